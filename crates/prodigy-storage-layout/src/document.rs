@@ -1,0 +1,108 @@
+//! The documents: what is stored whole and replaced whole.
+
+use crate::address::{JobAddress, Phase};
+use crate::name::RepoName;
+use crate::stamp::Stamp;
+
+/// The address of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Document {
+    /// The setup checkpoint of a job.
+    Setup(JobAddress),
+    /// A map checkpoint of a job.
+    Map(JobAddress, Stamp),
+    /// A reduce checkpoint (version 1) of a job.
+    Reduce(JobAddress, Stamp),
+    /// The orphaned worktrees of a job.
+    Orphans(JobAddress),
+    /// The mark that a job is finished.
+    Finished(JobAddress),
+    /// The registry entry that says which repository a name stands for.
+    Repository(RepoName),
+}
+
+impl Document {
+    /// A checkpoint of a phase. There is one setup checkpoint a job, so that the stamp plays no part in it.
+    #[must_use]
+    pub fn checkpoint(job: &JobAddress, phase: Phase, stamp: Stamp) -> Self {
+        match phase {
+            Phase::Setup => Self::Setup(job.clone()),
+            Phase::Map => Self::Map(job.clone(), stamp),
+            Phase::Reduce => Self::Reduce(job.clone(), stamp),
+        }
+    }
+
+    /// The job that it belongs to; a registry entry belongs to none.
+    #[must_use]
+    pub fn job(&self) -> Option<&JobAddress> {
+        match self {
+            Self::Setup(job)
+            | Self::Map(job, _)
+            | Self::Reduce(job, _)
+            | Self::Orphans(job)
+            | Self::Finished(job) => Some(job),
+            Self::Repository(_) => None,
+        }
+    }
+
+    /// The repository that it belongs to.
+    #[must_use]
+    pub fn repo(&self) -> &RepoName {
+        match self {
+            Self::Setup(job)
+            | Self::Map(job, _)
+            | Self::Reduce(job, _)
+            | Self::Orphans(job)
+            | Self::Finished(job) => &job.repo,
+            Self::Repository(repo) => repo,
+        }
+    }
+
+    /// The timestamp in its name, where it has one.
+    #[must_use]
+    pub fn stamp(&self) -> Option<&Stamp> {
+        match self {
+            Self::Map(_, stamp) | Self::Reduce(_, stamp) => Some(stamp),
+            _ => None,
+        }
+    }
+
+    /// The phase whose checkpoint it is; `None` where it is no checkpoint.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        match self {
+            Self::Setup(_) => Some(Phase::Setup),
+            Self::Map(..) => Some(Phase::Map),
+            Self::Reduce(..) => Some(Phase::Reduce),
+            _ => None,
+        }
+    }
+}
+
+/// What a listing of documents covers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DocumentScope {
+    /// The checkpoints of one phase of a job.
+    Checkpoints(JobAddress, Phase),
+    /// The checkpoints of a job, of every phase.
+    Job(JobAddress),
+    /// The orphan documents of a repository's jobs.
+    Orphans(RepoName),
+    /// The registry entries of all repositories.
+    Repositories,
+}
+
+impl DocumentScope {
+    /// Whether a listing of this scope holds the document.
+    #[must_use]
+    pub fn contains(&self, document: &Document) -> bool {
+        match self {
+            Self::Checkpoints(job, phase) => document.phase() == Some(*phase) && document.job() == Some(job),
+            Self::Job(job) => document.phase().is_some() && document.job() == Some(job),
+            Self::Orphans(repo) => matches!(document, Document::Orphans(job) if job.repo == *repo),
+            Self::Repositories => matches!(document, Document::Repository(_)),
+        }
+    }
+}

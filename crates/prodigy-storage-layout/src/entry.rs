@@ -1,0 +1,149 @@
+//! What a path in a storage root stands for.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::address::JobAddress;
+use crate::document::Document;
+use crate::folder::{
+    DLQ, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder, events_folder, locks_folder,
+    orphans_folder, queue_folder, state_folder, worktrees_folder,
+};
+use crate::name::{JobId, LockName, RepoName, SessionId};
+use crate::segment::{SegmentForm, SegmentName};
+use crate::stamp::Stamp;
+
+const FORMAT: &str = "format.json";
+const ITEMS: &str = "items.json";
+const ITEMS_LOCK: &str = "items.lock";
+const REPOSITORY: &str = "repository.json";
+const REGISTRY_LOCK: &str = "registry.lock";
+const SETUP: &str = "setup-checkpoint.json";
+const MAP: &str = "map-checkpoint-";
+const REDUCE: &str = "reduce-checkpoint-v1-";
+const FINISHED: &str = "finished.json";
+const JSON: &str = ".json";
+const LOCK: &str = ".lock";
+
+/// Everything in a storage root that has a place of its own.
+///
+/// [`Entry::path`] and [`Entry::parse`] are inverse: what one gives, the other reads as the same entry, and a
+/// path that is not exactly the one that an entry has (another spelling, a temporary file, a quarantined one)
+/// is no entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Entry {
+    /// `events/{repo}/{job}/events-{timestamp}.jsonl`, or compressed.
+    Segment(JobAddress, SegmentName, SegmentForm),
+    /// `dlq/{repo}/{job}/items.json`.
+    Queue(JobAddress),
+    /// `dlq/{repo}/{job}/items.lock`.
+    QueueLock(JobAddress),
+    /// A checkpoint, a mark, a record of orphans or a registry entry.
+    Document(Document),
+    /// `worktrees/{repo}/session-{id}`: a folder that git fills.
+    Worktree(RepoName, SessionId),
+    /// `locks/{n}/a/b.lock`, where n is the number of the name's parts, so that no lock file stands where
+    /// another lock needs a folder.
+    Lock(LockName),
+    /// `locks/state/{repo}/{job}.lock`: guards a job's documents.
+    StateLock(JobAddress),
+    /// `locks/registry.lock`: guards the registry of repositories.
+    RegistryLock,
+    /// `format.json`: the version of the whole layout.
+    Format,
+}
+
+impl Entry {
+    /// Its path, relative to the root. It never leaves the root: every component is a plain name.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Segment(job, segment, form) => events_folder(job).join(segment.file_name(*form)),
+            Self::Queue(job) => queue_folder(job).join(ITEMS),
+            Self::QueueLock(job) => queue_folder(job).join(ITEMS_LOCK),
+            Self::Document(document) => document_path(document),
+            Self::Worktree(repo, session) => worktrees_folder(repo).join(session.folder_name()),
+            Self::Lock(name) => {
+                let mut path = locks_folder().join(name.parts().count().to_string());
+                path.extend(name.parts());
+                path.as_mut_os_string().push(LOCK);
+                path
+            }
+            Self::StateLock(job) => locks_folder()
+                .join(STATE)
+                .join(job.repo.as_str())
+                .join(format!("{}{LOCK}", job.job)),
+            Self::RegistryLock => locks_folder().join(REGISTRY_LOCK),
+            Self::Format => PathBuf::from(FORMAT),
+        }
+    }
+
+    /// The entry that a path, relative to the root, stands for; `None` for anything that is not one.
+    #[must_use]
+    pub fn parse(path: &Path) -> Option<Self> {
+        let parts = path
+            .components()
+            .map(|component| match component {
+                Component::Normal(part) => part.to_str(),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let entry = match parts.as_slice() {
+            [FORMAT] => Self::Format,
+            [EVENTS, repo, job, file] => {
+                let (segment, form) = SegmentName::parse(file)?;
+                Self::Segment(address(repo, job)?, segment, form)
+            }
+            [DLQ, repo, job, ITEMS] => Self::Queue(address(repo, job)?),
+            [DLQ, repo, job, ITEMS_LOCK] => Self::QueueLock(address(repo, job)?),
+            [STATE, repo, REPOSITORY] => Self::Document(Document::Repository(RepoName::new(repo).ok()?)),
+            [STATE, repo, "mapreduce", "jobs", job, file] => {
+                Self::Document(state_document(address(repo, job)?, file)?)
+            }
+            [ORPHANED, repo, file] => {
+                Self::Document(Document::Orphans(address(repo, file.strip_suffix(JSON)?)?))
+            }
+            [WORKTREES, repo, folder] => {
+                let id = folder.strip_prefix(SessionId::PREFIX)?;
+                Self::Worktree(RepoName::new(repo).ok()?, SessionId::without_prefix(id).ok()?)
+            }
+            [LOCKS, REGISTRY_LOCK] => Self::RegistryLock,
+            [LOCKS, STATE, repo, file] => Self::StateLock(address(repo, file.strip_suffix(LOCK)?)?),
+            [LOCKS, depth, parts @ ..] if *depth == parts.len().to_string() => {
+                Self::Lock(LockName::new(parts.join("/").strip_suffix(LOCK)?).ok()?)
+            }
+            _ => return None,
+        };
+        // Components pass over doubled and trailing slashes, and `.`: those are other spellings.
+        (entry.path().as_os_str() == path.as_os_str()).then_some(entry)
+    }
+}
+
+fn address(repo: &str, job: &str) -> Option<JobAddress> {
+    Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?))
+}
+
+fn document_path(document: &Document) -> PathBuf {
+    match document {
+        Document::Setup(job) => checkpoints_folder(job).join(SETUP),
+        Document::Map(job, stamp) => checkpoints_folder(job).join(format!("{MAP}{stamp}{JSON}")),
+        Document::Reduce(job, stamp) => checkpoints_folder(job).join(format!("{REDUCE}{stamp}{JSON}")),
+        Document::Orphans(job) => orphans_folder(&job.repo).join(format!("{}{JSON}", job.job)),
+        Document::Finished(job) => checkpoints_folder(job).join(FINISHED),
+        Document::Repository(repo) => state_folder(repo).join(REPOSITORY),
+    }
+}
+
+fn state_document(job: JobAddress, file: &str) -> Option<Document> {
+    match file {
+        SETUP => return Some(Document::Setup(job)),
+        FINISHED => return Some(Document::Finished(job)),
+        _ => {}
+    }
+    let stem = file.strip_suffix(JSON)?;
+    if let Some(stamp) = stem.strip_prefix(MAP) {
+        Some(Document::Map(job, Stamp::parse(stamp)?))
+    } else {
+        Some(Document::Reduce(job, Stamp::parse(stem.strip_prefix(REDUCE)?)?))
+    }
+}

@@ -1,0 +1,87 @@
+//! The folders of a storage root. All paths are relative to the root.
+
+use std::path::{Path, PathBuf};
+
+use crate::address::JobAddress;
+use crate::name::RepoName;
+
+/// The folder of the event logs.
+pub const EVENTS: &str = "events";
+/// The folder of the dead-letter queues.
+pub const DLQ: &str = "dlq";
+/// The folder of checkpoints and registry entries.
+pub const STATE: &str = "state";
+/// The folder of the sessions' worktrees.
+pub const WORKTREES: &str = "worktrees";
+/// The folder of the records of orphaned worktrees.
+pub const ORPHANED: &str = "orphaned_worktrees";
+/// The folder of the lock files.
+pub const LOCKS: &str = "locks";
+/// The folder that damaged data is moved to.
+pub const QUARANTINE: &str = "quarantine";
+
+/// `events/{repo}`: a folder a job.
+#[must_use]
+pub fn repo_events_folder(repo: &RepoName) -> PathBuf {
+    Path::new(EVENTS).join(repo.as_str())
+}
+
+/// `events/{repo}/{job}`: the segments of a job's event log.
+#[must_use]
+pub fn events_folder(job: &JobAddress) -> PathBuf {
+    repo_events_folder(&job.repo).join(job.job.as_str())
+}
+
+/// `dlq/{repo}`: a folder a job.
+#[must_use]
+pub fn repo_queues_folder(repo: &RepoName) -> PathBuf {
+    Path::new(DLQ).join(repo.as_str())
+}
+
+/// `dlq/{repo}/{job}`: a job's dead-letter queue.
+#[must_use]
+pub fn queue_folder(job: &JobAddress) -> PathBuf {
+    repo_queues_folder(&job.repo).join(job.job.as_str())
+}
+
+/// `state/{repo}`: a repository's registry entry and the checkpoints of its jobs.
+#[must_use]
+pub fn state_folder(repo: &RepoName) -> PathBuf {
+    Path::new(STATE).join(repo.as_str())
+}
+
+/// `state/{repo}/mapreduce/jobs`: a folder a job.
+#[must_use]
+pub fn jobs_folder(repo: &RepoName) -> PathBuf {
+    state_folder(repo).join("mapreduce").join("jobs")
+}
+
+/// `state/{repo}/mapreduce/jobs/{job}`: a job's checkpoints.
+#[must_use]
+pub fn checkpoints_folder(job: &JobAddress) -> PathBuf {
+    jobs_folder(&job.repo).join(job.job.as_str())
+}
+
+/// `orphaned_worktrees/{repo}`: a document a job.
+#[must_use]
+pub fn orphans_folder(repo: &RepoName) -> PathBuf {
+    Path::new(ORPHANED).join(repo.as_str())
+}
+
+/// `worktrees/{repo}`: a folder a session.
+#[must_use]
+pub fn worktrees_folder(repo: &RepoName) -> PathBuf {
+    Path::new(WORKTREES).join(repo.as_str())
+}
+
+/// `locks`: every lock file but the queues'.
+#[must_use]
+pub fn locks_folder() -> PathBuf {
+    PathBuf::from(LOCKS)
+}
+
+/// `quarantine`: what was damaged and had to go from its place.
+#[must_use]
+pub fn quarantine_folder() -> PathBuf {
+    PathBuf::from(QUARANTINE)
+}

@@ -1,0 +1,274 @@
+//! Git's folders, recognised as git does it, by reading files only.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::identity::IdentityError;
+
+/// More than any path that a `.git` or `commondir` file can name.
+const MAX_POINTER_BYTES: u64 = 64 * 1024;
+/// More than any hand-written `config`.
+const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+
+/// What `.git` in a folder is.
+pub(crate) enum DotGit {
+    /// Nothing that git takes for a repository.
+    None,
+    /// A git directory, or a link to one; canonical.
+    Folder(PathBuf),
+    /// A file that names a git directory; canonical.
+    File(PathBuf),
+}
+
+impl DotGit {
+    /// Looks at `.git` in a canonical folder.
+    pub(crate) fn of(folder: &Path) -> Result<Self, IdentityError> {
+        let dot_git = folder.join(".git");
+        let meta = match fs::metadata(&dot_git) {
+            Ok(meta) => meta,
+            Err(error) if is_absent(&error) => return Ok(Self::None),
+            Err(error) => return Err(IdentityError::io(&dot_git, error)),
+        };
+        if meta.is_dir() {
+            // Git passes over a `.git` folder that is no repository, and looks further up.
+            return if is_git_dir(&dot_git)? {
+                Ok(Self::Folder(canonical(&dot_git)?))
+            } else {
+                Ok(Self::None)
+            };
+        }
+        if !meta.is_file() {
+            return Ok(Self::None);
+        }
+        let content = read(&dot_git, MAX_POINTER_BYTES)?.unwrap_or_default();
+        let broken = |problem| IdentityError::BrokenGitFile {
+            file: dot_git.clone(),
+            problem,
+        };
+        let target = content
+            .strip_prefix(b"gitdir: ")
+            .ok_or_else(|| broken("it does not start with `gitdir: `"))?;
+        let target = path_of_line(target).ok_or_else(|| broken("it names no path"))?;
+        let target = folder.join(target);
+        let missing = || IdentityError::NoGitDir {
+            file: dot_git.clone(),
+            target: target.clone(),
+        };
+        let git_dir = match fs::canonicalize(&target) {
+            Ok(git_dir) => git_dir,
+            Err(error) if is_absent(&error) => return Err(missing()),
+            Err(error) => return Err(IdentityError::io(&target, error)),
+        };
+        if is_git_dir(&git_dir)? {
+            Ok(Self::File(git_dir))
+        } else {
+            Err(missing())
+        }
+    }
+}
+
+/// Whether a folder is a git directory: `objects` and `refs`, its own or those of the directory that its
+/// `commondir` names, and a `HEAD` that reads as one.
+pub(crate) fn is_git_dir(folder: &Path) -> Result<bool, IdentityError> {
+    let head = folder.join("HEAD");
+    let Ok(meta) = fs::symlink_metadata(&head) else {
+        return Ok(false);
+    };
+    let common = common_dir(folder)?;
+    if !(common.join("objects").is_dir() && common.join("refs").is_dir()) {
+        return Ok(false);
+    }
+    if meta.is_symlink() {
+        return Ok(fs::read_link(&head).is_ok_and(|target| target.starts_with("refs")));
+    }
+    let Some(content) = read(&head, MAX_POINTER_BYTES)? else {
+        return Ok(false);
+    };
+    let line = content.trim_ascii();
+    Ok(match line.strip_prefix(b"ref:") {
+        Some(name) => name.trim_ascii_start().starts_with(b"refs/"),
+        None => matches!(line.len(), 40 | 64) && line.iter().all(u8::is_ascii_hexdigit),
+    })
+}
+
+/// The directory that a repository's worktrees have in common, canonical: what `commondir` names, else the
+/// git directory itself.
+pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, IdentityError> {
+    let file = git_dir.join("commondir");
+    let Some(content) = read(&file, MAX_POINTER_BYTES)? else {
+        return canonical(git_dir);
+    };
+    let broken = || IdentityError::BrokenCommonDir { file: file.clone() };
+    let target = git_dir.join(path_of_line(&content).ok_or_else(broken)?);
+    match fs::canonicalize(&target) {
+        Ok(common) => Ok(common),
+        Err(error) if is_absent(&error) => Err(broken()),
+        Err(error) => Err(IdentityError::io(&target, error)),
+    }
+}
+
+/// What the identity needs of a repository's configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CoreConfig {
+    /// `core.bare`, where it is set.
+    pub(crate) bare: Option<bool>,
+    /// `core.worktree`, where it is set.
+    pub(crate) worktree: Option<PathBuf>,
+}
+
+impl CoreConfig {
+    /// Reads `config` in the common directory, then `config.worktree`, which git keeps `core.worktree` and
+    /// `core.bare` in once a repository has settings by worktree.
+    pub(crate) fn of(common_dir: &Path) -> Result<Self, IdentityError> {
+        let mut config = Self::default();
+        for name in ["config", "config.worktree"] {
+            if let Some(content) = read(&common_dir.join(name), MAX_CONFIG_BYTES)? {
+                config.read(&content);
+            }
+        }
+        Ok(config)
+    }
+
+    fn read(&mut self, content: &[u8]) {
+        let mut in_core = false;
+        for line in content.split(|byte| *byte == b'\n') {
+            let mut line = line.trim_ascii();
+            if let Some(section) = line.strip_prefix(b"[") {
+                let mut halves = section.splitn(2, |byte| *byte == b']');
+                in_core = halves
+                    .next()
+                    .is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"core"));
+                line = halves.next().unwrap_or_default().trim_ascii();
+            }
+            if !in_core {
+                continue;
+            }
+            let mut halves = line.splitn(2, |byte| *byte == b'=');
+            let key = halves.next().unwrap_or_default().trim_ascii();
+            let value = halves.next().map(config_value);
+            if key.eq_ignore_ascii_case(b"bare") {
+                // A key without a value is true.
+                let value = value.unwrap_or_else(|| b"true".to_vec());
+                self.bare = Some(
+                    [&b"true"[..], b"yes", b"on", b"1"]
+                        .iter()
+                        .any(|yes| value.eq_ignore_ascii_case(yes)),
+                );
+            } else if key.eq_ignore_ascii_case(b"worktree") {
+                self.worktree = value.and_then(path_of_bytes);
+            }
+        }
+    }
+}
+
+/// A value without its quotes, escapes and comment.
+fn config_value(raw: &[u8]) -> Vec<u8> {
+    let mut value = Vec::new();
+    let (mut quoted, mut kept) = (false, 0);
+    let mut bytes = raw.trim_ascii().iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'#' | b';' if !quoted => break,
+            b'\\' => match bytes.next() {
+                Some(b'n') => value.push(b'\n'),
+                Some(b't') => value.push(b'\t'),
+                Some(other) => value.push(other),
+                None => {}
+            },
+            _ => value.push(byte),
+        }
+        if quoted || !byte.is_ascii_whitespace() {
+            kept = value.len();
+        }
+    }
+    value.truncate(kept);
+    value
+}
+
+/// A file's bytes, at most so many; `None` where there is no such file. Nothing but a file is opened: a pipe
+/// would never answer.
+fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, IdentityError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(IdentityError::io(path, error)),
+    }
+    let mut content = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut content));
+    read.map_err(|error| IdentityError::io(path, error))?;
+    Ok(Some(content))
+}
+
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf, IdentityError> {
+    fs::canonicalize(path).map_err(|error| IdentityError::io(path, error))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// The path of a pointer file: its content without the line ends at its end.
+fn path_of_line(content: &[u8]) -> Option<PathBuf> {
+    let end = content
+        .iter()
+        .rposition(|byte| !matches!(byte, b'\n' | b'\r'))
+        .map_or(0, |last| last + 1);
+    path_of_bytes(content.get(..end)?.to_vec())
+}
+
+/// `None` for nothing, for bytes that no path holds, and where this platform has no such path.
+fn path_of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    if bytes.is_empty() || bytes.contains(&0) {
+        return None;
+    }
+    #[cfg(unix)]
+    let text = Some(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes));
+    #[cfg(not(unix))]
+    let text = String::from_utf8(bytes).ok().map(OsString::from);
+    text.map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> CoreConfig {
+        let mut config = CoreConfig::default();
+        config.read(text.as_bytes());
+        config
+    }
+
+    #[test]
+    fn a_configuration_file() {
+        let read = config("[core]\n\tbare = false\n\tworktree = ../../../libs/a b\n[user]\n\tname = x\n");
+        assert_eq!(read.bare, Some(false));
+        assert_eq!(read.worktree, Some(PathBuf::from("../../../libs/a b")));
+    }
+
+    #[test]
+    fn quotes_comments_case_and_a_value_on_the_line_of_its_section() {
+        let read = config("# bare = true\n[CORE] Bare\n worktree = \"/a #1/\\\"b\\\"  \" ; why\n");
+        assert_eq!(read.bare, Some(true));
+        assert_eq!(read.worktree, Some(PathBuf::from("/a #1/\"b\"  ")));
+        assert_eq!(
+            config("[core \"x\"]\nbare = true\n[corex]\nworktree = y\n"),
+            CoreConfig::default()
+        );
+        assert_eq!(config("[core]\nbare = on\nbare = off\n").bare, Some(false));
+        assert_eq!(config("").bare, None);
+    }
+
+    #[test]
+    fn a_pointer_file_ends_at_its_line_end() {
+        assert_eq!(path_of_line(b"/a b \r\n\n"), Some(PathBuf::from("/a b ")));
+        assert_eq!(path_of_line(b"\n"), None);
+        assert_eq!(path_of_line(b"a\0b"), None);
+    }
+}

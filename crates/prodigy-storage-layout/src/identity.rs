@@ -1,0 +1,252 @@
+//! Which repository a folder belongs to.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::git_dir::{CoreConfig, DotGit, canonical, common_dir, is_git_dir};
+use crate::name::RepoName;
+use crate::suggested;
+
+/// What kind of repository a folder belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IdentityKind {
+    /// A repository with a worktree of its own.
+    Repository,
+    /// A bare repository, whether or not linked worktrees were added to it.
+    BareRepository,
+    /// A submodule whose git directory lies in that of its superproject.
+    Submodule,
+    /// No repository: the folder stands for itself.
+    Folder,
+}
+
+/// The identity of the repository that a folder belongs to.
+///
+/// Two folders belong to one repository exactly when their [`common_dir`](Self::common_dir) is the same: every
+/// worktree of a repository, in any folder, has the common git directory that the main one has.
+///
+/// Git itself is never run and its environment variables are not read, so that the identity depends on the
+/// files alone. A folder that is no repository, and lies in none, stands for itself.
+///
+/// A submodule checked out in a linked worktree of its superproject has a git directory of its own, apart from
+/// the one that the main worktree's submodule has; git makes them two repositories, and so does this.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// What kind it is.
+    pub kind: IdentityKind,
+    /// The canonical common git directory; for a plain folder the canonical folder.
+    pub common_dir: PathBuf,
+    /// The canonical root of the worktree that the path lies in. `None` for a plain folder, inside a git
+    /// directory, and in a bare repository outside of its linked worktrees.
+    pub worktree: Option<PathBuf>,
+    /// The name of the folder that names the repository, from wherever in it the identity was asked for:
+    ///
+    /// - the folder that `.git`, or another hidden git directory, lies in;
+    /// - a submodule's folder in its superproject;
+    /// - else the git directory's own name, `.git` at its end taken off.
+    ///
+    /// Empty for the root of the file system.
+    pub folder_name: OsString,
+    /// Device and inode of `common_dir`, where the platform has them: they stay when a repository is moved
+    /// within one file system.
+    pub file_id: Option<(u64, u64)>,
+}
+
+impl Identity {
+    /// The identity of the repository that a path lies in: a folder, or a file in one. The nearest repository
+    /// counts, looked for up to the root of the file system.
+    ///
+    /// # Errors
+    /// [`IdentityError`] where the path does not exist, a `.git` file or a `commondir` on the way is broken, or
+    /// something can't be read. A broken one is never passed over for a repository further up; a `.git` folder
+    /// that holds no repository is, as by git.
+    pub fn at(path: &Path) -> Result<Self, IdentityError> {
+        let start = fs::canonicalize(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => IdentityError::NotFound {
+                path: path.to_owned(),
+            },
+            _ => IdentityError::io(path, source),
+        })?;
+        let folder = if start.is_dir() {
+            start.as_path()
+        } else {
+            start.parent().unwrap_or(&start)
+        };
+        for folder in folder.ancestors() {
+            match DotGit::of(folder)? {
+                DotGit::Folder(git_dir) | DotGit::File(git_dir) => {
+                    return Self::of_git_dir(&git_dir, Some(folder));
+                }
+                DotGit::None if is_git_dir(folder)? => return Self::of_git_dir(folder, None),
+                DotGit::None => {}
+            }
+        }
+        Ok(Self {
+            kind: IdentityKind::Folder,
+            common_dir: folder.to_owned(),
+            worktree: None,
+            folder_name: folder.file_name().unwrap_or_default().to_owned(),
+            file_id: file_id(folder)?,
+        })
+    }
+
+    /// A name for the repository, from its folder's name.
+    ///
+    /// A folder name that is a valid [`RepoName`] is taken as it is. Any other is mapped: to normalisation form
+    /// C; each character that no name holds becomes `-`; leading dots and outer spaces go; the first dot of a
+    /// name reserved on Windows becomes `-`; it is cut to fit; what has nothing left is `repository`. Where
+    /// that changed anything, `-` and 8 hex digits of a hash of the folder name's bytes follow, so that two
+    /// folder names don't get one name. A folder without a name (the root) is `repository`.
+    #[must_use]
+    pub fn suggested_name(&self) -> RepoName {
+        suggested::from_folder_name(&self.folder_name)
+    }
+
+    /// A name for the repository where its suggested one stands for another: the suggested name, cut to fit,
+    /// then `-` and 8 hex digits of a hash of the common directory's path.
+    #[must_use]
+    pub fn distinct_name(&self) -> RepoName {
+        suggested::with_hash(self.suggested_name().as_str(), self.common_dir.as_os_str())
+    }
+
+    /// `checkout`: the folder whose `.git` led here.
+    fn of_git_dir(git_dir: &Path, checkout: Option<&Path>) -> Result<Self, IdentityError> {
+        let common = common_dir(git_dir)?;
+        let config = CoreConfig::of(&common)?;
+        let linked = git_dir != common;
+        let kind = if is_submodule(&common)? {
+            IdentityKind::Submodule
+        } else if config
+            .bare
+            .unwrap_or_else(|| common.file_name() != Some(OsStr::new(".git")))
+        {
+            IdentityKind::BareRepository
+        } else {
+            IdentityKind::Repository
+        };
+        // Where a `.git` file beside a bare repository leads to it, its folder is no worktree.
+        let in_worktree = linked || kind != IdentityKind::BareRepository;
+        Ok(Self {
+            kind,
+            worktree: checkout.filter(|_| in_worktree).map(Path::to_owned),
+            folder_name: naming_folder(kind, &common, &config),
+            file_id: file_id(&common)?,
+            common_dir: common,
+        })
+    }
+}
+
+/// Whether a git directory lies in `modules` of another one, at any depth: a submodule's name may hold slashes.
+fn is_submodule(common: &Path) -> Result<bool, IdentityError> {
+    for folder in common.ancestors().skip(1) {
+        if folder.file_name() == Some(OsStr::new("modules"))
+            && let Some(superproject) = folder.parent()
+            && is_git_dir(superproject)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Depends on the common directory alone, so that every worktree gives the same name.
+fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsString {
+    if kind == IdentityKind::Submodule
+        && let Some(worktree) = &config.worktree
+    {
+        // Git writes it relative to the git directory, and it always ends with the folder's name.
+        let worktree = common.join(worktree);
+        let worktree = canonical(&worktree).unwrap_or(worktree);
+        if let Some(name) = worktree.file_name() {
+            return name.to_owned();
+        }
+    }
+    let name = common.file_name().unwrap_or_default();
+    let bytes = name.as_encoded_bytes();
+    if bytes.starts_with(b".") {
+        let parent = common.parent().and_then(Path::file_name);
+        return parent.unwrap_or_default().to_owned();
+    }
+    match Path::new(name).extension() {
+        Some(extension) if extension == "git" => Path::new(name).file_stem().unwrap_or(name).to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(unix)]
+fn file_id(folder: &Path) -> Result<Option<(u64, u64)>, IdentityError> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(folder).map_err(|error| IdentityError::io(folder, error))?;
+    Ok(Some((meta.dev(), meta.ino())))
+}
+
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Result<Option<(u64, u64)>, IdentityError> {
+    Ok(None)
+}
+
+/// Why the repository of a path can't be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// There is nothing at the path.
+    #[error("no repository to identify: {path:?} does not exist")]
+    NotFound {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// A `.git` file that says nothing of use.
+    #[error("broken git file {file:?}: {problem}")]
+    BrokenGitFile {
+        /// The `.git` file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A `.git` file that names something that is no git directory.
+    #[error("git file {file:?} names {target:?}, which is no git directory")]
+    NoGitDir {
+        /// The `.git` file.
+        file: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
+    /// A `commondir` file that names no folder.
+    #[error("broken worktree: {file:?} names no folder")]
+    BrokenCommonDir {
+        /// The `commondir` file.
+        file: PathBuf,
+    },
+    /// Something on the way could not be read.
+    #[error("failed to read {path:?} while looking for the repository: {source}")]
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl IdentityError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "give a folder that exists",
+            Self::BrokenGitFile { .. } | Self::NoGitDir { .. } | Self::BrokenCommonDir { .. } => {
+                "run `git worktree repair` in the main worktree (`git submodule update --init` for a submodule), \
+                 or remove the broken file"
+            }
+            Self::Io { .. } => "check who may read it",
+        }
+    }
+}

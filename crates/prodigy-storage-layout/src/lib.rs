@@ -1,0 +1,78 @@
+//! Names, typed addresses, paths and repository identity of Prodigy storage.
+//!
+//! A storage root holds what the jobs of many repositories produce. This crate says what its things are called
+//! and where they lie, and nothing else:
+//!
+//! - **names** ([`RepoName`], [`JobId`], [`SessionId`], [`AgentId`], [`LockName`]) are checked once, when they
+//!   are made, and safe as a part of a path from then on;
+//! - **addresses** ([`JobAddress`], [`Document`], [`SegmentName`]) say what a thing is, and a [`DocumentScope`]
+//!   what a listing covers;
+//! - an [`Entry`] is an address with a place: [`Entry::path`] gives its path relative to the root, and
+//!   [`Entry::parse`] reads the path back;
+//! - a [`Timestamp`] sorts as text as it does in time, and a [`Stamp`] is one in a file name, other programs'
+//!   forms included;
+//! - an [`Identity`] tells which git repository a folder belongs to, the same from each of its worktrees.
+//!
+//! # Limitations
+//!
+//! - Nothing here touches the file system, but [`Identity::at`], which only reads.
+//! - Two names that differ only by case are two names here. On a file system that folds case they share a
+//!   folder: whoever makes folders has to tell them apart.
+//! - Names are checked against one version of Unicode: a character that is newer is refused as unassigned.
+//! - [`Timestamp`]s run from 1970 to 2262.
+//! - An identity is that of the files at the time of the call; a repository that is moved has another one, with
+//!   the same [`file_id`](Identity::file_id).
+//!
+//! # Example
+//!
+//! ```
+//! use std::path::Path;
+//! use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp};
+//!
+//! let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+//! let stamp = Stamp::from(Timestamp::from_millis(1_763_192_166_123));
+//! let entry = Entry::Document(Document::checkpoint(&job, Phase::Map, stamp));
+//!
+//! let path = Path::new(
+//!     "state/shop/mapreduce/jobs/mapreduce-7/map-checkpoint-20251115T073606.123000000Z.json",
+//! );
+//! assert_eq!(entry.path(), path);
+//! assert_eq!(Entry::parse(path), Some(entry));
+//!
+//! let refused = JobId::new("../../etc").unwrap_err();
+//! assert_eq!(
+//!     refused.to_string(),
+//!     r#"job id "../../etc" is refused: it holds the path separator `/` at byte 2"#,
+//! );
+//! # Ok::<(), prodigy_storage_layout::NameError>(())
+//! ```
+
+mod address;
+mod document;
+mod entry;
+mod folder;
+mod git_dir;
+mod identity;
+mod name;
+mod name_error;
+mod name_rule;
+mod segment;
+mod stamp;
+mod suggested;
+mod time;
+mod time_text;
+
+pub use address::{JobAddress, Phase, PhaseError};
+pub use document::{Document, DocumentScope};
+pub use entry::Entry;
+pub use folder::{
+    DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES, checkpoints_folder, events_folder,
+    jobs_folder, locks_folder, orphans_folder, quarantine_folder, queue_folder, repo_events_folder,
+    repo_queues_folder, state_folder, worktrees_folder,
+};
+pub use identity::{Identity, IdentityError, IdentityKind};
+pub use name::{AgentId, JobId, LockName, RepoName, SessionId};
+pub use name_error::{NameError, NameProblem};
+pub use segment::{SegmentForm, SegmentName};
+pub use stamp::Stamp;
+pub use time::{Timestamp, TimestampError};

@@ -1,0 +1,249 @@
+//! The validated names.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::name_error::{NameError, NameProblem};
+use crate::name_rule::check;
+
+/// What all names have, given an inherent `new`.
+macro_rules! checked_text {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = NameError;
+
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        /// A name that breaks a rule is refused, as in `new`.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// The names whose written form is the text that is kept.
+macro_rules! written_as_kept {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+macro_rules! single_name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks a text and takes it as a name.
+            ///
+            /// # Errors
+            /// [`NameError`] names the rule that the text breaks.
+            pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
+                let name = name.as_ref();
+                check(name).map_err(|problem| NameError::new($kind, name, problem))?;
+                Ok(Self(Arc::from(name)))
+            }
+
+            /// The name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        checked_text!($name);
+        written_as_kept!($name);
+    };
+}
+
+single_name!(
+    /// The name of a repository's namespace: a folder name under `events/`, `dlq/`, `state/` and the others.
+    RepoName,
+    "repository name"
+);
+
+impl RepoName {
+    /// A name that needs no check: a plain word and a number.
+    pub(crate) fn numbered(word: &'static str, number: u64) -> Self {
+        Self(Arc::from(format!("{word}-{number:016x}")))
+    }
+}
+
+single_name!(
+    /// The id of a job within its repository.
+    JobId,
+    "job id"
+);
+
+single_name!(
+    /// The id of an agent that works on an item of a job.
+    AgentId,
+    "agent id"
+);
+
+/// The id of a session: what follows `session-` in the name of its worktree's folder.
+///
+/// It is kept without the prefix: a text with it loses the prefix, once. An id that itself starts with
+/// `session-` is written (by `Display` and serde) with the prefix in front, so that what is written is always
+/// read as the same id.
+///
+/// ```
+/// use prodigy_storage_layout::SessionId;
+/// assert_eq!(SessionId::new("session-7f3a")?, SessionId::new("7f3a")?);
+/// let nested = SessionId::new("session-session-7")?;
+/// assert_eq!(nested.as_str(), "session-7");
+/// assert_eq!(nested.to_string(), "session-session-7");
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// What stands before the id in the name of its folder.
+    pub const PREFIX: &'static str = "session-";
+
+    /// Checks a text, with or without the prefix, and takes it as an id.
+    ///
+    /// # Errors
+    /// [`NameError`] names the rule that the text without the prefix breaks.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
+        let name = name.as_ref();
+        Self::without_prefix(name.strip_prefix(Self::PREFIX).unwrap_or(name))
+    }
+
+    /// Takes an id whose prefix is off already.
+    pub(crate) fn without_prefix(id: &str) -> Result<Self, NameError> {
+        check(id).map_err(|problem| NameError::new("session id", id, problem))?;
+        Ok(Self(Arc::from(id)))
+    }
+
+    /// The id, without the prefix.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the session's folder: the id with the prefix.
+    #[must_use]
+    pub fn folder_name(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.0)
+    }
+}
+
+checked_text!(SessionId);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with(Self::PREFIX) {
+            f.pad(&self.folder_name())
+        } else {
+            f.pad(&self.0)
+        }
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The name of a lock: 1 to 4 names joined by `/`, such as `shop/mapreduce-7/resume`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockName(Arc<str>);
+
+impl LockName {
+    /// The most parts that a lock name has.
+    pub const MAX_PARTS: usize = 4;
+
+    /// Checks a text and takes it as a lock's name.
+    ///
+    /// # Errors
+    /// [`NameError`] names the rule that one of the parts breaks, or says that they are too many.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
+        let name = name.as_ref();
+        let refused = |problem| NameError::new("lock name", name, problem);
+        let parts = name.split('/').count();
+        if parts > Self::MAX_PARTS {
+            return Err(refused(NameProblem::TooManyParts { parts }));
+        }
+        let mut start = 0;
+        for part in name.split('/') {
+            check(part).map_err(|problem| refused(of_part(problem, name, start)))?;
+            start += part.len() + 1;
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
+    /// The whole name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its parts: at least one.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+}
+
+checked_text!(LockName);
+written_as_kept!(LockName);
+
+/// A problem of a part as one of the whole name, with its offset counted from there.
+fn of_part(problem: NameProblem, whole: &str, start: usize) -> NameProblem {
+    match problem {
+        NameProblem::Empty if !whole.is_empty() => NameProblem::EmptyPart,
+        NameProblem::Separator { char, at } => NameProblem::Separator { char, at: at + start },
+        NameProblem::Control { char, at } => NameProblem::Control { char, at: at + start },
+        NameProblem::Space { char, at } => NameProblem::Space { char, at: at + start },
+        other => other,
+    }
+}

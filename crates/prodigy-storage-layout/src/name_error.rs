@@ -1,0 +1,192 @@
+//! Why a text was refused as a name.
+
+use std::fmt;
+
+use crate::name_rule::{MAX_NAME_BYTES, is_unprintable};
+
+/// The most characters of a refused name that a message shows.
+const SHOWN: usize = 48;
+
+/// A text that can't be a name of its kind.
+///
+/// The message is safe to print on a terminal: what the name holds is escaped and cut short.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {shown} is refused: {problem}")]
+pub struct NameError {
+    kind: &'static str,
+    shown: String,
+    problem: NameProblem,
+}
+
+impl NameError {
+    pub(crate) fn new(kind: &'static str, name: &str, problem: NameProblem) -> Self {
+        Self {
+            kind,
+            shown: show(name),
+            problem,
+        }
+    }
+
+    /// What the text was meant to name: `"repository name"`, `"job id"`, `"session id"`, `"agent id"`, `"lock name"`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The name as the message shows it: quoted, escaped and cut short.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The rule that the text breaks. Where it breaks several, the first that was found.
+    #[must_use]
+    pub fn reason(&self) -> NameProblem {
+        self.problem
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self.problem {
+            NameProblem::Empty => "give a name of 1 to 128 bytes",
+            NameProblem::EmptyPart => "leave out doubled slashes and those at the start and the end",
+            NameProblem::TooLong { .. } => {
+                "shorten it to at most 128 bytes (a letter outside ASCII takes 2 to 4)"
+            }
+            NameProblem::Dots => "`.` and `..` stand for folders; choose another name",
+            NameProblem::LeadingDot => {
+                "names that start with a dot are reserved for temporary files; leave the dot out"
+            }
+            NameProblem::Separator { .. } => {
+                "a name is one part of a path: use `-` or `_` in place of `/` and `\\`"
+            }
+            NameProblem::Control { .. } => "leave out control, invisible and unassigned characters",
+            NameProblem::Space { .. } => "use plain spaces only, and only between other characters",
+            NameProblem::NotNfc => "write it in Unicode normalisation form C, with composed letters",
+            NameProblem::ReservedOnWindows => "Windows keeps this name for a device; add a letter to it",
+            NameProblem::TooManyParts { .. } => "join at most 4 names by `/`",
+        }
+    }
+}
+
+/// The rule that a refused name breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameProblem {
+    /// It is empty.
+    Empty,
+    /// A part of a lock name is empty.
+    EmptyPart,
+    /// It is longer than 128 bytes.
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It is `.` or `..`.
+    Dots,
+    /// It starts with a dot.
+    LeadingDot,
+    /// It holds a slash or a backslash.
+    Separator {
+        /// The character.
+        char: char,
+        /// The byte that it starts at.
+        at: usize,
+    },
+    /// It holds a control, format, private-use or unassigned character, or a line or paragraph separator.
+    Control {
+        /// The character.
+        char: char,
+        /// The byte that it starts at.
+        at: usize,
+    },
+    /// It holds white space other than U+0020, or starts or ends with a space.
+    Space {
+        /// The character.
+        char: char,
+        /// The byte that it starts at.
+        at: usize,
+    },
+    /// It is not in Unicode normalisation form C.
+    NotNfc,
+    /// Windows reads it as a device (`CON`, `LPT1.txt`, ...).
+    ReservedOnWindows,
+    /// A lock name of more than 4 parts.
+    TooManyParts {
+        /// How many it has.
+        parts: usize,
+    },
+}
+
+impl fmt::Display for NameProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::EmptyPart => f.write_str("one of its parts is empty"),
+            Self::TooLong { bytes } => {
+                write!(f, "it is {bytes} bytes long, and {MAX_NAME_BYTES} is the most")
+            }
+            Self::Dots => f.write_str("`.` and `..` are no names"),
+            Self::LeadingDot => f.write_str("it starts with a dot"),
+            Self::Separator { char, at } => write!(f, "it holds the path separator `{char}` at byte {at}"),
+            Self::Control { char, at } => write!(
+                f,
+                "it holds the control or invisible character U+{:04X} at byte {at}",
+                u32::from(*char)
+            ),
+            Self::Space { char, at } => {
+                write!(
+                    f,
+                    "it holds the white space U+{:04X} at byte {at}",
+                    u32::from(*char)
+                )
+            }
+            Self::NotNfc => f.write_str("it is not in Unicode normalisation form C"),
+            Self::ReservedOnWindows => f.write_str("it is reserved on Windows"),
+            Self::TooManyParts { parts } => write!(f, "it has {parts} parts, and 4 is the most"),
+        }
+    }
+}
+
+/// Quotes a name for a message. `str`'s own escapes leave some invisible characters as they are, so that
+/// everything that is no plain printable character is escaped here.
+fn show(name: &str) -> String {
+    let mut out = String::from("\"");
+    for c in name.chars().take(SHOWN) {
+        if c == '"' || c == '\\' {
+            out.push('\\');
+            out.push(c);
+        } else if c == ' ' || !is_unprintable(c) {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out.push('"');
+    if name.chars().nth(SHOWN).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_shows_no_raw_control_or_bidi_character() {
+        let error = NameError::new("job id", "a\u{1b}[2J\u{202e}\"\\é", NameProblem::Empty);
+        assert_eq!(error.shown(), r#""a\u{1b}[2J\u{202e}\"\\é""#);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_the_message() {
+        let error = NameError::new("job id", &"x".repeat(4096), NameProblem::TooLong { bytes: 4096 });
+        let text = error.to_string();
+        assert!(text.len() < 160, "{text}");
+        assert!(text.contains("4096 bytes") && text.contains("x\"..."), "{text}");
+        let error = NameError::new("job id", &"x".repeat(SHOWN), NameProblem::Empty);
+        assert!(!error.shown().contains("..."));
+    }
+}

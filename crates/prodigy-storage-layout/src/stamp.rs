@@ -1,0 +1,91 @@
+//! Timestamps as they stand in file names.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::time::Timestamp;
+
+/// A timestamp as it stands in a file name.
+///
+/// A name that this project makes holds the canonical form, `20251115T073606.123456789Z`. Names that other
+/// programs made are read too, and keep their text, so that the path which a stamp was read from can be made
+/// again:
+///
+/// - `20251115_073606`, `20251115-073606`, `20251115T073606Z`, `20251115073606`, `20251115`
+/// - `2025-11-15T07-36-06Z`, `2025-11-15T07:36:06.123+00:00`, `2025-11-15`
+/// - seconds, milliseconds, microseconds or nanoseconds since 1970 as plain digits, told apart by their number
+///
+/// Without an offset the text is taken as UTC, whatever clock its writer had.
+///
+/// Stamps are ordered by time; of one time, the canonical one comes first and the others by their text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp {
+    time: Timestamp,
+    /// The text, where it is not the canonical one.
+    foreign: Option<Arc<str>>,
+}
+
+impl Stamp {
+    /// Reads a stamp in its canonical or another program's form; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = Timestamp::parse(text)?;
+        let canonical = text.len() == CANONICAL_BYTES && time.to_string() == text;
+        Some(Self {
+            time,
+            foreign: (!canonical).then(|| Arc::from(text)),
+        })
+    }
+
+    /// The time that it stands for.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Whether its text is the one that this project writes.
+    #[must_use]
+    pub fn is_canonical(&self) -> bool {
+        self.foreign.is_none()
+    }
+}
+
+/// The length of `YYYYMMDDTHHMMSS.nnnnnnnnnZ`.
+pub(crate) const CANONICAL_BYTES: usize = 26;
+
+impl From<Timestamp> for Stamp {
+    fn from(time: Timestamp) -> Self {
+        Self { time, foreign: None }
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.foreign {
+            None => fmt::Display::fmt(&self.time, f),
+            Some(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A stamp is written as its text.
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a timestamp of a file name"))
+    }
+}

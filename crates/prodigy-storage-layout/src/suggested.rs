@@ -1,0 +1,112 @@
+//! Repository names made from folder names.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use unicode_normalization::UnicodeNormalization;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::name::RepoName;
+use crate::name_rule::{MAX_NAME_BYTES, is_allowed, is_reserved_on_windows};
+
+/// What a folder without a usable name is called.
+const FALLBACK: &str = "repository";
+/// `-` and 8 hex digits.
+const HASH_BYTES: usize = 9;
+
+pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
+    if folder.is_empty() {
+        return named(FALLBACK, folder);
+    }
+    let text = match folder.to_str() {
+        Some(text) => match RepoName::new(text) {
+            Ok(name) => return name,
+            Err(_) => Cow::Borrowed(text),
+        },
+        None => Cow::Owned(folder.to_string_lossy().replace(char::REPLACEMENT_CHARACTER, "-")),
+    };
+    let name: String = text.nfc().map(|c| if is_allowed(c) { c } else { '-' }).collect();
+    let mut name = name.trim_matches(' ').trim_start_matches(['.', ' ']).to_owned();
+    if is_reserved_on_windows(&name) {
+        // The hash that follows takes the name itself out of the reserved ones, but not one with an extension.
+        name = name.replacen('.', "-", 1);
+    }
+    with_hash(if name.is_empty() { FALLBACK } else { &name }, folder)
+}
+
+/// The name, cut to fit, with a hash of `hashed` at its end. Names are kept by the registry of a storage, so
+/// the hash (the low 32 bits of XXH3-64) is part of the layout.
+pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
+    let hash = xxh3_64(hashed.as_encoded_bytes()) & 0xffff_ffff;
+    let mut end = MAX_NAME_BYTES - HASH_BYTES;
+    while !name.is_char_boundary(end.min(name.len())) {
+        end -= 1;
+    }
+    let name = name.get(..end.min(name.len())).unwrap_or(name);
+    named(&format!("{}-{hash:08x}", name.trim_end_matches(' ')), hashed)
+}
+
+/// Every name that the mapping makes is valid; a hash alone stands in, should one not be.
+fn named(name: &str, hashed: &OsStr) -> RepoName {
+    RepoName::new(name).unwrap_or_else(|_| RepoName::numbered(FALLBACK, xxh3_64(hashed.as_encoded_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggested(folder: &str) -> String {
+        from_folder_name(OsStr::new(folder)).to_string()
+    }
+
+    #[test]
+    fn a_valid_name_is_taken_as_it_is() {
+        for name in ["shop", "my shop", "a.b_c-d", "größe", "x".repeat(128).as_str()] {
+            assert_eq!(suggested(name), name);
+        }
+    }
+
+    /// These are stored in registries: another hash or rule would give a repository a second name.
+    #[test]
+    fn the_mapping_is_frozen() {
+        assert_eq!(suggested(""), "repository");
+        for (folder, name) in [
+            (".config", "config-"),
+            ("...", "repository-"),
+            (" shop ", "shop-"),
+            (" . ", "repository-"),
+            ("a\\b\u{202e}c\n", "a-b-c--"),
+            ("a\u{a0}b", "a-b-"),
+            ("cafe\u{301}", "caf\u{e9}-"),
+            ("CON", "CON-"),
+            ("nul.tar.gz", "nul-tar.gz-"),
+        ] {
+            let made = suggested(folder);
+            let hash = format!("{:08x}", xxh3_64(folder.as_bytes()) & 0xffff_ffff);
+            assert_eq!(made, format!("{name}{hash}"), "{folder:?}");
+        }
+        assert_eq!(suggested(".config"), "config-8c82bd39");
+    }
+
+    #[test]
+    fn a_cut_name_keeps_whole_characters_and_its_hash() {
+        let long = suggested(&"\u{20ac}".repeat(100));
+        assert_eq!(long.len(), 39 * 3 + HASH_BYTES);
+        assert!(long.starts_with(&"\u{20ac}".repeat(39)));
+        assert_ne!(long, suggested(&"\u{20ac}".repeat(101)));
+        let spaced = suggested(&format!("NUL{}x", " ".repeat(200)));
+        assert!(spaced.starts_with("NUL-"), "{spaced}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_unicode_stay_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let (one, other) = (
+            from_folder_name(OsStr::from_bytes(b"a\xff")),
+            from_folder_name(OsStr::from_bytes(b"a\xfe")),
+        );
+        assert!(one.as_str().starts_with("a--"), "{one}");
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,203 @@
+//! Points in time, as the storage writes them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::time_text;
+
+/// A point in time: nanoseconds since the start of 1970 UTC, never before it.
+///
+/// Its text (`Display`) is compact, of fixed width, and sorts as the time does: `20251115T073606.123456789Z`.
+/// Serde writes RFC 3339 in UTC with nanoseconds, and reads every form that [`Timestamp::parse`] does.
+///
+/// ```
+/// use prodigy_storage_layout::Timestamp;
+/// let time = Timestamp::from_millis(1_763_192_166_123);
+/// assert_eq!(time.to_string(), "20251115T073606.123000000Z");
+/// assert_eq!(time.to_rfc3339(), "2025-11-15T07:36:06.123000Z");
+/// assert_eq!(Timestamp::parse("2025-11-15T08:36:06.123+01:00"), Some(time));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The start of 1970 UTC.
+    pub const MIN: Self = Self(0);
+    /// The last one that fits: in April 2262.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// The system clock's time. A clock that stands before 1970 gives [`Timestamp::MIN`].
+    #[must_use]
+    pub fn now() -> Self {
+        Self::from(SystemTime::now())
+    }
+
+    /// Nanoseconds since 1970; below 0 counts as 0.
+    #[must_use]
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(if nanos < 0 { 0 } else { nanos })
+    }
+
+    /// Nanoseconds since 1970, never below 0.
+    #[must_use]
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since 1970; below 0 counts as 0, and past [`Timestamp::MAX`] as that.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self::from_nanos(millis.saturating_mul(1_000_000))
+    }
+
+    /// Whole milliseconds since 1970, the rest cut off.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0 / 1_000_000
+    }
+
+    /// One nanosecond later; [`Timestamp::MAX`] stays itself.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// RFC 3339 in UTC with microseconds, the rest cut off: `2026-11-24T21:01:58.123456Z`.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        let civil = self.civil();
+        let (date, clock) = (Dashed(civil), Colons(civil));
+        format!("{date}T{clock}.{:06}Z", civil.subsec_nanosecond() / 1000)
+    }
+
+    /// Appends what [`Timestamp::to_rfc3339`] gives, without allocating where `out` has room for 27 bytes.
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        let civil = self.civil();
+        // A timestamp lies between 1970 and 2262, so no field is negative.
+        let mut put = |value: i32, scale: i32, end: u8| {
+            let mut scale = scale;
+            while scale > 0 {
+                let digit = (value / scale % 10).unsigned_abs();
+                out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+                scale /= 10;
+            }
+            out.push(end);
+        };
+        put(i32::from(civil.year()), 1000, b'-');
+        put(i32::from(civil.month()), 10, b'-');
+        put(i32::from(civil.day()), 10, b'T');
+        put(i32::from(civil.hour()), 10, b':');
+        put(i32::from(civil.minute()), 10, b':');
+        put(i32::from(civil.second()), 10, b'.');
+        put(civil.subsec_nanosecond() / 1000, 100_000, b'Z');
+    }
+
+    /// Reads a time: the compact form, RFC 3339 with any offset, and the forms that other programs use in
+    /// names (see [`Stamp`](crate::Stamp)). Without an offset it is UTC. `None` for anything else, and for a
+    /// time before 1970 or after 2262.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        time_text::parse(text).map(Self)
+    }
+
+    fn civil(self) -> DateTime {
+        let time = jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
+        Offset::UTC.to_datetime(time)
+    }
+}
+
+/// A time before 1970 becomes [`Timestamp::MIN`], one past 2262 [`Timestamp::MAX`].
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let nanos = time
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        Self(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = self.civil();
+        write!(
+            f,
+            "{:04}{:02}{:02}T{:02}{:02}{:02}.{:09}Z",
+            t.year(),
+            t.month(),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second(),
+            t.subsec_nanosecond()
+        )
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a time between 1970 and 2262: expected RFC 3339, such as 2026-11-24T21:01:58Z")]
+#[non_exhaustive]
+pub struct TimestampError {}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        Self::parse(text).ok_or(TimestampError {})
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let civil = self.civil();
+        let (date, clock) = (Dashed(civil), Colons(civil));
+        serializer.collect_str(&format_args!("{date}T{clock}.{:09}Z", civil.subsec_nanosecond()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+struct Dashed(DateTime);
+
+impl fmt::Display for Dashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04}-{:02}-{:02}",
+            self.0.year(),
+            self.0.month(),
+            self.0.day()
+        )
+    }
+}
+
+struct Colons(DateTime);
+
+impl fmt::Display for Colons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:02}:{:02}:{:02}",
+            self.0.hour(),
+            self.0.minute(),
+            self.0.second()
+        )
+    }
+}

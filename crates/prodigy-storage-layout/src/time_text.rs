@@ -1,0 +1,163 @@
+//! Reads the texts that stand for a time.
+
+use jiff::civil::{Date, Time};
+use jiff::tz::Offset;
+
+/// The longest text that is read as a time. It bounds the file names that hold one.
+const MAX_BYTES: usize = 64;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// Nanoseconds since 1970, or `None` for no time, or for one that does not fit.
+///
+/// Every text that is read holds only digits, `T t Z z _ - : . , +` and the space, so that it is a safe part
+/// of a file name.
+pub(crate) fn parse(text: &str) -> Option<i64> {
+    if text.is_empty() || text.len() > MAX_BYTES {
+        return None;
+    }
+    let nanos = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        plain_digits(text)
+    } else {
+        let mut scan = Scan {
+            rest: text.as_bytes(),
+        };
+        let nanos = date_and_time(&mut scan)?;
+        scan.rest.is_empty().then_some(nanos)
+    }?;
+    i64::try_from(nanos).ok().filter(|nanos| *nanos >= 0)
+}
+
+/// A text of digits alone. Its length tells what it counts: from 1973 on, seconds, milliseconds, microseconds
+/// and nanoseconds since 1970 have lengths of their own, apart from a date's 8 and a date with a time's 14.
+fn plain_digits(text: &str) -> Option<i128> {
+    let mut scan = Scan {
+        rest: text.as_bytes(),
+    };
+    let unit = match text.len() {
+        8 => return instant(date(&mut scan, false)?, Time::midnight()),
+        14 => return instant(date(&mut scan, false)?, clock(&mut scan)?),
+        9..=10 => SECOND,
+        12..=13 => 1_000_000,
+        15..=16 => 1_000,
+        18..=19 => 1,
+        _ => return None,
+    };
+    text.parse::<i128>().ok()?.checked_mul(i128::from(unit))
+}
+
+fn date_and_time(scan: &mut Scan<'_>) -> Option<i128> {
+    let dashed = scan.rest.get(4) == Some(&b'-');
+    let date = date(scan, dashed)?;
+    if scan.rest.is_empty() {
+        return instant(date, Time::midnight());
+    }
+    scan.one_of(b"Tt_- ")?;
+    let time = clock(scan)?;
+    let offset = offset(scan)?;
+    Some(instant(date, time)? - i128::from(offset) * i128::from(SECOND))
+}
+
+fn date(scan: &mut Scan<'_>, dashed: bool) -> Option<Date> {
+    let year = scan.number(4)?;
+    if dashed {
+        scan.one_of(b"-")?;
+    }
+    let month = scan.number(2)?;
+    if dashed {
+        scan.one_of(b"-")?;
+    }
+    let day = scan.number(2)?;
+    Date::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month).ok()?,
+        i8::try_from(day).ok()?,
+    )
+    .ok()
+}
+
+/// Hours, minutes, seconds (with `:`, `-` or nothing between) and a fraction, cut off after nanoseconds.
+fn clock(scan: &mut Scan<'_>) -> Option<Time> {
+    let hour = scan.number(2)?;
+    let between = scan.one_of(b":-");
+    let minute = scan.number(2)?;
+    if let Some(between) = between {
+        scan.one_of(&[between])?;
+    }
+    // A leap second counts as the second before it.
+    let second = match scan.number(2)? {
+        60 => 59,
+        second => second,
+    };
+    let nanos = if scan.one_of(b".,").is_some() {
+        scan.fraction()?
+    } else {
+        0
+    };
+    Time::new(
+        i8::try_from(hour).ok()?,
+        i8::try_from(minute).ok()?,
+        i8::try_from(second).ok()?,
+        i32::try_from(nanos).ok()?,
+    )
+    .ok()
+}
+
+/// Seconds east of UTC; nothing and `Z` are UTC.
+fn offset(scan: &mut Scan<'_>) -> Option<i64> {
+    if scan.rest.is_empty() || scan.one_of(b"Zz").is_some() {
+        return Some(0);
+    }
+    let sign = if scan.one_of(b"+-")? == b'-' { -1 } else { 1 };
+    let hours = i64::from(scan.number(2)?);
+    let minutes = if scan.rest.is_empty() {
+        0
+    } else {
+        scan.one_of(b":-");
+        i64::from(scan.number(2)?)
+    };
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+fn instant(date: Date, time: Time) -> Option<i128> {
+    Offset::UTC
+        .to_timestamp(date.to_datetime(time))
+        .ok()
+        .map(jiff::Timestamp::as_nanosecond)
+}
+
+struct Scan<'a> {
+    rest: &'a [u8],
+}
+
+impl Scan<'_> {
+    /// A number of exactly so many digits.
+    fn number(&mut self, digits: usize) -> Option<u32> {
+        let (number, rest) = self.rest.split_at_checked(digits)?;
+        let mut value = 0u32;
+        for byte in number {
+            value = value * 10 + char::from(*byte).to_digit(10)?;
+        }
+        self.rest = rest;
+        Some(value)
+    }
+
+    fn one_of(&mut self, set: &[u8]) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        if !set.contains(first) {
+            return None;
+        }
+        self.rest = rest;
+        Some(*first)
+    }
+
+    /// The digits of a fraction of a second, in nanoseconds; at least one digit.
+    fn fraction(&mut self) -> Option<u32> {
+        let (mut value, mut unit) = (self.number(1)? * 100_000_000, 10_000_000);
+        while let Some(digit) = self.number(1) {
+            value += digit * unit;
+            unit /= 10;
+        }
+        Some(value)
+    }
+}
