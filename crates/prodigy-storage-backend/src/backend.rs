@@ -1,0 +1,184 @@
+//! The trait that every backend and every layer implements.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
+};
+
+use crate::batch::Batch;
+use crate::deadline::Deadline;
+use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, StoredDocument};
+use crate::error::Result;
+use crate::lock::{LockGuard, LockInfo, LockOptions};
+use crate::log::{AppendOptions, Appended, Durability, LogSummary, Scan, ScanOptions};
+use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
+use crate::report::{Capabilities, Health, Stats, Usage};
+
+/// A place that keeps logs, documents, queues and locks.
+///
+/// A backend knows nothing of checkpoints or dead letters beyond what the signatures say; the typed stores of the
+/// facade give these primitives their meaning. What each method promises is held by the conformance suite.
+///
+/// A layer wraps a backend and is one. It forwards **every** method: there are no default methods, so nothing slips
+/// past a layer.
+///
+/// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, but for a system call
+/// under way, with [`Timeout`](crate::ErrorKind::Timeout) or [`LockUnavailable`](crate::ErrorKind::LockUnavailable).
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// What it is and can do.
+    fn capabilities(&self) -> Capabilities;
+
+    // --- log ---
+
+    /// Appends a batch of events. Acknowledged is stored, by the durability asked for.
+    ///
+    /// Ids are assigned, ascending and above the newest that the writer finds in the log, unless the batch brings
+    /// them; then what is stored already under an id is acknowledged and not stored again. On return the batch holds
+    /// its ids, unless nothing of it was stored.
+    ///
+    /// Not atomic: a prefix of whole records may stand after a crash. On
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored: appending the same batch
+    /// again stores each once.
+    fn append(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended>;
+
+    /// Reads what is stored now, merged by id, each id once. A log that does not exist is empty.
+    fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>>;
+
+    /// What the log holds, without reading it.
+    fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;
+
+    /// Closes what this process appends to: the next append begins a new segment. Harmless if there is none.
+    fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()>;
+
+    // --- documents ---
+
+    /// A document, its checksum verified; `None` if there is none.
+    fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>>;
+
+    /// The revision of a document, at less cost than getting it; `None` if there is none. Not verified.
+    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>>;
+
+    /// Puts a document, whole or not at all. The body is a JSON object.
+    fn put(
+        &self,
+        document: &Document,
+        body: &[u8],
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision>;
+
+    /// Adds a document to the checkpoint series of a job under a new name: its stamp is the greater of now and the
+    /// newest of the series + 1 ns, also when the clock steps back. [`Phase::Setup`] has one name and is replaced.
+    fn add(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        body: &[u8],
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Added>;
+
+    /// Deletes a document; false if there was none.
+    fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<bool>;
+
+    /// The documents of a scope, oldest first by stamp, without their bodies.
+    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>>;
+
+    // --- queue ---
+
+    /// Puts items: one with a new key goes to the end, one with a known key is merged into it
+    /// ([`dead_letter::merge`](crate::dead_letter::merge)), a lease on it kept.
+    fn queue_put(
+        &self,
+        job: &JobAddress,
+        items: &[QueueItem],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<PutReport>;
+
+    /// One item.
+    fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>>;
+
+    /// All items as they are stored now.
+    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>>;
+
+    /// Takes up to `limit` pending items for `lease`, oldest first. The leases are stored before the call returns,
+    /// and the items stay stored: one that is not acknowledged is pending again when its lease ends.
+    fn queue_take(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        limit: usize,
+        lease: Duration,
+        deadline: Deadline,
+    ) -> Result<Vec<QueueEntry>>;
+
+    /// Removes the items that these tokens took. A token whose lease ended still counts while no one else took the
+    /// item.
+    fn queue_ack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>>;
+
+    /// Gives the items that these tokens took back: they are pending at once.
+    fn queue_nack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>>;
+
+    /// Removes items, taken or not.
+    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>>;
+
+    // --- locks ---
+
+    /// Takes a named lock, waiting for it until the deadline.
+    fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>>;
+
+    /// All locks that were ever taken, held or not.
+    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>>;
+
+    // --- listing and care ---
+
+    /// The repositories that hold anything, sorted.
+    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>>;
+
+    /// The jobs of a repository that hold anything, sorted.
+    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>>;
+
+    /// Where the worktree of a session belongs; the folder is git's to make. An absolute path.
+    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf>;
+
+    /// The sessions whose worktree folder is there, sorted.
+    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>>;
+
+    /// Ends background work and makes relaxed writes of this handle survive power loss.
+    fn flush(&self, deadline: Deadline) -> Result<()>;
+
+    /// Checks what can be checked without writing to it.
+    fn health(&self, deadline: Deadline) -> Result<Health>;
+
+    /// What takes the space.
+    fn usage(&self, deadline: Deadline) -> Result<Usage>;
+
+    /// Adds its counters.
+    fn stats(&self, stats: &mut Stats);
+}

@@ -1,0 +1,251 @@
+//! A batch of events on its way into a log.
+
+use serde::Serialize;
+
+use crate::error::{ErrorKind, Result, StorageError};
+use crate::id::EventId;
+use crate::record::{MAX_NESTING, lone_surrogate, nesting_exceeds};
+
+/// Events serialised and ready to be appended, in one buffer that can be used again.
+///
+/// A batch owns the bodies of its events; the backend adds id, timestamp and checksum. After
+/// [`append`](crate::Backend::append) the ids stand in [`ids`](Self::ids), also when the outcome is unknown: the
+/// same batch appended again is then stored under the same ids, and each event once.
+///
+/// ```
+/// use prodigy_storage_backend::Batch;
+///
+/// let mut batch = Batch::new();
+/// batch.push(&serde_json::json!({"agent": 3, "status": "done"}))?;
+/// assert_eq!(batch.len(), 1);
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    ids: Vec<EventId>,
+}
+
+/// What may stand beside an event's payload.
+#[derive(Debug)]
+pub struct Annotations<'a, M = ()> {
+    /// What ties events of one cause together.
+    pub correlation_id: Option<&'a str>,
+    /// Any JSON object about the event.
+    pub metadata: Option<&'a M>,
+}
+
+// By hand: a derive would ask the same of `M`, which is only referred to.
+impl<M> Clone for Annotations<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Annotations<'_, M> {}
+
+impl<M> Default for Annotations<'_, M> {
+    fn default() -> Self {
+        Self { correlation_id: None, metadata: None }
+    }
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.ids.clear();
+    }
+
+    /// Number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all bodies.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bodies, in order: what stands between the timestamp and the crc of a record.
+    pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let body = self.bytes.get(start..end).unwrap_or_default();
+            start = end;
+            body
+        })
+    }
+
+    /// The ids that were given or assigned, one an event; empty before either.
+    #[must_use]
+    pub fn ids(&self) -> &[EventId] {
+        &self.ids
+    }
+
+    /// Gives the ids to store the events under: one an event, in order. An event whose id is stored already is
+    /// acknowledged and not stored again. A backend calls it with the ids that it assigned.
+    pub fn set_ids(&mut self, ids: impl IntoIterator<Item = EventId>) {
+        self.ids.clear();
+        self.ids.extend(ids);
+    }
+
+    /// Takes the ids out again: the next append assigns new ones.
+    pub fn clear_ids(&mut self) {
+        self.ids.clear();
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// As [`push_with`](Self::push_with).
+    pub fn push<T: Serialize + ?Sized>(&mut self, event: &T) -> Result<()> {
+        self.push_with(event, Annotations::<()>::default())
+    }
+
+    /// Adds an event and what stands beside it. Bytes of a raw payload ([`serde_json::value::RawValue`]) pass through
+    /// untouched, but for line breaks between its tokens, which become spaces.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for what does not serialise, for nesting over 127, and for text that is not
+    /// well-formed Unicode. The batch is then as before.
+    pub fn push_with<T, M>(&mut self, event: &T, beside: Annotations<'_, M>) -> Result<()>
+    where
+        T: Serialize + ?Sized,
+        M: Serialize,
+    {
+        let start = self.bytes.len();
+        let pushed = self
+            .write_body(event, &beside)
+            .and_then(|()| self.check_body(start));
+        match pushed {
+            Ok(()) => {
+                self.ends.push(self.bytes.len());
+                self.ids.clear();
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_body<T, M>(&mut self, event: &T, beside: &Annotations<'_, M>) -> Result<()>
+    where
+        T: Serialize + ?Sized,
+        M: Serialize,
+    {
+        if let Some(id) = beside.correlation_id {
+            self.bytes.extend_from_slice(b",\"correlation_id\":");
+            self.write_json(id)?;
+        }
+        self.bytes.extend_from_slice(b",\"event\":");
+        self.write_json(event)?;
+        if let Some(metadata) = beside.metadata {
+            self.bytes.extend_from_slice(b",\"metadata\":");
+            self.write_json(metadata)?;
+        }
+        Ok(())
+    }
+
+    fn write_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
+        serde_json::to_writer(&mut self.bytes, value).map_err(|error| {
+            StorageError::new(
+                ErrorKind::InvalidInput,
+                "append event",
+                "",
+                "it does not serialise as JSON",
+            )
+            .with_source(error)
+        })
+    }
+
+    fn check_body(&mut self, start: usize) -> Result<()> {
+        let body = self.bytes.get_mut(start..).unwrap_or_default();
+        // JSON text holds no raw control character, so a line break here stands between tokens.
+        if memchr::memchr2(b'\n', b'\r', body).is_some() {
+            for byte in body.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
+                *byte = b' ';
+            }
+        }
+        if nesting_exceeds(body, MAX_NESTING) {
+            return Err(StorageError::invalid(
+                "append event",
+                "",
+                format!("its nesting is over {MAX_NESTING}"),
+            )
+            .with_hint("flatten the payload, or store the deep part as text"));
+        }
+        if let Some(at) = lone_surrogate(body) {
+            return Err(StorageError::invalid(
+                "append event",
+                "",
+                format!("it is not well-formed Unicode: half of a surrogate pair at byte {at}"),
+            )
+            .with_hint("the program that made it cut a string in the middle of a character"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::value::RawValue;
+
+    #[test]
+    fn raw_payloads_pass_untouched_but_for_line_breaks() {
+        let raw = RawValue::from_string("{\"a\" :\r\n 1e2,\t\"b\":\"\\n\"}".into()).unwrap();
+        let mut batch = Batch::new();
+        batch.push(&raw).unwrap();
+        assert_eq!(
+            batch.bodies().next().unwrap(),
+            b",\"event\":{\"a\" :   1e2,\t\"b\":\"\\n\"}"
+        );
+    }
+
+    #[test]
+    fn what_is_refused_leaves_the_batch_as_it_was() {
+        let mut batch = Batch::new();
+        batch.push("first").unwrap();
+        let deep = RawValue::from_string(format!("{}{}", "[".repeat(128), "]".repeat(128))).unwrap();
+        assert_eq!(batch.push(&deep).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let half = RawValue::from_string("\"\\ud800\"".into()).unwrap();
+        assert_eq!(batch.push(&half).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let deepest = RawValue::from_string(format!("{}{}", "[".repeat(127), "]".repeat(127))).unwrap();
+        batch.push(&deepest).unwrap();
+        assert_eq!(batch.len(), 2);
+        assert_eq!(batch.bodies().next().unwrap(), b",\"event\":\"first\"");
+    }
+
+    #[test]
+    fn annotations_stand_around_the_event() {
+        let mut batch = Batch::new();
+        let beside = Annotations {
+            correlation_id: Some("run\n1"),
+            metadata: Some(&["m"]),
+        };
+        batch.push_with(&1, beside).unwrap();
+        assert_eq!(
+            batch.bodies().next().unwrap(),
+            b",\"correlation_id\":\"run\\n1\",\"event\":1,\"metadata\":[\"m\"]"
+        );
+    }
+}

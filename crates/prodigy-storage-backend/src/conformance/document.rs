@@ -1,0 +1,355 @@
+//! Promises of documents.
+
+use std::time::Duration;
+
+use prodigy_storage_layout::{Document, DocumentScope, Phase, Stamp};
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{Check, job, moment, refused, repo, soon};
+use crate::backend::Backend;
+use crate::document::{Expected, PutOptions, Revision};
+use crate::error::ErrorKind;
+use crate::log::Durability;
+
+topic! { "document":
+    a_document_is_got_as_it_was_put "a body is got byte for byte, verified, under the revision of its put",
+    an_absent_document_is_none "what is not there is none, and reading makes nothing",
+    each_put_has_a_new_revision "each put gives another revision, also of the same body, and `revision` tells it",
+    every_kind_of_document_is_kept "documents of each kind are kept apart",
+    absent_is_expected_once "of two puts that expect nothing the second is a conflict, and the first stands",
+    a_revision_is_compared "a put under a revision happens only if it is the present one",
+    one_of_many_writers_wins "of eight threads that replace one revision exactly one wins",
+    a_deletion_is_conditional "a deletion happens only if its condition holds, and says whether there was anything",
+    older_fencing_is_refused "a put under an older fencing token is refused, and under the same or a newer one accepted",
+    a_series_ascends "additions to a series have ascending stamps, also in one instant and when the clock steps back",
+    an_addition_is_conditional "an addition happens only if the newest of the series is the expected one",
+    an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
+    setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
+    phases_are_series_of_their_own "each phase of a job is a series of its own",
+    a_large_body_is_whole "a body of 2 MiB is got whole",
+    no_object_is_refused "a body that is no JSON object is refused, and what stood before stands",
+}
+
+fn orphans(name: &str) -> Result<Document, Failure> {
+    Ok(Document::Orphans(job(name)?))
+}
+
+fn put(backend: &dyn Backend, document: &Document, body: &str) -> Result<Revision, Failure> {
+    Ok(backend.put(document, body.as_bytes(), &PutOptions::default(), soon())?)
+}
+
+fn body(backend: &dyn Backend, document: &Document) -> Result<Option<String>, Failure> {
+    let got = backend.get(document, soon())?;
+    Ok(got.map(|got| String::from_utf8_lossy(got.body()).into_owned()))
+}
+
+fn a_document_is_got_as_it_was_put(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    for text in [r#"{"a": [1, 2.50, "é\n"],  "b":{} }"#, "{}", "{\n  \"a\": 1\n}"] {
+        let revision = put(&*backend, &document, text)?;
+        let got = harness.open().get(&document, soon())?;
+        let got = got.ok_or_else(|| Failure::new("a document that was put is none"))?;
+        ensure_eq!(String::from_utf8_lossy(got.body()), text, "body");
+        ensure_eq!(got.revision(), revision, "revision");
+        ensure!(got.is_verified(), "a document of ours is unverified");
+    }
+    Ok(())
+}
+
+fn an_absent_document_is_none(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    ensure_eq!(body(&*backend, &document)?, None, "body");
+    ensure_eq!(backend.revision(&document, soon())?, None, "revision");
+    ensure!(
+        !backend.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        "a deletion of nothing says that there was something"
+    );
+    ensure_eq!(backend.repositories(soon())?.len(), 0, "repositories after that");
+    Ok(())
+}
+
+fn each_put_has_a_new_revision(harness: &dyn Harness) -> Check {
+    let (one, two, document) = (harness.open(), harness.open(), orphans("a")?);
+    let first = put(&*one, &document, r#"{"a":1}"#)?;
+    ensure_eq!(two.revision(&document, soon())?, Some(first), "revision told");
+    let second = put(&*two, &document, r#"{"a":1}"#)?;
+    ensure!(first != second, "two puts have one revision");
+    ensure_eq!(
+        one.revision(&document, soon())?,
+        Some(second),
+        "revision told, of the second put"
+    );
+    Ok(())
+}
+
+fn every_kind_of_document_is_kept(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    let job = job("a")?;
+    let stamp = Stamp::from(moment(5));
+    let documents = [
+        Document::Setup(job.clone()),
+        Document::Map(job.clone(), stamp.clone()),
+        Document::Reduce(job.clone(), stamp),
+        Document::Orphans(job.clone()),
+        Document::Finished(job),
+        Document::Repository(repo("shop")?),
+    ];
+    for (n, document) in documents.iter().enumerate() {
+        put(&*backend, document, &format!("{{\"n\":{n}}}"))?;
+    }
+    for (n, document) in documents.iter().enumerate() {
+        ensure_eq!(
+            body(&*backend, document)?,
+            Some(format!("{{\"n\":{n}}}")),
+            "{document:?}"
+        );
+    }
+    Ok(())
+}
+
+fn absent_is_expected_once(harness: &dyn Harness) -> Check {
+    let (one, two, document) = (harness.open(), harness.open(), orphans("a")?);
+    let absent = PutOptions::default().expect(Expected::Absent);
+    one.put(&document, b"{\"n\":1}", &absent, soon())?;
+    refused(
+        two.put(&document, b"{\"n\":2}", &absent, soon()),
+        ErrorKind::Conflict,
+        "a put over a document where none was expected",
+    )?;
+    ensure_eq!(body(&*two, &document)?, Some("{\"n\":1}".into()), "body");
+    Ok(())
+}
+
+fn a_revision_is_compared(harness: &dyn Harness) -> Check {
+    let (one, two, document) = (harness.open(), harness.open(), orphans("a")?);
+    let under = |revision| PutOptions::default().expect(Expected::Revision(revision));
+    refused(
+        one.put(&document, b"{}", &under(Revision::random()), soon()),
+        ErrorKind::Conflict,
+        "a put over nothing under a revision",
+    )?;
+    let first = put(&*one, &document, "{\"n\":1}")?;
+    let second = two.put(&document, b"{\"n\":2}", &under(first), soon())?;
+    let error = refused(
+        one.put(&document, b"{\"n\":3}", &under(first), soon()),
+        ErrorKind::Conflict,
+        "a put under an older revision",
+    )?;
+    ensure!(
+        !error.is_transient(),
+        "a conflict is called transient: it would be retried blindly"
+    );
+    ensure_eq!(body(&*one, &document)?, Some("{\"n\":2}".into()), "body");
+    one.put(&document, b"{\"n\":4}", &under(second), soon())?;
+    ensure_eq!(body(&*two, &document)?, Some("{\"n\":4}".into()), "body");
+    Ok(())
+}
+
+fn one_of_many_writers_wins(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    for round in 0..10 {
+        let revision = put(&*backend, &document, "{\"n\":0}")?;
+        let options = PutOptions::default().expect(Expected::Revision(revision));
+        let won: Vec<usize> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..=8)
+                .map(|n| {
+                    let (backend, document, options) = (harness.open(), &document, &options);
+                    scope.spawn(move || {
+                        let text = format!("{{\"n\":{n}}}");
+                        backend
+                            .put(document, text.as_bytes(), options, soon())
+                            .is_ok()
+                            .then_some(n)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().ok().flatten())
+                .collect()
+        });
+        ensure_eq!(won.len(), 1, "writers that won round {round}");
+        let wanted = won.first().map(|n| format!("{{\"n\":{n}}}"));
+        ensure_eq!(body(&*backend, &document)?, wanted, "body of the winner");
+    }
+    Ok(())
+}
+
+fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    let old = put(&*backend, &document, "{}")?;
+    let present = put(&*backend, &document, "{}")?;
+    refused(
+        backend.delete(&document, Expected::Revision(old), Durability::Strict, soon()),
+        ErrorKind::Conflict,
+        "a deletion under an older revision",
+    )?;
+    ensure_eq!(body(&*backend, &document)?, Some("{}".into()), "body after it");
+    ensure!(
+        backend.delete(&document, Expected::Revision(present), Durability::Strict, soon())?,
+        "a deletion says that there was nothing"
+    );
+    ensure_eq!(
+        body(&*harness.open(), &document)?,
+        None,
+        "body after the deletion"
+    );
+    ensure!(
+        !backend.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        "a second deletion says that there was something"
+    );
+    Ok(())
+}
+
+fn older_fencing_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    let under = |token: u64| PutOptions::default().fencing(Some(token));
+    let text = |token: u64| format!("{{\"fencing\":{token},\"data\":{{\"fencing\":99}}}}");
+    backend.put(&document, text(7).as_bytes(), &under(7), soon())?;
+    refused(
+        backend.put(&document, text(6).as_bytes(), &under(6), soon()),
+        ErrorKind::Fenced,
+        "a put under an older token",
+    )?;
+    ensure_eq!(body(&*backend, &document)?, Some(text(7)), "body");
+    backend.put(&document, text(7).as_bytes(), &under(7), soon())?;
+    backend.put(&document, text(8).as_bytes(), &under(8), soon())?;
+    ensure_eq!(body(&*backend, &document)?, Some(text(8)), "body");
+    Ok(())
+}
+
+fn add(harness: &dyn Harness, phase: Phase, text: &str, options: &PutOptions) -> Result<Document, Failure> {
+    let added = harness
+        .open()
+        .add(&job("a")?, phase, text.as_bytes(), options, soon())?;
+    let got = harness.open().get(&added.document, soon())?;
+    ensure_eq!(
+        got.map(|got| got.revision()),
+        Some(added.revision),
+        "revision of what was added"
+    );
+    Ok(added.document)
+}
+
+fn a_series_ascends(harness: &dyn Harness) -> Check {
+    let any = PutOptions::default();
+    let mut made = Vec::new();
+    for round in 0..6 {
+        if round == 3 {
+            harness.clock().set(moment(-3_600_000));
+        }
+        made.push(add(harness, Phase::Map, &format!("{{\"n\":{round}}}"), &any)?);
+    }
+    let stamps: Vec<_> = made
+        .iter()
+        .filter_map(|document| document.stamp().cloned())
+        .collect();
+    ensure_eq!(stamps.len(), 6, "stamps");
+    ensure!(
+        stamps.is_sorted_by(|a, b| a < b),
+        "stamps do not ascend: {stamps:?}"
+    );
+    let scope = DocumentScope::Checkpoints(job("a")?, Phase::Map);
+    let listed: Vec<_> = harness
+        .open()
+        .list(&scope, soon())?
+        .into_iter()
+        .map(|entry| entry.document)
+        .collect();
+    ensure_eq!(listed, made, "the series listed, oldest first");
+    Ok(())
+}
+
+fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    let absent = PutOptions::default().expect(Expected::Absent);
+    let first = one.add(&job, Phase::Reduce, b"{\"n\":1}", &absent, soon())?;
+    refused(
+        two.add(&job, Phase::Reduce, b"{\"n\":2}", &absent, soon()),
+        ErrorKind::Conflict,
+        "an addition to a series that was expected to be empty",
+    )?;
+    let after_first = PutOptions::default().expect(Expected::Revision(first.revision));
+    two.add(&job, Phase::Reduce, b"{\"n\":2}", &after_first, soon())?;
+    refused(
+        one.add(&job, Phase::Reduce, b"{\"n\":3}", &after_first, soon()),
+        ErrorKind::Conflict,
+        "an addition after another one than the newest",
+    )?;
+    let scope = DocumentScope::Checkpoints(job, Phase::Reduce);
+    ensure_eq!(one.list(&scope, soon())?.len(), 2, "documents of the series");
+    Ok(())
+}
+
+fn an_addition_is_fenced(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let under = |token: u64| PutOptions::default().fencing(Some(token));
+    backend.add(&job, Phase::Map, b"{\"fencing\":7}", &under(7), soon())?;
+    harness.clock().advance(Duration::from_secs(1));
+    refused(
+        backend.add(&job, Phase::Map, b"{\"fencing\":6}", &under(6), soon()),
+        ErrorKind::Fenced,
+        "an addition under an older token",
+    )?;
+    backend.add(&job, Phase::Map, b"{\"fencing\":8}", &under(8), soon())?;
+    let scope = DocumentScope::Checkpoints(job, Phase::Map);
+    ensure_eq!(backend.list(&scope, soon())?.len(), 2, "documents of the series");
+    Ok(())
+}
+
+fn setup_is_replaced(harness: &dyn Harness) -> Check {
+    let any = PutOptions::default();
+    let first = add(harness, Phase::Setup, "{\"n\":1}", &any)?;
+    let second = add(harness, Phase::Setup, "{\"n\":2}", &any)?;
+    ensure_eq!(first, second, "names of two setup checkpoints");
+    ensure_eq!(body(&*harness.open(), &second)?, Some("{\"n\":2}".into()), "body");
+    let absent = PutOptions::default().expect(Expected::Absent);
+    refused(
+        harness
+            .open()
+            .add(&job("a")?, Phase::Setup, b"{}", &absent, soon()),
+        ErrorKind::Conflict,
+        "a setup checkpoint where none was expected",
+    )?;
+    Ok(())
+}
+
+fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
+    let absent = PutOptions::default().expect(Expected::Absent);
+    for phase in Phase::ALL {
+        add(harness, phase, "{}", &absent)?;
+    }
+    for phase in Phase::ALL {
+        let scope = DocumentScope::Checkpoints(job("a")?, phase);
+        let listed = harness.open().list(&scope, soon())?;
+        ensure_eq!(listed.len(), 1, "documents of phase {phase}");
+    }
+    Ok(())
+}
+
+fn a_large_body_is_whole(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    let text = format!("{{\"data\":\"{}\"}}", "0123456789abcdef".repeat(128 << 10));
+    put(&*backend, &document, &text)?;
+    ensure!(
+        body(&*backend, &document)? == Some(text),
+        "a body of 2 MiB is another one"
+    );
+    Ok(())
+}
+
+fn no_object_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, document) = (harness.open(), orphans("a")?);
+    put(&*backend, &document, "{\"n\":1}")?;
+    for bad in [&b""[..], b"[]", b"1", b"{\"a\":", b"{\"a\":\"\xff\"}"] {
+        refused(
+            backend.put(&document, bad, &PutOptions::default(), soon()),
+            ErrorKind::InvalidInput,
+            &String::from_utf8_lossy(bad),
+        )?;
+    }
+    ensure_eq!(body(&*backend, &document)?, Some("{\"n\":1}".into()), "body");
+    Ok(())
+}

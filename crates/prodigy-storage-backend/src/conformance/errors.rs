@@ -1,0 +1,120 @@
+//! Promises of errors.
+
+use std::time::Duration;
+
+use prodigy_storage_layout::{Document, Phase};
+
+use super::failure::{ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{Check, append, batch, given, job, payloads, read, refused, soon};
+use crate::deadline::Deadline;
+use crate::document::{Expected, PutOptions};
+use crate::error::ErrorKind;
+use crate::id::EventId;
+use crate::log::AppendOptions;
+
+topic! { "error":
+    a_passed_deadline_is_a_timeout "a call whose deadline has passed either is done or is a timeout, never in between",
+    ids_of_another_version_are_refused "given ids that are not of version 7 are refused, and nothing is stored",
+    ids_of_another_number_are_refused "more or fewer ids than events are refused, and nothing is stored",
+    a_conflict_names_what_it_is_about "a conflict names the job, why, and what to do",
+    a_refusal_leaves_the_store_usable "after a refused write the same handle goes on",
+}
+
+fn a_passed_deadline_is_a_timeout(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    append(&*backend, &job, &["1"])?;
+    let passed = || Deadline::after(Duration::ZERO);
+    let mut batch = batch(&["2"])?;
+    let stored = match backend.append(&job, &mut batch, &AppendOptions::default(), passed()) {
+        Ok(_) => vec!["1", "2"],
+        Err(error) if error.kind() == ErrorKind::Timeout => vec!["1"],
+        Err(error) => return Err(error.into()),
+    };
+    ensure_eq!(
+        payloads(&read(&*backend, &job)?),
+        stored,
+        "events after an append without time"
+    );
+    let document = Document::Orphans(job);
+    let there = match backend.put(&document, b"{}", &PutOptions::default(), passed()) {
+        Ok(_) => true,
+        Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::LockUnavailable) => false,
+        Err(error) => return Err(error.into()),
+    };
+    ensure_eq!(
+        backend.get(&document, soon())?.is_some(),
+        there,
+        "a document put without time"
+    );
+    Ok(())
+}
+
+fn ids_of_another_version_are_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    for id in [
+        EventId::MIN,
+        EventId::MAX,
+        EventId::from_u128(0x6f1c_1f5e_7c1a_4a53_9d2e_0a3b_1c2d_3e4f),
+    ] {
+        let mut batch = batch(&["1", "2"])?;
+        batch.set_ids([given(1), id]);
+        refused(
+            backend.append(&job, &mut batch, &AppendOptions::default(), soon()),
+            ErrorKind::InvalidInput,
+            &format!("the id {id}"),
+        )?;
+    }
+    ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
+    Ok(())
+}
+
+fn ids_of_another_number_are_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let mut batch = batch(&["1", "2"])?;
+    for ids in [vec![given(1)], vec![given(1), given(2), given(3)]] {
+        batch.set_ids(ids);
+        refused(
+            backend.append(&job, &mut batch, &AppendOptions::default(), soon()),
+            ErrorKind::InvalidInput,
+            "a batch of two events and another number of ids",
+        )?;
+    }
+    ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
+    Ok(())
+}
+
+fn a_conflict_names_what_it_is_about(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("mapreduce-7")?);
+    let absent = PutOptions::default().expect(Expected::Absent);
+    backend.add(&job, Phase::Map, b"{}", &absent, soon())?;
+    let error = refused(
+        backend.add(&job, Phase::Map, b"{}", &absent, soon()),
+        ErrorKind::Conflict,
+        "an addition to a series that was expected to be empty",
+    )?;
+    let text = error.to_string();
+    ensure!(
+        text.contains("mapreduce-7"),
+        "the message does not name the job: {text}"
+    );
+    ensure!(error.hint().is_some(), "no hint: {text}");
+    ensure!(!text.contains('\n'), "the message has more than one line: {text}");
+    Ok(())
+}
+
+fn a_refusal_leaves_the_store_usable(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let mut bad = batch(&["1", "2"])?;
+    bad.set_ids([given(1)]);
+    refused(
+        backend.append(&job, &mut bad, &AppendOptions::default(), soon()),
+        ErrorKind::InvalidInput,
+        "a batch of two events and one id",
+    )?;
+    bad.clear_ids();
+    backend.append(&job, &mut bad, &AppendOptions::default(), soon())?;
+    ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "2"], "events");
+    Ok(())
+}

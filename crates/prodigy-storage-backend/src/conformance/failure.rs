@@ -1,0 +1,63 @@
+//! What differed.
+
+use std::error::Error;
+use std::fmt;
+
+/// Says what a property found instead of what it promises.
+pub struct Failure(String);
+
+impl Failure {
+    /// In these words.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Any error where none was expected.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(format!("an error where none was expected: {error}"))
+    }
+}
+
+/// Fails the property unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($what:tt)+) => {
+        // Negated as a whole, so that a comparison that is neither true nor false fails too.
+        if !$condition {
+            return Err(crate::conformance::Failure::new(format!($($what)+)));
+        }
+    };
+}
+
+/// Fails the property unless both are equal.
+macro_rules! ensure_eq {
+    ($found:expr, $wanted:expr, $($what:tt)+) => {
+        // A match keeps what the two expressions borrow from alive.
+        match (&$found, &$wanted) {
+            (found, wanted) => {
+                if found != wanted {
+                    let what = format!($($what)+);
+                    return Err(crate::conformance::Failure::new(format!(
+                        "{what}: found {found:?}, expected {wanted:?}"
+                    )));
+                }
+            }
+        }
+    };
+}
+
+pub(super) use {ensure, ensure_eq};

@@ -1,0 +1,41 @@
+//! How the suite gets at a backend.
+
+use std::sync::Arc;
+
+use super::clock::ManualClock;
+use crate::backend::Backend;
+
+/// One store, with nothing in it at first.
+pub trait Harness: Send + Sync {
+    /// A handle on the store, beside those that are open: another one of the same process, or one that shares data
+    /// with them in whatever way the backend has.
+    fn open(&self) -> Arc<dyn Backend>;
+
+    /// The clock that the store's handles read.
+    fn clock(&self) -> &ManualClock;
+
+    /// Ends the process as far as the store can tell, after every handle was dropped: the next
+    /// [`open`](Self::open) begins from what outlives it. False where nothing does: what needs it is skipped.
+    fn restart(&self) -> bool {
+        false
+    }
+
+    /// The `max_record_size` of the store, where it has one that a test can go past: at most 1 MiB.
+    fn record_limit(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Makes stores.
+pub trait HarnessFactory: Sync {
+    /// What is tested, for messages: the backend, and the layers over it.
+    fn name(&self) -> &str;
+
+    /// A new, empty store.
+    fn fresh(&self) -> Box<dyn Harness>;
+
+    /// A new, empty store that is full after at most 4 MiB; `None` where there is no such thing.
+    fn small(&self) -> Option<Box<dyn Harness>> {
+        None
+    }
+}

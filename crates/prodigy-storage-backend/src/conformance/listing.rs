@@ -1,0 +1,248 @@
+//! Promises of listings and reports.
+
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase};
+
+use super::failure::{ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{Check, append, item, job, repo, soon};
+use crate::clock::Clock;
+use crate::document::PutOptions;
+use crate::log::Durability;
+use crate::report::{Severity, Stats};
+
+topic! { "listing":
+    repositories_are_listed "every repository that holds anything is listed once, sorted",
+    jobs_are_listed "every job that holds anything is listed once, sorted, under its repository only",
+    a_job_scope_holds_its_checkpoints "the scope of a job holds its checkpoints of every phase, and nothing else",
+    orphans_are_listed_by_repository "the scope of orphans holds those of one repository's jobs",
+    registry_entries_are_listed "the scope of repositories holds every registry entry",
+    a_listing_of_nothing_is_empty "listings of an empty store are empty",
+    usage_grows "usage counts what is stored, by area and repository",
+    a_whole_store_is_healthy "a store in order has no failing check",
+    names_are_not_confused "names that share a beginning, and names beyond ASCII, are kept apart",
+}
+
+fn job_of(repository: &str, name: &str) -> Result<JobAddress, super::Failure> {
+    Ok(JobAddress::new(repo(repository)?, JobId::new(name)?))
+}
+
+fn repositories_are_listed(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    append(&*backend, &job_of("c", "1")?, &["1"])?;
+    append(&*backend, &job_of("a", "1")?, &["1"])?;
+    append(&*backend, &job_of("a", "2")?, &["1"])?;
+    let queued = item("x", "1", harness.clock().now())?;
+    backend.queue_put(&job_of("d", "1")?, &[queued], Durability::Strict, soon())?;
+    backend.put(
+        &Document::Repository(repo("b")?),
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    backend.put(
+        &Document::Orphans(job_of("e", "1")?),
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    let listed = harness.open().repositories(soon())?;
+    ensure_eq!(
+        listed,
+        [repo("a")?, repo("b")?, repo("c")?, repo("d")?, repo("e")?],
+        "repositories"
+    );
+    Ok(())
+}
+
+fn jobs_are_listed(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    append(&*backend, &job_of("shop", "c")?, &["1"])?;
+    let queued = item("x", "1", harness.clock().now())?;
+    backend.queue_put(&job_of("shop", "a")?, &[queued], Durability::Strict, soon())?;
+    backend.add(
+        &job_of("shop", "b")?,
+        Phase::Map,
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    backend.put(
+        &Document::Orphans(job_of("shop", "d")?),
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    append(&*backend, &job_of("shop", "a")?, &["1"])?;
+    append(&*backend, &job_of("other", "z")?, &["1"])?;
+    let listed = harness.open().jobs(&repo("shop")?, soon())?;
+    ensure_eq!(
+        listed.iter().map(JobId::as_str).collect::<Vec<_>>(),
+        ["a", "b", "c", "d"],
+        "jobs"
+    );
+    Ok(())
+}
+
+fn a_job_scope_holds_its_checkpoints(harness: &dyn Harness) -> Check {
+    let (backend, mine, other) = (harness.open(), job("a")?, job("b")?);
+    for phase in Phase::ALL {
+        backend.add(&mine, phase, b"{}", &PutOptions::default(), soon())?;
+        backend.add(&other, phase, b"{}", &PutOptions::default(), soon())?;
+    }
+    backend.put(
+        &Document::Orphans(mine.clone()),
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    backend.put(
+        &Document::Finished(mine.clone()),
+        b"{}",
+        &PutOptions::default(),
+        soon(),
+    )?;
+    let listed = backend.list(&DocumentScope::Job(mine.clone()), soon())?;
+    ensure_eq!(listed.len(), 3, "checkpoints of one job");
+    for entry in &listed {
+        ensure!(
+            entry.document.job() == Some(&mine) && entry.document.phase().is_some(),
+            "the listing holds {:?}",
+            entry.document
+        );
+        ensure!(entry.bytes > 0, "an entry of no bytes: {entry:?}");
+    }
+    Ok(())
+}
+
+fn orphans_are_listed_by_repository(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    let (a, b, c) = (job_of("shop", "a")?, job_of("shop", "b")?, job_of("other", "c")?);
+    for job in [&a, &b, &c] {
+        backend.put(
+            &Document::Orphans(job.clone()),
+            b"{}",
+            &PutOptions::default(),
+            soon(),
+        )?;
+    }
+    let listed = backend.list(&DocumentScope::Orphans(repo("shop")?), soon())?;
+    let mut listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
+    listed.sort();
+    ensure_eq!(listed, [Document::Orphans(a), Document::Orphans(b)], "orphans");
+    Ok(())
+}
+
+fn registry_entries_are_listed(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    append(&*backend, &job("a")?, &["1"])?;
+    for name in ["two", "one"] {
+        backend.put(
+            &Document::Repository(repo(name)?),
+            b"{}",
+            &PutOptions::default(),
+            soon(),
+        )?;
+    }
+    let listed = backend.list(&DocumentScope::Repositories, soon())?;
+    let mut listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
+    listed.sort();
+    let wanted = [
+        Document::Repository(repo("one")?),
+        Document::Repository(repo("two")?),
+    ];
+    ensure_eq!(listed, wanted, "registry entries");
+    Ok(())
+}
+
+fn a_listing_of_nothing_is_empty(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    for scope in [
+        DocumentScope::Job(job.clone()),
+        DocumentScope::Checkpoints(job.clone(), Phase::Map),
+        DocumentScope::Orphans(job.repo.clone()),
+        DocumentScope::Repositories,
+    ] {
+        ensure_eq!(backend.list(&scope, soon())?.len(), 0, "entries of {scope:?}");
+    }
+    ensure_eq!(backend.jobs(&job.repo, soon())?.len(), 0, "jobs");
+    ensure_eq!(backend.worktrees(&job.repo, soon())?.len(), 0, "worktrees");
+    ensure_eq!(backend.locks(soon())?.len(), 0, "locks");
+    ensure_eq!(backend.usage(soon())?.bytes(), 0, "bytes");
+    Ok(())
+}
+
+fn usage_grows(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let payload = format!("\"{}\"", "x".repeat(10_000));
+    append(&*backend, &job, &[&payload])?;
+    let first = backend.usage(soon())?;
+    ensure!(
+        first.bytes() >= 10_000,
+        "{} bytes of one event of 10,000",
+        first.bytes()
+    );
+    let area = first.areas.iter().find(|area| area.area == "events");
+    ensure_eq!(
+        area.and_then(|area| area.repo.clone()),
+        Some(job.repo.clone()),
+        "repository of the events' area"
+    );
+    let body = format!("{{\"a\":{payload}}}");
+    backend.add(&job, Phase::Map, body.as_bytes(), &PutOptions::default(), soon())?;
+    let second = backend.usage(soon())?;
+    ensure!(
+        second.bytes() >= first.bytes() + 10_000,
+        "{} bytes after {}",
+        second.bytes(),
+        first.bytes()
+    );
+    let mut stats = Stats::default();
+    backend.stats(&mut stats);
+    ensure!(
+        stats.get("log.appends") >= 1,
+        "an append is not counted: {stats:?}"
+    );
+    Ok(())
+}
+
+fn a_whole_store_is_healthy(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    let empty = backend.health(soon())?;
+    ensure!(
+        empty.severity() < Severity::Failure,
+        "an empty store fails a check: {empty:?}"
+    );
+    append(&*backend, &job("a")?, &["1"])?;
+    let health = backend.health(soon())?;
+    ensure!(!health.checks.is_empty(), "nothing is checked");
+    ensure!(
+        health.severity() < Severity::Failure,
+        "a store in order fails a check: {health:?}"
+    );
+    Ok(())
+}
+
+fn names_are_not_confused(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    let names = ["a", "ab", "a.b", "a-b", "a b", "é", "日本"];
+    for (n, name) in names.iter().enumerate() {
+        append(&*backend, &job_of(name, name)?, &[&n.to_string()])?;
+    }
+    for (n, name) in names.iter().enumerate() {
+        let job = job_of(name, name)?;
+        let events = super::tools::read(&*backend, &job)?;
+        ensure_eq!(
+            super::tools::payloads(&events),
+            [n.to_string()],
+            "events of {job}"
+        );
+        ensure_eq!(
+            backend.jobs(&job.repo, soon())?,
+            std::slice::from_ref(&job.job),
+            "jobs of {}",
+            job.repo
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What the [`Backend`] trait means, as tests that run on any backend: also one of your own.
+//!
+//! A *property* is one named promise, checked on a fresh store. [`properties`] lists them, [`run_all`] runs each, and
+//! [`run_sequences`] drives two handles through random sequences of calls against a naive model.
+//!
+//! # On a backend of your own
+//!
+//! Say how a store is made, and how another handle on it is opened; give the backend the harness's
+//! [`ManualClock`]. Then two tests are enough:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use prodigy_storage_backend::Backend;
+//! use prodigy_storage_backend::conformance::{Harness, HarnessFactory, ManualClock, run_all, run_sequences};
+//!
+//! # fn open_mine(_: &Arc<ManualClock>) -> Arc<dyn Backend> { unimplemented!() }
+//! struct Mine {
+//!     clock: Arc<ManualClock>,
+//!     data: Arc<dyn Backend>,
+//! }
+//!
+//! impl Harness for Mine {
+//!     fn open(&self) -> Arc<dyn Backend> {
+//!         Arc::clone(&self.data)
+//!     }
+//!     fn clock(&self) -> &ManualClock {
+//!         &self.clock
+//!     }
+//! }
+//!
+//! struct MyFactory;
+//!
+//! impl HarnessFactory for MyFactory {
+//!     fn name(&self) -> &str {
+//!         "mine"
+//!     }
+//!     fn fresh(&self) -> Box<dyn Harness> {
+//!         let clock = Arc::new(ManualClock::new());
+//!         Box::new(Mine { data: open_mine(&clock), clock })
+//!     }
+//! }
+//!
+//! // In a test of its own each:
+//! run_all(&MyFactory);
+//! run_sequences(&MyFactory, 256);
+//! ```
+//!
+//! # Limitations
+//!
+//! Crashes, damage on disk and the races of several processes are no part of it: each backend tests those where it
+//! can bring them about.
+//!
+//! [`Backend`]: crate::Backend
+
+mod clock;
+mod cursor;
+mod document;
+mod errors;
+mod failure;
+mod harness;
+mod limits;
+mod listing;
+mod lock;
+mod log;
+mod machine;
+mod model;
+mod property;
+mod queue;
+mod restart;
+mod subject;
+mod tools;
+
+pub use clock::ManualClock;
+pub use failure::Failure;
+pub use harness::{Harness, HarnessFactory};
+pub use machine::{run_sequences, sequences};
+pub use property::{Need, Outcome, Property, properties, run_all};

@@ -1,0 +1,147 @@
+//! The properties, and how they are run.
+
+use super::failure::Failure;
+use super::harness::{Harness, HarnessFactory};
+use super::{cursor, document, errors, limits, listing, lock, log, queue, restart};
+
+/// What the run of a property gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The promise was kept.
+    Held,
+    /// The backend has not what the property needs.
+    Skipped,
+}
+
+/// What a property needs of a harness beyond a fresh store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// [`Harness::restart`].
+    Restart,
+    /// [`Harness::record_limit`].
+    RecordLimit,
+    /// [`HarnessFactory::small`].
+    SmallStore,
+}
+
+type Run = fn(&dyn Harness) -> Result<(), Failure>;
+
+/// A promise of the trait.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Property {
+    /// Its name, unique.
+    pub name: &'static str,
+    /// What it is about: `log`, `cursor`, `document`, `queue`, `lock`, `listing`, `limit`, `error`, `restart`.
+    pub topic: &'static str,
+    /// The promise, in a sentence.
+    pub promise: &'static str,
+    /// What it needs.
+    pub need: Need,
+    run: Run,
+}
+
+impl Property {
+    pub(super) const fn new(
+        topic: &'static str,
+        name: &'static str,
+        promise: &'static str,
+        need: Need,
+        run: Run,
+    ) -> Self {
+        Self {
+            name,
+            topic,
+            promise,
+            need,
+            run,
+        }
+    }
+
+    /// Checks it on a fresh store.
+    ///
+    /// # Errors
+    /// What differed from the promise.
+    pub fn run(&self, factory: &dyn HarnessFactory) -> Result<Outcome, Failure> {
+        let harness = match self.need {
+            Need::SmallStore => match factory.small() {
+                Some(harness) => harness,
+                None => return Ok(Outcome::Skipped),
+            },
+            _ => factory.fresh(),
+        };
+        let able = match self.need {
+            Need::Nothing | Need::SmallStore => true,
+            // Of a store that nobody opened yet: it is as fresh as before.
+            Need::Restart => harness.restart(),
+            Need::RecordLimit => harness.record_limit().is_some(),
+        };
+        if !able {
+            return Ok(Outcome::Skipped);
+        }
+        (self.run)(&*harness).map(|()| Outcome::Held)
+    }
+}
+
+/// Declares the properties of a topic: each is a function of the same name, with its promise.
+macro_rules! topic {
+    ($topic:literal: $($name:ident $(($need:ident))? $promise:literal,)+) => {
+        pub(super) const PROPERTIES: &[crate::conformance::property::Property] = &[$(
+            crate::conformance::property::Property::new(
+                $topic,
+                stringify!($name),
+                $promise,
+                crate::conformance::property::topic!(@need $($need)?),
+                $name,
+            ),
+        )+];
+    };
+    (@need) => { crate::conformance::property::Need::Nothing };
+    (@need $need:ident) => { crate::conformance::property::Need::$need };
+}
+
+pub(super) use topic;
+
+/// All properties, by topic.
+pub fn properties() -> impl Iterator<Item = &'static Property> {
+    [
+        log::PROPERTIES,
+        cursor::PROPERTIES,
+        document::PROPERTIES,
+        queue::PROPERTIES,
+        lock::PROPERTIES,
+        listing::PROPERTIES,
+        limits::PROPERTIES,
+        errors::PROPERTIES,
+        restart::PROPERTIES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Runs every property, each on a fresh store.
+///
+/// # Panics
+/// If one does not hold: with the name of each that does not, and what differed.
+pub fn run_all(factory: &dyn HarnessFactory) {
+    let mut broken = Vec::new();
+    for property in properties() {
+        if let Err(failure) = property.run(factory) {
+            broken.push(format!(
+                "{} ({}): {}\n    promised: {}",
+                property.name, property.topic, failure, property.promise
+            ));
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "{}: {} properties do not hold:\n{}",
+        factory.name(),
+        broken.len(),
+        broken.join("\n")
+    );
+}

@@ -1,0 +1,172 @@
+//! Promises over the end of a process.
+
+use std::time::Duration;
+
+use prodigy_storage_layout::{Document, DocumentScope, Phase};
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{
+    Check, append, append_given, given, item, job, keys, lock_name, moment, payloads, read, read_from,
+    read_some, soon,
+};
+use crate::clock::Clock;
+use crate::document::PutOptions;
+use crate::lock::LockOptions;
+use crate::log::{Durability, ScanOptions};
+use crate::queue::Select;
+
+topic! { "restart":
+    events_outlive_the_process (Restart) "events are there after a restart, with their ids, and ids go on ascending",
+    ids_ascend_over_a_restart_with_an_older_clock (Restart) "ids go on ascending when the clock is behind after a restart",
+    given_ids_are_known_after_a_restart (Restart) "a repeated append is stored once, also over a restart",
+    cursors_outlive_the_process (Restart) "a cursor goes on exactly after a restart",
+    documents_outlive_the_process (Restart) "documents and their revisions are there after a restart, and series go on ascending",
+    leases_outlive_the_process (Restart) "items and leases are there after a restart, and tokens still count",
+    fencing_outlives_the_process (Restart) "fencing tokens go on ascending after a restart, and no lock is held",
+}
+
+fn restart(harness: &dyn Harness) -> Check {
+    ensure!(harness.restart(), "a harness that could restart can't any more");
+    Ok(())
+}
+
+fn events_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let mut ids = append(&*harness.open(), &job, &["1", "2"])?;
+    restart(harness)?;
+    let backend = harness.open();
+    ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "2"], "events");
+    ids.extend(append(&*backend, &job, &["3"])?);
+    ensure!(ids.is_sorted_by(|a, b| a < b), "ids do not ascend: {ids:?}");
+    let read: Vec<_> = read(&*backend, &job)?.into_iter().map(|event| event.0).collect();
+    ensure_eq!(read, ids, "ids read");
+    Ok(())
+}
+
+fn ids_ascend_over_a_restart_with_an_older_clock(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    append_given(&*harness.open(), &job, &[(given(9000), "1")])?;
+    append(&*harness.open(), &job, &["2"])?;
+    restart(harness)?;
+    harness.clock().set(moment(-86_400_000));
+    append(&*harness.open(), &job, &["3"])?;
+    ensure_eq!(
+        payloads(&read(&*harness.open(), &job)?),
+        ["1", "2", "3"],
+        "order read"
+    );
+    Ok(())
+}
+
+fn given_ids_are_known_after_a_restart(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let events = [(given(1), "1"), (given(2), "2"), (given(3), "3")];
+    append_given(&*harness.open(), &job, &events)?;
+    restart(harness)?;
+    let again = append_given(&*harness.open(), &job, &events)?;
+    ensure_eq!(
+        (again.stored, again.duplicates),
+        (0, 3),
+        "what the repetition did"
+    );
+    ensure_eq!(read(&*harness.open(), &job)?.len(), 3, "events");
+    Ok(())
+}
+
+fn cursors_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    append_given(
+        &*harness.open(),
+        &job,
+        &[(given(10), "10"), (given(20), "20"), (given(30), "30")],
+    )?;
+    let (_, middle) = read_some(&*harness.open(), &job, &ScanOptions::all(), 2)?;
+    restart(harness)?;
+    append_given(&*harness.open(), &job, &[(given(15), "15"), (given(40), "40")])?;
+    let (events, end) = read_from(&*harness.open(), &job, Some(middle))?;
+    ensure_eq!(payloads(&events), ["15", "30", "40"], "events after the cursor");
+    restart(harness)?;
+    ensure_eq!(
+        read_from(&*harness.open(), &job, Some(end))?.0.len(),
+        0,
+        "events after the end"
+    );
+    Ok(())
+}
+
+fn documents_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let any = PutOptions::default();
+    let document = Document::Orphans(job.clone());
+    let revision = harness.open().put(&document, b"{\"n\":1}", &any, soon())?;
+    let first = harness.open().add(&job, Phase::Map, b"{\"n\":2}", &any, soon())?;
+    restart(harness)?;
+    let backend = harness.open();
+    let got = backend
+        .get(&document, soon())?
+        .ok_or_else(|| Failure::new("the document is gone"))?;
+    ensure_eq!(
+        (got.body(), got.revision()),
+        (&b"{\"n\":1}"[..], revision),
+        "the document"
+    );
+    harness.clock().set(moment(-1000));
+    let second = backend.add(&job, Phase::Map, b"{\"n\":3}", &any, soon())?;
+    let scope = DocumentScope::Checkpoints(job, Phase::Map);
+    let listed: Vec<_> = backend
+        .list(&scope, soon())?
+        .into_iter()
+        .map(|entry| entry.document)
+        .collect();
+    ensure_eq!(listed, [first.document, second.document], "the series");
+    Ok(())
+}
+
+fn leases_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let now = harness.clock().now();
+    let items = [item("a", "1", now)?, item("b", "2", now)?, item("c", "3", now)?];
+    harness
+        .open()
+        .queue_put(&job, &items, Durability::Strict, soon())?;
+    let minute = Duration::from_secs(60);
+    let taken = harness
+        .open()
+        .queue_take(&job, &Select::all(), 2, minute, soon())?;
+    let tokens: Vec<_> = taken
+        .iter()
+        .filter_map(|entry| Some(entry.lease.as_ref()?.token.clone()))
+        .collect();
+    restart(harness)?;
+    let backend = harness.open();
+    ensure_eq!(keys(&*backend, &job)?, ["a", "b", "c"], "items");
+    let others = backend.queue_take(&job, &Select::all(), 5, minute, soon())?;
+    let names: Vec<_> = others.iter().map(|entry| entry.id.as_str()).collect();
+    ensure_eq!(names, ["c"], "items pending");
+    let first: Vec<_> = tokens.first().cloned().into_iter().collect();
+    ensure_eq!(
+        backend.queue_ack(&job, &first, soon())?.settled,
+        first,
+        "tokens settled"
+    );
+    harness.clock().advance(2 * minute);
+    let again = backend.queue_take(&job, &Select::all(), 5, minute, soon())?;
+    let names: Vec<_> = again.iter().map(|entry| entry.id.as_str()).collect();
+    ensure_eq!(names, ["b", "c"], "items pending after the leases' end");
+    Ok(())
+}
+
+fn fencing_outlives_the_process(harness: &dyn Harness) -> Check {
+    let name = lock_name("shop/resume")?;
+    let first = {
+        let backend = harness.open();
+        let guard = backend.lock(&name, &LockOptions::default(), soon())?;
+        guard.fencing()
+    };
+    restart(harness)?;
+    let guard = harness.open().lock(&name, &LockOptions::default(), soon())?;
+    ensure!(guard.fencing() > first, "token {} after {first}", guard.fencing());
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! The backend under a random sequence: makes each call and compares the answer with the model's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, Wish};
+use super::tools::{
+    Check, append, append_given, field, given, item, item_id, job, keys, read, read_some, soon,
+};
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::document::{Expected, PutOptions, Revision};
+use crate::error::{ErrorKind, Result as StorageResult};
+use crate::id::EventId;
+use crate::log::{Cursor, Durability, ScanOptions};
+use crate::queue::{ItemId, LeaseToken, Select, Settled};
+
+/// What is known of the backend beyond the model: what it made up itself.
+#[derive(Default)]
+struct Job {
+    ids: HashMap<u64, EventId>,
+    cursor: Option<Cursor>,
+    followed: BTreeSet<u64>,
+    newest: Option<Revision>,
+    tokens: Vec<LeaseToken>,
+}
+
+pub(super) struct Subject<'a> {
+    harness: &'a dyn Harness,
+    handles: Vec<Arc<dyn Backend>>,
+    names: Vec<JobAddress>,
+    jobs: Vec<Job>,
+    documents: Vec<Document>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(harness: &'a dyn Harness) -> Result<Self, Failure> {
+        let names: Vec<JobAddress> = ["a", "b"].into_iter().map(job).collect::<Result<_, _>>()?;
+        let documents: Vec<Document> = ["x", "y", "z"]
+            .into_iter()
+            .map(|name| Ok(Document::Orphans(job(name)?)))
+            .collect::<Result<_, Failure>>()?;
+        debug_assert_eq!((names.len(), documents.len()), (JOBS, DOCUMENTS));
+        Ok(Self {
+            harness,
+            handles: (0..HANDLES).map(|_| harness.open()).collect(),
+            names,
+            jobs: (0..JOBS).map(|_| Job::default()).collect(),
+            documents,
+        })
+    }
+
+    /// Makes the call; `after` is the model behind it.
+    pub(super) fn apply(&mut self, step: &Step, after: &State) -> Check {
+        let handle = Arc::clone(at(&self.handles, step.handle)?);
+        let backend = &*handle;
+        let answer = &after.answer;
+        match &step.call {
+            Call::Append { job, .. } => self.append(backend, *job, after),
+            Call::AppendGiven { job, millis } => self.append_given(backend, *job, millis, after),
+            Call::Read { job } => self.read(backend, *job, after),
+            Call::Follow { job, limit } => self.follow(backend, *job, *limit, after),
+            Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
+            Call::Put { document, wish } => {
+                // What the model holds now is what was put, where the condition held.
+                let tag = at(&after.documents, *document)?.unwrap_or_default();
+                let document = at(&self.documents, *document)?;
+                let options =
+                    PutOptions::default().expect(expected(*wish, backend.revision(document, soon())?));
+                let put = backend.put(document, body(tag).as_bytes(), &options, soon());
+                written(put.map(|_| true), answer)
+            }
+            Call::Delete { document, wish } => {
+                let document = at(&self.documents, *document)?;
+                let expected = expected(*wish, backend.revision(document, soon())?);
+                written(
+                    backend.delete(document, expected, Durability::Strict, soon()),
+                    answer,
+                )
+            }
+            Call::Get { document } => {
+                let got = backend.get(at(&self.documents, *document)?, soon())?;
+                let got = got.map(|got| String::from_utf8_lossy(got.body()).into_owned());
+                let wanted = at(&after.documents, *document)?.map(body);
+                ensure_eq!(got, wanted, "body of a document");
+                Ok(())
+            }
+            Call::Add { job, wish } => self.add(backend, *job, *wish, after),
+            Call::QueuePut { job, keys } => self.queue_put(backend, *job, keys, after),
+            Call::Take { job, limit } => self.take(backend, *job, *limit, answer),
+            Call::Ack { job, tokens } => {
+                let tokens = self.tokens(*job, tokens)?;
+                settled(
+                    &tokens,
+                    &backend.queue_ack(at(&self.names, *job)?, &tokens, soon())?,
+                    answer,
+                )
+            }
+            Call::Nack { job, tokens } => {
+                let tokens = self.tokens(*job, tokens)?;
+                settled(
+                    &tokens,
+                    &backend.queue_nack(at(&self.names, *job)?, &tokens, soon())?,
+                    answer,
+                )
+            }
+            Call::Remove { job, keys } => {
+                let ids = keys
+                    .iter()
+                    .map(|key| item_id(&key.to_string()))
+                    .collect::<Result<Vec<ItemId>, _>>()?;
+                settled(
+                    &ids,
+                    &backend.queue_remove(at(&self.names, *job)?, &ids, soon())?,
+                    answer,
+                )
+            }
+            Call::Queue { job } => self.queue(backend, *job, after),
+            Call::Advance { seconds } => {
+                self.harness.clock().advance(Duration::from_secs(*seconds));
+                Ok(())
+            }
+            Call::Restart => {
+                drop(handle);
+                self.handles.clear();
+                self.harness.restart();
+                self.handles = (0..HANDLES).map(|_| self.harness.open()).collect();
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares everything.
+    pub(super) fn finish(&mut self, state: &State) -> Check {
+        let backend = at(&self.handles, 0)?.clone();
+        for job in 0..JOBS {
+            self.read(&*backend, job, state)?;
+            self.follow(&*backend, job, usize::MAX, state)?;
+            self.queue(&*backend, job, state)?;
+            let scope = DocumentScope::Checkpoints(at(&self.names, job)?.clone(), Phase::Map);
+            let mut found = Vec::new();
+            for entry in backend.list(&scope, soon())? {
+                let got = backend.get(&entry.document, soon())?;
+                found.push(got.map(|got| String::from_utf8_lossy(got.body()).into_owned()));
+            }
+            let wanted: Vec<_> = at(&state.series, job)?
+                .iter()
+                .map(|&tag| Some(body(tag)))
+                .collect();
+            ensure_eq!(found, wanted, "series of a job");
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, backend: &dyn Backend, index: usize, after: &State) -> Check {
+        let Answer::Appended { stored, .. } = &after.answer else {
+            return Err(Failure::new("the model has no answer"));
+        };
+        let texts: Vec<String> = stored.iter().map(u64::to_string).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let ids = append(backend, at(&self.names, index)?, &texts)?;
+        let job = at_mut(&mut self.jobs, index)?;
+        let newest = job.ids.values().max().copied().unwrap_or(EventId::MIN);
+        ensure!(
+            ids.iter().all(|&id| id > newest),
+            "assigned {ids:?}, and there was {newest}"
+        );
+        job.ids.extend(stored.iter().copied().zip(ids));
+        Ok(())
+    }
+
+    fn append_given(&mut self, backend: &dyn Backend, index: usize, millis: &[i64], after: &State) -> Check {
+        let Answer::Appended { stored, duplicates } = &after.answer else {
+            return Err(Failure::new("the model has no answer"));
+        };
+        let stands = at(&after.events, index)?;
+        let mut events: Vec<(EventId, String)> = Vec::new();
+        for &millis in millis {
+            let id = given(millis);
+            let first = events.iter().all(|(before, _)| *before != id);
+            let stored = stands
+                .iter()
+                .find(|event| event.millis == Some(millis) && stored.contains(&event.tag));
+            // A duplicate brings a payload that no event has: read, it would show.
+            let tag = stored.filter(|_| first).map_or(0, |event| event.tag);
+            events.push((id, tag.to_string()));
+        }
+        let events: Vec<(EventId, &str)> = events.iter().map(|(id, text)| (*id, text.as_str())).collect();
+        let appended = append_given(backend, at(&self.names, index)?, &events)?;
+        ensure_eq!(
+            (appended.stored, appended.duplicates),
+            (stored.len(), *duplicates),
+            "events stored and known already"
+        );
+        let ids = &mut at_mut(&mut self.jobs, index)?.ids;
+        for event in stands.iter().filter(|event| stored.contains(&event.tag)) {
+            ids.insert(event.tag, given(event.millis.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, index: usize, after: &State) -> Result<Vec<(EventId, String)>, Failure> {
+        let ids = &at(&self.jobs, index)?.ids;
+        let mut wanted: Vec<(EventId, String)> = at(&after.events, index)?
+            .iter()
+            .filter_map(|event| Some((*ids.get(&event.tag)?, event.tag.to_string())))
+            .collect();
+        wanted.sort();
+        Ok(wanted)
+    }
+
+    fn read(&self, backend: &dyn Backend, index: usize, after: &State) -> Check {
+        let found = read(backend, at(&self.names, index)?)?;
+        ensure_eq!(found, self.wanted(index, after)?, "events read");
+        Ok(())
+    }
+
+    fn follow(&mut self, backend: &dyn Backend, index: usize, limit: usize, after: &State) -> Check {
+        let all: BTreeSet<u64> = at(&after.events, index)?.iter().map(|event| event.tag).collect();
+        let name = at(&self.names, index)?;
+        let job = at_mut(&mut self.jobs, index)?;
+        let options = job
+            .cursor
+            .take()
+            .map_or_else(ScanOptions::all, ScanOptions::after);
+        let (events, cursor) = read_some(backend, name, &options, limit)?;
+        job.cursor = Some(cursor);
+        ensure!(
+            events.is_sorted_by(|a, b| a.0 < b.0),
+            "events followed are out of order: {events:?}"
+        );
+        for (id, payload) in &events {
+            let tag: u64 = payload.parse()?;
+            ensure!(job.followed.insert(tag), "event {tag} ({id}) was followed twice");
+        }
+        if events.len() < limit {
+            ensure_eq!(job.followed, all, "events followed up to the end");
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, backend: &dyn Backend, index: usize, wish: Wish, after: &State) -> Check {
+        let job = at_mut(&mut self.jobs, index)?;
+        let options = PutOptions::default().expect(expected(wish, job.newest));
+        let tag = at(&after.series, index)?.last().copied().unwrap_or_default();
+        let added = backend.add(
+            at(&self.names, index)?,
+            Phase::Map,
+            body(tag).as_bytes(),
+            &options,
+            soon(),
+        );
+        if let Ok(added) = &added {
+            job.newest = Some(added.revision);
+        }
+        written(added.map(|_| true), &after.answer)
+    }
+
+    fn queue_put(&self, backend: &dyn Backend, index: usize, keys: &[u8], after: &State) -> Check {
+        let now = self.harness.clock().now();
+        let queue = at(&after.queues, index)?;
+        let mut items = Vec::new();
+        for key in keys {
+            let data = queue
+                .iter()
+                .find(|item| item.key == *key)
+                .map_or(0, |item| item.data);
+            items.push(item(&key.to_string(), &data.to_string(), now)?);
+        }
+        let report = backend.queue_put(at(&self.names, index)?, &items, Durability::Strict, soon())?;
+        ensure_eq!(
+            Answer::Queued(report.added, report.merged),
+            after.answer,
+            "items added and merged"
+        );
+        Ok(())
+    }
+
+    fn take(&mut self, backend: &dyn Backend, index: usize, limit: usize, answer: &Answer) -> Check {
+        let lease = Duration::from_secs(LEASE);
+        let taken = backend.queue_take(at(&self.names, index)?, &Select::all(), limit, lease, soon())?;
+        let keys: Vec<u8> = taken
+            .iter()
+            .filter_map(|entry| entry.id.as_str().parse().ok())
+            .collect();
+        ensure_eq!(Answer::Taken(keys), *answer, "items taken");
+        let job = at_mut(&mut self.jobs, index)?;
+        for entry in taken {
+            let lease = entry
+                .lease
+                .ok_or_else(|| Failure::new("an item was taken without a lease"))?;
+            ensure!(
+                !job.tokens.contains(&lease.token),
+                "a token was given twice: {}",
+                lease.token
+            );
+            job.tokens.push(lease.token);
+        }
+        Ok(())
+    }
+
+    /// The tokens of these numbers; one that nobody has where it was not given yet.
+    fn tokens(&self, index: usize, numbers: &[usize]) -> Result<Vec<LeaseToken>, Failure> {
+        let tokens = &at(&self.jobs, index)?.tokens;
+        Ok(numbers
+            .iter()
+            .map(|&number| tokens.get(number).cloned().unwrap_or_else(LeaseToken::random))
+            .collect())
+    }
+
+    fn queue(&self, backend: &dyn Backend, index: usize, after: &State) -> Check {
+        let name = at(&self.names, index)?;
+        let wanted = at(&after.queues, index)?;
+        let order: Vec<String> = wanted.iter().map(|item| item.key.to_string()).collect();
+        ensure_eq!(keys(backend, name)?, order, "keys of a queue");
+        for item in wanted {
+            let got = backend.queue_get(name, &item_id(&item.key.to_string())?, soon())?;
+            let got = got.ok_or_else(|| Failure::new(format!("item {} is none", item.key)))?;
+            let text = got.body.get().as_bytes();
+            ensure_eq!(
+                field(text, "item_data")?,
+                serde_json::json!(item.data),
+                "data of item {}",
+                item.key
+            );
+            ensure_eq!(
+                field(text, "failure_count")?,
+                serde_json::json!(item.failures),
+                "failures of item {}",
+                item.key
+            );
+            ensure_eq!(
+                got.lease.is_some(),
+                item.lease.is_some(),
+                "whether item {} has a lease",
+                item.key
+            );
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").finish_non_exhaustive()
+    }
+}
+
+fn at<T>(of: &[T], index: usize) -> Result<&T, Failure> {
+    of.get(index)
+        .ok_or_else(|| Failure::new("a step is out of range"))
+}
+
+fn at_mut<T>(of: &mut [T], index: usize) -> Result<&mut T, Failure> {
+    of.get_mut(index)
+        .ok_or_else(|| Failure::new("a step is out of range"))
+}
+
+fn body(tag: u64) -> String {
+    format!("{{\"n\":{tag}}}")
+}
+
+fn expected(wish: Wish, present: Option<Revision>) -> Expected {
+    match wish {
+        Wish::Any => Expected::Any,
+        Wish::Absent => Expected::Absent,
+        Wish::Present => Expected::Revision(present.unwrap_or_else(Revision::random)),
+        Wish::Wrong => Expected::Revision(Revision::random()),
+    }
+}
+
+fn written(outcome: StorageResult<bool>, answer: &Answer) -> Check {
+    let outcome = match outcome {
+        Ok(outcome) => Some(outcome),
+        Err(error) if error.kind() == ErrorKind::Conflict => None,
+        Err(error) => return Err(error.into()),
+    };
+    ensure_eq!(Answer::Written(outcome), *answer, "what a conditional write did");
+    Ok(())
+}
+
+fn settled<K: PartialEq + fmt::Debug>(asked: &[K], settled: &Settled<K>, answer: &Answer) -> Check {
+    let known = asked.iter().map(|key| settled.settled.contains(key)).collect();
+    ensure_eq!(Answer::Settled(known), *answer, "what was settled");
+    ensure_eq!(
+        settled.settled.len() + settled.unknown.len(),
+        asked.len(),
+        "keys settled and unknown together"
+    );
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! What the properties are written with.
+
+use std::time::Duration;
+
+use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName, Timestamp};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::clock::ManualClock;
+use super::failure::Failure;
+use crate::backend::Backend;
+use crate::batch::Batch;
+use crate::dead_letter;
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, StorageError};
+use crate::id::EventId;
+use crate::log::{AppendOptions, Appended, Cursor, ScanItem, ScanOptions};
+use crate::queue::{ItemId, QueueItem, QueueStep};
+
+pub(super) type Check = Result<(), Failure>;
+
+/// An event as it was read: its id and its payload's text.
+pub(super) type Event = (EventId, String);
+
+/// Long enough for any call that waits for nothing.
+pub(super) fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(60))
+}
+
+pub(super) fn repo(name: &str) -> Result<RepoName, Failure> {
+    Ok(RepoName::new(name)?)
+}
+
+pub(super) fn job(name: &str) -> Result<JobAddress, Failure> {
+    Ok(JobAddress::new(repo("shop")?, JobId::new(name)?))
+}
+
+pub(super) fn lock_name(name: &str) -> Result<LockName, Failure> {
+    Ok(LockName::new(name)?)
+}
+
+/// A moment so many milliseconds after the clock's start.
+pub(super) fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millis(ManualClock::START.as_millis() + millis)
+}
+
+/// An id to give: of that moment, and always the same.
+pub(super) fn given(millis: i64) -> EventId {
+    EventId::floor(moment(millis))
+}
+
+pub(super) fn batch(payloads: &[&str]) -> Result<Batch, Failure> {
+    let mut batch = Batch::new();
+    for payload in payloads {
+        batch.push(&RawValue::from_string((*payload).to_owned())?)?;
+    }
+    Ok(batch)
+}
+
+/// Appends JSON texts; gives the ids.
+pub(super) fn append(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    payloads: &[&str],
+) -> Result<Vec<EventId>, Failure> {
+    let mut batch = batch(payloads)?;
+    let appended = backend.append(job, &mut batch, &AppendOptions::default(), soon())?;
+    super::failure::ensure_eq!(appended.stored, payloads.len(), "events stored by an append");
+    Ok(batch.ids().to_vec())
+}
+
+/// Appends JSON texts under given ids.
+pub(super) fn append_given(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    events: &[(EventId, &str)],
+) -> Result<Appended, Failure> {
+    let payloads: Vec<&str> = events.iter().map(|(_, payload)| *payload).collect();
+    let mut batch = batch(&payloads)?;
+    batch.set_ids(events.iter().map(|(id, _)| *id));
+    let appended = backend.append(job, &mut batch, &AppendOptions::default(), soon())?;
+    let ids: Vec<EventId> = events.iter().map(|(id, _)| *id).collect();
+    super::failure::ensure_eq!(
+        batch.ids(),
+        ids.as_slice(),
+        "ids of the batch after an append under given ids"
+    );
+    Ok(appended)
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    id: EventId,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// Reads up to `limit` events, and the cursor behind the last of them; at the end the cursor of the end.
+pub(super) fn read_some(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    options: &ScanOptions,
+    limit: usize,
+) -> Result<(Vec<Event>, Cursor), Failure> {
+    let mut scan = backend.scan(job, options, soon())?;
+    let mut events = Vec::new();
+    while events.len() < limit {
+        match scan.next()? {
+            None => break,
+            Some(ScanItem::Damage(damage)) => {
+                return Err(Failure::new(format!("damage in a whole log: {damage}")));
+            }
+            Some(ScanItem::Record(record)) => {
+                super::failure::ensure!(record.verified, "a record of ours is unverified: {}", record.line);
+                let envelope: Envelope<'_> = record.parse()?;
+                super::failure::ensure_eq!(envelope.id, record.id, "id in the line and beside it");
+                events.push((record.id, envelope.event.get().to_owned()));
+            }
+        }
+    }
+    let cursor = scan.cursor();
+    Ok((events, cursor))
+}
+
+pub(super) fn read_from(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    from: Option<Cursor>,
+) -> Result<(Vec<Event>, Cursor), Failure> {
+    let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
+    read_some(backend, job, &options, usize::MAX)
+}
+
+pub(super) fn read(backend: &dyn Backend, job: &JobAddress) -> Result<Vec<Event>, Failure> {
+    Ok(read_from(backend, job, None)?.0)
+}
+
+pub(super) fn payloads(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|(_, payload)| payload.as_str()).collect()
+}
+
+/// Fails unless the result is an error of this kind; gives the error.
+pub(super) fn refused<T>(
+    result: Result<T, StorageError>,
+    kind: ErrorKind,
+    what: &str,
+) -> Result<StorageError, Failure> {
+    match result {
+        Ok(_) => Err(Failure::new(format!(
+            "{what} was accepted, `{kind}` was expected"
+        ))),
+        Err(error) if error.kind() == kind => Ok(error),
+        Err(error) => Err(Failure::new(format!(
+            "{what}: `{kind}` was expected, got: {error}"
+        ))),
+    }
+}
+
+pub(super) fn item_id(name: &str) -> Result<ItemId, Failure> {
+    Ok(ItemId::new(name)?)
+}
+
+/// An item with one failure, as a caller pushes it.
+pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, Failure> {
+    let text = format!(
+        r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":"no answer"}}]}}"#,
+        serde_json::to_string(name)?
+    );
+    Ok(dead_letter::normalise(&RawValue::from_string(text)?, now)?)
+}
+
+/// The keys of a queue, in its order.
+pub(super) fn keys(backend: &dyn Backend, job: &JobAddress) -> Result<Vec<String>, Failure> {
+    let mut keys = Vec::new();
+    for step in backend.queue_scan(job, soon())? {
+        match step? {
+            QueueStep::Entry(entry) => keys.push(entry.id.as_str().to_owned()),
+            QueueStep::Damage(damage) => {
+                return Err(Failure::new(format!("damage in a whole queue: {damage}")));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// A field of a JSON object.
+pub(super) fn field(body: &[u8], name: &str) -> Result<serde_json::Value, Failure> {
+    let value: serde_json::Value = serde_json::from_slice(body)?;
+    Ok(value.get(name).cloned().unwrap_or_default())
+}

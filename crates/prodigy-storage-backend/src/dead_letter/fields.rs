@@ -1,0 +1,226 @@
+//! The fields of a JSON object, their values left as text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use prodigy_storage_layout::Timestamp;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The names that the queue writes beside an item's own.
+pub(super) const RESERVED: [&str; 3] = ["lease_token", "lease_until", "crc"];
+
+/// The fields that have a meaning, in the order in which they are written.
+pub(super) const KNOWN: [(&str, Kind); 10] = [
+    ("item_id", Kind::Text),
+    ("item_data", Kind::Any),
+    ("first_attempt", Kind::Time),
+    ("last_attempt", Kind::Time),
+    ("failure_count", Kind::Count),
+    ("failure_history", Kind::List),
+    ("error_signature", Kind::Text),
+    ("worktree_artifacts", Kind::Object),
+    ("reprocess_eligible", Kind::Flag),
+    ("manual_review_required", Kind::Flag),
+];
+
+/// The fields of a failure. `error_type` of other programs may be a variant with its data.
+pub(super) const FAILURE: [(&str, Kind); 10] = [
+    ("attempt_number", Kind::Count),
+    ("timestamp", Kind::Time),
+    ("error_type", Kind::TextOrObject),
+    ("error_message", Kind::Text),
+    ("error_context", Kind::Any),
+    ("stack_trace", Kind::Text),
+    ("agent_id", Kind::Text),
+    ("step_failed", Kind::Text),
+    ("duration_ms", Kind::Count),
+    ("json_log_location", Kind::Text),
+];
+
+/// What a field may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Any,
+    Text,
+    TextOrObject,
+    Time,
+    Count,
+    Flag,
+    List,
+    Object,
+}
+
+impl Kind {
+    /// Why `value` is none; `None` if it is one.
+    pub(super) fn refuses(self, value: &RawValue) -> Option<String> {
+        let json = value.get();
+        let (fits, expected) = match self {
+            Self::Any => return None,
+            Self::Text => (is_text(json), "a text"),
+            Self::TextOrObject => (is_text(json) || json.starts_with('{'), "a text or an object"),
+            Self::Time => (time(value).is_some(), "a time such as \"2026-11-24T21:01:58Z\""),
+            Self::Count => (count(value).is_some(), "a whole number, 0 or more"),
+            Self::Flag => (flag(value).is_some(), "true or false"),
+            Self::List => (json.starts_with('['), "a list"),
+            Self::Object => (json.starts_with('{'), "an object"),
+        };
+        (!fits).then(|| format!("expected {expected}, found {}", shown(json)))
+    }
+}
+
+/// What was found, shortened.
+pub(super) fn shown(json: &str) -> String {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object".into(),
+        Some(b'[') => "a list".into(),
+        _ if json.chars().nth(40).is_some() => format!("{}...", json.chars().take(40).collect::<String>()),
+        _ => json.into(),
+    }
+}
+
+fn is_text(json: &str) -> bool {
+    json.starts_with('"')
+}
+
+/// The content of a JSON text.
+pub(super) fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
+pub(super) fn time(value: &RawValue) -> Option<Timestamp> {
+    Timestamp::parse(&text(value)?)
+}
+
+pub(super) fn count(value: &RawValue) -> Option<u64> {
+    value.get().parse().ok()
+}
+
+pub(super) fn flag(value: &RawValue) -> Option<bool> {
+    value.get().parse().ok()
+}
+
+/// A list's elements.
+pub(super) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// The fields of an object in their order. Of a name that stands twice, the last counts.
+#[derive(Debug)]
+pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// `None` if `object` is none.
+    pub(super) fn of(object: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(object.get()).ok()
+    }
+
+    /// The value of a field. `null` counts as absent.
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.get_any(name).filter(|value| value.get() != "null")
+    }
+
+    /// The value of a field, `null` too.
+    pub(super) fn get_any(&self, name: &str) -> Option<&'a RawValue> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|&(_, value)| value)
+    }
+
+    /// A name that stands twice.
+    pub(super) fn twice(&self) -> Option<&str> {
+        self.0.iter().enumerate().find_map(|(at, (name, _))| {
+            self.0
+                .iter()
+                .skip(at + 1)
+                .any(|(other, _)| other == name)
+                .then_some(name.as_ref())
+        })
+    }
+
+    /// The fields that have no meaning here, each name once.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().enumerate().filter_map(|(at, (name, value))| {
+            let known = RESERVED.contains(&name.as_ref()) || KNOWN.iter().any(|(known, _)| known == name);
+            let again = self.0.iter().skip(at + 1).any(|(other, _)| other == name);
+            (!known && !again).then_some((name.as_ref(), *value))
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(KNOWN.len());
+                while let Some((Key(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object).map(Self)
+    }
+}
+
+/// Writes an object on one line.
+#[derive(Debug)]
+pub(super) struct Writer(String);
+
+impl Writer {
+    pub(super) fn new(capacity: usize) -> Self {
+        let mut out = String::with_capacity(capacity);
+        out.push('{');
+        Self(out)
+    }
+
+    /// Adds a field. Line breaks can only stand between the tokens of `json`: they become spaces.
+    pub(super) fn field(&mut self, name: &str, json: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push_str(&serde_json::Value::from(name).to_string());
+        self.0.push(':');
+        self.json(json);
+    }
+
+    /// Adds a list.
+    pub(super) fn list<'v>(&mut self, name: &str, elements: impl IntoIterator<Item = &'v RawValue>) {
+        self.field(name, "[");
+        for (at, element) in elements.into_iter().enumerate() {
+            if at > 0 {
+                self.0.push(',');
+            }
+            self.json(element.get());
+        }
+        self.0.push(']');
+    }
+
+    fn json(&mut self, json: &str) {
+        if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_some() {
+            self.0.push_str(&json.replace(['\n', '\r'], " "));
+        } else {
+            self.0.push_str(json);
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Box<RawValue>, serde_json::Error> {
+        self.0.push('}');
+        RawValue::from_string(self.0)
+    }
+}

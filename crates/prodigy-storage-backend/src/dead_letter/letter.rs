@@ -1,0 +1,246 @@
+//! Items as types.
+
+use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+use super::normalise::{normalise, unwritable};
+use crate::error::Result;
+use crate::queue::{ItemId, QueueItem};
+
+/// A work item that failed, with all that is known of its failures.
+///
+/// What is `None` on a push is filled by the queue (see [`normalise`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetter<T> {
+    /// Its key in the queue.
+    pub item_id: ItemId,
+    /// The work item itself.
+    pub item_data: T,
+    /// When it was tried first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_attempt: Option<Timestamp>,
+    /// When it was tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Timestamp>,
+    /// How often it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_count: Option<u64>,
+    /// Its failures, oldest first.
+    #[serde(default, deserialize_with = "or_default")]
+    pub failure_history: Vec<Failure>,
+    /// What failures of one cause have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_signature: Option<String>,
+    /// What the last try left behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree_artifacts: Option<WorktreeArtifacts>,
+    /// Whether a redrive takes it.
+    #[serde(default = "yes", deserialize_with = "or_yes")]
+    pub reprocess_eligible: bool,
+    /// Whether a person has to look at it first.
+    #[serde(default, deserialize_with = "or_default")]
+    pub manual_review_required: bool,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl<T> DeadLetter<T> {
+    /// An item that failed for the first time, just now.
+    #[must_use]
+    pub fn new(item_id: ItemId, item_data: T) -> Self {
+        Self {
+            item_id,
+            item_data,
+            first_attempt: None,
+            last_attempt: None,
+            failure_count: None,
+            failure_history: Vec::new(),
+            error_signature: None,
+            worktree_artifacts: None,
+            reprocess_eligible: true,
+            manual_review_required: false,
+            extra: Map::new(),
+        }
+    }
+
+    /// Adds a failure, the newest so far.
+    #[must_use]
+    pub fn failure(mut self, failure: Failure) -> Self {
+        self.failure_history.push(failure);
+        self
+    }
+
+    /// Sets what the last try left behind.
+    #[must_use]
+    pub fn artifacts(mut self, artifacts: WorktreeArtifacts) -> Self {
+        self.worktree_artifacts = Some(artifacts);
+        self
+    }
+
+    /// Says whether a redrive takes it.
+    #[must_use]
+    pub fn eligible(mut self, yes: bool) -> Self {
+        self.reprocess_eligible = yes;
+        self
+    }
+
+    /// Says whether a person has to look at it first.
+    #[must_use]
+    pub fn review(mut self, yes: bool) -> Self {
+        self.manual_review_required = yes;
+        self
+    }
+}
+
+impl<T: Serialize> DeadLetter<T> {
+    /// The item that a queue stores.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, or as
+    /// [`normalise`] says.
+    pub fn to_item(&self, now: Timestamp) -> Result<QueueItem> {
+        let raw: Box<RawValue> = to_raw_value(self).map_err(|error| unwritable(&self.item_id, error))?;
+        normalise(&raw, now)
+    }
+}
+
+/// One failure of an item.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Which try it was, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_number: Option<u64>,
+    /// When it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    /// What kind of failure. Where another program wrote an object, that as JSON.
+    #[serde(deserialize_with = "text_or_json")]
+    pub error_type: String,
+    /// What a person reads.
+    #[serde(deserialize_with = "or_default")]
+    pub error_message: String,
+    /// Whatever explains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_context: Option<Value>,
+    /// The stack trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack_trace: Option<String>,
+    /// The agent that tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// The step of the workflow that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_failed: Option<String>,
+    /// How long it was tried, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// Where the agent's log is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_log_location: Option<String>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Failure {
+    /// A failure of this kind with this message.
+    #[must_use]
+    pub fn new(error_type: impl Into<String>, error_message: impl Into<String>) -> Self {
+        Self {
+            error_type: error_type.into(),
+            error_message: error_message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets which try it was, from 1.
+    #[must_use]
+    pub fn attempt(mut self, number: u64) -> Self {
+        self.attempt_number = Some(number);
+        self
+    }
+
+    /// Sets when it failed.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.timestamp = Some(time);
+        self
+    }
+
+    /// Sets the agent that tried.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent_id = Some(agent.into());
+        self
+    }
+
+    /// Sets the step that failed.
+    #[must_use]
+    pub fn step(mut self, step: impl Into<String>) -> Self {
+        self.step_failed = Some(step.into());
+        self
+    }
+}
+
+/// What a failed try left in its worktree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WorktreeArtifacts {
+    /// The worktree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worktree_path: Option<String>,
+    /// Its branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch_name: Option<String>,
+    /// Changes that were not committed: a list, a text, or where they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncommitted_changes: Option<Value>,
+    /// Logs: a list, a text, or where they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_logs: Option<Value>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl WorktreeArtifacts {
+    /// Those of this worktree, on this branch.
+    #[must_use]
+    pub fn new(worktree_path: impl Into<String>, branch_name: impl Into<String>) -> Self {
+        Self {
+            worktree_path: Some(worktree_path.into()),
+            branch_name: Some(branch_name.into()),
+            ..Self::default()
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(true))
+}
+
+/// `null` is the default.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn text_or_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    })
+}

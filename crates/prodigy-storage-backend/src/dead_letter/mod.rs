@@ -1,0 +1,39 @@
+//! What an item of a dead-letter queue looks like, and how two of one key become one.
+//!
+//! An item is a JSON object with `item_id` and `item_data`; [`normalise`] checks what a caller pushes and fills what
+//! is missing, [`merge`] adds a push to the stored item of its key, [`facts`] tells what a [`Select`](crate::Select)
+//! looks at. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
+//! same as a type.
+//!
+//! The names `lease_token`, `lease_until` and `crc` are the queue's own: at the top of a pushed item they are left
+//! out, so that lines of a queue's file can be pushed again.
+//!
+//! ```
+//! use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, facts};
+//! use prodigy_storage_backend::ItemId;
+//! use prodigy_storage_layout::Timestamp;
+//!
+//! let letter = DeadLetter::new(ItemId::new("src/a.rs")?, "review this file")
+//!     .failure(Failure::new("Timeout", "agent 17 gave no answer in 30s"));
+//! let item = letter.to_item(Timestamp::now())?;
+//! assert_eq!(
+//!     facts(&item.body)?.signature.as_deref(),
+//!     Some("Timeout: agent <n> gave no answer in <n>s"),
+//! );
+//! # Ok::<(), prodigy_storage_backend::StorageError>(())
+//! ```
+
+mod facts;
+mod fields;
+mod letter;
+mod merge;
+mod normalise;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{Facts, facts, selects};
+pub use letter::{DeadLetter, Failure, WorktreeArtifacts};
+pub use merge::merge;
+pub use normalise::normalise;
+pub use signature::signature;

@@ -1,0 +1,225 @@
+//! Documents: whole JSON objects, put and got atomically.
+
+use std::fmt;
+use std::str::FromStr;
+
+use prodigy_storage_layout::{Document, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::log::Durability;
+
+/// Names one state of a document: random, new at every put.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(u128);
+
+impl Revision {
+    /// Characters of its text form.
+    pub const TEXT_LEN: usize = 32;
+
+    /// A new one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().as_u128())
+    }
+
+    /// From 128 bits, such as the hash of a document that carries no revision.
+    #[must_use]
+    pub const fn from_u128(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Parses 32 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() != Self::TEXT_LEN || !text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return None;
+        }
+        u128::from_str_radix(std::str::from_utf8(text).ok()?, 16)
+            .ok()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no revision.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a revision is 32 hexadecimal digits, lower case")]
+pub struct InvalidRevision;
+
+impl FromStr for Revision {
+    type Err = InvalidRevision;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRevision> {
+        Self::parse(text.as_bytes()).ok_or(InvalidRevision)
+    }
+}
+
+impl Serialize for Revision {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Revision {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What has to be true for a put, an addition or a deletion to happen; else it is a conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Anything.
+    #[default]
+    Any,
+    /// There is no such document; for an addition, the series is empty.
+    Absent,
+    /// The document has this revision; for an addition, the newest valid one of the series has it.
+    Revision(Revision),
+}
+
+/// How to write a document; `Default` is a strict write without a condition.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct PutOptions {
+    /// What has to be true.
+    pub expected: Expected,
+    /// What "stored" means for this call.
+    pub durability: Durability,
+    /// The fencing token of the lock that the writer holds. The write is refused as
+    /// [`Fenced`](crate::ErrorKind::Fenced) when the document, or the newest one of the series, was written under a
+    /// greater one. It is kept in the body's field `fencing`, which the writer puts there.
+    pub fencing: Option<u64>,
+}
+
+impl PutOptions {
+    /// With this durability.
+    #[must_use]
+    pub fn new(durability: Durability) -> Self {
+        Self {
+            durability,
+            ..Self::default()
+        }
+    }
+
+    /// Only if this is true.
+    #[must_use]
+    pub fn expect(mut self, expected: Expected) -> Self {
+        self.expected = expected;
+        self
+    }
+
+    /// Under this fencing token.
+    #[must_use]
+    pub fn fencing(mut self, token: Option<u64>) -> Self {
+        self.fencing = token;
+        self
+    }
+}
+
+/// A document as it was got.
+///
+/// The body is a JSON object, as it was put. A backend may keep it inside a larger buffer, and hands that over
+/// instead of copying it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    bytes: Vec<u8>,
+    start: usize,
+    revision: Revision,
+    verified: bool,
+}
+
+impl StoredDocument {
+    /// A document whose body is `bytes[start..]`. `verified`: its checksum was there, and held.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>, start: usize, revision: Revision, verified: bool) -> Self {
+        let start = start.min(bytes.len());
+        Self {
+            bytes,
+            start,
+            revision,
+            verified,
+        }
+    }
+
+    /// The body: a JSON object.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// Its revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Whether it carried a checksum that held. A document of another program has none.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.verified
+    }
+
+    /// Bytes of memory it holds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+impl fmt::Debug for StoredDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The body may hold what belongs in no log.
+        f.debug_struct("StoredDocument")
+            .field("bytes", &self.body().len())
+            .field("revision", &self.revision)
+            .field("verified", &self.verified)
+            .finish()
+    }
+}
+
+/// A line of a listing. Listings never load bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentEntry {
+    /// Which document.
+    pub document: Document,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// When it was stored, by the backend's clock.
+    pub modified: Timestamp,
+}
+
+impl DocumentEntry {
+    /// A line of a listing.
+    #[must_use]
+    pub fn new(document: Document, bytes: u64, modified: Timestamp) -> Self {
+        Self {
+            document,
+            bytes,
+            modified,
+        }
+    }
+}
+
+/// What an addition to a series made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The new document: its stamp is above every other of its series.
+    pub document: Document,
+    /// Its revision.
+    pub revision: Revision,
+}

@@ -1,0 +1,297 @@
+//! The one error of the storage crates.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::id::EventId;
+
+/// What a fallible call of a backend, a layer or the facade returns.
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+type Source = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What kind of failure it is: the part of a [`StorageError`] that a program branches on.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// What was named does not exist: no such job, document or item.
+    NotFound,
+    /// The caller's input is refused: a name, an event, an item, an option. Nothing was stored.
+    InvalidInput,
+    /// The configuration is refused.
+    InvalidConfig,
+    /// A record, document or item is larger than the configured limit. Nothing was stored.
+    TooLarge,
+    /// A compare-and-set found another revision, or a document where none was expected.
+    Conflict,
+    /// A write carried a fencing token that is older than one seen before.
+    Fenced,
+    /// Failed to acquire a storage lock in the time given.
+    LockUnavailable,
+    /// The storage directory is not writable.
+    NotWritable,
+    /// The disk, or the memory backend's limit, is full. What was stored before is intact.
+    DiskFull,
+    /// Stored data is damaged: where and how is in the message.
+    Damaged,
+    /// The store was written by a newer version, in a format that this one does not know.
+    NewerFormat,
+    /// A cursor points into data that is no longer there: what lay between is gone.
+    CursorGap,
+    /// The deadline passed.
+    Timeout,
+    /// A write was given up after it may have been stored: its ids are in [`StorageError::ids`].
+    OutcomeUnknown,
+    /// The handle was opened for reading only.
+    ReadOnly,
+    /// This backend, platform or file system can't do what was asked.
+    Unsupported,
+    /// The folder is refused for safety: shared with other users, a network file system, a link that leaves the root.
+    Refused,
+    /// Any other failure of the operating system.
+    Io,
+}
+
+impl ErrorKind {
+    /// The words for it, as in the troubleshooting pages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not found",
+            Self::InvalidInput => "invalid input",
+            Self::InvalidConfig => "invalid configuration",
+            Self::TooLarge => "too large",
+            Self::Conflict => "conflict",
+            Self::Fenced => "fenced off",
+            Self::LockUnavailable => "failed to acquire storage lock",
+            Self::NotWritable => "storage directory not writable",
+            Self::DiskFull => "disk space full",
+            Self::Damaged => "damaged data",
+            Self::NewerFormat => "newer format",
+            Self::CursorGap => "cursor gap",
+            Self::Timeout => "timeout",
+            Self::OutcomeUnknown => "outcome unknown",
+            Self::ReadOnly => "read only",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+            Self::Io => "input/output error",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was attempted, on which path or key, why it failed, and what to do about it.
+///
+/// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The
+/// message is one line, `kind: operation target: why`; the hint is apart, for a line of its own.
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, StorageError};
+///
+/// let error = StorageError::new(ErrorKind::Conflict, "put document", "shop/job-1 map", "the revision is another one")
+///     .with_hint("read it again and decide");
+/// assert_eq!(error.kind(), ErrorKind::Conflict);
+/// assert_eq!(error.to_string(), "conflict: put document shop/job-1 map: the revision is another one");
+/// assert!(!error.is_transient());
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{inner}")]
+#[non_exhaustive]
+pub struct StorageError {
+    // Boxed: an error is rare, and `Result` stays as small as what it carries.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    operation: &'static str,
+    target: String,
+    why: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    transient: bool,
+    attempts: u32,
+    ids: Vec<EventId>,
+    source: Option<Source>,
+}
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.operation)?;
+        if !self.target.is_empty() {
+            write!(f, " {}", escape(&self.target))?;
+        }
+        write!(f, ": {}", self.why)?;
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        if self.attempts > 1 {
+            write!(f, " (after {} tries)", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl StorageError {
+    /// An error that is not transient. `target` is the path or key, may be empty, and is escaped when shown.
+    pub fn new(
+        kind: ErrorKind,
+        operation: &'static str,
+        target: impl fmt::Display,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                operation,
+                target: target.to_string(),
+                why: why.into(),
+                hint: None,
+                transient: false,
+                attempts: 1,
+                ids: Vec::new(),
+                source: None,
+            }),
+        }
+    }
+
+    /// The caller's input is refused.
+    pub fn invalid(
+        operation: &'static str,
+        target: impl fmt::Display,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::new(ErrorKind::InvalidInput, operation, target, why)
+    }
+
+    /// The deadline passed while `waited_for`.
+    pub fn timeout(operation: &'static str, target: impl fmt::Display, waited_for: &str) -> Self {
+        Self::new(
+            ErrorKind::Timeout,
+            operation,
+            target,
+            format!("the deadline passed while waiting for {waited_for}"),
+        )
+        .with_hint("raise `timeout`, or find out what holds it up")
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.inner.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the error that caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.inner.source = Some(source.into());
+        self
+    }
+
+    /// Says that the same call may succeed when it is made again.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.inner.transient = true;
+        self
+    }
+
+    /// Adds the ids of the events whose fate is unknown.
+    #[must_use]
+    pub fn with_ids(mut self, ids: &[EventId]) -> Self {
+        self.inner.ids = ids.to_vec();
+        self
+    }
+
+    /// Adds how often it was tried.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.inner.attempts = attempts;
+        self
+    }
+
+    /// What a program branches on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// What was attempted.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        self.inner.operation
+    }
+
+    /// The path or key that it was attempted on; not escaped.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.inner.target
+    }
+
+    /// Why it failed, without kind, operation and target.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.inner.why
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+
+    /// Whether the same call may succeed when it is made again. Only such errors are retried by the retry layer.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.inner.transient
+    }
+
+    /// The ids of the events whose fate is unknown, with [`ErrorKind::OutcomeUnknown`]; else empty.
+    #[must_use]
+    pub fn ids(&self) -> &[EventId] {
+        &self.inner.ids
+    }
+
+    /// How often it was tried; 1 where nothing was retried.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
+    }
+
+    /// The error of the operating system or of a library that caused it.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.inner.source.as_deref()
+    }
+}
+
+/// Escapes control and format characters, so that a name from elsewhere can't drive a terminal.
+///
+/// ```
+/// assert_eq!(prodigy_storage_backend::escape("a\u{1b}[31mb"), "a\\u{1b}[31mb");
+/// ```
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    let risky = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !text.contains(risky) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if risky(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}

@@ -1,0 +1,231 @@
+//! Event ids: UUID version 7, ascending within a writer.
+
+use std::fmt;
+use std::str::FromStr;
+
+use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::{Uuid, Variant};
+
+/// The id of an event: a UUID, version 7 (RFC 9562, 5.7) for every event that this library stores.
+///
+/// Ids sort by the time they were made at, to a quarter of a microsecond: 48 bits of milliseconds, then 12 bits
+/// that hold the fraction of the millisecond (RFC 9562, 6.2, method 3), then 62 random bits.
+///
+/// ```
+/// use prodigy_storage_backend::EventId;
+///
+/// let id: EventId = "0197f4e2-8a3b-7c1d-9e2f-3a4b5c6d7e8f".parse()?;
+/// assert!(id.is_v7());
+/// assert_eq!(id.to_string(), "0197f4e2-8a3b-7c1d-9e2f-3a4b5c6d7e8f");
+/// # Ok::<(), prodigy_storage_backend::InvalidEventId>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(Uuid);
+
+/// A text that is no UUID in its hyphenated lower-case form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no event id: a UUID such as 0197f4e2-8a3b-7c1d-9e2f-3a4b5c6d7e8f is expected")]
+pub struct InvalidEventId(String);
+
+const RANDOM_BITS: u32 = 62;
+const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
+/// What comes before the random bits when version and variant are taken out: milliseconds and their fraction.
+const TICKS_PER_MILLI: u128 = 1 << 12;
+
+impl EventId {
+    /// The smallest id.
+    pub const MIN: Self = Self(Uuid::nil());
+    /// The largest id.
+    pub const MAX: Self = Self(Uuid::max());
+    /// Bytes of its text form.
+    pub const TEXT_LEN: usize = 36;
+
+    /// From its 128 bits.
+    #[must_use]
+    pub const fn from_u128(bits: u128) -> Self {
+        Self(Uuid::from_u128(bits))
+    }
+
+    /// Its 128 bits.
+    #[must_use]
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
+    /// Whether it is of version 7 and of the variant of RFC 9562.
+    #[must_use]
+    pub fn is_v7(self) -> bool {
+        self.0.get_version_num() == 7 && self.0.get_variant() == Variant::RFC4122
+    }
+
+    /// The smallest id of version 7 whose time is not before `time`'s quarter microsecond.
+    #[must_use]
+    pub fn floor(time: Timestamp) -> Self {
+        Self::from_parts(ticks(time), 0)
+    }
+
+    /// The time it was made at, exact to a quarter of a microsecond. Meaningless unless [`is_v7`](Self::is_v7).
+    #[must_use]
+    pub fn time(self) -> Timestamp {
+        let bits = self.as_u128();
+        let millis = (bits >> 80) as i64;
+        let fraction = ((bits >> 64) & 0xfff) as i64;
+        // Rounded up, so that `floor(id.time()) <= id` and the time's own tick is this one.
+        let nanos = (fraction * 1_000_000 + 4095) / 4096;
+        Timestamp::from_nanos(millis.saturating_mul(1_000_000).saturating_add(nanos))
+    }
+
+    /// Parses the hyphenated form from bytes, without allocating.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() != Self::TEXT_LEN {
+            return None;
+        }
+        Uuid::try_parse_ascii(text).ok().map(Self)
+    }
+
+    /// Writes the hyphenated form.
+    pub fn encode(self, out: &mut [u8; Self::TEXT_LEN]) {
+        self.0.as_hyphenated().encode_lower(out);
+    }
+
+    fn from_parts(ticks: u128, random: u128) -> Self {
+        let millis = ticks / TICKS_PER_MILLI;
+        let fraction = ticks % TICKS_PER_MILLI;
+        Self::from_u128(
+            (millis << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << RANDOM_BITS) | (random & RANDOM_MASK),
+        )
+    }
+
+    fn parts(self) -> (u128, u128) {
+        let bits = self.as_u128();
+        (
+            (bits >> 80) * TICKS_PER_MILLI + ((bits >> 64) & 0xfff),
+            bits & RANDOM_MASK,
+        )
+    }
+}
+
+fn ticks(time: Timestamp) -> u128 {
+    let nanos = time.as_nanos().max(0) as u128;
+    (nanos / 1_000_000) * TICKS_PER_MILLI + (nanos % 1_000_000) * TICKS_PER_MILLI / 1_000_000
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        Self::parse(text.as_bytes()).ok_or_else(|| InvalidEventId(text.chars().take(64).collect()))
+    }
+}
+
+/// Makes ids that ascend strictly, whatever the clock does.
+#[derive(Debug)]
+pub struct IdSource {
+    last: EventId,
+    random: fastrand::Rng,
+}
+
+impl IdSource {
+    /// A source whose ids are all above `newest`.
+    #[must_use]
+    pub fn above(newest: EventId) -> Self {
+        // Seeded by the operating system: two processes that start in one instant must not draw the same numbers.
+        let seed = Uuid::new_v4().as_u64_pair();
+        Self {
+            last: newest,
+            random: fastrand::Rng::with_seed(seed.0 ^ seed.1.rotate_left(32)),
+        }
+    }
+
+    /// From now on, only ids above `newest`.
+    pub fn raise(&mut self, newest: EventId) {
+        self.last = self.last.max(newest);
+    }
+
+    /// The next id, at `now`, or just above the last one where the clock has not moved on or stepped back.
+    pub fn next(&mut self, now: Timestamp) -> EventId {
+        let fresh = EventId::from_parts(ticks(now), u128::from(self.random.u64(..)));
+        let id = if fresh > self.last {
+            fresh
+        } else {
+            self.successor()
+        };
+        self.last = id;
+        id
+    }
+
+    fn successor(&mut self) -> EventId {
+        let (ticks, random) = self.last.parts();
+        let random = random + 1 + u128::from(self.random.u32(..));
+        if random <= RANDOM_MASK {
+            EventId::from_parts(ticks, random)
+        } else {
+            EventId::from_parts(ticks + 1, u128::from(self.random.u32(..)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_ascend_when_the_clock_steps_back() {
+        let mut source = IdSource::above(EventId::MIN);
+        let noon = Timestamp::from_millis(1_800_000_000_000);
+        let first = source.next(noon);
+        let second = source.next(Timestamp::from_millis(1_700_000_000_000));
+        let third = source.next(noon);
+        assert!(first < second && second < third, "{first} {second} {third}");
+        assert!(second.is_v7() && third.is_v7());
+        assert!(
+            second.as_u128() - first.as_u128() <= 1 << 33,
+            "a small step, not a leap"
+        );
+    }
+
+    #[test]
+    fn a_full_random_part_carries_into_the_time() {
+        let last = EventId::from_parts(12_345, RANDOM_MASK);
+        let mut source = IdSource::above(last);
+        let id = source.next(Timestamp::from_nanos(0));
+        assert!(id > last && id.is_v7());
+        assert_eq!(id.parts().0, 12_346);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn floor_and_time_agree(nanos in 0i64..4_000_000_000_000_000_000) {
+            let time = Timestamp::from_nanos(nanos);
+            let floor = EventId::floor(time);
+            proptest::prop_assert!(floor.is_v7());
+            proptest::prop_assert!(floor.time() <= time);
+            proptest::prop_assert!(time.as_nanos() - floor.time().as_nanos() < 250);
+            proptest::prop_assert_eq!(EventId::floor(floor.time()), floor);
+        }
+
+        #[test]
+        fn text_both_ways(bits: u128) {
+            let id = EventId::from_u128(bits);
+            let mut text = [0; EventId::TEXT_LEN];
+            id.encode(&mut text);
+            proptest::prop_assert_eq!(EventId::parse(&text), Some(id));
+            proptest::prop_assert_eq!(id.to_string().parse::<EventId>(), Ok(id));
+        }
+    }
+}

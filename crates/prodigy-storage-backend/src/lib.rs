@@ -1,0 +1,65 @@
+//! The [`Backend`] trait of Prodigy storage: what a place that keeps workflow data has to offer, its records, its
+//! one error, and the suite that holds what the trait means.
+//!
+//! # The model
+//!
+//! Four primitives, over the typed addresses of [`prodigy_storage_layout`]:
+//!
+//! - a **log** of events a job: append a [`Batch`], [`scan`](Backend::scan) from a [`Cursor`];
+//! - **documents**: whole JSON objects with a [`Revision`], put under a condition ([`Expected`]);
+//! - a **queue** of keyed items a job, taken under a [`Lease`], stored until acknowledged;
+//! - named **locks** with a fencing token that never falls.
+//!
+//! Layers (retry, cache, limit) wrap a backend and implement the trait themselves.
+//!
+//! # Limitations
+//!
+//! The trait is synchronous. A [`Deadline`] bounds every wait, but a system call under way can't be interrupted.
+//! Appending a batch is not atomic: after a crash a prefix of whole records may stand.
+//!
+//! # Example
+//!
+//! ```
+//! use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, Result};
+//! use prodigy_storage_layout::JobAddress;
+//!
+//! fn record(backend: &dyn Backend, job: &JobAddress) -> Result<()> {
+//!     let mut batch = Batch::new();
+//!     batch.push("agent started")?;
+//!     backend.append(job, &mut batch, &AppendOptions::default(), Deadline::never())?;
+//!     // Acknowledged is stored: the id says where it stands in the order of the log.
+//!     assert_eq!(batch.ids().len(), 1);
+//!     Ok(())
+//! }
+//! ```
+
+mod backend;
+mod batch;
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod dead_letter;
+mod deadline;
+mod document;
+mod error;
+mod id;
+mod lock;
+mod log;
+mod queue;
+pub mod record;
+mod report;
+
+pub use backend::Backend;
+pub use batch::{Annotations, Batch};
+pub use clock::{Clock, SystemClock};
+pub use deadline::Deadline;
+pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};
+pub use error::{ErrorKind, Result, StorageError, escape};
+pub use id::{EventId, IdSource, InvalidEventId};
+pub use lock::{Holder, LockGuard, LockInfo, LockOptions};
+pub use log::{AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions};
+pub use queue::{
+    ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Select, Settled,
+};
+pub use record::Record;
+pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};

@@ -1,0 +1,124 @@
+//! Named locks between processes.
+
+use std::fmt;
+
+use prodigy_storage_layout::{LockName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Who holds a lock, in its own words: information only, the kernel (or the database) decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its host.
+    pub host: String,
+    /// Since when it holds the lock.
+    pub since: Timestamp,
+    /// What it holds it for.
+    pub purpose: String,
+}
+
+impl Holder {
+    /// This process, from `since` on.
+    #[must_use]
+    pub fn new(pid: u32, host: String, since: Timestamp, purpose: String) -> Self {
+        Self {
+            pid,
+            host,
+            since,
+            purpose,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "process {} on {} since {}",
+            self.pid,
+            crate::escape(&self.host),
+            self.since.to_rfc3339()
+        )?;
+        if !self.purpose.is_empty() {
+            write!(f, " ({})", crate::escape(&self.purpose))?;
+        }
+        Ok(())
+    }
+}
+
+/// How to take a lock.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LockOptions {
+    /// What it is for; shown to who waits for it.
+    pub purpose: String,
+}
+
+impl LockOptions {
+    /// For this purpose.
+    #[must_use]
+    pub fn new(purpose: impl Into<String>) -> Self {
+        Self {
+            purpose: purpose.into(),
+        }
+    }
+}
+
+/// A lock that is held. Dropping it releases it; so does the death of the process.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub trait LockGuard: fmt::Debug + Send + Sync {
+    /// Its name.
+    fn name(&self) -> &LockName;
+
+    /// The fencing token: above that of every earlier holder. Hand it to what the lock protects.
+    fn fencing(&self) -> u64;
+
+    /// Whether it protects nothing, since locking is disabled.
+    fn is_inert(&self) -> bool {
+        false
+    }
+
+    /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps
+    /// the lock as long as it lives.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        None
+    }
+
+    /// Releases it, and tells if that fails.
+    ///
+    /// # Errors
+    /// What the operating system or the database says.
+    fn release(self: Box<Self>) -> Result<()>;
+}
+
+/// A line of the listing of locks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LockInfo {
+    /// Its name.
+    pub name: LockName,
+    /// Whether someone holds it now.
+    pub held: bool,
+    /// Who holds it, or held it last.
+    pub holder: Option<Holder>,
+    /// The newest fencing token given out.
+    pub fencing: u64,
+}
+
+impl LockInfo {
+    /// A line of the listing.
+    #[must_use]
+    pub fn new(name: LockName, held: bool, holder: Option<Holder>, fencing: u64) -> Self {
+        Self {
+            name,
+            held,
+            holder,
+            fencing,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The log: append-only events of one job.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Result, StorageError};
+use crate::record::Record;
+
+/// What "stored" means for a write that was acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Survives power loss: data and every directory entry are synced before the call returns.
+    #[default]
+    Strict,
+    /// Survives the death of the process: the operating system has it, the disk may not have it yet.
+    Relaxed,
+}
+
+/// How to append; `Default` is a strict append.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct AppendOptions {
+    /// What "stored" means for this call.
+    pub durability: Durability,
+}
+
+impl AppendOptions {
+    /// With this durability.
+    #[must_use]
+    pub fn new(durability: Durability) -> Self {
+        Self { durability }
+    }
+}
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Events stored by this call.
+    pub stored: usize,
+    /// Events whose given id was stored already: acknowledged, and not stored again.
+    pub duplicates: usize,
+}
+
+/// A position in a log, opaque and versioned: only the backend that made it reads it.
+///
+/// It is a short text (`v1.…`), to be kept in a checkpoint or handed on a command line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// From the text that a backend made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for an empty text, one over 16 MiB, or one with other than printable ASCII.
+    pub fn new(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        if text.is_empty() || text.len() > 16 << 20 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let shown: String = text.chars().take(40).collect();
+            return Err(
+                StorageError::new(ErrorKind::InvalidInput, "read cursor", shown, "it is no cursor")
+                    .with_hint("a cursor is the text that an earlier read gave, whole"),
+            );
+        }
+        Ok(Self(text))
+    }
+
+    /// From the text that this backend has just made: not checked.
+    #[must_use]
+    pub fn from_backend(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = StorageError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+/// What to scan; `Default` is everything that is stored now.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ScanOptions {
+    /// Only what comes after this position.
+    pub from: Option<Cursor>,
+    /// Only events whose time is not before this.
+    pub since: Option<Timestamp>,
+    /// Only events whose time is before this.
+    pub until: Option<Timestamp>,
+    /// The longest that one step may take; unbounded if `None`.
+    pub step_timeout: Option<Duration>,
+}
+
+impl ScanOptions {
+    /// Everything that is stored now.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only what comes after `cursor`.
+    #[must_use]
+    pub fn after(cursor: Cursor) -> Self {
+        Self {
+            from: Some(cursor),
+            ..Self::default()
+        }
+    }
+
+    /// Only events whose time is in `since..until`.
+    #[must_use]
+    pub fn between(mut self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        self.since = since;
+        self.until = until;
+        self
+    }
+
+    /// Bounds each step.
+    #[must_use]
+    pub fn step_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.step_timeout = timeout;
+        self
+    }
+}
+
+/// Damage met by a scan. What stands around it is read all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where: a file's path, or a key.
+    pub place: String,
+    /// Bytes from the beginning of the place, uncompressed.
+    pub offset: u64,
+    /// How many bytes are unreadable.
+    pub len: u64,
+    /// What is wrong with them.
+    pub why: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at offset {}: {} bytes are unreadable: {}",
+            self.place, self.offset, self.len, self.why
+        )
+    }
+}
+
+impl From<Damage> for StorageError {
+    fn from(damage: Damage) -> Self {
+        Self::new(
+            ErrorKind::Damaged,
+            "read",
+            &damage.place,
+            format!(
+                "{} bytes at offset {} are unreadable: {}",
+                damage.len, damage.offset, damage.why
+            ),
+        )
+        .with_hint("the rest stays readable; keep the file, and compare it with a backup")
+    }
+}
+
+/// One step of a scan.
+#[derive(Debug)]
+pub enum ScanItem<'a> {
+    /// A whole line.
+    Record(Record<'a>),
+    /// Bytes that are no record; reading goes on behind them.
+    Damage(Damage),
+}
+
+/// A scan under way: a merge of all that was stored when it began, by id.
+///
+/// It holds a bounded number of buffers and descriptors, whatever the size of the log.
+pub trait Scan: Send {
+    /// The next record, or the next damage, or `None` at the end of what was stored when the scan began.
+    ///
+    /// # Errors
+    /// A failure that ends the scan: input or output, the step's deadline, a cursor's gap.
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>>;
+
+    /// The position behind the last item given: a scan from it goes on exactly there.
+    fn cursor(&self) -> Cursor;
+}
+
+/// What a log holds, without its contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSummary {
+    /// Segments, or what a backend has instead.
+    pub segments: u64,
+    /// Segments that are sealed: nothing is appended to them any more.
+    pub sealed: u64,
+    /// Segments that are compressed.
+    pub compressed: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+}

@@ -1,0 +1,444 @@
+//! The record of an event: one line of JSON, closed by its checksum.
+//!
+//! `{"id":"<uuid>","timestamp":"<RFC 3339>",<body>,"crc":"<8 hex>"}`, where the body is `"correlation_id"` (optional),
+//! `"event"` and `"metadata"` (optional) in this order, and the crc is the CRC-32C (RFC 3720, appendix B.4) of the
+//! bytes before `,"crc"`.
+
+use prodigy_storage_layout::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::id::EventId;
+
+const HEAD: &[u8] = b"{\"id\":\"";
+const TIME: &[u8] = b"\",\"timestamp\":\"";
+const CRC: &[u8] = b",\"crc\":\"";
+const END: &[u8] = b"\"}";
+/// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
+const TIME_LEN: usize = 27;
+const CRC_LEN: usize = 8;
+/// What follows the checksummed bytes: `,"crc":"xxxxxxxx"}`.
+const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
+/// What a record has beyond its body.
+pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
+
+/// Writes records; remembers the text of the current second.
+#[derive(Debug)]
+pub struct RecordEncoder {
+    second: i64,
+    time: [u8; TIME_LEN],
+}
+
+impl Default for RecordEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RecordEncoder {
+    /// An encoder.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            second: i64::MIN,
+            time: [0; TIME_LEN],
+        }
+    }
+
+    /// Appends the record, without a line end, to `out`. The timestamp is the id's own time.
+    pub fn encode(&mut self, out: &mut Vec<u8>, id: EventId, body: &[u8]) {
+        let start = out.len();
+        self.set_time(id);
+        let mut text = [0; EventId::TEXT_LEN];
+        id.encode(&mut text);
+        out.reserve(RECORD_OVERHEAD + body.len() + 1);
+        out.extend_from_slice(HEAD);
+        out.extend_from_slice(&text);
+        out.extend_from_slice(TIME);
+        out.extend_from_slice(&self.time);
+        out.push(b'"');
+        out.extend_from_slice(body);
+        let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
+        out.extend_from_slice(CRC);
+        out.extend_from_slice(&hex8(crc));
+        out.extend_from_slice(END);
+    }
+
+    fn set_time(&mut self, id: EventId) {
+        let nanos = id.time().as_nanos();
+        let second = nanos.div_euclid(1_000_000_000);
+        if second != self.second {
+            let text = Timestamp::from_nanos(second * 1_000_000_000).to_rfc3339();
+            for (to, from) in self.time.iter_mut().zip(text.bytes()) {
+                *to = from;
+            }
+            self.second = second;
+        }
+        let mut micros = nanos.rem_euclid(1_000_000_000) / 1000;
+        for digit in self.time.iter_mut().rev().skip(1).take(6) {
+            *digit = b'0' + (micros % 10) as u8;
+            micros /= 10;
+        }
+    }
+}
+
+/// The checksum that every line of ours carries, over the bytes before `,"crc"`.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
+}
+
+/// The eight hexadecimal digits of a checksum, lower case.
+#[must_use]
+pub fn hex8(crc: u32) -> [u8; 8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = [0; 8];
+    let mut rest = crc;
+    for digit in out.iter_mut().rev() {
+        *digit = DIGITS.get((rest & 0xf) as usize).copied().unwrap_or(b'0');
+        rest >>= 4;
+    }
+    out
+}
+
+/// Appends `,"crc":"<8 hex>"}` to an object that lacks its closing brace: the form of every checksummed line.
+pub fn seal_line(out: &mut Vec<u8>, start: usize) {
+    let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(CRC);
+    out.extend_from_slice(&hex8(crc));
+    out.extend_from_slice(END);
+}
+
+/// What the crc at the end of a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crc {
+    /// It is there and holds.
+    Holds,
+    /// It is there and does not.
+    Wrong,
+    /// There is none.
+    Absent,
+}
+
+/// Checks the crc that closes `line` (without its line end).
+#[must_use]
+pub fn check_crc(line: &[u8]) -> Crc {
+    let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
+        return Crc::Absent;
+    };
+    let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
+        return Crc::Absent;
+    };
+    let mut stored = 0u32;
+    for &digit in digits {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return Crc::Wrong,
+        };
+        stored = (stored << 4) | u32::from(value);
+    }
+    if crc32c::crc32c(body) == stored {
+        Crc::Holds
+    } else {
+        Crc::Wrong
+    }
+}
+
+/// A whole line of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The event's id; not of version 7 in a line that another program wrote.
+    pub id: EventId,
+    /// The line, without its line end: the envelope as JSON.
+    pub line: &'a str,
+    /// Whether the line carries a crc and it holds. A line of another program has none.
+    pub verified: bool,
+}
+
+impl<'a> Record<'a> {
+    /// Parses envelope and payload in one pass.
+    ///
+    /// # Errors
+    /// What `serde_json` says of a line whose payload is no `T`.
+    pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        if nesting_exceeds(self.line.as_bytes(), MAX_NESTING) {
+            // As deep as a payload may be, plus the envelope: bounded, so the parser's own bound can go.
+            if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
+                return Err(serde::de::Error::custom(format_args!(
+                    "nesting over {MAX_NESTING}"
+                )));
+            }
+            let mut deserializer = serde_json::Deserializer::from_str(self.line);
+            deserializer.disable_recursion_limit();
+            let value = T::deserialize(&mut deserializer)?;
+            deserializer.end()?;
+            return Ok(value);
+        }
+        serde_json::from_str(self.line)
+    }
+}
+
+/// Why a line is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFault {
+    /// Its crc does not hold.
+    Crc,
+    /// It is not well-formed UTF-8.
+    Utf8,
+    /// It is no JSON object with an `id` that is a UUID and an `event`.
+    Shape,
+    /// It is longer than any record may be.
+    TooLong,
+}
+
+impl LineFault {
+    /// In words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crc => "its checksum does not hold",
+            Self::Utf8 => "it is not well-formed UTF-8",
+            Self::Shape => "it is no JSON object with an `id` that is a UUID and an `event`",
+            Self::TooLong => "it is longer than any record may be",
+        }
+    }
+}
+
+/// Reads one line, without its line end.
+///
+/// # Errors
+/// Why the line is no record.
+pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
+    match check_crc(line) {
+        Crc::Wrong => Err(LineFault::Crc),
+        Crc::Holds => {
+            let text = std::str::from_utf8(line).map_err(|_| LineFault::Utf8)?;
+            match line
+                .strip_prefix(HEAD)
+                .and_then(|rest| rest.get(..EventId::TEXT_LEN))
+                .and_then(EventId::parse)
+            {
+                Some(id) => Ok(Record {
+                    id,
+                    line: text,
+                    verified: true,
+                }),
+                None => Ok(Record {
+                    id: shape(text)?.0,
+                    line: text,
+                    verified: true,
+                }),
+            }
+        }
+        Crc::Absent => {
+            let text = std::str::from_utf8(line).map_err(|_| LineFault::Utf8)?;
+            Ok(Record {
+                id: shape(text)?.0,
+                line: text,
+                verified: false,
+            })
+        }
+    }
+}
+
+/// Where a record of ours starts next in `bytes`, from `from` on: what a reader resynchronises at after damage.
+#[must_use]
+pub fn find_record_start(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memmem::find(bytes.get(from..)?, HEAD).map(|at| from + at)
+}
+
+/// The end of the record that starts at the beginning of `bytes` and whose crc holds, looked for at no more than
+/// `tries` places: for a record that no line end follows.
+#[must_use]
+pub fn find_record_end(bytes: &[u8], tries: usize) -> Option<usize> {
+    let mut crc = 0;
+    let mut summed = 0;
+    for at in memchr::memmem::find_iter(bytes, CRC).take(tries) {
+        crc = crc32c::crc32c_append(crc, bytes.get(summed..at)?);
+        summed = at;
+        let rest = bytes.get(at + CRC.len()..)?;
+        let stored = rest.get(..CRC_LEN)?;
+        if stored == hex8(crc) && rest.get(CRC_LEN..CRC_LEN + END.len()) == Some(END) {
+            return Some(at + TRAILER);
+        }
+    }
+    None
+}
+
+/// The time that a line's `timestamp` says; what a line of another program is ordered and filtered by.
+#[must_use]
+pub fn line_time(line: &str) -> Option<Timestamp> {
+    shape(line).ok()?.1
+}
+
+#[derive(Deserialize)]
+struct Shape<'a> {
+    #[serde(borrow)]
+    id: std::borrow::Cow<'a, str>,
+    #[serde(default, borrow)]
+    timestamp: Option<std::borrow::Cow<'a, str>>,
+    #[serde(rename = "event")]
+    _event: IgnoredAny,
+}
+
+fn shape(line: &str) -> Result<(EventId, Option<Timestamp>), LineFault> {
+    if nesting_exceeds(line.as_bytes(), MAX_NESTING + 1) {
+        return Err(LineFault::Shape);
+    }
+    let shape: Shape<'_> = serde_json::from_str(line).map_err(|_| LineFault::Shape)?;
+    let id = EventId::parse(shape.id.as_bytes()).ok_or(LineFault::Shape)?;
+    Ok((id, shape.timestamp.as_deref().and_then(Timestamp::parse)))
+}
+
+/// The deepest nesting of arrays and objects that a payload may have.
+pub const MAX_NESTING: usize = 127;
+
+/// Whether the nesting of `json`, which is well formed, goes beyond `limit`.
+#[must_use]
+pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
+    // Nesting can't exceed the count of opening brackets, and counting is a few instructions per 32 bytes.
+    if json.len() <= limit || json.iter().filter(|&&byte| byte | 0x20 == b'{').count() <= limit {
+        return false;
+    }
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for &byte in json {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest > limit
+}
+
+/// The offset of the first `\u` escape in `json` that is half of a surrogate pair: no Unicode text.
+#[must_use]
+pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
+    memchr::memmem::find(json, b"\\ud").or_else(|| memchr::memmem::find(json, b"\\uD"))?;
+    let unit = |at: usize| -> Option<u16> {
+        let text = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', json.get(at..)?) {
+        let escape = at + found;
+        match unit(escape) {
+            Some(0xd800..=0xdbff) => match unit(escape + 6) {
+                Some(0xdc00..=0xdfff) => at = escape + 12,
+                _ => return Some(escape),
+            },
+            Some(0xdc00..=0xdfff) => return Some(escape),
+            Some(_) => at = escape + 6,
+            None => at = escape + 2,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(body: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        RecordEncoder::new().encode(
+            &mut out,
+            EventId::floor(Timestamp::from_nanos(1_764_018_118_123_456_789)),
+            body.as_bytes(),
+        );
+        out
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        let bytes = line(",\"event\":{\"a\":1}");
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(text.contains("\"timestamp\":\"2025-11-24T21:01:58.123"), "{text}");
+        assert_eq!(bytes.len(), RECORD_OVERHEAD + 16);
+        let record = read_line(&bytes).unwrap();
+        assert!(record.verified && record.id.is_v7());
+        let value: serde_json::Value = record.parse().unwrap();
+        assert_eq!(value["event"]["a"], 1);
+        assert_eq!(value["crc"].as_str().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn every_flipped_byte_of_a_record_is_seen() {
+        let whole = line(",\"event\":\"x\"");
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                if let Ok(record) = read_line(&bytes) {
+                    // A flip in the name of the field `crc` leaves an unverified line with the right event.
+                    assert!(!record.verified, "byte {at} bit {bit}");
+                    assert!(record.line.contains("\"event\":\"x\""));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_other_programs_are_read_unverified() {
+        let text = r#"{"event":{"k":[1]},"id":"6f1c1f5e-7c1a-4a53-9d2e-0a3b1c2d3e4f","timestamp":"2025-07-25T11:01:04-07:00"}"#;
+        let record = read_line(text.as_bytes()).unwrap();
+        assert!(!record.verified && !record.id.is_v7());
+        assert_eq!(
+            line_time(text).unwrap().to_rfc3339(),
+            "2025-07-25T18:01:04.000000Z"
+        );
+        assert_eq!(
+            read_line(b"{\"id\":\"x\",\"event\":1}").unwrap_err(),
+            LineFault::Shape
+        );
+        assert_eq!(read_line(b"").unwrap_err(), LineFault::Shape);
+    }
+
+    #[test]
+    fn a_record_without_line_end_is_found_in_what_follows() {
+        let mut bytes = line(",\"event\":{\"crc\":\"x\",\"crc\":\"y\"}");
+        let end = bytes.len();
+        bytes.extend_from_slice(b"\x0b");
+        bytes.extend_from_slice(&line(",\"event\":2"));
+        assert_eq!(find_record_end(&bytes, 64), Some(end));
+        assert_eq!(find_record_start(&bytes, 1), Some(end + 1));
+        assert_eq!(find_record_end(&bytes[1..], 1), None);
+    }
+
+    #[test]
+    fn nesting_counts_brackets_outside_strings() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(!nesting_exceeds(deep(127).as_bytes(), 127));
+        assert!(nesting_exceeds(deep(128).as_bytes(), 127));
+        assert!(!nesting_exceeds(
+            format!("\"{}\\\"{}\"", "[".repeat(200), "{".repeat(200)).as_bytes(),
+            127
+        ));
+        assert!(!nesting_exceeds(
+            format!("[{}]", "[],".repeat(300)).as_bytes(),
+            127
+        ));
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        assert_eq!(lone_surrogate(br#""\ud83d\ude00 \\ud800 \u00e9""#), None);
+        assert_eq!(lone_surrogate(br#""ab\ud83d""#), Some(3));
+        assert_eq!(lone_surrogate(br#""\uDE00""#), Some(1));
+        assert_eq!(lone_surrogate(br#""\ud83dx\ude00""#), Some(1));
+    }
+}

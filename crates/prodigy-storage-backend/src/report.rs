@@ -1,0 +1,158 @@
+//! What a backend tells of itself: capabilities, health, usage, counters.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use prodigy_storage_layout::RepoName;
+use serde::Serialize;
+
+/// What a backend is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Its name: `file`, `memory`.
+    pub backend: &'static str,
+    /// The folder that holds its data, if it has one.
+    pub root: Option<PathBuf>,
+    /// Whether data outlives the process.
+    pub persistent: bool,
+    /// Whether several processes may write at once.
+    pub multi_process: bool,
+    /// Whether it was opened for reading only.
+    pub read_only: bool,
+}
+
+impl Capabilities {
+    /// Of a backend by this name: no root, not persistent, one process, writable.
+    #[must_use]
+    pub fn new(backend: &'static str) -> Self {
+        Self {
+            backend,
+            root: None,
+            persistent: false,
+            multi_process: false,
+            read_only: false,
+        }
+    }
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, and someone should look at it.
+    Warning,
+    /// Does not work.
+    Failure,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was checked, in a word or two.
+    pub name: &'static str,
+    /// How it stands.
+    pub severity: Severity,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    /// A finding.
+    #[must_use]
+    pub fn new(name: &'static str, severity: Severity, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            severity,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What was checked, and how it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// All checks that were made.
+    pub checks: Vec<Check>,
+}
+
+impl Health {
+    /// The worst of all.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.checks
+            .iter()
+            .map(|check| check.severity)
+            .max()
+            .unwrap_or(Severity::Ok)
+    }
+}
+
+/// What one repository holds in one area.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AreaUsage {
+    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`.
+    pub area: String,
+    /// The repository; `None` for what belongs to none.
+    pub repo: Option<RepoName>,
+    /// Files, or what a backend has instead.
+    pub files: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+}
+
+/// What takes the space.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// By area and repository.
+    pub areas: Vec<AreaUsage>,
+    /// Bytes that are free for this user, if known.
+    pub free: Option<u64>,
+    /// Bytes in all that the disk, or the configured limit, holds; if known.
+    pub capacity: Option<u64>,
+}
+
+impl Usage {
+    /// Bytes of all areas.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.areas.iter().map(|area| area.bytes).sum()
+    }
+}
+
+/// Counters of what was done, by name: each layer adds its own.
+///
+/// Names are `layer.what`: `log.appends`, `log.syncs`, `cache.hits`, `retry.retries`, `limit.waits`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Stats(BTreeMap<&'static str, u64>);
+
+impl Stats {
+    /// Adds to a counter.
+    pub fn add(&mut self, name: &'static str, count: u64) {
+        *self.0.entry(name).or_default() += count;
+    }
+
+    /// A counter; 0 if nothing counted it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// All counters, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().map(|(name, count)| (*name, *count))
+    }
+}
