@@ -1,0 +1,340 @@
+//! The cache that threads share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::error::LoadError;
+use crate::load::{Load, Waited};
+use crate::lru_ttl::{Clock, LruTtl};
+use crate::settings::CacheSettings;
+use crate::stats::CacheStats;
+
+/// An [`LruTtl`] that threads share, with one load for concurrent misses of one key.
+///
+/// A value is cloned for each caller, under the cache's lock: let it be an `Arc`, or as cheap to clone as one. Loads
+/// and checks run without that lock.
+pub struct Cache<K, V> {
+    inner: Mutex<Inner<K, V>>,
+}
+
+struct Inner<K, V> {
+    entries: LruTtl<K, Slot<V>>,
+    /// Loads whose result will be stored. A write of a key takes its load out of here.
+    loads: HashMap<K, Arc<Load<V>>>,
+    counted: CacheStats,
+    next_generation: u64,
+}
+
+#[derive(Clone)]
+struct Slot<V> {
+    value: V,
+    /// Tells an entry from one that replaced it while it was being checked.
+    generation: u64,
+}
+
+/// What a loader gives back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded<V> {
+    value: V,
+    weight: Option<u64>,
+}
+
+impl<V> Loaded<V> {
+    /// A value to keep, with its weight in bytes.
+    pub fn keep(value: V, weight: u64) -> Self {
+        Self {
+            value,
+            weight: Some(weight),
+        }
+    }
+
+    /// A value for those who wait for it, not to be kept.
+    pub fn pass(value: V) -> Self {
+        Self { value, weight: None }
+    }
+}
+
+/// What a caller has to do for its value.
+enum Next<V> {
+    Check(Slot<V>),
+    Join(Arc<Load<V>>),
+    Lead(Arc<Load<V>>),
+    Alone,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
+    /// An empty cache on the system's monotonic clock.
+    #[must_use]
+    pub fn new(settings: &CacheSettings) -> Self {
+        Self::with_clock(settings, Arc::new(Instant::now))
+    }
+
+    /// An empty cache whose entries age on a clock of the caller's. Deadlines are always on the system's clock.
+    #[must_use]
+    pub fn with_clock(settings: &CacheSettings, clock: Clock) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                entries: LruTtl::with_clock(settings, clock),
+                loads: HashMap::new(),
+                counted: CacheStats::default(),
+                next_generation: 0,
+            }),
+        }
+    }
+
+    /// The value of a key if it is there: a hit or a miss.
+    pub fn get(&self, key: &K) -> Option<V> {
+        let mut inner = self.inner.lock();
+        let found = inner.entries.get(key).map(|slot| slot.value.clone());
+        match found {
+            Some(_) => inner.counted.hits += 1,
+            None => inner.counted.misses += 1,
+        }
+        found
+    }
+
+    /// Stores a value. A load of the key that is under way still serves those who wait for it, but its result is not
+    /// stored: it may be older than this value.
+    ///
+    /// False if the value is heavier than the whole cache; then the key has no entry.
+    pub fn insert(&self, key: K, value: V, weight: u64) -> bool {
+        let mut inner = self.inner.lock();
+        inner.loads.remove(&key);
+        inner.store(key, value, weight)
+    }
+
+    /// Forgets a key, and keeps the result of a load that is under way from being stored.
+    pub fn remove(&self, key: &K) {
+        let mut inner = self.inner.lock();
+        inner.loads.remove(key);
+        inner.entries.remove(key);
+    }
+
+    /// Forgets every key for which `keep` is false, as [`Cache::remove`] does. `keep` runs under the cache's lock.
+    pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
+        let mut inner = self.inner.lock();
+        inner.loads.retain(|key, _| keep(key));
+        inner.entries.retain(|key, _| keep(key));
+    }
+
+    /// Forgets everything, as [`Cache::remove`] does.
+    pub fn clear(&self) {
+        let mut inner = self.inner.lock();
+        inner.loads.clear();
+        inner.entries.clear();
+    }
+
+    /// Counters, and the size now.
+    pub fn stats(&self) -> CacheStats {
+        let inner = self.inner.lock();
+        CacheStats {
+            evicted: inner.entries.evicted(),
+            expired: inner.entries.expired(),
+            entries: inner.entries.len(),
+            bytes: inner.entries.bytes(),
+            ..inner.counted
+        }
+    }
+
+    /// The value of a key, loaded if it is not there. Of callers that miss a key at the same time one loads it and
+    /// the others wait for the result, until `deadline` at most.
+    ///
+    /// A failed load is not stored: its caller gets the error, and of those who waited one loads again. The same goes
+    /// for a load that panics. The value may have been loaded before this call began, by another caller; use
+    /// [`Cache::get_or_load_checked`] where that matters.
+    ///
+    /// # Errors
+    /// [`LoadError::Failed`] when this caller's load failed, [`LoadError::WaitTimedOut`] when another's took too long.
+    pub fn get_or_load<E>(
+        &self,
+        key: &K,
+        deadline: Option<Instant>,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>> {
+        self.get_or_load_checked(key, deadline, |_| Ok(true), load)
+    }
+
+    /// The same, where `is_current` decides on every value that this caller did not load itself: one found in the
+    /// cache, and one that another caller loaded, since that load may have read before this call began.
+    ///
+    /// A value that is not current is dropped and loaded afresh; a caller whose second value is stale too loads for
+    /// itself. So `load` is called at most once and `is_current` at most twice as long as no load is abandoned.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`]; an error of `is_current` is the caller's own, and the entry stays.
+    pub fn get_or_load_checked<E>(
+        &self,
+        key: &K,
+        deadline: Option<Instant>,
+        mut is_current: impl FnMut(&V) -> Result<bool, E>,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>> {
+        let start = Instant::now();
+        let mut stale = 0;
+        let mut missed = false;
+        loop {
+            match self.next(key, stale >= 2, &mut missed) {
+                Next::Check(slot) => {
+                    if is_current(&slot.value).map_err(LoadError::Failed)? {
+                        self.inner.lock().counted.hits += u64::from(!missed);
+                        return Ok(slot.value);
+                    }
+                    stale += 1;
+                    self.drop_stale(key, slot.generation, &mut missed);
+                }
+                Next::Join(running) => match self.join(&running, deadline) {
+                    Waited::Loaded(value) => {
+                        if is_current(&value).map_err(LoadError::Failed)? {
+                            self.inner.lock().counted.shared += 1;
+                            return Ok(value);
+                        }
+                        stale += 1;
+                        self.inner.lock().counted.stale += 1;
+                    }
+                    Waited::Abandoned => {}
+                    Waited::TimedOut => {
+                        return Err(LoadError::WaitTimedOut {
+                            waited: start.elapsed(),
+                        });
+                    }
+                },
+                Next::Lead(begun) => {
+                    let lead = Lead {
+                        cache: self,
+                        key,
+                        load: begun,
+                        done: false,
+                    };
+                    let loaded = load().map_err(LoadError::Failed)?;
+                    return Ok(lead.finish(loaded));
+                }
+                Next::Alone => {
+                    let loaded = load().map_err(|error| {
+                        self.inner.lock().counted.failed_loads += 1;
+                        LoadError::Failed(error)
+                    })?;
+                    return Ok(loaded.value);
+                }
+            }
+        }
+    }
+
+    /// `afresh`: neither an entry nor another's load will do.
+    fn next(&self, key: &K, afresh: bool, missed: &mut bool) -> Next<V> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        if !afresh && let Some(slot) = inner.entries.get(key) {
+            return Next::Check(slot.clone());
+        }
+        inner.miss(missed);
+        match inner.loads.get(key) {
+            Some(running) if afresh || running.is_own() => Next::Alone,
+            Some(running) => {
+                inner.counted.waiting += 1;
+                Next::Join(Arc::clone(running))
+            }
+            None => {
+                let begun = Arc::new(Load::begin());
+                inner.loads.insert(key.clone(), Arc::clone(&begun));
+                Next::Lead(begun)
+            }
+        }
+    }
+
+    fn join(&self, running: &Load<V>, deadline: Option<Instant>) -> Waited<V> {
+        let waited = running.wait(deadline);
+        self.inner.lock().counted.waiting -= 1;
+        waited
+    }
+
+    fn drop_stale(&self, key: &K, generation: u64, missed: &mut bool) {
+        let mut inner = self.inner.lock();
+        inner.miss(missed);
+        inner.counted.stale += 1;
+        if inner
+            .entries
+            .peek(key)
+            .is_some_and(|slot| slot.generation == generation)
+        {
+            inner.entries.remove(key);
+        }
+    }
+}
+
+impl<K: Hash + Eq, V> Inner<K, V> {
+    fn store(&mut self, key: K, value: V, weight: u64) -> bool {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        self.entries.insert(key, Slot { value, generation }, weight)
+    }
+
+    /// Counts a miss, once a lookup.
+    fn miss(&mut self, missed: &mut bool) {
+        self.counted.misses += u64::from(!*missed);
+        *missed = true;
+    }
+
+    /// Takes the load of a key out of the register. False if a write did so before, or another load is there by now.
+    fn take(&mut self, key: &K, load: &Arc<Load<V>>) -> bool {
+        let is_registered = self
+            .loads
+            .get(key)
+            .is_some_and(|running| Arc::ptr_eq(running, load));
+        if is_registered {
+            self.loads.remove(key);
+        }
+        is_registered
+    }
+}
+
+/// The duty of the caller that loads: however it ends, those who wait are told.
+struct Lead<'a, K: Hash + Eq, V: Clone> {
+    cache: &'a Cache<K, V>,
+    key: &'a K,
+    load: Arc<Load<V>>,
+    done: bool,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Lead<'_, K, V> {
+    fn finish(mut self, loaded: Loaded<V>) -> V {
+        let Loaded { value, weight } = loaded;
+        {
+            let mut inner = self.cache.inner.lock();
+            if inner.take(self.key, &self.load)
+                && let Some(weight) = weight
+            {
+                inner.store(self.key.clone(), value.clone(), weight);
+            }
+        }
+        self.load.end(Some(value.clone()));
+        self.done = true;
+        value
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> Drop for Lead<'_, K, V> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        {
+            let mut inner = self.cache.inner.lock();
+            inner.take(self.key, &self.load);
+            inner.counted.failed_loads += 1;
+        }
+        self.load.end(None);
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,41 @@
+//! Why a value could not be had.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// Why [`Cache::get_or_load`](crate::Cache::get_or_load) gave no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The caller's own load or check failed. Displayed as that error.
+    Failed(E),
+    /// Another caller's load of the same key had not ended by the deadline.
+    WaitTimedOut {
+        /// How long this caller waited.
+        waited: Duration,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::WaitTimedOut { waited } => {
+                write!(
+                    f,
+                    "waited {waited:.1?} for another thread's load of the same key, which had not ended"
+                )
+            }
+        }
+    }
+}
+
+impl<E: Error> Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            Self::WaitTimedOut { .. } => None,
+        }
+    }
+}

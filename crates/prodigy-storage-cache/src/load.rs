@@ -1,0 +1,67 @@
+//! One load that several callers wait for.
+
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// A load under way: who runs it, and what came of it.
+pub(crate) struct Load<V> {
+    state: Mutex<State<V>>,
+    ended: Condvar,
+    leader: ThreadId,
+}
+
+enum State<V> {
+    Running,
+    Loaded(V),
+    /// Failed or panicked: whoever waited has to try by itself.
+    Abandoned,
+}
+
+/// What a wait came to.
+pub(crate) enum Waited<V> {
+    Loaded(V),
+    Abandoned,
+    TimedOut,
+}
+
+impl<V: Clone> Load<V> {
+    /// A load that the calling thread is about to run.
+    pub(crate) fn begin() -> Self {
+        Self {
+            state: Mutex::new(State::Running),
+            ended: Condvar::new(),
+            leader: thread::current().id(),
+        }
+    }
+
+    /// Whether the calling thread runs this load itself, so that a wait for it would never end.
+    pub(crate) fn is_own(&self) -> bool {
+        self.leader == thread::current().id()
+    }
+
+    pub(crate) fn end(&self, value: Option<V>) {
+        *self.state.lock() = value.map_or(State::Abandoned, State::Loaded);
+        self.ended.notify_all();
+    }
+
+    /// Waits for the end of the load, or for `deadline` if that comes first. A load that has ended is taken also
+    /// past the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Waited<V> {
+        let mut state = self.state.lock();
+        let mut out_of_time = false;
+        loop {
+            match &*state {
+                State::Loaded(value) => return Waited::Loaded(value.clone()),
+                State::Abandoned => return Waited::Abandoned,
+                State::Running if out_of_time => return Waited::TimedOut,
+                State::Running => {}
+            }
+            match deadline {
+                Some(deadline) => out_of_time = self.ended.wait_until(&mut state, deadline).timed_out(),
+                None => self.ended.wait(&mut state),
+            }
+        }
+    }
+}

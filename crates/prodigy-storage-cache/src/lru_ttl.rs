@@ -1,0 +1,204 @@
+//! The cache itself, for one thread.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::settings::CacheSettings;
+
+/// Tells what time it is. It must not go back; where it does, an entry only lives longer.
+pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// A map that forgets: the least recently used entry when there are too many or they weigh too much, and any entry
+/// that is older than its time to live.
+///
+/// The weight of an entry is what the caller says it is, in bytes; the map's own overhead is not counted. An entry
+/// that alone is heavier than `max_bytes` is not kept. An expired entry is dropped when it is asked for, when its
+/// turn comes as the least recently used, or by [`LruTtl::purge_expired`]; there is no background thread.
+pub struct LruTtl<K, V> {
+    // Unbounded, since it would allocate for its bound at once; the bound is held here.
+    map: LruCache<K, Entry<V>>,
+    max_entries: usize,
+    max_bytes: u64,
+    ttl: Duration,
+    bytes: u64,
+    evicted: u64,
+    expired: u64,
+    clock: Clock,
+}
+
+struct Entry<V> {
+    value: V,
+    weight: u64,
+    stored: Instant,
+}
+
+impl<K: Hash + Eq, V> LruTtl<K, V> {
+    /// An empty map with these bounds, on the system's monotonic clock. Nothing is allocated ahead.
+    #[must_use]
+    pub fn new(settings: &CacheSettings) -> Self {
+        Self::with_clock(settings, Arc::new(Instant::now))
+    }
+
+    /// The same on a clock of the caller's.
+    #[must_use]
+    pub fn with_clock(settings: &CacheSettings, clock: Clock) -> Self {
+        Self {
+            map: LruCache::unbounded(),
+            max_entries: settings.max_entries,
+            max_bytes: settings.max_bytes,
+            ttl: settings.ttl,
+            bytes: 0,
+            evicted: 0,
+            expired: 0,
+            clock,
+        }
+    }
+
+    /// The value of a key, which becomes the most recently used one. `None` where there is none or it is too old.
+    pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if self.is_expired(self.map.peek(key)?) {
+            self.remove(key);
+            self.expired += 1;
+            return None;
+        }
+        self.map.get(key).map(|entry| &entry.value)
+    }
+
+    /// The value of a key, without making it the most recently used one.
+    pub fn peek<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let entry = self.map.peek(key)?;
+        (!self.is_expired(entry)).then_some(&entry.value)
+    }
+
+    /// Stores a value as the most recently used one, in place of an earlier one of its key. Others go until it fits.
+    ///
+    /// False if it is heavier than the whole cache: it is not kept, and an earlier value of the key is gone too.
+    pub fn insert(&mut self, key: K, value: V, weight: u64) -> bool {
+        self.remove(&key);
+        if weight > self.max_bytes || self.max_entries == 0 {
+            return false;
+        }
+        while self.map.len() >= self.max_entries || self.bytes > self.max_bytes - weight {
+            let Some((_, gone)) = self.map.pop_lru() else {
+                break;
+            };
+            self.bytes -= gone.weight;
+            if self.is_expired(&gone) {
+                self.expired += 1;
+            } else {
+                self.evicted += 1;
+            }
+        }
+        self.bytes += weight;
+        let stored = (self.clock)();
+        self.map.put(
+            key,
+            Entry {
+                value,
+                weight,
+                stored,
+            },
+        );
+        true
+    }
+
+    /// Takes the value of a key out, however old.
+    pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let entry = self.map.pop(key)?;
+        self.bytes -= entry.weight;
+        Some(entry.value)
+    }
+
+    /// Drops every entry for which `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
+        let bytes = &mut self.bytes;
+        self.map.retain(|key, entry| {
+            let kept = keep(key, &entry.value);
+            *bytes -= if kept { 0 } else { entry.weight };
+            kept
+        });
+    }
+
+    /// Drops every entry that is too old; says how many.
+    pub fn purge_expired(&mut self) -> usize {
+        let (now, ttl, before) = ((self.clock)(), self.ttl, self.map.len());
+        let bytes = &mut self.bytes;
+        self.map.retain(|_, entry| {
+            let kept = now.saturating_duration_since(entry.stored) <= ttl;
+            *bytes -= if kept { 0 } else { entry.weight };
+            kept
+        });
+        let gone = before - self.map.len();
+        self.expired += gone as u64;
+        gone
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.map.clear();
+        self.bytes = 0;
+    }
+
+    /// The number of entries, those included that are too old but not yet dropped.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The weight of all entries, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many entries were dropped to make room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// How many entries were dropped because of their age.
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    fn is_expired(&self, entry: &Entry<V>) -> bool {
+        (self.clock)().saturating_duration_since(entry.stored) > self.ttl
+    }
+}
+
+impl<K: Hash + Eq, V> fmt::Debug for LruTtl<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LruTtl")
+            .field("entries", &self.map.len())
+            .field("max_entries", &self.max_entries)
+            .field("bytes", &self.bytes)
+            .field("max_bytes", &self.max_bytes)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}

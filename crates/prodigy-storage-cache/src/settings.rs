@@ -1,0 +1,172 @@
+//! What a person may set about the cache.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a cache keeps and for how long.
+///
+/// The names and defaults are those of the `cache_config` section of the configuration. The time to live is read
+/// and written as `humantime` text (`30s`, `1h 30m`); missing keys take their default and unknown ones are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
+pub struct CacheSettings {
+    /// At most so many entries; past it the least recently used goes first. At least 1. Default: 1000.
+    pub max_entries: usize,
+    /// An entry older than this is not served. Above zero. Default: 1 hour.
+    #[serde(with = "humantime_serde")]
+    pub ttl: Duration,
+    /// The size of all entries in bytes, whatever their number. At least 1. Default: 64 MiB.
+    pub max_bytes: u64,
+    /// Where entries are kept. Default: memory.
+    pub cache_type: CacheType,
+}
+
+/// Where a cache keeps its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CacheType {
+    /// In the memory of this process; gone when it ends.
+    #[default]
+    Memory,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            max_entries: 1000,
+            ttl: Duration::from_secs(60 * 60),
+            max_bytes: 64 * 1024 * 1024,
+            cache_type: CacheType::Memory,
+        }
+    }
+}
+
+impl CacheSettings {
+    /// Checks that every value is one that a cache can work with.
+    ///
+    /// # Errors
+    /// [`InvalidCacheSettings`] with every problem found, not only the first.
+    pub fn validate(&self) -> Result<(), InvalidCacheSettings> {
+        let mut problems = Vec::new();
+        if self.max_entries == 0 {
+            problems.push(CacheProblem {
+                key: "max_entries",
+                reason: "must be at least 1",
+            });
+        }
+        if self.ttl.is_zero() {
+            problems.push(CacheProblem {
+                key: "ttl",
+                reason: "must be above zero",
+            });
+        }
+        if self.max_bytes == 0 {
+            problems.push(CacheProblem {
+                key: "max_bytes",
+                reason: "must be at least 1",
+            });
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(InvalidCacheSettings { problems })
+        }
+    }
+}
+
+/// One impossible value in [`CacheSettings`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheProblem {
+    /// The field's name, which is also its key in a configuration file.
+    pub key: &'static str,
+    /// What is wrong with the value, to be read after the key.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for CacheProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.key, self.reason)
+    }
+}
+
+/// Cache settings that make no sense, with every reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidCacheSettings {
+    problems: Vec<CacheProblem>,
+}
+
+impl InvalidCacheSettings {
+    /// The problems, at least one.
+    #[must_use]
+    pub fn problems(&self) -> &[CacheProblem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for InvalidCacheSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid cache settings: ")?;
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidCacheSettings {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_documented_ones_and_valid() {
+        let settings = CacheSettings::default();
+        assert_eq!(settings.max_entries, 1000);
+        assert_eq!(settings.ttl, Duration::from_secs(3600));
+        assert_eq!(settings.max_bytes, 67_108_864);
+        assert_eq!(settings.cache_type, CacheType::Memory);
+        settings.validate().unwrap();
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let settings = CacheSettings {
+            max_entries: 0,
+            ttl: Duration::ZERO,
+            max_bytes: 0,
+            cache_type: CacheType::Memory,
+        };
+        let invalid = settings.validate().unwrap_err();
+        let keys: Vec<_> = invalid.problems().iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["max_entries", "ttl", "max_bytes"]);
+        assert!(
+            invalid.to_string().contains("`ttl` must be above zero"),
+            "{invalid}"
+        );
+    }
+
+    #[test]
+    fn survives_serialisation_and_refuses_unknown_keys() {
+        let settings = CacheSettings {
+            max_entries: 7,
+            ..CacheSettings::default()
+        };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert!(text.contains("\"1h\"") && text.contains("\"memory\""), "{text}");
+        assert_eq!(serde_json::from_str::<CacheSettings>(&text).unwrap(), settings);
+        assert_eq!(
+            serde_json::from_str::<CacheSettings>("{}").unwrap(),
+            CacheSettings::default()
+        );
+        let refused = serde_json::from_str::<CacheSettings>(r#"{"max_entry": 1}"#).unwrap_err();
+        assert!(refused.to_string().contains("max_entry"), "{refused}");
+    }
+}

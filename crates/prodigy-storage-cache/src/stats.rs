@@ -1,0 +1,29 @@
+//! What a cache did.
+
+/// Counters of a [`Cache`](crate::Cache) since it was made, and its size now.
+///
+/// Every lookup is either a hit or a miss, unless its check failed: then it may be neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Lookups answered from an entry.
+    pub hits: u64,
+    /// Lookups not answered from an entry: there was none, or it was too old or stale.
+    pub misses: u64,
+    /// Of the misses, those answered by a load that another caller had begun.
+    pub shared: u64,
+    /// Values found, or loaded by another caller, that a check rejected as no longer current.
+    pub stale: u64,
+    /// Loads that failed or panicked.
+    pub failed_loads: u64,
+    /// Entries dropped to make room.
+    pub evicted: u64,
+    /// Entries dropped because of their age.
+    pub expired: u64,
+    /// Callers that wait for another caller's load right now.
+    pub waiting: usize,
+    /// Entries right now.
+    pub entries: usize,
+    /// The weight of all entries right now, in bytes.
+    pub bytes: u64,
+}

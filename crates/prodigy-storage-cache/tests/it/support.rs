@@ -1,0 +1,38 @@
+//! A clock that passes only when told to, and settings in short.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prodigy_storage_cache::{CacheSettings, Clock};
+
+#[derive(Debug, Clone, Default)]
+pub struct FakeClock {
+    passed: Arc<Mutex<Duration>>,
+}
+
+impl FakeClock {
+    pub fn advance(&self, by: Duration) {
+        *self.passed.lock().unwrap() += by;
+    }
+
+    pub fn clock(&self) -> Clock {
+        let (start, passed) = (Instant::now(), Arc::clone(&self.passed));
+        Arc::new(move || start + *passed.lock().unwrap())
+    }
+}
+
+pub fn settings(max_entries: usize, max_bytes: u64, ttl: Duration) -> CacheSettings {
+    CacheSettings {
+        max_entries,
+        max_bytes,
+        ttl,
+        ..CacheSettings::default()
+    }
+}
+
+/// Gives way until it is true; what it waits for is certain to come.
+pub fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,76 @@
+//! What is left when no try succeeded.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// The last error of an operation that was given up, and how it came to that.
+///
+/// Displayed as the error itself, with the number of tries behind it if there was more than one. The
+/// [`source`](Error::source) is that of the last error, so that nothing is told twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure<E> {
+    /// The error of the last try.
+    pub error: E,
+    /// How often the operation was tried: at least once.
+    pub tries: u32,
+    /// From the start of the first try to the end of the last, delays counted.
+    pub elapsed: Duration,
+    /// Why there was no further try.
+    pub reason: GaveUp,
+}
+
+/// Why an operation was not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// The error was none that a further try could mend.
+    Permanent,
+    /// The policy's retries were used up.
+    Exhausted,
+    /// The next delay would not have ended before the deadline.
+    Deadline,
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        if self.tries == 1 {
+            return Ok(());
+        }
+        let why = match self.reason {
+            GaveUp::Permanent => "",
+            GaveUp::Exhausted => ", no retries left",
+            GaveUp::Deadline => ", no time left for another",
+        };
+        write!(f, " (tried {} times in {:.1?}{why})", self.tries, self.elapsed)
+    }
+}
+
+impl<E: Error> Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_tries_behind_the_error() {
+        let failure = |tries, reason| Failure {
+            error: std::fmt::Error,
+            tries,
+            elapsed: Duration::from_millis(7000),
+            reason,
+        };
+        let plain = std::fmt::Error.to_string();
+        assert_eq!(failure(1, GaveUp::Permanent).to_string(), plain);
+        assert_eq!(
+            failure(4, GaveUp::Exhausted).to_string(),
+            format!("{plain} (tried 4 times in 7.0s, no retries left)")
+        );
+        assert!(failure(2, GaveUp::Deadline).to_string().contains("no time left"));
+    }
+}
