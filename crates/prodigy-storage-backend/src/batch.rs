@@ -47,7 +47,10 @@ impl<M> Copy for Annotations<'_, M> {}
 
 impl<M> Default for Annotations<'_, M> {
     fn default() -> Self {
-        Self { correlation_id: None, metadata: None }
+        Self {
+            correlation_id: None,
+            metadata: None,
+        }
     }
 }
 

@@ -20,6 +20,11 @@ pub trait Harness: Send + Sync {
         false
     }
 
+    /// Whether the store has named locks; without them the properties about locks are skipped.
+    fn named_locks(&self) -> bool {
+        true
+    }
+
     /// The `max_record_size` of the store, where it has one that a test can go past: at most 1 MiB.
     fn record_limit(&self) -> Option<usize> {
         None

@@ -174,11 +174,15 @@ fn a_listing_of_nothing_is_empty(harness: &dyn Harness) -> Check {
 
 fn usage_grows(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    let payload = format!("\"{}\"", "x".repeat(10_000));
+    // A backend may compress, so the payload has little to gain by it, and half of it has to be there.
+    let text: String = std::iter::repeat_with(fastrand::alphanumeric)
+        .take(10_000)
+        .collect();
+    let payload = format!("\"{text}\"");
     append(&*backend, &job, &[&payload])?;
     let first = backend.usage(soon())?;
     ensure!(
-        first.bytes() >= 10_000,
+        first.bytes() >= 5_000,
         "{} bytes of one event of 10,000",
         first.bytes()
     );
@@ -191,12 +195,12 @@ fn usage_grows(harness: &dyn Harness) -> Check {
     let body = format!("{{\"a\":{payload}}}");
     backend.add(&job, Phase::Map, body.as_bytes(), &PutOptions::default(), soon())?;
     let second = backend.usage(soon())?;
-    ensure!(
-        second.bytes() >= first.bytes() + 10_000,
-        "{} bytes after {}",
-        second.bytes(),
-        first.bytes()
-    );
+    let state = second
+        .areas
+        .iter()
+        .find(|area| area.area == "state")
+        .map_or(0, |area| area.bytes);
+    ensure!(state >= 5_000, "{state} bytes of one document of 10,000");
     let mut stats = Stats::default();
     backend.stats(&mut stats);
     ensure!(

@@ -157,6 +157,13 @@ fn a_given_id_is_stored_once(harness: &dyn Harness) -> Check {
         (1, 1),
         "what the second append did"
     );
+    // The one that came late, below the newest, is known too.
+    let again = append_given(&*one, &job, &[(given(6), "7")])?;
+    ensure_eq!(
+        (again.stored, again.duplicates),
+        (0, 1),
+        "what the third append did"
+    );
     ensure_eq!(
         payloads(&read(&*one, &job)?),
         [r#""first""#, "6", "9"],

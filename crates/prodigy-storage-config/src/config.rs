@@ -1,0 +1,113 @@
+//! The configuration as a value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prodigy_storage_cache::CacheSettings;
+use prodigy_storage_retry::RetrySettings;
+
+use crate::kind::{BackendKind, Durability};
+
+/// Everything that may be set about storage.
+///
+/// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. A value made by hand
+/// goes through [`StorageConfig::resolved`], which expands `~` and checks every value; one that
+/// [`Loader::load`](crate::Loader::load) gives went through it already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StorageConfig {
+    /// Where data goes. Default: [`BackendKind::File`].
+    pub backend: BackendKind,
+    /// At most so many backend operations run at once; at least 1. Default: 10.
+    pub connection_pool_size: usize,
+    /// The longest that one call may take, waits and retries counted; above zero. Default: 30 seconds.
+    pub timeout: Duration,
+    /// Whether named locks between processes are taken. Default: true.
+    pub enable_locking: bool,
+    /// Whether the cache layer is used. Default: false.
+    pub enable_cache: bool,
+    /// What a returned write survives. Default: [`Durability::Strict`].
+    pub durability: Durability,
+    /// Settings of the file backend.
+    pub file: FileSettings,
+    /// Settings of the memory backend.
+    pub memory: MemorySettings,
+    /// How a failed operation is tried again.
+    pub retry_policy: RetrySettings,
+    /// How much is cached and for how long.
+    pub cache_config: CacheSettings,
+}
+
+/// Settings of the file backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSettings {
+    /// Root of all data. Default: `~/.prodigy`.
+    pub base_dir: PathBuf,
+    /// Whether data lies under [`FileSettings::base_dir`]. False is deprecated and puts it into `.prodigy/` of the
+    /// current worktree; loading then sets `base_dir` to that folder. Default: true.
+    pub use_global: bool,
+    /// Whether concurrent writers are held apart by OS file locks. Default: true.
+    pub enable_file_locks: bool,
+    /// A log segment larger than so many bytes is rotated; at least 1. Default: 104857600.
+    pub max_file_size: u64,
+    /// Whether sealed segments are compressed. Default: false.
+    pub enable_compression: bool,
+    /// A larger event or item, in bytes, is refused; at least 1. Default: 64 MiB.
+    pub max_record_size: u64,
+    /// Whether a root that any user may write to is accepted. Default: false.
+    pub allow_shared_root: bool,
+    /// Whether a network file system is accepted. Default: false.
+    pub allow_network_fs: bool,
+}
+
+/// Settings of the memory backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// Past so many bytes a write is refused; at least 1. Default: 104857600.
+    pub max_memory: u64,
+    /// Whether a snapshot is written on flush and on drop. Default: false.
+    pub persist_to_disk: bool,
+    /// Where the snapshot goes; needed with [`MemorySettings::persist_to_disk`]. Default: none.
+    pub persistence_path: Option<PathBuf>,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::File,
+            connection_pool_size: 10,
+            timeout: Duration::from_secs(30),
+            enable_locking: true,
+            enable_cache: false,
+            durability: Durability::Strict,
+            file: FileSettings::default(),
+            memory: MemorySettings::default(),
+            retry_policy: RetrySettings::default(),
+            cache_config: CacheSettings::default(),
+        }
+    }
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self {
+            base_dir: PathBuf::from("~/.prodigy"),
+            use_global: true,
+            enable_file_locks: true,
+            max_file_size: 104_857_600,
+            enable_compression: false,
+            max_record_size: 64 * 1024 * 1024,
+            allow_shared_root: false,
+            allow_network_fs: false,
+        }
+    }
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            max_memory: 104_857_600,
+            persist_to_disk: false,
+            persistence_path: None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What is wrong with a configuration.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::origin::Origin;
+
+/// One thing that is wrong with a configuration.
+///
+/// [`Display`](fmt::Display) prints a block of lines: what, where, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    what: String,
+    origin: Origin,
+    key: Option<String>,
+    why: Option<String>,
+    hint: Option<String>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(origin: Origin, what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            origin,
+            key: None,
+            why: None,
+            hint: None,
+        }
+    }
+
+    pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What is wrong, in one line.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Where the thing that is wrong was set.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The configuration file, if one is to blame.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.origin.file()
+    }
+
+    /// The line in that file, from 1.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.origin.line()
+    }
+
+    /// The column in that file in characters, from 1.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        self.origin.column()
+    }
+
+    /// The key as it was written, from below `storage`: `retry_policy.max_retrys`.
+    #[must_use]
+    pub fn key_path(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Why it is wrong.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn suggestion(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  where: {}", self.what, self.origin)?;
+        if let Some(why) = &self.why {
+            write!(f, "\n  why: {why}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Everything that is wrong with a configuration, over all its sources: at least one error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    #[cfg(any(feature = "yaml", feature = "toml"))]
+    pub(crate) fn one(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+
+    /// `Ok` when there is nothing to report.
+    pub(crate) fn check(errors: Vec<ConfigError>) -> Result<(), Self> {
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(errors))
+        }
+    }
+
+    /// The errors: source by source, the one that is read first at the front, and by position within a file.
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a ConfigErrors {
+    type Item = &'a ConfigError;
+    type IntoIter = std::slice::Iter<'a, ConfigError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for ConfigErrors {
+    type Item = ConfigError;
+    type IntoIter = std::vec::IntoIter<ConfigError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

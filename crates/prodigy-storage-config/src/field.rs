@@ -1,0 +1,188 @@
+//! How one key reads from, and writes into, the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prodigy_storage_cache::CacheType;
+
+use crate::config::StorageConfig;
+use crate::kind::{BackendKind, Durability};
+use crate::raw::{Problem, Raw};
+
+type At<T> = fn(&mut StorageConfig) -> &mut T;
+
+/// The place of a key in [`StorageConfig`], and with it the key's type.
+#[derive(Debug)]
+pub(crate) enum Field {
+    Backend(At<BackendKind>),
+    Durability(At<Durability>),
+    CacheType(At<CacheType>),
+    Bool(At<bool>),
+    /// At least 1.
+    Count(At<usize>),
+    Retries(At<u32>),
+    /// At least 1.
+    Bytes(At<u64>),
+    /// Above zero.
+    Period(At<Duration>),
+    /// Zero is fine.
+    Delay(At<Duration>),
+    /// Finite, at least 1.
+    Factor(At<f64>),
+    Path(At<PathBuf>),
+    OptionalPath(At<Option<PathBuf>>),
+}
+
+/// No integer is larger, since TOML knows none that is.
+const MAX_INTEGER: u64 = i64::MAX as u64;
+
+impl Field {
+    /// What may stand there, in a few words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Backend(_) => "`file` or `memory`",
+            Self::Durability(_) => "`strict` or `relaxed`",
+            Self::CacheType(_) => "`memory`",
+            Self::Bool(_) => "bool",
+            Self::Count(_) => "integer, at least 1",
+            Self::Retries(_) => "integer",
+            Self::Bytes(_) => "bytes",
+            Self::Period(_) => "duration, above zero",
+            Self::Delay(_) => "duration",
+            Self::Factor(_) => "float, at least 1",
+            Self::Path(_) | Self::OptionalPath(_) => "path",
+        }
+    }
+
+    /// Reads a value as this key's type and, if it is possible, puts it into the configuration.
+    pub(crate) fn set(&self, config: &mut StorageConfig, raw: &Raw<'_>) -> Result<(), Problem> {
+        let mut next = config.clone();
+        match self {
+            Self::Backend(at) => *at(&mut next) = raw.backend()?,
+            Self::Durability(at) => {
+                let words: Vec<_> = Durability::ALL
+                    .iter()
+                    .map(|kind| (kind.as_str(), *kind))
+                    .collect();
+                *at(&mut next) = raw.choice(&words)?;
+            }
+            Self::CacheType(at) => *at(&mut next) = raw.choice(&[("memory", CacheType::Memory)])?,
+            Self::Bool(at) => *at(&mut next) = raw.boolean()?,
+            Self::Count(at) => *at(&mut next) = raw.integer(MAX_INTEGER.min(usize::MAX as u64))?,
+            Self::Retries(at) => *at(&mut next) = raw.integer(u64::from(u32::MAX))?,
+            Self::Bytes(at) => *at(&mut next) = raw.bytes(MAX_INTEGER)?,
+            Self::Period(at) | Self::Delay(at) => *at(&mut next) = raw.duration()?,
+            Self::Factor(at) => *at(&mut next) = raw.float()?,
+            Self::Path(at) => *at(&mut next) = raw.path()?,
+            Self::OptionalPath(at) => {
+                *at(&mut next) = if matches!(raw, Raw::Null) {
+                    None
+                } else {
+                    Some(raw.path()?)
+                };
+            }
+        }
+        self.check(&mut next)?;
+        *config = next;
+        Ok(())
+    }
+
+    /// Whether the value in the configuration is a possible one.
+    pub(crate) fn check(&self, config: &mut StorageConfig) -> Result<(), Problem> {
+        let count = |value: u64| match value {
+            0 => Err(Problem::new("it must be at least 1")),
+            _ if value > MAX_INTEGER => Err(Problem::new(format!("it must be at most {MAX_INTEGER}"))),
+            _ => Ok(()),
+        };
+        match self {
+            Self::Count(at) => count(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
+            Self::Bytes(at) => count(*at(config)),
+            Self::Period(at) if at(config).is_zero() => Err(Problem::new("it must be above zero")),
+            Self::Factor(at) => {
+                let factor = *at(config);
+                if factor.is_finite() && factor >= 1.0 {
+                    Ok(())
+                } else {
+                    Err(Problem::new("it must be a finite number of at least 1"))
+                }
+            }
+            Self::Path(at) => crate::paths::check(at(config)),
+            Self::OptionalPath(at) => at(config).as_deref().map_or(Ok(()), crate::paths::check),
+            _ => Ok(()),
+        }
+    }
+
+    /// The path, where the key is one and set.
+    pub(crate) fn path_mut<'c>(&self, config: &'c mut StorageConfig) -> Option<&'c mut PathBuf> {
+        match self {
+            Self::Path(at) => Some(at(config)),
+            Self::OptionalPath(at) => at(config).as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Takes the value over from another configuration.
+    pub(crate) fn copy(&self, from: &mut StorageConfig, to: &mut StorageConfig) {
+        match self {
+            Self::Backend(at) => *at(to) = *at(from),
+            Self::Durability(at) => *at(to) = *at(from),
+            Self::CacheType(at) => *at(to) = *at(from),
+            Self::Bool(at) => *at(to) = *at(from),
+            Self::Count(at) => *at(to) = *at(from),
+            Self::Retries(at) => *at(to) = *at(from),
+            Self::Bytes(at) => *at(to) = *at(from),
+            Self::Period(at) | Self::Delay(at) => *at(to) = *at(from),
+            Self::Factor(at) => *at(to) = *at(from),
+            Self::Path(at) => at(to).clone_from(at(from)),
+            Self::OptionalPath(at) => at(to).clone_from(at(from)),
+        }
+    }
+
+    /// The value as text. Lossy for a path that is not Unicode.
+    pub(crate) fn text(&self, config: &mut StorageConfig) -> String {
+        match self.value(config) {
+            Value::Bool(value) => value.to_string(),
+            Value::Integer(value) => value.to_string(),
+            Value::Float(value) => format!("{value:?}"),
+            Value::Text(value) => value,
+            Value::Path(value) => value.to_string_lossy().into_owned(),
+            Value::None => "none".to_owned(),
+        }
+    }
+
+    /// The value as the formats know it.
+    pub(crate) fn value(&self, config: &mut StorageConfig) -> Value {
+        match self {
+            Self::Backend(at) => Value::Text(at(config).to_string()),
+            Self::Durability(at) => Value::Text(at(config).to_string()),
+            Self::CacheType(at) => Value::Text(
+                match at(config) {
+                    // More kinds may come in that crate before they are known here.
+                    CacheType::Memory | _ => "memory",
+                }
+                .to_owned(),
+            ),
+            Self::Bool(at) => Value::Bool(*at(config)),
+            Self::Count(at) => Value::Integer(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
+            Self::Retries(at) => Value::Integer(u64::from(*at(config))),
+            Self::Bytes(at) => Value::Integer(*at(config)),
+            Self::Period(at) | Self::Delay(at) => {
+                Value::Text(humantime::format_duration(*at(config)).to_string())
+            }
+            Self::Factor(at) => Value::Float(*at(config)),
+            Self::Path(at) => Value::Path(at(config).clone()),
+            Self::OptionalPath(at) => at(config).clone().map_or(Value::None, Value::Path),
+        }
+    }
+}
+
+/// A value as a file holds it.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Bool(bool),
+    Integer(u64),
+    Float(f64),
+    Text(String),
+    Path(PathBuf),
+    None,
+}

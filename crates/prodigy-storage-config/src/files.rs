@@ -1,0 +1,152 @@
+//! Finding and opening configuration files.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::ConfigError;
+use crate::format::Format;
+use crate::layer::Layer;
+use crate::origin::Origin;
+use crate::read;
+use crate::text::shown;
+use crate::tree::Parsed;
+
+/// A larger file is no configuration.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// The configuration file of a folder, if there is one; more than one is an error.
+pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
+    let mut found = Vec::new();
+    for name in ["config.yml", "config.yaml", "config.toml"] {
+        let path = folder.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(_) => found.push(path),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => {
+                errors.push(unreadable(&path, &error));
+                return None;
+            }
+        }
+    }
+    if let [first, second, ..] = found.as_slice() {
+        let others: Vec<_> = found
+            .iter()
+            .map(|path| format!("`{}`", shown(&name(path))))
+            .collect();
+        errors.push(
+            ConfigError::new(whole(second), "more than one configuration file in one folder")
+                .why(format!(
+                    "{} has {}",
+                    shown(&folder.to_string_lossy()),
+                    others.join(" and ")
+                ))
+                .hint(format!(
+                    "keep one of them, `{}` perhaps, and remove the others",
+                    shown(&name(first))
+                )),
+        );
+        return None;
+    }
+    found.pop()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn whole(path: &Path) -> Origin {
+    Origin::File {
+        path: path.to_owned(),
+        line: 0,
+        column: 0,
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    let what = ConfigError::new(whole(path), "the configuration file can't be read").why(error.to_string());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => what.hint("check the owner and mode of the file and its folders"),
+        _ => what,
+    }
+}
+
+/// What a file sets. `named_by` is who named it, when it was not found but named, and must therefore exist.
+pub(crate) fn load(path: &Path, named_by: Option<&str>) -> Layer {
+    match content(path, named_by) {
+        Ok(parsed) => read::read(&parsed, Some(path)),
+        Err(error) => {
+            let mut layer = Layer::failed(*error);
+            if path.exists() {
+                layer.doubt_unset();
+            }
+            layer
+        }
+    }
+}
+
+fn content(path: &Path, named_by: Option<&str>) -> Result<Parsed, Box<ConfigError>> {
+    let Some(format) = Format::of(path) else {
+        return Err(
+            ConfigError::new(whole(path), "the configuration file's format is not known")
+                .why("its name ends neither in .yaml or .yml nor in .toml")
+                .into(),
+        );
+    };
+    let metadata = fs::metadata(path).map_err(|error| match (error.kind(), named_by) {
+        (io::ErrorKind::NotFound, Some(by)) => {
+            ConfigError::new(whole(path), "the configuration file does not exist")
+                .why(format!("it is named by {by}"))
+        }
+        _ => unreadable(path, &error),
+    })?;
+    if metadata.is_dir() {
+        return Err(ConfigError::new(whole(path), "a folder is no configuration file").into());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    file.take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(
+            ConfigError::new(whole(path), "the configuration file is too large")
+                .why(format!("more than {MAX_SIZE} bytes can't be a configuration"))
+                .into(),
+        );
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let good = bytes.get(..at).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let start = good
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let column = String::from_utf8_lossy(good.get(start..).unwrap_or_default())
+            .chars()
+            .count()
+            + 1;
+        ConfigError::new(
+            Origin::File {
+                path: path.to_owned(),
+                line,
+                column,
+            },
+            "the file is not UTF-8 text",
+        )
+        .why(format!("the byte at offset {at} belongs to no character"))
+        .hint("save the file as UTF-8")
+    })?;
+    format.parse(text).map_err(|why| {
+        ConfigError::new(whole(path), "the configuration file can't be read")
+            .why(why)
+            .into()
+    })
+}

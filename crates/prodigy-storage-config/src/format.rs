@@ -1,0 +1,50 @@
+//! The formats of configuration files, each in one module.
+
+#[cfg(feature = "toml")]
+pub(crate) mod toml;
+#[cfg(feature = "yaml")]
+pub(crate) mod yaml;
+
+use std::path::Path;
+
+use crate::tree::Parsed;
+
+/// The format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Yaml,
+    Toml,
+}
+
+impl Format {
+    /// By the ending of the name.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Some(Self::Yaml),
+            "toml" => Some(Self::Toml),
+            _ => None,
+        }
+    }
+
+    /// Parses text of this format; an error says that this build can't.
+    pub(crate) fn parse(self, text: &str) -> Result<Parsed, &'static str> {
+        // A byte order mark is no character of the text, and no column counts it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        match self {
+            #[cfg(feature = "yaml")]
+            Self::Yaml => Ok(yaml::parse(text)),
+            #[cfg(not(feature = "yaml"))]
+            Self::Yaml => {
+                let _ = text;
+                Err("this build reads no YAML: its feature `yaml` is off")
+            }
+            #[cfg(feature = "toml")]
+            Self::Toml => Ok(toml::parse(text)),
+            #[cfg(not(feature = "toml"))]
+            Self::Toml => {
+                let _ = text;
+                Err("this build reads no TOML: its feature `toml` is off")
+            }
+        }
+    }
+}

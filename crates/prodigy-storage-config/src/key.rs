@@ -1,0 +1,105 @@
+//! What is known about one key.
+
+use crate::field::Field;
+use crate::kind::BackendKind;
+
+/// The start of the variable that sets any key: `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
+pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
+
+/// One key of the configuration, as [`KEYS`](crate::KEYS) describes it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct KeySpec {
+    /// Where the key stands below `storage`, its parts joined by dots: `retry_policy.max_retries`.
+    pub path: &'static str,
+    /// The default as text, or `none`.
+    pub default: &'static str,
+    /// What the key means, in one line.
+    pub meaning: &'static str,
+    /// Variables that set the key besides [`KeySpec::variable`], the first one first.
+    pub variables: &'static [VariableSpec],
+    /// Why the key should no longer be set, if so.
+    pub deprecated: Option<&'static str>,
+    /// The one backend that the key is for; none when it is for all.
+    pub backend: Option<BackendKind>,
+    pub(crate) field: Field,
+}
+
+/// A variable of the environment with a name of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VariableSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// The name that replaces it, if it is deprecated.
+    pub instead: Option<&'static str>,
+    /// What it does, in one line.
+    pub meaning: &'static str,
+}
+
+impl KeySpec {
+    pub(crate) const fn new(
+        path: &'static str,
+        default: &'static str,
+        field: Field,
+        meaning: &'static str,
+    ) -> Self {
+        Self {
+            path,
+            default,
+            meaning,
+            variables: &[],
+            deprecated: None,
+            backend: None,
+            field,
+        }
+    }
+
+    pub(crate) const fn of(mut self, backend: BackendKind) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    pub(crate) const fn also(mut self, variables: &'static [VariableSpec]) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    pub(crate) const fn deprecated(mut self, why: &'static str) -> Self {
+        self.deprecated = Some(why);
+        self
+    }
+
+    /// The section that the key stands in, if it does not stand directly below `storage`.
+    #[must_use]
+    pub fn section(&self) -> Option<&'static str> {
+        self.path.rsplit_once('.').map(|(section, _)| section)
+    }
+
+    /// The key's name within its section.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// What may stand there, in a few words: `bool`, `bytes`, `` `file` or `memory` ``.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.field.kind()
+    }
+
+    /// The variable that sets the key: `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!(
+            "{VARIABLE_PREFIX}{}",
+            self.path.replace('.', "__").to_ascii_uppercase()
+        )
+    }
+
+    /// The command line flag that sets the key, should a tool offer it: `--base-dir`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name().replace('_', "-"))
+    }
+}

@@ -1,0 +1,280 @@
+//! The one table of keys: parsing, variables, defaults, documentation and origins all come from it.
+
+use crate::field::Field;
+use crate::key::{KeySpec, VariableSpec};
+use crate::kind::BackendKind::{File, Memory};
+
+/// Stands for `~/.prodigy`.
+pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
+/// Names a configuration file.
+pub(crate) const CONFIG_VARIABLE: &str = "PRODIGY_CONFIG";
+
+const BASE_PATH: &str = "PRODIGY_STORAGE_BASE_PATH";
+
+/// Variables that set no key.
+pub(crate) static OTHER_VARIABLES: &[VariableSpec] = &[
+    VariableSpec {
+        name: HOME_VARIABLE,
+        instead: None,
+        meaning: "a folder that stands for `~/.prodigy`, both as the default of `backend_config.base_dir` and for the configuration file there",
+    },
+    VariableSpec {
+        name: CONFIG_VARIABLE,
+        instead: None,
+        meaning: "a configuration file; one that is missing is an error",
+    },
+];
+
+/// Every key, in the order in which it is written and documented.
+pub static KEYS: &[KeySpec] = &[
+    KeySpec::new(
+        "backend",
+        "file",
+        Field::Backend(|c| &mut c.backend),
+        "Where data goes: `file` for production, `memory` for tests.",
+    )
+    .also(&[VariableSpec {
+        name: "PRODIGY_STORAGE_TYPE",
+        instead: None,
+        meaning: "sets `backend`, in any case of letters",
+    }]),
+    KeySpec::new(
+        "connection_pool_size",
+        "10",
+        Field::Count(|c| &mut c.connection_pool_size),
+        "At most so many backend operations run at once.",
+    ),
+    KeySpec::new(
+        "timeout",
+        "30s",
+        Field::Period(|c| &mut c.timeout),
+        "The longest that one call may take, waits and retries counted.",
+    ),
+    KeySpec::new(
+        "enable_locking",
+        "true",
+        Field::Bool(|c| &mut c.enable_locking),
+        "Whether named locks between processes are taken.",
+    ),
+    KeySpec::new(
+        "enable_cache",
+        "false",
+        Field::Bool(|c| &mut c.enable_cache),
+        "Whether documents are cached in memory.",
+    ),
+    KeySpec::new(
+        "durability",
+        "strict",
+        Field::Durability(|c| &mut c.durability),
+        "What a finished write survives: power loss (`strict`), or the death of the process only (`relaxed`).",
+    ),
+    KeySpec::new(
+        "backend_config.base_dir",
+        "~/.prodigy",
+        Field::Path(|c| &mut c.file.base_dir),
+        "Root of all data. `~` is expanded; in a file, a relative path starts at the file's folder.",
+    )
+    .of(File)
+    .also(&[
+        VariableSpec {
+            name: BASE_PATH,
+            instead: None,
+            meaning: "sets `backend_config.base_dir`",
+        },
+        VariableSpec {
+            name: "PRODIGY_STORAGE_DIR",
+            instead: Some(BASE_PATH),
+            meaning: "the same, read only where the name before it is unset",
+        },
+        VariableSpec {
+            name: "PRODIGY_STORAGE_PATH",
+            instead: Some(BASE_PATH),
+            meaning: "the same, read only where the names before it are unset",
+        },
+    ]),
+    KeySpec::new(
+        "backend_config.use_global",
+        "true",
+        Field::Bool(|c| &mut c.file.use_global),
+        "Whether data lies under `base_dir`; `false` puts it into `.prodigy/` of the current worktree.",
+    )
+    .of(File)
+    .deprecated("`false` is deprecated: worktrees then share nothing"),
+    KeySpec::new(
+        "backend_config.enable_file_locks",
+        "true",
+        Field::Bool(|c| &mut c.file.enable_file_locks),
+        "Whether concurrent writers are held apart by locks of the operating system.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.max_file_size",
+        "104857600",
+        Field::Bytes(|c| &mut c.file.max_file_size),
+        "A log segment larger than this is rotated.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.enable_compression",
+        "false",
+        Field::Bool(|c| &mut c.file.enable_compression),
+        "Whether sealed log segments are compressed.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.max_record_size",
+        "67108864",
+        Field::Bytes(|c| &mut c.file.max_record_size),
+        "A larger event or item is refused.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.allow_shared_root",
+        "false",
+        Field::Bool(|c| &mut c.file.allow_shared_root),
+        "Whether a root that any user may write to is accepted.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.allow_network_fs",
+        "false",
+        Field::Bool(|c| &mut c.file.allow_network_fs),
+        "Whether a network file system is accepted.",
+    )
+    .of(File),
+    KeySpec::new(
+        "backend_config.max_memory",
+        "104857600",
+        Field::Bytes(|c| &mut c.memory.max_memory),
+        "Past this a write is refused.",
+    )
+    .of(Memory),
+    KeySpec::new(
+        "backend_config.persist_to_disk",
+        "false",
+        Field::Bool(|c| &mut c.memory.persist_to_disk),
+        "Whether a snapshot is written on flush and on drop.",
+    )
+    .of(Memory),
+    KeySpec::new(
+        "backend_config.persistence_path",
+        "none",
+        Field::OptionalPath(|c| &mut c.memory.persistence_path),
+        "Where the snapshot goes; needed with `persist_to_disk`. Expanded as `base_dir` is.",
+    )
+    .of(Memory),
+    KeySpec::new(
+        "retry_policy.max_retries",
+        "3",
+        Field::Retries(|c| &mut c.retry_policy.max_retries),
+        "Retries after the first try; 0 for none.",
+    ),
+    KeySpec::new(
+        "retry_policy.initial_delay",
+        "1s",
+        Field::Delay(|c| &mut c.retry_policy.initial_delay),
+        "The delay before the first retry; not above `max_delay`.",
+    ),
+    KeySpec::new(
+        "retry_policy.max_delay",
+        "30s",
+        Field::Delay(|c| &mut c.retry_policy.max_delay),
+        "No delay is longer, jitter counted.",
+    ),
+    KeySpec::new(
+        "retry_policy.backoff_multiplier",
+        "2.0",
+        Field::Factor(|c| &mut c.retry_policy.backoff_multiplier),
+        "Each delay is this many times the one before.",
+    ),
+    KeySpec::new(
+        "retry_policy.jitter",
+        "true",
+        Field::Bool(|c| &mut c.retry_policy.jitter),
+        "Whether each delay is drawn from half of it to all of it.",
+    ),
+    KeySpec::new(
+        "cache_config.max_entries",
+        "1000",
+        Field::Count(|c| &mut c.cache_config.max_entries),
+        "At most so many entries; the least recently used goes first.",
+    ),
+    KeySpec::new(
+        "cache_config.ttl",
+        "1h",
+        Field::Period(|c| &mut c.cache_config.ttl),
+        "An older entry is not served.",
+    ),
+    KeySpec::new(
+        "cache_config.max_bytes",
+        "67108864",
+        Field::Bytes(|c| &mut c.cache_config.max_bytes),
+        "The size of all entries together, whatever their number.",
+    ),
+    KeySpec::new(
+        "cache_config.cache_type",
+        "memory",
+        Field::CacheType(|c| &mut c.cache_config.cache_type),
+        "Where entries are kept.",
+    ),
+];
+
+/// The key at this path below `storage`.
+#[must_use]
+pub fn key(path: &str) -> Option<&'static KeySpec> {
+    KEYS.iter().find(|spec| spec.path == path)
+}
+
+/// The sections below `storage`, in order.
+pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = None;
+    KEYS.iter().filter_map(move |spec| {
+        let section = spec.section();
+        if section == last {
+            return None;
+        }
+        last = section;
+        section
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::config::StorageConfig;
+
+    #[test]
+    fn the_documented_defaults_are_the_real_ones() {
+        let mut config = StorageConfig::default();
+        for spec in KEYS {
+            assert_eq!(spec.field.text(&mut config), spec.default, "{}", spec.path);
+        }
+    }
+
+    #[test]
+    fn paths_are_unique_and_sections_stand_together() {
+        let paths: HashSet<_> = KEYS.iter().map(|spec| spec.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        assert_eq!(
+            sections().collect::<Vec<_>>(),
+            ["backend_config", "retry_policy", "cache_config"]
+        );
+        assert!(
+            KEYS.iter()
+                .all(|spec| key(spec.path).is_some_and(|found| std::ptr::eq(found, spec)))
+        );
+    }
+
+    #[test]
+    fn names_are_made_from_the_path() {
+        let spec = key("retry_policy.max_retries").unwrap();
+        assert_eq!(spec.variable(), "PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES");
+        assert_eq!(key("backend_config.base_dir").unwrap().flag(), "--base-dir");
+        assert_eq!(
+            (spec.section(), spec.name()),
+            (Some("retry_policy"), "max_retries")
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! What one source sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::StorageConfig;
+use crate::error::ConfigError;
+use crate::key::KeySpec;
+use crate::keys::{KEYS, key};
+use crate::notice::Notice;
+use crate::origin::Origin;
+use crate::raw::Raw;
+
+/// The keys that one source sets, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) values: StorageConfig,
+    /// Where each key that is set was set.
+    origins: BTreeMap<&'static str, Origin>,
+    /// Keys that the source meant to set and did not: what is said of their value would be a guess.
+    pub(crate) doubtful: BTreeSet<&'static str>,
+    pub(crate) errors: Vec<ConfigError>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+impl Layer {
+    /// A source of which nothing could be read.
+    pub(crate) fn failed(error: ConfigError) -> Self {
+        Self {
+            errors: vec![error],
+            ..Self::default()
+        }
+    }
+
+    /// Notes that the source may set any key that is not known to be set.
+    pub(crate) fn doubt_unset(&mut self) {
+        let unset = KEYS
+            .iter()
+            .map(|spec| spec.path)
+            .filter(|path| !self.origins.contains_key(path));
+        self.doubtful.extend(unset);
+    }
+
+    /// Takes the value, or notes what is wrong with it.
+    pub(crate) fn set(&mut self, spec: &'static KeySpec, raw: &Raw<'_>, origin: Origin) {
+        match spec.field.set(&mut self.values, raw) {
+            Ok(()) => {
+                self.origins.insert(spec.path, origin);
+            }
+            Err(problem) => {
+                self.doubtful.insert(spec.path);
+                let what = format!("invalid value for `{}`", spec.path);
+                let mut error = ConfigError::new(origin, what).key(spec.path).why(problem.why);
+                if let Some(hint) = problem.hint {
+                    error = error.hint(hint);
+                }
+                self.errors.push(error);
+            }
+        }
+    }
+
+    pub(crate) fn origin(&self, path: &str) -> Option<&Origin> {
+        self.origins.get(path)
+    }
+
+    /// The keys that are set, in the order of the table.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&'static KeySpec, &Origin)> {
+        KEYS.iter()
+            .filter_map(|spec| self.origins.get(spec.path).map(|origin| (spec, origin)))
+    }
+
+    /// Notes the keys that can't be set together in one source.
+    pub(crate) fn check_clashes(&mut self) {
+        let mut errors = Vec::new();
+        if let Some(chosen_by) = self.origin("backend") {
+            let chosen = self.values.backend;
+            for (spec, origin) in self.keys() {
+                let Some(of) = spec.backend.filter(|of| *of != chosen) else {
+                    continue;
+                };
+                let what = format!("`{}` does not go with `backend: {chosen}`", spec.path);
+                errors.push(
+                    ConfigError::new(origin.clone(), what)
+                        .key(spec.path)
+                        .why(format!(
+                            "it is a key of the `{of}` backend, and the backend is set at {chosen_by}"
+                        ))
+                        .hint(format!("remove `{}`, or set `backend: {of}`", spec.path)),
+                );
+            }
+        }
+        let base_dir = key("backend_config.base_dir").and_then(|spec| self.origin(spec.path));
+        let use_global = key("backend_config.use_global").and_then(|spec| self.origin(spec.path));
+        if let (Some(base_dir), Some(use_global), false) = (base_dir, use_global, self.values.file.use_global)
+        {
+            errors.push(
+                ConfigError::new(
+                    base_dir.clone(),
+                    "`backend_config.base_dir` does not go with `backend_config.use_global: false`",
+                )
+                .key("backend_config.base_dir")
+                .why(format!(
+                    "without global storage data lies in the project's `.prodigy/`; `use_global` is set at {use_global}"
+                ))
+                .hint("remove one of them; `use_global: false` is deprecated"),
+            );
+        }
+        self.errors.extend(errors);
+    }
+
+    /// Puts the errors of a file into the order in which they stand there.
+    pub(crate) fn sort_errors(&mut self) {
+        self.errors.sort_by_key(|error| (error.line(), error.column()));
+        self.errors.dedup();
+    }
+}

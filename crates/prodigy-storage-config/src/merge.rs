@@ -1,0 +1,151 @@
+//! All sources put together, the later over the earlier.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::config::StorageConfig;
+use crate::error::ConfigError;
+use crate::finish::local_root;
+use crate::keys::KEYS;
+use crate::layer::Layer;
+use crate::notice::Notice;
+use crate::origin::Origin;
+
+/// What several layers come to.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    pub(crate) config: StorageConfig,
+    /// One a key, in the order of the table, with the number of its source; 0 is the default.
+    pub(crate) origins: Vec<(usize, Origin)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) errors: Vec<ConfigError>,
+    /// Keys of which nothing more should be said.
+    pub(crate) doubtful: BTreeSet<&'static str>,
+}
+
+impl Merged {
+    /// A configuration without sources: every value comes from the program.
+    pub(crate) fn of_code(config: StorageConfig) -> Self {
+        Self {
+            config,
+            origins: KEYS.iter().map(|_| (1, Origin::Code)).collect(),
+            notices: Vec::new(),
+            errors: Vec::new(),
+            doubtful: BTreeSet::new(),
+        }
+    }
+
+    /// The layers, the earliest first.
+    pub(crate) fn of(layers: Vec<Layer>) -> Self {
+        let mut merged = Self::of_code(StorageConfig::default());
+        merged.origins = KEYS.iter().map(|_| (0, Origin::Default)).collect();
+        for (index, mut layer) in layers.into_iter().enumerate() {
+            for (spec, slot) in KEYS.iter().zip(&mut merged.origins) {
+                let Some(origin) = layer.origin(spec.path).cloned() else {
+                    continue;
+                };
+                spec.field.copy(&mut layer.values, &mut merged.config);
+                *slot = (index + 1, origin);
+                merged.doubtful.remove(spec.path);
+            }
+            merged.doubtful.append(&mut layer.doubtful);
+            merged.notices.append(&mut layer.notices);
+            merged.errors.append(&mut layer.errors);
+        }
+        merged.pass_over_other_backend();
+        merged
+    }
+
+    pub(crate) fn origin(&self, path: &str) -> (usize, &Origin) {
+        KEYS.iter()
+            .zip(&self.origins)
+            .find(|(spec, _)| spec.path == path)
+            .map_or((0, &Origin::Default), |(_, (rank, origin))| (*rank, origin))
+    }
+
+    /// Sets one key back to its default, and gives where it had been set.
+    fn pass_over(&mut self, path: &str) -> Origin {
+        let mut default = StorageConfig::default();
+        for (spec, slot) in KEYS.iter().zip(&mut self.origins) {
+            if spec.path == path {
+                spec.field.copy(&mut default, &mut self.config);
+                return std::mem::replace(slot, (0, Origin::Default)).1;
+            }
+        }
+        Origin::Default
+    }
+
+    fn pass_over_other_backend(&mut self) {
+        let chosen = self.config.backend;
+        let chosen_by = self.origin("backend").1.clone();
+        for spec in KEYS
+            .iter()
+            .filter(|spec| spec.backend.is_some_and(|of| of != chosen))
+        {
+            if self.origin(spec.path).0 > 0 {
+                let origin = self.pass_over(spec.path);
+                let chosen_by = chosen_by.clone();
+                self.notices.push(Notice::OtherBackend {
+                    key: spec.path,
+                    origin,
+                    chosen,
+                    chosen_by,
+                });
+            }
+        }
+    }
+
+    /// Decides between `base_dir` and `use_global: false`, and puts the root where the winner says.
+    ///
+    /// `standing` is what stands for `~/.prodigy`, with where that was said.
+    pub(crate) fn place_root(&mut self, standing: Option<(PathBuf, Origin)>, project_dir: Option<&Path>) {
+        const BASE_DIR: &str = "backend_config.base_dir";
+        const USE_GLOBAL: &str = "backend_config.use_global";
+        let (base_rank, base_origin) = self.origin(BASE_DIR);
+        let (global_rank, global_origin) = self.origin(USE_GLOBAL);
+        let (base_origin, global_origin) = (base_origin.clone(), global_origin.clone());
+        if self.config.file.use_global {
+            if let (0, Some((root, origin))) = (base_rank, standing) {
+                self.config.file.base_dir = root;
+                self.set_origin(BASE_DIR, (0, origin));
+            }
+            return;
+        }
+        // Equal ranks, in one source, are an error that was noted there.
+        if base_rank > global_rank {
+            self.pass_over(USE_GLOBAL);
+            self.notices.push(Notice::Overruled {
+                key: USE_GLOBAL,
+                origin: global_origin,
+                by: BASE_DIR,
+                by_origin: base_origin,
+            });
+            return;
+        }
+        if base_rank > 0 && base_rank < global_rank {
+            self.notices.push(Notice::Overruled {
+                key: BASE_DIR,
+                origin: base_origin,
+                by: USE_GLOBAL,
+                by_origin: global_origin.clone(),
+            });
+        }
+        let root = local_root(project_dir);
+        self.notices.push(Notice::LocalStorage {
+            origin: global_origin.clone(),
+            path: root.clone(),
+        });
+        self.config.file.base_dir = root;
+        self.set_origin(BASE_DIR, (global_rank, global_origin));
+    }
+
+    fn set_origin(&mut self, path: &str, origin: (usize, Origin)) {
+        if let Some((_, slot)) = KEYS
+            .iter()
+            .zip(&mut self.origins)
+            .find(|(spec, _)| spec.path == path)
+        {
+            *slot = origin;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a person should know about a configuration that is nevertheless valid.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::kind::BackendKind;
+use crate::origin::Origin;
+use crate::text::shown;
+
+/// A warning about a valid configuration. [`Display`](fmt::Display) gives one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A variable by its deprecated name was read.
+    DeprecatedVariable {
+        /// The name that was read.
+        name: String,
+        /// The name to use.
+        instead: &'static str,
+    },
+    /// A variable by its deprecated name is set, but the new one is set too and wins.
+    ShadowedVariable {
+        /// The name that was passed over.
+        name: String,
+        /// The name that was read.
+        by: String,
+    },
+    /// `use_global: false`: data lies in the project instead of in one place.
+    LocalStorage {
+        /// Where `use_global` was set.
+        origin: Origin,
+        /// Where data lies.
+        path: PathBuf,
+    },
+    /// A key of one backend was passed over, since another backend is chosen.
+    OtherBackend {
+        /// The key.
+        key: &'static str,
+        /// Where it was set.
+        origin: Origin,
+        /// The backend that is chosen.
+        chosen: BackendKind,
+        /// Where that was chosen.
+        chosen_by: Origin,
+    },
+    /// Of `use_global: false` and `base_dir`, the one set by the earlier source was passed over.
+    Overruled {
+        /// The key that was passed over.
+        key: &'static str,
+        /// Where it was set.
+        origin: Origin,
+        /// The key that counts.
+        by: &'static str,
+        /// Where that was set.
+        by_origin: Origin,
+    },
+    /// A project's `.prodigy/` holds data of local storage, which is neither read nor touched.
+    UnusedLocalStorage {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file without `storage` has a top-level key that looks like it.
+    LooksLikeStorage {
+        /// The key as it was written.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeprecatedVariable { name, instead } => {
+                write!(f, "variable {} is deprecated: set {instead} instead", shown(name))
+            }
+            Self::ShadowedVariable { name, by } => {
+                write!(
+                    f,
+                    "variable {} is passed over, since {} is set",
+                    shown(name),
+                    shown(by)
+                )
+            }
+            Self::LocalStorage { origin, path } => write!(
+                f,
+                "`backend_config.use_global: false` ({origin}) is deprecated: data lies in {} and is not shared between worktrees",
+                shown(&path.to_string_lossy())
+            ),
+            Self::OtherBackend {
+                key,
+                origin,
+                chosen,
+                chosen_by,
+            } => {
+                write!(
+                    f,
+                    "`{key}` ({origin}) is passed over: the backend is `{chosen}` ({chosen_by})"
+                )
+            }
+            Self::Overruled {
+                key,
+                origin,
+                by,
+                by_origin,
+            } => {
+                write!(
+                    f,
+                    "`{key}` ({origin}) is passed over: `{by}` ({by_origin}) comes later"
+                )
+            }
+            Self::UnusedLocalStorage { path } => write!(
+                f,
+                "{} holds data of local storage, which is neither read nor changed while global storage is in use",
+                shown(&path.to_string_lossy())
+            ),
+            Self::LooksLikeStorage { key, origin } => {
+                write!(
+                    f,
+                    "`{}` ({origin}) is no key of ours: was `storage` meant?",
+                    shown(key)
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Where a value came from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::text::shown;
+
+/// Where an effective value, or an error, came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A configuration file.
+    File {
+        /// The file, as it was found or named.
+        path: PathBuf,
+        /// The line, from 1; 0 when the file as a whole is meant.
+        line: usize,
+        /// The column in characters, from 1; 0 when the file as a whole is meant.
+        column: usize,
+    },
+    /// The environment variable of this name.
+    Variable(String),
+    /// A flag of the command line, named after its key: `--base-dir`.
+    Flag(String),
+    /// The program itself.
+    Code,
+}
+
+impl Origin {
+    /// The configuration file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The line in the configuration file, from 1.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::File { line, .. } if *line > 0 => Some(*line),
+            _ => None,
+        }
+    }
+
+    /// The column in the configuration file in characters, from 1.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        match self {
+            Self::File { column, .. } if *column > 0 => Some(*column),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line: 0, .. } => f.write_str(&shown(&path.to_string_lossy())),
+            Self::File { path, line, column } => {
+                write!(f, "{}:{line}:{column}", shown(&path.to_string_lossy()))
+            }
+            Self::Variable(name) => write!(f, "variable {}", shown(name)),
+            Self::Flag(name) => write!(f, "flag {}", shown(name)),
+            Self::Code => f.write_str("program"),
+        }
+    }
+}

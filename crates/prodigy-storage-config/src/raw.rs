@@ -1,0 +1,243 @@
+//! A value as a source gave it, and how it becomes one of ours.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::kind::BackendKind;
+use crate::size;
+use crate::text::{nearest, shown};
+
+/// A value before its key's type is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Raw<'a> {
+    Null,
+    Bool(bool),
+    /// Digits with an optional sign, in decimal; any length.
+    Integer(&'a str),
+    /// A number with a fraction or an exponent, or one that is not finite.
+    Float(&'a str),
+    Text(&'a str),
+    List,
+    Map,
+    /// A date or a time.
+    Date,
+    /// From a variable or a flag: its type is not known.
+    Untyped(&'a OsStr),
+}
+
+/// Why a value can't be taken, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) why: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Raw<'_> {
+    /// The value as a message shows it.
+    fn shown(&self) -> String {
+        match self {
+            Self::Null => "nothing".to_owned(),
+            Self::Bool(value) => format!("the bool `{value}`"),
+            Self::Integer(text) => format!("the integer `{}`", shown(text)),
+            Self::Float(text) => format!("the number `{}`", shown(text)),
+            Self::Text(text) => format!("the text `{}`", shown(text)),
+            Self::List => "a list".to_owned(),
+            Self::Map => "a section".to_owned(),
+            Self::Date => "a date or time".to_owned(),
+            Self::Untyped(text) => format!("`{}`", shown(&text.to_string_lossy())),
+        }
+    }
+
+    fn wrong(&self, wanted: &str) -> Problem {
+        let problem = Problem::new(format!("{wanted} is wanted, and this is {}", self.shown()));
+        match self {
+            Self::Null => problem.hint("give it a value, or remove the line to have the default"),
+            _ => problem,
+        }
+    }
+
+    /// The text, where the source gave text or can't tell.
+    fn text(&self, wanted: &str) -> Result<&str, Problem> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Untyped(text) => text
+                .to_str()
+                .ok_or_else(|| Problem::new("it is not valid Unicode")),
+            _ => Err(self.wrong(wanted)),
+        }
+    }
+
+    pub(crate) fn boolean(&self) -> Result<bool, Problem> {
+        let wanted = "`true` or `false`";
+        let text = match self {
+            Self::Bool(value) => return Ok(*value),
+            Self::Untyped(_) => self.text(wanted)?.trim().to_ascii_lowercase(),
+            Self::Text(text) => {
+                let hint = match text.to_ascii_lowercase().as_str() {
+                    "true" | "yes" | "on" | "y" => "write `true`, without quotes",
+                    "false" | "no" | "off" | "n" => "write `false`, without quotes",
+                    _ => return Err(self.wrong(wanted)),
+                };
+                return Err(self.wrong(wanted).hint(hint));
+            }
+            _ => return Err(self.wrong(wanted)),
+        };
+        match text.as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(self.wrong("`true` or `false` (or `1` or `0`)")),
+        }
+    }
+
+    pub(crate) fn integer<T: TryFrom<u64>>(&self, max: u64) -> Result<T, Problem> {
+        let wanted = "a whole number";
+        let text = match self {
+            Self::Integer(text) => text,
+            Self::Untyped(_) => self.text(wanted)?.trim(),
+            Self::Text(text) if is_integer(text) => {
+                return Err(self
+                    .wrong(wanted)
+                    .hint(format!("write `{}`, without quotes", shown(text))));
+            }
+            _ => return Err(self.wrong(wanted)),
+        };
+        if !is_integer(text) {
+            return Err(self.wrong(wanted));
+        }
+        let negative = text.starts_with('-') && text.bytes().any(|b| matches!(b, b'1'..=b'9'));
+        if negative {
+            return Err(Problem::new("it must not be negative"));
+        }
+        let too_large = || Problem::new(format!("it is too large: at most {max} is possible"));
+        let value = u64::from_str(text.trim_start_matches(['-', '+'])).map_err(|_| too_large())?;
+        if value > max {
+            return Err(too_large());
+        }
+        T::try_from(value).map_err(|_| too_large())
+    }
+
+    pub(crate) fn bytes(&self, max: u64) -> Result<u64, Problem> {
+        match self {
+            Self::Integer(_) => self.integer(max),
+            Self::Text(text) => size::parse(text, max),
+            Self::Untyped(_) => size::parse(self.text("a size in bytes")?, max),
+            Self::Float(_) => Err(self.wrong("a whole number of bytes")),
+            _ => Err(self
+                .wrong("a size in bytes")
+                .hint("write a whole number, or a size such as `100MB` or `100MiB`")),
+        }
+    }
+
+    pub(crate) fn duration(&self) -> Result<Duration, Problem> {
+        let wanted = "a duration with its unit";
+        let text = match self {
+            Self::Integer(text) | Self::Float(text) => text,
+            _ => self.text(wanted)?.trim(),
+        };
+        if text.starts_with('-') {
+            return Err(Problem::new("it must not be negative"));
+        }
+        if let Ok(seconds) = text.parse::<f64>() {
+            let hint = if is_integer(text) {
+                format!("for seconds write `{}s`", shown(text))
+            } else {
+                format!("for seconds write `{}ms`", (seconds * 1000.0).round())
+            };
+            return Err(self.wrong(wanted).hint(hint));
+        }
+        humantime::parse_duration(text).map_err(|error| {
+            Problem::new(format!("{} is no duration: {error}", self.shown()))
+                .hint("write it as `30s`, `500ms` or `1h 30m`")
+        })
+    }
+
+    pub(crate) fn float(&self) -> Result<f64, Problem> {
+        let wanted = "a number";
+        let text = match self {
+            Self::Integer(text) | Self::Float(text) => text,
+            Self::Untyped(_) => self.text(wanted)?.trim(),
+            Self::Text(text) if text.parse::<f64>().is_ok() => {
+                return Err(self
+                    .wrong(wanted)
+                    .hint(format!("write `{}`, without quotes", shown(text))));
+            }
+            _ => return Err(self.wrong(wanted)),
+        };
+        text.parse().map_err(|_| self.wrong(wanted))
+    }
+
+    pub(crate) fn path(&self) -> Result<PathBuf, Problem> {
+        match self {
+            Self::Untyped(text) => Ok(PathBuf::from(text)),
+            Self::Text(text) => Ok(PathBuf::from(text)),
+            Self::Null => Err(self
+                .wrong("a path")
+                .hint("put a path between quotes: a bare `~` is nothing in YAML")),
+            Self::Integer(text) | Self::Float(text) => Err(self
+                .wrong("a path")
+                .hint(format!("put it between quotes: \"{}\"", shown(text)))),
+            _ => Err(self.wrong("a path")),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> Result<BackendKind, Problem> {
+        let wanted = "`file` or `memory`";
+        if self.text(wanted)?.trim().eq_ignore_ascii_case("postgres") {
+            return Err(Problem::new("this build has no `postgres` backend").hint("use `file` or `memory`"));
+        }
+        let words: Vec<_> = BackendKind::ALL
+            .iter()
+            .map(|kind| (kind.as_str(), *kind))
+            .collect();
+        self.choice(&words)
+    }
+
+    /// One of a few words: as they are in a file, in any case of letters elsewhere.
+    pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
+        let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+        let wanted = known
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(" or ");
+        let text = self.text(&wanted)?;
+        let lower = text.trim().to_ascii_lowercase();
+        let same = |word: &str| match self {
+            Self::Untyped(_) => word == lower,
+            _ => word == text,
+        };
+        words
+            .iter()
+            .find(|(word, _)| same(word))
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let problem = self.wrong(&wanted);
+                match nearest(text, known.iter().copied()) {
+                    Some(word) => problem.hint(format!("did you mean `{word}`?")),
+                    None => problem,
+                }
+            })
+    }
+}
+
+/// Whether the text is decimal digits, perhaps with a sign.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}

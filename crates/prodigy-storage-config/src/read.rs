@@ -1,0 +1,223 @@
+//! From a parsed file to the keys it sets.
+
+use std::path::Path;
+
+use crate::error::ConfigError;
+use crate::key::KeySpec;
+use crate::keys::{KEYS, sections};
+use crate::layer::Layer;
+use crate::notice::Notice;
+use crate::origin::Origin;
+use crate::paths;
+use crate::text::{nearest, nearest_by, shown};
+use crate::tree::{Entry, Kind, Map, Node, Parsed, Position};
+
+/// The one top-level key that is ours.
+pub(crate) const ROOT: &str = "storage";
+
+/// Reads the keys below `storage`. Without a file (text from elsewhere) positions still count.
+pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
+    let mut reader = Reader {
+        file,
+        layer: Layer::default(),
+    };
+    for fault in &parsed.faults {
+        let mut error = ConfigError::new(reader.origin(fault.position), fault.what.clone());
+        if let Some(why) = &fault.why {
+            error = error.why(why.clone());
+        }
+        if let Some(first) = fault.first {
+            error = error.why(format!("it is set first at {}", reader.origin(first)));
+        }
+        if let Some(hint) = &fault.hint {
+            error = error.hint(hint.clone());
+        }
+        reader.layer.errors.push(error);
+    }
+    if let Some(root) = &parsed.root {
+        reader.root(root);
+    }
+    reader.layer.check_clashes();
+    if !parsed.faults.is_empty() {
+        // What is missing may stand in the part that could not be read.
+        reader.layer.doubt_unset();
+    }
+    reader.layer.sort_errors();
+    reader.layer
+}
+
+struct Reader<'f> {
+    file: Option<&'f Path>,
+    layer: Layer,
+}
+
+impl Reader<'_> {
+    fn origin(&self, position: Position) -> Origin {
+        Origin::File {
+            path: self.file.unwrap_or(Path::new("<text>")).to_owned(),
+            line: position.line,
+            column: position.column,
+        }
+    }
+
+    fn root(&mut self, root: &Node) {
+        let map = match &root.kind {
+            Kind::Null => return,
+            Kind::Map(map) => map,
+            _ => {
+                let error = ConfigError::new(self.origin(root.position), "the file is not a set of keys")
+                    .why(format!("the key `{ROOT}` is wanted at the top level"));
+                self.layer.errors.push(error);
+                return;
+            }
+        };
+        for (again, first) in map.repeated.iter().filter(|(again, _)| again.key.text == ROOT) {
+            self.repeated(ROOT, again.key.position, *first);
+            self.storage(again);
+        }
+        if let Some(entry) = map.entries.iter().find(|entry| entry.key.text == ROOT) {
+            self.storage(entry);
+            return;
+        }
+        for entry in &map.entries {
+            if nearest(&entry.key.text, [ROOT]).is_some() {
+                let origin = self.origin(entry.key.position);
+                self.layer.notices.push(Notice::LooksLikeStorage {
+                    key: entry.key.text.clone(),
+                    origin,
+                });
+            }
+        }
+    }
+
+    fn storage(&mut self, storage: &Entry) {
+        let Some(map) = self.section(ROOT, storage) else {
+            return;
+        };
+        for (again, first) in &map.repeated {
+            self.repeated(&again.key.text, again.key.position, *first);
+        }
+        for entry in map.all() {
+            let name = entry.key.text.as_str();
+            if let Some(spec) = KEYS
+                .iter()
+                .find(|spec| spec.section().is_none() && spec.name() == name)
+            {
+                self.layer
+                    .set(spec, &entry.value.raw(), Self::origin(self, entry.key.position));
+            } else if let Some(section) = sections().find(|section| *section == name) {
+                self.keys(section, entry);
+            } else {
+                self.unknown(None, entry);
+            }
+        }
+    }
+
+    fn keys(&mut self, section: &'static str, entry: &Entry) {
+        let Some(map) = self.section(section, entry) else {
+            return;
+        };
+        for (again, first) in &map.repeated {
+            self.repeated(
+                &format!("{section}.{}", again.key.text),
+                again.key.position,
+                *first,
+            );
+        }
+        for entry in map.all() {
+            let found = KEYS
+                .iter()
+                .find(|spec| spec.section() == Some(section) && spec.name() == entry.key.text);
+            let Some(spec) = found else {
+                self.unknown(Some(section), entry);
+                continue;
+            };
+            let origin = self.origin(entry.key.position);
+            self.layer.set(spec, &entry.value.raw(), origin);
+            if let (Some(file), Some(path)) = (self.file, spec.field.path_mut(&mut self.layer.values)) {
+                *path = paths::beside(path, file);
+            }
+        }
+    }
+
+    /// The keys of a section; an empty one, all its lines comments perhaps, has none.
+    fn section<'e>(&mut self, name: &str, entry: &'e Entry) -> Option<&'e Map> {
+        match &entry.value.kind {
+            Kind::Map(map) => return Some(map),
+            Kind::Null => return None,
+            _ => {}
+        }
+        let error = ConfigError::new(
+            self.origin(entry.key.position),
+            format!("`{name}` is not a section"),
+        )
+        .key(name)
+        .why("it holds keys of its own, and this is a single value or a list");
+        self.layer.errors.push(error);
+        self.layer.doubtful.extend(
+            KEYS.iter()
+                .filter(|spec| name == ROOT || spec.section() == Some(name))
+                .map(|spec| spec.path),
+        );
+        None
+    }
+
+    fn repeated(&mut self, path: &str, again: Position, first: Position) {
+        let path = shown(path);
+        let error = ConfigError::new(self.origin(again), format!("`{path}` is set twice"))
+            .why(format!("it is set first at {}", self.origin(first)))
+            .key(path)
+            .hint("remove one of them");
+        self.layer.errors.push(error);
+    }
+
+    fn unknown(&mut self, section: Option<&'static str>, entry: &Entry) {
+        let name = &entry.key.text;
+        let path = section.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));
+        let mut error = ConfigError::new(
+            self.origin(entry.key.position),
+            format!("unknown key `{}`", shown(&path)),
+        )
+        .key(&path);
+        let place = |section: Option<&str>| {
+            section.map_or_else(
+                || format!("directly below `{ROOT}`"),
+                |section| format!("below `{section}`"),
+            )
+        };
+        // What stands here comes first: of two that are equally near, it is the likelier.
+        let here = || {
+            let names = KEYS
+                .iter()
+                .filter(|spec| spec.section() == section)
+                .map(KeySpec::name);
+            names.chain(sections().filter(|_| section.is_none()))
+        };
+        let elsewhere = KEYS.iter().filter(|spec| spec.section() != section);
+        let candidates = here()
+            .map(|name| (name, section))
+            .chain(elsewhere.map(|spec| (spec.name(), spec.section())));
+        error = match nearest_by(name, candidates, |(name, _)| name) {
+            Some((near, of)) => {
+                let meant = KEYS.iter().filter(|spec| {
+                    (spec.section() == of && spec.name() == near)
+                        || (of.is_none() && spec.section() == Some(near))
+                });
+                self.layer.doubtful.extend(meant.map(|spec| spec.path));
+                if of == section {
+                    error.hint(format!("did you mean `{near}`?"))
+                } else if near == name {
+                    error.hint(format!("`{near}` belongs {}", place(of)))
+                } else {
+                    error.hint(format!("did you mean `{near}`, {}?", place(of)))
+                }
+            }
+            None => error.hint(format!(
+                "known {} are {}",
+                place(section),
+                here().collect::<Vec<_>>().join(", ")
+            )),
+        };
+        self.layer.errors.push(error);
+    }
+}

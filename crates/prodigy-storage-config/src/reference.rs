@@ -1,0 +1,153 @@
+//! The reference page of the configuration, made from the table of keys.
+
+use std::fmt::Write;
+
+use crate::key::{KeySpec, VARIABLE_PREFIX, VariableSpec};
+use crate::keys::{KEYS, OTHER_VARIABLES, sections};
+
+const INTRO: &str = "\
+# Configuration
+
+<!-- Generated from the table of keys in `prodigy-storage-config`. Change it there. -->
+
+Every setting stands under the top-level key `storage` of a YAML or TOML file, and every one has a default: an empty
+file, a file without `storage` and no file at all are the defaults. Other top-level keys are left alone.
+
+```yaml
+storage:
+  timeout: 30s
+  backend_config:
+    base_dir: ~/.prodigy
+  retry_policy:
+    max_retries: 5
+```
+
+```toml
+[storage]
+timeout = \"30s\"
+
+[storage.backend_config]
+base_dir = \"~/.prodigy\"
+
+[storage.retry_policy]
+max_retries = 5
+```
+
+An unknown key, a wrong type, an impossible value or combination is an error with its file, line and column, and all
+errors of all sources come at once.
+
+## Types
+
+| type | written as |
+|---|---|
+| bool | `true` or `false`; in a variable or a flag also `1` or `0` |
+| integer, float | a number without quotes |
+| bytes | a whole number, or one with a unit: B, KB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB of 1024 |
+| duration | numbers with units: `30s`, `500ms`, `1h 30m` |
+| path | text; `~` and `~/...` are expanded, and in a file a relative path starts at the file's folder |
+";
+
+const SOURCES: &str = "\
+## Sources
+
+The later wins, key by key:
+
+1. the defaults;
+2. `config.yml`, `config.yaml` or `config.toml` in `~/.prodigy`, or in the folder that `PRODIGY_HOME` names;
+3. the same in `.prodigy` at the root of the project;
+4. the file that `PRODIGY_CONFIG` names;
+5. the file named in code or by `--config`;
+6. the environment;
+7. flags of the command line.
+
+Two configuration files in one folder are an error. A key of one backend next to a `backend` that names the other one is
+an error within one source; where a later source changes the backend, it is passed over with a notice. In the same way,
+the later of `base_dir` and `use_global: false` counts.
+
+## Environment
+
+An empty variable counts as unset.
+
+";
+
+/// The reference page of the configuration in Markdown: every key with its type, default, meaning and variable.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut page = INTRO.to_owned();
+    keys(&mut page, "Keys of `storage`", None);
+    for section in sections() {
+        keys(&mut page, &format!("Keys of `storage.{section}`"), Some(section));
+    }
+    page.push('\n');
+    page.push_str(SOURCES);
+    page.push_str("| variable | meaning |\n|---|---|\n");
+    for variable in KEYS.iter().flat_map(|spec| spec.variables).chain(OTHER_VARIABLES) {
+        row(&mut page, variable);
+    }
+    let example = KEYS
+        .iter()
+        .find(|spec| spec.section().is_some())
+        .map(KeySpec::variable)
+        .unwrap_or_default();
+    let _ = writeln!(
+        page,
+        "| `{VARIABLE_PREFIX}<SECTION>__<KEY>` | any key: `{example}`; a key directly below `storage` has no section |"
+    );
+    page.push_str(
+        "\nAny other name that starts with `PRODIGY__STORAGE__` or `PRODIGY_STORAGE_` is an error; other `PRODIGY_` variables\nare left alone.\n",
+    );
+    page
+}
+
+fn keys(page: &mut String, title: &str, section: Option<&str>) {
+    // Writing to a string does not fail.
+    let _ = write!(
+        page,
+        "\n## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+    );
+    for spec in KEYS.iter().filter(|spec| spec.section() == section) {
+        let _ = write!(
+            page,
+            "| `{}` | {} | `{}` | ",
+            spec.name(),
+            spec.kind(),
+            spec.default
+        );
+        if let Some(backend) = spec.backend {
+            let _ = write!(page, "Backend `{backend}`. ");
+        }
+        page.push_str(spec.meaning);
+        if let Some(why) = spec.deprecated {
+            let _ = write!(page, " **Deprecated:** {why}.");
+        }
+        page.push_str(" |\n");
+    }
+}
+
+fn row(page: &mut String, variable: &VariableSpec) {
+    let _ = write!(page, "| `{}` | {}", variable.name, variable.meaning);
+    if let Some(instead) = variable.instead {
+        let _ = write!(page, "; **deprecated**, use `{instead}`");
+    }
+    page.push_str(" |\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_key_and_variable() {
+        let page = reference_markdown();
+        for spec in KEYS {
+            let row = format!("| `{}` | {} | `{}` | ", spec.name(), spec.kind(), spec.default);
+            assert!(page.contains(&row), "{row}");
+            assert!(page.contains(spec.meaning));
+            for variable in spec.variables {
+                assert!(page.contains(&format!("| `{}` |", variable.name)));
+            }
+        }
+        assert!(page.contains("`PRODIGY_HOME`") && page.contains("`PRODIGY_CONFIG`"));
+        assert!(page.lines().all(|line| !line.ends_with(' ')));
+    }
+}

@@ -1,0 +1,209 @@
+//! Values from the environment, the command line and the program.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+use crate::error::ConfigError;
+use crate::key::{KeySpec, VARIABLE_PREFIX};
+use crate::keys::{CONFIG_VARIABLE, HOME_VARIABLE, KEYS, key};
+use crate::layer::Layer;
+use crate::notice::Notice;
+use crate::origin::Origin;
+use crate::paths;
+use crate::raw::Raw;
+use crate::text::{nearest, shown};
+
+const SHORT_PREFIX: &str = "PRODIGY_STORAGE_";
+
+/// A variable's value, unless it is unset or empty.
+fn value(environment: &impl Environment, name: &str) -> Option<OsString> {
+    environment.var(name).filter(|value| !value.is_empty())
+}
+
+/// A variable that holds a path, with `~` expanded.
+fn path(
+    environment: &impl Environment,
+    name: &str,
+    home: Option<&Path>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<PathBuf> {
+    let path = PathBuf::from(value(environment, name)?);
+    let origin = || Origin::Variable(name.to_owned());
+    if let Err(problem) = paths::check(&path) {
+        let mut error = ConfigError::new(origin(), format!("{name} is not a path")).why(problem.why);
+        if let Some(hint) = problem.hint {
+            error = error.hint(hint);
+        }
+        errors.push(error);
+        return None;
+    }
+    let expanded = paths::expand(&path, home);
+    if expanded.is_none() {
+        errors.push(
+            ConfigError::new(
+                origin(),
+                format!("{name} needs your home folder, which is not known"),
+            )
+            .why("`HOME` is not set")
+            .hint("set `HOME`, or give a whole path"),
+        );
+    }
+    expanded
+}
+
+/// What stands for `~/.prodigy`, if a variable says so.
+pub(crate) fn prodigy_home(
+    environment: &impl Environment,
+    home: Option<&Path>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<(PathBuf, Origin)> {
+    let path = path(environment, HOME_VARIABLE, home, errors)?;
+    Some((path, Origin::Variable(HOME_VARIABLE.to_owned())))
+}
+
+/// The configuration file that a variable names.
+pub(crate) fn config_file(
+    environment: &impl Environment,
+    home: Option<&Path>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<PathBuf> {
+    path(environment, CONFIG_VARIABLE, home, errors)
+}
+
+/// The variables that set keys.
+pub(crate) fn read(environment: &impl Environment) -> Layer {
+    let mut layer = Layer::default();
+    for spec in KEYS {
+        let mut read: Option<(String, OsString)> = None;
+        let long = spec.variable();
+        let current = spec
+            .variables
+            .iter()
+            .filter(|variable| variable.instead.is_none());
+        for name in std::iter::once(long.as_str()).chain(current.map(|variable| variable.name)) {
+            let Some(value) = value(environment, name) else {
+                continue;
+            };
+            match &read {
+                None => read = Some((name.to_owned(), value)),
+                Some((first, same)) if *same == value => {
+                    let (name, by) = (name.to_owned(), first.clone());
+                    layer.notices.push(Notice::ShadowedVariable { name, by });
+                }
+                Some((first, _)) => layer.errors.push(
+                    ConfigError::new(
+                        Origin::Variable(name.to_owned()),
+                        format!("`{}` is set twice", spec.path),
+                    )
+                    .key(spec.path)
+                    .why(format!("{first} sets it too, to another value"))
+                    .hint(format!("unset {first} or {name}")),
+                ),
+            }
+        }
+        for variable in spec.variables {
+            let Some(instead) = variable.instead else { continue };
+            let Some(value) = value(environment, variable.name) else {
+                continue;
+            };
+            let name = variable.name.to_owned();
+            if let Some((by, _)) = &read {
+                layer
+                    .notices
+                    .push(Notice::ShadowedVariable { name, by: by.clone() });
+            } else {
+                layer.notices.push(Notice::DeprecatedVariable {
+                    name: name.clone(),
+                    instead,
+                });
+                read = Some((name, value));
+            }
+        }
+        if let Some((name, value)) = read {
+            layer.set(spec, &Raw::Untyped(&value), Origin::Variable(name));
+        }
+    }
+    let mut names = environment.names();
+    names.sort_unstable();
+    for name in names {
+        if value(environment, &name).is_some() {
+            unknown(&mut layer, &name);
+        }
+    }
+    layer.check_clashes();
+    layer
+}
+
+/// Notes a name that looks like one of ours and is none.
+fn unknown(layer: &mut Layer, name: &str) {
+    let tail = if let Some(tail) = name.strip_prefix(VARIABLE_PREFIX) {
+        tail
+    } else if let Some(tail) = name.strip_prefix(SHORT_PREFIX) {
+        tail
+    } else {
+        return;
+    };
+    let own = |spec: &'static KeySpec| spec.variables.iter().map(|variable| variable.name);
+    if KEYS
+        .iter()
+        .any(|spec| spec.variable() == name || own(spec).any(|known| known == name))
+    {
+        return;
+    }
+    // The nearest by what follows the prefix: the whole key, its last part, or a name of its own.
+    let tail = tail.replace("__", "_");
+    let mut words: Vec<(String, &'static KeySpec, String)> = Vec::new();
+    for spec in KEYS {
+        words.push((spec.path.replace('.', "_"), spec, spec.variable()));
+        words.push((spec.name().to_owned(), spec, spec.variable()));
+        for variable in spec
+            .variables
+            .iter()
+            .filter(|variable| variable.instead.is_none())
+        {
+            let tail = variable.name.strip_prefix(SHORT_PREFIX).unwrap_or(variable.name);
+            words.push((tail.to_owned(), spec, variable.name.to_owned()));
+        }
+    }
+    let near = nearest(&tail, words.iter().map(|(word, ..)| word.as_str()));
+    let near = near.and_then(|near| words.iter().find(|(word, ..)| word == near));
+    let mut error = ConfigError::new(
+        Origin::Variable(name.to_owned()),
+        format!("unknown variable {}", shown(name)),
+    )
+    .why(format!(
+        "names that start with {VARIABLE_PREFIX} or {SHORT_PREFIX} are settings of storage"
+    ));
+    error = match near {
+        Some((_, spec, variable)) => {
+            layer.doubtful.insert(spec.path);
+            error.hint(format!("did you mean {variable}?"))
+        }
+        None => error.hint(format!(
+            "unset it, or see which there are: {VARIABLE_PREFIX}<SECTION>__<KEY>"
+        )),
+    };
+    layer.errors.push(error);
+}
+
+/// Values for keys by their paths: flags, or the program's own.
+pub(crate) fn assigned<'a>(
+    values: impl Iterator<Item = (&'a str, &'a OsStr)>,
+    origin: impl Fn(&str) -> Origin,
+) -> Layer {
+    let mut layer = Layer::default();
+    for (path, value) in values {
+        if let Some(spec) = key(path) {
+            layer.set(spec, &Raw::Untyped(value), origin(&spec.flag()));
+            continue;
+        }
+        let mut error = ConfigError::new(origin(path), format!("unknown key `{}`", shown(path))).key(path);
+        if let Some(near) = nearest(path, KEYS.iter().map(|spec| spec.path)) {
+            error = error.hint(format!("did you mean `{near}`?"));
+        }
+        layer.errors.push(error);
+    }
+    layer.check_clashes();
+    layer
+}

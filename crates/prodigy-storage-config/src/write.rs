@@ -1,0 +1,185 @@
+//! The configuration as text.
+
+use std::collections::BTreeSet;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::config::StorageConfig;
+#[cfg(any(feature = "yaml", feature = "toml"))]
+use crate::error::ConfigErrors;
+use crate::field::Value;
+#[cfg(any(feature = "yaml", feature = "toml"))]
+use crate::format::Format;
+use crate::key::KeySpec;
+use crate::keys::{KEYS, sections};
+use crate::read::ROOT;
+
+/// A configuration that can't be written as text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration can't be written: {why}")]
+pub struct NotWritable {
+    why: String,
+}
+
+impl NotWritable {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
+}
+
+impl StorageConfig {
+    /// The configuration as a YAML file. Keys of a backend that is not chosen are left out, and so is a `base_dir`
+    /// under `use_global: false`, since it follows from that.
+    ///
+    /// # Errors
+    /// [`NotWritable`] for a path that is not Unicode.
+    #[cfg(feature = "yaml")]
+    pub fn to_yaml(&self) -> Result<String, NotWritable> {
+        crate::format::yaml::write(self)
+    }
+
+    /// The configuration as a TOML file, with the same keys as [`StorageConfig::to_yaml`] writes.
+    ///
+    /// # Errors
+    /// [`NotWritable`] for a path that is not Unicode.
+    #[cfg(feature = "toml")]
+    pub fn to_toml(&self) -> Result<String, NotWritable> {
+        crate::format::toml::write(self)
+    }
+
+    /// Reads the text of a YAML file, and nothing else: neither other sources nor the environment. Paths stay as they
+    /// are written; see [`StorageConfig::resolved`].
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with everything that is wrong.
+    #[cfg(feature = "yaml")]
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
+        from_text(Format::Yaml, text)
+    }
+
+    /// Reads the text of a TOML file, as [`StorageConfig::from_yaml`] does.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with everything that is wrong.
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
+        from_text(Format::Toml, text)
+    }
+}
+
+#[cfg(any(feature = "yaml", feature = "toml"))]
+fn from_text(format: Format, text: &str) -> Result<StorageConfig, ConfigErrors> {
+    use crate::error::ConfigError;
+    use crate::merge::Merged;
+    use crate::origin::Origin;
+    use crate::read::read;
+
+    let parsed = format.parse(text).map_err(|why| {
+        let origin = Origin::File {
+            path: "<text>".into(),
+            line: 0,
+            column: 0,
+        };
+        ConfigErrors::one(ConfigError::new(origin, "the text can't be read").why(why))
+    })?;
+    let mut merged = Merged::of(vec![read(&parsed, None)]);
+    merged.check_combinations();
+    ConfigErrors::check(merged.errors)?;
+    Ok(merged.config)
+}
+
+/// The keys to write, in the shape of a file.
+#[derive(Debug)]
+pub(crate) struct Document {
+    keys: Vec<(&'static KeySpec, Value)>,
+}
+
+impl Document {
+    pub(crate) fn new(config: &StorageConfig) -> Result<Self, NotWritable> {
+        let mut config = config.clone();
+        let mut left_out = BTreeSet::new();
+        if !config.file.use_global {
+            left_out.insert("backend_config.base_dir");
+        }
+        let mut keys = Vec::new();
+        for spec in KEYS {
+            if spec.backend.is_some_and(|of| of != config.backend) || left_out.contains(spec.path) {
+                continue;
+            }
+            let value = match spec.field.value(&mut config) {
+                Value::None => continue,
+                Value::Path(path) => {
+                    let text = path.to_str().ok_or_else(|| {
+                        NotWritable::new(format!("`{}` is a path that is not Unicode", spec.path))
+                    })?;
+                    Value::Text(text.to_owned())
+                }
+                value => value,
+            };
+            keys.push((spec, value));
+        }
+        Ok(Self { keys })
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut root = serializer.serialize_map(Some(1))?;
+        root.serialize_entry(ROOT, &Storage(self))?;
+        root.end()
+    }
+}
+
+struct Storage<'d>(&'d Document);
+
+impl Serialize for Storage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (spec, value) in self.0.keys.iter().filter(|(spec, _)| spec.section().is_none()) {
+            map.serialize_entry(spec.name(), value)?;
+        }
+        for section in sections() {
+            map.serialize_entry(
+                section,
+                &Section {
+                    document: self.0,
+                    section,
+                },
+            )?;
+        }
+        map.end()
+    }
+}
+
+struct Section<'d> {
+    document: &'d Document,
+    section: &'static str,
+}
+
+impl Serialize for Section<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (spec, value) in self
+            .document
+            .keys
+            .iter()
+            .filter(|(spec, _)| spec.section() == Some(self.section))
+        {
+            map.serialize_entry(spec.name(), value)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Integer(value) => serializer.serialize_u64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::Path(value) => value.serialize(serializer),
+            Self::None => serializer.serialize_none(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Whatever the text, reading it ends, and says something of use.
+
+use prodigy_storage_config::StorageConfig;
+use proptest::prelude::*;
+
+/// Pieces that make text near enough to a configuration to get deep into the parsers.
+fn near_miss() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "storage",
+        ":",
+        ": ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "retry_policy",
+        "timeout",
+        "max_retries",
+        " ",
+        "\t",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "- ",
+        "&a ",
+        "*a",
+        "<<",
+        "!!str ",
+        "!x ",
+        "\"",
+        "'",
+        "|",
+        ">",
+        "#",
+        "---\n",
+        "...",
+        "?",
+        "%",
+        "1",
+        "30s",
+        "=",
+        ".",
+        "\r\n",
+        "\u{feff}",
+        "é",
+        "~",
+        "[[",
+        "]]",
+        "'''",
+        "\"\"\"",
+        "\\",
+        "\0",
+        "0x",
+        "true",
+    ]);
+    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_text_is_too_strange(text in prop_oneof![near_miss(), any::<String>()]) {
+        for result in [StorageConfig::from_yaml(&text), StorageConfig::from_toml(&text)] {
+            if let Err(errors) = result {
+                prop_assert!(errors.len() > 0);
+                let lines = text.split('\n').count();
+                for error in &errors {
+                    prop_assert!(error.line().is_some_and(|line| (1..=lines + 1).contains(&line)), "{} of {}", error, lines);
+                    prop_assert!(!error.to_string().contains('\0'));
+                }
+            }
+        }
+    }
+}
+
+/// Reading takes time and memory by the size of the text, not by what it could be made to stand for: what this guards
+/// against would not end within hours, or overflow the stack.
+#[test]
+fn bombs_do_not_go_off() {
+    let mut bombs = Vec::new();
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..40 {
+        let alias = format!("*a{}", level - 1);
+        text += &format!("a{level}: &a{level} [{}]\n", vec![alias; 9].join(", "));
+    }
+    bombs.push((text + "storage: *a39\n", true));
+    let keys: String = (0..5000).map(|key| format!("k{key}: 1, ")).collect();
+    let merges = "  - {<<: *m}\n".repeat(20_000);
+    bombs.push((format!("m: &m {{{keys}}}\nlist:\n{merges}"), true));
+    let many = vec!["*m"; 50_000].join(", ");
+    bombs.push((
+        format!("m: &m {{a: 1}}\nl: &l [{many}]\nstorage: {{<<: *l}}\n"),
+        true,
+    ));
+    bombs.push(("[".repeat(500_000), true));
+    bombs.push(("- ".repeat(300_000), true));
+    bombs.push((format!("storage: {}", "{a: ".repeat(100_000)), true));
+    bombs.push((format!("{} = 1", vec!["a"; 400_000].join(".")), false));
+    bombs.push((format!("[{}]", vec!["a"; 400_000].join(".")), false));
+    bombs.push((format!("a = {}", "[".repeat(500_000)), false));
+    bombs.push((format!("a = {}", "{a=".repeat(300_000)), false));
+    for (text, yaml) in bombs {
+        let result = if yaml {
+            StorageConfig::from_yaml(&text)
+        } else {
+            StorageConfig::from_toml(&text)
+        };
+        let error = result.map(|_| ()).unwrap_err().to_string();
+        assert!(error.len() < 2000, "{} bytes", error.len());
+    }
+}

@@ -1,0 +1,93 @@
+//! Which repositories, jobs and sessions there are, by the folders that are there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{
+    DLQ, Document, EVENTS, Entry, JobId, ORPHANED, RepoName, STATE, SessionId, WORKTREES, jobs_folder,
+    orphans_folder, repo_events_folder, repo_queues_folder, worktrees_folder,
+};
+
+use crate::fs::FileKind;
+use crate::store::Store;
+
+impl Store {
+    /// [`Backend::repositories`](prodigy_storage_backend::Backend::repositories).
+    pub(crate) fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+        const REPOSITORIES: &str = "list repositories";
+        let mut repos = BTreeSet::new();
+        for area in [EVENTS, DLQ, STATE, WORKTREES, ORPHANED] {
+            deadline.check(REPOSITORIES, &area, "the file system")?;
+            for name in self.folders_in(REPOSITORIES, Path::new(area))? {
+                repos.extend(RepoName::new(name).ok());
+            }
+        }
+        Ok(repos.into_iter().collect())
+    }
+
+    /// [`Backend::jobs`](prodigy_storage_backend::Backend::jobs).
+    pub(crate) fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+        const JOBS: &str = "list jobs";
+        let mut jobs = BTreeSet::new();
+        for folder in [
+            repo_events_folder(repo),
+            repo_queues_folder(repo),
+            jobs_folder(repo),
+        ] {
+            deadline.check(JOBS, &repo, "the file system")?;
+            for name in self.folders_in(JOBS, &folder)? {
+                jobs.extend(JobId::new(name).ok());
+            }
+        }
+        let folder = orphans_folder(repo);
+        deadline.check(JOBS, &repo, "the file system")?;
+        for entry in self.names_in(JOBS, &folder)? {
+            if entry.kind == FileKind::File
+                && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&folder.join(&entry.name))
+            {
+                jobs.insert(job.job);
+            }
+        }
+        Ok(jobs.into_iter().collect())
+    }
+
+    /// [`Backend::worktree_path`](prodigy_storage_backend::Backend::worktree_path).
+    pub(crate) fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
+        let path = self.absolute(&Entry::Worktree(repo.clone(), session.clone()).path());
+        std::path::absolute(&path).map_err(|error| {
+            StorageError::new(
+                ErrorKind::Io,
+                "worktree path",
+                path.display(),
+                "the current folder can't be told",
+            )
+            .with_hint("set an absolute `base_dir`")
+            .with_source(error)
+        })
+    }
+
+    /// [`Backend::worktrees`](prodigy_storage_backend::Backend::worktrees).
+    pub(crate) fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
+        const WORKTREES: &str = "list worktrees";
+        deadline.check(WORKTREES, &repo, "the file system")?;
+        let folder = worktrees_folder(repo);
+        let mut sessions: Vec<SessionId> = self
+            .folders_in(WORKTREES, &folder)?
+            .filter_map(|name| match Entry::parse(&folder.join(name))? {
+                Entry::Worktree(_, session) => Some(session),
+                _ => None,
+            })
+            .collect();
+        sessions.sort();
+        Ok(sessions)
+    }
+
+    fn folders_in(&self, operation: &'static str, folder: &Path) -> Result<impl Iterator<Item = String>> {
+        Ok(self
+            .names_in(operation, folder)?
+            .into_iter()
+            .filter(|entry| entry.kind == FileKind::Folder)
+            .map(|entry| entry.name))
+    }
+}

@@ -1,0 +1,397 @@
+//! The form of a document on disk.
+//!
+//! ```text
+//! {"format":1,"revision":"<32 hex>","checksum":"<32 hex>",<the body after its `{`><line feed>
+//! ```
+//!
+//! One JSON object: the body's own fields stand after the three of the envelope. Behind an empty body's envelope there
+//! is no comma. The checksum is the XXH3 (128 bits) of every byte of the file but its own 32 digits.
+//!
+//! # Whose document it is
+//!
+//! Three marks have a fixed place: `{"format":` with a digit after it at byte 0, `"revision":"` at byte 12,
+//! `","checksum":"` at byte 56. A file with **any** of them in its place is an envelope, and damaged unless all of it is
+//! right; no damage to fewer than three marks makes it pass for something else. A file with none of them is read as
+//! another program's bare document if it is a JSON object, and is damaged otherwise. So is an object with all three of
+//! the fields `format`, `revision` and `checksum`: an envelope that a tool wrote again in another spelling.
+//!
+//! A greater number after `{"format":` is a newer format, but for an envelope of this one that is whole if that digit
+//! is taken as the `1` that it was.
+
+use std::borrow::Cow;
+
+use prodigy_storage_backend::{Revision, StoredDocument};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use super::body;
+
+const FORMAT_MARK: &[u8] = b"{\"format\":";
+const REVISION_MARK: &[u8] = b"\"revision\":\"";
+const CHECKSUM_MARK: &[u8] = b"\",\"checksum\":\"";
+/// `-`: a lower-case hexadecimal digit, any other byte: itself.
+const TEMPLATE: &[u8] = b"{\"format\":1,\"revision\":\"--------------------------------\",\"checksum\":\"--------------------------------\"";
+
+const FORMAT: u64 = 1;
+const DIGITS: usize = 32;
+const FORMAT_AT: usize = FORMAT_MARK.len();
+const REVISION_MARK_AT: usize = FORMAT_AT + "1,".len();
+const REVISION_AT: usize = REVISION_MARK_AT + REVISION_MARK.len();
+const CHECKSUM_MARK_AT: usize = REVISION_AT + DIGITS;
+const CHECKSUM_AT: usize = CHECKSUM_MARK_AT + CHECKSUM_MARK.len();
+const CHECKSUM_END: usize = CHECKSUM_AT + DIGITS;
+/// Bytes of the head: all that a revision takes to be read.
+pub(super) const HEAD: usize = CHECKSUM_END + 1;
+/// Bytes that the envelope adds to a body, at most.
+pub(super) const OVERHEAD: u64 = HEAD as u64 + 1;
+
+const _: () = assert!(TEMPLATE.len() == HEAD);
+
+/// What the first bytes of a file say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// The head of an envelope of this format; nothing is verified yet.
+    Ours(Revision),
+    /// A greater format.
+    Newer(u64),
+    /// An envelope that is damaged at this offset.
+    Broken(usize),
+    /// No envelope.
+    Bare,
+}
+
+/// Reads the head of a document: its first [`HEAD`] bytes, or fewer if there are no more.
+pub(super) fn read_head(bytes: &[u8]) -> Head {
+    let Some(wrong) = first_mismatch(bytes) else {
+        let revision = bytes.get(REVISION_AT..CHECKSUM_MARK_AT).and_then(Revision::parse);
+        return revision.map_or(Head::Broken(REVISION_AT), Head::Ours);
+    };
+    let has = |mark: &[u8], at: usize| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
+    let format = bytes.strip_prefix(FORMAT_MARK).unwrap_or_default();
+    let digits = format.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if let Some((number, rest)) = format.split_at_checked(digits)
+        && digits > 0
+        && matches!(rest.first(), Some(b',' | b'}'))
+        && !number.starts_with(b"0")
+    {
+        let number = number
+            .iter()
+            .try_fold(0u64, |sum, digit| {
+                sum.checked_mul(10)?.checked_add(u64::from(*digit - b'0'))
+            })
+            .unwrap_or(u64::MAX);
+        if number > FORMAT {
+            return Head::Newer(number);
+        }
+    }
+    if digits > 0 || has(REVISION_MARK, REVISION_MARK_AT) || has(CHECKSUM_MARK, CHECKSUM_MARK_AT) {
+        return Head::Broken(wrong);
+    }
+    Head::Bare
+}
+
+/// Where the bytes first differ from the head of any envelope of this format.
+fn first_mismatch(bytes: &[u8]) -> Option<usize> {
+    let matching = TEMPLATE
+        .iter()
+        .zip(bytes)
+        .take_while(|(expected, found)| match expected {
+            b'-' => matches!(found, b'0'..=b'9' | b'a'..=b'f'),
+            _ => expected == found,
+        })
+        .count();
+    (matching < HEAD).then_some(matching)
+}
+
+/// A document in the form that it is stored in, the body not copied.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
+    pub(super) revision: Revision,
+    head: Vec<u8>,
+    rest: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Around a body that [`body::check`] let pass.
+    pub(super) fn new(revision: Revision, body: &'a [u8]) -> Self {
+        let rest = body.get(1..).unwrap_or_default();
+        let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+        let mut head =
+            format!("{{\"format\":{FORMAT},\"revision\":\"{revision}\",\"checksum\":\"").into_bytes();
+        let tail: &[u8] = if is_empty { b"\"" } else { b"\"," };
+        let sum = checksum(&[&head, tail, rest, b"\n"]);
+        head.extend_from_slice(&sum);
+        head.extend_from_slice(tail);
+        Self { revision, head, rest }
+    }
+
+    /// The bytes of the file.
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        [&self.head, self.rest, b"\n"]
+    }
+}
+
+fn checksum(parts: &[&[u8]]) -> [u8; DIGITS] {
+    let mut hash = Xxh3::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let digest = hash.digest128().to_be_bytes();
+    let mut text = [0; DIGITS];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
+        for (digit, value) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+            *digit = if value < 10 {
+                b'0' + value
+            } else {
+                b'a' + value - 10
+            };
+        }
+    }
+    text
+}
+
+/// Why bytes are no document.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// They are damaged.
+    Damaged {
+        why: Cow<'static, str>,
+        at: Option<usize>,
+        source: Option<serde_json::Error>,
+    },
+    /// They are of this newer format.
+    Newer(u64),
+}
+
+impl Fault {
+    fn damaged(why: &'static str, at: Option<usize>) -> Self {
+        Self::Damaged {
+            why: why.into(),
+            at,
+            source: None,
+        }
+    }
+}
+
+/// Verifies a file's bytes and takes them as a document, nothing copied. Bytes that are refused are handed back.
+pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u8>)> {
+    match read_head(&bytes) {
+        Head::Ours(revision) => {
+            if !checksum_holds(&bytes, b'1') {
+                return Err((Fault::damaged("its checksum does not hold", None), bytes));
+            }
+            // The byte before the body's first field, or before the end of an empty body, becomes the body's `{`.
+            let start = if bytes.get(HEAD) == Some(&b',') {
+                HEAD
+            } else {
+                HEAD - 1
+            };
+            if let Some(byte) = bytes.get_mut(start) {
+                *byte = b'{';
+            }
+            bytes.pop();
+            Ok(StoredDocument::new(bytes, start, revision, true))
+        }
+        Head::Newer(_) if checksum_holds(&bytes, b'1') => Err((
+            Fault::damaged("the number of its format was changed", Some(FORMAT_AT)),
+            bytes,
+        )),
+        Head::Newer(format) => Err((Fault::Newer(format), bytes)),
+        Head::Broken(at) => Err((Fault::damaged("its envelope is broken", Some(at)), bytes)),
+        Head::Bare => match body::object_bounds(&bytes) {
+            Ok(_) if is_respelled(&bytes) => Err((
+                Fault::damaged("it is an envelope that another program wrote again", None),
+                bytes,
+            )),
+            Ok((start, end)) => {
+                let revision = Revision::from_u128(xxh3_128(&bytes));
+                bytes.truncate(end);
+                Ok(StoredDocument::new(bytes, start, revision, false))
+            }
+            Err(fault) => Err((
+                Fault::Damaged {
+                    why: fault.why.into(),
+                    at: fault.at,
+                    source: fault.source,
+                },
+                bytes,
+            )),
+        },
+    }
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    format: Option<IgnoredAny>,
+    revision: Option<IgnoredAny>,
+    checksum: Option<IgnoredAny>,
+}
+
+/// Whether a JSON object has all fields of an envelope. One that has one of them twice is refused by the parser, and
+/// is taken for the envelope of a body with a field of that name.
+fn is_respelled(object: &[u8]) -> bool {
+    serde_json::from_slice::<Fields>(object).map_or(true, |fields| {
+        fields.format.is_some() && fields.revision.is_some() && fields.checksum.is_some()
+    })
+}
+
+/// Whether the checksum is that of the bytes with `format` in the place of the format's number.
+fn checksum_holds(bytes: &[u8], format: u8) -> bool {
+    let (Some(start), Some(between), Some(stored), Some(rest)) = (
+        bytes.get(..FORMAT_AT),
+        bytes.get(FORMAT_AT + 1..CHECKSUM_AT),
+        bytes.get(CHECKSUM_AT..CHECKSUM_END),
+        bytes.get(CHECKSUM_END..),
+    ) else {
+        return false;
+    };
+    checksum(&[start, &[format], between, rest]) == stored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored(body: &str) -> (Revision, Vec<u8>) {
+        let revision = Revision::random();
+        let envelope = Envelope::new(revision, body.as_bytes());
+        (revision, envelope.parts().concat())
+    }
+
+    fn is_damaged(bytes: Vec<u8>) -> bool {
+        matches!(decode(bytes), Err((Fault::Damaged { .. }, _)))
+    }
+
+    #[test]
+    fn a_document_reads_back_and_is_one_line_of_json() {
+        for body in [
+            "{}",
+            "{ }",
+            "{\"a\":1}",
+            "{ \"b\" :\n[] }",
+            "{\"checksum\":\"x\"}",
+            "{\"é\":\"}\"}",
+        ] {
+            let (revision, bytes) = stored(body);
+            let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(json["format"], 1);
+            assert_eq!(json["revision"], revision.to_string());
+            assert_eq!(bytes.last(), Some(&b'\n'));
+            assert_eq!(read_head(&bytes[..HEAD]), Head::Ours(revision));
+            let document = decode(bytes).unwrap();
+            assert_eq!(document.body(), body.as_bytes());
+            assert_eq!(document.revision(), revision);
+            assert!(document.is_verified());
+        }
+    }
+
+    #[test]
+    fn a_frozen_document_is_read() {
+        let bytes = b"{\"format\":1,\"revision\":\"000102030405060708090a0b0c0d0e0f\",\
+            \"checksum\":\"e5c2adad042dec0835cc4197931634f1\",\"phase\":\"map\"}\n";
+        let document = decode(bytes.to_vec()).unwrap();
+        assert_eq!(document.body(), b"{\"phase\":\"map\"}");
+    }
+
+    #[test]
+    fn every_changed_byte_is_damage() {
+        for body in ["{}", "{\"a\":\"x\"}"] {
+            let whole = stored(body).1;
+            for at in 0..whole.len() {
+                for value in 0..=255 {
+                    let mut bytes = whole.clone();
+                    if bytes[at] == value {
+                        continue;
+                    }
+                    bytes[at] = value;
+                    assert!(is_damaged(bytes), "byte {at} as {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_addition_is_damage() {
+        let whole = stored("{\"a\":\"x\"}").1;
+        for end in 0..whole.len() {
+            assert!(is_damaged(whole[..end].to_vec()), "cut at {end}");
+            let mut zeroed = whole.clone();
+            zeroed[end..].fill(0);
+            assert!(is_damaged(zeroed), "zeroes from {end}");
+        }
+        assert!(is_damaged([&whole[..], b"\n"].concat()));
+        assert!(is_damaged([b" ", &whole[..]].concat()));
+        assert!(is_damaged([&whole[..], &whole[..]].concat()));
+        let json: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        assert!(is_damaged(serde_json::to_vec_pretty(&json).unwrap()));
+    }
+
+    #[test]
+    fn damage_says_where() {
+        let mut bytes = stored("{}").1;
+        bytes[30] = b'G';
+        let (Fault::Damaged { at, .. }, back) = decode(bytes.clone()).unwrap_err() else {
+            panic!("not damaged");
+        };
+        assert_eq!(at, Some(30));
+        assert_eq!(back, bytes);
+    }
+
+    #[test]
+    fn a_greater_format_is_newer_and_not_damaged() {
+        for (text, format) in [
+            ("{\"format\":2,\"anything\":1}", 2),
+            ("{\"format\":2}", 2),
+            ("{\"format\":12,\"revision\":\"\"}", 12),
+            ("{\"format\":99999999999999999999999,\"a\":1}", u64::MAX),
+        ] {
+            let Err((Fault::Newer(found), _)) = decode(text.into()) else {
+                panic!("{text}");
+            };
+            assert_eq!(found, format);
+        }
+        for text in [
+            "{\"format\":0,\"a\":1}",
+            "{\"format\":01,\"a\":1}",
+            "{\"format\":1}",
+            "{\"format\":1.5}",
+        ] {
+            assert!(is_damaged(text.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn bare_documents_of_other_programs_are_unverified() {
+        let text = " {\n  \"phase\": \"map\",\n  \"format\": 2\n}\n";
+        let document = decode(text.into()).unwrap();
+        assert!(!document.is_verified());
+        assert_eq!(document.body(), text.trim().as_bytes());
+        assert_eq!(
+            document.revision(),
+            Revision::from_u128(xxh3_128(text.as_bytes()))
+        );
+        assert!(decode(b"{\"format\":\"zip\"}".to_vec()).is_ok());
+        for broken in ["", "[1]", "{\"a\":1", "{\"a\":}", "null"] {
+            assert!(is_damaged(broken.into()), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_two_changed_bytes_never_give_another_body(
+            one in 0usize..120, other in 0usize..120, values in any::<(u8, u8)>(),
+        ) {
+            let whole = stored("{\"value\":1234}").1;
+            let mut bytes = whole.clone();
+            let len = bytes.len();
+            bytes[one % len] = values.0;
+            bytes[other % len] = values.1;
+            if let Ok(document) = decode(bytes.clone()) {
+                prop_assert_eq!(&bytes, &whole);
+                prop_assert_eq!(document.body(), b"{\"value\":1234}");
+            }
+        }
+    }
+}

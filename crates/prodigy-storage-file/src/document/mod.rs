@@ -1,0 +1,18 @@
+//! Documents: atomic, checksummed JSON files.
+//!
+//! A file is an [`envelope`] and is only ever replaced whole. Readers take no lock and change nothing. Every write,
+//! one without a condition included, holds one lock file: that of the job's state, or the registry's. So a condition
+//! that was found true is still true when the new file gets its name.
+
+mod body;
+mod catalog;
+mod envelope;
+mod listing;
+mod read;
+mod series;
+mod write;
+
+#[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Putting and deleting documents at their own names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use prodigy_storage_backend::{
+    Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision, StorageError, StoredDocument,
+};
+use prodigy_storage_layout::{Document, Entry};
+
+use super::body::{self, fencing_of};
+use super::envelope::Envelope;
+use super::read::Found;
+use crate::lockfile::FileLock;
+use crate::store::{Replace, Store, count};
+
+/// A put looks for what dead writers left in its folder once in so many writes.
+const SWEEP_EVERY: u64 = 64;
+
+impl Store {
+    /// [`Backend::put`](prodigy_storage_backend::Backend::put).
+    pub(crate) fn put(
+        &self,
+        document: &Document,
+        body: &[u8],
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision> {
+        const PUT: &str = "put document";
+        let path = Entry::Document(document.clone()).path();
+        let body = body::check(PUT, &path.display(), body)?;
+        self.prepare_write(PUT, &path.display())?;
+        deadline.check(PUT, &path.display(), "its turn")?;
+        self.check_condition_possible(PUT, options.expected, options.fencing)?;
+        let _lock = self.lock_documents(document, PUT, deadline)?;
+        if let Some(token) = options.fencing {
+            // Read before the condition: a damaged document is set aside only where anything may stand there.
+            let found = match self.look(PUT, &path)? {
+                Found::Absent => None,
+                Found::Valid(found) => Some(found),
+                Found::Damaged(error, bytes) if options.expected == Expected::Any => {
+                    self.set_aside(&path, &error, &bytes);
+                    None
+                }
+                Found::Damaged(error, _) => return Err(error),
+            };
+            let revision = found.as_ref().map(StoredDocument::revision);
+            self.check_expected(PUT, &path, options.expected, revision)?;
+            self.check_fencing(PUT, &path, token, found.as_ref())?;
+        } else if options.expected != Expected::Any {
+            let found = self.revision_at(PUT, &path)?;
+            self.check_expected(PUT, &path, options.expected, found)?;
+        }
+        if self
+            .counters
+            .documents
+            .load(Ordering::Relaxed)
+            .is_multiple_of(SWEEP_EVERY)
+        {
+            self.sweep_folder(path.parent().unwrap_or(Path::new("")));
+        }
+        let replace = match options.expected {
+            Expected::Absent => Replace::Never,
+            Expected::Any | Expected::Revision(_) => Replace::Over,
+        };
+        self.write_document(PUT, &path, body, replace, options.durability)
+    }
+
+    /// [`Backend::delete`](prodigy_storage_backend::Backend::delete).
+    pub(crate) fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        const DELETE: &str = "delete document";
+        let path = Entry::Document(document.clone()).path();
+        self.prepare_write(DELETE, &path.display())?;
+        deadline.check(DELETE, &path.display(), "its turn")?;
+        self.check_condition_possible(DELETE, expected, None)?;
+        let _lock = self.lock_documents(document, DELETE, deadline)?;
+        if expected != Expected::Any {
+            let found = self.revision_at(DELETE, &path)?;
+            self.check_expected(DELETE, &path, expected, found)?;
+        }
+        match self.fs.unlink(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.write_fault(DELETE, &path, error)),
+        }
+        if durability == Durability::Strict {
+            self.sync_folder(path.parent().unwrap_or(Path::new("")))
+                .map_err(|error| {
+                    StorageError::new(
+                        ErrorKind::OutcomeUnknown,
+                        DELETE,
+                        self.absolute(&path).display(),
+                        "it was removed, but its folder could not be synced: it may be back after a loss of power",
+                    )
+                    .with_hint("delete it again")
+                    .with_source(error)
+                })?;
+        }
+        Ok(true)
+    }
+
+    /// The lock that all writers of a document hold: its job's, or the registry's.
+    fn lock_documents(
+        &self,
+        document: &Document,
+        operation: &'static str,
+        deadline: Deadline,
+    ) -> Result<FileLock<'_>> {
+        let lock: PathBuf = match document.job() {
+            Some(job) => Entry::StateLock(job.clone()).path(),
+            None => Entry::RegistryLock.path(),
+        };
+        self.lock_file(&lock, operation, operation, deadline)
+    }
+
+    /// Refuses a condition that can't be kept: without file locks while another writer is there.
+    pub(super) fn check_condition_possible(
+        &self,
+        operation: &'static str,
+        expected: Expected,
+        fencing: Option<u64>,
+    ) -> Result<()> {
+        if !self.options.file_locks && (expected != Expected::Any || fencing.is_some()) {
+            self.sole_writer(operation)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_expected(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        expected: Expected,
+        found: Option<Revision>,
+    ) -> Result<()> {
+        let wanted = match expected {
+            Expected::Any => return Ok(()),
+            Expected::Absent if found.is_none() => return Ok(()),
+            Expected::Revision(wanted) if found == Some(wanted) => return Ok(()),
+            Expected::Absent => "no document".to_owned(),
+            Expected::Revision(wanted) => format!("revision {wanted}"),
+        };
+        let found = found.map_or_else(|| "no document".to_owned(), |found| format!("revision {found}"));
+        Err(StorageError::new(
+            ErrorKind::Conflict,
+            operation,
+            self.absolute(path).display(),
+            format!("expected {wanted}, found {found}"),
+        )
+        .with_hint("another writer was there in between: read it again and decide"))
+    }
+
+    pub(super) fn check_fencing(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        token: u64,
+        found: Option<&StoredDocument>,
+    ) -> Result<()> {
+        match found.and_then(|found| fencing_of(found.body())) {
+            Some(newer) if newer > token => Err(StorageError::new(
+                ErrorKind::Fenced,
+                operation,
+                self.absolute(path).display(),
+                format!("the write has fencing token {token}, what is stored was written under {newer}"),
+            )
+            .with_hint("another process took the lock since: stop, or take the lock again and read afresh")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a damaged document to quarantine. Only for a writer that holds the lock. Where it can't be moved it
+    /// stays, with a warning: it is skipped the next time as well.
+    pub(super) fn set_aside(&self, path: &Path, error: &StorageError, bytes: &[u8]) {
+        tracing::warn!(%error, "a damaged document is skipped");
+        if !self.options.file_locks {
+            return;
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let moved = self.quarantine(path, 0, bytes).and_then(|_| {
+            self.fs
+                .unlink(path)
+                .map_err(|error| self.write_fault("quarantine", path, error))?;
+            self.sync_folder(folder)
+        });
+        if let Err(error) = moved {
+            tracing::warn!(%error, "a damaged document could not be moved to quarantine");
+        }
+    }
+
+    /// Writes a document whole.
+    pub(super) fn write_document(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        body: &[u8],
+        replace: Replace,
+        durability: Durability,
+    ) -> Result<Revision> {
+        let envelope = Envelope::new(Revision::random(), body);
+        self.write_atomic(operation, path, &envelope.parts(), replace, durability)?;
+        count(&self.counters.documents, 1);
+        Ok(envelope.revision)
+    }
+
+    fn sweep_folder(&self, folder: &Path) {
+        if let Ok(entries) = self.fs.list(folder) {
+            self.sweep(folder, entries.iter().map(|entry| entry.name.as_str()));
+        }
+    }
+}

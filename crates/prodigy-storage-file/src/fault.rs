@@ -1,0 +1,116 @@
+//! From an error of the operating system to one that says what to do.
+
+use std::io;
+use std::path::Path;
+
+use prodigy_storage_backend::{ErrorKind, StorageError};
+
+use crate::fs::FileKind;
+use crate::store::Store;
+use crate::usage;
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+pub(crate) fn fault(
+    store: &Store,
+    operation: &'static str,
+    path: &Path,
+    error: io::Error,
+    access: Access,
+) -> StorageError {
+    use io::ErrorKind as K;
+    let at = store.absolute(path);
+    let make = |kind: ErrorKind, why: String| StorageError::new(kind, operation, at.display(), why);
+    let raw = error.raw_os_error();
+    let made = match error.kind() {
+        K::StorageFull | K::QuotaExceeded | K::FileTooLarge if access == Access::Write => {
+            let why = match error.kind() {
+                K::StorageFull => "no space is left on the disk",
+                K::QuotaExceeded => "this user's quota is used up",
+                _ => "the file would pass the limit of the process or the file system",
+            };
+            make(ErrorKind::DiskFull, format!("{why}{}", space(store))).with_hint(
+                "nothing that was acknowledged is lost; free space (old events, checkpoints, quarantine), enable \
+                 compression, or move the root, then go on with the same handle",
+            )
+        }
+        K::PermissionDenied | K::ReadOnlyFilesystem if access == Access::Write => make(
+            ErrorKind::NotWritable,
+            format!("the operating system refuses it{}", owner(store, path)),
+        )
+        .with_hint("check owner and permissions of the folder, or set another `base_dir`"),
+        K::NotFound => make(ErrorKind::NotFound, "there is no such file or folder".into()),
+        K::TimedOut | K::StaleNetworkFileHandle | K::Interrupted | K::WouldBlock => {
+            make(ErrorKind::Io, "the operating system gave up for now".into()).transient()
+        }
+        _ if raw == Some(rustix::io::Errno::LOOP.raw_os_error())
+            || raw == Some(rustix::io::Errno::XDEV.raw_os_error()) =>
+        {
+            make(
+                ErrorKind::Refused,
+                "a symbolic link or a mount stands in the path, and none is followed".into(),
+            )
+            .with_hint("find out who put it there; remove it if it is not yours")
+        }
+        _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error())
+            || raw == Some(rustix::io::Errno::NFILE.raw_os_error()) =>
+        {
+            make(ErrorKind::Io, "too many files are open".into())
+                .transient()
+                .with_hint("raise `ulimit -n`, or look for what keeps files open")
+        }
+        _ if raw == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
+            make(ErrorKind::Io, "the kernel has no lock left to give".into()).transient()
+        }
+        K::Unsupported => make(ErrorKind::Unsupported, "the file system does not offer it".into())
+            .with_hint("if it can't lock files, set `enable_file_locks: false`, for one writer at a time"),
+        _ => make(ErrorKind::Io, "the operating system refuses it".into()),
+    };
+    made.with_source(error)
+}
+
+/// The owner and mode of the nearest thing that is there.
+fn owner(store: &Store, path: &Path) -> String {
+    for folder in path.ancestors() {
+        if let Ok(found) = store.fs.metadata(folder) {
+            let kind = if found.kind == FileKind::Folder {
+                "folder"
+            } else {
+                "file"
+            };
+            return format!(
+                ": the {kind} {} is of user {} with mode {:04o}",
+                store.absolute(folder).display(),
+                found.uid,
+                found.mode
+            );
+        }
+    }
+    String::new()
+}
+
+/// What takes the space, most first.
+fn space(store: &Store) -> String {
+    let mut text = String::new();
+    if let Ok(space) = store.fs.space() {
+        text = format!(" ({} of {} bytes are free)", space.free, space.capacity);
+    }
+    let mut areas = usage::by_area(store);
+    areas.sort_by_key(|area| std::cmp::Reverse(area.1));
+    let shown: Vec<String> = areas
+        .iter()
+        .filter(|area| area.1 > 0)
+        .take(4)
+        .map(|(area, bytes)| format!("{area} {bytes}"))
+        .collect();
+    if !shown.is_empty() {
+        text.push_str("; bytes by area: ");
+        text.push_str(&shown.join(", "));
+    }
+    text
+}

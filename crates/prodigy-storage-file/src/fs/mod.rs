@@ -1,0 +1,233 @@
+//! The few calls that the file backend makes to a file system, behind a trait.
+//!
+//! Every path is relative to the root of the store. The real implementation resolves it beneath the root and
+//! follows no link, so nothing that lies in the root can lead a write out of it. A simulated one can stop the world
+//! at every call.
+
+mod real;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use prodigy_storage_layout::Timestamp;
+
+pub use real::RealFs;
+
+/// Mode of every file that is written to.
+pub const FILE_MODE: u32 = 0o600;
+/// Mode of every folder.
+pub const FOLDER_MODE: u32 = 0o700;
+/// Mode that marks a segment as sealed.
+pub const SEALED_MODE: u32 = 0o400;
+/// Mode that marks a segment whose writer takes no lock: no one else may append to it.
+pub const UNLOCKED_MODE: u32 = 0o700;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A new file, for reading and writing: `AlreadyExists` if there is one.
+    CreateNew,
+    /// A file for reading and writing, made if there is none.
+    Create,
+}
+
+/// What a name in a folder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, which is never followed, or anything else.
+    Other,
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its name; one that is not Unicode is none of ours and left out of listings.
+    pub name: String,
+    /// What it stands for.
+    pub kind: FileKind,
+}
+
+/// What the file system knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Device and inode: which file it is, whatever its name.
+    pub identity: (u64, u64),
+    /// Names that it has left; 0 after its last one was removed.
+    pub links: u64,
+    /// When it was last written to.
+    pub modified: Timestamp,
+}
+
+impl Metadata {
+    /// Whether the mode marks a sealed segment.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.mode & 0o200 == 0
+    }
+}
+
+/// Space of the file system that holds the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this user may still use.
+    pub free: u64,
+    /// Bytes in all.
+    pub capacity: u64,
+}
+
+/// A file system below one root.
+pub trait FileSystem: fmt::Debug + Send + Sync {
+    /// Opens a file; never through a link.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>>;
+
+    /// Makes the root and what is missing above it. Harmless if it is there.
+    fn create_root(&self) -> io::Result<()>;
+
+    /// Makes one folder: `AlreadyExists` if there is one.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder survive power loss. The empty path is the root.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the name of the root itself, and of the folders above it, survive power loss.
+    fn sync_above_root(&self) -> io::Result<()>;
+
+    /// Renames a file over another.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Renames a file: `AlreadyExists` if the new name is taken.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a folder, in no order, `.` and `..` left out. The empty path is the root.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// What a name stands for, links not followed. The empty path is the root.
+    fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Space left.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// An open file.
+pub trait FsFile: fmt::Debug + Send + Sync {
+    /// Reads at an offset; 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at an offset; may write less than asked.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes contents and length survive power loss. After a failure the state is unknown: never call it again.
+    fn sync(&self) -> io::Result<()>;
+
+    /// As [`sync`](Self::sync), the mode included.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Takes the exclusive lock of the operating system, if no one else has it. Released when the file is closed.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Sets the permission bits, whatever the umask.
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
+
+    /// What the file system knows of it.
+    fn metadata(&self) -> io::Result<Metadata>;
+
+    /// The descriptor, where there is one.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+impl dyn FsFile + '_ {
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// What [`write_at`](FsFile::write_at) says; some of the bytes may then stand in the file.
+    pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.write_at(bytes, offset)?;
+            if written == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::WriteZero,
+                    "the file system took no byte",
+                ));
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer as far as the file goes; gives the number of bytes.
+    ///
+    /// # Errors
+    /// What [`read_at`](FsFile::read_at) says.
+    pub fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..)
+            && !rest.is_empty()
+        {
+            let read = self.read_at(rest, offset + filled as u64)?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        Ok(filled)
+    }
+
+    /// Reads from an offset to the end of the file, refusing more than `limit` bytes.
+    ///
+    /// # Errors
+    /// What [`read_at`](FsFile::read_at) says; `FileTooLarge` past the limit.
+    pub fn read_to_end(&self, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+        let len = self.metadata()?.len.saturating_sub(offset);
+        if len > limit {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{len} bytes, {limit} are allowed"),
+            ));
+        }
+        let mut bytes = vec![0; len as usize];
+        let mut filled = self.read_full_at(&mut bytes, offset)?;
+        bytes.truncate(filled);
+        // It may have grown since.
+        let mut chunk = [0; 4096];
+        while filled as u64 == len && filled as u64 <= limit {
+            let read = self.read_at(&mut chunk, offset + bytes.len() as u64)?;
+            if read == 0 {
+                break;
+            }
+            bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
+            filled = len as usize;
+            if bytes.len() as u64 > limit {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("over {limit} bytes"),
+                ));
+            }
+        }
+        Ok(bytes)
+    }
+}

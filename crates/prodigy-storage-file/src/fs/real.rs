@@ -1,0 +1,383 @@
+//! The file system of the operating system, below one root.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use prodigy_storage_layout::Timestamp;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+
+use super::{DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, Metadata, OpenMode, Space};
+
+/// The file system of the operating system, below one root.
+///
+/// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
+/// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
+/// read as empty; where its path names another folder later, that one is opened afresh before the next write.
+#[derive(Debug)]
+pub struct RealFs {
+    root: PathBuf,
+    descriptor: RwLock<Option<Arc<OwnedFd>>>,
+}
+
+impl RealFs {
+    /// Below this folder, which need not exist.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            descriptor: RwLock::new(None),
+        }
+    }
+
+    fn root(&self) -> io::Result<Arc<OwnedFd>> {
+        if let Some(descriptor) = &*self.descriptor.read() {
+            return Ok(Arc::clone(descriptor));
+        }
+        self.open_root()
+    }
+
+    fn open_root(&self) -> io::Result<Arc<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = Arc::new(rustix::fs::open(&self.root, flags, Mode::empty())?);
+        *self.descriptor.write() = Some(Arc::clone(&descriptor));
+        Ok(descriptor)
+    }
+
+    /// Opens beneath the root; the empty path is the root.
+    fn open_beneath(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+        let root = self.root()?;
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        open_beneath(
+            root.as_fd(),
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::from_raw_mode(mode as _),
+        )
+    }
+
+    /// The folder that holds `path`, and its last component.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        Ok((
+            self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY, 0)?,
+            name,
+        ))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(root, path, flags, mode, resolve) {
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            // A kernel or a sandbox without it.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                return open_stepwise(root, path, flags, mode);
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    open_stepwise(root, path, flags, mode)
+}
+
+fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let mut parts = path.components().peekable();
+    let mut folder: Option<OwnedFd> = None;
+    while let Some(part) = parts.next() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::CurDir => std::ffi::OsStr::new("."),
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        };
+        let here = folder.as_ref().map_or(root, AsFd::as_fd);
+        if parts.peek().is_none() {
+            return Ok(rustix::fs::openat(here, name, flags | OFlags::NOFOLLOW, mode)?);
+        }
+        let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        folder = Some(rustix::fs::openat(here, name, step, Mode::empty())?);
+    }
+    Err(io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+impl FileSystem for RealFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
+        let flags = match mode {
+            OpenMode::Read => OFlags::RDONLY,
+            OpenMode::Write => OFlags::RDWR,
+            OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            OpenMode::Create => OFlags::RDWR | OFlags::CREATE,
+        };
+        // O_NONBLOCK: a planted FIFO must not hang the open; it changes nothing for a regular file.
+        let create_mode = if flags.contains(OFlags::CREATE) {
+            FILE_MODE
+        } else {
+            0
+        };
+        let file = RealFile(File::from(self.open_beneath(
+            path,
+            flags | OFlags::NONBLOCK,
+            create_mode,
+        )?));
+        if mode == OpenMode::CreateNew {
+            // A umask may take bits that we need; it can't add any.
+            file.set_mode(FILE_MODE)?;
+        } else {
+            let found = file.metadata()?;
+            if found.kind != FileKind::File {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            if mode == OpenMode::Create && found.mode & FILE_MODE != FILE_MODE {
+                file.set_mode(FILE_MODE)?;
+            }
+        }
+        Ok(Box::new(file))
+    }
+
+    fn create_root(&self) -> io::Result<()> {
+        let current = std::fs::metadata(&self.root);
+        if let (Ok(at_path), Some(open)) = (&current, &*self.descriptor.read()) {
+            let open = rustix::fs::fstat(open)?;
+            if (open.st_dev as u64, open.st_ino as u64) == (at_path.dev(), at_path.ino()) {
+                return Ok(());
+            }
+        }
+        if current.is_err() {
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
+            builder.recursive(true).create(&self.root)?;
+            // Whatever the umask took away.
+            rustix::fs::chmod(&self.root, Mode::from_raw_mode(FOLDER_MODE as _))?;
+        }
+        self.open_root().map(drop)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(FOLDER_MODE as _))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(FOLDER_MODE as _))?;
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        full_sync(&File::from(self.open_beneath(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+            0,
+        )?))
+    }
+
+    fn sync_above_root(&self) -> io::Result<()> {
+        let root = std::fs::canonicalize(&self.root)?;
+        let device = std::fs::metadata(&root)?.dev();
+        for (height, folder) in root.ancestors().skip(1).enumerate() {
+            let opened = File::open(folder);
+            match opened {
+                Ok(folder) if folder.metadata()?.dev() == device => {
+                    if let Err(error) = full_sync(&folder)
+                        && height == 0
+                    {
+                        return Err(error);
+                    }
+                }
+                // A mount point: its entry belongs to another file system.
+                Ok(_) => break,
+                // One that this user may not read was not made by this user.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_folder, from_name) = self.parent(from)?;
+        let (to_folder, to_name) = self.parent(to)?;
+        Ok(rustix::fs::renameat(
+            &from_folder,
+            from_name,
+            &to_folder,
+            to_name,
+        )?)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::io::Errno;
+        let (from_folder, from_name) = self.parent(from)?;
+        let (to_folder, to_name) = self.parent(to)?;
+        let renamed = rustix::fs::renameat_with(
+            &from_folder,
+            from_name,
+            &to_folder,
+            to_name,
+            RenameFlags::NOREPLACE,
+        );
+        match renamed {
+            // A file system without it: a second name can't replace anything either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                rustix::fs::linkat(&from_folder, from_name, &to_folder, to_name, AtFlags::empty())?;
+                Ok(rustix::fs::unlinkat(&from_folder, from_name, AtFlags::empty())?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let folder = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        let mut entries = Vec::new();
+        let mut dir = Dir::read_from(&folder)?;
+        while let Some(entry) = dir.read() {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::RegularFile => FileKind::File,
+                FileType::Directory => FileKind::Folder,
+                FileType::Unknown => kind_of(&rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?),
+                _ => FileKind::Other,
+            };
+            entries.push(DirEntry {
+                name: name.to_owned(),
+                kind,
+            });
+        }
+        Ok(entries)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        if path.as_os_str().is_empty() {
+            return Ok(metadata_of(&rustix::fs::fstat(&*self.root()?)?));
+        }
+        let (parent, name) = self.parent(path)?;
+        Ok(metadata_of(&rustix::fs::statat(
+            &parent,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let space = rustix::fs::fstatvfs(&*self.root()?)?;
+        Ok(Space {
+            free: space.f_bavail.saturating_mul(space.f_frsize),
+            capacity: space.f_blocks.saturating_mul(space.f_frsize),
+        })
+    }
+}
+
+fn kind_of(stat: &rustix::fs::Stat) -> FileKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Folder,
+        _ => FileKind::Other,
+    }
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the widths of these fields differ between platforms"
+)]
+fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
+    let nanos = (stat.st_mtime as i64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(stat.st_mtime_nsec as i64);
+    Metadata {
+        kind: kind_of(stat),
+        len: stat.st_size.max(0) as u64,
+        mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode() as u32 & 0o7777,
+        uid: stat.st_uid,
+        identity: (stat.st_dev as u64, stat.st_ino as u64),
+        links: stat.st_nlink as u64,
+        modified: Timestamp::from_nanos(nanos),
+    }
+}
+
+/// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.
+fn full_sync(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl FsFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        uninterrupted(|| self.0.read_at(buffer, offset))
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        uninterrupted(|| self.0.write_at(bytes, offset))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        full_sync(&self.0)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        loop {
+            match self.0.try_lock() {
+                Ok(()) => return Ok(true),
+                Err(TryLockError::WouldBlock) => return Ok(false),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode as _))?)
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Exclusive locks on files, waited for until a deadline.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
+
+use crate::fs::{FsFile, OpenMode};
+use crate::store::Store;
+
+/// The longest pause between two tries at a lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+
+/// Turns within this process, by path: threads queue here instead of polling the kernel against each other.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    closed: Mutex<HashSet<PathBuf>>,
+    opened: Condvar,
+}
+
+impl Gates {
+    fn enter(&self, path: &Path, deadline: Deadline) -> bool {
+        let mut closed = self.closed.lock();
+        while closed.contains(path) {
+            match deadline.instant() {
+                None => self.opened.wait(&mut closed),
+                Some(at) => {
+                    if self.opened.wait_until(&mut closed, at).timed_out() && closed.contains(path) {
+                        return false;
+                    }
+                }
+            }
+        }
+        closed.insert(path.to_owned())
+    }
+
+    fn leave(&self, path: &Path) {
+        self.closed.lock().remove(path);
+        self.opened.notify_all();
+    }
+}
+
+/// A lock that is held until it is dropped. The file stays: a lock file that is unlinked can be held twice.
+#[derive(Debug)]
+pub(crate) struct FileLock<'a> {
+    store: &'a Store,
+    path: PathBuf,
+    file: Option<Box<dyn FsFile>>,
+}
+
+impl Drop for FileLock<'_> {
+    fn drop(&mut self) {
+        // The kernel's lock first, else the next thread would find it taken and wait a pause for nothing.
+        self.file = None;
+        self.store.gates.leave(&self.path);
+    }
+}
+
+impl Store {
+    /// Takes the lock on a file, which is made if it is missing. Without file locks only threads of this process are
+    /// kept apart.
+    pub(crate) fn lock_file(
+        &self,
+        path: &Path,
+        operation: &'static str,
+        purpose: &str,
+        deadline: Deadline,
+    ) -> Result<FileLock<'_>> {
+        let began = Instant::now();
+        if !self.gates.enter(path, deadline) {
+            return Err(self.lock_refused(
+                path,
+                operation,
+                began,
+                Some("another thread of this process".into()),
+            ));
+        }
+        let mut lock = FileLock {
+            store: self,
+            path: path.to_owned(),
+            file: None,
+        };
+        if !self.options.file_locks {
+            return Ok(lock);
+        }
+        let mut pause = Duration::from_micros(250);
+        loop {
+            let file = self.open_lock(path)?;
+            loop {
+                if file
+                    .try_lock()
+                    .map_err(|error| self.write_fault(operation, path, error))?
+                {
+                    break;
+                }
+                if deadline.has_passed() {
+                    let holder = read_holder(&*file).map(|holder| holder.to_string());
+                    return Err(self.lock_refused(path, operation, began, holder));
+                }
+                let pause_now = deadline.remaining().map_or(pause, |left| left.min(pause));
+                std::thread::sleep(pause_now);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            // Whoever removed the file by hand left us with a lock on nothing.
+            let ours = file
+                .metadata()
+                .map_err(|error| self.write_fault(operation, path, error))?;
+            if self
+                .fs
+                .metadata(path)
+                .is_ok_and(|at_path| at_path.identity == ours.identity)
+            {
+                write_holder(self, &*file, purpose);
+                lock.file = Some(file);
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn open_lock(&self, path: &Path) -> Result<Box<dyn FsFile>> {
+        match self.fs.open(path, OpenMode::Create) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folder(path.parent().unwrap_or(Path::new("")))?;
+                self.fs.open(path, OpenMode::Create)
+            }
+            other => other,
+        }
+        .map_err(|error| self.write_fault("open lock", path, error))
+    }
+
+    fn lock_refused(
+        &self,
+        path: &Path,
+        operation: &'static str,
+        began: Instant,
+        holder: Option<String>,
+    ) -> StorageError {
+        let holder = holder.unwrap_or_else(|| "someone who left no name".into());
+        let waited = began.elapsed().as_millis();
+        StorageError::new(
+            ErrorKind::LockUnavailable,
+            operation,
+            self.absolute(path).display(),
+            format!("it is held by {holder}; waited {waited} ms"),
+        )
+        .with_hint(
+            "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
+             could hold it then",
+        )
+    }
+}
+
+/// Writes who holds a lock into its file: information only, so a failure changes nothing.
+pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
+    let holder = Holder::new(std::process::id(), host(), store.now(), purpose.to_owned());
+    if let Ok(mut text) = serde_json::to_vec(&holder) {
+        text.push(b'\n');
+        let _ = file
+            .write_all_at(&text, 0)
+            .and_then(|()| file.set_len(text.len() as u64));
+    }
+}
+
+/// Who holds, or held, a lock.
+pub(crate) fn read_holder(file: &dyn FsFile) -> Option<Holder> {
+    let bytes = file.read_to_end(0, 64 << 10).ok()?;
+    serde_json::Deserializer::from_slice(&bytes)
+        .into_iter::<Holder>()
+        .next()?
+        .ok()
+}
+
+/// The name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

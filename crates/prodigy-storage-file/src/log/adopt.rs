@@ -1,0 +1,186 @@
+//! Which segment a new writer writes to.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Deadline, EventId, Result};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+
+use super::active::{Active, SegmentFile};
+use super::listing::{self, Listing};
+use super::{archive, search, tail};
+use crate::fs::{FsFile, Metadata, OpenMode, UNLOCKED_MODE};
+use crate::store::Store;
+
+/// Sealed segments whose last id is looked at for the newest id of the log, by their making.
+const RECENT: usize = 8;
+
+/// What a new writer finds.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) active: Option<Active>,
+    /// Above it all new ids have to be.
+    pub(crate) newest: EventId,
+}
+
+/// Looks through a log for a segment to go on in, and for its newest id; finishes what dead writers left.
+pub(crate) fn adopt(store: &Arc<Store>, folder: &Path) -> Result<Found> {
+    let listing = listing::list_once(store, folder)?;
+    store.sweep(folder, listing.temps.iter().map(String::as_str));
+    let now = store.now();
+    let mut newest = EventId::MIN;
+    let mut candidates = Vec::new();
+    let mut names: Vec<_> = listing
+        .segments
+        .iter()
+        .filter(|(name, _)| name.is_canonical())
+        .collect();
+    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
+    for (age, (name, forms)) in names.into_iter().enumerate() {
+        newest = newest.max(EventId::floor(name.lower()));
+        if !forms.plain {
+            if age < RECENT {
+                newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
+            }
+            continue;
+        }
+        let path = folder.join(name.file_name(SegmentForm::Plain));
+        // It may be compressed at this very moment.
+        let Ok(found) = store.fs.metadata(&path) else {
+            continue;
+        };
+        let open = is_open(&found);
+        // A file that was written to after now was written before the clock stepped back.
+        if age < RECENT || open || found.mode & 0o100 != 0 || found.modified > now {
+            newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
+        }
+        if open && forms.only_plain() {
+            candidates.push(name.clone());
+        } else if store.options.file_locks
+            && (!forms.only_plain() || store.options.compression)
+            && found.is_sealed()
+        {
+            archive::enqueue(store, folder, name);
+        }
+    }
+    let mut active = None;
+    if store.options.file_locks {
+        for name in candidates {
+            if let Some(taken) = take(store, folder, &name)? {
+                newest = newest.max(taken.last.unwrap_or(EventId::MIN));
+                active = Some(taken);
+                break;
+            }
+        }
+    }
+    Ok(Found { active, newest })
+}
+
+/// Whether a writer with locks may append to it.
+fn is_open(found: &Metadata) -> bool {
+    !found.is_sealed() && found.mode & 0o100 == 0
+}
+
+/// Takes an unsealed segment, unless someone holds it or it is not what it was.
+fn take(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Active>> {
+    let path = folder.join(name.file_name(SegmentForm::Plain));
+    let fault = |error| store.write_fault("adopt segment", &path, error);
+    let file = match store.fs.open(&path, OpenMode::Write) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    if !file.try_lock().map_err(fault)? {
+        return Ok(None);
+    }
+    // Between opening and locking it may have been sealed, compressed and unlinked.
+    let ours = file.metadata().map_err(fault)?;
+    let at_path = match store.fs.metadata(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    if ours.identity != at_path.identity || ours.links == 0 || !is_open(&ours) {
+        return Ok(None);
+    }
+    let Some(len) = tail::mend(store, &path, &*file)? else {
+        return Ok(None);
+    };
+    let last = search::last_id(store, &path, &*file, len)?;
+    tracing::debug!(segment = %path.display(), len, "adopted");
+    Ok(Some(Active {
+        name: name.clone(),
+        path,
+        file: Arc::new(SegmentFile::new(file)),
+        len,
+        last,
+    }))
+}
+
+/// Makes a new segment whose ids are not below `lower`, or, where `lower` is `None`, are new.
+///
+/// Its `made` is above that of every other segment, also of one that another process makes at the same moment: a
+/// cursor that passed over all that was made before a moment has passed over nothing that comes later.
+pub(crate) fn create(
+    store: &Store,
+    folder: &Path,
+    lower: Option<Timestamp>,
+    deadline: Deadline,
+) -> Result<Active> {
+    loop {
+        deadline.check(
+            "create segment",
+            &store.absolute(folder).display(),
+            "a name of its own",
+        )?;
+        let listing = listing::list_once(store, folder)?;
+        let made = next_made(store.now(), &listing);
+        let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
+        let path = folder.join(name.file_name(SegmentForm::Plain));
+        let fault = |error| store.write_fault("create segment", &path, error);
+        let opened = match store.fs.open(&path, OpenMode::CreateNew) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                store.make_folder(folder)?;
+                store.fs.open(&path, OpenMode::CreateNew)
+            }
+            other => other,
+        };
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(fault(error)),
+        };
+        if !claim(store, &*file).map_err(fault)? {
+            continue;
+        }
+        if listing::list_once(store, folder)?
+            .newest_made()
+            .is_some_and(|newest| newest > made)
+        {
+            // Another was made meanwhile and may have been passed over to already. Ours is empty and locked.
+            store.fs.unlink(&path).map_err(fault)?;
+            continue;
+        }
+        return Ok(Active {
+            name,
+            path,
+            file: Arc::new(SegmentFile::new(file)),
+            len: 0,
+            last: None,
+        });
+    }
+}
+
+/// Makes a fresh file ours. False if another writer took it first.
+fn claim(store: &Store, file: &dyn FsFile) -> io::Result<bool> {
+    if !store.options.file_locks {
+        file.set_mode(UNLOCKED_MODE)?;
+        return Ok(true);
+    }
+    Ok(file.try_lock()? && file.metadata()?.links > 0)
+}
+
+fn next_made(now: Timestamp, listing: &Listing) -> Timestamp {
+    listing.newest_made().map_or(now, |newest| now.max(newest.next()))
+}

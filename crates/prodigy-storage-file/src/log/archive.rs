@@ -1,0 +1,294 @@
+//! Compressing sealed segments in the background.
+//!
+//! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and only then the
+//! plain form goes. What a dead process left half done, in any of these steps, is finished by the next one. Before
+//! the Zstandard frame stands a skippable frame (RFC 8878, 3.1.2) that tells the last id, for those who look for it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::{Deadline, EventId, Result};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+use serde::{Deserialize, Serialize};
+
+use crate::store::Store;
+
+type Task = (PathBuf, SegmentName);
+
+/// The background thread of a store, and what it has to do.
+#[derive(Debug, Default)]
+pub(crate) struct Archive {
+    state: Mutex<State>,
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sender: Option<Sender<Task>>,
+    queued: HashSet<Task>,
+}
+
+/// What the skippable frame tells of a compressed segment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    /// The last id, if it holds a record.
+    pub(crate) last: Option<EventId>,
+    /// Uncompressed bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Has a sealed segment compressed, or its compression finished, some time soon.
+pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName) {
+    let task = (folder.to_owned(), name.clone());
+    let mut state = store.archive.state.lock();
+    if !state.queued.insert(task.clone()) {
+        return;
+    }
+    if state.sender.is_none() {
+        let (sender, receiver) = channel();
+        let weak = Arc::downgrade(store);
+        let spawned = std::thread::Builder::new()
+            .name("prodigy-archive".into())
+            .spawn(move || run(&weak, &receiver));
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for compression: sealed segments stay as they are");
+            state.queued.remove(&task);
+            return;
+        }
+        state.sender = Some(sender);
+    }
+    if state
+        .sender
+        .as_ref()
+        .is_none_or(|sender| sender.send(task.clone()).is_err())
+    {
+        state.queued.remove(&task);
+    }
+}
+
+fn run(store: &Weak<Store>, tasks: &Receiver<Task>) {
+    while let Ok(task) = tasks.recv() {
+        let Some(store) = store.upgrade() else { return };
+        if let Err(error) = compress(&store, &task.0, &task.1) {
+            tracing::warn!(segment = task.1.stem(), %error, "a sealed segment could not be compressed");
+        }
+        store.archive.state.lock().queued.remove(&task);
+        store.archive.idle.notify_all();
+    }
+}
+
+impl Archive {
+    /// Waits until there is nothing left to do.
+    pub(crate) fn finish(&self, deadline: Deadline) -> Result<()> {
+        let mut state = self.state.lock();
+        while !state.queued.is_empty() {
+            match deadline.instant() {
+                None => self.idle.wait(&mut state),
+                Some(at) => {
+                    if self.idle.wait_until(&mut state, at).timed_out() {
+                        deadline.check("flush", &"compression", "sealed segments to be compressed")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "compression")]
+mod zstandard {
+    use std::io::{self, Read, Write};
+
+    use prodigy_storage_backend::record::{Crc, check_crc, seal_line};
+    use prodigy_storage_backend::{ErrorKind, StorageError};
+
+    use super::*;
+    use crate::fs::{FsFile, OpenMode, SEALED_MODE};
+    use crate::log::{search, source};
+    use crate::store::count;
+
+    const LEVEL: i32 = 3;
+    /// The first of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2), as it lies in the file.
+    const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+    const COPY: &str = "compress segment";
+
+    /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
+    pub(crate) fn compress(store: &Store, folder: &Path, name: &SegmentName) -> Result<()> {
+        let plain = folder.join(name.file_name(SegmentForm::Plain));
+        let packed = folder.join(name.file_name(SegmentForm::Zstd));
+        let fault = |error| store.write_fault(COPY, &plain, error);
+        let file = match store.fs.open(&plain, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(fault(error)),
+        };
+        if !file.try_lock().map_err(fault)? {
+            return Ok(());
+        }
+        let found = file.metadata().map_err(fault)?;
+        let same = store
+            .fs
+            .metadata(&plain)
+            .is_ok_and(|at_path| at_path.identity == found.identity);
+        if !same || !found.is_sealed() {
+            return Ok(());
+        }
+        let expected = digest(FileBytes {
+            file: &*file,
+            offset: 0,
+        })
+        .map_err(fault)?;
+        if store.fs.metadata(&packed).is_err() {
+            if !store.options.compression {
+                return Ok(());
+            }
+            write(store, folder, &plain, &packed, &*file, found.len)?;
+        }
+        // The plain form goes only when the other one is known to say the same.
+        let again = store
+            .fs
+            .open(&packed, OpenMode::Read)
+            .map_err(|error| store.read_fault(COPY, &packed, error))?;
+        let decoder = source::decode(store, &packed, again, SegmentForm::Zstd)?;
+        if digest(decoder).map_err(|error| source::undecodable(store, &packed, error))? != expected {
+            return Err(StorageError::new(
+                ErrorKind::Damaged,
+                COPY,
+                store.absolute(&packed).display(),
+                "it does not hold what the plain segment beside it holds",
+            )
+            .with_hint("the plain segment is kept; move the compressed one away"));
+        }
+        store.sync_folder(folder)?;
+        store.fs.unlink(&plain).map_err(fault)?;
+        count(&store.counters.compressed, 1);
+        Ok(())
+    }
+
+    fn write(
+        store: &Store,
+        folder: &Path,
+        plain: &Path,
+        packed: &Path,
+        file: &dyn FsFile,
+        len: u64,
+    ) -> Result<()> {
+        let last = search::last_id(store, plain, file, len)?;
+        let (temp, out) = store.create_temp(folder)?;
+        let fault = |error| store.write_fault(COPY, &temp, error);
+        let written = (|| {
+            let mut out = FileWrite {
+                file: &*out,
+                offset: 0,
+            };
+            out.write_all(&summary_frame(Summary { last, bytes: len }))?;
+            let mut encoder = zstd::stream::write::Encoder::new(&mut out, LEVEL)?;
+            encoder.include_checksum(true)?;
+            io::copy(&mut FileBytes { file, offset: 0 }, &mut encoder)?;
+            encoder.finish()?.flush()?;
+            out.file.set_mode(SEALED_MODE)?;
+            out.file.sync_all()
+        })();
+        let renamed = written.map_err(fault).and_then(|()| {
+            count(&store.counters.syncs, 1);
+            store.fs.rename_new(&temp, packed).map_err(fault)
+        });
+        if renamed.is_err() {
+            let _ = store.fs.unlink(&temp);
+        }
+        renamed
+    }
+
+    fn summary_frame(summary: Summary) -> Vec<u8> {
+        let mut json = serde_json::to_vec(&summary).unwrap_or_default();
+        json.pop();
+        seal_line(&mut json, 0);
+        let mut frame = SKIPPABLE.to_vec();
+        frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&json);
+        frame
+    }
+
+    /// What the skippable frame of a compressed segment tells; `None` without one that holds.
+    pub(crate) fn summary(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Summary>> {
+        let Some((file, _)) = source::open_form(store, folder, name, SegmentForm::Zstd)? else {
+            return Ok(None);
+        };
+        let mut bytes = [0; 512];
+        let filled = file
+            .read_full_at(&mut bytes, 0)
+            .map_err(|error| store.read_fault("read segment", folder, error))?;
+        let told = bytes.get(..filled).and_then(|bytes| {
+            let rest = bytes.strip_prefix(&SKIPPABLE)?;
+            let (len, rest) = rest.split_first_chunk::<4>()?;
+            let json = rest.get(..u32::from_le_bytes(*len) as usize)?;
+            (check_crc(json) == Crc::Holds)
+                .then(|| serde_json::from_slice(json).ok())
+                .flatten()
+        });
+        Ok(told)
+    }
+
+    struct FileBytes<'a> {
+        file: &'a dyn FsFile,
+        offset: u64,
+    }
+
+    impl Read for FileBytes<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.file.read_at(buffer, self.offset)?;
+            self.offset += read as u64;
+            Ok(read)
+        }
+    }
+
+    struct FileWrite<'a> {
+        file: &'a dyn FsFile,
+        offset: u64,
+    }
+
+    impl Write for FileWrite<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let written = self.file.write_at(bytes, self.offset)?;
+            self.offset += written as u64;
+            Ok(written)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Length and hash of all that can be read.
+    fn digest(mut from: impl Read) -> io::Result<(u64, u128)> {
+        let (mut hash, mut bytes) = (xxhash_rust::xxh3::Xxh3::new(), 0);
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let read = match from.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            if read == 0 {
+                return Ok((bytes, hash.digest128()));
+            }
+            hash.update(buffer.get(..read).unwrap_or_default());
+            bytes += read as u64;
+        }
+    }
+}
+
+#[cfg(feature = "compression")]
+pub(crate) use zstandard::{compress, summary};
+
+#[cfg(not(feature = "compression"))]
+pub(crate) fn compress(_: &Store, _: &Path, _: &SegmentName) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(not(feature = "compression"))]
+pub(crate) fn summary(_: &Store, _: &Path, _: &SegmentName) -> Result<Option<Summary>> {
+    Ok(None)
+}

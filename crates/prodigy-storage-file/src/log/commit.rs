@@ -1,0 +1,173 @@
+//! Group commit: threads that wait for a sync share one.
+
+use std::ops::RangeInclusive;
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::Deadline;
+
+/// Why a wait for a sync ended without one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// The sync failed: what it said.
+    Failed(String),
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// A sync that failed, and up to which write nothing is known.
+#[derive(Debug)]
+pub(crate) struct FailedSync {
+    pub(crate) up_to: u64,
+    pub(crate) why: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Writes up to this one are settled: synced, or in a range that failed.
+    settled: u64,
+    failed: Vec<(RangeInclusive<u64>, String)>,
+    /// Whether a thread is syncing for all.
+    leading: bool,
+    waiting: usize,
+    /// Whether the last sync served more than the thread that made it.
+    shared: bool,
+}
+
+/// Numbers writes and knows which are synced.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+impl Commit {
+    /// Waits until write number `seq` is synced. The first thread that comes syncs for all that wrote before it
+    /// looks; `sync` tells up to which write it reached.
+    pub(crate) fn wait(
+        &self,
+        seq: u64,
+        deadline: Deadline,
+        sync: impl Fn() -> Result<u64, FailedSync>,
+    ) -> Result<(), Unsynced> {
+        let mut state = self.state.lock();
+        loop {
+            if state.settled >= seq {
+                let failed = state.failed.iter().find(|(range, _)| range.contains(&seq));
+                return failed.map_or(Ok(()), |(_, why)| Err(Unsynced::Failed(why.clone())));
+            }
+            if state.leading {
+                state.waiting += 1;
+                let timed_out = match deadline.instant() {
+                    None => {
+                        self.settled.wait(&mut state);
+                        false
+                    }
+                    Some(at) => self.settled.wait_until(&mut state, at).timed_out(),
+                };
+                state.waiting -= 1;
+                if timed_out && state.settled < seq {
+                    return Err(Unsynced::TimedOut);
+                }
+                continue;
+            }
+            state.leading = true;
+            let in_company = state.shared;
+            drop(state);
+            if in_company {
+                // Threads that were just served are about to write again: one turn for them, and one sync for all.
+                std::thread::yield_now();
+            }
+            let synced = sync();
+            state = self.state.lock();
+            state.leading = false;
+            match synced {
+                Ok(up_to) => state.settled = state.settled.max(up_to),
+                Err(failed) => state.fail(failed),
+            }
+            state.shared = state.waiting > 0;
+            self.settled.notify_all();
+        }
+    }
+
+    /// Tells those who wait that a sync elsewhere failed.
+    pub(crate) fn fail(&self, failed: FailedSync) {
+        self.state.lock().fail(failed);
+        self.settled.notify_all();
+    }
+}
+
+impl State {
+    fn fail(&mut self, failed: FailedSync) {
+        if failed.up_to > self.settled {
+            self.failed.push((self.settled + 1..=failed.up_to, failed.why));
+            self.settled = failed.up_to;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    #[test]
+    fn threads_share_syncs_and_none_returns_early() {
+        let (commit, written, synced, syncs) = (
+            Commit::default(),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+        );
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let seq = written.fetch_add(1, Ordering::SeqCst) + 1;
+                        commit
+                            .wait(seq, Deadline::never(), || {
+                                let target = written.load(Ordering::SeqCst);
+                                std::thread::sleep(Duration::from_micros(200));
+                                synced.fetch_max(target, Ordering::SeqCst);
+                                syncs.fetch_add(1, Ordering::SeqCst);
+                                Ok(target)
+                            })
+                            .unwrap();
+                        assert!(synced.load(Ordering::SeqCst) >= seq);
+                    }
+                });
+            }
+        });
+        assert!(syncs.load(Ordering::SeqCst) < 400, "no sync was shared");
+    }
+
+    #[test]
+    fn a_failed_sync_fails_those_it_was_for_and_no_other() {
+        let commit = Commit::default();
+        let fail = || {
+            Err(FailedSync {
+                up_to: 2,
+                why: "EIO".into(),
+            })
+        };
+        assert_eq!(
+            commit.wait(1, Deadline::never(), fail),
+            Err(Unsynced::Failed("EIO".into()))
+        );
+        assert_eq!(
+            commit.wait(2, Deadline::never(), || Ok(9)),
+            Err(Unsynced::Failed("EIO".into()))
+        );
+        assert_eq!(commit.wait(3, Deadline::never(), || Ok(3)), Ok(()));
+    }
+
+    #[test]
+    fn a_wait_ends_by_its_deadline() {
+        let commit = Commit::default();
+        commit.state.lock().leading = true;
+        assert_eq!(
+            commit.wait(1, Deadline::after(Duration::from_millis(5)), || Ok(1)),
+            Err(Unsynced::TimedOut)
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! Positions in a log, as the text of a [`Cursor`].
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64URL_NOPAD;
+use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
+use prodigy_storage_layout::{SegmentName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What a cursor of the file backend begins with; the rest is JSON in base64url.
+const PREFIX: &str = "v1.file.";
+
+/// How far one segment was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Behind the last record that was read, uncompressed.
+    pub(crate) offset: u64,
+    /// The id of that record.
+    pub(crate) last: Option<EventId>,
+    /// Whether the segment was sealed and read to its end.
+    pub(crate) done: bool,
+}
+
+/// A position: every segment of ours that was made not after the mark is read to its end, but for those that are
+/// named; what was made later is unread, but for those that are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) mark: Option<Timestamp>,
+    pub(crate) segments: BTreeMap<SegmentName, Reached>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text<'a> {
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    mark: Option<i64>,
+    #[serde(rename = "s", default, borrow)]
+    segments: Vec<(std::borrow::Cow<'a, str>, u64, Option<EventId>, bool)>,
+}
+
+impl Position {
+    /// Its text.
+    pub(crate) fn encode(&self) -> Cursor {
+        let text = Text {
+            mark: self.mark.map(Timestamp::as_nanos),
+            segments: self
+                .segments
+                .iter()
+                .map(|(name, reached)| (name.stem().into(), reached.offset, reached.last, reached.done))
+                .collect(),
+        };
+        // Numbers, ids and names of segments: nothing that JSON lacks.
+        let json = serde_json::to_vec(&text).unwrap_or_default();
+        let mut encoded = String::with_capacity(PREFIX.len() + json.len() * 4 / 3 + 4);
+        encoded.push_str(PREFIX);
+        BASE64URL_NOPAD.encode_append(&json, &mut encoded);
+        Cursor::from_backend(encoded)
+    }
+
+    /// From its text.
+    pub(crate) fn decode(cursor: &Cursor) -> Result<Self> {
+        let text = cursor.as_str();
+        let refuse = |why: &'static str| {
+            let shown: String = text.chars().take(40).collect();
+            StorageError::new(ErrorKind::InvalidInput, "read cursor", shown, why)
+                .with_hint("a cursor is read by the backend that made it, whole and unchanged")
+        };
+        let Some(encoded) = text.strip_prefix(PREFIX) else {
+            return Err(refuse(if text.starts_with('v') {
+                "it is of another backend or of a newer version"
+            } else {
+                "it is no cursor"
+            }));
+        };
+        let json = BASE64URL_NOPAD
+            .decode(encoded.as_bytes())
+            .map_err(|_| refuse("it is cut or changed"))?;
+        let text: Text<'_> = serde_json::from_slice(&json).map_err(|_| refuse("it is cut or changed"))?;
+        let mut segments = BTreeMap::new();
+        for (stem, offset, last, done) in text.segments {
+            let name = SegmentName::from_stem(&stem).ok_or_else(|| refuse("it names what is no segment"))?;
+            segments.insert(name, Reached { offset, last, done });
+        }
+        Ok(Self {
+            mark: text.mark.map(Timestamp::from_nanos),
+            segments,
+        })
+    }
+
+    /// What it says of a segment that is there now.
+    pub(crate) fn of(&self, name: &SegmentName) -> State {
+        match self.segments.get(name) {
+            Some(reached) if reached.done => State::Read,
+            Some(reached) => State::Partly(*reached),
+            None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
+            None => State::Unread,
+        }
+    }
+}
+
+/// How much of a segment was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Unread,
+    Partly(Reached),
+    Read,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position() -> Position {
+        let early = SegmentName::new(Timestamp::from_nanos(5), Timestamp::from_nanos(5));
+        let late = SegmentName::new(Timestamp::from_nanos(2), Timestamp::from_nanos(9));
+        let id = EventId::floor(Timestamp::from_nanos(7));
+        Position {
+            mark: Some(Timestamp::from_nanos(6)),
+            segments: [
+                (
+                    early,
+                    Reached {
+                        offset: 100,
+                        last: Some(id),
+                        done: false,
+                    },
+                ),
+                (
+                    late,
+                    Reached {
+                        offset: 7,
+                        last: None,
+                        done: true,
+                    },
+                ),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn a_cursor_reads_back() {
+        let cursor = position().encode();
+        assert_eq!(Position::decode(&cursor).unwrap(), position());
+    }
+
+    #[test]
+    fn what_is_no_cursor_of_ours_is_refused() {
+        for text in [
+            "v1.file.!!",
+            "v1.file.",
+            "v1.memory.5",
+            "v2.file.AAAA",
+            "x",
+            "v1.file.e30x",
+        ] {
+            let error = Position::decode(&Cursor::new(text).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_mark_covers_what_was_made_before_whatever_its_ids() {
+        let position = position();
+        let name = |lower, made| SegmentName::new(Timestamp::from_nanos(lower), Timestamp::from_nanos(made));
+        assert_eq!(position.of(&name(4, 4)), State::Read);
+        assert_eq!(
+            position.of(&name(1, 8)),
+            State::Unread,
+            "late ids in a segment made after the mark"
+        );
+        assert_eq!(position.of(&name(2, 9)), State::Read);
+        assert!(matches!(
+            position.of(&name(5, 5)),
+            State::Partly(Reached { offset: 100, .. })
+        ));
+    }
+}

@@ -1,0 +1,259 @@
+//! Appending under given ids: each is stored once.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
+};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+
+use super::writer::{LogWriter, State, Target};
+use super::{adopt, listing, search};
+use crate::fs::OpenMode;
+use crate::store::{Store, count};
+
+/// How far ahead of the clock a given id may be: later ids have to lie above it.
+const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
+/// Segments for older ids that are held at once.
+const MOST_LATE: usize = 8;
+
+/// Refuses ids that would spoil the order of the log.
+fn check(store: &Store, writer: &LogWriter, ids: &[EventId]) -> Result<()> {
+    let latest = Timestamp::from_nanos(store.now().as_nanos().saturating_add(MOST_AHEAD));
+    for id in ids {
+        if !id.is_v7() {
+            return Err(StorageError::invalid("append events", &writer.job, format!("the id {id} is no UUID of version 7"))
+                .with_hint("the order of a log is that of its ids, so they have to carry the time that they were made at"));
+        }
+        if id.time() > latest {
+            let why = format!(
+                "the id {id} was made at {}, over an hour from now",
+                id.time().to_rfc3339()
+            );
+            return Err(StorageError::invalid("append events", &writer.job, why)
+                .with_hint("check the clock of the machine that made it"));
+        }
+    }
+    Ok(())
+}
+
+impl LogWriter {
+    /// Appends a batch under the ids that it brings.
+    pub(crate) fn append_given(
+        &self,
+        store: &Arc<Store>,
+        batch: &Batch,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        if batch.ids().len() != batch.len() {
+            let why = format!("{} ids were given for {} events", batch.ids().len(), batch.len());
+            return Err(StorageError::invalid("append events", &self.job, why));
+        }
+        check(store, self, batch.ids())?;
+        let mut records: Vec<(EventId, &[u8])> = batch.ids().iter().copied().zip(batch.bodies()).collect();
+        records.sort_by_key(|(id, _)| *id);
+        records.dedup_by_key(|(id, _)| *id);
+
+        let mut state = self.enter(deadline)?;
+        self.open_main(store, &mut state, deadline)?;
+        let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
+        let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
+        records.retain(|(id, _)| !stored.contains_key(id));
+        let appended = Appended {
+            stored: records.len(),
+            duplicates: batch.len() - records.len(),
+        };
+
+        let mut seq = 0;
+        let mut rest = records.as_slice();
+        while let Some(&(first, _)) = rest.first() {
+            let target = self.choose(store, &mut state, first, deadline)?;
+            // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
+            let bound = state.next_last(target, first);
+            let run = rest
+                .iter()
+                .take_while(|(id, _)| bound.is_none_or(|bound| *id < bound))
+                .count()
+                .max(1);
+            let (now, later) = rest.split_at(run.min(rest.len()));
+            seq = self
+                .write(store, &mut state, target, now.iter().copied())
+                .map_err(|error| self.partly(error, batch.ids(), rest.len() < records.len()))?;
+            rest = later;
+        }
+        drop(state);
+        count(&store.counters.appends, 1);
+        if durability == Durability::Strict {
+            self.sync_found(store, stored.into_values().flatten())
+                .map_err(|error| self.unknown(&error, batch.ids()))?;
+            // Duplicates in segments of our own need the sync as well: wait for all that was written so far.
+            let seq = if appended.duplicates > 0 {
+                self.enter(deadline)?.seq()
+            } else {
+                seq
+            };
+            self.settle(store, seq, batch.ids(), durability, deadline)?;
+        }
+        Ok(appended)
+    }
+
+    /// Which of `wanted` (ascending) are stored, and in which segment of another writer.
+    fn find_stored(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        wanted: &[EventId],
+        deadline: Deadline,
+    ) -> Result<HashMap<EventId, Option<SegmentName>>> {
+        let mut stored = HashMap::new();
+        let (Some(&smallest), Some(&greatest)) = (wanted.first(), wanted.last()) else {
+            return Ok(stored);
+        };
+        let segments = listing::list(store, &self.folder, deadline)?.segments;
+        for (name, forms) in segments {
+            if name.is_canonical() && EventId::floor(name.lower()) > greatest {
+                continue;
+            }
+            if state.known.is_doubtful(&name) {
+                continue;
+            }
+            let own = state.holds(&name);
+            let last = match (own, state.known.last(&name)) {
+                (Some(last), _) | (None, Some(last)) => last,
+                (None, None) if name.is_canonical() => {
+                    let last = search::last_id_of(store, &self.folder, &name)?;
+                    let path = self.folder.join(name.file_name(SegmentForm::Plain));
+                    if !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed()) {
+                        state.known.learn(&name, last);
+                    }
+                    last
+                }
+                // The order of another program's file is its own.
+                (None, None) => Some(EventId::MAX),
+            };
+            if last.is_none_or(|last| last < smallest) {
+                continue;
+            }
+            let from = if name.is_canonical() {
+                EventId::floor(name.lower())
+            } else {
+                EventId::MIN
+            };
+            let first = wanted.partition_point(|id| *id < from);
+            let end = last.map_or(0, |last| wanted.partition_point(|id| *id <= last));
+            let range = wanted.get(first..end).unwrap_or_default();
+            if range.is_empty() {
+                continue;
+            }
+            for id in search::find_ids(store, &self.folder, &name, range)? {
+                stored.insert(id, own.is_none().then(|| name.clone()));
+            }
+        }
+        Ok(stored)
+    }
+
+    /// The segment whose last id is closest below `id`; a new one named by the id if there is none.
+    fn choose(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        id: EventId,
+        deadline: Deadline,
+    ) -> Result<Target> {
+        self.open_main(store, state, deadline)?;
+        let late = state
+            .late
+            .iter()
+            .enumerate()
+            .filter(|(_, active)| active.takes(id))
+            .map(|(index, active)| (active.last, Target::Late(index)));
+        let main = state
+            .main
+            .iter()
+            .filter(|active| active.takes(id))
+            .map(|active| (active.last, Target::Main));
+        if let Some((_, target)) = late.chain(main).max_by_key(|(last, _)| *last) {
+            return Ok(target);
+        }
+        if state.late.len() >= MOST_LATE {
+            self.close_late(store, state)?;
+        }
+        let made = adopt::create(store, &self.folder, Some(id.time()), deadline)?;
+        state.late.push(made);
+        Ok(Target::Late(state.late.len() - 1))
+    }
+
+    /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
+    fn sync_found(&self, store: &Arc<Store>, names: impl Iterator<Item = SegmentName>) -> Result<()> {
+        let mut names: Vec<SegmentName> = names.collect();
+        names.sort();
+        names.dedup();
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            // What was compressed was synced before.
+            let path = self.folder.join(name.file_name(SegmentForm::Plain));
+            match store.fs.open(&path, OpenMode::Read) {
+                Ok(file) => {
+                    count(&store.counters.syncs, 1);
+                    file.sync_all()
+                        .map_err(|error| store.write_fault("sync segment", &path, error))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(store.read_fault("sync segment", &path, error)),
+            }
+        }
+        store.sync_folder(&self.folder)
+    }
+
+    /// An error of a write after an earlier one of the same batch was done.
+    fn partly(&self, error: StorageError, ids: &[EventId], begun: bool) -> StorageError {
+        if begun || error.kind() == ErrorKind::OutcomeUnknown {
+            self.unknown(&error, ids)
+        } else {
+            error
+        }
+    }
+
+    fn unknown(&self, error: &StorageError, ids: &[EventId]) -> StorageError {
+        StorageError::new(
+            ErrorKind::OutcomeUnknown,
+            "append events",
+            &self.job,
+            error.to_string(),
+        )
+        .with_hint("append the same batch again: what is stored is not stored twice")
+        .with_ids(ids)
+        .transient()
+    }
+}
+
+impl State {
+    /// The last id of a segment that this writer holds; `None` if it holds no such segment.
+    fn holds(&self, name: &SegmentName) -> Option<Option<EventId>> {
+        self.main
+            .iter()
+            .chain(&self.late)
+            .find(|active| active.name == *name)
+            .map(|active| active.last)
+    }
+
+    /// The smallest last id above `id` among the other segments.
+    fn next_last(&self, target: Target, id: EventId) -> Option<EventId> {
+        let late = self
+            .late
+            .iter()
+            .enumerate()
+            .map(|(index, active)| (Target::Late(index), active));
+        let main = self.main.iter().map(|active| (Target::Main, active));
+        late.chain(main)
+            .filter(|(other, _)| *other != target)
+            .filter_map(|(_, active)| active.last.or(Some(EventId::floor(active.name.lower()))))
+            .filter(|last| *last > id)
+            .min()
+    }
+}

@@ -1,0 +1,465 @@
+//! A scan: the segments of a log merged by id.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Cursor, Deadline, ErrorKind, EventId, Result, Scan, ScanItem, ScanOptions, StorageError, record,
+};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+
+use super::cursor::{Position, Reached, State};
+use super::listing;
+use super::search;
+use super::segment::{Head, SegmentReader, StepClock};
+use super::source;
+use crate::store::Store;
+
+/// Readers that hold a descriptor at once; one with a decoder counts for several.
+const MOST_AWAKE: usize = 48;
+const DECODER_WEIGHT: usize = 6;
+/// Bytes read at a time: many where few are read, few where many are.
+const LARGE_CHUNK: usize = 256 << 10;
+const SMALL_CHUNK: usize = 32 << 10;
+
+/// A segment that was not opened yet.
+#[derive(Debug)]
+struct Pending {
+    name: SegmentName,
+    from: Option<Reached>,
+}
+
+/// A merge under way.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    store: Arc<Store>,
+    folder: PathBuf,
+    clock: StepClock,
+    since: Option<EventId>,
+    until: Option<EventId>,
+    since_time: Option<Timestamp>,
+    until_time: Option<Timestamp>,
+    /// By lower bound, the smallest last.
+    pending: Vec<Pending>,
+    /// For each length of `pending`, the smallest `made` in it.
+    pending_made: Vec<Timestamp>,
+    readers: Vec<Option<SegmentReader>>,
+    free: Vec<usize>,
+    heap: BinaryHeap<Reverse<(EventId, usize)>>,
+    awake: usize,
+    /// The reader whose head was given last.
+    current: Option<usize>,
+    /// Segments that were read to their end, and not covered by a mark yet.
+    finished: BTreeMap<SegmentName, Reached>,
+    /// The newest segment that was there.
+    newest_made: Option<Timestamp>,
+    last_id: Option<EventId>,
+    start: Position,
+}
+
+/// Begins a scan.
+pub(crate) fn scan(
+    store: &Arc<Store>,
+    folder: &Path,
+    options: &ScanOptions,
+    deadline: Deadline,
+) -> Result<Merge> {
+    let position = options
+        .from
+        .as_ref()
+        .map(Position::decode)
+        .transpose()?
+        .unwrap_or_default();
+    let listing = listing::list(store, folder, deadline)?;
+    for (name, reached) in &position.segments {
+        if !reached.done && reached.last.is_some() && !listing.segments.contains_key(name) {
+            return Err(gap(store, folder, name));
+        }
+    }
+    let newest_made = listing.newest_made();
+    let mut finished = BTreeMap::new();
+    let mut pending = Vec::new();
+    for name in listing.segments.into_keys().rev() {
+        match position.of(&name) {
+            State::Read => {
+                if let Some(reached) = position.segments.get(&name) {
+                    finished.insert(name, *reached);
+                }
+            }
+            State::Partly(reached) => pending.push(Pending {
+                name,
+                from: Some(reached),
+            }),
+            State::Unread => pending.push(Pending { name, from: None }),
+        }
+    }
+    let mut smallest = Timestamp::MAX;
+    let mut pending_made: Vec<Timestamp> = Vec::with_capacity(pending.len() + 1);
+    pending_made.push(smallest);
+    for segment in &pending {
+        if segment.from.is_none() && segment.name.is_canonical() {
+            smallest = smallest.min(segment.name.made());
+        }
+        pending_made.push(smallest);
+    }
+    Ok(Merge {
+        store: Arc::clone(store),
+        folder: folder.to_owned(),
+        clock: StepClock::new(options.step_timeout),
+        since: options.since.map(EventId::floor),
+        until: options.until.map(EventId::floor),
+        since_time: options.since,
+        until_time: options.until,
+        pending,
+        pending_made,
+        readers: Vec::new(),
+        free: Vec::new(),
+        heap: BinaryHeap::new(),
+        awake: 0,
+        current: None,
+        finished,
+        newest_made,
+        last_id: None,
+        start: position,
+    })
+}
+
+fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        store
+            .absolute(&folder.join(name.file_name(SegmentForm::Plain)))
+            .display(),
+        "the cursor stands in a segment that is gone: what came behind it can't be read any more",
+    )
+    .with_hint("begin without a cursor, and look into how the segment was removed")
+}
+
+impl Merge {
+    /// Opens what may come before the smallest head.
+    fn open_due(&mut self) -> Result<()> {
+        loop {
+            let Some(next) = self.pending.last() else {
+                return Ok(());
+            };
+            let lower = EventId::floor(next.name.lower());
+            if self
+                .until
+                .is_some_and(|until| lower >= until && next.name.is_canonical())
+            {
+                return Ok(());
+            }
+            // What another program wrote may have any ids behind its name.
+            let due = match self.heap.peek() {
+                Some(Reverse((smallest, _))) => lower <= *smallest || !next.name.is_canonical(),
+                None => true,
+            };
+            if !due {
+                return Ok(());
+            }
+            let Some(segment) = self.pending.pop() else {
+                return Ok(());
+            };
+            self.trim_finished();
+            self.open(segment)?;
+        }
+    }
+
+    fn open(&mut self, segment: Pending) -> Result<()> {
+        let chunk = if self.heap.len() < 8 {
+            LARGE_CHUNK
+        } else {
+            SMALL_CHUNK
+        };
+        let Pending { name, from } = segment;
+        let opened = match from {
+            Some(reached) => Some(self.resume(&name, reached, chunk)?),
+            None => match self.since {
+                Some(since) => search::seek(&self.store, &self.folder, &name, since, chunk, &mut self.clock)?,
+                None => {
+                    let mut opened = SegmentReader::open(&self.store, &self.folder, &name, 0, None, chunk)?;
+                    if let Some(reader) = opened.as_mut() {
+                        reader.step(&mut self.clock)?;
+                    }
+                    opened
+                }
+            },
+        };
+        // A segment that was pruned since it was listed holds nothing any more.
+        if let Some(reader) = opened {
+            self.awake += weight(&reader);
+            self.place(reader)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a segment where a cursor stands in it.
+    fn resume(&mut self, name: &SegmentName, reached: Reached, chunk: usize) -> Result<SegmentReader> {
+        let gone = || gap(&self.store, &self.folder, name);
+        if let Some(last) = reached.last {
+            let holds = match source::open_form(&self.store, &self.folder, name, SegmentForm::Plain)? {
+                Some((file, found)) => {
+                    found.len >= reached.offset
+                        && ends_with(&*file, reached.offset, last).map_err(|error| {
+                            self.store
+                                .read_fault("resume scan", &self.folder.join(name.stem()), error)
+                        })?
+                }
+                None => false,
+            };
+            if !holds {
+                // Compressed, or changed by hand: found again by id.
+                let after = EventId::from_u128(last.as_u128().saturating_add(1));
+                return search::seek(&self.store, &self.folder, name, after, chunk, &mut self.clock)?
+                    .ok_or_else(gone);
+            }
+        }
+        let mut reader = SegmentReader::open(
+            &self.store,
+            &self.folder,
+            name,
+            reached.offset,
+            reached.last,
+            chunk,
+        )?
+        .ok_or_else(gone)?;
+        reader.step(&mut self.clock)?;
+        Ok(reader)
+    }
+
+    /// Takes a reader with a head into the merge, or notes that it is at its end.
+    fn place(&mut self, reader: SegmentReader) -> Result<()> {
+        if matches!(reader.head, Head::End) {
+            self.awake -= weight(&reader);
+            // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
+            if reader.last.is_some() || reader.sealed || reader.position > 0 {
+                let done = reader.sealed;
+                let reached = Reached {
+                    offset: reader.position,
+                    last: reader.last,
+                    done,
+                };
+                self.finished.insert(reader.name.clone(), reached);
+            } else {
+                self.hold_mark(reader.name.made());
+            }
+            return Ok(());
+        }
+        let order = reader.order;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.readers.get_mut(slot) {
+                    *place = Some(reader);
+                }
+                slot
+            }
+            None => {
+                self.readers.push(Some(reader));
+                self.readers.len() - 1
+            }
+        };
+        self.heap.push(Reverse((order, slot)));
+        if self.awake > MOST_AWAKE {
+            self.sleep_furthest(slot);
+        }
+        Ok(())
+    }
+
+    /// Keeps the mark below a segment that has to be looked at again.
+    fn hold_mark(&mut self, made: Timestamp) {
+        let below = Timestamp::from_nanos(made.as_nanos().saturating_sub(1));
+        self.newest_made = self.newest_made.map(|newest| newest.min(below));
+    }
+
+    /// Puts the reader to sleep whose head comes last.
+    fn sleep_furthest(&mut self, keep: usize) {
+        let furthest = self
+            .readers
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, reader)| {
+                let reader = reader
+                    .as_ref()
+                    .filter(|reader| reader.is_awake() && slot != keep)?;
+                Some((reader.order, slot))
+            })
+            .max();
+        if let Some((_, slot)) = furthest
+            && let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut)
+        {
+            self.awake -= weight(reader);
+            reader.sleep();
+        }
+    }
+
+    /// Goes on in the reader whose head was given.
+    fn advance(&mut self, slot: usize) -> Result<()> {
+        let Some(mut reader) = self.readers.get_mut(slot).and_then(Option::take) else {
+            return Ok(());
+        };
+        self.free.push(slot);
+        reader.step(&mut self.clock)?;
+        self.place(reader)
+    }
+
+    /// The mark that a cursor may carry now.
+    fn mark(&self) -> Option<Timestamp> {
+        let newest = self.newest_made.max(self.start.mark);
+        let smallest = self
+            .pending_made
+            .get(self.pending.len())
+            .copied()
+            .unwrap_or(Timestamp::MAX);
+        let below = Timestamp::from_nanos(smallest.as_nanos().saturating_sub(1));
+        newest.map(|newest| newest.min(below).max(self.start.mark.unwrap_or(Timestamp::MIN)))
+    }
+
+    /// Forgets finished segments that the mark covers.
+    fn trim_finished(&mut self) {
+        if self.finished.len() < 64 || !self.finished.len().is_multiple_of(64) {
+            return;
+        }
+        let Some(mark) = self.mark() else { return };
+        self.finished
+            .retain(|name, reached| !(reached.done && name.is_canonical() && name.made() <= mark));
+    }
+
+    /// Finds the reader whose head comes next and counts it as read. False at the end.
+    fn find_next(&mut self) -> Result<bool> {
+        if let Some(slot) = self.current.take() {
+            self.advance(slot)?;
+        }
+        loop {
+            self.open_due()?;
+            let Some(Reverse((_, slot))) = self.heap.pop() else {
+                return Ok(false);
+            };
+            let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
+                continue;
+            };
+            if !reader.is_awake() {
+                if !reader.wake(&mut self.clock)? {
+                    return Err(gap(&self.store, &self.folder, &reader.name));
+                }
+                self.awake += weight(reader);
+            }
+            if self
+                .until
+                .is_some_and(|until| reader.order >= until && reader.name.is_canonical())
+            {
+                // All that follows is later still: the reader stays where it is, for the cursor.
+                self.current = None;
+                self.awake -= weight(reader);
+                reader.sleep();
+                continue;
+            }
+            let (given, duplicate) = match &reader.head {
+                Head::Damage { .. } => (true, false),
+                Head::Record { id, .. } => {
+                    let id = *id;
+                    let inside = self.since.is_none_or(|since| reader.order >= since)
+                        && (id.is_v7() || in_time(reader, self.since_time, self.until_time));
+                    (inside, self.last_id == Some(id))
+                }
+                _ => (false, false),
+            };
+            reader.consume();
+            if let Some(last) = reader.last
+                && matches!(reader.head, Head::Record { .. })
+            {
+                self.last_id = Some(last);
+            }
+            if given && !duplicate {
+                self.current = Some(slot);
+                return Ok(true);
+            }
+            self.advance(slot)?;
+        }
+    }
+}
+
+fn in_time(reader: &SegmentReader, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    if since.is_none() && until.is_none() {
+        return true;
+    }
+    let Some(time) = reader.record().and_then(|record| record::line_time(record.line)) else {
+        return false;
+    };
+    since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+}
+
+fn weight(reader: &SegmentReader) -> usize {
+    if reader.is_compressed() { DECODER_WEIGHT } else { 1 }
+}
+
+/// Whether the record that ends at `offset` has this id.
+fn ends_with(file: &dyn crate::fs::FsFile, offset: u64, id: EventId) -> std::io::Result<bool> {
+    let mut window = 4096u64;
+    loop {
+        let from = offset.saturating_sub(window);
+        let mut bytes = vec![0; (offset - from) as usize];
+        if file.read_full_at(&mut bytes, from)? < bytes.len() {
+            return Ok(false);
+        }
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let start = memchr::memrchr(b'\n', line).map(|found| found + 1);
+        if start.is_none() && from > 0 {
+            window = window.saturating_mul(8);
+            continue;
+        }
+        let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
+        if record::read_line(line).is_ok_and(|record| record.id == id) {
+            return Ok(true);
+        }
+        // Behind damage a record may end where no line begins with it.
+        let text = id.to_string();
+        return Ok(memchr::memmem::rfind(line, text.as_bytes()).is_some_and(|found| {
+            let start = found.saturating_sub(7);
+            line.get(start..)
+                .is_some_and(|part| record::read_line(part).is_ok_and(|record| record.id == id))
+        }));
+    }
+}
+
+impl Scan for Merge {
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        self.clock.restart();
+        if !self.find_next()? {
+            return Ok(None);
+        }
+        let reader = self
+            .current
+            .and_then(|slot| self.readers.get(slot))
+            .and_then(Option::as_ref);
+        let Some(reader) = reader else { return Ok(None) };
+        if let Some(damage) = reader.damage() {
+            return Ok(Some(ScanItem::Damage(damage)));
+        }
+        Ok(reader.record().map(ScanItem::Record))
+    }
+
+    fn cursor(&self) -> Cursor {
+        let mark = self.mark();
+        let mut segments = self.finished.clone();
+        for segment in &self.pending {
+            if let Some(reached) = segment.from {
+                segments.insert(segment.name.clone(), reached);
+            }
+        }
+        for reader in self.readers.iter().flatten() {
+            let reached = Reached {
+                offset: reader.position,
+                last: reader.last,
+                done: false,
+            };
+            segments.insert(reader.name.clone(), reached);
+        }
+        segments.retain(|name, reached| {
+            !(reached.done && name.is_canonical() && mark.is_some_and(|mark| name.made() <= mark))
+        });
+        Position { mark, segments }.encode()
+    }
+}

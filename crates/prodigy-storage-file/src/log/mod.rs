@@ -1,0 +1,181 @@
+//! The log of a job: `events/{repo}/{job}/events-….jsonl`.
+
+mod active;
+mod adopt;
+pub(crate) mod archive;
+mod commit;
+mod cursor;
+mod given;
+mod known;
+mod listing;
+mod merge;
+mod search;
+mod segment;
+mod source;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::record::RECORD_OVERHEAD;
+use prodigy_storage_backend::{
+    AppendOptions, Appended, Batch, Deadline, ErrorKind, LogSummary, Result, Scan, ScanOptions, StorageError,
+};
+use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
+
+use crate::store::Store;
+use writer::LogWriter;
+
+/// Logs that are held open for writing at once, where no one is writing to them.
+const MOST_WRITERS: usize = 128;
+
+/// The writers of a store: one a log.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    writers: Mutex<HashMap<JobAddress, Held>>,
+    uses: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    writer: Arc<LogWriter>,
+    used: u64,
+}
+
+impl Logs {
+    fn writer(&self, store: &Arc<Store>, job: &JobAddress) -> Result<Arc<LogWriter>> {
+        let mut writers = self.writers.lock();
+        let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        if let Some(held) = writers.get_mut(job) {
+            held.used = used;
+            return Ok(Arc::clone(&held.writer));
+        }
+        if writers.len() >= MOST_WRITERS {
+            let idle = writers
+                .iter()
+                .filter(|(_, held)| Arc::strong_count(&held.writer) == 1);
+            if let Some(oldest) = idle.min_by_key(|(_, held)| held.used).map(|(job, _)| job.clone())
+                && let Some(held) = writers.remove(&oldest)
+            {
+                // Relaxed writes must not slip past a later flush.
+                held.writer.flush(store)?;
+            }
+        }
+        let writer = Arc::new(LogWriter::new(job));
+        writers.insert(
+            job.clone(),
+            Held {
+                writer: Arc::clone(&writer),
+                used,
+            },
+        );
+        Ok(writer)
+    }
+
+    fn existing(&self, job: &JobAddress) -> Option<Arc<LogWriter>> {
+        self.writers.lock().get(job).map(|held| Arc::clone(&held.writer))
+    }
+
+    fn all(&self) -> Vec<Arc<LogWriter>> {
+        self.writers
+            .lock()
+            .values()
+            .map(|held| Arc::clone(&held.writer))
+            .collect()
+    }
+}
+
+impl Store {
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        job: &JobAddress,
+        batch: &mut Batch,
+        options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        self.prepare_write("append events", job)?;
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        self.check_sizes(job, batch)?;
+        let writer = self.logs.writer(self, job)?;
+        if batch.ids().is_empty() {
+            writer.append(self, batch, options.durability, deadline)
+        } else {
+            writer.append_given(self, batch, options.durability, deadline)
+        }
+    }
+
+    fn check_sizes(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
+        let limit = self.options.max_record_size;
+        // One look at the sum is enough for nearly all batches.
+        if (batch.bytes() + RECORD_OVERHEAD) as u64 <= limit {
+            return Ok(());
+        }
+        for (index, body) in batch.bodies().enumerate() {
+            let size = (body.len() + RECORD_OVERHEAD) as u64;
+            if size > limit {
+                let why = format!("event {index} of the batch has {size} bytes, {limit} are allowed");
+                return Err(StorageError::new(ErrorKind::TooLarge, "append events", job, why)
+                    .with_hint("raise `backend_config.max_record_size`, or keep large data in a file and its path in the event"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scan(
+        self: &Arc<Self>,
+        job: &JobAddress,
+        options: &ScanOptions,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        Ok(Box::new(merge::scan(
+            self,
+            &events_folder(job),
+            options,
+            deadline,
+        )?))
+    }
+
+    pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
+        let folder = events_folder(job);
+        let mut summary = LogSummary::default();
+        for (name, forms) in listing::list(self, &folder, deadline)?.segments {
+            summary.segments += 1;
+            let form = if forms.plain {
+                SegmentForm::Plain
+            } else if forms.zstd {
+                SegmentForm::Zstd
+            } else {
+                SegmentForm::Gzip
+            };
+            if let Ok(found) = self.fs.metadata(&folder.join(name.file_name(form))) {
+                summary.bytes += found.len;
+                summary.sealed += u64::from(found.is_sealed() || !forms.plain);
+            }
+            summary.compressed += u64::from(!forms.plain);
+        }
+        Ok(summary)
+    }
+
+    pub(crate) fn seal(self: &Arc<Self>, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        self.prepare_write("seal log", job)?;
+        match self.logs.existing(job) {
+            Some(writer) => writer.seal(self, deadline),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn flush(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+        for writer in self.logs.all() {
+            deadline.check("flush", &writer.job, "the syncs of other logs")?;
+            writer.flush(self)?;
+        }
+        self.archive.finish(deadline)
+    }
+}

@@ -1,0 +1,236 @@
+//! Finding a place in a segment by id, without reading all of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::record;
+use prodigy_storage_backend::{EventId, Result};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use super::segment::{Head, SegmentReader, StepClock};
+use super::source;
+use crate::fs::FsFile;
+use crate::store::Store;
+
+/// A stretch that is read through rather than halved again.
+const STRETCH: u64 = 64 << 10;
+/// Bytes of one look into a file.
+const LOOK: usize = 4096;
+/// Bytes read at a time where a segment is read through.
+const CHUNK: usize = 64 << 10;
+/// Bytes of a record's beginning that tell its id: `{"id":"<36>`.
+const ID_HEAD: usize = 7 + EventId::TEXT_LEN;
+
+/// Where a line begins before which all ids are below `target`: 0, or the beginning of a line whose id is below it.
+/// At most [`STRETCH`] bytes and a line before the first id that is not below.
+///
+/// Holds for a plain segment of ours, whose ids ascend. Lines whose id can't be told are passed over.
+pub(crate) fn lower_bound(
+    store: &Store,
+    path: &Path,
+    file: &dyn FsFile,
+    len: u64,
+    target: EventId,
+) -> Result<u64> {
+    let (mut low, mut high) = (0, len);
+    while high.saturating_sub(low) > STRETCH {
+        let middle = low + (high - low) / 2;
+        match line_after(file, middle, high)
+            .map_err(|error| store.read_fault("search segment", path, error))?
+        {
+            Some((start, id)) if id < target => low = start,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// The first line that begins after `from` and before `to` and whose id can be told.
+fn line_after(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<Option<(u64, EventId)>> {
+    let mut buffer = [0; LOOK];
+    let mut at = from;
+    while at < to {
+        let filled = file.read_full_at(&mut buffer, at)?;
+        let bytes = buffer.get(..filled).unwrap_or_default();
+        if filled == 0 {
+            break;
+        }
+        let mut next = None;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let start = at + end as u64 + 1;
+            if start >= to {
+                return Ok(None);
+            }
+            match bytes.get(end + 1..end + 1 + ID_HEAD) {
+                Some(head) => {
+                    if let Some(id) = head.strip_prefix(b"{\"id\":\"").and_then(EventId::parse) {
+                        return Ok(Some((start, id)));
+                    }
+                }
+                // The line's head is cut off: look again from its line end on.
+                None => {
+                    next = Some(start - 1);
+                    break;
+                }
+            }
+        }
+        at = match next {
+            Some(next) if next > at || filled == LOOK => next.max(at + 1),
+            _ if next.is_some() => return Ok(None),
+            _ => at + filled as u64,
+        };
+    }
+    Ok(None)
+}
+
+/// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be:
+/// its id, if there is a record.
+pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -> Result<Option<EventId>> {
+    let mut window = LOOK as u64;
+    loop {
+        let from = len.saturating_sub(window);
+        let mut bytes = vec![0; (len - from) as usize];
+        let filled = file
+            .read_full_at(&mut bytes, from)
+            .map_err(|error| store.read_fault("search segment", path, error))?;
+        bytes.truncate(filled);
+        let mut end = bytes.len();
+        while end > 0 {
+            let before = bytes.get(..end).unwrap_or_default();
+            let start = memchr::memrchr(b'\n', before).map_or(0, |found| found + 1);
+            if start == 0 && from > 0 {
+                break;
+            }
+            let line = before.get(start..).unwrap_or_default();
+            // A joined line holds its newest record last.
+            let mut newest = record::read_line(line).ok().map(|record| record.id);
+            let mut at = 0;
+            while newest.is_none()
+                && let Some(found) = record::find_record_start(line, at)
+            {
+                let rest = line.get(found..).unwrap_or_default();
+                newest = record::find_record_end(rest, 64)
+                    .and_then(|end| rest.get(..end))
+                    .and_then(|part| record::read_line(part).ok())
+                    .map(|record| record.id);
+                at = found + 1;
+            }
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            end = start.saturating_sub(1);
+        }
+        if from == 0 {
+            return Ok(None);
+        }
+        window = window.saturating_mul(8);
+    }
+}
+
+/// The last id of a segment in whatever form; `None` if it holds no record or is gone.
+pub(crate) fn last_id_of(store: &Arc<Store>, folder: &Path, name: &SegmentName) -> Result<Option<EventId>> {
+    if let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? {
+        return last_id(
+            store,
+            &folder.join(name.file_name(SegmentForm::Plain)),
+            &*file,
+            found.len,
+        );
+    }
+    if let Some(summary) = super::archive::summary(store, folder, name)? {
+        return Ok(summary.last);
+    }
+    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+        return Ok(None);
+    };
+    let mut clock = StepClock::default();
+    loop {
+        reader.step(&mut clock)?;
+        if matches!(reader.head, Head::End) {
+            return Ok(reader.last);
+        }
+        reader.consume();
+    }
+}
+
+/// A reader that stands at the first record whose id is not below `target`, or at damage before it, within a stretch.
+/// `None` if the segment is gone.
+pub(crate) fn seek(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    target: EventId,
+    chunk: usize,
+    clock: &mut StepClock,
+) -> Result<Option<SegmentReader>> {
+    let mut start = 0;
+    if name.is_canonical()
+        && let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)?
+    {
+        start = lower_bound(
+            store,
+            &folder.join(name.file_name(SegmentForm::Plain)),
+            &*file,
+            found.len,
+            target,
+        )?;
+    }
+    let Some(mut reader) = SegmentReader::open(store, folder, name, start, None, chunk)? else {
+        return Ok(None);
+    };
+    loop {
+        reader.step(clock)?;
+        match reader.head {
+            Head::Record { .. } if reader.order < target => reader.consume(),
+            _ => return Ok(Some(reader)),
+        }
+    }
+}
+
+/// Which of `ids` (ascending) a segment holds, with a crc that holds.
+pub(crate) fn find_ids(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    ids: &[EventId],
+) -> Result<Vec<EventId>> {
+    let mut found = Vec::new();
+    let mut rest = ids;
+    let mut clock = StepClock::default();
+    // Ids that lie close together are looked for in one go, others each by a search of its own.
+    while let Some(&first) = rest.first() {
+        let Some(mut reader) = seek(store, folder, name, first, CHUNK, &mut clock)? else {
+            break;
+        };
+        let mut passed = 0u64;
+        loop {
+            match reader.head {
+                Head::End => return Ok(found),
+                Head::Record { id, verified, .. } => {
+                    let order = reader.order;
+                    while rest.first().is_some_and(|&wanted| wanted < order && wanted != id) {
+                        rest = rest.get(1..).unwrap_or_default();
+                    }
+                    if rest.first() == Some(&id) {
+                        if verified {
+                            found.push(id);
+                        }
+                        rest = rest.get(1..).unwrap_or_default();
+                        passed = 0;
+                    }
+                }
+                _ => {}
+            }
+            if rest.is_empty() {
+                return Ok(found);
+            }
+            passed += 1;
+            if passed > 512 && !reader.is_compressed() {
+                break;
+            }
+            reader.consume();
+            reader.step(&mut clock)?;
+        }
+    }
+    Ok(found)
+}

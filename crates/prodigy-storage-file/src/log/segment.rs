@@ -1,0 +1,482 @@
+//! Reading one segment, line by line.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::record::{self, LineFault};
+use prodigy_storage_backend::{Damage, EventId, Record, Result, StorageError};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use super::source;
+use crate::store::Store;
+
+/// The longest line that is read at least, whatever `max_record_size` says now: it may have been larger once.
+const LONGEST_LINE: u64 = 64 << 20;
+/// Beginnings of records that are tried within one damaged line.
+const SALVAGE_TRIES: usize = 4096;
+
+/// Bounds one step of a scan, without a look at the clock for each record.
+#[derive(Debug, Default)]
+pub(crate) struct StepClock {
+    timeout: Option<Duration>,
+    began: Option<Instant>,
+}
+
+impl StepClock {
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        Self { timeout, began: None }
+    }
+
+    /// A new step begins.
+    pub(crate) fn restart(&mut self) {
+        self.began = None;
+    }
+
+    fn check(&mut self, store: &Store, path: &Path) -> Result<()> {
+        let Some(timeout) = self.timeout else {
+            return Ok(());
+        };
+        match self.began {
+            None => self.began = Some(Instant::now()),
+            Some(began) if began.elapsed() > timeout => {
+                return Err(StorageError::timeout(
+                    "read segment",
+                    store.absolute(path).display(),
+                    "the next record",
+                ));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a reader stands at.
+#[derive(Debug)]
+pub(crate) enum Head {
+    /// Nothing was read yet.
+    Before,
+    /// A record: its bytes in the buffer.
+    Record {
+        range: Range<usize>,
+        id: EventId,
+        verified: bool,
+    },
+    /// Bytes that are no record.
+    Damage {
+        offset: u64,
+        len: u64,
+        why: &'static str,
+    },
+    /// The end of what was stored when the segment was opened.
+    End,
+}
+
+/// A piece of a line that is no record as a whole.
+#[derive(Debug)]
+enum Piece {
+    Record(Range<usize>),
+    Damage(Range<usize>, &'static str),
+}
+
+/// What a look for the next line finds.
+enum Line {
+    Whole(Range<usize>),
+    /// Its end is missing.
+    Tail(Range<usize>),
+    /// It was passed over, and is the head.
+    TooLong,
+    Nothing,
+}
+
+/// Reads a segment from a position on.
+pub(crate) struct SegmentReader {
+    store: Arc<Store>,
+    folder: PathBuf,
+    pub(crate) name: SegmentName,
+    form: SegmentForm,
+    pub(crate) sealed: bool,
+    source: Option<Box<dyn Read + Send>>,
+    /// Where reading ends: the length of the segment when it was first opened.
+    limit: u64,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that are filled.
+    filled: usize,
+    /// The next byte of the buffer that belongs to no line yet.
+    next: usize,
+    /// The segment's offset of the buffer's first byte.
+    base: u64,
+    chunk: usize,
+    ended: bool,
+    pieces: VecDeque<Piece>,
+    pub(crate) head: Head,
+    /// Where the head begins, and what comes behind it.
+    head_start: u64,
+    head_end: u64,
+    /// What the merge orders by: the greatest id so far, so that the segment's own order is kept.
+    pub(crate) order: EventId,
+    /// Behind the last item that was consumed.
+    pub(crate) position: u64,
+    /// The last record that was consumed.
+    pub(crate) last: Option<EventId>,
+}
+
+impl std::fmt::Debug for SegmentReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentReader")
+            .field("name", &self.name)
+            .field("position", &self.position)
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SegmentReader {
+    /// Opens a segment at an offset where a line begins; `None` if it is gone.
+    pub(crate) fn open(
+        store: &Arc<Store>,
+        folder: &Path,
+        name: &SegmentName,
+        offset: u64,
+        last: Option<EventId>,
+        chunk: usize,
+    ) -> Result<Option<Self>> {
+        let Some(opened) = source::open(store, folder, name, offset)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            store: Arc::clone(store),
+            folder: folder.to_owned(),
+            name: name.clone(),
+            form: opened.form,
+            sealed: opened.sealed,
+            source: Some(opened.bytes),
+            limit: opened.len.unwrap_or(u64::MAX),
+            buffer: Vec::new(),
+            filled: 0,
+            next: 0,
+            base: offset,
+            chunk,
+            ended: false,
+            pieces: VecDeque::new(),
+            head: Head::Before,
+            head_start: offset,
+            head_end: offset,
+            order: last.unwrap_or(EventId::MIN),
+            position: offset,
+            last,
+        }))
+    }
+
+    /// Whether it holds a decoder, which weighs more than a descriptor.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.form != SegmentForm::Plain
+    }
+
+    /// Whether it holds a descriptor and a buffer.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Where it lies, for messages.
+    pub(crate) fn place(&self) -> String {
+        self.store.absolute(&self.path()).display().to_string()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(self.name.file_name(self.form))
+    }
+
+    /// The record at the head.
+    pub(crate) fn record(&self) -> Option<Record<'_>> {
+        let Head::Record { range, id, verified } = &self.head else {
+            return None;
+        };
+        let line = std::str::from_utf8(self.buffer.get(range.clone())?).ok()?;
+        Some(Record {
+            id: *id,
+            line,
+            verified: *verified,
+        })
+    }
+
+    /// The damage at the head.
+    pub(crate) fn damage(&self) -> Option<Damage> {
+        let Head::Damage { offset, len, why } = &self.head else {
+            return None;
+        };
+        Some(Damage {
+            place: self.place(),
+            offset: *offset,
+            len: *len,
+            why: (*why).to_owned(),
+        })
+    }
+
+    /// Counts the head as read: the position is behind it.
+    pub(crate) fn consume(&mut self) {
+        self.position = self.head_end;
+        if let Head::Record { id, .. } = self.head {
+            self.last = Some(id);
+        }
+    }
+
+    /// Gives back descriptor and buffer; the next step opens it again at the head.
+    pub(crate) fn sleep(&mut self) {
+        self.source = None;
+        self.buffer = Vec::new();
+        self.pieces.clear();
+    }
+
+    /// Opens it again where it was put to sleep. False if it is gone.
+    pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<bool> {
+        let Some(opened) = source::open(&self.store, &self.folder, &self.name, self.head_start)? else {
+            return Ok(false);
+        };
+        self.form = opened.form;
+        self.sealed = opened.sealed;
+        self.source = Some(opened.bytes);
+        self.base = self.head_start;
+        (self.filled, self.next, self.ended) = (0, 0, false);
+        self.step(clock)?;
+        Ok(true)
+    }
+
+    /// Goes on to the next record, damage or the end.
+    pub(crate) fn step(&mut self, clock: &mut StepClock) -> Result<()> {
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                self.take_piece(piece);
+                return Ok(());
+            }
+            if self.ended {
+                self.head = Head::End;
+                return Ok(());
+            }
+            let shown = match self.next_line(clock)? {
+                Line::Whole(range) => self.read_line(range, true),
+                Line::Tail(range) => self.read_line(range, false),
+                Line::TooLong => true,
+                Line::Nothing => false,
+            };
+            if shown {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the line the head; false if it is nothing to show, or if its pieces come next.
+    fn read_line(&mut self, line: Range<usize>, whole: bool) -> bool {
+        let bytes = self.buffer.get(line.clone()).unwrap_or_default();
+        let start = self.base + line.start as u64;
+        match record::read_line(bytes) {
+            // Without its line end, a line of another program may lack more than that.
+            Ok(record) if whole || record.verified => {
+                let (id, verified) = (record.id, record.verified);
+                let order = if id.is_v7() {
+                    id
+                } else {
+                    record::line_time(record.line).map_or(self.order, EventId::floor)
+                };
+                self.order = self.order.max(order);
+                self.head_start = start;
+                self.head_end = self.base + self.next as u64;
+                self.head = Head::Record {
+                    range: line,
+                    id,
+                    verified,
+                };
+                true
+            }
+            _ if bytes.iter().all(u8::is_ascii_whitespace) => false,
+            Ok(_) => {
+                if self.sealed {
+                    self.pieces
+                        .push_back(Piece::Damage(line, "its line end is missing"));
+                }
+                false
+            }
+            Err(fault) => {
+                self.salvage(line, fault, whole);
+                false
+            }
+        }
+    }
+
+    /// Finds the records within a line that is none.
+    fn salvage(&mut self, line: Range<usize>, fault: LineFault, whole: bool) {
+        let bytes = self.buffer.get(line.clone()).unwrap_or_default();
+        let (mut at, mut tries, mut from) = (0, 0, 0);
+        let mut found = false;
+        while let Some(start) = record::find_record_start(bytes, from) {
+            tries += 1;
+            if tries > SALVAGE_TRIES {
+                break;
+            }
+            let end = record::find_record_end(bytes.get(start..).unwrap_or_default(), SALVAGE_TRIES)
+                .map(|end| start + end)
+                .filter(|&end| {
+                    bytes
+                        .get(start..end)
+                        .is_some_and(|part| record::read_line(part).is_ok())
+                });
+            match end {
+                Some(end) => {
+                    if start > at {
+                        self.pieces
+                            .push_back(Piece::Damage(line.start + at..line.start + start, fault.as_str()));
+                    }
+                    self.pieces
+                        .push_back(Piece::Record(line.start + start..line.start + end));
+                    (at, from, found) = (end, end, true);
+                }
+                None => from = start + 1,
+            }
+        }
+        // An end without its line end is what a write under way looks like, unless a record stands in it or nothing
+        // is written here any more.
+        if at < bytes.len() && (whole || self.sealed || found) {
+            let why = if found {
+                "a line end is missing before it"
+            } else {
+                fault.as_str()
+            };
+            self.pieces
+                .push_back(Piece::Damage(line.start + at..line.end, why));
+        }
+    }
+
+    fn take_piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Record(range) => {
+                let bytes = self.buffer.get(range.clone()).unwrap_or_default();
+                let id = record::read_line(bytes).map_or(self.order, |record| record.id);
+                self.order = self.order.max(id);
+                self.head_start = self.base + range.start as u64;
+                self.head_end = self.base + range.end as u64;
+                self.head = Head::Record {
+                    range,
+                    id,
+                    verified: true,
+                };
+            }
+            Piece::Damage(range, why) => {
+                self.head_start = self.base + range.start as u64;
+                self.head_end = self.base + range.end as u64;
+                self.head = Head::Damage {
+                    offset: self.head_start,
+                    len: range.len() as u64,
+                    why,
+                };
+            }
+        }
+        if self.pieces.is_empty() {
+            self.head_end = self.base + self.next as u64;
+        }
+    }
+
+    /// The next line, without its end.
+    fn next_line(&mut self, clock: &mut StepClock) -> Result<Line> {
+        let mut searched = self.next;
+        loop {
+            let rest = self.buffer.get(searched..self.filled).unwrap_or_default();
+            if let Some(found) = memchr::memchr(b'\n', rest) {
+                let line = self.next..searched + found;
+                self.next = line.end + 1;
+                let skip_mark = self.base == 0
+                    && line.start == 0
+                    && self
+                        .buffer
+                        .get(line.clone())
+                        .is_some_and(|bytes| bytes.starts_with(b"\xef\xbb\xbf"));
+                let start = if skip_mark { line.start + 3 } else { line.start };
+                return Ok(Line::Whole(start..line.end));
+            }
+            let pending = self.filled - self.next;
+            if pending as u64 > self.store.options.max_record_size.max(LONGEST_LINE) + 4096 {
+                self.skip_line(clock)?;
+                return Ok(Line::TooLong);
+            }
+            searched = pending;
+            if !self.fill(clock)? {
+                self.ended = true;
+                let line = self.next..self.filled;
+                self.next = self.filled;
+                return Ok(if line.is_empty() {
+                    Line::Nothing
+                } else {
+                    Line::Tail(line)
+                });
+            }
+        }
+    }
+
+    /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
+    fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
+        let path = self.path();
+        clock.check(&self.store, &path)?;
+        self.buffer.copy_within(self.next..self.filled, 0);
+        self.base += self.next as u64;
+        self.filled -= self.next;
+        self.next = 0;
+        let wanted = (self.filled + self.chunk).max(self.filled * 2);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let read_to = self.base + self.filled as u64;
+        let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
+        let end = self.buffer.len().min(self.filled.saturating_add(left));
+        let Some(space) = self
+            .buffer
+            .get_mut(self.filled..end)
+            .filter(|space| !space.is_empty())
+        else {
+            return Ok(false);
+        };
+        let Some(source) = self.source.as_mut() else {
+            return Ok(false);
+        };
+        let read = loop {
+            match source.read(space) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if self.form != SegmentForm::Plain => {
+                    return Err(source::undecodable(&self.store, &path, error));
+                }
+                other => break other.map_err(|error| self.store.read_fault("read segment", &path, error))?,
+            }
+        };
+        self.filled += read;
+        Ok(read > 0)
+    }
+
+    /// Passes over a line that is longer than any record, in bounded memory; the head is the damage.
+    fn skip_line(&mut self, clock: &mut StepClock) -> Result<()> {
+        let start = self.base + self.next as u64;
+        loop {
+            // Drop what is pending.
+            self.next = self.filled;
+            if !self.fill(clock)? {
+                self.ended = true;
+                break;
+            }
+            if let Some(found) = memchr::memchr(b'\n', self.buffer.get(..self.filled).unwrap_or_default()) {
+                self.next = found + 1;
+                break;
+            }
+        }
+        self.buffer.shrink_to(self.chunk.max(self.filled));
+        let end = self.base + self.next as u64;
+        self.head_start = start;
+        self.head_end = end;
+        self.head = Head::Damage {
+            offset: start,
+            len: end - start,
+            why: LineFault::TooLong.as_str(),
+        };
+        Ok(())
+    }
+}

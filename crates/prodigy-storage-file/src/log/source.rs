@@ -1,0 +1,169 @@
+//! The bytes of a segment, whatever its form.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use crate::fs::{FsFile, Metadata, OpenMode};
+use crate::store::Store;
+
+/// Reads an open file from an offset on.
+#[derive(Debug)]
+pub(crate) struct FileRead {
+    file: Box<dyn FsFile>,
+    offset: u64,
+}
+
+impl FileRead {
+    pub(crate) fn new(file: Box<dyn FsFile>, offset: u64) -> Self {
+        Self { file, offset }
+    }
+}
+
+impl Read for FileRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// A segment that is open for reading.
+pub(crate) struct Opened {
+    pub(crate) bytes: Box<dyn Read + Send>,
+    /// The form that was found.
+    pub(crate) form: SegmentForm,
+    /// Whether nothing is appended to it any more.
+    pub(crate) sealed: bool,
+    /// Uncompressed bytes at the moment of opening; unknown for a compressed form.
+    pub(crate) len: Option<u64>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("form", &self.form)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+const FORMS: [SegmentForm; 3] = [SegmentForm::Plain, SegmentForm::Zstd, SegmentForm::Gzip];
+
+/// Opens one form of a segment, as it lies; `None` if it is not there.
+pub(crate) fn open_form(
+    store: &Store,
+    folder: &Path,
+    name: &SegmentName,
+    form: SegmentForm,
+) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
+    let path = folder.join(name.file_name(form));
+    let file = match store.fs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(store.read_fault("open segment", &path, error)),
+    };
+    let found = file
+        .metadata()
+        .map_err(|error| store.read_fault("open segment", &path, error))?;
+    Ok(Some((file, found)))
+}
+
+/// Opens a segment in the form that is there, the plain one first, and goes to an uncompressed offset. `None` if it
+/// is in no form: it was pruned.
+pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64) -> Result<Option<Opened>> {
+    // Compressed under way: the plain form goes only after the compressed one stands, so a second look finds it.
+    for form in FORMS.into_iter().chain(FORMS) {
+        let Some((file, found)) = open_form(store, folder, name, form)? else {
+            continue;
+        };
+        let path = folder.join(name.file_name(form));
+        return Ok(Some(match form {
+            SegmentForm::Plain => Opened {
+                sealed: found.is_sealed(),
+                len: Some(found.len),
+                bytes: Box::new(FileRead::new(file, offset)),
+                form,
+            },
+            _ => {
+                let mut bytes = decode(store, &path, file, form)?;
+                let skipped = io::copy(&mut Read::by_ref(&mut bytes).take(offset), &mut io::sink())
+                    .map_err(|error| undecodable(store, &path, error))?;
+                if skipped < offset {
+                    return Err(StorageError::new(
+                        ErrorKind::Damaged,
+                        "read segment",
+                        store.absolute(&path).display(),
+                        format!("it ends at {skipped}, before the position {offset} that was read once"),
+                    ));
+                }
+                Opened {
+                    sealed: true,
+                    len: None,
+                    bytes,
+                    form,
+                }
+            }
+        }));
+    }
+    Ok(None)
+}
+
+#[cfg(feature = "compression")]
+pub(crate) fn decode(
+    store: &Store,
+    path: &Path,
+    file: Box<dyn FsFile>,
+    form: SegmentForm,
+) -> Result<Box<dyn Read + Send>> {
+    let file = FileRead::new(file, 0);
+    match form {
+        SegmentForm::Zstd => {
+            let decoder = zstd::stream::read::Decoder::new(file).and_then(|mut decoder| {
+                // What level 3 makes needs 2 MiB; 8 MiB bounds what a hostile file can ask for.
+                decoder.window_log_max(23)?;
+                Ok(decoder)
+            });
+            Ok(Box::new(
+                decoder.map_err(|error| undecodable(store, path, error))?,
+            ))
+        }
+        SegmentForm::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(
+            file,
+        )))),
+        _ => Ok(Box::new(file)),
+    }
+}
+
+#[cfg(not(feature = "compression"))]
+pub(crate) fn decode(
+    store: &Store,
+    path: &Path,
+    file: Box<dyn FsFile>,
+    form: SegmentForm,
+) -> Result<Box<dyn Read + Send>> {
+    if form == SegmentForm::Plain {
+        return Ok(Box::new(FileRead::new(file, 0)));
+    }
+    Err(StorageError::new(
+        ErrorKind::Unsupported,
+        "read segment",
+        store.absolute(path).display(),
+        "it is compressed, and this build can't read that",
+    )
+    .with_hint("build with the feature `compression`"))
+}
+
+/// A compressed segment that does not decode.
+pub(crate) fn undecodable(store: &Store, path: &Path, error: io::Error) -> StorageError {
+    StorageError::new(
+        ErrorKind::Damaged,
+        "read segment",
+        store.absolute(path).display(),
+        "it does not decompress",
+    )
+    .with_hint("what stands before the damage was given; keep the file, and compare it with a backup")
+    .with_source(error)
+}

@@ -1,0 +1,108 @@
+//! The end of a segment that a dead process may have left half written.
+
+use std::path::Path;
+
+use prodigy_storage_backend::record;
+use prodigy_storage_backend::{Result, StorageError};
+
+use crate::fs::FsFile;
+use crate::store::Store;
+
+/// The longest end without a line end that is looked into.
+const LONGEST_TAIL: u64 = 1 << 30;
+
+/// Mends the end of a segment, whose lock is held; gives its length, which is the end of a line. `None` if the end is
+/// too long to look into.
+///
+/// A last line without its line end whose crc holds is a record, and gets its line end. Any other was never
+/// acknowledged: it is copied to the quarantine, then cut.
+pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Option<u64>> {
+    let fault = |error| store.write_fault("mend segment", path, error);
+    let len = file.metadata().map_err(fault)?.len;
+    let Some(start) = last_line(file, len).map_err(fault)? else {
+        return Ok(None);
+    };
+    if start == len {
+        return Ok(Some(len));
+    }
+    let mut tail = vec![0; (len - start) as usize];
+    let filled = file.read_full_at(&mut tail, start).map_err(fault)?;
+    tail.truncate(filled);
+    let keep = records_end(&tail);
+    if keep < tail.len() {
+        let lost = tail.get(keep..).unwrap_or_default();
+        store.quarantine(path, start + keep as u64, lost)?;
+        file.set_len(start + keep as u64).map_err(fault)?;
+    }
+    let mut end = start + keep as u64;
+    if keep > 0 {
+        file.write_all_at(b"\n", end)
+            .map_err(|error| take_back(store, path, file, end, error))?;
+        end += 1;
+    }
+    Ok(Some(end))
+}
+
+fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
+    // Without its line end the record stands as well.
+    let _ = file.set_len(end);
+    store.write_fault("mend segment", path, error)
+}
+
+/// Where the last line begins; `len` if it has its line end. `None` if it is too long.
+fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
+    let mut buffer = [0; 8192];
+    let mut end = len;
+    while end > 0 {
+        let from = end.saturating_sub(buffer.len() as u64);
+        let Some(window) = buffer.get_mut(..(end - from) as usize) else {
+            break;
+        };
+        let filled = file.read_full_at(window, from)?;
+        if let Some(found) = memchr::memrchr(b'\n', window.get(..filled).unwrap_or_default()) {
+            return Ok(Some(from + found as u64 + 1));
+        }
+        if len - from > LONGEST_TAIL {
+            return Ok(None);
+        }
+        end = from;
+    }
+    Ok(Some(0))
+}
+
+/// Where the last record whose crc holds ends in `tail`; 0 if there is none.
+fn records_end(tail: &[u8]) -> usize {
+    let (mut end, mut from) = (0, 0);
+    while let Some(start) = record::find_record_start(tail, from) {
+        match record::find_record_end(tail.get(start..).unwrap_or_default(), usize::MAX) {
+            Some(len) => {
+                end = start + len;
+                from = end;
+            }
+            None => from = start + 1,
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prodigy_storage_backend::EventId;
+    use prodigy_storage_backend::record::RecordEncoder;
+    use prodigy_storage_layout::Timestamp;
+
+    #[test]
+    fn only_whole_records_are_kept() {
+        let mut tail = Vec::new();
+        let id = EventId::floor(Timestamp::from_millis(1_800_000_000_000));
+        RecordEncoder::new().encode(&mut tail, id, b",\"event\":1");
+        let whole = tail.len();
+        assert_eq!(records_end(&tail), whole);
+        for cut in 0..whole {
+            assert_eq!(records_end(&tail[..cut]), 0, "cut at {cut}");
+        }
+        tail.extend_from_slice(b"\x0b{\"id\":\"half");
+        assert_eq!(records_end(&tail), whole, "a flipped line end costs no record");
+    }
+}

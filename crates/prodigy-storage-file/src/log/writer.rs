@@ -1,0 +1,378 @@
+//! The one writer that all handles of this process share for a log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use prodigy_storage_backend::record::RecordEncoder;
+use prodigy_storage_backend::{
+    Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
+};
+use prodigy_storage_layout::{JobAddress, events_folder};
+
+use super::active::Active;
+use super::adopt;
+use super::archive;
+use super::commit::{Commit, FailedSync, Unsynced};
+use super::known::Known;
+use crate::store::{Store, count};
+
+const APPEND: &str = "append events";
+
+/// Writes one log.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    pub(crate) job: JobAddress,
+    pub(crate) folder: PathBuf,
+    state: Mutex<State>,
+    commit: Commit,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The segment that new events go to.
+    pub(crate) main: Option<Active>,
+    /// Segments for events whose given ids are older.
+    pub(crate) late: Vec<Active>,
+    pub(crate) known: Known,
+    ids: Option<IdSource>,
+    encoder: RecordEncoder,
+    buffer: Vec<u8>,
+    /// Number of the last write.
+    seq: u64,
+}
+
+impl LogWriter {
+    pub(crate) fn new(job: &JobAddress) -> Self {
+        Self {
+            job: job.clone(),
+            folder: events_folder(job),
+            state: Mutex::new(State {
+                main: None,
+                late: Vec::new(),
+                known: Known::default(),
+                ids: None,
+                encoder: RecordEncoder::new(),
+                buffer: Vec::new(),
+                seq: 0,
+            }),
+            commit: Commit::default(),
+        }
+    }
+
+    /// Appends a batch under new ids.
+    pub(crate) fn append(
+        &self,
+        store: &Arc<Store>,
+        batch: &mut Batch,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        let mut state = self.enter(deadline)?;
+        self.open_main(store, &mut state, deadline)?;
+        let now = store.now();
+        let Some(ids) = state.ids.as_mut() else {
+            return Err(self.lost());
+        };
+        batch.set_ids(std::iter::repeat_with(|| ids.next(now)).take(batch.len()));
+        let written = self.write(
+            store,
+            &mut state,
+            Target::Main,
+            batch.ids().iter().copied().zip(batch.bodies()),
+        );
+        let seq = match written {
+            Ok(seq) => seq,
+            Err(error) => {
+                if error.kind() != ErrorKind::OutcomeUnknown {
+                    batch.clear_ids();
+                }
+                return Err(error);
+            }
+        };
+        drop(state);
+        count(&store.counters.appends, 1);
+        self.settle(store, seq, batch.ids(), durability, deadline)?;
+        Ok(Appended {
+            stored: batch.len(),
+            duplicates: 0,
+        })
+    }
+
+    /// The turn to write.
+    pub(crate) fn enter(&self, deadline: Deadline) -> Result<MutexGuard<'_, State>> {
+        match deadline.instant() {
+            None => Ok(self.state.lock()),
+            Some(at) => self.state.try_lock_until(at).ok_or_else(|| {
+                StorageError::timeout(APPEND, &self.job, "the threads that write before this one")
+            }),
+        }
+    }
+
+    fn lost(&self) -> StorageError {
+        StorageError::new(ErrorKind::Io, APPEND, &self.job, "the writer lost its segment").transient()
+    }
+
+    /// Makes sure that there is a segment for new events.
+    pub(crate) fn open_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
+        if state.main.is_some() {
+            return Ok(());
+        }
+        if state.ids.is_none() {
+            let found = adopt::adopt(store, &self.folder)?;
+            state.ids = Some(IdSource::above(found.newest));
+            state.main = found.active;
+        }
+        if state.main.is_none() {
+            state.main = Some(adopt::create(store, &self.folder, None, deadline)?);
+        }
+        if let (Some(main), Some(ids)) = (&state.main, &mut state.ids) {
+            ids.raise(EventId::floor(main.name.lower()));
+        }
+        Ok(())
+    }
+
+    /// Writes records to a segment with one call; gives the number of the write. Seals the segment when it is full.
+    pub(crate) fn write<'b>(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        target: Target,
+        records: impl Iterator<Item = (EventId, &'b [u8])>,
+    ) -> Result<u64> {
+        let State {
+            main,
+            late,
+            ids,
+            encoder,
+            buffer,
+            seq,
+            ..
+        } = state;
+        let active = match target {
+            Target::Main => main.as_mut(),
+            Target::Late(index) => late.get_mut(index),
+        };
+        let Some(active) = active else {
+            return Err(self.lost());
+        };
+        buffer.clear();
+        let (mut last, mut events) = (active.last, 0);
+        for (id, body) in records {
+            encoder.encode(buffer, id, body);
+            buffer.push(b'\n');
+            last = Some(id);
+            events += 1;
+        }
+        if let Err(error) = active.file.file().write_all_at(buffer, active.len) {
+            let error = store.write_fault(APPEND, &active.path, error);
+            if active.file.file().set_len(active.len).is_ok() {
+                return Err(error);
+            }
+            // Whole records of the batch may stand, and can't be taken back.
+            let why = format!("a write failed half way and could not be taken back ({error})");
+            self.poison(store, state, &why);
+            return Err(
+                StorageError::new(ErrorKind::OutcomeUnknown, APPEND, &self.job, why)
+                    .with_hint("append the same batch again: what is stored is not stored twice")
+                    .transient(),
+            );
+        }
+        active.file.touch();
+        active.len += buffer.len() as u64;
+        active.last = last;
+        *seq += 1;
+        let seq = *seq;
+        if let (Some(ids), Some(last)) = (ids, last) {
+            ids.raise(last);
+        }
+        count(&store.counters.events, events);
+        count(&store.counters.appended_bytes, buffer.len() as u64);
+        if buffer.capacity() > 4 << 20 {
+            *buffer = Vec::new();
+        }
+        if active.len >= store.options.max_file_size {
+            self.rotate(store, state, target);
+        }
+        Ok(seq)
+    }
+
+    /// Closes a full segment. A failure is told to those who wait for its sync.
+    fn rotate(&self, store: &Arc<Store>, state: &mut State, target: Target) {
+        let active = match target {
+            Target::Main => state.main.take(),
+            Target::Late(index) if index < state.late.len() => Some(state.late.remove(index)),
+            Target::Late(_) => None,
+        };
+        if let Some(active) = active
+            && let Err(error) = self.close(store, &active)
+        {
+            self.fail(store, state, &[active], &error.to_string());
+        }
+    }
+
+    /// Syncs a segment and seals it.
+    fn close(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
+        let fault = |error| store.write_fault("seal segment", &active.path, error);
+        if active.file.is_dirty() {
+            count(&store.counters.syncs, 1);
+            active.file.sync().map_err(fault)?;
+        }
+        if !active.file.is_named() {
+            store.sync_folder(&self.folder)?;
+            active.file.set_named();
+        }
+        if !store.options.file_locks {
+            return Ok(());
+        }
+        active.file.seal().map_err(fault)?;
+        count(&store.counters.sealed, 1);
+        if store.options.compression {
+            archive::enqueue(store, &self.folder, &active.name);
+        }
+        Ok(())
+    }
+
+    /// Waits until a write is as durable as asked for.
+    pub(crate) fn settle(
+        &self,
+        store: &Arc<Store>,
+        seq: u64,
+        ids: &[EventId],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if durability == Durability::Relaxed {
+            return Ok(());
+        }
+        let waited = self.commit.wait(seq, deadline, || self.sync(store));
+        waited.map_err(|unsynced| {
+            let why = match unsynced {
+                Unsynced::Failed(why) => {
+                    format!("it was written, but the sync failed ({why}): it may be lost")
+                }
+                Unsynced::TimedOut => "it was written, but not synced when the deadline passed".into(),
+            };
+            StorageError::new(ErrorKind::OutcomeUnknown, APPEND, &self.job, why)
+                .with_hint("append the same batch again: what is stored is not stored twice")
+                .with_ids(ids)
+                .transient()
+        })
+    }
+
+    /// Syncs all that was written; gives the number of the last write that it covers.
+    pub(crate) fn sync(&self, store: &Arc<Store>) -> Result<u64, FailedSync> {
+        let (seq, dirty) = {
+            let state = self.state.lock();
+            let actives = state.main.iter().chain(&state.late);
+            let dirty: Vec<_> = actives
+                .filter(|active| active.file.is_dirty())
+                .map(|active| (Arc::clone(&active.file), active.path.clone()))
+                .collect();
+            (state.seq, dirty)
+        };
+        for (file, path) in dirty {
+            count(&store.counters.syncs, 1);
+            let synced = file
+                .sync()
+                .map_err(|error| store.write_fault("sync segment", &path, error));
+            let named = synced.and_then(|()| {
+                if !file.is_named() {
+                    store.sync_folder(&self.folder)?;
+                    file.set_named();
+                }
+                Ok(())
+            });
+            if let Err(error) = named {
+                let mut state = self.state.lock();
+                let why = error.to_string();
+                let up_to = self.poison(store, &mut state, &why);
+                return Err(FailedSync { up_to, why });
+            }
+        }
+        Ok(seq)
+    }
+
+    /// After a failed sync: gives up every segment, so that the next append opens afresh. The number of the last
+    /// write that is in doubt.
+    fn poison(&self, store: &Store, state: &mut State, why: &str) -> u64 {
+        let given_up: Vec<Active> = state
+            .main
+            .take()
+            .into_iter()
+            .chain(state.late.drain(..))
+            .collect();
+        self.fail(store, state, &given_up, why)
+    }
+
+    fn fail(&self, store: &Store, state: &mut State, given_up: &[Active], why: &str) -> u64 {
+        for active in given_up {
+            tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
+            state.known.doubt(&active.name);
+            if store.options.file_locks {
+                // A mark, so that no one adopts it; what it can't say durably, the next writer finds out.
+                let _ = active.file.seal();
+            }
+        }
+        // Others that were not synced yet share the doubt: their writers learn it and write again.
+        self.commit.fail(FailedSync {
+            up_to: state.seq,
+            why: why.to_owned(),
+        });
+        state.seq
+    }
+
+    /// Seals the segment for older ids that was made first.
+    pub(crate) fn close_late(&self, store: &Arc<Store>, state: &mut State) -> Result<()> {
+        if state.late.is_empty() {
+            return Ok(());
+        }
+        let active = state.late.remove(0);
+        self.close(store, &active).inspect_err(|error| {
+            self.fail(store, state, &[active], &error.to_string());
+        })
+    }
+
+    /// Seals what this process appends to.
+    pub(crate) fn seal(&self, store: &Arc<Store>, deadline: Deadline) -> Result<()> {
+        let mut state = self.enter(deadline)?;
+        let held: Vec<Active> = state
+            .main
+            .take()
+            .into_iter()
+            .chain(std::mem::take(&mut state.late))
+            .collect();
+        for active in held {
+            // An empty one may as well serve the next writer.
+            if active.last.is_some()
+                && let Err(error) = self.close(store, &active)
+            {
+                self.fail(store, &mut state, &[active], &error.to_string());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes relaxed writes survive power loss.
+    pub(crate) fn flush(&self, store: &Arc<Store>) -> Result<()> {
+        self.sync(store).map(drop).map_err(|failed| {
+            StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
+                .with_hint("what was appended since the last flush may be lost after a loss of power")
+        })
+    }
+}
+
+impl State {
+    /// Number of the last write.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// Which of a writer's segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Main,
+    Late(usize),
+}

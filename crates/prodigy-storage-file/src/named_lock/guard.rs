@@ -1,0 +1,81 @@
+//! A named lock that is held.
+
+use std::path::PathBuf;
+
+use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, Result, StorageError};
+use prodigy_storage_layout::LockName;
+
+use super::slots::note_release;
+use crate::fs::FsFile;
+
+/// Holds the lock as long as its descriptor, or a duplicate in another process, is open.
+#[derive(Debug)]
+pub(super) struct FileGuard {
+    name: LockName,
+    path: PathBuf,
+    file: Box<dyn FsFile>,
+    holder: Holder,
+    fencing: u64,
+    noted: bool,
+}
+
+impl FileGuard {
+    pub(super) fn new(
+        name: LockName,
+        path: PathBuf,
+        file: Box<dyn FsFile>,
+        holder: Holder,
+        fencing: u64,
+    ) -> Self {
+        Self {
+            name,
+            path,
+            file,
+            holder,
+            fencing,
+            noted: false,
+        }
+    }
+
+    fn note(&mut self) -> std::io::Result<()> {
+        self.noted = true;
+        note_release(&*self.file, self.fencing, &self.holder)
+    }
+}
+
+impl LockGuard for FileGuard {
+    fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    fn fencing(&self) -> u64 {
+        self.fencing
+    }
+
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.file.descriptor()
+    }
+
+    fn release(mut self: Box<Self>) -> Result<()> {
+        // The lock itself goes with the descriptor, whatever comes of the note.
+        self.note().map_err(|error| {
+            StorageError::new(
+                ErrorKind::Io,
+                "release lock",
+                self.path.display(),
+                "the lock is released, but its file could not be told so",
+            )
+            .with_hint("harmless: the next holder signs over it")
+            .with_source(error)
+        })
+    }
+}
+
+impl Drop for FileGuard {
+    fn drop(&mut self) {
+        if !self.noted {
+            // Information only.
+            let _ = self.note();
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Named locks between processes.
+//!
+//! The kernel's lock on the file decides who holds it: it excludes processes and also two handles of one process, and
+//! ends with the last descriptor that carries it. What the file says of its holder is information. The fencing token
+//! in it is more than that, so it survives power loss before a guard is handed out ([`slots`]).
+//!
+//! A listing takes no lock, so that it never stands in a taker's way ([`listing`]).
+
+mod guard;
+mod listing;
+mod slots;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOptions, Result, StorageError};
+use prodigy_storage_layout::{Entry, LockName};
+
+use crate::fs::{FsFile, OpenMode};
+use crate::lockfile::host;
+use crate::store::{Store, count};
+use guard::FileGuard;
+use slots::{Slots, State};
+
+const LOCK: &str = "take lock";
+const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+
+impl Store {
+    /// [`Backend::lock`](prodigy_storage_backend::Backend::lock): always strict, whatever else is written relaxed.
+    pub(crate) fn lock(
+        self: &Arc<Self>,
+        name: &LockName,
+        options: &LockOptions,
+        deadline: Deadline,
+    ) -> Result<Box<dyn LockGuard>> {
+        let path = Entry::Lock(name.clone()).path();
+        if !self.options.file_locks {
+            return Err(StorageError::new(
+                ErrorKind::Unsupported,
+                LOCK,
+                self.absolute(&path).display(),
+                "a named lock is an operating system lock on a file, and those are switched off",
+            )
+            .with_hint(
+                "set `backend_config.enable_file_locks: true`; or `enable_locking: false`, if nothing else runs at \
+                 the same time",
+            ));
+        }
+        self.prepare_write(LOCK, &path.display())?;
+        let file = self.acquire(&path, deadline)?;
+        let holder = Holder::new(std::process::id(), host(), self.now(), options.purpose.clone());
+        let fencing = self.next_token(&path, &*file, &holder)?;
+        Ok(Box::new(FileGuard::new(
+            name.clone(),
+            path,
+            file,
+            holder,
+            fencing,
+        )))
+    }
+
+    /// The lock file, locked.
+    fn acquire(&self, path: &Path, deadline: Deadline) -> Result<Box<dyn FsFile>> {
+        let began = Instant::now();
+        let fault = |error| self.write_fault(LOCK, path, error);
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let file = self.open_named(path)?;
+            while !file.try_lock().map_err(fault)? {
+                if deadline.has_passed() {
+                    return Err(self.held_by_another(path, &*file, began));
+                }
+                std::thread::sleep(deadline.remaining().map_or(pause, |left| left.min(pause)));
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            // Whoever removed the file by hand left us with a lock on nothing.
+            let ours = file.metadata().map_err(fault)?.identity;
+            if matches!(self.fs.metadata(path), Ok(found) if found.identity == ours) {
+                return Ok(file);
+            }
+            deadline.check(LOCK, &path.display(), "a lock file that stays")?;
+        }
+    }
+
+    fn open_named(&self, path: &Path) -> Result<Box<dyn FsFile>> {
+        match self.fs.open(path, OpenMode::Create) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folder(path.parent().unwrap_or(Path::new("")))?;
+                self.fs.open(path, OpenMode::Create)
+            }
+            other => other,
+        }
+        .map_err(|error| self.write_fault(LOCK, path, error))
+    }
+
+    fn held_by_another(&self, path: &Path, file: &dyn FsFile, began: Instant) -> StorageError {
+        let waited = began.elapsed().as_millis();
+        // After a release, a process that inherited the lock may still hold it, or the new holder has yet to sign.
+        let holder = match Slots::read(file).ok().and_then(Slots::into_record) {
+            Some(record) if record.state == State::Held => record.holder.to_string(),
+            Some(record) => format!(
+                "one that has not signed yet; the last holder was {}",
+                record.holder
+            ),
+            None => "one that has not signed yet".into(),
+        };
+        StorageError::new(
+            ErrorKind::LockUnavailable,
+            LOCK,
+            self.absolute(path).display(),
+            format!("it is held by {holder}; waited {waited} ms"),
+        )
+        .with_hint(
+            "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
+             could hold it then, and its fencing tokens would begin again",
+        )
+    }
+
+    /// Signs the file under the next token. On return the token, the file's name and all folders above it survive
+    /// power loss.
+    fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder) -> Result<u64> {
+        let fault = |error| self.write_fault(LOCK, path, error);
+        // What a holder that was killed wrote may be in memory only. It is the slot that is kept: it comes first.
+        count(&self.counters.syncs, 2);
+        file.sync().map_err(fault)?;
+        let slots = Slots::read(file).map_err(fault)?;
+        let fencing = slots.next_token(self.now()).ok_or_else(|| {
+            StorageError::new(
+                ErrorKind::Damaged,
+                LOCK,
+                self.absolute(path).display(),
+                "its fencing token is the last one that there is",
+            )
+            .with_hint("nothing counts that far: find out what wrote to the file")
+        })?;
+        if slots.is_damaged() {
+            tracing::warn!(path = %path.display(), fencing, "a lock file was damaged; its fencing tokens go on from here");
+        }
+        let signed = slots
+            .sign(file, fencing, holder)
+            .map_err(fault)
+            .and_then(|()| file.sync_all().map_err(fault))
+            .and_then(|()| self.sync_folder(path.parent().unwrap_or(Path::new(""))));
+        if let Err(error) = signed {
+            // The slot may or may not be on the disk. Blank, it can't pass for one that is.
+            let _ = slots.blank(file);
+            return Err(error);
+        }
+        if slots.has_gap() {
+            // The slot that was just synced is the one that is kept now, whatever comes of the other.
+            count(&self.counters.syncs, 1);
+            slots
+                .close_gap(file, fencing, holder)
+                .and_then(|()| file.sync_all())
+                .map_err(fault)?;
+        }
+        Ok(fencing)
+    }
+}

@@ -1,0 +1,326 @@
+//! What a lock file holds: three slots of fixed width, each a line of JSON.
+//!
+//! Slots 0 and 1 take turns: a taker signs the one that does **not** hold the greatest token, and syncs it. So the
+//! greatest token that was ever handed out is always in a slot that is not being written, and a torn write loses
+//! nothing. Slot 2 is the note of a release: information, not synced.
+//!
+//! When a token is handed out, the other slot holds the one below it. A slot that does not verify may have held a token
+//! that was handed out, so the next token is above it:
+//!
+//! - one good slot with token n: n + 2, since the other held n + 1 at most; n + 1 if both are good;
+//! - no good slot in a file that is not empty: n + 2, where n is the greatest number behind a `"fencing":` that can
+//!   still be read, and above the microseconds since 1970, which no count from 1 reaches;
+//! - an empty file: 1.
+
+use std::io;
+
+use prodigy_storage_backend::Holder;
+use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::fs::FsFile;
+
+/// Bytes of a slot: two slots never share a sector of a disk.
+pub(super) const SLOT: usize = 4096;
+const SLOTS: usize = 3;
+const NOTE: usize = 2;
+const CHECKSUM: &[u8] = b",\"checksum\":\"";
+const FENCING: &[u8] = b"\"fencing\":";
+/// Most bytes of texts that others choose: escaped, they still fit a slot.
+const MAX_PURPOSE: usize = 400;
+const MAX_HOST: usize = 128;
+/// No lock file of ours is longer; what stands behind it is not read.
+const MAX_FILE: u64 = 64 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Held,
+    Released,
+}
+
+/// What a slot says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) fencing: u64,
+    pub(super) state: State,
+    #[serde(flatten)]
+    pub(super) holder: Holder,
+}
+
+/// The slots of a lock file, as they were read.
+#[derive(Debug)]
+pub(super) struct Slots {
+    turns: [Option<Record>; NOTE],
+    note: Option<Record>,
+    empty: bool,
+    /// The greatest token that can be read in a file without a good slot.
+    salvaged: u64,
+}
+
+impl Slots {
+    pub(super) fn read(file: &dyn FsFile) -> io::Result<Self> {
+        let mut bytes = vec![0; file.metadata()?.len.min(MAX_FILE) as usize];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(Self::parse(&bytes))
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let slot = |index: usize| decode(bytes.get(index * SLOT..(index + 1) * SLOT)?);
+        let turns = [slot(0), slot(1)];
+        let note = slot(NOTE).filter(|note| note.state == State::Released);
+        let salvaged = if turns.iter().all(Option::is_none) {
+            salvage(bytes)
+        } else {
+            0
+        };
+        Self {
+            turns,
+            note,
+            empty: bytes.is_empty(),
+            salvaged,
+        }
+    }
+
+    /// Whether a slot that holds a token does not verify.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.empty && self.turns.iter().any(Option::is_none)
+    }
+
+    /// The greatest token that is known to have been given out.
+    pub(super) fn fencing(&self) -> u64 {
+        let turns = self.turns.iter().flatten().map(|record| record.fencing);
+        turns.max().unwrap_or(self.salvaged)
+    }
+
+    /// A token above every one that was handed out, by the rule above.
+    pub(super) fn next_token(&self, now: Timestamp) -> Option<u64> {
+        match &self.turns {
+            [Some(one), Some(other)] => one.fencing.max(other.fencing).checked_add(1),
+            [Some(one), None] | [None, Some(one)] => one.fencing.checked_add(2),
+            [None, None] if self.empty => Some(1),
+            [None, None] => {
+                let micros = u64::try_from(now.as_nanos() / 1000).unwrap_or_default();
+                self.salvaged.checked_add(1)?.max(micros).checked_add(1)
+            }
+        }
+    }
+
+    /// Who holds the lock, or held it last.
+    pub(super) fn into_record(self) -> Option<Record> {
+        let newest = self
+            .turns
+            .into_iter()
+            .flatten()
+            .max_by_key(|record| record.fencing)?;
+        match self.note {
+            Some(note) if note.fencing == newest.fencing => Some(note),
+            _ => Some(newest),
+        }
+    }
+
+    /// The slot to sign: not the one with the greatest token.
+    fn turn(&self) -> usize {
+        match &self.turns {
+            [Some(one), Some(other)] => usize::from(one.fencing > other.fencing),
+            [Some(_), None] => 1,
+            [None, _] => 0,
+        }
+    }
+
+    /// Writes the slot of a taker. The caller holds the lock, and syncs.
+    pub(super) fn sign(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
+        let record = |fencing| Record {
+            fencing,
+            state: State::Held,
+            holder: holder.clone(),
+        };
+        if self.turns.iter().all(Option::is_none) {
+            // No slot is to be kept. With both good from the start, a bad one tells damage; and whichever of the two
+            // is lost, the other one stands above all that was handed out before.
+            let below = fencing.saturating_sub(1);
+            let both = [encode(record(fencing))?, encode(record(below))?].concat();
+            return file.write_all_at(&both, 0);
+        }
+        file.write_all_at(&encode(record(fencing))?, (self.turn() * SLOT) as u64)
+    }
+
+    /// Makes the slot that a failed [`sign`](Self::sign) wrote one that does not verify.
+    pub(super) fn blank(&self, file: &dyn FsFile) -> io::Result<()> {
+        file.write_all_at(&[b' '; SLOT], (self.turn() * SLOT) as u64)
+    }
+
+    /// Whether the token that was signed is not the one above the other slot's.
+    pub(super) fn has_gap(&self) -> bool {
+        matches!(&self.turns, [Some(_), None] | [None, Some(_)])
+    }
+
+    /// Closes the gap, once the signed slot is synced. The caller holds the lock, and syncs.
+    pub(super) fn close_gap(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
+        let below = encode(Record {
+            fencing: fencing.saturating_sub(1),
+            state: State::Held,
+            holder: holder.clone(),
+        })?;
+        file.write_all_at(&below, ((1 - self.turn()) * SLOT) as u64)
+    }
+}
+
+/// Notes that the lock was released, for who looks at it. The caller still holds the lock.
+pub(super) fn note_release(file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
+    let note = encode(Record {
+        fencing,
+        state: State::Released,
+        holder: holder.clone(),
+    })?;
+    file.write_all_at(&note, (NOTE * SLOT) as u64)
+}
+
+fn encode(mut record: Record) -> io::Result<Vec<u8>> {
+    shorten(&mut record.holder.purpose, MAX_PURPOSE);
+    shorten(&mut record.holder.host, MAX_HOST);
+    let mut line = serde_json::to_vec(&record)?;
+    line.pop();
+    let sum = xxh3_64(&line);
+    line.extend_from_slice(CHECKSUM);
+    line.extend_from_slice(format!("{sum:016x}\"}}").as_bytes());
+    line.resize(SLOT - 1, b' ');
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn shorten(text: &mut String, limit: usize) {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
+fn decode(slot: &[u8]) -> Option<Record> {
+    let line = slot.strip_suffix(b"\n")?.trim_ascii_end().strip_suffix(b"\"}")?;
+    let (body, sum) = line.split_at_checked(line.len().checked_sub(CHECKSUM.len() + 16)?)?;
+    let sum = sum.strip_prefix(CHECKSUM)?;
+    if format!("{:016x}", xxh3_64(body)).as_bytes() != sum {
+        return None;
+    }
+    serde_json::from_slice(&[body, b"}"].concat()).ok()
+}
+
+/// The greatest number that still stands behind the name of the field.
+fn salvage(bytes: &[u8]) -> u64 {
+    memchr::memmem::find_iter(bytes, FENCING)
+        .filter_map(|at| {
+            let digits = bytes.get(at + FENCING.len()..)?;
+            let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            std::str::from_utf8(digits.get(..count)?).ok()?.parse().ok()
+        })
+        // Beyond what any count or clock reaches, it is damage itself.
+        .filter(|token: &u64| *token < u64::MAX / 2)
+        .max()
+        .unwrap_or_default()
+}
+
+const _: () = assert!(6 * (MAX_PURPOSE + MAX_HOST) + 512 < SLOT);
+const _: () = assert!((SLOT * SLOTS) as u64 <= MAX_FILE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder() -> Holder {
+        Holder::new(
+            7,
+            "h".into(),
+            Timestamp::from_millis(1_764_018_118_000),
+            "test".into(),
+        )
+    }
+
+    fn slot(fencing: u64) -> Vec<u8> {
+        encode(Record {
+            fencing,
+            state: State::Held,
+            holder: holder(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_slot_is_a_line_of_json_of_fixed_width() {
+        let bytes = slot(7);
+        assert_eq!(bytes.len(), SLOT);
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json["fencing"], 7);
+        assert_eq!(json["state"], "held");
+        assert_eq!(json["pid"], 7);
+        assert_eq!(decode(&bytes).unwrap().holder, holder());
+    }
+
+    #[test]
+    fn texts_of_any_length_fit() {
+        let mut record = decode(&slot(1)).unwrap();
+        record.holder.purpose = "\u{1}".repeat(5000);
+        record.holder.host = "é".repeat(5000);
+        let bytes = encode(record).unwrap();
+        assert_eq!(bytes.len(), SLOT);
+        let read = decode(&bytes).unwrap().holder;
+        assert_eq!((read.purpose.len(), read.host.len()), (MAX_PURPOSE, MAX_HOST));
+    }
+
+    #[test]
+    fn no_changed_byte_gives_a_token_twice() {
+        let now = Timestamp::from_millis(5);
+        for (one, other) in [(5, 4), (4, 5)] {
+            let whole = [slot(one), slot(other)].concat();
+            assert_eq!(Slots::parse(&whole).next_token(now), Some(6));
+            for at in 0..whole.len() {
+                for value in [whole[at] ^ 1, whole[at] ^ 0x80, 0, b' ', b'9'] {
+                    let mut bytes = whole.clone();
+                    bytes[at] = value;
+                    let next = Slots::parse(&bytes).next_token(now).unwrap();
+                    assert!(next > 5, "byte {at} as {value}: {next}");
+                }
+            }
+            for end in 1..whole.len() {
+                let next = Slots::parse(&whole[..end]).next_token(now).unwrap();
+                assert!(next > 5, "cut at {end}: {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_good_slot_goes_on_from_the_clock_or_what_can_be_read() {
+        let now = Timestamp::from_millis(2_000);
+        assert_eq!(Slots::parse(b"").next_token(now), Some(1));
+        assert_eq!(Slots::parse(&[0; 3 * SLOT]).next_token(now), Some(2_000_001));
+        assert_eq!(Slots::parse(b"pid 12").next_token(now), Some(2_000_001));
+        let text = b"{\"fencing\":3000000,\"x\"\"fencing\":18446744073709551615,";
+        assert_eq!(Slots::parse(text).next_token(now), Some(3_000_002));
+        assert_eq!(Slots::parse(text).fencing(), 3_000_000);
+    }
+
+    #[test]
+    fn the_slot_with_the_greatest_token_is_never_written() {
+        let turn = |bytes: Vec<u8>| Slots::parse(&bytes).turn();
+        assert_eq!(turn([slot(5), slot(4)].concat()), 1);
+        assert_eq!(turn([slot(5), slot(6)].concat()), 0);
+        assert_eq!(turn([slot(5), vec![0; SLOT]].concat()), 1);
+        assert_eq!(turn([vec![0; SLOT], slot(5)].concat()), 0);
+    }
+
+    #[test]
+    fn a_note_of_an_older_release_says_nothing() {
+        let note = |fencing| {
+            let mut record = decode(&slot(fencing)).unwrap();
+            record.state = State::Released;
+            encode(record).unwrap()
+        };
+        let state = |bytes: Vec<u8>| Slots::parse(&bytes).into_record().unwrap().state;
+        assert_eq!(state([slot(5), slot(4), note(4)].concat()), State::Held);
+        assert_eq!(state([slot(5), slot(4), note(5)].concat()), State::Released);
+        assert_eq!(state([slot(5), slot(4)].concat()), State::Held);
+    }
+}

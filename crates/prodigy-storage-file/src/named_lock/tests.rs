@@ -1,0 +1,293 @@
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, ErrorKind, LockGuard, LockOptions, Result};
+use prodigy_storage_layout::{Entry, LockName};
+
+use super::slots::SLOT;
+use crate::document::faulty::{Faulty, Switches};
+use crate::fs::RealFs;
+use crate::options::FileOptions;
+use crate::store::Store;
+
+fn store(dir: &tempfile::TempDir, change: impl FnOnce(FileOptions) -> FileOptions) -> Arc<Store> {
+    let root = dir.path().join("root");
+    let options = change(FileOptions::new(&root));
+    Arc::new(Store::new(Arc::new(RealFs::new(root)), options))
+}
+
+fn writer(dir: &tempfile::TempDir) -> Arc<Store> {
+    store(dir, |options| options)
+}
+
+fn name(text: &str) -> LockName {
+    LockName::new(text).unwrap()
+}
+
+fn path(dir: &tempfile::TempDir, text: &str) -> PathBuf {
+    dir.path().join("root").join(Entry::Lock(name(text)).path())
+}
+
+fn try_take(store: &Arc<Store>, text: &str) -> Result<Box<dyn LockGuard>> {
+    store.lock(
+        &name(text),
+        &LockOptions::new("a test"),
+        Deadline::after(Duration::ZERO),
+    )
+}
+
+fn take(store: &Arc<Store>, text: &str) -> Box<dyn LockGuard> {
+    try_take(store, text).unwrap()
+}
+
+fn held(store: &Store, text: &str) -> bool {
+    let locks = store.locks(Deadline::never()).unwrap();
+    locks.iter().find(|lock| lock.name.as_str() == text).unwrap().held
+}
+
+#[test]
+fn a_lock_excludes_every_other_handle_and_says_who_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (writer(&dir), writer(&dir));
+    let guard = take(&one, "shop/job/resume");
+    assert_eq!(guard.name(), &name("shop/job/resume"));
+    assert!(guard.descriptor().is_some() && !guard.is_inert());
+    for store in [&one, &other] {
+        let deadline = Deadline::after(Duration::from_millis(30));
+        let error = store
+            .lock(&name("shop/job/resume"), &LockOptions::default(), deadline)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+        let pid = format!("process {} on {}", std::process::id(), crate::lockfile::host());
+        assert!(
+            error.why().contains(&pid) && error.why().contains("(a test)"),
+            "{error}"
+        );
+        assert!(error.why().contains("since 20"), "{error}");
+        let waited: u64 = error.why().rsplit(' ').nth(1).unwrap().parse().unwrap();
+        assert!(waited >= 30, "{error}");
+    }
+    // Another lock, also one whose name begins alike, is another lock.
+    for text in ["shop", "shop/job", "shop/job/resume/x", "shop/job/other"] {
+        drop(take(&other, text));
+    }
+    guard.release().unwrap();
+    drop(take(&other, "shop/job/resume"));
+}
+
+#[test]
+fn threads_that_race_hold_it_one_at_a_time_with_rising_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = [writer(&dir), writer(&dir)];
+    let inside = AtomicU64::new(0);
+    let last = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for index in [0, 0, 1, 1] {
+            let (store, inside, last) = (&stores[index], &inside, &last);
+            scope.spawn(move || {
+                for _ in 0..10 {
+                    let guard = store
+                        .lock(&name("race"), &LockOptions::default(), Deadline::never())
+                        .unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    assert!(guard.fencing() > last.swap(guard.fencing(), Ordering::SeqCst));
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(last.load(Ordering::SeqCst), 40);
+}
+
+#[test]
+fn the_token_rises_by_one_over_every_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    for token in 1..=5 {
+        assert_eq!(take(&writer(&dir), "a").fencing(), token);
+    }
+    let text = std::fs::read_to_string(path(&dir, "a")).unwrap();
+    assert_eq!(text.lines().count(), 3);
+    for line in text.lines() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(json["pid"], std::process::id());
+    }
+}
+
+#[test]
+fn a_torn_or_damaged_file_never_gives_a_token_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let mut last = 0;
+    let mut spoil = |change: &dyn Fn(&mut Vec<u8>)| {
+        let token = take(&store, "a").fencing();
+        assert!(token > last, "{token} after {last}");
+        last = token;
+        let mut bytes = std::fs::read(path(&dir, "a")).unwrap();
+        change(&mut bytes);
+        std::fs::write(path(&dir, "a"), bytes).unwrap();
+    };
+    spoil(&|bytes| bytes[..SLOT].fill(0));
+    spoil(&|bytes| bytes[SLOT..2 * SLOT].fill(0));
+    spoil(&|bytes| bytes.truncate(SLOT + 100));
+    spoil(&|bytes| bytes[100..SLOT + 100].fill(b'x'));
+    spoil(&|bytes| bytes.truncate(1));
+    spoil(&|bytes| bytes.fill(0));
+    spoil(&|bytes| *bytes = b"1234 other program".to_vec());
+    spoil(&|_| {});
+    drop(store);
+    let after = take(&writer(&dir), "a").fencing();
+    assert_eq!(after, last + 1);
+}
+
+#[test]
+fn the_listing_says_what_is_held_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let reader = self::store(&dir, |options| options.read_only(true));
+    assert!(reader.locks(Deadline::never()).unwrap().is_empty());
+    assert!(!dir.path().join("root").exists());
+    drop(take(&store, "b/c"));
+    let guard = take(&store, "a/b/c/d");
+    take(&store, "b").release().unwrap();
+    std::fs::write(dir.path().join("root/locks/1/stray"), "").unwrap();
+    std::fs::write(path(&dir, "empty"), "").unwrap();
+    let before = std::fs::read(path(&dir, "a/b/c/d")).unwrap();
+    let locks = reader.locks(Deadline::never()).unwrap();
+    let seen: Vec<_> = locks
+        .iter()
+        .map(|lock| (lock.name.as_str(), lock.held, lock.fencing))
+        .collect();
+    assert_eq!(seen, [("a/b/c/d", true, 1), ("b", false, 1), ("b/c", false, 1)]);
+    for lock in &locks {
+        let holder = lock.holder.as_ref().unwrap();
+        assert_eq!(
+            (holder.pid, holder.purpose.as_str()),
+            (std::process::id(), "a test")
+        );
+    }
+    assert_eq!(std::fs::read(path(&dir, "a/b/c/d")).unwrap(), before);
+    assert_eq!(
+        reader
+            .lock(&name("x"), &LockOptions::default(), Deadline::never())
+            .unwrap_err()
+            .kind(),
+        ErrorKind::ReadOnly
+    );
+    drop(guard);
+    assert!(!held(&reader, "a/b/c/d"));
+}
+
+/// A process that keeps the descriptor that it gets as its standard input until it is told to end.
+fn keeper(guard: &dyn LockGuard) -> std::process::Child {
+    let descriptor = guard.descriptor().unwrap().try_clone_to_owned().unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "echo ready; exec sleep 600"])
+        .stdin(Stdio::from(descriptor))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+#[test]
+fn a_process_that_inherited_it_keeps_it_until_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let guard = take(&store, "run");
+    let mut child = keeper(&*guard);
+    drop(guard);
+    assert_eq!(
+        try_take(&store, "run").unwrap_err().kind(),
+        ErrorKind::LockUnavailable
+    );
+    if cfg!(target_os = "linux") {
+        assert!(held(&store, "run"));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(take(&store, "run").fencing(), 2);
+}
+
+#[test]
+fn a_holder_that_died_without_a_note_holds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let guard = take(&store, "a");
+    let signed = std::fs::read(path(&dir, "a")).unwrap();
+    drop(guard);
+    // As it was when the holder was killed: no note of a release.
+    std::fs::write(path(&dir, "a"), signed).unwrap();
+    if cfg!(target_os = "linux") {
+        assert!(!held(&store, "a"));
+    }
+    assert_eq!(take(&store, "a").fencing(), 2);
+}
+
+#[test]
+fn a_lock_file_that_is_a_link_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    drop(take(&store, "a"));
+    let outside = dir.path().join("outside");
+    std::fs::File::create(&outside)
+        .unwrap()
+        .write_all(b"keep")
+        .unwrap();
+    std::os::unix::fs::symlink(&outside, path(&dir, "b")).unwrap();
+    assert_eq!(try_take(&store, "b").unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(store.locks(Deadline::never()).unwrap().len(), 1);
+    assert_eq!(std::fs::read(outside).unwrap(), b"keep");
+}
+
+#[test]
+fn without_file_locks_it_is_refused_with_what_to_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = self::store(&dir, |options| options.file_locks(false));
+    let error = try_take(&store, "a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("enable_file_locks: true"));
+    assert!(!dir.path().join("root").exists());
+}
+
+#[test]
+fn a_lock_file_that_is_removed_by_hand_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let guard = take(&store, "a");
+    std::fs::remove_file(path(&dir, "a")).unwrap();
+    drop(guard);
+    let guard = take(&store, "a");
+    assert!(try_take(&store, "a").is_err());
+    drop(guard);
+}
+
+#[test]
+fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let switches = Arc::new(Switches::default());
+    let fs = Faulty::new(RealFs::new(&root), Arc::clone(&switches));
+    let store = Arc::new(Store::new(Arc::new(fs), FileOptions::new(&root)));
+    assert_eq!(take(&store, "a").fencing(), 1);
+    let kept = std::fs::read(path(&dir, "a")).unwrap();
+    for switch in [&switches.files, &switches.folders] {
+        switch.store(true, Ordering::Relaxed);
+        assert!(try_take(&store, "a").is_err());
+        switch.store(false, Ordering::Relaxed);
+        let after = std::fs::read(path(&dir, "a")).unwrap();
+        assert_eq!(after[..SLOT], kept[..SLOT], "the slot with the greatest token");
+        assert_eq!(after[SLOT..2 * SLOT], [b' '; SLOT]);
+    }
+    // The lock is free, and the tokens go on with no gap that could hide one.
+    assert_eq!(take(&store, "a").fencing(), 3);
+    assert_eq!(take(&store, "a").fencing(), 4);
+}

@@ -1,0 +1,112 @@
+//! How to open a file backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Clock, SystemClock};
+
+/// How to open a [`FileBackend`](crate::FileBackend).
+///
+/// ```
+/// use prodigy_storage_file::FileOptions;
+///
+/// let options = FileOptions::new("/srv/prodigy").max_file_size(16 << 20).compression(true);
+/// assert!(options.file_locks);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FileOptions {
+    /// The root of all data. It need not exist: the first write makes it.
+    pub root: PathBuf,
+    /// Nothing is created, moved or repaired; every write is refused.
+    pub read_only: bool,
+    /// Operating system locks against concurrent writers. Without them each writer makes segments of its own and
+    /// never adopts, repairs, seals or compresses, and what needs a single writer is refused while another is seen.
+    pub file_locks: bool,
+    /// Bytes past which a log segment is sealed and the next one begun.
+    pub max_file_size: u64,
+    /// Whether sealed segments are compressed in the background.
+    pub compression: bool,
+    /// Bytes past which an event or an item is refused.
+    pub max_record_size: u64,
+    /// Accepts a root that any user may write to.
+    pub allow_shared_root: bool,
+    /// Accepts a network file system.
+    pub allow_network_fs: bool,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl FileOptions {
+    /// The defaults, for this root.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            read_only: false,
+            file_locks: true,
+            max_file_size: 100 << 20,
+            compression: false,
+            max_record_size: 64 << 20,
+            allow_shared_root: false,
+            allow_network_fs: false,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Sets [`read_only`](Self::read_only).
+    #[must_use]
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.read_only = yes;
+        self
+    }
+
+    /// Sets [`file_locks`](Self::file_locks).
+    #[must_use]
+    pub fn file_locks(mut self, yes: bool) -> Self {
+        self.file_locks = yes;
+        self
+    }
+
+    /// Sets [`max_file_size`](Self::max_file_size), in bytes.
+    #[must_use]
+    pub fn max_file_size(mut self, bytes: u64) -> Self {
+        self.max_file_size = bytes;
+        self
+    }
+
+    /// Sets [`compression`](Self::compression).
+    #[must_use]
+    pub fn compression(mut self, yes: bool) -> Self {
+        self.compression = yes;
+        self
+    }
+
+    /// Sets [`max_record_size`](Self::max_record_size), in bytes.
+    #[must_use]
+    pub fn max_record_size(mut self, bytes: u64) -> Self {
+        self.max_record_size = bytes;
+        self
+    }
+
+    /// Sets [`allow_shared_root`](Self::allow_shared_root).
+    #[must_use]
+    pub fn allow_shared_root(mut self, yes: bool) -> Self {
+        self.allow_shared_root = yes;
+        self
+    }
+
+    /// Sets [`allow_network_fs`](Self::allow_network_fs).
+    #[must_use]
+    pub fn allow_network_fs(mut self, yes: bool) -> Self {
+        self.allow_network_fs = yes;
+        self
+    }
+
+    /// Sets [`clock`](Self::clock).
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}

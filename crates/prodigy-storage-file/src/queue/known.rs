@@ -1,0 +1,194 @@
+//! What this process remembers of its queues.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Deadline, Result};
+
+use super::CLOSING;
+use super::line;
+use super::scan::{Scanner, Unit};
+use crate::fs::{FsFile, OpenMode};
+use crate::store::Store;
+
+/// Queues that are kept open at once.
+const OPEN: usize = 64;
+/// Units between two looks at the clock.
+pub(super) const STRIDE: usize = 256;
+
+/// What this process remembers of its queues: checked against the file, under its lock, before every use.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    known: Mutex<HashMap<PathBuf, Known>>,
+    hasher: RandomState,
+    /// Bits of a hash that are left out: tests make all ids collide.
+    #[cfg(test)]
+    pub(super) ignored_bits: std::sync::atomic::AtomicU64,
+}
+
+impl Queues {
+    pub(super) fn hash(&self, id: &str) -> u64 {
+        let hash = self.hasher.hash_one(id);
+        #[cfg(test)]
+        let hash = hash & !self.ignored_bits.load(std::sync::atomic::Ordering::Relaxed);
+        hash
+    }
+
+    fn take(&self, path: &Path) -> Option<Known> {
+        self.known.lock().remove(path)
+    }
+
+    /// Remembers a queue; only after everything went well.
+    pub(super) fn keep(&self, path: &Path, known: Known) {
+        let mut all = self.known.lock();
+        if all.len() >= OPEN
+            && let Some(other) = all.keys().next().cloned()
+        {
+            all.remove(&other);
+        }
+        all.insert(path.to_owned(), known);
+    }
+}
+
+/// One queue's file, as it was when its lock was last held.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Kept open, so that no other file can have its identity.
+    pub(super) file: Arc<dyn FsFile>,
+    pub(super) identity: (u64, u64),
+    /// Where the next item goes: behind the last one.
+    pub(super) end: u64,
+    /// The whole length.
+    pub(super) len: u64,
+    /// Whether anything stands before the end.
+    pub(super) any: bool,
+    /// Whether a new item can be written behind the last one; else the file has to be rewritten first.
+    pub(super) plain: bool,
+    /// Hashes of the ids in it, and perhaps of others: a hit is looked up.
+    pub(super) hashes: HashSet<u64>,
+    /// Whether its name survives power loss.
+    pub(super) linked: bool,
+}
+
+impl Store {
+    /// The queue's file as it is now, mended where a writer died; `None` if there is none. Under the queue's lock.
+    pub(super) fn queue_open(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        deadline: Deadline,
+    ) -> Result<Option<Known>> {
+        let known = self.queues.take(path);
+        let found = match self.fs.metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.write_fault(operation, path, error)),
+        };
+        let known = match known {
+            Some(known) if known.identity == found.identity && known.end <= found.len => known,
+            _ => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                if let Ok(names) = self.fs.list(folder) {
+                    self.sweep(folder, names.iter().map(|entry| entry.name.as_str()));
+                }
+                let file: Arc<dyn FsFile> = self
+                    .fs
+                    .open(path, OpenMode::Write)
+                    .map_err(|error| self.write_fault(operation, path, error))?
+                    .into();
+                let identity = file
+                    .metadata()
+                    .map_err(|error| self.write_fault(operation, path, error))?
+                    .identity;
+                Known {
+                    file,
+                    identity,
+                    end: 0,
+                    len: 0,
+                    any: false,
+                    plain: false,
+                    hashes: HashSet::new(),
+                    linked: false,
+                }
+            }
+        };
+        self.catch_up(operation, path, known, found.len, deadline)
+            .map(Some)
+    }
+
+    /// Reads what was added since, and mends the end.
+    fn catch_up(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        mut known: Known,
+        len: u64,
+        deadline: Deadline,
+    ) -> Result<Known> {
+        let fault = |error| self.write_fault(operation, path, error);
+        if known.plain && len == known.end + CLOSING.len() as u64 {
+            let mut closing = [0; CLOSING.len()];
+            let read = known.file.read_full_at(&mut closing, known.end).map_err(fault)?;
+            if read == CLOSING.len() && closing == CLOSING {
+                known.len = len;
+                return Ok(known);
+            }
+        }
+        // One that has to be rewritten is read from its beginning.
+        if !known.plain {
+            known.end = 0;
+            known.hashes.clear();
+        }
+        let limit = self.options.max_record_size;
+        let file = Arc::clone(&known.file);
+        let any = known.any && known.end > 0;
+        let mut scanner = Scanner::resume(file, limit, known.end, any).map_err(fault)?;
+        let mut count = 0;
+        while let Some(unit) = scanner.next().map_err(fault)? {
+            count += 1;
+            if count % STRIDE == 0 {
+                deadline.check(operation, &path.display(), "the queue to be read")?;
+            }
+            match unit {
+                Unit::Item { range, .. } => {
+                    if let Some(id) = line::id(scanner.bytes(range)) {
+                        known.hashes.insert(self.queues.hash(&id));
+                    }
+                }
+                Unit::Damage { start, end, why } => {
+                    tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
+                }
+            }
+        }
+        let shape = scanner.shape();
+        known.end = shape.end;
+        known.any = shape.any;
+        known.plain = shape.plain;
+        known.len = scanner.len();
+        if let Some(tail) = shape.tail {
+            // It was never acknowledged.
+            let bytes = known.file.read_to_end(tail, u64::MAX).map_err(fault)?;
+            self.quarantine(path, tail, &bytes)?;
+        }
+        if shape.plain && (shape.tail.is_some() || !shape.closed) {
+            close(&mut known).map_err(fault)?;
+        } else if let Some(tail) = shape.tail {
+            known.file.set_len(tail).map_err(fault)?;
+            known.len = tail;
+        }
+        Ok(known)
+    }
+}
+
+/// Closes the array behind the last item, and cuts what follows.
+pub(super) fn close(known: &mut Known) -> io::Result<()> {
+    let len = known.end + CLOSING.len() as u64;
+    known.file.write_all_at(CLOSING, known.end)?;
+    known.file.set_len(len)?;
+    known.len = len;
+    Ok(())
+}

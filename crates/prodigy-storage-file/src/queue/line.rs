@@ -1,0 +1,204 @@
+//! One item as it stands in the file.
+
+use std::borrow::Cow;
+
+use prodigy_storage_backend::{ItemId, Lease, LeaseToken, QueueEntry, record};
+use prodigy_storage_layout::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// How a line of ours begins: what reading goes on at after damage.
+pub(super) const HEAD: &[u8] = b"{\"item_id\":\"";
+/// Bytes of `,"crc":"xxxxxxxx"}`.
+pub(super) const TRAILER: usize = 18;
+const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
+const TOKEN: &str = ",\"lease_token\":\"";
+const UNTIL: &str = "\",\"lease_until\":\"";
+/// More than the two fields of a lease take.
+const LEASE_LEN: usize = 160;
+
+/// What the checksum of an item says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seal {
+    /// It holds.
+    Holds,
+    /// It holds, but the bytes around it are damaged.
+    Framed,
+    /// There is none: another program wrote the item.
+    Absent,
+}
+
+/// Appends the line of an item, without comma and line end. `body` is an object.
+pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, lease: Option<&Lease>) {
+    let start = out.len();
+    let json = body.get();
+    out.extend_from_slice(json.strip_suffix('}').unwrap_or(json).as_bytes());
+    if let Some(lease) = lease {
+        out.extend_from_slice(TOKEN.as_bytes());
+        out.extend_from_slice(lease.token.as_str().as_bytes());
+        out.extend_from_slice(UNTIL.as_bytes());
+        out.extend_from_slice(nanos_text(lease.until).as_bytes());
+        out.push(b'"');
+    }
+    record::seal_line(out, start);
+}
+
+/// The line of an item, as [`encode`] makes it.
+pub(super) fn encoded(body: &RawValue, lease: Option<&Lease>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(body.get().len() + LEASE_LEN);
+    encode(&mut line, body, lease);
+    line
+}
+
+/// RFC 3339 with nanoseconds, as serde writes a timestamp.
+fn nanos_text(time: Timestamp) -> String {
+    let whole = time.to_rfc3339();
+    let nanos = time.as_nanos() % 1_000_000_000;
+    let second = whole.split_once('.').map_or(whole.as_str(), |(second, _)| second);
+    format!("{second}.{nanos:09}Z")
+}
+
+/// Whether a line carries its own checksum in a frame that is damaged.
+pub(super) fn is_framed(line: &[u8]) -> bool {
+    let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
+        return false;
+    };
+    let like = trailer
+        .iter()
+        .zip(TRAILER_FORM)
+        .filter(|(found, form)| **form == b' ' || found == form)
+        .count();
+    // The eight digits, and most of the frame: else no sum is worth the time.
+    like + 3 >= TRAILER && trailer.get(8..16) == Some(&record::hex8(record::checksum(body)))
+}
+
+/// The id of an item.
+pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
+    if let Some(rest) = line.strip_prefix(HEAD)
+        && let Some(end) = memchr::memchr2(b'"', b'\\', rest)
+        && rest.get(end) == Some(&b'"')
+    {
+        return std::str::from_utf8(rest.get(..end)?).ok().map(Cow::Borrowed);
+    }
+    #[derive(Deserialize)]
+    struct Id<'a> {
+        #[serde(borrow)]
+        item_id: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Id<'_>>(line)
+        .ok()
+        .map(|found| found.item_id)
+}
+
+/// The token of the lease on an item.
+pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
+    if seal != Seal::Absent {
+        return split(line)?.1.map(|(token, _)| Cow::Borrowed(token));
+    }
+    memchr::memmem::find(line, b"\"lease_token\"")?;
+    Some(Cow::Owned(foreign(line)?.lease?.token.as_str().to_owned()))
+}
+
+/// Reads an item. `None` if it is none after all.
+pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
+    if seal == Seal::Absent {
+        return foreign(line);
+    }
+    let id = ItemId::new(id(line)?).ok()?;
+    let (body, lease) = split(line)?;
+    let mut json = String::with_capacity(body.len() + 1);
+    json.push_str(body);
+    json.push('}');
+    let lease = match lease {
+        Some((token, until)) => Some(Lease {
+            token: LeaseToken::from(token.to_owned()),
+            until: Timestamp::parse(until)?,
+        }),
+        None => None,
+    };
+    Some(QueueEntry {
+        id,
+        body: RawValue::from_string(json).ok()?,
+        lease,
+        verified: seal == Seal::Holds,
+    })
+}
+
+/// The object of a sealed line, without its closing brace, and its lease.
+///
+/// A quote that follows a comma is none inside a text, and nothing of an item but its lease can end in these names at
+/// its top, so the split is never wrong.
+fn split(line: &[u8]) -> Option<(&str, Option<(&str, &str)>)> {
+    let body = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
+    let window = body.len().saturating_sub(LEASE_LEN);
+    let lease = body.strip_suffix('"').and_then(|open| {
+        let at = memchr::memmem::rfind(open.as_bytes().get(window..)?, TOKEN.as_bytes())? + window;
+        let (token, until) = open.get(at + TOKEN.len()..)?.split_once(UNTIL)?;
+        let plain = |text: &str| !text.contains(['"', '\\']);
+        (plain(token) && plain(until)).then_some((at, token, until))
+    });
+    Some(match lease {
+        Some((at, token, until)) => (body.get(..at)?, Some((token, until))),
+        None => (body, None),
+    })
+}
+
+/// Reads an item of another program: its fields in any order, over several lines, perhaps with a lease and a checksum
+/// that lost its place.
+fn foreign(line: &[u8]) -> Option<QueueEntry> {
+    let fields: Vec<(String, &RawValue)> = serde_json::from_slice::<Pairs<'_>>(line).ok()?.0;
+    let text = |name: &str| {
+        let (_, value) = fields.iter().rev().find(|(key, _)| key == name)?;
+        serde_json::from_str::<String>(value.get()).ok()
+    };
+    let id = ItemId::new(text("item_id")?).ok()?;
+    let lease = text("lease_token").zip(text("lease_until").as_deref().and_then(Timestamp::parse));
+    let mut json = String::with_capacity(line.len());
+    json.push_str("{\"item_id\":");
+    json.push_str(&serde_json::Value::from(id.as_str()).to_string());
+    for (name, value) in &fields {
+        if ["item_id", "lease_token", "lease_until", "crc"].contains(&name.as_str()) {
+            continue;
+        }
+        json.push(',');
+        json.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        json.push(':');
+        json.push_str(&value.get().replace(['\n', '\r'], " "));
+    }
+    json.push('}');
+    Some(QueueEntry {
+        id,
+        body: RawValue::from_string(json).ok()?,
+        lease: lease.map(|(token, until)| Lease {
+            token: LeaseToken::from(token),
+            until,
+        }),
+        verified: false,
+    })
+}
+
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> serde::de::Visitor<'de> for Object {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+
+        deserializer.deserialize_map(Object).map(Pairs)
+    }
+}

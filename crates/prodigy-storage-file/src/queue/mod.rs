@@ -1,0 +1,25 @@
+//! The queue of a job: `dlq/{repo}/{job}/items.json`.
+//!
+//! A JSON array with an item a line, each closed by its checksum. New items are written over the closing bracket, in
+//! one write; everything else rewrites the file (temporary file, rename). All writers hold `items.lock`; readers hold
+//! nothing and change nothing.
+//!
+//! - `scan` tells items from damage, in bounded memory, whoever wrote the file;
+//! - `line` is the form of one item;
+//! - `known` is what this process remembers of a queue: where it ends, and hashes of its ids;
+//! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in.
+
+mod known;
+mod line;
+mod put;
+mod read;
+mod rewrite;
+mod scan;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use known::Queues;
+
+/// What stands behind the last item.
+const CLOSING: &[u8] = b"\n]\n";

@@ -1,0 +1,281 @@
+//! Putting items.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::dead_letter::{merge, normalise};
+use prodigy_storage_backend::{
+    Deadline, Durability, ErrorKind, ItemId, PutReport, QueueItem, Result, StorageError,
+};
+use prodigy_storage_layout::{Entry, JobAddress};
+use serde_json::value::RawValue;
+
+use super::CLOSING;
+use super::known::{Known, close};
+use super::line::{self, encoded};
+use super::rewrite::{Change, Changes, unknown};
+use super::scan::Unit;
+use crate::store::{Replace, Store, count};
+
+const OPERATION: &str = "queue put";
+
+/// What a batch has under one key.
+struct Pushed<'a> {
+    id: &'a ItemId,
+    body: Cow<'a, RawValue>,
+    /// What is to be merged into it, in order.
+    more: Vec<Cow<'a, RawValue>>,
+}
+
+impl Store {
+    pub(crate) fn queue_put(
+        &self,
+        job: &JobAddress,
+        items: &[QueueItem],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<PutReport> {
+        self.prepare_write(OPERATION, job)?;
+        self.sole_writer(OPERATION)?;
+        let mut batch = self.by_key(items)?;
+        if batch.is_empty() {
+            return Ok(PutReport::default());
+        }
+        let path = Entry::Queue(job.clone()).path();
+        let _lock = self.lock_file(
+            &Entry::QueueLock(job.clone()).path(),
+            OPERATION,
+            "queue",
+            deadline,
+        )?;
+        let known = self.queue_open(OPERATION, &path, deadline)?;
+        let found = match &known {
+            Some(known) => self.find(&path, known, &batch, deadline)?,
+            None => HashMap::new(),
+        };
+        let added = batch.len() - found.len();
+        let report = PutReport {
+            added,
+            merged: items.len() - added,
+        };
+
+        let mut changes = Changes::default();
+        let mut new = Vec::with_capacity(added);
+        for item in &mut batch {
+            let stored = found.get(item.id.as_str());
+            if let Some((_, entry)) = stored {
+                item.body = Cow::Owned(merge(&entry.body, &item.body, self.now())?);
+            }
+            for more in item.more.drain(..) {
+                item.body = Cow::Owned(merge(&item.body, &more, self.now())?);
+            }
+            self.fits(item.id, &item.body)?;
+            match stored {
+                Some((start, entry)) => {
+                    let line = encoded(&item.body, entry.lease.as_ref());
+                    changes.items.insert(*start, Change::Line(line));
+                }
+                None => new.push(&*item),
+            }
+        }
+        let known = match known {
+            None => self.create(&path, &new, durability)?,
+            Some(known) if changes.items.is_empty() && known.plain => {
+                self.push(&path, known, &new, durability)?
+            }
+            Some(known) => {
+                changes.added = new.iter().map(|item| encoded(&item.body, None)).collect();
+                self.queue_rewrite(OPERATION, &path, &known, changes, durability, deadline)?
+            }
+        };
+        self.queues.keep(&path, known);
+        Ok(report)
+    }
+
+    /// Checks the whole batch, and puts together what has the same key.
+    fn by_key<'a>(&self, items: &'a [QueueItem]) -> Result<Vec<Pushed<'a>>> {
+        let mut batch: Vec<Pushed<'a>> = Vec::with_capacity(items.len());
+        let mut places: HashMap<&str, usize> = HashMap::with_capacity(items.len());
+        for item in items {
+            let body = self.checked(item)?;
+            self.fits(&item.id, &body)?;
+            match places.get(item.id.as_str()).and_then(|&at| batch.get_mut(at)) {
+                Some(earlier) => earlier.more.push(body),
+                None => {
+                    places.insert(item.id.as_str(), batch.len());
+                    batch.push(Pushed {
+                        id: &item.id,
+                        body,
+                        more: Vec::new(),
+                    });
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The body as a line may hold it: on one line, the id first, without fields of the queue.
+    fn checked<'a>(&self, item: &'a QueueItem) -> Result<Cow<'a, RawValue>> {
+        let json = item.body.get().as_bytes();
+        let normal = memchr::memchr2(b'\n', b'\r', json).is_none()
+            && line::id(json).is_some_and(|id| json.starts_with(line::HEAD) && id == item.id.as_str())
+            && ["\"crc\"", "\"lease_token\"", "\"lease_until\""]
+                .iter()
+                .all(|name| memchr::memmem::find(json, name.as_bytes()).is_none());
+        if normal {
+            return Ok(Cow::Borrowed(&item.body));
+        }
+        let again = normalise(&item.body, self.now())?;
+        if again.id != item.id {
+            return Err(StorageError::invalid(
+                OPERATION,
+                &item.id,
+                format!("its body says `item_id` {}", again.id),
+            ));
+        }
+        Ok(Cow::Owned(again.body))
+    }
+
+    fn fits(&self, id: &ItemId, body: &RawValue) -> Result<()> {
+        let (len, limit) = (body.get().len() as u64, self.options.max_record_size);
+        if len <= limit {
+            return Ok(());
+        }
+        Err(StorageError::new(
+            ErrorKind::TooLarge,
+            OPERATION,
+            id,
+            format!("the item has {len} bytes, `max_record_size` is {limit}; nothing was stored"),
+        )
+        .with_hint("keep large data in a file of its own and push its path, or raise `max_record_size`"))
+    }
+
+    /// The items of the batch that are stored already, with their offsets. The file is only read where a hash says
+    /// that there may be one.
+    fn find<'a>(
+        &self,
+        path: &Path,
+        known: &Known,
+        batch: &[Pushed<'a>],
+        deadline: Deadline,
+    ) -> Result<HashMap<&'a str, (u64, prodigy_storage_backend::QueueEntry)>> {
+        let mut wanted: HashSet<&str> = batch
+            .iter()
+            .map(|item| item.id.as_str())
+            .filter(|id| known.hashes.contains(&self.queues.hash(id)))
+            .collect();
+        let mut found = HashMap::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        self.queue_survey(OPERATION, path, &known.file, deadline, |unit, bytes| {
+            if let Unit::Item { start, seal, .. } = unit
+                && let Some(id) = line::id(bytes)
+                && let Some(id) = wanted.take(id.as_ref())
+                && let Some(entry) = line::read(bytes, *seal)
+            {
+                found.insert(id, (*start, entry));
+            }
+            Ok(!wanted.is_empty())
+        })?;
+        Ok(found)
+    }
+
+    /// Makes the file.
+    fn create(&self, path: &Path, new: &[&Pushed<'_>], durability: Durability) -> Result<Known> {
+        let mut bytes = vec![b'['];
+        lines(&mut bytes, new, false);
+        let end = bytes.len() as u64;
+        bytes.extend_from_slice(CLOSING);
+        self.write_atomic(OPERATION, path, &[&bytes], Replace::Never, durability)?;
+        let fault = |error| self.write_fault(OPERATION, path, error);
+        let file: Arc<dyn crate::fs::FsFile> = self
+            .fs
+            .open(path, crate::fs::OpenMode::Write)
+            .map_err(fault)?
+            .into();
+        Ok(Known {
+            identity: file.metadata().map_err(fault)?.identity,
+            file,
+            end,
+            len: bytes.len() as u64,
+            any: true,
+            plain: true,
+            hashes: new
+                .iter()
+                .map(|item| self.queues.hash(item.id.as_str()))
+                .collect(),
+            linked: durability == Durability::Strict,
+        })
+    }
+
+    /// Writes new items over the closing bracket: one write, one sync, however long the queue is.
+    fn push(
+        &self,
+        path: &Path,
+        mut known: Known,
+        new: &[&Pushed<'_>],
+        durability: Durability,
+    ) -> Result<Known> {
+        let mut bytes = Vec::new();
+        lines(&mut bytes, new, known.any);
+        let end = known.end + bytes.len() as u64;
+        bytes.extend_from_slice(CLOSING);
+        let len = known.end + bytes.len() as u64;
+        let written = known.file.write_all_at(&bytes, known.end).and_then(|()| {
+            // A closing of another program may have been longer.
+            if known.len > len {
+                known.file.set_len(len)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = written {
+            return match close(&mut known) {
+                Ok(()) => {
+                    let error = self.write_fault(OPERATION, path, error);
+                    self.queues.keep(path, known);
+                    Err(error)
+                }
+                Err(again) => Err(unknown(
+                    self,
+                    OPERATION,
+                    path,
+                    &format!("only in part ({error}), and it could not be taken back"),
+                    again,
+                )),
+            };
+        }
+        if durability == Durability::Strict {
+            count(&self.counters.syncs, 1);
+            known
+                .file
+                .sync()
+                .map_err(|error| unknown(self, OPERATION, path, "the sync failed", error))?;
+            if !known.linked {
+                self.sync_folder(path.parent().unwrap_or(Path::new("")))
+                    .map_err(|error| {
+                        unknown(self, OPERATION, path, "its folder could not be synced", error)
+                    })?;
+                known.linked = true;
+            }
+        }
+        known.end = end;
+        known.len = len;
+        known.any = true;
+        let hashes = new.iter().map(|item| self.queues.hash(item.id.as_str()));
+        known.hashes.extend(hashes);
+        Ok(known)
+    }
+}
+
+/// The lines of new items, each with what separates it from the one before.
+fn lines(out: &mut Vec<u8>, new: &[&Pushed<'_>], mut any: bool) {
+    for item in new {
+        out.extend_from_slice(if any { b",\n" } else { b"\n" });
+        line::encode(out, &item.body, None);
+        any = true;
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading a queue: no lock is taken and nothing is written.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Damage, Deadline, ErrorKind, ItemId, QueueEntry, QueueScan, QueueStep, Result, StorageError,
+};
+use prodigy_storage_layout::{Entry, JobAddress};
+
+use super::known::STRIDE;
+use super::line::{self, Seal, TRAILER};
+use super::scan::{Scanner, Unit};
+use crate::fs::{FsFile, OpenMode};
+use crate::store::Store;
+
+impl Store {
+    pub(crate) fn queue_get(
+        &self,
+        job: &JobAddress,
+        id: &ItemId,
+        deadline: Deadline,
+    ) -> Result<Option<QueueEntry>> {
+        const OPERATION: &str = "queue get";
+        let path = Entry::Queue(job.clone()).path();
+        let Some(file) = self.queue_file(OPERATION, &path)? else {
+            return Ok(None);
+        };
+        let mut found = None;
+        let mut damage = None;
+        self.queue_survey(OPERATION, &path, &file, deadline, |unit, bytes| {
+            match unit {
+                Unit::Item { seal, .. } if line::id(bytes).is_some_and(|found| found == id.as_str()) => {
+                    found = line::read(bytes, *seal);
+                }
+                Unit::Item { .. } => {}
+                Unit::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
+            }
+            Ok(found.is_none())
+        })?;
+        match (found, damage) {
+            (None, Some((start, end))) => Err(StorageError::new(
+                ErrorKind::Damaged,
+                OPERATION,
+                self.absolute(&path).display(),
+                format!(
+                    "no readable item has the id `{id}`, but {} bytes at offset {start} are damaged and may be it",
+                    end - start
+                ),
+            )
+            .with_hint("the other items are readable; push the item again if its data is known")),
+            (found, _) => Ok(found),
+        }
+    }
+
+    pub(crate) fn queue_scan(&self, job: &JobAddress, _deadline: Deadline) -> Result<QueueScan<'static>> {
+        const OPERATION: &str = "queue scan";
+        let path = Entry::Queue(job.clone()).path();
+        let Some(file) = self.queue_file(OPERATION, &path)? else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let scanner = Scanner::new(file, self.options.max_record_size)
+            .map_err(|error| self.read_fault(OPERATION, &path, error))?;
+        Ok(Box::new(Walk {
+            scanner: Some(scanner),
+            place: self.absolute(&path).display().to_string(),
+            ahead: None,
+        }))
+    }
+
+    pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
+        match self.fs.metadata(path) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(self.read_fault(operation, path, error)),
+        }
+    }
+
+    fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
+        match self.fs.open(path, OpenMode::Read) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.read_fault(operation, path, error)),
+        }
+    }
+
+    /// Shows every unit, with an item's bytes, until `visit` says false.
+    pub(super) fn queue_survey(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        file: &Arc<dyn FsFile>,
+        deadline: Deadline,
+        mut visit: impl FnMut(&Unit, &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let fault = |error| self.read_fault(operation, path, error);
+        let mut scanner = Scanner::new(Arc::clone(file), self.options.max_record_size).map_err(fault)?;
+        let mut units = 0;
+        while let Some(unit) = scanner.next().map_err(fault)? {
+            units += 1;
+            if units % STRIDE == 0 {
+                deadline.check(operation, &path.display(), "the queue to be read")?;
+            }
+            let bytes = match &unit {
+                Unit::Item { range, .. } => scanner.bytes(range.clone()),
+                Unit::Damage { .. } => &[],
+            };
+            if !visit(&unit, bytes)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Walks through the file that was there when it began, also where it is replaced under way.
+struct Walk {
+    /// `None` after a failure.
+    scanner: Option<Scanner>,
+    place: String,
+    ahead: Option<QueueEntry>,
+}
+
+impl Walk {
+    fn damage(&self, offset: u64, len: u64, why: &str) -> QueueStep {
+        QueueStep::Damage(Damage {
+            place: self.place.clone(),
+            offset,
+            len,
+            why: why.to_owned(),
+        })
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<QueueStep>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(entry) = self.ahead.take() {
+            return Some(Ok(QueueStep::Entry(entry)));
+        }
+        let scanner = self.scanner.as_mut()?;
+        let (start, range, seal) = match scanner.next() {
+            Ok(Some(Unit::Item { start, range, seal })) => (start, range, seal),
+            Ok(Some(Unit::Damage { start, end, why })) => {
+                return Some(Ok(self.damage(start, end - start, why)));
+            }
+            Ok(None) => {
+                self.scanner = None;
+                return None;
+            }
+            Err(error) => {
+                let error = StorageError::new(
+                    ErrorKind::Io,
+                    "queue scan",
+                    &self.place,
+                    "the operating system refuses to read on",
+                )
+                .with_source(error);
+                self.scanner = None;
+                return Some(Err(error));
+            }
+        };
+        let bytes = scanner.bytes(range);
+        let len = bytes.len() as u64;
+        match line::read(bytes, seal) {
+            Some(entry) if seal == Seal::Framed => {
+                self.ahead = Some(entry);
+                let frame = TRAILER as u64;
+                let why = "the frame of a checksum is damaged; its item is whole";
+                Some(Ok(self.damage((start + len).saturating_sub(frame), frame, why)))
+            }
+            Some(entry) => Some(Ok(QueueStep::Entry(entry))),
+            None => Some(Ok(self.damage(start, len, "it is no item"))),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! From the bytes of a queue's file to items and damage.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use prodigy_storage_backend::record::{self, Crc};
+use serde_json::value::RawValue;
+
+use super::line::{self, HEAD, Seal};
+use crate::fs::FsFile;
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+/// How many places in one line are tried as the next record after damage.
+const TRIES: usize = 64;
+
+/// What stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// An item: its bytes are [`Scanner::bytes`] of the range until the next step.
+    Item {
+        start: u64,
+        range: Range<usize>,
+        seal: Seal,
+    },
+    /// Bytes that are no item.
+    Damage { start: u64, end: u64, why: &'static str },
+}
+
+/// Reads a file from one offset to the length that it had at the beginning: what is pushed since is not read.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    file: Arc<dyn FsFile>,
+    buffer: Vec<u8>,
+    /// Where the buffer stands in the file.
+    base: u64,
+    at: usize,
+    /// How far the file goes.
+    len: u64,
+    /// The longest item.
+    limit: usize,
+    /// The next line end in the buffer, if one was found from `at` on.
+    line_end: Option<usize>,
+    /// What was read twice: a writer may have changed it between two reads.
+    again: Option<u64>,
+    damage: Option<Unit>,
+    ahead: Option<Unit>,
+    shape: Shape,
+}
+
+/// What a writer has to know of the file beside its items.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shape {
+    /// The end of the last unit, or of the opening bracket.
+    pub(super) end: u64,
+    /// Whether anything stands in the array.
+    pub(super) any: bool,
+    /// The first bytes are an opening bracket, and one comma stands between two items.
+    pub(super) plain: bool,
+    /// The array is closed behind the last unit.
+    pub(super) closed: bool,
+    /// Where an unterminated fragment begins.
+    pub(super) tail: Option<u64>,
+    commas: u32,
+    brackets: u32,
+    begun: bool,
+}
+
+enum Step {
+    Unit(Unit),
+    More,
+    End,
+}
+
+impl Scanner {
+    /// From the beginning of the file.
+    pub(super) fn new(file: Arc<dyn FsFile>, max_record_size: u64) -> io::Result<Self> {
+        Self::resume(file, max_record_size, 0, false)
+    }
+
+    /// From the end of a unit of a file that is plain so far; `any` if there is one before.
+    pub(super) fn resume(
+        file: Arc<dyn FsFile>,
+        max_record_size: u64,
+        from: u64,
+        any: bool,
+    ) -> io::Result<Self> {
+        let len = file.metadata()?.len;
+        let limit = usize::try_from(max_record_size)
+            .unwrap_or(usize::MAX)
+            .max(64 << 20);
+        Ok(Self {
+            file,
+            buffer: Vec::new(),
+            base: from,
+            at: 0,
+            len,
+            limit: limit.saturating_add(1 << 20),
+            line_end: None,
+            again: None,
+            damage: None,
+            ahead: None,
+            shape: Shape {
+                end: from,
+                any,
+                plain: from > 0,
+                begun: from > 0,
+                ..Shape::default()
+            },
+        })
+    }
+
+    /// The bytes of the last item.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.buffer.get(range).unwrap_or_default()
+    }
+
+    /// What was found; complete when [`next`](Self::next) gave `None`.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The length that is read to.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The next unit. Neighbouring damage is one.
+    pub(super) fn next(&mut self) -> io::Result<Option<Unit>> {
+        if let Some(unit) = self.ahead.take() {
+            return Ok(Some(unit));
+        }
+        loop {
+            match self.step()? {
+                Step::More => {}
+                Step::End => return Ok(self.damage.take()),
+                Step::Unit(Unit::Damage { start, end, why }) => match &mut self.damage {
+                    Some(Unit::Damage { end: so_far, .. }) => *so_far = end,
+                    _ => self.damage = Some(Unit::Damage { start, end, why }),
+                },
+                Step::Unit(item) => {
+                    if let Some(damage) = self.damage.take() {
+                        self.ahead = Some(item);
+                        return Ok(Some(damage));
+                    }
+                    return Ok(Some(item));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> io::Result<Step> {
+        if self.at >= CHUNK {
+            self.buffer.drain(..self.at);
+            self.base += self.at as u64;
+            self.at = 0;
+            self.line_end = None;
+        }
+        let Some(&first) = self.buffer.get(self.at) else {
+            return Ok(if self.fill()? { Step::More } else { Step::End });
+        };
+        match first {
+            b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+            b',' => {
+                self.shape.commas += 1;
+                self.at += 1;
+            }
+            b'[' if !self.shape.begun => {
+                self.at += 1;
+                let shape = &mut self.shape;
+                shape.begun = true;
+                shape.plain = shape.commas == 0 && shape.brackets == 0;
+                shape.end = self.base + self.at as u64;
+            }
+            b']' => {
+                self.at += 1;
+                let shape = &mut self.shape;
+                shape.brackets += 1;
+                shape.closed = shape.brackets == 1 && shape.commas == 0;
+            }
+            b'{' => return self.object(),
+            _ => return self.damaged("it is no item", None),
+        }
+        Ok(Step::More)
+    }
+
+    /// What stands at an opening brace.
+    fn object(&mut self) -> io::Result<Step> {
+        let start = self.at;
+        if self.line_end.is_none_or(|end| end < start) {
+            let rest = self.buffer.get(start..).unwrap_or_default();
+            self.line_end = memchr::memchr(b'\n', rest).map(|end| start + end);
+        }
+        let whole = self.at_end();
+        if let Some(end) = self.line_end.or_else(|| whole.then_some(self.buffer.len())) {
+            // The common case: one line is one item of ours.
+            let end = start + trimmed(self.bytes(start..end)).len();
+            let text = self.bytes(start..end);
+            if record::check_crc(text) == Crc::Holds {
+                return Ok(self.item(start..end, Seal::Holds));
+            }
+            if line::is_framed(text) {
+                return Ok(self.item(start..end, Seal::Framed));
+            }
+        }
+        match value(self.bytes(start..self.buffer.len())) {
+            Value::Whole(len) => {
+                let range = start..start + len;
+                let text = self.bytes(range.clone());
+                match record::check_crc(text) {
+                    Crc::Holds => Ok(self.item(range, Seal::Holds)),
+                    Crc::Wrong => self.damaged("its checksum does not hold", Some(range.end)),
+                    Crc::Absent => match line::id(text) {
+                        Some(id)
+                            if !id.is_empty() && id.len() <= prodigy_storage_backend::ItemId::MAX_LEN =>
+                        {
+                            Ok(self.item(range, Seal::Absent))
+                        }
+                        _ => self.damaged("it has no valid `item_id`", Some(range.end)),
+                    },
+                }
+            }
+            Value::Open if !whole && self.buffer.len() - start < self.limit => {
+                self.fill()?;
+                Ok(Step::More)
+            }
+            Value::Open if !whole => self.damaged("it is longer than any item may be", None),
+            Value::Open | Value::None => self.damaged("it is no item", None),
+        }
+    }
+
+    fn item(&mut self, range: Range<usize>, seal: Seal) -> Step {
+        let start = self.base + range.start as u64;
+        self.pass(range.end);
+        Step::Unit(Unit::Item { start, range, seal })
+    }
+
+    /// Damage from here to `end`; without one, to the next record of ours in the line, or to the line's end. A line
+    /// that does not end is a tail.
+    fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
+        let start = self.base + self.at as u64;
+        if self.again != Some(start) {
+            self.again = Some(start);
+            self.buffer.truncate(self.at);
+            self.line_end = None;
+            self.len = self.file.metadata()?.len;
+            return Ok(Step::More);
+        }
+        let end = match end {
+            Some(end) => end,
+            None => {
+                let mut looked = self.at;
+                let line_end = loop {
+                    let rest = self.buffer.get(looked..).unwrap_or_default();
+                    if let Some(found) = memchr::memchr(b'\n', rest) {
+                        break Some(looked + found);
+                    }
+                    looked = self.buffer.len();
+                    if looked - self.at >= self.limit || !self.fill()? {
+                        break None;
+                    }
+                };
+                let until = line_end.unwrap_or(self.buffer.len());
+                // The first push into an empty array may stop before the old line end.
+                let stub = self.at_end() && self.bytes(self.at..self.buffer.len()).trim_ascii_end() == b"{";
+                match self.next_record(until) {
+                    Some(record) => record,
+                    None if stub || (line_end.is_none() && self.at_end()) => {
+                        self.shape.tail = Some(start);
+                        self.at = self.buffer.len();
+                        return Ok(Step::End);
+                    }
+                    None => self.at + trimmed(self.bytes(self.at..until)).len().max(1),
+                }
+            }
+        };
+        self.pass(end);
+        Ok(Step::Unit(Unit::Damage {
+            start,
+            end: self.base + end as u64,
+            why,
+        }))
+    }
+
+    /// The next record before `until` whose checksum holds.
+    fn next_record(&self, until: usize) -> Option<usize> {
+        let from = self.at + 1;
+        let rest = self.buffer.get(from..until)?;
+        memchr::memmem::find_iter(rest, HEAD)
+            .take(TRIES)
+            .map(|at| from + at)
+            .find(|&at| {
+                let text = self.bytes(at..until);
+                matches!(value(text), Value::Whole(len)
+                if text.get(..len).is_some_and(|text| record::check_crc(text) == Crc::Holds))
+            })
+    }
+
+    /// Goes on behind a unit.
+    fn pass(&mut self, end: usize) {
+        let shape = &mut self.shape;
+        shape.plain &= shape.commas == u32::from(shape.any) && shape.brackets == 0 && shape.begun;
+        shape.begun = true;
+        shape.any = true;
+        shape.closed = false;
+        shape.commas = 0;
+        shape.end = self.base + end as u64;
+        self.at = end;
+    }
+
+    fn at_end(&self) -> bool {
+        self.base + self.buffer.len() as u64 >= self.len
+    }
+
+    /// Reads on; as much again as there is, so that an item of any length is looked at a bounded number of times.
+    fn fill(&mut self) -> io::Result<bool> {
+        let old = self.buffer.len();
+        let left = self.len.saturating_sub(self.base + old as u64);
+        let more = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(CHUNK.max(old - self.at));
+        self.buffer.resize(old + more, 0);
+        let read = match self.buffer.get_mut(old..) {
+            Some(room) => self.file.read_full_at(room, self.base + old as u64)?,
+            None => 0,
+        };
+        self.buffer.truncate(old + read);
+        if read < more {
+            // It was cut since.
+            self.len = self.base + self.buffer.len() as u64;
+        }
+        Ok(read > 0)
+    }
+}
+
+/// A line without the white space and the comma behind it.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii_end();
+    line.strip_suffix(b",").unwrap_or(line).trim_ascii_end()
+}
+
+enum Value {
+    /// An object of so many bytes.
+    Whole(usize),
+    /// The beginning of one.
+    Open,
+    /// Anything else.
+    None,
+}
+
+/// The JSON object that `bytes` begin with.
+fn value(bytes: &[u8]) -> Value {
+    match serde_json::Deserializer::from_slice(bytes)
+        .into_iter::<&RawValue>()
+        .next()
+    {
+        Some(Ok(value)) => Value::Whole(value.get().len()),
+        Some(Err(error)) if error.is_eof() => Value::Open,
+        _ => Value::None,
+    }
+}

@@ -1,0 +1,114 @@
+use super::support::{NEVER, Place, id, value};
+
+/// The file before and after a push of `ids`, and where the write began.
+fn push(first: &[&str], ids: &[&str]) -> (Vec<u8>, Vec<u8>, usize) {
+    let place = Place::new();
+    let store = place.store();
+    place.put(&store, first).unwrap();
+    if first == ["gone"] {
+        store.queue_remove(&place.job, &[id("gone")], NEVER).unwrap();
+    }
+    let before = place.bytes();
+    place.put(&store, ids).unwrap();
+    let at = before.len() - 3;
+    (before, place.bytes(), at)
+}
+
+fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
+    let (before, after, at) = push(first, pushed);
+    assert_eq!(before[..at], after[..at], "a push leaves what is stored alone");
+    for cut in at..=after.len() {
+        // The write stopped here.
+        let mut state = after[..cut].to_vec();
+        state.extend_from_slice(before.get(cut..).unwrap_or_default());
+        let place = Place::holding(&state);
+        let store = place.store();
+        let seen = place.ids(&store);
+        assert_eq!(seen[..kept.len()], *kept, "cut at {cut}");
+        assert!(seen.len() <= kept.len() + pushed.len());
+        assert_eq!(place.bytes(), state, "readers change nothing");
+
+        place.put(&store, &["next"]).unwrap();
+        let then = place.ids(&store);
+        assert_eq!(then[..seen.len()], seen[..], "cut at {cut}: what was read stays");
+        assert_eq!(then[seen.len()..], ["next"], "cut at {cut}");
+        assert_eq!(place.array().len(), then.len(), "cut at {cut}");
+        assert_eq!(
+            store
+                .queue_get(&place.job, &id("next"), NEVER)
+                .unwrap()
+                .unwrap()
+                .id
+                .as_str(),
+            "next"
+        );
+        // What was cut is kept, and was at the end of the file.
+        for bytes in place.quarantined() {
+            assert!(state.ends_with(&bytes) && bytes.starts_with(b"{"), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_push_that_stops_anywhere_costs_nothing_that_was_stored() {
+    check_cuts(&["a", "b"], &["a", "b"], &["c", "d"]);
+}
+
+#[test]
+fn a_push_into_an_emptied_queue_may_stop_anywhere() {
+    check_cuts(&["gone"], &[], &["c"]);
+}
+
+#[test]
+fn a_file_cut_anywhere_keeps_its_whole_items() {
+    let (_, whole, _) = push(&["a", "b"], &["c"]);
+    let ends: Vec<usize> = memchr::memmem::find_iter(&whole, b"\"}")
+        .map(|at| at + 2)
+        .collect();
+    for cut in 0..whole.len() {
+        let place = Place::holding(&whole[..cut]);
+        let store = place.store();
+        let seen = place.ids(&store);
+        // Every item whose line is there; nested objects end so, too.
+        let least = ["a", "b", "c"].iter().filter(|name| {
+            let start = memchr::memmem::find(&whole, format!("{{\"item_id\":\"{name}").as_bytes()).unwrap();
+            let line = memchr::memchr(b'\n', &whole[start..]).unwrap() + start;
+            let end = ends.iter().rev().find(|&&end| end <= line).unwrap();
+            cut >= *end
+        });
+        assert_eq!(seen.len(), least.count(), "cut at {cut}");
+        place.put(&store, &["next"]).unwrap();
+        assert_eq!(place.ids(&store).last().unwrap(), "next");
+        assert_eq!(place.array().len(), seen.len() + 1, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_settling_writer_mends_too() {
+    let (_, whole, _) = push(&["a"], &["b"]);
+    let torn = [
+        &whole[..whole.len() - 3],
+        b",\n{\"item_id\":\"c\",\"item".as_slice(),
+    ]
+    .concat();
+    let place = Place::holding(torn);
+    let store = place.store();
+    let settled = store.queue_remove(&place.job, &[id("c")], NEVER).unwrap();
+    assert_eq!(settled.unknown, [id("c")]);
+    assert_eq!(place.array().len(), 2);
+    assert_eq!(place.quarantined(), [b"{\"item_id\":\"c\",\"item".to_vec()]);
+    assert_eq!(place.bytes(), whole);
+}
+
+#[test]
+fn what_a_dead_rewriter_left_is_swept() {
+    let place = Place::new();
+    place.put(&place.store(), &["a"]).unwrap();
+    let left = place.path().with_file_name(".tmp-0123");
+    std::fs::write(&left, "[\n{\"item_id\":\"z\"").unwrap();
+    let store = place.store();
+    place.put(&store, &["b"]).unwrap();
+    assert!(!left.exists());
+    assert_eq!(place.ids(&store), ["a", "b"]);
+    assert_eq!(value(&place.entries(&store)[1])["item_data"]["for"], "b");
+}

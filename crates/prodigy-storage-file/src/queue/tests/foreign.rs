@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use prodigy_storage_backend::{PutReport, QueueStep, Select};
+use serde_json::{Value, json};
+
+use super::support::{NEVER, Place, id, value};
+
+const ITEMS: &str =
+    r#"[{"item_data":{"n":[1,2]},"item_id":"a","x":"}]"},{"item_id":"b","item_data":2.50,"crc":7}]"#;
+
+fn pretty() -> String {
+    serde_json::to_string_pretty(&serde_json::from_str::<Value>(ITEMS).unwrap()).unwrap()
+}
+
+fn all_forms() -> [String; 6] {
+    [
+        ITEMS.to_owned(),
+        format!("{ITEMS}\n"),
+        pretty(),
+        format!(" \n{}\n\n\n", pretty()),
+        pretty().replace('\n', "\r\n"),
+        // Lines without brackets and commas.
+        "{\"item_data\":{\"n\":[1,2]},\"item_id\":\"a\",\"x\":\"}]\"}\n{\"item_id\":\"b\",\"item_data\":2.50}\n".into(),
+    ]
+}
+
+#[test]
+fn items_of_other_programs_are_read_unverified_and_kept() {
+    for text in all_forms() {
+        let place = Place::holding(&text);
+        let store = place.store();
+        let entries = place.entries(&store);
+        assert_eq!(entries.len(), 2, "{text}");
+        assert!(
+            entries
+                .iter()
+                .all(|entry| !entry.verified && entry.lease.is_none())
+        );
+        assert_eq!(
+            value(&entries[0]),
+            json!({"item_id": "a", "item_data": {"n": [1, 2]}, "x": "}]"})
+        );
+        assert!(
+            entries[0].body.get().starts_with("{\"item_id\":\"a\"") && !entries[0].body.get().contains('\n')
+        );
+        assert!(entries[1].body.get().contains("2.5"));
+        assert_eq!(place.bytes(), text.as_bytes());
+
+        assert_eq!(
+            place.put(&store, &["c"]).unwrap(),
+            PutReport { added: 1, merged: 0 },
+            "{text}"
+        );
+        let ids: Vec<Value> = place.array().iter().map(|item| item["item_id"].clone()).collect();
+        assert_eq!(ids, ["a", "b", "c"], "{text}");
+        assert!(place.quarantined().is_empty());
+        assert_eq!(value(&place.entries(&store)[0]), value(&entries[0]));
+    }
+}
+
+#[test]
+fn they_can_be_taken_merged_and_removed() {
+    for text in all_forms() {
+        let place = Place::holding(&text);
+        let store = place.store();
+        let taken = store
+            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+            .unwrap();
+        assert_eq!(taken[0].id, id("a"));
+        let entries = place.entries(&store);
+        assert_eq!(
+            (entries[0].lease.clone(), entries[0].body.get()),
+            (taken[0].lease.clone(), taken[0].body.get())
+        );
+        assert_eq!(place.put(&store, &["b"]).unwrap().merged, 1);
+        let merged = value(&store.queue_get(&place.job, &id("b"), NEVER).unwrap().unwrap());
+        assert_eq!(
+            (&merged["failure_count"], &merged["item_data"]["for"]),
+            (&json!(2), &json!("b"))
+        );
+        let token = taken[0].lease.clone().unwrap().token;
+        assert_eq!(
+            store
+                .queue_ack(&place.job, &[token], NEVER)
+                .unwrap()
+                .settled
+                .len(),
+            1
+        );
+        assert_eq!(
+            store
+                .queue_remove(&place.job, &[id("b")], NEVER)
+                .unwrap()
+                .settled
+                .len(),
+            1
+        );
+        assert!(place.array().is_empty());
+    }
+}
+
+#[test]
+fn our_file_printed_anew_by_another_program_keeps_items_and_leases() {
+    let place = Place::new();
+    let store = place.store();
+    place.put(&store, &["a", "b"]).unwrap();
+    let taken = store
+        .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+        .unwrap();
+    let before: Vec<Value> = place.entries(&store).iter().map(value).collect();
+    let printed = serde_json::to_string_pretty(&place.array()).unwrap();
+    place.write(&printed);
+    let entries = place.entries(&store);
+    assert_eq!(entries.iter().map(value).collect::<Vec<_>>(), before);
+    assert_eq!(entries[0].lease, taken[0].lease);
+    let token = taken[0].lease.clone().unwrap().token;
+    assert_eq!(
+        store
+            .queue_nack(&place.job, &[token], NEVER)
+            .unwrap()
+            .settled
+            .len(),
+        1
+    );
+    assert!(place.entries(&store)[0].verified);
+    assert_eq!(place.array().len(), 2);
+}
+
+#[test]
+fn empty_files_and_arrays_are_empty_queues() {
+    for text in ["", "\n", "[]", "[ ]\n", "[\n]\n", "[\n\n]", "[", "[\n"] {
+        let place = Place::holding(text);
+        let store = place.store();
+        assert!(place.entries(&store).is_empty(), "{text:?}");
+        place.put(&store, &["a"]).unwrap();
+        place.put(&store, &["b"]).unwrap();
+        assert_eq!(place.array().len(), 2, "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_no_item_is_told_with_its_place() {
+    let text = "[{\"k\":2},{\"item_id\":\"a\"},{\"item_id\":7},\n8]\n";
+    let place = Place::holding(text);
+    let store = place.store();
+    let mut found = Vec::new();
+    for step in place.steps(&store) {
+        match step {
+            QueueStep::Entry(entry) => found.push(entry.id.to_string()),
+            QueueStep::Damage(damage) => {
+                found.push(format!("{}+{} {}", damage.offset, damage.len, damage.why));
+            }
+        }
+    }
+    let why = "it has no valid `item_id`";
+    // Neighbours are told as one, up to the end of a line that no item ends.
+    assert_eq!(found, [format!("1+7 {why}"), "a".into(), format!("25+17 {why}")]);
+}

@@ -1,0 +1,10 @@
+//! What the queue of the file backend promises, sentence by sentence.
+
+mod crash;
+mod damage;
+mod faults;
+mod foreign;
+mod leases;
+mod pushes;
+mod sharing;
+mod support;

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, PutReport, QueueStep, Select};
+
+use super::support::{Faulty, NEVER, Place, id, item};
+
+#[test]
+fn two_handles_see_each_other_s_pushes() {
+    let place = Place::new();
+    let (one, two) = (place.store(), place.store());
+    place.put(&one, &["a"]).unwrap();
+    place.put(&two, &["b"]).unwrap();
+    // Known to the first from what was added since.
+    assert_eq!(
+        place.put(&one, &["b", "c"]).unwrap(),
+        PutReport { added: 1, merged: 1 }
+    );
+    // The file was replaced under the second.
+    assert_eq!(
+        place.put(&two, &["c", "d"]).unwrap(),
+        PutReport { added: 1, merged: 1 }
+    );
+    two.queue_remove(&place.job, &[id("a")], NEVER).unwrap();
+    assert_eq!(
+        place.put(&one, &["a"]).unwrap(),
+        PutReport { added: 1, merged: 0 }
+    );
+    assert_eq!(place.ids(&one), ["b", "c", "d", "a"]);
+    assert_eq!(place.array().len(), 4);
+}
+
+#[test]
+fn catching_up_reads_only_what_was_added() {
+    let place = Place::new();
+    let (one, faults) = Faulty::store(&place);
+    let many: Vec<String> = (0..2_000).map(|n| format!("n{n:05}")).collect();
+    place
+        .put(&one, &many.iter().map(String::as_str).collect::<Vec<_>>())
+        .unwrap();
+    let two = place.store();
+    place.put(&two, &["x"]).unwrap();
+    faults.work();
+    place.put(&one, &["y"]).unwrap();
+    assert!(faults.work()[0] < 2_000);
+    assert_eq!(place.put(&one, &["x"]).unwrap().merged, 1);
+}
+
+#[test]
+fn a_torn_push_of_another_process_is_mended_by_a_handle_that_knows_the_queue() {
+    let place = Place::new();
+    let (one, two) = (place.store(), place.store());
+    place.put(&one, &["a"]).unwrap();
+    let short = place.bytes();
+    place.put(&two, &["b"]).unwrap();
+    let long = place.bytes();
+    for cut in short.len() - 3..long.len() {
+        let mut state = long[..cut].to_vec();
+        state.extend_from_slice(short.get(cut..).unwrap_or_default());
+        place.write(&short);
+        one.queue_remove(&place.job, &[id("z")], NEVER).unwrap();
+        place.write(&state);
+        let name = format!("n{cut}");
+        place.put(&one, &[&name]).unwrap();
+        let ids = place.ids(&one);
+        assert_eq!(
+            (ids[0].as_str(), ids.last().unwrap()),
+            ("a", &name),
+            "cut at {cut}"
+        );
+        assert_eq!(place.array().len(), ids.len(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
+    let place = Place::new();
+    let stores = [place.store(), place.store()];
+    let taken = parking_lot::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (number, store) in stores.iter().enumerate() {
+            for thread in 0..2 {
+                let (place, taken) = (&place, &taken);
+                scope.spawn(move || {
+                    for n in 0..12 {
+                        let own = format!("{number}-{thread}-{n}");
+                        place.put(store, &[&own, "shared"]).unwrap();
+                        let found = store
+                            .queue_take(&place.job, &Select::all(), 2, Duration::from_secs(600), NEVER)
+                            .unwrap();
+                        let tokens: Vec<_> = found
+                            .iter()
+                            .map(|entry| entry.lease.clone().unwrap().token)
+                            .collect();
+                        let settled = store.queue_ack(&place.job, &tokens, NEVER).unwrap();
+                        assert!(settled.unknown.is_empty());
+                        let ids = found.iter().map(|entry| entry.id.to_string());
+                        taken.lock().extend(ids.filter(|id| id != "shared"));
+                    }
+                });
+            }
+        }
+        // Readers beside them see whole items only.
+        let place = &place;
+        scope.spawn(move || {
+            let store = place.store();
+            for _ in 0..200 {
+                for step in store.queue_scan(&place.job, Deadline::never()).unwrap() {
+                    match step.unwrap() {
+                        QueueStep::Entry(entry) => assert!(entry.verified),
+                        QueueStep::Damage(damage) => panic!("{damage}"),
+                    }
+                }
+            }
+        });
+    });
+    let mut all = taken.into_inner();
+    all.extend(place.ids(&stores[0]).into_iter().filter(|id| id != "shared"));
+    all.sort();
+    let mut expected: Vec<String> = (0..2)
+        .flat_map(|a| (0..2).flat_map(move |b| (0..12).map(move |n| format!("{a}-{b}-{n}"))))
+        .collect();
+    expected.sort();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn a_reader_keeps_the_file_that_it_began_with() {
+    let place = Place::new();
+    let store = place.store();
+    let many: Vec<String> = (0..3_000).map(|n| format!("n{n:05}")).collect();
+    place
+        .put(&store, &many.iter().map(String::as_str).collect::<Vec<_>>())
+        .unwrap();
+    let mut scan = store.queue_scan(&place.job, NEVER).unwrap();
+    scan.next().unwrap().unwrap();
+    store.queue_remove(&place.job, &[id("n02999")], NEVER).unwrap();
+    store
+        .queue_put(&place.job, &[item("later")], Default::default(), NEVER)
+        .unwrap();
+    assert_eq!(scan.count(), 2_999);
+    assert_eq!(place.entries(&store).len(), 3_000);
+}

@@ -1,0 +1,333 @@
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use prodigy_storage_backend::dead_letter::normalise;
+use prodigy_storage_backend::{
+    Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result,
+};
+use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+use crate::FileOptions;
+use crate::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+use crate::store::Store;
+
+pub(super) const NEVER: Deadline = Deadline::never();
+
+/// A clock that is turned by hand.
+#[derive(Debug)]
+pub(super) struct Hand(AtomicI64);
+
+impl Hand {
+    pub(super) fn turn(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub(super) struct Place {
+    pub(super) folder: TempDir,
+    pub(super) clock: Arc<Hand>,
+    pub(super) job: JobAddress,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::new(Hand(AtomicI64::new(1_800_000_000_000_000_000))),
+            job: JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("j").unwrap()),
+        }
+    }
+
+    /// One whose file holds this.
+    pub(super) fn holding(bytes: impl AsRef<[u8]>) -> Self {
+        let place = Self::new();
+        std::fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+        place.write(bytes);
+        place
+    }
+
+    pub(super) fn write(&self, bytes: impl AsRef<[u8]>) {
+        std::fs::write(self.path(), bytes).unwrap();
+    }
+
+    pub(super) fn options(&self) -> FileOptions {
+        FileOptions::new(self.folder.path()).clock(self.clock.clone())
+    }
+
+    /// As another process would open it.
+    pub(super) fn store(&self) -> Store {
+        Faulty::open(self, true).0
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("dlq/shop/j/items.json")
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.path()).unwrap()
+    }
+
+    /// The file as `jq` sees it.
+    pub(super) fn array(&self) -> Vec<Value> {
+        let bytes = self.bytes();
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&bytes)))
+    }
+
+    pub(super) fn quarantined(&self) -> Vec<Vec<u8>> {
+        let Ok(folder) = std::fs::read_dir(self.folder.path().join("quarantine")) else {
+            return Vec::new();
+        };
+        folder
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect()
+    }
+
+    pub(super) fn put(&self, store: &Store, ids: &[&str]) -> Result<PutReport> {
+        let items: Vec<QueueItem> = ids.iter().map(|id| item(id)).collect();
+        store.queue_put(&self.job, &items, Durability::Strict, NEVER)
+    }
+
+    pub(super) fn steps(&self, store: &Store) -> Vec<QueueStep> {
+        store
+            .queue_scan(&self.job, NEVER)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    }
+
+    pub(super) fn entries(&self, store: &Store) -> Vec<QueueEntry> {
+        let entries = self.steps(store).into_iter().map(|step| match step {
+            QueueStep::Entry(entry) => entry,
+            QueueStep::Damage(damage) => panic!("{damage}"),
+        });
+        entries.collect()
+    }
+
+    pub(super) fn ids(&self, store: &Store) -> Vec<String> {
+        self.entries(store)
+            .iter()
+            .map(|entry| entry.id.to_string())
+            .collect()
+    }
+}
+
+pub(super) fn raw(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap()
+}
+
+pub(super) fn id(text: &str) -> ItemId {
+    ItemId::new(text).unwrap()
+}
+
+pub(super) fn item(id: &str) -> QueueItem {
+    let id_json = Value::from(id);
+    item_of(&format!(
+        r#"{{"item_id":{id_json},"item_data":{{"for":{id_json},"crc":"x","a":[1,{{"crc":"y"}}]}}}}"#
+    ))
+}
+
+pub(super) fn item_of(json: &str) -> QueueItem {
+    normalise(&raw(json), Timestamp::from_millis(1_700_000_000_000)).unwrap()
+}
+
+pub(super) fn value(entry: &QueueEntry) -> Value {
+    serde_json::from_str(entry.body.get()).unwrap()
+}
+
+/// A file system that counts, and fails when it is told to. A quick one leaves syncs out: it is for tests of what a
+/// process sees, and those make thousands.
+#[derive(Debug)]
+pub(super) struct Faulty {
+    real: RealFs,
+    quick: bool,
+    pub(super) faults: Arc<Faults>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Bytes that still can be written, less one; 0 is no limit.
+    pub(super) room: AtomicU64,
+    /// Syncs that fail from now on.
+    pub(super) syncs: AtomicU64,
+    pub(super) written: AtomicU64,
+    pub(super) read: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) synced: AtomicU64,
+}
+
+impl Faults {
+    /// Bytes read and written, writes and syncs since the last call.
+    pub(super) fn work(&self) -> [u64; 4] {
+        [&self.read, &self.written, &self.writes, &self.synced]
+            .map(|counter| counter.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl Faulty {
+    pub(super) fn store(place: &Place) -> (Store, Arc<Faults>) {
+        Self::open(place, false)
+    }
+
+    fn open(place: &Place, quick: bool) -> (Store, Arc<Faults>) {
+        let faults = Arc::new(Faults::default());
+        let fs = Self {
+            real: RealFs::new(place.folder.path()),
+            quick,
+            faults: Arc::clone(&faults),
+        };
+        (Store::new(Arc::new(fs), place.options()), faults)
+    }
+}
+
+impl FileSystem for Faulty {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
+        let file = self.real.open(path, mode)?;
+        // Locks and marks are not what fails here.
+        let counts = path.starts_with("dlq") && path.extension().is_none_or(|end| end != "lock");
+        if !counts && !self.quick {
+            return Ok(file);
+        }
+        Ok(Box::new(FaultyFile {
+            file,
+            quick: self.quick,
+            faults: Arc::clone(&self.faults),
+        }))
+    }
+
+    fn create_root(&self) -> io::Result<()> {
+        self.real.create_root()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.real.create_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if self.quick {
+            Ok(())
+        } else {
+            self.real.sync_dir(path)
+        }
+    }
+
+    fn sync_above_root(&self) -> io::Result<()> {
+        if self.quick {
+            Ok(())
+        } else {
+            self.real.sync_above_root()
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename_new(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.real.unlink(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.real.list(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.real.metadata(path)
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.real.space()
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    file: Box<dyn FsFile>,
+    quick: bool,
+    faults: Arc<Faults>,
+}
+
+impl FaultyFile {
+    fn sync_with(&self, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        self.faults.synced.fetch_add(1, Ordering::Relaxed);
+        let left = &self.faults.syncs;
+        if left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+        {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        if self.quick { Ok(()) } else { sync() }
+    }
+}
+
+impl FsFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, offset)?;
+        self.faults.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let end = self.file.metadata()?.len;
+        let grows = (offset + bytes.len() as u64).saturating_sub(end);
+        let room = self.faults.room.load(Ordering::Relaxed);
+        let mut len = bytes.len() as u64;
+        if room > 0 && grows > room - 1 {
+            len -= grows - (room - 1);
+            if len == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        let written = self.file.write_at(&bytes[..len as usize], offset)?;
+        if room > 0 {
+            self.faults.room.fetch_sub(grows.min(room - 1), Ordering::Relaxed);
+        }
+        self.faults.writes.fetch_add(1, Ordering::Relaxed);
+        self.faults.written.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_with(|| self.file.sync())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_with(|| self.file.sync_all())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.set_mode(mode)
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.file.descriptor()
+    }
+}

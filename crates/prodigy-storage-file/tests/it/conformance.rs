@@ -1,0 +1,101 @@
+//! The suite: with file locks, with small compressed segments, and without file locks in one process.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::Backend;
+use prodigy_storage_backend::conformance::{Harness, HarnessFactory, ManualClock, run_all, run_sequences};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use tempfile::TempDir;
+
+const RECORD_LIMIT: usize = 256 << 10;
+
+struct Folder {
+    clock: Arc<ManualClock>,
+    options: FileOptions,
+    _folder: TempDir,
+}
+
+impl Harness for Folder {
+    fn open(&self) -> Arc<dyn Backend> {
+        Arc::new(FileBackend::open(self.options.clone()).unwrap())
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn restart(&self) -> bool {
+        true
+    }
+
+    fn named_locks(&self) -> bool {
+        // They are locks of the operating system on files.
+        self.options.file_locks
+    }
+
+    fn record_limit(&self) -> Option<usize> {
+        Some(RECORD_LIMIT)
+    }
+}
+
+struct Factory {
+    name: &'static str,
+    adapt: fn(FileOptions) -> FileOptions,
+}
+
+impl HarnessFactory for Factory {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn fresh(&self) -> Box<dyn Harness> {
+        let folder = TempDir::new().unwrap();
+        let clock = Arc::new(ManualClock::new());
+        let options = FileOptions::new(folder.path().join("root"))
+            .max_record_size(RECORD_LIMIT as u64)
+            .clock(clock.clone());
+        Box::new(Folder {
+            clock,
+            options: (self.adapt)(options),
+            _folder: folder,
+        })
+    }
+}
+
+const WHOLE: Factory = Factory {
+    name: "file",
+    adapt: |options| options,
+};
+const SMALL: Factory = Factory {
+    name: "file, small compressed segments",
+    adapt: |options| options.max_file_size(2048).compression(true),
+};
+const UNLOCKED: Factory = Factory {
+    name: "file without file locks",
+    adapt: |options| options.file_locks(false),
+};
+
+#[test]
+fn every_property_holds() {
+    run_all(&WHOLE);
+}
+
+#[test]
+fn every_property_holds_over_small_compressed_segments() {
+    run_all(&SMALL);
+}
+
+#[test]
+fn every_property_holds_without_file_locks_in_one_process() {
+    run_all(&UNLOCKED);
+}
+
+#[test]
+fn random_sequences_agree_with_the_model() {
+    run_sequences(&WHOLE, 48);
+}
+
+#[test]
+fn random_sequences_agree_with_the_model_over_small_compressed_segments() {
+    run_sequences(&SMALL, 48);
+}

@@ -1,0 +1,10 @@
+//! The file backend from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod conformance;

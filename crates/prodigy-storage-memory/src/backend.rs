@@ -1,0 +1,385 @@
+//! The trait, over what the handles share.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
+    PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Result, Revision, Scan, ScanOptions,
+    Select, Settled, Stats, StorageError, StoredDocument, Usage,
+};
+use prodigy_storage_layout::{
+    Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, SessionId, Stamp,
+};
+
+use crate::document::Documents;
+use crate::named_lock::LockTable;
+use crate::options::MemoryOptions;
+use crate::scan::{EmptyScan, MemoryScan};
+use crate::store::{Store, count};
+
+/// Everything in memory, with the meaning of the file backend.
+///
+/// A clone is another handle on the same data; the data goes with the last handle, lock guards and scans included.
+/// With a [persistence file](MemoryOptions::persistence) it is written then, and on [`flush`](Backend::flush).
+#[derive(Clone, Debug)]
+pub struct MemoryBackend {
+    store: Arc<Store>,
+}
+
+impl MemoryBackend {
+    /// A store of its own, or what its persistence file holds. What is loaded may be past
+    /// [`max_memory`](MemoryOptions::max_memory): it is read, and writes are refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] for a snapshot that is not whole, [`ErrorKind::NewerFormat`] for one of a newer version,
+    /// and what the operating system says. The file is left as it is.
+    pub fn new(options: MemoryOptions) -> Result<Self> {
+        let mut store = Store::new(options);
+        if let Err(error) = store.load() {
+            // Else the drop would write what was loaded of it over the rest.
+            store.options.persistence = None;
+            return Err(error);
+        }
+        Ok(Self {
+            store: Arc::new(store),
+        })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Backend for MemoryBackend {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new("memory");
+        capabilities.persistent = self.store.options.persistence.is_some();
+        capabilities
+    }
+
+    fn append(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        _options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        const APPEND: &str = "append event";
+        Store::check(deadline, APPEND, job)?;
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        let store = &self.store;
+        let held = store.job_or_new(job, APPEND)?;
+        let max = store.options.max_record_size;
+        let now = store.options.clock.now();
+        let appended = held.data.lock().log.append(job, batch, now, max, &store.budget)?;
+        store.touch();
+        count(&store.counters.appends, 1);
+        count(&store.counters.events, appended.stored as u64);
+        count(&store.counters.duplicates, appended.duplicates as u64);
+        Ok(appended)
+    }
+
+    fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
+        Store::check(deadline, "read events", job)?;
+        Ok(match self.store.job(job) {
+            Some(held) => Box::new(MemoryScan::open(held, job, options)?),
+            None => Box::new(EmptyScan::open(job, options)?),
+        })
+    }
+
+    fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
+        Store::check(deadline, "summarise events", job)?;
+        let held = self.store.job(job);
+        Ok(held
+            .map(|held| held.data.lock().log.summary())
+            .unwrap_or_default())
+    }
+
+    fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        Store::check(deadline, "seal events", job)?;
+        if let Some(held) = self.store.job(job) {
+            held.data.lock().log.seal();
+            self.store.touch();
+        }
+        Ok(())
+    }
+
+    fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
+        check_document(deadline, "get document", document)?;
+        Ok(self
+            .store
+            .read_documents(document, |documents| documents.get(document)))
+    }
+
+    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
+        check_document(deadline, "get revision", document)?;
+        Ok(self
+            .store
+            .read_documents(document, |documents| documents.revision(document)))
+    }
+
+    fn put(
+        &self,
+        document: &Document,
+        body: &[u8],
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision> {
+        const PUT: &str = "put document";
+        check_document(deadline, PUT, document)?;
+        let store = &self.store;
+        let now = store.options.clock.now();
+        let revision = store.write_documents(document, PUT, |documents| {
+            documents.put(document, body, options, now, &store.budget)
+        })?;
+        count(&store.counters.documents, 1);
+        Ok(revision)
+    }
+
+    fn add(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        body: &[u8],
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Added> {
+        const ADD: &str = "add document";
+        Store::check(deadline, ADD, job)?;
+        let store = &self.store;
+        let now = store.options.clock.now();
+        let series = Document::checkpoint(job, phase, Stamp::from(now));
+        let added = store.write_documents(&series, ADD, |documents| {
+            documents.add(job, phase, body, options, now, &store.budget)
+        })?;
+        count(&store.counters.documents, 1);
+        Ok(added)
+    }
+
+    fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        _durability: Durability,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        const DELETE: &str = "delete document";
+        check_document(deadline, DELETE, document)?;
+        let store = &self.store;
+        if document.job().is_some_and(|job| store.job(job).is_none()) {
+            return Documents::default().delete(document, expected, &store.budget);
+        }
+        let deleted = store.write_documents(document, DELETE, |documents| {
+            documents.delete(document, expected, &store.budget)
+        })?;
+        count(&store.counters.documents, u64::from(deleted));
+        Ok(deleted)
+    }
+
+    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
+        Store::check(deadline, "list documents", &"")?;
+        let mut entries = Vec::new();
+        match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+                if let Some(held) = self.store.job(job) {
+                    held.data.lock().documents.list(scope, &mut entries);
+                }
+            }
+            DocumentScope::Orphans(repo) => {
+                for (address, held) in self.store.all_jobs() {
+                    if address.repo == *repo {
+                        held.data.lock().documents.list(scope, &mut entries);
+                    }
+                }
+            }
+            _ => self.store.registry.lock().list(scope, &mut entries),
+        }
+        entries.sort_by(|a, b| {
+            let key = |entry: &DocumentEntry| entry.document.stamp().cloned();
+            key(a).cmp(&key(b)).then_with(|| a.document.cmp(&b.document))
+        });
+        Ok(entries)
+    }
+
+    fn queue_put(
+        &self,
+        job: &JobAddress,
+        items: &[QueueItem],
+        _durability: Durability,
+        deadline: Deadline,
+    ) -> Result<PutReport> {
+        const PUT: &str = "put items";
+        Store::check(deadline, PUT, job)?;
+        if items.is_empty() {
+            return Ok(PutReport::default());
+        }
+        let store = &self.store;
+        let held = store.job_or_new(job, PUT)?;
+        let now = store.options.clock.now();
+        let max = store.options.max_record_size;
+        let report = held.data.lock().queue.put(job, items, now, max, &store.budget)?;
+        store.touch();
+        count(&store.counters.items, items.len() as u64);
+        Ok(report)
+    }
+
+    fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
+        Store::check(deadline, "get item", id)?;
+        Ok(self
+            .store
+            .job(job)
+            .and_then(|held| held.data.lock().queue.get(id)))
+    }
+
+    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+        Store::check(deadline, "read items", job)?;
+        let items: Vec<_> = match self.store.job(job) {
+            Some(held) => held.data.lock().queue.items().cloned().collect(),
+            None => Vec::new(),
+        };
+        Ok(Box::new(
+            items.into_iter().map(|item| Ok(QueueStep::Entry(item.entry()))),
+        ))
+    }
+
+    fn queue_take(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        limit: usize,
+        lease: Duration,
+        deadline: Deadline,
+    ) -> Result<Vec<QueueEntry>> {
+        Store::check(deadline, "take items", job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(Vec::new());
+        };
+        let now = self.store.options.clock.now();
+        let taken = held.data.lock().queue.take(select, limit, lease, now);
+        self.store.touch();
+        Ok(taken)
+    }
+
+    fn queue_ack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>> {
+        Store::check(deadline, "acknowledge items", job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(all_unknown(tokens));
+        };
+        let settled = held.data.lock().queue.ack(tokens, &self.store.budget);
+        self.store.touch();
+        Ok(settled)
+    }
+
+    fn queue_nack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>> {
+        Store::check(deadline, "give items back", job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(all_unknown(tokens));
+        };
+        let settled = held.data.lock().queue.nack(tokens);
+        self.store.touch();
+        Ok(settled)
+    }
+
+    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
+        Store::check(deadline, "remove items", job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(all_unknown(ids));
+        };
+        let settled = held.data.lock().queue.remove(ids, &self.store.budget);
+        self.store.touch();
+        Ok(settled)
+    }
+
+    fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
+        LockTable::lock(&self.store, name, options, deadline)
+    }
+
+    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
+        Store::check(deadline, "list locks", &"")?;
+        Ok(self.store.locks.list())
+    }
+
+    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+        Store::check(deadline, "list repositories", &"")?;
+        let jobs = self.store.all_jobs().into_iter();
+        let mut names: BTreeSet<RepoName> = jobs
+            .filter(|(_, held)| !held.data.lock().is_empty())
+            .map(|(address, _)| address.repo)
+            .collect();
+        let registry = self.store.registry.lock();
+        names.extend(registry.iter().map(|(document, _)| document.repo().clone()));
+        Ok(names.into_iter().collect())
+    }
+
+    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+        Store::check(deadline, "list jobs", repo)?;
+        let jobs = self.store.all_jobs().into_iter();
+        Ok(jobs
+            .filter(|(address, held)| address.repo == *repo && !held.data.lock().is_empty())
+            .map(|(address, _)| address.job)
+            .collect())
+    }
+
+    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
+        Err(StorageError::new(
+            ErrorKind::Unsupported,
+            "find worktree",
+            format!("{repo} {session}"),
+            "the memory backend has no folder that a worktree could lie in",
+        )
+        .with_hint("use the file backend, or give git a folder of your own"))
+    }
+
+    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
+        Store::check(deadline, "list worktrees", repo)?;
+        Ok(Vec::new())
+    }
+
+    fn flush(&self, deadline: Deadline) -> Result<()> {
+        Store::check(deadline, "flush", &"")?;
+        self.store.save()
+    }
+
+    fn health(&self, deadline: Deadline) -> Result<Health> {
+        Store::check(deadline, "check health", &"")?;
+        Ok(self.store.health())
+    }
+
+    fn usage(&self, deadline: Deadline) -> Result<Usage> {
+        Store::check(deadline, "measure usage", &"")?;
+        Ok(self.store.usage())
+    }
+
+    fn stats(&self, stats: &mut Stats) {
+        self.store.stats(stats);
+    }
+}
+
+fn check_document(deadline: Deadline, operation: &'static str, document: &Document) -> Result<()> {
+    if deadline.has_passed() {
+        let target = Entry::Document(document.clone()).path();
+        return Store::check(deadline, operation, &target.display());
+    }
+    Ok(())
+}
+
+fn all_unknown<K: Clone + Ord>(keys: &[K]) -> Settled<K> {
+    let mut seen = BTreeSet::new();
+    Settled {
+        settled: Vec::new(),
+        unknown: keys.iter().filter(|key| seen.insert(*key)).cloned().collect(),
+    }
+}

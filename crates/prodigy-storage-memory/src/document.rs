@@ -1,0 +1,257 @@
+//! Whole JSON objects and their conditions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prodigy_storage_backend::record::{MAX_NESTING, nesting_exceeds};
+use prodigy_storage_backend::{
+    Added, DocumentEntry, ErrorKind, Expected, PutOptions, Result, Revision, StorageError, StoredDocument,
+};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::budget::{Budget, DOCUMENT_COST};
+
+/// A document as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) body: Arc<[u8]>,
+    pub(crate) revision: Revision,
+    pub(crate) modified: Timestamp,
+    /// The body's field `fencing`.
+    pub(crate) fencing: Option<u64>,
+}
+
+/// Documents by address: those of a job, or the registry entries.
+#[derive(Debug, Default)]
+pub(crate) struct Documents(BTreeMap<Document, Kept>);
+
+impl Documents {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Document, &Kept)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn get(&self, document: &Document) -> Option<StoredDocument> {
+        let kept = self.0.get(document)?;
+        Some(StoredDocument::new(kept.body.to_vec(), 0, kept.revision, true))
+    }
+
+    pub(crate) fn revision(&self, document: &Document) -> Option<Revision> {
+        self.0.get(document).map(|kept| kept.revision)
+    }
+
+    /// Puts one back as a snapshot holds it.
+    pub(crate) fn restore(&mut self, document: Document, kept: Kept) {
+        self.0.insert(document, kept);
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        document: &Document,
+        body: &[u8],
+        options: &PutOptions,
+        now: Timestamp,
+        budget: &Budget,
+    ) -> Result<Revision> {
+        const PUT: &str = "put document";
+        let target = Entry::Document(document.clone()).path();
+        let fencing = check_body(PUT, &target.display(), body)?;
+        let stands = self.0.get(document);
+        check_expected(PUT, &target.display(), options.expected, stands)?;
+        check_fencing(PUT, &target.display(), options.fencing, stands)?;
+        let old = stands.map_or(0, |kept| cost(document, kept.body.len()));
+        budget.replace(old, cost(document, body.len()), PUT, &target.display())?;
+        let revision = Revision::random();
+        self.0.insert(
+            document.clone(),
+            Kept {
+                body: Arc::from(body),
+                revision,
+                modified: now,
+                fencing,
+            },
+        );
+        Ok(revision)
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        job: &JobAddress,
+        phase: Phase,
+        body: &[u8],
+        options: &PutOptions,
+        now: Timestamp,
+        budget: &Budget,
+    ) -> Result<Added> {
+        const ADD: &str = "add document";
+        let target = format!("{job} {phase}");
+        let scope = DocumentScope::Checkpoints(job.clone(), phase);
+        let newest = self
+            .0
+            .iter()
+            .filter(|(document, _)| scope.contains(document))
+            .max_by(|a, b| a.0.stamp().cmp(&b.0.stamp()));
+        check_body(ADD, &target, body)?;
+        check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
+        check_fencing(ADD, &target, options.fencing, newest.map(|(_, kept)| kept))?;
+        let after = newest
+            .and_then(|(document, _)| document.stamp())
+            .map_or(Timestamp::MIN, |stamp| stamp.time().next());
+        let document = Document::checkpoint(job, phase, Stamp::from(now.max(after)));
+        let unconditional = PutOptions::new(options.durability);
+        let revision = self.put(&document, body, &unconditional, now, budget)?;
+        Ok(Added { document, revision })
+    }
+
+    pub(crate) fn delete(
+        &mut self,
+        document: &Document,
+        expected: Expected,
+        budget: &Budget,
+    ) -> Result<bool> {
+        let stands = self.0.get(document);
+        let target = Entry::Document(document.clone()).path();
+        check_expected("delete document", &target.display(), expected, stands)?;
+        match self.0.remove(document) {
+            Some(kept) => {
+                budget.release(cost(document, kept.body.len()));
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) fn list(&self, scope: &DocumentScope, into: &mut Vec<DocumentEntry>) {
+        into.extend(
+            self.0
+                .iter()
+                .filter(|(document, _)| scope.contains(document))
+                .map(|(document, kept)| {
+                    DocumentEntry::new(document.clone(), kept.body.len() as u64, kept.modified)
+                }),
+        );
+    }
+}
+
+/// What a document takes of the budget.
+pub(crate) fn cost(document: &Document, body: usize) -> u64 {
+    let job = document.job().map_or(0, |job| job.job.as_str().len());
+    (body + job + document.repo().as_str().len()) as u64 + DOCUMENT_COST
+}
+
+#[derive(Deserialize)]
+struct Fencing {
+    #[serde(default)]
+    fencing: Option<FencingValue>,
+}
+
+/// Any value may stand in the field; only a number is a token.
+struct FencingValue(Option<u64>);
+
+impl<'de> Deserialize<'de> for FencingValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let raw = <&'de serde_json::value::RawValue>::deserialize(deserializer)?;
+        Ok(Self(raw.get().parse().ok()))
+    }
+}
+
+/// The token in a body's field `fencing`.
+pub(crate) fn fencing_of(body: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Fencing>(body).ok()?.fencing?.0
+}
+
+/// Refuses what is no JSON object; gives the token in it.
+fn check_body(operation: &'static str, target: &dyn std::fmt::Display, body: &[u8]) -> Result<Option<u64>> {
+    let refused = |why: &'static str| StorageError::invalid(operation, target, why);
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(refused("its body is no JSON object"));
+    }
+    // The payload's own bound, and the object around it.
+    if nesting_exceeds(body, MAX_NESTING + 1) {
+        return Err(refused("its nesting is over 128"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    deserializer.disable_recursion_limit();
+    IgnoredAny::deserialize(&mut deserializer)
+        .and_then(|_| deserializer.end())
+        .map_err(|error| refused("its body is no JSON object").with_source(error))?;
+    if std::str::from_utf8(body).is_err() {
+        return Err(refused("its body is not well-formed UTF-8"));
+    }
+    Ok(fencing_of(body))
+}
+
+fn check_expected(
+    operation: &'static str,
+    target: &dyn std::fmt::Display,
+    expected: Expected,
+    stands: Option<&Kept>,
+) -> Result<()> {
+    let why = match (expected, stands) {
+        (Expected::Any, _) | (Expected::Absent, None) => return Ok(()),
+        (Expected::Revision(wanted), Some(kept)) if kept.revision == wanted => return Ok(()),
+        (Expected::Absent, Some(kept)) => {
+            format!(
+                "none was expected, and there is one of revision {}",
+                kept.revision
+            )
+        }
+        (Expected::Revision(wanted), Some(kept)) => {
+            format!("revision {wanted} was expected, and it has {}", kept.revision)
+        }
+        (Expected::Revision(wanted), None) => format!("revision {wanted} was expected, and there is none"),
+    };
+    Err(StorageError::new(ErrorKind::Conflict, operation, target, why)
+        .with_hint("someone else wrote it: read it again and decide"))
+}
+
+fn check_fencing(
+    operation: &'static str,
+    target: &dyn std::fmt::Display,
+    token: Option<u64>,
+    stands: Option<&Kept>,
+) -> Result<()> {
+    let (Some(token), Some(newest)) = (token, stands.and_then(|kept| kept.fencing)) else {
+        return Ok(());
+    };
+    if newest <= token {
+        return Ok(());
+    }
+    Err(StorageError::new(
+        ErrorKind::Fenced,
+        operation,
+        target,
+        format!("it was written under fencing token {newest}, this write comes under {token}"),
+    )
+    .with_hint("the lock passed to someone else meanwhile: take it again and read anew"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_at_the_top_is_a_fencing_token() {
+        assert_eq!(fencing_of(br#"{"a":1,"fencing":7}"#), Some(7));
+        assert_eq!(fencing_of(br#"{"a":{"fencing":7}}"#), None);
+        assert_eq!(fencing_of(br#"{"fencing":"7"}"#), None);
+        assert_eq!(fencing_of(br#"{"fencing":null}"#), None);
+    }
+
+    #[test]
+    fn a_body_is_one_json_object() {
+        let check = |body: &[u8]| check_body("test", &"", body).map_err(|error| error.kind());
+        assert_eq!(check(b" {} "), Ok(None));
+        for bad in [&b""[..], b"[]", b"{", b"{}{}", b"{\"a\":\"\xff\"}", b"{a:1}"] {
+            assert_eq!(check(bad), Err(ErrorKind::InvalidInput), "{bad:?}");
+        }
+        let deep = |n: usize| format!("{{\"data\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(check(deep(127).as_bytes()), Ok(None));
+        assert_eq!(check(deep(128).as_bytes()), Err(ErrorKind::InvalidInput));
+    }
+}

@@ -1,0 +1,182 @@
+//! Named locks between the threads of this process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::{
+    Deadline, ErrorKind, Holder, LockGuard, LockInfo, LockOptions, Result, StorageError,
+};
+use prodigy_storage_layout::LockName;
+
+use crate::budget::LOCK_COST;
+use crate::store::Store;
+
+const LOCK: &str = "take lock";
+
+#[derive(Debug, Default)]
+struct State {
+    held: bool,
+    holder: Option<Holder>,
+    fencing: u64,
+    /// Who waits, in order of arrival.
+    waiting: VecDeque<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    locks: BTreeMap<LockName, State>,
+    tickets: u64,
+}
+
+/// All named locks of a store.
+#[derive(Debug, Default)]
+pub(crate) struct LockTable {
+    table: Mutex<Table>,
+    changed: Condvar,
+}
+
+impl LockTable {
+    /// Takes a lock, in order of arrival.
+    pub(crate) fn lock(
+        store: &Arc<Store>,
+        name: &LockName,
+        options: &LockOptions,
+        deadline: Deadline,
+    ) -> Result<Box<dyn LockGuard>> {
+        let began = Instant::now();
+        let this = &store.locks;
+        let mut table = this.table.lock();
+        if !table.locks.contains_key(name) {
+            store.budget.reserve(cost(name), LOCK, name)?;
+        }
+        let ticket = table.tickets;
+        table.tickets += 1;
+        table
+            .locks
+            .entry(name.clone())
+            .or_default()
+            .waiting
+            .push_back(ticket);
+        loop {
+            let state = table.locks.entry(name.clone()).or_default();
+            if !state.held && state.waiting.front() == Some(&ticket) {
+                state.waiting.pop_front();
+                state.held = true;
+                state.fencing += 1;
+                let since = store.options.clock.now();
+                let purpose = options.purpose.clone();
+                state.holder = Some(Holder::new(
+                    std::process::id(),
+                    "localhost".into(),
+                    since,
+                    purpose,
+                ));
+                let guard = Guard {
+                    store: Arc::clone(store),
+                    name: name.clone(),
+                    fencing: state.fencing,
+                };
+                drop(table);
+                store.touch();
+                return Ok(Box::new(guard));
+            }
+            let timed_out = match deadline.instant() {
+                None => {
+                    this.changed.wait(&mut table);
+                    false
+                }
+                Some(at) => this.changed.wait_until(&mut table, at).timed_out(),
+            };
+            if timed_out {
+                let state = table.locks.entry(name.clone()).or_default();
+                if !state.held && state.waiting.front() == Some(&ticket) {
+                    continue;
+                }
+                state.waiting.retain(|&waiting| waiting != ticket);
+                let error = unavailable(name, state, began);
+                drop(table);
+                // Who came next may be first now.
+                this.changed.notify_all();
+                return Err(error);
+            }
+        }
+    }
+
+    fn release(&self, name: &LockName) {
+        if let Some(state) = self.table.lock().locks.get_mut(name) {
+            state.held = false;
+        }
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn list(&self) -> Vec<LockInfo> {
+        self.table
+            .lock()
+            .locks
+            .iter()
+            // One that was only waited for in vain was never taken.
+            .filter(|(_, state)| state.fencing > 0)
+            .map(|(name, state)| LockInfo::new(name.clone(), state.held, state.holder.clone(), state.fencing))
+            .collect()
+    }
+
+    /// Puts one back as a snapshot holds it: free, and its token kept.
+    pub(crate) fn restore(&self, name: LockName, holder: Option<Holder>, fencing: u64) {
+        let state = State {
+            fencing,
+            holder,
+            ..State::default()
+        };
+        self.table.lock().locks.insert(name, state);
+    }
+}
+
+/// What a lock takes of the budget.
+pub(crate) fn cost(name: &LockName) -> u64 {
+    name.as_str().len() as u64 + LOCK_COST
+}
+
+fn unavailable(name: &LockName, state: &State, began: Instant) -> StorageError {
+    let holder = match &state.holder {
+        Some(holder) if state.held => holder.to_string(),
+        _ => "another thread of this process".into(),
+    };
+    StorageError::new(
+        ErrorKind::LockUnavailable,
+        LOCK,
+        name,
+        format!("it is held by {holder}; waited {:.1?} for it", began.elapsed()),
+    )
+    .with_hint("wait longer, or end what holds it: it is released when its guard is dropped")
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+struct Guard {
+    store: Arc<Store>,
+    name: LockName,
+    fencing: u64,
+}
+
+impl LockGuard for Guard {
+    fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    fn fencing(&self) -> u64 {
+        self.fencing
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        drop(self);
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.store.locks.release(&self.name);
+    }
+}

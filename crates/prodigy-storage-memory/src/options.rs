@@ -1,0 +1,74 @@
+//! How to open a memory backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Clock, SystemClock};
+
+/// How to open a [`MemoryBackend`](crate::MemoryBackend); `Default` is 100 MiB that nothing outlives.
+///
+/// ```
+/// use prodigy_storage_memory::MemoryOptions;
+///
+/// let options = MemoryOptions::new().max_memory(8 << 20);
+/// assert!(options.persistence.is_none());
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryOptions {
+    /// Bytes that all data together may take, what holds it included. A write past it is refused.
+    pub max_memory: u64,
+    /// The file that holds a snapshot of everything: loaded at open, written on flush and when the last handle goes.
+    pub persistence: Option<PathBuf>,
+    /// Bytes past which an event or an item is refused.
+    pub max_record_size: u64,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self {
+            max_memory: 100 << 20,
+            persistence: None,
+            max_record_size: 64 << 20,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl MemoryOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`max_memory`](Self::max_memory), in bytes.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = bytes;
+        self
+    }
+
+    /// Sets [`persistence`](Self::persistence).
+    #[must_use]
+    pub fn persistence(mut self, file: impl Into<PathBuf>) -> Self {
+        self.persistence = Some(file.into());
+        self
+    }
+
+    /// Sets [`max_record_size`](Self::max_record_size), in bytes.
+    #[must_use]
+    pub fn max_record_size(mut self, bytes: u64) -> Self {
+        self.max_record_size = bytes;
+        self
+    }
+
+    /// Sets [`clock`](Self::clock).
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}

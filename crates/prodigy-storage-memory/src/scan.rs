@@ -1,0 +1,188 @@
+//! A merge by id of what a log holds.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Cursor, EventId, Record, Result, Scan, ScanItem, ScanOptions};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+
+use crate::cursor::Position;
+use crate::job::Job;
+use crate::log::{EventLog, Line};
+
+/// Lines that one turn at the job's lock fetches.
+const FETCH: usize = 128;
+
+/// A scan under way. It takes the job's lock for a moment every [`FETCH`] lines.
+pub(crate) struct MemoryScan {
+    job: Arc<Job>,
+    start: Position,
+    end: usize,
+    /// The next line of the spine.
+    spine: usize,
+    /// The late lines of the range that were not given, by id, the next one last.
+    late: Vec<(EventId, usize)>,
+    fetched: VecDeque<Line>,
+    /// What `next` handed out.
+    current: Option<Line>,
+    done: bool,
+    cursor: Cursor,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl MemoryScan {
+    pub(crate) fn open(job: Arc<Job>, address: &JobAddress, options: &ScanOptions) -> Result<Self> {
+        let data = job.data.lock();
+        let log = &data.log;
+        let start = match &options.from {
+            Some(cursor) => Position::decode(cursor, Some(log), address)?,
+            None => Position::default(),
+        };
+        let end = log.len();
+        // Of the spine, ids and positions ascend together: what a window gave of it is one prefix.
+        let spine = log.spine_from(start.from, None);
+        let mut late: Vec<(EventId, usize)> = log
+            .late_in(start.from, end)
+            .iter()
+            .filter_map(|&at| log.get(at).map(|line| (line.id, at)))
+            .filter(|&(id, at)| !start.has_given(at, id))
+            .collect();
+        late.sort_unstable_by(|a, b| b.cmp(a));
+        let spine = start
+            .windows
+            .iter()
+            .map(|window| {
+                log.spine_from(start.from, Some(window.given))
+                    .min(log.spine_from(window.end, None))
+            })
+            .fold(spine, usize::max);
+        let cursor = start.encode(log)?;
+        drop(data);
+        Ok(Self {
+            job,
+            start,
+            end,
+            spine,
+            late,
+            fetched: VecDeque::new(),
+            current: None,
+            done: false,
+            cursor,
+            since: options.since,
+            until: options.until,
+        })
+    }
+
+    fn fetch(&mut self) {
+        let job = Arc::clone(&self.job);
+        let data = job.data.lock();
+        while self.fetched.len() < FETCH {
+            let Some(line) = self.next_line(&data.log) else {
+                self.done = true;
+                break;
+            };
+            let time = line.id.time();
+            if self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until) {
+                self.fetched.push_back(line);
+            }
+        }
+    }
+
+    fn next_line(&mut self, log: &EventLog) -> Option<Line> {
+        let spine = self.spine_position(log).and_then(|at| log.get(at));
+        let late = self.late.last().and_then(|&(_, at)| log.get(at));
+        match (spine, late) {
+            (Some(spine), Some(late)) if late.id < spine.id => {
+                self.late.pop();
+                Some(late.clone())
+            }
+            (Some(spine), _) => {
+                self.spine += 1;
+                Some(spine.clone())
+            }
+            (None, Some(late)) => {
+                self.late.pop();
+                Some(late.clone())
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn spine_position(&self, log: &EventLog) -> Option<usize> {
+        log.spine_at(self.spine).filter(|&at| at < self.end)
+    }
+}
+
+impl Scan for MemoryScan {
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        if self.fetched.is_empty() && !self.done {
+            self.fetch();
+        }
+        match self.fetched.pop_front() {
+            Some(line) => {
+                let line = self.current.insert(line);
+                Ok(Some(ScanItem::Record(Record {
+                    id: line.id,
+                    line: &line.text,
+                    verified: true,
+                })))
+            }
+            None => {
+                self.current = None;
+                let position = Position {
+                    from: self.end,
+                    windows: Vec::new(),
+                };
+                self.cursor = position.encode(&self.job.data.lock().log)?;
+                self.start = position;
+                Ok(None)
+            }
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        let Some(current) = &self.current else {
+            return self.cursor.clone();
+        };
+        self.start
+            .behind(current.id, self.end)
+            .encode(&self.job.data.lock().log)
+            // A text of ours is always a cursor; the one before is behind, never ahead.
+            .unwrap_or_else(|_| self.cursor.clone())
+    }
+}
+
+impl fmt::Debug for MemoryScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryScan")
+            .field("start", &self.start)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The scan of a log that is not there.
+#[derive(Debug)]
+pub(crate) struct EmptyScan(pub(crate) Cursor);
+
+impl EmptyScan {
+    /// From the beginning, or from a cursor made when there was nothing.
+    pub(crate) fn open(address: &JobAddress, options: &ScanOptions) -> Result<Self> {
+        if let Some(cursor) = &options.from {
+            Position::decode(cursor, None, address)?;
+        }
+        Ok(Self(Position::default().encode(&EventLog::new(0))?))
+    }
+}
+
+impl Scan for EmptyScan {
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        Ok(None)
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.0.clone()
+    }
+}

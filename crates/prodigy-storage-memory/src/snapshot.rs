@@ -1,0 +1,352 @@
+//! Everything in one file: written whole or not at all, and checked before a byte of it is believed.
+//!
+//! The file is JSON, a line a thing: a head that names the format, a line a job, the registry, the locks, and a foot
+//! with the XXH3-128 of every byte before it. Records and bodies stand in it as strings, byte for byte.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use prodigy_storage_backend::{ErrorKind, Holder, ItemId, Lease, Result, Revision, StorageError};
+use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::document::{Documents, Kept, cost as document_cost, fencing_of};
+use crate::job::{Job, JobData};
+use crate::log::EventLog;
+use crate::named_lock::cost as lock_cost;
+use crate::queue::Queue;
+use crate::store::{Store, count, job_cost};
+
+const FORMAT: &str = "prodigy-storage-memory";
+const VERSION: u32 = 1;
+const SAVE: &str = "write snapshot";
+const LOAD: &str = "load snapshot";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SavedLine {
+    Head(Head),
+    Job(SavedJob),
+    Registry(Vec<SavedDocument>),
+    Locks(Vec<SavedLock>),
+    Foot(Foot),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Foot {
+    checksum: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedJob {
+    address: JobAddress,
+    incarnation: u64,
+    segments: u64,
+    open: bool,
+    events: Vec<String>,
+    documents: Vec<SavedDocument>,
+    items: Vec<SavedItem>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedDocument {
+    path: String,
+    revision: Revision,
+    modified: Timestamp,
+    body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedItem {
+    id: ItemId,
+    lease: Option<Lease>,
+    body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedLock {
+    name: LockName,
+    holder: Option<Holder>,
+    fencing: u64,
+}
+
+impl Store {
+    /// Writes a snapshot, if there is a place for it and something changed since the last one.
+    pub(crate) fn save(&self) -> Result<()> {
+        let Some(path) = &self.options.persistence else {
+            return Ok(());
+        };
+        let mut saved = self.saved.lock();
+        let changes = self.changes();
+        if *saved == Some(changes) {
+            return Ok(());
+        }
+        self.write(path).map_err(|error| io_error(SAVE, path, error))?;
+        *saved = Some(changes);
+        count(&self.counters.snapshots, 1);
+        Ok(())
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let temp = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        let mut out = Hashing {
+            inner: BufWriter::new(temp),
+            hash: Xxh3::new(),
+        };
+        out.line(&SavedLine::Head(Head {
+            format: FORMAT.into(),
+            version: VERSION,
+        }))?;
+        for (address, job) in self.all_jobs() {
+            let saved = save_job(address, &job);
+            if let Some(saved) = saved {
+                out.line(&SavedLine::Job(saved))?;
+            }
+        }
+        let registry = save_documents(&self.registry.lock());
+        out.line(&SavedLine::Registry(registry))?;
+        let locks = self.locks.list().into_iter().map(|lock| SavedLock {
+            name: lock.name,
+            holder: lock.holder,
+            fencing: lock.fencing,
+        });
+        out.line(&SavedLine::Locks(locks.collect()))?;
+        let checksum = hex(out.hash.digest128());
+        out.line(&SavedLine::Foot(Foot { checksum }))?;
+        let temp = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+        temp.as_file().sync_all()?;
+        temp.persist(path).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// Loads the snapshot, if there is one.
+    pub(crate) fn load(&self) -> Result<()> {
+        let Some(path) = &self.options.persistence else {
+            return Ok(());
+        };
+        let text = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(io_error(LOAD, path, error)),
+        };
+        self.restore(&text).map_err(|fault| {
+            match fault {
+            Fault::Newer(version) => StorageError::new(
+                ErrorKind::NewerFormat,
+                LOAD,
+                path.display(),
+                format!("it has version {version}, this program knows {VERSION}"),
+            )
+            .with_hint("open it with the newer program, or give another `persistence_path`"),
+            Fault::Damaged(why) => StorageError::new(ErrorKind::Damaged, LOAD, path.display(), why).with_hint(
+                "it was left as it is: bring back a copy of it, or move it away to begin with an empty store",
+            ),
+        }
+        })?;
+        *self.saved.lock() = Some(self.changes());
+        Ok(())
+    }
+
+    fn restore(&self, bytes: &[u8]) -> Result<(), Fault> {
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not well-formed UTF-8"))?;
+        let body = text
+            .strip_suffix('\n')
+            .ok_or_else(|| damaged("its end is missing"))?;
+        let (head, _) = body.split_once('\n').unwrap_or((body, ""));
+        match serde_json::from_str(head) {
+            Ok(SavedLine::Head(head)) if head.format == FORMAT && head.version > VERSION => {
+                return Err(Fault::Newer(head.version));
+            }
+            Ok(SavedLine::Head(head)) if head.format == FORMAT => {}
+            _ => return Err(damaged("it does not begin as a snapshot of the memory backend")),
+        }
+        let foot_at = body.rfind('\n').map_or(0, |at| at + 1);
+        let (summed, foot) = body.split_at(foot_at);
+        let Ok(SavedLine::Foot(foot)) = serde_json::from_str(foot) else {
+            return Err(damaged("its last line, with the checksum, is missing"));
+        };
+        if foot.checksum != hex(xxh3_128(summed.as_bytes())) {
+            return Err(damaged("its checksum does not hold"));
+        }
+        for line in summed.lines().skip(1) {
+            let line = serde_json::from_str(line)
+                .map_err(|error| Fault::Damaged(format!("a line of it can't be read: {error}")))?;
+            self.restore_line(line)?;
+        }
+        Ok(())
+    }
+
+    fn restore_line(&self, line: SavedLine) -> Result<(), Fault> {
+        match line {
+            SavedLine::Head(_) | SavedLine::Foot(_) => Err(damaged("its lines are out of order")),
+            SavedLine::Job(saved) => self.restore_saved_job(saved),
+            SavedLine::Registry(saved) => self.restore_documents(saved, &mut self.registry.lock()),
+            SavedLine::Locks(locks) => {
+                for lock in locks {
+                    self.budget.force(lock_cost(&lock.name));
+                    self.locks.restore(lock.name, lock.holder, lock.fencing);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn restore_saved_job(&self, saved: SavedJob) -> Result<(), Fault> {
+        let log = EventLog::restore(saved.incarnation, saved.segments, saved.open, saved.events)
+            .ok_or_else(|| damaged("an event in it is no record"))?;
+        let mut documents = Documents::default();
+        self.restore_documents(saved.documents, &mut documents)?;
+        let mut queue = Queue::default();
+        for item in saved.items {
+            let body = RawValue::from_string(item.body).map_err(|_| damaged("an item in it is no JSON"))?;
+            queue
+                .restore(item.id, &body, item.lease)
+                .map_err(|error| Fault::Damaged(format!("an item in it can't be read: {error}")))?;
+        }
+        self.budget
+            .force(job_cost(&saved.address) + log.cost() + queue.cost());
+        let job = Job::of(JobData {
+            log,
+            documents,
+            queue,
+        });
+        self.restore_job(saved.address, job);
+        Ok(())
+    }
+
+    fn restore_documents(&self, saved: Vec<SavedDocument>, into: &mut Documents) -> Result<(), Fault> {
+        for one in saved {
+            let Some(Entry::Document(document)) = Entry::parse(Path::new(&one.path)) else {
+                return Err(Fault::Damaged(format!("`{}` in it is no document", one.path)));
+            };
+            self.budget.force(document_cost(&document, one.body.len()));
+            let kept = Kept {
+                fencing: fencing_of(one.body.as_bytes()),
+                body: one.body.into_bytes().into(),
+                revision: one.revision,
+                modified: one.modified,
+            };
+            into.restore(document, kept);
+        }
+        Ok(())
+    }
+}
+
+/// What a job holds; `None` if that is nothing. The job is locked only while pointers are copied.
+fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
+    let data = job.data.lock();
+    if data.is_empty() {
+        return None;
+    }
+    let lines = data.log.lines().to_vec();
+    let items: Vec<_> = data.queue.items().cloned().collect();
+    let documents = save_documents(&data.documents);
+    let (segments, open) = data.log.segments();
+    let incarnation = data.log.incarnation;
+    drop(data);
+    Some(SavedJob {
+        address,
+        incarnation,
+        segments,
+        open,
+        events: lines.iter().map(|line| line.text.to_string()).collect(),
+        documents,
+        items: items
+            .iter()
+            .map(|item| SavedItem {
+                id: item.id.clone(),
+                lease: item.lease.clone(),
+                body: item.body.get().to_owned(),
+            })
+            .collect(),
+    })
+}
+
+fn save_documents(documents: &Documents) -> Vec<SavedDocument> {
+    let save = |(document, kept): (&Document, &Kept)| SavedDocument {
+        path: Entry::Document(document.clone())
+            .path()
+            .to_string_lossy()
+            .into_owned(),
+        revision: kept.revision,
+        modified: kept.modified,
+        // Checked at the put.
+        body: String::from_utf8_lossy(&kept.body).into_owned(),
+    };
+    documents.iter().map(save).collect()
+}
+
+enum Fault {
+    Newer(u32),
+    Damaged(String),
+}
+
+fn damaged(why: &str) -> Fault {
+    Fault::Damaged(why.to_owned())
+}
+
+fn hex(hash: u128) -> String {
+    format!("{hash:032x}")
+}
+
+/// Hashes what it writes.
+struct Hashing<W> {
+    inner: W,
+    hash: Xxh3,
+}
+
+impl<W: Write> Hashing<W> {
+    fn line(&mut self, line: &SavedLine) -> io::Result<()> {
+        serde_json::to_writer(&mut *self, line)?;
+        self.write_all(b"\n")
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path, error: io::Error) -> StorageError {
+    let (kind, why, hint) = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
+            ErrorKind::NotWritable,
+            "its folder or the file itself is not ours to use",
+            "give a `persistence_path` in a folder that this user may write to",
+        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+            ErrorKind::DiskFull,
+            "the disk is full; the snapshot from before is intact",
+            "free some space, or give a `persistence_path` on another disk",
+        ),
+        _ => (
+            ErrorKind::Io,
+            "the operating system failed",
+            "look at `persistence_path`: a file in a folder that can be written to",
+        ),
+    };
+    StorageError::new(kind, operation, path.display(), why)
+        .with_hint(hint)
+        .with_source(error)
+}

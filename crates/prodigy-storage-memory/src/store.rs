@@ -1,0 +1,200 @@
+//! What all handles on one memory store share.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use prodigy_storage_backend::{Result, Stats};
+use prodigy_storage_layout::{Document, JobAddress};
+
+use crate::budget::{Budget, JOB_COST};
+use crate::document::Documents;
+use crate::job::Job;
+use crate::named_lock::LockTable;
+use crate::options::MemoryOptions;
+
+/// Enough that threads on different jobs rarely meet, even while jobs are made.
+const SHARDS: usize = 64;
+
+type Shard = RwLock<HashMap<JobAddress, Arc<Job>>>;
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) appends: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) documents: AtomicU64,
+    pub(crate) items: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) options: MemoryOptions,
+    pub(crate) budget: Budget,
+    pub(crate) locks: LockTable,
+    /// The registry entries: they belong to no job.
+    pub(crate) registry: Mutex<Documents>,
+    pub(crate) counters: Counters,
+    /// Writes so far, and how many of them the newest snapshot holds; locked while one is written.
+    changes: AtomicU64,
+    pub(crate) saved: Mutex<Option<u64>>,
+    shards: Vec<Shard>,
+    hasher: RandomState,
+}
+
+impl Store {
+    pub(crate) fn new(options: MemoryOptions) -> Self {
+        Self {
+            budget: Budget::new(options.max_memory),
+            options,
+            locks: LockTable::default(),
+            registry: Mutex::default(),
+            counters: Counters::default(),
+            changes: AtomicU64::new(0),
+            saved: Mutex::new(None),
+            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Notes that something changed.
+    pub(crate) fn touch(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn shard(&self, job: &JobAddress) -> Option<&Shard> {
+        let index = self.hasher.hash_one(job) % self.shards.len().max(1) as u64;
+        self.shards.get(index as usize)
+    }
+
+    /// A job, if it is there.
+    pub(crate) fn job(&self, address: &JobAddress) -> Option<Arc<Job>> {
+        self.shard(address)?.read().get(address).cloned()
+    }
+
+    /// A job, made if it is missing.
+    pub(crate) fn job_or_new(&self, address: &JobAddress, operation: &'static str) -> Result<Arc<Job>> {
+        if let Some(job) = self.job(address) {
+            return Ok(job);
+        }
+        let incarnation = uuid::Uuid::new_v4().as_u64_pair().1;
+        let job = Arc::new(Job::new(incarnation));
+        let Some(shard) = self.shard(address) else {
+            return Ok(job);
+        };
+        let mut shard = shard.write();
+        if let Some(job) = shard.get(address) {
+            return Ok(Arc::clone(job));
+        }
+        self.budget.reserve(job_cost(address), operation, address)?;
+        shard.insert(address.clone(), Arc::clone(&job));
+        Ok(job)
+    }
+
+    /// Puts a job back as a snapshot holds it.
+    pub(crate) fn restore_job(&self, address: JobAddress, job: Job) {
+        if let Some(shard) = self.shard(&address) {
+            shard.write().insert(address, Arc::new(job));
+        }
+    }
+
+    /// All jobs, sorted by address.
+    pub(crate) fn all_jobs(&self) -> Vec<(JobAddress, Arc<Job>)> {
+        let mut jobs: Vec<(JobAddress, Arc<Job>)> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read();
+            jobs.extend(
+                shard
+                    .iter()
+                    .map(|(address, job)| (address.clone(), Arc::clone(job))),
+            );
+        }
+        jobs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        jobs
+    }
+
+    /// Reads among the documents that `document` belongs to.
+    pub(crate) fn read_documents<T: Default>(
+        &self,
+        document: &Document,
+        read: impl FnOnce(&Documents) -> T,
+    ) -> T {
+        match document.job() {
+            Some(address) => self
+                .job(address)
+                .map(|job| read(&job.data.lock().documents))
+                .unwrap_or_default(),
+            None => read(&self.registry.lock()),
+        }
+    }
+
+    /// Writes among the documents that `document` belongs to.
+    pub(crate) fn write_documents<T>(
+        &self,
+        document: &Document,
+        operation: &'static str,
+        write: impl FnOnce(&mut Documents) -> Result<T>,
+    ) -> Result<T> {
+        let written = match document.job() {
+            Some(address) => {
+                let job = self.job_or_new(address, operation)?;
+                let mut data = job.data.lock();
+                write(&mut data.documents)?
+            }
+            None => write(&mut self.registry.lock())?,
+        };
+        self.touch();
+        Ok(written)
+    }
+
+    pub(crate) fn stats(&self, stats: &mut Stats) {
+        let counters = &self.counters;
+        for (name, counter) in [
+            ("log.appends", &counters.appends),
+            ("log.events", &counters.events),
+            ("log.duplicates", &counters.duplicates),
+            ("documents.writes", &counters.documents),
+            ("queue.items", &counters.items),
+            ("memory.snapshots", &counters.snapshots),
+        ] {
+            stats.add(name, counter.load(Ordering::Relaxed));
+        }
+        stats.add("memory.bytes", self.budget.used());
+    }
+
+    /// What is in the way of an operation whose deadline has passed.
+    pub(crate) fn check(
+        deadline: prodigy_storage_backend::Deadline,
+        operation: &'static str,
+        target: &dyn Display,
+    ) -> Result<()> {
+        deadline.check(operation, target, "its turn")
+    }
+}
+
+/// What an empty job takes of the budget.
+pub(crate) fn job_cost(address: &JobAddress) -> u64 {
+    (address.repo.as_str().len() + address.job.as_str().len()) as u64 + JOB_COST
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.save() {
+            tracing::error!(%error, "the snapshot of the memory backend could not be written");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The limit, and threads on many jobs.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Deadline, ErrorKind, PutOptions, ScanItem, ScanOptions, Severity,
+};
+use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, SessionId};
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+
+pub fn job(name: &str) -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(name).unwrap())
+}
+
+pub fn append(backend: &MemoryBackend, job: &JobAddress, text: &str) -> prodigy_storage_backend::Result<()> {
+    let mut batch = Batch::new();
+    batch.push(text)?;
+    backend
+        .append(job, &mut batch, &AppendOptions::default(), Deadline::never())
+        .map(|_| ())
+}
+
+pub fn count(backend: &MemoryBackend, job: &JobAddress) -> usize {
+    let mut scan = backend.scan(job, &ScanOptions::all(), Deadline::never()).unwrap();
+    let mut count = 0;
+    while let Some(item) = scan.next().unwrap() {
+        assert!(matches!(item, ScanItem::Record(record) if record.verified));
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn the_limit_says_what_it_is_and_usage_agrees() {
+    let backend = MemoryBackend::new(MemoryOptions::new().max_memory(64 << 10)).unwrap();
+    let job = job("a");
+    let mut stored = 0;
+    let error = loop {
+        match append(&backend, &job, &"x".repeat(1000)) {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert!(error.to_string().contains("of at most 65536 bytes"), "{error}");
+    assert!(error.hint().unwrap().contains("max_memory"));
+    assert!(!error.is_transient());
+    assert_eq!(count(&backend, &job), stored);
+    let usage = backend.usage(Deadline::never()).unwrap();
+    assert!(
+        usage.free.unwrap() < 1500 && usage.capacity == Some(64 << 10),
+        "{usage:?}"
+    );
+    assert!(usage.bytes() <= 64 << 10);
+    let severity = backend.health(Deadline::never()).unwrap().severity();
+    assert!(severity >= Severity::Warning);
+}
+
+#[test]
+fn what_is_removed_is_given_back_to_the_byte() {
+    let backend = MemoryBackend::new(MemoryOptions::new()).unwrap();
+    let document = Document::Orphans(job("a"));
+    let free = || backend.usage(Deadline::never()).unwrap().free.unwrap();
+    append(&backend, &job("a"), "x").unwrap();
+    let before = free();
+    for size in [10, 5000, 3] {
+        let body = format!("{{\"a\":\"{}\"}}", "x".repeat(size));
+        backend
+            .put(
+                &document,
+                body.as_bytes(),
+                &PutOptions::default(),
+                Deadline::never(),
+            )
+            .unwrap();
+        assert!(before - free() >= size as u64);
+    }
+    let any = prodigy_storage_backend::Expected::Any;
+    let durability = prodigy_storage_backend::Durability::Strict;
+    assert!(
+        backend
+            .delete(&document, any, durability, Deadline::never())
+            .unwrap()
+    );
+    assert_eq!(free(), before);
+}
+
+#[test]
+fn sixteen_threads_on_sixteen_jobs_lose_nothing() {
+    let backend = Arc::new(MemoryBackend::new(MemoryOptions::new()).unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let backend = backend.clone();
+            scope.spawn(move || {
+                let job = job(&format!("job-{thread}"));
+                for n in 0..200 {
+                    append(&backend, &job, &n.to_string()).unwrap();
+                }
+            });
+        }
+    });
+    for thread in 0..16 {
+        assert_eq!(count(&backend, &job(&format!("job-{thread}"))), 200);
+    }
+}
+
+#[test]
+fn a_job_is_written_while_a_scan_of_another_holds() {
+    let backend = MemoryBackend::new(MemoryOptions::new()).unwrap();
+    append(&backend, &job("a"), "x").unwrap();
+    let mut scan = backend
+        .scan(&job("a"), &ScanOptions::all(), Deadline::never())
+        .unwrap();
+    assert!(scan.next().unwrap().is_some());
+    append(&backend, &job("a"), "y").unwrap();
+    assert!(scan.next().unwrap().is_none());
+}
+
+#[test]
+fn worktrees_have_no_path_and_the_error_says_so() {
+    let backend = MemoryBackend::new(MemoryOptions::new()).unwrap();
+    let error = backend
+        .worktree_path(&RepoName::new("shop").unwrap(), &SessionId::new("7").unwrap())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("file backend"));
+}

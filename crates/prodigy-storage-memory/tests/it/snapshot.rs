@@ -1,0 +1,126 @@
+//! The snapshot on disk.
+
+use prodigy_storage_backend::{Backend, Deadline, ErrorKind, LockOptions};
+use prodigy_storage_layout::LockName;
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+use tempfile::TempDir;
+
+use crate::limit::{append, count, job};
+
+fn open(folder: &TempDir) -> prodigy_storage_backend::Result<MemoryBackend> {
+    MemoryBackend::new(MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl")))
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    std::fs::read_dir(folder.path().join("sub"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_flush_saves_and_a_drop_saves_the_rest() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder).unwrap();
+    append(&backend, &job("a"), "1").unwrap();
+    backend.flush(Deadline::never()).unwrap();
+    // A second store sees what was flushed, and drops without a change of its own.
+    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+    append(&backend, &job("a"), "2").unwrap();
+    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+    let clone = backend.clone();
+    drop(backend);
+    append(&clone, &job("a"), "3").unwrap();
+    drop(clone);
+    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 3);
+    assert_eq!(names(&folder), ["store.jsonl"], "nothing else is left behind");
+}
+
+#[test]
+fn every_flipped_or_missing_byte_is_refused_and_the_file_is_left() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder).unwrap();
+    append(&backend, &job("a"), "1").unwrap();
+    drop(
+        backend
+            .lock(
+                &LockName::new("l").unwrap(),
+                &LockOptions::default(),
+                Deadline::never(),
+            )
+            .unwrap(),
+    );
+    drop(backend);
+    let path = folder.path().join("sub/store.jsonl");
+    let whole = std::fs::read(&path).unwrap();
+    let refuse = |bytes: &[u8], what: String| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = open(&folder).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NewerFormat),
+            "{what}: {error}"
+        );
+        assert!(error.hint().is_some() && error.target().ends_with("store.jsonl"));
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            bytes,
+            "{what}: the file was changed"
+        );
+    };
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        refuse(&bytes, format!("byte {at}"));
+        refuse(&whole[..at], format!("cut at {at}"));
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+}
+
+#[test]
+fn a_newer_snapshot_is_refused_as_such() {
+    let folder = TempDir::new().unwrap();
+    open(&folder).unwrap().flush(Deadline::never()).unwrap();
+    let path = folder.path().join("sub/store.jsonl");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"version\":1", "\"version\":2");
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::NewerFormat);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_of_the_flush() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    // A file stands where a folder has to be.
+    let error = MemoryBackend::new(MemoryOptions::new().persistence(file.join("store.jsonl")))
+        .and_then(|backend| backend.flush(Deadline::never()))
+        .unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Io | ErrorKind::NotWritable),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("persistence_path"));
+}
+
+#[test]
+fn what_was_loaded_counts() {
+    let folder = TempDir::new().unwrap();
+    let backend = open(&folder).unwrap();
+    append(&backend, &job("a"), &"x".repeat(10_000)).unwrap();
+    let free = backend.usage(Deadline::never()).unwrap().free;
+    drop(backend);
+    assert_eq!(
+        open(&folder).unwrap().usage(Deadline::never()).unwrap().free,
+        free
+    );
+    let path = folder.path().join("sub/store.jsonl");
+    let small = MemoryBackend::new(MemoryOptions::new().persistence(path).max_memory(5000)).unwrap();
+    assert_eq!(
+        append(&small, &job("a"), "y").unwrap_err().kind(),
+        ErrorKind::DiskFull
+    );
+    assert_eq!(count(&small, &job("a")), 1);
+}
