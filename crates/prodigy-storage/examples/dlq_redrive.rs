@@ -1,0 +1,81 @@
+//! Dead letters: a redriver that dies loses nothing, and the next one works through what is there.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+mod support;
+
+use std::time::Duration;
+
+use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome as Settled, RedriveOptions, Select};
+use support::{Outcome, check};
+
+fn main() -> Outcome {
+    let (storage, _folder) = support::open()?;
+    let dlq = storage.repo("shop")?.job(support::new_job("redrive")?)?.dlq();
+
+    for n in 0..9u32 {
+        let error = if n % 3 == 0 {
+            ("timeout", "no answer in 30 s")
+        } else {
+            ("panic", "index 7 of 5")
+        };
+        let letter = DeadLetter::new(ItemId::new(format!("item-{n}"))?, n);
+        dlq.push(&letter.failure(Failure::new(error.0, error.1)))?;
+    }
+    for count in dlq.by_signature()? {
+        println!(
+            "{} of {}",
+            count.items,
+            count.signature.as_deref().unwrap_or("no signature")
+        );
+    }
+
+    // A redriver takes items and dies. Its leases end at once here; its items were never gone.
+    let lost = dlq.take(&Select::all(), 4, Duration::ZERO)?;
+    println!(
+        "a redriver took {} and died; {} are still stored",
+        lost.len(),
+        dlq.list()?.count()
+    );
+    check(
+        lost.len() == 4 && dlq.list()?.count() == 9,
+        "a taken item stays stored",
+    )?;
+
+    // The next one works through all of them. One fails again, and is not taken twice in this run.
+    let mut tried = Vec::new();
+    let report = dlq.redrive(
+        Select::all(),
+        RedriveOptions {
+            batch: 4,
+            ..RedriveOptions::default()
+        },
+        |item| {
+            let Ok(n) = item.data::<u32>() else {
+                return Settled::GiveBack;
+            };
+            tried.push(n);
+            if n == 5 {
+                Settled::failed(Failure::new("panic", "index 7 of 5"))
+            } else {
+                Settled::Done
+            }
+        },
+    )?;
+    println!(
+        "the next one: {} done, {} failed again",
+        report.done, report.failed
+    );
+    check(tried == (0..9).collect::<Vec<_>>(), "each item is tried once")?;
+    check(
+        (report.done, report.failed, report.lost) == (8, 1, 0),
+        "one item failed again",
+    )?;
+
+    let left = dlq.list()?.collect::<Result<Vec<_>, _>>()?;
+    let left = left.first().ok_or("the failed item is left")?;
+    println!("left: {} after {} failures", left.id, left.failure_count);
+    check(
+        left.id.as_str() == "item-5" && left.failure_count == 2,
+        "its failures are counted",
+    )
+}

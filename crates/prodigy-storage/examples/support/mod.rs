@@ -1,0 +1,54 @@
+//! What the examples share.
+#![allow(dead_code, reason = "each example uses a part of it")]
+
+use std::error::Error;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prodigy_storage::Storage;
+use tempfile::TempDir;
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// What says where data goes. Where none of it is set, an example works in a folder that goes with it.
+const PLACES: [&str; 6] = [
+    "PRODIGY_HOME",
+    "PRODIGY_CONFIG",
+    "PRODIGY_STORAGE_BASE_PATH",
+    "PRODIGY_STORAGE_DIR",
+    "PRODIGY_STORAGE_PATH",
+    "PRODIGY__STORAGE__BACKEND_CONFIG__BASE_DIR",
+];
+
+/// Storage as it is configured, and the folder to keep until the end.
+pub(crate) fn open() -> Outcome<(Storage, Option<TempDir>)> {
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if PLACES.iter().any(set) {
+        return Ok((Storage::open()?, None));
+    }
+    let folder = tempfile::tempdir()?;
+    // A flag, and no file key where the backend has no folder.
+    let in_memory =
+        std::env::var("PRODIGY_STORAGE_TYPE").is_ok_and(|kind| kind.eq_ignore_ascii_case("memory"));
+    let builder = Storage::builder();
+    let builder = if in_memory {
+        builder
+    } else {
+        builder.base_dir(folder.path())
+    };
+    Ok((builder.open()?, Some(folder)))
+}
+
+/// The name of a job that no earlier run used.
+pub(crate) fn new_job(what: &str) -> Outcome<String> {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    Ok(format!("{what}-{}-{nanos}", std::process::id()))
+}
+
+/// Fails the example unless it holds.
+pub(crate) fn check(holds: bool, what: &str) -> Outcome {
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("check failed: {what}").into())
+    }
+}

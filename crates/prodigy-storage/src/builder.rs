@@ -1,0 +1,240 @@
+//! How to open storage.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Backend, Clock, Result, SystemClock};
+use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
+use prodigy_storage_layout::Identity;
+
+use crate::error::refused_config;
+use crate::notice::StorageNotice;
+use crate::stack;
+use crate::storage::{Inner, Storage};
+
+/// How to open [`Storage`]: what it is read from, and what the program decides itself.
+///
+/// ```no_run
+/// use prodigy_storage::Storage;
+///
+/// let storage = Storage::builder().config_file("storage.yaml").read_only(true).open()?;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[must_use = "a builder does nothing until `open` is called"]
+pub struct StorageBuilder {
+    environment: Box<dyn Environment + Send + Sync>,
+    home: Option<PathBuf>,
+    project_dir: Option<PathBuf>,
+    config_file: Option<PathBuf>,
+    config: Option<StorageConfig>,
+    flags: Vec<(String, OsString)>,
+    settings: Vec<(String, OsString)>,
+    backend: Option<Arc<dyn Backend>>,
+    clock: Arc<dyn Clock>,
+    read_only: bool,
+}
+
+impl StorageBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            environment: Box::new(ProcessEnvironment),
+            home: None,
+            project_dir: None,
+            config_file: None,
+            config: None,
+            flags: Vec::new(),
+            settings: Vec::new(),
+            backend: None,
+            clock: Arc::new(SystemClock),
+            read_only: false,
+        }
+    }
+
+    /// Where variables are read from; the process's own environment unless told.
+    pub fn environment(mut self, environment: impl Environment + Send + Sync + 'static) -> Self {
+        self.environment = Box::new(environment);
+        self
+    }
+
+    /// The home folder, instead of what the environment says.
+    pub fn home(mut self, home: impl Into<PathBuf>) -> Self {
+        self.home = Some(home.into());
+        self
+    }
+
+    /// A path in the project whose `.prodigy/config.*` counts; the current folder unless told. The root of the
+    /// worktree that it lies in is taken, where it lies in one.
+    pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.project_dir = Some(path.into());
+        self
+    }
+
+    /// A configuration file named outright. It must exist.
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
+    /// The whole configuration: no file and no variable is read, but for `~` and `PRODIGY_HOME` where the
+    /// [`base_dir`](crate::config::FileSettings::base_dir) is left at its default. Whatever else the builder was told
+    /// to read is not looked at.
+    pub fn config(mut self, config: StorageConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// A value from a command line, for the key at this path: it wins over files and variables.
+    pub fn flag(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.flags.push((key.into(), value.into()));
+        self
+    }
+
+    /// A value that the program decides, for the key at this path: it wins over everything else.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    /// The root of all data: `set("backend_config.base_dir", path)`.
+    pub fn base_dir(self, path: impl Into<PathBuf>) -> Self {
+        self.set("backend_config.base_dir", path.into())
+    }
+
+    /// A backend of your own, instead of the one that is configured. The layers are put over it all the same.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The wall clock, for tests. A backend of your own has its own.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens for reading only: nothing is created, moved, registered or repaired, and every write is refused as
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly). Works on a read-only mount and on a root that does not exist.
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.read_only = yes;
+        self
+    }
+
+    /// Loads the configuration and opens the backend. The root of a file backend is not made before the first write.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`cause`](crate::StorageError::cause) is the
+    /// [`ConfigErrors`](crate::config::ConfigErrors) with everything that is wrong;
+    /// [`Refused`](crate::ErrorKind::Refused) for a root that is not safe;
+    /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for one that a newer version wrote.
+    pub fn open(self) -> Result<Storage> {
+        let (config, mut notices) = self.load()?;
+        if !config.enable_locking {
+            notices.push(StorageNotice::LockingDisabled);
+        }
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None => stack::open(&config, self.read_only, &self.clock)?,
+        };
+        let backend = if self.read_only {
+            stack::read_only(backend)
+        } else {
+            backend
+        };
+        let backend = stack::layered(&config, backend);
+        Ok(Storage::from_inner(Inner {
+            durability: stack::durability(config.durability),
+            read_only: self.read_only || backend.capabilities().read_only,
+            backend,
+            config,
+            notices,
+            clock: self.clock,
+        }))
+    }
+
+    fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {
+        let project = self.project();
+        if let Some(config) = &self.config {
+            let environment = Homed {
+                environment: &*self.environment,
+                home: self.home.as_deref(),
+            };
+            let config = config
+                .resolved(&environment, project.as_deref())
+                .map_err(refused_config)?;
+            let local =
+                !config.file.use_global && config.backend == prodigy_storage_config::BackendKind::File;
+            let notice = local.then(|| Notice::LocalStorage {
+                origin: Origin::Code,
+                path: config.file.base_dir.clone(),
+            });
+            return Ok((config, notice.into_iter().map(StorageNotice::from).collect()));
+        }
+        let mut loader = Loader::new(&*self.environment);
+        if let Some(home) = &self.home {
+            loader = loader.home(Some(home.clone()));
+        }
+        if let Some(project) = project {
+            loader = loader.project_dir(project);
+        }
+        if let Some(file) = &self.config_file {
+            loader = loader.file(file);
+        }
+        for (key, value) in &self.flags {
+            loader = loader.flag(key, value);
+        }
+        for (key, value) in &self.settings {
+            loader = loader.set(key, value);
+        }
+        let loaded = loader.load().map_err(refused_config)?;
+        Ok((
+            loaded.config,
+            loaded.notices.into_iter().map(StorageNotice::from).collect(),
+        ))
+    }
+
+    /// The root of the worktree that the project's path lies in, else the path itself.
+    fn project(&self) -> Option<PathBuf> {
+        let path = match &self.project_dir {
+            Some(path) => path.clone(),
+            None => std::env::current_dir().ok()?,
+        };
+        // A broken `.git` file is for `repo_at` to complain of: configuration does not depend on git.
+        let root = Identity::at(&path).ok().and_then(|identity| identity.worktree);
+        Some(root.unwrap_or(path))
+    }
+}
+
+impl fmt::Debug for StorageBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageBuilder")
+            .field("config_file", &self.config_file)
+            .field("project_dir", &self.project_dir)
+            .field("read_only", &self.read_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An environment with another home folder.
+struct Homed<'a> {
+    environment: &'a (dyn Environment + Send + Sync),
+    home: Option<&'a Path>,
+}
+
+impl Environment for Homed<'_> {
+    fn var(&self, name: &str) -> Option<OsString> {
+        self.environment.var(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.environment.names()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.home.map(Path::to_owned).or_else(|| self.environment.home())
+    }
+}

@@ -1,0 +1,71 @@
+//! Removing old checkpoints.
+
+use prodigy_storage_backend::{DocumentEntry, ErrorKind, Expected, Result};
+use prodigy_storage_layout::Phase;
+
+use super::Checkpoints;
+use crate::storage::Inner;
+
+/// How to prune; `Default` removes, in every phase.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PruneOptions {
+    /// Removes nothing, and tells what would be.
+    pub dry_run: bool,
+    /// Only of this phase.
+    pub phase: Option<Phase>,
+}
+
+pub(crate) fn prune(
+    checkpoints: &Checkpoints,
+    inner: &Inner,
+    keep: usize,
+    options: PruneOptions,
+) -> Result<Vec<DocumentEntry>> {
+    let mut removed = Vec::new();
+    for phase in Phase::ALL {
+        if options.phase.is_some_and(|only| only != phase) {
+            continue;
+        }
+        let mut old = checkpoints.list_phase(phase)?;
+        let kept = old.split_off(old.len().saturating_sub(keep.max(1)));
+        if old.is_empty() {
+            continue;
+        }
+        if !any_valid(inner, &kept)? {
+            // The newest valid one is among the old ones, and is all that a resume has.
+            match newest_valid(inner, &old)? {
+                Some(at) => drop(old.remove(at)),
+                None => continue,
+            }
+        }
+        for entry in old {
+            let gone = options.dry_run
+                || inner.backend.delete(
+                    &entry.document,
+                    Expected::Any,
+                    inner.durability,
+                    inner.deadline(),
+                )?;
+            if gone {
+                removed.push(entry);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn any_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<bool> {
+    Ok(newest_valid(inner, entries)?.is_some())
+}
+
+fn newest_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<Option<usize>> {
+    for (at, entry) in entries.iter().enumerate().rev() {
+        match inner.backend.get(&entry.document, inner.deadline()) {
+            Ok(Some(_)) => return Ok(Some(at)),
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,107 @@
+//! Saving a checkpoint.
+
+use std::cell::RefCell;
+
+use prodigy_storage_backend::{Added, Cursor, Durability, Expected, PutOptions, Result};
+use prodigy_storage_layout::{JobAddress, Phase, Timestamp};
+use serde::Serialize;
+
+use crate::error::not_json;
+use crate::storage::Inner;
+
+/// Past so many bytes a thread's buffer is not kept for its next checkpoint.
+const KEPT: usize = 4 << 20;
+
+thread_local! {
+    static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How to save a checkpoint; `Default` sets no condition.
+///
+/// ```
+/// use prodigy_storage::{Expected, SaveOptions};
+///
+/// let first = SaveOptions { expected_revision: Expected::Absent, ..SaveOptions::default() };
+/// assert_eq!(first.schema_version, 1);
+/// ```
+#[derive(Clone, Debug)]
+pub struct SaveOptions {
+    /// The position in the log up to which events led to this state: reading from it resumes exactly.
+    pub cursor: Option<Cursor>,
+    /// What the latest valid checkpoint of the phase has to be, else it is a conflict.
+    pub expected_revision: Expected,
+    /// The token of the lock that the writer holds ([`StorageLock::fencing`](crate::StorageLock::fencing)): refused
+    /// where the latest checkpoint was saved under a newer one.
+    pub fencing: Option<u64>,
+    /// The version of the state's own shape, for the program that reads it. Default: 1.
+    pub schema_version: u32,
+    /// What "stored" means for this call, instead of the configured durability.
+    pub durability: Option<Durability>,
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        Self {
+            cursor: None,
+            expected_revision: Expected::Any,
+            fencing: None,
+            schema_version: 1,
+            durability: None,
+        }
+    }
+}
+
+impl SaveOptions {
+    /// With the position up to which events led to the state.
+    #[must_use]
+    pub fn at(cursor: Cursor) -> Self {
+        Self {
+            cursor: Some(cursor),
+            ..Self::default()
+        }
+    }
+}
+
+/// What stands around the state; the state itself comes last.
+#[derive(Serialize)]
+struct Body<'a, T: ?Sized> {
+    phase: Phase,
+    saved_at: Timestamp,
+    schema_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a Cursor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing: Option<u64>,
+    data: &'a T,
+}
+
+pub(crate) fn save<T: Serialize + ?Sized>(
+    inner: &Inner,
+    job: &JobAddress,
+    phase: Phase,
+    state: &T,
+    options: &SaveOptions,
+) -> Result<Added> {
+    let put = PutOptions::new(options.durability.unwrap_or(inner.durability))
+        .expect(options.expected_revision)
+        .fencing(options.fencing);
+    let body = Body {
+        phase,
+        saved_at: inner.clock.now(),
+        schema_version: options.schema_version,
+        cursor: options.cursor.as_ref(),
+        fencing: options.fencing,
+        data: state,
+    };
+    // Taken out rather than borrowed: serialising a state may itself save one.
+    let mut buffer = BODY.try_with(RefCell::take).unwrap_or_default();
+    let saved = serde_json::to_writer(&mut buffer, &body)
+        .map_err(|error| not_json("save checkpoint", format_args!("{job} {phase}"), error))
+        .and_then(|()| inner.backend.add(job, phase, &buffer, &put, inner.deadline()));
+    if buffer.capacity() <= KEPT {
+        buffer.clear();
+        // Fails while the thread ends; the buffer is then dropped.
+        let _ = BODY.try_with(|kept| kept.replace(buffer));
+    }
+    saved
+}

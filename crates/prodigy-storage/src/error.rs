@@ -1,0 +1,59 @@
+//! Errors of the crates below, as the one error.
+
+use prodigy_storage_backend::{ErrorKind, StorageError};
+use prodigy_storage_config::ConfigErrors;
+use prodigy_storage_layout::{IdentityError, NameError};
+
+/// A refused name.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+pub(crate) fn refused_name(error: NameError) -> StorageError {
+    let hint = error.hint();
+    StorageError::invalid("check name", error.kind(), error.to_string()).with_hint(hint)
+}
+
+/// A refused configuration. The cause is the [`ConfigErrors`] itself, with every fault and its place.
+pub(crate) fn refused_config(errors: ConfigErrors) -> StorageError {
+    let why = match errors.len() {
+        1 => "it has an error".to_owned(),
+        count => format!("it has {count} errors"),
+    };
+    StorageError::new(ErrorKind::InvalidConfig, "load configuration", "", why)
+        .with_source(errors)
+        .with_hint("`prodigy-storage config check` shows what is read from where")
+}
+
+/// A repository that can't be told.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+pub(crate) fn no_identity(error: IdentityError) -> StorageError {
+    let kind = match &error {
+        IdentityError::NotFound { .. } => ErrorKind::NotFound,
+        IdentityError::Io { .. } => ErrorKind::Io,
+        _ => ErrorKind::InvalidInput,
+    };
+    let hint = error.hint();
+    StorageError::new(kind, "identify repository", "", error.to_string()).with_hint(hint)
+}
+
+/// Something of ours that does not serialise.
+pub(crate) fn not_json(
+    operation: &'static str,
+    target: impl std::fmt::Display,
+    error: serde_json::Error,
+) -> StorageError {
+    StorageError::invalid(operation, target, "it does not serialise as JSON").with_source(error)
+}
+
+/// Stored JSON that is not what was asked for.
+pub(crate) fn other_shape(
+    operation: &'static str,
+    target: impl std::fmt::Display,
+    error: serde_json::Error,
+) -> StorageError {
+    StorageError::invalid(
+        operation,
+        target,
+        "it is well-formed, but not of the type asked for",
+    )
+    .with_hint("read it as `serde_json::Value` to see what it is")
+    .with_source(error)
+}

@@ -1,0 +1,104 @@
+//! What an append is given, and the buffer it is made in.
+
+use std::cell::RefCell;
+
+use prodigy_storage_backend::{Annotations, Batch, Durability};
+
+/// Past so many bytes a thread's buffer is not kept for its next append.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
+}
+
+/// Lends this thread's batch, empty: no allocation an event once it has grown.
+pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
+    // Taken out rather than borrowed: serialising an event may itself append one.
+    let mut batch = BATCH.try_with(RefCell::take).unwrap_or_default();
+    let result = work(&mut batch);
+    if batch.bytes() <= KEPT {
+        batch.clear();
+        // Fails while the thread ends; the batch is then dropped.
+        let _ = BATCH.try_with(|kept| kept.replace(batch));
+    }
+    result
+}
+
+/// What stands beside an event, and how to store it.
+///
+/// ```
+/// use prodigy_storage::{AppendRequest, Durability};
+///
+/// let request = AppendRequest::new().correlation_id("run-7").metadata(&["eu"]).durability(Durability::Relaxed);
+/// assert_eq!(request.correlation_id, Some("run-7"));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AppendRequest<'a, M = ()> {
+    /// What ties events of one cause together.
+    pub correlation_id: Option<&'a str>,
+    /// Any JSON object about the event.
+    pub metadata: Option<&'a M>,
+    /// What "stored" means for this call, instead of the configured durability.
+    pub durability: Option<Durability>,
+}
+
+impl AppendRequest<'_> {
+    /// Nothing beside the event, and the configured durability.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            correlation_id: None,
+            metadata: None,
+            durability: None,
+        }
+    }
+}
+
+// Derived ones would ask for an `M` that can be copied.
+impl<M> Copy for AppendRequest<'_, M> {}
+
+impl<M> Clone for AppendRequest<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl Default for AppendRequest<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a, M> AppendRequest<'a, M> {
+    /// Ties it to events of the same cause.
+    #[must_use]
+    pub fn correlation_id(mut self, id: &'a str) -> Self {
+        self.correlation_id = Some(id);
+        self
+    }
+
+    /// Any JSON object about the event.
+    #[must_use]
+    pub fn metadata<N>(self, metadata: &'a N) -> AppendRequest<'a, N> {
+        AppendRequest {
+            correlation_id: self.correlation_id,
+            metadata: Some(metadata),
+            durability: self.durability,
+        }
+    }
+
+    /// What "stored" means for this call.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    pub(crate) fn annotations(&self) -> Annotations<'a, M> {
+        Annotations {
+            correlation_id: self.correlation_id,
+            metadata: self.metadata,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Reading what is appended from now on.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::{Cursor, Damage, EventId, Record, Result, Scan, ScanItem, StorageError};
+use prodigy_storage_layout::JobAddress;
+use serde::de::DeserializeOwned;
+
+use super::Events;
+use super::event::Event;
+use super::read::ReadOptions;
+
+/// How to follow; `Default` begins at the first event and waits for ever, looking ten times a second.
+#[derive(Clone, Debug)]
+pub struct FollowOptions {
+    /// Only what comes after this position.
+    pub from: Option<Cursor>,
+    /// How long to pause before looking again where nothing was new.
+    pub poll: Duration,
+    /// Ends when nothing was new for so long; never if `None`. Zero gives what is stored now.
+    pub wait: Option<Duration>,
+}
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        Self {
+            from: None,
+            poll: Duration::from_millis(100),
+            wait: None,
+        }
+    }
+}
+
+/// Ends a follow, or has it look at once, from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct FollowHandle(Arc<Signal>);
+
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    woken: bool,
+}
+
+impl FollowHandle {
+    /// Ends the follow: what it has read and not given yet is left.
+    pub fn stop(&self) {
+        self.0.state.lock().stopped = true;
+        self.0.changed.notify_all();
+    }
+
+    /// Has the follow look for new events now, without waiting for the end of its pause.
+    pub fn wake(&self) {
+        self.0.state.lock().woken = true;
+        self.0.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.state.lock().stopped
+    }
+
+    /// Waits until `until`, or until woken or stopped.
+    fn pause(&self, until: Instant) {
+        let mut state = self.0.state.lock();
+        while !state.stopped && !state.woken {
+            if self.0.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.woken = false;
+    }
+}
+
+/// Lines as they are appended, each lent until the next is asked for.
+pub struct FollowLines {
+    events: Events,
+    scan: Option<Box<dyn Scan>>,
+    cursor: Cursor,
+    handle: FollowHandle,
+    poll: Duration,
+    wait: Option<Duration>,
+    /// The line that is lent.
+    line: String,
+    ended: bool,
+}
+
+/// What a step found. The line itself is in the buffer: a borrow of the scan can't leave the loop that replaces it.
+enum Found {
+    Record(EventId, bool),
+    Damage(Damage),
+}
+
+impl FollowLines {
+    pub(crate) fn begin(events: Events, options: FollowOptions) -> Result<Self> {
+        let scan = events.scan(ReadOptions {
+            from: options.from,
+            ..ReadOptions::default()
+        })?;
+        Ok(Self {
+            cursor: scan.cursor(),
+            events,
+            scan: Some(scan),
+            handle: FollowHandle::default(),
+            poll: options.poll,
+            wait: options.wait,
+            line: String::new(),
+            ended: false,
+        })
+    }
+
+    /// The next line, or damage; waits for it. `None` when it was stopped, or nothing was new for as long as the
+    /// options say.
+    ///
+    /// # Errors
+    /// A failure that ends the following; begin another one from [`cursor`](Self::cursor).
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each item is lent, which `Iterator` can't say"
+    )]
+    pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        match self.step() {
+            Ok(Some(Found::Record(id, verified))) => Ok(Some(ScanItem::Record(Record {
+                id,
+                line: &self.line,
+                verified,
+            }))),
+            Ok(Some(Found::Damage(damage))) => Ok(Some(ScanItem::Damage(damage))),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.ended = true;
+                self.scan = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Found>> {
+        let gives_up = self.wait.and_then(|wait| Instant::now().checked_add(wait));
+        // A scan that an earlier step began knows nothing of what was stored since.
+        let mut looked = false;
+        loop {
+            if self.ended || self.handle.is_stopped() {
+                return Ok(None);
+            }
+            let scan = match &mut self.scan {
+                Some(scan) => scan,
+                none => {
+                    looked = true;
+                    let from = Some(self.cursor.clone());
+                    none.insert(self.events.scan(ReadOptions {
+                        from,
+                        ..ReadOptions::default()
+                    })?)
+                }
+            };
+            let found = match scan.next()? {
+                Some(ScanItem::Record(record)) => {
+                    self.line.clear();
+                    self.line.push_str(record.line);
+                    Some(Found::Record(record.id, record.verified))
+                }
+                Some(ScanItem::Damage(damage)) => Some(Found::Damage(damage)),
+                None => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+            self.cursor = scan.cursor();
+            self.scan = None;
+            if !looked {
+                continue;
+            }
+            let now = Instant::now();
+            if gives_up.is_some_and(|at| now >= at) {
+                return Ok(None);
+            }
+            // A pause too long for the clock is cut: it only costs another look.
+            let next_look = now
+                .checked_add(self.poll)
+                .unwrap_or(now + Duration::from_secs(3600));
+            self.handle
+                .pause(gives_up.map_or(next_look, |at| at.min(next_look)));
+        }
+    }
+
+    /// The position behind the last item given.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.scan
+            .as_ref()
+            .map_or_else(|| self.cursor.clone(), |scan| scan.cursor())
+    }
+
+    /// What ends it, or has it look at once, from another thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.handle.clone()
+    }
+}
+
+impl fmt::Debug for FollowLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowLines")
+            .field("job", &self.events.job)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Events as they are appended: a blocking iterator.
+///
+/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read). It ends when it was stopped, when
+/// nothing was new for as long as its options say, and after any other error.
+#[derive(Debug)]
+pub struct Follow<T> {
+    lines: FollowLines,
+    job: JobAddress,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Follow<T> {
+    pub(crate) fn new(lines: FollowLines, job: &JobAddress) -> Self {
+        Self {
+            lines,
+            job: job.clone(),
+            of: PhantomData,
+        }
+    }
+
+    /// The position behind the last item given.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.lines.cursor()
+    }
+
+    /// What ends it, or has it look at once, from another thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.lines.handle()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Follow<T> {
+    type Item = Result<Event<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.lines.next() {
+            Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
+            Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

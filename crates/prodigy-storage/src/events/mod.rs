@@ -1,0 +1,187 @@
+//! The events of a job.
+
+mod append;
+mod event;
+mod follow;
+mod read;
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Appended, Batch, Cursor, Durability, EventId, LogSummary, Result, Scan, ScanOptions, StorageError,
+};
+use prodigy_storage_layout::JobAddress;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use append::AppendRequest;
+pub use event::Event;
+pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
+pub use read::{EventLines, EventReader, ReadOptions};
+
+use crate::storage::Inner;
+
+/// The log of a job: what every worktree, process and thread appends, read as one.
+#[derive(Clone, Debug)]
+pub struct Events {
+    inner: Arc<Inner>,
+    job: JobAddress,
+}
+
+impl Events {
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
+        Self { inner, job }
+    }
+
+    /// Appends an event. Acknowledged is stored: see the crate's page for what that survives.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an event
+    /// that is refused; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), with its ids, for a write that was given
+    /// up after it may have been stored; what else the backend says.
+    pub fn append<T: Serialize + ?Sized>(&self, event: &T) -> Result<EventId> {
+        self.append_with(event, AppendRequest::new())
+    }
+
+    /// Appends an event with what stands beside it, under a durability of its own.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_with<T, M>(&self, event: &T, request: AppendRequest<'_, M>) -> Result<EventId>
+    where
+        T: Serialize + ?Sized,
+        M: Serialize,
+    {
+        append::with_batch(|batch| {
+            batch.push_with(event, request.annotations())?;
+            self.append_prepared(batch, request.durability)?;
+            batch.ids().first().copied().ok_or_else(|| self.without_ids())
+        })
+    }
+
+    /// Appends events in one write, in their order, and gives their ids in the same order. After a crash a prefix of
+    /// them may stand.
+    ///
+    /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) pass through byte for byte, but for line breaks between
+    /// their tokens.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). Where one event is refused, none is stored.
+    pub fn append_batch<T: Serialize>(&self, events: impl IntoIterator<Item = T>) -> Result<Vec<EventId>> {
+        append::with_batch(|batch| {
+            for event in events {
+                batch.push(&event)?;
+            }
+            self.append_prepared(batch, None)?;
+            Ok(batch.ids().to_vec())
+        })
+    }
+
+    /// Appends an event under an id of the caller's, once: what is stored already under that id is acknowledged and
+    /// not stored again.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_with_id<T: Serialize + ?Sized>(&self, id: EventId, event: &T) -> Result<Appended> {
+        append::with_batch(|batch| {
+            batch.push(event)?;
+            batch.set_ids([id]);
+            self.append_prepared(batch, None)
+        })
+    }
+
+    /// Appends a batch that the caller filled, and may have given ids. It holds its ids afterwards, also where the
+    /// outcome is unknown: the same batch appended again stores each event once. An empty one is no write.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_prepared(&self, batch: &mut Batch, durability: Option<Durability>) -> Result<Appended> {
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        let options =
+            prodigy_storage_backend::AppendOptions::new(durability.unwrap_or(self.inner.durability));
+        self.inner
+            .backend
+            .append(&self.job, batch, &options, self.inner.deadline())
+    }
+
+    /// Reads what is stored now, merged by id, each id once.
+    ///
+    /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), a payload that is no `T` one of kind
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading goes on behind both. Any other error ends it.
+    ///
+    /// # Errors
+    /// What the backend says. A log that does not exist is empty.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<EventReader<T>> {
+        self.read_with(ReadOptions::default())
+    }
+
+    /// Reads a part of what is stored now.
+    ///
+    /// # Errors
+    /// [`CursorGap`](crate::ErrorKind::CursorGap) where what the cursor points into is gone; else as
+    /// [`read`](Self::read).
+    pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
+        Ok(EventReader::new(self.scan(options)?, &self.job))
+    }
+
+    /// Reads a part of what is stored now line by line, without parsing or copying.
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with).
+    pub fn read_lines(&self, options: ReadOptions) -> Result<EventLines> {
+        Ok(EventLines::new(self.scan(options)?))
+    }
+
+    /// Reads what is stored, from a cursor or from the beginning, and then what is appended from now on. The iterator
+    /// blocks until there is something, across rotation, compression and restarts of writers.
+    ///
+    /// An event that another process stores late is given late, never passed over: order holds within a segment.
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with).
+    pub fn follow<T: DeserializeOwned>(&self, cursor: Option<Cursor>) -> Result<Follow<T>> {
+        self.follow_with(FollowOptions {
+            from: cursor,
+            ..FollowOptions::default()
+        })
+    }
+
+    /// Follows with other waits than the usual ones.
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with).
+    pub fn follow_with<T: DeserializeOwned>(&self, options: FollowOptions) -> Result<Follow<T>> {
+        Ok(Follow::new(self.follow_lines(options)?, &self.job))
+    }
+
+    /// Follows line by line, without parsing.
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with).
+    pub fn follow_lines(&self, options: FollowOptions) -> Result<FollowLines> {
+        FollowLines::begin(self.clone(), options)
+    }
+
+    /// What the log holds, without reading it.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn summary(&self) -> Result<LogSummary> {
+        self.inner.backend.log_summary(&self.job, self.inner.deadline())
+    }
+
+    fn scan(&self, options: ReadOptions) -> Result<Box<dyn Scan>> {
+        let mut scan = ScanOptions::all()
+            .between(options.since, options.until)
+            .step_timeout(Some(self.inner.config.timeout));
+        scan.from = options.from;
+        self.inner.backend.scan(&self.job, &scan, self.inner.deadline())
+    }
+
+    fn without_ids(&self) -> StorageError {
+        let why = "the backend acknowledged an event without an id";
+        StorageError::new(crate::ErrorKind::Io, "append event", &self.job, why)
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading what is stored now.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use prodigy_storage_backend::{Cursor, Result, Scan, ScanItem, StorageError};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use serde::de::DeserializeOwned;
+
+use super::event::Event;
+
+/// What to read; `Default` is everything that is stored now.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Only what comes after this position.
+    pub from: Option<Cursor>,
+    /// Only events whose time is not before this.
+    pub since: Option<Timestamp>,
+    /// Only events whose time is before this.
+    pub until: Option<Timestamp>,
+}
+
+impl ReadOptions {
+    /// Only what comes after this position.
+    #[must_use]
+    pub fn after(cursor: Cursor) -> Self {
+        Self {
+            from: Some(cursor),
+            ..Self::default()
+        }
+    }
+}
+
+/// Events, one after another: what was stored when it was made.
+pub struct EventReader<T> {
+    scan: Box<dyn Scan>,
+    job: JobAddress,
+    ended: bool,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> EventReader<T> {
+    pub(crate) fn new(scan: Box<dyn Scan>, job: &JobAddress) -> Self {
+        Self {
+            scan,
+            job: job.clone(),
+            ended: false,
+            of: PhantomData,
+        }
+    }
+
+    /// The position behind the last item given: reading from it goes on exactly there. Save it with the state that
+    /// these events led to ([`SaveOptions::cursor`](crate::SaveOptions::cursor)).
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.scan.cursor()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for EventReader<T> {
+    type Item = Result<Event<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        match self.scan.next() {
+            Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
+            Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned> std::iter::FusedIterator for EventReader<T> {}
+
+impl<T> fmt::Debug for EventReader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventReader")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lines of a log, one after another, each lent until the next is asked for.
+pub struct EventLines {
+    scan: Box<dyn Scan>,
+}
+
+impl EventLines {
+    pub(crate) fn new(scan: Box<dyn Scan>) -> Self {
+        Self { scan }
+    }
+
+    /// The next line, or damage, or `None` at the end of what was stored when it was made.
+    ///
+    /// # Errors
+    /// A failure that ends the reading.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each item is lent, which `Iterator` can't say"
+    )]
+    pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        self.scan.next()
+    }
+
+    /// The position behind the last item given.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.scan.cursor()
+    }
+}
+
+impl fmt::Debug for EventLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLines").finish_non_exhaustive()
+    }
+}

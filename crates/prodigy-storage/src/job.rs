@@ -1,0 +1,98 @@
+//! A job.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{ErrorKind, Expected, PutOptions, Result};
+use prodigy_storage_layout::{Document, JobAddress, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoints::Checkpoints;
+use crate::dlq::Dlq;
+use crate::error::{not_json, other_shape};
+use crate::events::Events;
+use crate::orphans::Orphans;
+use crate::storage::Inner;
+
+/// A job: its events, checkpoints, dead letters and orphaned worktrees.
+///
+/// Cheap to clone, and so are the stores that it hands out.
+#[derive(Clone, Debug)]
+pub struct Job {
+    inner: Arc<Inner>,
+    address: JobAddress,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    finished_at: Timestamp,
+}
+
+impl Job {
+    pub(crate) fn new(inner: Arc<Inner>, address: JobAddress) -> Self {
+        Self { inner, address }
+    }
+
+    /// Its repository and id.
+    #[must_use]
+    pub fn address(&self) -> &JobAddress {
+        &self.address
+    }
+
+    /// Its log, shared by every worktree and process.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.inner), self.address.clone())
+    }
+
+    /// Its checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(Arc::clone(&self.inner), self.address.clone())
+    }
+
+    /// Its dead letters.
+    #[must_use]
+    pub fn dlq(&self) -> Dlq {
+        Dlq::new(Arc::clone(&self.inner), self.address.clone())
+    }
+
+    /// Its worktrees that could not be cleaned up.
+    #[must_use]
+    pub fn orphans(&self) -> Orphans {
+        Orphans::new(Arc::clone(&self.inner), self.address.clone())
+    }
+
+    /// Closes what this process appends to and marks the job as finished. A second time changes nothing: the first
+    /// mark stays. Nothing is refused afterwards; the mark tells retention that the job is over.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn finish(&self) -> Result<()> {
+        let deadline = self.inner.deadline();
+        self.inner.backend.seal(&self.address, deadline)?;
+        let document = Document::Finished(self.address.clone());
+        let mark = Finished {
+            finished_at: self.inner.clock.now(),
+        };
+        let body = serde_json::to_vec(&mark).map_err(|error| not_json("finish job", &self.address, error))?;
+        let options = PutOptions::new(self.inner.durability).expect(Expected::Absent);
+        match self.inner.backend.put(&document, &body, &options, deadline) {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// When it was finished; `None` while it is not.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn finished_at(&self) -> Result<Option<Timestamp>> {
+        let document = Document::Finished(self.address.clone());
+        let Some(stored) = self.inner.backend.get(&document, self.inner.deadline())? else {
+            return Ok(None);
+        };
+        let mark: Finished = serde_json::from_slice(stored.body())
+            .map_err(|error| other_shape("read finished mark", &self.address, error))?;
+        Ok(Some(mark.finished_at))
+    }
+}

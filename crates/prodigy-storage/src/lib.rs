@@ -1,0 +1,139 @@
+//! Storage for workflow orchestrators: events, checkpoints, dead letters and worktree records that survive.
+//!
+//! # The model
+//!
+//! [`Storage`] is the one handle. Below it, a [`Repo`] is the namespace of a git repository, and a [`Job`] has:
+//!
+//! - [`Events`]: a log that every worktree, process and thread appends to at once, read as one, live if wanted;
+//! - [`Checkpoints`]: states with the log's [`Cursor`] that led to them, for an exact resume;
+//! - a [`Dlq`]: work items that failed, taken under a lease, kept until they are acknowledged;
+//! - [`Orphans`]: worktrees that could not be cleaned up.
+//!
+//! Beside these there are named locks between processes ([`Storage::lock`]) and the places of sessions' worktrees
+//! ([`Repo::worktrees`]). Names are checked once and typed from then on.
+//!
+//! **Acknowledged is stored.** Under `durability: strict`, the default, what returned `Ok` survives power loss; under
+//! `relaxed`, the death of the process. A write that was given up after it may have reached the disk is
+//! [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), never "failed".
+//!
+//! # Limitations
+//!
+//! - The interface is synchronous. Every wait of ours ends by `timeout`, but a system call under way can't be cut.
+//! - A batch of events is not atomic: after a crash a prefix of whole events may stand.
+//! - A taken dead letter is worked on at least once, not exactly once: a redriver may die between work and
+//!   acknowledgement.
+//! - One folder serves one machine. Network file systems are refused unless a setting says otherwise.
+//!
+//! # Example
+//!
+//! ```
+//! use prodigy_storage::{DeadLetter, Failure, ItemId, SaveOptions, Storage};
+//! use serde_json::{Value, json};
+//!
+//! # let storage = Storage::builder()
+//! #     .environment(prodigy_storage::config::MapEnvironment::new())
+//! #     .set("backend", "memory")
+//! #     .open()?;
+//! # #[cfg(any())]
+//! let storage = Storage::open()?; // configuration files and the environment
+//! let job = storage.repo("shop")?.job("mapreduce-7")?;
+//!
+//! job.events().append(&json!({"agent": 1, "status": "started"}))?;
+//! job.events().append(&json!({"agent": 1, "status": "done"}))?;
+//!
+//! let mut events = job.events().read::<Value>()?;
+//! let done = events.by_ref().filter_map(Result::ok).filter(|event| event.event["status"] == "done").count();
+//! job.checkpoints().save_map(&json!({"done": done}), SaveOptions::at(events.cursor()))?;
+//!
+//! let latest = job.checkpoints().latest_map::<Value>()?.expect("it was saved");
+//! assert_eq!(latest.data["done"], 1);
+//! assert_eq!(job.events().follow::<Value>(latest.cursor)?.handle().stop(), ());
+//!
+//! let failed = DeadLetter::new(ItemId::new("item-3")?, json!({"file": "a.rs"}));
+//! job.dlq().push(&failed.failure(Failure::new("timeout", "no answer after 30 s")))?;
+//! # Ok::<(), prodigy_storage::StorageError>(())
+//! ```
+//!
+//! # From asynchronous code
+//!
+//! Clone what is needed and call it where blocking is allowed:
+//!
+//! ```text
+//! let events = job.events();
+//! let id = tokio::task::spawn_blocking(move || events.append(&event)).await??;
+//! ```
+//!
+//! A [follow](Events::follow) blocks for as long as it lasts: give it a thread of its own, and end it by its
+//! [handle](Follow::handle).
+//!
+//! # Layers
+//!
+//! Over the backend stand three layers, from the outermost to the innermost:
+//!
+//! ```text
+//! cache  >  retry  >  limit  >  backend
+//! ```
+//!
+//! Each order but this one breaks something. A *limit outside of retry* keeps its place while a call waits for its next
+//! try, so that ten failing calls stop all others. A *cache inside of limit* has hits wait for a place behind the slow
+//! calls that it is there to save. A *cache inside of retry* is harmless, and repeats its own work at each try.
+
+mod builder;
+mod checkpoints;
+mod dlq;
+mod error;
+mod events;
+mod job;
+mod json;
+mod lock;
+mod notice;
+mod orphans;
+mod read_only;
+mod registry;
+mod repo;
+mod stack;
+mod storage;
+mod worktrees;
+
+pub use builder::StorageBuilder;
+pub use checkpoints::{Checkpoint, Checkpoints, PruneOptions, SaveOptions, Skipped};
+pub use dlq::{
+    Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveOptions, RedriveReport, SignatureCount, Taken,
+};
+pub use events::{
+    AppendRequest, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
+    ReadOptions,
+};
+pub use job::Job;
+pub use lock::{LockRequest, StorageLock};
+pub use notice::StorageNotice;
+pub use orphans::{JobOrphans, OrphanedWorktree, Orphans};
+pub use repo::Repo;
+pub use storage::Storage;
+pub use worktrees::Worktrees;
+
+pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
+pub use prodigy_storage_backend::{
+    Added, Appended, AreaUsage, Backend, Batch, Capabilities, Check, Clock, Cursor, Damage, Deadline,
+    DocumentEntry, Durability, ErrorKind, EventId, Expected, Health, Holder, InvalidEventId, ItemId, Lease,
+    LeaseToken, LockInfo, LogSummary, PutReport, Record, Result, Revision, ScanItem, Select, Settled,
+    Severity, Stats, StorageError, SystemClock, Usage, escape,
+};
+pub use prodigy_storage_config::StorageConfig;
+pub use prodigy_storage_layout::{
+    AgentId, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName, NameError,
+    NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
+};
+
+/// Configuration: what may be set, and where it came from.
+pub mod config {
+    pub use prodigy_storage_config::{
+        BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Durability, Environment,
+        FileSettings, KEYS, KeySpec, Loaded, Loader, MapEnvironment, MemorySettings, Notice, Origin,
+        ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key, reference_markdown,
+    };
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,114 @@
+//! Named locks between processes.
+
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, LockGuard, LockOptions, Result};
+use prodigy_storage_layout::LockName;
+
+use crate::storage::Inner;
+
+/// How to take a lock; `Default` waits for the configured `timeout`.
+#[derive(Clone, Debug, Default)]
+pub struct LockRequest {
+    /// What it is for; shown to who waits for it.
+    pub purpose: String,
+    /// How long to wait for it, instead of the configured `timeout`. Zero tries once.
+    pub wait: Option<Duration>,
+}
+
+impl LockRequest {
+    /// For this purpose.
+    #[must_use]
+    pub fn new(purpose: impl Into<String>) -> Self {
+        Self {
+            purpose: purpose.into(),
+            wait: None,
+        }
+    }
+
+    /// Waits so long.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+}
+
+/// A lock that is held. Dropping it releases it; so does the death of the process.
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct StorageLock {
+    guard: Box<dyn LockGuard>,
+}
+
+impl StorageLock {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        self.guard.name()
+    }
+
+    /// The fencing token, above that of every earlier holder: hand it to what the lock protects, such as
+    /// [`SaveOptions::fencing`](crate::SaveOptions::fencing). `None` where the guard is inert.
+    #[must_use]
+    pub fn fencing(&self) -> Option<u64> {
+        (!self.guard.is_inert()).then(|| self.guard.fencing())
+    }
+
+    /// Whether it protects nothing, since locking is disabled.
+    #[must_use]
+    pub fn is_inert(&self) -> bool {
+        self.guard.is_inert()
+    }
+
+    /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps the
+    /// lock as long as it lives.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.guard.descriptor()
+    }
+
+    /// Releases it, and tells if that fails.
+    ///
+    /// # Errors
+    /// What the operating system or the database says.
+    pub fn release(self) -> Result<()> {
+        self.guard.release()
+    }
+}
+
+pub(crate) fn take(inner: &Inner, name: &LockName, request: &LockRequest) -> Result<StorageLock> {
+    if !inner.config.enable_locking {
+        tracing::warn!(lock = %name, "locking is disabled: the guard is inert");
+        return Ok(StorageLock {
+            guard: Box::new(InertGuard(name.clone())),
+        });
+    }
+    let deadline = request.wait.map_or_else(|| inner.deadline(), Deadline::after);
+    let options = LockOptions::new(request.purpose.clone());
+    let guard = inner.backend.lock(name, &options, deadline)?;
+    Ok(StorageLock { guard })
+}
+
+/// What stands for a lock where locking is disabled.
+#[derive(Debug)]
+struct InertGuard(LockName);
+
+impl LockGuard for InertGuard {
+    fn name(&self) -> &LockName {
+        &self.0
+    }
+
+    fn fencing(&self) -> u64 {
+        0
+    }
+
+    fn is_inert(&self) -> bool {
+        true
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Worktrees that could not be cleaned up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError};
+use prodigy_storage_layout::{Document, JobAddress, JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{not_json, other_shape};
+use crate::storage::Inner;
+
+/// A worktree that is left behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrphanedWorktree {
+    /// The agent that worked in it.
+    pub agent_id: String,
+    /// The item that it worked on.
+    pub item_id: String,
+    /// Where it is.
+    pub worktree_path: PathBuf,
+    /// When it was left.
+    pub timestamp: Timestamp,
+    /// Why it could not be cleaned up.
+    pub error: String,
+    /// Fields of other programs, kept.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl OrphanedWorktree {
+    /// A worktree, left now.
+    #[must_use]
+    pub fn new(
+        agent_id: impl Into<String>,
+        item_id: impl Into<String>,
+        worktree_path: impl Into<PathBuf>,
+        error: impl Into<String>,
+    ) -> Self {
+        Self {
+            agent_id: agent_id.into(),
+            item_id: item_id.into(),
+            worktree_path: worktree_path.into(),
+            timestamp: Timestamp::now(),
+            error: error.into(),
+            extra: Map::new(),
+        }
+    }
+}
+
+/// The orphaned worktrees of one job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobOrphans {
+    /// The job.
+    pub job: JobId,
+    /// Its orphaned worktrees, in the order in which they were recorded.
+    pub orphans: Vec<OrphanedWorktree>,
+}
+
+/// The document as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OrphansDocument {
+    job_id: String,
+    #[serde(default)]
+    pub(crate) orphaned_worktrees: Vec<OrphanedWorktree>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// A job's orphaned worktrees: one document, changed by compare-and-set, so that no process loses what another
+/// records.
+#[derive(Clone, Debug)]
+pub struct Orphans {
+    inner: Arc<Inner>,
+    job: JobAddress,
+}
+
+impl Orphans {
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
+        Self { inner, job }
+    }
+
+    /// Records a worktree. One with the same path takes the place of what was recorded before.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not Unicode;
+    /// [`Timeout`](crate::ErrorKind::Timeout) where others change the document all the time.
+    pub fn record(&self, orphan: &OrphanedWorktree) -> Result<()> {
+        self.change("record orphaned worktree", |orphans| {
+            match orphans
+                .iter_mut()
+                .find(|known| known.worktree_path == orphan.worktree_path)
+            {
+                Some(known) if known == orphan => return false,
+                Some(known) => *known = orphan.clone(),
+                None => orphans.push(orphan.clone()),
+            }
+            true
+        })
+        .map(drop)
+    }
+
+    /// The worktrees that are recorded, in the order in which they were.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged), and what else the backend says.
+    pub fn list(&self) -> Result<Vec<OrphanedWorktree>> {
+        Ok(
+            read_orphans(&self.inner, &self.job)?
+                .map_or_else(Vec::new, |(found, _)| found.orphaned_worktrees),
+        )
+    }
+
+    /// Takes the worktree at this path off the record; false if it is not on it. The folder is not touched.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn remove(&self, worktree_path: impl AsRef<Path>) -> Result<bool> {
+        let path = worktree_path.as_ref();
+        self.change("remove orphaned worktree", |orphans| {
+            let before = orphans.len();
+            orphans.retain(|known| known.worktree_path != path);
+            orphans.len() != before
+        })
+    }
+
+    /// Applies a change until no one else changed the document in between. True if it changed anything.
+    fn change(
+        &self,
+        operation: &'static str,
+        mut change: impl FnMut(&mut Vec<OrphanedWorktree>) -> bool,
+    ) -> Result<bool> {
+        let deadline = self.inner.deadline();
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let (mut found, expected) = match read_with(&self.inner, &self.job, deadline)? {
+                Some((found, revision)) => (found, Expected::Revision(revision)),
+                None => (self.empty(), Expected::Absent),
+            };
+            if !change(&mut found.orphaned_worktrees) {
+                return Ok(false);
+            }
+            let Err(error) = self.store(operation, &found, expected, deadline) else {
+                return Ok(true);
+            };
+            if error.kind() != ErrorKind::Conflict {
+                return Err(error);
+            }
+            deadline.check(
+                operation,
+                &self.job,
+                "its turn: others change the record all the time",
+            )?;
+            std::thread::sleep(pause.min(deadline.remaining().unwrap_or(pause)));
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn store(
+        &self,
+        operation: &'static str,
+        orphans: &OrphansDocument,
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let document = Document::Orphans(self.job.clone());
+        let durability = self.inner.durability;
+        if orphans.orphaned_worktrees.is_empty() && orphans.extra.is_empty() {
+            return self
+                .inner
+                .backend
+                .delete(&document, expected, durability, deadline)
+                .map(drop);
+        }
+        let body = serde_json::to_vec(orphans).map_err(|error| not_json(operation, &self.job, error))?;
+        let options = PutOptions::new(durability).expect(expected);
+        self.inner
+            .backend
+            .put(&document, &body, &options, deadline)
+            .map(drop)
+    }
+
+    fn empty(&self) -> OrphansDocument {
+        OrphansDocument {
+            job_id: self.job.job.to_string(),
+            orphaned_worktrees: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+}
+
+/// The record of a job and its revision.
+pub(crate) fn read_orphans(
+    inner: &Inner,
+    job: &JobAddress,
+) -> Result<Option<(OrphansDocument, Revision)>, StorageError> {
+    read_with(inner, job, inner.deadline())
+}
+
+fn read_with(
+    inner: &Inner,
+    job: &JobAddress,
+    deadline: Deadline,
+) -> Result<Option<(OrphansDocument, Revision)>> {
+    let document = Document::Orphans(job.clone());
+    let Some(stored) = inner.backend.get(&document, deadline)? else {
+        return Ok(None);
+    };
+    let found = serde_json::from_slice(stored.body())
+        .map_err(|error| other_shape("read orphaned worktrees", job, error))?;
+    Ok(Some((found, stored.revision())))
+}

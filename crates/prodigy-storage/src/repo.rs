@@ -1,0 +1,91 @@
+//! A repository's namespace.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::Result;
+use prodigy_storage_layout::{Document, DocumentScope, Identity, JobAddress, JobId, RepoName};
+
+use crate::error::refused_name;
+use crate::job::Job;
+use crate::orphans::{JobOrphans, read_orphans};
+use crate::storage::Inner;
+use crate::worktrees::Worktrees;
+
+/// The namespace of one repository: its jobs, and its sessions' worktrees.
+#[derive(Clone, Debug)]
+pub struct Repo {
+    inner: Arc<Inner>,
+    name: RepoName,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Repo {
+    pub(crate) fn new(inner: Arc<Inner>, name: RepoName, identity: Option<Identity>) -> Self {
+        Self {
+            inner,
+            name,
+            identity: identity.map(Arc::new),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &RepoName {
+        &self.name
+    }
+
+    /// The git repository that it stands for, where it was found by a path.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    /// A job. Nothing is created before the first write.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no id of a job.
+    pub fn job(&self, id: impl AsRef<str>) -> Result<Job> {
+        let id = JobId::new(id).map_err(refused_name)?;
+        Ok(Job::new(
+            Arc::clone(&self.inner),
+            JobAddress::new(self.name.clone(), id),
+        ))
+    }
+
+    /// The jobs that hold anything, sorted.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn jobs(&self) -> Result<Vec<JobId>> {
+        self.inner.backend.jobs(&self.name, self.inner.deadline())
+    }
+
+    /// The worktrees of its sessions.
+    #[must_use]
+    pub fn worktrees(&self) -> Worktrees {
+        Worktrees::new(Arc::clone(&self.inner), self.name.clone())
+    }
+
+    /// The orphaned worktrees of all its jobs, job by job. A job whose record can't be read is an `Err` item, and the
+    /// others follow.
+    ///
+    /// # Errors
+    /// Where the records can't be listed.
+    pub fn orphans(&self) -> Result<impl Iterator<Item = Result<JobOrphans>> + use<>> {
+        let scope = DocumentScope::Orphans(self.name.clone());
+        let entries = self.inner.backend.list(&scope, self.inner.deadline())?;
+        let inner = Arc::clone(&self.inner);
+        Ok(entries.into_iter().filter_map(move |entry| match entry.document {
+            Document::Orphans(address) => match read_orphans(&inner, &address) {
+                Ok(Some((orphans, _))) => Some(Ok(JobOrphans {
+                    job: address.job,
+                    orphans: orphans.orphaned_worktrees,
+                })),
+                // Removed since it was listed.
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            },
+            _ => None,
+        }))
+    }
+}

@@ -1,0 +1,85 @@
+//! The backend that a configuration asks for, and the layers over it.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Backend, Clock, ErrorKind, Result, StorageError};
+use prodigy_storage_config::{BackendKind, Durability, StorageConfig};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+use prodigy_storage_retry::{Limited, Retrying};
+
+use crate::read_only::ReadOnly;
+
+/// Opens the backend.
+pub(crate) fn open(
+    config: &StorageConfig,
+    read_only: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Backend>> {
+    Ok(match config.backend {
+        BackendKind::Memory => {
+            let mut options = MemoryOptions::new()
+                .max_memory(config.memory.max_memory)
+                .clock(Arc::clone(clock));
+            if config.memory.persist_to_disk
+                && let Some(file) = &config.memory.persistence_path
+            {
+                if read_only {
+                    return Err(snapshot_read_only(file));
+                }
+                options = options.persistence(file);
+            }
+            Arc::new(MemoryBackend::new(options)?)
+        }
+        _ => {
+            let file = &config.file;
+            let options = FileOptions::new(&file.base_dir)
+                .read_only(read_only)
+                .file_locks(file.enable_file_locks)
+                .max_file_size(file.max_file_size)
+                .compression(file.enable_compression)
+                .max_record_size(file.max_record_size)
+                .allow_shared_root(file.allow_shared_root)
+                .allow_network_fs(file.allow_network_fs)
+                .clock(Arc::clone(clock));
+            Arc::new(FileBackend::open(options)?)
+        }
+    })
+}
+
+/// Puts the layers over a backend, in the one order that is right: see the crate's page.
+pub(crate) fn layered(config: &StorageConfig, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    let limited = Arc::new(Limited::new(backend, config.connection_pool_size));
+    let retrying = Arc::new(Retrying::new(limited, config.retry_policy.clone()));
+    if config.enable_cache {
+        return cached(config, retrying);
+    }
+    retrying
+}
+
+fn cached(config: &StorageConfig, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    Arc::new(prodigy_storage_cache::Cached::new(inner, &config.cache_config))
+}
+
+/// Refuses every write, where the backend does not do so itself.
+pub(crate) fn read_only(backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    if backend.capabilities().read_only {
+        return backend;
+    }
+    Arc::new(ReadOnly(backend))
+}
+
+/// The snapshot is written when the last handle goes, whatever was done in between.
+fn snapshot_read_only(file: &std::path::Path) -> StorageError {
+    let why = "a memory backend with a snapshot writes it on drop, and can't be opened for reading only";
+    StorageError::new(ErrorKind::Unsupported, "open storage", file.display(), why)
+        .with_hint("set `backend_config.persist_to_disk: false`, or open it for writing")
+}
+
+/// The backend's word for a durability of the configuration.
+pub(crate) fn durability(of: Durability) -> prodigy_storage_backend::Durability {
+    match of {
+        Durability::Strict => prodigy_storage_backend::Durability::Strict,
+        Durability::Relaxed => prodigy_storage_backend::Durability::Relaxed,
+    }
+}

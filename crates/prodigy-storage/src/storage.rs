@@ -1,0 +1,221 @@
+//! The handle.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Backend, Capabilities, Check, Clock, Deadline, Durability, Health, LockInfo, Result, Severity, Stats,
+    Usage,
+};
+use prodigy_storage_config::StorageConfig;
+use prodigy_storage_layout::{LockName, RepoName};
+
+use crate::builder::StorageBuilder;
+use crate::error::refused_name;
+use crate::lock::{LockRequest, StorageLock};
+use crate::notice::StorageNotice;
+use crate::registry;
+use crate::repo::Repo;
+
+/// What every handle on one opened storage shares.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) config: StorageConfig,
+    pub(crate) durability: Durability,
+    pub(crate) notices: Vec<StorageNotice>,
+    pub(crate) read_only: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Inner {
+    /// The moment by which a call that begins now has to end.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.timeout)
+    }
+}
+
+/// Storage, opened: the way to everything in it.
+///
+/// Cheap to clone, and to be shared between threads. Every call ends by the configured `timeout`, waits and retries
+/// counted; iterators count a step at a time.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+impl Storage {
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Opens what configuration files and the environment say.
+    ///
+    /// # Errors
+    /// As [`StorageBuilder::open`].
+    pub fn open() -> Result<Self> {
+        StorageBuilder::new().open()
+    }
+
+    /// Opens what configuration files and the environment say, for reading only: see
+    /// [`StorageBuilder::read_only`].
+    ///
+    /// # Errors
+    /// As [`StorageBuilder::open`].
+    pub fn open_read_only() -> Result<Self> {
+        StorageBuilder::new().read_only(true).open()
+    }
+
+    /// Opens with this configuration alone: see [`StorageBuilder::config`].
+    ///
+    /// # Errors
+    /// As [`StorageBuilder::open`].
+    pub fn with_config(config: StorageConfig) -> Result<Self> {
+        StorageBuilder::new().config(config).open()
+    }
+
+    /// For everything beyond that.
+    pub fn builder() -> StorageBuilder {
+        StorageBuilder::new()
+    }
+
+    /// The namespace by this name, outright: nothing is registered, and nothing created before the first write.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name.
+    pub fn repo(&self, name: impl AsRef<str>) -> Result<Repo> {
+        let name = RepoName::new(name).map_err(refused_name)?;
+        Ok(Repo::new(Arc::clone(&self.inner), name, None))
+    }
+
+    /// The namespace of the git repository that a path lies in, the same from each of its worktrees. A folder in no
+    /// repository stands for itself.
+    ///
+    /// A repository that was never seen is registered under the name of its folder, or, where that stands for
+    /// another one, under that name with a short hash. A handle for reading only registers nothing, and takes the
+    /// name that it would get.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for a repository that is gone from where it
+    /// was: it may have been moved here. The hint says how to decide: [`relink`](Self::relink) it, or register
+    /// another name. [`NotFound`](crate::ErrorKind::NotFound) for a path that does not exist,
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file.
+    pub fn repo_at(&self, path: impl AsRef<Path>) -> Result<Repo> {
+        let (name, identity) = registry::repo_at(&self.inner, path.as_ref())?;
+        Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
+    }
+
+    /// Makes a name stand for the repository that a path lies in, from now on: for a repository that was moved, and
+    /// for one that is to be registered under a name of your choice. Data is neither moved nor changed.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository that is still there.
+    /// Else as [`repo_at`](Self::repo_at).
+    pub fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
+        let name = RepoName::new(name).map_err(refused_name)?;
+        let identity = registry::relink(&self.inner, path.as_ref(), &name)?;
+        Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
+    }
+
+    /// The namespaces that hold anything, sorted.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn repositories(&self) -> Result<Vec<RepoName>> {
+        self.inner.backend.repositories(self.inner.deadline())
+    }
+
+    /// Takes a lock between processes, and waits for it no longer than `timeout`: 1 to 4 names joined by `/`, such as
+    /// `shop/mapreduce-7/resume`.
+    ///
+    /// # Errors
+    /// As [`lock_with`](Self::lock_with).
+    pub fn lock(&self, name: impl AsRef<str>) -> Result<StorageLock> {
+        self.lock_with(name, &LockRequest::default())
+    }
+
+    /// Takes a lock between processes.
+    ///
+    /// With `enable_locking: false` the guard [is inert](StorageLock::is_inert).
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable), with its holder and how long it was waited for;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name of a lock.
+    pub fn lock_with(&self, name: impl AsRef<str>, request: &LockRequest) -> Result<StorageLock> {
+        let name = LockName::new(name).map_err(refused_name)?;
+        crate::lock::take(&self.inner, &name, request)
+    }
+
+    /// All locks that were ever taken, held or not.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn locks(&self) -> Result<Vec<LockInfo>> {
+        self.inner.backend.locks(self.inner.deadline())
+    }
+
+    /// Checks what can be checked without writing to it. A failing check is no error: see
+    /// [`Health::severity`].
+    ///
+    /// # Errors
+    /// Where the checks can't be made.
+    pub fn health(&self) -> Result<Health> {
+        let mut health = self.inner.backend.health(self.inner.deadline())?;
+        for notice in &self.inner.notices {
+            health
+                .checks
+                .push(Check::new("configuration", Severity::Warning, notice.to_string()));
+        }
+        Ok(health)
+    }
+
+    /// What takes the space.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn usage(&self) -> Result<Usage> {
+        self.inner.backend.usage(self.inner.deadline())
+    }
+
+    /// Counters of this handle's backend and layers since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.inner.backend.stats(&mut stats);
+        stats
+    }
+
+    /// Ends background work and makes relaxed writes of this handle survive power loss.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.backend.flush(self.inner.deadline())
+    }
+
+    /// The configuration that counts.
+    #[must_use]
+    pub fn config(&self) -> &StorageConfig {
+        &self.inner.config
+    }
+
+    /// What should be known about how it was opened.
+    #[must_use]
+    pub fn notices(&self) -> &[StorageNotice] {
+        &self.inner.notices
+    }
+
+    /// What the backend is and can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.inner.backend.capabilities()
+    }
+
+    /// The backend with its layers: for what the typed stores do not offer. Every call takes a deadline.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.inner.backend
+    }
+}

@@ -1,0 +1,256 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prodigy_storage::{ErrorKind, Event, Expected, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::{Fixture, TestClock, file_with, on_each};
+
+fn folder(fixture: &Fixture) -> PathBuf {
+    fixture.folder.path().join("root/state/shop/mapreduce/jobs/job-1")
+}
+
+/// Flips a byte of the state of the newest map checkpoint but `back`.
+fn damage(fixture: &Fixture, back: usize) {
+    let mut files: Vec<_> = std::fs::read_dir(folder(fixture))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("map-"));
+    files.sort();
+    let file = &files[files.len() - 1 - back];
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        let checkpoints = job.checkpoints();
+        assert!(checkpoints.latest_map::<Value>().unwrap().is_none());
+        checkpoints
+            .save_setup(&json!({"items": 3}), SaveOptions::default())
+            .unwrap();
+        checkpoints
+            .save_map(&json!({"done": 1}), SaveOptions::default())
+            .unwrap();
+        job.events().append(&1).unwrap();
+        let mut read = job.events().read::<Value>().unwrap();
+        read.next().unwrap().unwrap();
+        let options = SaveOptions {
+            cursor: Some(read.cursor()),
+            fencing: Some(4),
+            schema_version: 7,
+            ..SaveOptions::default()
+        };
+        let added = checkpoints.save_map(&json!({"done": 2}), options).unwrap();
+        checkpoints
+            .save_reduce(&json!([]), SaveOptions::default())
+            .unwrap();
+
+        let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
+        assert_eq!(latest.data, json!({"done": 2}));
+        assert_eq!(
+            (latest.revision, &latest.document),
+            (added.revision, &added.document)
+        );
+        assert_eq!((latest.schema_version, latest.fencing), (Some(7), Some(4)));
+        assert_eq!(latest.cursor, Some(read.cursor()));
+        assert!(latest.verified && latest.skipped.is_empty() && latest.saved_at > Timestamp::MIN);
+        assert_eq!(
+            checkpoints.latest_setup::<Value>().unwrap().unwrap().data["items"],
+            3
+        );
+        assert_eq!(
+            checkpoints.latest_raw(Phase::Reduce).unwrap().unwrap().data.get(),
+            "[]"
+        );
+        assert_eq!(checkpoints.list().unwrap().len(), 4);
+        assert_eq!(
+            checkpoints.get::<Value>(&added.document).unwrap().unwrap().data["done"],
+            2
+        );
+        let other = fixture.storage.repo("shop").unwrap().job("job-2").unwrap();
+        assert!(
+            other
+                .checkpoints()
+                .get::<Value>(&added.document)
+                .unwrap()
+                .is_none()
+        );
+    });
+}
+
+#[test]
+fn resuming_at_a_checkpoints_cursor_reads_each_event_once() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        job.events().append_batch(0..10).unwrap();
+        let mut read = job.events().read::<u32>().unwrap();
+        let sum: u32 = read.by_ref().take(6).map(|event| event.unwrap().event).sum();
+        job.checkpoints()
+            .save_map(&sum, SaveOptions::at(read.cursor()))
+            .unwrap();
+        job.events().append_batch(10..15).unwrap();
+
+        let latest = job.checkpoints().latest_map::<u32>().unwrap().unwrap();
+        let rest = job
+            .events()
+            .read_with::<u32>(ReadOptions::after(latest.cursor.unwrap()))
+            .unwrap();
+        let rest: Vec<Event<u32>> = rest.collect::<Result<_, _>>().unwrap();
+        assert_eq!(rest.len(), 9);
+        assert_eq!(
+            latest.data + rest.iter().map(|event| event.event).sum::<u32>(),
+            (0..15).sum::<u32>()
+        );
+    });
+}
+
+#[test]
+fn a_save_that_expects_another_latest_one_is_a_conflict() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        let expecting = |expected_revision| SaveOptions {
+            expected_revision,
+            ..SaveOptions::default()
+        };
+        let first = checkpoints.save_map(&1, expecting(Expected::Absent)).unwrap();
+        let refused = checkpoints.save_map(&2, expecting(Expected::Absent)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        checkpoints
+            .save_map(&3, expecting(Expected::Revision(first.revision)))
+            .unwrap();
+        let refused = checkpoints
+            .save_map(&4, expecting(Expected::Revision(first.revision)))
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 3);
+    });
+}
+
+#[test]
+fn a_writer_with_an_older_token_is_fenced_off() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        let under = |fencing| SaveOptions {
+            fencing,
+            ..SaveOptions::default()
+        };
+        checkpoints.save_map(&1, under(Some(5))).unwrap();
+        let refused = checkpoints.save_map(&2, under(Some(4))).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Fenced);
+        checkpoints.save_map(&3, under(Some(5))).unwrap();
+        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 3);
+    });
+}
+
+#[test]
+fn the_latest_is_the_last_saved_also_where_the_clock_stepped_back() {
+    let clock = TestClock::new();
+    let fixture = file_with(|b| b.clock(Arc::clone(&clock) as _));
+    let checkpoints = fixture.job().checkpoints();
+    checkpoints.save_map(&1, SaveOptions::default()).unwrap();
+    clock.advance_secs(-3600);
+    checkpoints.save_map(&2, SaveOptions::default()).unwrap();
+    assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 2);
+}
+
+#[test]
+fn a_damaged_newest_one_is_skipped_and_told() {
+    let fixture = file_with(|b| b);
+    let checkpoints = fixture.job().checkpoints();
+    for n in 1..=3 {
+        checkpoints
+            .save_map(&json!({"n": n}), SaveOptions::default())
+            .unwrap();
+    }
+    damage(&fixture, 0);
+    let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
+    assert_eq!(latest.data["n"], 2);
+    assert_eq!(latest.skipped.len(), 1);
+    assert_eq!(latest.skipped[0].error.kind(), ErrorKind::Damaged);
+    damage(&fixture, 1);
+    damage(&fixture, 2);
+    assert_eq!(
+        checkpoints.latest_map::<Value>().unwrap_err().kind(),
+        ErrorKind::Damaged
+    );
+}
+
+#[test]
+fn a_state_of_another_type_never_falls_back_to_an_older_one() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        checkpoints.save_map(&1, SaveOptions::default()).unwrap();
+        checkpoints.save_map("text", SaveOptions::default()).unwrap();
+        assert_eq!(
+            checkpoints.latest_map::<u32>().unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    });
+}
+
+#[test]
+fn a_bare_document_of_another_program_is_all_state() {
+    let fixture = file_with(|b| b);
+    std::fs::create_dir_all(folder(&fixture)).unwrap();
+    std::fs::write(
+        folder(&fixture).join("map-checkpoint-20251115_073606.json"),
+        "{\"phase\": \"map\", \"data\": 1}\n",
+    )
+    .unwrap();
+    let latest = fixture
+        .job()
+        .checkpoints()
+        .latest_map::<Value>()
+        .unwrap()
+        .unwrap();
+    assert_eq!(latest.data, json!({"phase": "map", "data": 1}));
+    assert_eq!(latest.saved_at.to_rfc3339(), "2025-11-15T07:36:06.000000Z");
+    assert!(!latest.verified && latest.cursor.is_none() && latest.schema_version.is_none());
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_a_dry_run_keeps_all() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        checkpoints.save_setup(&0, SaveOptions::default()).unwrap();
+        for n in 0..4 {
+            checkpoints.save_map(&n, SaveOptions::default()).unwrap();
+            checkpoints.save_reduce(&n, SaveOptions::default()).unwrap();
+        }
+        let dry = PruneOptions {
+            dry_run: true,
+            ..PruneOptions::default()
+        };
+        assert_eq!(checkpoints.prune(1, dry).unwrap().len(), 6);
+        assert_eq!(checkpoints.list().unwrap().len(), 9);
+        let maps = PruneOptions {
+            phase: Some(Phase::Map),
+            ..PruneOptions::default()
+        };
+        assert_eq!(checkpoints.prune(2, maps).unwrap().len(), 2);
+        assert_eq!(checkpoints.prune(0, PruneOptions::default()).unwrap().len(), 4);
+        assert_eq!(checkpoints.list().unwrap().len(), 3);
+        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 3);
+    });
+}
+
+#[test]
+fn pruning_never_takes_the_newest_valid_one() {
+    let fixture = file_with(|b| b);
+    let checkpoints = fixture.job().checkpoints();
+    for n in 0..4 {
+        checkpoints
+            .save_map(&json!({"n": n}), SaveOptions::default())
+            .unwrap();
+    }
+    damage(&fixture, 0);
+    damage(&fixture, 1);
+    assert_eq!(checkpoints.prune(2, PruneOptions::default()).unwrap().len(), 1);
+    assert_eq!(checkpoints.latest_map::<Value>().unwrap().unwrap().data["n"], 1);
+}

@@ -1,0 +1,346 @@
+use std::time::Duration;
+
+use prodigy_storage::{
+    AppendRequest, Batch, Durability, ErrorKind, Event, EventId, FollowOptions, ReadOptions, ScanItem,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::support::{file_with, memory_with, on_each};
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Step {
+    agent: u32,
+    text: String,
+}
+
+fn step(agent: u32) -> Step {
+    Step {
+        agent,
+        text: format!("line\n\"{agent}\" é"),
+    }
+}
+
+#[test]
+fn what_is_appended_is_read_in_order_and_typed() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let first = events.append(&step(1)).unwrap();
+        let rest = events.append_batch((2..5).map(step)).unwrap();
+        let read: Vec<Event<Step>> = events.read().unwrap().collect::<Result<_, _>>().unwrap();
+        let ids: Vec<_> = std::iter::once(first).chain(rest).collect();
+        assert_eq!(read.iter().map(|event| event.id).collect::<Vec<_>>(), ids);
+        assert!(ids.is_sorted());
+        assert_eq!(
+            read.iter().map(|event| &event.event).collect::<Vec<_>>(),
+            (1..5).map(step).collect::<Vec<_>>().iter().collect::<Vec<_>>()
+        );
+        assert!(
+            read.iter()
+                .all(|event| event.verified && event.timestamp == event.id.time())
+        );
+        assert!(events.summary().unwrap().bytes > 0);
+    });
+}
+
+#[test]
+fn what_stands_beside_an_event_comes_back() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let metadata = json!({"zone": "eu", "n": [1, 2]});
+        let request = AppendRequest::new()
+            .correlation_id("run \"7\"")
+            .metadata(&metadata)
+            .durability(Durability::Relaxed);
+        events.append_with(&step(1), request).unwrap();
+        events.append(&step(2)).unwrap();
+        let read: Vec<Event<Step>> = events.read().unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(read[0].correlation_id.as_deref(), Some("run \"7\""));
+        assert_eq!(read[0].metadata.as_ref().unwrap().get(), metadata.to_string());
+        assert!(read[1].correlation_id.is_none() && read[1].metadata.is_none());
+    });
+}
+
+#[test]
+fn raw_payloads_pass_byte_for_byte() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let texts = [
+            r#"{"a" : 1e2, "b":[ ]}"#,
+            "1.0000000000000000000001",
+            r#""\u00e9""#,
+        ];
+        let raws: Vec<Box<RawValue>> = texts
+            .iter()
+            .map(|text| RawValue::from_string((*text).to_owned()).unwrap())
+            .collect();
+        events.append_batch(&raws).unwrap();
+        let read: Vec<Event<Box<RawValue>>> = events.read().unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(
+            read.iter().map(|event| event.event.get()).collect::<Vec<_>>(),
+            texts
+        );
+    });
+}
+
+#[test]
+fn an_id_is_stored_once() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let id = events.append(&step(1)).unwrap();
+        let again = events.append_with_id(id, &step(1)).unwrap();
+        assert_eq!((again.stored, again.duplicates), (0, 1));
+        let mut batch = Batch::new();
+        batch.push(&step(2)).unwrap();
+        events.append_prepared(&mut batch, None).unwrap();
+        let same = events
+            .append_prepared(&mut batch, Some(Durability::Relaxed))
+            .unwrap();
+        assert_eq!((same.stored, same.duplicates), (0, 1));
+        assert_eq!(events.read::<Step>().unwrap().count(), 2);
+        let empty = events.append_prepared(&mut Batch::new(), None).unwrap();
+        assert_eq!((empty.stored, empty.duplicates), (0, 0));
+    });
+}
+
+#[test]
+fn an_event_whose_serialisation_appends_another_one_is_no_deadlock() {
+    struct Nested(prodigy_storage::Events);
+    impl Serialize for Nested {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.0.append("inner").map_err(serde::ser::Error::custom)?;
+            serializer.serialize_str("outer")
+        }
+    }
+    let fixture = memory_with(|b| b);
+    let events = fixture.job().events();
+    events.append(&Nested(events.clone())).unwrap();
+    let read: Vec<String> = events.read().unwrap().map(|event| event.unwrap().event).collect();
+    assert_eq!(read, ["inner", "outer"]);
+}
+
+#[test]
+fn a_refused_event_of_a_batch_stores_none() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        let raws = ["1".to_owned(), deep].map(|text| RawValue::from_string(text).unwrap());
+        let refused = events.append_batch(&raws).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert_eq!(events.read::<Value>().unwrap().count(), 0);
+        // The thread's buffer holds nothing of it.
+        events.append(&2).unwrap();
+        let read: Vec<u32> = events.read().unwrap().map(|event| event.unwrap().event).collect();
+        assert_eq!(read, [2]);
+    });
+}
+
+#[test]
+fn a_payload_of_another_type_is_an_item_and_reading_goes_on() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        events.append(&step(1)).unwrap();
+        events.append("no step").unwrap();
+        events.append(&step(3)).unwrap();
+        let mut read = events.read::<Step>().unwrap();
+        assert_eq!(read.next().unwrap().unwrap().event, step(1));
+        assert_eq!(read.next().unwrap().unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(read.next().unwrap().unwrap().event, step(3));
+        assert!(read.next().is_none() && read.next().is_none());
+    });
+}
+
+#[test]
+fn reading_goes_on_exactly_at_a_cursor() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        events.append_batch((0..10).map(step)).unwrap();
+        let mut read = events.read::<Step>().unwrap();
+        assert_eq!(read.by_ref().take(4).count(), 4);
+        let cursor = read.cursor();
+        events.append(&step(10)).unwrap();
+        let rest: Vec<u32> = events
+            .read_with::<Step>(ReadOptions::after(cursor))
+            .unwrap()
+            .map(|event| event.unwrap().event.agent)
+            .collect();
+        assert_eq!(rest, (4..11).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_time_range_is_half_open() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let ids = events.append_batch((0..3).map(step)).unwrap();
+        let times: Vec<_> = ids.iter().map(|id| id.time()).collect();
+        let options = ReadOptions {
+            since: Some(times[1]),
+            ..ReadOptions::default()
+        };
+        assert!(
+            events
+                .read_with::<Step>(options)
+                .unwrap()
+                .all(|event| event.unwrap().timestamp >= times[1])
+        );
+        let options = ReadOptions {
+            until: Some(times[0]),
+            ..ReadOptions::default()
+        };
+        assert_eq!(events.read_with::<Step>(options).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn lines_are_lent_as_they_are_stored() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let id = events.append(&step(1)).unwrap();
+        let mut lines = events.read_lines(ReadOptions::default()).unwrap();
+        let Some(ScanItem::Record(record)) = lines.next().unwrap() else {
+            panic!("a line is stored")
+        };
+        assert!(record.line.starts_with(&format!("{{\"id\":\"{id}\"")) && record.verified);
+        assert!(lines.next().unwrap().is_none());
+        let cursor = lines.cursor();
+        assert_eq!(
+            events
+                .read_with::<Step>(ReadOptions::after(cursor))
+                .unwrap()
+                .count(),
+            0
+        );
+    });
+}
+
+#[test]
+fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        events.append_batch((0..3).map(step)).unwrap();
+        let options = || FollowOptions {
+            wait: Some(Duration::ZERO),
+            ..FollowOptions::default()
+        };
+        let mut follow = events.follow_with::<Step>(options()).unwrap();
+        assert_eq!(
+            follow
+                .by_ref()
+                .map(|event| event.unwrap().event.agent)
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        // It goes on where it was.
+        events.append(&step(3)).unwrap();
+        assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
+        assert!(follow.next().is_none());
+        let from = Some(follow.cursor());
+        events.append(&step(4)).unwrap();
+        let later = events
+            .follow_with::<Step>(FollowOptions { from, ..options() })
+            .unwrap();
+        assert_eq!(
+            later.map(|event| event.unwrap().event.agent).collect::<Vec<_>>(),
+            [4]
+        );
+    });
+}
+
+#[test]
+fn a_follow_is_woken_and_stopped_from_another_thread() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        // A pause that no test would outlast: only a wake can have it look again.
+        let options = FollowOptions {
+            poll: Duration::from_secs(3600),
+            ..FollowOptions::default()
+        };
+        let mut follow = events.follow_with::<Step>(options).unwrap();
+        let handle = follow.handle();
+        let (given, got) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                for event in follow.by_ref() {
+                    given.send(event.unwrap().event.agent).unwrap();
+                }
+            });
+            for agent in 7..9 {
+                events.append(&step(agent)).unwrap();
+                handle.wake();
+                assert_eq!(got.recv_timeout(Duration::from_secs(60)), Ok(agent));
+            }
+            handle.stop();
+            reader.join().unwrap();
+        });
+        assert!(got.recv().is_err(), "nothing is given after a stop");
+    });
+}
+
+#[test]
+fn a_follow_crosses_rotation_and_compression() {
+    let fixture = file_with(|b| {
+        b.set("backend_config.max_file_size", "300")
+            .set("backend_config.enable_compression", "true")
+    });
+    let events = fixture.job().events();
+    let options = FollowOptions {
+        wait: Some(Duration::ZERO),
+        ..FollowOptions::default()
+    };
+    let mut follow = events.follow_with::<Step>(options).unwrap();
+    for agent in 0..20 {
+        events.append(&step(agent)).unwrap();
+        assert_eq!(follow.next().unwrap().unwrap().event, step(agent));
+    }
+    fixture.storage.flush().unwrap();
+    assert!(events.summary().unwrap().segments > 3);
+    assert!(follow.next().is_none());
+    assert_eq!(events.read::<Step>().unwrap().count(), 20);
+}
+
+#[test]
+fn damage_is_an_item_and_reading_goes_on_behind_it() {
+    let fixture = file_with(|b| b);
+    let events = fixture.job().events();
+    events.append_batch((0..3).map(step)).unwrap();
+    let folder = fixture.folder.path().join("root/events/shop/job-1");
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    bytes[second + 100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let mut read = events.read::<Step>().unwrap();
+    assert_eq!(read.next().unwrap().unwrap().event, step(0));
+    let damage = read.next().unwrap().unwrap_err();
+    assert_eq!(damage.kind(), ErrorKind::Damaged);
+    assert!(
+        damage.to_string().contains(&format!("offset {second}")),
+        "{damage}"
+    );
+    assert_eq!(read.next().unwrap().unwrap().event, step(2));
+    assert!(read.next().is_none());
+}
+
+#[test]
+fn lines_of_another_program_are_read_unverified() {
+    let fixture = file_with(|b| b);
+    let folder = fixture.folder.path().join("root/events/shop/job-1");
+    std::fs::create_dir_all(&folder).unwrap();
+    let line = r#"{"event":{"agent":5,"text":"x"},"id":"6f1c1f5e-7c1a-4a53-9d2e-0a3b1c2d3e4f","timestamp":"2025-07-25T11:01:04-07:00"}"#;
+    std::fs::write(folder.join("events-20250725110104.jsonl"), format!("{line}\n")).unwrap();
+    let read: Vec<Event<Step>> = fixture
+        .job()
+        .events()
+        .read()
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(read[0].timestamp.to_rfc3339(), "2025-07-25T18:01:04.000000Z");
+    assert_eq!(
+        read[0].id,
+        "6f1c1f5e-7c1a-4a53-9d2e-0a3b1c2d3e4f".parse::<EventId>().unwrap()
+    );
+    assert!(!read[0].verified && read[0].event.agent == 5);
+}

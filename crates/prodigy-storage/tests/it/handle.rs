@@ -1,0 +1,336 @@
+//! Opening, locks, and what the handle tells of itself.
+
+use std::time::Duration;
+
+use prodigy_storage::config::{ConfigErrors, MapEnvironment, Notice};
+use prodigy_storage::{
+    DeadLetter, ErrorKind, Expected, ItemId, LeaseToken, LockRequest, OrphanedWorktree, ReadOptions,
+    SaveOptions, Severity, Storage, StorageConfig, StorageNotice,
+};
+use serde_json::Value;
+
+use crate::support::{builder, file_with, memory_with, on_each};
+
+#[test]
+fn a_refused_configuration_tells_everything_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = builder(&folder)
+        .set("timeout", "never")
+        .set("connection_pool_size", "0")
+        .open()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    let errors = error.cause().unwrap().downcast_ref::<ConfigErrors>().unwrap();
+    assert_eq!(errors.len(), 2);
+}
+
+#[test]
+fn the_environment_and_a_named_file_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("storage.yaml");
+    std::fs::write(&file, "storage:\n  timeout: 7s\n").unwrap();
+    let environment = MapEnvironment::new().with("PRODIGY_STORAGE_TYPE", "memory");
+    let storage = Storage::builder()
+        .environment(environment)
+        .home(folder.path())
+        .project_dir(folder.path())
+        .config_file(&file)
+        .open()
+        .unwrap();
+    assert_eq!(storage.capabilities().backend, "memory");
+    assert_eq!(storage.config().timeout, Duration::from_secs(7));
+    assert!(storage.notices().is_empty());
+}
+
+#[test]
+fn opening_for_reading_creates_nothing_and_reads_an_absent_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("absent");
+    let storage = builder(&folder).base_dir(&root).read_only(true).open().unwrap();
+    let job = storage.repo("shop").unwrap().job("j").unwrap();
+    assert_eq!(job.events().read::<Value>().unwrap().count(), 0);
+    assert!(
+        job.events()
+            .read_lines(ReadOptions::default())
+            .unwrap()
+            .next()
+            .unwrap()
+            .is_none()
+    );
+    assert!(job.checkpoints().latest_map::<Value>().unwrap().is_none());
+    assert_eq!(job.dlq().list().unwrap().count(), 0);
+    assert!(job.orphans().list().unwrap().is_empty());
+    assert!(storage.repositories().unwrap().is_empty() && storage.locks().unwrap().is_empty());
+    assert!(storage.repo("shop").unwrap().jobs().unwrap().is_empty());
+    assert!(job.finished_at().unwrap().is_none());
+    storage.health().unwrap();
+    assert_eq!(storage.usage().unwrap().bytes(), 0);
+    let refusals = [
+        job.events().append(&1).unwrap_err(),
+        job.checkpoints()
+            .save_map(&1, SaveOptions::default())
+            .unwrap_err(),
+        job.dlq()
+            .push(&DeadLetter::new(ItemId::new("a").unwrap(), 1))
+            .unwrap_err(),
+        storage.lock("shop").unwrap_err(),
+        job.finish().unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+    }
+    drop(storage);
+    assert!(!root.exists());
+}
+
+#[test]
+fn any_backend_is_read_only_when_it_is_opened_so() {
+    let fixture = memory_with(|b| b);
+    fixture.job().events().append(&1).unwrap();
+    let backend = std::sync::Arc::clone(fixture.storage.backend());
+    let reader = builder(&fixture.folder)
+        .backend(backend)
+        .read_only(true)
+        .open()
+        .unwrap();
+    let job = reader.repo("shop").unwrap().job("job-1").unwrap();
+    assert!(reader.capabilities().read_only);
+    assert_eq!(job.events().read::<u32>().unwrap().count(), 1);
+    let dlq = job.dlq();
+    let id = ItemId::new("a").unwrap();
+    let refusals = [
+        job.events().append(&2).unwrap_err(),
+        job.checkpoints()
+            .save_map(&1, SaveOptions::default())
+            .unwrap_err(),
+        dlq.push(&DeadLetter::new(id.clone(), 1)).unwrap_err(),
+        dlq.take(&Default::default(), 1, Duration::ZERO).unwrap_err(),
+        dlq.ack(&[LeaseToken::random()]).unwrap_err(),
+        dlq.nack(&[LeaseToken::random()]).unwrap_err(),
+        dlq.remove(&[id]).unwrap_err(),
+        job.orphans()
+            .record(&OrphanedWorktree::new("a", "i", "/w", "e"))
+            .unwrap_err(),
+        reader.lock("shop").unwrap_err(),
+        job.finish().unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+    }
+    assert_eq!(fixture.job().events().read::<u32>().unwrap().count(), 1);
+
+    // A snapshot would be written on drop all the same: refused, and not written.
+    let file = fixture.folder.path().join("snapshot");
+    let refused = builder(&fixture.folder)
+        .set("backend", "memory")
+        .set("backend_config.persist_to_disk", "true")
+        .set("backend_config.persistence_path", &file)
+        .read_only(true)
+        .open()
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_lock_keeps_others_out_until_it_is_released() {
+    on_each(|fixture| {
+        let name = "shop/job-1/resume";
+        let held = fixture
+            .storage
+            .lock_with(name, &LockRequest::new("resume"))
+            .unwrap();
+        assert_eq!((held.name().as_str(), held.is_inert()), (name, false));
+        let refused = fixture
+            .storage
+            .lock_with(name, &LockRequest::default().wait(Duration::ZERO))
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::LockUnavailable);
+        assert!(
+            refused.to_string().contains(&std::process::id().to_string()),
+            "{refused}"
+        );
+        let locks = fixture.storage.locks().unwrap();
+        assert!(locks.iter().any(|lock| lock.name.as_str() == name && lock.held));
+        let first = held.fencing().unwrap();
+        held.release().unwrap();
+        let again = fixture.storage.lock(name).unwrap();
+        assert!(again.fencing().unwrap() > first);
+        assert_eq!(
+            fixture.storage.lock("a/b/c/d/e").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    });
+}
+
+#[test]
+fn without_locking_a_guard_is_inert_and_says_so() {
+    let fixture = memory_with(|b| b.set("enable_locking", "false"));
+    let one = fixture.storage.lock("shop").unwrap();
+    let two = fixture.storage.lock("shop").unwrap();
+    assert!(one.is_inert() && two.is_inert() && one.fencing().is_none());
+    assert_eq!(fixture.storage.notices(), [StorageNotice::LockingDisabled]);
+    assert_eq!(fixture.storage.health().unwrap().severity(), Severity::Warning);
+    one.release().unwrap();
+}
+
+#[test]
+fn local_storage_lies_in_the_project_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = builder(&folder)
+        .set("backend_config.use_global", "false")
+        .open()
+        .unwrap();
+    storage
+        .repo("shop")
+        .unwrap()
+        .job("j")
+        .unwrap()
+        .events()
+        .append(&1)
+        .unwrap();
+    assert!(folder.path().join(".prodigy/events/shop/j").is_dir());
+    assert!(matches!(
+        storage.notices(),
+        [StorageNotice::Config(Notice::LocalStorage { .. })]
+    ));
+
+    let mut config = StorageConfig::default();
+    config.file.use_global = false;
+    let same = builder(&folder).config(config).open().unwrap();
+    assert_eq!(same.config().file.base_dir, storage.config().file.base_dir);
+    assert!(matches!(
+        same.notices(),
+        [StorageNotice::Config(Notice::LocalStorage { .. })]
+    ));
+}
+
+#[test]
+fn local_data_that_stays_unread_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join(".prodigy/events/shop/j")).unwrap();
+    std::fs::write(
+        folder.path().join(".prodigy/events/shop/j/events-20251115.jsonl"),
+        "",
+    )
+    .unwrap();
+    let storage = builder(&folder)
+        .base_dir(folder.path().join("root"))
+        .open()
+        .unwrap();
+    assert!(matches!(
+        storage.notices(),
+        [StorageNotice::Config(Notice::UnusedLocalStorage { .. })]
+    ));
+}
+
+#[test]
+fn a_finished_job_is_marked_once() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        assert!(job.finished_at().unwrap().is_none());
+        job.events().append(&1).unwrap();
+        job.finish().unwrap();
+        let first = job.finished_at().unwrap().unwrap();
+        job.finish().unwrap();
+        assert_eq!(job.finished_at().unwrap(), Some(first));
+        job.events().append(&2).unwrap();
+        assert_eq!(job.events().read::<u32>().unwrap().count(), 2);
+        assert_eq!(
+            fixture.storage.repo("shop").unwrap().jobs().unwrap(),
+            [job.address().job.clone()]
+        );
+        assert_eq!(fixture.storage.repositories().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn names_that_are_none_are_refused_and_nothing_is_created() {
+    on_each(|fixture| {
+        for name in ["", ".", "..", "a/b", "a\0b", ".x", &"x".repeat(4096)] {
+            assert_eq!(
+                fixture.storage.repo(name).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
+            assert_eq!(
+                fixture
+                    .storage
+                    .repo("shop")
+                    .unwrap()
+                    .job(name)
+                    .unwrap_err()
+                    .kind(),
+                ErrorKind::InvalidInput
+            );
+        }
+        assert!(!fixture.folder.path().join("root").exists());
+    });
+}
+
+#[test]
+fn a_backend_of_the_callers_gets_the_layers_too() {
+    let fixture = memory_with(|b| b);
+    let shared = builder(&fixture.folder)
+        .backend(std::sync::Arc::clone(fixture.storage.backend()))
+        .set("enable_cache", "true")
+        .open()
+        .unwrap();
+    fixture
+        .job()
+        .checkpoints()
+        .save_map(&1, SaveOptions::default())
+        .unwrap();
+    let seen = shared.repo("shop").unwrap().job("job-1").unwrap().checkpoints();
+    for n in 1..4 {
+        assert_eq!(seen.latest_map::<u32>().unwrap().unwrap().data, n);
+        let latest = seen.latest_map::<u32>().unwrap().unwrap();
+        // Another handle's write is never hidden by the cache.
+        let options = SaveOptions {
+            expected_revision: Expected::Revision(latest.revision),
+            ..SaveOptions::default()
+        };
+        fixture.job().checkpoints().save_map(&(n + 1), options).unwrap();
+    }
+    assert!(shared.stats().get("cache.hits") > 0);
+    assert_eq!(shared.stats().get("retry.retries"), 0);
+}
+
+#[test]
+fn usage_and_health_tell_of_the_root() {
+    let fixture = file_with(|b| b);
+    fixture.job().events().append(&1).unwrap();
+    fixture.storage.flush().unwrap();
+    let usage = fixture.storage.usage().unwrap();
+    assert!(
+        usage
+            .areas
+            .iter()
+            .any(|area| area.area == "events" && area.bytes > 0)
+    );
+    assert!(!fixture.storage.health().unwrap().checks.is_empty());
+    assert!(fixture.storage.stats().get("log.appends") > 0);
+}
+
+#[test]
+fn a_handle_is_shared_between_threads() {
+    fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    on_each(|fixture| {
+        shared(&fixture.storage);
+        shared(&fixture.job());
+        let storage = fixture.storage.clone();
+        let job = fixture.job();
+        std::thread::spawn(move || {
+            storage
+                .repo("shop")
+                .unwrap()
+                .job("job-1")
+                .unwrap()
+                .events()
+                .append(&1)
+                .unwrap()
+        })
+        .join()
+        .unwrap();
+        assert_eq!(job.events().read::<u32>().unwrap().count(), 1);
+    });
+}

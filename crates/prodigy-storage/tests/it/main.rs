@@ -1,0 +1,18 @@
+//! The facade, as a program uses it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod checkpoints;
+mod dlq;
+mod events;
+mod handle;
+mod orphans;
+mod registry;
+mod support;

@@ -1,0 +1,114 @@
+use prodigy_storage::{OrphanedWorktree, SessionId};
+
+use crate::support::{file_with, memory_with, on_each};
+
+fn orphan(n: usize) -> OrphanedWorktree {
+    OrphanedWorktree::new(
+        format!("agent-{n}"),
+        format!("item-{n}"),
+        format!("/srv/worktrees/{n}"),
+        "busy",
+    )
+}
+
+#[test]
+fn orphans_are_recorded_listed_and_removed() {
+    on_each(|fixture| {
+        let (job, orphans) = (fixture.job(), fixture.job().orphans());
+        assert!(orphans.list().unwrap().is_empty());
+        assert!(!orphans.remove("/srv/worktrees/1").unwrap());
+        orphans.record(&orphan(1)).unwrap();
+        orphans.record(&orphan(2)).unwrap();
+        let mut again = orphan(1);
+        again.error = "still busy".into();
+        orphans.record(&again).unwrap();
+        let list = orphans.list().unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(
+            (list[0].agent_id.as_str(), list[0].error.as_str()),
+            ("agent-1", "still busy")
+        );
+        let all: Vec<_> = fixture
+            .storage
+            .repo("shop")
+            .unwrap()
+            .orphans()
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(
+            (all.len(), all[0].orphans.len(), &all[0].job),
+            (1, 2, &job.address().job)
+        );
+        assert!(orphans.remove("/srv/worktrees/1").unwrap());
+        assert!(orphans.remove("/srv/worktrees/2").unwrap());
+        assert!(orphans.list().unwrap().is_empty());
+        assert_eq!(
+            fixture.storage.repo("shop").unwrap().orphans().unwrap().count(),
+            0
+        );
+    });
+}
+
+#[test]
+fn threads_that_record_at_once_lose_nothing() {
+    on_each(|fixture| {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let orphans = fixture.job().orphans();
+                scope.spawn(move || (0..5).for_each(|n| orphans.record(&orphan(thread * 5 + n)).unwrap()));
+            }
+        });
+        let mut agents: Vec<_> = fixture
+            .job()
+            .orphans()
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|o| o.agent_id)
+            .collect();
+        agents.sort();
+        agents.dedup();
+        assert_eq!(agents.len(), 20);
+    });
+}
+
+#[test]
+fn fields_of_another_program_are_kept() {
+    let fixture = file_with(|b| b);
+    let folder = fixture.folder.path().join("root/orphaned_worktrees/shop");
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = r#"{"job_id":"job-1","by":"x","orphaned_worktrees":[{"agent_id":"a","item_id":"i","worktree_path":"/w","timestamp":"2025-11-15T07:36:06Z","error":"e","note":1}]}"#;
+    std::fs::write(folder.join("job-1.json"), text).unwrap();
+    fixture.job().orphans().record(&orphan(1)).unwrap();
+    let list = fixture.job().orphans().list().unwrap();
+    assert_eq!((list.len(), list[0].extra["note"].as_u64()), (2, Some(1)));
+    let stored = std::fs::read_to_string(folder.join("job-1.json")).unwrap();
+    assert!(stored.contains(r#""by":"x""#), "{stored}");
+}
+
+#[test]
+fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
+    let fixture = file_with(|b| b);
+    let worktrees = fixture.storage.repo("shop").unwrap().worktrees();
+    let session = SessionId::new("session-7").unwrap();
+    let path = worktrees.path(&session).unwrap();
+    assert!(
+        path.is_absolute() && path.ends_with("worktrees/shop/session-7"),
+        "{path:?}"
+    );
+    assert!(worktrees.list().unwrap().is_empty());
+    std::fs::create_dir_all(&path).unwrap();
+    assert_eq!(worktrees.list().unwrap(), [session]);
+    let memory = memory_with(|b| b);
+    let refused = memory
+        .storage
+        .repo("shop")
+        .unwrap()
+        .worktrees()
+        .path(&SessionId::new("7").unwrap());
+    assert_eq!(
+        refused.unwrap_err().kind(),
+        prodigy_storage::ErrorKind::Unsupported
+    );
+}

@@ -1,0 +1,257 @@
+//! Which name a repository gets, with repositories that git made.
+
+use std::path::Path;
+use std::process::Command;
+
+use prodigy_storage::{Deadline, Document, ErrorKind, IdentityKind};
+
+use crate::support::{Fixture, builder, file_with, memory_with, on_each};
+
+/// Runs git on no configuration but this; false if git is not there.
+fn git(folder: &Path, args: &[&str]) -> bool {
+    let mut command = Command::new("git");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
+        command.env_remove(name);
+    }
+    let output = command
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .args([
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.org",
+            "-c",
+            "init.defaultBranch=main",
+        ])
+        .args(args)
+        .output();
+    match output {
+        Ok(output) => {
+            assert!(
+                output.status.success(),
+                "git {args:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// A repository with one commit at `below/name`; `None` if git is not there.
+fn repository(fixture: &Fixture, path: &str) -> Option<std::path::PathBuf> {
+    let folder = fixture.folder.path().join(path);
+    std::fs::create_dir_all(&folder).unwrap();
+    (git(&folder, &["init", "-q"]) && git(&folder, &["commit", "-q", "--allow-empty", "-m", "one"]))
+        .then_some(folder)
+}
+
+#[test]
+fn every_worktree_of_a_repository_has_one_name() {
+    on_each(|fixture| {
+        let Some(shop) = repository(fixture, "a/shop") else {
+            return;
+        };
+        for n in 1..=3 {
+            let worktree = fixture.folder.path().join(format!("elsewhere-{n}"));
+            git(
+                &shop,
+                &[
+                    "worktree",
+                    "add",
+                    "-q",
+                    worktree.to_str().unwrap(),
+                    "-b",
+                    &format!("b{n}"),
+                ],
+            );
+            let repo = fixture.storage.repo_at(&worktree).unwrap();
+            assert_eq!(repo.name().as_str(), "shop");
+            assert_eq!(repo.identity().unwrap().kind, IdentityKind::Repository);
+        }
+        assert_eq!(fixture.storage.repo_at(&shop).unwrap().name().as_str(), "shop");
+        assert!(fixture.storage.repo("shop").unwrap().identity().is_none());
+    });
+}
+
+#[test]
+fn another_repository_of_the_same_folder_name_gets_a_name_of_its_own() {
+    on_each(|fixture| {
+        let (Some(one), Some(two)) = (repository(fixture, "a/shop"), repository(fixture, "b/shop")) else {
+            return;
+        };
+        assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");
+        let second = fixture.storage.repo_at(&two).unwrap();
+        assert!(second.name().as_str().starts_with("shop-"), "{}", second.name());
+        for _ in 0..2 {
+            assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");
+            assert_eq!(fixture.storage.repo_at(&two).unwrap().name(), second.name());
+        }
+    });
+}
+
+#[test]
+fn threads_that_meet_a_repository_at_once_agree() {
+    on_each(|fixture| {
+        let (Some(one), Some(two)) = (repository(fixture, "a/shop"), repository(fixture, "b/shop")) else {
+            return;
+        };
+        let names: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let path = if n % 2 == 0 { &one } else { &two };
+                    scope.spawn(move || fixture.storage.repo_at(path).unwrap().name().to_string())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(names.iter().step_by(2).all(|name| *name == names[0]), "{names:?}");
+        assert!(
+            names.iter().skip(1).step_by(2).all(|name| *name == names[1]),
+            "{names:?}"
+        );
+        assert_ne!(names[0], names[1]);
+    });
+}
+
+#[test]
+fn a_moved_repository_is_noticed_and_relinked() {
+    on_each(|fixture| {
+        let Some(shop) = repository(fixture, "a/shop") else {
+            return;
+        };
+        fixture
+            .storage
+            .repo_at(&shop)
+            .unwrap()
+            .job("j")
+            .unwrap()
+            .events()
+            .append(&1)
+            .unwrap();
+        let moved = fixture.folder.path().join("store");
+        std::fs::rename(&shop, &moved).unwrap();
+        // Under another folder name it is known by its inode.
+        let error = fixture.storage.repo_at(&moved).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("moved"), "{error}");
+        assert!(
+            error.hint().unwrap().contains("repo relink PATH shop"),
+            "{:?}",
+            error.hint()
+        );
+        let repo = fixture.storage.relink(&moved, "shop").unwrap();
+        assert_eq!(repo.job("j").unwrap().events().read::<u32>().unwrap().count(), 1);
+        assert_eq!(fixture.storage.repo_at(&moved).unwrap().name().as_str(), "shop");
+        // Its old folder's name is free for another one, which gets a name of its own.
+        let other = repository(fixture, "a/shop").unwrap();
+        assert!(
+            fixture
+                .storage
+                .repo_at(&other)
+                .unwrap()
+                .name()
+                .as_str()
+                .starts_with("shop-")
+        );
+    });
+}
+
+#[test]
+fn a_name_whose_repository_is_gone_is_not_taken_by_another_one() {
+    let fixture = memory_with(|b| b);
+    let (Some(one), Some(two)) = (repository(&fixture, "a/shop"), repository(&fixture, "b/shop")) else {
+        return;
+    };
+    fixture.storage.repo_at(&one).unwrap();
+    std::fs::remove_dir_all(&one).unwrap();
+    let error = fixture.storage.repo_at(&two).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("looks moved"), "{error}");
+    // Registered under a name of the user's choice, it is found by it from then on.
+    fixture.storage.relink(&two, "outlet").unwrap();
+    assert_eq!(fixture.storage.repo_at(&two).unwrap().name().as_str(), "outlet");
+}
+
+#[test]
+fn a_name_in_use_is_not_relinked_and_a_relink_leaves_one_name() {
+    on_each(|fixture| {
+        let (Some(one), Some(two)) = (repository(fixture, "a/shop"), repository(fixture, "b/other")) else {
+            return;
+        };
+        fixture.storage.repo_at(&one).unwrap();
+        fixture.storage.repo_at(&two).unwrap();
+        assert_eq!(
+            fixture.storage.relink(&two, "shop").unwrap_err().kind(),
+            ErrorKind::Conflict
+        );
+        fixture.storage.relink(&two, "outlet").unwrap();
+        assert_eq!(fixture.storage.repo_at(&two).unwrap().name().as_str(), "outlet");
+        // `other` is free again.
+        fixture.storage.relink(&one, "other").unwrap();
+        assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "other");
+    });
+}
+
+#[test]
+fn a_folder_stands_for_itself_and_an_absent_one_for_nothing() {
+    on_each(|fixture| {
+        let folder = fixture.folder.path().join("plain");
+        std::fs::create_dir(&folder).unwrap();
+        let repo = fixture.storage.repo_at(&folder).unwrap();
+        assert_eq!(
+            (repo.name().as_str(), repo.identity().unwrap().kind),
+            ("plain", IdentityKind::Folder)
+        );
+        let absent = fixture
+            .storage
+            .repo_at(fixture.folder.path().join("absent"))
+            .unwrap_err();
+        assert_eq!(absent.kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_handle_for_reading_registers_nothing() {
+    let fixture = file_with(|b| b);
+    let folder = fixture.folder.path().join("plain");
+    std::fs::create_dir(&folder).unwrap();
+    let root = fixture.folder.path().join("root");
+    let reader = builder(&fixture.folder)
+        .base_dir(&root)
+        .read_only(true)
+        .open()
+        .unwrap();
+    assert_eq!(reader.repo_at(&folder).unwrap().name().as_str(), "plain");
+    assert!(!root.exists());
+    // It finds what another handle registered.
+    fixture.storage.relink(&folder, "chosen").unwrap();
+    assert_eq!(reader.repo_at(&folder).unwrap().name().as_str(), "chosen");
+}
+
+#[test]
+fn a_name_that_differs_only_by_case_is_another_ones() {
+    on_each(|fixture| {
+        let folder = fixture.folder.path().join("plain");
+        std::fs::create_dir(&folder).unwrap();
+        // What a file system that folds case gives for `plain` when `Plain` was registered. Its repository is gone:
+        // under the very same name that would be a conflict.
+        let identity = fixture.folder.path().join("gone");
+        let body = serde_json::json!({
+            "name": "Plain", "identity": identity.to_str().unwrap(), "registered_at": "2026-01-01T00:00:00Z",
+        });
+        let document = Document::Repository(fixture.storage.repo("plain").unwrap().name().clone());
+        let options = prodigy_storage_backend::PutOptions::default();
+        let (backend, body) = (fixture.storage.backend(), body.to_string());
+        backend
+            .put(&document, body.as_bytes(), &options, Deadline::never())
+            .unwrap();
+        let error_or_name = fixture
+            .storage
+            .repo_at(&folder)
+            .map(|repo| repo.name().to_string());
+        assert!(error_or_name.unwrap().starts_with("plain-"));
+    });
+}

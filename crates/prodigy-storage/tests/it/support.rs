@@ -1,0 +1,70 @@
+//! Storage of each backend, and what tests turn at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prodigy_storage::config::MapEnvironment;
+use prodigy_storage::{Clock, Job, Storage, StorageBuilder, Timestamp};
+use tempfile::TempDir;
+
+/// Storage and the folder that it may use; the folder goes last.
+pub struct Fixture {
+    pub storage: Storage,
+    pub folder: TempDir,
+}
+
+impl Fixture {
+    pub fn job(&self) -> Job {
+        self.storage.repo("shop").unwrap().job("job-1").unwrap()
+    }
+}
+
+/// A builder that reads neither the real environment nor the current folder.
+pub fn builder(folder: &TempDir) -> StorageBuilder {
+    Storage::builder()
+        .environment(MapEnvironment::new())
+        .home(folder.path())
+        .project_dir(folder.path())
+}
+
+pub fn memory_with(set: impl FnOnce(StorageBuilder) -> StorageBuilder) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = set(builder(&folder).set("backend", "memory")).open().unwrap();
+    Fixture { storage, folder }
+}
+
+pub fn file_with(set: impl FnOnce(StorageBuilder) -> StorageBuilder) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = set(builder(&folder).base_dir(folder.path().join("root")))
+        .open()
+        .unwrap();
+    Fixture { storage, folder }
+}
+
+/// Runs a test on every backend.
+pub fn on_each(test: impl Fn(&Fixture)) {
+    for (name, fixture) in [("memory", memory_with(|b| b)), ("file", file_with(|b| b))] {
+        println!("on the {name} backend");
+        test(&fixture);
+    }
+}
+
+/// A clock that tests turn.
+#[derive(Debug)]
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(1_800_000_000_000_000_000)))
+    }
+
+    pub fn advance_secs(&self, secs: i64) {
+        self.0.fetch_add(secs * 1_000_000_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
