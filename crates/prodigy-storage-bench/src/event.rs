@@ -30,8 +30,11 @@ impl Event {
     }
 }
 
-/// Envelope and payload, as both sides read them back.
+/// The full line, typed.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Line {
+pub(crate) struct Line<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) timestamp: &'a str,
     pub(crate) event: Event,
+    pub(crate) crc: &'a str,
 }

@@ -64,8 +64,12 @@ pub(crate) fn scan(path: &Path) -> anyhow::Result<usize> {
             format!("{:08x}", crc32c::crc32c(body)).as_bytes() == stored,
             "checksum of line {count}"
         );
-        let parsed: Line = serde_json::from_str(std::str::from_utf8(text)?)?;
-        anyhow::ensure!(!parsed.event.item.is_empty(), "line {count} is empty");
+        let parsed: Line<'_> = serde_json::from_str(std::str::from_utf8(text)?)?;
+        let whole = parsed.id.len() == 36 && parsed.timestamp.len() == 27 && parsed.crc.len() == 8;
+        anyhow::ensure!(
+            whole && !parsed.event.item.is_empty(),
+            "line {count} is not whole"
+        );
         count += 1;
     }
 }

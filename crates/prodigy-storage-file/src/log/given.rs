@@ -58,7 +58,7 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
-        self.open_main(store, &mut state, deadline)?;
+        self.adopt_main(store, &mut state)?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
         records.retain(|(id, _)| !stored.contains_key(id));
@@ -163,7 +163,6 @@ impl LogWriter {
         id: EventId,
         deadline: Deadline,
     ) -> Result<Target> {
-        self.open_main(store, state, deadline)?;
         let late = state
             .late
             .iter()
@@ -177,6 +176,10 @@ impl LogWriter {
             .map(|active| (active.last, Target::Main));
         if let Some((_, target)) = late.chain(main).max_by_key(|(last, _)| *last) {
             return Ok(target);
+        }
+        if state.main.is_none() {
+            self.create_main(store, state, Some(id.time()), deadline)?;
+            return Ok(Target::Main);
         }
         if state.late.len() >= MOST_LATE {
             self.close_late(store, state)?;

@@ -8,7 +8,7 @@ use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
-use prodigy_storage_layout::{JobAddress, events_folder};
+use prodigy_storage_layout::{JobAddress, Timestamp, events_folder};
 
 use super::active::Active;
 use super::adopt;
@@ -115,20 +115,36 @@ impl LogWriter {
 
     /// Makes sure that there is a segment for new events.
     pub(crate) fn open_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
-        if state.main.is_some() {
-            return Ok(());
+        self.adopt_main(store, state)?;
+        if state.main.is_none() {
+            self.create_main(store, state, None, deadline)?;
         }
+        Ok(())
+    }
+
+    /// At the first call, takes a segment that a writer before has left, if there is one.
+    pub(crate) fn adopt_main(&self, store: &Arc<Store>, state: &mut State) -> Result<()> {
         if state.ids.is_none() {
             let found = adopt::adopt(store, &self.folder)?;
             state.ids = Some(IdSource::above(found.newest));
             state.main = found.active;
         }
-        if state.main.is_none() {
-            state.main = Some(adopt::create(store, &self.folder, None, deadline)?);
+        Ok(())
+    }
+
+    /// Begins a segment for new events, and for given ids from `lower` on.
+    pub(crate) fn create_main(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        lower: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let made = adopt::create(store, &self.folder, lower, deadline)?;
+        if let Some(ids) = &mut state.ids {
+            ids.raise(EventId::floor(made.name.lower()));
         }
-        if let (Some(main), Some(ids)) = (&state.main, &mut state.ids) {
-            ids.raise(EventId::floor(main.name.lower()));
-        }
+        state.main = Some(made);
         Ok(())
     }
 
