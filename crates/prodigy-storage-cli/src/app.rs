@@ -1,0 +1,192 @@
+//! One run: the streams, the global flags, and how storage is opened.
+
+use std::io::{BufWriter, Write};
+
+use prodigy_storage::config::Notice;
+use prodigy_storage::{Repo, RepoName, Storage, StorageError, StorageNotice};
+
+use crate::cli::{Command, Global};
+use crate::console::Console;
+use crate::errors::{Failure, Result, say};
+use crate::exit::Exit;
+use crate::{checkpoint, config, dlq, events, health, lock, repo, usage, worktree};
+
+/// Bytes of the buffer before standard output.
+const BUFFER: usize = 64 << 10;
+
+/// Whether a command writes. One that does not creates and registers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// A run under way.
+pub(crate) struct App<'c> {
+    pub(crate) global: Global,
+    pub(crate) input: Box<dyn std::io::Read + 'c>,
+    pub(crate) out: BufWriter<Box<dyn Write + 'c>>,
+    pub(crate) err: Box<dyn Write + 'c>,
+    pub(crate) terminal: bool,
+    pub(crate) closed: fn() -> bool,
+    opened: Option<Storage>,
+    damaged: bool,
+}
+
+impl<'c> App<'c> {
+    pub(crate) fn new(global: Global, console: Console<'c>) -> Self {
+        Self {
+            global,
+            input: console.input,
+            out: BufWriter::with_capacity(BUFFER, console.output),
+            err: console.errors,
+            terminal: console.terminal,
+            closed: console.closed,
+            opened: None,
+            damaged: false,
+        }
+    }
+
+    /// Runs a command to its end, and tells what stops it.
+    pub(crate) fn run(mut self, command: Command) -> Exit {
+        let ended = self.dispatch(command);
+        // What was given so far stands, also where something failed behind it.
+        let flushed = self.out.flush().map_err(Failure::output);
+        self.tell_stats();
+        match ended.and_then(|exit| flushed.map(|()| exit)) {
+            Ok(Exit::Done) if self.damaged => Exit::Damaged,
+            Ok(exit) => exit,
+            Err(failure) => {
+                failure.tell(&mut self.err);
+                failure.exit()
+            }
+        }
+    }
+
+    fn dispatch(&mut self, command: Command) -> Result<Exit> {
+        match command {
+            Command::Events(command) => events::run(self, command),
+            Command::Checkpoint(command) => checkpoint::run(self, command),
+            Command::Dlq(command) => dlq::run(self, command),
+            Command::Worktree(command) => worktree::run(self, command),
+            Command::Lock(command) => lock::run(self, command),
+            Command::Config(command) => config::run(self, command),
+            Command::Repo(command) => repo::run(self, command),
+            Command::Health => health::run(self),
+            Command::Usage => usage::run(self),
+        }
+    }
+
+    /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
+    pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
+        let mut builder = Storage::builder().read_only(access == Access::Read);
+        if let Some(file) = &self.global.config {
+            builder = builder.config_file(file);
+        }
+        if let Some(folder) = &self.global.base_dir {
+            builder = builder.flag("backend_config.base_dir", folder);
+        }
+        let storage = builder.open()?;
+        for notice in storage.notices() {
+            // That locks are inert matters to who takes one, and is told there.
+            if let StorageNotice::Config(notice) = notice {
+                self.notice(notice);
+            }
+        }
+        if self.global.verbose {
+            let capabilities = storage.capabilities();
+            let root = capabilities.root.map(|root| format!(" in {}", root.display()));
+            self.note(&format!(
+                "the {} backend{}",
+                capabilities.backend,
+                root.unwrap_or_default()
+            ));
+        }
+        self.opened = Some(storage.clone());
+        Ok(storage)
+    }
+
+    /// The repository that is named, else the one here.
+    pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
+        let repo = match name {
+            Some(name) => storage.repo(name.as_str())?,
+            None => storage.repo_at(".")?,
+        };
+        if self.global.verbose && name.is_none() {
+            self.note(&format!("the repository here is `{}`", repo.name()));
+        }
+        Ok(repo)
+    }
+
+    /// Whether machine-readable output is asked for.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Writes a line of output.
+    pub(crate) fn line(&mut self, line: impl AsRef<[u8]>) -> Result<()> {
+        self.out
+            .write_all(line.as_ref())
+            .and_then(|()| self.out.write_all(b"\n"))
+            .map_err(Failure::output)
+    }
+
+    /// Writes a value as a line of JSON.
+    pub(crate) fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let line = serde_json::to_vec(value)
+            .map_err(|error| Failure::new(Exit::Failed, format!("write JSON: {error}")))?;
+        self.line(line)
+    }
+
+    /// Hands over what was written so far.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(Failure::output)
+    }
+
+    /// Tells something to who runs the tool; no failure.
+    pub(crate) fn note(&mut self, text: &str) {
+        say(&mut self.err, "note", text);
+    }
+
+    /// Warns.
+    pub(crate) fn warn(&mut self, text: &str) {
+        say(&mut self.err, "warning", text);
+    }
+
+    /// Tells a failure that does not end the command.
+    pub(crate) fn error(&mut self, text: &str) {
+        say(&mut self.err, "error", text);
+    }
+
+    /// Warns of something about the configuration.
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        self.warn(&notice.to_string());
+    }
+
+    /// Tells damage that was met; the run then ends with its code.
+    pub(crate) fn damaged(&mut self, what: &str) {
+        self.damaged = true;
+        say(&mut self.err, "damaged", what);
+    }
+
+    /// The same for damage that came as an error.
+    pub(crate) fn damaged_by(&mut self, error: &StorageError) {
+        self.damaged(&format!("{}: {}", error.target(), error.why()));
+    }
+
+    fn tell_stats(&mut self) {
+        if !self.global.verbose {
+            return;
+        }
+        let Some(storage) = self.opened.take() else { return };
+        let counters: Vec<String> = storage
+            .stats()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if !counters.is_empty() {
+            self.note(&counters.join(", "));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! `checkpoint`.
+
+use std::num::NonZeroUsize;
+
+use clap::Subcommand;
+use prodigy_storage::{
+    Checkpoint, Checkpoints, Cursor, Document, DocumentEntry, ErrorKind, Expected, Phase, PruneOptions,
+    Revision, SaveOptions, StorageError,
+};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::input::InputArgs;
+use crate::job::JobArgs;
+use crate::output::{Table, bytes};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Save a checkpoint: any JSON value.
+    Save(SaveArgs),
+    /// Print the latest valid checkpoint.
+    Show(ShowArgs),
+    /// List the checkpoints, oldest first within a phase.
+    List(ListArgs),
+    /// Remove old checkpoints, never the newest valid one of a phase.
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SaveArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The phase of the job: setup, map or reduce.
+    #[arg(long, value_name = "PHASE")]
+    phase: Phase,
+    /// Only if the latest valid checkpoint of the phase has this revision; `absent`: only if there is none.
+    #[arg(long, value_name = "R", value_parser = expected)]
+    expected_revision: Option<Expected>,
+    /// The position in the log up to which events led to this state.
+    #[arg(long, value_name = "C")]
+    cursor: Option<String>,
+    /// The fencing token of the lock that the writer holds: refused where a newer holder has saved.
+    #[arg(long, value_name = "TOKEN")]
+    fencing: Option<u64>,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Of this phase; without it, the newest of all.
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<Phase>,
+    /// Print the state alone, byte for byte as it is stored.
+    #[arg(long)]
+    payload: bool,
+    /// End with 5 where a damaged checkpoint had to be passed over.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Of this phase.
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<Phase>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Keep so many of each phase.
+    #[arg(long, value_name = "N")]
+    keep: NonZeroUsize,
+    /// Of this phase.
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<Phase>,
+    /// Remove nothing, and tell what would be.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit> {
+    match command {
+        CheckpointCommand::Save(arguments) => save(app, &arguments),
+        CheckpointCommand::Show(arguments) => show(app, &arguments),
+        CheckpointCommand::List(arguments) => list(app, &arguments),
+        CheckpointCommand::Prune(arguments) => prune(app, &arguments),
+    }
+}
+
+fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
+    let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
+    let cursor = cursor.map_err(|error| Failure::usage(error.to_string()))?;
+    let opened = arguments.job.open(app, Access::Write)?;
+    let state = arguments.input.document(app)?;
+    let options = SaveOptions {
+        cursor,
+        expected_revision: arguments.expected_revision.unwrap_or_default(),
+        fencing: arguments.fencing,
+        ..SaveOptions::default()
+    };
+    let added = opened.job.checkpoints().save(arguments.phase, &state, options)?;
+    let document = file_name(&added.document);
+    if app.json() {
+        app.json_line(&json!({
+            "phase": arguments.phase,
+            "document": document,
+            "revision": added.revision,
+        }))?;
+    } else {
+        app.line(format!("saved {document}, revision {}", added.revision))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What `show` prints; the state comes last.
+#[derive(Serialize)]
+struct Shown<'a> {
+    phase: Phase,
+    document: String,
+    revision: Revision,
+    saved_at: String,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema_version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a Cursor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing: Option<u64>,
+    data: &'a RawValue,
+}
+
+fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    let checkpoints = opened.job.checkpoints();
+    let phases = match &arguments.phase {
+        Some(phase) => std::slice::from_ref(phase),
+        None => &Phase::ALL,
+    };
+    let Found {
+        newest,
+        passed_over,
+        all_damaged,
+    } = find(app, &checkpoints, phases)?;
+    let Some(found) = newest else {
+        if let Some(error) = all_damaged {
+            return Err(error.into());
+        }
+        opened.must_be_known()?;
+        let of = arguments
+            .phase
+            .map(|phase| format!("{phase} "))
+            .unwrap_or_default();
+        let what = format!("no {of}checkpoint of job `{}`", opened.job.address().job);
+        return Err(Failure::new(Exit::Missing, what));
+    };
+    if let Some(error) = all_damaged {
+        app.warn(&format!("no checkpoint of another phase is valid: {error}"));
+    }
+    if arguments.payload {
+        app.line(found.data.get())?;
+    } else {
+        app.json_line(&Shown {
+            phase: found.phase,
+            document: file_name(&found.document),
+            revision: found.revision,
+            saved_at: found.saved_at.to_rfc3339(),
+            verified: found.verified,
+            schema_version: found.schema_version,
+            cursor: found.cursor.as_ref(),
+            fencing: found.fencing,
+            data: &found.data,
+        })?;
+    }
+    Ok(if arguments.strict && passed_over {
+        Exit::Damaged
+    } else {
+        Exit::Done
+    })
+}
+
+/// The newest valid checkpoint of some phases, and what was in the way.
+struct Found {
+    newest: Option<Checkpoint<Box<RawValue>>>,
+    passed_over: bool,
+    all_damaged: Option<StorageError>,
+}
+
+fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Result<Found> {
+    let mut found = Found {
+        newest: None,
+        passed_over: false,
+        all_damaged: None,
+    };
+    for &phase in phases {
+        let latest = match checkpoints.latest_raw(phase) {
+            Ok(Some(latest)) => latest,
+            Ok(None) => continue,
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                found.passed_over = true;
+                found.all_damaged = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for skipped in &latest.skipped {
+            found.passed_over = true;
+            let name = file_name(&skipped.document);
+            app.warn(&format!(
+                "{name} is passed over, the one before it is used: {}",
+                skipped.error
+            ));
+        }
+        if found
+            .newest
+            .as_ref()
+            .is_none_or(|newest| newest.saved_at <= latest.saved_at)
+        {
+            found.newest = Some(latest);
+        }
+    }
+    Ok(found)
+}
+
+fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    let checkpoints = opened.job.checkpoints();
+    let entries = match arguments.phase {
+        Some(phase) => checkpoints.list_phase(phase)?,
+        None => checkpoints.list()?,
+    };
+    if entries.is_empty() {
+        opened.must_be_known()?;
+    }
+    print(app, &entries)?;
+    Ok(Exit::Done)
+}
+
+fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let options = PruneOptions {
+        dry_run: arguments.dry_run,
+        phase: arguments.phase,
+    };
+    let removed = opened.job.checkpoints().prune(arguments.keep.get(), options)?;
+    if removed.is_empty() {
+        opened.must_be_known()?;
+    }
+    print(app, &removed)?;
+    if !app.json() {
+        let did = if arguments.dry_run {
+            "would be removed"
+        } else {
+            "removed"
+        };
+        app.note(&format!(
+            "{} {did}",
+            crate::output::counted(removed.len(), "checkpoint")
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn print(app: &mut App<'_>, entries: &[DocumentEntry]) -> Result<()> {
+    let mut table = Table::new(&["PHASE", "STORED", "SIZE", "DOCUMENT"]);
+    for entry in entries {
+        let document = file_name(&entry.document);
+        let phase = entry.document.phase().map_or("", |phase| phase.as_str());
+        if app.json() {
+            app.json_line(&json!({
+                "phase": phase,
+                "document": document,
+                "modified": entry.modified.to_rfc3339(),
+                "bytes": entry.bytes,
+            }))?;
+        } else {
+            table.row([
+                phase.to_owned(),
+                entry.modified.to_rfc3339(),
+                bytes(entry.bytes),
+                document,
+            ]);
+        }
+    }
+    table.print(app)
+}
+
+/// The name that a checkpoint's file has.
+fn file_name(document: &Document) -> String {
+    match document {
+        Document::Map(_, stamp) => format!("map-checkpoint-{stamp}.json"),
+        Document::Reduce(_, stamp) => format!("reduce-checkpoint-v1-{stamp}.json"),
+        _ => "setup-checkpoint.json".to_owned(),
+    }
+}
+
+fn expected(text: &str) -> Result<Expected, String> {
+    if text == "absent" {
+        return Ok(Expected::Absent);
+    }
+    text.parse()
+        .map(Expected::Revision)
+        .map_err(|error| format!("{error}, or `absent`"))
+}

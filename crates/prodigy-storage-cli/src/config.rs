@@ -1,0 +1,200 @@
+//! `config`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use prodigy_storage::Identity;
+use prodigy_storage::config::{KeySpec, Loaded, Loader, ProcessEnvironment};
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::errors::{Failure, Result, tell_config};
+use crate::exit::Exit;
+use crate::output::counted;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print what counts, as a configuration file.
+    Show(ShowArgs),
+    /// Tell everything that is wrong, and end with 2 if anything is.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Tell where each value comes from.
+    #[arg(long)]
+    origin: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file to check, as with `--config`.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
+    match command {
+        ConfigCommand::Show(arguments) => match load(app, None) {
+            Some(loaded) => show(app, &loaded, arguments.origin),
+            None => Ok(Exit::Usage),
+        },
+        ConfigCommand::Check(arguments) => match load(app, arguments.file.as_deref()) {
+            Some(loaded) => check(app, &loaded),
+            None => Ok(Exit::Usage),
+        },
+    }
+}
+
+/// Loads the configuration, and warns of what should be known; what is wrong with it is told.
+fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
+    let mut loader = Loader::new(ProcessEnvironment);
+    if let Ok(here) = std::env::current_dir() {
+        // A broken `.git` is for commands that need the repository to complain of.
+        let root = Identity::at(&here).ok().and_then(|identity| identity.worktree);
+        loader = loader.project_dir(root.unwrap_or(here));
+    }
+    if let Some(file) = file.or(app.global.config.as_deref()) {
+        loader = loader.file(file);
+    }
+    if let Some(folder) = &app.global.base_dir {
+        loader = loader.flag("backend_config.base_dir", folder);
+    }
+    match loader.load() {
+        Ok(loaded) => {
+            for notice in &loaded.notices {
+                app.notice(notice);
+            }
+            Some(loaded)
+        }
+        Err(errors) => {
+            tell_config(&errors, &mut app.err);
+            None
+        }
+    }
+}
+
+/// A key that counts, what it is set to, and by whom.
+struct Entry {
+    key: &'static KeySpec,
+    value: Value,
+    origin: String,
+}
+
+/// What counts. A key that follows from another, or is not set, is left out: the rest, read as a file, says the same.
+fn entries(loaded: &Loaded) -> Vec<Entry> {
+    let local = !loaded.config.file.use_global;
+    let counts = |key: &KeySpec, text: &str| {
+        let follows = local && key.path == "backend_config.base_dir";
+        let unset = text == "none" && key.default == "none";
+        !follows && !unset
+    };
+    loaded
+        .effective()
+        .filter(|(key, text, _)| counts(key, text))
+        .map(|(key, text, origin)| Entry {
+            key,
+            value: value_of(key, text),
+            origin: origin.to_string(),
+        })
+        .collect()
+}
+
+/// A value as JSON: a key whose default is a number or a truth value has one of its kind, any other a text.
+fn value_of(key: &KeySpec, text: String) -> Value {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
+    match (parse(key.default), parse(&text)) {
+        (Some(Value::Bool(_)), Some(value @ Value::Bool(_)))
+        | (Some(Value::Number(_)), Some(value @ Value::Number(_))) => value,
+        _ => match parse(&text) {
+            // Bytes: their default may be written with a unit.
+            Some(value @ Value::Number(_)) if !text.is_empty() => value,
+            _ => Value::String(text),
+        },
+    }
+}
+
+fn show(app: &mut App<'_>, loaded: &Loaded, origin: bool) -> Result<Exit> {
+    let entries = entries(loaded);
+    if app.json() {
+        let shown = if origin {
+            with_origins(entries)
+        } else {
+            nested(entries)
+        };
+        app.json_line(&shown)?;
+        return Ok(Exit::Done);
+    }
+    app.line("storage:")?;
+    let mut section = "";
+    for entry in &entries {
+        let (of, name) = entry.key.path.rsplit_once('.').unwrap_or(("", entry.key.path));
+        if of != section {
+            section = of;
+            app.line(format!("  {section}:"))?;
+        }
+        let indent = if of.is_empty() { "  " } else { "    " };
+        let line = format!("{indent}{name}: {}", yaml(&entry.value)?);
+        match origin {
+            true => app.line(format!("{line:<48} # {}", entry.origin))?,
+            false => app.line(line)?,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// JSON texts are YAML texts; a plain word needs no quotes.
+fn yaml(value: &Value) -> Result<String> {
+    match value {
+        Value::String(text)
+            if text.starts_with(|first: char| first.is_ascii_lowercase())
+                && text.chars().all(|char| char.is_ascii_alphanumeric()) =>
+        {
+            Ok(text.clone())
+        }
+        other => serde_json::to_string(other)
+            .map_err(|error| Failure::new(Exit::Failed, format!("write the configuration: {error}"))),
+    }
+}
+
+fn nested(entries: Vec<Entry>) -> Value {
+    let mut storage = Map::new();
+    for entry in entries {
+        match entry.key.path.rsplit_once('.') {
+            None => {
+                storage.insert(entry.key.path.to_owned(), entry.value);
+            }
+            Some((section, name)) => {
+                let section = storage.entry(section).or_insert_with(|| json!({}));
+                if let Value::Object(section) = section {
+                    section.insert(name.to_owned(), entry.value);
+                }
+            }
+        }
+    }
+    json!({ "storage": storage })
+}
+
+fn with_origins(entries: Vec<Entry>) -> Value {
+    let keys = entries.into_iter().map(|entry| {
+        let told = json!({"value": entry.value, "origin": entry.origin});
+        (entry.key.path.to_owned(), told)
+    });
+    Value::Object(keys.collect())
+}
+
+fn check(app: &mut App<'_>, loaded: &Loaded) -> Result<Exit> {
+    let files: Vec<String> = loaded.files().map(|file| file.display().to_string()).collect();
+    if app.json() {
+        let notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
+        app.json_line(&json!({"valid": true, "files": files, "notices": notices}))?;
+        return Ok(Exit::Done);
+    }
+    for file in &files {
+        app.line(prodigy_storage::escape(file).as_bytes())?;
+    }
+    let read = counted(files.len(), "file");
+    app.line(format!("the configuration is valid ({read} read)"))?;
+    Ok(Exit::Done)
+}

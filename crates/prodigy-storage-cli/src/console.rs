@@ -1,0 +1,79 @@
+//! What a run reads from and writes to.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
+
+/// The streams of a run, handed in so that a test, or another program, can bring its own.
+pub struct Console<'a> {
+    /// Standard input.
+    pub input: Box<dyn Read + 'a>,
+    /// Standard output: data alone. It need not be buffered.
+    pub output: Box<dyn Write + 'a>,
+    /// Standard error: errors, warnings, counts.
+    pub errors: Box<dyn Write + 'a>,
+    /// Whether `errors` is a terminal, and a progress bar is welcome.
+    pub terminal: bool,
+    /// Whether nobody reads `output` any more: asked while a command that follows waits.
+    pub closed: fn() -> bool,
+}
+
+impl Console<'static> {
+    /// The streams of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            input: Box::new(io::stdin()),
+            output: output(),
+            errors: Box::new(io::stderr()),
+            terminal: io::stderr().is_terminal(),
+            closed,
+        }
+    }
+}
+
+impl fmt::Debug for Console<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Standard output without the line buffer of the standard library: what is written is buffered already.
+#[cfg(unix)]
+fn output() -> Box<dyn Write> {
+    use std::os::fd::AsFd;
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
+        Err(_) => Box::new(io::stdout()),
+    }
+}
+
+#[cfg(not(unix))]
+fn output() -> Box<dyn Write> {
+    Box::new(io::stdout())
+}
+
+/// A pipe whose reader has gone reports an error without being written to.
+#[cfg(unix)]
+fn closed() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let output = io::stdout();
+    let mut polled = [PollFd::new(&output, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match poll(&mut polled, Some(&at_once)) {
+        Ok(_) => polled.iter().any(|of| {
+            of.revents()
+                .intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
+        }),
+        Err(_) => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn closed() -> bool {
+    false
+}

@@ -1,0 +1,240 @@
+//! What stops a command, and how it is told.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use clap::error::ErrorKind as ParseErrorKind;
+use prodigy_storage::config::ConfigErrors;
+use prodigy_storage::{ErrorKind, NameError, StorageError, escape};
+
+use crate::console::Console;
+use crate::exit::Exit;
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// The most ids that a message lists.
+const IDS_SHOWN: usize = 8;
+
+/// What stops a command.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads standard output any more: no failure at all.
+    Closed,
+    /// Storage says so.
+    Storage(StorageError),
+    /// The tool itself says so.
+    Told(Box<Message>),
+}
+
+/// An error of the tool's own.
+#[derive(Debug)]
+pub(crate) struct Message {
+    exit: Exit,
+    what: String,
+    hint: Option<Cow<'static, str>>,
+}
+
+impl Failure {
+    /// Ends with this code, for this reason.
+    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self::Told(Box::new(Message {
+            exit,
+            what: what.into(),
+            hint: None,
+        }))
+    }
+
+    /// The command line is refused.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    /// Adds what to do about it, to an error of the tool's own.
+    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        if let Self::Told(message) = &mut self {
+            message.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// Standard output can't be written.
+    #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
+    pub(crate) fn output(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        Self::new(Exit::Failed, format!("write to standard output: {error}"))
+    }
+
+    /// An error of storage about a place in the input.
+    pub(crate) fn at(place: impl Display, error: &StorageError) -> Self {
+        let mut failure = Self::new(exit_of(error), format!("{place}: {error}"));
+        if let (Self::Told(message), Some(hint)) = (&mut failure, error.hint()) {
+            message.hint = Some(hint.to_owned().into());
+        }
+        failure
+    }
+
+    /// The code that it ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Closed => Exit::Done,
+            Self::Storage(error) => exit_of(error),
+            Self::Told(message) => message.exit,
+        }
+    }
+
+    /// Tells it.
+    pub(crate) fn tell(&self, to: &mut dyn Write) {
+        match self {
+            Self::Closed => {}
+            Self::Storage(error) => tell_storage(error, to),
+            Self::Told(message) => {
+                say(to, "error", &message.what);
+                if let Some(hint) = &message.hint {
+                    say(to, "hint", hint);
+                }
+            }
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// A name comes from the command line.
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        let hint = error.hint();
+        Self::usage(error.to_string()).hint(hint)
+    }
+}
+
+fn exit_of(error: &StorageError) -> Exit {
+    match error.kind() {
+        ErrorKind::InvalidConfig => Exit::Usage,
+        ErrorKind::LockUnavailable => Exit::Locked,
+        ErrorKind::NotFound => Exit::Missing,
+        ErrorKind::Damaged => Exit::Damaged,
+        _ => Exit::Failed,
+    }
+}
+
+fn tell_storage(error: &StorageError, to: &mut dyn Write) {
+    if let Some(errors) = error
+        .cause()
+        .and_then(|cause| cause.downcast_ref::<ConfigErrors>())
+    {
+        tell_config(errors, to);
+        return;
+    }
+    say(to, "error", &error.to_string());
+    if !error.ids().is_empty() {
+        let shown: Vec<String> = error
+            .ids()
+            .iter()
+            .take(IDS_SHOWN)
+            .map(ToString::to_string)
+            .collect();
+        let more = error.ids().len().saturating_sub(shown.len());
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        say(
+            to,
+            "hint",
+            &format!("these may be stored: {}{more}", shown.join(" ")),
+        );
+    }
+    if let Some(hint) = error.hint() {
+        say(to, "hint", hint);
+    }
+}
+
+/// Tells everything that is wrong with a configuration.
+pub(crate) fn tell_config(errors: &ConfigErrors, to: &mut dyn Write) {
+    for error in errors {
+        say(to, "error", &error.to_string());
+    }
+}
+
+/// Writes `label: text`, its control characters escaped but for line ends. What can't be told is left.
+pub(crate) fn say(to: &mut dyn Write, label: &str, text: &str) {
+    let mut said = format!("{label}: ");
+    for (number, line) in text.lines().enumerate() {
+        if number > 0 {
+            said.push('\n');
+        }
+        said.push_str(&escape(line));
+    }
+    said.push('\n');
+    let _ = to.write_all(said.as_bytes());
+}
+
+/// Tells what is wrong with a command line; or gives the help or the version that it asks for.
+pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Exit {
+    if matches!(
+        error.kind(),
+        ParseErrorKind::DisplayHelp | ParseErrorKind::DisplayVersion
+    ) {
+        let written = console
+            .output
+            .write_all(error.render().to_string().as_bytes())
+            .and_then(|()| console.output.flush());
+        return match written.map_err(Failure::output) {
+            Ok(()) | Err(Failure::Closed) => Exit::Done,
+            Err(failure) => {
+                failure.tell(&mut console.errors);
+                failure.exit()
+            }
+        };
+    }
+    // Plain, and escaped: the message repeats what it was given.
+    let text = error.render().to_string();
+    let said: String = text
+        .lines()
+        .map(|line| format!("{}\n", escape(&cut(line))))
+        .collect();
+    let _ = console.errors.write_all(said.as_bytes());
+    Exit::Usage
+}
+
+/// The start of a line that is longer than anyone reads.
+fn cut(line: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 400;
+    match line.char_indices().nth(LONGEST) {
+        None => Cow::Borrowed(line),
+        Some((at, _)) => Cow::Owned(format!("{}...", line.get(..at).unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_lines_kept() {
+        let mut told = Vec::new();
+        say(&mut told, "error", "what \u{1b}[31m\n  where: x\r");
+        assert_eq!(told, b"error: what \\u{1b}[31m\n  where: x\\u{d}\n");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let closed = Failure::output(io::ErrorKind::BrokenPipe.into());
+        assert_eq!(closed.exit(), Exit::Done);
+        let mut told = Vec::new();
+        closed.tell(&mut told);
+        assert!(told.is_empty());
+        assert_eq!(
+            Failure::output(io::ErrorKind::StorageFull.into()).exit(),
+            Exit::Failed
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! `events append`.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use prodigy_storage::{Batch, ErrorKind, EventId, Events, Storage};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::input::{InputArgs, Line, Lines};
+use crate::job::JobArgs;
+use crate::output::counted;
+
+/// A batch of so many bytes is stored, however few events it has.
+const BATCH_BYTES: usize = 8 << 20;
+/// What a record, or a line with an id, has beyond its payload: more than either.
+const BESIDE: usize = 512;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AppendArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Store so many events in one write.
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch: NonZeroUsize,
+    /// Print the id of each event as soon as it is stored, in input order; else a count is told at the end.
+    #[arg(long)]
+    ack: bool,
+    /// Lines are `{"id":..,"event":..}`; an id that is stored already is acknowledged and not stored again.
+    #[arg(long)]
+    with_ids: bool,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+/// A line of `--with-ids`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithId<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// What is on its way into the log.
+struct Sink<'a> {
+    events: Events,
+    arguments: &'a AppendArgs,
+    batch: Batch,
+    ids: Vec<EventId>,
+    stored: usize,
+    duplicates: usize,
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let limit = usize::try_from(opened.storage.config().file.max_record_size).unwrap_or(usize::MAX);
+    let mut lines = arguments.input.lines(app, limit.saturating_add(BESIDE))?;
+    let mut sink = Sink {
+        events: opened.job.events(),
+        arguments,
+        batch: Batch::new(),
+        ids: Vec::new(),
+        stored: 0,
+        duplicates: 0,
+    };
+    let fed = sink.feed(app, &mut lines, limit);
+    // What came before a line that is refused is stored. After a failed write nothing is left to store.
+    let rest = sink.store(app);
+    drop(lines);
+    let ended = end(app, &opened.storage);
+    if !arguments.ack {
+        sink.tell_count(app);
+    }
+    fed.and(rest).and(ended).map(|()| Exit::Done)
+}
+
+/// Ends background work, such as compression, in time; what is left the next writer finishes.
+fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
+    match storage.flush() {
+        Err(error) if error.kind() == ErrorKind::Timeout => {
+            app.warn(&format!(
+                "all is stored, and background work goes on at the next append: {error}"
+            ));
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+impl Sink<'_> {
+    fn feed(&mut self, app: &mut App<'_>, lines: &mut Lines<'_>, limit: usize) -> Result<()> {
+        while let Some(line) = lines.next()? {
+            // One that may be refused for its size goes alone, so that those before it are stored.
+            let large = line.len() > limit.saturating_sub(BESIDE);
+            if large {
+                self.store(app)?;
+            }
+            self.push(&line)?;
+            if large {
+                self.store(app).map_err(|failure| match failure {
+                    Failure::Storage(error) if error.kind() == ErrorKind::TooLarge => {
+                        Failure::at(line.place(), &error)
+                    }
+                    other => other,
+                })?;
+            } else if self.batch.len() >= self.arguments.batch.get() || self.batch.bytes() >= BATCH_BYTES {
+                self.store(app)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, line: &Line<'_>) -> Result<()> {
+        let event = if self.arguments.with_ids {
+            let WithId { id, event } = line.parse(r#"`{"id":..,"event":..}`"#)?;
+            let id = id
+                .parse()
+                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", line.place())))?;
+            self.ids.push(id);
+            event
+        } else {
+            line.parse::<&RawValue>("JSON")?
+        };
+        self.batch.push(event).map_err(|error| {
+            self.ids.truncate(self.batch.len());
+            Failure::at(line.place(), &error)
+        })
+    }
+
+    /// Stores the batch, and acknowledges it.
+    fn store(&mut self, app: &mut App<'_>) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        if self.arguments.with_ids {
+            self.batch.set_ids(self.ids.drain(..));
+        }
+        let appended = self.events.append_prepared(&mut self.batch, None);
+        let stored = match appended {
+            Ok(appended) => {
+                self.stored += appended.stored;
+                self.duplicates += appended.duplicates;
+                self.acknowledge(app)
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.batch.clear();
+        stored
+    }
+
+    fn acknowledge(&self, app: &mut App<'_>) -> Result<()> {
+        if !self.arguments.ack {
+            return Ok(());
+        }
+        for id in self.batch.ids() {
+            let written = if app.json() {
+                writeln!(app.out, "{{\"id\":\"{id}\"}}")
+            } else {
+                writeln!(app.out, "{id}")
+            };
+            written.map_err(Failure::output)?;
+        }
+        app.flush()
+    }
+
+    fn tell_count(&self, app: &mut App<'_>) {
+        let count = if app.json() {
+            json!({"stored": self.stored, "duplicates": self.duplicates}).to_string()
+        } else {
+            let before = match self.duplicates {
+                0 => String::new(),
+                some => format!(", {some} were stored before"),
+            };
+            format!("{} stored{before}", counted(self.stored, "event"))
+        };
+        // A count that can't be told changes nothing.
+        let _ = writeln!(app.err, "{count}");
+    }
+}

@@ -1,0 +1,85 @@
+//! `events cat`.
+
+use prodigy_storage::{ReadOptions, Record, ScanItem, Timestamp, escape};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::filter::Filter;
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::JobArgs;
+use crate::output::counted;
+use crate::time::time;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Print payloads alone, byte for byte as they are stored.
+    #[arg(long)]
+    payload: bool,
+    /// Only events not before this: RFC 3339, a date, or how long ago (`10m`).
+    #[arg(long, value_name = "T", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Only events before this.
+    #[arg(long, value_name = "T", value_parser = time)]
+    until: Option<Timestamp>,
+    /// Only events with this value in a field: a dotted path into the payload or, where it has none, the envelope. A text
+    /// compares as it is, anything else as JSON. Several have to hold at once.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    filter: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    let mut lines = opened.job.events().read_lines(ReadOptions {
+        from: None,
+        since: arguments.since,
+        until: arguments.until,
+    })?;
+    let (mut any, mut unverified) = (false, 0);
+    while let Some(item) = lines.next()? {
+        any = true;
+        match item {
+            ScanItem::Record(record) => {
+                let wanted =
+                    Filter::all(&arguments.filter, &record).map_err(|error| unparsed(&record, &error))?;
+                if wanted {
+                    unverified += usize::from(!record.verified);
+                    print(app, &record, arguments.payload)?;
+                }
+            }
+            ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
+        }
+    }
+    if !any {
+        opened.must_be_known()?;
+    }
+    if unverified > 0 {
+        app.note(&format!(
+            "{} without a checksum: of another program",
+            counted(unverified, "event")
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints a record as it is stored, or its payload alone.
+fn print(app: &mut App<'_>, record: &Record<'_>, payload: bool) -> Result<()> {
+    if !payload {
+        return app.line(record.line);
+    }
+    let found: Payload<'_> = record.parse().map_err(|error| unparsed(record, &error))?;
+    app.line(found.event.get())
+}
+
+fn unparsed(record: &Record<'_>, error: &serde_json::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("read event {}: {error}", record.id))
+}

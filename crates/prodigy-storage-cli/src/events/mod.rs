@@ -1,0 +1,35 @@
+//! `events`.
+
+mod append;
+mod cat;
+mod filter;
+mod follow;
+mod stats;
+
+use clap::Subcommand;
+
+use crate::app::App;
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::JobArgs;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// Append events: JSON lines, a payload each.
+    Append(append::AppendArgs),
+    /// Print the merged log as JSON lines.
+    Cat(cat::CatArgs),
+    /// Print what is stored, then what is appended from now on.
+    Follow(follow::FollowArgs),
+    /// Count by reading all of it.
+    Stats(JobArgs),
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: EventsCommand) -> Result<Exit> {
+    match command {
+        EventsCommand::Append(arguments) => append::run(app, &arguments),
+        EventsCommand::Cat(arguments) => cat::run(app, &arguments),
+        EventsCommand::Follow(arguments) => follow::run(app, &arguments),
+        EventsCommand::Stats(arguments) => stats::run(app, &arguments),
+    }
+}

@@ -1,0 +1,103 @@
+//! `events stats`.
+
+use std::borrow::Cow;
+
+use prodigy_storage::{LogSummary, ReadOptions, Record, ScanItem, Timestamp, escape};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::JobArgs;
+use crate::output::bytes;
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Counts {
+    events: u64,
+    unverified: u64,
+    damaged: u64,
+    line_bytes: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Stated<'a> {
+    #[serde(default, borrow)]
+    timestamp: Option<Cow<'a, str>>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
+    let opened = arguments.open(app, Access::Read)?;
+    let events = opened.job.events();
+    let mut counts = Counts::default();
+    let mut lines = events.read_lines(ReadOptions::default())?;
+    while let Some(item) = lines.next()? {
+        match item {
+            ScanItem::Record(record) => counts.add(&record),
+            ScanItem::Damage(damage) => {
+                counts.damaged += 1;
+                app.damaged(&escape(&damage.to_string()));
+            }
+        }
+    }
+    if counts.events == 0 && counts.damaged == 0 {
+        opened.must_be_known()?;
+    }
+    counts.print(app, &events.summary()?)?;
+    Ok(Exit::Done)
+}
+
+impl Counts {
+    fn add(&mut self, record: &Record<'_>) {
+        self.events += 1;
+        self.unverified += u64::from(!record.verified);
+        self.line_bytes += record.line.len() as u64 + 1;
+        if let Some(time) = time_of(record) {
+            self.first = Some(self.first.map_or(time, |first| first.min(time)));
+            self.last = Some(self.last.map_or(time, |last| last.max(time)));
+        }
+    }
+
+    fn print(&self, app: &mut App<'_>, log: &LogSummary) -> Result<()> {
+        let time = |time: Option<Timestamp>| time.map(Timestamp::to_rfc3339);
+        if app.json() {
+            return app.json_line(&json!({
+                "events": self.events,
+                "unverified": self.unverified,
+                "damaged": self.damaged,
+                "first": time(self.first),
+                "last": time(self.last),
+                "segments": log.segments,
+                "sealed": log.sealed,
+                "compressed": log.compressed,
+                "bytes": log.bytes,
+                "uncompressed_bytes": self.line_bytes,
+            }));
+        }
+        let none = || "-".to_owned();
+        app.line(format!("events      {}", self.events))?;
+        app.line(format!("unverified  {}", self.unverified))?;
+        app.line(format!("damaged     {}", self.damaged))?;
+        app.line(format!("first       {}", time(self.first).unwrap_or_else(none)))?;
+        app.line(format!("last        {}", time(self.last).unwrap_or_else(none)))?;
+        app.line(format!(
+            "segments    {} ({} sealed, {} compressed)",
+            log.segments, log.sealed, log.compressed
+        ))?;
+        app.line(format!("stored      {}", bytes(log.bytes)))?;
+        app.line(format!("as lines    {}", bytes(self.line_bytes)))
+    }
+}
+
+/// An id of ours says the time; else the line does.
+fn time_of(record: &Record<'_>) -> Option<Timestamp> {
+    if record.verified && record.id.is_v7() {
+        return Some(record.id.time());
+    }
+    let stated: Option<Stated<'_>> = record.parse().ok();
+    let stated = stated.and_then(|stated| Timestamp::parse(&stated.timestamp?));
+    stated.or_else(|| record.id.is_v7().then(|| record.id.time()))
+}

@@ -1,0 +1,196 @@
+//! What a command is given: lines of JSON, or one document.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::progress::Progress;
+
+/// Bytes of the buffer behind the input.
+const BUFFER: usize = 64 << 10;
+
+/// Where input comes from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InputArgs {
+    /// What to read; standard input if it is `-` or missing.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// An input that is open.
+struct Source<'c> {
+    reader: Box<dyn Read + 'c>,
+    name: String,
+    bytes: Option<u64>,
+}
+
+impl InputArgs {
+    fn open<'c>(&self, app: &mut App<'c>) -> Result<Source<'c>> {
+        let Some(path) = self.file.as_deref().filter(|path| *path != Path::new("-")) else {
+            return Ok(Source {
+                reader: std::mem::replace(&mut app.input, Box::new(std::io::empty())),
+                name: "standard input".to_owned(),
+                bytes: None,
+            });
+        };
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+        let bytes = file
+            .metadata()
+            .ok()
+            .filter(|found| found.is_file())
+            .map(|found| found.len());
+        Ok(Source {
+            reader: Box::new(file),
+            name,
+            bytes,
+        })
+    }
+
+    /// Its lines, each of at most `longest` bytes.
+    pub(crate) fn lines<'c>(&self, app: &mut App<'c>, longest: usize) -> Result<Lines<'c>> {
+        let source = self.open(app)?;
+        Ok(Lines {
+            progress: Progress::over(source.bytes.unwrap_or_default(), app.terminal),
+            reader: BufReader::with_capacity(BUFFER, source.reader),
+            name: source.name,
+            line: Vec::new(),
+            number: 0,
+            read: 0,
+            longest,
+        })
+    }
+
+    /// All of it, as one JSON value, untouched.
+    pub(crate) fn document(&self, app: &mut App<'_>) -> Result<Box<RawValue>> {
+        let mut source = self.open(app)?;
+        let mut bytes = Vec::new();
+        source
+            .reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&source.name, &error))?;
+        let name = &source.name;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Failure::new(Exit::Failed, format!("read {name}: it is not UTF-8 at byte {at}"))
+        })?;
+        RawValue::from_string(text)
+            .map_err(|error| Failure::new(Exit::Failed, format!("read {name}: it is no JSON value: {error}")))
+    }
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("read {name}: {error}"))
+}
+
+/// The lines of an input, one at a time, in bounded memory.
+pub(crate) struct Lines<'c> {
+    reader: BufReader<Box<dyn Read + 'c>>,
+    name: String,
+    line: Vec<u8>,
+    number: u64,
+    read: u64,
+    longest: usize,
+    progress: Progress,
+}
+
+/// A line that is not blank.
+pub(crate) struct Line<'a> {
+    text: &'a [u8],
+    name: &'a str,
+    number: u64,
+}
+
+impl Lines<'_> {
+    /// The next line that is not blank; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>> {
+        loop {
+            self.line.clear();
+            if !self.fill()? {
+                return Ok(None);
+            }
+            if !self.line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        self.progress.at(self.read);
+        Ok(Some(Line {
+            text: &self.line,
+            name: &self.name,
+            number: self.number,
+        }))
+    }
+
+    /// Fills the buffer with the next line, without its end. False at the end of the input.
+    fn fill(&mut self) -> Result<bool> {
+        let mut begun = false;
+        loop {
+            let read = match self.reader.fill_buf() {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unreadable(&self.name, &error)),
+            };
+            if read.is_empty() {
+                return Ok(begun);
+            }
+            if !begun {
+                begun = true;
+                self.number += 1;
+            }
+            let end = memchr::memchr(b'\n', read);
+            let piece = read.get(..end.unwrap_or(read.len())).unwrap_or_default();
+            if self.line.len() + piece.len() > self.longest {
+                let what = format!(
+                    "read {}: line {} is longer than {} bytes",
+                    self.name, self.number, self.longest
+                );
+                return Err(Failure::new(Exit::Failed, what)
+                    .hint("raise `backend_config.max_record_size`, or keep large data in a file and its path in the line"));
+            }
+            self.line.extend_from_slice(piece);
+            let used = piece.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            self.read += used as u64;
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Where it stands, for a message.
+    pub(crate) fn place(&self) -> String {
+        format!("read {}: line {}", self.name, self.number)
+    }
+
+    /// What it says.
+    pub(crate) fn parse<T: Deserialize<'a>>(&self, wanted: &str) -> Result<T> {
+        let text = std::str::from_utf8(self.text).map_err(|error| {
+            let what = format!("{} is not UTF-8 at byte {}", self.place(), error.valid_up_to());
+            Failure::new(Exit::Failed, what)
+        })?;
+        serde_json::from_str(text).map_err(|error| {
+            let said = error.to_string();
+            // The parser counts lines of its own text, which is this one line.
+            let said = said.split(" at line ").next().unwrap_or_default();
+            let what = format!(
+                "{} is not {wanted}: {said} at column {}",
+                self.place(),
+                error.column()
+            );
+            Failure::new(Exit::Failed, what)
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! The tool `prodigy-storage`: what an operator, or a script, does with the storage of Prodigy's jobs.
+//!
+//! # The model
+//!
+//! A command line is parsed ([`command`] is the one table of commands and flags, which also gives help, manual pages and
+//! completions), the configuration is loaded, storage is opened, for reading only where the command only reads, and the
+//! command streams between storage and a [`Console`]. [`run`] ends with an [`Exit`], whose codes scripts rely on.
+//!
+//! Data goes to standard output. Everything else (errors, warnings, damage that was met, closing counts) goes to
+//! standard error, a line each, with control characters escaped.
+//!
+//! # Limitations
+//!
+//! - An event or item that is read takes its own size in memory; a checkpoint that is saved, a few times its size.
+//! - `lock run` hands its lock to the command by an inherited descriptor: on Unix only.
+//!
+//! # Example
+//!
+//! ```
+//! use prodigy_storage_cli::{Console, Exit, run};
+//!
+//! let (mut output, mut errors) = (Vec::new(), Vec::new());
+//! let console = Console {
+//!     input: Box::new(std::io::empty()),
+//!     output: Box::new(&mut output),
+//!     errors: Box::new(&mut errors),
+//!     terminal: false,
+//!     closed: || false,
+//! };
+//! assert_eq!(run(["prodigy-storage", "--version"], console), Exit::Done);
+//! assert!(output.starts_with(b"prodigy-storage "));
+//! ```
+
+mod app;
+mod checkpoint;
+mod cli;
+mod config;
+mod console;
+mod dlq;
+mod errors;
+mod events;
+mod exit;
+mod health;
+mod input;
+mod job;
+mod lock;
+mod output;
+mod progress;
+mod repo;
+mod signals;
+mod time;
+mod usage;
+mod worktree;
+
+pub use cli::command;
+pub use console::Console;
+pub use exit::Exit;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+/// Runs one command line, the program's name first, and says how it ended.
+pub fn run<A>(arguments: impl IntoIterator<Item = A>, mut console: Console<'_>) -> Exit
+where
+    A: Into<OsString> + Clone,
+{
+    match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => app::App::new(cli.global, console).run(cli.command),
+        Err(error) => errors::command_line(&error, &mut console),
+    }
+}

@@ -1,0 +1,142 @@
+//! `lock`.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use clap::Subcommand;
+use prodigy_storage::{LockName, LockRequest, StorageLock, Timestamp};
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::output::Table;
+use crate::signals::Stop;
+use crate::time::duration;
+
+/// The variable that tells a command the fencing token of the lock that it runs under.
+const FENCING: &str = "PRODIGY_LOCK_FENCING";
+/// The longest purpose that a lock is signed with, in characters.
+const PURPOSE: usize = 120;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LockCommand {
+    /// Run a command under a lock, and end with its code.
+    ///
+    /// The command inherits the lock: it is held as long as either of the two lives. The variable
+    /// `PRODIGY_LOCK_FENCING` tells it the lock's fencing token.
+    Run(RunArgs),
+    /// List the locks that were ever taken.
+    List,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The lock: 1 to 4 names joined by `/`.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// How long to wait for it, instead of the configured `timeout`; `0s` tries once.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    wait: Option<Duration>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: LockCommand) -> Result<Exit> {
+    match command {
+        LockCommand::Run(arguments) => run_under(app, &arguments),
+        LockCommand::List => list(app),
+    }
+}
+
+fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
+    let name = LockName::new(&arguments.name)?;
+    let storage = app.open(Access::Write)?;
+    let words: Vec<_> = arguments
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let mut request = LockRequest::new(words.join(" ").chars().take(PURPOSE).collect::<String>());
+    request.wait = arguments.wait;
+    let lock = storage.lock_with(name.as_str(), &request)?;
+    if lock.is_inert() {
+        app.warn("`enable_locking` is false: the command runs without a lock");
+    }
+    let status = start(&arguments.command, &lock)?;
+    if let Err(error) = lock.release() {
+        app.warn(&error.to_string());
+    }
+    Ok(Exit::Command(code_of(status)))
+}
+
+/// Runs the command to its end.
+fn start(words: &[OsString], lock: &StorageLock) -> Result<ExitStatus> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Failure::usage("run a command: none is given"));
+    };
+    let failed = |error: std::io::Error| {
+        // As a shell has it.
+        let code = if error.kind() == std::io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        };
+        let what = format!("run `{}`: {error}", program.to_string_lossy());
+        Failure::new(Exit::Command(code), what)
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove(FENCING);
+    if let Some(token) = lock.fencing() {
+        command.env(FENCING, token.to_string());
+    }
+    let _outlived = Stop::never_by_terminal();
+    // A duplicate is not closed when the command starts, so that the command holds the lock, too.
+    #[cfg(unix)]
+    let inherited = match lock.descriptor() {
+        Some(descriptor) => Some(rustix::io::dup(descriptor).map_err(|error| failed(error.into()))?),
+        None => None,
+    };
+    let mut child = command.spawn().map_err(failed)?;
+    #[cfg(unix)]
+    drop(inherited);
+    child.wait().map_err(failed)
+}
+
+/// The code of a command; 128 and the signal's number where one ended it.
+fn code_of(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt;
+        if let Some(signal) = status.signal() {
+            return u8::try_from(128 + signal).unwrap_or(u8::MAX);
+        }
+    }
+    status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1))
+}
+
+fn list(app: &mut App<'_>) -> Result<Exit> {
+    let storage = app.open(Access::Read)?;
+    let mut table = Table::new(&["LOCK", "STATE", "FENCING", "HOLDER", "SINCE", "PURPOSE"]);
+    for lock in storage.locks()? {
+        if app.json() {
+            app.json_line(&lock)?;
+            continue;
+        }
+        let none = || "-".to_owned();
+        let holder = lock.holder.as_ref();
+        table.row([
+            lock.name.to_string(),
+            if lock.held { "held" } else { "free" }.to_owned(),
+            lock.fencing.to_string(),
+            holder.map_or_else(none, |holder| {
+                format!("process {} on {}", holder.pid, holder.host)
+            }),
+            holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
+            holder.map_or_else(none, |holder| holder.purpose.clone()),
+        ]);
+    }
+    table.print(app)?;
+    Ok(Exit::Done)
+}

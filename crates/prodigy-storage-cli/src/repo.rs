@@ -1,0 +1,86 @@
+//! `repo`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use prodigy_storage::{IdentityKind, Repo, RepoName, escape};
+use serde_json::json;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RepoCommand {
+    /// Tell which repository a folder belongs to, and under which name its data lies. Registers nothing.
+    Identify(IdentifyArgs),
+    /// Make a name stand for the repository that a folder belongs to: for one that was moved.
+    Relink(RelinkArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdentifyArgs {
+    /// A folder in the repository.
+    #[arg(value_name = "PATH", default_value = ".")]
+    path: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelinkArgs {
+    /// The name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// A folder in the repository.
+    #[arg(value_name = "PATH", default_value = ".")]
+    path: PathBuf,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
+    let repo = match command {
+        RepoCommand::Identify(arguments) => app.open(Access::Read)?.repo_at(&arguments.path)?,
+        RepoCommand::Relink(arguments) => relink(app, &arguments)?,
+    };
+    print(app, &repo)?;
+    Ok(Exit::Done)
+}
+
+fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
+    let name = RepoName::new(&arguments.name).map_err(|error| {
+        let swapped = Path::new(&arguments.name).is_dir();
+        match swapped {
+            true => Failure::usage(error.to_string()).hint("the name comes first, then the path"),
+            false => error.into(),
+        }
+    })?;
+    let storage = app.open(Access::Write)?;
+    Ok(storage.relink(&arguments.path, name.as_str())?)
+}
+
+fn print(app: &mut App<'_>, repo: &Repo) -> Result<()> {
+    let Some(identity) = repo.identity() else {
+        return app.line(repo.name().as_str());
+    };
+    let kind = match identity.kind {
+        IdentityKind::Repository => "repository",
+        IdentityKind::BareRepository => "bare repository",
+        IdentityKind::Submodule => "submodule",
+        IdentityKind::Folder => "folder",
+    };
+    let common = identity.common_dir.to_string_lossy();
+    let worktree = identity.worktree.as_ref().map(|path| path.to_string_lossy());
+    if app.json() {
+        return app.json_line(&json!({
+            "name": repo.name(),
+            "kind": kind,
+            "common_dir": common,
+            "worktree": worktree,
+        }));
+    }
+    app.line(format!("name      {}", repo.name()))?;
+    app.line(format!("kind      {kind}"))?;
+    app.line(format!("identity  {}", escape(&common)))?;
+    if let Some(worktree) = worktree {
+        app.line(format!("worktree  {}", escape(&worktree)))?;
+    }
+    Ok(())
+}

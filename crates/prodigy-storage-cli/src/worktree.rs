@@ -1,0 +1,129 @@
+//! `worktree`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use prodigy_storage::{ErrorKind, JobId, JobOrphans, SessionId};
+use serde_json::json;
+
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::RepoArgs;
+use crate::output::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorktreeCommand {
+    /// Print where the worktree of a session belongs; `git worktree add` makes it.
+    Path(PathArgs),
+    /// List the sessions whose worktree is there.
+    List(RepoArgs),
+    /// List the worktrees that could not be cleaned up.
+    Orphans(OrphansArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PathArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The session's id, with or without `session-` before it.
+    #[arg(value_name = "SESSION")]
+    session: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OrphansArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Of this job; without it, of all jobs of the repository.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: WorktreeCommand) -> Result<Exit> {
+    match command {
+        WorktreeCommand::Path(arguments) => path(app, &arguments),
+        WorktreeCommand::List(arguments) => list(app, &arguments),
+        WorktreeCommand::Orphans(arguments) => orphans(app, &arguments),
+    }
+}
+
+fn path(app: &mut App<'_>, arguments: &PathArgs) -> Result<Exit> {
+    let session = SessionId::new(&arguments.session)?;
+    let repo = arguments.repo.open(app, Access::Read)?;
+    let path = repo.worktrees().path(&session)?;
+    print_path(app, &session, &path)?;
+    Ok(Exit::Done)
+}
+
+fn list(app: &mut App<'_>, arguments: &RepoArgs) -> Result<Exit> {
+    let repo = arguments.open(app, Access::Read)?;
+    let worktrees = repo.worktrees();
+    for session in worktrees.list()? {
+        if app.json() {
+            print_path(app, &session, &worktrees.path(&session)?)?;
+        } else {
+            app.line(session.as_str())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print_path(app: &mut App<'_>, session: &SessionId, path: &Path) -> Result<()> {
+    if app.json() {
+        return app.json_line(&json!({
+            "session": session,
+            "path": path.to_string_lossy(),
+            "exists": path.is_dir(),
+        }));
+    }
+    app.line(path.as_os_str().as_encoded_bytes())
+}
+
+fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
+    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    let repo = arguments.repo.open(app, Access::Read)?;
+    let mut table = Table::new(&["JOB", "AGENT", "ITEM", "LEFT", "PATH", "ERROR"]);
+    match job {
+        Some(id) => {
+            let orphans = repo.job(id.as_str())?.orphans().list()?;
+            print_job(app, &mut table, &JobOrphans { job: id, orphans })?;
+        }
+        None => {
+            for of_job in repo.orphans()? {
+                match of_job {
+                    Ok(of_job) => print_job(app, &mut table, &of_job)?,
+                    Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    table.print(app)?;
+    Ok(Exit::Done)
+}
+
+fn print_job(app: &mut App<'_>, table: &mut Table, of_job: &JobOrphans) -> Result<()> {
+    for orphan in &of_job.orphans {
+        if app.json() {
+            app.json_line(&json!({
+                "job_id": of_job.job,
+                "agent_id": orphan.agent_id,
+                "item_id": orphan.item_id,
+                "worktree_path": orphan.worktree_path.to_string_lossy(),
+                "timestamp": orphan.timestamp,
+                "error": orphan.error,
+            }))?;
+        } else {
+            table.row([
+                of_job.job.to_string(),
+                orphan.agent_id.clone(),
+                orphan.item_id.clone(),
+                orphan.timestamp.to_rfc3339(),
+                orphan.worktree_path.display().to_string(),
+                orphan.error.clone(),
+            ]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! `events append`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use crate::support::{Bench, run};
+
+const APPEND: [&str; 6] = ["events", "append", "--repo", "shop", "--job", "job"];
+
+fn append<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    APPEND.iter().chain(more).copied().collect()
+}
+
+fn payloads(bench: &Bench) -> String {
+    bench
+        .run(&["events", "cat", "--repo", "shop", "--job", "job", "--payload"])
+        .code(0)
+        .out
+}
+
+#[test]
+fn payload_bytes_pass_through_untouched() {
+    let bench = Bench::new();
+    let lines =
+        "{\"a\" :  1e2,\"b\":\"\\u00e9\"}\n[1.0, 100000000000000000000000000001]\n\"text\"\nnull\n0.10\n";
+    bench.feed(&append(&[]), lines).code(0).says("5 events stored");
+    assert_eq!(payloads(&bench), lines);
+}
+
+#[test]
+fn a_file_and_a_dash_name_the_input_and_blank_lines_pass() {
+    let bench = Bench::new();
+    let file = bench.write("in.jsonl", "1\n\n  \t\n2\r\n3");
+    bench
+        .run(&append(&[file.to_str().unwrap()]))
+        .code(0)
+        .says("3 events stored");
+    bench.feed(&append(&["-"]), "4\n").code(0);
+    assert_eq!(payloads(&bench), "1\n2\n3\n4\n");
+    bench.run(&append(&["no-such-file"])).code(1).says("no-such-file");
+}
+
+#[test]
+fn acknowledgements_come_in_input_order_and_are_what_is_stored() {
+    let bench = Bench::new();
+    let lines: String = (0..100).map(|number| format!("{number}\n")).collect();
+    let acked = bench
+        .feed(&append(&["--ack", "--batch", "7"]), lines.as_str())
+        .code(0);
+    assert!(acked.err.is_empty(), "{}", acked.err);
+    let stored = bench
+        .run(&["events", "cat", "--repo", "shop", "--job", "job"])
+        .code(0)
+        .jsonl();
+    let ids: Vec<&str> = stored.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(acked.lines(), ids);
+    assert_eq!(payloads(&bench), lines);
+    let json = bench.feed(&append(&["--ack", "--json"]), "1\n").code(0).json();
+    assert_eq!(json["id"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn an_acknowledgement_is_there_before_the_next_line_is_sent() {
+    let bench = Bench::new();
+    let mut child = bench
+        .std(append(&["--ack"]))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut acks = BufReader::new(child.stdout.take().unwrap());
+    for number in 0..3 {
+        writeln!(input, "{number}").unwrap();
+        let mut ack = String::new();
+        acks.read_line(&mut ack).unwrap();
+        assert_eq!(ack.trim().len(), 36);
+        assert_eq!(payloads(&bench).lines().count(), number + 1);
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_line_that_is_refused_stops_and_what_came_before_is_stored_and_acknowledged() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (bad, why) in [
+        ("{\"n\":".as_bytes(), "not JSON"),
+        (b"1 2", "not JSON"),
+        (b"\"\xff\"", "not UTF-8"),
+        (b"\"\\ud800\"", "surrogate"),
+        (deep.as_bytes(), "nesting"),
+    ] {
+        let bench = Bench::new();
+        let mut input = b"1\n\n2\n".to_vec();
+        input.extend_from_slice(bad);
+        input.extend_from_slice(b"\n3\n");
+        let run = bench.feed(&append(&["--batch", "10", "--ack"]), input).code(1);
+        let run = run.says("line 4").says(why);
+        assert_eq!(run.lines().len(), 2);
+        assert_eq!(payloads(&bench), "1\n2\n");
+    }
+}
+
+#[test]
+fn an_event_over_the_limit_is_named_and_what_came_before_is_stored() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_RECORD_SIZE", "2000");
+    for size in [1990, 2400, 100_000] {
+        let line = format!("\"{}\"", "x".repeat(size));
+        let run = bench.feed(&append(&["--batch", "10"]), format!("1\n{line}\n2\n"));
+        run.code(1)
+            .says("line 2")
+            .says("max_record_size")
+            .says("1 event stored");
+    }
+    assert_eq!(payloads(&bench), "1\n1\n1\n");
+}
+
+#[test]
+fn an_id_that_is_stored_is_acknowledged_and_not_stored_again() {
+    let bench = Bench::new();
+    let acked = bench.feed(&append(&["--ack"]), "1\n2\n").code(0);
+    let ids = acked.lines();
+    let again = format!(
+        "{{\"id\":\"{}\",\"event\":1}}\n{{\"event\":2,\"id\":\"{}\"}}\n",
+        ids[0], ids[1]
+    );
+    let second = bench
+        .feed(&append(&["--ack", "--with-ids", "--batch", "2"]), again.as_str())
+        .code(0);
+    assert_eq!(second.out, acked.out);
+    bench
+        .feed(&append(&["--with-ids"]), again)
+        .code(0)
+        .says("0 events stored, 2 were stored before");
+    assert_eq!(payloads(&bench), "1\n2\n");
+}
+
+#[test]
+fn a_line_of_with_ids_has_an_id_an_event_and_nothing_else() {
+    let id = "0198f2a0-0000-7000-8000-000000000001";
+    for (bad, why) in [
+        (
+            format!("{{\"id\":\"{id}\",\"event\":1,\"metadata\":{{}}}}"),
+            "metadata",
+        ),
+        (format!("{{\"id\":\"{id}\"}}"), "event"),
+        ("{\"id\":\"x\",\"event\":1}".to_owned(), "line 2"),
+        ("7".to_owned(), "line 2"),
+    ] {
+        let bench = Bench::new();
+        let input = format!("{{\"id\":\"{id}\",\"event\":\"first\"}}\n{bad}\n");
+        bench
+            .feed(&append(&["--with-ids", "--batch", "9"]), input)
+            .code(1)
+            .says("line 2")
+            .says(why);
+        assert_eq!(payloads(&bench), "\"first\"\n");
+    }
+}
+
+#[test]
+fn two_processes_that_send_the_same_batch_store_each_event_once() {
+    let bench = Bench::new();
+    let lines: String = (0..200)
+        .map(|number| format!("{{\"id\":\"0198f2a0-0000-7000-8000-{number:012x}\",\"event\":{number}}}\n"))
+        .collect();
+    let file = bench.write("in.jsonl", lines);
+    let arguments = append(&["--with-ids", "--ack", "--batch", "8", file.to_str().unwrap()]);
+    let runs = std::thread::scope(|scope| {
+        let one = scope.spawn(|| run(bench.std(&arguments), ""));
+        let other = scope.spawn(|| run(bench.std(&arguments), ""));
+        [one.join().unwrap(), other.join().unwrap()]
+    });
+    for run in runs {
+        assert_eq!(run.code(0).lines().len(), 200);
+    }
+    let expected: String = (0..200).map(|number| format!("{number}\n")).collect();
+    assert_eq!(payloads(&bench), expected);
+}
+
+#[test]
+fn sealed_segments_are_compressed_when_it_ends() {
+    let bench = Bench::new()
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1000")
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true");
+    let lines: String = (0..60)
+        .map(|number| format!("{{\"number\":{number}}}\n"))
+        .collect();
+    bench.feed(&append(&[]), lines.as_str()).code(0);
+    let stats = bench
+        .run(&["events", "stats", "--repo", "shop", "--job", "job", "--json"])
+        .code(0)
+        .json();
+    assert!(stats["compressed"].as_u64().unwrap() > 2, "{stats}");
+    assert_eq!(stats["events"], 60);
+    assert_eq!(payloads(&bench), lines);
+}

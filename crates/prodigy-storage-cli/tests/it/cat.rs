@@ -1,0 +1,152 @@
+//! `events cat` and `events stats`.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use crate::support::Bench;
+
+const CAT: [&str; 6] = ["events", "cat", "--repo", "shop", "--job", "job"];
+
+fn cat<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    CAT.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn lines_are_printed_as_they_are_stored() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n{\"n\":2}\n");
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    assert_eq!(
+        bench.run(&cat(&[])).code(0).out,
+        std::fs::read_to_string(file).unwrap()
+    );
+}
+
+#[test]
+fn filters_hold_all_at_once() {
+    let bench = Bench::new();
+    bench.append(
+        "{\"s\":\"done\",\"agent\":{\"id\":1}}\n{\"s\":\"done\",\"agent\":{\"id\":2}}\n{\"s\":\"failed\"}\n",
+    );
+    let count = |filters: &[&str]| {
+        let flags = filters
+            .iter()
+            .flat_map(|filter| ["--filter", filter])
+            .collect::<Vec<_>>();
+        bench.run(&cat(&flags)).code(0).lines().len()
+    };
+    assert_eq!(count(&["s=done"]), 2);
+    assert_eq!(count(&["s=done", "agent.id=2"]), 1);
+    assert_eq!(count(&["agent.id=\"2\""]), 0);
+    bench.run(&cat(&["--filter", "done"])).code(2).says("FIELD=VALUE");
+}
+
+#[test]
+fn since_and_until_bound_the_time() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let time = bench.run(&cat(&[])).json()["timestamp"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let count = |more: &[&str]| bench.run(&cat(more)).code(0).lines().len();
+    assert_eq!(count(&["--since", &time]), 1);
+    assert_eq!(count(&["--until", &time]), 0);
+    assert_eq!(count(&["--since", "1h", "--until", "2200-01-01"]), 1);
+    assert_eq!(count(&["--since", "2200-01-01"]), 0);
+    bench.run(&cat(&["--since", "tomorrow"])).code(2).says("RFC 3339");
+}
+
+#[test]
+fn damage_is_told_and_the_rest_is_given() {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n");
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    bytes[second + 100] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let run = bench.run(&cat(&["--payload"])).code(5);
+    let place = format!("damaged: {} at offset {second}", file.display());
+    assert_eq!(run.says(&place).out, "1\n3\n");
+    let stats = bench
+        .run(&["events", "stats", "--repo", "shop", "--job", "job", "--json"])
+        .code(5)
+        .json();
+    assert_eq!((&stats["events"], &stats["damaged"]), (&2.into(), &1.into()));
+    assert_eq!(
+        std::fs::read(&file).unwrap(),
+        bytes,
+        "a reader has changed the file"
+    );
+}
+
+#[test]
+fn lines_of_other_programs_are_given_with_a_note() {
+    let bench = Bench::new();
+    let line = r#"{"id":"6f1c1f5e-7c1a-4a53-9d2e-0a3b1c2d3e4f","timestamp":"2025-07-25T11:01:04Z","event":{"k":[1]}}"#;
+    bench.write(
+        "home/.prodigy/events/shop/job/events-20250725T110104.000000000Z.jsonl",
+        format!("{line}\n"),
+    );
+    let run = bench.run(&cat(&[])).code(0).says("1 event without a checksum");
+    assert_eq!(run.lines(), [line]);
+    assert_eq!(bench.run(&cat(&["--payload"])).code(0).out, "{\"k\":[1]}\n");
+    let stats = bench
+        .run(&["events", "stats", "--repo", "shop", "--job", "job", "--json"])
+        .code(0)
+        .json();
+    assert_eq!(stats["unverified"], 1);
+    assert_eq!(stats["first"], "2025-07-25T11:01:04.000000Z");
+}
+
+#[test]
+fn a_job_that_is_not_known_is_told_and_one_without_events_is_empty() {
+    let bench = Bench::new();
+    bench.run(&cat(&[])).code(4).says("no job `job`");
+    bench
+        .run(&["events", "stats", "--repo", "shop", "--job", "job"])
+        .code(4);
+    assert!(!bench.root().exists());
+    let save = [
+        "checkpoint",
+        "save",
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+        "--phase",
+        "map",
+    ];
+    bench.feed(&save, "1").code(0);
+    assert!(bench.run(&cat(&[])).code(0).out.is_empty());
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let bench = Bench::new();
+    let lines: String = (0..4000).map(|number| format!("\"{number:0>100}\"\n")).collect();
+    bench
+        .feed(
+            &[
+                "events", "append", "--repo", "shop", "--job", "job", "--batch", "1000",
+            ],
+            lines,
+        )
+        .code(0);
+    let mut child = bench
+        .std(cat(&[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut output = BufReader::with_capacity(64, child.stdout.take().unwrap());
+    output.read_line(&mut first).unwrap();
+    drop(output);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(said, "");
+    assert!(first.starts_with("{\"id\":"));
+}

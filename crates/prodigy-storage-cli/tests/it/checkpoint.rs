@@ -1,0 +1,178 @@
+//! `checkpoint`.
+
+use crate::support::Bench;
+
+fn of<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["checkpoint", command, "--repo", "shop", "--job", "job"];
+    fixed.into_iter().chain(more.iter().copied()).collect()
+}
+
+fn save(bench: &Bench, phase: &str, state: &str) -> serde_json::Value {
+    bench
+        .feed(&of("save", &["--phase", phase, "--json"]), state)
+        .code(0)
+        .json()
+}
+
+/// Flips a byte of the state in a checkpoint's file.
+fn damage(bench: &Bench, saved: &serde_json::Value) -> String {
+    let name = saved["document"].as_str().unwrap().to_owned();
+    let path = bench.root().join("state/shop/mapreduce/jobs/job").join(&name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"\"data\"").unwrap() + 8;
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    name
+}
+
+#[test]
+fn any_value_comes_back_byte_for_byte() {
+    let bench = Bench::new();
+    for state in [
+        "{\"a\": [1.0, 1e400],\"b\":\"\\u00e9\"}",
+        "7",
+        "null",
+        "\"text\"",
+        "[]",
+    ] {
+        save(&bench, "map", state);
+        let shown = bench.run(&of("show", &["--phase", "map", "--payload"])).code(0);
+        assert_eq!(shown.out, format!("{state}\n"));
+    }
+    bench
+        .feed(&of("save", &["--phase", "map"]), "{\"a\":")
+        .code(1)
+        .says("no JSON value");
+    bench
+        .feed(&of("save", &["--phase", "map"]), b"\"\xff\"".to_vec())
+        .code(1)
+        .says("UTF-8");
+    bench
+        .feed(&of("save", &["--phase", "final"]), "1")
+        .code(2)
+        .says("setup, map or reduce");
+}
+
+#[test]
+fn without_a_phase_the_newest_of_all_is_shown() {
+    let bench = Bench::new();
+    for phase in ["reduce", "setup", "map"] {
+        let saved = save(&bench, phase, &format!("\"{phase}\""));
+        let shown = bench.run(&of("show", &[])).code(0).json();
+        assert_eq!(shown["phase"], phase);
+        assert_eq!(shown["data"], phase);
+        assert_eq!(shown["revision"], saved["revision"]);
+        assert_eq!(shown["document"], saved["document"]);
+    }
+}
+
+#[test]
+fn a_damaged_one_is_passed_over_with_a_warning_and_strict_says_so() {
+    let bench = Bench::new();
+    save(&bench, "map", "[\"older\"]");
+    let newer = save(&bench, "map", "[\"newer\"]");
+    let name = damage(&bench, &newer);
+    for phase in [&["--phase", "map"][..], &[]] {
+        let arguments = of("show", &[phase, &["--payload"]].concat());
+        let shown = bench.run(&arguments).code(0).says("warning: ").says(&name);
+        assert_eq!(shown.out, "[\"older\"]\n");
+        let strict = bench.run(&[&arguments[..], &["--strict"]].concat()).code(5);
+        assert_eq!(strict.out, shown.out);
+    }
+}
+
+#[test]
+fn none_valid_is_damage_and_none_at_all_is_missing() {
+    let bench = Bench::new();
+    bench.run(&of("show", &[])).code(4).says("no job `job`");
+    bench.run(&of("list", &[])).code(4);
+    assert!(!bench.root().exists());
+    let saved = save(&bench, "map", "[1]");
+    bench
+        .run(&of("show", &["--phase", "reduce"]))
+        .code(4)
+        .says("no reduce checkpoint");
+    let name = damage(&bench, &saved);
+    let run = bench.run(&of("show", &[])).code(5).says(&name);
+    assert!(run.out.is_empty());
+    // Another phase is valid: it is given, and the damage told.
+    save(&bench, "setup", "{}");
+    bench.run(&of("show", &["--payload"])).code(0).says(&name);
+    bench.run(&of("show", &["--payload", "--strict"])).code(5);
+}
+
+#[test]
+fn a_revision_that_is_not_the_latest_is_a_conflict() {
+    let bench = Bench::new();
+    let with = |expected: &str, state: &str| {
+        bench.feed(
+            &of(
+                "save",
+                &["--phase", "map", "--json", "--expected-revision", expected],
+            ),
+            state,
+        )
+    };
+    let first = with("absent", "1").code(0).json();
+    let revision = first["revision"].as_str().unwrap();
+    with("absent", "2").code(1).says("conflict");
+    with(revision, "2").code(0);
+    with(revision, "3").code(1).says("conflict");
+    with("latest", "3").code(2).says("absent");
+    assert_eq!(bench.run(&of("show", &["--payload"])).out, "2\n");
+}
+
+#[test]
+fn cursor_and_fencing_token_are_kept() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let followed = bench.run(&[
+        "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s",
+    ]);
+    let cursor = followed.err.trim().strip_prefix("cursor: ").unwrap().to_owned();
+    bench
+        .feed(
+            &of("save", &["--phase", "map", "--cursor", &cursor, "--fencing", "7"]),
+            "1",
+        )
+        .code(0);
+    let shown = bench.run(&of("show", &[])).code(0).json();
+    assert_eq!(
+        (&shown["cursor"], &shown["fencing"]),
+        (&cursor.as_str().into(), &7.into())
+    );
+    bench
+        .feed(&of("save", &["--phase", "map", "--fencing", "6"]), "2")
+        .code(1)
+        .says("fenced off");
+}
+
+#[test]
+fn prune_keeps_the_newest_and_a_dry_run_removes_nothing() {
+    let bench = Bench::new();
+    let saved: Vec<_> = (0..4)
+        .map(|number| save(&bench, "map", &number.to_string()))
+        .collect();
+    let names = |run: &crate::support::Run| {
+        let lines = run.jsonl();
+        lines
+            .iter()
+            .map(|line| line["document"].clone())
+            .collect::<Vec<_>>()
+    };
+    let all: Vec<_> = saved.iter().map(|saved| saved["document"].clone()).collect();
+    let dry = bench
+        .run(&of("prune", &["--keep", "1", "--dry-run", "--json"]))
+        .code(0);
+    assert_eq!(names(&dry), all[..3]);
+    assert_eq!(names(&bench.run(&of("list", &["--json"])).code(0)), all);
+    bench
+        .run(&of("prune", &["--keep", "1"]))
+        .code(0)
+        .says("3 checkpoints removed");
+    assert_eq!(
+        names(&bench.run(&of("list", &["--json", "--phase", "map"])).code(0)),
+        all[3..]
+    );
+    bench.run(&of("prune", &["--keep", "0"])).code(2);
+}

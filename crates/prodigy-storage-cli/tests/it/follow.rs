@@ -1,0 +1,103 @@
+//! `events follow`.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{ChildStderr, Stdio};
+
+use crate::support::Bench;
+
+const FOLLOW: [&str; 6] = ["events", "follow", "--repo", "shop", "--job", "job"];
+
+fn follow<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    FOLLOW.iter().chain(more).copied().collect()
+}
+
+fn cursor_of(said: &str) -> String {
+    said.lines()
+        .last()
+        .unwrap()
+        .strip_prefix("cursor: ")
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_cursor_goes_on_exactly_where_it_was_told() {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    let first = bench.run(&follow(&["--for", "0s"])).code(0);
+    assert_eq!(first.lines().len(), 2);
+    let cursor = cursor_of(&first.err);
+    bench.append("3\n");
+    let second = bench
+        .run(&follow(&["--for", "0s", "--cursor", &cursor, "--json"]))
+        .code(0);
+    assert_eq!(second.json()["event"], 3);
+    let told: serde_json::Value = serde_json::from_str(second.err.lines().last().unwrap()).unwrap();
+    assert_ne!(told["cursor"], cursor.as_str());
+    bench
+        .run(&follow(&["--cursor", "no cursor"]))
+        .code(2)
+        .says("cursor");
+}
+
+#[test]
+fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
+    let bench = Bench::new();
+    // The job is not known yet: it may begin later.
+    let mut child = bench
+        .std(follow(&[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    for number in 1..=2 {
+        bench.append(&format!("{number}\n"));
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("\"event\":{number}")), "{line}");
+    }
+    drop(output);
+    // Without another event.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let cursor = cursor_of(&rest(child.stderr.take().unwrap()));
+    assert!(
+        bench
+            .run(&follow(&["--for", "0s", "--cursor", &cursor]))
+            .code(0)
+            .out
+            .is_empty()
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_it_with_the_cursor() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let mut child = bench
+        .std(follow(&[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    cursor_of(&rest(child.stderr.take().unwrap()));
+}
+
+fn rest(mut stderr: ChildStderr) -> String {
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    said
+}

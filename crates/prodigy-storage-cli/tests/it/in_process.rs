@@ -1,0 +1,91 @@
+//! The library behind the tool, with streams of its own.
+
+use std::io::{self, Write};
+
+use prodigy_storage_cli::{Console, Exit, command, run};
+
+/// A stream that fails.
+struct Failing(io::ErrorKind);
+
+impl Write for Failing {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
+    let mut errors = Vec::new();
+    let console = Console {
+        input: Box::new(io::empty()),
+        output: Box::new(output),
+        errors: Box::new(&mut errors),
+        terminal: false,
+        closed: || false,
+    };
+    let exit = run(std::iter::once(&"prodigy-storage").chain(arguments), console);
+    (exit, String::from_utf8(errors).unwrap())
+}
+
+#[test]
+fn a_full_disk_behind_the_output_is_a_failure_and_a_closed_pipe_is_not() {
+    for arguments in [
+        &["--help"][..],
+        &["repo", "identify", "/", "--base-dir", "/no/such/root"],
+    ] {
+        let (exit, said) = run_into(Failing(io::ErrorKind::StorageFull), arguments);
+        assert_eq!(exit, Exit::Failed);
+        assert!(said.contains("standard output"), "{said}");
+        assert_eq!(
+            run_into(Failing(io::ErrorKind::BrokenPipe), arguments),
+            (Exit::Done, String::new())
+        );
+    }
+}
+
+#[test]
+fn the_codes_are_those_that_scripts_rely_on() {
+    let all = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Locked,
+        Exit::Missing,
+        Exit::Damaged,
+        Exit::Command(9),
+    ];
+    assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 9]);
+}
+
+#[test]
+fn the_table_has_the_commands_and_no_others() {
+    let mut found = Vec::new();
+    for group in command().get_subcommands() {
+        let commands: Vec<&str> = group
+            .get_subcommands()
+            .map(|command| command.get_name())
+            .collect();
+        found.push(
+            format!("{} {}", group.get_name(), commands.join("|"))
+                .trim()
+                .to_owned(),
+        );
+    }
+    assert_eq!(
+        found,
+        [
+            "events append|cat|follow|stats",
+            "checkpoint save|show|list|prune",
+            "dlq push|list|show|take|ack|nack|remove",
+            "worktree path|list|orphans",
+            "lock run|list",
+            "config show|check",
+            "health",
+            "usage",
+            "repo identify|relink",
+        ]
+    );
+}

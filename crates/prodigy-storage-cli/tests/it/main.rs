@@ -1,0 +1,22 @@
+//! The tool as a script sees it: what it prints where, and the code that it ends with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod append;
+mod cat;
+mod checkpoint;
+mod command_line;
+mod config;
+mod dlq;
+mod follow;
+mod in_process;
+mod lock;
+mod places;
+mod support;

@@ -1,0 +1,165 @@
+//! A folder of its own for each test, and the tool in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than any command takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Bench {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// How a run ended.
+pub struct Run {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("here")).unwrap();
+        Self {
+            folder,
+            variables: Vec::new(),
+        }
+    }
+
+    /// With a key of the configuration set by its variable.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// Where data lies.
+    pub fn root(&self) -> PathBuf {
+        self.path("home/.prodigy")
+    }
+
+    pub fn write(&self, below: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The tool with these arguments, in the folder `here`, with nothing of the real environment but `PATH`.
+    pub fn std(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prodigy-storage"));
+        command
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("PRODIGY_HOME", self.root())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(self.path("here"))
+            .args(arguments);
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.feed(arguments, "")
+    }
+
+    pub fn feed(&self, arguments: &[&str], input: impl Into<Vec<u8>>) -> Run {
+        run(self.std(arguments), input)
+    }
+
+    /// Appends these lines to `shop/job`.
+    pub fn append(&self, lines: &str) {
+        self.feed(&["events", "append", "--repo", "shop", "--job", "job"], lines)
+            .code(0);
+    }
+
+    /// The one file below the root whose name starts and ends so.
+    pub fn only_file(&self, folder: &str, start: &str, end: &str) -> PathBuf {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(self.root().join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                name.starts_with(start) && name.ends_with(end)
+            })
+            .collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.pop().unwrap()
+    }
+}
+
+pub fn run(command: std::process::Command, input: impl Into<Vec<u8>>) -> Run {
+    let shown = format!("{command:?}");
+    let output: Output = assert_cmd::Command::from_std(command)
+        .timeout(PATIENCE)
+        .write_stdin(input)
+        .output()
+        .unwrap();
+    let run = Run {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    };
+    println!("{shown}\n{:?}\n{}", run.code, run.err);
+    run
+}
+
+impl Run {
+    /// The same, if it ended with this code.
+    pub fn code(self, wanted: i32) -> Self {
+        assert_eq!(self.code, Some(wanted), "{}", self.err);
+        self
+    }
+
+    /// The same, if standard error holds this.
+    pub fn says(self, wanted: &str) -> Self {
+        assert!(self.err.contains(wanted), "no {wanted:?} in: {}", self.err);
+        self
+    }
+
+    pub fn lines(&self) -> Vec<&str> {
+        self.out.lines().collect()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
+
+    /// A value of each line.
+    pub fn jsonl(&self) -> Vec<Value> {
+        let lines = self.out.lines();
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Every file and folder below.
+pub fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
