@@ -1,0 +1,124 @@
+//! A running `events append --ack`: what it was given, what it has acknowledged.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow};
+use uuid::Uuid;
+
+/// A process that appends and acknowledges.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    child: Child,
+    acks: BufReader<ChildStdout>,
+    feeder: JoinHandle<Option<ChildStdin>>,
+    complaints: JoinHandle<String>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// The exit code; none if it was killed.
+    pub(crate) code: Option<i32>,
+    /// What it said.
+    pub(crate) stderr: String,
+}
+
+impl Appender {
+    /// Starts it and feeds it in the background.
+    pub(crate) fn start(command: Command, input: Vec<u8>) -> Result<Self> {
+        Self::begin(command, input, false)
+    }
+
+    /// The same for one that is to be killed: its input has no end, so that it can't finish before.
+    pub(crate) fn start_doomed(command: Command, input: Vec<u8>) -> Result<Self> {
+        Self::begin(command, input, true)
+    }
+
+    fn begin(mut command: Command, input: Vec<u8>, doomed: bool) -> Result<Self> {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("can't start the tool")?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let acks = BufReader::new(stdout.context("the tool has no standard output")?);
+        let feeder = thread::spawn(move || {
+            let mut stdin = stdin?;
+            // Fails when the process is killed, which is what it is for.
+            let _ = stdin.write_all(&input);
+            doomed.then_some(stdin)
+        });
+        let complaints = thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(mut stderr) = stderr {
+                let _ = stderr.read_to_end(&mut text);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Ok(Self {
+            child,
+            acks,
+            feeder,
+            complaints,
+        })
+    }
+
+    /// Waits for the next acknowledgement; none when no more come. One cut short by death is none.
+    pub(crate) fn next(&mut self) -> Result<Option<Uuid>> {
+        let mut line = Vec::new();
+        self.acks
+            .read_until(b'\n', &mut line)
+            .context("can't read acknowledgements")?;
+        let Some(text) = line.strip_suffix(b"\n") else {
+            return Ok(None);
+        };
+        let id = Uuid::try_parse_ascii(text);
+        id.map(Some)
+            .with_context(|| format!("no id was acknowledged: {:?}", String::from_utf8_lossy(text)))
+    }
+
+    /// SIGKILL: nothing of the process's own runs any more.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("can't kill the tool")
+    }
+
+    /// Reads what is still to come, and waits for the end.
+    pub(crate) fn end(mut self, acknowledged: &mut Vec<Uuid>) -> Result<End> {
+        while let Some(id) = self.next()? {
+            acknowledged.push(id);
+        }
+        let status = self.child.wait().context("can't wait for the tool")?;
+        self.feeder.join().map_err(|_| anyhow!("the feeder panicked"))?;
+        let stderr = self
+            .complaints
+            .join()
+            .map_err(|_| anyhow!("the reader panicked"))?;
+        Ok(End {
+            code: status.code(),
+            stderr,
+        })
+    }
+}
+
+impl End {
+    /// An error unless it ended well.
+    pub(crate) fn well(self) -> Result<()> {
+        match self.code {
+            Some(0) => Ok(()),
+            code => Err(anyhow!("`events append` ended with {code:?}\n{}", self.stderr)),
+        }
+    }
+
+    /// An error if it ended by itself, before the kill.
+    pub(crate) fn killed(self) -> Result<()> {
+        match self.code {
+            None => Ok(()),
+            code => Err(anyhow!(
+                "`events append` was not killed, it ended with {code:?}\n{}",
+                self.stderr
+            )),
+        }
+    }
+}

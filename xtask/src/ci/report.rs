@@ -1,0 +1,69 @@
+//! What the steps came to.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// What a step came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// All of it holds.
+    Passed,
+    /// What was looked at holds; the text says what was not.
+    Partly(String),
+    /// It could not be looked at, and why.
+    Skipped(String),
+    /// It does not hold.
+    Failed(String),
+}
+
+/// The steps so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rows: Vec<(&'static str, Outcome, Duration)>,
+}
+
+impl Report {
+    /// Notes a step, and says how it ended.
+    pub(crate) fn add(&mut self, name: &'static str, outcome: Outcome, took: Duration) {
+        println!("<== {}", row(name, &outcome, took));
+        self.rows.push((name, outcome, took));
+    }
+
+    /// Prints all steps and the line of counts; an error if one failed.
+    pub(crate) fn close(&self, took: Duration) -> Result<()> {
+        println!("\nsteps:");
+        for (name, outcome, took) in &self.rows {
+            println!("  {}", row(name, outcome, *took));
+        }
+        let count =
+            |wanted: fn(&Outcome) -> bool| self.rows.iter().filter(|(_, outcome, _)| wanted(outcome)).count();
+        let passed = count(|outcome| matches!(outcome, Outcome::Passed | Outcome::Partly(_)));
+        let partly = count(|outcome| matches!(outcome, Outcome::Partly(_)));
+        let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+        println!(
+            "\nci: {passed} steps passed ({partly} of them in part), {failed} failed, {skipped} skipped, in {:.0} s",
+            took.as_secs_f64()
+        );
+        if failed > 0 {
+            bail!("{failed} of {} steps failed", self.rows.len());
+        }
+        Ok(())
+    }
+}
+
+/// One step on a line.
+fn row(name: &str, outcome: &Outcome, took: Duration) -> String {
+    let (word, why) = match outcome {
+        Outcome::Passed => ("passed", None),
+        Outcome::Partly(why) => ("PASSED IN PART", Some(why)),
+        Outcome::Skipped(why) => ("SKIPPED", Some(why)),
+        Outcome::Failed(why) => ("FAILED", Some(why)),
+    };
+    let seconds = took.as_secs_f64();
+    match why {
+        Some(why) => format!("{name:<10} {seconds:>7.1} s  {word}: {why}"),
+        None => format!("{name:<10} {seconds:>7.1} s  {word}"),
+    }
+}

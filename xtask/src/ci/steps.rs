@@ -1,0 +1,229 @@
+//! The steps, in the order in which they run: the quick ones first.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::report::Outcome;
+use super::{deny, examples};
+use crate::project::{Project, must, show};
+use crate::{crash, demo, docs, tidy, verify};
+
+/// One step.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What it checks.
+    pub(crate) about: &'static str,
+    /// Checks it; an error counts as a failure.
+    pub(crate) run: fn(&Project) -> Result<Outcome>,
+}
+
+/// All of them.
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        about: "rustfmt has nothing to change",
+        run: format,
+    },
+    Step {
+        name: "tidy",
+        about: "the invariants of the architecture and of the files",
+        run: tidy_up,
+    },
+    Step {
+        name: "clippy",
+        about: "no warning in any target",
+        run: clippy,
+    },
+    Step {
+        name: "features",
+        about: "no warning with the cargo features off, or all on",
+        run: features,
+    },
+    Step {
+        name: "test",
+        about: "unit, integration, property and documentation tests",
+        run: test,
+    },
+    Step {
+        name: "rustdoc",
+        about: "the documentation builds without a warning",
+        run: rustdoc,
+    },
+    Step {
+        name: "docs",
+        about: "generated pages are what the code says",
+        run: drift,
+    },
+    Step {
+        name: "examples",
+        about: "each example runs and its own checks hold",
+        run: examples::run,
+    },
+    Step {
+        name: "verify",
+        about: "the tool keeps what it promises, on real input",
+        run: verify_tool,
+    },
+    Step {
+        name: "crash",
+        about: "killed at random moments, nothing acknowledged is lost",
+        run: crash_tool,
+    },
+    Step {
+        name: "demo",
+        about: "the main job, end to end",
+        run: show_demo,
+    },
+    Step {
+        name: "deny",
+        about: "licences, advisories, sources and duplicates of dependencies",
+        run: deny::run,
+    },
+    Step {
+        name: "msrv",
+        about: "it compiles with the oldest compiler that is promised",
+        run: msrv,
+    },
+];
+
+/// Crates that are promised to work with their default features off.
+const SMALL: &[&str] = &[
+    "prodigy-storage",
+    "prodigy-storage-cache",
+    "prodigy-storage-config",
+    "prodigy-storage-file",
+    "prodigy-storage-retry",
+];
+
+/// Runs a command, showing it first.
+fn step(command: &mut Command) -> Result<Outcome> {
+    println!("$ {}", show(command));
+    must(command)?;
+    Ok(Outcome::Passed)
+}
+
+fn format(project: &Project) -> Result<Outcome> {
+    step(&mut project.cargo(["fmt", "--all", "--check"]))
+}
+
+fn tidy_up(project: &Project) -> Result<Outcome> {
+    tidy::run(project)?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy(project: &Project) -> Result<Outcome> {
+    step(&mut project.cargo([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn features(project: &Project) -> Result<Outcome> {
+    // One crate at a time: together, a crate would get the features that another asks for.
+    for name in SMALL {
+        let arguments = [
+            "clippy",
+            "--locked",
+            "--package",
+            name,
+            "--lib",
+            "--no-default-features",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        step(&mut project.cargo(arguments))?;
+    }
+    step(&mut project.cargo([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn test(project: &Project) -> Result<Outcome> {
+    step(&mut project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
+}
+
+fn rustdoc(project: &Project) -> Result<Outcome> {
+    let mut command = project.cargo([
+        "doc",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+        "--lib",
+    ]);
+    step(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn drift(project: &Project) -> Result<Outcome> {
+    docs::check(project)?;
+    Ok(Outcome::Passed)
+}
+
+fn verify_tool(project: &Project) -> Result<Outcome> {
+    verify::run(project, &verify::Options::default())?;
+    Ok(Outcome::Passed)
+}
+
+fn crash_tool(project: &Project) -> Result<Outcome> {
+    crash::run(project, &crash::Options::quick())?;
+    Ok(Outcome::Passed)
+}
+
+fn show_demo(project: &Project) -> Result<Outcome> {
+    if !demo::has_git() {
+        return Ok(Outcome::Skipped(
+            "there is no git here, and the demo makes a repository".to_owned(),
+        ));
+    }
+    demo::run(project, &demo::Options::thrown_away())?;
+    Ok(Outcome::Passed)
+}
+
+/// Only with a toolchain that is there: nothing is installed behind anybody's back.
+fn msrv(project: &Project) -> Result<Outcome> {
+    let Some(wanted) = project
+        .metadata()
+        .packages
+        .iter()
+        .find_map(|package| package.rust_version.clone())
+    else {
+        return Ok(Outcome::Failed("no crate states its `rust-version`".to_owned()));
+    };
+    let installed = Command::new("rustup").args(["toolchain", "list"]).output().ok();
+    let installed = installed
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let fits = |name: &&str| {
+        let rest = name.strip_prefix(wanted.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+    };
+    let Some(toolchain) = installed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .find(fits)
+    else {
+        let how = format!("toolchain {wanted} is not installed (`rustup toolchain install {wanted}`)");
+        return Ok(Outcome::Skipped(how));
+    };
+    let mut command = Command::new("rustup");
+    command
+        .current_dir(project.root())
+        .args(["run", toolchain, "cargo", "check", "--locked", "--workspace"]);
+    step(&mut command)
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask docs`: the pages that are generated from the code.
+
+use anyhow::Result;
+
+use crate::project::Project;
+
+/// Options of `docs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Write nothing; fail if a page is not what the code says.
+    #[arg(long)]
+    check: bool,
+}
+
+/// The page of the configuration's keys.
+const CONFIGURATION: &str = "docs/configuration.md";
+
+/// Fails if a page is not what the code says.
+pub(crate) fn check(project: &Project) -> Result<()> {
+    run(project, &Options { check: true })
+}
+
+/// Writes or checks the pages.
+#[cfg(feature = "docs")]
+pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
+    use anyhow::{Context, bail};
+
+    let path = project.path(CONFIGURATION);
+    let wanted = prodigy_storage_config::reference_markdown();
+    let found = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("can't read {CONFIGURATION}")),
+    };
+    if found.as_deref() == Some(wanted.as_str()) {
+        println!("{CONFIGURATION} is what the code says");
+        return Ok(());
+    }
+    if options.check {
+        let place = found.map_or_else(
+            || "there is no such file".to_owned(),
+            |found| {
+                let same = found
+                    .lines()
+                    .zip(wanted.lines())
+                    .take_while(|(ours, theirs)| ours == theirs)
+                    .count();
+                format!("they differ from line {} on", same + 1)
+            },
+        );
+        bail!(
+            "{CONFIGURATION} is not what the code says: {place}; run `cargo xtask docs` and commit the result"
+        );
+    }
+    std::fs::write(&path, wanted).with_context(|| format!("can't write {CONFIGURATION}"))?;
+    println!("{CONFIGURATION} written");
+    Ok(())
+}
+
+/// Calls cargo again, with the crates that the pages come from.
+#[cfg(not(feature = "docs"))]
+pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
+    let mut command = project.again("docs");
+    if options.check {
+        command.arg("--check");
+    }
+    println!("{CONFIGURATION}: building what it is generated from");
+    crate::project::must(&mut command)
+}

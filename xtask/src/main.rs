@@ -1,0 +1,79 @@
+//! Every chore of Prodigy storage's developers: `cargo xtask --help`.
+//!
+//! A file a command. Whatever checks the tool runs the real binary as a user would, in a folder of its own, with an
+//! environment of its own; nothing here links the code that it checks, `docs` and `dist` apart.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program of the command line"
+)]
+
+mod acks;
+mod bench;
+mod ci;
+mod crash;
+mod demo;
+mod dist;
+mod docs;
+mod input;
+mod project;
+mod segment;
+mod tidy;
+mod tool;
+mod tree;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+/// Every chore of Prodigy storage's developers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Run every check: format, lints, tests, documentation, invariants, the tool's own checks.
+    Ci(ci::Options),
+    /// Show the main job, end to end, on real input, in a folder of its own.
+    Demo(demo::Options),
+    /// Kill the tool at random moments while it acknowledges events, then look for what was lost.
+    Crash(crash::Options),
+    /// Show what the tool promises, check by check, on real input.
+    Verify(verify::Options),
+    /// Check the invariants of the architecture and of the files.
+    Tidy,
+    /// Write what is generated from the code: docs/configuration.md.
+    Docs(docs::Options),
+    /// Measure this project and what it is held against, side by side.
+    Bench(bench::Options),
+    /// Write shell completions and manual pages to the target folder.
+    Dist(dist::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Project::find().and_then(|project| match arguments.chore {
+        Chore::Ci(options) => ci::run(&project, &options),
+        Chore::Demo(options) => demo::run(&project, &options),
+        Chore::Crash(options) => crash::run(&project, &options),
+        Chore::Verify(options) => verify::run(&project, &options),
+        Chore::Tidy => tidy::run(&project),
+        Chore::Docs(options) => docs::run(&project, &options),
+        Chore::Bench(options) => bench::run(&project, &options),
+        Chore::Dist(options) => dist::run(&project, &options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The log as it lies on the disk, read without any code of the project.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::value::RawValue;
+
+use crate::tool::lines;
+
+/// A record, as a program of somebody else would read it.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Record<'a> {
+    /// Its id.
+    pub(crate) id: uuid::Uuid,
+    /// The payload, untouched.
+    #[serde(borrow)]
+    pub(crate) event: &'a RawValue,
+}
+
+/// What lies there.
+#[derive(Debug, Default)]
+pub(crate) struct OnDisk {
+    /// Plain segments.
+    pub(crate) plain: usize,
+    /// Compressed ones, which are only counted.
+    pub(crate) compressed: usize,
+    /// Records of the plain ones.
+    pub(crate) records: usize,
+}
+
+/// Reads a record of `events cat` or of a segment.
+pub(crate) fn record(line: &[u8]) -> Result<Record<'_>> {
+    serde_json::from_slice(line).with_context(|| format!("no record: {}", String::from_utf8_lossy(line)))
+}
+
+/// The segments of a job, by name.
+pub(crate) fn list(base: &Path, repo: &str, job: &str) -> Result<Vec<PathBuf>> {
+    let folder = base.join("events").join(repo).join(job);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("can't list {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let named = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("events-"));
+        if named {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Checks every line of every plain segment: whole, JSON, and its CRC-32C over the bytes before `,"crc"`.
+pub(crate) fn check(base: &Path, repo: &str, job: &str) -> Result<OnDisk> {
+    let mut found = OnDisk::default();
+    for path in list(base, repo, job)? {
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
+            found.compressed += 1;
+            continue;
+        }
+        found.plain += 1;
+        let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            bail!("{}: its last line has no end", path.display());
+        }
+        for (number, line) in lines(&bytes).enumerate() {
+            check_line(line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
+            found.records += 1;
+        }
+    }
+    Ok(found)
+}
+
+fn check_line(line: &[u8]) -> Result<()> {
+    record(line)?;
+    let text = std::str::from_utf8(line).context("not UTF-8")?;
+    let (body, crc) = text
+        .rsplit_once(r#","crc":""#)
+        .context("no checksum at its end")?;
+    let stated = crc
+        .strip_suffix("\"}")
+        .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let computed = crc32c::crc32c(body.as_bytes());
+    if stated != Some(computed) {
+        bail!("its checksum is {computed:08x}, it says {crc}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_line;
+
+    #[test]
+    fn a_changed_byte_is_seen() {
+        let body = r#"{"id":"01890a5d-ac96-774b-bcce-b302099a8057","timestamp":"2025-01-01T00:00:00Z","event":{"a":1}"#;
+        let line = format!("{body},\"crc\":\"{:08x}\"}}", crc32c::crc32c(body.as_bytes()));
+        assert!(check_line(line.as_bytes()).is_ok());
+        assert!(check_line(line.replace("\"a\":1", "\"a\":2").as_bytes()).is_err());
+        assert!(check_line(format!("{body}}}").as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! `cargo xtask tidy`: the invariants that a compiler does not see. ARCHITECTURE.md and CONTRIBUTING.md state them.
+
+mod arrows;
+mod crates;
+mod files;
+mod links;
+mod sources;
+
+use std::fmt::Display;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::project::Project;
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Findings {
+    faults: Vec<String>,
+    notices: Vec<String>,
+}
+
+impl Findings {
+    /// Something that has to change.
+    fn fault(&mut self, place: impl Display, what: impl Display) {
+        self.faults.push(format!("{place}: {what}"));
+    }
+
+    /// Something to look at.
+    fn notice(&mut self, place: impl Display, what: impl Display) {
+        self.notices.push(format!("{place}: {what}"));
+    }
+}
+
+/// A text file of the project.
+#[derive(Debug)]
+struct TextFile {
+    /// Its path in the project, with slashes.
+    path: String,
+    text: String,
+}
+
+impl TextFile {
+    fn has_extension(&self, extension: &str) -> bool {
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|found| found == extension)
+    }
+
+    fn is_rust(&self) -> bool {
+        self.has_extension("rs")
+    }
+
+    fn is_markdown(&self) -> bool {
+        self.has_extension("md")
+    }
+}
+
+/// Runs all checks and prints what they found.
+pub(crate) fn run(project: &Project) -> Result<()> {
+    let texts = files::read_all(project.root())?;
+    let mut findings = Findings::default();
+    arrows::check(project.metadata(), &mut findings);
+    crates::check(project, &mut findings);
+    files::check(&texts, &mut findings);
+    links::check(project.root(), &texts, &mut findings);
+    sources::check(&texts, &mut findings);
+    for notice in &findings.notices {
+        println!("notice: {notice}");
+    }
+    for fault in &findings.faults {
+        println!("fault: {fault}");
+    }
+    let (faults, notices) = (findings.faults.len(), findings.notices.len());
+    println!("tidy: {} files, {faults} faults, {notices} notices", texts.len());
+    if faults > 0 {
+        bail!("{faults} invariants do not hold");
+    }
+    Ok(())
+}

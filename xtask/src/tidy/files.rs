@@ -1,0 +1,129 @@
+//! The files as text: clean ends, no path of somebody's machine, no long file.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Findings, TextFile};
+
+/// Past so many lines a source file is a smell.
+const LONG: usize = 600;
+/// Folders whose content is made, not written.
+const MADE: &[&str] = &["target", "demo", ".git"];
+/// Files that are text.
+const TEXT: &[&str] = &[
+    "rs", "toml", "md", "yml", "yaml", "sh", "json", "jsonl", "txt", "snap", "sql",
+];
+/// Starts of paths that are true on one machine only.
+const MACHINE: &[&str] = &[
+    concat!("/ro", "ot/"),
+    concat!("/wo", "rk/"),
+    concat!("/Us", "ers/"),
+    concat!("C:\\", "Users\\"),
+    concat!("/home/", "runner/"),
+];
+
+/// Every text file of the project that is written by hand.
+pub(super) fn read_all(root: &Path) -> Result<Vec<TextFile>> {
+    let mut texts = Vec::new();
+    walk(root, root, &mut texts)?;
+    texts.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(texts)
+}
+
+fn walk(root: &Path, folder: &Path, texts: &mut Vec<TextFile>) -> Result<()> {
+    let shown = folder.display();
+    for entry in fs::read_dir(folder).with_context(|| format!("can't list {shown}"))? {
+        let entry = entry?;
+        let path = entry.path();
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            let made = folder == root && MADE.iter().any(|name| entry.file_name() == *name);
+            if !made {
+                walk(root, &path, texts)?;
+            }
+        } else if kind.is_file() && is_text(&path) {
+            let relative = path.strip_prefix(root).unwrap_or(&path);
+            let relative = relative.to_string_lossy().replace('\\', "/");
+            // A corpus may hold files that are wrong on purpose, ill-formed text included.
+            let bytes = fs::read(&path).with_context(|| format!("can't read {relative}"))?;
+            texts.push(TextFile {
+                path: relative,
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_text(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.map_or_else(
+        || {
+            path.parent()
+                .and_then(Path::file_name)
+                .is_some_and(|folder| folder == ".ci")
+        },
+        |extension| TEXT.contains(&extension),
+    )
+}
+
+/// Looks at each.
+pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
+    for file in texts {
+        let as_given = file.path.contains("/corpus/") || file.path.contains("/fixtures/");
+        if !as_given {
+            check_text(file, findings);
+        }
+        for (number, line) in file.text.lines().enumerate() {
+            if let Some(start) = MACHINE.iter().find(|start| names(line, start)) {
+                let place = format_args!("{}:{}", file.path, number + 1);
+                findings.fault(place, format_args!("names a path of one machine (`{start}..`)"));
+            }
+        }
+    }
+}
+
+/// What a file written by hand keeps to.
+fn check_text(file: &TextFile, findings: &mut Findings) {
+    let path = &file.path;
+    if file.text.contains('\r') {
+        findings.fault(path, "has line ends with a carriage return");
+    }
+    if !file.text.is_empty() && !file.text.ends_with('\n') {
+        findings.fault(path, "does not end with a line end");
+    }
+    if file.is_rust() || file.is_markdown() || file.has_extension("toml") {
+        for (number, line) in file.text.lines().enumerate() {
+            if line.ends_with([' ', '\t']) {
+                findings.fault(format_args!("{path}:{}", number + 1), "has blanks at its end");
+            }
+        }
+    }
+    let lines = file.text.lines().count();
+    if file.is_rust() && lines > LONG {
+        findings.notice(path, format_args!("{lines} lines: more than one noun lives here"));
+    }
+}
+
+/// Whether a path in a line begins so, not one that goes on so.
+fn names(line: &str, start: &str) -> bool {
+    line.match_indices(start).any(|(at, _)| {
+        let before = line.get(..at).and_then(|before| before.chars().next_back());
+        !before.is_some_and(|char| char.is_alphanumeric() || "._-<>{}*".contains(char))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MACHINE, names};
+
+    #[test]
+    fn only_the_start_of_a_path_counts() {
+        for start in MACHINE {
+            assert!(names(&format!("see \"{start}x\""), start));
+            assert!(!names(&format!("relative{start}x"), start));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The real binary, run as a user would: own folders, own environment.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::project::{Project, must, show};
+
+/// The tool over one store.
+#[derive(Clone, Debug)]
+pub(crate) struct Tool {
+    binary: PathBuf,
+    home: PathBuf,
+    base: PathBuf,
+    /// Whether `--base-dir` names the store, or its place in the home does.
+    named: bool,
+    folder: PathBuf,
+    variables: Vec<(String, String)>,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    shown: String,
+    status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// Builds the tool in the dev profile and says where it is.
+pub(crate) fn build(project: &Project) -> Result<PathBuf> {
+    must(&mut project.cargo(["build", "--quiet", "--locked", "--package", "prodigy-storage-cli"]))?;
+    let binary = project.built("prodigy-storage");
+    if !binary.is_file() {
+        bail!("cargo built the tool, but {} is not there", binary.display());
+    }
+    Ok(binary)
+}
+
+/// Gives a command a home of its own, and none of the settings of whoever runs us.
+pub(crate) fn own_environment(command: &mut Command, home: &Path) {
+    for (name, _) in std::env::vars_os() {
+        let theirs = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("PRODIGY") || name.starts_with("GIT_"));
+        if theirs {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home.join(".config"));
+}
+
+impl Tool {
+    /// Over the store `store` in a folder, with the home `home` beside it.
+    pub(crate) fn new(binary: &Path, folder: &Path) -> Result<Self> {
+        let home = folder.join("home");
+        std::fs::create_dir_all(&home).with_context(|| format!("can't make {}", home.display()))?;
+        let (binary, base) = (binary.to_owned(), folder.join("store"));
+        Ok(Self {
+            binary,
+            home,
+            base,
+            named: true,
+            folder: folder.to_owned(),
+            variables: Vec::new(),
+        })
+    }
+
+    /// The same over another store.
+    pub(crate) fn over(mut self, base: PathBuf) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// The same over the place that is meant where nothing is said.
+    pub(crate) fn at_home(mut self) -> Self {
+        self.base = self.home.join(".prodigy");
+        self.named = false;
+        self
+    }
+
+    /// The same with a variable set.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, run in another folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.folder);
+        self
+    }
+
+    /// The store's root.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The folder that stands for the user's.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The folder that it is run in.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The program.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A command of the tool, not yet started.
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(&self.binary);
+        own_environment(&mut command, &self.home);
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        if self.named {
+            command.arg("--base-dir").arg(&self.base);
+        }
+        command.args(arguments);
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Result<Answer> {
+        finish(self.command(arguments), input)
+    }
+
+    /// Runs a command that has to succeed, and gives what it printed.
+    pub(crate) fn done(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: &[u8],
+    ) -> Result<Vec<u8>> {
+        Ok(self.run(arguments, input)?.expect_code(0)?.stdout)
+    }
+}
+
+/// Feeds a command, and collects what it prints.
+pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
+    let shown = show(&command);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("can't start `{shown}`"))?;
+    let stdin = child.stdin.take();
+    let output = thread::scope(|scope| {
+        scope.spawn(move || {
+            // One that ends without reading all of it has its reasons, and says them.
+            stdin.map(|mut stdin| stdin.write_all(input))
+        });
+        child.wait_with_output()
+    })
+    .with_context(|| format!("can't wait for `{shown}`"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(Answer {
+        shown,
+        status: output.status,
+        stdout: output.stdout,
+        stderr,
+    })
+}
+
+impl Answer {
+    /// The exit code; none if a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// An error, with what it said, unless it ended with this code.
+    pub(crate) fn expect_code(self, wanted: i32) -> Result<Self> {
+        if self.code() == Some(wanted) {
+            return Ok(self);
+        }
+        Err(self.unexpected(&format!("exit code {wanted}")))
+    }
+
+    /// An error that tells what came instead.
+    pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
+        let said: String = self.stderr.chars().take(2_000).collect();
+        anyhow!(
+            "`{}`: wanted {wanted}, it ended with {}\n{said}",
+            self.shown,
+            self.status
+        )
+    }
+
+    /// The lines that it printed.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        lines(&self.stdout)
+    }
+}
+
+/// The lines of a text, without their ends; a last one that is empty is none.
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
