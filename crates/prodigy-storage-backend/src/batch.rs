@@ -200,7 +200,10 @@ impl Batch {
             return Err(StorageError::invalid(
                 "append event",
                 "",
-                format!("it is not well-formed Unicode: half of a surrogate pair at byte {at}"),
+                format!(
+                    "it is not well-formed Unicode: `{}` is half of a surrogate pair",
+                    String::from_utf8_lossy(body.get(at..at + 6).unwrap_or_default())
+                ),
             )
             .with_hint("the program that made it cut a string in the middle of a character"));
         }

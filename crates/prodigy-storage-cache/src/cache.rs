@@ -6,13 +6,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use crate::error::LoadError;
 use crate::load::{Load, Waited};
 use crate::lru_ttl::{Clock, LruTtl};
 use crate::settings::CacheSettings;
 use crate::stats::CacheStats;
+use crate::sync::Mutex;
 
 /// An [`LruTtl`] that threads share, with one load for concurrent misses of one key.
 ///
@@ -338,3 +337,6 @@ impl<K: Hash + Eq + Clone, V: Clone> fmt::Debug for Cache<K, V> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod model;

@@ -42,6 +42,7 @@ mod load;
 mod lru_ttl;
 mod settings;
 mod stats;
+mod sync;
 
 pub use cache::{Cache, Loaded};
 #[cfg(feature = "layer")]

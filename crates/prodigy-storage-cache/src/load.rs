@@ -1,9 +1,8 @@
 //! One load that several callers wait for.
 
-use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, ThreadId, this_thread};
 
 /// A load under way: who runs it, and what came of it.
 pub(crate) struct Load<V> {
@@ -32,13 +31,13 @@ impl<V: Clone> Load<V> {
         Self {
             state: Mutex::new(State::Running),
             ended: Condvar::new(),
-            leader: thread::current().id(),
+            leader: this_thread(),
         }
     }
 
     /// Whether the calling thread runs this load itself, so that a wait for it would never end.
     pub(crate) fn is_own(&self) -> bool {
-        self.leader == thread::current().id()
+        self.leader == this_thread()
     }
 
     pub(crate) fn end(&self, value: Option<V>) {

@@ -17,7 +17,7 @@ const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configurati
 
 /// The storage of Prodigy's jobs: events, checkpoints, dead letters, worktrees and locks.
 #[derive(Debug, Parser)]
-#[command(name = "prodigy-storage", version, after_help = EXITS)]
+#[command(name = "prodigy-storage", version, after_help = EXITS, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -45,29 +45,29 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The log of a job.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Events(EventsCommand),
     /// The states that a job resumes from.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Checkpoint(CheckpointCommand),
     /// The items that failed.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Dlq(DlqCommand),
     /// The worktrees of a repository's sessions.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Worktree(WorktreeCommand),
     /// Named locks between processes.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Lock(LockCommand),
     /// The configuration.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Config(ConfigCommand),
     /// Check what can be checked without writing.
     Health,
     /// Tell what takes the space.
     Usage,
     /// Which repository a name stands for.
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Repo(RepoCommand),
 }
 

@@ -12,6 +12,7 @@ mod presence;
 mod queue;
 mod root;
 mod store;
+mod sync;
 mod usage;
 
 pub use backend::FileBackend;

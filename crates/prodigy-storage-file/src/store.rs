@@ -181,6 +181,15 @@ impl Store {
     /// Makes the names in a folder survive power loss, and those of the folder and everything above it, whoever made
     /// them. What this process synced before is not synced again, but for the folder itself.
     pub(crate) fn sync_folder(&self, folder: &Path) -> Result<()> {
+        if !cfg!(any(target_os = "linux", target_os = "macos")) {
+            return Err(StorageError::new(
+                ErrorKind::Unsupported,
+                "sync folder",
+                self.absolute(folder).display(),
+                "what it takes to survive power loss is not known for this platform",
+            )
+            .with_hint("set `durability: relaxed`"));
+        }
         self.sync_one(folder)?;
         for parent in folder.ancestors() {
             let identity = self

@@ -56,6 +56,8 @@ mod retry;
 #[cfg(feature = "layer")]
 mod retrying;
 mod settings;
+#[cfg(feature = "layer")]
+mod sync;
 mod time;
 
 pub use delays::Delays;

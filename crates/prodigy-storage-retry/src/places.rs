@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// So many places, given out in order of arrival. A place that becomes free goes straight to who waits longest: no
 /// newcomer overtakes, and no one who waits starves.
@@ -127,6 +127,9 @@ impl Drop for Place<'_> {
     }
 }
 
+#[cfg(all(test, feature = "model"))]
+mod model;
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
@@ -155,7 +158,7 @@ mod tests {
             }
             drop(first);
         });
-        assert_eq!(order.into_inner(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3, 4, 5]);
         let counts = places.counts();
         assert_eq!(
             (counts.waits, counts.timeouts, counts.running, counts.waiting),

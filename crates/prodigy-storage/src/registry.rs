@@ -231,8 +231,8 @@ fn moved(name: &RepoName, entry: &Entry, identity: &Identity) -> StorageError {
         )
     };
     StorageError::new(ErrorKind::Conflict, "identify repository", name, why).with_hint(format!(
-        "if it is the same repository: `prodigy-storage repo relink PATH {name}`; if it is another one, register it \
-         under a name of its own: `prodigy-storage repo relink PATH {}`",
+        "if it is the same repository: `prodigy-storage repo relink {name} PATH`; if it is another one, register it \
+         under a name of its own: `prodigy-storage repo relink {} PATH`",
         identity.distinct_name()
     ))
 }
@@ -240,7 +240,7 @@ fn moved(name: &RepoName, entry: &Entry, identity: &Identity) -> StorageError {
 fn no_name(name: &RepoName, identity: &Identity) -> StorageError {
     let why = format!("no name is free for {}", text_of(&identity.common_dir));
     StorageError::new(ErrorKind::Conflict, "register repository", name, why)
-        .with_hint("choose one: `prodigy-storage repo relink PATH NAME`")
+        .with_hint("choose one: `prodigy-storage repo relink NAME PATH`")
 }
 
 const fn kind_of(kind: IdentityKind) -> &'static str {

@@ -1,6 +1,6 @@
-//! The examples of the facade crate, run one by one.
+//! The examples of the facade crate, run one by one, and one of them on each backend.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,6 +10,12 @@ use crate::tool;
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
+/// Is a chore of its own, and what it runs is among the tests.
+const LONG: &str = "conformance";
+/// Says the same on every backend.
+const SAME: &str = "job";
+/// A configuration for each backend: nothing in it is of one alone.
+const SHARED: &str = "storage:\n  timeout: 20s\n  enable_cache: true\n  retry_policy:\n    max_retries: 5\n";
 
 /// Builds all, then runs each with a home of its own.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
@@ -25,6 +31,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .iter()
         .filter(|target| target.kind.iter().any(is_example))
         .map(|target| target.name.as_str())
+        .filter(|name| *name != LONG)
         .collect();
     if names.is_empty() {
         bail!("{CRATE} has no example");
@@ -40,5 +47,34 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         must(command.current_dir(home.path())).with_context(|| format!("example `{name}`"))?;
     }
     println!("{} examples ran", names.len());
+    on_each_backend(project)?;
     Ok(Outcome::Passed)
+}
+
+/// Runs one example on one configuration file, with each backend in turn: what it prints must not differ.
+fn on_each_backend(project: &Project) -> Result<()> {
+    let printed = |backend: &str| -> Result<String> {
+        let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
+        let file = home.path().join("storage.yaml");
+        std::fs::write(&file, SHARED)?;
+        let mut command = Command::new(project.built(&format!("examples/{SAME}")));
+        tool::own_environment(&mut command, home.path());
+        command
+            .current_dir(home.path())
+            .env("PRODIGY_CONFIG", &file)
+            .env("PRODIGY_STORAGE_TYPE", backend);
+        println!("$ PRODIGY_STORAGE_TYPE={backend} {SAME}");
+        let output = command.stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            bail!("example `{SAME}` on the {backend} backend: {}", output.status);
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let (file, memory) = (printed("file")?, printed("memory")?);
+    print!("{file}");
+    if file.is_empty() || file != memory {
+        bail!("example `{SAME}` says on the file backend:\n{file}and on the memory backend:\n{memory}");
+    }
+    println!("`{SAME}` says the same on the file and the memory backend");
+    Ok(())
 }

@@ -48,6 +48,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: test,
     },
     Step {
+        name: "models",
+        about: "the concurrent parts hold in every order of steps that a scheduler finds",
+        run: models,
+    },
+    Step {
         name: "rustdoc",
         about: "the documentation builds without a warning",
         run: rustdoc,
@@ -94,6 +99,13 @@ const SMALL: &[&str] = &[
     "prodigy-storage",
     "prodigy-storage-cache",
     "prodigy-storage-config",
+    "prodigy-storage-file",
+    "prodigy-storage-retry",
+];
+
+/// Crates with models of their concurrent parts, behind the feature `model`.
+const MODELLED: &[&str] = &[
+    "prodigy-storage-cache",
     "prodigy-storage-file",
     "prodigy-storage-retry",
 ];
@@ -156,6 +168,23 @@ fn features(project: &Project) -> Result<Outcome> {
 
 fn test(project: &Project) -> Result<Outcome> {
     step(&mut project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
+}
+
+fn models(project: &Project) -> Result<Outcome> {
+    // The library's own tests alone: nothing else is compiled against the modelled locks.
+    let mut arguments = vec![
+        "test".to_owned(),
+        "--locked".into(),
+        "--lib".into(),
+        "--no-fail-fast".into(),
+    ];
+    for name in MODELLED {
+        let package = format!("--package={name}");
+        let feature = format!("--features={name}/model");
+        arguments.extend([package, feature]);
+    }
+    arguments.push("model::".into());
+    step(&mut project.cargo(arguments))
 }
 
 fn rustdoc(project: &Project) -> Result<Outcome> {

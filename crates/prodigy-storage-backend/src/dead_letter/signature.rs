@@ -11,8 +11,8 @@ const LONGEST: usize = 240;
 /// ```
 /// use prodigy_storage_backend::dead_letter::signature;
 ///
-/// let a = signature("CommandFailed", "exit code 101 in /work/session-12/src/lib.rs:7 (commit 3f9c2ab41d)");
-/// let b = signature("CommandFailed", "exit code 1 in /work/session-9/a.rs:120 (commit 0017fe3c9a)");
+/// let a = signature("CommandFailed", "exit code 101 in /srv/session-12/src/lib.rs:7 (commit 3f9c2ab41d)");
+/// let b = signature("CommandFailed", "exit code 1 in /srv/session-9/a.rs:120 (commit 0017fe3c9a)");
 /// assert_eq!(a, "CommandFailed: exit code <n> in <path> (commit <id>)");
 /// assert_eq!(a, b);
 /// ```

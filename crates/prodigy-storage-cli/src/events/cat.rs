@@ -64,7 +64,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     }
     if unverified > 0 {
         app.note(&format!(
-            "{} without a checksum: of another program",
+            "{} without a checksum, not verified",
             counted(unverified, "event")
         ));
     }

@@ -196,3 +196,16 @@ fn sealed_segments_are_compressed_when_it_ends() {
     assert_eq!(stats["events"], 60);
     assert_eq!(payloads(&bench), lines);
 }
+
+#[test]
+fn a_payload_of_the_deepest_nesting_comes_back() {
+    let bench = Bench::new();
+    let deep = format!("{}{}\n", "[".repeat(127), "]".repeat(127));
+    bench.feed(&append(&[]), deep.as_str()).code(0);
+    assert_eq!(payloads(&bench), deep);
+    bench
+        .run(&[
+            "events", "cat", "--repo", "shop", "--job", "job", "--filter", "x=1",
+        ])
+        .code(0);
+}

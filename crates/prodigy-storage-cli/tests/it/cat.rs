@@ -64,7 +64,8 @@ fn damage_is_told_and_the_rest_is_given() {
     let file = bench.only_file("events/shop/job", "events-", ".jsonl");
     let mut bytes = std::fs::read(&file).unwrap();
     let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-    bytes[second + 100] ^= 1;
+    // The payload, behind id and timestamp.
+    bytes[second + 95] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     let run = bench.run(&cat(&["--payload"])).code(5);
     let place = format!("damaged: {} at offset {second}", file.display());
@@ -89,7 +90,10 @@ fn lines_of_other_programs_are_given_with_a_note() {
         "home/.prodigy/events/shop/job/events-20250725T110104.000000000Z.jsonl",
         format!("{line}\n"),
     );
-    let run = bench.run(&cat(&[])).code(0).says("1 event without a checksum");
+    let run = bench
+        .run(&cat(&[]))
+        .code(0)
+        .says("1 event without a checksum, not verified");
     assert_eq!(run.lines(), [line]);
     assert_eq!(bench.run(&cat(&["--payload"])).code(0).out, "{\"k\":[1]}\n");
     let stats = bench

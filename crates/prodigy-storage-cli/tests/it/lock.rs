@@ -105,3 +105,12 @@ fn without_locking_it_warns_and_runs() {
         .code(0);
     assert_eq!(run.says("warning: ").says("without a lock").out, "[]\n");
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_is_the_commands_to_decide_on() {
+    let bench = Bench::new();
+    let script = "trap 'echo interrupted; exit 9' INT; echo ready; kill -INT $PPID; kill -INT $$; sleep 60";
+    let run = bench.run(&held_by("l", &[], script)).code(9);
+    assert_eq!(run.out, "ready\ninterrupted\n");
+}

@@ -8,7 +8,7 @@ use prodigy_storage_backend::{Deadline, EventId, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
-use super::listing::{self, Listing};
+use super::listing;
 use super::{archive, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode, UNLOCKED_MODE};
 use crate::store::Store;
@@ -20,15 +20,18 @@ const RECENT: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) active: Option<Active>,
+    /// The newest segment that was made.
+    pub(crate) newest_made: Option<Timestamp>,
     /// Above it all new ids have to be.
     pub(crate) newest: EventId,
 }
 
 /// Looks through a log for a segment to go on in, and for its newest id; finishes what dead writers left.
-pub(crate) fn adopt(store: &Arc<Store>, folder: &Path) -> Result<Found> {
-    let listing = listing::list_once(store, folder)?;
+pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Result<Found> {
+    let listing = listing::list(store, folder, deadline)?;
     store.sweep(folder, listing.temps.iter().map(String::as_str));
     let now = store.now();
+    let newest_made = listing.newest_made_but(None);
     let mut newest = EventId::MIN;
     let mut candidates = Vec::new();
     let mut names: Vec<_> = listing
@@ -67,14 +70,18 @@ pub(crate) fn adopt(store: &Arc<Store>, folder: &Path) -> Result<Found> {
     let mut active = None;
     if store.options.file_locks {
         for name in candidates {
-            if let Some(taken) = take(store, folder, &name)? {
+            if let Some(taken) = take(store, folder, &name, newest_made)? {
                 newest = newest.max(taken.last.unwrap_or(EventId::MIN));
                 active = Some(taken);
                 break;
             }
         }
     }
-    Ok(Found { active, newest })
+    Ok(Found {
+        active,
+        newest_made,
+        newest,
+    })
 }
 
 /// Whether a writer with locks may append to it.
@@ -83,12 +90,19 @@ fn is_open(found: &Metadata) -> bool {
 }
 
 /// Takes an unsealed segment, unless someone holds it or it is not what it was.
-fn take(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Active>> {
+fn take(
+    store: &Store,
+    folder: &Path,
+    name: &SegmentName,
+    newest_made: Option<Timestamp>,
+) -> Result<Option<Active>> {
     let path = folder.join(name.file_name(SegmentForm::Plain));
     let fault = |error| store.write_fault("adopt segment", &path, error);
     let file = match store.fs.open(&path, OpenMode::Write) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Sealed at this moment, or of another user: another one will do.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
     if !file.try_lock().map_err(fault)? {
@@ -102,6 +116,11 @@ fn take(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Activ
         Err(error) => return Err(fault(error)),
     };
     if ours.identity != at_path.identity || ours.links == 0 || !is_open(&ours) {
+        return Ok(None);
+    }
+    if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
+        // Its maker died before it could see that another was made meanwhile, which a cursor may have passed over to.
+        store.fs.unlink(&path).map_err(fault)?;
         return Ok(None);
     }
     let Some(len) = tail::mend(store, &path, &*file)? else {
@@ -122,9 +141,12 @@ fn take(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Activ
 ///
 /// Its `made` is above that of every other segment, also of one that another process makes at the same moment: a
 /// cursor that passed over all that was made before a moment has passed over nothing that comes later.
+///
+/// `newest` is the newest `made` that this writer knows of, and is kept up to date.
 pub(crate) fn create(
     store: &Store,
     folder: &Path,
+    newest: &mut Option<Timestamp>,
     lower: Option<Timestamp>,
     deadline: Deadline,
 ) -> Result<Active> {
@@ -134,32 +156,26 @@ pub(crate) fn create(
             &store.absolute(folder).display(),
             "a name of its own",
         )?;
-        let listing = listing::list_once(store, folder)?;
-        let made = next_made(store.now(), &listing);
+        let now = store.now();
+        let made = newest.map_or(now, |newest| now.max(newest.next()));
+        *newest = Some(made);
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let fault = |error| store.write_fault("create segment", &path, error);
-        let opened = match store.fs.open(&path, OpenMode::CreateNew) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                store.make_folder(folder)?;
-                store.fs.open(&path, OpenMode::CreateNew)
-            }
-            other => other,
+        let made_file = if store.options.file_locks {
+            create_locked(store, folder, &path)?
+        } else {
+            create_unlocked(store, folder, &path)?
         };
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(fault(error)),
-        };
-        if !claim(store, &*file).map_err(fault)? {
-            continue;
-        }
-        if listing::list_once(store, folder)?
-            .newest_made()
-            .is_some_and(|newest| newest > made)
-        {
-            // Another was made meanwhile and may have been passed over to already. Ours is empty and locked.
-            store.fs.unlink(&path).map_err(fault)?;
+        let Some(file) = made_file else { continue };
+        let others =
+            listing::list(store, folder, deadline).map(|listing| listing.newest_made_but(Some(&name)));
+        if !matches!(others, Ok(others) if others.is_none_or(|others| others < made)) {
+            // A cursor may have passed over to that one already. Ours is empty, and no one else's.
+            store
+                .fs
+                .unlink(&path)
+                .map_err(|error| store.write_fault("create segment", &path, error))?;
+            *newest = others?;
             continue;
         }
         return Ok(Active {
@@ -172,15 +188,43 @@ pub(crate) fn create(
     }
 }
 
-/// Makes a fresh file ours. False if another writer took it first.
-fn claim(store: &Store, file: &dyn FsFile) -> io::Result<bool> {
-    if !store.options.file_locks {
-        file.set_mode(UNLOCKED_MODE)?;
-        return Ok(true);
+/// Makes a segment and takes its lock. `None` if the name is taken, or another took the fresh file first.
+fn create_locked(store: &Store, folder: &Path, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+    let fault = |error| store.write_fault("create segment", path, error);
+    let opened = match store.fs.open(path, OpenMode::CreateNew) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            store.make_folder(folder)?;
+            store.fs.open(path, OpenMode::CreateNew)
+        }
+        other => other,
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    if !file.try_lock().map_err(fault)? || file.metadata().map_err(fault)?.links == 0 {
+        return Ok(None);
     }
-    Ok(file.try_lock()? && file.metadata()?.links > 0)
+    Ok(Some(file))
 }
 
-fn next_made(now: Timestamp, listing: &Listing) -> Timestamp {
-    listing.newest_made().map_or(now, |newest| now.max(newest.next()))
+/// Makes a segment that has its mark from the moment that it has its name: a writer with locks that saw it without
+/// could take it.
+fn create_unlocked(store: &Store, folder: &Path, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+    let (temp, file) = store.create_temp(folder)?;
+    let renamed = file
+        .set_mode(UNLOCKED_MODE)
+        .and_then(|()| store.fs.rename_new(&temp, path));
+    match renamed {
+        Ok(()) => Ok(Some(file)),
+        Err(error) => {
+            let _ = store.fs.unlink(&temp);
+            match error.kind() {
+                // The name is taken, or one with locks swept the temporary file away.
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Ok(None),
+                _ => Err(store.write_fault("create segment", path, error)),
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, EventId, Result};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::SegmentName;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Store;
@@ -104,6 +104,7 @@ mod zstandard {
 
     use prodigy_storage_backend::record::{Crc, check_crc, seal_line};
     use prodigy_storage_backend::{ErrorKind, StorageError};
+    use prodigy_storage_layout::SegmentForm;
 
     use super::*;
     use crate::fs::{FsFile, OpenMode, SEALED_MODE};

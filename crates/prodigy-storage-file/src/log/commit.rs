@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::Deadline;
+
+use crate::sync::{Condvar, Mutex, yield_now};
 
 /// Why a wait for a sync ended without one.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Commit {
             drop(state);
             if in_company {
                 // Threads that were just served are about to write again: one turn for them, and one sync for all.
-                std::thread::yield_now();
+                yield_now();
             }
             let synced = sync();
             state = self.state.lock();
@@ -104,6 +105,9 @@ impl State {
         }
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod model;
 
 #[cfg(test)]
 mod tests {

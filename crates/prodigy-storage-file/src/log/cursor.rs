@@ -27,6 +27,8 @@ pub(crate) struct Reached {
 pub(crate) struct Position {
     pub(crate) mark: Option<Timestamp>,
     pub(crate) segments: BTreeMap<SegmentName, Reached>,
+    /// The newest id that was read.
+    pub(crate) newest: Option<EventId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +38,8 @@ struct Text<'a> {
     mark: Option<i64>,
     #[serde(rename = "s", default, borrow)]
     segments: Vec<(std::borrow::Cow<'a, str>, u64, Option<EventId>, bool)>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    newest: Option<EventId>,
 }
 
 impl Position {
@@ -48,6 +52,7 @@ impl Position {
                 .iter()
                 .map(|(name, reached)| (name.stem().into(), reached.offset, reached.last, reached.done))
                 .collect(),
+            newest: self.newest,
         };
         // Numbers, ids and names of segments: nothing that JSON lacks.
         let json = serde_json::to_vec(&text).unwrap_or_default();
@@ -84,6 +89,7 @@ impl Position {
         Ok(Self {
             mark: text.mark.map(Timestamp::from_nanos),
             segments,
+            newest: text.newest,
         })
     }
 
@@ -135,6 +141,7 @@ mod tests {
                 ),
             ]
             .into(),
+            newest: Some(id),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Appending under given ids: each is stored once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -9,6 +10,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
+use super::active::SegmentFile;
 use super::writer::{LogWriter, State, Target};
 use super::{adopt, listing, search};
 use crate::fs::OpenMode;
@@ -58,9 +60,11 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
-        self.adopt_main(store, &mut state)?;
+        self.adopt_main(store, &mut state, deadline)?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
+        // Held from here on: whether their sync fails is known, whatever becomes of the writer.
+        let own = state.held(stored.values());
         records.retain(|(id, _)| !stored.contains_key(id));
         let appended = Appended {
             stored: records.len(),
@@ -70,7 +74,10 @@ impl LogWriter {
         let mut seq = 0;
         let mut rest = records.as_slice();
         while let Some(&(first, _)) = rest.first() {
-            let target = self.choose(store, &mut state, first, deadline)?;
+            let begun = rest.len() < records.len();
+            let target = self
+                .choose(store, &mut state, first, deadline)
+                .map_err(|error| self.partly(error, batch.ids(), begun))?;
             // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
             let bound = state.next_last(target, first);
             let run = rest
@@ -81,33 +88,36 @@ impl LogWriter {
             let (now, later) = rest.split_at(run.min(rest.len()));
             seq = self
                 .write(store, &mut state, target, now.iter().copied())
-                .map_err(|error| self.partly(error, batch.ids(), rest.len() < records.len()))?;
+                .map_err(|error| self.partly(error, batch.ids(), begun))?;
             rest = later;
         }
         drop(state);
         count(&store.counters.appends, 1);
         if durability == Durability::Strict {
-            self.sync_found(store, stored.into_values().flatten())
-                .map_err(|error| self.unknown(&error, batch.ids()))?;
-            // Duplicates in segments of our own need the sync as well: wait for all that was written so far.
-            let seq = if appended.duplicates > 0 {
-                self.enter(deadline)?.seq()
-            } else {
-                seq
-            };
-            self.settle(store, seq, batch.ids(), durability, deadline)?;
+            let names: HashSet<SegmentName> = stored.into_values().collect();
+            let others = names
+                .into_iter()
+                .filter(|name| own.iter().all(|held| held.name != *name));
+            self.sync_found(store, others)
+                .map_err(|error| self.unknown(error.to_string(), batch.ids()))?;
+            let dirty = own.into_iter().filter(|held| held.file.is_dirty());
+            self.sync_files(store, dirty.map(|held| (held.file, held.path)).collect())
+                .map_err(|failed| self.unknown(failed.why, batch.ids()))?;
+            if appended.stored > 0 {
+                self.settle(store, seq, batch.ids(), durability, deadline)?;
+            }
         }
         Ok(appended)
     }
 
-    /// Which of `wanted` (ascending) are stored, and in which segment of another writer.
+    /// Which of `wanted` (ascending) are stored, and in which segment.
     fn find_stored(
         &self,
         store: &Arc<Store>,
         state: &mut State,
         wanted: &[EventId],
         deadline: Deadline,
-    ) -> Result<HashMap<EventId, Option<SegmentName>>> {
+    ) -> Result<HashMap<EventId, SegmentName>> {
         let mut stored = HashMap::new();
         let (Some(&smallest), Some(&greatest)) = (wanted.first(), wanted.last()) else {
             return Ok(stored);
@@ -124,9 +134,12 @@ impl LogWriter {
             let last = match (own, state.known.last(&name)) {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
-                    let last = search::last_id_of(store, &self.folder, &name)?;
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                    if !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed()) {
+                    // Looked at before its end is: what is sealed after that may have grown in between.
+                    let sealed =
+                        !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
+                    let last = search::last_id_of(store, &self.folder, &name)?;
+                    if sealed {
                         state.known.learn(&name, last);
                     }
                     last
@@ -149,7 +162,7 @@ impl LogWriter {
                 continue;
             }
             for id in search::find_ids(store, &self.folder, &name, range)? {
-                stored.insert(id, own.is_none().then(|| name.clone()));
+                stored.insert(id, name.clone());
             }
         }
         Ok(stored)
@@ -184,20 +197,22 @@ impl LogWriter {
         if state.late.len() >= MOST_LATE {
             self.close_late(store, state)?;
         }
-        let made = adopt::create(store, &self.folder, Some(id.time()), deadline)?;
+        let made = adopt::create(
+            store,
+            &self.folder,
+            &mut state.newest_made,
+            Some(id.time()),
+            deadline,
+        )?;
         state.late.push(made);
         Ok(Target::Late(state.late.len() - 1))
     }
 
     /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
     fn sync_found(&self, store: &Arc<Store>, names: impl Iterator<Item = SegmentName>) -> Result<()> {
-        let mut names: Vec<SegmentName> = names.collect();
-        names.sort();
-        names.dedup();
-        if names.is_empty() {
-            return Ok(());
-        }
+        let mut any = false;
         for name in names {
+            any = true;
             // What was compressed was synced before.
             let path = self.folder.join(name.file_name(SegmentForm::Plain));
             match store.fs.open(&path, OpenMode::Read) {
@@ -210,32 +225,53 @@ impl LogWriter {
                 Err(error) => return Err(store.read_fault("sync segment", &path, error)),
             }
         }
-        store.sync_folder(&self.folder)
+        if any {
+            store.sync_folder(&self.folder)
+        } else {
+            Ok(())
+        }
     }
 
     /// An error of a write after an earlier one of the same batch was done.
     fn partly(&self, error: StorageError, ids: &[EventId], begun: bool) -> StorageError {
         if begun || error.kind() == ErrorKind::OutcomeUnknown {
-            self.unknown(&error, ids)
+            self.unknown(error.to_string(), ids)
         } else {
             error
         }
     }
 
-    fn unknown(&self, error: &StorageError, ids: &[EventId]) -> StorageError {
-        StorageError::new(
-            ErrorKind::OutcomeUnknown,
-            "append events",
-            &self.job,
-            error.to_string(),
-        )
-        .with_hint("append the same batch again: what is stored is not stored twice")
-        .with_ids(ids)
-        .transient()
+    fn unknown(&self, why: String, ids: &[EventId]) -> StorageError {
+        StorageError::new(ErrorKind::OutcomeUnknown, "append events", &self.job, why)
+            .with_hint("append the same batch again: what is stored is not stored twice")
+            .with_ids(ids)
+            .transient()
     }
 }
 
+/// A segment that this writer holds, or held a moment ago.
+struct OwnFile {
+    name: SegmentName,
+    path: PathBuf,
+    file: Arc<SegmentFile>,
+}
+
 impl State {
+    /// Those of `names` that this writer holds.
+    fn held<'a>(&self, names: impl Iterator<Item = &'a SegmentName>) -> Vec<OwnFile> {
+        let names: HashSet<&SegmentName> = names.collect();
+        self.main
+            .iter()
+            .chain(&self.late)
+            .filter(|active| names.contains(&active.name))
+            .map(|active| OwnFile {
+                name: active.name.clone(),
+                path: active.path.clone(),
+                file: Arc::clone(&active.file),
+            })
+            .collect()
+    }
+
     /// The last id of a segment that this writer holds; `None` if it holds no such segment.
     fn holds(&self, name: &SegmentName) -> Option<Option<EventId>> {
         self.main

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, Result};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use crate::fs::FileKind;
 use crate::store::Store;
@@ -35,13 +35,13 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The newest that was made, whatever its lower bound.
-    pub(crate) fn newest_made(&self) -> Option<prodigy_storage_layout::Timestamp> {
-        self.segments
+    /// When the newest of ours was made, whatever its lower bound; `but` is left out.
+    pub(crate) fn newest_made_but(&self, but: Option<&SegmentName>) -> Option<Timestamp> {
+        let ours = self
+            .segments
             .keys()
-            .filter(|name| name.is_canonical())
-            .map(SegmentName::made)
-            .max()
+            .filter(|name| name.is_canonical() && Some(*name) != but);
+        ours.map(SegmentName::made).max()
     }
 }
 

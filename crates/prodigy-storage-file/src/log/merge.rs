@@ -11,6 +11,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::cursor::{Position, Reached, State};
+use super::earlier::Earlier;
 use super::listing;
 use super::search;
 use super::segment::{Head, SegmentReader, StepClock};
@@ -41,7 +42,7 @@ pub(crate) struct Merge {
     until: Option<EventId>,
     since_time: Option<Timestamp>,
     until_time: Option<Timestamp>,
-    /// By lower bound, the smallest last.
+    /// By lower bound, the smallest last; behind them those of other programs.
     pending: Vec<Pending>,
     /// For each length of `pending`, the smallest `made` in it.
     pending_made: Vec<Timestamp>,
@@ -56,6 +57,9 @@ pub(crate) struct Merge {
     /// The newest segment that was there.
     newest_made: Option<Timestamp>,
     last_id: Option<EventId>,
+    /// The newest id that was given, now or before the cursor.
+    newest: Option<EventId>,
+    earlier: Earlier,
     start: Position,
 }
 
@@ -74,13 +78,14 @@ pub(crate) fn scan(
         .unwrap_or_default();
     let listing = listing::list(store, folder, deadline)?;
     for (name, reached) in &position.segments {
-        if !reached.done && reached.last.is_some() && !listing.segments.contains_key(name) {
+        if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(store, folder, name));
         }
     }
-    let newest_made = listing.newest_made();
+    let newest_made = listing.newest_made_but(None);
     let mut finished = BTreeMap::new();
-    let mut pending = Vec::new();
+    let (mut pending, mut foreign) = (Vec::new(), Vec::new());
+    let earlier = Earlier::new(&position, listing.segments.keys());
     for name in listing.segments.into_keys().rev() {
         match position.of(&name) {
             State::Read => {
@@ -88,13 +93,21 @@ pub(crate) fn scan(
                     finished.insert(name, *reached);
                 }
             }
-            State::Partly(reached) => pending.push(Pending {
-                name,
-                from: Some(reached),
-            }),
-            State::Unread => pending.push(Pending { name, from: None }),
+            state => {
+                let from = match state {
+                    State::Partly(reached) => Some(reached),
+                    _ => None,
+                };
+                if name.is_canonical() {
+                    pending.push(Pending { name, from });
+                } else {
+                    foreign.push(Pending { name, from });
+                }
+            }
         }
     }
+    // What another program wrote may have any ids, whatever its name says.
+    pending.append(&mut foreign);
     let mut smallest = Timestamp::MAX;
     let mut pending_made: Vec<Timestamp> = Vec::with_capacity(pending.len() + 1);
     pending_made.push(smallest);
@@ -122,6 +135,8 @@ pub(crate) fn scan(
         finished,
         newest_made,
         last_id: None,
+        newest: position.newest,
+        earlier,
         start: position,
     })
 }
@@ -146,13 +161,9 @@ impl Merge {
                 return Ok(());
             };
             let lower = EventId::floor(next.name.lower());
-            if self
-                .until
-                .is_some_and(|until| lower >= until && next.name.is_canonical())
-            {
+            if next.name.is_canonical() && self.until.is_some_and(|until| lower >= until) {
                 return Ok(());
             }
-            // What another program wrote may have any ids behind its name.
             let due = match self.heap.peek() {
                 Some(Reverse((smallest, _))) => lower <= *smallest || !next.name.is_canonical(),
                 None => true,
@@ -160,15 +171,19 @@ impl Merge {
             if !due {
                 return Ok(());
             }
+            // While the mark still stands below the segment: one that is empty holds it there.
+            self.trim_finished();
             let Some(segment) = self.pending.pop() else {
                 return Ok(());
             };
-            self.trim_finished();
-            self.open(segment)?;
+            if let Err(error) = self.open(&segment) {
+                self.pending.push(segment);
+                return Err(error);
+            }
         }
     }
 
-    fn open(&mut self, segment: Pending) -> Result<()> {
+    fn open(&mut self, segment: &Pending) -> Result<()> {
         let chunk = if self.heap.len() < 8 {
             LARGE_CHUNK
         } else {
@@ -176,11 +191,11 @@ impl Merge {
         };
         let Pending { name, from } = segment;
         let opened = match from {
-            Some(reached) => Some(self.resume(&name, reached, chunk)?),
+            Some(reached) => Some(self.resume(name, *reached, chunk)?),
             None => match self.since {
-                Some(since) => search::seek(&self.store, &self.folder, &name, since, chunk, &mut self.clock)?,
+                Some(since) => search::seek(&self.store, &self.folder, name, since, chunk, &mut self.clock)?,
                 None => {
-                    let mut opened = SegmentReader::open(&self.store, &self.folder, &name, 0, None, chunk)?;
+                    let mut opened = SegmentReader::open(&self.store, &self.folder, name, 0, None, chunk)?;
                     if let Some(reader) = opened.as_mut() {
                         reader.step(&mut self.clock)?;
                     }
@@ -191,14 +206,13 @@ impl Merge {
         // A segment that was pruned since it was listed holds nothing any more.
         if let Some(reader) = opened {
             self.awake += weight(&reader);
-            self.place(reader)?;
+            self.place(reader);
         }
         Ok(())
     }
 
     /// Opens a segment where a cursor stands in it.
     fn resume(&mut self, name: &SegmentName, reached: Reached, chunk: usize) -> Result<SegmentReader> {
-        let gone = || gap(&self.store, &self.folder, name);
         if let Some(last) = reached.last {
             let holds = match source::open_form(&self.store, &self.folder, name, SegmentForm::Plain)? {
                 Some((file, found)) => {
@@ -211,10 +225,9 @@ impl Merge {
                 None => false,
             };
             if !holds {
-                // Compressed, or changed by hand: found again by id.
-                let after = EventId::from_u128(last.as_u128().saturating_add(1));
-                return search::seek(&self.store, &self.folder, name, after, chunk, &mut self.clock)?
-                    .ok_or_else(gone);
+                return self
+                    .find_again(name, reached, last, chunk)?
+                    .ok_or_else(|| gap(&self.store, &self.folder, name));
             }
         }
         let mut reader = SegmentReader::open(
@@ -225,13 +238,52 @@ impl Merge {
             reached.last,
             chunk,
         )?
-        .ok_or_else(gone)?;
+        .ok_or_else(|| gap(&self.store, &self.folder, name))?;
         reader.step(&mut self.clock)?;
         Ok(reader)
     }
 
+    /// Finds the place behind the record `last` by reading, where it does not stand where it stood: in a segment that
+    /// was compressed, that was cut, or behind damage. `None` if it is gone.
+    fn find_again(
+        &mut self,
+        name: &SegmentName,
+        reached: Reached,
+        last: EventId,
+        chunk: usize,
+    ) -> Result<Option<SegmentReader>> {
+        let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
+        let by_order = name.is_canonical() && last.is_v7();
+        let opened = if by_order {
+            search::seek(store, folder, name, last, chunk, clock)?
+        } else {
+            let mut opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
+            if let Some(reader) = opened.as_mut() {
+                reader.step(clock)?;
+            }
+            opened
+        };
+        let Some(mut reader) = opened else {
+            return Ok(None);
+        };
+        let mut found = by_order;
+        loop {
+            match reader.head {
+                // Told before.
+                Head::Damage { offset, len, .. } if offset + len <= reached.offset => {}
+                Head::Record { .. } if by_order && reader.order <= last => {}
+                Head::Record { id, .. } if !found => found = id == last,
+                _ if found => return Ok(Some(reader)),
+                Head::End => return Ok(None),
+                _ => {}
+            }
+            reader.consume();
+            reader.step(clock)?;
+        }
+    }
+
     /// Takes a reader with a head into the merge, or notes that it is at its end.
-    fn place(&mut self, reader: SegmentReader) -> Result<()> {
+    fn place(&mut self, reader: SegmentReader) {
         if matches!(reader.head, Head::End) {
             self.awake -= weight(&reader);
             // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
@@ -243,10 +295,10 @@ impl Merge {
                     done,
                 };
                 self.finished.insert(reader.name.clone(), reached);
-            } else {
+            } else if reader.name.is_canonical() {
                 self.hold_mark(reader.name.made());
             }
-            return Ok(());
+            return;
         }
         let order = reader.order;
         let slot = match self.free.pop() {
@@ -265,7 +317,6 @@ impl Merge {
         if self.awake > MOST_AWAKE {
             self.sleep_furthest(slot);
         }
-        Ok(())
     }
 
     /// Keeps the mark below a segment that has to be looked at again.
@@ -295,14 +346,22 @@ impl Merge {
         }
     }
 
-    /// Goes on in the reader whose head was given.
+    /// Goes on in the reader whose head was given. After an error it stands where it stood, for another try.
     fn advance(&mut self, slot: usize) -> Result<()> {
-        let Some(mut reader) = self.readers.get_mut(slot).and_then(Option::take) else {
+        let Some(place) = self.readers.get_mut(slot) else {
             return Ok(());
         };
-        self.free.push(slot);
-        reader.step(&mut self.clock)?;
-        self.place(reader)
+        if let Some(reader) = place
+            && let Err(error) = reader.step(&mut self.clock)
+        {
+            self.current = Some(slot);
+            return Err(error);
+        }
+        if let Some(reader) = place.take() {
+            self.free.push(slot);
+            self.place(reader);
+        }
+        Ok(())
     }
 
     /// The mark that a cursor may carry now.
@@ -334,56 +393,72 @@ impl Merge {
         }
         loop {
             self.open_due()?;
-            let Some(Reverse((_, slot))) = self.heap.pop() else {
+            let Some(Reverse((order, slot))) = self.heap.pop() else {
                 return Ok(false);
             };
-            let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
-                continue;
-            };
-            if !reader.is_awake() {
-                if !reader.wake(&mut self.clock)? {
-                    return Err(gap(&self.store, &self.folder, &reader.name));
+            match self.pass(slot) {
+                Ok(Some(true)) => {
+                    self.current = Some(slot);
+                    return Ok(true);
                 }
-                self.awake += weight(reader);
-            }
-            if self
-                .until
-                .is_some_and(|until| reader.order >= until && reader.name.is_canonical())
-            {
-                // All that follows is later still: the reader stays where it is, for the cursor.
-                self.current = None;
-                self.awake -= weight(reader);
-                reader.sleep();
-                continue;
-            }
-            let (given, duplicate) = match &reader.head {
-                Head::Damage { .. } => (true, false),
-                Head::Record { id, .. } => {
-                    let id = *id;
-                    let inside = self.since.is_none_or(|since| reader.order >= since)
-                        && (id.is_v7() || in_time(reader, self.since_time, self.until_time));
-                    (inside, self.last_id == Some(id))
+                Ok(Some(false)) => self.advance(slot)?,
+                Ok(None) => {}
+                Err(error) => {
+                    self.heap.push(Reverse((order, slot)));
+                    return Err(error);
                 }
-                _ => (false, false),
-            };
-            reader.consume();
-            if let Some(last) = reader.last
-                && matches!(reader.head, Head::Record { .. })
-            {
-                self.last_id = Some(last);
             }
-            if given && !duplicate {
-                self.current = Some(slot);
-                return Ok(true);
-            }
-            self.advance(slot)?;
         }
+    }
+
+    /// Counts the head of a reader as read: whether it is to be given. `None` if it comes too late to be read at all.
+    fn pass(&mut self, slot: usize) -> Result<Option<bool>> {
+        let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
+            return Ok(None);
+        };
+        if !reader.is_awake() {
+            if !reader.wake(&mut self.clock)? {
+                return Err(gap(&self.store, &self.folder, &reader.name));
+            }
+            self.awake += weight(reader);
+        }
+        if self
+            .until
+            .is_some_and(|until| reader.order >= until && reader.name.is_canonical())
+        {
+            // All that follows is later still: the reader stays where it is, for the cursor.
+            self.awake -= weight(reader);
+            reader.sleep();
+            return Ok(None);
+        }
+        let given = match reader.head {
+            Head::Damage { .. } => true,
+            Head::Record { id, .. } => {
+                let given = self.last_id != Some(id)
+                    && in_time(reader, id, self.since_time, self.until_time)
+                    && !self.earlier.gave(&self.store, &self.folder, &reader.name, id)?;
+                self.last_id = Some(id);
+                // What another program made up says nothing of what is newest.
+                if id.is_v7() {
+                    self.newest = self.newest.max(Some(id));
+                }
+                given
+            }
+            _ => false,
+        };
+        reader.consume();
+        Ok(Some(given))
     }
 }
 
-fn in_time(reader: &SegmentReader, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+/// Whether the time of the head, a record, is asked for.
+fn in_time(reader: &SegmentReader, id: EventId, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     if since.is_none() && until.is_none() {
         return true;
+    }
+    if id.is_v7() {
+        return since.is_none_or(|since| id >= EventId::floor(since))
+            && until.is_none_or(|until| id < EventId::floor(until));
     }
     let Some(time) = reader.record().and_then(|record| record::line_time(record.line)) else {
         return false;
@@ -460,6 +535,11 @@ impl Scan for Merge {
         segments.retain(|name, reached| {
             !(reached.done && name.is_canonical() && mark.is_some_and(|mark| name.made() <= mark))
         });
-        Position { mark, segments }.encode()
+        Position {
+            mark,
+            segments,
+            newest: self.newest,
+        }
+        .encode()
     }
 }

@@ -7,6 +7,7 @@ use prodigy_storage_backend::record;
 use prodigy_storage_backend::{EventId, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
+use super::salvage;
 use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
 use crate::fs::FsFile;
@@ -18,13 +19,14 @@ const STRETCH: u64 = 64 << 10;
 const LOOK: usize = 4096;
 /// Bytes read at a time where a segment is read through.
 const CHUNK: usize = 64 << 10;
-/// Bytes of a record's beginning that tell its id: `{"id":"<36>`.
-const ID_HEAD: usize = 7 + EventId::TEXT_LEN;
+/// The longest line that is looked at to tell its id.
+const LONGEST: usize = 64 << 20;
 
 /// Where a line begins before which all ids are below `target`: 0, or the beginning of a line whose id is below it.
 /// At most [`STRETCH`] bytes and a line before the first id that is not below.
 ///
-/// Holds for a plain segment of ours, whose ids ascend. Lines whose id can't be told are passed over.
+/// Holds for a plain segment of ours, whose ids ascend. Lines whose crc does not hold are passed over: a flipped id
+/// must not lead the search astray.
 pub(crate) fn lower_bound(
     store: &Store,
     path: &Path,
@@ -45,46 +47,52 @@ pub(crate) fn lower_bound(
     Ok(low)
 }
 
-/// The first line that begins after `from` and before `to` and whose id can be told.
+/// The first line that begins after `from` and before `to` and whose crc holds: where it begins, and its id.
 fn line_after(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<Option<(u64, EventId)>> {
-    let mut buffer = [0; LOOK];
-    let mut at = from;
-    while at < to {
-        let filled = file.read_full_at(&mut buffer, at)?;
-        let bytes = buffer.get(..filled).unwrap_or_default();
-        if filled == 0 {
-            break;
-        }
-        let mut next = None;
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            let start = at + end as u64 + 1;
-            if start >= to {
+    let mut bytes = vec![0; LOOK];
+    // The buffer holds what begins at `at`; the line that `at` is in the middle of is of no use.
+    let (mut at, mut begun) = (from, false);
+    loop {
+        let filled = file.read_full_at(&mut bytes, at)?;
+        let mut rest = bytes.get(..filled).unwrap_or_default();
+        let mut start = at;
+        loop {
+            if begun && start >= to {
                 return Ok(None);
             }
-            match bytes.get(end + 1..end + 1 + ID_HEAD) {
-                Some(head) => {
-                    if let Some(id) = head.strip_prefix(b"{\"id\":\"").and_then(EventId::parse) {
-                        return Ok(Some((start, id)));
-                    }
-                }
-                // The line's head is cut off: look again from its line end on.
-                None => {
-                    next = Some(start - 1);
-                    break;
-                }
+            let Some(end) = memchr::memchr(b'\n', rest) else {
+                break;
+            };
+            let line = rest.get(..end).unwrap_or_default();
+            if begun
+                && let Ok(record) = record::read_line(line)
+                && record.verified
+            {
+                return Ok(Some((start, record.id)));
             }
+            rest = rest.get(end + 1..).unwrap_or_default();
+            start += end as u64 + 1;
+            begun = true;
         }
-        at = match next {
-            Some(next) if next > at || filled == LOOK => next.max(at + 1),
-            _ if next.is_some() => return Ok(None),
-            _ => at + filled as u64,
-        };
+        if filled < bytes.len() || (!begun && at + filled as u64 >= to) {
+            return Ok(None);
+        }
+        if !begun {
+            at += filled as u64;
+        } else if start > at {
+            at = start;
+        } else if bytes.len() < LONGEST {
+            bytes.resize(bytes.len() * 8, 0);
+        } else {
+            // Longer than any record: nothing begins in the middle of it.
+            begun = false;
+            at += filled as u64;
+        }
     }
-    Ok(None)
 }
 
 /// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be:
-/// its id, if there is a record.
+/// its id, if there is a record. An id of another version says nothing of the order.
 pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -> Result<Option<EventId>> {
     let mut window = LOOK as u64;
     loop {
@@ -102,19 +110,11 @@ pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -
                 break;
             }
             let line = before.get(start..).unwrap_or_default();
-            // A joined line holds its newest record last.
-            let mut newest = record::read_line(line).ok().map(|record| record.id);
-            let mut at = 0;
-            while newest.is_none()
-                && let Some(found) = record::find_record_start(line, at)
-            {
-                let rest = line.get(found..).unwrap_or_default();
-                newest = record::find_record_end(rest, 64)
-                    .and_then(|end| rest.get(..end))
-                    .and_then(|part| record::read_line(part).ok())
-                    .map(|record| record.id);
-                at = found + 1;
-            }
+            let newest = record::read_line(line)
+                .ok()
+                .map(|record| record.id)
+                .or_else(|| salvage::records(line).last().map(|(_, id)| id))
+                .filter(|id| id.is_v7());
             if newest.is_some() {
                 return Ok(newest);
             }
@@ -147,7 +147,7 @@ pub(crate) fn last_id_of(store: &Arc<Store>, folder: &Path, name: &SegmentName) 
     loop {
         reader.step(&mut clock)?;
         if matches!(reader.head, Head::End) {
-            return Ok(reader.last);
+            return Ok(reader.last.map(|_| reader.order));
         }
         reader.consume();
     }
@@ -197,6 +197,9 @@ pub(crate) fn find_ids(
     let mut found = Vec::new();
     let mut rest = ids;
     let mut clock = StepClock::default();
+    if !name.is_canonical() {
+        return find_anywhere(store, folder, name, ids);
+    }
     // Ids that lie close together are looked for in one go, others each by a search of its own.
     while let Some(&first) = rest.first() {
         let Some(mut reader) = seek(store, folder, name, first, CHUNK, &mut clock)? else {
@@ -207,6 +210,7 @@ pub(crate) fn find_ids(
             match reader.head {
                 Head::End => return Ok(found),
                 Head::Record { id, verified, .. } => {
+                    passed += 1;
                     let order = reader.order;
                     while rest.first().is_some_and(|&wanted| wanted < order && wanted != id) {
                         rest = rest.get(1..).unwrap_or_default();
@@ -224,7 +228,6 @@ pub(crate) fn find_ids(
             if rest.is_empty() {
                 return Ok(found);
             }
-            passed += 1;
             if passed > 512 && !reader.is_compressed() {
                 break;
             }
@@ -233,4 +236,29 @@ pub(crate) fn find_ids(
         }
     }
     Ok(found)
+}
+
+/// As [`find_ids`], in a file whose order says nothing.
+fn find_anywhere(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    ids: &[EventId],
+) -> Result<Vec<EventId>> {
+    let mut found = Vec::new();
+    let mut clock = StepClock::default();
+    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+        return Ok(found);
+    };
+    loop {
+        reader.step(&mut clock)?;
+        match reader.head {
+            Head::End => return Ok(found),
+            Head::Record {
+                id, verified: true, ..
+            } if ids.binary_search(&id).is_ok() => found.push(id),
+            _ => {}
+        }
+        reader.consume();
+    }
 }

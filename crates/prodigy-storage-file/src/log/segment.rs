@@ -11,13 +11,12 @@ use prodigy_storage_backend::record::{self, LineFault};
 use prodigy_storage_backend::{Damage, EventId, Record, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
+use super::salvage;
 use super::source;
 use crate::store::Store;
 
 /// The longest line that is read at least, whatever `max_record_size` says now: it may have been larger once.
 const LONGEST_LINE: u64 = 64 << 20;
-/// Beginnings of records that are tried within one damaged line.
-const SALVAGE_TRIES: usize = 4096;
 
 /// Bounds one step of a scan, without a look at the clock for each record.
 #[derive(Debug, Default)]
@@ -112,6 +111,10 @@ pub(crate) struct SegmentReader {
     base: u64,
     chunk: usize,
     ended: bool,
+    /// Whether the decoder gave up: what follows is damage.
+    broken: bool,
+    /// Whether it decompresses to its end, once that was looked at.
+    intact: Option<bool>,
     pieces: VecDeque<Piece>,
     pub(crate) head: Head,
     /// Where the head begins, and what comes behind it.
@@ -162,6 +165,8 @@ impl SegmentReader {
             base: offset,
             chunk,
             ended: false,
+            broken: false,
+            intact: None,
             pieces: VecDeque::new(),
             head: Head::Before,
             head_start: offset,
@@ -237,12 +242,12 @@ impl SegmentReader {
         let Some(opened) = source::open(&self.store, &self.folder, &self.name, self.head_start)? else {
             return Ok(false);
         };
+        // Sealed since it was opened first or not: it is read to where it ended then, and may hold more by now.
         self.form = opened.form;
-        self.sealed = opened.sealed;
         self.source = Some(opened.bytes);
         self.base = self.head_start;
         (self.filled, self.next, self.ended) = (0, 0, false);
-        self.step(clock)?;
+        self.step(clock).inspect_err(|_| self.sleep())?;
         Ok(true)
     }
 
@@ -253,13 +258,17 @@ impl SegmentReader {
                 self.take_piece(piece);
                 return Ok(());
             }
+            if std::mem::take(&mut self.broken) {
+                self.give_up();
+                return Ok(());
+            }
             if self.ended {
                 self.head = Head::End;
                 return Ok(());
             }
             let shown = match self.next_line(clock)? {
-                Line::Whole(range) => self.read_line(range, true),
-                Line::Tail(range) => self.read_line(range, false),
+                Line::Whole(range) => self.read_line(range, true, clock)?,
+                Line::Tail(range) => self.read_line(range, false, clock)?,
                 Line::TooLong => true,
                 Line::Nothing => false,
             };
@@ -270,10 +279,10 @@ impl SegmentReader {
     }
 
     /// Makes the line the head; false if it is nothing to show, or if its pieces come next.
-    fn read_line(&mut self, line: Range<usize>, whole: bool) -> bool {
+    fn read_line(&mut self, line: Range<usize>, whole: bool, clock: &mut StepClock) -> Result<bool> {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let start = self.base + line.start as u64;
-        match record::read_line(bytes) {
+        Ok(match record::read_line(bytes) {
             // Without its line end, a line of another program may lack more than that.
             Ok(record) if whole || record.verified => {
                 let (id, verified) = (record.id, record.verified);
@@ -282,6 +291,17 @@ impl SegmentReader {
                 } else {
                     record::line_time(record.line).map_or(self.order, EventId::floor)
                 };
+                if !verified && self.is_compressed() {
+                    let intact = self.is_intact(clock).inspect_err(|_| {
+                        // For the next try.
+                        (self.next, self.ended) = (line.start, false);
+                    })?;
+                    if !intact {
+                        let why = "it has no checksum, and its file does not decompress as a whole";
+                        self.pieces.push_back(Piece::Damage(line, why));
+                        return Ok(false);
+                    }
+                }
                 self.order = self.order.max(order);
                 self.head_start = start;
                 self.head_end = self.base + self.next as u64;
@@ -304,39 +324,49 @@ impl SegmentReader {
                 self.salvage(line, fault, whole);
                 false
             }
+        })
+    }
+
+    /// Whether a compressed file decodes to its end, where its own checksum stands: one flipped byte of it may change
+    /// many lines, and one without a crc can't tell.
+    fn is_intact(&mut self, clock: &mut StepClock) -> Result<bool> {
+        if let Some(intact) = self.intact {
+            return Ok(intact);
         }
+        let Some(mut opened) = source::open(&self.store, &self.folder, &self.name, 0)? else {
+            return Ok(true);
+        };
+        let (path, mut buffer) = (self.path(), vec![0; self.chunk]);
+        let intact = loop {
+            clock.check(&self.store, &path)?;
+            match opened.bytes.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error().is_none() => break false,
+                Err(error) => return Err(self.store.read_fault("read segment", &path, error)),
+            }
+        };
+        self.intact = Some(intact);
+        Ok(intact)
     }
 
     /// Finds the records within a line that is none.
     fn salvage(&mut self, line: Range<usize>, fault: LineFault, whole: bool) {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
-        let (mut at, mut tries, mut from) = (0, 0, 0);
-        let mut found = false;
-        while let Some(start) = record::find_record_start(bytes, from) {
-            tries += 1;
-            if tries > SALVAGE_TRIES {
-                break;
+        let mut at = 0;
+        for (range, _) in salvage::records(bytes) {
+            if range.start > at {
+                self.pieces.push_back(Piece::Damage(
+                    line.start + at..line.start + range.start,
+                    fault.as_str(),
+                ));
             }
-            let end = record::find_record_end(bytes.get(start..).unwrap_or_default(), SALVAGE_TRIES)
-                .map(|end| start + end)
-                .filter(|&end| {
-                    bytes
-                        .get(start..end)
-                        .is_some_and(|part| record::read_line(part).is_ok())
-                });
-            match end {
-                Some(end) => {
-                    if start > at {
-                        self.pieces
-                            .push_back(Piece::Damage(line.start + at..line.start + start, fault.as_str()));
-                    }
-                    self.pieces
-                        .push_back(Piece::Record(line.start + start..line.start + end));
-                    (at, from, found) = (end, end, true);
-                }
-                None => from = start + 1,
-            }
+            at = range.end;
+            self.pieces
+                .push_back(Piece::Record(line.start + range.start..line.start + range.end));
         }
+        let found = at > 0;
         // An end without its line end is what a write under way looks like, unless a record stands in it or nothing
         // is written here any more.
         if at < bytes.len() && (whole || self.sealed || found) {
@@ -404,6 +434,9 @@ impl SegmentReader {
             searched = pending;
             if !self.fill(clock)? {
                 self.ended = true;
+                if self.broken {
+                    return Ok(Line::Nothing);
+                }
                 let line = self.next..self.filled;
                 self.next = self.filled;
                 return Ok(if line.is_empty() {
@@ -424,7 +457,11 @@ impl SegmentReader {
         self.filled -= self.next;
         self.next = 0;
         let wanted = (self.filled + self.chunk).max(self.filled * 2);
-        if self.buffer.len() < wanted {
+        if self.buffer.len() > wanted.saturating_mul(8) {
+            // One long line must not cost its memory for the rest of the segment.
+            self.buffer.truncate(wanted);
+            self.buffer.shrink_to_fit();
+        } else if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
         let read_to = self.base + self.filled as u64;
@@ -443,14 +480,33 @@ impl SegmentReader {
         let read = loop {
             match source.read(space) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if self.form != SegmentForm::Plain => {
-                    return Err(source::undecodable(&self.store, &path, error));
+                // What the decoder says, and not the operating system.
+                Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
+                    self.broken = true;
+                    tracing::warn!(path = %path.display(), %error, "a segment does not decompress");
+                    return Ok(false);
                 }
                 other => break other.map_err(|error| self.store.read_fault("read segment", &path, error))?,
             }
         };
         self.filled += read;
         Ok(read > 0)
+    }
+
+    /// Stands at the damage behind which nothing decompresses, whole lines before it being given.
+    fn give_up(&mut self) {
+        let start = self.base + self.next as u64;
+        let told = super::archive::summary(&self.store, &self.folder, &self.name);
+        // Of another program's file it is not known how much is lost.
+        let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
+        self.next = self.filled;
+        self.head_start = start;
+        self.head_end = start.max(end);
+        self.head = Head::Damage {
+            offset: start,
+            len: self.head_end - start,
+            why: "it does not decompress from here on",
+        };
     }
 
     /// Passes over a line that is longer than any record, in bounded memory; the head is the damage.
@@ -468,7 +524,6 @@ impl SegmentReader {
                 break;
             }
         }
-        self.buffer.shrink_to(self.chunk.max(self.filled));
         let end = self.base + self.next as u64;
         self.head_start = start;
         self.head_end = end;

@@ -30,6 +30,29 @@ impl Read for FileRead {
     }
 }
 
+/// Passes over a beginning at the first read, so that damage in it is met where all damage is.
+struct Skipping {
+    inner: Box<dyn Read + Send>,
+    left: u64,
+}
+
+impl Read for Skipping {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left > 0 {
+            let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let read = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+            if read == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it ends before the position that was read once",
+                ));
+            }
+            self.left -= read as u64;
+        }
+        self.inner.read(buffer)
+    }
+}
+
 /// A segment that is open for reading.
 pub(crate) struct Opened {
     pub(crate) bytes: Box<dyn Read + Send>,
@@ -87,25 +110,15 @@ pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64
                 bytes: Box::new(FileRead::new(file, offset)),
                 form,
             },
-            _ => {
-                let mut bytes = decode(store, &path, file, form)?;
-                let skipped = io::copy(&mut Read::by_ref(&mut bytes).take(offset), &mut io::sink())
-                    .map_err(|error| undecodable(store, &path, error))?;
-                if skipped < offset {
-                    return Err(StorageError::new(
-                        ErrorKind::Damaged,
-                        "read segment",
-                        store.absolute(&path).display(),
-                        format!("it ends at {skipped}, before the position {offset} that was read once"),
-                    ));
-                }
-                Opened {
-                    sealed: true,
-                    len: None,
-                    bytes,
-                    form,
-                }
-            }
+            _ => Opened {
+                sealed: true,
+                len: None,
+                bytes: Box::new(Skipping {
+                    inner: decode(store, &path, file, form)?,
+                    left: offset,
+                }),
+                form,
+            },
         }));
     }
     Ok(None)

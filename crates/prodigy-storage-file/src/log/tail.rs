@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::record;
 use prodigy_storage_backend::{Result, StorageError};
 
+use super::salvage;
 use crate::fs::FsFile;
 use crate::store::Store;
 
@@ -72,17 +72,7 @@ fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
 
 /// Where the last record whose crc holds ends in `tail`; 0 if there is none.
 fn records_end(tail: &[u8]) -> usize {
-    let (mut end, mut from) = (0, 0);
-    while let Some(start) = record::find_record_start(tail, from) {
-        match record::find_record_end(tail.get(start..).unwrap_or_default(), usize::MAX) {
-            Some(len) => {
-                end = start + len;
-                from = end;
-            }
-            None => from = start + 1,
-        }
-    }
-    end
+    salvage::records(tail).last().map_or(0, |(range, _)| range.end)
 }
 
 #[cfg(test)]

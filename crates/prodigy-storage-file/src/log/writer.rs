@@ -1,6 +1,6 @@
 //! The one writer that all handles of this process share for a log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{JobAddress, Timestamp, events_folder};
 
-use super::active::Active;
+use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive;
 use super::commit::{Commit, FailedSync, Unsynced};
@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// Segments for events whose given ids are older.
     pub(crate) late: Vec<Active>,
     pub(crate) known: Known,
+    /// When the newest segment was made, as far as this writer knows.
+    pub(crate) newest_made: Option<Timestamp>,
     ids: Option<IdSource>,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
@@ -51,6 +53,7 @@ impl LogWriter {
                 main: None,
                 late: Vec::new(),
                 known: Known::default(),
+                newest_made: None,
                 ids: None,
                 encoder: RecordEncoder::new(),
                 buffer: Vec::new(),
@@ -84,9 +87,10 @@ impl LogWriter {
         let seq = match written {
             Ok(seq) => seq,
             Err(error) => {
-                if error.kind() != ErrorKind::OutcomeUnknown {
-                    batch.clear_ids();
+                if error.kind() == ErrorKind::OutcomeUnknown {
+                    return Err(error.with_ids(batch.ids()));
                 }
+                batch.clear_ids();
                 return Err(error);
             }
         };
@@ -115,7 +119,7 @@ impl LogWriter {
 
     /// Makes sure that there is a segment for new events.
     pub(crate) fn open_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
-        self.adopt_main(store, state)?;
+        self.adopt_main(store, state, deadline)?;
         if state.main.is_none() {
             self.create_main(store, state, None, deadline)?;
         }
@@ -123,10 +127,11 @@ impl LogWriter {
     }
 
     /// At the first call, takes a segment that a writer before has left, if there is one.
-    pub(crate) fn adopt_main(&self, store: &Arc<Store>, state: &mut State) -> Result<()> {
+    pub(crate) fn adopt_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
         if state.ids.is_none() {
-            let found = adopt::adopt(store, &self.folder)?;
+            let found = adopt::adopt(store, &self.folder, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
+            state.newest_made = found.newest_made;
             state.main = found.active;
         }
         Ok(())
@@ -140,7 +145,7 @@ impl LogWriter {
         lower: Option<Timestamp>,
         deadline: Deadline,
     ) -> Result<()> {
-        let made = adopt::create(store, &self.folder, lower, deadline)?;
+        let made = adopt::create(store, &self.folder, &mut state.newest_made, lower, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }
@@ -229,19 +234,16 @@ impl LogWriter {
 
     /// Syncs a segment and seals it.
     fn close(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
-        let fault = |error| store.write_fault("seal segment", &active.path, error);
         if active.file.is_dirty() {
-            count(&store.counters.syncs, 1);
-            active.file.sync().map_err(fault)?;
-        }
-        if !active.file.is_named() {
-            store.sync_folder(&self.folder)?;
-            active.file.set_named();
+            self.sync_file(store, &active.file, &active.path)?;
         }
         if !store.options.file_locks {
             return Ok(());
         }
-        active.file.seal().map_err(fault)?;
+        active
+            .file
+            .seal()
+            .map_err(|error| store.write_fault("seal segment", &active.path, error))?;
         count(&store.counters.sealed, 1);
         if store.options.compression {
             archive::enqueue(store, &self.folder, &active.name);
@@ -287,26 +289,37 @@ impl LogWriter {
                 .collect();
             (state.seq, dirty)
         };
-        for (file, path) in dirty {
-            count(&store.counters.syncs, 1);
-            let synced = file
-                .sync()
-                .map_err(|error| store.write_fault("sync segment", &path, error));
-            let named = synced.and_then(|()| {
-                if !file.is_named() {
-                    store.sync_folder(&self.folder)?;
-                    file.set_named();
-                }
-                Ok(())
-            });
-            if let Err(error) = named {
+        self.sync_files(store, dirty)?;
+        Ok(seq)
+    }
+
+    /// Syncs segments that are held, or were a moment ago.
+    pub(crate) fn sync_files(
+        &self,
+        store: &Store,
+        files: Vec<(Arc<SegmentFile>, PathBuf)>,
+    ) -> Result<(), FailedSync> {
+        for (file, path) in files {
+            if let Err(error) = self.sync_file(store, &file, &path) {
                 let mut state = self.state.lock();
                 let why = error.to_string();
                 let up_to = self.poison(store, &mut state, &why);
                 return Err(FailedSync { up_to, why });
             }
         }
-        Ok(seq)
+        Ok(())
+    }
+
+    /// Syncs a segment and, once, its name.
+    fn sync_file(&self, store: &Store, file: &SegmentFile, path: &Path) -> Result<()> {
+        count(&store.counters.syncs, 1);
+        file.sync()
+            .map_err(|error| store.write_fault("sync segment", path, error))?;
+        if !file.is_named() {
+            store.sync_folder(&self.folder)?;
+            file.set_named();
+        }
+        Ok(())
     }
 
     /// After a failed sync: gives up every segment, so that the next append opens afresh. The number of the last
@@ -358,16 +371,17 @@ impl LogWriter {
             .into_iter()
             .chain(std::mem::take(&mut state.late))
             .collect();
+        let mut outcome = Ok(());
         for active in held {
             // An empty one may as well serve the next writer.
             if active.last.is_some()
                 && let Err(error) = self.close(store, &active)
             {
                 self.fail(store, &mut state, &[active], &error.to_string());
-                return Err(error);
+                outcome = outcome.and(Err(error));
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Makes relaxed writes survive power loss.
@@ -376,13 +390,6 @@ impl LogWriter {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
                 .with_hint("what was appended since the last flush may be lost after a loss of power")
         })
-    }
-}
-
-impl State {
-    /// Number of the last write.
-    pub(crate) fn seq(&self) -> u64 {
-        self.seq
     }
 }
 

@@ -10,9 +10,14 @@
 )]
 
 mod checkpoints;
+mod conformance;
 mod dlq;
 mod events;
+mod full;
 mod handle;
 mod orphans;
 mod registry;
+mod stacks;
 mod support;
+mod two_processes;
+mod unclear;

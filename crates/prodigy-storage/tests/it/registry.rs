@@ -138,7 +138,7 @@ fn a_moved_repository_is_noticed_and_relinked() {
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains("moved"), "{error}");
         assert!(
-            error.hint().unwrap().contains("repo relink PATH shop"),
+            error.hint().unwrap().contains("repo relink shop PATH"),
             "{:?}",
             error.hint()
         );

@@ -1,1 +1,16 @@
 //! Tests of the log.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod adoption;
+mod archive;
+mod cursors;
+mod damage;
+mod durability;
+mod faults;
+mod given;
+mod processes;
+mod readers;
+mod scale;
+mod support;
+mod tape;
+mod unlocked;

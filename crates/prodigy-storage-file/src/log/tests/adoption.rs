@@ -1,0 +1,242 @@
+//! Which segment a new writer goes on in, and what it mends first.
+
+use std::sync::Arc;
+
+use super::support::{NEVER, Place, id, ids, line, mode, name, payloads, set_mode};
+
+#[test]
+fn two_writers_write_two_segments() {
+    let place = Place::new();
+    let (one, two) = (place.store(), place.store());
+    for n in 0..3 {
+        place.append(&one, &[&format!("one {n}")]).unwrap();
+        place.append(&two, &[&format!("two {n}")]).unwrap();
+    }
+    assert_eq!(place.files().len(), 2);
+    assert_eq!(place.items(&one).len(), 6);
+}
+
+#[test]
+fn the_newest_segment_that_no_one_holds_is_gone_on_in() {
+    let place = Place::new();
+    place.plant(&name(0, 0), line(id(0), "a"));
+    place.plant(&name(1, 1), line(id(1), "b"));
+    let store = place.store();
+    place.append(&store, &["c"]).unwrap();
+    assert_eq!(place.files().len(), 2);
+    let newest = std::fs::read(place.log().join(name(1, 1))).unwrap();
+    assert_eq!(newest.iter().filter(|byte| **byte == b'\n').count(), 2);
+    // That one is held now; the older one is not.
+    let other = place.store();
+    place.append(&other, &["d"]).unwrap();
+    assert_eq!(place.files().len(), 2);
+    let third = place.store();
+    place.append(&third, &["e"]).unwrap();
+    assert_eq!(place.files().len(), 3);
+    assert_eq!(place.payloads(&third), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_sealed_segment_is_never_gone_on_in() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    set_mode(&path, 0o400);
+    let before = std::fs::read(&path).unwrap();
+    let store = place.store();
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(place.files().len(), 2);
+}
+
+#[test]
+fn one_that_is_sealed_between_the_look_and_the_lock_is_left_alone() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let (store, reel) = place.taped(place.options());
+    let sealed = path.clone();
+    reel.on(move |what, at| {
+        if what == "lock" && at.ends_with(sealed.file_name().unwrap()) {
+            set_mode(&sealed, 0o400);
+        }
+        Ok(())
+    });
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), line(id(0), "a"));
+    assert_eq!(place.files().len(), 2);
+}
+
+#[test]
+fn one_that_is_unlinked_between_open_and_lock_is_not_written_to() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let (store, reel) = place.taped(place.options());
+    let gone = path.clone();
+    reel.on(move |what, at| {
+        if what == "lock" && at.ends_with(gone.file_name().unwrap()) {
+            let _ = std::fs::remove_file(&gone);
+        }
+        Ok(())
+    });
+    place.append(&store, &["b"]).unwrap();
+    reel.off();
+    assert_eq!(place.payloads(&store), ["b"]);
+    assert_ne!(place.files(), [name(0, 0)]);
+}
+
+#[test]
+fn one_that_is_another_file_by_the_time_of_the_lock_is_not_written_to() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let (store, reel) = place.taped(place.options());
+    let swapped = path.clone();
+    reel.on(move |what, at| {
+        if what == "lock" && at.ends_with(swapped.file_name().unwrap()) {
+            std::fs::remove_file(&swapped).unwrap();
+            std::fs::write(&swapped, line(id(0), "another")).unwrap();
+        }
+        Ok(())
+    });
+    place.append(&store, &["b"]).unwrap();
+    reel.off();
+    assert_eq!(payloads(&place.items(&store)), ["another", "b"]);
+}
+
+#[test]
+fn one_that_may_not_be_opened_is_passed_over() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let (store, reel) = place.taped(place.options());
+    reel.on(move |what, at| {
+        if what == "open" && at.ends_with(path.file_name().unwrap()) {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
+    });
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.files().len(), 2);
+}
+
+#[test]
+fn an_empty_segment_older_than_another_is_not_filled() {
+    let place = Place::new();
+    // Its maker died before it saw that a newer one was made, to which a reader may have passed over.
+    let newer = place.plant(&name(5, 5), line(id(5), "a"));
+    set_mode(&newer, 0o400);
+    let reader = place.store();
+    let (_, end) = place.after(&reader, None);
+    place.plant(&name(3, 3), b"");
+    let writer = place.store();
+    place.append(&writer, &["b"]).unwrap();
+    assert_eq!(payloads(&place.after(&reader, Some(end)).0), ["b"]);
+}
+
+#[test]
+fn a_last_record_without_its_line_end_is_kept() {
+    let place = Place::new();
+    let whole = line(id(0), "a");
+    let path = place.plant(&name(0, 0), &whole[..whole.len() - 1]);
+    let store = place.store();
+    assert_eq!(place.payloads(&store), ["a"], "a reader counts it too");
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.payloads(&store), ["a", "b"]);
+    assert!(std::fs::read(&path).unwrap().starts_with(&whole));
+    assert_eq!(place.quarantined().len(), 0);
+}
+
+#[test]
+fn a_torn_tail_is_quarantined_and_cut_wherever_it_is_torn() {
+    let first = line(id(0), "a");
+    let second = line(id(1), "torn");
+    for cut in 1..second.len() - 1 {
+        let place = Place::new();
+        let mut bytes = first.clone();
+        bytes.extend_from_slice(&second[..cut]);
+        let path = place.plant(&name(0, 0), &bytes);
+        let store = place.quick(place.options());
+        assert_eq!(place.payloads(&store), ["a"], "cut at {cut}");
+        place.append(&store, &["b"]).unwrap();
+        let items = place.items(&store);
+        assert_eq!(payloads(&items), ["a", "b"], "cut at {cut}");
+        assert_eq!(items.len(), 2, "no damage stays behind");
+        assert_eq!(place.quarantined(), [second[..cut].to_vec()]);
+        assert!(std::fs::read(path).unwrap().starts_with(&first));
+    }
+}
+
+#[test]
+fn a_bad_line_before_a_line_end_is_no_tail() {
+    let place = Place::new();
+    let mut bytes = line(id(0), "a");
+    bytes.extend_from_slice(b"{\"id\":\"torn\n");
+    let path = place.plant(&name(0, 0), &bytes);
+    let store = place.store();
+    place.append(&store, &["b"]).unwrap();
+    assert!(std::fs::read(path).unwrap().starts_with(&bytes));
+    assert_eq!(place.quarantined().len(), 0);
+    assert_eq!(place.items(&store).len(), 3);
+}
+
+#[test]
+fn a_segment_past_its_size_is_sealed_and_the_next_begun() {
+    let place = Place::new();
+    let store = place.store();
+    let small = place.with(place.options().max_file_size(300));
+    for n in 0..10 {
+        place.append(&small, &[&format!("{n}")]).unwrap();
+    }
+    let files = place.files();
+    assert!(files.len() > 2, "{files:?}");
+    let (active, sealed) = files.split_last().unwrap();
+    for file in sealed {
+        assert_eq!(mode(&place.log().join(file)), 0o400, "{file}");
+    }
+    assert!(mode(&place.log().join(active)) == 0o600 || mode(&place.log().join(active)) == 0o400);
+    assert_eq!(place.items(&store).len(), 10);
+}
+
+#[test]
+fn a_segment_removed_under_its_writer_is_no_place_to_acknowledge_from() {
+    let place = Place::new();
+    let store = place.store();
+    place.append(&store, &["a"]).unwrap();
+    std::fs::remove_file(place.only()).unwrap();
+    let mut lost = super::support::batch(&["b"]);
+    let error = store
+        .append(
+            &place.job,
+            &mut lost,
+            &prodigy_storage_backend::AppendOptions::default(),
+            NEVER,
+        )
+        .unwrap_err();
+    assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::OutcomeUnknown);
+    assert_eq!(error.ids(), lost.ids());
+    store
+        .append(
+            &place.job,
+            &mut lost,
+            &prodigy_storage_backend::AppendOptions::default(),
+            NEVER,
+        )
+        .unwrap();
+    assert_eq!(place.payloads(&store), ["b"]);
+}
+
+#[test]
+fn threads_of_one_process_share_a_writer() {
+    let place = Place::new();
+    let store = place.quick(place.options());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (place, store) = (&place, Arc::clone(&store));
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    place.relaxed(&store, &["x"]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(place.files().len(), 1);
+    let all = ids(&place.items(&store));
+    assert!(all.len() == 200 && all.is_sorted_by(|a, b| a < b));
+}

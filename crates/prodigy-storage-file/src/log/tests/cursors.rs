@@ -1,0 +1,281 @@
+//! Positions: nothing passed over, nothing twice.
+
+use prodigy_storage_backend::{ErrorKind, ScanOptions};
+
+use super::support::{Place, damage, drain, id, ids, line, lines, name, payloads, set_mode, take};
+
+#[test]
+fn damage_is_told_once_and_not_again_from_a_cursor_behind_it() {
+    let place = Place::new();
+    let mut bytes = line(id(0), "a");
+    bytes.extend_from_slice(b"rubbish\n");
+    place.plant(&name(0, 0), &bytes);
+    let store = place.store();
+    let (items, end) = place.after(&store, None);
+    assert_eq!((payloads(&items).len(), damage(&items).len()), (1, 1));
+    let (items, end) = place.after(&store, Some(end));
+    assert_eq!(items, [], "nothing is behind the end");
+    place.append(&store, &["b"]).unwrap();
+    let (items, _) = place.after(&store, Some(end));
+    assert_eq!(
+        (payloads(&items), damage(&items).len()),
+        (vec!["b".to_owned()], 0)
+    );
+}
+
+#[test]
+fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_read() {
+    let place = Place::new();
+    let store = place.quick(place.options());
+    // More segments than may be open at once, all with ids from the same stretch of time.
+    for segment in 0..120 {
+        let events: Vec<_> = (0..4).map(|n| (id(segment + n * 1000), "x")).collect();
+        place.plant(&name(segment, segment), lines(events));
+    }
+    let mut scan = place.scan(&store, &ScanOptions::all());
+    // All are open, and most of them asleep.
+    let mut seen: Vec<_> = (0..130)
+        .flat_map(|_| ids(&[take(&mut *scan).unwrap().unwrap()]))
+        .collect();
+    // Each of them gets one more and is sealed, as its writer would do it.
+    for segment in 0..120 {
+        let path = place.log().join(name(segment, segment));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend_from_slice(&line(id(segment + 9000), "late"));
+        std::fs::write(&path, bytes).unwrap();
+        set_mode(&path, 0o400);
+    }
+    seen.extend(ids(&drain(&mut *scan)));
+    let (rest, _) = place.after(&store, Some(scan.cursor()));
+    seen.extend(ids(&rest));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 120 * 5);
+}
+
+#[test]
+fn an_empty_segment_holds_the_mark_and_costs_no_repetition() {
+    let place = Place::new();
+    let store = place.quick(place.options());
+    // Made early, but for ids that come late in the order: read when hundreds are done.
+    place.plant(&name(5, 5), line(id(5), "first"));
+    place.plant(&name(100_000, 6), b"");
+    // As many as finished segments are forgotten at.
+    for segment in 10..265 {
+        set_mode(
+            &place.plant(&name(segment, segment), line(id(segment), "x")),
+            0o400,
+        );
+    }
+    let (items, end) = place.after(&store, None);
+    assert_eq!(payloads(&items).len(), 256);
+    let (items, end) = place.after(&store, Some(end));
+    assert_eq!(payloads(&items), [] as [String; 0]);
+    std::fs::write(place.log().join(name(100_000, 6)), line(id(100_000), "now")).unwrap();
+    assert_eq!(payloads(&place.after(&store, Some(end)).0), ["now"]);
+}
+
+#[test]
+fn an_empty_file_of_another_program_does_not_move_the_mark() {
+    let place = Place::new();
+    let store = place.quick(place.options());
+    place.plant("events-2020-01-01.jsonl", b"");
+    for segment in 10..300 {
+        set_mode(
+            &place.plant(&name(segment, segment), line(id(segment), "x")),
+            0o400,
+        );
+    }
+    let (items, end) = place.after(&store, None);
+    assert_eq!(payloads(&items).len(), 290);
+    assert!(end.as_str().len() < 300, "{} bytes", end.as_str().len());
+    assert_eq!(payloads(&place.after(&store, Some(end)).0), [] as [String; 0]);
+}
+
+#[test]
+fn a_segment_that_is_gone_with_what_was_unread_is_a_gap() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), lines([(id(0), "a"), (id(1), "b")]));
+    let other = place.plant(&name(1, 1), line(id(5), "c"));
+    let store = place.store();
+    for given in 0..=2 {
+        let mut scan = place.scan(&store, &ScanOptions::all());
+        for _ in 0..given {
+            take(&mut *scan).unwrap();
+        }
+        let cursor = scan.cursor();
+        if given == 0 {
+            continue;
+        }
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = store
+            .scan(&place.job, &ScanOptions::after(cursor), super::support::NEVER)
+            .err()
+            .unwrap_or_else(|| panic!("no gap after {given}"));
+        assert_eq!(error.kind(), ErrorKind::CursorGap);
+        std::fs::write(&path, kept).unwrap();
+    }
+    // One whose head was looked at, and not given: it counts as well.
+    place.plant(&name(0, 2), line(id(3), "d"));
+    let mut scan = place.scan(&store, &ScanOptions::all());
+    take(&mut *scan).unwrap();
+    take(&mut *scan).unwrap();
+    let cursor = scan.cursor();
+    std::fs::remove_file(place.log().join(name(0, 2))).unwrap();
+    let error = store.scan(&place.job, &ScanOptions::after(cursor), super::support::NEVER);
+    assert_eq!(error.err().map(|error| error.kind()), Some(ErrorKind::CursorGap));
+    drop(other);
+}
+
+#[test]
+fn a_position_that_was_cut_is_found_again_by_id() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), lines([(id(0), "a"), (id(1), "b"), (id(2), "c")]));
+    let store = place.store();
+    let (_, end) = place.after(&store, None);
+    // The last two were never acknowledged: power went, and another writer went on.
+    std::fs::write(
+        &path,
+        lines([(id(0), "a"), (id(7), "d, and longer than what stood there")]),
+    )
+    .unwrap();
+    assert_eq!(
+        payloads(&place.after(&store, Some(end)).0),
+        ["d, and longer than what stood there"]
+    );
+}
+
+#[test]
+fn a_line_end_that_came_later_is_no_line() {
+    let place = Place::new();
+    let whole = line(id(0), "a");
+    let path = place.plant(&name(0, 0), &whole[..whole.len() - 1]);
+    let store = place.store();
+    let (items, end) = place.after(&store, None);
+    assert_eq!(payloads(&items), ["a"]);
+    let mut bytes = whole;
+    bytes.extend_from_slice(&line(id(1), "b"));
+    std::fs::write(&path, bytes).unwrap();
+    let (items, _) = place.after(&store, Some(end));
+    assert_eq!((payloads(&items), damage(&items)), (vec!["b".to_owned()], vec![]));
+}
+
+#[test]
+fn a_cursor_between_equal_ids_gives_the_event_once() {
+    let place = Place::new();
+    place.plant(&name(0, 0), lines([(id(1), "x"), (id(2), "y")]));
+    place.plant(&name(0, 1), lines([(id(1), "x"), (id(2), "y")]));
+    let store = place.store();
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
+        let mut scan = place.scan(&store, &options);
+        let Some(item) = take(&mut *scan).unwrap() else {
+            break;
+        };
+        seen.push(item);
+        cursor = Some(scan.cursor());
+        assert!(seen.len() < 5, "{seen:?}");
+    }
+    assert_eq!(payloads(&seen), ["x", "y"]);
+}
+
+#[test]
+fn an_event_that_stands_again_in_a_later_segment_is_not_given_again() {
+    let place = Place::new();
+    let sealed = place.plant(&name(0, 0), lines([(id(1), "a"), (id(2), "b")]));
+    set_mode(&sealed, 0o400);
+    place.plant(&name(3, 3), lines([(id(3), "c"), (id(4), "d")]));
+    let store = place.store();
+    let (items, end) = place.after(&store, None);
+    assert_eq!(payloads(&items), ["a", "b", "c", "d"]);
+    // One batch that another process stored at the same moment, or again after its sync failed.
+    place.plant(
+        &name(1, 9),
+        lines([(id(1), "a"), (id(2), "b"), (id(3), "c"), (id(8), "e")]),
+    );
+    let (items, end) = place.after(&store, Some(end));
+    assert_eq!(payloads(&items), ["e"]);
+    place.plant(&name(0, 10), lines([(id(0), "new"), (id(3), "c")]));
+    assert_eq!(payloads(&place.after(&store, Some(end)).0), ["new"]);
+}
+
+#[test]
+fn an_error_in_the_middle_passes_over_nothing() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let place = Place::new();
+    for segment in 0..60 {
+        let events: Vec<_> = (0..3).map(|n| (id(segment + n * 1000), "x")).collect();
+        place.plant(&name(segment, segment), lines(events));
+    }
+    let (store, reel) = place.taped(place.options());
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    reel.on(move |what, _| {
+        let fails = matches!(what, "get" | "read") && counted.fetch_add(1, Ordering::Relaxed) % 5 == 4;
+        if fails {
+            Err(std::io::Error::from_raw_os_error(5))
+        } else {
+            Ok(())
+        }
+    });
+    // Going on in the same scan.
+    let mut scan = place.scan(&store, &ScanOptions::all());
+    let (mut seen, mut failed) = (Vec::new(), 0);
+    loop {
+        match take(&mut *scan) {
+            Ok(Some(item)) => seen.push(item),
+            Ok(None) => break,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io);
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 10, "{failed} failures");
+    assert_eq!(ids(&seen).len(), 180);
+    // Going on from the cursor in a new one.
+    let (mut seen, mut scan) = (Vec::new(), place.scan(&store, &ScanOptions::all()));
+    loop {
+        match take(&mut *scan) {
+            Ok(Some(item)) => seen.push(item),
+            Ok(None) => break,
+            Err(_) => scan = place.scan(&store, &ScanOptions::after(scan.cursor())),
+        }
+        if calls.load(Ordering::Relaxed) > 20_000 {
+            reel.off();
+        }
+    }
+    let mut all = ids(&seen);
+    all.sort();
+    all.dedup();
+    assert_eq!((seen.len(), all.len()), (180, 180));
+}
+
+#[test]
+fn following_a_compressed_file_of_another_program_goes_on_where_it_was() {
+    let place = Place::new();
+    let v4 = |n: u8| format!("{n}0000000-0000-4000-8000-000000000000");
+    // Neither its ids nor its order say anything.
+    let text: String = [9, 3, 7, 1]
+        .iter()
+        .map(|&n| {
+            format!(
+                "{{\"id\":\"{}\",\"timestamp\":\"2027-01-01T00:00:0{n}Z\",\"event\":\"{n}\"}}\n",
+                v4(n)
+            )
+        })
+        .collect();
+    let packed = zstd::encode_all(text.as_bytes(), 3).unwrap();
+    place.plant("events-20270101.jsonl.zst", packed);
+    let store = place.store();
+    for given in 0..=4 {
+        let mut scan = place.scan(&store, &ScanOptions::all());
+        let mut seen: Vec<_> = (0..given).map(|_| take(&mut *scan).unwrap().unwrap()).collect();
+        seen.extend(place.after(&store, Some(scan.cursor())).0);
+        assert_eq!(payloads(&seen), ["9", "3", "7", "1"], "after {given}");
+    }
+}

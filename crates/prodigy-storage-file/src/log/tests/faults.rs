@@ -1,0 +1,314 @@
+//! Writes and syncs that fail.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use prodigy_storage_backend::{AppendOptions, Batch, Durability, ErrorKind, Result};
+
+use super::support::{NEVER, Place, batch, id, ids, mode, payloads};
+use super::tape::Reel;
+use crate::store::Store;
+
+fn strict(place: &Place, store: &Arc<Store>, batch: &mut Batch) -> Result<()> {
+    let options = AppendOptions::new(Durability::Strict);
+    store.append(&place.job, batch, &options, NEVER).map(drop)
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "jsonl")
+}
+
+/// The next `times` calls of this kind to segments fail.
+fn fail(reel: &Reel, kind: &'static str, times: u64) {
+    let left = AtomicU64::new(times);
+    reel.on(move |what, path| {
+        let fails = what == kind
+            && is_segment(path)
+            && left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok();
+        if fails {
+            Err(std::io::Error::from_raw_os_error(5))
+        } else {
+            Ok(())
+        }
+    });
+}
+
+#[test]
+fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["before"]).unwrap();
+    let doubtful = place.only();
+    fail(&reel, "sync", 1);
+    let mut lost = batch(&["a", "b"]);
+    let error = strict(&place, &store, &mut lost).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert!(error.is_transient() && error.ids() == lost.ids() && lost.ids().len() == 2);
+    assert_eq!(mode(&doubtful), 0o400, "no one goes on in it");
+    let before = std::fs::read(&doubtful).unwrap();
+    reel.take();
+    strict(&place, &store, &mut lost).unwrap();
+    assert_eq!(std::fs::read(&doubtful).unwrap(), before);
+    assert_eq!(place.files().len(), 2);
+    let other = place
+        .files()
+        .into_iter()
+        .map(|file| place.log().join(file))
+        .find(|file| *file != doubtful)
+        .unwrap();
+    let stored = std::fs::read_to_string(other).unwrap();
+    assert_eq!(
+        stored.lines().count(),
+        2,
+        "what is read from the doubtful segment is not taken as stored: {stored}"
+    );
+    assert_eq!(place.payloads(&store), ["before", "a", "b"], "each is read once");
+    // And a third time it is a duplicate.
+    strict(&place, &store, &mut lost).unwrap();
+    assert_eq!(place.items(&store).len(), 3);
+}
+
+#[test]
+fn a_follower_sees_an_event_once_that_was_stored_again_after_a_failed_sync() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    let reader = place.store();
+    place.append(&store, &["before"]).unwrap();
+    fail(&reel, "sync", 1);
+    let mut lost = batch(&["a", "b"]);
+    strict(&place, &store, &mut lost).unwrap_err();
+    let (items, end) = place.after(&reader, None);
+    assert_eq!(payloads(&items), ["before", "a", "b"]);
+    strict(&place, &store, &mut lost).unwrap();
+    place.append(&store, &["c"]).unwrap();
+    assert_eq!(payloads(&place.after(&reader, Some(end)).0), ["c"]);
+}
+
+#[test]
+fn a_failed_sync_is_told_to_each_thread_it_was_for() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["before"]).unwrap();
+    let broken = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&broken);
+    reel.on(move |what, path| {
+        if what == "sync" && is_segment(path) && state.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            return Err(std::io::Error::from_raw_os_error(5));
+        }
+        Ok(())
+    });
+    let unknown: Vec<Batch> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6)
+            .map(|n| {
+                let (place, store) = (&place, &store);
+                scope.spawn(move || {
+                    let mut batch = batch(&[&format!("{n}")]);
+                    let error = strict(place, store, &mut batch).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+                    batch
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    broken.store(false, Ordering::Relaxed);
+    for mut batch in unknown {
+        strict(&place, &store, &mut batch).unwrap();
+    }
+    let mut read = place.payloads(&store);
+    read.sort();
+    assert_eq!(read, ["0", "1", "2", "3", "4", "5", "before"]);
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_whatever_became_of_another_batch() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    let mut stored = batch(&["stored"]);
+    strict(&place, &store, &mut stored).unwrap();
+    place.seal(&store);
+    fail(&reel, "sync", 1);
+    strict(&place, &store, &mut batch(&["lost"])).unwrap_err();
+    let options = AppendOptions::default();
+    let again = store.append(&place.job, &mut stored, &options, NEVER).unwrap();
+    assert_eq!((again.stored, again.duplicates), (0, 1));
+}
+
+#[test]
+fn a_duplicate_that_was_not_synced_yet_is_synced_before_it_is_acknowledged() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["first"]).unwrap();
+    let mut relaxed = batch(&["a"]);
+    let options = AppendOptions::new(Durability::Relaxed);
+    store.append(&place.job, &mut relaxed, &options, NEVER).unwrap();
+    reel.take();
+    strict(&place, &store, &mut relaxed).unwrap();
+    let calls = reel.take();
+    assert!(
+        calls.iter().any(|call| call.starts_with("sync events")),
+        "{calls:?}"
+    );
+    // Another process finds it, and trusts no one's sync but its own.
+    let (other, tape) = place.taped(place.options());
+    strict(&place, &other, &mut relaxed).unwrap();
+    let calls = tape.take();
+    assert!(
+        calls.iter().any(|call| call.starts_with("sync events")),
+        "{calls:?}"
+    );
+    assert!(calls.contains(&"sync-dir events/shop/j".to_owned()), "{calls:?}");
+    // Unless its sync fails: nothing is acknowledged then.
+    let mut again = batch(&["b"]);
+    store.append(&place.job, &mut again, &options, NEVER).unwrap();
+    fail(&reel, "sync", 1);
+    let error = strict(&place, &store, &mut again).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.ids()),
+        (ErrorKind::OutcomeUnknown, again.ids())
+    );
+    strict(&place, &store, &mut again).unwrap();
+    assert_eq!(place.payloads(&store), ["first", "a", "b"]);
+}
+
+#[test]
+fn a_seal_that_fails_is_told_to_those_whose_events_it_would_have_synced() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options().max_file_size(1));
+    place.append(&store, &["a"]).unwrap();
+    fail(&reel, "sync", 1);
+    let mut lost = batch(&["b"]);
+    let error = strict(&place, &store, &mut lost).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    strict(&place, &store, &mut lost).unwrap();
+    assert_eq!(place.payloads(&store), ["a", "b"]);
+}
+
+#[test]
+fn one_segment_that_can_not_be_sealed_keeps_no_other_from_it() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.give(&store, &[(id(50), "main")]).unwrap();
+    place.give(&store, &[(id(10), "late")]).unwrap();
+    assert_eq!(place.files().len(), 2);
+    place.relaxed(&store, &["not synced yet"]).unwrap();
+    fail(&reel, "mode", 1);
+    store.seal(&place.job, NEVER).unwrap_err();
+    for file in place.files() {
+        assert_eq!(mode(&place.log().join(&file)), 0o400, "{file}");
+    }
+    assert_eq!(place.items(&store).len(), 3);
+}
+
+#[test]
+fn a_full_disk_takes_nothing_half_and_the_same_handle_goes_on() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["a"]).unwrap();
+    let path = place.only();
+    let before = std::fs::read(&path).unwrap();
+    for room in 1..200 {
+        reel.room.store(room, Ordering::Relaxed);
+        let mut lost = batch(&["does not", "fit"]);
+        let error = strict(&place, &store, &mut lost).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
+        assert!(lost.ids().is_empty(), "it gets new ids the next time");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+    reel.room.store(0, Ordering::Relaxed);
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.payloads(&store), ["a", "b"]);
+    assert_eq!(place.files().len(), 1);
+}
+
+#[test]
+fn short_writes_are_gone_on_with() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    reel.most.store(7, Ordering::Relaxed);
+    place.append(&store, &["a", "b"]).unwrap();
+    assert_eq!(place.items(&store).len(), 2);
+    assert!(
+        reel.take()
+            .iter()
+            .filter(|call| call.starts_with("write events"))
+            .count()
+            > 20
+    );
+}
+
+#[test]
+fn what_can_not_be_taken_back_is_of_unknown_outcome_with_its_ids() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["a"]).unwrap();
+    reel.room.store(180, Ordering::Relaxed);
+    fail(&reel, "cut", 1);
+    let mut lost = batch(&["whole", "half"]);
+    let error = strict(&place, &store, &mut lost).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(error.ids().len(), 2);
+    assert_eq!(error.ids(), lost.ids());
+    reel.room.store(0, Ordering::Relaxed);
+    strict(&place, &store, &mut lost).unwrap();
+    let items = place.items(&store);
+    assert_eq!(payloads(&items), ["a", "whole", "half"]);
+    assert_eq!(ids(&items)[1..], *lost.ids());
+}
+
+#[test]
+fn a_batch_of_given_ids_that_is_stored_in_part_is_of_unknown_outcome() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.give(&store, &[(id(50), "main")]).unwrap();
+    place.give(&store, &[(id(10), "late")]).unwrap();
+    // The first goes to the segment for late ids, the next to the main one.
+    let writes = AtomicU64::new(0);
+    reel.on(move |what, path| {
+        if what == "write" && is_segment(path) && writes.fetch_add(1, Ordering::Relaxed) == 1 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    });
+    let events = [(id(20), "b"), (id(60), "c")];
+    let error = place.give(&store, &events).unwrap_err();
+    assert_eq!((error.kind(), error.ids().len()), (ErrorKind::OutcomeUnknown, 2));
+    reel.off();
+    let again = place.give(&store, &events).unwrap();
+    assert_eq!((again.stored, again.duplicates), (1, 1));
+    assert_eq!(place.payloads(&store), ["late", "b", "main", "c"]);
+}
+
+#[test]
+fn a_read_only_handle_and_an_absent_root_are_left_as_they_are() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options().read_only(true));
+    let (items, cursor) = place.after(&store, None);
+    assert_eq!(items, []);
+    assert_eq!(place.after(&store, Some(cursor)).0, []);
+    store.log_summary(&place.job, NEVER).unwrap();
+    assert!(!place.root().exists());
+    // Nor does one that may write, as long as it reads: torn tails, temporary files and half compressed segments stay.
+    let mut torn = super::support::line(id(0), "a");
+    torn.extend_from_slice(b"{\"id\":\"");
+    place.plant(&super::support::name(0, 0), &torn);
+    place.plant(".tmp-left", b"x");
+    place.plant(&(super::support::name(0, 0) + ".zst"), b"x");
+    let (writer, wrote) = place.taped(place.options().compression(true));
+    for store in [&store, &writer] {
+        let (items, cursor) = place.after(store, None);
+        assert_eq!(payloads(&items), ["a"]);
+        assert_eq!(place.after(store, Some(cursor)).0, []);
+        store.log_summary(&place.job, NEVER).unwrap();
+    }
+    let allowed = ["read ", "get ", "list ", "stat "];
+    for call in reel.take().into_iter().chain(wrote.take()) {
+        assert!(allowed.iter().any(|prefix| call.starts_with(prefix)), "{call}");
+    }
+    let error = place.append(&store, &["x"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly);
+}

@@ -1,0 +1,136 @@
+//! Many segments under few descriptors and little memory.
+
+use std::process::Command;
+
+use prodigy_storage_backend::ScanOptions;
+
+use super::support::{Place, id, line, lines, name, payloads, set_mode, take};
+
+const ROOT: &str = "PRODIGY_TEST_ROOT";
+
+/// The most memory that this process ever held, in bytes; of Linux.
+pub(super) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Runs one test of this binary in a process that may hold 256 descriptors.
+fn child(test: &str, place: &Place) {
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg("ulimit -n 256; exec \"$0\" \"$@\"")
+        .arg(std::env::current_exe().unwrap())
+        .args([&format!("log::tests::scale::{test}"), "--exact", "--nocapture"])
+        .env(ROOT, place.root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}
+
+/// The root that a parent process prepared; `None` in a run of all tests.
+fn prepared() -> Option<std::sync::Arc<crate::store::Store>> {
+    let root = std::env::var_os(ROOT)?;
+    let fs = std::sync::Arc::new(crate::fs::RealFs::new(&root));
+    let options = crate::FileOptions::new(root);
+    Some(std::sync::Arc::new(crate::store::Store::new(fs, options)))
+}
+
+/// Reads all of it in this process, twice: once as a whole, once on and on from cursors.
+fn read_all(events: usize) {
+    let Some(store) = prepared() else { return };
+    let job = super::support::job("j");
+    let begun = peak_memory();
+    let mut scan = store
+        .scan(&job, &ScanOptions::all(), super::support::NEVER)
+        .unwrap();
+    let (mut count, mut last) = (0, None);
+    while let Some(super::support::Item::Event { id, .. }) = take(&mut *scan).unwrap() {
+        assert!(last < Some(id));
+        last = Some(id);
+        count += 1;
+        if count % 4000 == 0 {
+            let options = ScanOptions::after(scan.cursor());
+            scan = store.scan(&job, &options, super::support::NEVER).unwrap();
+        }
+    }
+    assert_eq!(count, events);
+    if let (Some(begun), Some(after)) = (begun, peak_memory()) {
+        assert!(after - begun < 64 << 20, "{} MiB more", (after - begun) >> 20);
+    }
+}
+
+#[test]
+fn child_reads_twenty_thousand() {
+    read_all(20_000);
+}
+
+#[test]
+fn child_reads_interleaved() {
+    read_all(2000 * 3);
+}
+
+#[test]
+fn child_reads_interleaved_compressed() {
+    read_all(100 * 3);
+}
+
+#[test]
+fn twenty_thousand_segments_are_read_under_256_descriptors() {
+    let place = Place::new();
+    for n in 0..20_000 {
+        place.plant(&name(n, n), line(id(n), "x"));
+    }
+    child("child_reads_twenty_thousand", &place);
+}
+
+#[test]
+fn two_thousand_segments_that_overlap_are_read_under_256_descriptors() {
+    let place = Place::new();
+    for n in 0..2000 {
+        let events: Vec<_> = (0..3).map(|round| (id(n + round * 2000), "x")).collect();
+        let path = place.plant(&name(n, n), lines(events));
+        if n % 2 == 0 {
+            set_mode(&path, 0o400);
+        }
+    }
+    child("child_reads_interleaved", &place);
+}
+
+#[test]
+fn compressed_segments_that_overlap_are_read_under_256_descriptors() {
+    let place = Place::new();
+    for n in 0..100 {
+        let events: Vec<_> = (0..3).map(|round| (id(n + round * 100), "x")).collect();
+        let packed = zstd::encode_all(&lines(events)[..], 3).unwrap();
+        place.plant(&(name(n, n) + ".zst"), packed);
+    }
+    child("child_reads_interleaved_compressed", &place);
+}
+
+#[test]
+fn a_merge_opens_a_segment_only_when_it_gets_there() {
+    let place = Place::new();
+    for n in 0..500 {
+        place.plant(&name(n, n), line(id(n), &n.to_string()));
+    }
+    let (store, reel) = place.taped(place.options());
+    let mut scan = place.scan(&store, &ScanOptions::all());
+    for n in 0..3 {
+        let item = take(&mut *scan).unwrap().unwrap();
+        assert_eq!(payloads(&[item]), [n.to_string()]);
+    }
+    let opened = reel
+        .take()
+        .iter()
+        .filter(|call| call.starts_with("read "))
+        .count();
+    assert!(opened <= 5, "{opened} were opened");
+}

@@ -1,0 +1,147 @@
+//! Appends through retries, over a backend that fails at random.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use prodigy_storage::config::RetrySettings;
+use prodigy_storage::{Backend, Batch, Deadline, Durability, EventId, ScanItem, SystemClock};
+use prodigy_storage_backend::{AppendOptions, Clock, IdSource, ScanOptions};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+use prodigy_storage_retry::{Retry, Retrying, Time};
+use serde::Deserialize;
+
+use crate::stacks::Faulty;
+
+const APPENDS: u32 = 10_000;
+/// The last so many bring ids of their own.
+const GIVEN: u32 = 1_000;
+const THREADS: u32 = 4;
+
+#[derive(Deserialize)]
+struct Line {
+    event: u32,
+}
+
+/// A clock that only sleeping moves, and that at once.
+struct Asleep {
+    start: Instant,
+    slept: AtomicU64,
+}
+
+impl Time for Asleep {
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.slept.load(Ordering::Relaxed))
+    }
+
+    fn sleep(&self, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).unwrap();
+        self.slept.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+fn append(backend: &dyn Backend, job: &JobAddress, number: u32, id: Option<EventId>) -> EventId {
+    let mut batch = Batch::new();
+    batch.push(&number).unwrap();
+    batch.set_ids(id);
+    let options = AppendOptions::new(Durability::Relaxed);
+    let appended = backend
+        .append(job, &mut batch, &options, Deadline::never())
+        .unwrap();
+    assert_eq!(appended.stored + appended.duplicates, 1);
+    // Without an id of its own an event can't be one that is there already, however often it was tried.
+    assert!(id.is_some() || appended.duplicates == 0);
+    batch.ids()[0]
+}
+
+fn every_event_is_there_exactly_once(store: &Arc<dyn Backend>) {
+    let time = Arc::new(Asleep {
+        start: Instant::now(),
+        slept: AtomicU64::new(0),
+    });
+    let settings = RetrySettings {
+        max_retries: 60,
+        ..RetrySettings::default()
+    };
+    let faulty = Arc::new(Faulty::new(Arc::clone(store), 0x5eed).stores_given());
+    let retrying = Retrying::with_retry(faulty, Retry::new(settings).with_time(time.clone()));
+    let job = JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("a").unwrap());
+
+    let next = AtomicU32::new(0);
+    let mut acknowledged: Vec<(EventId, u32)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= APPENDS - GIVEN {
+                            return mine;
+                        }
+                        mine.push((append(&retrying, &job, number, None), number));
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let newest = acknowledged.iter().map(|(id, _)| *id).max().unwrap();
+    let mut ids = IdSource::above(newest);
+    for number in APPENDS - GIVEN..APPENDS {
+        let id = ids.next(SystemClock.now());
+        assert_eq!(append(&retrying, &job, number, Some(id)), id);
+        acknowledged.push((id, number));
+    }
+
+    // What is stored, asked of the backend itself.
+    let mut stored = Vec::new();
+    let mut scan = store.scan(&job, &ScanOptions::all(), Deadline::never()).unwrap();
+    while let Some(item) = scan.next().unwrap() {
+        let ScanItem::Record(record) = item else {
+            panic!("not an event: {item:?}");
+        };
+        stored.push((record.id, record.parse::<Line>().unwrap().event));
+    }
+    acknowledged.sort_unstable();
+    assert_eq!(acknowledged.len(), APPENDS as usize);
+    assert!(
+        stored == acknowledged,
+        "what is stored is not what was acknowledged"
+    );
+    let mut numbers: Vec<u32> = stored.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    assert!(
+        numbers.into_iter().eq(0..APPENDS),
+        "an event is missing, or twice"
+    );
+
+    // 30 of 100 tries failed, so there are 3 retries to 7 appends.
+    let counts = retrying.counts();
+    assert!((4_000..4_600).contains(&counts.retries), "{counts:?}");
+    assert!((1_900..2_400).contains(&counts.unclear_appends), "{counts:?}");
+    assert!((2_700..3_300).contains(&counts.recovered), "{counts:?}");
+    assert_eq!(counts.gave_up, 0);
+    assert!(
+        time.slept.load(Ordering::Relaxed) > 2_000_000,
+        "no delay was asked for"
+    );
+}
+
+#[test]
+fn ten_thousand_appends_over_a_memory_backend_that_fails() {
+    let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new(MemoryOptions::new()).unwrap());
+    every_event_is_there_exactly_once(&backend);
+}
+
+#[test]
+fn ten_thousand_appends_over_a_file_backend_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = FileBackend::open(FileOptions::new(folder.path().join("root"))).unwrap();
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    every_event_is_there_exactly_once(&backend);
+}
