@@ -11,11 +11,13 @@
 mod acks;
 mod bench;
 mod ci;
+mod conformance;
 mod crash;
 mod demo;
 mod dist;
 mod docs;
 mod input;
+mod mutants;
 mod project;
 mod segment;
 mod tidy;
@@ -45,6 +47,10 @@ enum Chore {
     Demo(demo::Options),
     /// Kill the tool at random moments while it acknowledges events, then look for what was lost.
     Crash(crash::Options),
+    /// Plant bugs into a copy of the project, one at a time: its tests have to catch each.
+    Mutants(mutants::Options),
+    /// Run the conformance suite on every backend under every stack of layers, and print it as a table.
+    Conformance(conformance::Options),
     /// Show what the tool promises, check by check, on real input.
     Verify(verify::Options),
     /// Check the invariants of the architecture and of the files.
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
         Chore::Ci(options) => ci::run(&project, &options),
         Chore::Demo(options) => demo::run(&project, &options),
         Chore::Crash(options) => crash::run(&project, &options),
+        Chore::Mutants(options) => mutants::run(&project, &options),
+        Chore::Conformance(options) => conformance::run(&project, &options),
         Chore::Verify(options) => verify::run(&project, &options),
         Chore::Tidy => tidy::run(&project),
         Chore::Docs(options) => docs::run(&project, &options),

@@ -167,9 +167,8 @@ pub(crate) fn create(
             create_unlocked(store, folder, &path)?
         };
         let Some(file) = made_file else { continue };
-        let others =
-            listing::list(store, folder, deadline).map(|listing| listing.newest_made_but(Some(&name)));
-        if !matches!(others, Ok(others) if others.is_none_or(|others| others < made)) {
+        let others = listing::newest_made_since(store, folder, &name, made);
+        if !matches!(others, Ok(None)) {
             // A cursor may have passed over to that one already. Ours is empty, and no one else's.
             store
                 .fs

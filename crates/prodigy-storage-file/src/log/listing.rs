@@ -72,6 +72,40 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
+/// When the newest segment of ours but `but` was made, if not before `made`.
+///
+/// It parses next to nothing, since it is made for each new segment, in logs of thousands. Two passes: a segment that is
+/// compressed under way may show neither of its names to one, and does so once in its life.
+pub(crate) fn newest_made_since(
+    store: &Store,
+    folder: &Path,
+    but: &SegmentName,
+    made: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let bound = made.to_string();
+    let mut newest = None;
+    for _ in 0..2 {
+        let entries = store
+            .fs
+            .list(folder)
+            .map_err(|error| store.read_fault("list log", folder, error))?;
+        let found = entries
+            .iter()
+            .filter(|entry| {
+                // Of either form of a name, the last part tells when it was made, and sorts as text.
+                let stem = entry.name.split(".jsonl").next().unwrap_or_default();
+                let last = stem.len().checked_sub(bound.len()).and_then(|at| stem.get(at..));
+                last.is_some_and(|text| *text >= *bound)
+            })
+            .filter_map(|entry| SegmentName::parse(&entry.name))
+            .filter(|(name, _)| name.is_canonical() && name != but && name.made() >= made)
+            .map(|(name, _)| name.made())
+            .max();
+        newest = newest.max(found);
+    }
+    Ok(newest)
+}
+
 /// Lists until two passes agree on the segments.
 ///
 /// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.

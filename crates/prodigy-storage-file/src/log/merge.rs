@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{
-    Cursor, Deadline, ErrorKind, EventId, Result, Scan, ScanItem, ScanOptions, StorageError, record,
-};
-use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+use prodigy_storage_backend::{Cursor, Deadline, EventId, Result, Scan, ScanItem, ScanOptions, record};
+use prodigy_storage_layout::{SegmentName, Timestamp};
 
 use super::cursor::{Position, Reached, State};
 use super::earlier::Earlier;
 use super::listing;
+use super::resume::{gap, resume};
 use super::search;
 use super::segment::{Head, SegmentReader, StepClock};
-use super::source;
 use crate::store::Store;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.
@@ -141,18 +139,6 @@ pub(crate) fn scan(
     })
 }
 
-fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageError {
-    StorageError::new(
-        ErrorKind::CursorGap,
-        "scan",
-        store
-            .absolute(&folder.join(name.file_name(SegmentForm::Plain)))
-            .display(),
-        "the cursor stands in a segment that is gone: what came behind it can't be read any more",
-    )
-    .with_hint("begin without a cursor, and look into how the segment was removed")
-}
-
 impl Merge {
     /// Opens what may come before the smallest head.
     fn open_due(&mut self) -> Result<()> {
@@ -191,7 +177,10 @@ impl Merge {
         };
         let Pending { name, from } = segment;
         let opened = match from {
-            Some(reached) => Some(self.resume(name, *reached, chunk)?),
+            Some(reached) => {
+                let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
+                Some(resume(store, folder, name, *reached, chunk, clock)?)
+            }
             None => match self.since {
                 Some(since) => search::seek(&self.store, &self.folder, name, since, chunk, &mut self.clock)?,
                 None => {
@@ -209,77 +198,6 @@ impl Merge {
             self.place(reader);
         }
         Ok(())
-    }
-
-    /// Opens a segment where a cursor stands in it.
-    fn resume(&mut self, name: &SegmentName, reached: Reached, chunk: usize) -> Result<SegmentReader> {
-        if let Some(last) = reached.last {
-            let holds = match source::open_form(&self.store, &self.folder, name, SegmentForm::Plain)? {
-                Some((file, found)) => {
-                    found.len >= reached.offset
-                        && ends_with(&*file, reached.offset, last).map_err(|error| {
-                            self.store
-                                .read_fault("resume scan", &self.folder.join(name.stem()), error)
-                        })?
-                }
-                None => false,
-            };
-            if !holds {
-                return self
-                    .find_again(name, reached, last, chunk)?
-                    .ok_or_else(|| gap(&self.store, &self.folder, name));
-            }
-        }
-        let mut reader = SegmentReader::open(
-            &self.store,
-            &self.folder,
-            name,
-            reached.offset,
-            reached.last,
-            chunk,
-        )?
-        .ok_or_else(|| gap(&self.store, &self.folder, name))?;
-        reader.step(&mut self.clock)?;
-        Ok(reader)
-    }
-
-    /// Finds the place behind the record `last` by reading, where it does not stand where it stood: in a segment that
-    /// was compressed, that was cut, or behind damage. `None` if it is gone.
-    fn find_again(
-        &mut self,
-        name: &SegmentName,
-        reached: Reached,
-        last: EventId,
-        chunk: usize,
-    ) -> Result<Option<SegmentReader>> {
-        let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
-        let by_order = name.is_canonical() && last.is_v7();
-        let opened = if by_order {
-            search::seek(store, folder, name, last, chunk, clock)?
-        } else {
-            let mut opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
-            if let Some(reader) = opened.as_mut() {
-                reader.step(clock)?;
-            }
-            opened
-        };
-        let Some(mut reader) = opened else {
-            return Ok(None);
-        };
-        let mut found = by_order;
-        loop {
-            match reader.head {
-                // Told before.
-                Head::Damage { offset, len, .. } if offset + len <= reached.offset => {}
-                Head::Record { .. } if by_order && reader.order <= last => {}
-                Head::Record { id, .. } if !found => found = id == last,
-                _ if found => return Ok(Some(reader)),
-                Head::End => return Ok(None),
-                _ => {}
-            }
-            reader.consume();
-            reader.step(clock)?;
-        }
     }
 
     /// Takes a reader with a head into the merge, or notes that it is at its end.
@@ -468,35 +386,6 @@ fn in_time(reader: &SegmentReader, id: EventId, since: Option<Timestamp>, until:
 
 fn weight(reader: &SegmentReader) -> usize {
     if reader.is_compressed() { DECODER_WEIGHT } else { 1 }
-}
-
-/// Whether the record that ends at `offset` has this id.
-fn ends_with(file: &dyn crate::fs::FsFile, offset: u64, id: EventId) -> std::io::Result<bool> {
-    let mut window = 4096u64;
-    loop {
-        let from = offset.saturating_sub(window);
-        let mut bytes = vec![0; (offset - from) as usize];
-        if file.read_full_at(&mut bytes, from)? < bytes.len() {
-            return Ok(false);
-        }
-        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let start = memchr::memrchr(b'\n', line).map(|found| found + 1);
-        if start.is_none() && from > 0 {
-            window = window.saturating_mul(8);
-            continue;
-        }
-        let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
-        if record::read_line(line).is_ok_and(|record| record.id == id) {
-            return Ok(true);
-        }
-        // Behind damage a record may end where no line begins with it.
-        let text = id.to_string();
-        return Ok(memchr::memmem::rfind(line, text.as_bytes()).is_some_and(|found| {
-            let start = found.saturating_sub(7);
-            line.get(start..)
-                .is_some_and(|part| record::read_line(part).is_ok_and(|record| record.id == id))
-        }));
-    }
 }
 
 impl Scan for Merge {

@@ -10,12 +10,13 @@ mod given;
 mod known;
 mod listing;
 mod merge;
+mod resume;
 mod salvage;
 mod search;
 mod segment;
 mod source;
 mod tail;
-#[cfg(test)]
+#[cfg(all(test, feature = "compression"))]
 mod tests;
 mod writer;
 

@@ -456,7 +456,12 @@ impl SegmentReader {
         self.base += self.next as u64;
         self.filled -= self.next;
         self.next = 0;
-        let wanted = (self.filled + self.chunk).max(self.filled * 2);
+        let read_to = self.base + self.filled as u64;
+        let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
+        // No more than there is: a log may have many small segments.
+        let wanted = (self.filled + self.chunk)
+            .max(self.filled * 2)
+            .min(self.filled.saturating_add(left));
         if self.buffer.len() > wanted.saturating_mul(8) {
             // One long line must not cost its memory for the rest of the segment.
             self.buffer.truncate(wanted);
@@ -464,8 +469,6 @@ impl SegmentReader {
         } else if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
-        let read_to = self.base + self.filled as u64;
-        let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
         let end = self.buffer.len().min(self.filled.saturating_add(left));
         let Some(space) = self
             .buffer

@@ -170,6 +170,7 @@ pub(crate) fn decode(
 }
 
 /// A compressed segment that does not decode.
+#[cfg(feature = "compression")]
 pub(crate) fn undecodable(store: &Store, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,

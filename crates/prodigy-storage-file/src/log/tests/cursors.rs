@@ -245,7 +245,7 @@ fn an_error_in_the_middle_passes_over_nothing() {
             Ok(None) => break,
             Err(_) => scan = place.scan(&store, &ScanOptions::after(scan.cursor())),
         }
-        if calls.load(Ordering::Relaxed) > 20_000 {
+        if calls.load(Ordering::Relaxed) > 3_000 {
             reel.off();
         }
     }

@@ -34,12 +34,10 @@ fn a_flipped_byte_costs_its_record_at_most() {
     let (bytes, all) = small();
     let place = Place::new();
     let path = place.plant(&name(0, 0), &bytes);
-    let other = place.plant(&name(0, 1), line(id(2), "charlie"));
-    std::fs::remove_file(other).unwrap();
     let store = place.store();
     for sealed in [false, true] {
         for at in 0..bytes.len() {
-            for mask in [0x01, 0x20, 0x80, 0xff, bytes[at] ^ b'\n', bytes[at] ^ b'"'] {
+            for mask in [0x01, 0x20, 0x80, bytes[at] ^ b'\n'] {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= mask;
                 let _ = std::fs::remove_file(&path);
@@ -158,10 +156,10 @@ fn a_damaged_line_does_not_mislead_a_search() {
     ] {
         for around in 0..3 {
             let mut bytes = bytes.clone();
-            let at = lines[..place_of + around].iter().map(Vec::len).sum::<usize>();
-            bytes[at + 8] = digit;
+            let offset = lines[..place_of + around].iter().map(Vec::len).sum::<usize>();
+            bytes[offset + 8] = digit;
             std::fs::write(&path, &bytes).unwrap();
-            let scan = ScanOptions::all().between(Some(at_time(target)), None);
+            let scan = ScanOptions::all().between(Some(at(target)), None);
             let read = payloads(&drain(&mut *place.scan(&store, &scan))).len();
             let lost = usize::from(place_of + around >= target as usize);
             assert_eq!(
@@ -172,10 +170,6 @@ fn a_damaged_line_does_not_mislead_a_search() {
             );
         }
     }
-}
-
-fn at_time(millis: i64) -> prodigy_storage_layout::Timestamp {
-    at(millis)
 }
 
 #[test]
@@ -209,7 +203,7 @@ fn a_large_damaged_record_is_passed_in_reasonable_time() {
     let place = Place::new();
     // As many beginnings of records as a payload of objects has that begin with an id.
     let inner = "{\"id\":\"3\"},".repeat(200_000);
-    let payload = format!("[{}0]", inner);
+    let payload = format!("[{inner}0]");
     let mut bytes = Vec::new();
     let body = format!(",\"event\":{payload}");
     prodigy_storage_backend::record::RecordEncoder::new().encode(&mut bytes, id(0), body.as_bytes());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prodigy_storage_backend::{ErrorKind, ScanOptions};
 use prodigy_storage_layout::Timestamp;
 
-use super::support::{NEVER, Place, at, drain, id, line, lines, name, payloads, set_mode, take};
+use super::support::{Place, at, drain, id, line, lines, name, payloads, set_mode, take};
 
 #[test]
 fn a_listing_that_races_with_a_rename_is_made_again() {
@@ -137,5 +137,4 @@ fn a_step_ends_by_its_timeout_and_the_scan_can_be_gone_on_with() {
     slow.store(false, Ordering::Relaxed);
     let rest = place.after(&store, Some(scan.cursor())).0;
     assert_eq!(payloads(&rest), ["b"]);
-    drop(store.log_summary(&place.job, NEVER).unwrap());
 }

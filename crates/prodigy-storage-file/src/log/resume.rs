@@ -1,0 +1,128 @@
+//! Going on where a cursor stands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use super::cursor::Reached;
+use super::segment::{Head, SegmentReader, StepClock};
+use super::{search, source};
+use crate::fs::FsFile;
+use crate::store::Store;
+
+/// A segment is gone that was not read to its end.
+pub(crate) fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        store
+            .absolute(&folder.join(name.file_name(SegmentForm::Plain)))
+            .display(),
+        "the cursor stands in a segment that is gone: what came behind it can't be read any more",
+    )
+    .with_hint("begin without a cursor, and look into how the segment was removed")
+}
+
+/// Opens a segment where a cursor stands in it.
+pub(crate) fn resume(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    reached: Reached,
+    chunk: usize,
+    clock: &mut StepClock,
+) -> Result<SegmentReader> {
+    if let Some(last) = reached.last
+        && !stands(store, folder, name, reached.offset, last)?
+    {
+        return find_again(store, folder, name, reached, last, chunk, clock)?
+            .ok_or_else(|| gap(store, folder, name));
+    }
+    let opened = SegmentReader::open(store, folder, name, reached.offset, reached.last, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(store, folder, name))?;
+    reader.step(clock)?;
+    Ok(reader)
+}
+
+/// Whether the record `last` ends at `offset` in the plain form.
+fn stands(store: &Store, folder: &Path, name: &SegmentName, offset: u64, last: EventId) -> Result<bool> {
+    let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? else {
+        return Ok(false);
+    };
+    if found.len < offset {
+        return Ok(false);
+    }
+    let path = folder.join(name.file_name(SegmentForm::Plain));
+    ends_with(&*file, offset, last).map_err(|error| store.read_fault("resume scan", &path, error))
+}
+
+/// Finds the place behind the record `last` by reading, where it does not stand where it stood: in a segment that was
+/// compressed, that was cut, or behind damage. `None` if it is gone.
+fn find_again(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    reached: Reached,
+    last: EventId,
+    chunk: usize,
+    clock: &mut StepClock,
+) -> Result<Option<SegmentReader>> {
+    let by_order = name.is_canonical() && last.is_v7();
+    let opened = if by_order {
+        search::seek(store, folder, name, last, chunk, clock)?
+    } else {
+        let mut opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
+        if let Some(reader) = opened.as_mut() {
+            reader.step(clock)?;
+        }
+        opened
+    };
+    let Some(mut reader) = opened else {
+        return Ok(None);
+    };
+    let mut found = by_order;
+    loop {
+        match reader.head {
+            // Told before.
+            Head::Damage { offset, len, .. } if offset + len <= reached.offset => {}
+            Head::Record { .. } if by_order && reader.order <= last => {}
+            Head::Record { id, .. } if !found => found = id == last,
+            _ if found => return Ok(Some(reader)),
+            Head::End => return Ok(None),
+            _ => {}
+        }
+        reader.consume();
+        reader.step(clock)?;
+    }
+}
+
+/// Whether the record that ends at `offset` has this id.
+fn ends_with(file: &dyn FsFile, offset: u64, id: EventId) -> std::io::Result<bool> {
+    let mut window = 4096u64;
+    loop {
+        let from = offset.saturating_sub(window);
+        let mut bytes = vec![0; (offset - from) as usize];
+        if file.read_full_at(&mut bytes, from)? < bytes.len() {
+            return Ok(false);
+        }
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let start = memchr::memrchr(b'\n', line).map(|found| found + 1);
+        if start.is_none() && from > 0 {
+            window = window.saturating_mul(8);
+            continue;
+        }
+        let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
+        if record::read_line(line).is_ok_and(|record| record.id == id) {
+            return Ok(true);
+        }
+        // Behind damage a record may end where no line begins with it.
+        let text = id.to_string();
+        return Ok(memchr::memmem::rfind(line, text.as_bytes()).is_some_and(|found| {
+            let start = found.saturating_sub(7);
+            line.get(start..)
+                .is_some_and(|part| record::read_line(part).is_ok_and(|record| record.id == id))
+        }));
+    }
+}
