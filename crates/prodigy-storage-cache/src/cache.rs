@@ -10,7 +10,7 @@ use crate::error::LoadError;
 use crate::load::{Load, Waited};
 use crate::lru_ttl::{Clock, LruTtl};
 use crate::settings::CacheSettings;
-use crate::stats::CacheStats;
+use crate::stats::{CacheStats, Step};
 use crate::sync::Mutex;
 
 /// An [`LruTtl`] that threads share, with one load for concurrent misses of one key.
@@ -170,33 +170,61 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         &self,
         key: &K,
         deadline: Option<Instant>,
+        is_current: impl FnMut(&V) -> Result<bool, E>,
+        load: impl FnOnce() -> Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>> {
+        self.get_or_load_told(key, deadline, is_current, load, &|_| {})
+    }
+
+    /// The same, where `tell` hears of each counter that this lookup raises. It runs without the cache's lock, and a
+    /// panic of it leaves no one waiting.
+    pub(crate) fn get_or_load_told<E>(
+        &self,
+        key: &K,
+        deadline: Option<Instant>,
         mut is_current: impl FnMut(&V) -> Result<bool, E>,
         load: impl FnOnce() -> Result<Loaded<V>, E>,
+        tell: &dyn Fn(Step),
     ) -> Result<V, LoadError<E>> {
         let start = Instant::now();
         let mut stale = 0;
         let mut missed = false;
+        let mut told = false;
+        let mut tell_miss = || {
+            if !std::mem::replace(&mut told, true) {
+                tell(Step::Miss);
+            }
+        };
         loop {
             match self.next(key, stale >= 2, &mut missed) {
                 Next::Check(slot) => {
                     if is_current(&slot.value).map_err(LoadError::Failed)? {
-                        self.inner.lock().counted.hits += u64::from(!missed);
+                        if !missed {
+                            self.inner.lock().counted.hits += 1;
+                            tell(Step::Hit);
+                        }
                         return Ok(slot.value);
                     }
                     stale += 1;
                     self.drop_stale(key, slot.generation, &mut missed);
+                    tell_miss();
+                    tell(Step::Stale);
                 }
                 Next::Join(running) => match self.join(&running, deadline) {
                     Waited::Loaded(value) => {
+                        tell_miss();
                         if is_current(&value).map_err(LoadError::Failed)? {
                             self.inner.lock().counted.shared += 1;
+                            tell(Step::Shared);
                             return Ok(value);
                         }
                         stale += 1;
                         self.inner.lock().counted.stale += 1;
+                        tell(Step::Stale);
                     }
-                    Waited::Abandoned => {}
+                    Waited::Abandoned => tell_miss(),
                     Waited::TimedOut => {
+                        tell_miss();
                         return Err(LoadError::WaitTimedOut {
                             waited: start.elapsed(),
                         });
@@ -208,13 +236,17 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
                         key,
                         load: begun,
                         done: false,
+                        tell,
                     };
+                    tell_miss();
                     let loaded = load().map_err(LoadError::Failed)?;
                     return Ok(lead.finish(loaded));
                 }
                 Next::Alone => {
+                    tell_miss();
                     let loaded = load().map_err(|error| {
                         self.inner.lock().counted.failed_loads += 1;
+                        tell(Step::FailedLoad);
                         LoadError::Failed(error)
                     })?;
                     return Ok(loaded.value);
@@ -297,21 +329,27 @@ struct Lead<'a, K: Hash + Eq, V: Clone> {
     key: &'a K,
     load: Arc<Load<V>>,
     done: bool,
+    tell: &'a dyn Fn(Step),
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Lead<'_, K, V> {
     fn finish(mut self, loaded: Loaded<V>) -> V {
         let Loaded { value, weight } = loaded;
-        {
+        let evicted = {
             let mut inner = self.cache.inner.lock();
+            let before = inner.entries.evicted();
             if inner.take(self.key, &self.load)
                 && let Some(weight) = weight
             {
                 inner.store(self.key.clone(), value.clone(), weight);
             }
-        }
+            inner.entries.evicted() - before
+        };
         self.load.end(Some(value.clone()));
         self.done = true;
+        for _ in 0..evicted {
+            (self.tell)(Step::Evicted);
+        }
         value
     }
 }
@@ -327,6 +365,7 @@ impl<K: Hash + Eq, V: Clone> Drop for Lead<'_, K, V> {
             inner.counted.failed_loads += 1;
         }
         self.load.end(None);
+        (self.tell)(Step::FailedLoad);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The layer that keeps documents.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::cache::{Cache, Loaded};
 use crate::error::LoadError;
 use crate::lru_ttl::Clock;
 use crate::settings::CacheSettings;
-use crate::stats::CacheStats;
+use crate::stats::{CacheStats, Step};
 
 /// What an entry takes beside its document: key, links and table, about.
 const OVERHEAD: u64 = 512;
@@ -108,6 +109,29 @@ impl<B: Backend + ?Sized> Cached<B> {
     }
 }
 
+/// Tells `tracing` of a counter that was raised. What is evicted is another document than this one, which took its
+/// place.
+fn tell(document: &Document, step: Step) {
+    let path = DocumentPath(document);
+    match step {
+        Step::Hit => tracing::trace!(document = %path, "cache hit"),
+        Step::Miss => tracing::trace!(document = %path, "cache miss"),
+        Step::Shared => tracing::trace!(document = %path, "cache load shared"),
+        Step::Stale => tracing::trace!(document = %path, "cache entry stale"),
+        Step::FailedLoad => tracing::debug!(document = %path, "cache load failed"),
+        Step::Evicted => tracing::trace!(replaced_by = %path, "cache entry evicted"),
+    }
+}
+
+/// Shows the path of a document; made only when it is shown.
+struct DocumentPath<'a>(&'a Document);
+
+impl fmt::Display for DocumentPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Entry::Document(self.0.clone()).path().display())
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 impl<B: Backend + ?Sized> Backend for Cached<B> {
     fn capabilities(&self) -> Capabilities {
@@ -137,11 +161,12 @@ impl<B: Backend + ?Sized> Backend for Cached<B> {
     }
 
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
-        let found = self.cache.get_or_load_checked(
+        let found = self.cache.get_or_load_told(
             document,
             deadline.instant(),
             |found| self.is_current(document, found.as_deref(), deadline),
             || self.load(document, deadline),
+            &|step| tell(document, step),
         );
         match found {
             Ok(found) => Ok(found.map(Arc::unwrap_or_clone)),

@@ -1,5 +1,16 @@
 //! What a cache did.
 
+/// One step of a counter of [`CacheStats`], told to the caller whose lookup it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Hit,
+    Miss,
+    Shared,
+    Stale,
+    FailedLoad,
+    Evicted,
+}
+
 /// Counters of a [`Cache`](crate::Cache) since it was made, and its size now.
 ///
 /// Every lookup is either a hit or a miss, unless its check failed: then it may be neither.

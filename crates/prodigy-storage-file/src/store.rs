@@ -53,6 +53,14 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Counts and tells a sync that is about to begin.
+    pub(crate) fn sync(&self, path: &Path) {
+        count(&self.syncs, 1);
+        tracing::trace!(path = %path.display(), "sync");
+    }
+}
+
 /// Adds to a counter.
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
@@ -204,7 +212,7 @@ impl Store {
             match parent.parent() {
                 Some(above) => self.sync_one(above)?,
                 None => {
-                    count(&self.counters.syncs, 1);
+                    self.counters.sync(parent);
                     self.fs
                         .sync_above_root()
                         .map_err(|error| self.write_fault("sync folder", parent, error))?;
@@ -216,7 +224,7 @@ impl Store {
     }
 
     fn sync_one(&self, folder: &Path) -> Result<()> {
-        count(&self.counters.syncs, 1);
+        self.counters.sync(folder);
         self.fs
             .sync_dir(folder)
             .map_err(|error| self.write_fault("sync folder", folder, error))
@@ -319,7 +327,7 @@ impl Store {
             offset += part.len() as u64;
         }
         if sync {
-            count(&self.counters.syncs, 1);
+            self.counters.sync(temp);
             file.sync_all()
                 .map_err(|error| self.write_fault("sync file", temp, error))?;
         }

@@ -1,6 +1,7 @@
 //! The trait, over what the handles share.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,7 @@ impl Backend for MemoryBackend {
         count(&store.counters.appends, 1);
         count(&store.counters.events, appended.stored as u64);
         count(&store.counters.duplicates, appended.duplicates as u64);
+        tracing::trace!(%job, events = appended.stored, duplicates = appended.duplicates, "appended");
         Ok(appended)
     }
 
@@ -136,6 +138,7 @@ impl Backend for MemoryBackend {
             documents.put(document, body, options, now, &store.budget)
         })?;
         count(&store.counters.documents, 1);
+        tracing::debug!(path = %DocumentPath(document), bytes = body.len(), "document written");
         Ok(revision)
     }
 
@@ -156,6 +159,7 @@ impl Backend for MemoryBackend {
             documents.add(job, phase, body, options, now, &store.budget)
         })?;
         count(&store.counters.documents, 1);
+        tracing::debug!(%job, %phase, bytes = body.len(), "document written");
         Ok(added)
     }
 
@@ -175,7 +179,10 @@ impl Backend for MemoryBackend {
         let deleted = store.write_documents(document, DELETE, |documents| {
             documents.delete(document, expected, &store.budget)
         })?;
-        count(&store.counters.documents, u64::from(deleted));
+        if deleted {
+            count(&store.counters.documents, 1);
+            tracing::debug!(path = %DocumentPath(document), "document removed");
+        }
         Ok(deleted)
     }
 
@@ -223,6 +230,7 @@ impl Backend for MemoryBackend {
         let report = held.data.lock().queue.put(job, items, now, max, &store.budget)?;
         store.touch();
         count(&store.counters.items, items.len() as u64);
+        tracing::trace!(%job, items = items.len(), "items put");
         Ok(report)
     }
 
@@ -374,6 +382,15 @@ fn check_document(deadline: Deadline, operation: &'static str, document: &Docume
         return Store::check(deadline, operation, &target.display());
     }
     Ok(())
+}
+
+/// Shows the path of a document; made only when it is shown.
+struct DocumentPath<'a>(&'a Document);
+
+impl fmt::Display for DocumentPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Entry::Document(self.0.clone()).path().display())
+    }
 }
 
 fn all_unknown<K: Clone + Ord>(keys: &[K]) -> Settled<K> {

@@ -93,6 +93,7 @@ impl Store {
         self.write(path).map_err(|error| io_error(SAVE, path, error))?;
         *saved = Some(changes);
         count(&self.counters.snapshots, 1);
+        tracing::debug!(path = %path.display(), "snapshot written");
         Ok(())
     }
 

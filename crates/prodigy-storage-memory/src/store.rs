@@ -167,7 +167,7 @@ impl Store {
             ("log.appends", &counters.appends),
             ("log.events", &counters.events),
             ("log.duplicates", &counters.duplicates),
-            ("documents.writes", &counters.documents),
+            ("document.writes", &counters.documents),
             ("queue.items", &counters.items),
             ("memory.snapshots", &counters.snapshots),
         ] {

@@ -62,7 +62,19 @@ impl<B: Backend + ?Sized> Limited<B> {
         target: impl fmt::Display,
         deadline: Deadline,
     ) -> Result<Place<'_>> {
-        self.places.take(deadline.instant()).ok_or_else(|| {
+        let taken = self.places.take(deadline.instant());
+        // Told only now: not under the lock of the places.
+        match &taken {
+            Ok(place) => {
+                if let Some(waited) = place.waited() {
+                    tracing::debug!(operation, %target, waited_ms = millis(waited), "waited for a place");
+                }
+            }
+            Err(waited) => {
+                tracing::debug!(operation, %target, waited_ms = millis(*waited), "no place in time");
+            }
+        }
+        taken.map_err(|_| {
             let size = self.places.size();
             let waited_for = format!("a free place to run in, of {size} in all");
             StorageError::timeout(operation, target, &waited_for).with_hint(
@@ -70,6 +82,10 @@ impl<B: Backend + ?Sized> Limited<B> {
             )
         })
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -258,10 +274,7 @@ impl<B: Backend + ?Sized> Backend for Limited<B> {
         let counts = self.counts();
         stats.add("limit.waits", counts.waits);
         stats.add("limit.timeouts", counts.timeouts);
-        stats.add(
-            "limit.waited_ms",
-            u64::try_from(counts.waited.as_millis()).unwrap_or(u64::MAX),
-        );
+        stats.add("limit.waited_ms", millis(counts.waited));
         self.inner.stats(stats);
     }
 }

@@ -51,6 +51,14 @@ pub struct LimitStats {
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     places: &'a Places,
+    waited: Option<Duration>,
+}
+
+impl Place<'_> {
+    /// How long its taker waited for it; `None` if it was free.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.waited
+    }
 }
 
 impl Places {
@@ -73,11 +81,17 @@ impl Places {
     }
 
     /// Waits for a place, until `deadline` at most. One that is free is given also past the deadline.
-    pub(crate) fn take(&self, deadline: Option<Instant>) -> Option<Place<'_>> {
+    ///
+    /// # Errors
+    /// How long it waited in vain.
+    pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Place<'_>, Duration> {
         let mut state = self.state.lock();
         if state.free > 0 {
             state.free -= 1;
-            return Some(Place { places: self });
+            return Ok(Place {
+                places: self,
+                waited: None,
+            });
         }
         let begun = Instant::now();
         let waiter = Arc::new(Waiter::default());
@@ -86,16 +100,20 @@ impl Places {
         let mut out_of_time = false;
         loop {
             let has_place = waiter.has_place.load(Ordering::Relaxed);
+            let waited = begun.elapsed();
             if has_place || out_of_time {
-                state.counts.waited = state.counts.waited.saturating_add(begun.elapsed());
+                state.counts.waited = state.counts.waited.saturating_add(waited);
             }
             if has_place {
-                return Some(Place { places: self });
+                return Ok(Place {
+                    places: self,
+                    waited: Some(waited),
+                });
             }
             if out_of_time {
                 state.counts.timeouts += 1;
                 state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
-                return None;
+                return Err(waited);
             }
             match deadline {
                 Some(deadline) => out_of_time = waiter.called.wait_until(&mut state, deadline).timed_out(),
@@ -178,7 +196,7 @@ mod tests {
             until(|| places.counts().waiting == 1);
             drop(first);
             // The place is the other's already, whether it has woken up or not.
-            let taken = places.take(Some(Instant::now())).is_some();
+            let taken = places.take(Some(Instant::now())).is_ok();
             tried.store(true, Ordering::SeqCst);
             assert!(!taken);
         });
@@ -210,16 +228,13 @@ mod tests {
         let first = places.take(None).unwrap();
         let begun = Instant::now();
         let wait = Duration::from_millis(20);
-        assert!(places.take(Some(begun + wait)).is_none());
+        assert!(places.take(Some(begun + wait)).is_err());
         assert!(begun.elapsed() >= wait);
         let counts = places.counts();
         assert_eq!((counts.waits, counts.timeouts, counts.waiting), (1, 1, 0));
         assert!(counts.waited >= wait);
         drop(first);
-        assert!(
-            places.take(Some(begun)).is_some(),
-            "a free place needs no waiting"
-        );
+        assert!(places.take(Some(begun)).is_ok(), "a free place needs no waiting");
     }
 
     #[test]
@@ -230,12 +245,12 @@ mod tests {
             std::panic::resume_unwind(Box::new("a bug in the operation"));
         }));
         assert!(panicked.is_err());
-        assert!(places.take(Some(Instant::now())).is_some());
+        assert!(places.take(Some(Instant::now())).is_ok());
     }
 
     #[test]
     fn no_places_counts_as_one() {
         assert_eq!(Places::new(0).size(), 1);
-        assert!(Places::new(0).take(None).is_some());
+        assert!(Places::new(0).take(None).is_ok());
     }
 }

@@ -77,6 +77,17 @@
 //! Each order but this one breaks something. A *limit outside of retry* keeps its place while a call waits for its next
 //! try, so that ten failing calls stop all others. A *cache inside of limit* has hits wait for a place behind the slow
 //! calls that it is there to save. A *cache inside of retry* is harmless, and repeats its own work at each try.
+//!
+//! # What it tells
+//!
+//! What raises a counter of [`Storage::stats`] is told as an event of `tracing`, in the thread that does it; expired
+//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter names a crate: `prodigy_storage_cache` (hits, misses,
+//! shared loads, stale and evicted entries: `trace`; failed loads: `debug`), `prodigy_storage_retry` (tries that failed:
+//! `warn`; successes after them, waits for a place and waits in vain: `debug`), `prodigy_storage_file` and
+//! `prodigy_storage_memory` (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
+//! rewritten, snapshots: `debug`). Damage and what is set right by itself is a `warn`, what may be lost an `error`. Events
+//! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
+//! events are told under its locks.
 
 mod builder;
 mod checkpoints;

@@ -28,6 +28,7 @@ topic! { "document":
     an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
     setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
     phases_are_series_of_their_own "each phase of a job is a series of its own",
+    a_handle_sees_what_another_replaced "what one handle has read, and another replaced or deleted, is read anew",
     a_large_body_is_whole "a body of 2 MiB is got whole",
     no_object_is_refused "a body that is no JSON object is refused, and what stood before stands",
 }
@@ -325,6 +326,68 @@ fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
         let scope = DocumentScope::Checkpoints(job("a")?, phase);
         let listed = harness.open().list(&scope, soon())?;
         ensure_eq!(listed.len(), 1, "documents of phase {phase}");
+    }
+    Ok(())
+}
+
+/// Reads more than once: whoever keeps what it reads has it from there the second time.
+fn sees(backend: &dyn Backend, document: &Document, wanted: Option<(&str, Revision)>, when: &str) -> Check {
+    let revision = wanted.map(|(_, revision)| revision);
+    let wanted = wanted.map(|(text, revision)| (text.to_owned(), revision));
+    for _ in 0..2 {
+        let got = backend.get(document, soon())?;
+        let got = got.map(|got| (String::from_utf8_lossy(got.body()).into_owned(), got.revision()));
+        ensure_eq!(got, wanted, "body and revision got {when}");
+        ensure_eq!(
+            backend.revision(document, soon())?,
+            revision,
+            "revision told {when}"
+        );
+    }
+    Ok(())
+}
+
+fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
+    let (reader, writer, job) = (harness.open(), harness.open(), job("a")?);
+    let document = Document::Orphans(job.clone());
+    let text = |n: u32| format!("{{\"n\":{n}}}");
+    sees(&*reader, &document, None, "before the first put")?;
+    // Bodies of one length; the third is the same as the second.
+    for n in [1, 2, 2, 3] {
+        let revision = put(&*writer, &document, &text(n))?;
+        sees(&*reader, &document, Some((&text(n), revision)), "after a put")?;
+    }
+    ensure!(
+        writer.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        "a deletion says that there was nothing"
+    );
+    sees(&*reader, &document, None, "after a deletion")?;
+    let revision = put(&*writer, &document, &text(3))?;
+    sees(
+        &*reader,
+        &document,
+        Some((&text(3), revision)),
+        "after a put over a deleted one",
+    )?;
+
+    let any = PutOptions::default();
+    for phase in Phase::ALL {
+        let scope = DocumentScope::Checkpoints(job.clone(), phase);
+        for n in 1..=3 {
+            let added = writer.add(&job, phase, text(n).as_bytes(), &any, soon())?;
+            let newest = reader.list(&scope, soon())?.pop().map(|entry| entry.document);
+            ensure_eq!(
+                newest.as_ref(),
+                Some(&added.document),
+                "newest listed of phase {phase}"
+            );
+            sees(
+                &*reader,
+                &added.document,
+                Some((&text(n), added.revision)),
+                "after an addition",
+            )?;
+        }
     }
     Ok(())
 }

@@ -94,6 +94,8 @@ pub(super) struct State {
     pub(super) series: [Vec<u64>; JOBS],
     pub(super) queues: [Vec<Item>; JOBS],
     pub(super) answer: Answer,
+    /// The last write of a document, held or not: the handle and the document.
+    touched: Option<(usize, usize)>,
 }
 
 impl State {
@@ -255,13 +257,30 @@ impl ReferenceStateMachine for Model {
         Just(State::default()).boxed()
     }
 
-    fn transitions(_: &State) -> BoxedStrategy<Step> {
-        (0..HANDLES, calls())
-            .prop_map(|(handle, call)| Step { handle, call })
-            .boxed()
+    fn transitions(state: &State) -> BoxedStrategy<Step> {
+        let any = (0..HANDLES, calls()).prop_map(|(handle, call)| Step { handle, call });
+        let Some((writer, document)) = state.touched else {
+            return any.boxed();
+        };
+        // Through another handle, which may have kept what it read before.
+        let reread = (1..HANDLES).prop_map(move |offset| Step {
+            handle: (writer + offset) % HANDLES,
+            call: Call::Get { document },
+        });
+        let rewrite = Just(Step {
+            handle: writer,
+            call: Call::Put {
+                document,
+                wish: Wish::Any,
+            },
+        });
+        prop_oneof![8 => any, 2 => reread, 1 => rewrite].boxed()
     }
 
     fn apply(mut state: State, step: &Step) -> State {
+        if let Call::Put { document, .. } | Call::Delete { document, .. } = step.call {
+            state.touched = Some((step.handle, document));
+        }
         state.answer = state.apply(&step.call).unwrap_or_default();
         state
     }

@@ -185,7 +185,7 @@ fn threads_never_share_an_item(harness: &dyn Harness) -> Check {
     let taken: Vec<Result<Vec<String>, Failure>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|_| {
-                let (backend, job) = (harness.open(), &job);
+                let (backend, job, most) = (harness.open(), &job, all.len());
                 scope.spawn(move || {
                     let mut mine = Vec::new();
                     loop {
@@ -194,6 +194,12 @@ fn threads_never_share_an_item(harness: &dyn Harness) -> Check {
                             return Ok(mine);
                         }
                         mine.extend(names(&taken).into_iter().map(str::to_owned));
+                        // Nothing else ends the loop where items are given again and again.
+                        ensure!(
+                            mine.len() <= most,
+                            "one thread took {} items of {most}: taken ones are given again",
+                            mine.len()
+                        );
                     }
                 })
             })

@@ -47,16 +47,17 @@ fn events_outlive_the_process(harness: &dyn Harness) -> Check {
 
 fn ids_ascend_over_a_restart_with_an_older_clock(harness: &dyn Harness) -> Check {
     let job = job("a")?;
+    let mut ids = vec![given(9000)];
     append_given(&*harness.open(), &job, &[(given(9000), "1")])?;
-    append(&*harness.open(), &job, &["2"])?;
+    ids.extend(append(&*harness.open(), &job, &["2"])?);
     restart(harness)?;
     harness.clock().set(moment(-86_400_000));
-    append(&*harness.open(), &job, &["3"])?;
-    ensure_eq!(
-        payloads(&read(&*harness.open(), &job)?),
-        ["1", "2", "3"],
-        "order read"
-    );
+    ids.extend(append(&*harness.open(), &job, &["3", "4"])?);
+    ensure!(ids.is_sorted_by(|a, b| a < b), "ids do not ascend: {ids:?}");
+    let events = read(&*harness.open(), &job)?;
+    ensure_eq!(payloads(&events), ["1", "2", "3", "4"], "order read");
+    let read: Vec<_> = events.into_iter().map(|event| event.0).collect();
+    ensure_eq!(read, ids, "ids read");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::tools::{
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
-use crate::document::{Expected, PutOptions, Revision};
+use crate::document::{Expected, PutOptions, Revision, StoredDocument};
 use crate::error::{ErrorKind, Result as StorageResult};
 use crate::id::EventId;
 use crate::log::{Cursor, Durability, ScanOptions};
@@ -85,10 +85,17 @@ impl<'a> Subject<'a> {
                 )
             }
             Call::Get { document } => {
-                let got = backend.get(at(&self.documents, *document)?, soon())?;
+                let name = at(&self.documents, *document)?;
+                let got = backend.get(name, soon())?;
+                let revision = got.as_ref().map(StoredDocument::revision);
                 let got = got.map(|got| String::from_utf8_lossy(got.body()).into_owned());
                 let wanted = at(&after.documents, *document)?.map(body);
                 ensure_eq!(got, wanted, "body of a document");
+                ensure_eq!(
+                    backend.revision(name, soon())?,
+                    revision,
+                    "revision told, of a document got"
+                );
                 Ok(())
             }
             Call::Add { job, wish } => self.add(backend, *job, *wish, after),

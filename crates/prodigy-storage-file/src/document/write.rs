@@ -207,6 +207,7 @@ impl Store {
         let envelope = Envelope::new(Revision::random(), body);
         self.write_atomic(operation, path, &envelope.parts(), replace, durability)?;
         count(&self.counters.documents, 1);
+        tracing::debug!(path = %path.display(), bytes = body.len(), "document written");
         Ok(envelope.revision)
     }
 

@@ -111,6 +111,20 @@ pub(crate) struct Active {
 }
 
 impl Active {
+    /// Cuts off what a failed write left behind the last record.
+    ///
+    /// What was cut may be on the disk already, so the cut is synced: records of a write that was reported as failed
+    /// must not come back after a loss of power.
+    pub(crate) fn take_back(&self) -> io::Result<()> {
+        let file = self.file.file();
+        if file.metadata()?.len == self.len {
+            return Ok(());
+        }
+        file.set_len(self.len)?;
+        self.file.touch();
+        self.file.sync()
+    }
+
     /// Whether a record of this id may be appended: ids ascend within a segment, from its lower bound on.
     pub(crate) fn takes(&self, id: EventId) -> bool {
         match self.last {

@@ -166,6 +166,7 @@ mod zstandard {
         store.sync_folder(folder)?;
         store.fs.unlink(&plain).map_err(fault)?;
         count(&store.counters.compressed, 1);
+        tracing::debug!(segment = %plain.display(), "compressed");
         Ok(())
     }
 
@@ -194,7 +195,7 @@ mod zstandard {
             out.file.sync_all()
         })();
         let renamed = written.map_err(fault).and_then(|()| {
-            count(&store.counters.syncs, 1);
+            store.counters.sync(packed);
             store.fs.rename_new(&temp, packed).map_err(fault)
         });
         if renamed.is_err() {

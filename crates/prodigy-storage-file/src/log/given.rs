@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::SegmentFile;
-use super::writer::{LogWriter, State, Target};
+use super::writer::{LogWriter, State, Target, stored_len};
 use super::{adopt, listing, search};
 use crate::fs::OpenMode;
 use crate::store::{Store, count};
@@ -93,6 +93,13 @@ impl LogWriter {
         }
         drop(state);
         count(&store.counters.appends, 1);
+        tracing::trace!(
+            job = %self.job,
+            events = appended.stored,
+            duplicates = appended.duplicates,
+            bytes = stored_len(records.iter().map(|(_, body)| *body)),
+            "appended"
+        );
         if durability == Durability::Strict {
             let names: HashSet<SegmentName> = stored.into_values().collect();
             let others = names
@@ -217,7 +224,7 @@ impl LogWriter {
             let path = self.folder.join(name.file_name(SegmentForm::Plain));
             match store.fs.open(&path, OpenMode::Read) {
                 Ok(file) => {
-                    count(&store.counters.syncs, 1);
+                    store.counters.sync(&path);
                     file.sync_all()
                         .map_err(|error| store.write_fault("sync segment", &path, error))?;
                 }

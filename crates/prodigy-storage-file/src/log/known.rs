@@ -34,6 +34,11 @@ impl Known {
         self.doubtful.insert(name.clone());
     }
 
+    /// Whether any segment is in doubt.
+    pub(crate) fn has_doubts(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
     pub(crate) fn is_doubtful(&self, name: &SegmentName) -> bool {
         self.doubtful.contains(name)
     }

@@ -51,22 +51,23 @@ struct Held {
 }
 
 impl Logs {
-    fn writer(&self, store: &Arc<Store>, job: &JobAddress) -> Result<Arc<LogWriter>> {
+    fn writer(&self, store: &Arc<Store>, job: &JobAddress) -> Arc<LogWriter> {
         let mut writers = self.writers.lock();
         let used = self.uses.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = writers.get_mut(job) {
             held.used = used;
-            return Ok(Arc::clone(&held.writer));
+            return Arc::clone(&held.writer);
         }
         if writers.len() >= MOST_WRITERS {
             let idle = writers
                 .iter()
-                .filter(|(_, held)| Arc::strong_count(&held.writer) == 1);
-            if let Some(oldest) = idle.min_by_key(|(_, held)| held.used).map(|(job, _)| job.clone())
-                && let Some(held) = writers.remove(&oldest)
+                .filter(|(_, held)| Arc::strong_count(&held.writer) == 1 && held.writer.is_forgettable());
+            // Relaxed writes must not slip past a later flush: where they can't be synced now, the writer stays.
+            if let Some((oldest, held)) = idle.min_by_key(|(_, held)| held.used)
+                && held.writer.flush(store).is_ok()
             {
-                // Relaxed writes must not slip past a later flush.
-                held.writer.flush(store)?;
+                let oldest = oldest.clone();
+                writers.remove(&oldest);
             }
         }
         let writer = Arc::new(LogWriter::new(job));
@@ -77,7 +78,7 @@ impl Logs {
                 used,
             },
         );
-        Ok(writer)
+        writer
     }
 
     fn existing(&self, job: &JobAddress) -> Option<Arc<LogWriter>> {
@@ -106,7 +107,7 @@ impl Store {
             return Ok(Appended::default());
         }
         self.check_sizes(job, batch)?;
-        let writer = self.logs.writer(self, job)?;
+        let writer = self.logs.writer(self, job);
         if batch.ids().is_empty() {
             writer.append(self, batch, options.durability, deadline)
         } else {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use prodigy_storage_backend::record::RecordEncoder;
+use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder};
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
@@ -96,6 +96,7 @@ impl LogWriter {
         };
         drop(state);
         count(&store.counters.appends, 1);
+        tracing::trace!(job = %self.job, events = batch.len(), bytes = stored_len(batch.bodies()), "appended");
         self.settle(store, seq, batch.ids(), durability, deadline)?;
         Ok(Appended {
             stored: batch.len(),
@@ -187,7 +188,7 @@ impl LogWriter {
         }
         if let Err(error) = active.file.file().write_all_at(buffer, active.len) {
             let error = store.write_fault(APPEND, &active.path, error);
-            if active.file.file().set_len(active.len).is_ok() {
+            if active.take_back().is_ok() {
                 return Err(error);
             }
             // Whole records of the batch may stand, and can't be taken back.
@@ -245,6 +246,7 @@ impl LogWriter {
             .seal()
             .map_err(|error| store.write_fault("seal segment", &active.path, error))?;
         count(&store.counters.sealed, 1);
+        tracing::debug!(segment = %active.path.display(), bytes = active.len, "sealed");
         if store.options.compression {
             archive::enqueue(store, &self.folder, &active.name);
         }
@@ -312,7 +314,7 @@ impl LogWriter {
 
     /// Syncs a segment and, once, its name.
     fn sync_file(&self, store: &Store, file: &SegmentFile, path: &Path) -> Result<()> {
-        count(&store.counters.syncs, 1);
+        store.counters.sync(path);
         file.sync()
             .map_err(|error| store.write_fault("sync segment", path, error))?;
         if !file.is_named() {
@@ -384,6 +386,13 @@ impl LogWriter {
         outcome
     }
 
+    /// Whether nothing is lost when this writer is forgotten: no one uses it, and it doubts no segment.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        self.state
+            .try_lock()
+            .is_some_and(|state| !state.known.has_doubts())
+    }
+
     /// Makes relaxed writes survive power loss.
     pub(crate) fn flush(&self, store: &Arc<Store>) -> Result<()> {
         self.sync(store).map(drop).map_err(|failed| {
@@ -391,6 +400,11 @@ impl LogWriter {
                 .with_hint("what was appended since the last flush may be lost after a loss of power")
         })
     }
+}
+
+/// The bytes that these bodies take in a segment, each as a record with its line end.
+pub(super) fn stored_len<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> u64 {
+    bodies.map(|body| (RECORD_OVERHEAD + body.len() + 1) as u64).sum()
 }
 
 /// Which of a writer's segments.

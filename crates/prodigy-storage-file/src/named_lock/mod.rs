@@ -23,7 +23,7 @@ use prodigy_storage_layout::{Entry, LockName};
 
 use crate::fs::{FsFile, OpenMode};
 use crate::lockfile::host;
-use crate::store::{Store, count};
+use crate::store::Store;
 use guard::FileGuard;
 use slots::{Slots, State};
 
@@ -127,7 +127,7 @@ impl Store {
     fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder) -> Result<u64> {
         let fault = |error| self.write_fault(LOCK, path, error);
         // What a holder that was killed wrote may be in memory only. It is the slot that is kept: it comes first.
-        count(&self.counters.syncs, 2);
+        self.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
         let fencing = slots.next_token(self.now()).ok_or_else(|| {
@@ -145,7 +145,10 @@ impl Store {
         let signed = slots
             .sign(file, fencing, holder)
             .map_err(fault)
-            .and_then(|()| file.sync_all().map_err(fault))
+            .and_then(|()| {
+                self.counters.sync(path);
+                file.sync_all().map_err(fault)
+            })
             .and_then(|()| self.sync_folder(path.parent().unwrap_or(Path::new(""))));
         if let Err(error) = signed {
             // The slot may or may not be on the disk. Blank, it can't pass for one that is.
@@ -154,7 +157,7 @@ impl Store {
         }
         if slots.has_gap() {
             // The slot that was just synced is the one that is kept now, whatever comes of the other.
-            count(&self.counters.syncs, 1);
+            self.counters.sync(path);
             slots
                 .close_gap(file, fencing, holder)
                 .and_then(|()| file.sync_all())

@@ -17,7 +17,7 @@ use super::known::{Known, close};
 use super::line::{self, encoded};
 use super::rewrite::{Change, Changes, unknown};
 use super::scan::Unit;
-use crate::store::{Replace, Store, count};
+use crate::store::{Replace, Store};
 
 const OPERATION: &str = "queue put";
 
@@ -249,7 +249,7 @@ impl Store {
             };
         }
         if durability == Durability::Strict {
-            count(&self.counters.syncs, 1);
+            self.counters.sync(path);
             known
                 .file
                 .sync()

@@ -85,7 +85,7 @@ impl Store {
             .fill(operation, path, &temp, &*file, known, changes, deadline)
             .and_then(|made| {
                 if durability == Durability::Strict {
-                    count(&self.counters.syncs, 1);
+                    self.counters.sync(&temp);
                     file.sync_all()
                         .map_err(|error| self.write_fault(operation, &temp, error))?;
                 }
@@ -105,6 +105,7 @@ impl Store {
             }
         };
         count(&self.counters.queue_rewrites, 1);
+        tracing::debug!(path = %path.display(), bytes = made.len, "queue rewritten");
         if durability == Durability::Strict {
             self.sync_folder(folder)
                 .map_err(|error| unknown(self, operation, path, "its folder could not be synced", error))?;

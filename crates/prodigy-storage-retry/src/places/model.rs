@@ -28,7 +28,7 @@ impl Room {
 
     /// Goes in and out; false if it gave up.
     fn visit(&self, number: usize, deadline: Option<Instant>) -> bool {
-        let Some(place) = self.places.take(deadline) else {
+        let Ok(place) = self.places.take(deadline) else {
             return false;
         };
         {

@@ -19,5 +19,6 @@ mod orphans;
 mod registry;
 mod stacks;
 mod support;
+mod tracing;
 mod two_processes;
 mod unclear;

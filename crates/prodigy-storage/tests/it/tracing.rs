@@ -1,0 +1,178 @@
+//! What is counted is told by `tracing`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prodigy_storage::{Backend, DeadLetter, ItemId, SaveOptions, Stats, Storage};
+use tempfile::TempDir;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
+
+use crate::stacks::Faulty;
+use crate::support::{builder, file_with};
+
+const SECRET: &str = "a-payload-that-no-event-may-show";
+
+/// How often each message was told, and the sum of each of its fields that is a number.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashMap<String, Sums>>>);
+
+#[derive(Default)]
+struct Sums {
+    times: u64,
+    fields: HashMap<&'static str, u64>,
+}
+
+impl Told {
+    fn times(&self, message: &str) -> u64 {
+        self.0.lock().get(message).map_or(0, |sums| sums.times)
+    }
+
+    fn sum(&self, message: &str, field: &str) -> u64 {
+        self.0
+            .lock()
+            .get(message)
+            .and_then(|sums| sums.fields.get(field).copied())
+            .unwrap_or(0)
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    numbers: Vec<(&'static str, u64)>,
+}
+
+impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.numbers.push((field.name(), value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        assert!(!text.contains(SECRET), "{}: {text}", field.name());
+        if field.name() == "message" {
+            self.message = text;
+        }
+    }
+}
+
+impl Subscriber for Told {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("prodigy_storage")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut told = self.0.lock();
+        let sums = told.entry(fields.message).or_default();
+        sums.times += 1;
+        for (name, number) in fields.numbers {
+            *sums.fields.entry(name).or_default() += number;
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Listens to this thread while `run` runs.
+fn listen(run: impl Fn() -> Stats) -> (Told, Stats) {
+    // Other tests meet the same call sites. Where just one subscriber is known, the thread that meets a site first
+    // decides for all whether it is of interest; so there are two, and the sites are met before they are counted.
+    run();
+    let told = Told::default();
+    let _second = Dispatch::new(Told::default());
+    let stats = tracing::subscriber::with_default(told.clone(), &run);
+    (told, stats)
+}
+
+/// Storage over one that is opened already, and that goes last.
+fn over(backend: Arc<dyn Backend>, folder: &TempDir) -> Storage {
+    builder(folder)
+        .set("enable_cache", "true")
+        .set("cache_config.max_entries", "2")
+        .set("retry_policy.max_retries", "100")
+        .set("retry_policy.initial_delay", "1ns")
+        .set("retry_policy.max_delay", "1ns")
+        .backend(backend)
+        .open()
+        .unwrap()
+}
+
+fn scenario() -> Stats {
+    let below = file_with(|b| b.set("backend_config.max_file_size", "4096"));
+    let folder = tempfile::tempdir().unwrap();
+    let faulty = Arc::new(Faulty::new(Arc::clone(below.storage.backend()), 7));
+    let storage = over(faulty, &folder);
+    let repo = storage.repo("shop").unwrap();
+
+    let events = repo.job("job-1").unwrap().events();
+    for _ in 0..60 {
+        events.append(&SECRET.repeat(4)).unwrap();
+    }
+    for name in ["job-1", "job-2", "job-3"] {
+        let checkpoints = repo.job(name).unwrap().checkpoints();
+        checkpoints.save_map(&SECRET, SaveOptions::default()).unwrap();
+        for _ in 0..2 {
+            checkpoints.latest_map::<String>().unwrap().unwrap();
+        }
+    }
+    // Another handle writes what this one has in its cache.
+    let same = below.storage.repo("shop").unwrap().job("job-3").unwrap();
+    for save in 0..2 {
+        same.checkpoints()
+            .save_setup(&(SECRET, save), SaveOptions::default())
+            .unwrap();
+        let setup = repo.job("job-3").unwrap().checkpoints();
+        setup.latest_setup::<(String, i32)>().unwrap().unwrap();
+    }
+    let dlq = repo.job("job-1").unwrap().dlq();
+    let letter = DeadLetter::new(ItemId::new("item-1").unwrap(), SECRET);
+    dlq.push(&letter).unwrap();
+    dlq.push(&letter).unwrap();
+    storage.stats()
+}
+
+#[test]
+fn each_counter_that_moved_has_its_events() {
+    let (told, stats) = listen(scenario);
+    for (counter, message) in [
+        ("cache.hits", "cache hit"),
+        ("cache.misses", "cache miss"),
+        ("cache.stale", "cache entry stale"),
+        ("cache.evicted", "cache entry evicted"),
+        ("cache.failed_loads", "cache load failed"),
+        ("retry.retries", "failed, will be tried again"),
+        ("retry.recovered", "succeeded after retries"),
+        ("log.appends", "appended"),
+        ("log.sealed", "sealed"),
+        ("file.syncs", "sync"),
+        ("document.writes", "document written"),
+        ("queue.rewrites", "queue rewritten"),
+    ] {
+        let counted = stats.get(counter);
+        assert_eq!(told.times(message), counted, "{counter}: {stats:?}");
+        // No load of the scenario fails for good.
+        assert_eq!(
+            counted == 0,
+            counter == "cache.failed_loads",
+            "{counter}: {stats:?}"
+        );
+    }
+    assert_eq!(told.sum("appended", "events"), stats.get("log.events"));
+    assert_eq!(told.sum("appended", "bytes"), stats.get("log.bytes"));
+}
