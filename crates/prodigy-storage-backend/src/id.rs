@@ -152,6 +152,12 @@ impl IdSource {
         }
     }
 
+    /// Below all that it will make: the newest that it made or was raised to.
+    #[must_use]
+    pub fn newest(&self) -> EventId {
+        self.last
+    }
+
     /// From now on, only ids above `newest`.
     pub fn raise(&mut self, newest: EventId) {
         self.last = self.last.max(newest);

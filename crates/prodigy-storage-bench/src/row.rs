@@ -89,8 +89,9 @@ impl Row {
 impl Measured {
     pub(crate) fn markdown(&self, row: &Row) -> String {
         let (low, ratio, high) = spread(&self.ratios);
+        let digits = if self.bar < 0.1 { 5 } else { 2 };
         format!(
-            "| {} | {} | {:.2} | {:.2} | {ratio:.2} ({low:.2} to {high:.2}) | {:.2} |",
+            "| {} | {} | {:.2} | {:.2} | {ratio:.digits$} ({low:.digits$} to {high:.digits$}) | {} |",
             row.name,
             row.against,
             spread(&self.ours_us).1,

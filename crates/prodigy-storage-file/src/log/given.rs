@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
+    Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
@@ -21,9 +21,11 @@ const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
 /// Segments for older ids that are held at once.
 const MOST_LATE: usize = 8;
 
-/// Refuses ids that would spoil the order of the log.
-fn check(store: &Store, writer: &LogWriter, ids: &[EventId]) -> Result<()> {
-    let latest = Timestamp::from_nanos(store.now().as_nanos().saturating_add(MOST_AHEAD));
+/// Refuses ids that would spoil the order of the log: how far ahead they may be counts from now, or from the newest
+/// of the log where the clock stepped back behind that.
+fn check(store: &Store, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> Result<()> {
+    let now = store.now().max(newest.time());
+    let latest = Timestamp::from_nanos(now.as_nanos().saturating_add(MOST_AHEAD));
     for id in ids {
         if !id.is_v7() {
             return Err(StorageError::invalid("append events", &writer.job, format!("the id {id} is no UUID of version 7"))
@@ -54,13 +56,13 @@ impl LogWriter {
             let why = format!("{} ids were given for {} events", batch.ids().len(), batch.len());
             return Err(StorageError::invalid("append events", &self.job, why));
         }
-        check(store, self, batch.ids())?;
         let mut records: Vec<(EventId, &[u8])> = batch.ids().iter().copied().zip(batch.bodies()).collect();
         records.sort_by_key(|(id, _)| *id);
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
         self.adopt_main(store, &mut state, deadline)?;
+        check(store, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
         // Held from here on: whether their sync fails is known, whatever becomes of the writer.
@@ -264,6 +266,11 @@ struct OwnFile {
 }
 
 impl State {
+    /// The newest id of the log, as far as this writer knows.
+    fn newest_id(&self) -> EventId {
+        self.ids.as_ref().map_or(EventId::MIN, IdSource::newest)
+    }
+
     /// Those of `names` that this writer holds.
     fn held<'a>(&self, names: impl Iterator<Item = &'a SegmentName>) -> Vec<OwnFile> {
         let names: HashSet<&SegmentName> = names.collect();

@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) known: Known,
     /// When the newest segment was made, as far as this writer knows.
     pub(crate) newest_made: Option<Timestamp>,
-    ids: Option<IdSource>,
+    pub(crate) ids: Option<IdSource>,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
     /// Number of the last write.

@@ -169,3 +169,25 @@ fn ids_in_files_of_other_programs_count_whatever_their_order() {
         .unwrap();
     assert_eq!((again.stored, again.duplicates), (1, 3));
 }
+
+#[test]
+fn ids_that_the_log_gave_are_taken_back_however_far_the_clock_stepped_back() {
+    let place = Place::new();
+    let store = place.quick(place.options());
+    place.append(&store, &["a"]).unwrap();
+    place.clock.turn(-3 * 60 * 60 * 1000);
+    // Its id lies above the newest, three hours ahead of the clock; a retry brings it along.
+    let mut batch = super::support::batch(&["b"]);
+    let options = prodigy_storage_backend::AppendOptions::default();
+    store
+        .append(&place.job, &mut batch, &options, super::support::NEVER)
+        .unwrap();
+    let again = store
+        .append(&place.job, &mut batch, &options, super::support::NEVER)
+        .unwrap();
+    assert_eq!((again.stored, again.duplicates), (0, 1));
+    // Ahead of both is too far.
+    let error = place.give(&store, &[(id(61 * 60 * 1000), "c")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(payloads(&place.items(&store)), ["a", "b"]);
+}

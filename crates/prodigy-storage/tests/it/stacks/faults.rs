@@ -116,7 +116,8 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
         }
         let given = batch.ids().len();
         // Refused for what it is, or stored.
-        if self.stores_given || given == 0 || given != batch.len() {
+        if self.stores_given || given == 0 || given != batch.len() || !batch.ids().iter().all(|id| id.is_v7())
+        {
             self.inner.append(job, batch, options, deadline)?;
         }
         let why = "a fault that may have struck after the write";
