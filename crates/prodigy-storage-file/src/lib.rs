@@ -1,4 +1,49 @@
-//! The file backend of Prodigy storage.
+//! The file backend of Prodigy storage: plain files below one folder that many processes write to at once.
+//!
+//! # The model
+//!
+//! A [`FileBackend`] is a handle on a root; all handles of a process on one root share its writers.
+//!
+//! - A **log** is a folder of segments. A writer owns its segment by the operating system's lock on it, so that no
+//!   writer waits for another process, and threads of one process share syncs. Readers take no lock and never write.
+//! - A **document** is one file, replaced whole: temporary file, sync, rename, sync of the folder.
+//! - A **queue** is a JSON array with an item a line; a push writes over its closing bracket.
+//! - A **named lock** is the kernel's lock on a file that also carries a fencing token which never falls.
+//!
+//! Every system call goes through [`fs::FileSystem`], which resolves beneath the root and follows no link.
+//!
+//! # Limitations
+//!
+//! - One machine a folder: a network file system is refused unless an option allows it.
+//! - A disk that says "synced" and has not is not found out.
+//! - Linux, and macOS; on other systems durable writes are refused rather than pretended.
+//! - Without [`file_locks`](FileOptions::file_locks), what needs a single writer is refused while another process
+//!   that works without them is seen. One that works *with* them can't be seen: don't mix the two on one root.
+//! - A process that forks without exec shares descriptors, and with them locks: not supported.
+//!
+//! # Example
+//!
+//! ```
+//! use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, ScanItem, ScanOptions};
+//! use prodigy_storage_file::{FileBackend, FileOptions};
+//! use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let backend = FileBackend::open(FileOptions::new(folder.path().join("root")))?; // creates nothing yet
+//! let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+//!
+//! let mut batch = Batch::new();
+//! batch.push("agent started")?;
+//! backend.append(&job, &mut batch, &AppendOptions::default(), Deadline::never())?; // synced when it returns
+//!
+//! let mut scan = backend.scan(&job, &ScanOptions::all(), Deadline::never())?;
+//! while let Some(item) = scan.next()? {
+//!     if let ScanItem::Record(record) = item {
+//!         assert!(record.verified && record.line.contains("agent started"));
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backend;
 mod document;

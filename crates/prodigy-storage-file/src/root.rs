@@ -225,11 +225,17 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                 &store.options.root,
                 rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
             );
-            if !store.options.read_only && writable.is_err() {
+            if writable.is_err() {
+                // Who only reads can live with it.
+                let severity = if store.options.read_only {
+                    Severity::Warning
+                } else {
+                    Severity::Failure
+                };
                 checks.push(
                     Check::new(
                         "writable",
-                        Severity::Failure,
+                        severity,
                         format!("storage directory not writable: {at}"),
                     )
                     .with_hint("check owner and permissions of the folder"),
