@@ -81,6 +81,12 @@ impl Metadata {
     pub fn is_sealed(&self) -> bool {
         self.mode & 0o200 == 0
     }
+
+    /// Whether the mode marks a segment whose writer takes no lock.
+    #[must_use]
+    pub fn is_unlocked(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
 }
 
 /// Space of the file system that holds the root.

@@ -55,7 +55,7 @@ pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Re
         };
         let open = is_open(&found);
         // A file that was written to after now was written before the clock stepped back.
-        if age < RECENT || open || found.mode & 0o100 != 0 || found.modified > now {
+        if age < RECENT || open || found.is_unlocked() || found.modified > now {
             newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
         }
         if open && forms.only_plain() {
@@ -86,7 +86,7 @@ pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Re
 
 /// Whether a writer with locks may append to it.
 fn is_open(found: &Metadata) -> bool {
-    !found.is_sealed() && found.mode & 0o100 == 0
+    !found.is_sealed() && !found.is_unlocked()
 }
 
 /// Takes an unsealed segment, unless someone holds it or it is not what it was.
