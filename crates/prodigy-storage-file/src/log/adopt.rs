@@ -42,15 +42,16 @@ pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Re
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
     for (age, (name, forms)) in names.into_iter().enumerate() {
         newest = newest.max(EventId::floor(name.lower()));
-        if !forms.plain {
+        let path = folder.join(name.file_name(SegmentForm::Plain));
+        let found = match forms.plain.then(|| store.fs.metadata(&path)).transpose() {
+            // It may have been compressed at this very moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => other.map_err(|error| store.read_fault("adopt segment", &path, error))?,
+        };
+        let Some(found) = found else {
             if age < RECENT {
                 newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
             }
-            continue;
-        }
-        let path = folder.join(name.file_name(SegmentForm::Plain));
-        // It may be compressed at this very moment.
-        let Ok(found) = store.fs.metadata(&path) else {
             continue;
         };
         let open = is_open(&found);

@@ -108,7 +108,8 @@ mod zstandard {
 
     use super::*;
     use crate::fs::{FsFile, OpenMode, SEALED_MODE};
-    use crate::log::{search, source};
+    use crate::log::search;
+    use crate::log::source::{self, FileRead};
     use crate::store::count;
 
     const LEVEL: i32 = 3;
@@ -137,11 +138,7 @@ mod zstandard {
         if !same || !found.is_sealed() {
             return Ok(());
         }
-        let expected = digest(FileBytes {
-            file: &*file,
-            offset: 0,
-        })
-        .map_err(fault)?;
+        let expected = digest(FileRead::new(&*file, 0)).map_err(fault)?;
         if store.fs.metadata(&packed).is_err() {
             if !store.options.compression {
                 return Ok(());
@@ -189,7 +186,7 @@ mod zstandard {
             out.write_all(&summary_frame(Summary { last, bytes: len }))?;
             let mut encoder = zstd::stream::write::Encoder::new(&mut out, LEVEL)?;
             encoder.include_checksum(true)?;
-            io::copy(&mut FileBytes { file, offset: 0 }, &mut encoder)?;
+            io::copy(&mut FileRead::new(file, 0), &mut encoder)?;
             encoder.finish()?.flush()?;
             out.file.set_mode(SEALED_MODE)?;
             out.file.sync_all()
@@ -232,19 +229,6 @@ mod zstandard {
                 .flatten()
         });
         Ok(told)
-    }
-
-    struct FileBytes<'a> {
-        file: &'a dyn FsFile,
-        offset: u64,
-    }
-
-    impl Read for FileBytes<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let read = self.file.read_at(buffer, self.offset)?;
-            self.offset += read as u64;
-            Ok(read)
-        }
     }
 
     struct FileWrite<'a> {

@@ -78,7 +78,9 @@ impl Commit {
                 // Threads that were just served are about to write again: one turn for them, and one sync for all.
                 yield_now();
             }
+            let lead = Lead(self);
             let synced = sync();
+            drop(lead);
             state = self.state.lock();
             state.leading = false;
             match synced {
@@ -102,6 +104,18 @@ impl State {
         if failed.up_to > self.settled {
             self.failed.push((self.settled + 1..=failed.up_to, failed.why));
             self.settled = failed.up_to;
+        }
+    }
+}
+
+/// The thread that syncs for all. If its sync panics, those who wait look for another.
+struct Lead<'a>(&'a Commit);
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.state.lock().leading = false;
+            self.0.settled.notify_all();
         }
     }
 }
@@ -163,6 +177,27 @@ mod tests {
             Err(Unsynced::Failed("EIO".into()))
         );
         assert_eq!(commit.wait(3, Deadline::never(), || Ok(3)), Ok(()));
+    }
+
+    #[test]
+    fn after_a_sync_that_panicked_another_thread_syncs() {
+        let commit = Commit::default();
+        std::thread::scope(|scope| {
+            let leader = scope.spawn(|| {
+                commit.wait(1, Deadline::never(), || {
+                    while commit.state.lock().waiting == 0 {
+                        std::thread::yield_now();
+                    }
+                    panic!("on purpose");
+                })
+            });
+            while !commit.state.lock().leading {
+                std::thread::yield_now();
+            }
+            let follower = scope.spawn(|| commit.wait(2, Deadline::never(), || Ok(2)));
+            assert_eq!(follower.join().unwrap(), Ok(()));
+            assert!(leader.join().is_err());
+        });
     }
 
     #[test]

@@ -150,19 +150,24 @@ impl Store {
         let folder = events_folder(job);
         let mut summary = LogSummary::default();
         for (name, forms) in listing::list(self, &folder, deadline)?.segments {
-            summary.segments += 1;
-            let form = if forms.plain {
+            let seen = if forms.plain {
                 SegmentForm::Plain
             } else if forms.zstd {
                 SegmentForm::Zstd
             } else {
                 SegmentForm::Gzip
             };
-            if let Ok(found) = self.fs.metadata(&folder.join(name.file_name(form))) {
-                summary.bytes += found.len;
-                summary.sealed += u64::from(found.is_sealed() || !forms.plain);
-            }
-            summary.compressed += u64::from(!forms.plain);
+            // One that was compressed since it was listed stands in its other form.
+            let found = [seen, SegmentForm::Zstd].into_iter().find_map(|form| {
+                let found = self.fs.metadata(&folder.join(name.file_name(form)));
+                found.ok().map(|found| (form, found))
+            });
+            let Some((form, found)) = found else { continue };
+            let plain = form == SegmentForm::Plain;
+            summary.segments += 1;
+            summary.bytes += found.len;
+            summary.sealed += u64::from(!plain || found.is_sealed());
+            summary.compressed += u64::from(!plain);
         }
         Ok(summary)
     }

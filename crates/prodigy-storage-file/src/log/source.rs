@@ -1,6 +1,7 @@
 //! The bytes of a segment, whatever its form.
 
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
@@ -9,20 +10,20 @@ use prodigy_storage_layout::{SegmentForm, SegmentName};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::Store;
 
-/// Reads an open file from an offset on.
+/// Reads an open file, held or borrowed, from an offset on.
 #[derive(Debug)]
-pub(crate) struct FileRead {
-    file: Box<dyn FsFile>,
+pub(crate) struct FileRead<F> {
+    file: F,
     offset: u64,
 }
 
-impl FileRead {
-    pub(crate) fn new(file: Box<dyn FsFile>, offset: u64) -> Self {
+impl<F> FileRead<F> {
+    pub(crate) fn new(file: F, offset: u64) -> Self {
         Self { file, offset }
     }
 }
 
-impl Read for FileRead {
+impl<'f, F: Deref<Target = dyn FsFile + 'f>> Read for FileRead<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.offset)?;
         self.offset += read as u64;

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::support::{NEVER, Place, damage, drain, id, ids, line, lines, name, payloads, set_mode, take};
 use prodigy_storage_backend::ScanOptions;
+use prodigy_storage_layout::{SegmentName, events_folder};
 
+use crate::log::archive;
 use crate::store::Store;
 
 fn packing(place: &Place) -> Arc<Store> {
@@ -253,4 +255,31 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
     if let (Some(before), Some(after)) = (before, super::scale::peak_memory()) {
         assert!(after - before < 500 << 20, "{} MiB", (after - before) >> 20);
     }
+}
+
+#[test]
+fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
+    let place = Place::new();
+    let before = packing(&place);
+    // Made out of the clock's reach: only a look into the segment tells how far its ids go.
+    place.give(&before, &[(id(0), "a"), (id(60_000), "b")]).unwrap();
+    drop(before);
+    let sealed = place.only();
+    set_mode(&sealed, 0o400);
+    let segment = SegmentName::parse(sealed.file_name().unwrap().to_str().unwrap())
+        .unwrap()
+        .0;
+
+    let (store, reel) = place.taped(place.options());
+    let other = packing(&place);
+    let folder = events_folder(&place.job);
+    reel.on(move |what, path| {
+        if what == "stat" && path.extension().is_some_and(|extension| extension == "jsonl") {
+            archive::compress(&other, &folder, &segment).unwrap();
+        }
+        Ok(())
+    });
+    place.append(&store, &["c"]).unwrap();
+    reel.off();
+    assert_eq!(payloads(&place.items(&store)), ["a", "b", "c"]);
 }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prodigy_storage_backend::{AppendOptions, Batch, Durability, ErrorKind, Result};
 
-use super::support::{NEVER, Place, batch, id, ids, mode, payloads};
+use super::support::{NEVER, Place, batch, id, ids, line, mode, name, payloads};
 use super::tape::Reel;
+use crate::fs::OpenMode;
+use crate::log::active::SegmentFile;
 use crate::store::Store;
 
 fn strict(place: &Place, store: &Arc<Store>, batch: &mut Batch) -> Result<()> {
@@ -122,6 +124,22 @@ fn a_failed_sync_is_told_to_each_thread_it_was_for() {
     let mut read = place.payloads(&store);
     read.sort();
     assert_eq!(read, ["0", "1", "2", "3", "4", "5", "before"]);
+}
+
+#[test]
+fn a_file_whose_sync_failed_once_is_never_synced_again() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let (store, reel) = place.taped(place.options());
+    let path = path.strip_prefix(place.root()).unwrap();
+    let file = SegmentFile::new(store.fs.open(path, OpenMode::Write).unwrap());
+    fail(&reel, "sync", 1);
+    assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
+    // The system would say yes now: it forgot what it could not write.
+    reel.take();
+    assert!(file.sync().is_err());
+    assert_eq!(reel.take(), Vec::<String>::new());
+    assert!(file.is_dirty());
 }
 
 #[test]
