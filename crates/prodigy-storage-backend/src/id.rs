@@ -33,6 +33,8 @@ const RANDOM_BITS: u32 = 62;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
 /// What comes before the random bits when version and variant are taken out: milliseconds and their fraction.
 const TICKS_PER_MILLI: u128 = 1 << 12;
+/// What 48 bits of milliseconds and 12 bits of their fraction hold.
+const MAX_TICKS: u128 = (1 << 60) - 1;
 
 impl EventId {
     /// The smallest id.
@@ -163,6 +165,13 @@ impl IdSource {
         self.last = self.last.max(newest);
     }
 
+    /// Whether no id is left above the newest: an id at the end of time was found, which no clock gave.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        // A tick holds more ids than any log, and what has to carry into the next one still finds one.
+        self.last.parts().0 + TICKS_PER_MILLI > MAX_TICKS
+    }
+
     /// The next id, at `now`, or just above the last one where the clock has not moved on or stepped back.
     pub fn next(&mut self, now: Timestamp) -> EventId {
         let fresh = EventId::from_parts(ticks(now), u128::from(self.random.u64(..)));
@@ -212,6 +221,23 @@ mod tests {
         let id = source.next(Timestamp::from_nanos(0));
         assert!(id > last && id.is_v7());
         assert_eq!(id.parts().0, 12_346);
+    }
+
+    #[test]
+    fn a_source_at_the_end_of_time_is_spent() {
+        for (last, spent) in [
+            (EventId::MIN, false),
+            (
+                EventId::from_parts(MAX_TICKS - TICKS_PER_MILLI, RANDOM_MASK),
+                false,
+            ),
+            (EventId::from_parts(MAX_TICKS, 0), true),
+            (EventId::MAX, true),
+        ] {
+            let mut source = IdSource::above(last);
+            assert_eq!(source.is_spent(), spent, "{last}");
+            assert!(spent || source.next(Timestamp::from_nanos(0)) > last, "{last}");
+        }
     }
 
     proptest::proptest! {

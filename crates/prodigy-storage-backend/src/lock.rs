@@ -108,6 +108,9 @@ pub struct LockInfo {
     pub holder: Option<Holder>,
     /// The newest fencing token given out.
     pub fencing: u64,
+    /// Whether a part of what is stored of it does not verify, by damage or because a holder died while it signed:
+    /// holder and token are then those that can still be read, and a newer token may have been given out.
+    pub unsure: bool,
 }
 
 impl LockInfo {
@@ -119,6 +122,14 @@ impl LockInfo {
             held,
             holder,
             fencing,
+            unsure: false,
         }
+    }
+
+    /// Sets [`unsure`](Self::unsure).
+    #[must_use]
+    pub fn unsure(mut self, yes: bool) -> Self {
+        self.unsure = yes;
+        self
     }
 }

@@ -205,11 +205,12 @@ impl LineFault {
     }
 }
 
-/// Reads one line, without its line end.
+/// Reads one line, without its line end; a carriage return before that is part of the line end.
 ///
 /// # Errors
 /// Why the line is no record.
 pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     match check_crc(line) {
         Crc::Wrong => Err(LineFault::Crc),
         Crc::Holds => {
@@ -404,6 +405,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_line_end_of_two_bytes_takes_nothing_from_a_record() {
+        let bytes = [line(",\"event\":1"), b"\r".to_vec()].concat();
+        let record = read_line(&bytes).unwrap();
+        assert!(record.verified);
+        assert_eq!(record.line.as_bytes(), line(",\"event\":1"));
     }
 
     #[test]

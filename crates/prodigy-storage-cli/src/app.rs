@@ -3,13 +3,14 @@
 use std::io::{BufWriter, Write};
 
 use prodigy_storage::config::Notice;
-use prodigy_storage::{Repo, RepoName, Storage, StorageError, StorageNotice};
+use prodigy_storage::doctor::Doctor;
+use prodigy_storage::{Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice};
 
 use crate::cli::{Command, Global};
 use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::{checkpoint, config, dlq, events, health, lock, repo, usage, worktree};
+use crate::{checkpoint, config, dlq, doctor, events, health, lock, repo, usage, worktree};
 
 /// Bytes of the buffer before standard output.
 const BUFFER: usize = 64 << 10;
@@ -73,12 +74,12 @@ impl<'c> App<'c> {
             Command::Config(command) => config::run(self, command),
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
+            Command::Doctor(arguments) => doctor::run(self, &arguments),
             Command::Usage => usage::run(self),
         }
     }
 
-    /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
-    pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
+    fn builder(&self, access: Access) -> StorageBuilder {
         let mut builder = Storage::builder().read_only(access == Access::Read);
         if let Some(file) = &self.global.config {
             builder = builder.config_file(file);
@@ -86,7 +87,17 @@ impl<'c> App<'c> {
         if let Some(folder) = &self.global.base_dir {
             builder = builder.flag("backend_config.base_dir", folder);
         }
-        let storage = builder.open()?;
+        builder
+    }
+
+    /// What finds damage in the storage that the configuration and the global flags say, also where it can't be opened.
+    pub(crate) fn doctor(&self, access: Access) -> Result<Doctor> {
+        Ok(self.builder(access).doctor()?)
+    }
+
+    /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
+    pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
+        let storage = self.builder(access).open()?;
         for notice in storage.notices() {
             // That locks are inert matters to who takes one, and is told there.
             if let StorageNotice::Config(notice) = notice {

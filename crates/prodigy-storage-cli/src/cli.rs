@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::checkpoint::CheckpointCommand;
 use crate::config::ConfigCommand;
 use crate::dlq::DlqCommand;
+use crate::doctor::DoctorArgs;
 use crate::events::EventsCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Check what can be checked without writing.
     Health,
+    /// Look through everything for damage and say what is lost and what to do; with `--repair`, move it out of the way.
+    Doctor(DoctorArgs),
     /// Tell what takes the space.
     Usage,
     /// Which repository a name stands for.

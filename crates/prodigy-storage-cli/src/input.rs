@@ -183,8 +183,13 @@ impl<'a> Line<'a> {
         })?;
         serde_json::from_str(text).map_err(|error| {
             let said = error.to_string();
-            // The parser counts lines of its own text, which is this one line.
-            let said = said.split(" at line ").next().unwrap_or_default();
+            // The parser counts lines of its own text, which is this one line. Of a value of another shape it shows
+            // the value, which is data; names of fields are none.
+            let named = ["missing field `", "unknown field `", "duplicate field `"];
+            let said = match said.split(" at line ").next() {
+                Some(said) if !error.is_data() || named.iter().any(|start| said.starts_with(start)) => said,
+                _ => "it has another shape",
+            };
             let what = format!(
                 "{} is not {wanted}: {said} at column {}",
                 self.place(),

@@ -37,6 +37,7 @@ mod cli;
 mod config;
 mod console;
 mod dlq;
+mod doctor;
 mod errors;
 mod events;
 mod exit;

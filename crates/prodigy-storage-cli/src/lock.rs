@@ -120,6 +120,12 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
     let mut table = Table::new(&["LOCK", "STATE", "FENCING", "HOLDER", "SINCE", "PURPOSE"]);
     for lock in storage.locks()? {
+        if lock.unsure {
+            app.warn(&format!(
+                "a part of the file of lock {} does not verify: a newer holder may have been there",
+                lock.name
+            ));
+        }
         if app.json() {
             app.json_line(&lock)?;
             continue;

@@ -75,7 +75,7 @@ impl FileBackend {
 }
 
 /// The path without links, as far as it exists.
-fn canonical(root: &std::path::Path) -> PathBuf {
+pub(crate) fn canonical(root: &std::path::Path) -> PathBuf {
     let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     for folder in absolute.ancestors() {
         if let Ok(found) = folder.canonicalize() {

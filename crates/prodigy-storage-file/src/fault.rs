@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
-use crate::fs::FileKind;
+use crate::fs::{FileKind, NotRegular};
 use crate::store::Store;
 use crate::usage;
 
@@ -57,6 +57,13 @@ pub(crate) fn fault(
             )
             .with_hint("find out who put it there; remove it if it is not yours")
         }
+        _ if is_no_file(&error) => make(
+            ErrorKind::Refused,
+            "a link or something else stands where a file should, and it is not opened".into(),
+        )
+        .with_hint("find out who put it there; remove it if it is not yours"),
+        K::NotADirectory => make(ErrorKind::Refused, "a part of its path is no folder".into())
+            .with_hint("find out who put it there; remove it if it is not yours"),
         _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error())
             || raw == Some(rustix::io::Errno::NFILE.raw_os_error()) =>
         {
@@ -72,6 +79,14 @@ pub(crate) fn fault(
         _ => make(ErrorKind::Io, "the operating system refuses it".into()),
     };
     made.with_source(error)
+}
+
+/// Whether an open failed for what stands there: a folder that was to be written, or what can't be opened at all.
+fn is_no_file(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
+        || error.kind() == io::ErrorKind::IsADirectory
+        || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
 /// The owner and mode of the nearest thing that is there.

@@ -46,6 +46,7 @@
 //! ```
 
 mod backend;
+mod doctor;
 mod document;
 mod fault;
 pub mod fs;
@@ -58,7 +59,9 @@ mod queue;
 mod root;
 mod store;
 mod sync;
+mod unflushed;
 mod usage;
 
 pub use backend::FileBackend;
+pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
 pub use options::FileOptions;

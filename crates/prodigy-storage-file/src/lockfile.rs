@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
 
-use crate::fs::{FsFile, OpenMode};
+use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::Store;
 
 /// The longest pause between two tries at a lock.
@@ -104,19 +104,31 @@ impl Store {
                 std::thread::sleep(pause_now);
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // Whoever removed the file by hand left us with a lock on nothing.
             let ours = file
                 .metadata()
                 .map_err(|error| self.write_fault(operation, path, error))?;
-            if self
-                .fs
-                .metadata(path)
-                .is_ok_and(|at_path| at_path.identity == ours.identity)
-            {
-                write_holder(self, &*file, purpose);
+            let leads_here = self
+                .leads_to(path, &ours)
+                .map_err(|error| self.write_fault(operation, path, error))?;
+            if leads_here {
+                // One with a second name may be a file of somebody else: it locks as well, and is not written to.
+                if ours.links < 2 {
+                    write_holder(self, &*file, purpose);
+                }
                 lock.file = Some(file);
                 return Ok(lock);
             }
+            // Whoever removed the file by hand left us with a lock on nothing.
+            deadline.check(operation, &path.display(), "a lock file that stays")?;
+        }
+    }
+
+    /// Whether a name still leads to a file that was opened by it.
+    pub(crate) fn leads_to(&self, path: &Path, opened: &Metadata) -> io::Result<bool> {
+        match self.fs.metadata(path) {
+            Ok(found) => Ok(found.identity == opened.identity),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -161,6 +173,16 @@ pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
         let _ = file
             .write_all_at(&text, 0)
             .and_then(|()| file.set_len(text.len() as u64));
+    }
+}
+
+impl Store {
+    /// Whether a lock file that holds a line about its last holder holds something else.
+    pub(crate) fn holder_is_unreadable(&self, path: &Path) -> bool {
+        let Ok(file) = self.fs.open(path, OpenMode::Read) else {
+            return false;
+        };
+        file.metadata().is_ok_and(|found| found.len > 0) && read_holder(&*file).is_none()
     }
 }
 

@@ -1,17 +1,27 @@
 //! The root of a store: what it may be, and the format that it is written in.
 
+mod exposure;
+mod health;
+mod network;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Check, Durability, ErrorKind, Result, Severity, StorageError};
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{FileKind, OpenMode};
+use crate::fs::{FileKind, FsFile, OpenMode};
 use crate::store::{Replace, Store};
+use exposure::Exposed;
+
+pub(crate) use health::health;
 
 /// The format that this version writes.
 pub(crate) const FORMAT: u64 = 1;
+
+const OPEN: &str = "open storage";
 
 #[derive(Serialize, Deserialize)]
 struct FormatFile {
@@ -20,57 +30,175 @@ struct FormatFile {
     written_by: String,
 }
 
-/// Refuses a root that is not safe, or that a newer version wrote. Reads only; an absent root passes.
+fn refused(store: &Store, why: String, hint: &'static str) -> StorageError {
+    StorageError::new(ErrorKind::Refused, OPEN, store.options.root.display(), why).with_hint(hint)
+}
+
+/// Refuses a root that is not safe, or that a newer version wrote. Makes nothing; an absent root passes.
 pub(crate) fn check(store: &Store) -> Result<()> {
     let root = Path::new("");
-    let refuse = |why: String, hint: &'static str| {
-        Err(StorageError::new(
-            ErrorKind::Refused,
-            "open storage",
-            store.options.root.display(),
-            why,
-        )
-        .with_hint(hint))
-    };
-    if let Some(name) = network_file_system(&nearest(&store.options.root))
-        && !store.options.allow_network_fs
-    {
-        return refuse(
-            format!("it is on a network file system ({name}), where locks and syncs can't be relied on"),
-            "use a local disk, or accept the risk with `backend_config.allow_network_fs: true`",
-        );
+    if !check_place(store)? {
+        return Ok(());
     }
-    match store.fs.metadata(root) {
-        Ok(found) if found.kind != FileKind::Folder => {
-            return refuse("it is no folder".into(), "set another `base_dir`");
-        }
-        Ok(found) if found.mode & 0o002 != 0 && !store.options.allow_shared_root => {
-            return refuse(
-                format!(
-                    "any user may write to it (mode {:04o}, owner {})",
-                    found.mode, found.uid
-                ),
-                "run `chmod o-w` on it, or accept the risk with `backend_config.allow_shared_root: true`",
-            );
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return refuse(
-                "it, or a part of its path, is no folder".into(),
-                "set another `base_dir`",
-            );
-        }
-        Err(error) => return Err(store.read_fault("open storage", root, error)),
+    if takes_locks(store) {
+        check_lock(store, root, store.fs.probe_lock())?;
     }
     check_format(store)
 }
 
+/// Refuses a root that is not safe, whatever stands in it; false for an absent one. Only reads.
+pub(crate) fn check_place(store: &Store) -> Result<bool> {
+    let root = Path::new("");
+    check_network(store)?;
+    check_way(store)?;
+    match store.fs.metadata(root) {
+        Ok(found) if found.kind != FileKind::Folder => {
+            return Err(refused(store, "it is no folder".into(), "set another `base_dir`"));
+        }
+        Ok(found) if found.mode & 0o002 != 0 && !store.options.allow_shared_root => {
+            let why = format!(
+                "any user may write to it (mode {:04o}, owner {})",
+                found.mode, found.uid
+            );
+            return Err(refused(
+                store,
+                why,
+                "run `chmod o-w` on it, or accept the risk with `backend_config.allow_shared_root: true`",
+            ));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refused(
+                store,
+                "it, or a part of its path, is no folder".into(),
+                "set another `base_dir`",
+            ));
+        }
+        // Who may not even enter it can't write there.
+        Err(error) if !store.options.read_only => return Err(store.write_fault(OPEN, root, error)),
+        Err(error) => return Err(store.read_fault(OPEN, root, error)),
+    }
+    Ok(true)
+}
+
+fn check_network(store: &Store) -> Result<()> {
+    if store.options.allow_network_fs {
+        return Ok(());
+    }
+    match file_system(store) {
+        network::Found::Network(name, at) => {
+            let place = match at {
+                None => "it is".to_owned(),
+                Some(at) => format!("{} beneath it is", at.display()),
+            };
+            Err(refused(
+                store,
+                format!(
+                    "{place} on a file system that other machines may reach ({name}), where locks and syncs can't be \
+                     relied on"
+                ),
+                "use a local disk, or accept the risk with `backend_config.allow_network_fs: true`",
+            ))
+        }
+        network::Found::Unknown(why) => {
+            let root = store.options.root.display();
+            tracing::warn!(%root, why, "whether the root is on a network file system could not be told");
+            Ok(())
+        }
+        network::Found::Local => Ok(()),
+    }
+}
+
+/// What holds the root, or the nearest folder above it that exists.
+fn file_system(store: &Store) -> network::Found {
+    network::find(&nearest(&store.options.root), &store.options.root)
+}
+
+fn check_way(store: &Store) -> Result<()> {
+    if store.options.allow_shared_root {
+        return Ok(());
+    }
+    match exposed(store) {
+        Some(Exposed::Planted { folder, uid }) => Err(refused(
+            store,
+            format!(
+                "user {uid} made {}, in a folder where any user may make one",
+                folder.display()
+            ),
+            "set another `base_dir`, or accept the risk with `backend_config.allow_shared_root: true`",
+        )),
+        Some(Exposed::Loose { folder, mode }) => {
+            tracing::warn!(
+                root = %store.options.root.display(),
+                folder = %folder.display(),
+                mode = format_args!("{mode:04o}"),
+                "any user may put another folder in the place of the root"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn exposed(store: &Store) -> Option<Exposed> {
+    exposure::find(&store.options.root, rustix::process::geteuid().as_raw())
+}
+
+/// Whether this handle takes locks of the operating system. One that reads takes none.
+fn takes_locks(store: &Store) -> bool {
+    store.options.file_locks && !store.options.read_only
+}
+
+/// Refuses a file system that has no locks, by the answer to a try at one. Any other failure is left to the first
+/// lock that is needed, which can say for what.
+fn check_lock(store: &Store, path: &Path, answer: io::Result<()>) -> Result<()> {
+    let Err(error) = answer else { return Ok(()) };
+    let without = [
+        Errno::NOTSUP,
+        Errno::OPNOTSUPP,
+        Errno::NOSYS,
+        Errno::NOLCK,
+        Errno::INVAL,
+    ];
+    if error.kind() != io::ErrorKind::Unsupported
+        && !without
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    {
+        return Ok(());
+    }
+    Err(StorageError::new(
+        ErrorKind::Unsupported,
+        OPEN,
+        store.absolute(path).display(),
+        "its file system can't lock files",
+    )
+    .with_hint(
+        "use a local disk, or set `backend_config.enable_file_locks: false`, for one writer at a time and without \
+         named locks",
+    )
+    .with_source(error))
+}
+
 fn check_format(store: &Store) -> Result<()> {
+    let path = Entry::Format.path();
+    let Some(file) = read_format(store)? else {
+        return Ok(());
+    };
+    if takes_locks(store) {
+        // A folder may take a lock where a file does not. Nobody waits for this one.
+        check_lock(store, &path, file.try_lock().map(drop))?;
+    }
+    Ok(())
+}
+
+/// Reads `format.json`: refuses what a newer version wrote, and one that is damaged. None at all is the first format.
+pub(crate) fn read_format(store: &Store) -> Result<Option<Box<dyn FsFile>>> {
     let path = Entry::Format.path();
     let file = match store.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(store.read_fault("read format", &path, error)),
     };
     let bytes = file
@@ -85,7 +213,7 @@ fn check_format(store: &Store) -> Result<()> {
             "it is no format file",
         )
         .with_hint(format!(
-            "it should hold {{\"format\":{FORMAT}}}; restore it if the data is of this version"
+            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` mends it where that is plain"
         ))
         .with_source(error)
     })?;
@@ -109,7 +237,7 @@ fn check_format(store: &Store) -> Result<()> {
             "there is no format 0",
         ));
     }
-    Ok(())
+    Ok(Some(file))
 }
 
 /// Writes `format.json` if it is missing.
@@ -118,6 +246,22 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
     if store.fs.metadata(&path).is_ok() {
         return Ok(());
     }
+    let text = format_text(&path)?;
+    match store.write_atomic(
+        "write format",
+        &path,
+        &[&text],
+        Replace::Never,
+        Durability::Strict,
+    ) {
+        // Another process was quicker.
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+        other => other,
+    }
+}
+
+/// What this version writes as `format.json`.
+pub(crate) fn format_text(path: &Path) -> Result<Vec<u8>> {
     let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut text = serde_json::to_vec(&FormatFile {
         format: FORMAT,
@@ -133,17 +277,7 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
         .with_source(error)
     })?;
     text.push(b'\n');
-    match store.write_atomic(
-        "write format",
-        &path,
-        &[&text],
-        Replace::Never,
-        Durability::Strict,
-    ) {
-        // Another process was quicker.
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        other => other,
-    }
+    Ok(text)
 }
 
 /// The nearest folder above that exists.
@@ -152,123 +286,4 @@ fn nearest(root: &Path) -> PathBuf {
         .find(|folder| folder.exists())
         .unwrap_or(Path::new("."))
         .to_owned()
-}
-
-/// The name of the network file system that holds a path, if it is on one that is known.
-#[cfg(target_os = "linux")]
-fn network_file_system(path: &Path) -> Option<&'static str> {
-    let kind = rustix::fs::statfs(path).ok()?.f_type as u32;
-    // Magic numbers of linux/magic.h and of the file systems' own headers.
-    Some(match kind {
-        0x6969 => "NFS",
-        0x517b | 0xfe53_4d42 | 0xff53_4d42 => "SMB",
-        0x0102_1997 => "9P",
-        0x00c3_6400 => "Ceph",
-        0x5346_414f | 0x6b41_4653 => "AFS",
-        0x7375_7245 => "Coda",
-        0x0bd0_0bd0 => "Lustre",
-        _ => return None,
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn network_file_system(path: &Path) -> Option<&'static str> {
-    let name = rustix::fs::statfs(path).ok()?.f_fstypename;
-    let name: Vec<u8> = name
-        .iter()
-        .map(|&byte| byte as u8)
-        .take_while(|&byte| byte != 0)
-        .collect();
-    match name.as_slice() {
-        b"nfs" => Some("NFS"),
-        b"smbfs" => Some("SMB"),
-        b"afpfs" => Some("AFP"),
-        b"webdav" => Some("WebDAV"),
-        _ => None,
-    }
-}
-
-/// What can be said of the root without writing to it.
-pub(crate) fn health(store: &Store) -> Vec<Check> {
-    let root = Path::new("");
-    let at = store.options.root.display().to_string();
-    let mut checks = Vec::new();
-    match store.fs.metadata(root) {
-        Ok(found) => {
-            checks.push(Check::new(
-                "root",
-                Severity::Ok,
-                format!("{at} is there, mode {:04o}", found.mode),
-            ));
-            let me = rustix::process::geteuid().as_raw();
-            if found.uid != me {
-                checks.push(
-                    Check::new(
-                        "owner",
-                        Severity::Warning,
-                        format!("{at} is of user {}, this is user {me}", found.uid),
-                    )
-                    .with_hint("data of another user: fine if it is meant so"),
-                );
-            }
-            if found.mode & 0o022 != 0 {
-                checks.push(
-                    Check::new(
-                        "mode",
-                        Severity::Warning,
-                        format!("others may write to {at}: mode {:04o}", found.mode),
-                    )
-                    .with_hint("run `chmod go-w` on it"),
-                );
-            }
-            let writable = rustix::fs::access(
-                &store.options.root,
-                rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-            );
-            if writable.is_err() {
-                // Who only reads can live with it.
-                let severity = if store.options.read_only {
-                    Severity::Warning
-                } else {
-                    Severity::Failure
-                };
-                checks.push(
-                    Check::new(
-                        "writable",
-                        severity,
-                        format!("storage directory not writable: {at}"),
-                    )
-                    .with_hint("check owner and permissions of the folder"),
-                );
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            checks.push(Check::new(
-                "root",
-                Severity::Ok,
-                format!("{at} is not there yet; the first write makes it"),
-            ));
-        }
-        Err(error) => checks.push(Check::new("root", Severity::Failure, format!("{at}: {error}"))),
-    }
-    match check(store) {
-        Ok(()) => checks.push(Check::new("format", Severity::Ok, format!("format {FORMAT}"))),
-        Err(error) => {
-            let check = Check::new("format", Severity::Failure, error.to_string());
-            checks.push(match error.hint() {
-                Some(hint) => check.with_hint(hint.to_owned()),
-                None => check,
-            });
-        }
-    }
-    if let Ok(space) = store.fs.space() {
-        let found = format!("{} of {} bytes are free", space.free, space.capacity);
-        let tight = space.free < (64 << 20) || space.free < space.capacity / 100;
-        checks.push(if tight {
-            Check::new("space", Severity::Warning, found).with_hint("free space before writes fail")
-        } else {
-            Check::new("space", Severity::Ok, found)
-        });
-    }
-    checks
 }

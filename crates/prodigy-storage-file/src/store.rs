@@ -18,6 +18,7 @@ use crate::log::archive::Archive;
 use crate::options::FileOptions;
 use crate::presence::Presence;
 use crate::queue::Queues;
+use crate::unflushed::Unflushed;
 
 /// Begins the name of a temporary file: hidden, and no name of a document or a segment.
 pub(crate) const TEMP_PREFIX: &str = ".tmp-";
@@ -78,6 +79,7 @@ pub(crate) struct Store {
     pub(crate) logs: Logs,
     pub(crate) archive: Archive,
     pub(crate) presence: Presence,
+    pub(crate) unflushed: Unflushed,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
@@ -103,6 +105,7 @@ impl Store {
             logs: Logs::default(),
             archive: Archive::default(),
             presence: Presence::default(),
+            unflushed: Unflushed::default(),
             durable: Mutex::default(),
             ready: AtomicBool::new(false),
         }
@@ -264,7 +267,7 @@ impl Store {
     }
 
     /// Writes a file whole or not at all: temporary file, sync, rename, sync of the folder. A relaxed write leaves
-    /// out the syncs, but for that of a file that replaces one which may have been stored strictly.
+    /// out the sync of the folder only: a loss of power may take the file, and never leaves half of it.
     ///
     /// After the rename the outcome is unknown when the folder can't be synced: `OutcomeUnknown`.
     pub(crate) fn write_atomic(
@@ -277,28 +280,21 @@ impl Store {
     ) -> Result<()> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let (temp, file) = self.create_temp(folder)?;
-        let written = self
-            .fill_temp(
-                &temp,
-                &*file,
-                parts,
-                durability == Durability::Strict || replace == Replace::Over,
-            )
-            .and_then(|()| {
-                let renamed = match replace {
-                    Replace::Over => self.fs.rename(&temp, path),
-                    Replace::Never => self.fs.rename_new(&temp, path),
-                };
-                renamed.map_err(|error| match error.kind() {
-                    io::ErrorKind::AlreadyExists => StorageError::new(
-                        ErrorKind::Conflict,
-                        operation,
-                        path.display(),
-                        "it exists already",
-                    ),
-                    _ => self.write_fault(operation, path, error),
-                })
-            });
+        let written = self.fill_temp(&temp, &*file, parts).and_then(|()| {
+            let renamed = match replace {
+                Replace::Over => self.fs.rename(&temp, path),
+                Replace::Never => self.fs.rename_new(&temp, path),
+            };
+            renamed.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => StorageError::new(
+                    ErrorKind::Conflict,
+                    operation,
+                    path.display(),
+                    "it exists already",
+                ),
+                _ => self.write_fault(operation, path, error),
+            })
+        });
         if let Err(error) = written {
             // Best effort: what stays is swept by the next writer.
             let _ = self.fs.unlink(&temp);
@@ -314,24 +310,22 @@ impl Store {
                 )
                 .with_hint("read it again, and repeat the write")
                 .with_source(error)
-            })?;
+            })
+        } else {
+            self.sync_later(folder)
         }
-        Ok(())
     }
 
-    fn fill_temp(&self, temp: &Path, file: &dyn FsFile, parts: &[&[u8]], sync: bool) -> Result<()> {
+    fn fill_temp(&self, temp: &Path, file: &dyn FsFile, parts: &[&[u8]]) -> Result<()> {
         let mut offset = 0;
         for part in parts {
             file.write_all_at(part, offset)
                 .map_err(|error| self.write_fault("write file", temp, error))?;
             offset += part.len() as u64;
         }
-        if sync {
-            self.counters.sync(temp);
-            file.sync_all()
-                .map_err(|error| self.write_fault("sync file", temp, error))?;
-        }
-        Ok(())
+        self.counters.sync(temp);
+        file.sync_all()
+            .map_err(|error| self.write_fault("sync file", temp, error))
     }
 
     /// Removes the temporary files among `names` that dead writers left in a folder. Best effort.
@@ -349,8 +343,8 @@ impl Store {
         }
     }
 
-    /// Keeps bytes that must go from their place, with a name that says where they stood. Durable on return.
-    pub(crate) fn quarantine(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<PathBuf> {
+    /// A name in the quarantine that says where the bytes stood.
+    pub(crate) fn quarantine_name(&self, path: &Path, offset: u64) -> String {
         let flat = path.to_string_lossy().replace(['/', '\\'], "_");
         // Names are up to 255 bytes; the end of a path says most.
         let tail: String = {
@@ -362,12 +356,16 @@ impl Store {
             chars.into_iter().collect()
         };
         let random = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!(
+        format!(
             "{}-{}-{offset}-{tail}",
             self.now(),
             random.get(..8).unwrap_or_default()
-        );
-        let kept = Path::new(QUARANTINE).join(name);
+        )
+    }
+
+    /// Keeps bytes that must go from their place, with a name that says where they stood. Durable on return.
+    pub(crate) fn quarantine(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<PathBuf> {
+        let kept = Path::new(QUARANTINE).join(self.quarantine_name(path, offset));
         self.write_atomic("quarantine", &kept, &[bytes], Replace::Never, Durability::Strict)?;
         tracing::warn!(from = %path.display(), offset, bytes = bytes.len(), to = %kept.display(), "moved to quarantine");
         Ok(kept)

@@ -102,8 +102,8 @@ impl Store {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        std::fs::create_dir_all(folder)?;
-        let temp = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        make_folders(folder)?;
+        let temp = private_temp(folder)?;
         let mut out = Hashing {
             inner: BufWriter::new(temp),
             hash: Xxh3::new(),
@@ -139,7 +139,7 @@ impl Store {
         let Some(path) = &self.options.persistence else {
             return Ok(());
         };
-        let text = match std::fs::read(path) {
+        let text = match read_file(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(io_error(LOAD, path, error)),
@@ -184,8 +184,11 @@ impl Store {
             return Err(damaged("its checksum does not hold"));
         }
         for line in summed.lines().skip(1) {
-            let line = serde_json::from_str(line)
-                .map_err(|error| Fault::Damaged(format!("a line of it can't be read: {error}")))?;
+            let line = serde_json::from_str(line).map_err(|error| {
+                // The parser's own words carry what is stored.
+                let column = error.column();
+                Fault::Damaged(format!("a line of it can't be read, at its column {column}"))
+            })?;
             self.restore_line(line)?;
         }
         Ok(())
@@ -327,6 +330,51 @@ impl<W: Write> Write for Hashing<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Makes a folder and what is missing above it, for this user alone whatever the umask.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folders(above)?;
+    }
+    match std::fs::create_dir(folder) {
+        // Another process was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        #[cfg(unix)]
+        Ok(()) => {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+        }
+        #[cfg(not(unix))]
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A new file for this user alone, under a name of 122 random bits of the operating system.
+fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let temp = tempfile::Builder::new()
+        .prefix(&format!(".tmp-{}", uuid::Uuid::new_v4().simple()))
+        .rand_bytes(0)
+        .tempfile_in(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        temp.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(temp)
+}
+
+/// All of a file. Nothing but a file is opened: a pipe would never answer.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    std::fs::read(path)
 }
 
 fn io_error(operation: &'static str, path: &Path, error: io::Error) -> StorageError {

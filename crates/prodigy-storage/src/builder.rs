@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Backend, Clock, Result, SystemClock};
 use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
+use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::Identity;
 
 use crate::error::refused_config;
@@ -136,6 +137,7 @@ impl StorageBuilder {
         for notice in &notices {
             tracing::warn!("{notice}");
         }
+        let given = self.backend.is_some();
         let backend = match self.backend {
             Some(backend) => backend,
             None => stack::open(&config, self.read_only, &self.clock)?,
@@ -153,7 +155,22 @@ impl StorageBuilder {
             config,
             notices,
             clock: self.clock,
+            given,
         }))
+    }
+
+    /// Loads the configuration and gives what finds damage and moves it out of the way. Unlike [`open`](Self::open) it
+    /// also serves a root whose `format.json` is damaged.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
+    /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files.
+    pub fn doctor(self) -> Result<Doctor> {
+        let (config, notices) = self.load()?;
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
+        stack::doctor(&config, self.read_only, &self.clock)
     }
 
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {

@@ -4,6 +4,8 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use prodigy_storage_config::ConfigErrors;
 use prodigy_storage_layout::{IdentityError, NameError};
 
+use crate::mismatch::Mismatch;
+
 /// A refused name.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 pub(crate) fn refused_name(error: NameError) -> StorageError {
@@ -55,5 +57,5 @@ pub(crate) fn other_shape(
         "it is well-formed, but not of the type asked for",
     )
     .with_hint("read it as `serde_json::Value` to see what it is")
-    .with_source(error)
+    .with_source(Mismatch::from(error))
 }

@@ -97,6 +97,7 @@ mod events;
 mod job;
 mod json;
 mod lock;
+mod mismatch;
 mod notice;
 mod orphans;
 mod read_only;
@@ -135,6 +136,13 @@ pub use prodigy_storage_layout::{
     AgentId, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName, NameError,
     NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
 };
+
+/// Finding damage and moving it out of the way: see [`Storage::doctor`].
+pub mod doctor {
+    pub use prodigy_storage_file::{
+        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome,
+    };
+}
 
 /// Configuration: what may be set, and where it came from.
 pub mod config {

@@ -32,6 +32,9 @@ struct Entry {
     registered_at: Timestamp,
 }
 
+/// The kind of an entry that takes the place of a damaged one: see `docs/on-disk-format.md`.
+const LOST: &str = "lost";
+
 /// What stands under a name.
 enum Slot {
     Free,
@@ -49,17 +52,29 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<(RepoName, Identity)
     let suggested = identity.suggested_name();
     let distinct = identity.distinct_name();
     loop {
-        let slot = look(inner, &suggested, &identity, deadline)?;
-        if matches!(slot, Slot::Ours) {
+        // Each is looked at before any is complained of: this repository may stand under another name than that of a
+        // damaged entry.
+        let mut slot = look(inner, &suggested, &identity, deadline);
+        if matches!(slot, Ok(Slot::Ours)) {
             return Ok((suggested, identity));
         }
-        let distinct_slot = look(inner, &distinct, &identity, deadline)?;
-        if matches!(distinct_slot, Slot::Ours) {
+        let mut distinct_slot = look(inner, &distinct, &identity, deadline);
+        if matches!(distinct_slot, Ok(Slot::Ours)) {
             return Ok((distinct, identity));
         }
-        if let Some(name) = elsewhere(inner, &identity, deadline)? {
+        let found = elsewhere(inner, &identity, deadline);
+        if let Ok(Some(name)) = found {
             return Ok((name, identity));
         }
+        // What is damaged is complained of with what to do about it.
+        let is_damaged = |error: &StorageError| error.kind() == ErrorKind::Damaged;
+        for slot in [&mut slot, &mut distinct_slot] {
+            if slot.as_ref().is_err_and(|error| !is_damaged(error)) {
+                std::mem::replace(slot, Ok(Slot::Free))?;
+            }
+        }
+        found?;
+        let (slot, distinct_slot) = (slot?, distinct_slot?);
         let name = match (slot, distinct_slot) {
             (Slot::Gone(entry), _) => return Err(moved(&suggested, &entry, &identity)),
             (Slot::Taken, Slot::Gone(entry)) => return Err(moved(&distinct, &entry, &identity)),
@@ -89,8 +104,12 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<(RepoName, Identity)
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
     let identity = Identity::at(path).map_err(no_identity)?;
     let deadline = inner.deadline();
-    let found = read(inner, name, deadline)?;
-    if let Some((entry, _)) = &found
+    let found = match read(inner, name, deadline) {
+        // Whose it was can't be told any more, and is said now.
+        Err(error) if error.kind() == ErrorKind::Damaged => Err(error),
+        found => Ok(found?),
+    };
+    if let Ok(Some((entry, _))) = &found
         && matches!(judge(entry, name, &identity)?, Slot::Taken)
     {
         let why = format!("the name stands for {}, which is still there", entry.identity);
@@ -100,7 +119,8 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
         );
     }
     // The others go first: where this ends half-way, the repository is looked up again, and never under two names.
-    for (other, entry, revision) in entries(inner, deadline)? {
+    for (other, found) in entries(inner, deadline)? {
+        let Ok((entry, revision)) = found else { continue };
         if other != *name && entry.identity == text_of(&identity.common_dir) {
             let document = Document::Repository(other);
             let expected = Expected::Revision(revision);
@@ -109,7 +129,11 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
                 .delete(&document, expected, inner.durability, deadline)?;
         }
     }
-    let expected = found.map_or(Expected::Absent, |(_, revision)| Expected::Revision(revision));
+    let expected = match found {
+        Ok(None) => Expected::Absent,
+        Ok(Some((_, revision))) => Expected::Revision(revision),
+        Err(_) => Expected::Any,
+    };
     put(inner, name, &identity, expected, deadline)?;
     Ok(identity)
 }
@@ -151,32 +175,53 @@ fn is_there(entry: &Entry) -> bool {
 /// and is gone from where it was, has been moved.
 fn elsewhere(inner: &Inner, identity: &Identity, deadline: Deadline) -> Result<Option<RepoName>> {
     let ours = text_of(&identity.common_dir);
-    let mut moved_from = None;
-    for (name, entry, _) in entries(inner, deadline)? {
+    let (mut moved_from, mut unclear) = (None, None);
+    for (name, found) in entries(inner, deadline)? {
+        let (entry, _) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                unclear.get_or_insert((name, Some(error)));
+                continue;
+            }
+        };
         if entry.identity == ours {
             return Ok(Some(name));
+        }
+        if entry.kind == LOST {
+            unclear.get_or_insert((name, None));
+            continue;
         }
         if entry.file_id.is_some() && entry.file_id == identity.file_id && !is_there(&entry) {
             moved_from = Some((name, entry));
         }
     }
-    match moved_from {
-        Some((name, entry)) => Err(moved(&name, &entry, identity)),
-        None => Ok(None),
+    match (moved_from, unclear) {
+        (Some((name, entry)), _) => Err(moved(&name, &entry, identity)),
+        // It may be this repository's: registered anew it would have a second namespace, and nobody would be told.
+        (None, Some((name, error))) => Err(unclear_entry(&name, error, identity)),
+        (None, None) => Ok(None),
     }
 }
 
-fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Entry, Revision)>> {
+/// An entry and its revision; in place of one that is damaged, the error that says so.
+type Listed = Result<(Entry, Revision)>;
+
+/// Every entry.
+fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>> {
     let mut found = Vec::new();
     for listed in inner.backend.list(&DocumentScope::Repositories, deadline)? {
         let Document::Repository(name) = listed.document else {
             continue;
         };
         match read(inner, &name, deadline) {
-            Ok(Some((entry, revision))) => found.push((name, entry, revision)),
+            Ok(Some(entry)) => found.push((name, Ok(entry))),
             Ok(None) => {}
             // An entry that can't be read must not keep every other repository from being found.
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::InvalidInput) => {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                tracing::warn!(repo = %name, %error, "a registry entry is damaged");
+                found.push((name, Err(error)));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Refused) => {
                 tracing::warn!(repo = %name, %error, "a registry entry is passed over");
             }
             Err(error) => return Err(error),
@@ -210,7 +255,11 @@ fn put(
         registered_at: inner.clock.now(),
     };
     let body = serde_json::to_vec(&entry).map_err(|error| not_json("register repository", name, error))?;
-    let options = PutOptions::new(inner.durability).expect(expected);
+    let mut options = PutOptions::new(inner.durability).expect(expected);
+    if expected == Expected::Any {
+        // Nothing is fenced here: but a document that is read before it is replaced goes to quarantine if it is damaged.
+        options = options.fencing(Some(u64::MAX));
+    }
     inner
         .backend
         .put(&Document::Repository(name.clone()), &body, &options, deadline)
@@ -235,6 +284,21 @@ fn moved(name: &RepoName, entry: &Entry, identity: &Identity) -> StorageError {
          under a name of its own: `prodigy-storage repo relink {} PATH`",
         identity.distinct_name()
     ))
+}
+
+/// An entry that does not say which repository it stands for, where one is looked for that no other entry has.
+fn unclear_entry(name: &RepoName, error: Option<StorageError>, identity: &Identity) -> StorageError {
+    let here = text_of(&identity.common_dir);
+    let why = format!("the entry of this name is damaged, and may be that of {here}");
+    let unclear = StorageError::new(ErrorKind::Damaged, "identify repository", name, why).with_hint(format!(
+        "if it is: `prodigy-storage repo relink {name} PATH`; if not, register this one under a name of its own: \
+         `prodigy-storage repo relink {} PATH`",
+        identity.distinct_name()
+    ));
+    match error {
+        Some(error) => unclear.with_source(error),
+        None => unclear,
+    }
 }
 
 fn no_name(name: &RepoName, identity: &Identity) -> StorageError {

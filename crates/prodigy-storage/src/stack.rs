@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Backend, Clock, ErrorKind, Result, StorageError};
 use prodigy_storage_config::{BackendKind, Durability, StorageConfig};
-use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_file::{Doctor, FileBackend, FileOptions};
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use prodigy_storage_retry::{Limited, Retrying};
 
@@ -32,19 +32,37 @@ pub(crate) fn open(
             Arc::new(MemoryBackend::new(options)?)
         }
         _ => {
-            let file = &config.file;
-            let options = FileOptions::new(&file.base_dir)
-                .read_only(read_only)
-                .file_locks(file.enable_file_locks)
-                .max_file_size(file.max_file_size)
-                .compression(file.enable_compression)
-                .max_record_size(file.max_record_size)
-                .allow_shared_root(file.allow_shared_root)
-                .allow_network_fs(file.allow_network_fs)
-                .clock(Arc::clone(clock));
+            let options = file_options(config, read_only, clock);
             Arc::new(FileBackend::open(options)?)
         }
     })
+}
+
+/// How the file backend is opened.
+fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
+    let file = &config.file;
+    FileOptions::new(&file.base_dir)
+        .read_only(read_only)
+        .file_locks(file.enable_file_locks)
+        .max_file_size(file.max_file_size)
+        .compression(file.enable_compression)
+        .max_record_size(file.max_record_size)
+        .allow_shared_root(file.allow_shared_root)
+        .allow_network_fs(file.allow_network_fs)
+        .clock(Arc::clone(clock))
+}
+
+/// The doctor of the backend that a configuration asks for.
+pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Doctor> {
+    if config.backend == BackendKind::File {
+        return Doctor::new(file_options(config, read_only, clock));
+    }
+    Err(StorageError::new(
+        ErrorKind::Unsupported,
+        "examine storage",
+        config.backend.as_str(),
+        "only files can be examined and repaired: this backend keeps none",
+    ))
 }
 
 /// Puts the layers over a backend, in the one order that is right: see the crate's page.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, Durability, Health, LockInfo, Result, Severity, Stats,
-    Usage,
+    Backend, Capabilities, Check, Clock, Deadline, Durability, ErrorKind, Health, LockInfo, Result, Severity,
+    Stats, StorageError, Usage,
 };
 use prodigy_storage_config::StorageConfig;
+use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{LockName, RepoName};
 
 use crate::builder::StorageBuilder;
@@ -16,6 +17,7 @@ use crate::lock::{LockRequest, StorageLock};
 use crate::notice::StorageNotice;
 use crate::registry;
 use crate::repo::Repo;
+use crate::stack;
 
 /// What every handle on one opened storage shares.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) notices: Vec<StorageNotice>,
     pub(crate) read_only: bool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether the program brought the backend.
+    pub(crate) given: bool,
 }
 
 impl Inner {
@@ -169,6 +173,25 @@ impl Storage {
                 .push(Check::new("configuration", Severity::Warning, notice.to_string()));
         }
         Ok(health)
+    }
+
+    /// What finds damage and moves it out of the way. Nothing is looked at before it is asked to.
+    ///
+    /// Where a damaged `format.json` keeps storage from being opened, [`StorageBuilder::doctor`] gives one all the same.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files: it needs none.
+    pub fn doctor(&self) -> Result<Doctor> {
+        if self.inner.given {
+            let why = "the program brought a backend of its own, which has to be examined by itself";
+            return Err(StorageError::new(
+                ErrorKind::Unsupported,
+                "examine storage",
+                self.inner.backend.capabilities().backend,
+                why,
+            ));
+        }
+        stack::doctor(&self.inner.config, self.inner.read_only, &self.inner.clock)
     }
 
     /// What takes the space.

@@ -24,6 +24,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["prodigy-storage-backend", "prodigy-storage-layout"],
     ),
     (
+        "prodigy-storage-fuzz",
+        &[
+            "prodigy-storage-backend",
+            "prodigy-storage-config",
+            "prodigy-storage-file",
+            "prodigy-storage-layout",
+            "prodigy-storage-sim",
+        ],
+    ),
+    (
         "prodigy-storage-memory",
         &["prodigy-storage-backend", "prodigy-storage-layout"],
     ),
@@ -46,7 +56,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("prodigy-storage-cli", &["prodigy-storage"]),
     ("prodigy-storage-bench", &["prodigy-storage"]),
-    ("xtask", &["prodigy-storage-cli", "prodigy-storage-config"]),
+    (
+        "prodigy-storage-sim",
+        &[
+            "prodigy-storage-backend",
+            "prodigy-storage-file",
+            "prodigy-storage-layout",
+        ],
+    ),
+    (
+        "xtask",
+        &["prodigy-storage", "prodigy-storage-cli", "prodigy-storage-config"],
+    ),
 ];
 
 /// Crates that a user never gets: nothing may depend on them, tests included.

@@ -1,6 +1,7 @@
 //! The fields of a JSON object, their values left as text.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use prodigy_storage_layout::Timestamp;
@@ -69,13 +70,15 @@ impl Kind {
     }
 }
 
-/// What was found, shortened.
-pub(super) fn shown(json: &str) -> String {
+/// What was found, and nothing of what it says: it is data.
+pub(super) fn shown(json: &str) -> &'static str {
     match json.as_bytes().first() {
-        Some(b'{') => "an object".into(),
-        Some(b'[') => "a list".into(),
-        _ if json.chars().nth(40).is_some() => format!("{}...", json.chars().take(40).collect::<String>()),
-        _ => json.into(),
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => "a number",
     }
 }
 
@@ -131,21 +134,23 @@ impl<'a> Fields<'a> {
 
     /// A name that stands twice.
     pub(super) fn twice(&self) -> Option<&str> {
-        self.0.iter().enumerate().find_map(|(at, (name, _))| {
-            self.0
-                .iter()
-                .skip(at + 1)
-                .any(|(other, _)| other == name)
-                .then_some(name.as_ref())
-        })
+        let mut seen = HashSet::with_capacity(self.0.len());
+        let mut names = self.0.iter().map(|(name, _)| name.as_ref());
+        names.find(|name| !seen.insert(*name))
     }
 
     /// The fields that have no meaning here, each name once.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().enumerate().filter_map(|(at, (name, value))| {
+        // Of a name that stands twice, the last place counts.
+        let last: HashMap<&str, usize> = self
+            .0
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (name.as_ref(), at))
+            .collect();
+        self.0.iter().enumerate().filter_map(move |(at, (name, value))| {
             let known = RESERVED.contains(&name.as_ref()) || KNOWN.iter().any(|(known, _)| known == name);
-            let again = self.0.iter().skip(at + 1).any(|(other, _)| other == name);
-            (!known && !again).then_some((name.as_ref(), *value))
+            (!known && last.get(name.as_ref()) == Some(&at)).then_some((name.as_ref(), *value))
         })
     }
 }

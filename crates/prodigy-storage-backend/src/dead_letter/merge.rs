@@ -1,5 +1,7 @@
 //! Two items of one key become one.
 
+use std::collections::HashMap;
+
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
@@ -75,11 +77,12 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Box
     ] {
         put(&mut out, name, newest(name));
     }
+    let mut added: HashMap<&str, &RawValue> = new.unknown().collect();
     for (name, value) in old.unknown() {
-        out.field(name, new.get_any(name).unwrap_or(value).get());
+        out.field(name, added.remove(name).unwrap_or(value).get());
     }
     for (name, value) in new.unknown() {
-        if old.get_any(name).is_none() {
+        if added.contains_key(name) {
             out.field(name, value.get());
         }
     }

@@ -96,7 +96,7 @@ fn a_wrong_type_is_named() {
         (r#"{"item_id":null,"item_data":1}"#, "`item_id` is missing"),
         (
             r#"{"item_id":7,"item_data":1}"#,
-            "`item_id`: expected a text, found 7",
+            "`item_id`: expected a text, found a number",
         ),
         (r#"{"item_id":"","item_data":1}"#, "1 to 1024 bytes"),
         (r#"{"item_id":"a"}"#, "`item_data` is missing"),
@@ -106,7 +106,7 @@ fn a_wrong_type_is_named() {
         ),
         (
             r#"{"item_id":"a","item_data":1,"first_attempt":"soon"}"#,
-            "`first_attempt`: expected a time such as \"2026-11-24T21:01:58Z\", found \"soon\"",
+            "`first_attempt`: expected a time such as \"2026-11-24T21:01:58Z\", found a text",
         ),
         (
             r#"{"item_id":"a","item_data":1,"failure_count":-1}"#,

@@ -1,4 +1,4 @@
-//! A real file system whose syncs fail when they are told to.
+//! A real file system whose syncs, or looks at names, fail when they are told to.
 
 use std::io;
 use std::path::Path;
@@ -11,6 +11,8 @@ use crate::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space}
 pub(crate) struct Switches {
     pub(crate) files: AtomicBool,
     pub(crate) folders: AtomicBool,
+    /// No name is looked at.
+    pub(crate) names: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,12 @@ impl FileSystem for Faulty {
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        refuse(&self.switches.names)?;
         self.real.metadata(path)
+    }
+
+    fn probe_lock(&self) -> io::Result<()> {
+        self.real.probe_lock()
     }
 
     fn space(&self) -> io::Result<Space> {

@@ -26,10 +26,8 @@ impl Store {
                 continue;
             }
             match self.fs.metadata(&path) {
-                Ok(file) if file.kind == FileKind::File => {
-                    found.push(DocumentEntry::new(document, file.len, file.modified));
-                }
-                Ok(_) => {}
+                // Also what is no file, such as a link: a reader of it is told, instead of finding nothing.
+                Ok(file) => found.push(DocumentEntry::new(document, file.len, file.modified)),
                 // Removed since.
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.read_fault(LIST, &path, error)),
@@ -60,7 +58,6 @@ impl Store {
         Ok(self
             .names_in(LIST, &folder)?
             .iter()
-            .filter(|entry| entry.kind == FileKind::File)
             .map(|entry| folder.join(&entry.name))
             .collect())
     }

@@ -12,6 +12,8 @@ mod read;
 mod series;
 mod write;
 
+pub(crate) use read::Found;
+
 #[cfg(test)]
 pub(crate) mod faulty;
 #[cfg(test)]

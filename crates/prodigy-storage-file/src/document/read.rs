@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// What stands at the place of a document.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Absent,
     /// A document, verified unless another program wrote it.
@@ -63,7 +63,7 @@ impl Store {
     }
 
     /// What stands at a document's place. Damage is no error here; a newer format is.
-    pub(super) fn look(&self, operation: &'static str, path: &Path) -> Result<Found> {
+    pub(crate) fn look(&self, operation: &'static str, path: &Path) -> Result<Found> {
         match self.open_document(operation, path)? {
             None => Ok(Found::Absent),
             Some(file) => self.read_document(operation, path, &*file),

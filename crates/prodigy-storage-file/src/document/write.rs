@@ -85,11 +85,15 @@ impl Store {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
         }
-        match self.fs.unlink(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        let removed = match self.fs.unlink(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(self.write_fault(DELETE, &path, error)),
+        };
+        if !removed && !self.folder_is_there(&path) {
+            return Ok(false);
         }
+        // Also where there was none: who removed it may have died before its sync.
         if durability == Durability::Strict {
             self.sync_folder(path.parent().unwrap_or(Path::new("")))
                 .map_err(|error| {
@@ -102,12 +106,18 @@ impl Store {
                     .with_hint("delete it again")
                     .with_source(error)
                 })?;
+        } else {
+            self.sync_later(path.parent().unwrap_or(Path::new("")))?;
         }
-        Ok(true)
+        Ok(removed)
+    }
+
+    fn folder_is_there(&self, path: &Path) -> bool {
+        self.fs.metadata(path.parent().unwrap_or(Path::new(""))).is_ok()
     }
 
     /// The lock that all writers of a document hold: its job's, or the registry's.
-    fn lock_documents(
+    pub(crate) fn lock_documents(
         &self,
         document: &Document,
         operation: &'static str,
@@ -196,7 +206,7 @@ impl Store {
     }
 
     /// Writes a document whole.
-    pub(super) fn write_document(
+    pub(crate) fn write_document(
         &self,
         operation: &'static str,
         path: &Path,

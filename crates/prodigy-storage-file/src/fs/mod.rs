@@ -5,6 +5,8 @@
 //! at every call.
 
 mod real;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
@@ -89,6 +91,18 @@ impl Metadata {
     }
 }
 
+/// Why a name can't be opened: a folder, a FIFO, a socket or a device stands where a file should.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no regular file")]
+#[non_exhaustive]
+pub struct NotRegular;
+
+impl From<NotRegular> for io::Error {
+    fn from(error: NotRegular) -> Self {
+        Self::other(error)
+    }
+}
+
 /// Space of the file system that holds the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -129,6 +143,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// What a name stands for, links not followed. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Tries the lock of the operating system on the root itself, and gives it back: makes nothing, waits for nobody.
+    /// An error is why there are no locks; also fine while another has it.
+    fn probe_lock(&self) -> io::Result<()>;
 
     /// Space left.
     fn space(&self) -> io::Result<Space>;

@@ -9,15 +9,19 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use prodigy_storage_layout::Timestamp;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
 
-use super::{DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, Metadata, OpenMode, Space};
+use super::{
+    DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, Metadata, NotRegular, OpenMode, Space,
+};
 
 /// The file system of the operating system, below one root.
 ///
 /// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
 /// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
-/// read as empty; where its path names another folder later, that one is opened afresh before the next write.
+/// read as empty; where its path names another folder later, that one is opened afresh before the next write. A link
+/// in the place of the root is not followed either: who wants one hands in where it leads to.
 #[derive(Debug)]
 pub struct RealFs {
     root: PathBuf,
@@ -42,8 +46,7 @@ impl RealFs {
     }
 
     fn open_root(&self) -> io::Result<Arc<OwnedFd>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptor = Arc::new(rustix::fs::open(&self.root, flags, Mode::empty())?);
+        let descriptor = Arc::new(open_folder(CWD, &self.root)?);
         *self.descriptor.write() = Some(Arc::clone(&descriptor));
         Ok(descriptor)
     }
@@ -83,9 +86,9 @@ fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) ->
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(root, path, flags, mode, resolve) {
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(Errno::INTR | Errno::AGAIN) => {}
             // A kernel or a sandbox without it.
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+            Err(Errno::NOSYS | Errno::PERM) => {
                 return open_stepwise(root, path, flags, mode);
             }
             other => return Ok(other?),
@@ -98,7 +101,12 @@ fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) ->
     open_stepwise(root, path, flags, mode)
 }
 
-fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+pub(super) fn open_stepwise(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> io::Result<OwnedFd> {
     let mut parts = path.components().peekable();
     let mut folder: Option<OwnedFd> = None;
     while let Some(part) = parts.next() {
@@ -109,12 +117,63 @@ fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -
         };
         let here = folder.as_ref().map_or(root, AsFd::as_fd);
         if parts.peek().is_none() {
-            return Ok(rustix::fs::openat(here, name, flags | OFlags::NOFOLLOW, mode)?);
+            if flags.contains(OFlags::DIRECTORY) {
+                return open_folder(here, Path::new(name));
+            }
+            let flags = flags | OFlags::NOFOLLOW;
+            return Ok(retry_on_intr(|| rustix::fs::openat(here, name, flags, mode))?);
         }
-        let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        folder = Some(rustix::fs::openat(here, name, step, Mode::empty())?);
+        folder = Some(open_folder(here, Path::new(name))?);
     }
     Err(io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+/// Opens a folder; a link in its place is `ELOOP`.
+fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())) {
+        // What Linux says of a link that is asked for as a folder.
+        Err(Errno::NOTDIR) => {
+            let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
+            Err(if link { Errno::LOOP } else { Errno::NOTDIR }.into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Makes a folder, with its mode whatever the umask.
+fn make_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(FOLDER_MODE as _);
+    rustix::fs::mkdirat(parent, name, mode)?;
+    match open_folder(parent, name) {
+        Ok(made) => Ok(rustix::fs::fchmod(&made, mode)?),
+        // The umask took our own right to read it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => chmod_unread(parent, name, mode),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the mode of a folder that may not be opened, and never that of what a link leads to.
+#[cfg(target_os = "linux")]
+pub(super) fn chmod_unread(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty()))?;
+    Ok(rustix::fs::chmod(
+        format!("/proc/self/fd/{}", made.as_raw_fd()),
+        mode,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn chmod_unread(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<()> {
+    Ok(rustix::fs::chmodat(
+        parent,
+        name,
+        mode,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 impl FileSystem for RealFs {
@@ -125,7 +184,8 @@ impl FileSystem for RealFs {
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             OpenMode::Create => OFlags::RDWR | OFlags::CREATE,
         };
-        // O_NONBLOCK: a planted FIFO must not hang the open; it changes nothing for a regular file.
+        // O_NONBLOCK: a planted FIFO must not hang the open; it changes nothing for a regular file. O_NOCTTY: a
+        // planted terminal must not become ours.
         let create_mode = if flags.contains(OFlags::CREATE) {
             FILE_MODE
         } else {
@@ -133,7 +193,7 @@ impl FileSystem for RealFs {
         };
         let file = RealFile(File::from(self.open_beneath(
             path,
-            flags | OFlags::NONBLOCK,
+            flags | OFlags::NONBLOCK | OFlags::NOCTTY,
             create_mode,
         )?));
         if mode == OpenMode::CreateNew {
@@ -142,9 +202,10 @@ impl FileSystem for RealFs {
         } else {
             let found = file.metadata()?;
             if found.kind != FileKind::File {
-                return Err(io::Error::other("it is no regular file"));
+                return Err(NotRegular.into());
             }
-            if mode == OpenMode::Create && found.mode & FILE_MODE != FILE_MODE {
+            // One with a second name, which may be outside, keeps its mode.
+            if mode == OpenMode::Create && found.links < 2 && found.mode & FILE_MODE != FILE_MODE {
                 file.set_mode(FILE_MODE)?;
             }
         }
@@ -152,7 +213,7 @@ impl FileSystem for RealFs {
     }
 
     fn create_root(&self) -> io::Result<()> {
-        let current = std::fs::metadata(&self.root);
+        let current = std::fs::symlink_metadata(&self.root);
         if let (Ok(at_path), Some(open)) = (&current, &*self.descriptor.read()) {
             let open = rustix::fs::fstat(open)?;
             if (open.st_dev as u64, open.st_ino as u64) == (at_path.dev(), at_path.ino()) {
@@ -160,22 +221,23 @@ impl FileSystem for RealFs {
             }
         }
         if current.is_err() {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, FOLDER_MODE);
-            builder.recursive(true).create(&self.root)?;
-            // Whatever the umask took away.
-            rustix::fs::chmod(&self.root, Mode::from_raw_mode(FOLDER_MODE as _))?;
+            let missing =
+                |folder: &&Path| !folder.as_os_str().is_empty() && std::fs::symlink_metadata(folder).is_err();
+            let mut folders: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
+            while let Some(folder) = folders.pop() {
+                match make_folder(CWD, folder) {
+                    // Another process was quicker.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other?,
+                }
+            }
         }
         self.open_root().map(drop)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
-        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(FOLDER_MODE as _))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(FOLDER_MODE as _))?;
-        Ok(())
+        make_folder(parent.as_fd(), Path::new(name))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -221,7 +283,6 @@ impl FileSystem for RealFs {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        use rustix::io::Errno;
         let (from_folder, from_name) = self.parent(from)?;
         let (to_folder, to_name) = self.parent(to)?;
         let renamed = rustix::fs::renameat_with(
@@ -249,7 +310,7 @@ impl FileSystem for RealFs {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let folder = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
         let mut entries = Vec::new();
-        let mut dir = Dir::read_from(&folder)?;
+        let mut dir = retry_on_intr(|| Dir::read_from(&folder))?;
         while let Some(entry) = dir.read() {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else {
@@ -282,6 +343,18 @@ impl FileSystem for RealFs {
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
+    }
+
+    fn probe_lock(&self) -> io::Result<()> {
+        let root = self.root()?;
+        // Shared: two that try at the same moment don't meet. The descriptor is only ever locked here.
+        match retry_on_intr(|| rustix::fs::flock(&*root, FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(retry_on_intr(|| {
+                rustix::fs::flock(&*root, FlockOperation::NonBlockingUnlock)
+            })?),
+            Err(Errno::WOULDBLOCK) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn space(&self) -> io::Result<Space> {

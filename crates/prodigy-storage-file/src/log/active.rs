@@ -125,6 +125,12 @@ impl Active {
         self.file.sync()
     }
 
+    /// Whether a failed write stands behind the last record.
+    pub(crate) fn is_torn(&self) -> bool {
+        let found = self.file.file().metadata();
+        found.is_ok_and(|found| found.len > self.len)
+    }
+
     /// Whether a record of this id may be appended: ids ascend within a segment, from its lower bound on.
     pub(crate) fn takes(&self, id: EventId) -> bool {
         match self.last {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, EventId, Result};
+use prodigy_storage_backend::{Deadline, Durability, ErrorKind, EventId, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
@@ -27,7 +27,12 @@ pub(crate) struct Found {
 }
 
 /// Looks through a log for a segment to go on in, and for its newest id; finishes what dead writers left.
-pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Result<Found> {
+pub(crate) fn adopt(
+    store: &Arc<Store>,
+    folder: &Path,
+    durability: Durability,
+    deadline: Deadline,
+) -> Result<Found> {
     let listing = listing::list(store, folder, deadline)?;
     store.sweep(folder, listing.temps.iter().map(String::as_str));
     let now = store.now();
@@ -71,7 +76,7 @@ pub(crate) fn adopt(store: &Arc<Store>, folder: &Path, deadline: Deadline) -> Re
     let mut active = None;
     if store.options.file_locks {
         for name in candidates {
-            if let Some(taken) = take(store, folder, &name, newest_made)? {
+            if let Some(taken) = take(store, folder, &name, newest_made, durability)? {
                 newest = newest.max(taken.last.unwrap_or(EventId::MIN));
                 active = Some(taken);
                 break;
@@ -96,6 +101,7 @@ fn take(
     folder: &Path,
     name: &SegmentName,
     newest_made: Option<Timestamp>,
+    durability: Durability,
 ) -> Result<Option<Active>> {
     let path = folder.join(name.file_name(SegmentForm::Plain));
     let fault = |error| store.write_fault("adopt segment", &path, error);
@@ -116,7 +122,8 @@ fn take(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if ours.identity != at_path.identity || ours.links == 0 || !is_open(&ours) {
+    // One with a second name, which may be outside of the root, is left as it is.
+    if ours.identity != at_path.identity || ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
     if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
@@ -127,6 +134,15 @@ fn take(
     let Some(len) = tail::mend(store, &path, &*file)? else {
         return Ok(None);
     };
+    if len > 0 && durability == Durability::Strict {
+        // What its dead writer left may be in memory only. A loss of power that took that, and not what is written
+        // behind it, would leave a hole.
+        store.counters.sync(&path);
+        if let Err(error) = file.sync_all() {
+            tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
+            return Ok(None);
+        }
+    }
     let last = search::last_id(store, &path, &*file, len)?;
     tracing::debug!(segment = %path.display(), len, "adopted");
     Ok(Some(Active {
@@ -159,6 +175,9 @@ pub(crate) fn create(
         )?;
         let now = store.now();
         let made = newest.map_or(now, |newest| now.max(newest.next()));
+        if *newest == Some(made) {
+            return Err(end_of_time(store, folder, "a segment's name"));
+        }
         *newest = Some(made);
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
@@ -186,6 +205,17 @@ pub(crate) fn create(
             last: None,
         });
     }
+}
+
+/// Nothing can come after what the log says of itself.
+pub(super) fn end_of_time(store: &Store, folder: &Path, what: &str) -> StorageError {
+    StorageError::new(
+        ErrorKind::Damaged,
+        "append events",
+        store.absolute(folder).display(),
+        format!("{what} stands at the end of time: nothing new can come after it"),
+    )
+    .with_hint("no writer of ours gets there: look for the segment, and move it away")
 }
 
 /// Makes a segment and takes its lock. `None` if the name is taken, or another took the fresh file first.

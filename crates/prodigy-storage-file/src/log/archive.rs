@@ -8,15 +8,21 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, EventId, Result};
-use prodigy_storage_layout::SegmentName;
+use prodigy_storage_layout::{SegmentForm, SegmentName};
 use serde::{Deserialize, Serialize};
 
+use crate::fs::OpenMode;
 use crate::store::Store;
 
 type Task = (PathBuf, SegmentName);
+
+/// How often, and how long each time, a segment that is still held is waited for.
+const TRIES: u32 = 250;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The background thread of a store, and what it has to do.
 #[derive(Debug, Default)]
@@ -72,11 +78,27 @@ pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName) {
 fn run(store: &Weak<Store>, tasks: &Receiver<Task>) {
     while let Ok(task) = tasks.recv() {
         let Some(store) = store.upgrade() else { return };
+        wait_for_writer(&store, &task);
         if let Err(error) = compress(&store, &task.0, &task.1) {
             tracing::warn!(segment = task.1.stem(), %error, "a sealed segment could not be compressed");
         }
         store.archive.state.lock().queued.remove(&task);
         store.archive.idle.notify_all();
+    }
+}
+
+/// Waits a moment for who sealed the segment to let it go: it is handed over before that.
+fn wait_for_writer(store: &Store, (folder, name): &Task) {
+    let path = folder.join(name.file_name(SegmentForm::Plain));
+    for _ in 0..TRIES {
+        let held = store
+            .fs
+            .open(&path, OpenMode::Read)
+            .is_ok_and(|file| matches!(file.try_lock(), Ok(false)));
+        if !held {
+            return;
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -104,10 +126,9 @@ mod zstandard {
 
     use prodigy_storage_backend::record::{Crc, check_crc, seal_line};
     use prodigy_storage_backend::{ErrorKind, StorageError};
-    use prodigy_storage_layout::SegmentForm;
 
     use super::*;
-    use crate::fs::{FsFile, OpenMode, SEALED_MODE};
+    use crate::fs::{FsFile, SEALED_MODE};
     use crate::log::search;
     use crate::log::source::{self, FileRead};
     use crate::store::count;
@@ -115,6 +136,8 @@ mod zstandard {
     const LEVEL: i32 = 3;
     /// The first of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2), as it lies in the file.
     const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+    /// The magic number of a Zstandard frame, as it lies in the file.
+    pub(crate) const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     const COPY: &str = "compress segment";
 
     /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
@@ -231,6 +254,53 @@ mod zstandard {
         Ok(told)
     }
 
+    /// Where decoding begins: at the frame behind our header, also where that is damaged; else at the beginning.
+    pub(crate) fn frame_start(file: &dyn FsFile) -> io::Result<u64> {
+        let mut bytes = [0; 512];
+        let filled = file.read_full_at(&mut bytes, 0)?;
+        let bytes = bytes.get(..filled).unwrap_or_default();
+        if bytes.starts_with(&FRAME) {
+            return Ok(0);
+        }
+        Ok(memchr::memmem::find(bytes, &FRAME).unwrap_or(0) as u64)
+    }
+
+    /// Whether a compressed segment begins as ours do and its header does not hold.
+    pub(crate) fn header_is_damaged(store: &Store, folder: &Path, name: &SegmentName) -> Result<bool> {
+        let Some((file, _)) = source::open_form(store, folder, name, SegmentForm::Zstd)? else {
+            return Ok(false);
+        };
+        let mut magic = [0; 4];
+        let filled = file
+            .read_full_at(&mut magic, 0)
+            .map_err(|error| store.read_fault("read segment", folder, error))?;
+        let foreign = filled == magic.len() && magic == FRAME;
+        Ok(!foreign && summary(store, folder, name)?.is_none())
+    }
+
+    /// Whether a compressed form decodes to what the plain one holds.
+    pub(crate) fn says_the_same(
+        store: &Store,
+        folder: &Path,
+        name: &SegmentName,
+        form: SegmentForm,
+    ) -> Result<bool> {
+        let (Some((plain, _)), Some((packed, _))) = (
+            source::open_form(store, folder, name, SegmentForm::Plain)?,
+            source::open_form(store, folder, name, form)?,
+        ) else {
+            return Ok(true);
+        };
+        let fault = |error| store.read_fault("read segment", folder, error);
+        let expected = digest(FileRead::new(&*plain, 0)).map_err(fault)?;
+        let decoder = source::decode(store, &folder.join(name.file_name(form)), packed, form)?;
+        match digest(decoder) {
+            Ok(found) => Ok(found == expected),
+            Err(error) if error.raw_os_error().is_none() => Ok(false),
+            Err(error) => Err(fault(error)),
+        }
+    }
+
     struct FileWrite<'a> {
         file: &'a dyn FsFile,
         offset: u64,
@@ -267,7 +337,7 @@ mod zstandard {
 }
 
 #[cfg(feature = "compression")]
-pub(crate) use zstandard::{compress, summary};
+pub(crate) use zstandard::{compress, frame_start, header_is_damaged, says_the_same, summary};
 
 #[cfg(not(feature = "compression"))]
 pub(crate) fn compress(_: &Store, _: &Path, _: &SegmentName) -> Result<()> {
@@ -277,4 +347,14 @@ pub(crate) fn compress(_: &Store, _: &Path, _: &SegmentName) -> Result<()> {
 #[cfg(not(feature = "compression"))]
 pub(crate) fn summary(_: &Store, _: &Path, _: &SegmentName) -> Result<Option<Summary>> {
     Ok(None)
+}
+
+#[cfg(not(feature = "compression"))]
+pub(crate) fn header_is_damaged(_: &Store, _: &Path, _: &SegmentName) -> Result<bool> {
+    Ok(false)
+}
+
+#[cfg(not(feature = "compression"))]
+pub(crate) fn says_the_same(_: &Store, _: &Path, _: &SegmentName, _: SegmentForm) -> Result<bool> {
+    Ok(true)
 }

@@ -61,7 +61,7 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
-        self.adopt_main(store, &mut state, deadline)?;
+        self.adopt_main(store, &mut state, durability, deadline)?;
         check(store, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(store, &mut state, &wanted, deadline)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
-use crate::fs::FileKind;
+use crate::fs::{FileKind, NotRegular};
 use crate::store::Store;
 
 /// In which forms a segment was seen.
@@ -55,6 +55,10 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     for entry in entries {
         if entry.kind != FileKind::File {
+            if SegmentName::parse(&entry.name).is_some() {
+                // Events that are not there must not pass for none.
+                return Err(store.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
+            }
             continue;
         }
         if let Some((name, form)) = SegmentName::parse(&entry.name) {

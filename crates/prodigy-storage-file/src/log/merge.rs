@@ -132,7 +132,7 @@ pub(crate) fn scan(
         current: None,
         finished,
         newest_made,
-        last_id: None,
+        last_id: position.newest,
         newest: position.newest,
         earlier,
         start: position,

@@ -8,14 +8,14 @@ mod cursor;
 mod earlier;
 mod given;
 mod known;
-mod listing;
+pub(crate) mod listing;
 mod merge;
 mod resume;
 mod salvage;
 mod search;
-mod segment;
+pub(crate) mod segment;
 mod source;
-mod tail;
+pub(crate) mod tail;
 #[cfg(all(test, feature = "compression"))]
 mod tests;
 mod writer;
@@ -185,6 +185,7 @@ impl Store {
             deadline.check("flush", &writer.job, "the syncs of other logs")?;
             writer.flush(self)?;
         }
+        self.flush_files(deadline)?;
         self.archive.finish(deadline)
     }
 }

@@ -55,7 +55,8 @@ fn stands(store: &Store, folder: &Path, name: &SegmentName, offset: u64, last: E
         return Ok(false);
     }
     let path = folder.join(name.file_name(SegmentForm::Plain));
-    ends_with(&*file, offset, last).map_err(|error| store.read_fault("resume scan", &path, error))
+    ends_with(&*file, offset, last, search::longest_line(store))
+        .map_err(|error| store.read_fault("resume scan", &path, error))
 }
 
 /// Finds the place behind the record `last` by reading, where it does not stand where it stood: in a segment that was
@@ -99,7 +100,7 @@ fn find_again(
 }
 
 /// Whether the record that ends at `offset` has this id.
-fn ends_with(file: &dyn FsFile, offset: u64, id: EventId) -> std::io::Result<bool> {
+fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::io::Result<bool> {
     let mut window = 4096u64;
     loop {
         let from = offset.saturating_sub(window);
@@ -110,6 +111,10 @@ fn ends_with(file: &dyn FsFile, offset: u64, id: EventId) -> std::io::Result<boo
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let start = memchr::memrchr(b'\n', line).map(|found| found + 1);
         if start.is_none() && from > 0 {
+            if window >= longest {
+                // No record is that long.
+                return Ok(false);
+            }
             window = window.saturating_mul(8);
             continue;
         }

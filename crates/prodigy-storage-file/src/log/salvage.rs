@@ -5,8 +5,12 @@ use std::ops::Range;
 use prodigy_storage_backend::EventId;
 use prodigy_storage_backend::record;
 
-/// Beginnings and ends of records that are tried within one line.
+/// Beginnings and ends of records that are tried in vain within one line.
 const TRIES: usize = 4096;
+/// Bytes that are looked through in vain: as a rule, and as often as the line is long. Each beginning that is none costs a
+/// pass over what follows it.
+const IN_VAIN: usize = 64 << 20;
+const PASSES: usize = 256;
 /// `{"id":"`, the id, and what follows it in every record of ours.
 const ID_AT: usize = 7;
 const TIME: &[u8] = b"\",\"timestamp\":\"";
@@ -14,19 +18,22 @@ const TIME: &[u8] = b"\",\"timestamp\":\"";
 /// The records in `bytes` whose crc holds, and their ids.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, EventId)> {
     let (mut from, mut tries) = (0, 0);
+    let mut left = bytes.len().saturating_mul(PASSES).max(IN_VAIN);
     std::iter::from_fn(move || {
         while tries < TRIES
+            && left > 0
             && let Some(start) = start(bytes, from)
         {
-            tries += 1;
             from = start + 1;
-            let Some(end) = record::find_record_end(bytes.get(start..)?, TRIES).map(|len| start + len) else {
-                continue;
-            };
-            if let Ok(record) = record::read_line(bytes.get(start..end)?) {
+            let rest = bytes.get(start..)?;
+            if let Some(end) = record::find_record_end(rest, TRIES).map(|len| start + len)
+                && let Ok(record) = record::read_line(bytes.get(start..end)?)
+            {
                 from = end;
                 return Some((start..end, record.id));
             }
+            tries += 1;
+            left = left.saturating_sub(rest.len());
         }
         None
     })
@@ -46,5 +53,36 @@ fn start(bytes: &[u8], mut from: usize) -> Option<usize> {
             return Some(start);
         }
         from = start + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prodigy_storage_backend::record::RecordEncoder;
+    use prodigy_storage_layout::Timestamp;
+
+    #[test]
+    fn however_many_records_are_joined_each_is_found() {
+        let (mut bytes, mut encoder) = (Vec::new(), RecordEncoder::new());
+        for nanos in 0..3 * TRIES as i64 {
+            let id = EventId::floor(Timestamp::from_nanos(1_800_000_000_000_000_000 + nanos * 1000));
+            encoder.encode(&mut bytes, id, b",\"event\":1");
+            bytes.push(b'\r');
+        }
+        assert_eq!(records(&bytes).count(), 3 * TRIES);
+    }
+
+    #[test]
+    fn beginnings_of_no_record_are_tried_so_often_and_no_more() {
+        let (mut bytes, mut encoder) = (Vec::new(), RecordEncoder::new());
+        let id = EventId::floor(Timestamp::from_nanos(1_800_000_000_000_000_000));
+        let begins = format!("{{\"id\":\"{id}\",\"timestamp\":\"");
+        for (tries, found) in [(64, 1), (TRIES, 0)] {
+            bytes.clear();
+            bytes.extend(begins.repeat(tries).bytes());
+            encoder.encode(&mut bytes, id, b",\"event\":1");
+            assert_eq!(records(&bytes).count(), found, "behind {tries}");
+        }
     }
 }

@@ -19,7 +19,7 @@ const STRETCH: u64 = 64 << 10;
 const LOOK: usize = 4096;
 /// Bytes read at a time where a segment is read through.
 const CHUNK: usize = 64 << 10;
-/// The longest line that is looked at to tell its id.
+/// The longest line that is looked at to tell its id, at least.
 const LONGEST: usize = 64 << 20;
 
 /// Where a line begins before which all ids are below `target`: 0, or the beginning of a line whose id is below it.
@@ -91,13 +91,24 @@ fn line_after(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<Option<(
     }
 }
 
+/// No line that is longer is a record.
+pub(crate) fn longest_line(store: &Store) -> u64 {
+    store
+        .options
+        .max_record_size
+        .max(LONGEST as u64)
+        .saturating_add(4096)
+}
+
 /// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be:
 /// its id, if there is a record. An id of another version says nothing of the order.
 pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -> Result<Option<EventId>> {
-    let mut window = LOOK as u64;
+    // What comes behind `to` was looked through.
+    let (mut to, mut window) = (len, LOOK as u64);
+    let longest = longest_line(store);
     loop {
-        let from = len.saturating_sub(window);
-        let mut bytes = vec![0; (len - from) as usize];
+        let from = to.saturating_sub(window);
+        let mut bytes = vec![0; (to - from) as usize];
         let filled = file
             .read_full_at(&mut bytes, from)
             .map_err(|error| store.read_fault("search segment", path, error))?;
@@ -123,7 +134,15 @@ pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -
         if from == 0 {
             return Ok(None);
         }
-        window = window.saturating_mul(8);
+        if from + (end as u64) < to {
+            // Whole lines, none of them a record: the line before them is next.
+            to = from + end as u64;
+        } else if window < longest {
+            window = window.saturating_mul(8).min(longest);
+        } else {
+            // Longer than any record: passed over.
+            to = from;
+        }
     }
 }
 

@@ -113,6 +113,8 @@ pub(crate) struct SegmentReader {
     ended: bool,
     /// Whether the decoder gave up: what follows is damage.
     broken: bool,
+    /// Whether what comes before the damage is read byte by byte.
+    dripping: bool,
     /// Whether it decompresses to its end, once that was looked at.
     intact: Option<bool>,
     pieces: VecDeque<Piece>,
@@ -166,6 +168,7 @@ impl SegmentReader {
             chunk,
             ended: false,
             broken: false,
+            dripping: false,
             intact: None,
             pieces: VecDeque::new(),
             head: Head::Before,
@@ -190,6 +193,11 @@ impl SegmentReader {
     /// Where it lies, for messages.
     pub(crate) fn place(&self) -> String {
         self.store.absolute(&self.path()).display().to_string()
+    }
+
+    /// Where the head begins.
+    pub(crate) fn head_start(&self) -> u64 {
+        self.head_start
     }
 
     fn path(&self) -> PathBuf {
@@ -246,7 +254,7 @@ impl SegmentReader {
         self.form = opened.form;
         self.source = Some(opened.bytes);
         self.base = self.head_start;
-        (self.filled, self.next, self.ended) = (0, 0, false);
+        (self.filled, self.next, self.ended, self.dripping) = (0, 0, false, false);
         self.step(clock).inspect_err(|_| self.sleep())?;
         Ok(true)
     }
@@ -279,13 +287,18 @@ impl SegmentReader {
     }
 
     /// Makes the line the head; false if it is nothing to show, or if its pieces come next.
-    fn read_line(&mut self, line: Range<usize>, whole: bool, clock: &mut StepClock) -> Result<bool> {
+    fn read_line(&mut self, mut line: Range<usize>, whole: bool, clock: &mut StepClock) -> Result<bool> {
+        if !whole {
+            // A line end that became another white space costs no record.
+            let bytes = self.buffer.get(line.clone()).unwrap_or_default();
+            line.end = line.start + bytes.trim_ascii_end().len();
+        }
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let start = self.base + line.start as u64;
         Ok(match record::read_line(bytes) {
             // Without its line end, a line of another program may lack more than that.
             Ok(record) if whole || record.verified => {
-                let (id, verified) = (record.id, record.verified);
+                let (id, verified, len) = (record.id, record.verified, record.line.len());
                 let order = if id.is_v7() {
                     id
                 } else {
@@ -306,7 +319,7 @@ impl SegmentReader {
                 self.head_start = start;
                 self.head_end = self.base + self.next as u64;
                 self.head = Head::Record {
-                    range: line,
+                    range: line.start..line.start + len,
                     id,
                     verified,
                 };
@@ -367,9 +380,16 @@ impl SegmentReader {
                 .push_back(Piece::Record(line.start + range.start..line.start + range.end));
         }
         let found = at > 0;
+        let rest = bytes.get(at..).unwrap_or_default();
+        if found && !whole && !self.sealed && rest.iter().all(|byte| *byte == 0) {
+            // A line end, and what came behind it, that a loss of power took, but for the length: the next writer cuts
+            // it, and goes on where the record ends.
+            self.next = line.start + at;
+            return;
+        }
         // An end without its line end is what a write under way looks like, unless a record stands in it or nothing
         // is written here any more.
-        if at < bytes.len() && (whole || self.sealed || found) {
+        if !rest.is_empty() && (whole || self.sealed || found) {
             let why = if found {
                 "a line end is missing before it"
             } else {
@@ -427,7 +447,7 @@ impl SegmentReader {
                 return Ok(Line::Whole(start..line.end));
             }
             let pending = self.filled - self.next;
-            if pending as u64 > self.store.options.max_record_size.max(LONGEST_LINE) + 4096 {
+            if pending as u64 > self.longest() {
                 self.skip_line(clock)?;
                 return Ok(Line::TooLong);
             }
@@ -448,6 +468,15 @@ impl SegmentReader {
         }
     }
 
+    /// No line that is longer is kept in memory.
+    fn longest(&self) -> u64 {
+        self.store
+            .options
+            .max_record_size
+            .max(LONGEST_LINE)
+            .saturating_add(4096)
+    }
+
     /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
     fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
         let path = self.path();
@@ -459,13 +488,17 @@ impl SegmentReader {
         let read_to = self.base + self.filled as u64;
         let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
         // No more than there is: a log may have many small segments.
+        let longest = usize::try_from(self.longest()).unwrap_or(usize::MAX);
         let wanted = (self.filled + self.chunk)
-            .max(self.filled * 2)
+            .max((self.filled * 2).min(longest))
             .min(self.filled.saturating_add(left));
         if self.buffer.len() > wanted.saturating_mul(8) {
             // One long line must not cost its memory for the rest of the segment.
             self.buffer.truncate(wanted);
             self.buffer.shrink_to_fit();
+        } else if self.filled == 0 && self.buffer.len() < wanted {
+            // Nothing is kept: fresh pages come zeroed.
+            self.buffer = vec![0; wanted];
         } else if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
@@ -482,9 +515,18 @@ impl SegmentReader {
         };
         let read = loop {
             match source.read(space) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    clock.check(&self.store, &path)?;
+                }
                 // What the decoder says, and not the operating system.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
+                    if !std::mem::replace(&mut self.dripping, true)
+                        && let Some(again) =
+                            source::open_again(&self.store, &self.folder, &self.name, self.form, read_to)?
+                    {
+                        self.source = Some(again);
+                        return self.fill(clock);
+                    }
                     self.broken = true;
                     tracing::warn!(path = %path.display(), %error, "a segment does not decompress");
                     return Ok(false);

@@ -31,7 +31,11 @@ impl<'f, F: Deref<Target = dyn FsFile + 'f>> Read for FileRead<F> {
     }
 }
 
-/// Passes over a beginning at the first read, so that damage in it is met where all damage is.
+/// Uncompressed bytes that are passed over between two looks at the clock.
+const STRETCH: u64 = 16 << 20;
+
+/// Passes over a beginning at the first read, so that damage in it is met where all damage is. `Interrupted` says that it
+/// is not through yet: whoever reads looks at the clock, and reads again.
 struct Skipping {
     inner: Box<dyn Read + Send>,
     left: u64,
@@ -39,7 +43,11 @@ struct Skipping {
 
 impl Read for Skipping {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let until = self.left.saturating_sub(STRETCH);
         while self.left > 0 {
+            if self.left <= until && until > 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
             let read = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
             if read == 0 {
@@ -52,6 +60,63 @@ impl Read for Skipping {
         }
         self.inner.read(buffer)
     }
+}
+
+/// Reads what a decoder gives before it gives up, byte by byte: of one call that meets damage it hands out nothing.
+struct Dripping {
+    inner: Box<dyn Read + Send>,
+    /// What was read before, and is passed over.
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut passed = [0; 4096];
+        while self.left > 0 {
+            let most = passed.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            match self.inner.read(passed.get_mut(..most).unwrap_or_default())? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => self.left -= read as u64,
+            }
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut filled = 0;
+        for place in buffer.chunks_mut(1) {
+            match self.inner.read(place) {
+                Ok(0) => break,
+                Ok(_) => filled += 1,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => break,
+                Err(error) if filled > 0 => {
+                    self.failed = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Opens a compressed form that met damage once more, behind the bytes that it gave. `None` if it is gone.
+pub(crate) fn open_again(
+    store: &Store,
+    folder: &Path,
+    name: &SegmentName,
+    form: SegmentForm,
+    read: u64,
+) -> Result<Option<Box<dyn Read + Send>>> {
+    let Some((file, _)) = open_form(store, folder, name, form)? else {
+        return Ok(None);
+    };
+    let inner = decode(store, &folder.join(name.file_name(form)), file, form)?;
+    Ok(Some(Box::new(Dripping {
+        inner,
+        left: read,
+        failed: None,
+    })))
 }
 
 /// A segment that is open for reading.
@@ -132,7 +197,12 @@ pub(crate) fn decode(
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
-    let file = FileRead::new(file, 0);
+    let start = match form {
+        SegmentForm::Zstd => super::archive::frame_start(&*file)
+            .map_err(|error| store.read_fault("read segment", path, error))?,
+        _ => 0,
+    };
+    let file = FileRead::new(file, start);
     match form {
         SegmentForm::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(file).and_then(|mut decoder| {

@@ -12,7 +12,7 @@ use crate::store::Store;
 const LONGEST_TAIL: u64 = 1 << 30;
 
 /// Mends the end of a segment, whose lock is held; gives its length, which is the end of a line. `None` if the end is
-/// too long to look into.
+/// too long to look into, or if it can't be synced.
 ///
 /// A last line without its line end whose crc holds is a record, and gets its line end. Any other was never
 /// acknowledged: it is copied to the quarantine, then cut.
@@ -28,6 +28,10 @@ pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Opti
     let mut tail = vec![0; (len - start) as usize];
     let filled = file.read_full_at(&mut tail, start).map_err(fault)?;
     tail.truncate(filled);
+    // It may be in memory only: a loss of power that took it, and not what is done to it here, would leave a hole.
+    if !synced(path, file) {
+        return Ok(None);
+    }
     let keep = records_end(&tail);
     if keep < tail.len() {
         let lost = tail.get(keep..).unwrap_or_default();
@@ -40,7 +44,17 @@ pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Opti
             .map_err(|error| take_back(store, path, file, end, error))?;
         end += 1;
     }
-    Ok(Some(end))
+    // What is written here next must not get to the disk before the cut does.
+    Ok(synced(path, file).then_some(end))
+}
+
+/// Syncs it; a segment whose sync fails is left alone.
+fn synced(path: &Path, file: &dyn FsFile) -> bool {
+    file.sync()
+        .inspect_err(|error| {
+            tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
+        })
+        .is_ok()
 }
 
 fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
@@ -50,7 +64,7 @@ fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std
 }
 
 /// Where the last line begins; `len` if it has its line end. `None` if it is too long.
-fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
+pub(crate) fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
     let mut buffer = [0; 8192];
     let mut end = len;
     while end > 0 {

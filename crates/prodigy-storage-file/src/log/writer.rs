@@ -72,11 +72,14 @@ impl LogWriter {
         deadline: Deadline,
     ) -> Result<Appended> {
         let mut state = self.enter(deadline)?;
-        self.open_main(store, &mut state, deadline)?;
+        self.open_main(store, &mut state, durability, deadline)?;
         let now = store.now();
         let Some(ids) = state.ids.as_mut() else {
             return Err(self.lost());
         };
+        if ids.is_spent() {
+            return Err(adopt::end_of_time(store, &self.folder, "an event's id"));
+        }
         batch.set_ids(std::iter::repeat_with(|| ids.next(now)).take(batch.len()));
         let written = self.write(
             store,
@@ -119,8 +122,14 @@ impl LogWriter {
     }
 
     /// Makes sure that there is a segment for new events.
-    pub(crate) fn open_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
-        self.adopt_main(store, state, deadline)?;
+    pub(crate) fn open_main(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<()> {
+        self.adopt_main(store, state, durability, deadline)?;
         if state.main.is_none() {
             self.create_main(store, state, None, deadline)?;
         }
@@ -128,9 +137,15 @@ impl LogWriter {
     }
 
     /// At the first call, takes a segment that a writer before has left, if there is one.
-    pub(crate) fn adopt_main(&self, store: &Arc<Store>, state: &mut State, deadline: Deadline) -> Result<()> {
+    pub(crate) fn adopt_main(
+        &self,
+        store: &Arc<Store>,
+        state: &mut State,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<()> {
         if state.ids.is_none() {
-            let found = adopt::adopt(store, &self.folder, deadline)?;
+            let found = adopt::adopt(store, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
             state.newest_made = found.newest_made;
             state.main = found.active;
@@ -226,15 +241,28 @@ impl LogWriter {
             Target::Late(index) if index < state.late.len() => Some(state.late.remove(index)),
             Target::Late(_) => None,
         };
-        if let Some(active) = active
-            && let Err(error) = self.close(store, &active)
-        {
-            self.fail(store, state, &[active], &error.to_string());
+        if let Some(active) = active {
+            // Those who wait for its sync are told.
+            let _ = self.close(store, state, active);
         }
     }
 
-    /// Syncs a segment and seals it.
-    fn close(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
+    /// Syncs a segment, seals it and lets it go; one that fails is given up. Only then it is compressed: that takes its
+    /// lock, and does nothing where somebody has it.
+    fn close(&self, store: &Arc<Store>, state: &mut State, active: Active) -> Result<()> {
+        if let Err(error) = self.sync_and_seal(store, &active) {
+            self.fail(store, state, &[active], &error.to_string());
+            return Err(error);
+        }
+        let name = active.name.clone();
+        drop(active);
+        if store.options.file_locks && store.options.compression {
+            archive::enqueue(store, &self.folder, &name);
+        }
+        Ok(())
+    }
+
+    fn sync_and_seal(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
         if active.file.is_dirty() {
             self.sync_file(store, &active.file, &active.path)?;
         }
@@ -247,9 +275,6 @@ impl LogWriter {
             .map_err(|error| store.write_fault("seal segment", &active.path, error))?;
         count(&store.counters.sealed, 1);
         tracing::debug!(segment = %active.path.display(), bytes = active.len, "sealed");
-        if store.options.compression {
-            archive::enqueue(store, &self.folder, &active.name);
-        }
         Ok(())
     }
 
@@ -340,8 +365,9 @@ impl LogWriter {
         for active in given_up {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.known.doubt(&active.name);
-            if store.options.file_locks {
-                // A mark, so that no one adopts it; what it can't say durably, the next writer finds out.
+            if store.options.file_locks && !active.is_torn() {
+                // A mark, so that no one adopts it; what it can't say durably, the next writer finds out. Half a record
+                // is left to whoever adopts it: under the mark nobody would mend it, and it would be damage for ever.
                 let _ = active.file.seal();
             }
         }
@@ -359,9 +385,7 @@ impl LogWriter {
             return Ok(());
         }
         let active = state.late.remove(0);
-        self.close(store, &active).inspect_err(|error| {
-            self.fail(store, state, &[active], &error.to_string());
-        })
+        self.close(store, state, active)
     }
 
     /// Seals what this process appends to.
@@ -376,11 +400,8 @@ impl LogWriter {
         let mut outcome = Ok(());
         for active in held {
             // An empty one may as well serve the next writer.
-            if active.last.is_some()
-                && let Err(error) = self.close(store, &active)
-            {
-                self.fail(store, &mut state, &[active], &error.to_string());
-                outcome = outcome.and(Err(error));
+            if active.last.is_some() {
+                outcome = outcome.and(self.close(store, &mut state, active));
             }
         }
         outcome

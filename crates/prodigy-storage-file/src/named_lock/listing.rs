@@ -63,19 +63,15 @@ impl Store {
             Err(error) => return Err(fault(error)),
         };
         let slots = Slots::read(&*file).map_err(fault)?;
-        let fencing = slots.fencing();
+        let (fencing, unsure) = (slots.fencing(), slots.doubt().is_some());
         let record = slots.into_record();
         let held = is_held(&*file, record.as_ref(), kernel, here).map_err(fault)?;
-        if fencing == 0 && !held {
+        if fencing == 0 && !held && !unsure {
             // Made by one that never got as far as holding it.
             return Ok(None);
         }
-        Ok(Some(LockInfo::new(
-            name,
-            held,
-            record.map(|record| record.holder),
-            fencing,
-        )))
+        let holder = record.map(|record| record.holder);
+        Ok(Some(LockInfo::new(name, held, holder, fencing).unsure(unsure)))
     }
 }
 

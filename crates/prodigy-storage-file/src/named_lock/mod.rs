@@ -80,12 +80,23 @@ impl Store {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             // Whoever removed the file by hand left us with a lock on nothing.
-            let ours = file.metadata().map_err(fault)?.identity;
-            if matches!(self.fs.metadata(path), Ok(found) if found.identity == ours) {
-                return Ok(file);
+            let ours = file.metadata().map_err(fault)?;
+            if self.leads_to(path, &ours).map_err(fault)? {
+                return if ours.links < 2 {
+                    Ok(file)
+                } else {
+                    Err(self.has_second_name(path))
+                };
             }
             deadline.check(LOCK, &path.display(), "a lock file that stays")?;
         }
+    }
+
+    /// Why a lock file may not say all that was written; `None` if it does. Takes no lock.
+    pub(crate) fn lock_doubt(&self, path: &Path) -> Result<Option<&'static str>> {
+        let fault = |error| self.read_fault("examine lock", path, error);
+        let file = self.fs.open(path, OpenMode::Read).map_err(fault)?;
+        Ok(Slots::read(&*file).map_err(fault)?.doubt())
     }
 
     fn open_named(&self, path: &Path) -> Result<Box<dyn FsFile>> {
@@ -97,6 +108,20 @@ impl Store {
             other => other,
         }
         .map_err(|error| self.write_fault(LOCK, path, error))
+    }
+
+    /// Its tokens have to be written into it, and it may be a file of somebody else.
+    fn has_second_name(&self, path: &Path) -> StorageError {
+        StorageError::new(
+            ErrorKind::Refused,
+            LOCK,
+            self.absolute(path).display(),
+            "the lock file has a second name (a hard link), and what it leads to is not written to",
+        )
+        .with_hint(
+            "find out who made it (`find -samefile`) and remove the other name; back the root up with copies, not \
+             with hard links",
+        )
     }
 
     fn held_by_another(&self, path: &Path, file: &dyn FsFile, began: Instant) -> StorageError {

@@ -54,6 +54,8 @@ pub(super) struct Record {
 pub(super) struct Slots {
     turns: [Option<Record>; NOTE],
     note: Option<Record>,
+    /// Whether something else than a note stands in the place of one.
+    note_unclear: bool,
     empty: bool,
     /// The greatest token that can be read in a file without a good slot.
     salvaged: u64,
@@ -71,6 +73,8 @@ impl Slots {
         let slot = |index: usize| decode(bytes.get(index * SLOT..(index + 1) * SLOT)?);
         let turns = [slot(0), slot(1)];
         let note = slot(NOTE).filter(|note| note.state == State::Released);
+        let blank = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+        let note_unclear = note.is_none() && !bytes.get(NOTE * SLOT..).unwrap_or_default().iter().all(blank);
         let salvaged = if turns.iter().all(Option::is_none) {
             salvage(bytes)
         } else {
@@ -79,6 +83,7 @@ impl Slots {
         Self {
             turns,
             note,
+            note_unclear,
             empty: bytes.is_empty(),
             salvaged,
         }
@@ -87,6 +92,17 @@ impl Slots {
     /// Whether a slot that holds a token does not verify.
     pub(super) fn is_damaged(&self) -> bool {
         !self.empty && self.turns.iter().any(Option::is_none)
+    }
+
+    /// Why it may not say all that was written, in words: by damage, or because a holder died while it signed.
+    pub(super) fn doubt(&self) -> Option<&'static str> {
+        match &self.turns {
+            _ if self.empty => None,
+            [None, None] => Some("neither of its slots verifies"),
+            [Some(_), Some(_)] if self.note_unclear => Some("its note of the last release does not verify"),
+            [Some(_), Some(_)] => None,
+            _ => Some("one of its two slots does not verify"),
+        }
     }
 
     /// The greatest token that is known to have been given out.

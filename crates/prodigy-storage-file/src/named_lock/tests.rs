@@ -1,5 +1,5 @@
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -290,4 +290,26 @@ fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_truste
     // The lock is free, and the tokens go on with no gap that could hide one.
     assert_eq!(take(&store, "a").fencing(), 3);
     assert_eq!(take(&store, "a").fencing(), 4);
+}
+
+#[test]
+fn a_lock_whose_name_cant_be_looked_at_is_told_as_that_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let switches = Arc::new(Switches::default());
+    let fs = Faulty::new(RealFs::new(&root), Arc::clone(&switches));
+    let store = Arc::new(Store::new(Arc::new(fs), FileOptions::new(&root)));
+    assert_eq!(take(&store, "a").fencing(), 1);
+    let file = Path::new("locks/registry.lock");
+    let lock = |deadline| store.lock_file(file, "test", "", deadline).map(drop);
+    lock(Deadline::never()).unwrap();
+    switches.names.store(true, Ordering::Relaxed);
+    assert_eq!(try_take(&store, "a").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(
+        lock(Deadline::after(Duration::ZERO)).unwrap_err().kind(),
+        ErrorKind::Io
+    );
+    switches.names.store(false, Ordering::Relaxed);
+    lock(Deadline::never()).unwrap();
+    assert_eq!(take(&store, "a").fencing(), 2);
 }

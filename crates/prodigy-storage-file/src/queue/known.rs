@@ -12,7 +12,7 @@ use prodigy_storage_backend::{Deadline, Result};
 use super::CLOSING;
 use super::line;
 use super::scan::{Scanner, Unit};
-use crate::fs::{FsFile, OpenMode};
+use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::Store;
 
 /// Queues that are kept open at once.
@@ -72,6 +72,8 @@ pub(super) struct Known {
     pub(super) hashes: HashSet<u64>,
     /// Whether its name survives power loss.
     pub(super) linked: bool,
+    /// Whether all that others left in it survives power loss, as far as this process knows.
+    pub(super) synced: bool,
 }
 
 impl Store {
@@ -87,6 +89,11 @@ impl Store {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.write_fault(operation, path, error)),
+        };
+        let found = if found.links > 1 {
+            self.unshare(operation, path, deadline)?
+        } else {
+            found
         };
         let known = match known {
             Some(known) if known.identity == found.identity && known.end <= found.len => known,
@@ -113,11 +120,49 @@ impl Store {
                     plain: false,
                     hashes: HashSet::new(),
                     linked: false,
+                    synced: false,
                 }
             }
         };
         self.catch_up(operation, path, known, found.len, deadline)
             .map(Some)
+    }
+
+    /// Puts a copy in the place of a file that has a second name, which may be outside of the root: it is written to
+    /// in place.
+    fn unshare(&self, operation: &'static str, path: &Path, deadline: Deadline) -> Result<Metadata> {
+        const CHUNK: usize = 256 << 10;
+        let fault = |error| self.write_fault(operation, path, error);
+        let from = self.fs.open(path, OpenMode::Read).map_err(fault)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (temp, to) = self.create_temp(folder)?;
+        let copied = (|| {
+            let mut buffer = vec![0; CHUNK];
+            let mut offset = 0;
+            loop {
+                deadline.check(operation, &path.display(), "the queue to be copied")?;
+                let read = from.read_full_at(&mut buffer, offset).map_err(fault)?;
+                if read == 0 {
+                    break;
+                }
+                let bytes = buffer.get(..read).unwrap_or_default();
+                to.write_all_at(bytes, offset)
+                    .map_err(|error| self.write_fault(operation, &temp, error))?;
+                offset += read as u64;
+            }
+            self.counters.sync(&temp);
+            to.sync_all()
+                .map_err(|error| self.write_fault(operation, &temp, error))?;
+            self.fs.rename(&temp, path).map_err(fault)
+        })();
+        if let Err(error) = copied {
+            // Best effort: what stays is swept by the next writer.
+            let _ = self.fs.unlink(&temp);
+            return Err(error);
+        }
+        self.sync_folder(folder)?;
+        tracing::warn!(path = %path.display(), "a file with a second name was replaced by a copy before it is written to");
+        self.fs.metadata(path).map_err(fault)
     }
 
     /// Reads what was added since, and mends the end.
@@ -138,6 +183,8 @@ impl Store {
                 return Ok(known);
             }
         }
+        // Who wrote it may have died before the sync, and what is mended here is not synced either.
+        known.synced = false;
         // One that has to be rewritten is read from its beginning.
         if !known.plain {
             known.end = 0;
@@ -169,6 +216,10 @@ impl Store {
         known.any = shape.any;
         known.plain = shape.plain;
         known.len = scanner.len();
+        if shape.tail.is_some() || !shape.closed {
+            // It may be in memory only: a loss of power that took it, and not what mends it, would leave a hole.
+            known.file.sync().map_err(fault)?;
+        }
         if let Some(tail) = shape.tail {
             // It was never acknowledged.
             let bytes = known.file.read_to_end(tail, u64::MAX).map_err(fault)?;
@@ -184,11 +235,15 @@ impl Store {
     }
 }
 
-/// Closes the array behind the last item, and cuts what follows.
+/// Closes the array behind the last item, and cuts what follows: that first, since half an item behind the bracket would
+/// be damage. The room of the bracket is kept, which a full disk could not give back.
 pub(super) fn close(known: &mut Known) -> io::Result<()> {
     let len = known.end + CLOSING.len() as u64;
+    if known.file.metadata()?.len > len {
+        known.file.set_len(len)?;
+        known.file.sync()?;
+    }
     known.file.write_all_at(CLOSING, known.end)?;
-    known.file.set_len(len)?;
     known.len = len;
     Ok(())
 }

@@ -80,6 +80,11 @@ pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
     {
         return std::str::from_utf8(rest.get(..end)?).ok().map(Cow::Borrowed);
     }
+    foreign_id(line)
+}
+
+/// The id of an item that another program wrote; `None` where it is there twice, and nobody knows which counts.
+pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Id<'a> {
         #[serde(borrow)]

@@ -7,7 +7,8 @@
 //! - `scan` tells items from damage, in bounded memory, whoever wrote the file;
 //! - `line` is the form of one item;
 //! - `known` is what this process remembers of a queue: where it ends, and hashes of its ids;
-//! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in.
+//! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
+//! - `survey` is what a doctor sees of a queue, and does to it.
 
 mod known;
 mod line;
@@ -16,6 +17,7 @@ mod read;
 mod rewrite;
 mod scan;
 mod settle;
+mod survey;
 #[cfg(test)]
 mod tests;
 

@@ -121,6 +121,7 @@ impl Store {
         let json = item.body.get().as_bytes();
         let normal = memchr::memchr2(b'\n', b'\r', json).is_none()
             && line::id(json).is_some_and(|id| json.starts_with(line::HEAD) && id == item.id.as_str())
+            && memchr::memmem::find_iter(json, b"\"item_id\"").nth(1).is_none()
             && ["\"crc\"", "\"lease_token\"", "\"lease_until\""]
                 .iter()
                 .all(|name| memchr::memmem::find(json, name.as_bytes()).is_none());
@@ -208,10 +209,12 @@ impl Store {
                 .map(|item| self.queues.hash(item.id.as_str()))
                 .collect(),
             linked: durability == Durability::Strict,
+            synced: true,
         })
     }
 
-    /// Writes new items over the closing bracket: one write, one sync, however long the queue is.
+    /// Writes new items over the closing bracket: one write, one sync, however long the queue is. One sync more where
+    /// another process wrote last.
     fn push(
         &self,
         path: &Path,
@@ -219,6 +222,14 @@ impl Store {
         new: &[&Pushed<'_>],
         durability: Durability,
     ) -> Result<Known> {
+        if durability == Durability::Strict && !known.synced {
+            // A loss of power that took what is there, and not what is written behind it, would leave a hole.
+            self.counters.sync(path);
+            known
+                .file
+                .sync()
+                .map_err(|error| self.write_fault(OPERATION, path, error))?;
+        }
         let mut bytes = Vec::new();
         lines(&mut bytes, new, known.any);
         let end = known.end + bytes.len() as u64;
@@ -261,6 +272,9 @@ impl Store {
                     })?;
                 known.linked = true;
             }
+            known.synced = true;
+        } else {
+            self.sync_file_later(path)?;
         }
         known.end = end;
         known.len = len;

@@ -15,6 +15,8 @@ use crate::store::{Store, count};
 
 /// Bytes written at once.
 const CHUNK: usize = 256 << 10;
+/// Bytes that go to one file of the quarantine, at most.
+const PIECE: u64 = 64 << 20;
 
 /// What becomes of an item, by its offset in the file.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Changes {
     pub(super) items: HashMap<u64, Change>,
     /// Lines for the end.
     pub(super) added: Vec<Vec<u8>>,
+    /// Whether what is damaged was copied to the quarantine already.
+    pub(super) kept: bool,
 }
 
 impl Changes {
@@ -84,11 +88,10 @@ impl Store {
         let done = self
             .fill(operation, path, &temp, &*file, known, changes, deadline)
             .and_then(|made| {
-                if durability == Durability::Strict {
-                    self.counters.sync(&temp);
-                    file.sync_all()
-                        .map_err(|error| self.write_fault(operation, &temp, error))?;
-                }
+                // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
+                self.counters.sync(&temp);
+                file.sync_all()
+                    .map_err(|error| self.write_fault(operation, &temp, error))?;
                 deadline.check(operation, &path.display(), "the queue to be rewritten")?;
                 self.fs
                     .rename(&temp, path)
@@ -110,6 +113,8 @@ impl Store {
             self.sync_folder(folder)
                 .map_err(|error| unknown(self, operation, path, "its folder could not be synced", error))?;
             made.linked = true;
+        } else {
+            self.sync_later(folder)?;
         }
         Ok(made)
     }
@@ -160,11 +165,17 @@ impl Store {
                     }
                     out.line(line).map_err(write)?;
                 }
-                Unit::Damage { start, end, .. } => {
-                    let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
-                    let len = known.file.read_full_at(&mut bytes, start).map_err(read)?;
-                    bytes.truncate(len);
-                    self.quarantine(path, start, &bytes)?;
+                Unit::Damage { .. } if changes.kept => {}
+                Unit::Damage { mut start, end, .. } => {
+                    // In pieces: neighbouring damage is one, however much it is.
+                    while start < end {
+                        let piece = (end - start).min(PIECE);
+                        let mut bytes = vec![0; piece as usize];
+                        let len = known.file.read_full_at(&mut bytes, start).map_err(read)?;
+                        bytes.truncate(len);
+                        self.quarantine(path, start, &bytes)?;
+                        start += piece;
+                    }
                 }
             }
         }
@@ -188,6 +199,7 @@ impl Store {
             plain: true,
             hashes,
             linked: false,
+            synced: true,
         })
     }
 }

@@ -14,6 +14,9 @@ use crate::fs::FsFile;
 const CHUNK: usize = 256 << 10;
 /// How many places in one line are tried as the next record after damage.
 const TRIES: usize = 64;
+/// Bytes that are parsed in vain, at most; behind them an item is looked for only where it has a line of its own and its
+/// checksum holds. Each brace that is never closed costs a pass over what follows it.
+const IN_VAIN: usize = 256 << 20;
 
 /// What stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +45,12 @@ pub(super) struct Scanner {
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
     line_end: Option<usize>,
-    /// What was read twice: a writer may have changed it between two reads.
-    again: Option<u64>,
+    /// Up to where damage was read twice: a writer may have changed it between two reads.
+    twice: u64,
+    /// Bytes that were parsed in vain.
+    in_vain: usize,
+    /// Bytes that were parsed for what begins here.
+    parsed: usize,
     damage: Option<Unit>,
     ahead: Option<Unit>,
     shape: Shape,
@@ -65,6 +72,10 @@ pub(super) struct Shape {
     commas: u32,
     brackets: u32,
     begun: bool,
+    /// A byte-order mark stands before it all.
+    marked: bool,
+    /// The last unit is damage.
+    damaged: bool,
 }
 
 enum Step {
@@ -98,7 +109,9 @@ impl Scanner {
             len,
             limit: limit.saturating_add(1 << 20),
             line_end: None,
-            again: None,
+            twice: 0,
+            in_vain: 0,
+            parsed: 0,
             damage: None,
             ahead: None,
             shape: Shape {
@@ -118,7 +131,10 @@ impl Scanner {
 
     /// What was found; complete when [`next`](Self::next) gave `None`.
     pub(super) fn shape(&self) -> Shape {
-        self.shape
+        let mut shape = self.shape;
+        // Damage at the end may have the closing bracket in it: what came behind it would be no list.
+        shape.plain &= shape.closed || !shape.damaged;
+        shape
     }
 
     /// The length that is read to.
@@ -161,6 +177,10 @@ impl Scanner {
             return Ok(if self.fill()? { Step::More } else { Step::End });
         };
         match first {
+            0xef if self.base == 0 && self.at == 0 && self.buffer.starts_with(b"\xef\xbb\xbf") => {
+                self.shape.marked = true;
+                self.at = 3;
+            }
             b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
             b',' => {
                 self.shape.commas += 1;
@@ -170,7 +190,7 @@ impl Scanner {
                 self.at += 1;
                 let shape = &mut self.shape;
                 shape.begun = true;
-                shape.plain = shape.commas == 0 && shape.brackets == 0;
+                shape.plain = shape.commas == 0 && shape.brackets == 0 && !shape.marked;
                 shape.end = self.base + self.at as u64;
             }
             b']' => {
@@ -204,14 +224,22 @@ impl Scanner {
                 return Ok(self.item(start..end, Seal::Framed));
             }
         }
-        match value(self.bytes(start..self.buffer.len())) {
+        let found = if self.in_vain < IN_VAIN {
+            value(self.bytes(start..self.buffer.len()))
+        } else if self.line_end.is_some() || whole {
+            Value::None
+        } else {
+            Value::Open
+        };
+        self.parsed = self.parsed.saturating_add(self.buffer.len() - start);
+        match found {
             Value::Whole(len) => {
                 let range = start..start + len;
                 let text = self.bytes(range.clone());
                 match record::check_crc(text) {
                     Crc::Holds => Ok(self.item(range, Seal::Holds)),
                     Crc::Wrong => self.damaged("its checksum does not hold", Some(range.end)),
-                    Crc::Absent => match line::id(text) {
+                    Crc::Absent => match line::foreign_id(text) {
                         Some(id)
                             if !id.is_empty() && id.len() <= prodigy_storage_backend::ItemId::MAX_LEN =>
                         {
@@ -233,20 +261,22 @@ impl Scanner {
     fn item(&mut self, range: Range<usize>, seal: Seal) -> Step {
         let start = self.base + range.start as u64;
         self.pass(range.end);
+        self.shape.damaged = false;
         Step::Unit(Unit::Item { start, range, seal })
     }
 
     /// Damage from here to `end`; without one, to the next record of ours in the line, or to the line's end. A line
-    /// that does not end is a tail.
+    /// that does not end is a tail, if a push of ours may have left it.
     fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
         let start = self.base + self.at as u64;
-        if self.again != Some(start) {
-            self.again = Some(start);
+        if self.twice <= start {
+            self.twice = (self.base + self.buffer.len() as u64).max(start + 1);
             self.buffer.truncate(self.at);
             self.line_end = None;
             self.len = self.file.metadata()?.len;
             return Ok(Step::More);
         }
+        self.in_vain = self.in_vain.saturating_add(self.parsed);
         let end = match end {
             Some(end) => end,
             None => {
@@ -266,7 +296,7 @@ impl Scanner {
                 let stub = self.at_end() && self.bytes(self.at..self.buffer.len()).trim_ascii_end() == b"{";
                 match self.next_record(until) {
                     Some(record) => record,
-                    None if stub || (line_end.is_none() && self.at_end()) => {
+                    None if stub || (line_end.is_none() && self.at_end() && self.is_torn()) => {
                         self.shape.tail = Some(start);
                         self.at = self.buffer.len();
                         return Ok(Step::End);
@@ -276,6 +306,7 @@ impl Scanner {
             }
         };
         self.pass(end);
+        self.shape.damaged = true;
         Ok(Step::Unit(Unit::Damage {
             start,
             end: self.base + end as u64,
@@ -283,9 +314,26 @@ impl Scanner {
         }))
     }
 
+    /// Whether what begins here, to the end of the file, may be what is left of a push that was cut: the beginning of a
+    /// line of ours, or nothing yet where it should stand, also right behind a bracket that was mended but for its line
+    /// end.
+    fn is_torn(&self) -> bool {
+        let line = self.bytes(self.at..self.buffer.len());
+        let before = self.bytes(0..self.at).trim_ascii_end().len();
+        let begins = self.bytes(before..self.at).contains(&b'\n');
+        line.iter().all(|byte| *byte == 0)
+            || begins && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
+    }
+
     /// The next record before `until` whose checksum holds.
-    fn next_record(&self, until: usize) -> Option<usize> {
+    fn next_record(&mut self, until: usize) -> Option<usize> {
         let from = self.at + 1;
+        let rest = self.buffer.get(from..until)?;
+        if self.in_vain >= IN_VAIN {
+            return None;
+        }
+        let tries = memchr::memmem::find_iter(rest, HEAD).take(TRIES).count();
+        self.in_vain = self.in_vain.saturating_add(tries.saturating_mul(rest.len()));
         let rest = self.buffer.get(from..until)?;
         memchr::memmem::find_iter(rest, HEAD)
             .take(TRIES)
@@ -307,6 +355,7 @@ impl Scanner {
         shape.commas = 0;
         shape.end = self.base + end as u64;
         self.at = end;
+        self.parsed = 0;
     }
 
     fn at_end(&self) -> bool {

@@ -8,3 +8,6 @@
 )]
 
 mod conformance;
+#[cfg(feature = "compression")]
+mod flips;
+mod security;

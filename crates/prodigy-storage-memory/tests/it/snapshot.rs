@@ -124,3 +124,48 @@ fn what_was_loaded_counts() {
     );
     assert_eq!(count(&small, &job("a")), 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_snapshot_and_the_folders_made_for_it_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a/b/store.jsonl");
+    let backend = MemoryBackend::new(MemoryOptions::new().persistence(&path)).unwrap();
+    append(&backend, &job("a"), "1").unwrap();
+    backend.flush(Deadline::never()).unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&folder.path().join("a/b")), 0o700);
+    assert_eq!(mode(&folder.path().join("a")), 0o700);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused_and_does_not_hang() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sub/store.jsonl");
+    std::fs::create_dir_all(&path).unwrap();
+    assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::Io);
+    std::fs::remove_dir(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let error = open(&folder).unwrap_err();
+    assert!(error.to_string().contains("no regular file"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_the_snapshot_is_replaced_and_not_written_through() {
+    let folder = TempDir::new().unwrap();
+    let outside = folder.path().join("outside");
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    let backend = open(&folder).unwrap();
+    append(&backend, &job("a"), "1").unwrap();
+    std::fs::write(&outside, "keep").unwrap();
+    std::os::unix::fs::symlink(&outside, folder.path().join("sub/store.jsonl")).unwrap();
+    backend.flush(Deadline::never()).unwrap();
+    assert_eq!(std::fs::read(&outside).unwrap(), b"keep");
+    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+    assert_eq!(names(&folder), ["store.jsonl"]);
+}

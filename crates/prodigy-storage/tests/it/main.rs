@@ -17,6 +17,7 @@ mod full;
 mod handle;
 mod orphans;
 mod registry;
+mod security;
 mod stacks;
 mod support;
 mod tracing;

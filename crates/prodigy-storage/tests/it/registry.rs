@@ -255,3 +255,126 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
         assert!(error_or_name.unwrap().starts_with("plain-"));
     });
 }
+
+/// Flips a byte of a repository's entry.
+fn damage(fixture: &Fixture, name: &str) {
+    let path = fixture
+        .folder
+        .path()
+        .join("root/state")
+        .join(name)
+        .join("repository.json");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+}
+
+fn plain(fixture: &Fixture, path: &str) -> std::path::PathBuf {
+    let folder = fixture.folder.path().join(path);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn a_damaged_entry_makes_no_second_namespace_and_a_relink_mends_it() {
+    let fixture = file_with(|b| b);
+    let shop = plain(&fixture, "a/shop");
+    // Known by a name that its folder does not give.
+    fixture.storage.relink(&shop, "outlet").unwrap();
+    damage(&fixture, "outlet");
+    for _ in 0..2 {
+        let error = fixture.storage.repo_at(&shop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(
+            error.hint().unwrap().contains("repo relink outlet PATH"),
+            "{:?}",
+            error.hint()
+        );
+    }
+    assert_eq!(fixture.storage.repositories().unwrap().len(), 1);
+    fixture.storage.relink(&shop, "outlet").unwrap();
+    assert_eq!(fixture.storage.repo_at(&shop).unwrap().name().as_str(), "outlet");
+    let kept = std::fs::read_dir(fixture.folder.path().join("root/quarantine")).unwrap();
+    assert_eq!(kept.count(), 1, "what was damaged is kept");
+}
+
+#[test]
+fn a_damaged_entry_costs_no_other_repository_its_name() {
+    let fixture = file_with(|b| b);
+    let (one, two) = (plain(&fixture, "a/shop"), plain(&fixture, "b/shop"));
+    fixture.storage.repo_at(&one).unwrap();
+    let second = fixture.storage.repo_at(&two).unwrap().name().clone();
+    damage(&fixture, "shop");
+    // The other one's folder has the name of the damaged entry as well.
+    assert_eq!(*fixture.storage.repo_at(&two).unwrap().name(), second);
+    assert_eq!(
+        fixture.storage.repo_at(&one).unwrap_err().kind(),
+        ErrorKind::Damaged
+    );
+}
+
+#[test]
+fn after_a_repair_a_damaged_entrys_name_goes_to_no_other_repository() {
+    let fixture = file_with(|b| b);
+    let (one, two) = (plain(&fixture, "a/shop"), plain(&fixture, "b/shop"));
+    let third = plain(&fixture, "third");
+    fixture.storage.repo_at(&one).unwrap();
+    fixture.storage.relink(&third, "outlet").unwrap();
+    for name in ["shop", "outlet"] {
+        damage(&fixture, name);
+        let doctor = fixture.storage.doctor().unwrap();
+        let scope = prodigy_storage::doctor::DoctorScope::all();
+        let summary = doctor
+            .repair(&scope, std::time::Duration::from_secs(10), &mut |_| {})
+            .unwrap();
+        assert_eq!((summary.damage, summary.left), (1, 0));
+    }
+    for folder in [&one, &two, &third] {
+        let error = fixture.storage.repo_at(folder).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    }
+    // Each is told whose it is, and all is as it was.
+    fixture.storage.relink(&one, "shop").unwrap();
+    fixture.storage.relink(&third, "outlet").unwrap();
+    assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");
+    assert_eq!(fixture.storage.repo_at(&third).unwrap().name().as_str(), "outlet");
+    let second = fixture.storage.repo_at(&two).unwrap();
+    assert!(second.name().as_str().starts_with("shop-"), "{}", second.name());
+}
+
+#[test]
+fn no_flipped_byte_of_an_entry_makes_a_second_namespace_or_gives_the_first_to_another() {
+    let fixture = file_with(|b| b);
+    let (one, two) = (plain(&fixture, "a/shop"), plain(&fixture, "b/shop"));
+    let third = plain(&fixture, "third");
+    fixture.storage.repo_at(&one).unwrap();
+    let second = fixture.storage.repo_at(&two).unwrap().name().clone();
+    fixture.storage.relink(&third, "outlet").unwrap();
+    let names = fixture.storage.repositories().unwrap();
+    for (folder, name) in [(&one, "shop"), (&two, second.as_str()), (&third, "outlet")] {
+        let path = fixture
+            .folder
+            .path()
+            .join("root/state")
+            .join(name)
+            .join("repository.json");
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            for (other, known) in [(&one, "shop"), (&two, second.as_str()), (&third, "outlet")] {
+                match fixture.storage.repo_at(other) {
+                    Ok(repo) => assert_eq!(repo.name().as_str(), known, "byte {at} of {name}"),
+                    Err(error) => {
+                        let told = [ErrorKind::Damaged, ErrorKind::NewerFormat].contains(&error.kind());
+                        assert!(told && other == folder, "byte {at} of {name}: {error}");
+                    }
+                }
+            }
+        }
+        std::fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(fixture.storage.repositories().unwrap(), names);
+}

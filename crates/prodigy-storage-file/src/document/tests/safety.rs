@@ -18,7 +18,9 @@ fn a_planted_link_is_not_followed() {
         ErrorKind::Refused
     );
     let job_scope = DocumentScope::Job(job());
-    assert!(store.list(&job_scope, never()).unwrap().is_empty());
+    // It is listed: a reader who goes by the listing must not take it for absent.
+    let listed = store.list(&job_scope, never()).unwrap();
+    assert!(listed.iter().any(|entry| entry.document == document));
     put(&store, &document, "{\"n\":1}", Expected::Any).unwrap();
     assert!(
         std::fs::symlink_metadata(place.path(&document))

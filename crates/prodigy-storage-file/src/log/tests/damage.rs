@@ -282,3 +282,29 @@ fn an_id_of_another_program_does_not_lead_ours_astray() {
     let last = *super::support::ids(&place.items(&store)).last().unwrap();
     assert!(last.is_v7() && last.time() < at(2000), "{last}");
 }
+
+#[test]
+fn a_last_line_end_that_became_white_space_costs_no_record() {
+    let (bytes, all) = small();
+    for sealed in [false, true] {
+        for space in [&b" "[..], b"\t", b"\r", b"\x0c", b" \t"] {
+            let place = Place::new();
+            let whole = bytes.strip_suffix(b"\n").unwrap();
+            let path = place.plant(&name(0, 0), [whole, space].concat());
+            if sealed {
+                set_mode(&path, 0o400);
+            }
+            assert_eq!(
+                payloads(&place.items(&place.store())),
+                all,
+                "{space:?}, sealed {sealed}"
+            );
+            // The next writer gives it a line end, and nothing is read twice.
+            let store = place.store();
+            place.append(&store, &["next"]).unwrap();
+            let read = payloads(&place.items(&place.store()));
+            assert_eq!(read[..4], all[..]);
+            assert_eq!(read.len(), 5, "{space:?}, sealed {sealed}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prodigy_storage_backend::{AppendOptions, Batch, Durability, ErrorKind, Result};
 
-use super::support::{NEVER, Place, batch, id, ids, line, mode, name, payloads};
+use super::support::{NEVER, Place, batch, damage, id, ids, line, mode, name, payloads};
 use super::tape::Reel;
 use crate::fs::OpenMode;
 use crate::log::active::SegmentFile;
@@ -287,6 +287,29 @@ fn what_can_not_be_taken_back_is_of_unknown_outcome_with_its_ids() {
     let items = place.items(&store);
     assert_eq!(payloads(&items), ["a", "whole", "half"]);
     assert_eq!(ids(&items)[1..], *lost.ids());
+}
+
+#[test]
+fn half_a_record_that_can_not_be_taken_back_is_a_tail_and_no_damage() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["a"]).unwrap();
+    let torn = place.only();
+    reel.room.store(180, Ordering::Relaxed);
+    fail(&reel, "cut", 1);
+    let mut lost = batch(&["whole", "half"]);
+    strict(&place, &store, &mut lost).unwrap_err();
+    reel.room.store(0, Ordering::Relaxed);
+    assert!(!std::fs::read(&torn).unwrap().ends_with(b"\n"));
+    assert_eq!(mode(&torn), 0o600, "the next writer may mend it");
+    // The handle goes on elsewhere, and nobody is told of damage: what stands there was never acknowledged.
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.files().len(), 2);
+    assert_eq!(damage(&place.items(&store)), []);
+    drop(store);
+    let next = place.store();
+    place.append(&next, &["c"]).unwrap();
+    assert_eq!(damage(&place.items(&next)), []);
 }
 
 #[test]

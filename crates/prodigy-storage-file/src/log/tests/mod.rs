@@ -8,6 +8,7 @@ mod damage;
 mod durability;
 mod faults;
 mod given;
+mod hostile;
 mod processes;
 mod readers;
 mod scale;

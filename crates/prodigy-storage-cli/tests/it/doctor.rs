@@ -1,0 +1,141 @@
+//! `doctor`.
+
+use std::path::Path;
+
+use crate::support::{Bench, tree};
+
+const CAT: [&str; 7] = ["events", "cat", "--repo", "shop", "--job", "job", "--payload"];
+
+/// Flips a byte of a file.
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Three events, the second one damaged; gives its file and offset.
+fn damaged(bench: &Bench) -> (std::path::PathBuf, usize) {
+    bench.append("1\n2\n3\n");
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let second = std::fs::read(&file)
+        .unwrap()
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .unwrap()
+        + 1;
+    flip(&file, second + 95);
+    (file, second)
+}
+
+#[test]
+fn an_absent_root_and_a_whole_one_are_clean_and_nothing_is_made() {
+    let bench = Bench::new();
+    let run = bench.run(&["doctor"]).code(0);
+    assert!(run.out.contains("damage: 0 found, 0 left"), "{}", run.out);
+    bench.run(&["doctor", "--repair"]).code(0);
+    assert!(!bench.root().exists());
+    bench.append("1\n2\n");
+    let before = tree(&bench.root());
+    let summary = bench.run(&["doctor", "--json"]).code(0).json();
+    assert_eq!(
+        (&summary["summary"]["events"], &summary["summary"]["notes"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(tree(&bench.root()), before);
+}
+
+#[test]
+fn damage_is_told_with_its_place_and_left_as_it_is() {
+    let bench = Bench::new();
+    let (file, second) = damaged(&bench);
+    let before = std::fs::read(&file).unwrap();
+    let run = bench.run(&["doctor"]).code(5);
+    let place = format!("damage   {} at offset {second}, ", file.display());
+    assert!(run.out.contains(&place), "{}", run.out);
+    for word in ["lost: the events", "to do: ", "1 found, 1 left"] {
+        assert!(run.out.contains(word), "no {word:?} in {}", run.out);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    // Another job's, and another repository's, are not looked at.
+    bench.run(&["doctor", "--repo", "shop", "--job", "job"]).code(5);
+    bench.run(&["doctor", "--job", "other"]).code(0);
+    bench.run(&["doctor", "--repo", "outlet"]).code(0);
+    bench.run(&["doctor", "--repo", "../x"]).code(2);
+}
+
+#[test]
+fn a_repair_keeps_the_bytes_with_a_report_and_the_rest_is_read_on() {
+    let bench = Bench::new();
+    let (file, second) = damaged(&bench);
+    let before = std::fs::read(&file).unwrap();
+    let length = before[second..].iter().position(|&byte| byte == b'\n').unwrap();
+    let lines = bench.run(&["doctor", "--repair", "--json"]).code(0).jsonl();
+    let (finding, summary) = (&lines[0], &lines[1]["summary"]);
+    assert_eq!(finding["kind"], "damaged_events");
+    assert_eq!(
+        (&finding["offset"], &finding["len"]),
+        (&second.into(), &length.into())
+    );
+    assert_eq!((&summary["damage"], &summary["left"]), (&1.into(), &0.into()));
+    let kept = Path::new(finding["outcome"]["repaired"]["kept"].as_str().unwrap());
+    assert_eq!(std::fs::read(kept).unwrap(), before[second..second + length]);
+    let report = std::fs::read(format!("{}.report.json", kept.display())).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    assert!(file.ends_with(report["file"].as_str().unwrap()), "{report}");
+    assert_eq!(report["ranges"][0]["offset"], second);
+    bench.run(&["doctor"]).code(0);
+    let cat = bench.run(&CAT).code(0);
+    assert_eq!(cat.out, "1\n3\n");
+    assert_eq!(std::fs::read(&file).unwrap().len(), before.len(), "offsets stay");
+    bench.append("4\n");
+    assert_eq!(bench.run(&CAT).code(0).out, "1\n3\n4\n");
+}
+
+#[test]
+fn a_damaged_format_is_mended_and_a_newer_one_is_not_touched() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let format = bench.root().join("format.json");
+    let whole = std::fs::read(&format).unwrap();
+    flip(&format, 3);
+    bench.run(&CAT).code(5).says("format.json");
+    let run = bench.run(&["doctor"]).code(5);
+    assert!(run.out.contains("format.json"), "{}", run.out);
+    bench.run(&["doctor", "--repair"]).code(0);
+    assert_eq!(std::fs::read(&format).unwrap(), whole);
+    assert_eq!(bench.run(&CAT).code(0).out, "1\n");
+    std::fs::write(&format, "{\"format\":2}\n").unwrap();
+    bench.run(&["doctor", "--repair"]).code(1).says("newer format");
+    assert_eq!(std::fs::read(&format).unwrap(), b"{\"format\":2}\n");
+}
+
+#[test]
+fn what_is_harmless_is_told_apart() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.extend_from_slice(b"{\"id\":\"half");
+    std::fs::write(&file, bytes).unwrap();
+    bench.write("home/.prodigy/events/shop/job/notes.txt", "mine");
+    bench.write("home/.prodigy/state/shop/.tmp-0123", "half");
+    let findings = bench.run(&["doctor", "--json"]).code(0).jsonl();
+    let kinds: Vec<_> = findings
+        .iter()
+        .filter_map(|finding| Some((finding["kind"].as_str()?, finding["gravity"].as_str()?)))
+        .collect();
+    for kind in ["torn_end", "stray", "temporary"] {
+        assert!(kinds.contains(&(kind, "note")), "no {kind} in {kinds:?}");
+    }
+    let leftover = bench.root().join("state/shop/.tmp-0123");
+    assert!(leftover.exists());
+    bench.run(&["doctor", "--repair"]).code(0);
+    assert!(!leftover.exists());
+    assert!(bench.root().join("events/shop/job/notes.txt").exists());
+}
+
+#[test]
+fn other_backends_need_none() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND", "memory");
+    bench.run(&["doctor"]).code(1).says("only files");
+}

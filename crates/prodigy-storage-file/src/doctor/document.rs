@@ -1,0 +1,234 @@
+//! Checkpoints, marks, records of orphans, and the registry of repositories.
+
+use std::path::Path;
+
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{Document, Phase, RepoName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::finding::{FindingKind, Outcome};
+use super::keep::{keep, whole};
+use super::walk::Round;
+use crate::document::Found;
+use crate::fs::OpenMode;
+use crate::store::Replace;
+
+const EXAMINE: &str = "examine document";
+const REPAIR: &str = "repair document";
+/// The `kind` of a registry entry that stands for one that was damaged.
+const LOST: &str = "lost";
+
+/// A registry entry, as far as it is looked at.
+#[derive(Deserialize)]
+struct Registered {
+    name: Option<String>,
+    identity: Option<String>,
+    #[serde(default)]
+    kind: String,
+}
+
+/// What takes the place of a damaged registry entry: it keeps the name from being given to another repository, and
+/// the repository from being registered again under a second name, until somebody says whose it is.
+#[derive(Serialize)]
+struct LostEntry<'a> {
+    name: &'a str,
+    /// A path that no repository has.
+    identity: String,
+    kind: &'static str,
+    registered_at: Timestamp,
+}
+
+impl Round<'_> {
+    pub(super) fn document(&mut self, document: &Document, path: &Path) {
+        let error = match self.store.look(EXAMINE, path) {
+            Ok(Found::Absent) => return,
+            Ok(Found::Valid(found)) => {
+                self.summary.documents += 1;
+                if !found.is_verified() {
+                    let finding = self
+                        .note(
+                            FindingKind::Unverified,
+                            path,
+                            "it has no envelope, and so no checksum",
+                        )
+                        .advice("nothing: another program wrote it");
+                    self.tell(finding);
+                }
+                if let Document::Repository(repo) = document {
+                    self.registered(repo, path, found.body());
+                }
+                return;
+            }
+            Ok(Found::Damaged(error, _)) => error,
+            Err(error) if error.kind() == ErrorKind::NewerFormat => {
+                let finding = self
+                    .warning(FindingKind::NewerFormat, path, error.why().to_owned())
+                    .advice("use the version that wrote it");
+                return self.tell(finding);
+            }
+            Err(error) => return self.unreadable(path, &error),
+        };
+        self.damaged_document(document, path, &error);
+    }
+
+    fn damaged_document(&mut self, document: &Document, path: &Path, error: &StorageError) {
+        let kind = match document {
+            Document::Repository(_) => FindingKind::Registry,
+            _ => FindingKind::DamagedDocument,
+        };
+        let len = self.store.fs.metadata(path).map_or(0, |found| found.len);
+        let (lost, advice) = told(document);
+        let finding = self
+            .damage(kind, path, error.why().to_owned())
+            .at(0, len)
+            .lost(lost)
+            .advice(advice);
+        if !self.repairs() {
+            return self.tell(finding);
+        }
+        let repaired = self.repair_document(document, path);
+        self.tell_repaired(finding, &repaired);
+    }
+
+    fn repair_document(&self, document: &Document, path: &Path) -> Result<Option<String>> {
+        let store = self.store;
+        store.prepare_write(REPAIR, &path.display())?;
+        let _lock = store.lock_documents(document, REPAIR, self.deadline())?;
+        // A writer may have replaced it since.
+        let Found::Damaged(error, bytes) = store.look(REPAIR, path)? else {
+            return Ok(None);
+        };
+        let file = store
+            .fs
+            .open(path, OpenMode::Read)
+            .map_err(|error| store.read_fault(REPAIR, path, error))?;
+        let kept = keep(store, path, &*file, &[whole(bytes.len() as u64, error.why())])?;
+        if let Document::Repository(repo) = document {
+            let entry = LostEntry {
+                name: repo.as_str(),
+                identity: format!("/{LOST}/{kept}"),
+                kind: LOST,
+                registered_at: store.now(),
+            };
+            let body = serde_json::to_vec(&entry).map_err(|error| {
+                StorageError::new(
+                    ErrorKind::Io,
+                    REPAIR,
+                    path.display(),
+                    "an entry does not serialise",
+                )
+                .with_source(error)
+            })?;
+            store.write_document(REPAIR, path, &body, Replace::Over, Durability::Strict)?;
+            return Ok(Some(kept));
+        }
+        store
+            .fs
+            .unlink(path)
+            .map_err(|error| store.write_fault(REPAIR, path, error))?;
+        store.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        Ok(Some(kept))
+    }
+
+    /// Looks at what a registry entry says.
+    fn registered(&mut self, repo: &RepoName, path: &Path, body: &[u8]) {
+        let hint = format!("`prodigy-storage repo relink {repo} PATH`, with the repository's path");
+        let why = match serde_json::from_slice::<Registered>(body) {
+            Ok(entry) if entry.kind == LOST => Some("the entry was damaged, and is kept in the quarantine"),
+            Ok(Registered {
+                identity: Some(identity),
+                name: Some(name),
+                ..
+            }) => {
+                self.registry.push((identity, repo.clone()));
+                (name != repo.as_str()).then_some("its name is not that of its folder")
+            }
+            _ => Some("it does not say which repository it stands for"),
+        };
+        if let Some(why) = why {
+            let finding = self
+                .warning(FindingKind::Registry, path, why)
+                .lost("no data: only which repository the name stands for")
+                .advice(hint);
+            self.tell(finding);
+        }
+    }
+
+    /// Tells of repositories that are registered twice.
+    pub(super) fn same_identities(&mut self) {
+        let mut registry = std::mem::take(&mut self.registry);
+        registry.sort();
+        for pair in registry.windows(2) {
+            if let [(one, first), (other, second)] = pair
+                && one == other
+            {
+                let path =
+                    prodigy_storage_layout::Entry::Document(Document::Repository(second.clone())).path();
+                let why = format!("`{first}` and `{second}` stand for one repository, {one}");
+                let finding = self
+                    .warning(FindingKind::Registry, &path, why)
+                    .advice("look which of the two holds data; `repo relink NAME PATH` leaves one of them");
+                self.tell(finding);
+            }
+        }
+    }
+
+    /// A lock file that holds information alone: a line about its last holder.
+    pub(super) fn information(&mut self, path: &Path) {
+        if self.store.holder_is_unreadable(path) {
+            let finding = self
+                .note(FindingKind::DamagedLock, path, "it does not say who held it")
+                .advice("nothing: who holds a lock is the kernel's to say; the next holder writes it anew");
+            self.tell(finding);
+        }
+    }
+
+    /// The file of a process that writes without file locks.
+    pub(super) fn presence(&mut self, path: &Path) {
+        self.mode(path);
+        let mut finding = match self.store.presence_at(path) {
+            Some(true) => return,
+            Some(false) => self
+                .note(
+                    FindingKind::Stray,
+                    path,
+                    "its process, which wrote without file locks, is gone",
+                )
+                .advice("nothing: the next writer removes it"),
+            None => self
+                .damage(
+                    FindingKind::DamagedLock,
+                    path,
+                    "it does not say which process writes without file locks",
+                )
+                .advice("end that process, its id is in the name; then remove the file"),
+        };
+        if self.repairs() {
+            finding.outcome = Outcome::Left {
+                why: "its process may still be at work".into(),
+            };
+        }
+        self.tell(finding);
+    }
+}
+
+/// What is lost with a document, and what to do.
+fn told(document: &Document) -> (&'static str, String) {
+    let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
+    match document {
+        Document::Repository(repo) => (
+            "no data: only which repository the name stands for",
+            format!("repair keeps the name; then `prodigy-storage repo relink {repo} PATH`"),
+        ),
+        Document::Finished(_) => (
+            "the mark that the job is over",
+            "repair moves it to the quarantine; finish the job again".into(),
+        ),
+        Document::Orphans(_) => ("the record of the job's orphaned worktrees", restore.into()),
+        _ if document.phase() == Some(Phase::Setup) => ("the setup checkpoint", restore.into()),
+        _ => (
+            "this checkpoint: the one before it is used",
+            format!("nothing has to be done to go on; {restore}"),
+        ),
+    }
+}

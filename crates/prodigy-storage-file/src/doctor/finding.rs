@@ -1,0 +1,215 @@
+//! What the doctor says.
+
+use prodigy_storage_layout::{JobId, RepoName};
+use serde::Serialize;
+
+/// What is looked at; `Default` is the whole root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DoctorScope {
+    /// Only this repository's data.
+    pub repo: Option<RepoName>,
+    /// Only this job's data, of the repository or of each.
+    pub job: Option<JobId>,
+}
+
+impl DoctorScope {
+    /// The whole root.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only this repository's data.
+    #[must_use]
+    pub fn repo(mut self, repo: RepoName) -> Self {
+        self.repo = Some(repo);
+        self
+    }
+
+    /// Only this job's data.
+    #[must_use]
+    pub fn job(mut self, job: JobId) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// Whether everything is looked at.
+    pub(super) fn is_all(&self) -> bool {
+        self.repo.is_none() && self.job.is_none()
+    }
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Gravity {
+    /// Harmless: told so that nobody wonders.
+    Note,
+    /// Nothing is damaged, but somebody should look.
+    Warning,
+    /// Bytes are not what was written.
+    Damage,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// Bytes of a log that are no record.
+    DamagedEvents,
+    /// A compressed segment that does not decompress, or not to what its header says.
+    DamagedArchive,
+    /// Bytes of a dead-letter queue that are no item.
+    DamagedItems,
+    /// A checkpoint, a record of orphans or a mark that is not what was written.
+    DamagedDocument,
+    /// A registry entry that is damaged, or lost, or does not fit its place.
+    Registry,
+    /// A lock file that is not what was written.
+    DamagedLock,
+    /// `format.json` is not what was written.
+    DamagedFormat,
+    /// Data without a checksum: another program wrote it, or its checksum is damaged.
+    Unverified,
+    /// The end of a write that was cut short. The next writer mends it.
+    TornEnd,
+    /// A file that a writer makes before it renames it, or that a dead one left.
+    Temporary,
+    /// A segment in two forms.
+    TwoForms,
+    /// Permission bits that are not those that the backend sets.
+    Mode,
+    /// A name that is none of the layout.
+    Stray,
+    /// A link, or another thing that is no file and no folder.
+    Link,
+    /// A document of a newer format.
+    NewerFormat,
+    /// The operating system refuses to read it.
+    Unreadable,
+}
+
+/// What became of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It stands as it is: nothing was to be repaired, or only looked at.
+    Found,
+    /// It is out of the way.
+    Repaired {
+        /// The copy of the bytes in the quarantine, where any were taken from their place.
+        kept: Option<String>,
+    },
+    /// A repair was asked for and not made.
+    Left {
+        /// Why.
+        why: String,
+    },
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// How much it matters.
+    pub gravity: Gravity,
+    /// What it is.
+    pub kind: FindingKind,
+    /// The file, or folder.
+    pub place: String,
+    /// Where in it; uncompressed, of a compressed segment.
+    pub offset: u64,
+    /// How many bytes; 0 where it can't be told.
+    pub len: u64,
+    /// What is wrong.
+    pub why: String,
+    /// What is lost by it.
+    pub lost: String,
+    /// What to do.
+    pub advice: String,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+impl Finding {
+    pub(super) fn new(gravity: Gravity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
+        Self {
+            gravity,
+            kind,
+            place,
+            offset: 0,
+            len: 0,
+            why: why.into(),
+            lost: "nothing".into(),
+            advice: "nothing".into(),
+            outcome: Outcome::Found,
+        }
+    }
+
+    pub(super) fn at(mut self, offset: u64, len: u64) -> Self {
+        (self.offset, self.len) = (offset, len);
+        self
+    }
+
+    pub(super) fn lost(mut self, lost: impl Into<String>) -> Self {
+        self.lost = lost.into();
+        self
+    }
+
+    pub(super) fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
+
+    /// Whether it is damage that is still there.
+    #[must_use]
+    pub fn is_damage_left(&self) -> bool {
+        self.gravity == Gravity::Damage && !matches!(self.outcome, Outcome::Repaired { .. })
+    }
+}
+
+/// What was looked at and found, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DoctorSummary {
+    /// Files that were looked at.
+    pub files: u64,
+    /// Records of logs whose checksum holds.
+    pub events: u64,
+    /// Items of queues.
+    pub items: u64,
+    /// Documents that are as they were written, or another program's.
+    pub documents: u64,
+    /// Harmless findings.
+    pub notes: u64,
+    /// Findings that somebody should look at.
+    pub warnings: u64,
+    /// Damage that was found.
+    pub damage: u64,
+    /// Findings, of any gravity, that were repaired.
+    pub repaired: u64,
+    /// Damage that is still there.
+    pub left: u64,
+}
+
+impl DoctorSummary {
+    /// Whether no damage is there, or none any more.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(super) fn count(&mut self, finding: &Finding) {
+        match finding.gravity {
+            Gravity::Note => self.notes += 1,
+            Gravity::Warning => self.warnings += 1,
+            Gravity::Damage => self.damage += 1,
+        }
+        self.repaired += u64::from(matches!(finding.outcome, Outcome::Repaired { .. }));
+        self.left += u64::from(finding.is_damage_left());
+    }
+}

@@ -1,0 +1,152 @@
+//! The quarantine: copies of damaged bytes, and a report beside each.
+
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::QUARANTINE;
+use serde::Serialize;
+
+use crate::fs::{FsFile, SEALED_MODE};
+use crate::store::{Replace, Store};
+
+/// Bytes copied at once.
+const CHUNK: usize = 256 << 10;
+
+/// Bytes that are damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Damaged {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) why: String,
+}
+
+/// The report, as it is stored.
+#[derive(Serialize)]
+struct Report<'a> {
+    format: u32,
+    /// When the copy was made.
+    when: String,
+    /// The file that the bytes stood in, below the root.
+    file: &'a str,
+    /// Its permission bits and its length at that moment.
+    mode: String,
+    bytes: u64,
+    /// The copy, in the same folder as this report.
+    copy: &'a str,
+    ranges: Vec<Copied<'a>>,
+}
+
+/// Which bytes were copied, and where they stand in the copy.
+#[derive(Serialize)]
+struct Copied<'a> {
+    offset: u64,
+    len: u64,
+    at: u64,
+    why: &'a str,
+}
+
+/// Copies bytes of an open file to the quarantine, and a report beside them. Durable on return; gives the copy's
+/// absolute path.
+pub(super) fn keep(store: &Store, path: &Path, file: &dyn FsFile, ranges: &[Damaged]) -> Result<String> {
+    let found = file
+        .metadata()
+        .map_err(|error| store.read_fault("repair", path, error))?;
+    let offset = ranges.first().map_or(0, |range| range.start);
+    let name = store.quarantine_name(path, offset);
+    let kept = Path::new(QUARANTINE).join(&name);
+    let (temp, out) = store.create_temp(Path::new(QUARANTINE))?;
+    let copied = copy_ranges(store, path, file, &temp, &*out, ranges).and_then(|()| {
+        store
+            .fs
+            .rename_new(&temp, &kept)
+            .map_err(|error| store.write_fault("repair", &kept, error))
+    });
+    if let Err(error) = copied {
+        let _ = store.fs.unlink(&temp);
+        return Err(error);
+    }
+    let mut at = 0;
+    let ranges = ranges
+        .iter()
+        .map(|range| {
+            let copied = Copied {
+                offset: range.start,
+                len: range.end - range.start,
+                at,
+                why: &range.why,
+            };
+            at += copied.len;
+            copied
+        })
+        .collect();
+    let report = Report {
+        format: 1,
+        when: store.now().to_rfc3339(),
+        file: &path.to_string_lossy(),
+        mode: format!("{:04o}", found.mode),
+        bytes: found.len,
+        copy: &name,
+        ranges,
+    };
+    let mut text = serde_json::to_vec_pretty(&report).map_err(|error| {
+        StorageError::new(
+            ErrorKind::Io,
+            "repair",
+            path.display(),
+            "its report does not serialise",
+        )
+        .with_source(error)
+    })?;
+    text.push(b'\n');
+    let report = Path::new(QUARANTINE).join(format!("{name}.report.json"));
+    // Its folder is synced with it, and so the copy's name.
+    store.write_atomic("repair", &report, &[&text], Replace::Never, Durability::Strict)?;
+    tracing::warn!(from = %path.display(), to = %kept.display(), "damage was copied to quarantine");
+    Ok(store.absolute(&kept).display().to_string())
+}
+
+/// All of a file as one range.
+pub(super) fn whole(len: u64, why: impl Into<String>) -> Damaged {
+    Damaged {
+        start: 0,
+        end: len,
+        why: why.into(),
+    }
+}
+
+fn copy_ranges(
+    store: &Store,
+    path: &Path,
+    file: &dyn FsFile,
+    temp: &Path,
+    out: &dyn FsFile,
+    ranges: &[Damaged],
+) -> Result<()> {
+    let write = |error| store.write_fault("repair", temp, error);
+    let (mut buffer, mut to) = (vec![0; CHUNK], 0);
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let most = usize::try_from(range.end - at).unwrap_or(CHUNK).min(CHUNK);
+            let read = file
+                .read_full_at(buffer.get_mut(..most).unwrap_or_default(), at)
+                .map_err(|error| store.read_fault("repair", path, error))?;
+            if read == 0 {
+                break;
+            }
+            out.write_all_at(buffer.get(..read).unwrap_or_default(), to)
+                .map_err(write)?;
+            at += read as u64;
+            to += read as u64;
+        }
+    }
+    out.set_mode(SEALED_MODE)
+        .and_then(|()| out.sync_all())
+        .map_err(write)
+}
+
+/// The absolute path of a file, for people.
+pub(super) fn place(store: &Store, path: &Path) -> String {
+    let absolute: PathBuf = store.absolute(path);
+    absolute.display().to_string()
+}

@@ -1,0 +1,52 @@
+//! The files of named locks.
+
+use std::path::Path;
+
+use prodigy_storage_backend::{LockOptions, Result};
+use prodigy_storage_layout::LockName;
+
+use super::finding::FindingKind;
+use super::keep::{keep, whole};
+use super::walk::Round;
+use crate::fs::OpenMode;
+
+const REPAIR: &str = "repair lock";
+
+impl Round<'_> {
+    pub(super) fn named_lock(&mut self, name: &LockName, path: &Path) {
+        let why = match self.store.lock_doubt(path) {
+            Ok(Some(why)) => why,
+            Ok(None) => return,
+            Err(error) => return self.unreadable(path, &error),
+        };
+        // What a loss of power leaves of a holder that was signing looks the same.
+        let finding = self
+            .warning(FindingKind::DamagedLock, path, why)
+            .lost("perhaps who held it last; no fencing token is given twice, the next one may leave a gap")
+            .advice("nothing has to be done: the next holder writes it anew. Never remove the file");
+        if !self.repairs() {
+            return self.tell(finding);
+        }
+        let repaired = self.repair_lock(name, path);
+        self.tell_repaired(finding, &repaired);
+    }
+
+    /// Takes the lock once: its new holder signs both slots.
+    fn repair_lock(&self, name: &LockName, path: &Path) -> Result<Option<String>> {
+        let store = self.store;
+        let file = store
+            .fs
+            .open(path, OpenMode::Read)
+            .map_err(|error| store.read_fault(REPAIR, path, error))?;
+        let len = file
+            .metadata()
+            .map_err(|error| store.read_fault(REPAIR, path, error))?
+            .len;
+        let kept = keep(store, path, &*file, &[whole(len, "a part of it does not verify")])?;
+        drop(file);
+        store
+            .lock(name, &LockOptions::new("repair"), self.deadline())?
+            .release()?;
+        Ok(Some(kept))
+    }
+}

@@ -1,0 +1,280 @@
+//! Logs: what stands in their segments.
+
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{Deadline, Result};
+use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
+
+use super::finding::{Finding, FindingKind, Outcome};
+use super::keep::Damaged;
+use super::walk::Round;
+use crate::fs::{Metadata, OpenMode};
+use crate::log::archive;
+use crate::log::listing::{self, Forms};
+use crate::log::segment::{Head, SegmentReader, StepClock};
+use crate::log::tail;
+use crate::store::Store;
+
+/// Bytes read at a time.
+const CHUNK: usize = 256 << 10;
+
+/// What stands in one segment.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) events: u64,
+    pub(super) damaged: Vec<Damaged>,
+    /// Stretches of lines without a checksum, and how many lines each has.
+    unverified: Vec<(u64, u64, u64)>,
+}
+
+/// A segment, and the file that it is read from.
+pub(super) struct Segment<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) name: &'a SegmentName,
+    pub(super) form: SegmentForm,
+    pub(super) path: PathBuf,
+}
+
+impl Round<'_> {
+    /// The log of a job.
+    pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
+        match listing::list(self.store, folder, Deadline::never()) {
+            Ok(listing) => {
+                for (name, forms) in listing.segments {
+                    self.segment(folder, &name, forms);
+                }
+            }
+            Err(error) => self.unreadable(folder, &error),
+        }
+    }
+
+    fn segment(&mut self, folder: &Path, name: &SegmentName, forms: Forms) {
+        let form = if forms.plain {
+            SegmentForm::Plain
+        } else if forms.zstd {
+            SegmentForm::Zstd
+        } else {
+            SegmentForm::Gzip
+        };
+        let segment = Segment {
+            folder,
+            name,
+            form,
+            path: folder.join(name.file_name(form)),
+        };
+        // It may have been compressed or pruned since.
+        let Ok(found) = self.store.fs.metadata(&segment.path) else {
+            return;
+        };
+        self.segment_mode(&segment.path, form, &found);
+        let contents = match contents(self.store, folder, name) {
+            Ok(Some(contents)) => contents,
+            Ok(None) => return,
+            Err(error) => return self.unreadable(&segment.path, &error),
+        };
+        self.summary.events += contents.events;
+        self.unverified(&segment, &contents);
+        if form == SegmentForm::Plain {
+            if !found.is_sealed() {
+                self.torn(&segment, &found);
+            }
+            self.plain(&segment, &contents);
+            for (there, other) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
+                if there {
+                    self.two_forms(&segment, other, &contents);
+                }
+            }
+        } else {
+            self.archived(&segment, &contents);
+        }
+    }
+
+    fn unverified(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        for (start, end, lines) in &contents.unverified {
+            let why = format!("{lines} lines without a checksum");
+            let finding = if segment.name.is_canonical() {
+                self.warning(FindingKind::Unverified, &segment.path, why).advice(
+                    "look at them: another program wrote into a segment of ours, or the checksum itself is damaged",
+                )
+            } else {
+                self.note(FindingKind::Unverified, &segment.path, why)
+                    .advice("nothing: another program wrote them")
+            };
+            self.tell(finding.at(*start, end - start));
+        }
+    }
+
+    /// The end of a segment that is not sealed.
+    fn torn(&mut self, segment: &Segment<'_>, found: &Metadata) {
+        let start = self
+            .store
+            .fs
+            .open(&segment.path, OpenMode::Read)
+            .and_then(|file| tail::last_line(&*file, found.len));
+        let start = match start {
+            Ok(start) => start.unwrap_or(0),
+            Err(error) => {
+                let error = self.store.read_fault("examine segment", &segment.path, error);
+                return self.unreadable(&segment.path, &error);
+            }
+        };
+        if start < found.len {
+            let finding = self
+                .note(
+                    FindingKind::TornEnd,
+                    &segment.path,
+                    "a write was cut short, or is under way",
+                )
+                .at(start, found.len - start)
+                .lost("nothing that was acknowledged")
+                .advice("nothing: the next writer mends it");
+            self.tell(finding);
+        }
+    }
+
+    fn plain(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        if contents.damaged.is_empty() {
+            return;
+        }
+        let findings = self.damaged_events(segment, contents);
+        self.told(findings, |round| round.repair_plain(segment));
+    }
+
+    fn damaged_events(&self, segment: &Segment<'_>, contents: &Contents) -> Vec<Finding> {
+        contents
+            .damaged
+            .iter()
+            .map(|damage| {
+                self.damage(FindingKind::DamagedEvents, &segment.path, damage.why.clone())
+                    .at(damage.start, damage.end - damage.start)
+                    .lost("the events that stood there, if any did; those before and after it are whole")
+                    .advice("compare it with a backup; repair keeps the bytes in the quarantine")
+            })
+            .collect()
+    }
+
+    /// A segment that is compressed only.
+    fn archived(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        let header = segment.form == SegmentForm::Zstd
+            && archive::header_is_damaged(self.store, segment.folder, segment.name).unwrap_or(false);
+        if contents.damaged.is_empty() && !header {
+            return;
+        }
+        let mut findings: Vec<Finding> = self.damaged_events(segment, contents);
+        for finding in &mut findings {
+            finding.kind = FindingKind::DamagedArchive;
+            finding.advice =
+                "compare the file with a backup; repair keeps it in the quarantine, and writes what \
+                              decompresses as a plain segment"
+                    .into();
+        }
+        if header {
+            findings.push(
+                self.damage(
+                    FindingKind::DamagedArchive,
+                    &segment.path,
+                    "the header before the compressed data is damaged",
+                )
+                .advice("repair keeps the file in the quarantine, and writes a plain segment"),
+            );
+        }
+        self.told(findings, |round| round.repair_archive(segment));
+    }
+
+    /// A compressed form beside the plain one.
+    fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, contents: &Contents) {
+        let path = plain.folder.join(plain.name.file_name(form));
+        let same = match archive::says_the_same(self.store, plain.folder, plain.name, form) {
+            Ok(same) => same,
+            Err(error) => return self.unreadable(&path, &error),
+        };
+        if same {
+            let finding = self
+                .note(
+                    FindingKind::TwoForms,
+                    &path,
+                    "the plain segment stands beside it, and says the same",
+                )
+                .advice("nothing: readers count one; a later writer ends the compression");
+            if !self.repairs() || form != SegmentForm::Zstd {
+                return self.tell(finding);
+            }
+            let finished = archive::compress(self.store, plain.folder, plain.name);
+            return match finished {
+                Ok(()) if self.store.fs.metadata(&plain.path).is_err() => {
+                    self.tell_repaired(finding, &Ok(None));
+                }
+                _ => self.tell(finding),
+            };
+        }
+        // Readers take the plain one, and so does the repair; what the other one held is in the quarantine.
+        let finding = self
+            .damage(
+                FindingKind::DamagedArchive,
+                &path,
+                "it does not say what the plain segment beside it says",
+            )
+            .lost(match contents.damaged.is_empty() {
+                true => "nothing: the plain segment is whole",
+                false => "nothing more than what is damaged in the plain segment",
+            })
+            .advice("repair keeps it in the quarantine, and leaves the plain segment");
+        self.told(vec![finding], |round| round.repair_second_form(plain, &path));
+    }
+
+    /// Tells what is damaged in a file, and repairs it if that is asked for.
+    fn told(
+        &mut self,
+        findings: Vec<Finding>,
+        repair: impl FnOnce(&Self) -> Result<std::result::Result<Option<String>, String>>,
+    ) {
+        if !self.repairs() {
+            findings.into_iter().for_each(|finding| self.tell(finding));
+            return;
+        }
+        let outcome = match repair(self) {
+            Ok(Ok(kept)) => Outcome::Repaired { kept },
+            Ok(Err(why)) => Outcome::Left { why },
+            Err(error) => super::walk::left(&error),
+        };
+        for mut finding in findings {
+            finding.outcome = outcome.clone();
+            self.tell(finding);
+        }
+    }
+}
+
+/// Reads a segment in the form that readers take; `None` if it is gone.
+pub(super) fn contents(
+    store: &std::sync::Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+) -> Result<Option<Contents>> {
+    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+        return Ok(None);
+    };
+    let (mut contents, mut clock) = (Contents::default(), StepClock::default());
+    loop {
+        reader.step(&mut clock)?;
+        let start = reader.head_start();
+        match &reader.head {
+            Head::Record { verified: true, .. } => contents.events += 1,
+            Head::Record { range, .. } => {
+                let end = start + range.len() as u64;
+                match contents.unverified.last_mut() {
+                    // A line end between the two.
+                    Some((_, last, lines)) if *last + 1 == start => (*last, *lines) = (end, *lines + 1),
+                    _ => contents.unverified.push((start, end, 1)),
+                }
+            }
+            Head::Damage { offset, len, why } => contents.damaged.push(Damaged {
+                start: *offset,
+                end: offset + len,
+                why: (*why).to_owned(),
+            }),
+            Head::End => return Ok(Some(contents)),
+            Head::Before => {}
+        }
+        reader.consume();
+    }
+}

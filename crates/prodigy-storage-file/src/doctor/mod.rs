@@ -1,0 +1,107 @@
+//! Finding what is damaged below a root, explaining it, and moving it out of the way.
+//!
+//! [`Doctor::examine`] reads everything and changes nothing: no lock, no file. [`Doctor::repair`] does the same and
+//! then, file by file, takes damage from its place, under the lock that writers of that file hold:
+//!
+//! 1. the bytes are copied to `quarantine/` and synced, with a report beside them;
+//! 2. only then the file is replaced, or removed, by the atomic protocols of all writes.
+//!
+//! So a repair that is cut short anywhere has lost nothing: what is not replaced yet is found again.
+//!
+//! What was readable before stays readable, where it was: in a plain segment blanks take the place of damaged bytes,
+//! so that every offset a cursor may hold stays what it is; of a compressed one every record that decompresses
+//! goes to a plain segment of the same name. What another process holds is left, and said so.
+//!
+//! - `walk` goes through the root and tells what a name stands for; `finding` is what is said;
+//! - `log`, `queue`, `document`, `lock` and `place` know the files of their kind; `segment` rewrites those of a log;
+//! - `keep` is the quarantine and its reports.
+
+mod document;
+mod finding;
+mod keep;
+mod lock;
+mod log;
+mod place;
+mod queue;
+mod segment;
+#[cfg(all(test, feature = "compression"))]
+mod tests;
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+
+pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+
+use crate::fs::{FileSystem, RealFs};
+use crate::options::FileOptions;
+use crate::root;
+use crate::store::Store;
+
+/// Looks through a root for damage, and repairs it.
+///
+/// It shares nothing with a [`FileBackend`](crate::FileBackend) on the same root, of this process or another: either
+/// may be at work meanwhile. Unlike one it opens a root whose `format.json` is damaged.
+#[derive(Clone, Debug)]
+pub struct Doctor {
+    store: Arc<Store>,
+}
+
+impl Doctor {
+    /// For a root. Nothing is created.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
+    pub fn new(mut options: FileOptions) -> Result<Self> {
+        options.root = crate::backend::canonical(&options.root);
+        let file_system = Arc::new(RealFs::new(&options.root));
+        Self::new_on(file_system, options)
+    }
+
+    /// For a root on another file system: for tests.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
+        let store = Arc::new(Store::new(file_system, options));
+        root::check_place(&store)?;
+        Ok(Self { store })
+    }
+
+    /// Reads everything in the scope and gives what is found, file by file. Takes no lock and writes nothing; an
+    /// absent root is clean. What is written meanwhile may be seen half written, as a note.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NewerFormat`] where a newer version wrote the root.
+    pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
+        walk::Round::new(&self.store, scope, None, found).run()
+    }
+
+    /// As [`examine`](Self::examine), and takes damage from its place; `wait` bounds each wait for a lock that writers
+    /// hold for one call. After it, an examination finds no damage but what was left, each with its reason.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NewerFormat`]; [`ErrorKind::ReadOnly`] and [`ErrorKind::Unsupported`] for a root opened for
+    /// reading or without file locks.
+    pub fn repair(
+        &self,
+        scope: &DoctorScope,
+        wait: Duration,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<DoctorSummary> {
+        let options = &self.store.options;
+        let refused = |kind, why| Err(StorageError::new(kind, "repair", options.root.display(), why));
+        if options.read_only {
+            return refused(ErrorKind::ReadOnly, "this root was opened for reading only");
+        }
+        if !options.file_locks {
+            return refused(
+                ErrorKind::Unsupported,
+                "file locks are off, so that a writer at work can't be seen",
+            );
+        }
+        walk::Round::new(&self.store, scope, Some(wait), found).run()
+    }
+}

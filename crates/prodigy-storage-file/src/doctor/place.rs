@@ -1,0 +1,158 @@
+//! The root's format, and permission bits.
+
+use std::path::Path;
+
+use prodigy_storage_backend::{Durability, ErrorKind, Result};
+use prodigy_storage_layout::{Entry, SegmentForm};
+
+use super::finding::{FindingKind, Gravity, Outcome};
+use super::keep::{keep, whole};
+use super::walk::Round;
+use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_MODE};
+use crate::root;
+use crate::store::Replace;
+
+/// How a `format.json` of ours begins.
+const OURS: &[u8] = b"{\"format\":1,\"written_by\":\"prodigy-storage-file";
+/// Bytes of that which may differ in one that is damaged.
+const MOST_WRONG: usize = 3;
+
+impl Round<'_> {
+    /// `format.json`. A newer format ends everything.
+    pub(super) fn format(&mut self) -> Result<()> {
+        let path = Entry::Format.path();
+        let Err(error) = root::read_format(self.store) else {
+            return Ok(());
+        };
+        match error.kind() {
+            ErrorKind::NewerFormat => return Err(error),
+            ErrorKind::Damaged => {}
+            _ => {
+                self.unreadable(&path, &error);
+                return Ok(());
+            }
+        }
+        let mut finding = self
+            .damage(FindingKind::DamagedFormat, &path, error.why().to_owned())
+            .lost("no data, but nothing opens this root until it is mended")
+            .advice("repair writes it anew where it is plainly ours; else restore it from a backup");
+        if !self.repairs() {
+            self.tell(finding);
+            return Ok(());
+        }
+        let repaired = self.repair_format(&path);
+        if let Ok(None) = repaired {
+            finding.outcome = Outcome::Left {
+                why: "too much of it is damaged to tell that it was format 1".into(),
+            };
+            self.tell(finding);
+        } else {
+            self.tell_repaired(finding, &repaired);
+        }
+        Ok(())
+    }
+
+    /// `None` if it can't be told that it was of this format.
+    fn repair_format(&self, path: &Path) -> Result<Option<String>> {
+        let store = self.store;
+        let fault = |error| store.read_fault("repair", path, error);
+        let file = store.fs.open(path, OpenMode::Read).map_err(fault)?;
+        let bytes = file.read_to_end(0, 64 << 10).map_err(fault)?;
+        let wrong = OURS
+            .iter()
+            .zip(&bytes)
+            .filter(|(ours, found)| ours != found)
+            .count();
+        if bytes.len() < OURS.len() || wrong > MOST_WRONG {
+            return Ok(None);
+        }
+        let kept = keep(
+            store,
+            path,
+            &*file,
+            &[whole(bytes.len() as u64, "it is no format file")],
+        )?;
+        let text = root::format_text(path)?;
+        store.write_atomic("repair", path, &[&text], Replace::Over, Durability::Strict)?;
+        Ok(Some(kept))
+    }
+
+    /// Permission bits of a folder, or of a file that is no segment.
+    pub(super) fn mode(&mut self, path: &Path) {
+        let Ok(found) = self.store.fs.metadata(path) else {
+            return;
+        };
+        match found.kind {
+            FileKind::Folder if found.mode & 0o077 != 0 => {
+                let why = format!("others may reach into the folder: mode {:04o}", found.mode);
+                let finding = self
+                    .warning(FindingKind::Mode, path, why)
+                    .advice("run `chmod 0700` on it");
+                self.tell(finding);
+            }
+            FileKind::File => {
+                self.summary.files += 1;
+                if found.mode != FILE_MODE {
+                    self.wrong_mode(path, &found, FILE_MODE, false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Permission bits of a segment, which say whether it is sealed.
+    pub(super) fn segment_mode(&mut self, path: &Path, form: SegmentForm, found: &Metadata) {
+        self.summary.files += 1;
+        let right = match form {
+            SegmentForm::Plain if found.is_sealed() => SEALED_MODE,
+            SegmentForm::Plain if found.is_unlocked() => UNLOCKED_MODE,
+            SegmentForm::Plain => FILE_MODE,
+            _ => SEALED_MODE,
+        };
+        // What another program compressed may have any bits of its owner.
+        let fits = found.mode == right || (form == SegmentForm::Gzip && found.mode & 0o077 == 0);
+        if !fits {
+            self.wrong_mode(path, found, right, true);
+        }
+    }
+
+    fn wrong_mode(&mut self, path: &Path, found: &Metadata, right: u32, locked: bool) {
+        // Bits of the owner alone bother nobody.
+        let gravity = if found.mode & 0o077 == 0 {
+            Gravity::Note
+        } else {
+            Gravity::Warning
+        };
+        let why = format!("mode {:04o} where {right:04o} is due", found.mode);
+        let finding = self
+            .finding(gravity, FindingKind::Mode, path, why)
+            .advice("repair sets it; a copy has to keep modes");
+        if !self.repairs() {
+            return self.tell(finding);
+        }
+        let set = || -> std::io::Result<bool> {
+            let file = self.store.fs.open(path, OpenMode::Read)?;
+            // A writer may seal it at this moment.
+            if locked && (!file.try_lock()? || file.metadata()?.mode != found.mode) {
+                return Ok(false);
+            }
+            file.set_mode(right)?;
+            file.sync_all()?;
+            Ok(true)
+        };
+        match set() {
+            Ok(true) => self.tell_repaired(finding, &Ok(None)),
+            Ok(false) => {
+                let mut finding = finding;
+                finding.outcome = Outcome::Left {
+                    why: "a writer has it".into(),
+                };
+                self.tell(finding);
+            }
+            Err(error) => {
+                let error = self.store.write_fault("repair", path, error);
+                self.tell_repaired(finding, &Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Segments written anew without what is damaged in them.
+//!
+//! A cursor holds offsets, so each byte that stays keeps its offset: blanks take the place of damaged bytes, with a
+//! line end at both ends, and readers pass over blank lines.
+
+use std::path::Path;
+
+use prodigy_storage_backend::Result;
+use prodigy_storage_layout::SegmentForm;
+
+use super::keep::{Damaged, keep, whole};
+use super::log::{Segment, contents};
+use super::walk::Round;
+use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
+use crate::log::segment::{Head, SegmentReader, StepClock};
+use crate::store::Store;
+
+const REPAIR: &str = "repair segment";
+const CHUNK: usize = 256 << 10;
+
+/// What a repair ends in: the copy, or why it was not made.
+type Repaired = Result<std::result::Result<Option<String>, String>>;
+
+impl Round<'_> {
+    /// Takes damaged bytes out of a plain segment.
+    pub(super) fn repair_plain(&self, segment: &Segment<'_>) -> Repaired {
+        let (store, path) = (self.store, &segment.path);
+        let held = match hold(store, path)? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        // What stands there now that nobody writes.
+        let Some(contents) = contents(store, segment.folder, segment.name)? else {
+            return Ok(Ok(None));
+        };
+        if contents.damaged.is_empty() {
+            return Ok(Ok(None));
+        }
+        store.prepare_write(REPAIR, &path.display())?;
+        let kept = keep(store, path, &*held.file, &contents.damaged)?;
+        let (temp, out) = store.create_temp(segment.folder)?;
+        let written = blanked(store, path, &held, &temp, &*out, &contents.damaged).and_then(|()| {
+            store
+                .fs
+                .rename(&temp, path)
+                .map_err(|error| store.write_fault(REPAIR, path, error))
+        });
+        if let Err(error) = written {
+            let _ = store.fs.unlink(&temp);
+            return Err(error);
+        }
+        store.sync_folder(segment.folder)?;
+        Ok(Ok(Some(kept)))
+    }
+
+    /// Writes what decompresses of a compressed segment as a plain one, sealed, and takes the compressed one away.
+    pub(super) fn repair_archive(&self, segment: &Segment<'_>) -> Repaired {
+        let (store, path) = (self.store, &segment.path);
+        let held = match hold(store, path)? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        store.prepare_write(REPAIR, &path.display())?;
+        let kept = keep(
+            store,
+            path,
+            &*held.file,
+            &[whole(held.found.len, "it does not decompress as a whole")],
+        )?;
+        let plain = segment.folder.join(segment.name.file_name(SegmentForm::Plain));
+        // Its lock is held until the compressed form is gone, so that nobody compares the two.
+        let (temp, out) = store.create_temp(segment.folder)?;
+        let written = rescued(store, segment, &temp, &*out).and_then(|()| {
+            store
+                .fs
+                .rename_new(&temp, &plain)
+                .map_err(|error| store.write_fault(REPAIR, &plain, error))
+        });
+        if let Err(error) = written {
+            let _ = store.fs.unlink(&temp);
+            return Err(error);
+        }
+        store.sync_folder(segment.folder)?;
+        remove(store, segment.folder, path)?;
+        Ok(Ok(Some(kept)))
+    }
+
+    /// Takes away the form of a segment that is not whole: the compressed one, unless it is the plain one.
+    pub(super) fn repair_second_form(&self, plain: &Segment<'_>, packed: &Path) -> Repaired {
+        let store = self.store;
+        let held = match hold(store, &plain.path)? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        store.prepare_write(REPAIR, &packed.display())?;
+        let file = store
+            .fs
+            .open(packed, OpenMode::Read)
+            .map_err(|error| store.read_fault(REPAIR, packed, error))?;
+        let len = file
+            .metadata()
+            .map_err(|error| store.read_fault(REPAIR, packed, error))?
+            .len;
+        let why = "it does not say what the plain segment beside it says";
+        let kept = keep(store, packed, &*file, &[whole(len, why)])?;
+        remove(store, plain.folder, packed)?;
+        drop(held);
+        Ok(Ok(Some(kept)))
+    }
+}
+
+/// A file whose lock is held.
+struct Held {
+    file: Box<dyn FsFile>,
+    found: Metadata,
+}
+
+/// Takes the lock of a segment; else says why not.
+fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>> {
+    let fault = |error| store.read_fault(REPAIR, path, error);
+    let file = store.fs.open(path, OpenMode::Read).map_err(fault)?;
+    if !file.try_lock().map_err(fault)? {
+        return Ok(Err(
+            "a living writer holds it: end that process, or have it finish its job".into(),
+        ));
+    }
+    let found = file.metadata().map_err(fault)?;
+    let same = store
+        .fs
+        .metadata(path)
+        .is_ok_and(|at_path| at_path.identity == found.identity);
+    if !same {
+        return Ok(Err("it was replaced at this very moment".into()));
+    }
+    if found.is_unlocked()
+        && !found.is_sealed()
+        && let Err(error) = store.sole_writer(REPAIR)
+    {
+        return Ok(Err(error.to_string()));
+    }
+    Ok(Ok(Held { file, found }))
+}
+
+fn remove(store: &Store, folder: &Path, path: &Path) -> Result<()> {
+    store
+        .fs
+        .unlink(path)
+        .map_err(|error| store.write_fault(REPAIR, path, error))?;
+    store.sync_folder(folder)
+}
+
+/// Copies a segment, blanks in the place of damaged bytes.
+fn blanked(
+    store: &Store,
+    path: &Path,
+    held: &Held,
+    temp: &Path,
+    out: &dyn FsFile,
+    damaged: &[Damaged],
+) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    loop {
+        let read = held
+            .file
+            .read_full_at(&mut buffer, at)
+            .map_err(|error| store.read_fault(REPAIR, path, error))?;
+        if read == 0 {
+            break;
+        }
+        let chunk = buffer.get_mut(..read).unwrap_or_default();
+        for damage in damaged {
+            blank(chunk, at, damage);
+        }
+        out.write_all_at(chunk, at)
+            .map_err(|error| store.write_fault(REPAIR, temp, error))?;
+        at += read as u64;
+    }
+    out.set_mode(held.found.mode & 0o700)
+        .and_then(|()| out.sync_all())
+        .map_err(|error| store.write_fault(REPAIR, temp, error))
+}
+
+/// Blanks what is damaged in a chunk that stands at `at`.
+fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
+    let end = at + chunk.len() as u64;
+    if damage.end <= at || damage.start >= end {
+        return;
+    }
+    let from = damage.start.max(at);
+    let until = damage.end.min(end);
+    for (offset, byte) in (from..until).zip(
+        chunk
+            .get_mut((from - at) as usize..(until - at) as usize)
+            .unwrap_or_default(),
+    ) {
+        let edge = offset == damage.start || offset + 1 == damage.end;
+        *byte = if edge { b'\n' } else { b' ' };
+    }
+}
+
+/// Writes the records of a compressed segment, each at the offset that it had.
+fn rescued(
+    store: &std::sync::Arc<Store>,
+    segment: &Segment<'_>,
+    temp: &Path,
+    out: &dyn FsFile,
+) -> Result<()> {
+    let write = |error| store.write_fault(REPAIR, temp, error);
+    let (mut buffer, mut flushed) = (Vec::with_capacity(2 * CHUNK), 0u64);
+    if let Some(mut reader) = SegmentReader::open(store, segment.folder, segment.name, 0, None, CHUNK)? {
+        let mut clock = StepClock::default();
+        // Behind the last record, without its line end.
+        let mut end = 0u64;
+        loop {
+            reader.step(&mut clock)?;
+            if matches!(reader.head, Head::End) {
+                break;
+            }
+            if let Some(record) = reader.record() {
+                fill(&mut buffer, end, reader.head_start());
+                buffer.extend_from_slice(record.line.as_bytes());
+                end = reader.head_start().max(end) + record.line.len() as u64;
+                if buffer.len() >= CHUNK {
+                    out.write_all_at(&buffer, flushed).map_err(write)?;
+                    flushed += buffer.len() as u64;
+                    buffer.clear();
+                }
+            }
+            reader.consume();
+        }
+        if end > 0 {
+            buffer.push(b'\n');
+        }
+    }
+    out.write_all_at(&buffer, flushed).map_err(write)?;
+    out.set_mode(SEALED_MODE)
+        .and_then(|()| out.sync_all())
+        .map_err(write)
+}
+
+/// Blanks between two records, with a line end at both ends.
+fn fill(buffer: &mut Vec<u8>, end: u64, start: u64) {
+    let gap = usize::try_from(start.saturating_sub(end)).unwrap_or(0);
+    match gap {
+        // Two records without a line end between them.
+        0 if end > 0 => buffer.push(b'\n'),
+        0 => {}
+        1 => buffer.push(b'\n'),
+        _ => {
+            buffer.push(b'\n');
+            buffer.resize(buffer.len() + gap - 2, b' ');
+            buffer.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_keep_every_offset_and_end_the_lines_around_them() {
+        let whole = b"one\x0btwo\nXXXXXXXX\nthree".to_vec();
+        for size in [1, 2, 3, 5, 64] {
+            let mut bytes = whole.clone();
+            for (start, end) in [(3, 4), (8, 16)] {
+                let damage = Damaged {
+                    start,
+                    end,
+                    why: String::new(),
+                };
+                for (index, chunk) in bytes.chunks_mut(size).enumerate() {
+                    blank(chunk, (index * size) as u64, &damage);
+                }
+            }
+            assert_eq!(bytes, b"one\ntwo\n\n      \n\nthree", "in chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn records_stand_where_they_stood() {
+        let mut buffer = Vec::new();
+        fill(&mut buffer, 0, 0);
+        buffer.extend_from_slice(b"one");
+        fill(&mut buffer, 3, 4);
+        buffer.extend_from_slice(b"two");
+        fill(&mut buffer, 7, 12);
+        assert_eq!(buffer, b"one\ntwo\n   \n");
+    }
+}

@@ -1,0 +1,298 @@
+//! What a repair keeps, and what it leaves alone.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, LockOptions, ScanItem, ScanOptions};
+use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName};
+use tempfile::TempDir;
+
+use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome};
+use crate::document::faulty::{Faulty, Switches};
+use crate::fs::RealFs;
+use crate::{FileBackend, FileOptions};
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn options(&self) -> FileOptions {
+        FileOptions::new(self.root()).max_file_size(512)
+    }
+
+    fn open(&self) -> FileBackend {
+        self.with(self.options())
+    }
+
+    fn with(&self, options: FileOptions) -> FileBackend {
+        FileBackend::open_on(Arc::new(RealFs::new(self.root())), options).unwrap()
+    }
+
+    fn doctor(&self) -> Doctor {
+        Doctor::new(self.options()).unwrap()
+    }
+
+    fn examine(&self) -> (DoctorSummary, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let summary = self
+            .doctor()
+            .examine(&DoctorScope::all(), &mut |finding| findings.push(finding))
+            .unwrap();
+        (summary, findings)
+    }
+
+    fn repair(&self) -> (DoctorSummary, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let summary = self
+            .doctor()
+            .repair(&DoctorScope::all(), Duration::ZERO, &mut |finding| {
+                findings.push(finding);
+            })
+            .unwrap();
+        (summary, findings)
+    }
+
+    /// Files of the log whose names end so, in order.
+    fn files(&self, end: &str) -> Vec<PathBuf> {
+        let folder = std::fs::read_dir(self.root().join("events/shop/job")).unwrap();
+        let mut files: Vec<PathBuf> = folder
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().ends_with(end))
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn kept(&self) -> usize {
+        std::fs::read_dir(self.root().join("quarantine")).map_or(0, Iterator::count)
+    }
+}
+
+fn job() -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job").unwrap())
+}
+
+fn append(backend: &FileBackend, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let mut batch = Batch::new();
+        batch.push(&number).unwrap();
+        backend
+            .append(&job(), &mut batch, &AppendOptions::default(), Deadline::never())
+            .unwrap();
+    }
+}
+
+/// The payloads, and how often damage is told.
+fn read(backend: &FileBackend, options: &ScanOptions) -> (Vec<u32>, usize) {
+    let (mut read, mut damaged) = (Vec::new(), 0);
+    let mut scan = backend.scan(&job(), options, Deadline::never()).unwrap();
+    while let Some(item) = scan.next().unwrap() {
+        match item {
+            ScanItem::Record(record) => {
+                let value: serde_json::Value = record.parse().unwrap();
+                read.push(value["event"].as_u64().unwrap() as u32);
+            }
+            ScanItem::Damage(_) => damaged += 1,
+        }
+    }
+    (read, damaged)
+}
+
+fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_segment_that_a_living_writer_holds_is_left_and_told() {
+    let place = Place::new();
+    let writer = place.open();
+    append(&writer, 0..2);
+    let held = place.files(".jsonl").pop().unwrap();
+    rewrite(&held, |bytes| bytes[20] ^= 1);
+    let (summary, findings) = place.repair();
+    assert_eq!((summary.damage, summary.left), (1, 1));
+    assert!(
+        matches!(&findings[0].outcome, Outcome::Left { why } if why.contains("living writer")),
+        "{findings:?}"
+    );
+    assert_eq!(place.kept(), 0);
+    drop(writer);
+    let (summary, _) = place.repair();
+    assert_eq!((summary.damage, summary.left), (1, 0));
+    assert_eq!(place.examine().0.damage, 0);
+    assert_eq!(read(&place.open(), &ScanOptions::all()), (vec![1], 0));
+}
+
+#[test]
+fn what_decompresses_of_an_archive_is_read_on_also_from_a_cursor_and_stays_sealed() {
+    let place = Place::new();
+    let writer = place.with(place.options().compression(true));
+    append(&writer, 0..8);
+    writer.flush(Deadline::never()).unwrap();
+    drop(writer);
+    let backend = place.open();
+    let mut scan = backend
+        .scan(&job(), &ScanOptions::all(), Deadline::never())
+        .unwrap();
+    for _ in 0..2 {
+        scan.next().unwrap().unwrap();
+    }
+    let cursor = scan.cursor();
+    drop(scan);
+    let archive = place.files(".zst").remove(0);
+    // The checksum at the end: every record decompresses, and nothing vouches for the whole.
+    rewrite(&archive, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let before = read(&backend, &ScanOptions::all());
+    assert_eq!(before, ((0..8).collect(), 1));
+    drop(backend);
+    let (summary, findings) = place.repair();
+    assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
+    assert_eq!(findings[0].kind, FindingKind::DamagedArchive);
+    assert!(!archive.exists());
+    let plain = archive.with_extension("");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(
+        std::fs::metadata(&plain).unwrap().permissions().mode() & 0o777,
+        0o400
+    );
+    assert_eq!(place.examine().0.damage, 0);
+    let backend = place.open();
+    assert_eq!(read(&backend, &ScanOptions::all()), (before.0, 0));
+    assert_eq!(
+        read(&backend, &ScanOptions::after(cursor)).0,
+        (2..8).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn an_archive_that_holds_nothing_any_more_keeps_its_name_for_cursors() {
+    let place = Place::new();
+    let writer = place.with(place.options().compression(true));
+    append(&writer, 0..8);
+    writer.flush(Deadline::never()).unwrap();
+    let mut scan = writer
+        .scan(&job(), &ScanOptions::all(), Deadline::never())
+        .unwrap();
+    scan.next().unwrap().unwrap();
+    let cursor = scan.cursor();
+    drop(scan);
+    drop(writer);
+    let archive = place.files(".zst").remove(0);
+    rewrite(&archive, |bytes| bytes.truncate(150));
+    let (summary, _) = place.repair();
+    assert!(summary.damage >= 1 && summary.left == 0);
+    let backend = place.open();
+    let (found, damaged) = read(&backend, &ScanOptions::after(cursor));
+    assert!(damaged == 0 && found.ends_with(&[7]), "{found:?}");
+}
+
+#[test]
+fn of_two_forms_that_differ_the_plain_one_counts() {
+    let place = Place::new();
+    let writer = place.with(place.options().compression(true));
+    append(&writer, 0..5);
+    writer.flush(Deadline::never()).unwrap();
+    drop(writer);
+    let archive = place.files(".zst").remove(0);
+    let plain = archive.with_extension("");
+    std::fs::write(
+        &plain,
+        zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap(),
+    )
+    .unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let (summary, findings) = place.examine();
+    assert_eq!((summary.damage, findings[0].kind), (0, FindingKind::TwoForms));
+    rewrite(&archive, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert_eq!(place.examine().0.damage, 1);
+    let (summary, _) = place.repair();
+    assert_eq!((summary.damage, summary.left), (1, 0));
+    assert!(plain.exists() && !archive.exists());
+    assert_eq!(place.kept(), 2, "a copy and its report");
+    assert_eq!(read(&place.open(), &ScanOptions::all()), ((0..5).collect(), 0));
+}
+
+#[test]
+fn a_repair_whose_syncs_fail_takes_nothing_from_its_place() {
+    let place = Place::new();
+    append(&place.open(), 0..2);
+    let segment = place.files(".jsonl").pop().unwrap();
+    rewrite(&segment, |bytes| bytes[20] ^= 1);
+    let damaged = std::fs::read(&segment).unwrap();
+    let switches = Arc::new(Switches::default());
+    for failing in [&switches.files, &switches.folders] {
+        failing.store(true, std::sync::atomic::Ordering::Relaxed);
+        let fs = Arc::new(Faulty::new(RealFs::new(place.root()), Arc::clone(&switches)));
+        let doctor = Doctor::new_on(fs, place.options()).unwrap();
+        let summary = doctor
+            .repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {})
+            .unwrap();
+        assert_eq!((summary.damage, summary.left), (1, 1));
+        assert_eq!(std::fs::read(&segment).unwrap(), damaged);
+        failing.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+    assert_eq!(place.repair().0.left, 0);
+}
+
+#[test]
+fn a_lock_that_is_held_is_waited_for_and_left() {
+    let place = Place::new();
+    let backend = place.open();
+    let name = LockName::new("deploy").unwrap();
+    let guard = backend
+        .lock(&name, &LockOptions::new("test"), Deadline::never())
+        .unwrap();
+    let path = place.root().join("locks/1/deploy.lock");
+    rewrite(&path, |bytes| bytes[12] ^= 1);
+    let (_, findings) = place.repair();
+    assert!(
+        matches!(findings[0].outcome, Outcome::Left { .. }),
+        "{findings:?}"
+    );
+    let fencing = guard.fencing();
+    drop(guard);
+    let (_, findings) = place.repair();
+    assert!(
+        matches!(findings[0].outcome, Outcome::Repaired { .. }),
+        "{findings:?}"
+    );
+    assert!(place.examine().1.is_empty());
+    let next = backend
+        .lock(&name, &LockOptions::new("test"), Deadline::never())
+        .unwrap();
+    assert!(next.fencing() > fencing);
+}
+
+#[test]
+fn a_root_opened_for_reading_or_without_locks_is_not_repaired() {
+    let place = Place::new();
+    for options in [place.options().read_only(true), place.options().file_locks(false)] {
+        let doctor = Doctor::new(options).unwrap();
+        assert!(
+            doctor
+                .repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {})
+                .is_err()
+        );
+    }
+    assert!(!place.root().exists());
+}

@@ -1,0 +1,276 @@
+//! Going through the root.
+
+use std::path::{Component, Path};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, Result, StorageError};
+use prodigy_storage_layout::{
+    DLQ, EVENTS, Entry, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
+};
+
+use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+use super::keep::place;
+use crate::fs::{DirEntry, FileKind};
+use crate::store::{Store, TEMP_PREFIX};
+
+/// Folders that lie deeper than any of ours are not gone into.
+const DEEPEST: usize = 8;
+
+/// One examination or repair.
+pub(super) struct Round<'a> {
+    pub(super) store: &'a Arc<Store>,
+    scope: &'a DoctorScope,
+    /// How long to wait for a lock; `None` where nothing is repaired.
+    wait: Option<Duration>,
+    found: &'a mut dyn FnMut(Finding),
+    pub(super) summary: DoctorSummary,
+    /// Registry entries that were read: identity and name.
+    pub(super) registry: Vec<(String, RepoName)>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(
+        store: &'a Arc<Store>,
+        scope: &'a DoctorScope,
+        wait: Option<Duration>,
+        found: &'a mut dyn FnMut(Finding),
+    ) -> Self {
+        Self {
+            store,
+            scope,
+            wait,
+            found,
+            summary: DoctorSummary::default(),
+            registry: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<DoctorSummary> {
+        // All else depends on it: a repair writes nothing below a root that a newer version wrote.
+        self.format()?;
+        for entry in self.names(Path::new("")) {
+            let path = Path::new(&entry.name);
+            match (entry.kind, entry.name.as_str()) {
+                (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS) => self.folder(path, 1),
+                (FileKind::Folder, WORKTREES | QUARANTINE) => self.mode(path),
+                _ if path == Entry::Format.path() => {}
+                _ if self.scope.is_all() => self.other(path, &entry),
+                _ => {}
+            }
+        }
+        self.same_identities();
+        Ok(self.summary)
+    }
+
+    /// Whether something is to be repaired.
+    pub(super) fn repairs(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// The moment until which a lock is waited for.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.wait.unwrap_or_default())
+    }
+
+    pub(super) fn finding(
+        &self,
+        gravity: Gravity,
+        kind: FindingKind,
+        path: &Path,
+        why: impl Into<String>,
+    ) -> Finding {
+        Finding::new(gravity, kind, place(self.store, path), why)
+    }
+
+    pub(super) fn note(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
+        self.finding(Gravity::Note, kind, path, why)
+    }
+
+    pub(super) fn warning(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
+        self.finding(Gravity::Warning, kind, path, why)
+    }
+
+    pub(super) fn damage(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
+        self.finding(Gravity::Damage, kind, path, why)
+    }
+
+    /// Says what was found.
+    pub(super) fn tell(&mut self, finding: Finding) {
+        self.summary.count(&finding);
+        (self.found)(finding);
+    }
+
+    /// Says what was found, with what came of its repair.
+    pub(super) fn tell_repaired(&mut self, mut finding: Finding, outcome: &Result<Option<String>>) {
+        finding.outcome = match outcome {
+            Ok(kept) => Outcome::Repaired { kept: kept.clone() },
+            Err(error) => left(error),
+        };
+        self.tell(finding);
+    }
+
+    /// Says that something can't be read.
+    pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
+        let finding = self
+            .damage(FindingKind::Unreadable, path, error.to_string())
+            .lost("perhaps nothing: what stands there can't be told")
+            .advice(error.hint().unwrap_or("look at the file, its owner and the disk"));
+        let finding = match self.repairs() {
+            true => Finding {
+                outcome: Outcome::Left {
+                    why: "what can't be read is not touched".into(),
+                },
+                ..finding
+            },
+            false => finding,
+        };
+        self.tell(finding);
+    }
+
+    /// The names in a folder, sorted; an absent one has none.
+    pub(super) fn names(&mut self, folder: &Path) -> Vec<DirEntry> {
+        match self.store.names_in("examine", folder) {
+            Ok(mut names) => {
+                names.sort_by(|a, b| a.name.cmp(&b.name));
+                names
+            }
+            Err(error) => {
+                self.unreadable(folder, &error);
+                Vec::new()
+            }
+        }
+    }
+
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        self.mode(folder);
+        let entries = self.names(folder);
+        if let Some(job) = log_of(folder) {
+            self.log(&job, folder);
+        }
+        for entry in entries {
+            let path = folder.join(&entry.name);
+            if !self.in_scope(&path) {
+                continue;
+            }
+            match entry.kind {
+                FileKind::Folder if depth < DEEPEST => self.folder(&path, depth + 1),
+                FileKind::File if !entry.name.starts_with(TEMP_PREFIX) => self.file(&path, &entry),
+                _ => self.other(&path, &entry),
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, entry: &DirEntry) {
+        match Entry::parse(path) {
+            // With its log.
+            Some(Entry::Segment(..)) => {}
+            Some(Entry::Queue(job)) => {
+                self.mode(path);
+                self.queue(&job, path);
+            }
+            Some(Entry::Document(document)) => {
+                self.mode(path);
+                self.document(&document, path);
+            }
+            Some(Entry::Lock(name)) => {
+                self.mode(path);
+                self.named_lock(&name, path);
+            }
+            Some(Entry::QueueLock(_) | Entry::StateLock(_) | Entry::RegistryLock) => {
+                self.mode(path);
+                self.information(path);
+            }
+            _ if path.starts_with(crate::presence::folder()) => self.presence(path),
+            _ => self.other(path, entry),
+        }
+    }
+
+    /// What has no place in the layout.
+    fn other(&mut self, path: &Path, entry: &DirEntry) {
+        if entry.kind == FileKind::Other {
+            let finding = self
+                .warning(FindingKind::Link, path, "a link, or no file at all")
+                .advice("nothing follows it; find out who put it there, and remove it if it is not yours");
+            self.tell(finding);
+        } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
+            self.temporary(path);
+        } else {
+            let finding = self
+                .note(FindingKind::Stray, path, "a name that is none of the layout")
+                .advice("nothing reads it; move it away if you know it");
+            self.tell(finding);
+        }
+    }
+
+    /// A temporary file: that of a write under way, or left by a dead writer.
+    fn temporary(&mut self, path: &Path) {
+        let finding = self
+            .note(
+                FindingKind::Temporary,
+                path,
+                "a file of a write under way, or of a writer that died",
+            )
+            .advice("nothing: a later writer in this folder removes it once nobody holds it");
+        if !self.repairs() {
+            return self.tell(finding);
+        }
+        let (folder, name) = (path.parent(), path.file_name().and_then(|name| name.to_str()));
+        self.store.sweep(folder.unwrap_or(Path::new("")), name);
+        if self.store.fs.metadata(path).is_err() {
+            self.tell_repaired(finding, &Ok(None));
+        } else {
+            self.tell(finding);
+        }
+    }
+
+    fn in_scope(&self, path: &Path) -> bool {
+        if self.scope.is_all() {
+            return true;
+        }
+        let parts: Vec<&str> = path
+            .components()
+            .filter_map(|part| match part {
+                Component::Normal(part) => part.to_str(),
+                _ => None,
+            })
+            .collect();
+        let repo = |name: Option<&&str>| match (name, &self.scope.repo) {
+            (Some(name), Some(repo)) => **name == *repo.as_str(),
+            _ => true,
+        };
+        let job = |name: Option<&str>| match (name, &self.scope.job) {
+            (Some(name), Some(job)) => name == job.as_str(),
+            _ => true,
+        };
+        let part = |index: usize| parts.get(index).copied();
+        match part(0) {
+            Some(EVENTS | DLQ) => repo(parts.get(1)) && job(part(2)),
+            Some(STATE) => repo(parts.get(1)) && job(part(4)),
+            Some(ORPHANED) => repo(parts.get(1)) && job(part(2).and_then(|name| name.strip_suffix(".json"))),
+            Some(LOCKS) if part(1).is_none_or(|area| area == STATE) => {
+                repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".lock")))
+            }
+            // Named locks are no one repository's.
+            _ => false,
+        }
+    }
+}
+
+/// Why a repair was not made.
+pub(super) fn left(error: &StorageError) -> Outcome {
+    Outcome::Left {
+        why: error.to_string(),
+    }
+}
+
+/// The job whose log lies in this folder.
+fn log_of(folder: &Path) -> Option<JobAddress> {
+    let mut parts = folder.components();
+    if parts.next()?.as_os_str() != EVENTS {
+        return None;
+    }
+    let repo = RepoName::new(parts.next()?.as_os_str().to_str()?).ok()?;
+    let job = JobId::new(parts.next()?.as_os_str().to_str()?).ok()?;
+    parts.next().is_none().then(|| JobAddress::new(repo, job))
+}

@@ -1,0 +1,179 @@
+//! The real file system: what stands in the root does not lead out of it.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::real::open_stepwise;
+use super::*;
+use rustix::fs::{Mode, OFlags};
+
+fn place() -> (tempfile::TempDir, RealFs) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("outside/deep")).unwrap();
+    std::fs::write(dir.path().join("outside/file"), "keep").unwrap();
+    std::fs::create_dir_all(dir.path().join("root/a/b")).unwrap();
+    symlink(dir.path().join("outside"), dir.path().join("root/a/out")).unwrap();
+    symlink(dir.path().join("outside/file"), dir.path().join("root/a/b/file")).unwrap();
+    symlink("nowhere", dir.path().join("root/a/b/dangling")).unwrap();
+    let fs = RealFs::new(dir.path().join("root"));
+    (dir, fs)
+}
+
+fn is_link<T>(result: io::Result<T>) -> bool {
+    let Err(error) = result else { return false };
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+#[test]
+fn step_by_step_a_link_is_refused_as_such_at_every_level() {
+    let (dir, _) = place();
+    let root = std::fs::File::open(dir.path().join("root")).unwrap();
+    let root = std::os::fd::AsFd::as_fd(&root);
+    let open = |path: &str, flags| open_stepwise(root, Path::new(path), flags, Mode::from_raw_mode(0o600));
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY;
+    let create = OFlags::RDWR | OFlags::CREATE;
+    for path in [
+        "a/out/file",
+        "a/out/deep/x",
+        "a/out/new",
+        "a/b/file",
+        "a/b/dangling",
+    ] {
+        assert!(is_link(open(path, OFlags::RDONLY)), "{path}");
+        assert!(is_link(open(path, create)), "{path}");
+    }
+    for path in ["a/out", "a/out/deep", "a/b/dangling"] {
+        assert!(is_link(open(path, folder)), "{path}");
+    }
+    for path in ["../outside/file", "a/../../outside/file", "/etc/passwd", ""] {
+        let error = open(path, OFlags::RDONLY).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+    }
+    assert_eq!(
+        open("a/b/x/y", folder).unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
+    open("a/b", folder).unwrap();
+    open("a/b/new", create).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 2);
+    assert!(!dir.path().join("root/a/b/nowhere").exists());
+}
+
+#[test]
+fn no_call_follows_a_link_out_of_the_root() {
+    let (dir, fs) = place();
+    for path in ["a/out/file", "a/out/new", "a/b/file", "a/b/dangling"].map(Path::new) {
+        for mode in [OpenMode::Read, OpenMode::Write, OpenMode::Create] {
+            assert!(is_link(fs.open(path, mode)), "{mode:?} {}", path.display());
+        }
+    }
+    let out = Path::new("a/out/file");
+    std::fs::write(dir.path().join("root/a/mine"), "mine").unwrap();
+    let mine = Path::new("a/mine");
+    assert!(is_link(fs.open(Path::new("a/out/new"), OpenMode::CreateNew)));
+    assert!(is_link(fs.create_dir(Path::new("a/out/new"))));
+    assert!(is_link(fs.sync_dir(Path::new("a/out"))));
+    assert!(is_link(fs.list(Path::new("a/out"))));
+    assert!(is_link(fs.unlink(out)));
+    assert!(is_link(fs.rename(out, mine)));
+    assert!(is_link(fs.rename(mine, Path::new("a/out/new"))));
+    assert!(is_link(fs.rename_new(mine, Path::new("a/out/new"))));
+    assert!(is_link(fs.metadata(out)));
+    assert_eq!(fs.metadata(Path::new("a/out")).unwrap().kind, FileKind::Other);
+    // A name that is a link is removed or replaced itself.
+    fs.rename(mine, Path::new("a/b/file")).unwrap();
+    fs.unlink(Path::new("a/b/dangling")).unwrap();
+    assert_eq!(std::fs::read(dir.path().join("outside/file")).unwrap(), b"keep");
+    assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_link_in_the_place_of_the_root_is_not_followed() {
+    let (dir, _) = place();
+    for (name, target) in [("link", "outside"), ("dangling", "nowhere")] {
+        let root = dir.path().join(name);
+        symlink(target, &root).unwrap();
+        let fs = RealFs::new(&root);
+        assert!(is_link(fs.metadata(Path::new(""))), "{name}");
+        assert!(is_link(fs.list(Path::new(""))), "{name}");
+        assert!(is_link(fs.create_root()), "{name}");
+        assert!(is_link(fs.open(Path::new("file"), OpenMode::Create)), "{name}");
+    }
+    assert!(!dir.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_folder_that_its_own_umask_closed_gets_its_mode() {
+    let (dir, fs) = place();
+    let made = dir.path().join("root/closed");
+    std::fs::create_dir(&made).unwrap();
+    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let parent = std::fs::File::open(dir.path().join("root")).unwrap();
+    let parent = std::os::fd::AsFd::as_fd(&parent);
+    let chmod = |name: &str| {
+        let mode = Mode::from_raw_mode(FOLDER_MODE as _);
+        real::chmod_unread(parent, Path::new(name), mode)
+    };
+    chmod("closed").unwrap();
+    assert_eq!(fs.metadata(Path::new("closed")).unwrap().mode, FOLDER_MODE);
+    let outside = dir.path().join("outside");
+    std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(&outside, dir.path().join("root/link")).unwrap();
+    if cfg!(target_os = "linux") {
+        chmod("link").unwrap_err();
+    }
+    let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+}
+
+#[test]
+fn a_file_with_a_second_name_keeps_its_mode() {
+    let (dir, fs) = place();
+    let outside = dir.path().join("outside/file");
+    std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o400)).unwrap();
+    std::fs::hard_link(&outside, dir.path().join("root/x.lock")).unwrap();
+    // Who is not the superuser may not even open it.
+    let _ = fs.open(Path::new("x.lock"), OpenMode::Create);
+    let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o400);
+}
+
+#[test]
+fn what_is_no_file_is_told_and_does_not_hang() {
+    let (dir, fs) = place();
+    let fifo = dir.path().join("root/fifo");
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("root/socket")).unwrap();
+    for name in ["fifo", "a"] {
+        for mode in [OpenMode::Read, OpenMode::Write, OpenMode::Create] {
+            let error = fs.open(Path::new(name), mode).unwrap_err();
+            let told = error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotRegular>);
+            assert!(
+                told || error.kind() == io::ErrorKind::IsADirectory,
+                "{name} {mode:?}: {error}"
+            );
+        }
+    }
+    for mode in [OpenMode::Read, OpenMode::Write, OpenMode::Create] {
+        fs.open(Path::new("socket"), mode).unwrap_err();
+    }
+}
+
+#[test]
+fn the_lock_of_the_root_is_tried_without_making_anything_and_without_waiting() {
+    let (dir, fs) = place();
+    let root = dir.path().join("root");
+    let before = std::fs::read_dir(&root).unwrap().count();
+    let holder = std::fs::File::open(&root).unwrap();
+    holder.lock().unwrap();
+    fs.probe_lock().unwrap();
+    drop(holder);
+    fs.probe_lock().unwrap();
+    // It was given back.
+    std::fs::File::open(&root).unwrap().try_lock().unwrap();
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), before);
+    let absent = RealFs::new(dir.path().join("absent"));
+    assert_eq!(absent.probe_lock().unwrap_err().kind(), io::ErrorKind::NotFound);
+}

@@ -1,0 +1,132 @@
+//! A queue as a doctor looks at it, and its file written anew without what is damaged.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Deadline, Durability, Result};
+use prodigy_storage_layout::{Entry, JobAddress};
+
+use super::line::{self, Seal, TRAILER};
+use super::rewrite::{Change, Changes};
+use super::scan::{Scanner, Unit};
+use crate::fs::{FsFile, OpenMode};
+use crate::store::Store;
+
+const REPAIR: &str = "repair queue";
+
+/// Bytes that are not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) why: &'static str,
+    /// Whether the item that they belong to is whole all the same.
+    pub(crate) harmless: bool,
+}
+
+/// What stands in a queue's file.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Items that can be read.
+    pub(crate) items: u64,
+    /// Those among them that have no checksum.
+    pub(crate) unverified: u64,
+    pub(crate) spots: Vec<Spot>,
+    /// Where the end of a write that was cut short begins.
+    pub(crate) torn: Option<u64>,
+    /// Whether the array is closed.
+    pub(crate) closed: bool,
+    pub(crate) len: u64,
+    /// Items, by their offset, whose checksum says that they are whole and that can't be read all the same.
+    unreadable: Vec<u64>,
+}
+
+impl Store {
+    /// Looks through a queue's file; `None` if there is none. Takes no lock.
+    pub(crate) fn queue_survey_at(&self, path: &Path) -> Result<Option<Survey>> {
+        let file: Arc<dyn FsFile> = match self.fs.open(path, OpenMode::Read) {
+            Ok(file) => file.into(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.read_fault("examine queue", path, error)),
+        };
+        self.survey(path, &file).map(Some)
+    }
+
+    fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
+        let fault = |error| self.read_fault("examine queue", path, error);
+        let mut survey = Survey::default();
+        let mut scanner = Scanner::new(Arc::clone(file), self.options.max_record_size).map_err(fault)?;
+        while let Some(unit) = scanner.next().map_err(fault)? {
+            match unit {
+                Unit::Damage { start, end, why } => survey.spots.push(Spot {
+                    start,
+                    end,
+                    why,
+                    harmless: false,
+                }),
+                Unit::Item { start, range, seal } => {
+                    let bytes = scanner.bytes(range);
+                    let end = start + bytes.len() as u64;
+                    if line::read(bytes, seal).is_none() {
+                        survey.unreadable.push(start);
+                        survey.spots.push(Spot {
+                            start,
+                            end,
+                            why: "it is no item",
+                            harmless: false,
+                        });
+                        continue;
+                    }
+                    survey.items += 1;
+                    survey.unverified += u64::from(seal == Seal::Absent);
+                    if seal == Seal::Framed {
+                        survey.spots.push(Spot {
+                            start: end.saturating_sub(TRAILER as u64),
+                            end,
+                            why: "the frame of a checksum is damaged; its item is whole",
+                            harmless: true,
+                        });
+                    }
+                }
+            }
+        }
+        survey.torn = scanner.shape().tail;
+        survey.closed = scanner.shape().closed;
+        survey.len = scanner.len();
+        Ok(survey)
+    }
+
+    /// Writes a queue anew without what is damaged, under its lock. `keep` is shown the file and what is damaged first,
+    /// and has to have copied it when it returns. False if nothing is damaged.
+    pub(crate) fn queue_rebuild(
+        &self,
+        job: &JobAddress,
+        deadline: Deadline,
+        keep: impl FnOnce(&dyn FsFile, &[Spot]) -> Result<()>,
+    ) -> Result<bool> {
+        let path = Entry::Queue(job.clone()).path();
+        self.prepare_write(REPAIR, job)?;
+        self.sole_writer(REPAIR)?;
+        let _lock = self.lock_file(&Entry::QueueLock(job.clone()).path(), REPAIR, "repair", deadline)?;
+        let Some(known) = self.queue_open(REPAIR, &path, Deadline::never())? else {
+            return Ok(false);
+        };
+        let survey = self.survey(&path, &known.file)?;
+        if survey.spots.is_empty() {
+            self.queues.keep(&path, known);
+            return Ok(false);
+        }
+        keep(&*known.file, &survey.spots)?;
+        let mut changes = Changes {
+            kept: true,
+            ..Changes::default()
+        };
+        for start in survey.unreadable {
+            changes.items.insert(start, Change::Drop);
+        }
+        let strict = Durability::Strict;
+        let known = self.queue_rewrite(REPAIR, &path, &known, changes, strict, Deadline::never())?;
+        self.queues.keep(&path, known);
+        Ok(true)
+    }
+}

@@ -1,0 +1,81 @@
+//! Files and items that were made to cost more than they weigh.
+
+use prodigy_storage_backend::{Durability, ErrorKind, QueueItem, QueueStep};
+use serde_json::value::RawValue;
+
+use super::support::{NEVER, Place, id};
+
+#[test]
+fn an_item_that_names_itself_twice_is_damage_and_none_of_the_two() {
+    for twice in [
+        r#"{"item_id":"a","item_id":"b","item_data":1}"#,
+        r#"{"item_data":1,"item_id":"a","item_id":"b"}"#,
+    ] {
+        let place = Place::holding(format!("[{twice},\n{{\"item_id\":\"c\"}}]"));
+        let store = place.store();
+        let steps = place.steps(&store);
+        assert!(matches!(&steps[0], QueueStep::Damage(damage) if damage.len == twice.len() as u64));
+        assert!(matches!(&steps[1], QueueStep::Entry(entry) if entry.id == id("c")));
+        for name in ["a", "b"] {
+            let error = store.queue_get(&place.job, &id(name), NEVER).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+        }
+    }
+}
+
+#[test]
+fn a_pushed_item_that_names_itself_twice_is_refused() {
+    let place = Place::new();
+    let body = r#"{"item_id":"a","item_id":"b","item_data":1}"#;
+    let item = QueueItem {
+        id: id("a"),
+        body: RawValue::from_string(body.into()).unwrap(),
+    };
+    let store = place.store();
+    let error = store
+        .queue_put(&place.job, &[item], Durability::Strict, NEVER)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(place.ids(&store).is_empty());
+}
+
+#[test]
+fn a_name_of_an_item_within_its_data_is_data() {
+    let place = Place::new();
+    let body = r#"{"item_id":"a","item_data":{"item_id":"b"}}"#;
+    let item = QueueItem {
+        id: id("a"),
+        body: RawValue::from_string(body.into()).unwrap(),
+    };
+    let store = place.store();
+    store
+        .queue_put(&place.job, &[item], Durability::Strict, NEVER)
+        .unwrap();
+    assert_eq!(place.ids(&store), ["a"]);
+}
+
+/// Each of these braces could be that of an item that goes to the end of the file: without a bound, reading it would take
+/// days.
+#[test]
+fn braces_that_are_never_closed_cost_a_bounded_number_of_passes_and_no_item_that_has_its_line() {
+    let ours = Place::new();
+    ours.put(&ours.store(), &["x"]).unwrap();
+    let bytes = ours.bytes();
+    let line = bytes.split(|&byte| byte == b'\n').nth(1).unwrap();
+    let braces = b"{\"a\":\n".repeat(200_000);
+    let place = Place::holding([b"[\n", &braces[..], line, b",\n", &braces[..], b"]\n"].concat());
+    let steps = place.steps(&place.store());
+    let told: u64 = steps
+        .iter()
+        .map(|step| match step {
+            QueueStep::Damage(damage) => damage.len,
+            QueueStep::Entry(_) => 0,
+        })
+        .sum();
+    assert!(told >= 2 * braces.len() as u64 - 10, "{told}");
+    let entries = steps.iter().filter_map(|step| match step {
+        QueueStep::Entry(entry) => Some(&entry.id),
+        QueueStep::Damage(_) => None,
+    });
+    assert_eq!(entries.collect::<Vec<_>>(), [&id("x")]);
+}

@@ -1,0 +1,373 @@
+//! Which file system holds the root, and whether other machines may reach it too.
+//!
+//! Three things tell: the magic number of `statfs`; for the many that share FUSE's, the kind in the mount table; and
+//! the mounts beneath the root, which `statfs` of the root does not see. A FUSE kind that is not known to be local is
+//! taken for a network's: there is no telling it apart, and silence would be the wrong answer.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What holds the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A file system of this machine.
+    Local,
+    /// One that other machines may reach: its name, and where it is mounted if that is beneath the root.
+    Network(Cow<'static, str>, Option<PathBuf>),
+    /// It could not be told.
+    Unknown(String),
+}
+
+/// Asks the operating system. `path` is the nearest folder that exists, `root` the root.
+#[cfg(target_os = "linux")]
+pub(super) fn find(path: &Path, root: &Path) -> Found {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").ok();
+    match rustix::fs::statfs(path) {
+        Ok(found) => judge(found.f_type as u32, table.as_deref(), path, root),
+        Err(error) => match judge(0, table.as_deref(), path, root) {
+            Found::Local => Found::Unknown(error.to_string()),
+            found => found,
+        },
+    }
+}
+
+/// Asks the operating system. `path` is the nearest folder that exists.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn find(path: &Path, _: &Path) -> Found {
+    let found = match rustix::fs::statfs(path) {
+        Ok(found) => found,
+        Err(error) => return Found::Unknown(error.to_string()),
+    };
+    let name: Vec<u8> = found
+        .f_fstypename
+        .iter()
+        .map(|&byte| byte as u8)
+        .take_while(|&byte| byte != 0)
+        .collect();
+    match by_type(&String::from_utf8_lossy(&name)) {
+        Some(name) => Found::Network(name, None),
+        None => Found::Local,
+    }
+}
+
+/// FUSE, and what is built on it: virtiofs too.
+const FUSE: u32 = 0x6573_5546;
+
+/// Judges by the magic number of `path`, and by the mount table, where it could be read.
+#[cfg(any(target_os = "linux", test))]
+pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -> Found {
+    if let Some(name) = by_magic(magic) {
+        return Found::Network(name.into(), None);
+    }
+    let mounts: Vec<Mount> = table
+        .unwrap_or_default()
+        .lines()
+        .filter_map(Mount::parse)
+        .collect();
+    // Of two mounts at one point the later one covers the earlier.
+    let holder = mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.point))
+        .max_by_key(|mount| mount.point.components().count());
+    match holder.map(|mount| (by_type(&mount.kind), mount)) {
+        Some((Some(name), _)) => return Found::Network(name, None),
+        Some((None, mount)) if magic == FUSE && !is_fuse(&mount.kind) => {
+            // The table shows another file system than `statfs` does.
+            return Found::Network("FUSE of a kind that is not known".into(), None);
+        }
+        None if magic == FUSE => {
+            return Found::Network("FUSE of a kind that is not known".into(), None);
+        }
+        _ => {}
+    }
+    for mount in mounts
+        .iter()
+        .filter(|mount| mount.point.starts_with(root) && mount.point != root)
+    {
+        if let Some(name) = by_type(&mount.kind) {
+            return Found::Network(name, Some(mount.point.clone()));
+        }
+    }
+    Found::Local
+}
+
+/// Magic numbers of linux/magic.h and of the file systems' own headers.
+#[cfg(any(target_os = "linux", test))]
+fn by_magic(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x6969 => "NFS",
+        0x517b | 0xfe53_4d42 | 0xff53_4d42 => "SMB",
+        0x0102_1997 => "9P",
+        0x00c3_6400 => "Ceph",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x0bd0_0bd0 => "Lustre",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "BeeGFS",
+        0x2003_0528 => "OrangeFS",
+        0xaad7_aaea => "PanFS",
+        0xbeef_dead => "StorNext",
+        0x6163_6673 => "ACFS",
+        0x0000_564c => "NCP",
+        0x786f_4256 => "a folder shared by VirtualBox",
+        0xbacb_acbc => "a folder shared by VMware",
+        0x7c7c_6673 => "a folder shared by Parallels",
+        _ => return None,
+    })
+}
+
+/// FUSE kinds that keep their data on this machine, or pass on to a folder of it.
+const LOCAL_FUSE: &[&str] = &[
+    "bindfs",
+    "cryfs",
+    "ecryptfs",
+    "encfs",
+    "ext2",
+    "ext4",
+    "exfat",
+    "fuse-overlayfs",
+    "fuse2fs",
+    "gocryptfs",
+    "lxcfs",
+    "mergerfs",
+    "ntfs",
+    "ntfs-3g",
+    "portal",
+    "securefs",
+    "snapfuse",
+    "squashfuse",
+    "unionfs",
+    "unionfs-fuse",
+    "veracrypt",
+    "zfs",
+];
+
+#[cfg(any(target_os = "linux", test))]
+fn is_fuse(kind: &str) -> bool {
+    kind == "fuse" || kind == "fuseblk" || kind.starts_with("fuse.") || kind.starts_with("fuseblk.")
+}
+
+/// Judges a type of the mount table (Linux) or of `statfs` (elsewhere).
+fn by_type(kind: &str) -> Option<Cow<'static, str>> {
+    // A block device of this machine behind it.
+    if kind == "fuseblk" || kind.starts_with("fuseblk.") {
+        return None;
+    }
+    if let Some(fuse) = kind.strip_prefix("fuse.") {
+        return (!LOCAL_FUSE.contains(&fuse)).then(|| format!("FUSE of kind {fuse}").into());
+    }
+    Some(Cow::Borrowed(match kind {
+        "nfs" | "nfs4" => "NFS",
+        "cifs" | "smb3" | "smb2" | "smbfs" => "SMB",
+        "9p" => "9P",
+        "ceph" => "Ceph",
+        "afs" | "auristorfs" => "AFS",
+        "coda" => "Coda",
+        "lustre" | "lustre_tgt" => "Lustre",
+        "gfs2" | "gfs" => "GFS2",
+        "ocfs2" => "OCFS2",
+        "gpfs" => "GPFS",
+        "beegfs" | "fhgfs" => "BeeGFS",
+        "pvfs2" | "orangefs" => "OrangeFS",
+        "panfs" => "PanFS",
+        "wekafs" => "WekaFS",
+        "cvfs" => "StorNext",
+        "acfs" => "ACFS",
+        "ncpfs" => "NCP",
+        "vboxsf" => "a folder shared by VirtualBox",
+        "vmhgfs" => "a folder shared by VMware",
+        "prl_fs" => "a folder shared by Parallels",
+        "virtiofs" => "virtiofs, a folder of the host",
+        "afpfs" => "AFP",
+        "webdav" => "WebDAV",
+        "fuse" | "macfuse" | "osxfuse" => "FUSE of a kind that is not known",
+        _ => return None,
+    }))
+}
+
+/// A line of the mount table: `36 35 98:0 / /mnt/a\040b rw,noatime master:1 - ext3 /dev/root rw`.
+#[cfg(any(target_os = "linux", test))]
+#[derive(Debug)]
+struct Mount {
+    point: PathBuf,
+    kind: String,
+}
+
+#[cfg(any(target_os = "linux", test))]
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let (place, what) = line.split_once(" - ")?;
+        Some(Self {
+            point: unescape(place.split(' ').nth(4)?),
+            kind: what.split(' ').next()?.to_owned(),
+        })
+    }
+}
+
+/// Blanks, tabs, line ends and backslashes stand as three octal digits.
+#[cfg(any(target_os = "linux", test))]
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.first_chunk::<3>().filter(|_| byte == b'\\');
+        let value = octal.and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
+        match value {
+            Some(value) => {
+                bytes.push(value);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXT4: u32 = 0xef53;
+
+    const TABLE: &str = "\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:50 / /mnt/ssh rw - fuse.sshfs me@host:/ rw
+31 22 0:51 / /mnt/gluster rw shared:1 master:2 - fuse.glusterfs host:/vol rw
+32 22 0:52 / /mnt/bucket rw - fuse.s3fs s3fs rw
+33 22 0:53 / /mnt/usb\\040stick rw - fuseblk /dev/sdb1 rw
+34 22 0:54 / /mnt/secret rw - fuse.gocryptfs /home/me/c rw
+35 22 0:55 / /mnt/new rw - fuse.some-new-thing x rw
+36 22 0:56 / /mnt/dav rw - fuse https://dav rw
+37 22 0:57 / /mnt/host rw - virtiofs host rw
+38 22 0:58 / /mnt/ssh/local rw - tmpfs none rw
+39 22 0:59 / /data/deep/below rw - nfs4 host:/x rw
+40 22 0:60 / /cover rw - ext4 /dev/x rw
+41 22 0:61 / /cover rw - cifs //host/x rw
+no line of a table
+";
+
+    fn name(magic: u32, path: &str) -> Option<String> {
+        let path = Path::new(path);
+        match judge(magic, Some(TABLE), path, path) {
+            Found::Network(name, None) => Some(name.into_owned()),
+            Found::Network(name, Some(point)) => Some(format!("{name} at {}", point.display())),
+            Found::Local => None,
+            Found::Unknown(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn network_file_systems_are_told_by_their_number() {
+        for (magic, told) in [
+            (0x6969, "NFS"),
+            (0x517b, "SMB"),
+            (0xfe53_4d42, "SMB"),
+            (0xff53_4d42, "SMB"),
+            (0x0102_1997, "9P"),
+            (0x00c3_6400, "Ceph"),
+            (0x5346_414f, "AFS"),
+            (0x6b41_4653, "AFS"),
+            (0x7375_7245, "Coda"),
+            (0x0bd0_0bd0, "Lustre"),
+            (0x0116_1970, "GFS2"),
+            (0x7461_636f, "OCFS2"),
+            (0x4750_4653, "GPFS"),
+            (0x1983_0326, "BeeGFS"),
+        ] {
+            // The number alone is enough: the table may be out of reach.
+            let found = judge(magic, None, Path::new("/x"), Path::new("/x"));
+            assert_eq!(found, Found::Network(told.into(), None), "{magic:#x}");
+        }
+        // ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs.
+        for magic in [
+            EXT4,
+            0x5846_5342,
+            0x9123_683e,
+            0x0102_1994,
+            0x794c_7630,
+            0x2fc1_2fc1,
+            0xf2f5_2010,
+        ] {
+            assert_eq!(name(magic, "/home/me/.prodigy"), None, "{magic:#x}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_fuse_are_told_by_the_mount_table() {
+        assert_eq!(name(FUSE, "/mnt/ssh/root").as_deref(), Some("FUSE of kind sshfs"));
+        assert_eq!(
+            name(FUSE, "/mnt/gluster").as_deref(),
+            Some("FUSE of kind glusterfs")
+        );
+        assert_eq!(
+            name(FUSE, "/mnt/bucket/a/b").as_deref(),
+            Some("FUSE of kind s3fs")
+        );
+        assert_eq!(
+            name(FUSE, "/mnt/new/root").as_deref(),
+            Some("FUSE of kind some-new-thing")
+        );
+        assert_eq!(
+            name(FUSE, "/mnt/host/root").as_deref(),
+            Some("virtiofs, a folder of the host")
+        );
+        assert!(name(FUSE, "/mnt/dav/root").unwrap().contains("not known"));
+        assert_eq!(name(FUSE, "/mnt/usb stick/root"), None, "a disk of this machine");
+        assert_eq!(name(FUSE, "/mnt/secret/root"), None, "a folder of this machine");
+    }
+
+    #[test]
+    fn a_fuse_that_the_table_does_not_show_is_not_passed_over() {
+        for table in [None, Some(""), Some(TABLE)] {
+            let path = Path::new("/elsewhere");
+            let found = judge(FUSE, table, path, path);
+            assert!(
+                matches!(&found, Found::Network(name, None) if name.contains("not known")),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mount_that_holds_the_path_counts_and_no_name_that_begins_alike() {
+        assert_eq!(name(0x0102_1994, "/mnt/ssh/local/root"), None);
+        assert_eq!(name(EXT4, "/mnt/sshx"), None);
+        assert_eq!(name(EXT4, "/data/deep/bel"), None);
+        assert_eq!(
+            name(0, "/cover/x").as_deref(),
+            Some("SMB"),
+            "the later mount covers"
+        );
+    }
+
+    #[test]
+    fn a_network_mount_beneath_the_root_is_seen() {
+        assert_eq!(name(EXT4, "/data").as_deref(), Some("NFS at /data/deep/below"));
+        assert_eq!(name(EXT4, "/data/other"), None);
+    }
+
+    #[test]
+    fn the_table_may_hold_anything() {
+        for line in [
+            "",
+            " - ",
+            "a b c d e - ",
+            "1 2 3 4 - nfs",
+            "1 2 3 4 \\0 - nfs",
+            "1 2 3 4 \\777 - nfs",
+        ] {
+            let _ = judge(FUSE, Some(line), Path::new("/"), Path::new("/"));
+        }
+        assert_eq!(unescape("/a\\040b\\134c\\x"), Path::new("/a b\\c\\x"));
+    }
+}

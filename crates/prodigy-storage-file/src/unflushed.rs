@@ -1,0 +1,107 @@
+//! What was written relaxed and not flushed yet, logs apart: their writers know it themselves.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+
+use crate::fs::OpenMode;
+use crate::store::Store;
+
+const FLUSH: &str = "flush";
+/// Paths of a kind that are remembered at most; one more is synced at once.
+const MOST: usize = 1024;
+
+/// The paths that a flush has to sync.
+#[derive(Debug, Default)]
+pub(crate) struct Unflushed {
+    /// Files that were written to in place.
+    files: Mutex<BTreeSet<PathBuf>>,
+    /// Folders whose names were changed.
+    folders: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Unflushed {
+    /// Remembers a path, unless there are too many.
+    fn keep(paths: &Mutex<BTreeSet<PathBuf>>, path: &Path) -> bool {
+        let mut paths = paths.lock();
+        if paths.contains(path) {
+            return true;
+        }
+        paths.len() < MOST && paths.insert(path.to_owned())
+    }
+}
+
+impl Store {
+    /// Has the names in a folder synced by the next flush.
+    pub(crate) fn sync_later(&self, folder: &Path) -> Result<()> {
+        if Unflushed::keep(&self.unflushed.folders, folder) {
+            return Ok(());
+        }
+        self.flush_folder(folder)
+    }
+
+    /// Has a file that was written to in place, and its name, synced by the next flush.
+    pub(crate) fn sync_file_later(&self, path: &Path) -> Result<()> {
+        if !Unflushed::keep(&self.unflushed.files, path) {
+            self.flush_file(path)?;
+        }
+        self.sync_later(path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Syncs what was put off. What fails is forgotten: it is told once, as with a segment.
+    pub(crate) fn flush_files(&self, deadline: Deadline) -> Result<()> {
+        let mut outcome = Ok(());
+        for (paths, files) in [(&self.unflushed.files, true), (&self.unflushed.folders, false)] {
+            // One at a time, so that a deadline leaves the rest to the next flush.
+            loop {
+                let Some(path) = paths.lock().first().cloned() else {
+                    break;
+                };
+                deadline.check(FLUSH, &self.absolute(&path).display(), "the syncs of other files")?;
+                paths.lock().remove(&path);
+                let synced = if files {
+                    self.flush_file(&path)
+                } else {
+                    self.flush_folder(&path)
+                };
+                outcome = outcome.and(synced);
+            }
+        }
+        outcome
+    }
+
+    fn flush_file(&self, path: &Path) -> Result<()> {
+        let file = match self.fs.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            // It was removed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.unclear(path, self.write_fault(FLUSH, path, error))),
+        };
+        self.counters.sync(path);
+        file.sync_all()
+            .map_err(|error| self.unclear(path, self.write_fault(FLUSH, path, error)))
+    }
+
+    fn flush_folder(&self, folder: &Path) -> Result<()> {
+        match self.fs.metadata(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => self
+                .sync_folder(folder)
+                .map_err(|error| self.unclear(folder, error)),
+        }
+    }
+
+    fn unclear(&self, path: &Path, error: StorageError) -> StorageError {
+        StorageError::new(
+            ErrorKind::OutcomeUnknown,
+            FLUSH,
+            self.absolute(path).display(),
+            "what was written there relaxed could not be synced: it may be gone after a loss of power",
+        )
+        .with_hint("read it again, and repeat what is missing")
+        .with_source(error)
+    }
+}

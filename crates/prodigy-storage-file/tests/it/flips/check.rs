@@ -1,0 +1,466 @@
+//! What has to hold after a flip.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Deadline, ErrorKind, EventId, LockOptions, PutOptions, Select, record,
+};
+use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, Gravity};
+use prodigy_storage_layout::{Document, Entry, Phase};
+use prodigy_storage_sim::{Disk, SimClock, SimFs};
+
+use super::Flip;
+use super::store::{self, NEVER, Sample, append, item, job, lock_names, open, options};
+use super::view::{Read, View};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Everything is as it was.
+    Harmless,
+    /// Something is not given, or not vouched for, and told of.
+    Reported,
+}
+
+/// The store as it was, and what it gives.
+pub struct Baseline {
+    pub sample: Sample,
+    view: View,
+    /// Where each event stands: its file, and the bytes of its line there where the file is plain.
+    places: BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)>,
+}
+
+/// Says what is wrong unless it holds.
+macro_rules! hold {
+    ($holds:expr, $($why:tt)*) => {
+        if !$holds {
+            return Err(format!($($why)*));
+        }
+    };
+}
+
+fn said<T>(result: prodigy_storage_backend::Result<T>, what: &str) -> Result<T, String> {
+    result.map_err(|error| format!("{what}: {error}"))
+}
+
+impl Baseline {
+    pub fn new() -> Self {
+        let sample = store::sample();
+        let fs = SimFs::with_clock(sample.disk.clone(), clock(&sample));
+        let view = View::of(&open(&fs), &sample.cursor, &sample.documents).unwrap();
+        assert!(
+            view.told.is_empty() && view.events.iter().all(|event| event.verified),
+            "{view:?}"
+        );
+        assert_eq!(view.documents.len(), sample.documents.len());
+        assert_eq!((view.events.len(), view.after.len()), (19, 13));
+        assert_eq!((view.items.len(), view.locks.len()), (5, 2));
+        let (_, findings) = examine(&fs);
+        assert!(findings.is_empty(), "{findings:?}");
+        let places = places(&sample.disk, &view);
+        Self { sample, view, places }
+    }
+
+    pub fn check(&self, flip: &Flip) -> Result<Outcome, String> {
+        let mut disk = self.sample.disk.clone();
+        let mut bytes = disk.read(&flip.file).unwrap().to_vec();
+        bytes[flip.offset] ^= flip.mask;
+        assert!(disk.write(&flip.file, bytes));
+        let before = disk.content_hash();
+
+        let fs = self.files(&disk);
+        let backend = match FileBackend::open_on(fs.process(), options(&fs)) {
+            Ok(backend) => backend,
+            Err(error) => return self.refused(flip, &disk, &error),
+        };
+        let found = said(
+            View::of(&backend, &self.sample.cursor, &self.sample.documents),
+            "read",
+        )?;
+        let outcome = self.compare(flip, &found)?;
+        drop(backend);
+        let (_, findings) = examine(&fs);
+        hold!(fs.disk().content_hash() == before, "reading changed the disk");
+        if outcome == Outcome::Reported {
+            let name = flip.file.to_string_lossy();
+            hold!(
+                findings
+                    .iter()
+                    .any(|finding| finding.gravity >= Gravity::Warning && finding.place.ends_with(&*name)),
+                "a reader tells of it and the doctor does not: {findings:?}"
+            );
+        }
+        self.write(&fs, &found)?;
+        self.repair(&disk, &found)?;
+        Ok(outcome)
+    }
+
+    fn files(&self, disk: &Disk) -> Arc<SimFs> {
+        SimFs::with_clock(disk.clone(), clock(&self.sample))
+    }
+
+    /// The root can't be opened: that is for its format alone, and mended unless a newer version may have written it.
+    fn refused(
+        &self,
+        flip: &Flip,
+        disk: &Disk,
+        error: &prodigy_storage_backend::StorageError,
+    ) -> Result<Outcome, String> {
+        hold!(flip.file == Entry::Format.path(), "can't be opened: {error}");
+        hold!(
+            error.target().ends_with("format.json"),
+            "the file is not named: {error}"
+        );
+        let fs = self.files(disk);
+        let doctor = Doctor::new_on(fs.process(), options(&fs)).unwrap();
+        let repaired = doctor.repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {});
+        match (error.kind(), repaired) {
+            (ErrorKind::NewerFormat, Err(error)) => {
+                hold!(error.kind() == ErrorKind::NewerFormat, "{error}");
+                hold!(
+                    fs.disk().content_hash() == disk.content_hash(),
+                    "a newer root was written to"
+                );
+            }
+            (ErrorKind::Damaged, Ok(summary)) => {
+                hold!(summary.damage == 1 && summary.left == 0, "{summary:?}");
+                let backend = said(
+                    FileBackend::open_on(fs.process(), options(&fs)),
+                    "open after the repair",
+                )?;
+                let view = said(
+                    View::of(&backend, &self.sample.cursor, &self.sample.documents),
+                    "read",
+                )?;
+                hold!(self.compare(flip, &view)? == Outcome::Harmless, "not as it was");
+            }
+            (kind, repaired) => return Err(format!("{kind:?}, {repaired:?}")),
+        }
+        Ok(Outcome::Reported)
+    }
+
+    fn compare(&self, flip: &Flip, found: &View) -> Result<Outcome, String> {
+        let base = &self.view;
+        let mut reported = self.events(flip, found, &base.events, &found.events)?;
+        reported |= self.events(flip, found, &base.after, &found.after)?;
+        let stands_at = |document: &Document| Entry::Document(document.clone()).path() == flip.file;
+        for (document, stored) in &base.documents {
+            let given = found.documents.get(document);
+            hold!(
+                given.is_none_or(|given| given == stored),
+                "{document:?} is another one"
+            );
+            if given.is_none() {
+                hold!(
+                    stands_at(document) && found.tells_of(&flip.file),
+                    "{document:?} is lost"
+                );
+                reported = true;
+            }
+            // Its first bytes alone are read, so it can be wrong where the document is known to be damaged.
+            let revision = found.revisions.get(document);
+            hold!(
+                given.is_none() || revision == base.revisions.get(document),
+                "the revision of {document:?} is another one"
+            );
+        }
+        hold!(found.listed == base.listed, "other documents are listed");
+        hold!(
+            found.repos == base.repos && found.jobs == base.jobs,
+            "other names"
+        );
+        for (id, stored) in &base.items {
+            let given = found.items.get(id);
+            hold!(
+                given.is_none_or(|given| given == stored),
+                "item {id} is another one"
+            );
+            if given.is_none() {
+                let line = self.item_line(id);
+                hold!(
+                    flip.file == Entry::Queue(job()).path() && line.contains(&flip.offset),
+                    "item {id} is lost"
+                );
+                hold!(found.tells_of(&flip.file), "item {id} is lost and nobody tells");
+            }
+        }
+        hold!(
+            found.items.keys().all(|id| base.items.contains_key(id)),
+            "an item that never was"
+        );
+        for (name, stored) in &base.locks {
+            let Some(given) = found.locks.get(name) else {
+                return Err(format!("lock {name} is lost"));
+            };
+            if given != stored {
+                hold!(given.unsure, "lock {name} is another one: {given:?}");
+                reported = true;
+            }
+        }
+        reported |= !found.told.is_empty();
+        let elsewhere = found
+            .told
+            .iter()
+            .find(|(place, ..)| !place.ends_with(&*flip.file.to_string_lossy()));
+        hold!(elsewhere.is_none(), "told of another file: {elsewhere:?}");
+        Ok(if reported {
+            Outcome::Reported
+        } else {
+            Outcome::Harmless
+        })
+    }
+
+    /// Whether something is told of the events.
+    fn events(&self, flip: &Flip, found: &View, base: &[Read], given: &[Read]) -> Result<bool, String> {
+        let mut reported = false;
+        let mut rest = given.iter().peekable();
+        for stored in base {
+            if let Some(read) = rest.next_if(|read| read.id == stored.id) {
+                hold!(
+                    read.line.starts_with(stored.text()),
+                    "event {} is another one",
+                    stored.id
+                );
+                reported |= !read.verified;
+                continue;
+            }
+            let (file, line) = &self.places[&stored.id];
+            hold!(
+                *file == flip.file,
+                "event {} of {} is lost",
+                stored.id,
+                file.display()
+            );
+            if let Some(line) = line {
+                hold!(
+                    line.contains(&flip.offset),
+                    "event {} is lost, which is a neighbour",
+                    stored.id
+                );
+            }
+            hold!(
+                found.tells_of(file),
+                "event {} is lost and nobody tells",
+                stored.id
+            );
+            reported = true;
+        }
+        hold!(
+            rest.peek().is_none(),
+            "an event out of its place: {:?}",
+            rest.peek()
+        );
+        Ok(reported)
+    }
+
+    fn item_line(&self, id: &str) -> std::ops::Range<usize> {
+        let bytes = self.sample.disk.read(Entry::Queue(job()).path()).unwrap();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let start = text.find(&format!("{{\"item_id\":\"{id}\"")).unwrap();
+        start..start + text[start..].find('\n').unwrap()
+    }
+
+    /// A writer that knows nothing of the flip loses nothing that could be read.
+    fn write(&self, fs: &Arc<SimFs>, before: &View) -> Result<(), String> {
+        let backend = open(fs);
+        said(append(&backend, 100), "append")?;
+        let again = self.view.events[5].id;
+        let mut batch = Batch::new();
+        said(batch.push(&serde_json::json!({"n": "again"})), "batch")?;
+        batch.set_ids([again]);
+        said(
+            backend.append(&job(), &mut batch, &AppendOptions::default(), NEVER()),
+            "append again",
+        )?;
+        said(
+            backend.queue_put(
+                &job(),
+                &[item("new"), item("item-4")],
+                Default::default(),
+                NEVER(),
+            ),
+            "push",
+        )?;
+        let taken = said(
+            backend.queue_take(&job(), &Select::all(), 1, Duration::from_secs(60), NEVER()),
+            "take",
+        )?;
+        let tokens: Vec<_> = taken
+            .iter()
+            .filter_map(|entry| Some(entry.lease.clone()?.token))
+            .collect();
+        hold!(tokens.len() == 1, "nothing is to be taken");
+        said(backend.queue_ack(&job(), &tokens, NEVER()), "ack")?;
+        let fenced = PutOptions::default().fencing(Some(1));
+        said(
+            backend.add(&job(), Phase::Map, b"{\"data\":9}", &fenced, NEVER()),
+            "add",
+        )?;
+        for name in &lock_names() {
+            let given = self.view.locks[&name.to_string()].fencing;
+            let guard = said(backend.lock(name, &LockOptions::new("after"), NEVER()), "lock")?;
+            hold!(
+                guard.fencing() > given,
+                "token {} again, {given} was given",
+                guard.fencing()
+            );
+            let second = open(fs).lock(name, &LockOptions::new("second"), Deadline::after(Duration::ZERO));
+            hold!(
+                second.is_err_and(|error| error.kind() == ErrorKind::LockUnavailable),
+                "two hold one lock"
+            );
+        }
+        drop(backend);
+        let reader = open(fs);
+        let after = said(
+            View::of(&reader, &self.sample.cursor, &self.sample.documents),
+            "read after writing",
+        )?;
+        kept(before, &after, taken.first().map(|entry| entry.id.as_str()))?;
+        let new = after.events.len() - before.events.len();
+        let was_lost = before.events.iter().all(|read| read.id != again);
+        hold!(new == 1 + usize::from(was_lost), "{new} events more");
+        let unique: BTreeSet<_> = after.events.iter().map(|read| read.id).collect();
+        hold!(unique.len() == after.events.len(), "an event twice");
+        Ok(())
+    }
+
+    /// After a repair nothing is damaged, and nothing is lost that could be read.
+    fn repair(&self, disk: &Disk, before: &View) -> Result<(), String> {
+        let fs = self.files(disk);
+        let doctor = Doctor::new_on(fs.process(), options(&fs)).unwrap();
+        let mut findings = Vec::new();
+        let summary = said(
+            doctor.repair(&DoctorScope::all(), Duration::ZERO, &mut |finding| {
+                findings.push(finding);
+            }),
+            "repair",
+        )?;
+        hold!(summary.left == 0, "left by a repair: {findings:?}");
+        let (again, second) = examine(&fs);
+        hold!(again.damage == 0, "damage after a repair: {second:?}");
+        let backend = open(&fs);
+        let after = said(
+            View::of(&backend, &self.sample.cursor, &self.sample.documents),
+            "read repaired",
+        )?;
+        hold!(after.told.is_empty(), "told after a repair: {:?}", after.told);
+        kept(before, &after, None)?;
+        hold!(
+            after.events.len() == before.events.len(),
+            "events more than before the repair"
+        );
+        hold!(
+            after.after.len() == before.after.len(),
+            "the cursor gives others than before the repair"
+        );
+        let sealed = |disk: &Disk| {
+            let files = disk.files().into_iter();
+            let sealed: BTreeSet<_> = files
+                .filter(|file| {
+                    file.starts_with("events") && disk.metadata(file).is_some_and(|found| found.is_sealed())
+                })
+                .map(|file| file.file_name().unwrap().to_string_lossy()[..35].to_owned())
+                .collect();
+            sealed
+        };
+        hold!(
+            sealed(disk) == sealed(&fs.disk()),
+            "what was sealed is not, or the other way"
+        );
+        said(append(&backend, 101), "append to what was repaired")?;
+        Ok(())
+    }
+}
+
+/// Everything that was given before is given still, but one item that was worked off.
+fn kept(before: &View, after: &View, gone: Option<&str>) -> Result<(), String> {
+    for (what, before, after) in [
+        ("event", &before.events, &after.events),
+        ("event after the cursor", &before.after, &after.after),
+    ] {
+        for read in before {
+            let found = after
+                .iter()
+                .filter(|found| found.id == read.id)
+                .collect::<Vec<_>>();
+            hold!(
+                found.len() == 1,
+                "{what} {} is given {} times",
+                read.id,
+                found.len()
+            );
+            hold!(found[0].line == read.line, "{what} {} is another one", read.id);
+        }
+    }
+    for id in before.items.keys() {
+        hold!(
+            after.items.contains_key(id) || gone == Some(id),
+            "item {id} is lost"
+        );
+    }
+    for (document, stored) in &before.documents {
+        // A lost registry entry is replaced; all else stays as it is.
+        let found = after.documents.get(document);
+        hold!(found == Some(stored), "{document:?} is lost");
+    }
+    Ok(())
+}
+
+fn clock(sample: &Sample) -> Arc<SimClock> {
+    Arc::new(SimClock::at(sample.clock.shown()))
+}
+
+fn examine(fs: &Arc<SimFs>) -> (DoctorSummary, Vec<Finding>) {
+    let doctor = Doctor::new_on(fs.process(), options(fs)).unwrap();
+    let mut findings = Vec::new();
+    let summary = doctor
+        .examine(&DoctorScope::all(), &mut |finding| findings.push(finding))
+        .unwrap();
+    (summary, findings)
+}
+
+/// Where the events stand.
+fn places(disk: &Disk, view: &View) -> BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)> {
+    let mut places = BTreeMap::new();
+    for file in disk.files().into_iter().filter(|file| file.starts_with("events")) {
+        let bytes = disk.read(&file).unwrap();
+        let name = file.to_string_lossy().into_owned();
+        let (text, plain) = if name.ends_with(".zst") {
+            (zstd::decode_all(bytes.as_slice()).unwrap(), false)
+        } else if name.ends_with(".gz") {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes.as_slice()), &mut text)
+                .unwrap();
+            (text, false)
+        } else {
+            (bytes.to_vec(), true)
+        };
+        let mut start = 0;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let end = start + line.len() - 1;
+            let record = record::read_line(&text[start..end]).unwrap();
+            places.insert(
+                record.id,
+                (Path::new(&name).to_owned(), plain.then_some(start..end)),
+            );
+            start = end + 1;
+        }
+    }
+    assert_eq!(places.len(), view.events.len());
+    let kinds = ["jsonl", "zst", "gz"].map(|end| {
+        let files: BTreeSet<_> = places.values().map(|(file, _)| file).collect();
+        files
+            .into_iter()
+            .filter(|file| file.extension().is_some_and(|found| found == end))
+            .count()
+    });
+    assert!(
+        kinds[0] >= 4 && kinds[1] == 1 && kinds[2] == 1,
+        "{kinds:?} {:?}",
+        disk.files()
+    );
+    places
+}

@@ -1,0 +1,137 @@
+//! Every byte of a store flipped, one at a time.
+//!
+//! After each flip everything is read, by a reader that knows nothing of it: what is given is what was stored, and what
+//! is not given is told of with its file. Nothing that stands in another file, and no other record of the same one, is
+//! lost. Then a writer writes everything that can be written, and a doctor looks, and repairs: neither loses what could
+//! be read before.
+
+mod check;
+mod store;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use check::{Baseline, Outcome};
+
+/// Flips of one byte.
+#[derive(Clone, Debug)]
+struct Flip {
+    file: PathBuf,
+    offset: usize,
+    mask: u8,
+}
+
+/// How much is flipped. A debug build takes a hundred flips a second at best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Every line end, and a bit of one byte in five.
+    Sample,
+    /// A bit of every byte, and every bit of those that hold a file together.
+    Bytes,
+    /// Every bit, and any byte in the place of a line end.
+    Bits,
+}
+
+/// What the byte at `offset` is flipped by.
+fn masks(bytes: &[u8], offset: usize, form: Form) -> Vec<u8> {
+    let bits = (0..8).map(|bit| 1 << bit);
+    let one = vec![1 << (offset % 8)];
+    match (bytes[offset], form) {
+        (b'\n', Form::Bits) => (1..=255).collect(),
+        // In the place of a line end, white space too.
+        (b'\n', _) => bits
+            .chain([b' ', b'\t', b'\r'].map(|byte| byte ^ b'\n'))
+            .collect(),
+        (_, Form::Bits) => bits.collect(),
+        // The padding of a lock's slots.
+        (b' ', _) if bytes.len() > 4096 && !offset.is_multiple_of(64) => Vec::new(),
+        (_, Form::Sample) if !offset.is_multiple_of(5) => Vec::new(),
+        (_, Form::Sample) => one,
+        (b'{' | b'}' | b'[' | b']' | b'"' | b',' | b':', _) => bits.collect(),
+        _ => one,
+    }
+}
+
+fn flips(baseline: &Baseline, form: Form) -> Vec<Flip> {
+    let mut flips = Vec::new();
+    for file in baseline.sample.disk.files() {
+        let bytes = baseline.sample.disk.read(&file).unwrap();
+        for offset in 0..bytes.len() {
+            for mask in masks(&bytes, offset, form) {
+                flips.push(Flip {
+                    file: file.clone(),
+                    offset,
+                    mask,
+                });
+            }
+        }
+    }
+    flips
+}
+
+#[expect(clippy::print_stdout, reason = "a line that a report can take")]
+fn run(form: Form) {
+    let baseline = Baseline::new();
+    let flips = flips(&baseline, form);
+    let next = AtomicUsize::new(0);
+    let counts = Mutex::new(BTreeMap::<Outcome, usize>::new());
+    let wrong = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(flip) = flips.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match baseline.check(flip) {
+                        Ok(outcome) => *counts.lock().entry(outcome).or_default() += 1,
+                        Err(why) => wrong.lock().push(format!(
+                            "{} at {} by {:#04x}: {why}",
+                            flip.file.display(),
+                            flip.offset,
+                            flip.mask
+                        )),
+                    }
+                }
+            });
+        }
+    });
+    let (counts, wrong) = (counts.into_inner(), wrong.into_inner());
+    let count = |outcome| counts.get(&outcome).copied().unwrap_or_default();
+    println!(
+        "flips: {} in {} files: {} harmless, {} reported, {} wrong",
+        flips.len(),
+        baseline.sample.disk.files().len(),
+        count(Outcome::Harmless),
+        count(Outcome::Reported),
+        wrong.len(),
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} wrong; the first are:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(40)].join("\n")
+    );
+    assert!(count(Outcome::Reported) > count(Outcome::Harmless) / 4);
+}
+
+#[test]
+fn no_flipped_byte_is_served_lost_unseen_or_costs_a_neighbour() {
+    run(Form::Sample);
+}
+
+/// `cargo test --release -p prodigy-storage-file --test it every_byte -- --ignored --nocapture`: a minute.
+#[test]
+#[ignore = "a minute of a release build"]
+fn of_every_byte_a_flip_is_harmless_or_told() {
+    run(Form::Bytes);
+}
+
+/// `cargo test --release -p prodigy-storage-file --test it every_bit -- --ignored --nocapture`: several minutes.
+#[test]
+#[ignore = "minutes of a release build"]
+fn of_every_bit_a_flip_is_harmless_or_told() {
+    run(Form::Bits);
+}

@@ -1,0 +1,200 @@
+//! A small store with everything in it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Cursor, Deadline, EventId, Expected, ItemId, LockOptions, PutOptions,
+    QueueItem, Result, ScanItem, ScanOptions, Select,
+};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_sim::{Disk, SimClock, SimFs};
+use serde_json::value::RawValue;
+
+pub const NEVER: fn() -> Deadline = Deadline::never;
+
+/// What lies on the disk, and what a test has to know of it.
+pub struct Sample {
+    pub disk: Disk,
+    pub clock: Arc<SimClock>,
+    /// A position in the middle of the log.
+    pub cursor: Cursor,
+    pub documents: Vec<Document>,
+}
+
+pub fn job() -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
+}
+
+pub fn lock_names() -> [LockName; 2] {
+    [
+        LockName::new("deploy").unwrap(),
+        LockName::new("shop/job-1/resume").unwrap(),
+    ]
+}
+
+/// Options of a backend over these files.
+pub fn options(fs: &Arc<SimFs>) -> FileOptions {
+    fs.options().max_file_size(400)
+}
+
+pub fn open(fs: &Arc<SimFs>) -> FileBackend {
+    FileBackend::open_on(fs.process(), options(fs)).unwrap()
+}
+
+pub fn append(backend: &FileBackend, number: u32) -> Result<()> {
+    let mut batch = Batch::new();
+    batch
+        .push(&serde_json::json!({"n": number, "s": "done"}))
+        .unwrap();
+    backend
+        .append(&job(), &mut batch, &AppendOptions::default(), NEVER())
+        .map(drop)
+}
+
+pub fn item(id: &str) -> QueueItem {
+    let body = serde_json::json!({
+        "item_id": id, "item_data": {"file": "a.rs"}, "first_attempt": "2026-01-01T00:00:00Z",
+        "last_attempt": "2026-01-01T00:00:00Z", "failure_count": 1, "failure_history": [], "error_signature": "e",
+        "reprocess_eligible": true, "manual_review_required": false,
+    });
+    // The key comes first in a line of ours.
+    let text = body.to_string();
+    QueueItem {
+        id: ItemId::new(id).unwrap(),
+        body: RawValue::from_string(text).unwrap(),
+    }
+}
+
+/// Two compressed segments (one of gzip), two sealed plain ones, one of late ids, one that is written to; a queue with
+/// taken and returned items; documents of every kind; locks that were held.
+pub fn sample() -> Sample {
+    let fs = SimFs::new(Disk::default());
+    let clock = fs.clock();
+    let packing = FileBackend::open_on(fs.process(), options(&fs).compression(true)).unwrap();
+    for number in 0..4 {
+        append(&packing, number).unwrap();
+    }
+    packing.flush(NEVER()).unwrap();
+    drop(packing);
+
+    let backend = open(&fs);
+    for number in 4..18 {
+        append(&backend, number).unwrap();
+        clock.turn(1_000_000_000);
+    }
+    let ids = ids(&backend);
+    let mut late = Batch::new();
+    late.push("late").unwrap();
+    late.set_ids([EventId::floor(prodigy_storage_layout::Timestamp::from_nanos(
+        ids[4].time().as_nanos() + 1_000_000,
+    ))]);
+    backend
+        .append(&job(), &mut late, &AppendOptions::default(), NEVER())
+        .unwrap();
+
+    let items: Vec<_> = (0..5).map(|n| item(&format!("item-{n}"))).collect();
+    backend
+        .queue_put(&job(), &items, Default::default(), NEVER())
+        .unwrap();
+    let taken = backend
+        .queue_take(&job(), &Select::all(), 3, Duration::from_secs(3600), NEVER())
+        .unwrap();
+    backend
+        .queue_nack(&job(), &[taken[1].lease.clone().unwrap().token], NEVER())
+        .unwrap();
+
+    let strict = PutOptions::default();
+    for (phase, times) in [(Phase::Setup, 1), (Phase::Map, 3), (Phase::Reduce, 1)] {
+        for time in 0..times {
+            let body = format!("{{\"phase\":\"{phase}\",\"data\":{{\"n\":{time}}}}}");
+            backend
+                .add(&job(), phase, body.as_bytes(), &strict, NEVER())
+                .unwrap();
+        }
+    }
+    let repo = job().repo;
+    for (document, body) in [
+        (
+            Document::Finished(job()),
+            r#"{"finished_at":"2026-01-01T00:00:00Z"}"#,
+        ),
+        (
+            Document::Orphans(job()),
+            r#"{"job_id":"job-1","orphaned_worktrees":[]}"#,
+        ),
+        (
+            Document::Repository(repo.clone()),
+            r#"{"name":"shop","identity":"/srv/shop/.git","kind":"repository","registered_at":"2026-01-01T00:00:00Z"}"#,
+        ),
+    ] {
+        let new = PutOptions::default().expect(Expected::Absent);
+        backend.put(&document, body.as_bytes(), &new, NEVER()).unwrap();
+    }
+    for name in &lock_names() {
+        for _ in 0..2 {
+            let guard = backend.lock(name, &LockOptions::new("test"), NEVER()).unwrap();
+            guard.release().unwrap();
+        }
+    }
+    let mut documents: Vec<Document> = backend
+        .list(&prodigy_storage_layout::DocumentScope::Job(job()), NEVER())
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.document)
+        .collect();
+    documents.push(Document::Finished(job()));
+    documents.push(Document::Orphans(job()));
+    documents.push(Document::Repository(repo));
+    documents.sort();
+    documents.dedup();
+
+    let mut scan = backend.scan(&job(), &ScanOptions::all(), NEVER()).unwrap();
+    for _ in 0..6 {
+        assert!(matches!(scan.next().unwrap(), Some(ScanItem::Record(_))));
+    }
+    let cursor = scan.cursor();
+    drop(scan);
+    drop(backend);
+    let mut disk = fs.disk();
+    gzip_one(&mut disk);
+    Sample {
+        disk,
+        clock,
+        cursor,
+        documents,
+    }
+}
+
+fn ids(backend: &FileBackend) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    let mut scan = backend.scan(&job(), &ScanOptions::all(), NEVER()).unwrap();
+    while let Some(found) = scan.next().unwrap() {
+        match found {
+            ScanItem::Record(record) => ids.push(record.id),
+            other => panic!("{other:?}"),
+        }
+    }
+    ids
+}
+
+/// Turns the first sealed plain segment into a `.gz`, as another program does.
+fn gzip_one(disk: &mut Disk) {
+    let sealed = disk
+        .files()
+        .into_iter()
+        .find(|path| {
+            path.extension().is_some_and(|end| end == "jsonl")
+                && disk.metadata(path).is_some_and(|found| found.is_sealed())
+        })
+        .unwrap();
+    let bytes = disk.read(&sealed).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(&bytes).unwrap();
+    let path = sealed.with_extension("jsonl.gz");
+    assert!(disk.write(&path, packed.finish().unwrap()));
+    assert!(disk.set_mode(&path, 0o400));
+    assert!(disk.remove(&sealed));
+}

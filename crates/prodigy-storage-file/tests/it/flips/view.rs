@@ -1,0 +1,141 @@
+//! Everything that a store gives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use prodigy_storage_backend::{
+    Backend, Cursor, ErrorKind, EventId, LockInfo, QueueStep, Result, ScanItem, ScanOptions,
+};
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::{Document, DocumentScope, Entry, Phase};
+
+use super::store::{NEVER, job};
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub id: EventId,
+    pub line: String,
+    pub verified: bool,
+}
+
+impl Read {
+    /// The line without the frame of its checksum.
+    pub fn text(&self) -> &str {
+        &self.line[..self.line.len() - 18]
+    }
+}
+
+/// What a store gives, and what it tells of.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub events: Vec<Read>,
+    pub after: Vec<Read>,
+    /// Body and revision of each document that is given.
+    pub documents: BTreeMap<Document, (Vec<u8>, String)>,
+    pub revisions: BTreeMap<Document, String>,
+    pub listed: Vec<Document>,
+    /// Id, and all else that is said of it.
+    pub items: BTreeMap<String, String>,
+    pub locks: BTreeMap<String, LockInfo>,
+    pub repos: Vec<String>,
+    pub jobs: Vec<String>,
+    /// Places of damage, with where in them.
+    pub told: Vec<(String, u64, u64)>,
+}
+
+impl View {
+    /// Reads everything.
+    pub fn of(backend: &FileBackend, cursor: &Cursor, documents: &[Document]) -> Result<Self> {
+        let mut view = Self::default();
+        view.events = view.scan(backend, &ScanOptions::all())?;
+        view.after = view.scan(backend, &ScanOptions::after(cursor.clone()))?;
+        for document in documents {
+            view.document(backend, document)?;
+        }
+        let scopes = [
+            DocumentScope::Job(job()),
+            DocumentScope::Checkpoints(job(), Phase::Map),
+            DocumentScope::Orphans(job().repo),
+            DocumentScope::Repositories,
+        ];
+        for scope in &scopes {
+            let listed = backend.list(scope, NEVER())?;
+            view.listed.extend(listed.into_iter().map(|entry| entry.document));
+        }
+        for step in backend.queue_scan(&job(), NEVER())? {
+            match step? {
+                QueueStep::Entry(entry) => {
+                    let said = format!("{} {:?}", entry.body, entry.lease);
+                    view.items.insert(entry.id.as_str().to_owned(), said);
+                    // Looked up by name as well: what a scan gives, a look-up gives.
+                    assert!(backend.queue_get(&job(), &entry.id, NEVER())?.is_some());
+                }
+                QueueStep::Damage(damage) => view.told.push((damage.place, damage.offset, damage.len)),
+            }
+        }
+        for lock in backend.locks(NEVER())? {
+            view.locks.insert(lock.name.to_string(), lock);
+        }
+        view.repos = backend
+            .repositories(NEVER())?
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        view.jobs = backend
+            .jobs(&job().repo, NEVER())?
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        backend.log_summary(&job(), NEVER())?;
+        Ok(view)
+    }
+
+    fn scan(&mut self, backend: &FileBackend, options: &ScanOptions) -> Result<Vec<Read>> {
+        let mut read = Vec::new();
+        let mut scan = backend.scan(&job(), options, NEVER())?;
+        while let Some(item) = scan.next()? {
+            match item {
+                ScanItem::Record(record) => read.push(Read {
+                    id: record.id,
+                    line: record.line.to_owned(),
+                    verified: record.verified,
+                }),
+                ScanItem::Damage(damage) => self.told.push((damage.place, damage.offset, damage.len)),
+            }
+        }
+        Ok(read)
+    }
+
+    fn document(&mut self, backend: &FileBackend, document: &Document) -> Result<()> {
+        let path = Entry::Document(document.clone()).path();
+        match backend.get(document, NEVER()) {
+            Ok(Some(found)) => {
+                let read = (found.body().to_vec(), found.revision().to_string());
+                self.documents.insert(document.clone(), read);
+            }
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NewerFormat) => {
+                let name = path.to_string_lossy();
+                assert!(error.target().contains(&*name), "{error} does not name {name}");
+                self.told.push((error.target().to_owned(), 0, 0));
+            }
+            Err(error) => return Err(error),
+        }
+        match backend.revision(document, NEVER()) {
+            Ok(Some(revision)) => {
+                self.revisions.insert(document.clone(), revision.to_string());
+            }
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NewerFormat) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether something is told of this file; a segment may be told of under the name of its other form.
+    pub fn tells_of(&self, file: &Path) -> bool {
+        let name = file.to_string_lossy();
+        self.told.iter().any(|(place, ..)| place.ends_with(&*name))
+    }
+}

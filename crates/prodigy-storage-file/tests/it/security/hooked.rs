@@ -1,0 +1,94 @@
+//! The real file system, with a look at every call before it is made. Syncs of folders are left out.
+
+use std::io;
+use std::path::Path;
+
+use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+
+type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
+
+pub struct Hooked {
+    real: RealFs,
+    before: Hook,
+    /// The answer of [`FileSystem::probe_lock`], where it is not the real one.
+    pub locks: Option<fn() -> io::Result<()>>,
+}
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooked")
+    }
+}
+
+impl Hooked {
+    pub fn new(root: &Path, before: impl Fn(&'static str, &Path) + Send + Sync + 'static) -> Self {
+        Self {
+            real: RealFs::new(root),
+            before: Box::new(before),
+            locks: None,
+        }
+    }
+}
+
+impl FileSystem for Hooked {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
+        (self.before)("open", path);
+        self.real.open(path, mode)
+    }
+
+    fn create_root(&self) -> io::Result<()> {
+        (self.before)("create root", Path::new(""));
+        self.real.create_root()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        (self.before)("create folder", path);
+        self.real.create_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        (self.before)("sync folder", path);
+        self.real.metadata(path).map(drop)
+    }
+
+    fn sync_above_root(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.before)("rename", to);
+        self.real.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.before)("rename", to);
+        self.real.rename_new(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        (self.before)("unlink", path);
+        self.real.unlink(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        (self.before)("list", path);
+        self.real.list(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        (self.before)("look", path);
+        self.real.metadata(path)
+    }
+
+    fn probe_lock(&self) -> io::Result<()> {
+        (self.before)("probe", Path::new(""));
+        match self.locks {
+            Some(answer) => answer(),
+            None => self.real.probe_lock(),
+        }
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.real.space()
+    }
+}

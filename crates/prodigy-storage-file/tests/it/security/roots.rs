@@ -1,0 +1,210 @@
+//! What a root may be: who may write to it, whose it is, and what it stands on.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Backend, Check, ErrorKind, Severity};
+use prodigy_storage_file::{FileBackend, FileOptions};
+
+use super::hooked::Hooked;
+use super::world::{NEVER, Run, World, options, paths};
+
+fn set(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn health(options: FileOptions) -> Vec<Check> {
+    FileBackend::open(options).unwrap().health(NEVER).unwrap().checks
+}
+
+fn named<'a>(checks: &'a [Check], name: &str) -> Option<&'a Check> {
+    checks.iter().find(|check| check.name == name)
+}
+
+#[test]
+fn a_root_that_any_user_may_write_to_is_refused_unless_it_is_allowed() {
+    for mode in [0o777, 0o1777, 0o707, 0o702] {
+        let world = World::new();
+        std::fs::create_dir(world.root()).unwrap();
+        set(&world.root(), mode);
+        for options in [world.options(), world.options().read_only(true)] {
+            let error = FileBackend::open(options).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert!(error.why().contains("any user may write to it"), "{error}");
+            assert!(error.why().contains(&format!("{mode:04o}")), "{error}");
+            assert!(error.hint().unwrap().contains("allow_shared_root: true"));
+        }
+        assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
+        let run = Run::on(world.options().allow_shared_root(true));
+        assert!(run.errors.is_empty(), "{:?}", run.errors);
+        // Below it, all the same, nothing is anybody's.
+        for path in paths(&world.root()).into_iter().skip(1) {
+            let mode = std::fs::metadata(world.root().join(&path)).unwrap().mode();
+            assert_eq!(mode & 0o077, 0, "{}", path.display());
+        }
+    }
+    for mode in [0o700, 0o750, 0o755, 0o770, 0o775] {
+        let world = World::new();
+        std::fs::create_dir(world.root()).unwrap();
+        set(&world.root(), mode);
+        let checks = health(world.options());
+        assert_eq!(named(&checks, "mode").is_some(), mode & 0o020 != 0, "{mode:o}");
+    }
+}
+
+#[test]
+fn a_root_that_is_opened_to_all_later_is_refused_at_the_next_opening() {
+    let world = World::new();
+    let first = FileBackend::open(world.options()).unwrap();
+    std::fs::create_dir(world.root()).unwrap();
+    set(&world.root(), 0o777);
+    // Also where a handle is open, and where the root came between the opening and the first write.
+    assert_eq!(
+        FileBackend::open(world.options()).unwrap_err().kind(),
+        ErrorKind::Refused
+    );
+    let mut run = Run::default();
+    run.all(&first);
+    assert!(
+        run.errors.iter().any(|error| error.kind() == ErrorKind::Refused),
+        "{:?}",
+        run.errors
+    );
+    assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
+}
+
+#[test]
+fn a_folder_above_from_which_the_root_may_be_taken_away_is_told() {
+    let world = World::new();
+    set(world.top(), 0o755);
+    let shared = world.top().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    for (mode, told) in [(0o777, true), (0o1777, false), (0o755, false)] {
+        set(&shared, mode);
+        let checks = health(FileOptions::new(shared.join("root")));
+        let check = named(&checks, "way to the root");
+        assert_eq!(check.is_some(), told, "{mode:o}: {checks:?}");
+        if let Some(check) = check {
+            assert_eq!(check.severity, Severity::Warning);
+            assert!(check.found.contains("shared") && check.hint.as_ref().unwrap().contains("chmod"));
+        }
+    }
+}
+
+#[test]
+fn a_root_of_another_user_is_told_and_one_where_anybody_could_plant_it_is_refused() {
+    let world = World::new();
+    std::fs::create_dir(world.root()).unwrap();
+    let mine = health(world.options());
+    assert!(named(&mine, "owner").is_none());
+    if chown(world.root(), Some(4242), None).is_err() {
+        eprintln!("SKIPPED: only the superuser may give a folder away");
+        return;
+    }
+    let checks = health(world.options());
+    let owner = named(&checks, "owner").unwrap();
+    assert_eq!(owner.severity, Severity::Warning);
+    assert!(owner.found.contains("4242"), "{owner:?}");
+
+    // As in `/tmp`: who comes first may make it.
+    set(world.top(), 0o1777);
+    for options in [world.options(), options(&world.root().join("deeper"))] {
+        let error = FileBackend::open(options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(error.why().contains("user 4242 made"), "{error}");
+        assert!(error.hint().unwrap().contains("allow_shared_root"));
+    }
+    let checks = health(world.options().allow_shared_root(true));
+    assert!(named(&checks, "way to the root").unwrap().found.contains("4242"));
+}
+
+fn open_with_locks(answer: fn() -> io::Result<()>, options: FileOptions) -> Option<ErrorKind> {
+    let mut fs = Hooked::new(&options.root, |_, _| {});
+    fs.locks = Some(answer);
+    let opened = FileBackend::open_on(Arc::new(fs), options);
+    let error = opened.err()?;
+    assert!(
+        error.hint().unwrap().contains("enable_file_locks: false"),
+        "{error}"
+    );
+    Some(error.kind())
+}
+
+#[test]
+fn a_file_system_without_locks_is_refused_at_open_with_what_to_set() {
+    fn fails(errno: rustix::io::Errno) -> io::Result<()> {
+        Err(errno.into())
+    }
+    use rustix::io::Errno;
+    let world = World::new();
+    std::fs::create_dir(world.root()).unwrap();
+    let without: [fn() -> io::Result<()>; 5] = [
+        || fails(Errno::NOTSUP),
+        || fails(Errno::NOSYS),
+        || fails(Errno::NOLCK),
+        || fails(Errno::INVAL),
+        || Err(io::ErrorKind::Unsupported.into()),
+    ];
+    for answer in without {
+        assert_eq!(
+            open_with_locks(answer, world.options()),
+            Some(ErrorKind::Unsupported)
+        );
+        // Who takes no locks misses none.
+        assert_eq!(open_with_locks(answer, world.options().read_only(true)), None);
+        assert_eq!(open_with_locks(answer, world.options().file_locks(false)), None);
+    }
+    // What says nothing of locks is left to the first one that is needed.
+    assert_eq!(open_with_locks(|| fails(Errno::IO), world.options()), None);
+    assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
+}
+
+#[test]
+fn a_root_that_comes_to_be_without_locks_is_refused_before_the_first_write() {
+    let world = World::new();
+    let mut fs = Hooked::new(&world.root(), |_, _| {});
+    fs.locks = Some(|| Err(rustix::io::Errno::NOLCK.into()));
+    let run = Run::on_file_system(Arc::new(fs), world.options());
+    assert_eq!(run.events, 0);
+    assert!(
+        run.errors
+            .iter()
+            .any(|error| error.kind() == ErrorKind::Unsupported),
+        "{:?}",
+        run.errors
+    );
+    assert_eq!(paths(&world.root()).len(), 1, "nothing but the root");
+}
+
+#[test]
+fn opening_takes_no_lock_that_another_would_miss() {
+    let world = World::new();
+    assert!(Run::on(world.options()).errors.is_empty());
+    // Others have every lock that the opening might try.
+    let held: Vec<_> = [world.root(), world.root().join("format.json")]
+        .iter()
+        .map(|path| {
+            let file = std::fs::File::open(path).unwrap();
+            file.lock().unwrap();
+            file
+        })
+        .collect();
+    let before = paths(&world.root());
+    let backend = FileBackend::open(world.options()).unwrap();
+    backend.health(NEVER).unwrap();
+    drop(held);
+    for path in [world.root(), world.root().join("format.json")] {
+        let free = std::fs::File::open(&path).unwrap();
+        free.try_lock().unwrap();
+    }
+    assert_eq!(paths(&world.root()), before);
+}
+
+#[test]
+fn the_file_system_of_the_root_is_told() {
+    let world = World::new();
+    let checks = health(world.options().allow_network_fs(true));
+    assert!(named(&checks, "file system").is_some());
+}

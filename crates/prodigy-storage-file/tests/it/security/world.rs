@@ -1,0 +1,327 @@
+//! A root, what lies outside of it, and one run through all that a backend does.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Deadline, Durability, Expected, ItemId, LockOptions, PutOptions,
+    QueueItem, Result, ScanOptions, Select, StorageError,
+};
+use prodigy_storage_file::fs::FileSystem;
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
+};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+pub const NEVER: Deadline = Deadline::never();
+
+/// What a look at a path tells, links not followed: kind and mode, owner, time of the last write, contents.
+type Seen = (u32, u32, (i64, i64), Vec<u8>);
+
+pub struct World {
+    dir: TempDir,
+}
+
+impl World {
+    /// With an outside that holds a file and a folder, and no root.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("outside/folder")).unwrap();
+        std::fs::write(dir.path().join("outside/file"), "keep this").unwrap();
+        std::fs::write(dir.path().join("outside/folder/file"), "this too").unwrap();
+        Self { dir }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    pub fn outside(&self) -> PathBuf {
+        self.dir.path().join("outside")
+    }
+
+    pub fn top(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn options(&self) -> FileOptions {
+        options(&self.root())
+    }
+
+    /// Another world whose root is as this one's.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        copy_tree(&self.root(), &copy.root());
+        copy
+    }
+
+    /// All that lies outside, as it is.
+    pub fn seen_outside(&self) -> BTreeMap<PathBuf, Seen> {
+        let mut all = BTreeMap::new();
+        for path in paths(&self.outside()) {
+            all.insert(path.clone(), look(&self.outside().join(path)));
+        }
+        all
+    }
+}
+
+/// Small segments that are compressed.
+pub fn options(root: &Path) -> FileOptions {
+    FileOptions::new(root).max_file_size(700).compression(true)
+}
+
+/// The paths below a folder, relative to it, itself as the empty one first.
+pub fn paths(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        let whole = top.join(&path);
+        if std::fs::symlink_metadata(&whole).is_ok_and(|seen| seen.is_dir()) {
+            let mut names: Vec<_> = std::fs::read_dir(&whole)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            names.sort();
+            found.extend(names.into_iter().map(|name| path.join(name)));
+        }
+    }
+    found
+}
+
+fn look(path: &Path) -> Seen {
+    let seen = std::fs::symlink_metadata(path).unwrap();
+    let contents = if seen.is_file() {
+        std::fs::read(path).unwrap()
+    } else {
+        Vec::new()
+    };
+    (
+        seen.mode(),
+        seen.uid(),
+        (seen.mtime(), seen.mtime_nsec()),
+        contents,
+    )
+}
+
+/// Copies a tree with its modes.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let seen = std::fs::symlink_metadata(from).unwrap();
+    if seen.is_dir() {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy_tree(&entry.path(), &to.join(entry.file_name()));
+        }
+        std::fs::set_permissions(to, seen.permissions()).unwrap();
+    } else if seen.is_file() {
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+pub fn remove(path: &Path) {
+    if std::fs::symlink_metadata(path).is_ok_and(|seen| seen.is_dir()) {
+        std::fs::remove_dir_all(path).unwrap();
+    } else {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// What somebody puts in the place of a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// A link to a copy of what stood there, outside.
+    LinkToCopy,
+    /// A link to a file outside.
+    LinkToFile,
+    /// A link to a folder outside.
+    LinkToFolder,
+    /// A link to nothing, in a folder outside.
+    Dangling,
+    /// A copy of what stood there, which has a second name outside.
+    HardLink,
+    Fifo,
+    /// A folder for a file, a file for a folder.
+    Wrong,
+}
+
+impl Plant {
+    pub const LINKS: [Self; 4] = [
+        Self::LinkToCopy,
+        Self::LinkToFile,
+        Self::LinkToFolder,
+        Self::Dangling,
+    ];
+
+    /// Puts it there.
+    pub fn at(self, world: &World, path: &Path) {
+        let whole = world.root().join(path);
+        let twin = world.outside().join("twin");
+        let folder = std::fs::symlink_metadata(&whole).is_ok_and(|seen| seen.is_dir());
+        if matches!(self, Self::LinkToCopy | Self::HardLink) {
+            remove(&twin);
+            if std::fs::symlink_metadata(&whole).is_ok() {
+                copy_tree(&whole, &twin);
+            } else {
+                std::fs::write(&twin, "").unwrap();
+            }
+        }
+        remove(&whole);
+        match self {
+            Self::LinkToCopy => symlink(twin, whole).unwrap(),
+            Self::LinkToFile => symlink(world.outside().join("file"), whole).unwrap(),
+            Self::LinkToFolder => symlink(world.outside().join("folder"), whole).unwrap(),
+            Self::Dangling => symlink(world.outside().join("folder/new"), whole).unwrap(),
+            Self::HardLink => std::fs::hard_link(twin, whole).unwrap(),
+            Self::Fifo => make_fifo(&whole),
+            Self::Wrong if folder => std::fs::write(whole, "").unwrap(),
+            Self::Wrong => std::fs::create_dir(whole).unwrap(),
+        }
+    }
+}
+
+pub fn make_fifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+pub fn job() -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("mapreduce-7").unwrap())
+}
+
+/// Runs through all that a backend does, and gives the errors.
+#[derive(Default)]
+pub struct Run {
+    pub errors: Vec<StorageError>,
+    /// Payloads that a scan gave.
+    pub events: usize,
+}
+
+impl Run {
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+
+    pub fn on(options: FileOptions) -> Self {
+        let mut run = Self::default();
+        if let Some(backend) = run.note(FileBackend::open(options)) {
+            run.all(&backend);
+        }
+        run
+    }
+
+    pub fn on_file_system(fs: Arc<dyn FileSystem>, options: FileOptions) -> Self {
+        let mut run = Self::default();
+        if let Some(backend) = run.note(FileBackend::open_on(fs, options)) {
+            run.all(&backend);
+        }
+        run
+    }
+
+    pub fn all(&mut self, backend: &FileBackend) {
+        self.log(backend);
+        self.documents(backend);
+        self.queue(backend);
+        self.others(backend);
+        self.note(backend.flush(NEVER));
+    }
+
+    fn log(&mut self, backend: &FileBackend) {
+        for round in 0..8 {
+            let mut batch = Batch::new();
+            batch.push(&format!("{round}{}", "x".repeat(200))).unwrap();
+            let options = AppendOptions::new(Durability::Relaxed);
+            self.note(backend.append(&job(), &mut batch, &options, NEVER));
+        }
+        self.note(backend.flush(NEVER));
+        if let Some(mut scan) = self.note(backend.scan(&job(), &ScanOptions::all(), NEVER)) {
+            while let Some(Some(_)) = self.note(scan.next()) {
+                self.events += 1;
+            }
+        }
+        self.note(backend.log_summary(&job(), NEVER));
+    }
+
+    fn documents(&mut self, backend: &FileBackend) {
+        let relaxed = PutOptions::new(Durability::Relaxed);
+        for document in [
+            Document::Setup(job()),
+            Document::Orphans(job()),
+            Document::Finished(job()),
+            Document::Repository(job().repo),
+        ] {
+            self.note(backend.get(&document, NEVER));
+            self.note(backend.put(&document, b"{\"n\":1}", &relaxed, NEVER));
+            if let Some(Some(revision)) = self.note(backend.revision(&document, NEVER)) {
+                let expected = PutOptions::new(Durability::Relaxed).expect(Expected::Revision(revision));
+                self.note(backend.put(&document, b"{\"n\":2}", &expected, NEVER));
+            }
+        }
+        for phase in [Phase::Map, Phase::Reduce] {
+            self.note(backend.add(&job(), phase, b"{}", &relaxed, NEVER));
+        }
+        for scope in [DocumentScope::Job(job()), DocumentScope::Repositories] {
+            for listed in self.note(backend.list(&scope, NEVER)).unwrap_or_default() {
+                self.note(backend.get(&listed.document, NEVER));
+            }
+        }
+        let gone = Document::Finished(job());
+        self.note(backend.delete(&gone, Expected::Any, Durability::Relaxed, NEVER));
+    }
+
+    fn queue(&mut self, backend: &FileBackend) {
+        for id in ["a", "b", "a"] {
+            let body = format!("{{\"item_id\":\"{id}\",\"item_data\":{{\"n\":1}}}}");
+            let item = QueueItem {
+                id: ItemId::new(id).unwrap(),
+                body: RawValue::from_string(body).unwrap(),
+            };
+            self.note(backend.queue_put(&job(), &[item], Durability::Relaxed, NEVER));
+        }
+        self.note(backend.queue_get(&job(), &ItemId::new("a").unwrap(), NEVER));
+        if let Some(scan) = self.note(backend.queue_scan(&job(), NEVER)) {
+            for item in scan {
+                self.note(item);
+            }
+        }
+        let lease = Duration::from_secs(3600);
+        if let Some(taken) = self.note(backend.queue_take(&job(), &Select::all(), 1, lease, NEVER)) {
+            let tokens: Vec<_> = taken
+                .iter()
+                .filter_map(|entry| entry.lease.as_ref().map(|lease| lease.token.clone()))
+                .collect();
+            self.note(backend.queue_nack(&job(), &tokens, NEVER));
+            self.note(backend.queue_ack(&job(), &tokens, NEVER));
+        }
+        self.note(backend.queue_remove(&job(), &[ItemId::new("b").unwrap()], NEVER));
+    }
+
+    fn others(&mut self, backend: &FileBackend) {
+        let name = LockName::new("shop/resume").unwrap();
+        if let Some(guard) = self.note(backend.lock(&name, &LockOptions::new("a test"), NEVER)) {
+            self.note(guard.release());
+        }
+        self.note(backend.locks(NEVER));
+        self.note(backend.repositories(NEVER));
+        self.note(backend.jobs(&job().repo, NEVER));
+        self.note(backend.worktree_path(&job().repo, &SessionId::new("session-1").unwrap()));
+        self.note(backend.worktrees(&job().repo, NEVER));
+        self.note(backend.health(NEVER));
+        self.note(backend.usage(NEVER));
+    }
+}
+
+pub fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}

@@ -1,0 +1,161 @@
+//! The file of a document with any bytes: reading, and putting another in its place.
+
+use prodigy_storage_backend::{Backend, ErrorKind, Expected, PutOptions};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Timestamp};
+use serde::de::IgnoredAny;
+
+use crate::place::{NEVER, Place, job};
+
+/// A byte of choices, then the file, or the body that is put and then changed.
+pub fn checkpoint(bytes: &[u8]) {
+    let Some((&choices, rest)) = bytes.split_first() else {
+        return;
+    };
+    match choices & 3 {
+        0 => put_and_changed(rest),
+        1 => put(rest),
+        _ => file(choices, rest),
+    }
+}
+
+/// What is put is got, byte for byte.
+fn put(body: &[u8]) {
+    let place = Place::new([]);
+    let backend = place.open(place.options());
+    let document = Document::Setup(place.job.clone());
+    match backend.put(&document, body, &PutOptions::default(), NEVER) {
+        Ok(revision) => {
+            let got = place.reader().get(&document, NEVER).unwrap().unwrap();
+            assert_eq!(got.body(), body.trim_ascii(), "the body's own bytes");
+            assert!(got.is_verified() && got.revision() == revision);
+            assert!(serde_json::from_slice::<IgnoredAny>(got.body()).is_ok());
+            let whole = place.read(&Entry::Document(document).path()).unwrap();
+            assert!(
+                serde_json::from_slice::<IgnoredAny>(&whole).is_ok(),
+                "the file is JSON"
+            );
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(
+                place.reader().get(&document, NEVER).unwrap().is_none(),
+                "nothing was stored"
+            );
+        }
+    }
+}
+
+/// Two bytes for a place and a value, then the body: the change is seen.
+fn put_and_changed(bytes: &[u8]) {
+    let Some((&[high, low, value], body)) = bytes.split_first_chunk::<3>() else {
+        return;
+    };
+    let place = Place::new([]);
+    let document = Document::Setup(place.job.clone());
+    if place
+        .open(place.options())
+        .put(&document, body, &PutOptions::default(), NEVER)
+        .is_err()
+    {
+        return;
+    }
+    let path = Entry::Document(document.clone()).path();
+    let mut changed = place.read(&path).unwrap().to_vec();
+    let at = usize::from(u16::from_be_bytes([high, low])) % changed.len();
+    if changed[at] == value {
+        return;
+    }
+    changed[at] = value;
+    let error = Place::new([(path, changed.as_slice(), 0o600)])
+        .reader()
+        .get(&document, NEVER)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+}
+
+fn file(choices: u8, bytes: &[u8]) {
+    let job = job();
+    let series = choices & 4 == 4;
+    let phase = if series { Phase::Map } else { Phase::Setup };
+    let stamp = Timestamp::from_nanos(1_790_000_000_000_000_000).into();
+    let document = if series {
+        Document::Map(job.clone(), stamp)
+    } else {
+        Document::Setup(job.clone())
+    };
+    let path = Entry::Document(document.clone()).path();
+    let place = Place::new([(path, bytes, 0o600)]);
+    let hash = place.hash();
+    let reader = place.reader();
+    let got = reader.get(&document, NEVER);
+    let revision = reader.revision(&document, NEVER);
+    assert_eq!(hash, place.hash(), "reading changes nothing");
+    match &got {
+        Ok(found) => {
+            let found = found.as_ref().unwrap();
+            assert_eq!(revision.unwrap(), Some(found.revision()));
+            if !found.is_verified() {
+                assert!(
+                    serde_json::from_slice::<IgnoredAny>(found.body()).is_ok(),
+                    "another program's is an object"
+                );
+                assert!(found.body().starts_with(b"{"));
+            }
+        }
+        Err(error) => {
+            assert!(
+                matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NewerFormat),
+                "{error}"
+            );
+        }
+    }
+    let listed = reader
+        .list(&DocumentScope::Checkpoints(job.clone(), phase), NEVER)
+        .unwrap();
+    assert!(listed.iter().any(|entry| entry.document == document));
+    writing(
+        &place,
+        &job,
+        &document,
+        got.ok().flatten().map(|found| found.revision()),
+    );
+}
+
+/// A writer replaces what stands there, or refuses and leaves it; what it had to move is kept.
+fn writing(
+    place: &Place,
+    job: &JobAddress,
+    document: &Document,
+    revision: Option<prodigy_storage_backend::Revision>,
+) {
+    let backend = place.open(place.options());
+    let before = place.read(&Entry::Document(document.clone()).path()).unwrap();
+    let expected = revision.map_or(Expected::Any, Expected::Revision);
+    let options = PutOptions::default().expect(expected);
+    let body = b"{\"phase\":\"map\"}";
+    let done = match document {
+        Document::Map(..) => backend
+            .add(job, Phase::Map, body, &options, NEVER)
+            .map(|added| added.document),
+        _ => backend
+            .put(document, body, &options, NEVER)
+            .map(|_| document.clone()),
+    };
+    match done {
+        Ok(now) => {
+            let got = place.reader().get(&now, NEVER).unwrap().unwrap();
+            assert!(got.is_verified() && got.body() == body);
+            let kept = now != *document
+                && place.read(&Entry::Document(document.clone()).path()) == Some(before.clone());
+            let moved = place.quarantined().contains(&before);
+            assert!(
+                kept || moved || revision.is_some() || now == *document,
+                "damage is kept somewhere"
+            );
+        }
+        Err(error) => {
+            let there = place.read(&Entry::Document(document.clone()).path());
+            assert_eq!(there, Some(before), "{error}");
+        }
+    }
+}

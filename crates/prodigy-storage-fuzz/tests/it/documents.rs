@@ -1,0 +1,86 @@
+//! Checkpoints: what a put takes, and what a reader makes of a file that somebody else wrote.
+
+use prodigy_storage_backend::{Backend, ErrorKind, PutOptions};
+use prodigy_storage_layout::Document;
+
+use crate::store::{NEVER, Store};
+
+fn deep(depth: usize) -> String {
+    format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
+}
+
+#[test]
+fn what_a_put_refuses_and_what_it_takes() {
+    let put = |body: &[u8]| {
+        let store = Store::new();
+        let document = Document::Setup(store.job.clone());
+        store
+            .backend()
+            .put(&document, body, &PutOptions::default(), NEVER)?;
+        let got = store.backend().get(&document, NEVER)?.unwrap();
+        assert_eq!(got.body(), body.trim_ascii());
+        Ok(())
+    };
+    let kind = |body: &[u8]| put(body).map_err(|error: prodigy_storage_backend::StorageError| error.kind());
+    for refused in [
+        deep(128).as_bytes(),
+        deep(100_000).as_bytes(),
+        "{\"a\":".repeat(100_000).as_bytes(),
+        br#"{"a":"\ud800"}"#,
+        b"\xef\xbb\xbf{}",
+        b"{}\0",
+        b"{\"a\":\"\xff\"}",
+        b"{\"a\":\"\0\"}",
+        b"",
+        b"[]",
+    ] {
+        assert_eq!(kind(refused), Err(ErrorKind::InvalidInput));
+    }
+    for taken in [
+        deep(127).as_bytes(),
+        b"{\r\n\"a\":1}\r\n",
+        b"{\"a\":1e999}",
+        format!("{{\"a\":{}}}", "9".repeat(400)).as_bytes(),
+        b"{\"a\":1,\"a\":2}",
+        b"{\"a\":\"\\u0000\"}",
+    ] {
+        assert_eq!(kind(taken), Ok(()), "{}", String::from_utf8_lossy(taken));
+    }
+}
+
+#[test]
+fn what_a_file_of_another_program_gives() {
+    let cases: &[(&[u8], Result<(), ErrorKind>)] = &[
+        (b"", Err(ErrorKind::Damaged)),
+        (b"\n\n\n", Err(ErrorKind::Damaged)),
+        (b"[]", Err(ErrorKind::Damaged)),
+        (b"null", Err(ErrorKind::Damaged)),
+        (b"{\"a\":1", Err(ErrorKind::Damaged)),
+        (b"\xef\xbb\xbf{}", Err(ErrorKind::Damaged)),
+        (b"{}\0", Err(ErrorKind::Damaged)),
+        (b"{\"a\":\"\xff\"}", Err(ErrorKind::Damaged)),
+        (b"{\"a\":\"\0\"}", Err(ErrorKind::Damaged)),
+        (b"{\"format\":2}", Err(ErrorKind::NewerFormat)),
+        (b"{\"format\":1}", Err(ErrorKind::Damaged)),
+        (b"{\"format\":\"x\",\"format\":\"y\"}", Err(ErrorKind::Damaged)),
+        (b"{\r\n\"a\":1\r\n}\r\n", Ok(())),
+        (b"{\"a\":1,\"a\":2}", Ok(())),
+        (b"{\"a\":1e999}", Ok(())),
+        (br#"{"a":"\ud800"}"#, Ok(())),
+    ];
+    let get = |bytes: &[u8]| {
+        let (store, document) = Store::checkpoint(bytes);
+        let got = store.backend().get(&document, NEVER);
+        got.map(|document| assert!(!document.unwrap().is_verified()))
+            .map_err(|error| error.kind())
+    };
+    for (bytes, expected) in cases {
+        assert_eq!(get(bytes), *expected, "{}", String::from_utf8_lossy(bytes));
+    }
+    assert_eq!(
+        get(deep(100_000).as_bytes()),
+        Ok(()),
+        "nothing of it is recursed into"
+    );
+    assert_eq!(get("{\"a\":".repeat(100_000).as_bytes()), Err(ErrorKind::Damaged));
+}

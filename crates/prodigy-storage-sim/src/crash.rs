@@ -1,0 +1,205 @@
+//! Which disks a crash may leave behind, of all that it could.
+
+use std::fmt;
+
+use crate::disk::Disk;
+use crate::journal::Call;
+use crate::replay::{Fate, Moment};
+
+/// Bytes of a sector: what a disk writes whole or not at all.
+const SECTOR: u64 = 512;
+/// With up to so many pending calls every subset is tried.
+const ALL_SUBSETS: usize = 6;
+
+/// What ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// Every process; what was written stays.
+    Death,
+    /// The power: what was not synced may go.
+    Power,
+}
+
+/// How many disks are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Random subsets at each point, where not every subset is tried.
+    pub subsets: usize,
+    /// Whether every sector edge of a write is a cut, each pending call is left out by itself, and so on; else a few
+    /// disks that stand for the others.
+    pub thorough: bool,
+}
+
+/// A disk after a crash.
+#[derive(Clone, Debug)]
+pub struct Crash {
+    /// What ended.
+    pub loss: Loss,
+    /// What became of each pending call.
+    pub fates: Vec<Fate>,
+    /// Whether it came in the middle of the last call: that has not returned, and nothing was told after it.
+    pub within: bool,
+    /// The moment from which the next life goes on.
+    pub after: Moment,
+}
+
+impl Crash {
+    /// The disk that the next life finds.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.after.live()
+    }
+}
+
+/// How many disks were drawn at random.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drawn(pub usize);
+
+/// Every disk that is looked at for a crash at this moment. `fresh`: whether the last pending call was the last call that
+/// was made, so that the crash may have cut it.
+#[must_use]
+pub fn crashes(
+    moment: &Moment,
+    fresh: bool,
+    effort: Effort,
+    random: &mut fastrand::Rng,
+) -> (Vec<Crash>, Drawn) {
+    let mut found = Vec::new();
+    let cuts = if fresh { cuts(moment, effort) } else { Vec::new() };
+    found.push(Crash {
+        loss: Loss::Death,
+        fates: vec![Fate::There; moment.pending().len()],
+        within: false,
+        after: moment.clone(),
+    });
+    for &cut in &cuts {
+        let mut fates = vec![Fate::There; moment.pending().len()];
+        if let Some(last) = fates.last_mut() {
+            *last = Fate::Cut(cut);
+        }
+        found.push(Crash {
+            loss: Loss::Death,
+            fates,
+            within: true,
+            after: moment.cut_last(cut),
+        });
+    }
+    let (sets, drawn) = fates(moment, &cuts, effort, random);
+    found.extend(sets.into_iter().map(|fates| Crash {
+        loss: Loss::Power,
+        after: Moment::new(moment.after(&fates)),
+        within: false,
+        fates,
+    }));
+    (found, drawn)
+}
+
+/// Where a crash cuts the last write: at nothing, one byte, each edge of a sector, one byte short.
+fn cuts(moment: &Moment, effort: Effort) -> Vec<usize> {
+    let Some(Call::Write { offset, bytes, .. }) = moment.pending().last().map(|entry| &entry.call) else {
+        return Vec::new();
+    };
+    let len = bytes.len();
+    let first = (SECTOR - offset % SECTOR) as usize;
+    let mut cuts = vec![0, 1, len - 1];
+    if effort.thorough {
+        cuts.extend((first..len).step_by(SECTOR as usize));
+    } else {
+        cuts.extend((first < len).then_some(first));
+        cuts.push(len / 2);
+    }
+    cuts.retain(|cut| *cut < len);
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+fn fates(
+    moment: &Moment,
+    cuts: &[usize],
+    effort: Effort,
+    random: &mut fastrand::Rng,
+) -> (Vec<Vec<Fate>>, Drawn) {
+    let pending = moment.pending();
+    let count = pending.len();
+    let writes: Vec<bool> = pending
+        .iter()
+        .map(|entry| matches!(entry.call, Call::Write { .. }))
+        .collect();
+    let of_file = |entry: &Call| {
+        matches!(
+            entry,
+            Call::Write { .. } | Call::SetLen { .. } | Call::SetMode { .. }
+        )
+    };
+    let files: Vec<bool> = pending.iter().map(|entry| of_file(&entry.call)).collect();
+    let pick = |keep: &dyn Fn(usize) -> Fate| (0..count).map(keep).collect::<Vec<Fate>>();
+    let there = |yes: bool| if yes { Fate::There } else { Fate::Gone };
+    let is = |list: &[bool], at: usize| list.get(at).copied().unwrap_or_default();
+
+    let mut sets = vec![
+        pick(&|_| Fate::Gone),
+        pick(&|_| Fate::There),
+        // Names without data, data without names, lengths without data.
+        pick(&|at| there(!is(&files, at))),
+        pick(&|at| there(is(&files, at))),
+        pick(&|at| if is(&writes, at) { Fate::Zeros } else { Fate::There }),
+    ];
+    // What was before the last call, and that call alone.
+    sets.push(pick(&|at| there(at + 1 < count)));
+    sets.push(pick(&|at| there(at + 1 == count)));
+    if effort.thorough {
+        if count <= ALL_SUBSETS {
+            sets.extend((0u32..1 << count).map(|bits| pick(&|at| there(bits >> at & 1 == 1))));
+        }
+        for point in 0..count {
+            sets.push(pick(&|at| there(at < point)));
+            sets.push(pick(&|at| there(at != point)));
+            if is(&writes, point) {
+                sets.push(pick(&|at| if at == point { Fate::Zeros } else { Fate::There }));
+            }
+        }
+    }
+    for &cut in cuts {
+        for rest in [Fate::There, Fate::Gone] {
+            sets.push(pick(&|at| if at + 1 == count { Fate::Cut(cut) } else { rest }));
+        }
+        if !effort.thorough {
+            break;
+        }
+        // The names are there: that of a new file, in which this was written.
+        sets.push(pick(&|at| {
+            if at + 1 == count {
+                Fate::Cut(cut)
+            } else {
+                there(!is(&files, at))
+            }
+        }));
+    }
+    let mut drawn = 0;
+    if count > 1 {
+        for _ in 0..effort.subsets {
+            drawn += 1;
+            let set = pending.iter().map(|entry| match &entry.call {
+                Call::Write { bytes, .. } => match random.u8(..8) {
+                    0 => Fate::Zeros,
+                    1 => Fate::Cut(random.usize(..bytes.len().max(1))),
+                    2..5 => Fate::Gone,
+                    _ => Fate::There,
+                },
+                _ => there(random.bool()),
+            });
+            sets.push(set.collect());
+        }
+    }
+    (sets, Drawn(drawn))
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Death => "every process died",
+            Self::Power => "the power failed",
+        })
+    }
+}

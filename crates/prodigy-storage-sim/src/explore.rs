@@ -1,0 +1,414 @@
+//! A crash at every call of a life, and of the lives that follow.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Backend, Cursor, EventId, ScanItem, ScanOptions};
+use prodigy_storage_layout::JobAddress;
+use serde::Serialize;
+
+use crate::crash::{Crash, Effort, Loss, crashes};
+use crate::fs::SimFs;
+use crate::journal::Entry;
+use crate::replay::{Fate, Moment};
+use crate::rescue::{later, rescue};
+use crate::stage::{Setup, patience};
+use crate::story::{Action, Story};
+use crate::verify::resume;
+
+/// What happened from an opening of the disk to its end.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// The disk that it began with.
+    pub start: Moment,
+    /// Every call.
+    pub journal: Vec<Arc<Entry>>,
+    /// What was done, and told.
+    pub story: Story,
+}
+
+/// How far a search goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// In the life of the workload itself.
+    pub first: Effort,
+    /// In each recovery.
+    pub second: Effort,
+    /// Recoveries that are crashed, of those that make the same calls.
+    pub alike: usize,
+    /// Recoveries that are crashed at most.
+    pub recoveries: usize,
+    /// One of so many that could be crashed is.
+    pub one_of: u32,
+    /// The seed of what is drawn.
+    pub seed: u64,
+}
+
+impl Depth {
+    /// Everything.
+    #[must_use]
+    pub fn full(seed: u64) -> Self {
+        Self {
+            first: Effort {
+                subsets: 16,
+                thorough: true,
+            },
+            second: Effort {
+                subsets: 2,
+                thorough: true,
+            },
+            alike: 2,
+            recoveries: 400,
+            one_of: 1,
+            seed,
+        }
+    }
+
+    /// A few disks a point, where what varies is the workload.
+    #[must_use]
+    pub fn narrow(seed: u64) -> Self {
+        let effort = Effort {
+            subsets: 2,
+            thorough: false,
+        };
+        Self {
+            first: effort,
+            second: effort,
+            alike: 1,
+            recoveries: 6,
+            one_of: 6,
+            seed,
+        }
+    }
+
+    /// What stands for everything in little time.
+    #[must_use]
+    pub fn quick(seed: u64) -> Self {
+        Self {
+            first: Effort {
+                subsets: 2,
+                thorough: true,
+            },
+            second: Effort {
+                subsets: 0,
+                thorough: false,
+            },
+            alike: 1,
+            recoveries: 12,
+            one_of: 8,
+            seed,
+        }
+    }
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Calls of the workload that changed something, syncs included.
+    pub calls: usize,
+    /// Points between, before and after them.
+    pub points: usize,
+    /// Disks derived.
+    pub derived: usize,
+    /// Disks checked: those that differ, in themselves or in what had been told.
+    pub checked: usize,
+    /// Cursors of a reader at the moment of a crash that were gone on from.
+    pub cursors: usize,
+    /// Recoveries that were crashed.
+    pub recoveries: usize,
+    /// Points in them.
+    pub recovery_points: usize,
+    /// Disks derived from them.
+    pub recovery_derived: usize,
+    /// Disks checked of those.
+    pub recovery_checked: usize,
+    /// Disks that were drawn at random, in both.
+    pub drawn: usize,
+}
+
+impl Counts {
+    /// Adds those of another.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.points += other.points;
+        self.derived += other.derived;
+        self.checked += other.checked;
+        self.cursors += other.cursors;
+        self.recoveries += other.recoveries;
+        self.recovery_points += other.recovery_points;
+        self.recovery_derived += other.recovery_derived;
+        self.recovery_checked += other.recovery_checked;
+        self.drawn += other.drawn;
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What was looked at.
+    pub counts: Counts,
+    /// An account of each failure, up to a few.
+    pub failures: Vec<String>,
+}
+
+/// Failures that are told of one workload.
+const MOST_FAILURES: usize = 3;
+
+/// A reader's position in each log at the moment of a crash, and what it had been given.
+type Glances = Vec<(JobAddress, Cursor, HashSet<EventId>)>;
+
+struct Search {
+    setup: Setup,
+    depth: Depth,
+    random: fastrand::Rng,
+    seen: HashSet<(u128, usize, Loss)>,
+    glanced: HashSet<(u128, u128, usize, Loss)>,
+    alike: HashMap<u64, usize>,
+    outcome: Outcome,
+}
+
+/// Crashes a life at every call, checks what the next one finds, and crashes that too.
+#[must_use]
+pub fn explore(life: &Life, setup: Setup, depth: Depth) -> Outcome {
+    let mut search = Search {
+        setup,
+        depth,
+        random: fastrand::Rng::with_seed(depth.seed),
+        seen: HashSet::new(),
+        glanced: HashSet::new(),
+        alike: HashMap::new(),
+        outcome: Outcome::default(),
+    };
+    search.outcome.counts.calls = life.journal.len();
+    search.first(life);
+    search.outcome
+}
+
+impl Search {
+    fn is_over(&self) -> bool {
+        self.outcome.failures.len() >= MOST_FAILURES
+    }
+
+    fn first(&mut self, life: &Life) {
+        let mut moment = life.start.clone();
+        for point in 0..=life.journal.len() {
+            let fresh = advance(&mut moment, life, point);
+            let (found, drawn) = crashes(&moment, fresh, self.depth.first, &mut self.random);
+            let told = Told::new(life, point);
+            let counts = &mut self.outcome.counts;
+            counts.points += 1;
+            counts.derived += found.len();
+            counts.drawn += drawn.0;
+            let glances = glance(&moment, &told.whole.1, self.setup);
+            let live = moment.live().content_hash();
+            for crash in found {
+                if self.is_over() {
+                    return;
+                }
+                let hash = crash.disk().content_hash();
+                let (told, story) = told.of(&crash);
+                if self.seen.insert((hash, *told, crash.loss)) {
+                    self.outcome.counts.checked += 1;
+                    match rescue(&crash, story, crash.loss, self.setup, 1) {
+                        Ok(next) => self.second(&next, (life, point, &moment, &crash)),
+                        Err(error) => self.fail(&error, &[(life, point, &moment, &crash)]),
+                    }
+                }
+                if !glances.is_empty() && self.glanced.insert((hash, live, *told, crash.loss)) {
+                    self.outcome.counts.cursors += 1;
+                    if let Err(error) = go_on_from(&crash, story, &glances, self.setup) {
+                        self.fail(&error, &[(life, point, &moment, &crash)]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Crashes a recovery, unless enough of those that make the same calls were.
+    fn second(&mut self, life: &Life, before: (&Life, usize, &Moment, &Crash)) {
+        if self.random.u32(..self.depth.one_of) > 0 {
+            return;
+        }
+        let alike = self.alike.entry(shape(life)).or_default();
+        if *alike >= self.depth.alike || self.outcome.counts.recoveries >= self.depth.recoveries {
+            return;
+        }
+        *alike += 1;
+        self.outcome.counts.recoveries += 1;
+        let loss_before = before.3.loss;
+        let mut moment = life.start.clone();
+        let mut seen = HashSet::new();
+        for point in 0..=life.journal.len() {
+            let fresh = advance(&mut moment, life, point);
+            let (found, drawn) = crashes(&moment, fresh, self.depth.second, &mut self.random);
+            let told = Told::new(life, point);
+            let counts = &mut self.outcome.counts;
+            counts.recovery_points += 1;
+            counts.recovery_derived += found.len();
+            counts.drawn += drawn.0;
+            for crash in found {
+                if self.is_over() {
+                    return;
+                }
+                let loss = loss_before.max(crash.loss);
+                let (told, story) = told.of(&crash);
+                if !seen.insert((crash.disk().content_hash(), *told, loss)) {
+                    continue;
+                }
+                self.outcome.counts.recovery_checked += 1;
+                if let Err(error) = rescue(&crash, story, loss, self.setup, 2) {
+                    self.fail(&error, &[before, (life, point, &moment, &crash)]);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &anyhow::Error, crashes: &[(&Life, usize, &Moment, &Crash)]) {
+        let mut text = format!("{error:#}\n");
+        for (index, (life, point, moment, crash)) in crashes.iter().enumerate() {
+            let which = if index == 0 {
+                "the workload"
+            } else {
+                "its recovery"
+            };
+            let _ = writeln!(
+                text,
+                "  {} before call {point} of {which}; the calls up to there:",
+                crash.loss
+            );
+            for (number, entry) in life
+                .journal
+                .iter()
+                .enumerate()
+                .take(*point)
+                .skip(point.saturating_sub(14))
+            {
+                let pending = moment
+                    .pending()
+                    .iter()
+                    .position(|pending| Arc::ptr_eq(pending, entry));
+                let fate = match pending.and_then(|at| crash.fates.get(at)) {
+                    Some(fate) => format!("[not synced: {fate}] "),
+                    None => String::new(),
+                };
+                let _ = writeln!(text, "    {number:>4} {fate}{entry}");
+            }
+            let early = moment.pending().iter().zip(&crash.fates).filter(|(entry, fate)| {
+                **fate != Fate::There
+                    && !life
+                        .journal
+                        .iter()
+                        .take(*point)
+                        .skip(point.saturating_sub(14))
+                        .any(|shown| Arc::ptr_eq(shown, entry))
+            });
+            for (entry, fate) in early {
+                let _ = writeln!(text, "    before [not synced: {fate}] {entry}");
+            }
+            let _ = writeln!(text, "  the disk then:");
+            for path in crash.disk().files() {
+                let len = crash.disk().read(&path).map_or(0, |bytes| bytes.len());
+                let _ = writeln!(text, "    {:>6} {}", len, path.display());
+            }
+            let mut open = life.story.deeds().iter().filter(|deed| deed.begun <= *point);
+            if let Some(deed) = open.next_back() {
+                let answered = deed
+                    .answer
+                    .as_ref()
+                    .is_some_and(|(position, _)| position <= point);
+                let _ = writeln!(
+                    text,
+                    "  the last that was {}: {:.200?}",
+                    if answered { "answered" } else { "begun" },
+                    deed.action
+                );
+            }
+        }
+        self.outcome.failures.push(text);
+    }
+}
+
+/// What had been told at a point: before the last call had returned, and after it.
+struct Told {
+    within: (usize, Story),
+    whole: (usize, Story),
+}
+
+impl Told {
+    fn new(life: &Life, point: usize) -> Self {
+        let at = |point: usize| (life.story.told_before(point), life.story.before(point));
+        Self {
+            within: at(point.saturating_sub(1)),
+            whole: at(point),
+        }
+    }
+
+    fn of(&self, crash: &Crash) -> &(usize, Story) {
+        if crash.within { &self.within } else { &self.whole }
+    }
+}
+
+/// Goes on to the point before a call; whether the call before it may have been cut.
+fn advance(moment: &mut Moment, life: &Life, point: usize) -> bool {
+    let Some(entry) = point.checked_sub(1).and_then(|last| life.journal.get(last)) else {
+        return false;
+    };
+    moment.step(entry);
+    !entry.call.is_sync()
+}
+
+/// What tells a recovery from one that does the same: its calls, without the random parts of names.
+fn shape(life: &Life) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for entry in &life.journal {
+        std::mem::discriminant(&entry.call).hash(&mut hasher);
+        let path = entry.path.to_string_lossy();
+        let kept: String = path.chars().filter(|char| !char.is_ascii_hexdigit()).collect();
+        kept.hash(&mut hasher);
+    }
+    life.start.pending().len().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Reads every log as someone who looks at this very moment.
+fn glance(moment: &Moment, story: &Story, setup: Setup) -> Glances {
+    let mut glances = Glances::new();
+    let mut jobs = HashSet::new();
+    for deed in story.deeds() {
+        if let Action::Append { job, .. } = &deed.action {
+            jobs.insert(job.clone());
+        }
+    }
+    if jobs.is_empty() {
+        return glances;
+    }
+    let sim = SimFs::with_clock(moment.live().clone(), later(1));
+    let Ok((backend, _)) = sim.open(setup.options(&sim)) else {
+        return glances;
+    };
+    for job in jobs {
+        let Ok(mut scan) = backend.scan(&job, &ScanOptions::all(), patience()) else {
+            continue;
+        };
+        let mut given = HashSet::new();
+        while let Ok(Some(item)) = scan.next() {
+            if let ScanItem::Record(record) = item {
+                given.insert(record.id);
+            }
+        }
+        glances.push((job, scan.cursor(), given));
+    }
+    glances
+}
+
+fn go_on_from(crash: &Crash, story: &Story, glances: &Glances, setup: Setup) -> anyhow::Result<()> {
+    let story = &story.after(crash.loss);
+    let sim = SimFs::with_clock(crash.disk().clone(), later(1));
+    let (backend, _) = sim.open(setup.options(&sim))?;
+    for (job, cursor, given) in glances {
+        resume(story, crash.loss, &backend, job, cursor, given)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The simulated file system, and the processes that use it.
+
+mod file;
+mod process;
+mod state;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::Result;
+use prodigy_storage_file::{FileBackend, FileOptions};
+
+use crate::clock::SimClock;
+use crate::disk::Disk;
+use crate::journal::Entry;
+pub use process::Process;
+use state::State;
+
+/// The root that options name. Nothing is ever made there: all files are in memory.
+const ROOT: &str = "/simulated";
+
+/// A file system in memory that several simulated processes share, and that writes down every call that changes
+/// something.
+///
+/// It behaves as a local file system does for an ordinary user: modes are honoured, a file that was unlinked lives on
+/// while it is open, a lock belongs to the descriptor that took it and goes with it, nothing follows a link.
+pub struct SimFs {
+    state: Mutex<State>,
+    clock: Arc<SimClock>,
+    processes: AtomicU32,
+}
+
+impl SimFs {
+    /// A file system on this disk.
+    #[must_use]
+    pub fn new(disk: Disk) -> Arc<Self> {
+        Self::with_clock(disk, Arc::default())
+    }
+
+    /// A file system on this disk, whose times are those of a clock.
+    #[must_use]
+    pub fn with_clock(disk: Disk, clock: Arc<SimClock>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State::new(disk)),
+            clock,
+            processes: AtomicU32::new(0),
+        })
+    }
+
+    /// A new process.
+    #[must_use]
+    pub fn process(self: &Arc<Self>) -> Arc<Process> {
+        let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(Process::new(Arc::clone(self), number))
+    }
+
+    /// What everyone sees now: files that have no name any more are left out.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        let mut disk = self.state.lock().disk.clone();
+        disk.drop_unreachable();
+        disk
+    }
+
+    /// Every call so far that changed something, syncs included.
+    #[must_use]
+    pub fn journal(&self) -> Vec<Entry> {
+        self.state.lock().journal.clone()
+    }
+
+    /// How many calls so far changed something, syncs included.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.state.lock().journal.len()
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub fn clock(&self) -> Arc<SimClock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Options for a backend on it: its clock, and a root that is a name only.
+    #[must_use]
+    pub fn options(&self) -> FileOptions {
+        FileOptions::new(ROOT)
+            .clock(self.clock())
+            // The check looks at the machine's own disk.
+            .allow_network_fs(true)
+    }
+
+    /// A backend of a new process, and that process.
+    ///
+    /// # Errors
+    /// As [`FileBackend::open_on`].
+    pub fn open(self: &Arc<Self>, options: FileOptions) -> Result<(FileBackend, Arc<Process>)> {
+        let process = self.process();
+        let backend = FileBackend::open_on(process.clone(), options)?;
+        Ok((backend, process))
+    }
+}
+
+impl fmt::Debug for SimFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFs")
+            .field("calls", &self.position())
+            .finish_non_exhaustive()
+    }
+}

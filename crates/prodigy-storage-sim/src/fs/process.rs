@@ -1,0 +1,264 @@
+//! One simulated process.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::Clock;
+use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, Space};
+
+use super::SimFs;
+use super::file::SimFile;
+use super::state::{Caller, State};
+
+/// What is left on a simulated disk, always.
+const FREE: u64 = 1 << 40;
+
+/// A process that uses a [`SimFs`]. Its locks are those of its open files; they are free at once when it is killed.
+#[derive(Debug)]
+pub struct Process {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What a process and its open files share.
+pub(super) struct Shared {
+    sim: Arc<SimFs>,
+    number: u32,
+    life: Mutex<Life>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// What others do before a process tries a lock, and how the name of that file ends.
+type Meanwhile = (&'static str, Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = (self.number, *self.life.lock());
+        f.debug_tuple("Shared").field(&shown).finish()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    Alive,
+    /// It dies in a write, after so many more calls that change something, when so many bytes of it are written.
+    Doomed {
+        calls: usize,
+        bytes: usize,
+    },
+    Dead,
+}
+
+impl Process {
+    pub(super) fn new(sim: Arc<SimFs>, number: u32) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                sim,
+                number,
+                life: Mutex::new(Life::Alive),
+                meanwhile: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Its number, from 1.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.shared.number
+    }
+
+    /// Ends it: every later call fails and changes nothing, its locks are free at once.
+    pub fn kill(&self) {
+        self.shared.die(&mut self.shared.life.lock());
+    }
+
+    /// Ends it in the middle of a write: `calls` more calls that change something are made, and of the first write after
+    /// them so many `bytes`.
+    pub fn kill_in_write(&self, calls: usize, bytes: usize) {
+        *self.shared.life.lock() = Life::Doomed { calls, bytes };
+    }
+
+    /// Has others do something before the process next tries the lock of a file whose name ends so: between opening a
+    /// file and that, much may happen to it.
+    pub fn before_it_locks(&self, name_end: &'static str, meanwhile: impl FnOnce() + Send + 'static) {
+        *self.shared.meanwhile.lock() = Some((name_end, Box::new(meanwhile)));
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(*self.shared.life.lock(), Life::Dead)
+    }
+
+    fn caller<'p>(&self, path: &'p Path) -> Caller<'p> {
+        self.shared.caller(path)
+    }
+}
+
+/// How a write goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turn {
+    Whole,
+    /// Only so many bytes; then the process is dead.
+    Last(usize),
+}
+
+impl Shared {
+    pub(super) fn caller<'p>(&self, path: &'p Path) -> Caller<'p> {
+        Caller {
+            process: self.number,
+            path,
+            time: self.sim.clock.now(),
+        }
+    }
+
+    fn die(&self, life: &mut Life) {
+        *life = Life::Dead;
+        self.sim.state.lock().end(self.number);
+    }
+
+    /// The moment before a lock is tried.
+    pub(super) fn meet_others(&self, path: &Path) {
+        let path = path.to_string_lossy();
+        let due = self.meanwhile.lock().take_if(|(end, _)| path.ends_with(*end));
+        if let Some((_, meanwhile)) = due {
+            meanwhile();
+        }
+    }
+
+    /// A call that changes nothing.
+    pub(super) fn look<T>(&self, call: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
+        if matches!(*self.life.lock(), Life::Dead) {
+            return Err(killed());
+        }
+        call(&self.sim.state.lock())
+    }
+
+    /// A call that may change something.
+    pub(super) fn act<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut life = self.life.lock();
+        if matches!(*life, Life::Dead) {
+            return Err(killed());
+        }
+        let mut state = self.sim.state.lock();
+        let before = state.journal.len();
+        let done = call(&mut state);
+        if let Life::Doomed { calls, .. } = &mut *life {
+            *calls = calls.saturating_sub(state.journal.len() - before);
+        }
+        done
+    }
+
+    /// A write, which may be the one that the process dies in.
+    pub(super) fn write(
+        &self,
+        call: impl FnOnce(&mut State, Turn) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let doom = match *self.life.lock() {
+            Life::Doomed { calls: 0, bytes } => Some(bytes),
+            _ => None,
+        };
+        match doom {
+            None => self.act(|state| call(state, Turn::Whole)),
+            Some(bytes) => {
+                let done = self.act(|state| call(state, Turn::Last(bytes)));
+                self.die(&mut self.life.lock());
+                done.and(Err(killed()))
+            }
+        }
+    }
+
+    /// Also of a process that is dead: its descriptors are closed.
+    pub(super) fn close(&self, call: impl FnOnce(&mut State)) {
+        call(&mut self.sim.state.lock());
+    }
+}
+
+fn killed() -> io::Error {
+    io::Error::other("the process was killed")
+}
+
+impl FileSystem for Process {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
+        let caller = self.caller(path);
+        let (inode, owner) = self.shared.act(|state| state.open(caller, mode))?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(SimFile::new(shared, inode, owner, path, mode)))
+    }
+
+    fn create_root(&self) -> io::Result<()> {
+        let caller = self.caller(Path::new(""));
+        self.shared.act(|state| {
+            state.create_root(caller);
+            Ok(())
+        })
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let caller = self.caller(path);
+        self.shared.act(|state| state.create_dir(caller))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let caller = self.caller(path);
+        self.shared.act(|state| state.sync_dir(caller))
+    }
+
+    fn sync_above_root(&self) -> io::Result<()> {
+        let caller = self.caller(Path::new(""));
+        self.shared.act(|state| state.sync_above_root(caller))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let caller = self.caller(to);
+        self.shared.act(|state| state.rename(caller, from, true))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let caller = self.caller(to);
+        self.shared.act(|state| state.rename(caller, from, false))
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let caller = self.caller(path);
+        self.shared.act(|state| state.unlink(caller))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.shared.look(|state| {
+            let folder = state.readable_folder(path)?;
+            let entries = state.disk.folder(folder).into_iter().flatten();
+            Ok(entries
+                .filter_map(|(name, inode)| {
+                    Some(DirEntry {
+                        name: name.clone(),
+                        kind: state.disk.node(*inode)?.kind(),
+                    })
+                })
+                .collect())
+        })
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.shared.look(|state| {
+            let inode = state.disk.find(path)?;
+            state.disk.about(inode).ok_or(io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn probe_lock(&self) -> io::Result<()> {
+        self.shared
+            .look(|state| state.disk.root().map(drop).ok_or(io::ErrorKind::NotFound.into()))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.shared.look(|_| {
+            Ok(Space {
+                free: FREE,
+                capacity: FREE,
+            })
+        })
+    }
+}

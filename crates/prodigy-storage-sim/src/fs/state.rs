@@ -1,0 +1,216 @@
+//! What all processes of a simulated file system share.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use prodigy_storage_file::fs::{FILE_MODE, FileKind, OpenMode};
+use prodigy_storage_layout::Timestamp;
+
+use crate::disk::{Body, Disk, Inode, Node};
+use crate::journal::{Call, Entry, Name};
+
+const READ: u32 = 0o400;
+const WRITE: u32 = 0o200;
+
+/// The live disk, its locks, and what was done to it.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) disk: Disk,
+    pub(super) journal: Vec<Entry>,
+    /// Who holds the lock on a file.
+    locks: HashMap<Inode, Owner>,
+    handles: u64,
+}
+
+/// An open description of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) process: u32,
+    pub(super) handle: u64,
+}
+
+/// Who calls, when, and on which path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    pub(super) process: u32,
+    pub(super) path: &'a Path,
+    pub(super) time: Timestamp,
+}
+
+impl State {
+    pub(super) fn new(disk: Disk) -> Self {
+        Self {
+            disk,
+            journal: Vec::new(),
+            locks: HashMap::new(),
+            handles: 0,
+        }
+    }
+
+    pub(super) fn record(&mut self, caller: Caller<'_>, call: Call) {
+        self.journal.push(Entry {
+            process: caller.process,
+            path: caller.path.to_owned(),
+            time: caller.time,
+            call,
+        });
+    }
+
+    pub(super) fn open(&mut self, caller: Caller<'_>, mode: OpenMode) -> io::Result<(Inode, Owner)> {
+        let inode = match (self.disk.find(caller.path), mode) {
+            (Ok(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Ok(inode), _) => self.check_open(inode, mode).map(|()| inode)?,
+            (Err(error), OpenMode::CreateNew | OpenMode::Create)
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                self.create(caller)?
+            }
+            (Err(error), _) => return Err(error),
+        };
+        self.handles += 1;
+        let owner = Owner {
+            process: caller.process,
+            handle: self.handles,
+        };
+        Ok((inode, owner))
+    }
+
+    fn check_open(&self, inode: Inode, mode: OpenMode) -> io::Result<()> {
+        let node = self.disk.node(inode).ok_or(io::ErrorKind::NotFound)?;
+        match node.kind() {
+            FileKind::File => {}
+            FileKind::Folder if mode != OpenMode::Read => return Err(io::ErrorKind::IsADirectory.into()),
+            FileKind::Folder => return Err(io::Error::other("it is no regular file")),
+            FileKind::Other => return Err(rustix::io::Errno::LOOP.into()),
+        }
+        let needed = match mode {
+            OpenMode::Read => READ,
+            _ => READ | WRITE,
+        };
+        if node.mode & needed == needed {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+
+    fn create(&mut self, caller: Caller<'_>) -> io::Result<Inode> {
+        let at = self.place(caller.path)?;
+        let mut node = Node::file(FILE_MODE);
+        node.modified = caller.time;
+        let inode = self.disk.add(node);
+        self.disk.link(at.folder, &at.name, inode);
+        self.record(
+            caller,
+            Call::Create {
+                inode,
+                at,
+                mode: FILE_MODE,
+            },
+        );
+        Ok(inode)
+    }
+
+    /// The name that a path is, in a folder whose names this user may change.
+    fn place(&self, path: &Path) -> io::Result<Name> {
+        let (folder, name) = self.disk.parent(path)?;
+        let mode = self.disk.node(folder).map_or(0, |node| node.mode);
+        if mode & (WRITE | 0o100) != WRITE | 0o100 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(Name {
+            folder,
+            name: name.to_owned(),
+        })
+    }
+
+    pub(super) fn create_root(&mut self, caller: Caller<'_>) {
+        if self.disk.root().is_none() {
+            let inode = self.disk.make_root();
+            self.record(caller, Call::CreateRoot { inode });
+        }
+    }
+
+    pub(super) fn create_dir(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        match self.disk.find(caller.path) {
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let at = self.place(caller.path)?;
+        let inode = self.disk.add(Node::folder());
+        self.disk.link(at.folder, &at.name, inode);
+        self.record(caller, Call::CreateDir { inode, at });
+        Ok(())
+    }
+
+    pub(super) fn sync_dir(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        let inode = self.readable_folder(caller.path)?;
+        self.record(caller, Call::SyncDir { inode });
+        Ok(())
+    }
+
+    pub(super) fn readable_folder(&self, path: &Path) -> io::Result<Inode> {
+        let inode = self.disk.find(path)?;
+        let node = self.disk.node(inode).ok_or(io::ErrorKind::NotFound)?;
+        match &node.body {
+            Body::Folder(_) if node.mode & READ != 0 => Ok(inode),
+            Body::Folder(_) => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    pub(super) fn sync_above_root(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        self.disk.root().ok_or(io::ErrorKind::NotFound)?;
+        self.record(caller, Call::SyncAboveRoot);
+        Ok(())
+    }
+
+    /// `caller.path` is the new name.
+    pub(super) fn rename(&mut self, caller: Caller<'_>, from: &Path, replace: bool) -> io::Result<()> {
+        let inode = self.disk.find(from)?;
+        let (from, to) = (self.place(from)?, self.place(caller.path)?);
+        if let Ok(there) = self.disk.find(caller.path) {
+            if !replace {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            if there == inode {
+                return Ok(());
+            }
+            if self.disk.folder(there).is_some() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+        }
+        self.disk.unlink(from.folder, &from.name, inode);
+        self.disk.link(to.folder, &to.name, inode);
+        self.record(caller, Call::Rename { inode, from, to });
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        let inode = self.disk.find(caller.path)?;
+        if self.disk.folder(inode).is_some() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let at = self.place(caller.path)?;
+        self.disk.unlink(at.folder, &at.name, inode);
+        self.record(caller, Call::Unlink { inode, at });
+        Ok(())
+    }
+
+    pub(super) fn try_lock(&mut self, inode: Inode, owner: Owner) -> bool {
+        *self.locks.entry(inode).or_insert(owner) == owner
+    }
+
+    pub(super) fn close(&mut self, inode: Inode, owner: Owner) {
+        if self.locks.get(&inode) == Some(&owner) {
+            self.locks.remove(&inode);
+        }
+    }
+
+    /// Frees every lock of a process.
+    pub(super) fn end(&mut self, process: u32) {
+        self.locks.retain(|_, owner| owner.process != process);
+    }
+}

@@ -1,0 +1,77 @@
+//! A simulated file system for the file backend, and a crash at every call that the backend makes on it.
+//!
+//! # The model
+//!
+//! A [`Disk`] is a tree of folders and files in memory. A [`SimFs`] is a file system on it, which any number of simulated
+//! [`Process`]es share and which writes every call that changes something into a journal.
+//!
+//! A [`Workload`] is played **once**. [`explore`] then goes through its journal and derives, at the point before, in the
+//! middle of and after every call, the disks that a crash could leave there; nothing is played again for that. A
+//! [`Moment`] tells apart what is durable and what is not:
+//!
+//! - a sync of a file makes its data and its length durable, and with `sync_all` its mode; its name is not;
+//! - a sync of a folder makes its entries durable: names made, renamed and removed. The root's own name takes
+//!   `sync_above_root`;
+//! - every other call is *pending*. A loss of power keeps any of the pending calls and drops the others: nothing of
+//!   them, all, each prefix, each one left out, every subset where they are few, drawn subsets where they are many, names
+//!   without data, data without names, lengths with zeros for data, the last write cut at each edge of a sector. What is
+//!   left out below what is there is zeros. A rename is there or not;
+//! - the death of every process keeps what was written, but for the end of the write under way.
+//!
+//! On each disk that differs from those before, a new process reads everything, goes on with everything, and it is read
+//! again: see [`verify`]. What was acknowledged has to be there once, what was not is whole or absent, no damage is told,
+//! every cursor goes on. Then **that** life is crashed at each of its calls as well, in the same way.
+//!
+//! # Limitations
+//!
+//! - Calls are atomic and happen one after the other: threads that share a sync are not interleaved here.
+//! - A sector is 512 bytes and whole or not there; within one write only its end is cut, or all of it zeros.
+//! - Of the recoveries that make the same calls as one before, two are crashed, not all.
+//! - Ids, revisions and names of temporary files are random, so that a run with the same seed draws the same subsets of
+//!   other bytes.
+//! - Under `relaxed`, what a loss of power took from the middle of a file may be told as damage: nothing tells it from a
+//!   sector that was lost later.
+//!
+//! # Example
+//!
+//! ```
+//! use prodigy_storage_backend::Durability;
+//! use prodigy_storage_sim::{Depth, Setup, explore, job, record};
+//!
+//! let setup = Setup::default();
+//! let life = record(setup, |stage| {
+//!     let who = stage.enter()?;
+//!     stage.append(who, &job("one")?, &[20, 600], Durability::Strict)
+//! })?;
+//! let outcome = explore(&life, setup, Depth::quick(1));
+//! assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
+//! assert!(outcome.counts.checked > life.journal.len());
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+mod clock;
+mod crash;
+mod disk;
+mod explore;
+mod fs;
+mod journal;
+mod replay;
+mod rescue;
+mod script;
+mod stage;
+mod story;
+mod verify;
+mod workloads;
+
+pub use clock::{START, SimClock};
+pub use crash::{Crash, Drawn, Effort, Loss, crashes};
+pub use disk::{Disk, Inode};
+pub use explore::{Counts, Depth, Life, Outcome, explore};
+pub use fs::{Process, SimFs};
+pub use journal::{Call, Entry, Name};
+pub use replay::{Fate, Moment};
+pub use script::{Step, perform};
+pub use stage::{Setup, Stage, job};
+pub use story::{Action, Answer, Deed, Story};
+pub use verify::verify;
+pub use workloads::{WORKLOADS, Workload, record};

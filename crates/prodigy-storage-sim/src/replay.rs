@@ -1,0 +1,198 @@
+//! What is on the disk for sure, what is only in memory, and what a crash may make of the difference.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::disk::{Disk, Inode, Node};
+use crate::journal::{Call, Entry};
+
+/// A moment in the life of a disk: what was synced, what everyone sees, and the calls that make the difference.
+///
+/// - A sync of a file makes what was written to it durable, and its length; with `all` its mode as well. Neither makes
+///   its name durable.
+/// - A sync of a folder makes its entries durable, removals included.
+/// - A name may be durable without the data of its file, and the data without any name.
+/// - Of what is not durable a crash keeps any part, in any order, but a rename is there or not.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    durable: Disk,
+    live: Disk,
+    pending: Vec<Arc<Entry>>,
+}
+
+/// What becomes of a call that was not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It is on the disk.
+    There,
+    /// It never got there. What a later call wrote behind it has zeros before it.
+    Gone,
+    /// Of a write the length got there, and zeros for the bytes.
+    Zeros,
+    /// Of a write only so many bytes.
+    Cut(usize),
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::There => f.write_str("there"),
+            Self::Gone => f.write_str("gone"),
+            Self::Zeros => f.write_str("zeros"),
+            Self::Cut(bytes) => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+impl Moment {
+    /// A disk with all that is on it durable.
+    #[must_use]
+    pub fn new(disk: Disk) -> Self {
+        Self {
+            live: disk.clone(),
+            durable: disk,
+            pending: Vec::new(),
+        }
+    }
+
+    /// What everyone sees.
+    #[must_use]
+    pub fn live(&self) -> &Disk {
+        &self.live
+    }
+
+    /// The calls that are not durable, in order.
+    #[must_use]
+    pub fn pending(&self) -> &[Arc<Entry>] {
+        &self.pending
+    }
+
+    /// Goes on by one call.
+    pub fn step(&mut self, entry: &Arc<Entry>) {
+        // The file is there from now on, if only without a name.
+        match &entry.call {
+            Call::CreateRoot { inode } | Call::CreateDir { inode, .. } => {
+                self.take_in(*inode, Node::folder());
+            }
+            Call::Create { inode, mode, .. } => self.take_in(*inode, Node::file(*mode)),
+            _ => {}
+        }
+        if !entry.call.is_sync() {
+            apply(&mut self.live, entry, Fate::There);
+            self.pending.push(Arc::clone(entry));
+            return;
+        }
+        let durable = &mut self.durable;
+        self.pending.retain(|pending| {
+            let synced = is_synced(&pending.call, &entry.call);
+            if synced {
+                apply(durable, pending, Fate::There);
+            }
+            !synced
+        });
+    }
+
+    /// The disk after a loss of power in which each of the pending calls met its fate.
+    #[must_use]
+    pub fn after(&self, fates: &[Fate]) -> Disk {
+        let mut disk = self.durable.clone();
+        for (entry, fate) in self.pending.iter().zip(fates) {
+            apply(&mut disk, entry, *fate);
+        }
+        disk.drop_unreachable();
+        disk
+    }
+
+    /// The moment after the death of all processes, in which only so many bytes of the last pending call, a write, were
+    /// taken.
+    #[must_use]
+    pub fn cut_last(&self, bytes: usize) -> Self {
+        let mut cut = self.clone();
+        let Some(last) = cut.pending.pop() else {
+            return cut;
+        };
+        if let Call::Write {
+            inode,
+            offset,
+            bytes: all,
+        } = &last.call
+        {
+            let shorter = Entry {
+                call: Call::Write {
+                    inode: *inode,
+                    offset: *offset,
+                    bytes: all.get(..bytes).unwrap_or(all).into(),
+                },
+                ..(*last).clone()
+            };
+            cut.pending.push(Arc::new(shorter));
+        }
+        cut.live = cut.durable.clone();
+        for entry in &cut.pending {
+            apply(&mut cut.live, entry, Fate::There);
+        }
+        cut
+    }
+
+    fn take_in(&mut self, inode: Inode, node: Node) {
+        self.live.put_node(inode, node.clone());
+        self.durable.put_node(inode, node);
+    }
+}
+
+fn is_synced(call: &Call, sync: &Call) -> bool {
+    match (call, sync) {
+        (Call::Write { inode, .. } | Call::SetLen { inode, .. }, Call::Sync { inode: synced, .. })
+        | (
+            Call::SetMode { inode, .. },
+            Call::Sync {
+                inode: synced,
+                all: true,
+            },
+        ) => inode == synced,
+        (
+            Call::Create { at, .. }
+            | Call::CreateDir { at, .. }
+            | Call::Unlink { at, .. }
+            | Call::Rename { to: at, .. },
+            Call::SyncDir { inode },
+        ) => at.folder == *inode,
+        (Call::CreateRoot { .. }, Call::SyncAboveRoot) => true,
+        _ => false,
+    }
+}
+
+fn apply(disk: &mut Disk, entry: &Entry, fate: Fate) {
+    if fate == Fate::Gone {
+        return;
+    }
+    match &entry.call {
+        Call::CreateRoot { inode } => disk.set_root(Some(*inode)),
+        Call::Create { inode, at, .. } | Call::CreateDir { inode, at } => {
+            disk.link(at.folder, &at.name, *inode);
+        }
+        Call::Write { inode, offset, bytes } => match fate {
+            Fate::Zeros => {
+                let end = offset + bytes.len() as u64;
+                if disk.len_of(*inode) < end {
+                    disk.set_len(*inode, end, entry.time);
+                }
+            }
+            Fate::Cut(most) => {
+                let bytes = bytes.get(..most).unwrap_or(bytes);
+                if !bytes.is_empty() {
+                    disk.write_at(*inode, bytes, *offset, entry.time);
+                }
+            }
+            _ => disk.write_at(*inode, bytes, *offset, entry.time),
+        },
+        Call::SetLen { inode, len } => disk.set_len(*inode, *len, entry.time),
+        Call::SetMode { inode, mode } => disk.change_mode(*inode, *mode),
+        Call::Rename { inode, from, to } => {
+            disk.unlink(from.folder, &from.name, *inode);
+            disk.link(to.folder, &to.name, *inode);
+        }
+        Call::Unlink { inode, at } => disk.unlink(at.folder, &at.name, *inode),
+        Call::Sync { .. } | Call::SyncDir { .. } | Call::SyncAboveRoot => {}
+    }
+}

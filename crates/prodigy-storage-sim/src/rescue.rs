@@ -1,0 +1,133 @@
+//! The next life: what a new process does on a disk after a crash.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use prodigy_storage_backend::{Clock, Durability};
+use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
+
+use crate::clock::{START, SimClock};
+use crate::crash::{Crash, Loss};
+use crate::explore::Life;
+use crate::fs::SimFs;
+use crate::stage::{Setup, Stage};
+use crate::story::{Action, Story};
+use crate::verify::verify;
+
+/// How much later a new life begins, in nanoseconds.
+const LATER: i64 = 5_000_000_000;
+const NEW: &str = "rescued-item";
+
+/// What a story is about.
+#[derive(Debug, Default)]
+struct Subjects {
+    logs: BTreeSet<JobAddress>,
+    documents: BTreeSet<Document>,
+    series: BTreeSet<(JobAddress, Phase)>,
+    queues: BTreeSet<JobAddress>,
+    locks: BTreeSet<LockName>,
+}
+
+impl Subjects {
+    fn of(story: &Story) -> Self {
+        let mut found = Self::default();
+        for deed in story.deeds() {
+            match &deed.action {
+                Action::Append { job, .. } | Action::Scan { job } => {
+                    found.logs.insert(job.clone());
+                }
+                Action::Put { document, .. } => {
+                    // Those of a series have names that only an addition gives.
+                    if document.stamp().is_none() {
+                        found.documents.insert(document.clone());
+                    }
+                }
+                Action::Add { job, phase, .. } => {
+                    found.series.insert((job.clone(), *phase));
+                }
+                Action::Push { job, .. }
+                | Action::Take { job }
+                | Action::Settle { job, .. }
+                | Action::Nack { job, .. } => {
+                    found.queues.insert(job.clone());
+                }
+                Action::Lock { name } => {
+                    found.locks.insert(name.clone());
+                }
+                Action::Flush | Action::PowerFailure => {}
+            }
+        }
+        found
+    }
+}
+
+/// A clock that goes on after all that was told of so far.
+pub(crate) fn later(generation: u32) -> Arc<SimClock> {
+    let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
+    Arc::new(SimClock::at(time))
+}
+
+/// Reads the disk after a crash, goes on with it in a new process, and reads it again. Gives the life that this was.
+///
+/// # Errors
+/// What was expected, and what was found.
+pub(crate) fn rescue(
+    crash: &Crash,
+    story: &Story,
+    loss: Loss,
+    setup: Setup,
+    generation: u32,
+) -> Result<Life> {
+    let story = &story.after(crash.loss);
+    let sim = SimFs::with_clock(crash.disk().clone(), later(generation));
+    let (reader, _) = sim
+        .open(setup.options(&sim))
+        .context("the crash disk can't be opened")?;
+    verify(story, loss, &reader).context("the first reader")?;
+    anyhow::ensure!(sim.position() == 0, "a reader wrote something");
+    drop(reader);
+
+    let mark = if generation == 1 { "r" } else { "s" };
+    let mut stage = Stage::new(Arc::clone(&sim), setup, story.clone(), mark);
+    go_on(&mut stage, story).context("the next writer")?;
+    let (reader, _) = sim
+        .open(setup.options(&sim))
+        .context("the mended disk can't be opened")?;
+    // Strict as all of it is, what was acknowledged meanwhile holds in any case.
+    verify(stage.story(), loss, &reader).context("the reader after the next writer")?;
+    drop(reader);
+    let _ = sim.clock().now();
+    Ok(Life {
+        start: crash.after.clone(),
+        journal: sim.journal().into_iter().map(Arc::new).collect(),
+        story: stage.story().clone(),
+    })
+}
+
+/// Writes to everything that the story is about.
+fn go_on(stage: &mut Stage, story: &Story) -> Result<()> {
+    let subjects = Subjects::of(story);
+    let who = stage.enter()?;
+    for job in &subjects.logs {
+        stage.append(who, job, &[30, 30], Durability::Strict)?;
+        stage.flush(who)?;
+    }
+    for job in &subjects.queues {
+        stage.push(who, job, &[NEW], Durability::Strict)?;
+        stage.take(who, job, 1)?;
+        stage.nack(who, job, 1)?;
+    }
+    for document in &subjects.documents {
+        stage.put(who, document, true, 40, Durability::Strict)?;
+    }
+    for (job, phase) in &subjects.series {
+        stage.add(who, job, *phase, 40, Durability::Strict)?;
+    }
+    for name in &subjects.locks {
+        stage.lock(who, name)?;
+        stage.unlock(who);
+    }
+    stage.leave(who);
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Workloads made of steps, which a property test draws at random.
+
+use anyhow::Result;
+use prodigy_storage_backend::{Durability, EventId};
+use prodigy_storage_layout::{Document, LockName, Phase, Timestamp};
+
+use crate::stage::{Stage, job};
+
+/// Keys of dead letters.
+const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+/// The longest payload, in bytes.
+const LONGEST: usize = 900;
+
+/// A step of one of two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Appends one or two events of this size.
+    Append(u16, Durability),
+    /// Appends an event under an id of this number, again if it was used before.
+    Given(u8, Durability),
+    /// Reads and keeps the cursor.
+    Scan,
+    /// Seals what is appended to.
+    Seal,
+    /// Flushes.
+    Flush,
+    /// Adds a checkpoint.
+    Add(Durability),
+    /// Puts the one document that there is.
+    Put(Durability),
+    /// Deletes it.
+    Delete(Durability),
+    /// Pushes the items of these keys, a bit each.
+    Push(u8, Durability),
+    /// Takes up to so many items.
+    Take(u8),
+    /// Acknowledges one that was taken.
+    Ack,
+    /// Gives one that was taken back.
+    Nack,
+    /// Removes the items of these keys.
+    Remove(u8),
+    /// Takes the lock and releases it.
+    Lock,
+    /// The process is killed in a write, after so many more calls, with so many bytes of it written.
+    Doom(u8, u16),
+    /// The process is killed now.
+    Kill,
+}
+
+impl Step {
+    /// One at random, of one of the two processes.
+    pub fn draw(random: &mut fastrand::Rng) -> (bool, Self) {
+        let durability = if random.u8(..4) == 0 {
+            Durability::Relaxed
+        } else {
+            Durability::Strict
+        };
+        let step = match random.u8(..24) {
+            0..5 => Self::Append(random.u16(..), durability),
+            5..7 => Self::Given(random.u8(..6), durability),
+            7..9 => Self::Scan,
+            9 => Self::Seal,
+            10 => Self::Flush,
+            11 => Self::Add(durability),
+            12 => Self::Put(durability),
+            13 => Self::Delete(durability),
+            14..17 => Self::Push(random.u8(..), durability),
+            17 => Self::Take(random.u8(1..4)),
+            18 => Self::Ack,
+            19 => Self::Nack,
+            20 => Self::Remove(random.u8(..)),
+            21 => Self::Lock,
+            22 => Self::Doom(random.u8(..8), random.u16(..400)),
+            _ => Self::Kill,
+        };
+        (random.bool(), step)
+    }
+}
+
+/// Plays steps, each by the first process or the second one. One that has died is followed by a new one.
+///
+/// # Errors
+/// What a call says that should succeed.
+pub fn perform(stage: &mut Stage, steps: &[(bool, Step)]) -> Result<()> {
+    let mut places = [stage.enter()?, stage.enter()?];
+    for (second, step) in steps {
+        let [first_place, second_place] = &mut places;
+        let place = if *second { second_place } else { first_place };
+        if stage.is_dead(*place) {
+            stage.kill(*place);
+            *place = stage.enter()?;
+        }
+        one(stage, *place, *step)?;
+    }
+    Ok(())
+}
+
+fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
+    let job = job("drawn")?;
+    let finished = Document::Finished(job.clone());
+    let keys = |bits: u8| -> Vec<&str> {
+        let named = KEYS.iter().enumerate();
+        named
+            .filter(|(at, _)| bits >> at & 1 == 1)
+            .map(|(_, key)| *key)
+            .collect()
+    };
+    match step {
+        Step::Append(size, durability) => {
+            let size = usize::from(size) % LONGEST;
+            let sizes = if size.is_multiple_of(2) {
+                vec![size]
+            } else {
+                vec![size, 20]
+            };
+            stage.append(who, &job, &sizes, durability)
+        }
+        Step::Given(number, durability) => {
+            // Half a second apart, the first of them well before the clock's beginning.
+            let nanos = crate::clock::START - 2_000_000_000 + i64::from(number) * 500_000_000;
+            let floor = EventId::floor(Timestamp::from_nanos(nanos)).as_u128();
+            let id = EventId::from_u128(floor + u128::from(number) + 1);
+            let payload = format!("given{number}");
+            stage.append_these(who, &job, vec![payload], Some(vec![id]), durability)
+        }
+        Step::Scan => stage.scan(who, &job),
+        Step::Seal => stage.seal(who, &job),
+        Step::Flush => stage.flush(who),
+        Step::Add(durability) => stage.add(who, &job, Phase::Map, 60, durability).map(drop),
+        Step::Put(durability) => stage.put(who, &finished, true, 60, durability),
+        Step::Delete(durability) => stage.delete(who, &finished, durability),
+        Step::Push(bits, durability) => stage.push(who, &job, &keys(bits | 1), durability),
+        Step::Take(limit) => stage.take(who, &job, usize::from(limit)),
+        Step::Ack => stage.ack(who, &job, 1),
+        Step::Nack => stage.nack(who, &job, 1),
+        Step::Remove(bits) => stage.remove(who, &job, &keys(bits)),
+        Step::Lock => {
+            stage.lock(who, &LockName::new("shop/drawn")?)?;
+            stage.unlock(who);
+            Ok(())
+        }
+        Step::Doom(calls, bytes) => {
+            stage.doom(who, usize::from(calls), usize::from(bytes));
+            Ok(())
+        }
+        Step::Kill => {
+            stage.kill(who);
+            Ok(())
+        }
+    }
+}

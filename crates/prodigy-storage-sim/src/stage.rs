@@ -1,0 +1,576 @@
+//! Simulated processes that do things, and the story of what they did.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Clock, Deadline, Durability, EventId, Expected, ItemId, LeaseToken,
+    LockGuard, LockOptions, PutOptions, QueueItem, ScanItem, ScanOptions, Select,
+};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
+
+use crate::fs::{Process, SimFs};
+use crate::story::{Action, Answer, Story};
+
+/// The longest that a call waits: nothing on a simulated disk takes long, so who waits longer waits for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a dead letter is taken for.
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// How the backend of every process is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Bytes past which a segment is sealed.
+    pub max_file_size: u64,
+    /// Whether sealed segments are compressed.
+    pub compression: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            max_file_size: 1 << 20,
+            compression: false,
+        }
+    }
+}
+
+impl Setup {
+    /// The options of a backend on this file system.
+    #[must_use]
+    pub fn options(self, sim: &SimFs) -> FileOptions {
+        sim.options()
+            .max_file_size(self.max_file_size)
+            .compression(self.compression)
+    }
+}
+
+/// A deadline that nothing on a simulated disk reaches.
+#[must_use]
+pub(crate) fn patience() -> Deadline {
+    Deadline::after(PATIENCE)
+}
+
+/// Where processes play.
+#[derive(Debug)]
+pub struct Stage {
+    sim: Arc<SimFs>,
+    setup: Setup,
+    actors: Vec<Actor>,
+    story: Story,
+    /// Makes every payload, message and body its own.
+    next: usize,
+    mark: &'static str,
+    /// Below the numbers of its processes: no two lives share one.
+    numbers: u32,
+}
+
+#[derive(Debug)]
+struct Actor {
+    process: Arc<Process>,
+    backend: Option<FileBackend>,
+    guards: Vec<Box<dyn LockGuard>>,
+    tokens: HashMap<String, LeaseToken>,
+}
+
+impl Stage {
+    /// On a file system, going on with a story. `mark` is what its payloads begin with.
+    #[must_use]
+    pub fn new(sim: Arc<SimFs>, setup: Setup, story: Story, mark: &'static str) -> Self {
+        Self {
+            numbers: story
+                .deeds()
+                .iter()
+                .map(|deed| deed.process)
+                .max()
+                .unwrap_or_default(),
+            sim,
+            setup,
+            actors: Vec::new(),
+            story,
+            next: 0,
+            mark,
+        }
+    }
+
+    /// The file system.
+    #[must_use]
+    pub fn sim(&self) -> &Arc<SimFs> {
+        &self.sim
+    }
+
+    /// The story so far.
+    #[must_use]
+    pub fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// A new process; gives its place.
+    ///
+    /// # Errors
+    /// What opening the backend says.
+    pub fn enter(&mut self) -> Result<usize> {
+        let (backend, process) = self.sim.open(self.setup.options(&self.sim))?;
+        self.actors.push(Actor {
+            process,
+            backend: Some(backend),
+            guards: Vec::new(),
+            tokens: HashMap::new(),
+        });
+        Ok(self.actors.len() - 1)
+    }
+
+    /// A process that ends as one should.
+    pub fn leave(&mut self, who: usize) {
+        if let Some(actor) = self.actors.get_mut(who) {
+            actor.guards.clear();
+            actor.backend = None;
+        }
+    }
+
+    /// Has a process die in a write, after so many more calls that change something.
+    pub fn doom(&mut self, who: usize, calls: usize, bytes: usize) {
+        if let Some(actor) = self.actors.get(who) {
+            actor.process.kill_in_write(calls, bytes);
+        }
+    }
+
+    /// Has `other` seal and compress what it appends to between the moments at which `who` opens a segment and tries its
+    /// lock.
+    ///
+    /// # Errors
+    /// If one of them has ended.
+    pub fn sealed_meanwhile(&mut self, who: usize, other: usize, job: &JobAddress) -> Result<()> {
+        let sealer = self.backend(other)?.clone();
+        let job = job.clone();
+        self.actor(who)?.0.process.before_it_locks(".jsonl", move || {
+            // What comes of it is seen in the files.
+            let _ = sealer
+                .seal(&job, patience())
+                .and_then(|()| sealer.flush(patience()));
+        });
+        Ok(())
+    }
+
+    /// Kills a process.
+    pub fn kill(&mut self, who: usize) {
+        if let Some(actor) = self.actors.get_mut(who) {
+            actor.process.kill();
+            actor.guards.clear();
+            actor.backend = None;
+        }
+    }
+
+    /// Whether a process has died.
+    #[must_use]
+    pub fn is_dead(&self, who: usize) -> bool {
+        self.actors
+            .get(who)
+            .is_none_or(|actor| actor.backend.is_none() || actor.process.is_dead())
+    }
+
+    fn actor(&self, who: usize) -> Result<(&Actor, &FileBackend)> {
+        let actor = self.actors.get(who).context("there is no such process")?;
+        Ok((actor, actor.backend.as_ref().context("the process has ended")?))
+    }
+
+    /// The backend of a process.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn backend(&self, who: usize) -> Result<&FileBackend> {
+        self.actor(who).map(|(_, backend)| backend)
+    }
+
+    /// A text that no other call gives.
+    pub fn unique(&mut self) -> String {
+        self.next += 1;
+        format!("{}{}", self.mark, self.next)
+    }
+
+    /// Does something and tells of it. Of a process that died meanwhile nothing is told, and that is no error.
+    fn perform(
+        &mut self,
+        who: usize,
+        action: Action,
+        act: impl FnOnce(&FileBackend) -> Result<Answer>,
+    ) -> Result<Option<Answer>> {
+        let number = self.numbers + self.actor(who)?.0.process.number();
+        let deed = self.story.begin(number, action, self.sim.position());
+        let (actor, backend) = self.actor(who)?;
+        let answer = act(backend);
+        if actor.process.is_dead() {
+            self.kill(who);
+            return Ok(None);
+        }
+        let answer = answer?;
+        self.story.answer(deed, answer.clone(), self.sim.position());
+        Ok(Some(answer))
+    }
+
+    /// Appends so many events, of which each has about so many bytes.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn append(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        sizes: &[usize],
+        durability: Durability,
+    ) -> Result<()> {
+        let payloads = self.payloads(sizes);
+        self.append_these(who, job, payloads, None, durability)
+    }
+
+    /// Payloads of about these sizes.
+    pub fn payloads(&mut self, sizes: &[usize]) -> Vec<String> {
+        sizes
+            .iter()
+            .map(|size| {
+                let name = self.unique();
+                format!("{name}:{}", "x".repeat(size.saturating_sub(name.len())))
+            })
+            .collect()
+    }
+
+    /// Appends these events, perhaps under given ids.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn append_these(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        payloads: Vec<String>,
+        given: Option<Vec<EventId>>,
+        durability: Durability,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        for payload in &payloads {
+            batch.push(payload)?;
+        }
+        if let Some(given) = &given {
+            batch.set_ids(given.iter().copied());
+        }
+        let action = Action::Append {
+            job: job.clone(),
+            payloads,
+            given,
+            durability,
+        };
+        self.perform(who, action, |backend| {
+            let appended = backend.append(job, &mut batch, &AppendOptions::new(durability), patience())?;
+            Ok(Answer::Appended {
+                ids: batch.ids().to_vec(),
+                stored: appended.stored,
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Reads a log to its end and keeps the cursor.
+    ///
+    /// # Errors
+    /// What the backend says, or damage.
+    pub fn scan(&mut self, who: usize, job: &JobAddress) -> Result<()> {
+        self.perform(who, Action::Scan { job: job.clone() }, |backend| {
+            let mut scan = backend.scan(job, &ScanOptions::all(), patience())?;
+            let mut given = std::collections::HashSet::new();
+            while let Some(item) = scan.next()? {
+                match item {
+                    ScanItem::Record(record) => given.insert(record.id),
+                    ScanItem::Damage(damage) => bail!("damage: {damage}"),
+                };
+            }
+            Ok(Answer::Scanned {
+                cursor: scan.cursor(),
+                given: Arc::new(given),
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Waits for background work and makes relaxed writes durable.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn flush(&mut self, who: usize) -> Result<()> {
+        self.perform(who, Action::Flush, |backend| {
+            backend.flush(patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Seals what the process appends to, and waits for its compression.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn seal(&mut self, who: usize, job: &JobAddress) -> Result<()> {
+        self.perform(who, Action::Flush, |backend| {
+            backend.seal(job, patience())?;
+            backend.flush(patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Puts a document of about so many bytes, if it has the revision that is there now, or where it has to be new, if
+    /// there is none.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn put(
+        &mut self,
+        who: usize,
+        document: &Document,
+        compare: bool,
+        size: usize,
+        durability: Durability,
+    ) -> Result<()> {
+        let body = self.body(size);
+        let action = Action::Put {
+            document: document.clone(),
+            body: Some(body.clone()),
+            durability,
+        };
+        self.perform(who, action, |backend| {
+            let expected = match (compare, backend.revision(document, patience())?) {
+                (false, _) => Expected::Any,
+                (true, None) => Expected::Absent,
+                (true, Some(revision)) => Expected::Revision(revision),
+            };
+            let options = PutOptions::new(durability).expect(expected);
+            backend.put(document, body.as_bytes(), &options, patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// A body that no other document has.
+    fn body(&mut self, size: usize) -> String {
+        let name = self.unique();
+        format!(
+            "{{\"data\":\"{name}:{}\"}}",
+            "y".repeat(size.saturating_sub(name.len()))
+        )
+    }
+
+    /// Deletes a document.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn delete(&mut self, who: usize, document: &Document, durability: Durability) -> Result<()> {
+        let action = Action::Put {
+            document: document.clone(),
+            body: None,
+            durability,
+        };
+        self.perform(who, action, |backend| {
+            backend.delete(document, Expected::Any, durability, patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Adds a document to a series.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn add(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        phase: Phase,
+        size: usize,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        let body = self.body(size);
+        let action = Action::Add {
+            job: job.clone(),
+            phase,
+            body: body.clone(),
+            durability,
+        };
+        let answer = self.perform(who, action, |backend| {
+            let added = backend.add(
+                job,
+                phase,
+                body.as_bytes(),
+                &PutOptions::new(durability),
+                patience(),
+            )?;
+            Ok(Answer::Added(added.document))
+        })?;
+        Ok(match answer {
+            Some(Answer::Added(document)) => Some(document),
+            _ => None,
+        })
+    }
+
+    /// Pushes dead letters under these keys, each with a failure of its own.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn push(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        keys: &[&str],
+        durability: Durability,
+    ) -> Result<()> {
+        let mut items = Vec::new();
+        let mut told = Vec::new();
+        for key in keys {
+            let message = self.unique();
+            items.push(letter(key, &message, self.sim.clock().now())?);
+            told.push(((*key).to_owned(), message));
+        }
+        let action = Action::Push {
+            job: job.clone(),
+            items: told,
+            durability,
+        };
+        self.perform(who, action, |backend| {
+            backend.queue_put(job, &items, durability, patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Takes up to so many dead letters.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
+        let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
+            let taken = backend.queue_take(job, &Select::all(), limit, LEASE, patience())?;
+            let mut tokens = Vec::new();
+            for entry in taken {
+                let lease = entry.lease.context("what was taken has no lease")?;
+                tokens.push((entry.id.as_str().to_owned(), lease.token));
+            }
+            Ok(Answer::Taken(tokens))
+        })?;
+        if let (Some(Answer::Taken(tokens)), Some(actor)) = (answer, self.actors.get_mut(who)) {
+            actor.tokens.extend(tokens);
+        }
+        Ok(())
+    }
+
+    /// So many of the dead letters that a process has taken, by key.
+    fn held(&mut self, who: usize, count: usize) -> (Vec<String>, Vec<LeaseToken>) {
+        let Some(actor) = self.actors.get_mut(who) else {
+            return (Vec::new(), Vec::new());
+        };
+        let mut keys: Vec<String> = actor.tokens.keys().cloned().collect();
+        keys.sort_unstable();
+        keys.truncate(count);
+        let tokens = keys.iter().filter_map(|key| actor.tokens.remove(key)).collect();
+        (keys, tokens)
+    }
+
+    /// Acknowledges so many of what the process has taken.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died; if a token of its own is unknown.
+    pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
+        let (keys, tokens) = self.held(who, count);
+        let action = Action::Settle {
+            job: job.clone(),
+            keys,
+        };
+        self.perform(who, action, |backend| {
+            let settled = backend.queue_ack(job, &tokens, patience())?;
+            if !settled.unknown.is_empty() {
+                bail!("a token that was handed out is unknown");
+            }
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Gives so many of what the process has taken back.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died; if a token of its own is unknown.
+    pub fn nack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
+        let (keys, tokens) = self.held(who, count);
+        let action = Action::Nack {
+            job: job.clone(),
+            keys,
+        };
+        self.perform(who, action, |backend| {
+            let settled = backend.queue_nack(job, &tokens, patience())?;
+            if !settled.unknown.is_empty() {
+                bail!("a token that was handed out is unknown");
+            }
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Removes dead letters.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn remove(&mut self, who: usize, job: &JobAddress, keys: &[&str]) -> Result<()> {
+        let action = Action::Settle {
+            job: job.clone(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        self.perform(who, action, |backend| {
+            let ids = keys
+                .iter()
+                .map(|key| ItemId::new(*key))
+                .collect::<Result<Vec<_>, _>>()?;
+            backend.queue_remove(job, &ids, patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
+    }
+
+    /// Takes a named lock, and holds it until [`unlock`](Self::unlock) or its death.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn lock(&mut self, who: usize, name: &LockName) -> Result<()> {
+        let mut held = None;
+        self.perform(who, Action::Lock { name: name.clone() }, |backend| {
+            let guard = backend.lock(name, &LockOptions::new("simulated"), patience())?;
+            let token = guard.fencing();
+            held = Some(guard);
+            Ok(Answer::Token(token))
+        })?;
+        if let (Some(guard), Some(actor)) = (held, self.actors.get_mut(who)) {
+            actor.guards.push(guard);
+        }
+        Ok(())
+    }
+
+    /// Releases every lock of a process.
+    pub fn unlock(&mut self, who: usize) {
+        if let Some(actor) = self.actors.get_mut(who) {
+            actor.guards.clear();
+        }
+    }
+}
+
+fn letter(key: &str, message: &str, now: prodigy_storage_layout::Timestamp) -> Result<QueueItem> {
+    let letter = DeadLetter::new(ItemId::new(key)?, format!("work on {key}"))
+        .failure(Failure::new("Simulated", message));
+    Ok(letter.to_item(now)?)
+}
+
+/// A job by its name.
+///
+/// # Errors
+/// If it is no name.
+pub fn job(name: &str) -> Result<JobAddress> {
+    Ok(JobAddress::new(RepoName::new("shop")?, JobId::new(name)?))
+}

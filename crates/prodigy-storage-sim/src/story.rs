@@ -1,0 +1,194 @@
+//! What a workload did, and what it was told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::crash::Loss;
+use prodigy_storage_backend::{Cursor, Durability, EventId, LeaseToken};
+use prodigy_storage_layout::{Document, JobAddress, LockName, Phase};
+
+/// What was begun.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Events were appended.
+    Append {
+        /// To this log.
+        job: JobAddress,
+        /// Each with a payload of its own.
+        payloads: Vec<String>,
+        /// Under ids that were given.
+        given: Option<Vec<EventId>>,
+        /// As durable as this.
+        durability: Durability,
+    },
+    /// A log was read to its end.
+    Scan {
+        /// This one.
+        job: JobAddress,
+    },
+    /// Background work was waited for, relaxed writes were made durable.
+    Flush,
+    /// A document was put; `None`: deleted.
+    Put {
+        /// This one.
+        document: Document,
+        /// Its body.
+        body: Option<String>,
+        /// As durable as this.
+        durability: Durability,
+    },
+    /// A document was added to a series.
+    Add {
+        /// Of this job.
+        job: JobAddress,
+        /// Of this phase.
+        phase: Phase,
+        /// Its body.
+        body: String,
+        /// As durable as this.
+        durability: Durability,
+    },
+    /// Dead letters were pushed.
+    Push {
+        /// To this queue.
+        job: JobAddress,
+        /// Key, and the message of its failure, which is unique.
+        items: Vec<(String, String)>,
+        /// As durable as this.
+        durability: Durability,
+    },
+    /// Dead letters were taken.
+    Take {
+        /// From this queue.
+        job: JobAddress,
+    },
+    /// Dead letters were acknowledged, or removed.
+    Settle {
+        /// From this queue.
+        job: JobAddress,
+        /// These.
+        keys: Vec<String>,
+    },
+    /// Dead letters were given back.
+    Nack {
+        /// To this queue.
+        job: JobAddress,
+        /// These.
+        keys: Vec<String>,
+    },
+    /// The power failed: what was not durable is no one's to make durable any more.
+    PowerFailure,
+    /// A named lock was taken.
+    Lock {
+        /// This one.
+        name: LockName,
+    },
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// Stored under these ids, of which so many were new.
+    Appended {
+        /// One an event.
+        ids: Vec<EventId>,
+        /// How many were not stored before.
+        stored: usize,
+    },
+    /// The position behind all that was given.
+    Scanned {
+        /// The position.
+        cursor: Cursor,
+        /// What was given.
+        given: Arc<HashSet<EventId>>,
+    },
+    /// Stored under this name.
+    Added(Document),
+    /// These keys were taken, under these tokens.
+    Taken(Vec<(String, LeaseToken)>),
+    /// The token of the lock.
+    Token(u64),
+}
+
+/// One thing that was done.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// By which process.
+    pub process: u32,
+    /// What was begun.
+    pub action: Action,
+    /// Calls that were made before it began.
+    pub begun: usize,
+    /// The answer, and the calls that were made before it; `None` if there was none.
+    pub answer: Option<(usize, Answer)>,
+}
+
+/// All that was done, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    deeds: Vec<Deed>,
+}
+
+impl Story {
+    /// Tells that something begins.
+    pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
+        self.deeds.push(Deed {
+            process,
+            action,
+            begun: position,
+            answer: None,
+        });
+        self.deeds.len() - 1
+    }
+
+    /// Tells its answer.
+    pub fn answer(&mut self, deed: usize, answer: Answer, position: usize) {
+        if let Some(deed) = self.deeds.get_mut(deed) {
+            deed.answer = Some((position, answer));
+        }
+    }
+
+    /// As it goes on behind a crash.
+    #[must_use]
+    pub fn after(&self, loss: Loss) -> Self {
+        let mut story = self.clone();
+        if loss == Loss::Power {
+            story.begin(0, Action::PowerFailure, 0);
+        }
+        story
+    }
+
+    /// The deeds, in order.
+    #[must_use]
+    pub fn deeds(&self) -> &[Deed] {
+        &self.deeds
+    }
+
+    /// What had been begun and answered before the call of this number, as a story that is over.
+    #[must_use]
+    pub fn before(&self, call: usize) -> Self {
+        let begun = self.deeds.iter().filter(|deed| deed.begun <= call);
+        let deeds = begun.map(|deed| Deed {
+            begun: 0,
+            answer: deed
+                .answer
+                .as_ref()
+                .filter(|(position, _)| *position <= call)
+                .map(|(_, answer)| (0, answer.clone())),
+            ..deed.clone()
+        });
+        Self {
+            deeds: deeds.collect(),
+        }
+    }
+
+    /// A number that grows with everything that is told up to the call of this number.
+    #[must_use]
+    pub fn told_before(&self, call: usize) -> usize {
+        let begun = self.deeds.iter().filter(|deed| deed.begun <= call).count();
+        let answered = self.deeds.iter().filter_map(|deed| deed.answer.as_ref());
+        begun + answered.filter(|(position, _)| *position <= call).count()
+    }
+}

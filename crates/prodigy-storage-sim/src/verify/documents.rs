@@ -1,0 +1,162 @@
+//! Documents: what may stand at each name.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use prodigy_storage_backend::Backend;
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
+
+use super::holds;
+use crate::crash::Loss;
+use crate::stage::patience;
+use crate::story::{Action, Answer, Deed, Story};
+
+/// What may stand at one name; `None` is nothing.
+#[derive(Debug, Default)]
+struct Expected<'a> {
+    stable: Option<&'a str>,
+    /// What may have taken its place, in order, and the process whose flush makes it stable.
+    later: Vec<(Option<&'a str>, Option<u32>)>,
+}
+
+impl<'a> Expected<'a> {
+    fn put(&mut self, body: Option<&'a str>, held: bool, flushed_by: Option<u32>) {
+        if held {
+            self.stable = body;
+            self.later.clear();
+        } else {
+            self.later.push((body, flushed_by));
+        }
+    }
+
+    fn flush(&mut self, process: u32) {
+        let written = self.later.iter().rposition(|(_, by)| *by == Some(process));
+        if let Some(at) = written
+            && let Some((body, _)) = self.later.get(at).copied()
+        {
+            self.stable = body;
+            self.later.drain(..=at);
+        }
+    }
+
+    fn compare(&self, found: Option<&str>) -> Result<()> {
+        let fits = self.stable == found || self.later.iter().any(|(body, _)| *body == found);
+        let shown = |body: Option<&str>| body.map_or("nothing".to_owned(), |body| format!("{body:.30}"));
+        ensure!(
+            fits,
+            "{} stands there; expected was {}{}",
+            shown(found),
+            shown(self.stable),
+            self.later
+                .iter()
+                .map(|(body, _)| format!(", or {}", shown(*body)))
+                .collect::<String>(),
+        );
+        Ok(())
+    }
+}
+
+/// What a story says of documents.
+#[derive(Debug, Default)]
+struct Told<'a> {
+    names: BTreeMap<Document, Expected<'a>>,
+    series: BTreeSet<(JobAddress, Phase)>,
+    /// Bodies that may stand in a series under a name that nobody was told.
+    unnamed: HashSet<&'a str>,
+}
+
+pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
+    let mut told = Told::default();
+    for deed in story.deeds() {
+        told.take_in(deed, loss)?;
+    }
+    for (document, expected) in &told.names {
+        let found = get(backend, document)?;
+        expected
+            .compare(found.as_deref())
+            .with_context(|| format!("document {document:?}"))?;
+    }
+    let mut strangers = HashSet::new();
+    for (job, phase) in &told.series {
+        let scope = DocumentScope::Checkpoints(job.clone(), *phase);
+        for entry in backend.list(&scope, patience())? {
+            if told.names.contains_key(&entry.document) {
+                continue;
+            }
+            let body = get(backend, &entry.document)?.context("what was listed is not there")?;
+            ensure!(
+                told.unnamed.contains(body.as_str()),
+                "{:?} holds what nobody added: {body:.30}",
+                entry.document
+            );
+            ensure!(strangers.insert(body), "what was added once stands there twice");
+        }
+    }
+    Ok(())
+}
+
+fn get(backend: &FileBackend, document: &Document) -> Result<Option<String>> {
+    let Some(found) = backend.get(document, patience())? else {
+        return Ok(None);
+    };
+    ensure!(found.is_verified(), "{document:?} has no checksum");
+    Ok(Some(String::from_utf8(found.body().to_vec())?))
+}
+
+impl<'a> Told<'a> {
+    fn take_in(&mut self, deed: &'a Deed, loss: Loss) -> Result<()> {
+        let answered = deed.answer.is_some();
+        match &deed.action {
+            Action::Put {
+                document,
+                body,
+                durability,
+            } => {
+                let name = self.names.entry(document.clone()).or_default();
+                let held = answered && holds(*durability, loss);
+                name.put(body.as_deref(), held, answered.then_some(deed.process));
+            }
+            Action::Add {
+                job,
+                phase: Phase::Setup,
+                body,
+                durability,
+            } => {
+                let name = self.names.entry(Document::Setup(job.clone())).or_default();
+                let held = answered && holds(*durability, loss);
+                name.put(Some(body), held, answered.then_some(deed.process));
+            }
+            Action::Add {
+                job,
+                phase,
+                body,
+                durability,
+            } => {
+                self.series.insert((job.clone(), *phase));
+                let Some((_, Answer::Added(document))) = &deed.answer else {
+                    self.unnamed.insert(body);
+                    return Ok(());
+                };
+                // A name is new, unless the power took what had it before.
+                if self.names.contains_key(document) && loss == Loss::Death {
+                    bail!("the name {document:?} was given twice");
+                }
+                let name = self.names.entry(document.clone()).or_default();
+                name.put(Some(body), holds(*durability, loss), Some(deed.process));
+            }
+            Action::PowerFailure => {
+                for (_, by) in self.names.values_mut().flat_map(|name| &mut name.later) {
+                    *by = None;
+                }
+            }
+            Action::Flush if answered => {
+                for name in self.names.values_mut() {
+                    name.flush(deed.process);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

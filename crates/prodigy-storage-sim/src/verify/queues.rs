@@ -1,0 +1,233 @@
+//! Dead letters: what each queue has to hold.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use prodigy_storage_backend::{Backend, QueueEntry, QueueStep};
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::JobAddress;
+use serde::Deserialize;
+
+use super::holds;
+use crate::crash::Loss;
+use crate::stage::patience;
+use crate::story::{Action, Answer, Deed, Story};
+
+/// How sure a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sure {
+    /// It has to be there.
+    Must,
+    /// It was written by this process, and goes with the power.
+    Relaxed(u32),
+    /// Nobody was told.
+    Perhaps,
+}
+
+/// What is known of one item.
+#[derive(Clone, Debug, Default)]
+struct Item {
+    /// It has to be there.
+    must: bool,
+    /// It may be there.
+    may: bool,
+    /// Its failures, in the order in which they were pushed.
+    failures: Vec<(String, Sure)>,
+    /// By which token it is taken, for sure.
+    token: Option<String>,
+    /// Whether it may as well be taken by a token that nobody was told, or by none.
+    loose: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: BTreeMap<String, Item>,
+    /// Whether the power failed over relaxed writes: what one of them left may be zeros below what a later one left.
+    holes: bool,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    item_data: String,
+    failure_history: Vec<Failure>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    error_message: String,
+}
+
+pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
+    for (job, queue) in told(story, loss) {
+        let mut left = queue.items;
+        for step in backend.queue_scan(&job, patience())? {
+            let entry = match step? {
+                QueueStep::Entry(entry) => entry,
+                QueueStep::Damage(_) if queue.holes => continue,
+                QueueStep::Damage(damage) => bail!("queue of {job}: damage that nobody caused: {damage}"),
+            };
+            let key = entry.id.as_str().to_owned();
+            let Some(item) = left.remove(&key) else {
+                bail!("queue of {job}: `{key}` stands there twice, or nobody pushed it");
+            };
+            item.compare(&entry)
+                .with_context(|| format!("queue of {job}, item `{key}`"))?;
+        }
+        if let Some((key, _)) = left.iter().find(|(_, item)| item.must) {
+            bail!("queue of {job}: `{key}` was acknowledged, and is not there");
+        }
+    }
+    Ok(())
+}
+
+fn told(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Queue> {
+    let mut queues: BTreeMap<JobAddress, Queue> = BTreeMap::new();
+    for deed in story.deeds() {
+        match &deed.action {
+            Action::Push { job, .. }
+            | Action::Take { job }
+            | Action::Settle { job, .. }
+            | Action::Nack { job, .. } => queues.entry(job.clone()).or_default().take_in(deed, loss),
+            Action::PowerFailure => queues.values_mut().for_each(Queue::lose),
+            Action::Flush if deed.answer.is_some() => queues
+                .values_mut()
+                .for_each(|queue| queue.keep(Some(deed.process))),
+            _ => {}
+        }
+    }
+    queues
+}
+
+impl Queue {
+    fn take_in(&mut self, deed: &Deed, loss: Loss) {
+        let answered = deed.answer.is_some();
+        match &deed.action {
+            Action::Push {
+                items, durability, ..
+            } => {
+                let sure = match (answered, holds(*durability, loss)) {
+                    (false, _) => Sure::Perhaps,
+                    (true, false) => Sure::Relaxed(deed.process),
+                    (true, true) => Sure::Must,
+                };
+                for (key, message) in items {
+                    let item = self.items.entry(key.clone()).or_default();
+                    item.may = true;
+                    item.must |= sure == Sure::Must;
+                    item.failures.push((message.clone(), sure));
+                }
+                if sure == Sure::Must {
+                    self.keep(None);
+                }
+            }
+            Action::Take { .. } => match &deed.answer {
+                Some((_, Answer::Taken(taken))) => {
+                    self.keep_if(!taken.is_empty());
+                    for (key, token) in taken {
+                        if let Some(item) = self.items.get_mut(key) {
+                            item.token = Some(token.as_str().to_owned());
+                            item.loose = false;
+                        }
+                    }
+                }
+                _ => self.items.values_mut().for_each(|item| item.loose = true),
+            },
+            Action::Settle { keys, .. } => {
+                self.keep_if(answered && keys.iter().any(|key| self.items.contains_key(key)));
+                for key in keys {
+                    if answered {
+                        self.items.insert(key.clone(), Item::default());
+                    } else if let Some(item) = self.items.get_mut(key) {
+                        // What comes later under this key may begin anew.
+                        item.must = false;
+                        item.loose = true;
+                        item.failures
+                            .iter_mut()
+                            .for_each(|(_, sure)| *sure = Sure::Perhaps);
+                    }
+                }
+            }
+            Action::Nack { keys, .. } => {
+                self.keep_if(answered && !keys.is_empty());
+                for key in keys {
+                    if let Some(item) = self.items.get_mut(key) {
+                        item.loose = !answered;
+                        item.token = item.token.take().filter(|_| !answered);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A strict write makes the whole file durable, whoever wrote to it.
+    fn keep_if(&mut self, strict: bool) {
+        if strict {
+            self.keep(None);
+        }
+    }
+
+    /// What was relaxed is not to be made durable any more.
+    fn lose(&mut self) {
+        for (_, sure) in self.items.values_mut().flat_map(|item| &mut item.failures) {
+            if matches!(sure, Sure::Relaxed(_)) {
+                *sure = Sure::Perhaps;
+                self.holes = true;
+            }
+        }
+    }
+
+    /// What was relaxed is durable from now on: of one process, or of all.
+    fn keep(&mut self, process: Option<u32>) {
+        for item in self.items.values_mut() {
+            for (_, sure) in &mut item.failures {
+                if let Sure::Relaxed(by) = *sure
+                    && process.is_none_or(|process| process == by)
+                {
+                    *sure = Sure::Must;
+                    item.must = true;
+                }
+            }
+        }
+    }
+}
+
+impl Item {
+    fn compare(&self, entry: &QueueEntry) -> Result<()> {
+        ensure!(self.may, "it was acknowledged or removed, and stands there");
+        ensure!(entry.verified, "it has no checksum");
+        let body: Body = serde_json::from_str(entry.body.get()).context("it is no dead letter")?;
+        ensure!(
+            body.item_data == format!("work on {}", entry.id),
+            "its data are those of another: {}",
+            body.item_data
+        );
+        let found: Vec<&str> = body
+            .failure_history
+            .iter()
+            .map(|failure| failure.error_message.as_str())
+            .collect();
+        let mut rest = found.iter();
+        let told = |sure: &dyn Fn(Sure) -> bool| -> Vec<&str> {
+            let failures = self.failures.iter().filter(|(_, is)| sure(*is));
+            failures.map(|(message, _)| message.as_str()).collect()
+        };
+        let has = told(&|sure| sure == Sure::Must);
+        ensure!(
+            has.iter().all(|message| rest.any(|found| found == message)),
+            "of the failures {has:?} not all are there, in order: {found:?}"
+        );
+        let known = told(&|_| true);
+        ensure!(
+            found.iter().all(|message| known.contains(message)),
+            "nobody told of all these failures: {found:?}"
+        );
+        let token = entry.lease.as_ref().map(|lease| lease.token.as_str());
+        ensure!(
+            self.loose || token == self.token.as_deref(),
+            "it was taken by {:?}, and is by {token:?}",
+            self.token
+        );
+        Ok(())
+    }
+}

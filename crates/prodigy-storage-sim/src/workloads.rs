@@ -1,0 +1,439 @@
+//! What is crashed: short lives that use each part of the store.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use prodigy_storage_backend::Durability::{Relaxed, Strict};
+use prodigy_storage_backend::EventId;
+use prodigy_storage_layout::{Document, LockName, Phase, RepoName, Timestamp};
+
+use crate::disk::Disk;
+use crate::explore::Life;
+use crate::fs::SimFs;
+use crate::replay::Moment;
+use crate::stage::{Setup, Stage, job};
+use crate::story::Story;
+
+/// A short life of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// How its backends are opened.
+    pub setup: Setup,
+    play: fn(&mut Stage) -> Result<()>,
+}
+
+impl Workload {
+    /// Plays it once, on an empty disk.
+    ///
+    /// # Errors
+    /// What a call says that should succeed.
+    pub fn play(&self) -> Result<Life> {
+        record(self.setup, self.play)
+    }
+}
+
+/// Plays something once, on an empty disk, and keeps what it did.
+///
+/// # Errors
+/// What it says.
+pub fn record(setup: Setup, play: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Life> {
+    let sim = SimFs::new(Disk::default());
+    let mut stage = Stage::new(Arc::clone(&sim), setup, Story::default(), "e");
+    play(&mut stage)?;
+    Ok(Life {
+        start: Moment::new(Disk::default()),
+        journal: sim.journal().into_iter().map(Arc::new).collect(),
+        story: stage.story().clone(),
+    })
+}
+
+const PLAIN: Setup = Setup {
+    max_file_size: 1 << 20,
+    compression: false,
+};
+const SMALL: Setup = Setup {
+    max_file_size: 1_400,
+    compression: false,
+};
+const PACKED: Setup = Setup {
+    max_file_size: 1_400,
+    compression: true,
+};
+
+/// All of them.
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "events",
+        about: "events over several segments, which are sealed and compressed",
+        setup: PACKED,
+        play: events,
+    },
+    Workload {
+        name: "events-relaxed",
+        about: "events that go with the power until they are flushed",
+        setup: SMALL,
+        play: events_relaxed,
+    },
+    Workload {
+        name: "given-ids",
+        about: "events under given ids, late ones and the same again, by two processes",
+        setup: SMALL,
+        play: given_ids,
+    },
+    Workload {
+        name: "checkpoints",
+        about: "checkpoints added, put under a revision, and pruned",
+        setup: PLAIN,
+        play: checkpoints,
+    },
+    Workload {
+        name: "documents-relaxed",
+        about: "documents that go with the power until they are flushed",
+        setup: PLAIN,
+        play: documents_relaxed,
+    },
+    Workload {
+        name: "push",
+        about: "dead letters pushed, by two processes",
+        setup: PLAIN,
+        play: push,
+    },
+    Workload {
+        name: "merge",
+        about: "dead letters pushed again, and merged",
+        setup: PLAIN,
+        play: merge,
+    },
+    Workload {
+        name: "redrive",
+        about: "dead letters taken, acknowledged, given back and removed",
+        setup: PLAIN,
+        play: redrive,
+    },
+    Workload {
+        name: "letters-relaxed",
+        about: "dead letters that go with the power, over some that do not",
+        setup: PLAIN,
+        play: letters_relaxed,
+    },
+    Workload {
+        name: "adoption",
+        about: "writers that die in a write, and those that take over",
+        setup: PACKED,
+        play: adoption,
+    },
+    Workload {
+        name: "takeover",
+        about: "a segment that goes between opening and locking it, and an event that only a torn end holds",
+        setup: PACKED,
+        play: takeover,
+    },
+    Workload {
+        name: "two-processes",
+        about: "two processes on one job",
+        setup: SMALL,
+        play: two_processes,
+    },
+    Workload {
+        name: "locks",
+        about: "named locks, their holders' deaths, their tokens",
+        setup: PLAIN,
+        play: locks,
+    },
+    Workload {
+        name: "first-use",
+        about: "two processes on a root that is not there, and the registry",
+        setup: PLAIN,
+        play: first_use,
+    },
+];
+
+fn events(stage: &mut Stage) -> Result<()> {
+    let job = job("events")?;
+    let who = stage.enter()?;
+    stage.append(who, &job, &[20], Strict)?;
+    stage.append(who, &job, &[300, 20, 700], Strict)?;
+    stage.scan(who, &job)?;
+    stage.append(who, &job, &[400], Strict)?;
+    stage.flush(who)?;
+    stage.scan(who, &job)?;
+    stage.append(who, &job, &[600, 30, 30], Strict)?;
+    stage.append(who, &job, &[700], Strict)?;
+    stage.flush(who)?;
+    stage.append(who, &job, &[40], Strict)?;
+    stage.scan(who, &job)?;
+    stage.seal(who, &job)?;
+    stage.append(who, &job, &[50, 50], Strict)?;
+    stage.leave(who);
+    let who = stage.enter()?;
+    stage.append(who, &job, &[60], Strict)?;
+    stage.scan(who, &job)
+}
+
+fn events_relaxed(stage: &mut Stage) -> Result<()> {
+    let job = job("events")?;
+    let who = stage.enter()?;
+    stage.append(who, &job, &[20], Relaxed)?;
+    stage.append(who, &job, &[300, 20], Relaxed)?;
+    stage.flush(who)?;
+    stage.append(who, &job, &[30], Relaxed)?;
+    stage.append(who, &job, &[30, 500], Relaxed)?;
+    stage.append(who, &job, &[500], Relaxed)?;
+    stage.scan(who, &job)?;
+    stage.append(who, &job, &[30], Relaxed)?;
+    stage.append(who, &job, &[30], Strict)?;
+    stage.append(who, &job, &[40], Relaxed)?;
+    stage.leave(who);
+    let who = stage.enter()?;
+    stage.append(who, &job, &[40, 40], Relaxed)?;
+    stage.append(who, &job, &[900], Relaxed)?;
+    stage.flush(who)?;
+    stage.append(who, &job, &[40], Relaxed)
+}
+
+/// An id so many milliseconds before or after now.
+fn id(stage: &Stage, millis: i64, number: u128) -> EventId {
+    let nanos = stage.sim().clock().shown().as_nanos() + millis * 1_000_000;
+    EventId::from_u128(EventId::floor(Timestamp::from_nanos(nanos)).as_u128() + number)
+}
+
+fn given_ids(stage: &mut Stage) -> Result<()> {
+    let job = job("given")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.append(one, &job, &[20, 20], Strict)?;
+    let late = vec![id(stage, -5_000, 1), id(stage, -5_000, 2)];
+    let payloads = stage.payloads(&[30, 200]);
+    stage.append_these(one, &job, payloads.clone(), Some(late.clone()), Strict)?;
+    stage.append_these(other, &job, payloads, Some(late), Strict)?;
+    // Some late, some new, and some that are there.
+    let mixed = vec![id(stage, -4_000, 1), id(stage, 0, 7), id(stage, -6_000, 3)];
+    let payloads = stage.payloads(&[30, 700, 30]);
+    stage.append_these(other, &job, payloads.clone(), Some(mixed.clone()), Strict)?;
+    stage.scan(one, &job)?;
+    stage.append_these(one, &job, payloads.clone(), Some(mixed.clone()), Strict)?;
+    stage.append(one, &job, &[900], Strict)?;
+    let again = vec![id(stage, -100, 9)];
+    let payload = stage.payloads(&[25]);
+    // Stored by a writer that dies before its sync, and sent again to another.
+    stage.append_these(other, &job, payload.clone(), Some(again.clone()), Relaxed)?;
+    stage.kill(other);
+    stage.append_these(one, &job, payload, Some(again), Strict)?;
+    stage.scan(one, &job)?;
+    stage.append_these(one, &job, payloads, Some(mixed), Strict)
+}
+
+fn checkpoints(stage: &mut Stage) -> Result<()> {
+    let job = job("states")?;
+    let who = stage.enter()?;
+    stage.add(who, &job, Phase::Setup, 50, Strict)?;
+    let first = stage.add(who, &job, Phase::Map, 700, Strict)?;
+    stage.add(who, &job, Phase::Map, 30, Strict)?;
+    stage.add(who, &job, Phase::Reduce, 30, Strict)?;
+    if let Some(first) = first {
+        stage.delete(who, &first, Strict)?;
+    }
+    stage.add(who, &job, Phase::Setup, 1_200, Strict)?;
+    let finished = Document::Finished(job.clone());
+    stage.put(who, &finished, true, 30, Strict)?;
+    stage.put(who, &finished, true, 900, Strict)?;
+    stage.leave(who);
+    let who = stage.enter()?;
+    stage.put(who, &finished, true, 30, Strict)?;
+    stage.put(who, &Document::Setup(job.clone()), true, 30, Strict)?;
+    let last = stage.add(who, &job, Phase::Map, 60, Strict)?;
+    if let Some(last) = last {
+        stage.delete(who, &last, Strict)?;
+    }
+    stage.delete(who, &finished, Strict)?;
+    stage.add(who, &job, Phase::Map, 60, Strict)?;
+    Ok(())
+}
+
+fn documents_relaxed(stage: &mut Stage) -> Result<()> {
+    let job = job("states")?;
+    let finished = Document::Finished(job.clone());
+    let who = stage.enter()?;
+    stage.add(who, &job, Phase::Map, 700, Relaxed)?;
+    stage.put(who, &finished, true, 30, Relaxed)?;
+    stage.flush(who)?;
+    let pruned = stage.add(who, &job, Phase::Map, 30, Relaxed)?;
+    stage.add(who, &job, Phase::Setup, 30, Strict)?;
+    stage.add(who, &job, Phase::Setup, 30, Relaxed)?;
+    stage.put(who, &finished, false, 600, Relaxed)?;
+    stage.flush(who)?;
+    if let Some(pruned) = pruned {
+        stage.delete(who, &pruned, Relaxed)?;
+    }
+    stage.flush(who)?;
+    stage.put(who, &finished, true, 30, Relaxed)?;
+    stage.put(who, &finished, true, 30, Relaxed)
+}
+
+fn push(stage: &mut Stage) -> Result<()> {
+    let job = job("letters")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.push(one, &job, &["a"], Strict)?;
+    stage.push(one, &job, &["b", "c"], Strict)?;
+    stage.push(other, &job, &["d"], Strict)?;
+    stage.push(one, &job, &["e"], Strict)?;
+    // After its two calls on the lock file.
+    stage.doom(one, 2, 90);
+    stage.push(one, &job, &["f", "g"], Strict)?;
+    stage.push(other, &job, &["h"], Strict)?;
+    let again = stage.enter()?;
+    stage.push(again, &job, &["i", "j", "k"], Strict)
+}
+
+fn merge(stage: &mut Stage) -> Result<()> {
+    let job = job("letters")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.push(one, &job, &["a", "b"], Strict)?;
+    stage.push(one, &job, &["a"], Strict)?;
+    stage.push(other, &job, &["b", "c"], Strict)?;
+    stage.push(one, &job, &["c", "d"], Strict)?;
+    stage.push(other, &job, &["a", "b", "c", "d"], Strict)?;
+    stage.doom(other, 2, 60);
+    stage.push(other, &job, &["a", "e"], Strict)?;
+    stage.push(one, &job, &["e", "a"], Strict)
+}
+
+fn redrive(stage: &mut Stage) -> Result<()> {
+    let job = job("letters")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.push(one, &job, &["a", "b", "c", "d", "e"], Strict)?;
+    stage.take(one, &job, 2)?;
+    stage.take(other, &job, 2)?;
+    stage.ack(one, &job, 1)?;
+    stage.nack(other, &job, 1)?;
+    stage.push(one, &job, &["f"], Strict)?;
+    stage.remove(other, &job, &["e"])?;
+    stage.take(one, &job, 2)?;
+    stage.ack(one, &job, 3)?;
+    stage.push(one, &job, &["a"], Strict)?;
+    stage.nack(other, &job, 1)?;
+    stage.doom(other, 3, 0);
+    stage.take(other, &job, 1)?;
+    stage.take(one, &job, 9)?;
+    stage.ack(one, &job, 9)?;
+    stage.push(one, &job, &["z"], Strict)
+}
+
+fn letters_relaxed(stage: &mut Stage) -> Result<()> {
+    let job = job("letters")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.push(one, &job, &["a", "b"], Strict)?;
+    stage.push(one, &job, &["c"], Relaxed)?;
+    stage.push(other, &job, &["d", "e"], Relaxed)?;
+    stage.flush(other)?;
+    stage.push(one, &job, &["a"], Relaxed)?;
+    stage.push(other, &job, &["f"], Strict)?;
+    stage.push(one, &job, &["a", "g"], Relaxed)?;
+    stage.take(other, &job, 1)?;
+    stage.push(one, &job, &["h"], Relaxed)?;
+    stage.flush(one)?;
+    stage.push(one, &job, &["a"], Relaxed)?;
+    stage.push(one, &job, &["i"], Relaxed)
+}
+
+fn adoption(stage: &mut Stage) -> Result<()> {
+    let job = job("events")?;
+    let one = stage.enter()?;
+    stage.append(one, &job, &[40], Strict)?;
+    stage.doom(one, 0, 70);
+    stage.append(one, &job, &[30, 30], Strict)?;
+    let two = stage.enter()?;
+    stage.append(two, &job, &[20], Strict)?;
+    stage.scan(two, &job)?;
+    // Whole, but for its line end.
+    let whole = stage.payloads(&[30]);
+    stage.doom(two, 0, 146);
+    stage.append_these(two, &job, whole, None, Strict)?;
+    let three = stage.enter()?;
+    stage.append(three, &job, &[30], Relaxed)?;
+    stage.kill(three);
+    let four = stage.enter()?;
+    stage.append(four, &job, &[900], Strict)?;
+    stage.doom(four, 0, 200);
+    stage.append(four, &job, &[600], Strict)?;
+    let five = stage.enter()?;
+    stage.append(five, &job, &[20, 20], Strict)?;
+    stage.flush(five)?;
+    stage.scan(five, &job)
+}
+
+fn takeover(stage: &mut Stage) -> Result<()> {
+    let job = job("events")?;
+    let (one, two) = (stage.enter()?, stage.enter()?);
+    stage.append(one, &job, &[40], Strict)?;
+    // The segment that it is about to adopt is compressed and removed.
+    stage.sealed_meanwhile(two, one, &job)?;
+    stage.append(two, &job, &[50], Strict)?;
+    stage.append(one, &job, &[20], Strict)?;
+    // A writer dies over the line end, another is told that the event is stored, a third one takes the segment over.
+    let id = vec![id(stage, 10, 1)];
+    let event = stage.payloads(&[30]);
+    stage.doom(one, 0, 146);
+    stage.append_these(one, &job, event.clone(), Some(id.clone()), Strict)?;
+    stage.append_these(two, &job, event, Some(id), Strict)?;
+    let three = stage.enter()?;
+    stage.append(three, &job, &[30], Strict)?;
+    stage.flush(three)?;
+    stage.scan(three, &job)
+}
+
+fn two_processes(stage: &mut Stage) -> Result<()> {
+    let job = job("shared")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.append(one, &job, &[40], Strict)?;
+    stage.append(other, &job, &[600, 20], Strict)?;
+    stage.add(one, &job, Phase::Map, 30, Strict)?;
+    stage.append(one, &job, &[800], Strict)?;
+    stage.push(one, &job, &["a"], Strict)?;
+    stage.scan(other, &job)?;
+    stage.add(other, &job, Phase::Map, 30, Strict)?;
+    stage.append(other, &job, &[700], Strict)?;
+    stage.push(other, &job, &["b", "a"], Strict)?;
+    stage.append(one, &job, &[20], Strict)?;
+    stage.append(other, &job, &[20], Strict)?;
+    stage.kill(one);
+    stage.append(other, &job, &[900], Strict)?;
+    stage.append(other, &job, &[30], Strict)?;
+    stage.scan(other, &job)
+}
+
+fn locks(stage: &mut Stage) -> Result<()> {
+    let (name, nested) = (LockName::new("shop/resume")?, LockName::new("shop/resume/map")?);
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.lock(one, &name)?;
+    stage.unlock(one);
+    stage.lock(other, &name)?;
+    stage.lock(one, &nested)?;
+    stage.kill(other);
+    stage.lock(one, &name)?;
+    stage.unlock(one);
+    let third = stage.enter()?;
+    // It dies while it signs, and the next finds half a slot.
+    stage.doom(third, 1, 2_000);
+    stage.lock(third, &name)?;
+    stage.lock(one, &name)?;
+    stage.unlock(one);
+    stage.lock(one, &name)?;
+    Ok(())
+}
+
+fn first_use(stage: &mut Stage) -> Result<()> {
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    let (shop, mill) = (RepoName::new("shop")?, RepoName::new("mill")?);
+    stage.doom(one, 3, 10);
+    stage.put(one, &Document::Repository(shop.clone()), true, 60, Strict)?;
+    stage.put(other, &Document::Repository(shop.clone()), true, 60, Strict)?;
+    stage.put(other, &Document::Repository(mill), true, 60, Strict)?;
+    let third = stage.enter()?;
+    stage.append(third, &job("first")?, &[20], Strict)?;
+    stage.push(third, &job("first")?, &["a"], Strict)?;
+    stage.put(third, &Document::Repository(shop), true, 80, Strict)
+}

@@ -1,0 +1,47 @@
+//! Random workloads, crashed at each of their calls.
+
+use prodigy_storage_backend::Durability::{Relaxed, Strict};
+use prodigy_storage_sim::{Depth, Setup, Step, explore, perform, record};
+use proptest::prelude::*;
+
+fn durability() -> impl Strategy<Value = prodigy_storage_backend::Durability> {
+    prop_oneof![3 => Just(Strict), 1 => Just(Relaxed)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (any::<u16>(), durability()).prop_map(|(size, durability)| Step::Append(size, durability)),
+        2 => (0u8..6, durability()).prop_map(|(number, durability)| Step::Given(number, durability)),
+        2 => Just(Step::Scan),
+        1 => Just(Step::Seal),
+        1 => Just(Step::Flush),
+        1 => durability().prop_map(Step::Add),
+        1 => durability().prop_map(Step::Put),
+        1 => durability().prop_map(Step::Delete),
+        3 => (any::<u8>(), durability()).prop_map(|(bits, durability)| Step::Push(bits, durability)),
+        1 => (1u8..4).prop_map(Step::Take),
+        1 => Just(Step::Ack),
+        1 => Just(Step::Nack),
+        1 => any::<u8>().prop_map(Step::Remove),
+        1 => Just(Step::Lock),
+        1 => (0u8..8, 0u16..400).prop_map(|(calls, bytes)| Step::Doom(calls, bytes)),
+        1 => Just(Step::Kill),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_workloads_survive_a_crash_at_every_call(
+        steps in proptest::collection::vec((any::<bool>(), step()), 1..10),
+        compression: bool,
+        seed: u64,
+    ) {
+        let setup = Setup { max_file_size: 1_200, compression };
+        let life = record(setup, |stage| perform(stage, &steps)).unwrap();
+        let outcome = explore(&life, setup, Depth::narrow(seed));
+        prop_assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
+        prop_assert_eq!(outcome.counts.points, life.journal.len() + 1);
+    }
+}

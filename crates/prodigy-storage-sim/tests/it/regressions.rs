@@ -1,0 +1,127 @@
+//! What a crash once cost, each in the fewest calls that show it.
+
+use anyhow::Result;
+use prodigy_storage_backend::Durability::{Relaxed, Strict};
+use prodigy_storage_layout::{Document, Phase, RepoName};
+use prodigy_storage_sim::{Depth, Setup, Stage, explore, job, record};
+
+/// Crashes it at each call, and each recovery too.
+fn survives(play: impl FnOnce(&mut Stage) -> Result<()>) {
+    let setup = Setup::default();
+    let life = record(setup, play).unwrap();
+    let depth = Depth {
+        one_of: 1,
+        ..Depth::quick(1)
+    };
+    let outcome = explore(&life, setup, depth);
+    assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
+    assert!(outcome.counts.recoveries > 0);
+}
+
+#[test]
+fn a_relaxed_document_is_whole_or_absent_after_a_loss_of_power() {
+    survives(|stage| {
+        let who = stage.enter()?;
+        stage.add(who, &job("one")?, Phase::Map, 700, Relaxed)?;
+        let entry = Document::Repository(RepoName::new("shop")?);
+        stage.put(who, &entry, true, 60, Relaxed)
+    });
+}
+
+#[test]
+fn a_relaxed_merge_takes_no_item_that_was_stored_strictly() {
+    survives(|stage| {
+        let job = job("one")?;
+        let who = stage.enter()?;
+        stage.push(who, &job, &["a", "b"], Strict)?;
+        stage.push(who, &job, &["a"], Relaxed)
+    });
+}
+
+#[test]
+fn a_flush_makes_documents_and_dead_letters_durable() {
+    survives(|stage| {
+        let job = job("one")?;
+        let finished = Document::Finished(job.clone());
+        let who = stage.enter()?;
+        stage.push(who, &job, &["a"], Relaxed)?;
+        stage.push(who, &job, &["b"], Relaxed)?;
+        stage.put(who, &finished, true, 30, Relaxed)?;
+        stage.flush(who)?;
+        stage.push(who, &job, &["a"], Relaxed)?;
+        stage.delete(who, &finished, Relaxed)?;
+        stage.flush(who)
+    });
+}
+
+#[test]
+fn a_strict_delete_of_what_was_deleted_relaxed_is_durable() {
+    survives(|stage| {
+        let finished = Document::Finished(job("one")?);
+        let who = stage.enter()?;
+        stage.put(who, &finished, true, 30, Strict)?;
+        stage.delete(who, &finished, Relaxed)?;
+        stage.delete(who, &finished, Strict)
+    });
+}
+
+#[test]
+fn what_a_dead_writer_left_unsynced_is_no_hole_below_the_next_ones() {
+    survives(|stage| {
+        let job = job("one")?;
+        let one = stage.enter()?;
+        stage.append(one, &job, &[20], Strict)?;
+        // Whole, line end included, and never synced.
+        let event = stage.payloads(&[30]);
+        stage.doom(one, 0, 147);
+        stage.append_these(one, &job, event, None, Strict)?;
+        let other = stage.enter()?;
+        stage.append(other, &job, &[40], Strict)
+    });
+}
+
+#[test]
+fn a_tail_is_mended_in_an_order_that_a_loss_of_power_keeps() {
+    survives(|stage| {
+        let job = job("one")?;
+        let one = stage.enter()?;
+        stage.append(one, &job, &[20], Strict)?;
+        let event = stage.payloads(&[30]);
+        // Whole, but for its line end.
+        stage.doom(one, 0, 146);
+        stage.append_these(one, &job, event, None, Strict)?;
+        let other = stage.enter()?;
+        stage.append(other, &job, &[20], Strict)?;
+        stage.doom(other, 0, 400);
+        stage.append(other, &job, &[500], Strict)?;
+        let third = stage.enter()?;
+        stage.append(third, &job, &[20, 20], Strict)
+    });
+}
+
+#[test]
+fn half_an_item_never_stands_behind_the_bracket() {
+    survives(|stage| {
+        let job = job("one")?;
+        let one = stage.enter()?;
+        stage.push(one, &job, &["a"], Strict)?;
+        // After its two calls on the lock file.
+        stage.doom(one, 2, 180);
+        stage.push(one, &job, &["b", "c"], Strict)?;
+        let other = stage.enter()?;
+        stage.push(other, &job, &["d"], Strict)
+    });
+}
+
+#[test]
+fn an_item_pushed_behind_an_unsynced_one_is_no_damage() {
+    survives(|stage| {
+        let job = job("one")?;
+        let one = stage.enter()?;
+        stage.push(one, &job, &["a"], Strict)?;
+        stage.doom(one, 2, 670);
+        stage.push(one, &job, &["b", "c"], Strict)?;
+        let other = stage.enter()?;
+        stage.push(other, &job, &["d"], Strict)
+    });
+}
