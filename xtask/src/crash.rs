@@ -1,32 +1,42 @@
-//! `cargo xtask crash`: SIGKILL at random moments while events are acknowledged, then a search for what was lost.
+//! `cargo xtask crash`: every way of failing that can be brought about, then a search for what was lost.
 //!
-//! Each round starts the real tool on real input, lets it acknowledge for a random while, and kills it. Rounds differ in
-//! the size of a batch and in who gives the ids. What a round did not get acknowledged, the next one sends again: under
-//! the same id where ids are given, which must then be stored once.
+//! A section a way of failing. Each drives the real tool on real input in a folder of its own, and fails at the first
+//! thing that was acknowledged and is lost, stored twice, torn or wrong. What a machine lacks is skipped, and said.
 
 mod audit;
+mod faults;
+mod flips;
+mod limits;
+mod many;
+mod pool;
+mod power;
+mod random;
+mod report;
+mod scenario;
+mod section;
+mod simulated;
+mod strace;
+mod syscalls;
+pub(crate) mod victims;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use uuid::Uuid;
+use anyhow::{Result, bail};
 
-use crate::acks::Appender;
-use crate::input::{Input, joined, with_id};
+use crate::input::Input;
 use crate::project::Project;
-use crate::tool::{self, Tool};
-use audit::Figures;
+use crate::tool;
+use report::Report;
+use section::{Lab, Section, mixed};
 
 /// Options of `crash`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How many times to kill.
+    /// How many times to kill at random moments.
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: u32,
-    /// Only a tenth of that: what `ci` runs.
+    /// A short form of each section: what `ci` runs.
     #[arg(long)]
     quick: bool,
     /// Repeat the random choices of a run.
@@ -35,9 +45,15 @@ pub(crate) struct Options {
     /// JSON lines to append, instead of the bundled ones.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Also write the figures as JSON to the target folder.
+    /// Also print all figures as one table, and write them as JSON to the target folder.
     #[arg(long)]
     report: bool,
+    /// Only these sections, by name.
+    #[arg(long, value_name = "SECTION", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Name the sections, run none.
+    #[arg(long)]
+    list: bool,
 }
 
 impl Options {
@@ -48,187 +64,137 @@ impl Options {
             quick: true,
             seed: None,
             input: None,
-            report: false,
+            report: true,
+            only: Vec::new(),
+            list: false,
         }
     }
 }
 
-/// The repository and the job that are written to.
-const REPO: &str = "crash";
-const JOB: &str = "killed";
-/// So many lines a round is given; more than it gets through before it is killed.
-const ROUND: usize = 1_500;
-/// A round goes back so far at most.
-const LONGEST_BACK: usize = 40;
+/// All of them, in the order in which they run.
+const SECTIONS: &[Section] = &[
+    Section {
+        name: "simulated",
+        about: "every call of the file backend is the last before a loss of power, on a simulated disk",
+        run: simulated::run,
+    },
+    Section {
+        name: "flips",
+        about: "every byte of a small store flipped, one at a time",
+        run: flips::run,
+    },
+    Section {
+        name: "kills",
+        about: "SIGKILL at random moments while events are acknowledged",
+        run: random::run,
+    },
+    Section {
+        name: "syscalls",
+        about: "SIGKILL at every system call that touches the store",
+        run: syscalls::run,
+    },
+    Section {
+        name: "faults",
+        about: "system calls that fail, and writes and reads that do a part",
+        run: faults::run,
+    },
+    Section {
+        name: "limits",
+        about: "sizes of files, open files, rights and disks that are used up",
+        run: limits::run,
+    },
+    Section {
+        name: "power",
+        about: "loss of power on real file systems, with what was not synced gone",
+        run: power::run,
+    },
+    Section {
+        name: "victims",
+        about: "planted programs that break a promise: the loss of power has to catch each of them",
+        run: victims::run,
+    },
+    Section {
+        name: "many",
+        about: "many processes at once on one store, some of them killed",
+        run: many::run,
+    },
+];
 
-/// What was sent and acknowledged so far.
-#[derive(Debug, Default)]
-struct Ledger {
-    /// The position in the input of every acknowledged id.
-    acknowledged: HashMap<Uuid, usize>,
-    /// The ids given by us, by position.
-    given: HashMap<usize, Uuid>,
-    /// The first position that is not acknowledged.
-    next: usize,
-    /// Acknowledged once more: they were stored already.
-    sent_again: usize,
+/// The example that keeps one handle.
+const SERVED: &str = "served";
+
+/// Sections that kill and hinder processes only: a disk in memory shows the same, and many times sooner.
+const IN_MEMORY: &[&str] = &["syscalls", "faults", "limits"];
+/// Where there is one.
+const MEMORY: &str = "/dev/shm";
+
+fn scratch(section: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("prodigy-crash-");
+    if IN_MEMORY.contains(&section)
+        && let Ok(folder) = builder.tempdir_in(MEMORY)
+    {
+        return Ok(folder);
+    }
+    Ok(builder.tempdir()?)
 }
 
-/// Kills, then looks.
-pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
-    let binary = tool::build(project)?;
+/// Runs the sections; what could not be done here is told.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<Vec<String>> {
+    if options.list {
+        for section in SECTIONS {
+            println!("{:<10} {}", section.name, section.about);
+        }
+        return Ok(Vec::new());
+    }
+    for name in &options.only {
+        if !SECTIONS.iter().any(|section| section.name == name) {
+            bail!("no section is named `{name}`; `cargo xtask crash --list` names them");
+        }
+    }
+    // A copy, so that whoever builds meanwhile changes nothing.
+    let bench = tempfile::Builder::new().prefix("prodigy-crash-tool-").tempdir()?;
+    let (binary, served) = (bench.path().join("prodigy-storage"), bench.path().join(SERVED));
+    std::fs::copy(tool::build(project)?, &binary)?;
+    std::fs::copy(tool::build_example(project, SERVED)?, &served)?;
     let input = Input::read(project, options.input.as_deref())?;
-    let kills = if options.quick {
-        options.kills.div_ceil(10)
-    } else {
-        options.kills
-    };
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
-    println!(
-        "crash: {kills} kills over {} (--seed {seed})",
-        input.path().display()
-    );
-    let folder = tempfile::Builder::new().prefix("prodigy-crash-").tempdir()?;
-    let tool = Tool::new(&binary, folder.path())?;
-    let begun = Instant::now();
-    match rounds(&tool, &input, kills, seed) {
-        Ok(mut figures) => {
-            figures.seed = seed;
-            figures.seconds = begun.elapsed().as_secs_f64();
-            figures.print();
-            if options.report {
-                let path = project.target().join("crash-report.json");
-                std::fs::write(&path, serde_json::to_vec_pretty(&figures)?)
-                    .with_context(|| format!("can't write {}", path.display()))?;
-                println!("figures: {}", path.display());
-            }
-            Ok(())
-        }
-        Err(error) => {
-            let kept = folder.keep();
-            Err(error.context(format!(
-                "crash --seed {seed} failed; its store is kept in {}",
-                kept.display()
-            )))
-        }
-    }
-}
-
-fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Figures> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut ledger = Ledger::default();
-    for number in 1..=kills {
-        round(tool, input, &mut ledger, &mut random).with_context(|| format!("kill {number}"))?;
-        if number % 50 == 0 {
-            println!(
-                "  {number} killed, {} events acknowledged",
-                ledger.acknowledged.len()
-            );
-        }
-    }
-    // One that nobody kills ends what the last dead one left.
-    let mut last = Vec::new();
-    let closing = joined([input.at(ledger.next)]);
-    Appender::start(
-        tool.command(["events", "append", "--repo", REPO, "--job", JOB, "--ack"]),
-        closing,
-    )?
-    .end(&mut last)?
-    .well()?;
-    ledger.note(&last)?;
-    audit::audit(tool, input, &ledger, kills)
-}
-
-/// One run of the tool, from its start to its death.
-fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand::Rng) -> Result<()> {
-    let with_ids = random.bool();
-    let batch = random.choice(["1", "1", "8", "64"]).unwrap_or("1");
-    let mut arguments = vec![
-        "events", "append", "--repo", REPO, "--job", JOB, "--ack", "--batch", batch,
-    ];
-    if with_ids {
-        arguments.push("--with-ids");
-    }
-    // Who resumes from a checkpoint sends again what was acknowledged behind it; under given ids that is stored once.
-    let again = if with_ids { ledger.again() } else { 0 };
-    let from = ledger.next - random.usize(..=again);
-    let text = if with_ids {
-        ledger.lines_with_ids(from, input)
-    } else {
-        ledger.lines(input)
-    };
-    let mut appender = Appender::start_doomed(tool.command(&arguments), text)?;
-    let mut fresh = Vec::new();
-    // A fifth dies before it has acknowledged anything, while it opens the store and mends what it finds.
-    let first = if random.u8(..5) == 0 {
-        0
-    } else {
-        random.usize(1..80)
-    };
-    for _ in 0..first {
-        let Some(id) = appender.next()? else { break };
-        fresh.push(id);
-    }
-    let longest = if first == 0 { 15_000 } else { 2_500 };
-    thread::sleep(Duration::from_micros(random.u64(..longest)));
-    appender.kill()?;
-    let end = appender.end(&mut fresh)?;
-    end.killed()?;
-    if with_ids {
-        ledger.expect_given(from, &fresh)?;
-    }
-    let known = (ledger.next - from).min(fresh.len());
-    ledger.sent_again += known;
-    ledger.note(fresh.get(known..).unwrap_or_default())
-}
-
-impl Ledger {
-    /// The next lines as they are.
-    fn lines(&self, input: &Input) -> Vec<u8> {
-        joined((self.next..self.next + ROUND).map(|position| input.at(position)))
-    }
-
-    /// How many of the last positions were acknowledged under ids of ours: they may be sent again.
-    fn again(&self) -> usize {
-        let ours = |position: &usize| {
-            let id = self.given.get(position);
-            id.is_some_and(|id| self.acknowledged.get(id) == Some(position))
+    println!("crash: --seed {seed}, input {}", input.path().display());
+    let mut report = Report::new(seed, options.quick);
+    let asked =
+        |section: &&Section| options.only.is_empty() || options.only.iter().any(|name| name == section.name);
+    for section in SECTIONS.iter().filter(asked) {
+        println!("{}: {}", section.name, section.about);
+        let folder = scratch(section.name)?;
+        let lab = Lab {
+            project,
+            binary: &binary,
+            served: &served,
+            input: &input,
+            quick: options.quick,
+            seed: mixed(seed, section.name),
+            kills: options.kills,
+            scratch: folder.path(),
         };
-        (0..self.next).rev().take(LONGEST_BACK).take_while(ours).count()
+        let begun = Instant::now();
+        let done = (section.run)(&lab);
+        let took = begun.elapsed();
+        let done = done.map_err(|error| {
+            let kept = folder.keep();
+            error.context(format!(
+                "`crash --only {} --seed {seed}` failed; its folder is kept in {}",
+                section.name,
+                kept.display()
+            ))
+        });
+        report.add(section.name, took, done);
     }
-
-    /// The next lines under ids; a line sent before gets the id it had.
-    fn lines_with_ids(&mut self, from: usize, input: &Input) -> Vec<u8> {
-        let mut text = Vec::new();
-        for position in from..from + ROUND {
-            let id = *self.given.entry(position).or_insert_with(Uuid::now_v7);
-            text.extend_from_slice(with_id(id, input.at(position)).as_bytes());
-            text.push(b'\n');
-        }
-        text
+    if options.report {
+        report.print();
+        report.write(&project.target().join("crash-report.json"))?;
     }
-
-    /// Acknowledgements come in the order of the input.
-    fn expect_given(&self, from: usize, fresh: &[Uuid]) -> Result<()> {
-        for (position, id) in (from..).zip(fresh) {
-            if self.given.get(&position) != Some(id) {
-                bail!(
-                    "position {position} was acknowledged as {id}, its id is {:?}",
-                    self.given.get(&position)
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes down what was acknowledged.
-    fn note(&mut self, fresh: &[Uuid]) -> Result<()> {
-        for id in fresh {
-            if self.acknowledged.insert(*id, self.next).is_some() {
-                bail!("{id} was acknowledged for two events");
-            }
-            self.next += 1;
-        }
-        Ok(())
+    match report.failed() {
+        0 => Ok(report.skipped()),
+        some => bail!("{some} sections of `crash --seed {seed}` failed"),
     }
 }

@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod dist;
 mod docs;
+mod fuzz;
 mod input;
 mod mutants;
 mod project;
@@ -45,8 +46,10 @@ enum Chore {
     Ci(ci::Options),
     /// Show the main job, end to end, on real input, in a folder of its own.
     Demo(demo::Options),
-    /// Kill the tool at random moments while it acknowledges events, then look for what was lost.
+    /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
     Crash(crash::Options),
+    /// Feed the targets of `fuzz/` with made-up input, some minutes each; needs nightly and cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Plant bugs into a copy of the project, one at a time: its tests have to catch each.
     Mutants(mutants::Options),
     /// Run the conformance suite on every backend under every stack of layers, and print it as a table.
@@ -61,6 +64,9 @@ enum Chore {
     Bench(bench::Options),
     /// Write shell completions and manual pages to the target folder.
     Dist(dist::Options),
+    /// Be a planted victim of `crash --only victims`.
+    #[command(hide = true)]
+    Victim(crash::victims::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,7 +74,8 @@ fn main() -> ExitCode {
     let done = Project::find().and_then(|project| match arguments.chore {
         Chore::Ci(options) => ci::run(&project, &options),
         Chore::Demo(options) => demo::run(&project, &options),
-        Chore::Crash(options) => crash::run(&project, &options),
+        Chore::Crash(options) => crash::run(&project, &options).map(drop),
+        Chore::Fuzz(options) => fuzz::run(&project, &options),
         Chore::Mutants(options) => mutants::run(&project, &options),
         Chore::Conformance(options) => conformance::run(&project, &options),
         Chore::Verify(options) => verify::run(&project, &options),
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
         Chore::Docs(options) => docs::run(&project, &options),
         Chore::Bench(options) => bench::run(&project, &options),
         Chore::Dist(options) => dist::run(&project, &options),
+        Chore::Victim(options) => crash::victims::program(&options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,20 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Builds an example of the facade in the dev profile and says where it is.
+pub(crate) fn build_example(project: &Project, name: &str) -> Result<PathBuf> {
+    must(&mut project.cargo([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        "prodigy-storage",
+        "--example",
+        name,
+    ]))?;
+    Ok(project.built(&format!("examples/{name}")))
+}
+
 /// Gives a command a home of its own, and none of the settings of whoever runs us.
 pub(crate) fn own_environment(command: &mut Command, home: &Path) {
     for (name, _) in std::env::vars_os() {
@@ -119,13 +133,25 @@ impl Tool {
 
     /// A command of the tool, not yet started.
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(&self.binary);
-        own_environment(&mut command, &self.home);
-        command.current_dir(&self.folder).stdin(Stdio::null());
+        let mut command = self.started(&self.binary);
         if self.named {
             command.arg("--base-dir").arg(&self.base);
         }
         command.args(arguments);
+        command
+    }
+
+    /// A command of another program that links the library, over the same store, not yet started.
+    pub(crate) fn command_of(&self, program: &Path) -> Command {
+        let mut command = self.started(program);
+        command.env("PRODIGY_STORAGE_BASE_PATH", &self.base);
+        command
+    }
+
+    fn started(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        own_environment(&mut command, &self.home);
+        command.current_dir(&self.folder).stdin(Stdio::null());
         for (name, value) in &self.variables {
             command.env(name, value);
         }
@@ -185,6 +211,11 @@ impl Answer {
         self.status.code()
     }
 
+    /// The signal that ended it; none if it ended by itself.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&self.status)
+    }
+
     /// An error, with what it said, unless it ended with this code.
     pub(crate) fn expect_code(self, wanted: i32) -> Result<Self> {
         if self.code() == Some(wanted) {
@@ -201,6 +232,16 @@ impl Answer {
             self.shown,
             self.status
         )
+    }
+
+    /// The errors that it told, a line each; those that `served` answers with among them.
+    pub(crate) fn errors(&self) -> String {
+        let told = self.stderr.lines().filter(|line| line.starts_with("error: "));
+        let mut errors: Vec<String> = told.map(str::to_owned).collect();
+        for line in self.lines().filter(|line| line.starts_with(b"failed ")) {
+            errors.push(String::from_utf8_lossy(line).into_owned());
+        }
+        errors.join("\n")
     }
 
     /// The lines that it printed.

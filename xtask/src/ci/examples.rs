@@ -44,7 +44,8 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         let mut command = Command::new(project.built(&format!("examples/{name}")));
         tool::own_environment(&mut command, home.path());
         println!("$ {name}");
-        must(command.current_dir(home.path())).with_context(|| format!("example `{name}`"))?;
+        command.current_dir(home.path()).stdin(Stdio::null());
+        must(&mut command).with_context(|| format!("example `{name}`"))?;
     }
     println!("{} examples ran", names.len());
     on_each_backend(project)?;

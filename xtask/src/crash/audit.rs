@@ -3,61 +3,16 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::{JOB, Ledger, REPO};
+use super::random::{JOB, Ledger, REPO};
+use super::section::Tally;
 use crate::input::{Input, same_value};
 use crate::segment;
 use crate::tool::Tool;
 
-/// What a run came to.
-#[derive(Debug, Serialize)]
-pub(super) struct Figures {
-    pub(super) seed: u64,
-    pub(super) seconds: f64,
-    kills: u32,
-    acknowledged: usize,
-    sent_again: usize,
-    /// Stored by a process that died before it could say so.
-    unacknowledged: usize,
-    segments: usize,
-    quarantined: usize,
-}
-
-impl Figures {
-    /// For a person.
-    pub(super) fn print(&self) {
-        println!(
-            "  killed                      {:>7} times in {:.1} s",
-            self.kills, self.seconds
-        );
-        println!(
-            "  acknowledged events         {:>7} each stored once, its payload the one sent",
-            self.acknowledged
-        );
-        println!(
-            "  sent again under their ids  {:>7} and stored once still",
-            self.sent_again
-        );
-        println!(
-            "  stored, not acknowledged    {:>7} (allowed: the process died in between)",
-            self.unacknowledged
-        );
-        println!(
-            "  segments                    {:>7} every line whole, every checksum right",
-            self.segments
-        );
-        println!(
-            "  torn tails in quarantine    {:>7} (none of them was acknowledged)",
-            self.quarantined
-        );
-        println!("crash: nothing lost, nothing torn, nothing twice");
-    }
-}
-
 /// Reads everything back, three ways: the tool's records, the tool's payloads, and the files themselves.
-pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> Result<Figures> {
+pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> Result<Tally> {
     let address = ["--repo", REPO, "--job", JOB];
     let records = tool
         .run(["events", "cat"].iter().chain(&address), b"")?
@@ -65,7 +20,7 @@ pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> 
     let payloads = tool
         .run(["events", "cat", "--payload"].iter().chain(&address), b"")?
         .expect_code(0)?;
-    let (mut seen, mut unacknowledged) = (HashSet::<Uuid>::new(), 0);
+    let (mut seen, mut unacknowledged) = (HashSet::<Uuid>::new(), 0_usize);
     let mut plain = payloads.lines();
     for line in records.lines() {
         let record = segment::record(line)?;
@@ -101,14 +56,27 @@ pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> 
     }
     let disk = segment::check(tool.base(), REPO, JOB)?;
     let quarantine = tool.base().join("quarantine");
-    Ok(Figures {
-        seed: 0,
-        seconds: 0.0,
-        kills,
-        acknowledged: ledger.acknowledged.len(),
-        sent_again: ledger.sent_again,
+    let mut tally = Tally::default();
+    tally.add("kills at random moments", kills);
+    tally.add(
+        "acknowledged events, each stored once, its payload the one sent",
+        ledger.acknowledged.len(),
+    );
+    tally.add(
+        "of them sent again under their ids, and stored once still",
+        ledger.sent_again,
+    );
+    tally.add(
+        "stored but not acknowledged: the process died in between",
         unacknowledged,
-        segments: disk.plain + disk.compressed,
-        quarantined: crate::tree::files(&quarantine)?.len(),
-    })
+    );
+    tally.add(
+        "segments, every line whole, every checksum right",
+        disk.plain + disk.compressed,
+    );
+    tally.add(
+        "torn tails in quarantine, none of them acknowledged",
+        crate::tree::files(&quarantine)?.len(),
+    );
+    Ok(tally)
 }

@@ -1,0 +1,194 @@
+//! A system call that touches the store fails: once, or from then on.
+//!
+//! The scenarios are those of the kills. Whatever fails, the tool ends with an error that names it, or gets over it and
+//! says the same as unharmed; what it acknowledged is stored, and whoever comes next goes on.
+
+use anyhow::{Context, Result, ensure};
+
+use super::pool;
+use super::scenario::{self, Prepared};
+use super::section::{Lab, Tally};
+use super::strace::{self, Blow, Point};
+use super::syscalls::survey;
+use crate::tool::Answer;
+
+mod poison;
+mod short;
+mod torn;
+
+/// Of the faults of a scenario, so many are tried: first those of calls that change something.
+const FULL: usize = 70;
+const QUICK: usize = 5;
+
+/// What fails, and how.
+#[derive(Clone, Debug)]
+struct Fault {
+    point: Point,
+    error: &'static str,
+    lasting: bool,
+}
+
+/// Every scenario, then the cases that need more than one look.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    short::run(lab, &mut tally).context("short writes")?;
+    if let Some(why) = strace::lacking() {
+        tally.skip(format!("system calls that fail: {why}"));
+        return Ok(tally);
+    }
+    poison::run(lab, &mut tally).context("failed syncs")?;
+    torn::run(lab, &mut tally).context("writes that stop half way")?;
+    for (number, scenario) in scenario::all().enumerate() {
+        let folder = lab.folder(&format!("{number:02}"))?;
+        let prepared = scenario.prepared(lab, &folder)?;
+        let (points, unharmed) = survey(&prepared)?;
+        let faults = sample(lab, scenario.name, &points);
+        let outcomes = pool::each(&faults, |fault| trial(&prepared, fault, unharmed))
+            .with_context(|| format!("scenario `{}`", scenario.name))?;
+        let failed = outcomes.iter().filter(|told| **told).count();
+        println!(
+            "  {:<60} {:>4} faults, {failed:>4} told as errors",
+            scenario.name,
+            faults.len()
+        );
+        tally.add("system calls that failed", faults.len());
+        tally.add("of them told as errors, the others got over", failed);
+    }
+    Ok(tally)
+}
+
+/// Some of all faults that there could be: half of them in calls that change the store.
+fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
+    let mut random = lab.random(name);
+    let all: Vec<Fault> = points
+        .iter()
+        .flat_map(|point| {
+            errors(&point.call).iter().flat_map(|&error| {
+                let lasts = matches!(error, "EIO" | "ENOSPC");
+                [false, true]
+                    .into_iter()
+                    .filter(move |lasting| lasts || !lasting)
+                    .map(|lasting| Fault {
+                        point: point.clone(),
+                        error,
+                        lasting,
+                    })
+            })
+        })
+        .collect();
+    let (mut changing, mut others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|fault| changes(&fault.point.call));
+    random.shuffle(&mut changing);
+    random.shuffle(&mut others);
+    let wanted = if lab.quick { QUICK } else { FULL };
+    changing.truncate(wanted - wanted / 3);
+    others.truncate(wanted - changing.len());
+    changing.append(&mut others);
+    changing
+}
+
+/// Whether a call changes something, or has to do with locks.
+fn changes(call: &str) -> bool {
+    matches!(
+        call,
+        "pwrite64" | "write" | "fsync" | "fdatasync" | "ftruncate" | "flock" | "mkdirat" | "linkat"
+    ) || ["rename", "unlink", "fchmod"]
+        .iter()
+        .any(|start| call.starts_with(start))
+}
+
+/// What a call can fail with.
+fn errors(call: &str) -> &'static [&'static str] {
+    match call {
+        "open" | "openat" | "openat2" => &["EIO", "ENOSPC", "EMFILE", "EINTR"],
+        "pwrite64" => &["EIO", "ENOSPC", "EDQUOT", "EFBIG", "EINTR"],
+        "write" => &["EIO", "ENOSPC"],
+        "fsync" | "fdatasync" | "ftruncate" => &["EIO", "ENOSPC", "EINTR"],
+        "flock" => &["EIO", "EINTR", "ENOLCK"],
+        "mkdirat" | "linkat" | "renameat" | "renameat2" => &["EIO", "ENOSPC", "EACCES", "EROFS"],
+        "unlinkat" => &["EIO", "EACCES"],
+        "pread64" | "read" | "getdents64" => &["EIO", "EINTR"],
+        "close" => &[],
+        _ => &["EIO"],
+    }
+}
+
+/// Whether it was told as an error.
+fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool> {
+    let Fault {
+        point,
+        error,
+        lasting,
+    } = fault;
+    let place = format!(
+        "{error} at {} number {}{}",
+        point.call,
+        point.nth,
+        if *lasting { " and after" } else { "" }
+    );
+    let mut trial = prepared.trial(&place.replace(' ', "-"))?;
+    trial.scene.mended = false;
+    let blow = Blow::Fail {
+        error,
+        lasting: *lasting,
+    };
+    let answer = strace::strike(
+        &trial.command(),
+        prepared.scenario.threads,
+        point,
+        &blow,
+        &trial.act.input,
+    )?;
+    let told = judge(&answer, fault, unharmed).with_context(|| place.clone())?;
+    trial
+        .check(&answer.stdout)
+        .with_context(|| format!("{place}; it had said: {}", answer.stderr))?;
+    Ok(told)
+}
+
+/// It ended by itself, and either did everything or said what was wrong: whether it did.
+fn judge(answer: &Answer, fault: &Fault, unharmed: usize) -> Result<bool> {
+    let said = answer.errors();
+    ensure!(
+        !answer.stderr.contains("panicked"),
+        "{}",
+        answer.unexpected("no panic")
+    );
+    if answer.code() == Some(0) {
+        let lines = answer.lines().count();
+        ensure!(
+            lines == unharmed,
+            "it says that all is well, and printed {lines} lines of {unharmed}"
+        );
+        if said.is_empty() {
+            return Ok(false);
+        }
+    }
+    ensure!(
+        matches!(answer.code(), Some(0 | 1 | 3)),
+        "{}",
+        answer.unexpected("success or exit code 1 or 3")
+    );
+    ensure!(!said.is_empty(), "{}", answer.unexpected("a reason"));
+    let words = words(fault);
+    ensure!(
+        words.is_empty() || words.iter().any(|words| said.contains(words)),
+        "it says none of {words:?}: {said}"
+    );
+    Ok(true)
+}
+
+/// One of these has to be said where the fault is told.
+fn words(fault: &Fault) -> &'static [&'static str] {
+    let output = fault.point.call == "write";
+    match fault.error {
+        _ if output => &["No space left on device", "Input/output error"],
+        // Who asks to be interrupted is asked again.
+        "EINTR" => &["nothing: it has to be tried again"],
+        "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
+        "EACCES" | "EROFS" => &["storage directory not writable"],
+        "ENOLCK" => &["no lock left", "can't lock files"],
+        "EMFILE" => &["too many files are open"],
+        _ => &["input/output error", "outcome unknown", "Input/output error"],
+    }
+}

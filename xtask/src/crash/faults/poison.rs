@@ -1,0 +1,126 @@
+//! A sync that fails: what was written since the one before is in doubt, and its segment is never written to again.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::scenario::{JOB, REPO};
+use super::super::section::{Lab, Tally};
+use super::super::strace::{self, Blow, Point};
+use crate::segment;
+use crate::tool::{Tool, lines};
+
+/// Events that one handle is given, one by one.
+const EVENTS: usize = 6;
+/// The one whose sync fails. The first of a segment waits for an fsync, each later one for an fdatasync.
+const FAILING: usize = 2;
+/// A first event waits for fewer fsyncs than this: of files, and of folders up to the root of the disk.
+const FSYNCS: u32 = 24;
+
+/// The same handle goes on, with and without tries of its own.
+pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
+    for retries in ["0", "3"] {
+        let folder = lab.folder(&format!("poison-{retries}"))?;
+        later(lab, &folder, retries)
+            .with_context(|| format!("the sync of a later event, {retries} retries"))?;
+        tally.add("failed syncs, the same handle gone on", 1_u64);
+    }
+    let mut failed = 0;
+    for nth in 1..=FSYNCS {
+        let folder = lab.folder(&format!("poison-fsync-{nth}"))?;
+        let was = first(lab, &folder, nth).with_context(|| format!("fsync number {nth} of a new store"))?;
+        failed += usize::from(was);
+    }
+    ensure!(
+        failed >= 3,
+        "{failed} syncs of a first event failed: too few to show anything"
+    );
+    tally.add("failed syncs, the same handle gone on", failed);
+    Ok(())
+}
+
+fn tool(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<Tool> {
+    Ok(Tool::new(lab.binary, folder)?
+        .with("PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES", retries)
+        .with("PRODIGY__STORAGE__RETRY_POLICY__INITIAL_DELAY", "1ms"))
+}
+
+/// Appends all events with one handle, a call failing; what was answered to each.
+fn appended(lab: &Lab<'_>, tool: &Tool, call: &str, nth: u32) -> Result<Vec<String>> {
+    let requests: String = (0..EVENTS)
+        .map(|position| format!("append {}\n", lab.input.at(position)))
+        .collect();
+    let point = Point {
+        call: call.to_owned(),
+        nth,
+    };
+    let blow = Blow::Fail {
+        error: "EIO",
+        lasting: false,
+    };
+    let command = tool.command_of(lab.served);
+    let answer = strace::strike(&command, true, &point, &blow, requests.as_bytes())?.expect_code(0)?;
+    let answers: Vec<String> = answer
+        .lines()
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect();
+    ensure!(answers.len() == EVENTS, "{answers:?}");
+    Ok(answers)
+}
+
+fn read(tool: &Tool) -> Result<Vec<String>> {
+    let read = tool.done(["events", "cat", "--repo", REPO, "--job", JOB], b"")?;
+    lines(&read)
+        .map(|line| Ok(segment::record(line)?.id.to_string()))
+        .collect()
+}
+
+fn later(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<()> {
+    let tool = tool(lab, folder, retries)?;
+    let answers = appended(lab, &tool, "fdatasync", u32::try_from(FAILING)?)?;
+    for (position, answer) in answers.iter().enumerate() {
+        let fails = retries == "0" && position == FAILING;
+        let wanted = if fails { "failed OutcomeUnknown" } else { "stored " };
+        ensure!(answer.starts_with(wanted), "event {position}: {answer}");
+    }
+    // The doubtful segment is sealed with the event that it was for, and what came after it is in another: tried again,
+    // that event, too, under the same id.
+    let mut found = Vec::new();
+    for path in segment::list(tool.base(), REPO, JOB)? {
+        let mode = path.metadata()?.permissions().mode() & 0o777;
+        found.push((mode, lines(&std::fs::read(&path)?).count()));
+    }
+    let after = EVENTS - FAILING - usize::from(retries == "0");
+    ensure!(
+        found == [(0o400, FAILING + 1), (0o600, after)],
+        "modes and records of the segments: {found:?}"
+    );
+    ensure!(
+        read(&tool)?.len() == EVENTS,
+        "{} events are read",
+        read(&tool)?.len()
+    );
+    Ok(())
+}
+
+/// Whether the first event was told as in doubt. All others are stored, and read once.
+fn first(lab: &Lab<'_>, folder: &Path, nth: u32) -> Result<bool> {
+    let tool = tool(lab, folder, "0")?;
+    let answers = appended(lab, &tool, "fsync", nth)?;
+    let read = read(&tool)?;
+    let mut failed = false;
+    for (position, answer) in answers.iter().enumerate() {
+        match answer.strip_prefix("stored ") {
+            Some(id) => {
+                let times = read.iter().filter(|read| *read == id).count();
+                ensure!(times == 1, "{id} was acknowledged, and is read {times} times");
+            }
+            None => {
+                ensure!(position == 0, "event {position}: {answer}");
+                failed = true;
+            }
+        }
+    }
+    Ok(failed)
+}

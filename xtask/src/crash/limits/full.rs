@@ -1,0 +1,162 @@
+//! A disk that is full, and then has space again: one handle lives through it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::super::scenario::{JOB, REPO};
+use super::super::section::{Lab, Tally};
+use super::dialogue::Dialogue;
+use super::mount::{Kind, Mount};
+use crate::input::same_value;
+use crate::segment;
+use crate::tool::Tool;
+
+/// The disk is filled and emptied so often.
+const ROUNDS: usize = 4;
+/// Events before it is full each time, and those that are refused.
+const EVENTS: usize = 5;
+/// A full disk takes no more events than these.
+const MOST: usize = 400;
+
+/// In memory, and ext4.
+pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
+    for (name, kind) in [("tmpfs", Kind::Memory), ("ext4", Kind::Ext4)] {
+        let folder = lab.folder(&format!("full-{name}"))?;
+        match Mount::make(kind, &folder) {
+            Ok(mount) => one(lab, &folder, &mount, tally).with_context(|| format!("a full {name}"))?,
+            Err(error) => tally.skip(format!("a full {name}: {error:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result<()> {
+    let tool = Tool::new(lab.binary, folder)?
+        .over(mount.point().join("store"))
+        .with("PRODIGY__STORAGE__RETRY_POLICY__INITIAL_DELAY", "1ms");
+    let ballast = mount.point().join("ballast");
+    let mut handle = Dialogue::start(tool.command_of(lab.served))?;
+    let mut stored: HashMap<String, usize> = HashMap::new();
+    let (mut next, mut refused) = (0, 0_usize);
+    for round in 0..ROUNDS {
+        for _ in 0..EVENTS {
+            let answer = handle.ask(&append(lab, next))?;
+            let id = answer
+                .strip_prefix("stored ")
+                .with_context(|| format!("round {round}: {answer}"))?;
+            stored.insert(id.to_owned(), next);
+            next += 1;
+        }
+        fill(&ballast)?;
+        // What is left of the last block is still written to.
+        let full = loop {
+            let answer = handle.ask(&append(lab, next))?;
+            match answer.strip_prefix("stored ") {
+                Some(id) => stored.insert(id.to_owned(), next),
+                None => break answer,
+            };
+            next += 1;
+            ensure!(stored.len() < MOST, "the disk does not fill");
+        };
+        told_full(&full)?;
+        refused += 1;
+        // The part of a line that was written is taken back, and every line of every segment is whole.
+        segment::check(tool.base(), REPO, JOB).context("after a refused event")?;
+        let item = format!(
+            r#"push {{"item_id":"item-{round}","item_data":{}}}"#,
+            lab.input.at(next)
+        );
+        let big = format!("save {:?}", "x".repeat(16 << 10));
+        for request in [&big, &item] {
+            let answer = handle.ask(request)?;
+            if answer.starts_with("failed") {
+                told_full(&answer)?;
+                refused += 1;
+            }
+        }
+        std::fs::remove_file(&ballast)?;
+        // Space again: the same handle, and what was refused.
+        for request in [&big, &item] {
+            let answer = handle.ask(request)?;
+            ensure!(
+                answer.starts_with("stored"),
+                "round {round}, with space again: {answer}"
+            );
+        }
+    }
+    handle.end()?;
+    let cat = tool
+        .run(["events", "cat", "--repo", REPO, "--job", JOB], b"")?
+        .expect_code(0)?;
+    let mut read = 0;
+    for line in cat.lines() {
+        let record = segment::record(line)?;
+        let position = stored.get(&record.id.to_string());
+        let position = position.with_context(|| format!("{} was refused, and is read", record.id))?;
+        same_value(
+            "event",
+            lab.input.at(*position).as_bytes(),
+            record.event.get().as_bytes(),
+        )?;
+        read += 1;
+    }
+    ensure!(
+        read == stored.len(),
+        "{read} of {} acknowledged events are read",
+        stored.len()
+    );
+    let segments = segment::list(tool.base(), REPO, JOB)?.len();
+    ensure!(segments == 1, "the handle went on in {segments} segments");
+    let items = tool
+        .run(["--json", "dlq", "list", "--repo", REPO, "--job", JOB], b"")?
+        .expect_code(0)?;
+    ensure!(
+        items.lines().count() == ROUNDS,
+        "{} items are listed",
+        items.lines().count()
+    );
+    tally.add(
+        "disks that were full and had space again, under one handle",
+        ROUNDS,
+    );
+    tally.add("writes that a full disk refused", refused);
+    Ok(())
+}
+
+fn append(lab: &Lab<'_>, position: usize) -> String {
+    format!("append {}", lab.input.at(position))
+}
+
+/// It says what it is, and what takes the space.
+fn told_full(answer: &str) -> Result<()> {
+    for words in [
+        "failed DiskFull",
+        "disk space full",
+        "bytes are free",
+        "bytes by area: ",
+        "events ",
+    ] {
+        ensure!(answer.contains(words), "it does not say {words:?}: {answer}");
+    }
+    Ok(())
+}
+
+/// Takes all space that there is.
+fn fill(path: &Path) -> Result<()> {
+    let mut file = File::create(path)?;
+    let mut block = 64 << 10;
+    while block > 0 {
+        match file.write(&vec![0; block]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => block /= 2,
+            Err(error) => bail!("can't fill the disk: {error}"),
+        }
+    }
+    // What was promised and does not fit is no error of ours.
+    let _ = file.sync_all();
+    Ok(())
+}

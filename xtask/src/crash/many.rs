@@ -1,0 +1,88 @@
+//! Many processes at once on one store, some of them killed: nothing is lost, and nobody gets what another has.
+//!
+//! Each role drives the real tool, a process a call, or a worker that keeps one handle for long and uses it from several
+//! threads. What they were told is kept in ledgers, and judged when all have ended.
+
+mod appenders;
+mod events;
+mod followers;
+mod hall;
+mod letters;
+mod locks;
+mod redrivers;
+mod states;
+mod workers;
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::section::{Lab, Tally};
+use hall::Hall;
+
+/// So long they work, in the short and in the full form.
+const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
+
+/// What one of them does until the time is up.
+type Role = fn(&Hall<'_>, usize) -> Result<()>;
+
+/// Who is there.
+const ROLES: &[(&str, Role)] = &[
+    ("appender", appenders::appender),
+    ("appender", appenders::appender),
+    ("appender", appenders::appender),
+    ("appender to many jobs", appenders::wanderer),
+    ("twins that send the same", appenders::twins),
+    ("reader", followers::reader),
+    ("follower", followers::follower),
+    ("saver", states::saver),
+    ("saver", states::saver),
+    ("saver under a lock", states::fenced),
+    ("locker", locks::locker),
+    ("locker", locks::locker),
+    ("pusher of dead letters", redrivers::pusher),
+    ("redriver", redrivers::redriver),
+    ("redriver", redrivers::redriver),
+    ("worker", workers::worker),
+    ("worker", workers::worker),
+];
+
+/// Lets them work, then judges.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let time = if lab.quick { TIMES.0 } else { TIMES.1 };
+    let mut hall = Hall::open(lab)?;
+    locks::control(&hall).context("without locks")?;
+    hall.start(time);
+    let hall = &hall;
+    thread::scope(|scope| {
+        let roles: Vec<_> = ROLES
+            .iter()
+            .enumerate()
+            .map(|(number, (name, role))| {
+                let played = scope.spawn(move || {
+                    let played = role(hall, number);
+                    if played.is_err() {
+                        hall.close();
+                    }
+                    played
+                });
+                (number, name, played)
+            })
+            .collect();
+        roles.into_iter().try_for_each(|(number, name, played)| {
+            let played = played.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+            played.with_context(|| format!("the {name}, number {number}"))
+        })
+    })?;
+    let mut tally = Tally::default();
+    tally.add("roles at once", ROLES.len());
+    hall.count(&mut tally);
+    tally.add("doors without a lock, at which two inside were seen", 1_u32);
+    events::check(hall, &mut tally).context("events")?;
+    followers::check(hall, &mut tally).context("following")?;
+    states::check(hall, &mut tally).context("checkpoints")?;
+    locks::check(hall, &mut tally).context("locks")?;
+    letters::check(hall, &mut tally).context("dead letters")?;
+    Ok(tally)
+}

@@ -1,0 +1,179 @@
+//! Who appends: to one job, to many, and twice the same.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use uuid::Uuid;
+
+use super::events::{Sent, payload};
+use super::hall::{Hall, REPO, SHARED, Told};
+use crate::crash::power::process::Ended;
+use crate::input::{joined, with_id};
+
+/// Events of one process, at most.
+const MOST: usize = 120;
+
+/// One that appends, with what it has not got acknowledged.
+struct Appender<'h> {
+    hall: &'h Hall<'h>,
+    by: String,
+    random: fastrand::Rng,
+    next: usize,
+    /// Under ids of ours, and so to be sent again.
+    pending: Vec<(Uuid, Sent)>,
+}
+
+/// Appends to the shared job.
+pub(super) fn appender(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut appender = Appender::new(hall, number);
+    while hall.is_open() {
+        appender.turn(SHARED)?;
+    }
+    Ok(())
+}
+
+/// Appends to one of several jobs, by turns.
+pub(super) fn wanderer(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut appenders: Vec<_> = (0..12)
+        .map(|job| (format!("job-{job}"), Appender::new(hall, number)))
+        .collect();
+    for (turn, (_, appender)) in appenders.iter_mut().enumerate() {
+        appender.random = fastrand::Rng::with_seed(hall.random(number).u64(..) ^ turn as u64);
+    }
+    let mut random = hall.random(number);
+    while hall.is_open() {
+        let chosen = random.usize(..appenders.len());
+        let (job, appender) = appenders.get_mut(chosen).context("no job")?;
+        appender.turn(job)?;
+    }
+    Ok(())
+}
+
+/// Two processes that send the same events under the same ids at the same moment.
+pub(super) fn twins(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut appender = Appender::new(hall, number);
+    while hall.is_open() {
+        let lines = appender.with_ids();
+        let processes = [appender.command(SHARED, true), appender.command(SHARED, true)]
+            .map(|command| hall.begin(command, lines.clone(), false));
+        let doomed = appender.random.bool();
+        let death = Duration::from_millis(appender.random.u64(..150));
+        let [first, second] = processes;
+        let ended = [
+            hall.finish(first?, doomed.then_some(death))?,
+            hall.finish(second?, None)?,
+        ];
+        for ended in &ended {
+            hall.told(ended)?;
+        }
+        let longest = ended
+            .iter()
+            .max_by_key(|ended| ended.lines().count())
+            .context("no twin")?;
+        for ended in &ended {
+            let agree = ended
+                .lines()
+                .zip(longest.lines())
+                .all(|(one, other)| one == other);
+            ensure!(agree, "twins got different acknowledgements");
+        }
+        appender.acknowledged(SHARED, longest)?;
+    }
+    Ok(())
+}
+
+impl<'h> Appender<'h> {
+    fn new(hall: &'h Hall<'h>, number: usize) -> Self {
+        Self {
+            hall,
+            by: format!("role-{number}"),
+            random: hall.random(number),
+            next: 0,
+            pending: Vec::new(),
+        }
+    }
+
+    fn command(&mut self, job: &str, with_ids: bool) -> std::process::Command {
+        let batch = self.random.choice(["1", "1", "8", "64"]).unwrap_or("1");
+        let mut command = self.hall.tool().command(["events", "append", "--ack"]);
+        command.args(["--repo", REPO, "--job", job, "--batch", batch]);
+        if with_ids {
+            command.arg("--with-ids");
+        }
+        if self.random.bool() {
+            // A process that is killed costs nothing that was acknowledged under it, either.
+            command.env("PRODIGY__STORAGE__DURABILITY", "relaxed");
+        }
+        command
+    }
+
+    /// The next of its events.
+    fn fresh(&mut self) -> Sent {
+        let n = self.next;
+        self.next += 1;
+        Sent {
+            by: self.by.clone(),
+            n,
+        }
+    }
+
+    fn with_ids(&mut self) -> Vec<u8> {
+        let most = self.random.usize(1..MOST);
+        while self.pending.len() < most {
+            let sent = self.fresh();
+            self.pending.push((Uuid::now_v7(), sent));
+        }
+        let lines: Vec<String> = self
+            .pending
+            .iter()
+            .map(|(id, sent)| with_id(*id, &payload(self.hall, sent)))
+            .collect();
+        joined(lines.iter().map(String::as_str))
+    }
+
+    fn turn(&mut self, job: &str) -> Result<()> {
+        if self.random.bool() {
+            let (command, lines) = (self.command(job, true), self.with_ids());
+            let ended = self.hall.call(command, lines, &mut self.random)?;
+            self.hall.told(&ended)?;
+            return self.acknowledged(job, &ended);
+        }
+        let count = self.random.usize(1..MOST);
+        let sent: Vec<Sent> = (0..count).map(|_| self.fresh()).collect();
+        let lines: Vec<String> = sent.iter().map(|sent| payload(self.hall, sent)).collect();
+        let command = self.command(job, false);
+        let ended = self.hall.call(
+            command,
+            joined(lines.iter().map(String::as_str)),
+            &mut self.random,
+        )?;
+        let told = self.hall.told(&ended)?;
+        let fresh = acknowledged(&ended)?.into_iter().zip(sent).collect::<Vec<_>>();
+        ensure!(
+            told != Told::Done || fresh.len() == count,
+            "{} of {count} were acknowledged",
+            fresh.len()
+        );
+        self.hall.did(fresh.len());
+        self.hall.events.alone().note(job, fresh);
+        Ok(())
+    }
+
+    /// Takes what was acknowledged from what is to be sent again.
+    fn acknowledged(&mut self, job: &str, ended: &Ended) -> Result<()> {
+        let ids = acknowledged(ended)?;
+        let fresh: Vec<_> = self.pending.drain(..ids.len().min(self.pending.len())).collect();
+        let ours: Vec<Uuid> = fresh.iter().map(|(id, _)| *id).collect();
+        ensure!(ours == ids, "acknowledged was {ids:?}, sent {ours:?}");
+        self.hall.did(fresh.len());
+        self.hall.events.alone().note(job, fresh);
+        Ok(())
+    }
+}
+
+fn acknowledged(ended: &Ended) -> Result<Vec<Uuid>> {
+    let ids = ended
+        .lines()
+        .map(|line| Uuid::try_parse_ascii(line).context("no id was acknowledged"));
+    ids.collect()
+}

@@ -1,0 +1,177 @@
+//! Who works under a named lock: a section that two would spoil, on plain files beside the store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::hall::{Hall, Told};
+use crate::crash::section::Tally;
+
+/// The lock that only commands take: its section also makes a folder that may not be there.
+const DOOR: &str = "door";
+/// The lock that commands and workers take.
+pub(super) const GATE: &str = "gate";
+
+/// So long two without a lock may take until they meet.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The section. Reads a number, waits, writes the number that follows: of two at once, one would be lost. The command is
+/// never killed, only the tool that has started it; the lock has to outlive the tool.
+const SECTION: &str = r#"
+cd "$1" || exit 90
+if [ "$2" = door ] && ! mkdir inside 2>/dev/null; then echo two >>doubles; exit 91; fi
+number=$(cat counter 2>/dev/null || echo 0)
+echo "$PRODIGY_LOCK_FENCING" >>tokens
+if [ "$3" = go ]; then until [ -e go ]; do sleep 0.01; done; else sleep 0.00$3; fi
+echo $((number + 1)) >counter.new && mv counter.new counter
+if [ "$2" = door ]; then rmdir inside; fi
+echo through
+"#;
+
+/// How often each lock's section was gone through.
+#[derive(Debug, Default)]
+pub(super) struct LockLedger {
+    locks: BTreeMap<&'static str, Passes>,
+}
+
+#[derive(Debug, Default)]
+struct Passes {
+    done: u64,
+    unclear: u64,
+}
+
+impl LockLedger {
+    /// Somebody was through, or may have been.
+    pub(super) fn passed(&mut self, lock: &'static str, surely: bool) {
+        let passes = self.locks.entry(lock).or_default();
+        if surely {
+            passes.done += 1;
+        } else {
+            passes.unclear += 1;
+        }
+    }
+}
+
+/// Goes through the one or the other.
+pub(super) fn locker(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut random = hall.random(number);
+    while hall.is_open() {
+        let lock = random.choice([DOOR, GATE]).unwrap_or(DOOR);
+        let folder = hall.folder(lock)?;
+        let name = format!("many/{lock}");
+        let mut command = hall.tool().command([
+            "lock", "run", &name, "--wait", "25s", "--", "sh", "-c", SECTION, "sh",
+        ]);
+        command.arg(folder).arg(lock).arg(random.u8(..9).to_string());
+        let ended = hall.call(command, Vec::new(), &mut random)?;
+        let told = hall.told(&ended)?;
+        let through = ended.lines().any(|line| line == b"through");
+        ensure!(
+            through || told == Told::Unclear,
+            "{}",
+            ended.unexpected("somebody through")
+        );
+        if through {
+            hall.locks.alone().passed(lock, true);
+            hall.did(1);
+        }
+    }
+    Ok(())
+}
+
+/// With locks switched off two are inside at once: the section has to tell.
+pub(super) fn control(hall: &Hall<'_>) -> Result<()> {
+    let folder = hall.folder("open")?;
+    let start = || {
+        let mut command = hall
+            .tool()
+            .command(["lock", "run", "many/open", "--", "sh", "-c", SECTION, "sh"]);
+        command
+            .arg(&folder)
+            .arg(DOOR)
+            .arg("go")
+            .env("PRODIGY__STORAGE__ENABLE_LOCKING", "false");
+        hall.begin(command, Vec::new(), false)
+    };
+    let mut processes = [start()?, start()?];
+    // The first waits inside for a file; the other sees that it is not alone.
+    let begun = Instant::now();
+    while !folder.join("doubles").exists() {
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "two were inside without a lock, and it was not seen"
+        );
+        for process in &mut processes {
+            process.wait_for(Duration::from_millis(5))?;
+        }
+    }
+    std::fs::write(folder.join("go"), "")?;
+    for process in processes {
+        hall.finish(process, None)?;
+    }
+    Ok(())
+}
+
+/// No two were inside at once: no pass is lost, and tokens rise in the order of the passes.
+pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = hall.locks.alone();
+    let (mut passes, mut tokens) = (0, 0);
+    for (lock, passed) in &ledger.locks {
+        let folder = hall.folder(lock)?;
+        ensure!(
+            !folder.join("doubles").exists(),
+            "two were inside `{lock}` at once"
+        );
+        let counted: u64 = number(&folder.join("counter"))?;
+        let (least, most) = (passed.done, passed.done + passed.unclear);
+        ensure!(
+            (least..=most).contains(&counted),
+            "the counter under `{lock}` is {counted}: {least} have raised it, {} may have",
+            passed.unclear
+        );
+        passes += passed.done;
+        tokens += rising(&folder.join("tokens")).with_context(|| format!("tokens of `{lock}`"))?;
+    }
+    ensure!(passes > 0, "nobody was through");
+    tally.add("passes through a section under a lock, none lost", passes);
+    tally.add("fencing tokens, each above the one before", tokens);
+    tally.add("double holders", 0_u32);
+    Ok(())
+}
+
+fn number(path: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("no number: {text:?}"))
+}
+
+/// How many numbers there are, each above the one before.
+fn rising(path: &Path) -> Result<u64> {
+    let (mut before, mut count) = (0, 0);
+    for line in std::fs::read_to_string(path)?.lines() {
+        let token: u64 = line.parse().with_context(|| format!("no token: {line:?}"))?;
+        if token <= before {
+            bail!("{token} came after {before}");
+        }
+        (before, count) = (token, count + 1);
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rising;
+
+    #[test]
+    fn a_token_that_does_not_rise_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        std::fs::write(&path, "1\n2\n5\n").unwrap();
+        assert_eq!(rising(&path).unwrap(), 3);
+        std::fs::write(&path, "1\n2\n2\n").unwrap();
+        assert!(rising(&path).is_err());
+    }
+}

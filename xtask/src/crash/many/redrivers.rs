@@ -1,0 +1,131 @@
+//! Who pushes dead letters, and who takes them.
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::hall::{ADDRESS, Hall, Told};
+use super::letters::{How, Span};
+use crate::input::joined;
+
+/// Items of this name are given back always, so that their failures add up.
+const KEPT: &str = "kept";
+
+/// Pushes new items, and failures of some that are kept.
+pub(super) fn pusher(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut random = hall.random(number);
+    let mut next = 0;
+    while hall.is_open() {
+        let mut ids: Vec<String> = (0..random.usize(1..12))
+            .map(|of| format!("item-{number}-{}", next + of))
+            .collect();
+        next += ids.len();
+        if random.bool() {
+            ids.push(format!("{KEPT}-{}", random.u8(..5)));
+        }
+        let lines: Vec<String> = ids
+            .iter()
+            .map(|id| format!(r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}}}}"#))
+            .collect();
+        let command = hall.tool().command(["dlq", "push"].iter().chain(&ADDRESS));
+        let ended = hall.call(command, joined(lines.iter().map(String::as_str)), &mut random)?;
+        let told = hall.told(&ended)?;
+        ensure!(
+            matches!(told, Told::Done | Told::Unclear),
+            "{}",
+            ended.unexpected("a push")
+        );
+        let mut ledger = hall.letters.alone();
+        for id in &ids {
+            ledger.pushed(id, told == Told::Done);
+        }
+        hall.did(ids.len());
+    }
+    Ok(())
+}
+
+/// Takes some, and acknowledges them, gives them back, or forgets them.
+pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut random = hall.random(number);
+    while hall.is_open() {
+        let limit = random.usize(1..9).to_string();
+        let lease = random.choice(["1s", "3s", "60s", "60s"]).unwrap_or("60s");
+        let take = ["dlq", "take", "--limit", limit.as_str(), "--lease", lease];
+        let (ended, taken) = timed(hall, &take, &[], &mut random)?;
+        if hall.told(&ended)? == Told::Missing {
+            continue;
+        }
+        let (mut ack, mut nack) = (Vec::new(), Vec::new());
+        for line in ended.lines() {
+            let item: Value = serde_json::from_slice(line).context("no item")?;
+            let text = |key: &str| {
+                item.get(key)
+                    .and_then(Value::as_str)
+                    .with_context(|| format!("no {key}"))
+            };
+            let (id, token) = (text("item_id")?, text("lease_token")?.to_owned());
+            let until: Timestamp = text("lease_until")?.parse()?;
+            hall.letters.alone().took(id, token.clone(), taken, until)?;
+            hall.did(1);
+            match random.u8(..4) {
+                _ if id.starts_with(KEPT) => nack.push(token),
+                0 => {}
+                1 => nack.push(token),
+                _ => ack.push(token),
+            }
+        }
+        settle(hall, "ack", &ack, How::Acked, &mut random)?;
+        settle(hall, "nack", &nack, How::Given, &mut random)?;
+    }
+    Ok(())
+}
+
+fn settle(
+    hall: &Hall<'_>,
+    word: &str,
+    tokens: &[String],
+    how: How,
+    random: &mut fastrand::Rng,
+) -> Result<()> {
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let (ended, span) = timed(hall, &["--json", "dlq", word], tokens, random)?;
+    let told = hall.told(&ended)?;
+    let mut ledger = hall.letters.alone();
+    let Some(line) = ended.lines().next() else {
+        ensure!(told == Told::Unclear, "{}", ended.unexpected("what was settled"));
+        return tokens
+            .iter()
+            .try_for_each(|token| ledger.settled(token, span, How::Unclear));
+    };
+    let answer: Value = serde_json::from_slice(line)?;
+    for token in tokens {
+        let among = |key: &str| {
+            let list = answer.get(key).and_then(Value::as_array);
+            list.is_some_and(|list| list.iter().any(|other| other.as_str() == Some(token)))
+        };
+        match (among("settled"), among("unknown")) {
+            (true, false) => ledger.settled(token, span, how)?,
+            (false, true) => ledger.settled(token, span, How::Refused)?,
+            _ => bail!("of token {token} was told: {answer}"),
+        }
+        hall.did(1);
+    }
+    Ok(())
+}
+
+/// A call with when it was.
+fn timed(
+    hall: &Hall<'_>,
+    words: &[&str],
+    more: &[String],
+    random: &mut fastrand::Rng,
+) -> Result<(crate::crash::power::process::Ended, Span)> {
+    let mut command = hall.tool().command(words.iter().chain(&ADDRESS));
+    command.args(more);
+    let start = Timestamp::now();
+    let ended = hall.call(command, Vec::new(), random)?;
+    let end = Timestamp::now();
+    Ok((ended, Span { start, end }))
+}

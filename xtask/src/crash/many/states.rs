@@ -1,0 +1,219 @@
+//! Who saves: if nobody was there in between, or under a lock with its token.
+
+use std::collections::{BTreeMap, HashSet};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::hall::{ADDRESS, Hall, Told};
+use crate::crash::section::Tally;
+
+/// The phases that are saved to by compare-and-set.
+const PHASES: [&str; 2] = ["map", "setup"];
+
+/// What was saved.
+#[derive(Debug, Default)]
+pub(super) struct StateLedger {
+    /// Of each phase the revisions that a successful save had expected, and how many saves are unclear.
+    phases: BTreeMap<String, Saves>,
+    conflicts: usize,
+    /// The newest token under which was saved.
+    newest: u64,
+    fenced_off: usize,
+}
+
+#[derive(Debug, Default)]
+struct Saves {
+    expected: HashSet<String>,
+    numbers: HashSet<u64>,
+    unclear: u64,
+}
+
+impl StateLedger {
+    /// A save that won: nobody else won over the same revision, or with the same number.
+    pub(super) fn won(&mut self, phase: &str, expected: &str, number: u64) -> Result<()> {
+        let saves = self.phases.entry(phase.to_owned()).or_default();
+        ensure!(
+            saves.expected.insert(expected.to_owned()),
+            "two writers of the {phase} checkpoint won over revision {expected}"
+        );
+        ensure!(
+            saves.numbers.insert(number),
+            "two writers saved {phase} number {number}"
+        );
+        Ok(())
+    }
+
+    /// A save of which is not known whether it won.
+    pub(super) fn unclear(&mut self, phase: &str) {
+        self.phases.entry(phase.to_owned()).or_default().unclear += 1;
+    }
+}
+
+/// Saves one more than what is there, if it still is.
+pub(super) fn saver(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut random = hall.random(number);
+    while hall.is_open() {
+        let phase = random.choice(PHASES).unwrap_or("map");
+        if random.u8(..12) == 0 {
+            let prune = ["checkpoint", "prune", "--keep", "4", "--phase", phase];
+            let ended = hall.call(
+                hall.tool().command(prune.iter().chain(&ADDRESS)),
+                Vec::new(),
+                &mut random,
+            )?;
+            ensure!(
+                !matches!(hall.told(&ended)?, Told::Conflict | Told::Fenced),
+                "{}",
+                ended.unexpected("a pruning")
+            );
+            continue;
+        }
+        let found = latest(hall, phase)?;
+        let (next, revision) = found.map_or((1, "absent".to_owned()), |found| {
+            (found.number + 1, found.revision)
+        });
+        let save = [
+            "checkpoint",
+            "save",
+            "--phase",
+            phase,
+            "--expected-revision",
+            &revision,
+        ];
+        let command = hall.tool().command(save.iter().chain(&ADDRESS));
+        let ended = hall.call(command, format!(r#"{{"n":{next}}}"#).into_bytes(), &mut random)?;
+        let told = hall.told(&ended)?;
+        let mut ledger = hall.states.alone();
+        match told {
+            Told::Conflict => ledger.conflicts += 1,
+            Told::Unclear if ended.lines().count() == 0 => ledger.unclear(phase),
+            Told::Done | Told::Unclear => {
+                ledger.won(phase, &revision, next)?;
+                hall.did(1);
+            }
+            Told::Fenced | Told::Missing => bail!("{}", ended.unexpected("a save or a conflict")),
+        }
+    }
+    Ok(())
+}
+
+/// Saves under a lock with its token, then tries with the one before, in vain.
+pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
+    let mut random = hall.random(number);
+    let script = r#"echo "$PRODIGY_LOCK_FENCING"; echo "{\"n\":$PRODIGY_LOCK_FENCING}" | "$@" --fencing "$PRODIGY_LOCK_FENCING""#;
+    while hall.is_open() {
+        let save = ["checkpoint", "save", "--phase", "reduce"];
+        let inner = hall.tool().command(save.iter().chain(&ADDRESS));
+        let mut command = hall
+            .tool()
+            .command(["lock", "run", "many/saver", "--", "sh", "-c", script, "sh"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        let ended = hall.call(command, Vec::new(), &mut random)?;
+        let told = hall.told(&ended)?;
+        ensure!(
+            matches!(told, Told::Done | Told::Unclear),
+            "{}",
+            ended.unexpected("a save")
+        );
+        let mut lines = ended.lines();
+        let Some(token) = lines.next() else { continue };
+        let token: u64 = std::str::from_utf8(token)?.parse().context("no token")?;
+        // The tool may be dead: the command it has started saves still, and holds the lock meanwhile.
+        if lines.next().is_none() {
+            ensure!(
+                told == Told::Unclear,
+                "{}",
+                ended.unexpected("an acknowledgement")
+            );
+            continue;
+        }
+        {
+            let mut ledger = hall.states.alone();
+            ensure!(
+                token > ledger.newest,
+                "token {token} came after {}",
+                ledger.newest
+            );
+            ledger.newest = token;
+        }
+        hall.did(1);
+        let old = (token - 1).to_string();
+        let command = hall
+            .tool()
+            .command(save.iter().chain(&ADDRESS).chain(&["--fencing", old.as_str()]));
+        let ended = hall.call(command, br#"{"n":0}"#.to_vec(), &mut random)?;
+        match hall.told(&ended)? {
+            Told::Fenced => hall.states.alone().fenced_off += 1,
+            Told::Unclear => {}
+            told => bail!("a save under token {old}, after {token}, was told {told:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// A checkpoint that was found.
+struct Found {
+    number: u64,
+    revision: String,
+    fencing: Option<u64>,
+}
+
+fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<Found>> {
+    let show = ["checkpoint", "show", "--strict", "--phase", phase];
+    let command: Command = hall.tool().command(show.iter().chain(&ADDRESS));
+    let ended = hall.finish(hall.begin(command, Vec::new(), false)?, None)?;
+    match hall.told(&ended)? {
+        Told::Done => {}
+        Told::Missing => return Ok(None),
+        told => bail!("who asked for the latest checkpoint was told {told:?}"),
+    }
+    let line = ended.lines().next().context("nothing is shown")?;
+    let shown: Value = serde_json::from_slice(line)?;
+    Ok(Some(Found {
+        number: shown
+            .pointer("/data/n")
+            .and_then(Value::as_u64)
+            .context("no number")?,
+        revision: shown
+            .get("revision")
+            .and_then(Value::as_str)
+            .context("no revision")?
+            .to_owned(),
+        fencing: shown.get("fencing").and_then(Value::as_u64),
+    }))
+}
+
+/// Each save that won has raised the number by one.
+pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = hall.states.alone();
+    let mut won = 0;
+    for (phase, saves) in &ledger.phases {
+        let number = latest(hall, phase)?.map_or(0, |found| found.number);
+        let least = saves.numbers.len() as u64;
+        let most = least + saves.unclear;
+        ensure!(
+            (least..=most).contains(&number),
+            "the {phase} checkpoint is number {number}; {least} saves have won, {} are unclear",
+            saves.unclear
+        );
+        won += least;
+    }
+    ensure!(won > 0, "no save has won");
+    let under_lock = latest(hall, "reduce")?;
+    let (number, fencing) = under_lock.map_or((0, None), |found| (found.number, found.fencing));
+    ensure!(
+        number >= ledger.newest,
+        "saved under token {number} at last, {} before",
+        ledger.newest
+    );
+    ensure!(
+        number == 0 || fencing == Some(number),
+        "the checkpoint of token {number} says {fencing:?}"
+    );
+    tally.add("compare-and-set saves that won, each over its own revision", won);
+    tally.add("of those that lost, and were told", ledger.conflicts);
+    tally.add("saves under an old token, all refused", ledger.fenced_off);
+    Ok(())
+}

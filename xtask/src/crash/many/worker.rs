@@ -1,0 +1,209 @@
+//! A worker of `cargo xtask crash --only many`: one handle for long, used by several threads, until somebody kills it.
+//!
+//! `xtask-worker STORE NAME INPUT FOLDER` tells what it does as JSON lines, before and after each thing that counts. It
+//! ends by itself only where something is wrong, or its standard input ends.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prodigy_storage::config::MapEnvironment;
+use prodigy_storage::{
+    AppendRequest, Durability, ErrorKind, EventId, Expected, FollowOptions, Job, LockRequest, SaveOptions,
+    ScanItem, Storage,
+};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// Threads that append, each with numbers of its own.
+const APPENDERS: usize = 3;
+/// Events of a batch.
+const BATCH: usize = 5;
+
+/// What it was given.
+#[derive(Clone)]
+struct Work {
+    storage: Storage,
+    job: Job,
+    by: String,
+    lines: Vec<String>,
+    folder: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let mut word = |what: &str| words.next().with_context(|| format!("no {what} is given"));
+    let storage = Storage::builder()
+        .environment(MapEnvironment::new())
+        .base_dir(word("store")?)
+        .set("backend_config.max_file_size", "256KiB")
+        .set("backend_config.enable_compression", "true")
+        .open()?;
+    let work = Work {
+        job: storage.repo("many")?.job("shared")?,
+        storage,
+        by: word("name")?,
+        lines: std::fs::read_to_string(word("input")?)?
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        folder: word("folder")?.into(),
+    };
+    let (failed, ended) = mpsc::channel();
+    for number in 0..APPENDERS {
+        start(&work, &failed, move |work| append(work, number));
+    }
+    start(&work, &failed, save);
+    start(&work, &failed, pass);
+    start(&work, &failed, follow);
+    thread::spawn(move || {
+        let end = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = failed.send(end.map(|_| ()).map_err(anyhow::Error::from));
+    });
+    ended.recv().context("all threads are gone")?
+}
+
+/// A thread that goes on until something is wrong.
+fn start(
+    work: &Work,
+    failed: &Sender<Result<()>>,
+    mut step: impl FnMut(&Work) -> Result<()> + Send + 'static,
+) {
+    let (work, failed) = (work.clone(), failed.clone());
+    thread::spawn(move || {
+        // The receiver is gone only when the process is about to be.
+        let _ = failed.send(step(&work));
+    });
+}
+
+/// Tells something, at once.
+fn tell(what: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{what}")?;
+    Ok(out.flush()?)
+}
+
+impl Work {
+    fn payload(&self, n: usize) -> Result<Box<RawValue>> {
+        let line = self.lines.get(n % self.lines.len().max(1)).context("no input")?;
+        Ok(RawValue::from_string(format!(
+            r#"{{"by":"{}","n":{n},"line":{line}}}"#,
+            self.by
+        ))?)
+    }
+}
+
+/// Appends: strict, relaxed, and in batches.
+fn append(work: &Work, number: usize) -> Result<()> {
+    let events = work.job.events();
+    for turn in 0.. {
+        let numbers: Vec<usize> = (0..BATCH)
+            .map(|of| (turn * BATCH + of) * APPENDERS + number)
+            .collect();
+        let payloads = numbers
+            .iter()
+            .map(|n| work.payload(*n))
+            .collect::<Result<Vec<_>>>()?;
+        let ids: Vec<EventId> = match turn % 3 {
+            0 => events.append_batch(&payloads)?,
+            strict => {
+                let durability = if strict == 1 {
+                    Durability::Strict
+                } else {
+                    Durability::Relaxed
+                };
+                let one =
+                    |payload| events.append_with(payload, AppendRequest::default().durability(durability));
+                payloads.iter().map(one).collect::<Result<_, _>>()?
+            }
+        };
+        for (id, n) in ids.iter().zip(numbers) {
+            tell(&json!({"event": {"id": id.to_string(), "n": n}}))?;
+        }
+    }
+    Ok(())
+}
+
+/// Saves one more than what is there, if it still is.
+fn save(work: &Work) -> Result<()> {
+    let checkpoints = work.job.checkpoints();
+    loop {
+        let found = checkpoints.latest_map::<Value>()?;
+        let number = |data: &Value| data.get("n").and_then(Value::as_u64);
+        let (n, expected, condition) = match &found {
+            Some(found) => {
+                let before = number(&found.data).context("no number")?;
+                (
+                    before + 1,
+                    found.revision.to_string(),
+                    Expected::Revision(found.revision),
+                )
+            }
+            None => (1, "absent".to_owned(), Expected::Absent),
+        };
+        tell(&json!({"saving": {"expected": expected, "n": n}}))?;
+        let options = SaveOptions {
+            expected_revision: condition,
+            ..SaveOptions::default()
+        };
+        let won = match checkpoints.save_map(&json!({"n": n}), options) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::Conflict => false,
+            Err(error) => return Err(error.into()),
+        };
+        tell(&json!({"saved": {"expected": expected, "n": n, "won": won}}))?;
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Goes through the section that commands go through, too.
+fn pass(work: &Work) -> Result<()> {
+    let (counter, new) = (work.folder.join("counter"), work.folder.join("counter.new"));
+    let request = LockRequest::new("worker").wait(Duration::from_secs(25));
+    loop {
+        let lock = work.storage.lock_with("many/gate", &request)?;
+        let token = lock.fencing().context("the lock is inert")?;
+        tell(&json!("passing"))?;
+        let number = before(&counter)?;
+        let tokens = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(work.folder.join("tokens"));
+        tokens?.write_all(format!("{token}\n").as_bytes())?;
+        thread::sleep(Duration::from_millis(3));
+        std::fs::write(&new, format!("{}\n", number + 1))?;
+        std::fs::rename(&new, &counter)?;
+        tell(&json!("passed"))?;
+        lock.release()?;
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn before(counter: &Path) -> Result<u64> {
+    match std::fs::read_to_string(counter) {
+        Ok(text) => Ok(text.trim().parse()?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Follows from the beginning: nothing comes twice, nothing is damaged.
+fn follow(work: &Work) -> Result<()> {
+    let mut lines = work.job.events().follow_lines(FollowOptions::default())?;
+    let (mut seen, mut told) = (HashSet::new(), 0);
+    while let Some(item) = lines.next()? {
+        match item {
+            ScanItem::Record(record) => ensure!(seen.insert(record.id), "{} was given twice", record.id),
+            ScanItem::Damage(damage) => anyhow::bail!("damage: {damage}"),
+        }
+        if seen.len() - told >= 100 {
+            tell(&json!({"followed": {"events": seen.len() - told}}))?;
+            told = seen.len();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Many trials at once, as many as the machine has processors.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+/// Does something with each item; ends with the first error. The results come in no order.
+pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let workers = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(items.len());
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::new())));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = work(item);
+                    let Ok(mut done) = done.lock() else { break };
+                    match (&mut *done, result) {
+                        (Err(_), _) => break,
+                        (Ok(all), Ok(one)) => all.push(one),
+                        (failed, Err(error)) => *failed = Err(error),
+                    }
+                }
+            });
+        }
+    });
+    done.into_inner().map_err(|_| anyhow!("a trial panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::each;
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        let items: Vec<u32> = (0..100).collect();
+        let mut done = each(&items, |item| Ok(*item)).unwrap();
+        done.sort_unstable();
+        assert_eq!(done, items);
+    }
+
+    #[test]
+    fn an_error_is_handed_on() {
+        let failed = each(&[1, 2, 3], |item| {
+            if *item == 2 {
+                anyhow::bail!("two")
+            }
+            Ok(())
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "two");
+    }
+}

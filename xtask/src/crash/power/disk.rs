@@ -1,0 +1,168 @@
+//! A file system in an image, and its loss of power.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::cut::Cutter;
+
+/// So often mounting and unmounting is tried, and so long apart: the last process may be on its way out, and another
+/// program may be faster to take the loop device that was free.
+const TRIES: u32 = 150;
+const APART: Duration = Duration::from_millis(20);
+
+/// What the image is formatted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// ext4 that writes its journal only when asked to, and does not flush a file because it is renamed.
+    Ext4,
+    /// XFS as it comes.
+    Xfs,
+}
+
+impl Kind {
+    /// All that are tried.
+    pub(crate) const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
+
+    /// Its name, as `mount -t` has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
+    /// The smallest that is accepted, with room for a long run.
+    const fn bytes(self) -> u64 {
+        match self {
+            Self::Ext4 => 96 << 20,
+            Self::Xfs => 320 << 20,
+        }
+    }
+
+    const fn options(self) -> &'static str {
+        match self {
+            Self::Ext4 => "loop,commit=300,noauto_da_alloc",
+            Self::Xfs => "loop",
+        }
+    }
+
+    fn format(self, image: &Path) -> Result<()> {
+        let mut command = Command::new(format!("mkfs.{}", self.name()));
+        match self {
+            Self::Ext4 => command.args(["-q", "-F"]),
+            Self::Xfs => command.args(["-q", "-f"]),
+        };
+        quietly(command.arg(image))
+    }
+}
+
+/// A mounted image. It is unmounted when this goes, whatever has happened, and the image stays where it is.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    kind: Kind,
+    image: PathBuf,
+    point: PathBuf,
+    cutter: Cutter,
+    mounted: bool,
+}
+
+impl Disk {
+    /// Makes and mounts one in a folder.
+    ///
+    /// # Errors
+    /// What the machine lacks for it: the program, the right, the loop device.
+    pub(crate) fn make(kind: Kind, folder: &Path, cutter: &Cutter) -> Result<Self> {
+        let image = folder.join(format!("{}.img", kind.name()));
+        let point = folder.join(format!("{}.mount", kind.name()));
+        std::fs::create_dir_all(&point)?;
+        File::create(&image)?.set_len(kind.bytes())?;
+        kind.format(&image)?;
+        let mut disk = Self {
+            kind,
+            image,
+            point,
+            cutter: cutter.clone(),
+            mounted: false,
+        };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn point(&self) -> &Path {
+        &self.point
+    }
+
+    /// The power goes: what was not synced is gone, and from now on every call fails.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        self.cutter.cut(&self.point)
+    }
+
+    /// The power comes back: the file system is mounted again, and recovers from its log.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        self.unmount()?;
+        self.mount()
+    }
+
+    fn mount(&mut self) -> Result<()> {
+        let (kind, options) = (self.kind.name(), self.kind.options());
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", kind, "-o", options])
+            .arg(&self.image)
+            .arg(&self.point);
+        patiently(&mut command)?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        patiently(Command::new("umount").arg(&self.point))?;
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            // Out of sight at once, and gone with the last process that uses it.
+            let detached = quietly(Command::new("umount").arg("-l").arg(&self.point));
+            if let Err(error) = detached {
+                eprintln!("NOTICE: {} stays mounted: {error:#}", self.point.display());
+            }
+        }
+    }
+}
+
+/// Runs a command until it succeeds, but not for ever.
+fn patiently(command: &mut Command) -> Result<()> {
+    let mut tries = 0;
+    while let Err(error) = quietly(command) {
+        tries += 1;
+        if tries == TRIES {
+            return Err(error);
+        }
+        thread::sleep(APART);
+    }
+    Ok(())
+}
+
+/// Runs a command, and tells what it says only if it fails.
+pub(super) fn quietly(command: &mut Command) -> Result<()> {
+    let shown = crate::project::show(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("can't start `{shown}`"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{shown}`: {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}

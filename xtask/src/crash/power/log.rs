@@ -1,0 +1,174 @@
+//! Events: what was acknowledged, and whether it is there.
+
+use std::collections::{HashMap, HashSet};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::death::Death;
+use super::lost::lost;
+use super::process::Ended;
+use super::scene::{Life, Scene};
+use crate::input::{Input, joined, same_value, with_id};
+use crate::segment;
+use crate::tool::Tool;
+
+/// The repository that is written to.
+pub(crate) const REPO: &str = "power";
+/// So many lines a process is given; few enough to be tried at each of their calls.
+const LINES: usize = 60;
+
+/// A job's log, as far as it was acknowledged.
+#[derive(Debug)]
+pub(crate) struct Log<'a> {
+    input: &'a Input,
+    tool: Tool,
+    job: &'static str,
+    /// The position in the input of every acknowledged id.
+    acknowledged: HashMap<Uuid, usize>,
+    /// The ids given by us, by position.
+    given: HashMap<usize, Uuid>,
+    /// The first position that is not acknowledged.
+    next: usize,
+    /// Whether the process under way was given ids.
+    with_ids: bool,
+}
+
+impl<'a> Log<'a> {
+    /// None so far, in the tool's store.
+    pub(crate) fn new(tool: Tool, input: &'a Input, job: &'static str) -> Self {
+        Self {
+            input,
+            tool,
+            job,
+            acknowledged: HashMap::new(),
+            given: HashMap::new(),
+            next: 0,
+            with_ids: false,
+        }
+    }
+
+    /// The next lines, as they are.
+    pub(crate) fn lines(&self, number: usize) -> Vec<u8> {
+        joined((self.next..self.next + number).map(|position| self.input.at(position)))
+    }
+
+    /// The same with ids; a line sent before gets the id it had.
+    fn lines_with_ids(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for position in self.next..self.next + LINES {
+            let id = *self.given.entry(position).or_insert_with(Uuid::now_v7);
+            text.extend_from_slice(with_id(id, self.input.at(position)).as_bytes());
+            text.push(b'\n');
+        }
+        text
+    }
+
+    fn append(&self, batch: &str) -> Command {
+        let mut command = self
+            .tool
+            .command(["events", "append"].iter().chain(&self.address()));
+        command.args(["--ack", "--batch", batch]);
+        command
+    }
+
+    fn address(&self) -> [&'static str; 4] {
+        ["--repo", REPO, "--job", self.job]
+    }
+
+    /// Notes what a process has acknowledged, in the order of its input.
+    pub(crate) fn note(&mut self, ended: &Ended) -> Result<()> {
+        for line in ended.lines() {
+            let id = Uuid::try_parse_ascii(line)
+                .with_context(|| format!("no id was acknowledged: {}", String::from_utf8_lossy(line)))?;
+            if self.with_ids && self.given.get(&self.next) != Some(&id) {
+                return Err(lost(format!("{id} was acknowledged for the event behind it")));
+            }
+            if self.acknowledged.insert(id, self.next).is_some() {
+                return Err(lost(format!("{id} was acknowledged for two events")));
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Scene for Log<'_> {
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life> {
+        self.with_ids = random.bool();
+        let mut command = self.append(random.choice(["1", "1", "8", "64"]).unwrap_or("1"));
+        let input = if self.with_ids {
+            command.arg("--with-ids");
+            self.lines_with_ids()
+        } else {
+            self.lines(LINES)
+        };
+        Ok(Life {
+            command,
+            input,
+            held: true,
+        })
+    }
+
+    fn rehearse(&mut self) -> Result<Life> {
+        self.with_ids = false;
+        Ok(Life {
+            command: self.append("1"),
+            input: self.lines(LINES),
+            held: true,
+        })
+    }
+
+    fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
+        death.outcome(ended)?;
+        self.note(ended)
+    }
+
+    fn check(&self) -> Result<usize> {
+        let answer = self
+            .tool
+            .run(["events", "cat"].iter().chain(&self.address()), b"")?;
+        match answer.code() {
+            Some(0) => {}
+            Some(4) if self.acknowledged.is_empty() => return Ok(0),
+            _ => return Err(lost(answer.unexpected("all events").to_string())),
+        }
+        let mut seen = HashSet::new();
+        for line in answer.lines() {
+            let record = segment::record(line).map_err(|error| lost(format!("{error:#}")))?;
+            if !seen.insert(record.id) {
+                return Err(lost(format!("{} is stored twice", record.id)));
+            }
+            if let Some(position) = self.acknowledged.get(&record.id) {
+                let (sent, found) = (self.input.at(*position).as_bytes(), record.event.get().as_bytes());
+                same_value(&record.id.to_string(), sent, found)
+                    .map_err(|error| lost(format!("{error:#}")))?;
+            }
+        }
+        let gone = |id: &&Uuid| !seen.contains(*id);
+        let number = self.acknowledged.keys().filter(gone).count();
+        if let Some(first) = self.acknowledged.keys().find(gone) {
+            let all = self.acknowledged.len();
+            return Err(lost(format!(
+                "{number} of {all} acknowledged events are gone, {first} for one"
+            )));
+        }
+        Ok(self.acknowledged.len())
+    }
+
+    /// One more process, that nobody stops, mends what the last one left; then the files themselves are read.
+    fn go_on(&mut self) -> Result<()> {
+        let address = self.address();
+        let command = ["events", "append", "--ack"].iter().chain(&address);
+        let answer = self.tool.run(command, &self.lines(1))?.expect_code(0)?;
+        let mut lines = answer.lines();
+        let (Some(id), None) = (lines.next(), lines.next()) else {
+            bail!("one event was sent, and acknowledged as {:?}", answer.stdout);
+        };
+        self.acknowledged.insert(Uuid::try_parse_ascii(id)?, self.next);
+        self.next += 1;
+        segment::check(self.tool.base(), REPO, self.job).map_err(|error| lost(format!("{error:#}")))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! What a check throws when a promise is broken, apart from what goes wrong with the check itself.
+
+use std::fmt;
+
+/// A broken promise: something acknowledged is lost, or what is there is torn, twice, damaged or wrong.
+#[derive(Debug)]
+pub(crate) struct Lost(String);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
+
+/// A broken promise as an error.
+pub(crate) fn lost(what: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Lost(what.into()))
+}

@@ -1,0 +1,254 @@
+//! A process that is fed, read and killed, all at once.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::disk::quietly;
+use crate::project::show;
+
+/// One that has to end or to answer may take so long.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A process under way.
+#[derive(Debug)]
+pub(crate) struct Process {
+    shown: String,
+    child: Child,
+    printed: Arc<AtomicUsize>,
+    feeder: JoinHandle<Option<ChildStdin>>,
+    output: JoinHandle<Vec<u8>>,
+    complaints: JoinHandle<Vec<u8>>,
+}
+
+/// What a dead process left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    shown: String,
+    /// The exit code; none if it was killed.
+    pub(crate) code: Option<i32>,
+    stdout: Vec<u8>,
+    /// What it said.
+    pub(crate) stderr: String,
+}
+
+/// How far a process was at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    lines: usize,
+    ended: bool,
+}
+
+/// What is known of what it was to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It said that it is done.
+    Done,
+    /// Done or not: it was killed.
+    Unclear,
+}
+
+impl Process {
+    /// Starts one. With `held` its input has no end.
+    pub(crate) fn start(mut command: Command, input: Vec<u8>, held: bool) -> Result<Self> {
+        let shown = show(&command);
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("can't start `{shown}`"))?;
+        let stdin = child.stdin.take();
+        let feeder = thread::spawn(move || {
+            let mut stdin = stdin?;
+            // Fails when the process is killed, which is what it is for.
+            let _ = stdin.write_all(&input);
+            held.then_some(stdin)
+        });
+        let printed = Arc::new(AtomicUsize::new(0));
+        let output = collect(child.stdout.take(), Arc::clone(&printed));
+        let complaints = collect(child.stderr.take(), Arc::default());
+        Ok(Self {
+            shown,
+            child,
+            printed,
+            feeder,
+            output,
+            complaints,
+        })
+    }
+
+    /// Waits until it has ended. One that takes too long is killed with all that it started, and is an error.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        self.wait_until(|_| false)
+    }
+
+    /// Waits until it has printed so many lines, or has ended.
+    pub(crate) fn wait_for_lines(&mut self, lines: usize) -> Result<()> {
+        self.wait_until(|printed| printed >= lines)
+    }
+
+    /// Waits until it has ended, or so long.
+    pub(crate) fn wait_for(&mut self, time: Duration) -> Result<()> {
+        let begun = Instant::now();
+        self.wait_until(|_| begun.elapsed() >= time)
+    }
+
+    fn wait_until(&mut self, holds: impl Fn(usize) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() && !holds(self.printed.load(Ordering::Acquire)) {
+            if begun.elapsed() > PATIENCE {
+                let group = format!("-{}", self.child.id());
+                quietly(Command::new("kill").args(["-9", "--", &group]))?;
+                self.child.wait()?;
+                bail!("`{}` neither ends nor answers for {PATIENCE:?}", self.shown);
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// How far it is by now.
+    pub(crate) fn now(&mut self) -> Result<Moment> {
+        let ended = self.child.try_wait()?.is_some();
+        let lines = self.printed.load(Ordering::Acquire);
+        Ok(Moment { lines, ended })
+    }
+
+    /// SIGKILL, if it still lives, and what it printed until then.
+    pub(crate) fn end(mut self) -> Result<Ended> {
+        self.child.kill().context("can't kill it")?;
+        let status = self.child.wait().context("can't wait for it")?;
+        self.feeder.join().map_err(|_| anyhow!("the feeder panicked"))?;
+        let text = |reader: JoinHandle<Vec<u8>>| reader.join().map_err(|_| anyhow!("a reader panicked"));
+        Ok(Ended {
+            shown: self.shown,
+            code: status.code(),
+            stdout: text(self.output)?,
+            stderr: String::from_utf8_lossy(&text(self.complaints)?).into_owned(),
+        })
+    }
+}
+
+impl Ended {
+    /// The lines that it printed to their ends. What was printed before the death counts.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let whole = self.stdout.iter().rposition(|byte| *byte == b'\n');
+        crate::tool::lines(self.stdout.get(..whole.unwrap_or_default()).unwrap_or_default())
+    }
+
+    /// What it had left behind at that moment; whatever came later is not known.
+    pub(crate) fn until(mut self, moment: Moment) -> Self {
+        if !moment.ended {
+            self.code = None;
+            let ends = self.stdout.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            let end = match moment.lines.checked_sub(1) {
+                Some(last) => ends.map(|(at, _)| at + 1).nth(last),
+                None => Some(0),
+            };
+            self.stdout.truncate(end.unwrap_or(usize::MAX));
+        }
+        self
+    }
+
+    /// Whether it came to its end. One that failed, or panicked, is an error.
+    pub(crate) fn outcome(&self) -> Result<Outcome> {
+        ensure!(
+            !self.stderr.contains("panicked"),
+            "{}",
+            self.unexpected("no panic")
+        );
+        match self.code {
+            Some(0) => Ok(Outcome::Done),
+            None => Ok(Outcome::Unclear),
+            Some(_) => Err(self.unexpected("success")),
+        }
+    }
+
+    /// An error that tells what came instead.
+    pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
+        let said: String = self.stderr.chars().take(2_000).collect();
+        let code = self.code;
+        anyhow!(
+            "`{}`: wanted {wanted}, it ended with {code:?}: {said}",
+            self.shown
+        )
+    }
+}
+
+/// Reads to the end of a pipe, and counts lines on the way.
+fn collect(pipe: Option<impl Read + Send + 'static>, lines: Arc<AtomicUsize>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let Some(pipe) = pipe else { return text };
+        let mut reader = BufReader::new(pipe);
+        while reader.read_until(b'\n', &mut text).is_ok_and(|bytes| bytes > 0) {
+            if text.ends_with(b"\n") {
+                lines.fetch_add(1, Ordering::Release);
+            }
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::{Outcome, Process};
+
+    #[test]
+    fn what_was_printed_before_the_death_counts_and_half_a_line_does_not() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read a; echo $a; read b; echo $b; printf half; read c"]);
+        let mut process = Process::start(command, b"one\ntwo\n".to_vec(), true).unwrap();
+        process.wait_for_lines(2).unwrap();
+        let ended = process.end().unwrap();
+        assert_eq!(ended.outcome().unwrap(), Outcome::Unclear);
+        assert_eq!(ended.lines().collect::<Vec<_>>(), [b"one", b"two"]);
+    }
+
+    #[test]
+    fn what_came_after_a_moment_is_not_known() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; read a; echo two"]);
+        let mut process = Process::start(command, Vec::new(), true).unwrap();
+        process.wait_for_lines(1).unwrap();
+        let moment = process.now().unwrap();
+        let mut ended = process.end().unwrap();
+        ended.stdout = b"one\ntwo\n".to_vec();
+        ended.code = Some(0);
+        let ended = ended.until(moment);
+        assert_eq!(ended.lines().collect::<Vec<_>>(), [b"one"]);
+        assert_eq!(ended.outcome().unwrap(), Outcome::Unclear);
+    }
+
+    #[test]
+    fn one_that_fails_is_an_error_and_one_that_ends_is_done() {
+        let run = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            let mut process = Process::start(command, Vec::new(), false).unwrap();
+            process.wait().unwrap();
+            process.end().unwrap().outcome()
+        };
+        assert_eq!(run("exit 0").unwrap(), Outcome::Done);
+        assert!(
+            run("echo gone >&2; exit 7")
+                .unwrap_err()
+                .to_string()
+                .contains("gone")
+        );
+        assert!(run("echo panicked at >&2").is_err());
+    }
+}

@@ -1,0 +1,35 @@
+//! What is stored on a disk that loses its power.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::death::Death;
+use super::process::Ended;
+
+/// A process that is to be started.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) command: Command,
+    pub(crate) input: Vec<u8>,
+    /// Whether its input has no end.
+    pub(crate) held: bool,
+}
+
+/// A kind of writing, with what it was told is stored.
+pub(crate) trait Scene {
+    /// A process that writes something, by chance.
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life>;
+
+    /// A process that writes something, always the same after the same.
+    fn rehearse(&mut self) -> Result<Life>;
+
+    /// The process of either is dead, and the power was lost. What it acknowledged is noted.
+    fn end(&mut self, ended: &Ended, death: &Death) -> Result<()>;
+
+    /// Everything acknowledged is there, and nothing else that could not be. Tells how many things were looked for.
+    fn check(&self) -> Result<usize>;
+
+    /// A process that nobody stops goes on with what the dead one left.
+    fn go_on(&mut self) -> Result<()>;
+}

@@ -1,0 +1,138 @@
+//! Checkpoints: the last acknowledged of each phase, and whether it, or a later one, is the latest.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::death::Death;
+use super::log::REPO;
+use super::lost::lost;
+use super::process::{Ended, Outcome};
+use super::scene::{Life, Scene};
+use crate::tool::Tool;
+
+const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
+
+/// What is known of a phase.
+#[derive(Debug)]
+struct Latest {
+    phase: &'static str,
+    /// The number of the last one that was acknowledged.
+    acknowledged: u64,
+    /// The number of the last one that was tried.
+    tried: u64,
+}
+
+/// A job's checkpoints, each a number of its own.
+#[derive(Debug)]
+pub(crate) struct States {
+    tool: Tool,
+    phases: [Latest; 3],
+    turn: usize,
+}
+
+impl States {
+    /// None so far, in the tool's store.
+    pub(crate) fn new(tool: Tool) -> Self {
+        let phases = ["map", "setup", "reduce"].map(|phase| Latest {
+            phase,
+            acknowledged: 0,
+            tried: 0,
+        });
+        Self {
+            tool,
+            phases,
+            turn: 0,
+        }
+    }
+
+    /// That the map phase's first `number` states were acknowledged.
+    pub(crate) fn note(&mut self, number: u64) {
+        if let Some(map) = self.phases.first_mut() {
+            (map.acknowledged, map.tried) = (number, number);
+        }
+    }
+
+    /// The phase whose turn it is, on its way to its next state, and what saves that.
+    fn next(&mut self) -> Result<(&mut Latest, Command, Vec<u8>)> {
+        let latest = self.phases.get_mut(self.turn).context("no phase")?;
+        latest.tried += 1;
+        let mut command = self.tool.command(["checkpoint", "save"].iter().chain(&ADDRESS));
+        command.args(["--phase", latest.phase]);
+        let text = format!(r#"{{"n":{},"padding":"{:4096}"}}"#, latest.tried, "");
+        Ok((latest, command, text.into_bytes()))
+    }
+
+    /// The number and the revision of the latest.
+    fn show(&self, latest: &Latest) -> Result<Option<(u64, String)>> {
+        let command = ["checkpoint", "show", "--strict", "--phase", latest.phase];
+        let answer = self.tool.run(command.iter().chain(&ADDRESS), b"")?;
+        match answer.code() {
+            Some(0) => {}
+            Some(4) => return Ok(None),
+            _ => return Err(lost(answer.unexpected("the latest checkpoint").to_string())),
+        }
+        let shown: Value = serde_json::from_slice(&answer.stdout)?;
+        let number = shown.pointer("/data/n").and_then(Value::as_u64);
+        let revision = shown.get("revision").and_then(Value::as_str);
+        Ok(number.zip(revision.map(str::to_owned)))
+    }
+}
+
+impl Scene for States {
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life> {
+        self.turn = random.usize(..self.phases.len());
+        let expected = match self.phases.get(self.turn) {
+            Some(latest) if random.bool() => self.show(latest)?.map(|(_, revision)| revision),
+            _ => None,
+        };
+        let mut life = self.rehearse()?;
+        if let Some(revision) = expected {
+            life.command.args(["--expected-revision", &revision]);
+        }
+        Ok(life)
+    }
+
+    fn rehearse(&mut self) -> Result<Life> {
+        let (_, command, input) = self.next()?;
+        Ok(Life {
+            command,
+            input,
+            held: false,
+        })
+    }
+
+    fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
+        let latest = self.phases.get_mut(self.turn).context("no phase")?;
+        // What it prints is an acknowledgement, whether or not it came to its end.
+        if death.outcome(ended)? == Outcome::Done || ended.lines().count() > 0 {
+            latest.acknowledged = latest.tried;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<usize> {
+        for latest in &self.phases {
+            let (phase, least, most) = (latest.phase, latest.acknowledged, latest.tried);
+            let found = self.show(latest)?.map_or(0, |(number, _)| number);
+            if !(least..=most).contains(&found) {
+                return Err(lost(format!(
+                    "the latest {phase} checkpoint is number {found}; number {least} was acknowledged, {most} tried"
+                )));
+            }
+        }
+        Ok(self
+            .phases
+            .iter()
+            .filter(|latest| latest.acknowledged > 0)
+            .count())
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        let (latest, command, text) = self.next()?;
+        crate::tool::finish(command, &text)?.expect_code(0)?;
+        latest.acknowledged = latest.tried;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! The system calls at which a process is stopped, one after the other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::scene::{Life, Scene};
+use crate::tool;
+
+/// Those that change something on a disk, or what is done with it.
+const CALLS: &[&str] = &[
+    "openat2",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fchmod",
+    "renameat",
+    "renameat2",
+    "unlinkat",
+    "mkdirat",
+    "flock",
+    "close",
+];
+
+/// A system call of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) name: String,
+    /// Which of those of this name, from 1.
+    pub(super) number: u64,
+}
+
+/// Calls in an order of chance, over and over.
+#[derive(Debug)]
+pub(super) struct Walk {
+    calls: Vec<Call>,
+    next: usize,
+}
+
+impl Walk {
+    /// Of a process that can't be traced.
+    pub(super) const fn none() -> Self {
+        Self {
+            calls: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// Every call that a process makes when nobody stops it.
+    pub(super) fn over(scene: &mut dyn Scene, folder: &Path, random: &mut fastrand::Rng) -> Result<Self> {
+        let Life { command, input, .. } = scene.rehearse()?;
+        let file = folder.join("calls.txt");
+        let calls = CALLS.join(",");
+        let mut command = super::death::under_strace(&command, &file, &["-e", &format!("trace={calls}")]);
+        command.current_dir(folder);
+        tool::finish(command, &input)?.expect_code(0)?;
+        let mut calls = Vec::new();
+        for (name, count) in counted(&std::fs::read_to_string(&file)?) {
+            // One name that is called all the time shall not hide the others.
+            let mut numbers: Vec<u64> = (1..=count).collect();
+            random.shuffle(&mut numbers);
+            numbers.truncate(40);
+            calls.extend(numbers.into_iter().map(|number| Call {
+                name: name.to_owned(),
+                number,
+            }));
+        }
+        random.shuffle(&mut calls);
+        Ok(Self { calls, next: 0 })
+    }
+
+    /// The next one.
+    pub(super) fn next(&mut self) -> Option<Call> {
+        let call = self.calls.get(self.next % self.calls.len().max(1)).cloned();
+        self.next += 1;
+        call
+    }
+}
+
+/// How often each name is in a trace.
+fn counted(trace: &str) -> BTreeMap<&str, u64> {
+    let mut counts = BTreeMap::new();
+    for line in trace.lines() {
+        // `PID  NAME(arguments`, or `PID <... NAME resumed>`, which is one that was counted before.
+        let called = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.split_once('('));
+        if let Some((name, _)) = called {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn a_call_that_is_interrupted_counts_once() {
+        let trace = "7  fsync(3 <unfinished ...>\n8  write(1, \"a(b\", 3) = 3\n7  <... fsync resumed>) = 0\n7  +++ exited with 0 +++\n";
+        let counts: Vec<_> = counted(trace).into_iter().collect();
+        assert_eq!(counts, [("fsync", 1), ("write", 1)]);
+    }
+}

@@ -1,0 +1,169 @@
+//! SIGKILL at random moments while events are acknowledged, then a search for what was lost.
+//!
+//! Each round starts the real tool on real input, lets it acknowledge for a random while, and kills it. Rounds differ in
+//! the size of a batch and in who gives the ids. What a round did not get acknowledged, the next one sends again: under
+//! the same id where ids are given, which must then be stored once.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use uuid::Uuid;
+
+use super::audit;
+use super::section::{Lab, Tally};
+use crate::acks::Appender;
+use crate::input::{Input, joined, with_id};
+use crate::tool::Tool;
+
+/// The repository and the job that are written to.
+pub(super) const REPO: &str = "crash";
+pub(super) const JOB: &str = "killed";
+/// So many lines a round is given; more than it gets through before it is killed.
+const ROUND: usize = 1_500;
+/// A round goes back so far at most.
+const LONGEST_BACK: usize = 40;
+
+/// What was sent and acknowledged so far.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// The position in the input of every acknowledged id.
+    pub(super) acknowledged: HashMap<Uuid, usize>,
+    /// The ids given by us, by position.
+    given: HashMap<usize, Uuid>,
+    /// The first position that is not acknowledged.
+    next: usize,
+    /// Acknowledged once more: they were stored already.
+    pub(super) sent_again: usize,
+}
+
+/// Kills, then looks.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let kills = if lab.quick {
+        lab.kills.div_ceil(10)
+    } else {
+        lab.kills
+    };
+    let tool = Tool::new(lab.binary, lab.scratch)?;
+    rounds(&tool, lab.input, kills, lab.seed)
+}
+
+fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut ledger = Ledger::default();
+    for number in 1..=kills {
+        round(tool, input, &mut ledger, &mut random).with_context(|| format!("kill {number}"))?;
+        if number % 50 == 0 {
+            println!(
+                "  {number} killed, {} events acknowledged",
+                ledger.acknowledged.len()
+            );
+        }
+    }
+    // One that nobody kills ends what the last dead one left.
+    let mut last = Vec::new();
+    let closing = joined([input.at(ledger.next)]);
+    Appender::start(
+        tool.command(["events", "append", "--repo", REPO, "--job", JOB, "--ack"]),
+        closing,
+    )?
+    .end(&mut last)?
+    .well()?;
+    ledger.note(&last)?;
+    audit::audit(tool, input, &ledger, kills)
+}
+
+/// One run of the tool, from its start to its death.
+fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand::Rng) -> Result<()> {
+    let with_ids = random.bool();
+    let batch = random.choice(["1", "1", "8", "64"]).unwrap_or("1");
+    let mut arguments = vec![
+        "events", "append", "--repo", REPO, "--job", JOB, "--ack", "--batch", batch,
+    ];
+    if with_ids {
+        arguments.push("--with-ids");
+    }
+    // Who resumes from a checkpoint sends again what was acknowledged behind it; under given ids that is stored once.
+    let again = if with_ids { ledger.again() } else { 0 };
+    let from = ledger.next - random.usize(..=again);
+    let text = if with_ids {
+        ledger.lines_with_ids(from, input)
+    } else {
+        ledger.lines(input)
+    };
+    let mut appender = Appender::start_doomed(tool.command(&arguments), text)?;
+    let mut fresh = Vec::new();
+    // A fifth dies before it has acknowledged anything, while it opens the store and mends what it finds.
+    let first = if random.u8(..5) == 0 {
+        0
+    } else {
+        random.usize(1..80)
+    };
+    for _ in 0..first {
+        let Some(id) = appender.next()? else { break };
+        fresh.push(id);
+    }
+    let longest = if first == 0 { 15_000 } else { 2_500 };
+    thread::sleep(Duration::from_micros(random.u64(..longest)));
+    appender.kill()?;
+    let end = appender.end(&mut fresh)?;
+    end.killed()?;
+    if with_ids {
+        ledger.expect_given(from, &fresh)?;
+    }
+    let known = (ledger.next - from).min(fresh.len());
+    ledger.sent_again += known;
+    ledger.note(fresh.get(known..).unwrap_or_default())
+}
+
+impl Ledger {
+    /// The next lines as they are.
+    fn lines(&self, input: &Input) -> Vec<u8> {
+        joined((self.next..self.next + ROUND).map(|position| input.at(position)))
+    }
+
+    /// How many of the last positions were acknowledged under ids of ours: they may be sent again.
+    fn again(&self) -> usize {
+        let ours = |position: &usize| {
+            let id = self.given.get(position);
+            id.is_some_and(|id| self.acknowledged.get(id) == Some(position))
+        };
+        (0..self.next).rev().take(LONGEST_BACK).take_while(ours).count()
+    }
+
+    /// The next lines under ids; a line sent before gets the id it had.
+    fn lines_with_ids(&mut self, from: usize, input: &Input) -> Vec<u8> {
+        let mut text = Vec::new();
+        for position in from..from + ROUND {
+            let id = *self.given.entry(position).or_insert_with(Uuid::now_v7);
+            text.extend_from_slice(with_id(id, input.at(position)).as_bytes());
+            text.push(b'\n');
+        }
+        text
+    }
+
+    /// Acknowledgements come in the order of the input.
+    fn expect_given(&self, from: usize, fresh: &[Uuid]) -> Result<()> {
+        for (position, id) in (from..).zip(fresh) {
+            if self.given.get(&position) != Some(id) {
+                bail!(
+                    "position {position} was acknowledged as {id}, its id is {:?}",
+                    self.given.get(&position)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what was acknowledged.
+    fn note(&mut self, fresh: &[Uuid]) -> Result<()> {
+        for id in fresh {
+            if self.acknowledged.insert(*id, self.next).is_some() {
+                bail!("{id} was acknowledged for two events");
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}

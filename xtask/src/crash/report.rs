@@ -1,0 +1,108 @@
+//! What all sections came to, for a person and for a program.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::section::Tally;
+
+/// The sections so far.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    seed: u64,
+    quick: bool,
+    sections: Vec<Row>,
+}
+
+/// One section.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    seconds: f64,
+    /// Why it failed.
+    failure: Option<String>,
+    #[serde(flatten)]
+    tally: Tally,
+}
+
+impl Report {
+    /// None so far.
+    pub(super) fn new(seed: u64, quick: bool) -> Self {
+        Self {
+            seed,
+            quick,
+            sections: Vec::new(),
+        }
+    }
+
+    /// Notes a section, and says what it counted.
+    pub(super) fn add(&mut self, name: &'static str, took: Duration, done: Result<Tally>) {
+        let (tally, failure) = match done {
+            Ok(tally) => (tally, None),
+            Err(error) => (Tally::default(), Some(format!("{error:#}"))),
+        };
+        let row = Row {
+            name,
+            seconds: took.as_secs_f64(),
+            failure,
+            tally,
+        };
+        row.print();
+        self.sections.push(row);
+    }
+
+    /// How many failed.
+    pub(super) fn failed(&self) -> usize {
+        self.sections.iter().filter(|row| row.failure.is_some()).count()
+    }
+
+    /// What could not be done, of all sections.
+    pub(super) fn skipped(&self) -> Vec<String> {
+        let rows = self.sections.iter();
+        rows.flat_map(|row| {
+            row.tally
+                .skipped()
+                .iter()
+                .map(|why| format!("{}: {why}", row.name))
+        })
+        .collect()
+    }
+
+    /// One table of all figures.
+    pub(super) fn print(&self) {
+        println!("\ncrash: seed {}, {} sections", self.seed, self.sections.len());
+        for row in &self.sections {
+            row.print();
+        }
+        match self.failed() {
+            0 => println!("crash: lost 0, twice 0, torn 0, wrong 0"),
+            some => println!("crash: {some} sections FAILED"),
+        }
+    }
+
+    /// The same as JSON.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("can't write {}", path.display()))?;
+        println!("figures: {}", path.display());
+        Ok(())
+    }
+}
+
+impl Row {
+    fn print(&self) {
+        let (name, seconds) = (self.name, self.seconds);
+        match &self.failure {
+            Some(failure) => println!("  {name:<10} FAILED after {seconds:.1} s: {failure}"),
+            None => println!("  {name:<10} held, in {seconds:.1} s"),
+        }
+        for count in self.tally.counts() {
+            println!("  {:<10} {:>9}  {}", "", count.number, count.what);
+        }
+        for why in self.tally.skipped() {
+            println!("  {:<10} SKIPPED    {why}", "");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The first write of a git repository, which registers it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Act, BASE, Before, JOB, Scenario, Scene, whole_lines};
+use crate::input::same_value;
+use crate::segment;
+
+const APPEND: &[&str] = &["events", "append", "--job", JOB, "--ack"];
+const CAT: &[&str] = &["events", "cat", "--job", JOB];
+const IDENTIFY: &[&str] = &["--json", "repo", "identify"];
+
+/// The folder that the tool is run in.
+const HERE: &str = "here/shop";
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "register a repository in a new store",
+        place: HERE,
+        prepare: |scene| repositories(scene).map(|_| Before::default()),
+        act: |scene, _| Act::new(APPEND, scene.text(0..1)),
+        check,
+        ..BASE
+    },
+    Scenario {
+        name: "register a repository beside another of its name",
+        place: HERE,
+        prepare: |scene| {
+            let there = repositories(scene)?;
+            there.go(APPEND, &scene.text(1..2), &[])?;
+            Ok(Before::default())
+        },
+        act: |scene, _| Act::new(APPEND, scene.text(0..1)),
+        check,
+        ..BASE
+    },
+];
+
+/// Two repositories of the same folder name: that of the scene, and the one that is given.
+fn repositories<'a>(scene: &Scene<'a>) -> Result<Scene<'a>> {
+    let there = other(scene);
+    for path in [scene.tool.folder(), there.tool.folder()] {
+        for part in ["objects", "refs"] {
+            std::fs::create_dir_all(path.join(".git").join(part))?;
+        }
+        std::fs::write(path.join(".git/HEAD"), "ref: refs/heads/main\n")?;
+    }
+    Ok(there)
+}
+
+fn other<'a>(scene: &Scene<'a>) -> Scene<'a> {
+    let there = scene.tool.folder().join("../../there/shop");
+    Scene {
+        tool: scene.tool.clone().within(&there),
+        ..scene.clone()
+    }
+}
+
+/// What was acknowledged is there under one name, and the other repository has another.
+fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
+    let told = whole_lines(said).count();
+    let there = other(scene);
+    let stored = events(scene, 0)?;
+    ensure!(
+        stored >= told,
+        "{told} events were acknowledged, {stored} are there"
+    );
+    let registered = name(scene)?;
+    let answer = scene.go(APPEND, &scene.text(0..1), &[])?;
+    ensure!(answer.lines().count() == 1, "one event was appended");
+    ensure!(
+        events(scene, 0)? == stored + 1,
+        "there are not {} events",
+        stored + 1
+    );
+    // A name is given for good where something was stored under it.
+    let (name, beside) = (name(scene)?, events(&there, 1)?);
+    ensure!(
+        stored == 0 || name == registered,
+        "{registered} has become {name}"
+    );
+    there.go(APPEND, &scene.text(1..2), &[])?;
+    ensure!(
+        events(&there, 1)? == beside + 1,
+        "there are not {} events",
+        beside + 1
+    );
+    ensure!(
+        events(scene, 0)? == stored + 1,
+        "the other repository is written to"
+    );
+    let other = self::name(&there)?;
+    ensure!(name != other, "two repositories have the name {name}");
+    Ok(())
+}
+
+/// The name of the repository here.
+fn name(scene: &Scene<'_>) -> Result<String> {
+    let told: Value = serde_json::from_slice(&scene.look(IDENTIFY)?.stdout)?;
+    let name = told.get("name").and_then(Value::as_str);
+    Ok(name.context("a repository has a name")?.to_owned())
+}
+
+/// How many events are there; each has to be the one at this position of the input.
+fn events(scene: &Scene<'_>, position: usize) -> Result<usize> {
+    if scene.tool.run(CAT, b"")?.code() == Some(4) {
+        return Ok(0);
+    }
+    let answer = scene.look(CAT)?;
+    for line in answer.lines() {
+        let found = segment::record(line)?.event.get().as_bytes();
+        same_value("event", scene.lab.input.at(position).as_bytes(), found)?;
+    }
+    Ok(answer.lines().count())
+}

@@ -1,0 +1,108 @@
+//! The crate that crashes the file backend on a simulated disk, at every call.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::section::{Lab, Tally};
+use crate::project::show;
+
+/// The crate.
+const CRATE: &str = "prodigy-storage-sim";
+
+/// Runs it, and takes over its totals.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if !lab
+        .project
+        .metadata()
+        .packages
+        .iter()
+        .any(|package| package.name == CRATE)
+    {
+        tally.skip(format!("there is no crate {CRATE}"));
+        return Ok(tally);
+    }
+    let seed = lab.seed.to_string();
+    let mut command = lab.project.cargo([
+        "run",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        CRATE,
+        "--",
+        "--json",
+        "--seed",
+        &seed,
+    ]);
+    if lab.quick {
+        command.arg("--quick");
+    }
+    let shown = show(&command);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("can't start `{shown}`"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "`{shown}`: {}\n{text}", output.status);
+    totals(&text, &mut tally)?;
+    Ok(tally)
+}
+
+/// What the simulation calls it, and in words.
+const WORDS: &[(&str, &str)] = &[
+    ("calls", "calls that change a simulated disk"),
+    ("points", "crash points"),
+    ("derived", "disks derived, among them the same ones"),
+    ("checked", "different disks recovered from and checked"),
+    ("cursors", "cursors followed over a crash"),
+    ("recoveries", "recoveries that were crashed as well"),
+    ("recovery_points", "crash points within a recovery"),
+    ("recovery_derived", "disks derived there"),
+    ("recovery_checked", "different disks checked there"),
+    ("drawn", "disks drawn at random"),
+];
+
+/// Every number of the last line, which sums up the others: one a workload.
+fn totals(text: &str, tally: &mut Tally) -> Result<()> {
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).context("the simulation tells no JSON"))
+        .collect::<Result<_>>()?;
+    let named = |line: &&Value| line.get("workload").and_then(Value::as_str) == Some("all");
+    let sum = lines.last().filter(named).and_then(Value::as_object);
+    let sum = sum.context("the simulation tells no sums")?;
+    for (name, number) in sum {
+        let words = WORDS.iter().find(|(known, _)| known == name);
+        if let (Some((_, words)), Some(number)) = (words, number.as_u64()) {
+            tally.add(*words, number);
+        }
+    }
+    ensure!(!tally.counts().is_empty(), "the simulation counts nothing");
+    tally.add("workloads", lines.len() - 1);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tally, totals};
+
+    #[test]
+    fn sums_are_taken_over_and_their_absence_is_no_success() {
+        let mut tally = Tally::default();
+        let told =
+            "{\"workload\":\"a\",\"points\":12}\n{\"workload\":\"all\",\"points\":12,\"failures\":0}\n";
+        totals(told, &mut tally).unwrap();
+        let counts: Vec<_> = tally
+            .counts()
+            .iter()
+            .map(|count| (count.what.as_str(), count.number))
+            .collect();
+        assert_eq!(counts, [("crash points", 12), ("workloads", 1)]);
+        assert!(totals("{\"workload\":\"a\",\"points\":12}\n", &mut tally).is_err());
+        assert!(totals("{\"workload\":\"all\"}\n", &mut Tally::default()).is_err());
+        assert!(totals("", &mut tally).is_err());
+    }
+}

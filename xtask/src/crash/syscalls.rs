@@ -1,0 +1,103 @@
+//! SIGKILL at every system call that touches the store or tells what was stored.
+//!
+//! Each scenario is run once unharmed to learn its calls. Then it is run for each of them over a fresh copy of its
+//! store, and killed as it enters that call, which has no effect. Whoever comes next has to find everything that was
+//! acknowledged, nothing torn, no damage, and goes on.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::pool;
+use super::scenario::{self, Prepared, Scenario};
+use super::section::{Lab, Tally};
+use super::strace::{self, Blow, Point};
+
+/// The short form kills at one of so many calls of a scenario.
+const SAMPLE: usize = 8;
+/// The thread that compresses races with the one that appends, so that each finds more or less to do: a call that counts
+/// high is not made each time. It is tried so often; one in so many may never be reached.
+const TRIES: usize = 6;
+const MISSED: usize = 20;
+
+/// Every scenario at every call.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if let Some(why) = strace::lacking() {
+        tally.skip(format!("kills at system calls: {why}"));
+        return Ok(tally);
+    }
+    for (number, scenario) in scenario::all().enumerate() {
+        let folder = lab.folder(&format!("{number:02}"))?;
+        let done = one(lab, scenario, &folder, &mut tally);
+        done.with_context(|| format!("scenario `{}`", scenario.name))?;
+    }
+    tally.add("scenarios of the real tool", scenario::all().count());
+    Ok(tally)
+}
+
+/// The calls of a scenario that touch the store, and how many lines it prints. Unharmed, all has to hold.
+pub(super) fn survey(prepared: &Prepared<'_>) -> Result<(Vec<Point>, usize)> {
+    let trial = prepared.trial("unharmed")?;
+    let base = trial.scene.tool.base();
+    let threads = prepared.scenario.threads;
+    let (answer, points) = strace::census(&trial.command(), threads, base, &trial.act.input)?;
+    let answer = answer.expect_code(0)?;
+    trial.check(&answer.stdout).context("unharmed")?;
+    Ok((points.into_iter().collect(), answer.lines().count()))
+}
+
+fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Tally) -> Result<()> {
+    let prepared = scenario.prepared(lab, folder)?;
+    let (mut points, _) = survey(&prepared)?;
+    let calls = points.len();
+    if lab.quick {
+        let mut random = lab.random(scenario.name);
+        points.retain(|_| random.usize(..SAMPLE) == 0);
+    }
+    let killed = pool::each(&points, |point| {
+        let tries = 0..if scenario.threads { TRIES } else { 1 };
+        for number in tries {
+            if trial(&prepared, point, number)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })?;
+    let missed = killed.iter().filter(|killed| !**killed).count();
+    ensure!(
+        missed * MISSED <= points.len(),
+        "{missed} of {} calls were not reached",
+        points.len()
+    );
+    println!(
+        "  {:<58} {calls:>4} calls, {:>4} kills",
+        scenario.name,
+        points.len() - missed
+    );
+    tally.add("kills at a system call", points.len() - missed);
+    tally.add("calls that threads in the background did not make again", missed);
+    Ok(())
+}
+
+/// Whether it was killed there.
+fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> {
+    let name = format!("{}-{}-{number}", point.call, point.nth);
+    let trial = prepared.trial(&name)?;
+    let threads = prepared.scenario.threads;
+    let answer = strace::strike(&trial.command(), threads, point, &Blow::Kill, &trial.act.input)?;
+    let killed = match answer.signal() {
+        Some(9) => true,
+        _ => {
+            ensure!(
+                answer.code() == Some(0),
+                "{}",
+                answer.unexpected("death or success")
+            );
+            false
+        }
+    };
+    let place = || format!("killed at {} number {}", point.call, point.nth);
+    trial.check(&answer.stdout).with_context(place)?;
+    Ok(killed)
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask fuzz`: the targets of `prodigy-storage-fuzz` under cargo-fuzz, a time each.
+//!
+//! What libFuzzer makes up goes to the target folder and grows from run to run; the committed corpus, `fuzz/corpus`, is only
+//! read. An input that breaks a property is kept in `fuzz/artifacts`: copy it to the corpus under a name that says what it
+//! is, and the tests replay it from then on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::project::{Project, show};
+
+/// Past so many MiB an input counts as one that breaks a bound.
+const MOST_MEMORY: u32 = 2048;
+/// Past so many seconds one input counts as one that does not end.
+const LONGEST: u32 = 10;
+
+/// Options of `fuzz`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only these; all without a name.
+    targets: Vec<String>,
+    /// How long each of them runs.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
+    /// Name them, and run nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs them one after the other; a finding stops nothing, the end names all that had one.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
+    let known = targets(project)?;
+    if options.list {
+        for target in &known {
+            println!("{target}");
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = options.targets.iter().find(|name| !known.contains(*name)) {
+        bail!("no target is named `{unknown}`; `cargo xtask fuzz --list` names them");
+    }
+    needs(
+        "rustc",
+        "there is no nightly toolchain, which fuzzing needs: `rustup toolchain install nightly`",
+        &["--version"],
+    )?;
+    needs(
+        "cargo",
+        "cargo-fuzz is not installed: `cargo install --locked cargo-fuzz`",
+        &["fuzz", "--version"],
+    )?;
+
+    let chosen = known
+        .iter()
+        .filter(|name| options.targets.is_empty() || options.targets.contains(name));
+    let mut found = Vec::new();
+    for target in chosen {
+        let grown = project.target().join("fuzz-corpus").join(target);
+        fs::create_dir_all(&grown).with_context(|| format!("can't make {}", grown.display()))?;
+        let mut command = nightly("cargo");
+        command
+            .current_dir(project.root())
+            .args(["fuzz", "run", "--fuzz-dir", "fuzz", "--target-dir"]);
+        command.arg(project.target().join("fuzz")).arg(target).arg(&grown);
+        command.arg(project.path("fuzz/corpus").join(target)).arg("--");
+        command.arg(format!("-max_total_time={}", options.minutes * 60));
+        command
+            .arg(format!("-rss_limit_mb={MOST_MEMORY}"))
+            .arg(format!("-timeout={LONGEST}"));
+        command.arg("-print_final_stats=1");
+        println!("\n==> {target}\n$ {}", show(&command));
+        let status = command.status().context("can't start rustup")?;
+        if !status.success() {
+            found.push(target.as_str());
+        }
+    }
+    if !found.is_empty() {
+        bail!(
+            "a property does not hold, or the target does not build: {}; see fuzz/artifacts",
+            found.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// A file each in `fuzz/fuzz_targets`.
+fn targets(project: &Project) -> Result<BTreeSet<String>> {
+    let folder = project.path("fuzz/fuzz_targets");
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("can't list {}", folder.display()))? {
+        let name = entry?.file_name();
+        names.extend(name.to_string_lossy().strip_suffix(".rs").map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// A program of the nightly toolchain, free of the toolchain that runs us.
+fn nightly(program: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", program]).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_")
+                || [
+                    "CARGO",
+                    "CARGO_MANIFEST_DIR",
+                    "RUSTC",
+                    "RUSTDOC",
+                    "RUSTUP_TOOLCHAIN",
+                ]
+                .contains(&name)
+        });
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Fails with `missing` where the program of the nightly toolchain is not there.
+fn needs(program: &str, missing: &'static str, arguments: &[&str]) -> Result<()> {
+    let mut command = nightly(program);
+    command
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => bail!(missing),
+        Err(_) => bail!("rustup is not here, and with it no nightly toolchain, which fuzzing needs"),
+    }
+}
