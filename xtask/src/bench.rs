@@ -1,40 +1,145 @@
-//! `cargo xtask bench`: builds the benchmarks as users would build the library, and runs them.
+//! `cargo xtask bench`: builds the benchmarks as users would build the library, and runs them beside their peers.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::project::{Project, must};
 
 /// Options of `bench`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Fewer operations a row.
+    /// Something else than the table of bars.
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// A tenth of the sizes, fewer rounds, a wider margin: under three minutes on a quiet machine.
     #[arg(long)]
     quick: bool,
-    /// Raw numbers, a JSON object a row.
+    /// Only these rows, by name.
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Name the rows, measure none.
     #[arg(long)]
-    json: bool,
-    /// Only rows whose name contains one of these.
-    #[arg(value_name = "PART")]
-    rows: Vec<String>,
+    list: bool,
+    /// Fail where a row misses its bar by more than the margin for noise.
+    #[arg(long)]
+    check: bool,
+    /// Also write the raw numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Rounds that count.
+    #[arg(long, value_name = "N")]
+    rounds: Option<u16>,
+    /// Where to work, instead of the target folder.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Repeat the contents of a run.
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    /// Leave `docs/performance.md` and its plots as they are; a part of the rows and `--quick` always do.
+    #[arg(long)]
+    no_write: bool,
 }
+
+/// What else can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Instructions and system calls an operation, by callgrind and strace.
+    Counts,
+    /// Parts of the crates alone: serialise, checksum, merge, retry, cache, names.
+    Parts,
+}
+
+/// The program, with the peers.
+const RUN: &[&str] = &[
+    "run",
+    "--release",
+    "--quiet",
+    "--locked",
+    "--package",
+    "prodigy-storage-bench",
+    "--features",
+    "peers",
+    "--",
+];
+/// The tool as it is shipped, and the micro-benchmarks.
+const TOOL: &[&str] = &[
+    "build",
+    "--release",
+    "--quiet",
+    "--locked",
+    "--package",
+    "prodigy-storage-cli",
+];
+const PARTS: &[&str] = &[
+    "bench",
+    "--locked",
+    "--package",
+    "prodigy-storage-bench",
+    "--benches",
+];
 
 /// Runs the benchmarks.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
-    let run = [
-        "run",
-        "--release",
-        "--quiet",
-        "--locked",
-        "--package",
-        "prodigy-storage-bench",
-        "--",
-    ];
-    let mut command = project.cargo(run);
-    if options.quick {
-        command.arg("--quick");
+    if options.what == Some(What::Parts) {
+        return must(&mut project.cargo(PARTS));
     }
-    if options.json {
-        command.arg("--json");
+    if options.what.is_none() && !options.list {
+        must(&mut project.cargo(TOOL))?;
     }
-    must(command.args(&options.rows))
+    must(
+        &mut project.cargo(
+            RUN.iter().map(OsStr::new).chain(
+                options
+                    .arguments(project)
+                    .iter()
+                    .map(|argument| argument.as_os_str()),
+            ),
+        ),
+    )
+}
+
+impl Options {
+    /// What the program is called with.
+    fn arguments(&self, project: &Project) -> Vec<std::ffi::OsString> {
+        let mut arguments: Vec<std::ffi::OsString> = Vec::new();
+        let mut add = |words: &[&OsStr]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        let counts = self.what == Some(What::Counts);
+        if counts {
+            add(&["counts".as_ref()]);
+        }
+        if let Some(folder) = &self.folder {
+            add(&["--folder".as_ref(), folder.as_ref()]);
+        }
+        if !self.no_write && !self.quick && self.only.is_empty() {
+            add(&["--docs".as_ref(), project.path("docs").as_ref()]);
+        }
+        if counts {
+            return arguments;
+        }
+        let flags = [
+            (self.quick, "--quick"),
+            (self.list, "--list"),
+            (self.check, "--check"),
+        ];
+        for (_, flag) in flags.iter().filter(|(asked, _)| *asked) {
+            add(&[flag.as_ref()]);
+        }
+        for row in &self.only {
+            add(&["--only".as_ref(), row.as_ref()]);
+        }
+        if let Some(json) = &self.json {
+            add(&["--json".as_ref(), json.as_ref()]);
+        }
+        if let Some(rounds) = self.rounds {
+            add(&["--rounds".as_ref(), rounds.to_string().as_ref()]);
+        }
+        if let Some(seed) = self.seed {
+            add(&["--seed".as_ref(), seed.to_string().as_ref()]);
+        }
+        let tool = project.target().join("release/prodigy-storage");
+        add(&["--tool".as_ref(), tool.as_ref()]);
+        arguments
+    }
 }

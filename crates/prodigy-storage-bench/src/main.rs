@@ -1,50 +1,135 @@
-//! Measures this project and what it is held against side by side, in one run.
+//! Measures this project, its peers and the limit of the machine side by side, in one run.
+//!
+//! A row is a work of ours, what its bar is held against, and peers; all of them take turns in rounds, on contents that
+//! differ each round. Each turn reads back what it stored, outside of the time that it gives.
 
-mod append;
-mod checkpoint;
-mod dlq;
+mod arguments;
+mod bar;
+mod child;
+mod clock;
+mod counts;
 mod event;
+mod lab;
+mod machine;
+mod memory;
+mod peers;
 mod raw;
+mod report;
+mod rounds;
 mod row;
-mod scan;
+mod rows;
+mod show;
+mod spread;
+mod store;
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
 
-use row::{Row, Scale};
+use crate::arguments::{Arguments, Chore};
+use crate::lab::Lab;
+use crate::machine::Machine;
+use crate::report::{Measured, Outcome, Report, Values};
+use crate::row::{Plan, Row};
+use crate::show::{page, table};
 
-fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let quick = arguments.iter().any(|argument| argument == "--quick");
-    let json = arguments.iter().any(|argument| argument == "--json");
-    let wanted: Vec<&String> = arguments
-        .iter()
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
-    let scale = if quick { Scale::QUICK } else { Scale::FULL };
-    let rows: Vec<Row> = [append::rows(), scan::rows(), checkpoint::rows(), dlq::rows()]
-        .into_iter()
-        .flatten()
-        .filter(|row| wanted.is_empty() || wanted.iter().any(|part| row.name.contains(part.as_str())))
-        .collect();
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match &arguments.chore {
+        Some(Chore::Counts(options)) => counts::run(options),
+        Some(Chore::Operation(operation)) => operation.run(),
+        Some(Chore::Child { task }) => child::run(task),
+        None if arguments.list => list(),
+        None => measure(&arguments),
+    }
+}
+
+fn list() -> Result<()> {
     let mut out = std::io::stdout().lock();
-    if !json {
-        writeln!(out, "{}\n", row::machine()?)?;
+    for row in rows::all() {
         writeln!(
             out,
-            "| work | against | ours µs | theirs µs | ratio (min to max) | bar |"
+            "{:<28} {:<58} {}",
+            row.key,
+            row.work,
+            row.bar.words(row.unit)
         )?;
-        writeln!(out, "|---|---|---|---|---|---|")?;
-    }
-    for row in rows {
-        let result = row.measure(&scale).with_context(|| row.name.to_owned())?;
-        if json {
-            writeln!(out, "{}", serde_json::to_string(&result)?)?;
-        } else {
-            writeln!(out, "{}", result.markdown(&row))?;
-        }
-        out.flush()?;
     }
     Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let rows = wanted(&arguments.only)?;
+    let scale = arguments.scale();
+    let folder = arguments.folder()?;
+    let lab = Lab::new(&folder, scale, arguments.tool.clone())?;
+    let mut report = Report {
+        machine: Machine::of(&folder)?,
+        quick: arguments.quick,
+        rounds: scale.rounds,
+        divisor: scale.divisor,
+        margin: scale.margin,
+        seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..)),
+        rows: Vec::new(),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}\n", page::machine(&report))?;
+    out.write_all(table::HEAD.as_bytes())?;
+    for row in &rows {
+        // What goes wrong in one row is told, and fails the run at its end: the others took their time, too.
+        let outcome =
+            one(&lab, row, report.seed).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let measured = Measured::new(row, outcome);
+        out.write_all(table::bar_line(&measured, report.margin).as_bytes())?;
+        out.flush()?;
+        report.rows.push(measured);
+    }
+    drop(lab);
+    writeln!(out, "\n{}", table::peers(&report))?;
+    out.write_all(table::behind(&report).as_bytes())?;
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, page::json(&report)?)
+            .with_context(|| format!("can't write {}", path.display()))?;
+    }
+    let failed = report.failed();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    if let Some(docs) = &arguments.docs {
+        page::write(docs, &report)?;
+    }
+    let missed = report.missed();
+    if arguments.check && !missed.is_empty() {
+        bail!("{}", missed.join("\n"));
+    }
+    Ok(())
+}
+
+fn wanted(only: &[String]) -> Result<Vec<Row>> {
+    let mut rows = rows::all();
+    for name in only {
+        ensure!(
+            rows.iter().any(|row| row.key == name),
+            "no row is named `{name}`; `--list` names them"
+        );
+    }
+    rows.retain(|row| only.is_empty() || only.iter().any(|name| name == row.key));
+    Ok(rows)
+}
+
+fn one(lab: &Lab, row: &Row, seed: u64) -> Result<Outcome> {
+    let mut works = match (row.plan)(lab)? {
+        Plan::Measure(works) => works,
+        Plan::NotOffered(why) => return Ok(Outcome::NotOffered(why.to_owned())),
+        Plan::Skipped(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let samples = rounds::run(
+        &mut works,
+        lab.scale.rounds(row),
+        |round| rounds::seed(seed, row.key, round),
+        || lab.settle(),
+    )?;
+    let values = works.iter().zip(&samples);
+    Ok(Outcome::Works(
+        values.map(|(work, samples)| Values::new(work, samples)).collect(),
+    ))
 }

@@ -1,13 +1,15 @@
-//! What the machine can do: the same full line by `serde_json` into a reused buffer, and bare system calls.
+//! The limit: the same full line by `serde_json` into a reused buffer, and bare system calls.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use serde::Serialize;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Line};
+use crate::event::{Digest, Event, Source};
 
+/// The form of a line but for its checksum.
 #[derive(Serialize)]
 struct Full<'a> {
     id: &'a str,
@@ -15,8 +17,21 @@ struct Full<'a> {
     event: &'a Event,
 }
 
-/// Writes the full line of an event: id, timestamp, payload, checksum, line end.
-pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> anyhow::Result<()> {
+/// The full line, typed.
+#[derive(Debug, Deserialize)]
+struct Line<'a> {
+    id: &'a str,
+    timestamp: &'a str,
+    event: Event,
+    crc: &'a str,
+}
+
+/// Bytes of `,"crc":"xxxxxxxx"}`.
+const TRAILER: usize = 18;
+const CHUNK: usize = 256 << 10;
+
+/// Writes the full line of an event: id, timestamp, payload, checksum, line end. The time is no reading of the clock.
+pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> Result<()> {
     let start = buffer.len();
     let mut id = [0u8; 36];
     write!(&mut id[..], "019a0000-0000-7000-8000-{n:012x}")?;
@@ -28,48 +43,164 @@ pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> anyhow::Res
     serde_json::to_writer(&mut *buffer, &full)?;
     buffer.pop();
     let crc = crc32c::crc32c(buffer.get(start..).unwrap_or_default());
-    write!(buffer, ",\"crc\":\"{crc:08x}\"}}")?;
-    buffer.push(b'\n');
+    writeln!(buffer, ",\"crc\":\"{crc:08x}\"}}")?;
     Ok(())
 }
 
-/// Appends events, a system call each, and a sync each if asked for.
-pub(crate) fn append(path: &Path, from: usize, events: usize, sync: bool) -> anyhow::Result<()> {
-    let mut file = File::options().create(true).append(true).open(path)?;
-    let mut buffer = Vec::new();
-    for n in from..from + events {
-        buffer.clear();
-        line(&mut buffer, n, &Event::new(n))?;
-        file.write_all(&buffer)?;
-        if sync {
-            file.sync_data()?;
-        }
+/// A file that is appended to, a system call an event.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    file: File,
+    buffer: Vec<u8>,
+    sync: bool,
+    lock: bool,
+}
+
+impl Appender {
+    /// With a sync after each event if asked for.
+    pub(crate) fn open(path: &Path, sync: bool) -> Result<Self> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| format!("can't open {}", path.display()))?;
+        Ok(Self {
+            file,
+            buffer: Vec::new(),
+            sync,
+            lock: false,
+        })
     }
+
+    /// The same with the file locked for each event.
+    pub(crate) fn locked(mut self) -> Self {
+        self.lock = true;
+        self
+    }
+
+    pub(crate) fn append(&mut self, n: usize, event: &Event) -> Result<()> {
+        self.buffer.clear();
+        line(&mut self.buffer, n, event)?;
+        if self.lock {
+            self.file.lock()?;
+        }
+        self.file.write_all(&self.buffer)?;
+        if self.sync {
+            self.file.sync_data()?;
+        }
+        if self.lock {
+            self.file.unlock()?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes events by number into a 64 KiB `BufWriter`.
+pub(crate) fn write_buffered(
+    path: &Path,
+    source: &mut Source,
+    numbers: std::ops::Range<usize>,
+) -> Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, File::create(path)?);
+    let mut buffer = Vec::new();
+    for n in numbers {
+        buffer.clear();
+        line(&mut buffer, n, source.event(n))?;
+        out.write_all(&buffer)?;
+    }
+    out.flush()?;
     Ok(())
 }
 
-/// Reads all lines with a checksum check and a typed parse; gives how many there are.
-pub(crate) fn scan(path: &Path) -> anyhow::Result<usize> {
-    let mut reader = BufReader::with_capacity(256 << 10, File::open(path)?);
-    let (mut line, mut count) = (Vec::new(), 0);
+/// Reads a file in chunks; checks each line's checksum and parses it, typed; lends the events.
+pub(crate) fn scan(path: &Path, mut each: impl FnMut(&Event)) -> Result<usize> {
+    let mut file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
+    let mut chunk = vec![0u8; CHUNK];
+    let (mut filled, mut count) = (0, 0);
     loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
+        let read = file.read(chunk.get_mut(filled..).unwrap_or_default())?;
+        if read == 0 {
+            ensure!(filled == 0, "the last line has no end, or is longer than a chunk");
             return Ok(count);
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let body = text.get(..text.len().saturating_sub(18)).unwrap_or_default();
-        let stored = text.get(body.len() + 8..body.len() + 16).unwrap_or_default();
-        anyhow::ensure!(
-            format!("{:08x}", crc32c::crc32c(body)).as_bytes() == stored,
-            "checksum of line {count}"
-        );
-        let parsed: Line<'_> = serde_json::from_str(std::str::from_utf8(text)?)?;
-        let whole = parsed.id.len() == 36 && parsed.timestamp.len() == 27 && parsed.crc.len() == 8;
-        anyhow::ensure!(
-            whole && !parsed.event.item.is_empty(),
-            "line {count} is not whole"
-        );
-        count += 1;
+        filled += read;
+        let bytes = chunk.get(..filled).unwrap_or_default();
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            each(
+                &parsed(bytes.get(start..end).unwrap_or_default())
+                    .with_context(|| format!("line {count}"))?,
+            );
+            count += 1;
+            start = end + 1;
+        }
+        chunk.copy_within(start..filled, 0);
+        filled -= start;
+    }
+}
+
+fn parsed(line: &[u8]) -> Result<Event> {
+    let (body, trailer) = line
+        .split_at_checked(line.len().wrapping_sub(TRAILER))
+        .context("it is too short")?;
+    let digits = trailer.get(8..16).unwrap_or_default();
+    let stored = digits.iter().try_fold(0u32, |crc, digit| {
+        Some(crc << 4 | char::from(*digit).to_digit(16)?)
+    });
+    ensure!(stored == Some(crc32c::crc32c(body)), "its checksum does not hold");
+    let line: Line<'_> = serde_json::from_str(std::str::from_utf8(line)?)?;
+    ensure!(
+        line.id.len() == 36 && line.timestamp.len() == 27 && line.crc.len() == 8,
+        "it is not whole"
+    );
+    Ok(line.event)
+}
+
+/// What the lines of a file hold.
+pub(crate) fn digest(path: &Path) -> Result<Digest> {
+    let mut digest = Digest::default();
+    scan(path, |event| digest.add(event))?;
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Appender, digest, line, scan, write_buffered};
+    use crate::event::Source;
+
+    #[test]
+    fn what_is_appended_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut source = Source::new(5);
+        write_buffered(&path, &mut source, 0..1_500).unwrap();
+        let mut appender = Appender::open(&path, false).unwrap().locked();
+        for n in 1_500..1_600 {
+            appender.append(n, source.event(n)).unwrap();
+        }
+        assert_eq!(digest(&path).unwrap(), Source::new(5).digest(0..1_600));
+    }
+
+    #[test]
+    fn a_changed_byte_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut text = Vec::new();
+        line(&mut text, 1, Source::new(5).event(1)).unwrap();
+        text[60] ^= 1;
+        std::fs::write(&path, &text).unwrap();
+        let error = format!("{:#}", scan(&path, |_| ()).unwrap_err());
+        assert!(error.contains("checksum"), "{error}");
+    }
+
+    #[test]
+    fn a_torn_end_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut text = Vec::new();
+        line(&mut text, 1, Source::new(5).event(1)).unwrap();
+        text.pop();
+        std::fs::write(&path, &text).unwrap();
+        assert!(scan(&path, |_| ()).is_err());
     }
 }

@@ -1,137 +1,127 @@
-//! One line of the table: two works, measured in turn.
+//! A row of the table: works that are measured in turn, and the bar of ours.
 
-use std::time::Instant;
+use std::fmt;
 
-use serde::Serialize;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
-/// How much is done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scale {
-    /// Rounds that count; one before them does not.
-    pub(crate) rounds: usize,
-    /// What the number of operations is divided by.
-    pub(crate) divisor: usize,
-}
+use crate::bar::Bar;
+use crate::lab::Lab;
 
-impl Scale {
-    pub(crate) const FULL: Self = Self {
-        rounds: 7,
-        divisor: 1,
-    };
-    pub(crate) const QUICK: Self = Self {
-        rounds: 7,
-        divisor: 8,
-    };
-
-    /// So many operations, or the quick share of them.
-    pub(crate) fn of(&self, operations: usize) -> usize {
-        (operations / self.divisor).max(64)
-    }
-}
-
-/// A timed piece of work: gives how many microseconds one operation took. Sets up and checks outside that time.
-pub(crate) type Work = fn(&Scale) -> anyhow::Result<f64>;
-
-/// Two works and the bar that their ratio is held against.
+/// What a row is about, and how its works are made.
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
+    /// Its name on the command line.
+    pub(crate) key: &'static str,
+    /// What it is plotted with.
+    pub(crate) group: &'static str,
+    /// What ours does.
+    pub(crate) work: &'static str,
+    /// What that is held against.
     pub(crate) against: &'static str,
-    pub(crate) bar: f64,
-    pub(crate) ours: Work,
-    pub(crate) theirs: Work,
+    /// Of the values: `µs` is microseconds an operation.
+    pub(crate) unit: &'static str,
+    pub(crate) bar: Bar,
+    /// At most so many rounds count, for what takes long and hardly differs.
+    pub(crate) rounds: usize,
+    /// Makes the works, and what they need.
+    pub(crate) plan: fn(&Lab) -> Result<Plan>,
 }
 
-/// What came out.
-#[derive(Debug, Serialize)]
-pub(crate) struct Measured {
-    work: &'static str,
-    against: &'static str,
-    bar: f64,
-    ours_us: Vec<f64>,
-    theirs_us: Vec<f64>,
-    ratios: Vec<f64>,
+/// Rounds of a row that has no reason for fewer.
+pub(crate) const ALL_ROUNDS: usize = usize::MAX;
+
+/// What a row does here.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// These take turns.
+    Measure(Vec<Contestant>),
+    /// The feature does not exist yet.
+    NotOffered(&'static str),
+    /// The machine lacks something.
+    Skipped(String),
 }
 
-impl Row {
-    pub(crate) fn measure(&self, scale: &Scale) -> anyhow::Result<Measured> {
-        let (mut ours_us, mut theirs_us) = (Vec::new(), Vec::new());
-        for round in 0..=scale.rounds {
-            // Which goes first alternates: what one leaves behind in the machine is not always the other's burden.
-            let (ours, theirs) = if round % 2 == 0 {
-                let ours = (self.ours)(scale)?;
-                (ours, (self.theirs)(scale)?)
-            } else {
-                let theirs = (self.theirs)(scale)?;
-                ((self.ours)(scale)?, theirs)
-            };
-            if round > 0 {
-                ours_us.push(ours);
-                theirs_us.push(theirs);
-            }
+/// What a work is to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// This project, as it is set by default.
+    Ours,
+    /// What the bar is held against: the limit of the machine, or ours in another size.
+    Against,
+    /// This project with another setting, as a report.
+    Variant,
+    /// The limit of the machine, reached in another way.
+    Limit,
+    /// Another project.
+    Peer,
+}
+
+/// What a turn is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// What the contents are made from: another one each round, the same one for all in a round.
+    pub(crate) seed: u64,
+}
+
+/// What a turn gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// In the row's unit; lower is better.
+    pub(crate) value: f64,
+    /// What was counted beside it.
+    pub(crate) beside: Vec<(&'static str, f64)>,
+}
+
+impl From<f64> for Sample {
+    fn from(value: f64) -> Self {
+        Self {
+            value,
+            beside: Vec::new(),
         }
-        let ratios = ours_us
-            .iter()
-            .zip(&theirs_us)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect();
-        Ok(Measured {
-            work: self.name,
-            against: self.against,
-            bar: self.bar,
-            ours_us,
-            theirs_us,
-            ratios,
-        })
     }
 }
 
-impl Measured {
-    pub(crate) fn markdown(&self, row: &Row) -> String {
-        let (low, ratio, high) = spread(&self.ratios);
-        let digits = if self.bar < 0.1 { 5 } else { 2 };
-        format!(
-            "| {} | {} | {:.2} | {:.2} | {ratio:.digits$} ({low:.digits$} to {high:.digits$}) | {} |",
-            row.name,
-            row.against,
-            spread(&self.ours_us).1,
-            spread(&self.theirs_us).1,
-            self.bar
-        )
+impl Sample {
+    /// With something that was counted.
+    pub(crate) fn with(mut self, name: &'static str, count: f64) -> Self {
+        self.beside.push((name, count));
+        self
     }
 }
 
-/// Minimum, median and maximum.
-fn spread(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
+/// One of the works of a row. Sets up, and reads back and checks what it stored, outside of the time that it gives.
+pub(crate) struct Contestant {
+    pub(crate) role: Role,
+    pub(crate) name: String,
+    pub(crate) work: Box<dyn FnMut(Turn) -> Result<Sample>>,
 }
 
-/// Microseconds an operation.
-pub(crate) fn per_operation(began: Instant, operations: usize) -> f64 {
-    began.elapsed().as_secs_f64() * 1e6 / operations as f64
+impl Contestant {
+    pub(crate) fn new<S: Into<Sample>>(
+        role: Role,
+        name: impl Into<String>,
+        mut work: impl FnMut(Turn) -> Result<S> + 'static,
+    ) -> Self {
+        Self {
+            role,
+            name: name.into(),
+            work: Box::new(move |turn| work(turn).map(Into::into)),
+        }
+    }
+
+    /// This project.
+    pub(crate) fn ours<S: Into<Sample>>(work: impl FnMut(Turn) -> Result<S> + 'static) -> Self {
+        Self::new(Role::Ours, "prodigy-storage", work)
+    }
 }
 
-/// What this was measured on.
-pub(crate) fn machine() -> anyhow::Result<String> {
-    let system = rustix::system::uname();
-    let cores = std::thread::available_parallelism()?;
-    let folder = std::env::temp_dir();
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let kind = mounts
-        .lines()
-        .filter_map(|line| {
-            let mut parts = line.split(' ').skip(1);
-            Some((parts.next()?, parts.next()?))
-        })
-        .filter(|(point, _)| folder.starts_with(point))
-        .max_by_key(|(point, _)| point.len())
-        .map_or("unknown", |(_, kind)| kind);
-    Ok(format!(
-        "{} {}, {cores} cores, temporary folder on {kind}",
-        system.sysname().to_string_lossy(),
-        system.release().to_string_lossy()
-    ))
+impl fmt::Debug for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contestant")
+            .field("role", &self.role)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }

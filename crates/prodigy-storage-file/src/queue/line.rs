@@ -139,7 +139,7 @@ fn split(line: &[u8]) -> Option<(&str, Option<(&str, &str)>)> {
     let lease = body.strip_suffix('"').and_then(|open| {
         let at = memchr::memmem::rfind(open.as_bytes().get(window..)?, TOKEN.as_bytes())? + window;
         let (token, until) = open.get(at + TOKEN.len()..)?.split_once(UNTIL)?;
-        let plain = |text: &str| !text.contains(['"', '\\']);
+        let plain = |text: &str| !text.contains(|c: char| c == '"' || c == '\\' || c.is_control());
         (plain(token) && plain(until)).then_some((at, token, until))
     });
     Some(match lease {

@@ -40,6 +40,18 @@ fn a_pushed_item_that_names_itself_twice_is_refused() {
 }
 
 #[test]
+fn a_lease_with_a_control_character_is_no_text_whatever_the_checksum_says() {
+    let mut line = b"{\"item_id\":\"a\",\"item_data\":1,\"lease_token\":\"t\0\",\"lease_until\":\"2036-01-01T00:00:00Z\"".to_vec();
+    prodigy_storage_backend::record::seal_line(&mut line, 0);
+    let place = Place::holding([b"[\n", &line[..], b"\n]\n"].concat());
+    let steps = place.steps(&place.store());
+    assert!(
+        matches!(&steps[..], [QueueStep::Damage(damage)] if damage.len == line.len() as u64),
+        "{steps:?}"
+    );
+}
+
+#[test]
 fn a_name_of_an_item_within_its_data_is_data() {
     let place = Place::new();
     let body = r#"{"item_id":"a","item_data":{"item_id":"b"}}"#;

@@ -1,0 +1,271 @@
+//! Other processes: this program started again, with what to do as JSON.
+//!
+//! A child makes ready, says `ready`, waits for a line, works, and says what it did; then it waits for another line or
+//! the end of its input, so that nothing that its end costs falls into the time of others.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use prodigy_storage::{Durability, EventId};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::per_operation;
+use crate::event::{Event, Source};
+use crate::raw::Appender;
+use crate::{memory, store};
+
+/// The hidden argument.
+pub(crate) const ARGUMENT: &str = "child";
+
+/// What a child does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Appends events by number to the log of the store in a folder.
+    Append { folder: PathBuf, events: Events },
+    /// Appends the full lines of events to a file.
+    Bare {
+        path: PathBuf,
+        events: Events,
+        /// Locks the file for each.
+        lock: bool,
+    },
+    /// Appends so many events at each line of its input.
+    InTurns { folder: PathBuf, seed: u64 },
+    /// Reads the log of the store in a folder and says how much memory and how many descriptors that took.
+    Scan { folder: PathBuf },
+    /// Appends events as a peer.
+    #[cfg(feature = "peers")]
+    Peer {
+        which: crate::peers::Shared,
+        folder: PathBuf,
+        events: Events,
+    },
+}
+
+/// Which events.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Events {
+    pub(crate) seed: u64,
+    pub(crate) from: usize,
+    pub(crate) count: usize,
+    pub(crate) strict: bool,
+}
+
+impl Events {
+    pub(crate) fn numbers(&self) -> std::ops::Range<usize> {
+        self.from..self.from + self.count
+    }
+}
+
+/// What a child says at its end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Said {
+    /// The ids that it was given, where there are any.
+    pub(crate) ids: Vec<EventId>,
+    pub(crate) events: usize,
+    /// The most memory that it held, in MiB.
+    pub(crate) resident_mib: f64,
+    /// The most descriptors that it held.
+    pub(crate) descriptors: usize,
+}
+
+/// Does a task.
+pub(crate) fn run(task: &str) -> Result<()> {
+    let task: Task = serde_json::from_str(task).context("can't read the task")?;
+    let mut said = Said::default();
+    match task {
+        Task::Append { folder, events } => {
+            let storage = store::open(&folder, events.strict)?;
+            let log = store::job(&storage)?.events();
+            let mut source = Source::new(events.seed);
+            said.ids.reserve(events.count);
+            // The first one finds or makes the segment; it does not count, as opening a file does not.
+            said.ids
+                .push(log.append(source.event(events.from + events.count))?);
+            wait()?;
+            for n in events.numbers() {
+                said.ids.push(log.append(source.event(n))?);
+            }
+            end(&said)
+        }
+        Task::Bare { path, events, lock } => {
+            let mut file = Appender::open(&path, events.strict)?;
+            if lock {
+                file = file.locked();
+            }
+            let mut source = Source::new(events.seed);
+            file.append(0, source.event(events.from + events.count))?;
+            wait()?;
+            for n in events.numbers() {
+                file.append(n, source.event(n))?;
+            }
+            end(&said)
+        }
+        Task::InTurns { folder, seed } => in_turns(&folder, seed),
+        Task::Scan { folder } => {
+            let storage = store::open(&folder, false)?;
+            let job = store::job(&storage)?;
+            wait()?;
+            for event in job.events().read::<Event>()? {
+                ensure!(event?.verified, "an event has no checksum");
+                // A prime, so that it meets each place of a segment in some round.
+                if said.events % 97 == 0 {
+                    said.descriptors = said.descriptors.max(memory::descriptors()?);
+                }
+                said.events += 1;
+            }
+            said.resident_mib = memory::most_resident_mib()?;
+            end(&said)
+        }
+        #[cfg(feature = "peers")]
+        Task::Peer {
+            which,
+            folder,
+            events,
+        } => {
+            let mut peer = which.open(&folder, events.strict)?;
+            let mut source = Source::new(events.seed);
+            let warm = events.from + events.count;
+            peer.append(warm, source.event(warm))?;
+            wait()?;
+            for n in events.numbers() {
+                peer.append(n, source.event(n))?;
+            }
+            end(&said)
+        }
+    }
+}
+
+/// A line `from count` a turn, until the input ends.
+fn in_turns(folder: &std::path::Path, seed: u64) -> Result<()> {
+    let mut config = store::config(&folder.join("root"), false);
+    config.file.max_file_size = 1 << 40;
+    let storage = prodigy_storage::Storage::with_config(config)?;
+    let log = store::job(&storage)?.events();
+    let mut source = Source::new(seed);
+    say("ready")?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (from, count) = line.split_once(' ').context("a turn is two numbers")?;
+        let from: usize = from.parse()?;
+        let mut batch = prodigy_storage::Batch::new();
+        for n in from..from + count.parse::<usize>()? {
+            batch.push(source.event(n))?;
+        }
+        log.append_prepared(&mut batch, Some(Durability::Relaxed))?;
+        say("done")?;
+    }
+    Ok(())
+}
+
+fn say(what: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{what}")?;
+    Ok(out.flush()?)
+}
+
+fn wait() -> Result<()> {
+    say("ready")?;
+    let mut line = String::new();
+    ensure!(std::io::stdin().read_line(&mut line)? > 0, "never told to begin");
+    Ok(())
+}
+
+fn end(said: &Said) -> Result<()> {
+    say("done")?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    say(&serde_json::to_string(said)?)
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts it, and waits until it is ready.
+    pub(crate) fn start(task: &Task) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(ARGUMENT)
+            .arg(serde_json::to_string(task)?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("can't start this program again")?;
+        let input = child.stdin.take().context("a child without input")?;
+        let output = child.stdout.take().context("a child without output")?;
+        let mut process = Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        };
+        process.hear("ready")?;
+        Ok(process)
+    }
+
+    /// Tells it a line.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        self.input.write_all(format!("{line}\n").as_bytes())?;
+        Ok(self.input.flush()?)
+    }
+
+    /// Waits for a line that has to be this.
+    pub(crate) fn hear(&mut self, wanted: &str) -> Result<()> {
+        let line = self.line()?;
+        ensure!(line == wanted, "a child said `{line}` instead of `{wanted}`");
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Lets it say what it did, and ends it.
+    fn said(mut self) -> Result<Said> {
+        self.tell("say")?;
+        let line = self.line()?;
+        self.finish()?;
+        serde_json::from_str(&line).with_context(|| format!("a child said `{line}`"))
+    }
+
+    /// Ends its input, and waits for its end.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Self {
+            mut child,
+            input,
+            output,
+        } = self;
+        drop((input, output));
+        let status = child.wait()?;
+        ensure!(status.success(), "a child ended with {status}");
+        Ok(())
+    }
+}
+
+/// Runs a child for each task from one moment on; microseconds an operation of all together, and what they said.
+pub(crate) fn together(tasks: &[Task], operations: usize) -> Result<(f64, Vec<Said>)> {
+    let mut children = tasks.iter().map(Process::start).collect::<Result<Vec<_>>>()?;
+    let began = Instant::now();
+    for child in &mut children {
+        child.tell("go")?;
+    }
+    for child in &mut children {
+        child.hear("done")?;
+    }
+    let took = per_operation(began, operations);
+    let said = children
+        .into_iter()
+        .map(Process::said)
+        .collect::<Result<Vec<_>>>()?;
+    Ok((took, said))
+}

@@ -1,0 +1,121 @@
+//! Where the works run: their folder, how much they do, what they share.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::row::Row;
+use crate::rows::log::Log;
+use crate::rows::resident::Big;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Rounds that count; one before them does not.
+    pub(crate) rounds: usize,
+    /// What sizes are divided by.
+    pub(crate) divisor: usize,
+    /// What noise may take of a bar in a check.
+    pub(crate) margin: f64,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self {
+        rounds: 7,
+        divisor: 1,
+        margin: 0.1,
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 3,
+        divisor: 10,
+        margin: 0.25,
+    };
+
+    /// The rounds of a row.
+    pub(crate) fn rounds(&self, row: &Row) -> usize {
+        self.rounds.min(row.rounds)
+    }
+}
+
+/// What every work is made in.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    folder: TempDir,
+    pub(crate) scale: Scale,
+    /// The tool, in the release profile, if it was built.
+    pub(crate) tool: Option<PathBuf>,
+    /// The million events that several rows read.
+    log: OnceCell<Rc<Log>>,
+    /// Logs of 1 GB, by the size of their segments.
+    big: RefCell<BTreeMap<u64, Rc<Big>>>,
+}
+
+impl Lab {
+    /// In a new folder below this one; it goes with the lab.
+    pub(crate) fn new(below: &Path, scale: Scale, tool: Option<PathBuf>) -> Result<Self> {
+        let shown = || format!("can't make a folder in {}", below.display());
+        std::fs::create_dir_all(below).with_context(shown)?;
+        let folder = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(below)
+            .with_context(shown)?;
+        Ok(Self {
+            folder,
+            scale,
+            tool,
+            log: OnceCell::new(),
+            big: RefCell::default(),
+        })
+    }
+
+    /// So many of something, or the quick share of them.
+    pub(crate) fn of(&self, number: usize) -> usize {
+        (number / self.scale.divisor).max(16)
+    }
+
+    /// Where folders of turns are made.
+    pub(crate) fn bench(&self) -> Bench {
+        Bench(self.folder.path().to_owned())
+    }
+
+    /// The shared log, made when it is first asked for.
+    pub(crate) fn log(&self) -> Result<Rc<Log>> {
+        if let Some(log) = self.log.get() {
+            return Ok(Rc::clone(log));
+        }
+        let log = Rc::new(Log::make(self)?);
+        Ok(Rc::clone(self.log.get_or_init(|| log)))
+    }
+
+    /// The log of 1 GB in segments of about this size, made when it is first asked for.
+    pub(crate) fn big(&self, segment: u64) -> Result<Rc<Big>> {
+        if let Some(big) = self.big.borrow().get(&segment) {
+            return Ok(Rc::clone(big));
+        }
+        let big = Rc::new(Big::make(&self.bench(), segment, self.of(1_000_000_000))?);
+        self.big.borrow_mut().insert(segment, Rc::clone(&big));
+        Ok(big)
+    }
+
+    /// Writes out what earlier turns left to the system, so that no turn pays for another's.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let folder = std::fs::File::open(self.folder.path())?;
+        rustix::fs::syncfs(&folder).context("can't sync the folder of the benchmarks")?;
+        Ok(())
+    }
+}
+
+/// The place for folders of turns.
+#[derive(Clone, Debug)]
+pub(crate) struct Bench(PathBuf);
+
+impl Bench {
+    /// An empty folder, gone when it is dropped.
+    pub(crate) fn folder(&self) -> Result<TempDir> {
+        tempfile::tempdir_in(&self.0).context("can't make the folder of a turn")
+    }
+}

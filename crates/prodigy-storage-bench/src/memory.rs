@@ -1,0 +1,42 @@
+//! What this process holds, as the kernel says.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// The most memory that was resident at once, in MiB (`VmHWM`).
+pub(crate) fn most_resident_mib() -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status").context("can't read the status of this process")?;
+    high_water_mib(&status).context("the kernel does not tell the most resident memory")
+}
+
+fn high_water_mib(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+/// Descriptors that are open now, but for the one that looks.
+pub(crate) fn descriptors() -> Result<usize> {
+    let entries = fs::read_dir("/proc/self/fd").context("can't list the descriptors of this process")?;
+    Ok(entries.count().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{descriptors, high_water_mib, most_resident_mib};
+
+    #[test]
+    fn the_high_water_mark_is_read() {
+        assert_eq!(
+            high_water_mib("VmPeak:\t 9 kB\nVmHWM:\t   2560 kB\nVmRSS:\t 1 kB\n"),
+            Some(2.5)
+        );
+        assert!(most_resident_mib().unwrap() > 0.1);
+    }
+
+    #[test]
+    fn standard_streams_are_counted() {
+        assert!(descriptors().unwrap() >= 3);
+    }
+}

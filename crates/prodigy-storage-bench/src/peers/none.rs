@@ -1,0 +1,61 @@
+//! No peers: the cargo feature is off.
+
+/// As with peers, of appending.
+pub(crate) mod append {
+    use crate::lab::Lab;
+    use crate::row::Contestant;
+
+    pub(crate) fn one_by_one(_: &Lab, _: bool) -> Vec<Contestant> {
+        Vec::new()
+    }
+
+    pub(crate) fn in_batches(_: &Lab) -> Vec<Contestant> {
+        Vec::new()
+    }
+
+    pub(crate) fn from_threads(_: &Lab, _: usize) -> Vec<Contestant> {
+        Vec::new()
+    }
+
+    pub(crate) fn from_processes(_: &Lab, _: usize, _: bool) -> Vec<Contestant> {
+        Vec::new()
+    }
+}
+
+/// As with peers, of reading events.
+pub(crate) mod scan {
+    use crate::lab::Lab;
+    use crate::row::Contestant;
+
+    pub(crate) fn works(_: &Lab, _: usize) -> anyhow::Result<Vec<Contestant>> {
+        Ok(Vec::new())
+    }
+}
+
+/// As with peers, of checkpoints.
+pub(crate) mod documents {
+    use crate::lab::Lab;
+    use crate::row::Contestant;
+
+    pub(crate) fn saves(_: &Lab) -> Vec<Contestant> {
+        Vec::new()
+    }
+
+    pub(crate) fn loads(_: &Lab) -> Vec<Contestant> {
+        Vec::new()
+    }
+}
+
+/// As with peers, of dead letters.
+pub(crate) mod queue {
+    use crate::lab::Lab;
+    use crate::row::Contestant;
+
+    pub(crate) fn pushes(_: &Lab, _: usize) -> anyhow::Result<Vec<Contestant>> {
+        Ok(Vec::new())
+    }
+
+    pub(crate) fn takes(_: &Lab, _: usize, _: usize) -> anyhow::Result<Vec<Contestant>> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,42 @@
+//! Peers that read a million events.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::store::Which;
+use crate::clock::per_operation;
+use crate::lab::Lab;
+use crate::row::{Contestant, Role};
+use crate::rows::log::{Read, source};
+
+/// Filled in batches of so many.
+const FILL: usize = 10_000;
+
+/// Each filled with the events of the log.
+pub(crate) fn works(lab: &Lab, events: usize) -> Result<Vec<Contestant>> {
+    let works = [Which::Sqlite, Which::Redb, Which::Fjall].map(|which| {
+        let folder = lab.bench().folder()?;
+        let mut peer = which.open(folder.path(), false)?;
+        let mut source = source();
+        for start in (0..events).step_by(FILL) {
+            peer.append_batch(&mut source, start..(start + FILL).min(events))?;
+        }
+        let name = match which {
+            Which::Sqlite => "SQLite + serde_json",
+            Which::Redb => "redb + serde_json",
+            _ => "fjall + serde_json",
+        };
+        Ok(Contestant::new(Role::Peer, name, move |_| {
+            // Lives as long as what it holds is read.
+            let _ = folder.path();
+            let mut read = Read::default();
+            let began = Instant::now();
+            peer.read(&mut |event| read.add(event))?;
+            let took = per_operation(began, events);
+            read.must_be(events)?;
+            Ok(took)
+        }))
+    });
+    works.into_iter().collect()
+}

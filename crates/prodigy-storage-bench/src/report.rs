@@ -1,0 +1,288 @@
+//! What a run gave, as it is shown and as it is kept in a file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bar::{Bar, Verdict};
+use crate::machine::Machine;
+use crate::rounds::Samples;
+use crate::row::{Contestant, Role, Row};
+use crate::spread::{Spread, ratios};
+
+/// A run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    /// Whether sizes are those of `--quick`.
+    pub(crate) quick: bool,
+    /// Rounds that count, of a row that has no reason for fewer.
+    pub(crate) rounds: usize,
+    /// What sizes are divided by.
+    pub(crate) divisor: usize,
+    /// What noise may take of a bar.
+    pub(crate) margin: f64,
+    pub(crate) seed: u64,
+    pub(crate) rows: Vec<Measured>,
+}
+
+/// A row of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) key: String,
+    pub(crate) group: String,
+    pub(crate) work: String,
+    pub(crate) against: String,
+    pub(crate) unit: String,
+    pub(crate) bar: Bar,
+    pub(crate) outcome: Outcome,
+}
+
+/// What came out.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// Values of each work.
+    Works(Vec<Values>),
+    /// The feature does not exist yet.
+    NotOffered(String),
+    /// The machine lacks something.
+    Skipped(String),
+    /// It went wrong: what was read back is not what was stored, or a call failed.
+    Failed(String),
+}
+
+/// What one work gave, a value a round.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Values {
+    pub(crate) role: Role,
+    pub(crate) name: String,
+    pub(crate) values: Vec<f64>,
+    /// What was counted beside the time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) beside: BTreeMap<String, Vec<f64>>,
+}
+
+impl Measured {
+    pub(crate) fn new(row: &Row, outcome: Outcome) -> Self {
+        Self {
+            key: row.key.to_owned(),
+            group: row.group.to_owned(),
+            work: row.work.to_owned(),
+            against: row.against.to_owned(),
+            unit: row.unit.to_owned(),
+            bar: row.bar,
+            outcome,
+        }
+    }
+
+    /// The works, none where there were none.
+    pub(crate) fn works(&self) -> &[Values] {
+        match &self.outcome {
+            Outcome::Works(works) => works,
+            Outcome::NotOffered(_) | Outcome::Skipped(_) | Outcome::Failed(_) => &[],
+        }
+    }
+
+    /// The first work of this role.
+    pub(crate) fn of(&self, role: Role) -> Option<&Values> {
+        self.works().iter().find(|work| work.role == role)
+    }
+
+    /// The figure that the bar is about, of each round.
+    pub(crate) fn figures(&self) -> Option<Vec<f64>> {
+        let ours = &self.of(Role::Ours)?.values;
+        let theirs = self.of(Role::Against).map(|work| &work.values);
+        let figures = ours.iter().enumerate().map(|(round, ours)| {
+            let theirs = theirs.and_then(|theirs| theirs.get(round));
+            self.bar.figure(*ours, theirs.copied())
+        });
+        figures.collect()
+    }
+
+    /// That figure over all rounds.
+    pub(crate) fn figure(&self) -> Option<Spread> {
+        Spread::of(self.figures()?)
+    }
+
+    /// How it stands to its bar.
+    pub(crate) fn verdict(&self, margin: f64) -> Verdict {
+        self.figure()
+            .map_or(Verdict::Free, |figure| self.bar.judge(figure.median, margin))
+    }
+
+    /// Any work's values as a ratio to what the row is held against, over all rounds.
+    pub(crate) fn ratio_of(&self, work: &Values) -> Option<Spread> {
+        Spread::of(ratios(&work.values, &self.of(Role::Against)?.values))
+    }
+}
+
+impl Values {
+    pub(crate) fn new(contestant: &Contestant, samples: &Samples) -> Self {
+        let mut beside: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (name, count) in samples.0.iter().flat_map(|sample| &sample.beside) {
+            beside.entry((*name).to_owned()).or_default().push(*count);
+        }
+        Self {
+            role: contestant.role,
+            name: contestant.name.clone(),
+            values: samples.0.iter().map(|sample| kept(sample.value)).collect(),
+            beside,
+        }
+    }
+
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        Spread::of(self.values.iter().copied())
+    }
+}
+
+impl Report {
+    /// Rows that went wrong, with how.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let failed = self.rows.iter().filter_map(|row| match &row.outcome {
+            Outcome::Failed(why) => Some(format!("{}: {why}", row.key)),
+            _ => None,
+        });
+        failed.collect()
+    }
+
+    /// Rows that miss their bar by more than the margin: name, figure, bar.
+    pub(crate) fn missed(&self) -> Vec<String> {
+        let missed = self
+            .rows
+            .iter()
+            .filter(|row| row.verdict(self.margin) == Verdict::Missed);
+        missed
+            .map(|row| {
+                let figure = row.figure().map_or(f64::NAN, |figure| figure.median);
+                format!(
+                    "{}: {} is over its bar, {} (margin {:.0} %)",
+                    row.key,
+                    crate::show::table::number(figure),
+                    row.bar.words(&row.unit),
+                    self.margin * 100.0
+                )
+            })
+            .collect()
+    }
+}
+
+/// Five digits that count: what is beyond them is noise, and a file of them is smaller.
+fn kept(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
+}
+
+/// Reports as tests need them.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::{Bar, Machine, Measured, Outcome, Report, Role, Values};
+
+    pub(crate) fn values(role: Role, name: &str, values: &[f64]) -> Values {
+        Values {
+            role,
+            name: name.to_owned(),
+            values: values.to_vec(),
+            beside: std::collections::BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn row(key: &str, bar: Bar, outcome: Outcome) -> Measured {
+        Measured {
+            key: key.to_owned(),
+            group: "append".to_owned(),
+            work: format!("work of {key}"),
+            against: "the limit".to_owned(),
+            unit: "µs".to_owned(),
+            bar,
+            outcome,
+        }
+    }
+
+    pub(crate) fn report() -> Report {
+        let mut ours = values(Role::Ours, "prodigy-storage", &[1.0, 2.0, 3.0]);
+        ours.beside.insert("syncs".to_owned(), vec![400.0, 410.0, 390.0]);
+        let works = vec![
+            ours,
+            values(Role::Against, "line + write", &[1.0, 1.0, 2.0]),
+            values(Role::Peer, "A & B", &[4.0, 5.0, 12.0]),
+        ];
+        Report {
+            machine: Machine::sample(),
+            quick: true,
+            rounds: 3,
+            divisor: 10,
+            margin: 0.1,
+            seed: 7,
+            rows: vec![
+                row("fast", Bar::AtMost(1.6), Outcome::Works(works)),
+                row(
+                    "none",
+                    Bar::AtMost(0.65),
+                    Outcome::NotOffered("no such option".to_owned()),
+                ),
+                row("lacks", Bar::Below(32.0), Outcome::Skipped("no tool".to_owned())),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::{report, row, values};
+    use super::{Bar, Outcome, Report, Role, Verdict, kept};
+
+    #[test]
+    fn the_figure_is_the_median_of_the_rounds_ratios() {
+        let report = report();
+        let figure = report.rows[0].figure().unwrap();
+        // Not the ratio of the medians, which is 2.
+        assert_eq!((figure.low, figure.median, figure.high), (1.0, 1.5, 2.0));
+        assert_eq!(report.rows[0].verdict(0.1), Verdict::Met);
+    }
+
+    #[test]
+    fn a_row_without_figures_fails_no_check() {
+        let report = report();
+        assert_eq!(report.missed(), Vec::<String>::new());
+        assert_eq!(report.rows[1].verdict(0.1), Verdict::Free);
+    }
+
+    #[test]
+    fn a_miss_names_row_figure_and_bar() {
+        let mut report = report();
+        let works = vec![
+            values(Role::Ours, "ours", &[3.0]),
+            values(Role::Against, "limit", &[2.0]),
+        ];
+        report.rows = vec![row("slow", Bar::AtMost(1.2), Outcome::Works(works))];
+        assert_eq!(
+            report.missed(),
+            ["slow: 1.50 is over its bar, <= 1.2x (margin 10 %)"]
+        );
+    }
+
+    #[test]
+    fn a_row_that_went_wrong_is_named() {
+        let mut report = report();
+        assert_eq!(report.failed(), Vec::<String>::new());
+        report.rows.push(row(
+            "odd",
+            Bar::None,
+            Outcome::Failed("8 of 9 are there".to_owned()),
+        ));
+        assert_eq!(report.failed(), ["odd: 8 of 9 are there"]);
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let text = serde_json::to_string(&report()).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_kept_has_five_digits() {
+        assert_eq!(kept(1_234_567.0), 1_234_600.0);
+        assert_eq!(kept(0.000_123_456), 0.000_123_46);
+    }
+}

@@ -1,0 +1,248 @@
+//! Saving and loading checkpoints.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use prodigy_storage::{SaveOptions, Storage};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::bar::Bar;
+use crate::clock::per_operation;
+use crate::event::{Digest, Event, Source};
+use crate::lab::{Bench, Lab};
+use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row};
+use crate::store;
+
+/// Events of a state of 1 MB, and of one of 10 KB.
+pub(crate) const LARGE: usize = 4_300;
+const SMALL: usize = 43;
+
+pub(crate) fn rows() -> Vec<Row> {
+    let row = |key, work, against, bar, plan| Row {
+        key,
+        group: "checkpoint",
+        work,
+        against,
+        unit: "µs",
+        bar,
+        rounds: ALL_ROUNDS,
+        plan,
+    };
+    vec![
+        row(
+            "checkpoint-save",
+            "checkpoint save 1 MB, strict, contents differing",
+            "serde_json + temp + fsync + rename + fsync of the folder",
+            Bar::AtMost(1.1),
+            save,
+        ),
+        row(
+            "checkpoint-load",
+            "load of the latest of 1 MB, typed",
+            "read + serde_json typed",
+            Bar::None,
+            load,
+        ),
+        row(
+            "checkpoint-latest",
+            "latest checkpoint (10 KB) with 10,000 saved",
+            "with 10 saved",
+            Bar::AtMost(3.0),
+            latest,
+        ),
+    ]
+}
+
+/// What a job knows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    events: Vec<Event>,
+}
+
+impl State {
+    /// The n-th of a seed.
+    pub(crate) fn new(seed: u64, n: usize, events: usize) -> Self {
+        let mut source = Source::new(seed);
+        let numbers = n * events..(n + 1) * events;
+        Self {
+            events: numbers.map(|n| source.event(n).clone()).collect(),
+        }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        self.events.iter().for_each(|event| digest.add(event));
+        digest
+    }
+}
+
+/// States of a turn.
+pub(crate) fn states(seed: u64, number: usize) -> Vec<State> {
+    (0..number).map(|n| State::new(seed, n, LARGE)).collect()
+}
+
+/// Saves of a turn.
+pub(crate) fn saves(lab: &Lab) -> usize {
+    lab.of(30)
+}
+
+fn save(lab: &Lab) -> Result<Plan> {
+    let saves = saves(lab);
+    let bench = lab.bench();
+    let ours = Contestant::ours(move |turn| {
+        let folder = bench.folder()?;
+        let storage = store::open(folder.path(), true)?;
+        let checkpoints = store::job(&storage)?.checkpoints();
+        checkpoints.save_map(&State::new(turn.seed, saves, LARGE), SaveOptions::default())?;
+        let states = states(turn.seed, saves);
+        let mut added = Vec::new();
+        let began = Instant::now();
+        for state in &states {
+            added.push(checkpoints.save_map(state, SaveOptions::default())?);
+        }
+        let took = per_operation(began, saves);
+        for (added, state) in added.iter().zip(&states) {
+            let stored = checkpoints.get::<State>(&added.document)?;
+            let stored = stored.context("a checkpoint is not there")?;
+            ensure!(stored.verified, "a checkpoint has no checksum");
+            stored.data.digest().must_be(state.digest())?;
+        }
+        Ok(took)
+    });
+    let bench = lab.bench();
+    let bare = Contestant::new(
+        Role::Against,
+        "serde_json + temp + fsync + rename + fsync",
+        move |turn| {
+            let folder = bench.folder()?;
+            let states = states(turn.seed, saves);
+            let path = |n: usize| folder.path().join(format!("checkpoint-{n}.json"));
+            let mut buffer = Vec::new();
+            write_whole(folder.path(), &path(saves), b"{}")?;
+            let began = Instant::now();
+            for (n, state) in states.iter().enumerate() {
+                buffer.clear();
+                serde_json::to_writer(&mut buffer, state)?;
+                write_whole(folder.path(), &path(n), &buffer)?;
+            }
+            let took = per_operation(began, saves);
+            for (n, state) in states.iter().enumerate() {
+                let stored: State = serde_json::from_slice(&fs::read(path(n))?)?;
+                stored.digest().must_be(state.digest())?;
+            }
+            Ok(took)
+        },
+    );
+    let mut works = vec![ours, bare];
+    works.extend(crate::peers::documents::saves(lab));
+    Ok(Plan::Measure(works))
+}
+
+/// Writes a file whole or not at all, and stored when it returns.
+fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    let temp = folder.join(".temp");
+    let mut file = File::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn load(lab: &Lab) -> Result<Plan> {
+    let loads = lab.of(30);
+    let bench = lab.bench();
+    let ours = Contestant::ours(move |turn| {
+        let folder = bench.folder()?;
+        let storage = store::open(folder.path(), false)?;
+        let checkpoints = store::job(&storage)?.checkpoints();
+        let state = State::new(turn.seed, 0, LARGE);
+        checkpoints.save_map(&state, SaveOptions::default())?;
+        let mut read = Digest::default();
+        let began = Instant::now();
+        for _ in 0..loads {
+            let latest = checkpoints.latest_map::<State>()?.context("no checkpoint")?;
+            read.count += latest.data.events.len();
+        }
+        let took = per_operation(began, loads);
+        ensure!(read.count == LARGE * loads, "a state is not whole");
+        let latest = checkpoints.latest_map::<State>()?.context("no checkpoint")?;
+        latest.data.digest().must_be(state.digest())?;
+        Ok(took)
+    });
+    let bench = lab.bench();
+    let bare = Contestant::new(Role::Against, "read + serde_json", move |turn| {
+        let folder = bench.folder()?;
+        let path = folder.path().join("checkpoint.json");
+        let state = State::new(turn.seed, 0, LARGE);
+        fs::write(&path, serde_json::to_vec(&state)?)?;
+        let mut count = 0;
+        let began = Instant::now();
+        for _ in 0..loads {
+            let read: State = serde_json::from_str(std::str::from_utf8(&fs::read(&path)?)?)?;
+            count += read.events.len();
+        }
+        let took = per_operation(began, loads);
+        ensure!(count == LARGE * loads, "a state is not whole");
+        Ok(took)
+    });
+    let mut works = vec![ours, bare];
+    works.extend(crate::peers::documents::loads(lab));
+    Ok(Plan::Measure(works))
+}
+
+/// A job with so many checkpoints.
+#[derive(Debug)]
+struct Series {
+    _folder: TempDir,
+    storage: Storage,
+    newest: Digest,
+}
+
+impl Series {
+    fn make(bench: &Bench, number: usize) -> Result<Self> {
+        let folder = bench.folder()?;
+        let storage = store::open(folder.path(), false)?;
+        let checkpoints = store::job(&storage)?.checkpoints();
+        for n in 0..number {
+            checkpoints.save_map(&State::new(7, n, SMALL), SaveOptions::default())?;
+        }
+        let saved = checkpoints.list()?.len();
+        ensure!(saved == number, "{saved} of {number} checkpoints are there");
+        Ok(Self {
+            _folder: folder,
+            storage,
+            newest: State::new(7, number - 1, SMALL).digest(),
+        })
+    }
+
+    fn loads(&self, loads: usize) -> Result<f64> {
+        let checkpoints = store::job(&self.storage)?.checkpoints();
+        let mut latest = None;
+        let began = Instant::now();
+        for _ in 0..loads {
+            latest = checkpoints.latest_map::<State>()?;
+        }
+        let took = per_operation(began, loads);
+        latest
+            .context("no checkpoint")?
+            .data
+            .digest()
+            .must_be(self.newest)?;
+        Ok(took)
+    }
+}
+
+fn latest(lab: &Lab) -> Result<Plan> {
+    let loads = lab.of(200);
+    let many = Series::make(&lab.bench(), lab.of(10_000))?;
+    let few = Series::make(&lab.bench(), 10)?;
+    Ok(Plan::Measure(vec![
+        Contestant::ours(move |_| many.loads(loads)),
+        Contestant::new(Role::Against, "with 10 saved", move |_| few.loads(loads)),
+    ]))
+}

@@ -1,0 +1,64 @@
+//! The rows of the table of bars.
+
+pub(crate) mod append;
+mod cache;
+pub(crate) mod checkpoint;
+pub(crate) mod dlq;
+mod footprint;
+pub(crate) mod log;
+mod open;
+pub(crate) mod processes;
+pub(crate) mod resident;
+mod scan;
+pub(crate) mod threads;
+
+use crate::row::Row;
+
+/// All of them, in the order of the table.
+pub(crate) fn all() -> Vec<Row> {
+    [
+        append::rows(),
+        threads::rows(),
+        processes::rows(),
+        scan::rows(),
+        checkpoint::rows(),
+        dlq::rows(),
+        cache::rows(),
+        open::rows(),
+        resident::rows(),
+        footprint::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::bar::Bar;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own() {
+        let rows = super::all();
+        let keys: BTreeSet<&str> = rows.iter().map(|row| row.key).collect();
+        assert_eq!(keys.len(), rows.len());
+        let typed = |key: &str| {
+            key.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        assert!(keys.iter().all(|key| typed(key)), "{keys:?}");
+    }
+
+    #[test]
+    fn a_row_without_a_bar_is_a_report_by_intent() {
+        let rows = super::all();
+        let free: Vec<&str> = rows
+            .iter()
+            .filter(|row| row.bar == Bar::None)
+            .map(|row| row.key)
+            .collect();
+        assert_eq!(free, ["checkpoint-load"]);
+    }
+}

@@ -1,0 +1,148 @@
+//! The page `docs/performance.md`: what is generated stands between marks, the text around it stays.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{plot, table};
+use crate::report::Report;
+
+/// The page, and the folder of plots beside it.
+const PAGE: &str = "performance.md";
+const PLOTS: &str = "performance";
+
+fn marks(name: &str) -> (String, String) {
+    (
+        format!("<!-- generated: {name} -->"),
+        format!("<!-- end: {name} -->"),
+    )
+}
+
+/// The text with what stands between the marks of this name replaced.
+///
+/// # Errors
+/// Where the marks are not there, or there more than once.
+pub(crate) fn replaced(text: &str, name: &str, content: &str) -> Result<String> {
+    let (open, close) = marks(name);
+    for mark in [&open, &close] {
+        ensure!(
+            text.matches(mark.as_str()).count() == 1,
+            "the page needs `{mark}` once"
+        );
+    }
+    let (before, rest) = text.split_once(open.as_str()).context("no opening mark")?;
+    let (_, after) = rest
+        .split_once(close.as_str())
+        .with_context(|| format!("`{close}` stands before `{open}`"))?;
+    Ok(format!("{before}{open}\n\n{}\n\n{close}{after}", content.trim()))
+}
+
+/// Writes a generated part of the page in this folder of documents.
+pub(crate) fn write_part(docs: &Path, name: &str, content: &str) -> Result<()> {
+    let path = docs.join(PAGE);
+    let shown = || path.display().to_string();
+    let text = fs::read_to_string(&path).with_context(shown)?;
+    fs::write(&path, replaced(&text, name, content).with_context(shown)?).with_context(shown)
+}
+
+/// Writes tables, plots and raw numbers of a run.
+pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
+    let folder = docs.join(PLOTS);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    write_part(docs, "machine", &machine(report))?;
+    write_part(docs, "bars", &table::bars(report))?;
+    write_part(docs, "peers", &table::peers(report))?;
+    write_part(docs, "behind", &table::behind(report))?;
+    let mut shown = String::new();
+    for name in plot::groups(report) {
+        let file = format!("{name}.svg");
+        let path = folder.join(&file);
+        fs::write(&path, plot::group(report, name)).with_context(|| path.display().to_string())?;
+        shown.push_str(&format!(
+            "![{name}: times as multiples of what each row is held against]({PLOTS}/{file})\n\n"
+        ));
+    }
+    write_part(docs, "plots", &shown)?;
+    let path = folder.join("figures.json");
+    fs::write(&path, json(report)?).with_context(|| path.display().to_string())
+}
+
+/// A line a row, so that a difference between two runs can be read.
+pub(crate) fn json(report: &Report) -> Result<String> {
+    let mut head = serde_json::to_value(report)?;
+    let rows = head
+        .as_object_mut()
+        .and_then(|head| head.remove("rows"))
+        .unwrap_or_default();
+    let rows = rows
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(serde_json::to_string)
+        .collect::<Result<Vec<_>, _>>()?;
+    let head = serde_json::to_string(&head)?;
+    let head = head.strip_suffix('}').unwrap_or(&head);
+    Ok(format!("{head},\"rows\":[\n{}\n]}}\n", rows.join(",\n")))
+}
+
+/// What was measured on, and how much.
+pub(crate) fn machine(report: &Report) -> String {
+    let size = match report.divisor {
+        1 => "full size".to_owned(),
+        some => format!("sizes divided by {some} (`--quick`)"),
+    };
+    format!(
+        "{}.\n\n{} rounds after a warm-up, {size}, seed {}.",
+        report.machine.line(),
+        report.rounds,
+        report.seed
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{json, replaced, write};
+    use crate::report::Report;
+    use crate::report::sample::report;
+
+    #[test]
+    fn text_around_the_marks_stays() {
+        let page = "a\n<!-- generated: x -->\nold\n<!-- end: x -->\nb\n";
+        let new = replaced(page, "x", "new\n").unwrap();
+        assert_eq!(new, "a\n<!-- generated: x -->\n\nnew\n\n<!-- end: x -->\nb\n");
+        assert_eq!(replaced(&new, "x", "new").unwrap(), new);
+    }
+
+    #[test]
+    fn a_page_without_marks_is_not_written() {
+        assert!(replaced("a", "x", "new").is_err());
+        assert!(replaced("<!-- end: x --> <!-- generated: x -->", "x", "new").is_err());
+        let twice = "<!-- generated: x --><!-- end: x --><!-- end: x -->";
+        assert!(replaced(twice, "x", "new").is_err());
+    }
+
+    #[test]
+    fn raw_numbers_are_a_line_a_row_and_whole() {
+        let text = json(&report()).unwrap();
+        assert_eq!(text.lines().count(), 2 + report().rows.len());
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.rows.len(), report().rows.len());
+    }
+
+    #[test]
+    fn a_run_fills_the_page_and_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let page: String = ["machine", "bars", "peers", "behind", "plots"]
+            .map(|name| format!("<!-- generated: {name} --><!-- end: {name} -->\n"))
+            .concat();
+        std::fs::write(folder.path().join("performance.md"), page).unwrap();
+        write(folder.path(), &report()).unwrap();
+        let page = std::fs::read_to_string(folder.path().join("performance.md")).unwrap();
+        for part in ["Example CPU", "| `fast` |", "(performance/append.svg)"] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(folder.path().join("performance/append.svg").is_file());
+        assert!(folder.path().join("performance/figures.json").is_file());
+    }
+}
