@@ -26,6 +26,8 @@ pub(crate) struct Lab<'a> {
     pub(crate) project: &'a Project,
     /// The tool.
     pub(crate) binary: &'a Path,
+    /// This program.
+    pub(crate) this: &'a Path,
     /// A program that keeps one handle for many requests: the facade's example `served`.
     pub(crate) served: &'a Path,
     /// What there is to append.

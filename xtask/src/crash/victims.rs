@@ -132,7 +132,7 @@ fn fairly(
 fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<Seen> {
     let store = disk.point().join(format!("{}-{number}", fault.name()));
     let tool = power::tool(lab, store.clone())?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(lab.this);
     command.args(["victim", fault.name()]).arg(&store);
     let death = if fault.needs_trace() {
         Death::Call {

@@ -84,6 +84,7 @@ fn the_table_has_the_commands_and_no_others() {
             "lock run|list",
             "config show|check",
             "health",
+            "doctor",
             "usage",
             "repo identify|relink",
         ]

@@ -174,8 +174,9 @@ impl Store {
         self.queue_survey(OPERATION, path, &known.file, deadline, |unit, bytes| {
             if let Unit::Item { start, seal, .. } = unit
                 && let Some(id) = line::id(bytes)
-                && let Some(id) = wanted.take(id.as_ref())
+                && wanted.contains(id.as_ref())
                 && let Some(entry) = line::read(bytes, *seal)
+                && let Some(id) = wanted.take(id.as_ref())
             {
                 found.insert(id, (*start, entry));
             }

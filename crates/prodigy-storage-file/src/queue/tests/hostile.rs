@@ -52,6 +52,18 @@ fn a_lease_with_a_control_character_is_no_text_whatever_the_checksum_says() {
 }
 
 #[test]
+fn a_line_with_a_checksum_that_is_no_json_hides_no_item_of_its_id() {
+    let mut rubbish = b"{\"item_id\":\"a\" rubbish".to_vec();
+    prodigy_storage_backend::record::seal_line(&mut rubbish, 0);
+    let ours = Place::new();
+    ours.put(&ours.store(), &["a"]).unwrap();
+    let bytes = ours.bytes();
+    let place = Place::holding([b"[\n", &rubbish[..], b",", &bytes[1..]].concat());
+    let store = place.store();
+    assert_eq!(place.put(&store, &["a"]).unwrap().merged, 1);
+}
+
+#[test]
 fn a_name_of_an_item_within_its_data_is_data() {
     let place = Place::new();
     let body = r#"{"item_id":"a","item_data":{"item_id":"b"}}"#;
