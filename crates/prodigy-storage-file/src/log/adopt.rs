@@ -9,6 +9,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
 use super::listing;
+use super::segment::StepClock;
 use super::{archive, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode, UNLOCKED_MODE};
 use crate::store::Store;
@@ -39,6 +40,7 @@ pub(crate) fn adopt(
     let newest_made = listing.newest_made_but(None);
     let mut newest = EventId::MIN;
     let mut candidates = Vec::new();
+    let clock = &mut StepClock::until(deadline);
     let mut names: Vec<_> = listing
         .segments
         .iter()
@@ -55,14 +57,14 @@ pub(crate) fn adopt(
         };
         let Some(found) = found else {
             if age < RECENT {
-                newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
+                newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
             }
             continue;
         };
         let open = is_open(&found);
         // A file that was written to after now was written before the clock stepped back.
         if age < RECENT || open || found.is_unlocked() || found.modified > now {
-            newest = newest.max(search::last_id_of(store, folder, name)?.unwrap_or(EventId::MIN));
+            newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
         }
         if open && forms.only_plain() {
             candidates.push(name.clone());
@@ -76,7 +78,7 @@ pub(crate) fn adopt(
     let mut active = None;
     if store.options.file_locks {
         for name in candidates {
-            if let Some(taken) = take(store, folder, &name, newest_made, durability)? {
+            if let Some(taken) = take(store, folder, &name, newest_made, durability, clock)? {
                 newest = newest.max(taken.last.unwrap_or(EventId::MIN));
                 active = Some(taken);
                 break;
@@ -102,6 +104,7 @@ fn take(
     name: &SegmentName,
     newest_made: Option<Timestamp>,
     durability: Durability,
+    clock: &mut StepClock,
 ) -> Result<Option<Active>> {
     let path = folder.join(name.file_name(SegmentForm::Plain));
     let fault = |error| store.write_fault("adopt segment", &path, error);
@@ -143,7 +146,7 @@ fn take(
             return Ok(None);
         }
     }
-    let last = search::last_id(store, &path, &*file, len)?;
+    let last = search::last_id(store, &path, &*file, len, clock)?;
     tracing::debug!(segment = %path.display(), len, "adopted");
     Ok(Some(Active {
         name: name.clone(),

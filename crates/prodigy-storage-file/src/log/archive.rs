@@ -130,6 +130,7 @@ mod zstandard {
     use super::*;
     use crate::fs::{FsFile, SEALED_MODE};
     use crate::log::search;
+    use crate::log::segment::StepClock;
     use crate::log::source::{self, FileRead};
     use crate::store::count;
 
@@ -198,7 +199,7 @@ mod zstandard {
         file: &dyn FsFile,
         len: u64,
     ) -> Result<()> {
-        let last = search::last_id(store, plain, file, len)?;
+        let last = search::last_id(store, plain, file, len, &mut StepClock::default())?;
         let (temp, out) = store.create_temp(folder)?;
         let fault = |error| store.write_fault(COPY, &temp, error);
         let written = (|| {

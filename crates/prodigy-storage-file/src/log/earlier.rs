@@ -12,6 +12,7 @@ use prodigy_storage_layout::SegmentName;
 
 use super::cursor::{Position, State};
 use super::search;
+use super::segment::StepClock;
 use crate::store::Store;
 
 /// Segments below the mark that are looked into, the newest by their making: what is stored twice is stored twice
@@ -72,6 +73,7 @@ impl Earlier {
         folder: &Path,
         at: &SegmentName,
         id: EventId,
+        clock: &mut StepClock,
     ) -> Result<bool> {
         if self.newest.is_none_or(|newest| id > newest) {
             return Ok(false);
@@ -84,12 +86,12 @@ impl Earlier {
             let last = match read.last {
                 Some(last) => last,
                 None => {
-                    let last = search::last_id_of(store, folder, &read.name)?.unwrap_or(EventId::MIN);
+                    let last = search::last_id_of(store, folder, &read.name, clock)?.unwrap_or(EventId::MIN);
                     read.last = Some(last);
                     last
                 }
             };
-            if id <= last && !search::find_ids(store, folder, &read.name, &[id])?.is_empty() {
+            if id <= last && !search::find_ids(store, folder, &read.name, &[id], clock)?.is_empty() {
                 return Ok(true);
             }
         }

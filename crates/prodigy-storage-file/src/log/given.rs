@@ -11,6 +11,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::SegmentFile;
+use super::segment::StepClock;
 use super::writer::{LogWriter, State, Target, stored_len};
 use super::{adopt, listing, search};
 use crate::fs::OpenMode;
@@ -132,6 +133,7 @@ impl LogWriter {
             return Ok(stored);
         };
         let segments = listing::list(store, &self.folder, deadline)?.segments;
+        let clock = &mut StepClock::until(deadline);
         for (name, forms) in segments {
             if name.is_canonical() && EventId::floor(name.lower()) > greatest {
                 continue;
@@ -147,7 +149,7 @@ impl LogWriter {
                     // Looked at before its end is: what is sealed after that may have grown in between.
                     let sealed =
                         !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
-                    let last = search::last_id_of(store, &self.folder, &name)?;
+                    let last = search::last_id_of(store, &self.folder, &name, clock)?;
                     if sealed {
                         state.known.learn(&name, last);
                     }
@@ -170,7 +172,7 @@ impl LogWriter {
             if range.is_empty() {
                 continue;
             }
-            for id in search::find_ids(store, &self.folder, &name, range)? {
+            for id in search::find_ids(store, &self.folder, &name, range, clock)? {
                 stored.insert(id, name.clone());
             }
         }

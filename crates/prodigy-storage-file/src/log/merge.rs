@@ -354,7 +354,9 @@ impl Merge {
             Head::Record { id, .. } => {
                 let given = self.last_id != Some(id)
                     && in_time(reader, id, self.since_time, self.until_time)
-                    && !self.earlier.gave(&self.store, &self.folder, &reader.name, id)?;
+                    && !self
+                        .earlier
+                        .gave(&self.store, &self.folder, &reader.name, id, &mut self.clock)?;
                 self.last_id = Some(id);
                 // What another program made up says nothing of what is newest.
                 if id.is_v7() {

@@ -1,5 +1,6 @@
 //! Finding a place in a segment by id, without reading all of it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,13 +34,12 @@ pub(crate) fn lower_bound(
     file: &dyn FsFile,
     len: u64,
     target: EventId,
+    clock: &mut StepClock,
 ) -> Result<u64> {
     let (mut low, mut high) = (0, len);
     while high.saturating_sub(low) > STRETCH {
         let middle = low + (high - low) / 2;
-        match line_after(file, middle, high)
-            .map_err(|error| store.read_fault("search segment", path, error))?
-        {
+        match line_after(store, path, file, middle..high, clock)? {
             Some((start, id)) if id < target => low = start,
             _ => high = middle,
         }
@@ -48,12 +48,21 @@ pub(crate) fn lower_bound(
 }
 
 /// The first line that begins after `from` and before `to` and whose crc holds: where it begins, and its id.
-fn line_after(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<Option<(u64, EventId)>> {
+fn line_after(
+    store: &Store,
+    path: &Path,
+    file: &dyn FsFile,
+    Range { start: from, end: to }: Range<u64>,
+    clock: &mut StepClock,
+) -> Result<Option<(u64, EventId)>> {
     let mut bytes = vec![0; LOOK];
     // The buffer holds what begins at `at`; the line that `at` is in the middle of is of no use.
     let (mut at, mut begun) = (from, false);
     loop {
-        let filled = file.read_full_at(&mut bytes, at)?;
+        clock.check(store, path)?;
+        let filled = file
+            .read_full_at(&mut bytes, at)
+            .map_err(|error| store.read_fault("search segment", path, error))?;
         let mut rest = bytes.get(..filled).unwrap_or_default();
         let mut start = at;
         loop {
@@ -102,11 +111,18 @@ pub(crate) fn longest_line(store: &Store) -> u64 {
 
 /// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be:
 /// its id, if there is a record. An id of another version says nothing of the order.
-pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -> Result<Option<EventId>> {
+pub(crate) fn last_id(
+    store: &Store,
+    path: &Path,
+    file: &dyn FsFile,
+    len: u64,
+    clock: &mut StepClock,
+) -> Result<Option<EventId>> {
     // What comes behind `to` was looked through.
     let (mut to, mut window) = (len, LOOK as u64);
     let longest = longest_line(store);
     loop {
+        clock.check(store, path)?;
         let from = to.saturating_sub(window);
         let mut bytes = vec![0; (to - from) as usize];
         let filled = file
@@ -147,13 +163,19 @@ pub(crate) fn last_id(store: &Store, path: &Path, file: &dyn FsFile, len: u64) -
 }
 
 /// The last id of a segment in whatever form; `None` if it holds no record or is gone.
-pub(crate) fn last_id_of(store: &Arc<Store>, folder: &Path, name: &SegmentName) -> Result<Option<EventId>> {
+pub(crate) fn last_id_of(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    clock: &mut StepClock,
+) -> Result<Option<EventId>> {
     if let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? {
         return last_id(
             store,
             &folder.join(name.file_name(SegmentForm::Plain)),
             &*file,
             found.len,
+            clock,
         );
     }
     if let Some(summary) = super::archive::summary(store, folder, name)? {
@@ -162,9 +184,8 @@ pub(crate) fn last_id_of(store: &Arc<Store>, folder: &Path, name: &SegmentName) 
     let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
         return Ok(None);
     };
-    let mut clock = StepClock::default();
     loop {
-        reader.step(&mut clock)?;
+        reader.step(clock)?;
         if matches!(reader.head, Head::End) {
             return Ok(reader.last.map(|_| reader.order));
         }
@@ -192,6 +213,7 @@ pub(crate) fn seek(
             &*file,
             found.len,
             target,
+            clock,
         )?;
     }
     let Some(mut reader) = SegmentReader::open(store, folder, name, start, None, chunk)? else {
@@ -212,16 +234,16 @@ pub(crate) fn find_ids(
     folder: &Path,
     name: &SegmentName,
     ids: &[EventId],
+    clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
     let mut rest = ids;
-    let mut clock = StepClock::default();
     if !name.is_canonical() {
-        return find_anywhere(store, folder, name, ids);
+        return find_anywhere(store, folder, name, ids, clock);
     }
     // Ids that lie close together are looked for in one go, others each by a search of its own.
     while let Some(&first) = rest.first() {
-        let Some(mut reader) = seek(store, folder, name, first, CHUNK, &mut clock)? else {
+        let Some(mut reader) = seek(store, folder, name, first, CHUNK, clock)? else {
             break;
         };
         let mut passed = 0u64;
@@ -251,7 +273,7 @@ pub(crate) fn find_ids(
                 break;
             }
             reader.consume();
-            reader.step(&mut clock)?;
+            reader.step(clock)?;
         }
     }
     Ok(found)
@@ -263,14 +285,14 @@ fn find_anywhere(
     folder: &Path,
     name: &SegmentName,
     ids: &[EventId],
+    clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
-    let mut clock = StepClock::default();
     let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
         return Ok(found);
     };
     loop {
-        reader.step(&mut clock)?;
+        reader.step(clock)?;
         match reader.head {
             Head::End => return Ok(found),
             Head::Record {

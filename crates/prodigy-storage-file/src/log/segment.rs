@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::record::{self, LineFault};
-use prodigy_storage_backend::{Damage, EventId, Record, Result, StorageError};
+use prodigy_storage_backend::{Damage, Deadline, EventId, Record, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::salvage;
@@ -30,12 +30,20 @@ impl StepClock {
         Self { timeout, began: None }
     }
 
+    /// One that bounds all steps together.
+    pub(crate) fn until(deadline: Deadline) -> Self {
+        Self {
+            timeout: deadline.remaining(),
+            began: Some(Instant::now()),
+        }
+    }
+
     /// A new step begins.
     pub(crate) fn restart(&mut self) {
         self.began = None;
     }
 
-    fn check(&mut self, store: &Store, path: &Path) -> Result<()> {
+    pub(crate) fn check(&mut self, store: &Store, path: &Path) -> Result<()> {
         let Some(timeout) = self.timeout else {
             return Ok(());
         };

@@ -1,9 +1,11 @@
 //! Segments that were made to lead a writer astray, or to cost more than they weigh.
 
-use prodigy_storage_backend::{ErrorKind, EventId, ScanOptions};
+use std::time::Duration;
+
+use prodigy_storage_backend::{AppendOptions, Deadline, ErrorKind, EventId, ScanOptions};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
-use super::support::{Place, id, line, name, set_mode};
+use super::support::{Place, batch, id, line, name, set_mode};
 
 #[test]
 fn nothing_is_made_after_a_segment_whose_name_stands_at_the_end_of_time() {
@@ -82,4 +84,36 @@ fn a_position_far_behind_the_end_of_a_compressed_segment_is_damage_there() {
     let items = super::support::drain(&mut *place.scan(&store, &ScanOptions::after(cursor)));
     assert_eq!(super::support::damage(&items).len(), 1, "{items:?}");
     assert_eq!(items.len(), 1);
+}
+
+/// The first look into the segment lasts until the deadline; no second one comes.
+#[test]
+fn a_writer_that_looks_for_the_last_event_ends_by_its_deadline() {
+    for given in [false, true] {
+        let place = Place::new();
+        let path = place.plant(&name(1, 1), line(id(1), "first"));
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(1 << 30).unwrap();
+        set_mode(&path, 0o400);
+        let (store, reel) = place.taped(place.options());
+        let deadline = Deadline::after(Duration::from_millis(20));
+        reel.on(move |what, path| {
+            while what == "get" && path.starts_with("events") && !deadline.has_passed() {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
+        let mut batch = batch(&["x"]);
+        if given {
+            batch.set_ids([id(2)]);
+        }
+        let options = AppendOptions::default();
+        let error = store
+            .append(&place.job, &mut batch, &options, deadline)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        let looks = reel.take();
+        let looks = looks.iter().filter(|call| call.starts_with("get events")).count();
+        assert_eq!(looks, 1);
+    }
 }
