@@ -10,6 +10,9 @@ use super::process::Ended;
 use super::scene::{Life, Scene};
 use crate::tool::Tool;
 
+/// What a shell, and the tool, say of a command that SIGKILL ended: 128 and the signal's number.
+const KILLED: i32 = 128 + 9;
+
 /// The newest token that a command under the lock was seen to have.
 #[derive(Debug)]
 pub(crate) struct Tokens {
@@ -64,7 +67,11 @@ impl Scene for Tokens {
     }
 
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
-        death.outcome(ended)?;
+        // The command is struck as well, and the tool hands on how it ended.
+        let struck = matches!(death, Death::Call { .. }) && ended.code == Some(KILLED);
+        if !struck {
+            death.outcome(ended)?;
+        }
         self.note(ended.lines())
     }
 
