@@ -1,11 +1,9 @@
 //! Every byte of a small store flipped: a test of the file backend, in the build that users get.
 
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
 
 use super::section::{Lab, Tally};
-use crate::project::show;
+use crate::project::printed;
 
 /// Of each byte one bit, and of each byte every bit.
 const TESTS: [&str; 2] = [
@@ -34,14 +32,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         "--exact",
         if lab.quick { bytes } else { bits },
     ]);
-    let shown = show(&command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("can't start `{shown}`"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "`{shown}`: {}\n{text}", output.status);
-    count(&text, &mut tally)?;
+    count(&printed(&mut command)?, &mut tally)?;
     Ok(tally)
 }
 

@@ -1,12 +1,10 @@
 //! The crate that crashes the file backend on a simulated disk, at every call.
 
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::section::{Lab, Tally};
-use crate::project::show;
+use crate::project::printed;
 
 /// The crate.
 const CRATE: &str = "prodigy-storage-sim";
@@ -40,14 +38,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     if lab.quick {
         command.arg("--quick");
     }
-    let shown = show(&command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("can't start `{shown}`"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "`{shown}`: {}\n{text}", output.status);
-    totals(&text, &mut tally)?;
+    totals(&printed(&mut command)?, &mut tally)?;
     Ok(tally)
 }
 
