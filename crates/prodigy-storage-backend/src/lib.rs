@@ -45,6 +45,7 @@ mod error;
 mod id;
 mod lock;
 mod log;
+mod parsed;
 mod queue;
 pub mod record;
 mod report;
@@ -58,6 +59,7 @@ pub use error::{ErrorKind, Result, StorageError, escape};
 pub use id::{EventId, IdSource, InvalidEventId};
 pub use lock::{Holder, LockGuard, LockInfo, LockOptions};
 pub use log::{AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions};
+pub use parsed::Parsed;
 pub use queue::{
     ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Select, Settled,
 };

@@ -162,21 +162,40 @@ impl<'a> Record<'a> {
     /// # Errors
     /// What `serde_json` says of a line whose payload is no `T`.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
-        if nesting_exceeds(self.line.as_bytes(), MAX_NESTING) {
-            // As deep as a payload may be, plus the envelope: bounded, so the parser's own bound can go.
-            if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
-                return Err(serde::de::Error::custom(format_args!(
-                    "nesting over {MAX_NESTING}"
-                )));
-            }
-            let mut deserializer = serde_json::Deserializer::from_str(self.line);
-            deserializer.disable_recursion_limit();
-            let value = T::deserialize(&mut deserializer)?;
-            deserializer.end()?;
-            return Ok(value);
-        }
-        serde_json::from_str(self.line)
+        serde_json::from_str(self.line).or_else(|error| self.parse_deep(error))
     }
+
+    /// Parses a line that failed, if that is for the parser's own bound of nesting and not for ours.
+    fn parse_deep<T: Deserialize<'a>>(&self, error: serde_json::Error) -> Result<T, serde_json::Error> {
+        if !nesting_exceeds(self.line.as_bytes(), MAX_NESTING) {
+            return Err(error);
+        }
+        // As deep as a payload may be, plus the envelope: bounded, so the parser's own bound can go.
+        if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
+            return Err(serde::de::Error::custom(format_args!(
+                "nesting over {MAX_NESTING}"
+            )));
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(self.line);
+        deserializer.disable_recursion_limit();
+        let value = T::deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(value)
+    }
+}
+
+/// What stands between the timestamp and the crc of a line, if all around it is as [`RecordEncoder`] writes it.
+pub(crate) fn body_in_form(line: &str) -> Option<&str> {
+    let bytes = line.as_bytes();
+    let time = bytes.get(HEAD.len() + EventId::TEXT_LEN..)?.strip_prefix(TIME)?;
+    let (time, rest) = time.split_at_checked(TIME_LEN)?;
+    // Whatever it says: nothing in it ends the string before the quote that is looked at.
+    let ends_early = memchr::memchr2(b'"', b'\\', time).is_some();
+    if ends_early || !bytes.starts_with(HEAD) || rest.first() != Some(&b'"') {
+        return None;
+    }
+    let end = line.len().checked_sub(TRAILER)?;
+    line.get(HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1..end)
 }
 
 /// Why a line is no record.
@@ -214,7 +233,7 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     match check_crc(line) {
         Crc::Wrong => Err(LineFault::Crc),
         Crc::Holds => {
-            let text = std::str::from_utf8(line).map_err(|_| LineFault::Utf8)?;
+            let text = text(line).ok_or(LineFault::Utf8)?;
             match line
                 .strip_prefix(HEAD)
                 .and_then(|rest| rest.get(..EventId::TEXT_LEN))
@@ -233,7 +252,7 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
             }
         }
         Crc::Absent => {
-            let text = std::str::from_utf8(line).map_err(|_| LineFault::Utf8)?;
+            let text = text(line).ok_or(LineFault::Utf8)?;
             Ok(Record {
                 id: shape(text)?.0,
                 line: text,
@@ -241,6 +260,12 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
             })
         }
     }
+}
+
+/// The text that well-formed UTF-8 is.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
 }
 
 /// Where a record of ours starts next in `bytes`, from `from` on: what a reader resynchronises at after damage.

@@ -119,7 +119,6 @@ fn wanted(only: &[String]) -> Result<Vec<Row>> {
 fn one(lab: &Lab, row: &Row, seed: u64) -> Result<Outcome> {
     let mut works = match (row.plan)(lab)? {
         Plan::Measure(works) => works,
-        Plan::NotOffered(why) => return Ok(Outcome::NotOffered(why.to_owned())),
         Plan::Skipped(why) => return Ok(Outcome::Skipped(why)),
     };
     let samples = rounds::run(

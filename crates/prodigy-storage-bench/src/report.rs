@@ -44,8 +44,6 @@ pub(crate) struct Measured {
 pub(crate) enum Outcome {
     /// Values of each work.
     Works(Vec<Values>),
-    /// The feature does not exist yet.
-    NotOffered(String),
     /// The machine lacks something.
     Skipped(String),
     /// It went wrong: what was read back is not what was stored, or a call failed.
@@ -80,7 +78,7 @@ impl Measured {
     pub(crate) fn works(&self) -> &[Values] {
         match &self.outcome {
             Outcome::Works(works) => works,
-            Outcome::NotOffered(_) | Outcome::Skipped(_) | Outcome::Failed(_) => &[],
+            Outcome::Skipped(_) | Outcome::Failed(_) => &[],
         }
     }
 
@@ -215,11 +213,6 @@ pub(crate) mod sample {
             seed: 7,
             rows: vec![
                 row("fast", Bar::AtMost(1.6), Outcome::Works(works)),
-                row(
-                    "none",
-                    Bar::AtMost(0.65),
-                    Outcome::NotOffered("no such option".to_owned()),
-                ),
                 row("lacks", Bar::Below(32.0), Outcome::Skipped("no tool".to_owned())),
             ],
         }

@@ -36,8 +36,6 @@ pub(crate) const ALL_ROUNDS: usize = usize::MAX;
 pub(crate) enum Plan {
     /// These take turns.
     Measure(Vec<Contestant>),
-    /// The feature does not exist yet.
-    NotOffered(&'static str),
     /// The machine lacks something.
     Skipped(String),
 }

@@ -1,5 +1,6 @@
 //! Reading events.
 
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Sample};
 
 /// Segments of the merge.
 const SEGMENTS: usize = 8;
+const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 /// Bytes after which a segment is sealed, and compressed.
 const SEALED: u64 = 32 << 20;
 
@@ -44,9 +46,13 @@ pub(crate) fn rows() -> Vec<Row> {
             1.3,
             eight_segments,
         ),
-        row("scan-2-cores", "scan on 2 cores", "on one core", 0.65, |_| {
-            Ok(Plan::NotOffered("reading has no such option"))
-        }),
+        row(
+            "scan-2-cores",
+            "scan on 2 threads (`read_batches`)",
+            "on one",
+            0.65,
+            two_threads,
+        ),
         row(
             "scan-last-minute",
             "events of the last minute out of a million over a day (a call)",
@@ -105,6 +111,15 @@ fn eight_segments(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(vec![
         Contestant::ours(full(many)),
         Contestant::new(Role::Against, "one segment", full(one)),
+    ]))
+}
+
+fn two_threads(lab: &Lab) -> Result<Plan> {
+    let log = lab.log()?;
+    let one = Rc::clone(&log);
+    Ok(Plan::Measure(vec![
+        Contestant::ours(move |_| Ok(log.scan_on(TWO)? / log.events as f64)),
+        Contestant::new(Role::Against, "one thread", full(one)),
     ]))
 }
 

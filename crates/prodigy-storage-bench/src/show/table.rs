@@ -27,7 +27,6 @@ pub(crate) fn bar_line(row: &Measured, margin: f64) -> String {
     let bar = row.bar.words(&row.unit);
     let head = format!("| `{}` | {} | {}", row.key, row.work, row.against);
     match &row.outcome {
-        Outcome::NotOffered(why) => format!("{head} | | | not offered yet: {why} | {bar} | |\n"),
         Outcome::Skipped(why) => format!("{head} | | | skipped: {why} | {bar} | |\n"),
         Outcome::Failed(why) => format!("{head} | | | **failed**: {why} | {bar} | |\n"),
         Outcome::Works(_) => {

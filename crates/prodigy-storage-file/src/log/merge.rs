@@ -200,22 +200,10 @@ impl Merge {
         Ok(())
     }
 
-    /// Takes a reader with a head into the merge, or notes that it is at its end.
+    /// Takes a reader into the merge.
     fn place(&mut self, reader: SegmentReader) {
         if matches!(reader.head, Head::End) {
-            self.awake -= weight(&reader);
-            // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
-            if reader.last.is_some() || reader.sealed || reader.position > 0 {
-                let done = reader.sealed;
-                let reached = Reached {
-                    offset: reader.position,
-                    last: reader.last,
-                    done,
-                };
-                self.finished.insert(reader.name.clone(), reached);
-            } else if reader.name.is_canonical() {
-                self.hold_mark(reader.name.made());
-            }
+            self.finish(reader);
             return;
         }
         let order = reader.order;
@@ -231,9 +219,30 @@ impl Merge {
                 self.readers.len() - 1
             }
         };
+        self.take_turn(order, slot);
+    }
+
+    /// Puts a reader's head among the others.
+    fn take_turn(&mut self, order: EventId, slot: usize) {
         self.heap.push(Reverse((order, slot)));
         if self.awake > MOST_AWAKE {
             self.sleep_furthest(slot);
+        }
+    }
+
+    /// Notes that a reader is at its end.
+    fn finish(&mut self, reader: SegmentReader) {
+        self.awake -= weight(&reader);
+        // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
+        if reader.last.is_some() || reader.sealed || reader.position > 0 {
+            let reached = Reached {
+                offset: reader.position,
+                last: reader.last,
+                done: reader.sealed,
+            };
+            self.finished.insert(reader.name, reached);
+        } else if reader.name.is_canonical() {
+            self.hold_mark(reader.name.made());
         }
     }
 
@@ -269,16 +278,20 @@ impl Merge {
         let Some(place) = self.readers.get_mut(slot) else {
             return Ok(());
         };
-        if let Some(reader) = place
-            && let Err(error) = reader.step(&mut self.clock)
-        {
+        let Some(reader) = place else { return Ok(()) };
+        if let Err(error) = reader.step(&mut self.clock) {
             self.current = Some(slot);
             return Err(error);
         }
-        if let Some(reader) = place.take() {
+        if matches!(reader.head, Head::End) {
             self.free.push(slot);
-            self.place(reader);
+            if let Some(reader) = place.take() {
+                self.finish(reader);
+            }
+            return Ok(());
         }
+        let order = reader.order;
+        self.take_turn(order, slot);
         Ok(())
     }
 

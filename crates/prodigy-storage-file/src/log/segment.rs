@@ -217,7 +217,7 @@ impl SegmentReader {
         let Head::Record { range, id, verified } = &self.head else {
             return None;
         };
-        let line = std::str::from_utf8(self.buffer.get(range.clone())?).ok()?;
+        let line = record::text(self.buffer.get(range.clone())?)?;
         Some(Record {
             id: *id,
             line,

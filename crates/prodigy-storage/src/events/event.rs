@@ -1,10 +1,7 @@
 //! An event as it is read.
 
-use std::borrow::Cow;
-
 use prodigy_storage_backend::{EventId, Record, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -28,43 +25,18 @@ pub struct Event<T> {
     pub verified: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>"))]
-struct Envelope<'a, T> {
-    #[serde(default, borrow)]
-    timestamp: Option<Cow<'a, str>>,
-    #[serde(default)]
-    correlation_id: Option<String>,
-    event: T,
-    #[serde(default)]
-    metadata: Option<Box<RawValue>>,
-}
-
 impl<T: DeserializeOwned> Event<T> {
     /// Parses envelope and payload in one pass.
     pub(crate) fn from_record(record: &Record<'_>, job: &JobAddress) -> Result<Self> {
-        let envelope: Envelope<'_, T> = record
-            .parse()
+        let parsed = record
+            .parse_event()
             .map_err(|error| other_shape("read event", format_args!("{job} {}", record.id), error))?;
-        let timestamp = if record.verified && record.id.is_v7() {
-            // What our own lines say is the id's time, cut to microseconds.
-            record.id.time()
-        } else {
-            let stated = envelope.timestamp.as_deref().and_then(Timestamp::parse);
-            stated.unwrap_or_else(|| {
-                if record.id.is_v7() {
-                    record.id.time()
-                } else {
-                    Timestamp::MIN
-                }
-            })
-        };
         Ok(Self {
             id: record.id,
-            timestamp,
-            correlation_id: envelope.correlation_id,
-            event: envelope.event,
-            metadata: envelope.metadata,
+            timestamp: parsed.timestamp,
+            correlation_id: parsed.correlation_id,
+            event: parsed.event,
+            metadata: parsed.metadata,
             verified: record.verified,
         })
     }

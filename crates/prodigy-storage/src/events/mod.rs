@@ -1,10 +1,12 @@
 //! The events of a job.
 
 mod append;
+mod batches;
 mod event;
 mod follow;
 mod read;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -15,11 +17,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use append::AppendRequest;
+pub use batches::{EventBatch, EventBatches};
 pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
 
 use crate::storage::Inner;
+use batches::Full;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
 #[derive(Clone, Debug)]
@@ -124,6 +128,39 @@ impl Events {
     /// [`read`](Self::read).
     pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
         Ok(EventReader::new(self.scan(options)?, &self.job))
+    }
+
+    /// Reads a part of what is stored now on several threads, the caller's among them, in batches. The order is that of
+    /// [`read`](Self::read).
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use prodigy_storage::{ReadOptions, Storage};
+    /// # use serde_json::{Value, json};
+    /// # let environment = prodigy_storage::config::MapEnvironment::new();
+    /// # let storage = Storage::builder().environment(environment).set("backend", "memory").open()?;
+    /// # let job = storage.repo("shop")?.job("mapreduce-7")?;
+    /// # job.events().append(&json!({"agent": 1}))?;
+    /// let threads = NonZeroUsize::MIN.saturating_add(1);
+    /// let mut agents = Vec::new();
+    /// for batch in job.events().read_batches::<Value>(ReadOptions::default(), threads)? {
+    ///     for event in batch.events {
+    ///         agents.push(event?.event["agent"].clone());
+    ///     }
+    ///     job.checkpoints().save_map(&agents, prodigy_storage::SaveOptions::at(batch.cursor))?;
+    /// }
+    /// assert_eq!(agents, [1]);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read_with`](Self::read_with); [`Io`](crate::ErrorKind::Io) where the system gives no thread.
+    pub fn read_batches<T: DeserializeOwned + Send + 'static>(
+        &self,
+        options: ReadOptions,
+        threads: NonZeroUsize,
+    ) -> Result<EventBatches<T>> {
+        EventBatches::new(self.scan(options)?, &self.job, threads, Full::default())
     }
 
     /// Reads a part of what is stored now line by line, without parsing or copying.

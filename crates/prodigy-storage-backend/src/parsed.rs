@@ -1,0 +1,268 @@
+//! A record parsed: envelope and payload in one pass.
+
+use std::borrow::Cow;
+
+use prodigy_storage_layout::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::record::{self, Record};
+
+/// What the line of an event holds beside its id.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Parsed<T> {
+    /// When it was stored: the time of the id in a line of ours, what the line says in another program's.
+    pub timestamp: Timestamp,
+    /// What ties it to events of the same cause.
+    pub correlation_id: Option<String>,
+    /// The payload.
+    pub event: T,
+    /// What the writer put beside it.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+struct Envelope<'a, T> {
+    #[serde(default, borrow)]
+    timestamp: Option<Cow<'a, str>>,
+    #[serde(default)]
+    correlation_id: Option<String>,
+    event: T,
+    #[serde(default)]
+    metadata: Option<Box<RawValue>>,
+}
+
+impl<'a> Record<'a> {
+    /// Parses envelope and payload in one pass.
+    ///
+    /// A line in the form that [`RecordEncoder`](record::RecordEncoder) gives it, whose crc holds, is not parsed
+    /// outside of its values: names and order of its fields are compared as bytes. Any other is parsed as JSON.
+    ///
+    /// # Errors
+    /// What `serde_json` says of a line whose payload is no `T`, with its place in the line.
+    pub fn parse_event<T: Deserialize<'a>>(&self) -> Result<Parsed<T>, serde_json::Error> {
+        if let Some(parsed) = self.parse_in_form() {
+            return Ok(parsed);
+        }
+        let envelope: Envelope<'_, T> = self.parse()?;
+        Ok(Parsed {
+            timestamp: self.time_beside(envelope.timestamp.as_deref()),
+            correlation_id: envelope.correlation_id,
+            event: envelope.event,
+            metadata: envelope.metadata,
+        })
+    }
+
+    /// `None` where the line has another form, or a value of it does not parse.
+    fn parse_in_form<T: Deserialize<'a>>(&self) -> Option<Parsed<T>> {
+        if !self.verified || !self.id.is_v7() {
+            return None;
+        }
+        let mut rest = record::body_in_form(self.line)?;
+        let correlation_id = match rest.strip_prefix(",\"correlation_id\":") {
+            Some(value) => first_value(value, &mut rest)?,
+            None => None,
+        };
+        let event = first_value(rest.strip_prefix(",\"event\":")?, &mut rest)?;
+        let metadata = match rest.strip_prefix(",\"metadata\":") {
+            Some(value) => first_value(value, &mut rest)?,
+            None => None,
+        };
+        rest.is_empty().then(|| Parsed {
+            timestamp: self.id.time(),
+            correlation_id,
+            event,
+            metadata,
+        })
+    }
+
+    fn time_beside(&self, stated: Option<&str>) -> Timestamp {
+        if self.verified && self.id.is_v7() {
+            // What our own lines say is the id's time, cut to microseconds.
+            return self.id.time();
+        }
+        let other = || {
+            if self.id.is_v7() {
+                self.id.time()
+            } else {
+                Timestamp::MIN
+            }
+        };
+        stated.and_then(Timestamp::parse).unwrap_or_else(other)
+    }
+}
+
+/// Parses the value that `text` begins with, and gives what stands behind it.
+fn first_value<'a, T: Deserialize<'a>>(text: &'a str, rest: &mut &'a str) -> Option<T> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    let value = values.next()?.ok()?;
+    *rest = text.get(values.byte_offset()..)?;
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::EventId;
+    use crate::record::{RecordEncoder, read_line, seal_line};
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn id() -> EventId {
+        EventId::floor(Timestamp::from_nanos(1_764_018_118_123_456_789))
+    }
+
+    fn line(body: &str) -> String {
+        let mut out = Vec::new();
+        RecordEncoder::new().encode(&mut out, id(), body.as_bytes());
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The same as JSON alone, whatever the form.
+    fn general<'a, T: Deserialize<'a>>(record: &Record<'a>) -> Result<Parsed<T>, String> {
+        let envelope: Envelope<'_, T> = record.parse().map_err(|error| error.to_string())?;
+        Ok(Parsed {
+            timestamp: record.time_beside(envelope.timestamp.as_deref()),
+            correlation_id: envelope.correlation_id,
+            event: envelope.event,
+            metadata: envelope.metadata,
+        })
+    }
+
+    fn same<T: PartialEq + std::fmt::Debug>(one: &Parsed<T>, other: &Parsed<T>) -> bool {
+        let raw = |parsed: &Parsed<T>| parsed.metadata.as_ref().map(|raw| raw.get().to_owned());
+        one.timestamp == other.timestamp
+            && one.correlation_id == other.correlation_id
+            && one.event == other.event
+            && raw(one) == raw(other)
+    }
+
+    #[test]
+    fn lines_of_ours_are_parsed_in_their_form() {
+        for body in [
+            ",\"event\":{\"a\":1}",
+            ",\"event\":7",
+            ",\"event\":null",
+            ",\"correlation_id\":null,\"event\":1,\"metadata\":null",
+            ",\"event\":\"x\",\"metadata\":{\"k\":[1]}",
+            ",\"correlation_id\":\"run\\n1\",\"event\":-0.5e3,\"metadata\":\"m\"",
+        ] {
+            let text = line(body);
+            let record = read_line(text.as_bytes()).unwrap();
+            let parsed: Parsed<Value> = record.parse_in_form().expect(body);
+            assert!(same(&parsed, &general(&record).unwrap()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_payload_as_deep_as_one_may_be_is_parsed_in_its_form() {
+        let deep = |depth: usize| line(&format!(",\"event\":{}{}", "[".repeat(depth), "]".repeat(depth)));
+        let (deepest, deeper) = (deep(record::MAX_NESTING), deep(record::MAX_NESTING + 1));
+        let record = read_line(deepest.as_bytes()).unwrap();
+        assert!(record.parse_in_form::<Value>().is_some());
+        let record = read_line(deeper.as_bytes()).unwrap();
+        assert!(record.parse_event::<Value>().is_err());
+    }
+
+    #[test]
+    fn what_is_not_in_form_goes_the_general_way() {
+        for body in [
+            ",\"event\":1,\"event\":2",
+            ",\"metadata\":1,\"event\":2",
+            ",\"event\":1,\"more\":2",
+            ",\"event\" :1",
+            ",\"event\":1 ",
+            ",\"correlation_id\":7,\"event\":1",
+            ",\"event\":1,\"id\":\"x\"",
+            ",\"event\":{\"a\":1}}{",
+            ",\"event\":",
+        ] {
+            let text = line(body);
+            let Ok(record) = read_line(text.as_bytes()) else {
+                continue;
+            };
+            assert!(record.parse_in_form::<Value>().is_none(), "{body}");
+            let parsed = record.parse_event::<Value>().map_err(|error| error.to_string());
+            match (parsed, general::<Value>(&record)) {
+                (Ok(parsed), Ok(expected)) => assert!(same(&parsed, &expected), "{body}"),
+                (parsed, expected) => assert_eq!(parsed.unwrap_err(), expected.unwrap_err()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_that_hides_fields_is_not_in_form() {
+        let id = id().to_string();
+        // As long as a timestamp, and another event in it.
+        let mut text =
+            format!("{{\"id\":\"{id}\",\"timestamp\":\"\",\"event\":12345,\"a\":\"123\",\"event\":1")
+                .into_bytes();
+        seal_line(&mut text, 0);
+        let record = read_line(&text).unwrap();
+        assert!(record.verified);
+        assert!(record.parse_in_form::<Value>().is_none());
+    }
+
+    #[test]
+    fn an_error_says_where_in_the_line() {
+        let text = line(",\"event\":{\"a\":\"x\"}");
+        let record = read_line(text.as_bytes()).unwrap();
+        let error = record
+            .parse_event::<std::collections::BTreeMap<String, u8>>()
+            .unwrap_err();
+        assert!(error.column() > record::RECORD_OVERHEAD / 2, "{error}");
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_read_the_same(
+            event in json(), metadata in prop::option::of(json()), correlation in prop::option::of(".{0,9}"),
+        ) {
+            let mut body = String::new();
+            if let Some(correlation) = &correlation {
+                body += &format!(",\"correlation_id\":{}", Value::from(correlation.as_str()));
+            }
+            body += &format!(",\"event\":{event}");
+            if let Some(metadata) = &metadata {
+                body += &format!(",\"metadata\":{metadata}");
+            }
+            let text = line(&body);
+            let record = read_line(text.as_bytes()).unwrap();
+            let parsed = record.parse_in_form::<Value>().unwrap();
+            prop_assert!(same(&parsed, &general(&record).unwrap()));
+            prop_assert_eq!(parsed.correlation_id, correlation);
+        }
+
+        #[test]
+        fn any_body_reads_the_same_both_ways(body in "[,:{}\\[\\]\"a-e0-9 ]{0,40}") {
+            let text = line(&body);
+            if let Ok(record) = read_line(text.as_bytes()) {
+                let parsed = record.parse_event::<Value>().map_err(|error| error.to_string());
+                match (parsed, general::<Value>(&record)) {
+                    (Ok(parsed), Ok(expected)) => prop_assert!(same(&parsed, &expected)),
+                    (Err(parsed), Err(expected)) => prop_assert_eq!(parsed, expected),
+                    (parsed, expected) => prop_assert!(false, "{:?} and {:?}", parsed, expected),
+                }
+            }
+        }
+    }
+}

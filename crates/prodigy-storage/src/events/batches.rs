@@ -1,0 +1,496 @@
+//! Reading on several threads.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Record, Result, Scan, ScanItem, StorageError};
+use prodigy_storage_layout::JobAddress;
+use serde::de::DeserializeOwned;
+
+use super::event::Event;
+
+/// When a batch is full: whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full {
+    pub(crate) lines: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Default for Full {
+    fn default() -> Self {
+        Self {
+            lines: 512,
+            bytes: 256 << 10,
+        }
+    }
+}
+
+/// Events that follow each other, parsed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct EventBatch<T> {
+    /// The events, and damage where it stands, as [`EventReader`](super::EventReader) gives them. A failure that ended
+    /// the reading is the last of the last batch.
+    pub events: Vec<Result<Event<T>>>,
+    /// The position behind the last of them: reading from it goes on exactly there.
+    pub cursor: Cursor,
+}
+
+/// Events in batches, in their order, read and parsed by several threads: the caller's, while it waits for a batch, and
+/// those that [`read_batches`](super::Events::read_batches) began. They read ahead a few batches, of 512 events or
+/// 256 KiB, per thread, and end when this is dropped.
+///
+/// A panic in the parsing of a payload is a panic of [`next`](Iterator::next).
+pub struct EventBatches<T> {
+    shared: Arc<Shared<T>>,
+    workers: Vec<JoinHandle<()>>,
+    cursor: Cursor,
+}
+
+/// What is between reading and giving.
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    job: JobAddress,
+    full: Full,
+    /// How many batches may be read and not given yet.
+    ahead: u64,
+}
+
+struct State<T> {
+    /// `None` while a thread reads from it, and at its end.
+    scan: Option<Box<dyn Scan>>,
+    ended: bool,
+    stopped: bool,
+    /// Batches that were begun to be read, and that were given.
+    read: u64,
+    given: u64,
+    raw: VecDeque<(u64, RawBatch)>,
+    parsed: BTreeMap<u64, EventBatch<T>>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Lines as they were read.
+struct RawBatch {
+    text: String,
+    items: Vec<RawItem>,
+    cursor: Cursor,
+    ended: bool,
+}
+
+enum RawItem {
+    Record {
+        id: EventId,
+        verified: bool,
+        line: Range<usize>,
+    },
+    Failed(StorageError),
+}
+
+/// What a thread may do next.
+enum Task {
+    Read(u64, Box<dyn Scan>),
+    Parse(u64, RawBatch),
+}
+
+impl<T: DeserializeOwned + Send + 'static> EventBatches<T> {
+    pub(crate) fn new(
+        scan: Box<dyn Scan>,
+        job: &JobAddress,
+        threads: NonZeroUsize,
+        full: Full,
+    ) -> Result<Self> {
+        let threads = threads.get();
+        let cursor = scan.cursor();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                scan: Some(scan),
+                ended: false,
+                stopped: false,
+                read: 0,
+                given: 0,
+                raw: VecDeque::new(),
+                parsed: BTreeMap::new(),
+                panic: None,
+            }),
+            changed: Condvar::new(),
+            job: job.clone(),
+            full,
+            ahead: 2 * threads as u64,
+        });
+        let mut batches = Self {
+            shared,
+            workers: Vec::new(),
+            cursor,
+        };
+        for _ in 1..threads {
+            let shared = Arc::clone(&batches.shared);
+            let worker = std::thread::Builder::new()
+                .name("read-events".to_owned())
+                .spawn(move || shared.run())
+                .map_err(|error| {
+                    let why = "the system gives no further thread";
+                    StorageError::new(ErrorKind::Io, "read events", job, why)
+                        .with_hint("read on fewer threads")
+                        .with_source(error)
+                })?;
+            batches.workers.push(worker);
+        }
+        Ok(batches)
+    }
+}
+
+impl<T> EventBatches<T> {
+    /// The position behind the last batch given.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.cursor.clone()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for EventBatches<T> {
+    type Item = EventBatch<T>;
+
+    fn next(&mut self) -> Option<EventBatch<T>> {
+        let batch = self.shared.next()?;
+        self.cursor = batch.cursor.clone();
+        Some(batch)
+    }
+}
+
+impl<T: DeserializeOwned> std::iter::FusedIterator for EventBatches<T> {}
+
+impl<T> Drop for EventBatches<T> {
+    fn drop(&mut self) {
+        self.shared.state.lock().stopped = true;
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // What it panicked with was kept.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl<T> fmt::Debug for EventBatches<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBatches")
+            .field("job", &self.shared.job)
+            .field("workers", &self.workers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> State<T> {
+    /// Parsing comes first: what is parsed makes room.
+    fn task(&mut self, ahead: u64) -> Option<Task> {
+        if let Some((number, raw)) = self.raw.pop_front() {
+            return Some(Task::Parse(number, raw));
+        }
+        if self.ended || self.read - self.given >= ahead {
+            return None;
+        }
+        let scan = self.scan.take()?;
+        let number = self.read;
+        self.read += 1;
+        Some(Task::Read(number, scan))
+    }
+}
+
+impl<T: DeserializeOwned> Shared<T> {
+    /// The work of a thread of its own.
+    fn run(&self) {
+        let mut state = self.state.lock();
+        while !state.stopped && state.panic.is_none() {
+            match state.task(self.ahead) {
+                Some(task) => MutexGuard::unlocked(&mut state, || self.perform(task)),
+                // No batch will come any more.
+                None if state.ended => return,
+                None => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    fn next(&self) -> Option<EventBatch<T>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(panic) = state.panic.take() {
+                state.stopped = true;
+                drop(state);
+                self.changed.notify_all();
+                resume_unwind(panic);
+            }
+            let next = state.given;
+            if let Some(batch) = state.parsed.remove(&next) {
+                state.given += 1;
+                drop(state);
+                self.changed.notify_all();
+                return Some(batch);
+            }
+            if state.ended && state.given == state.read {
+                return None;
+            }
+            match state.task(self.ahead) {
+                Some(task) => MutexGuard::unlocked(&mut state, || self.perform(task)),
+                None => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    fn perform(&self, task: Task) {
+        let done = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Read(number, mut scan) => {
+                let raw = read(&mut *scan, self.full);
+                let mut state = self.state.lock();
+                if raw.ended {
+                    state.ended = true;
+                } else {
+                    state.scan = Some(scan);
+                }
+                state.raw.push_back((number, raw));
+            }
+            Task::Parse(number, raw) => {
+                let batch = parse(raw, &self.job);
+                self.state.lock().parsed.insert(number, batch);
+            }
+        }));
+        if let Err(panic) = done {
+            self.state.lock().panic = Some(panic);
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Reads lines until a batch is full, or the scan at its end.
+fn read(scan: &mut dyn Scan, full: Full) -> RawBatch {
+    let mut text = String::with_capacity(full.bytes);
+    let mut items = Vec::with_capacity(full.lines);
+    let mut ended = false;
+    while items.len() < full.lines && text.len() < full.bytes {
+        match scan.next() {
+            Ok(Some(ScanItem::Record(record))) => {
+                let start = text.len();
+                text.push_str(record.line);
+                items.push(RawItem::Record {
+                    id: record.id,
+                    verified: record.verified,
+                    line: start..text.len(),
+                });
+            }
+            Ok(Some(ScanItem::Damage(damage))) => items.push(RawItem::Failed(damage.into())),
+            Ok(None) => {
+                ended = true;
+                break;
+            }
+            Err(error) => {
+                items.push(RawItem::Failed(error));
+                ended = true;
+                break;
+            }
+        }
+    }
+    RawBatch {
+        text,
+        items,
+        cursor: scan.cursor(),
+        ended,
+    }
+}
+
+fn parse<T: DeserializeOwned>(raw: RawBatch, job: &JobAddress) -> EventBatch<T> {
+    let text = &raw.text;
+    let events = raw.items.into_iter().map(|item| match item {
+        RawItem::Record { id, verified, line } => {
+            let line = text.get(line).unwrap_or_default();
+            Event::from_record(&Record { id, line, verified }, job)
+        }
+        RawItem::Failed(error) => Err(error),
+    });
+    EventBatch {
+        events: events.collect(),
+        cursor: raw.cursor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prodigy_storage_backend::Damage;
+    use prodigy_storage_backend::record::{RecordEncoder, read_line};
+    use prodigy_storage_layout::Timestamp;
+    use serde_json::Value;
+
+    enum Step {
+        Line(Vec<u8>),
+        Damage,
+        Error,
+    }
+
+    /// Steps one after another; its cursor is how many were given.
+    struct Steps {
+        steps: Vec<Step>,
+        given: usize,
+    }
+
+    impl Scan for Steps {
+        fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+            let Some(step) = self.steps.get(self.given) else {
+                return Ok(None);
+            };
+            if !matches!(step, Step::Error) {
+                self.given += 1;
+            }
+            match step {
+                Step::Line(line) => Ok(Some(ScanItem::Record(read_line(line).unwrap()))),
+                Step::Damage => Ok(Some(ScanItem::Damage(Damage {
+                    place: "here".into(),
+                    offset: self.given as u64,
+                    len: 1,
+                    why: "a test".into(),
+                }))),
+                Step::Error => Err(StorageError::new(ErrorKind::Io, "scan", "test", "on purpose")),
+            }
+        }
+
+        fn cursor(&self) -> Cursor {
+            Cursor::new(format!("v1.{}", self.given)).unwrap()
+        }
+    }
+
+    fn line(number: usize) -> Step {
+        let mut out = Vec::new();
+        let id = EventId::floor(Timestamp::from_nanos(
+            1_764_018_118_000_000_000 + number as i64 * 1_000_000,
+        ));
+        RecordEncoder::new().encode(&mut out, id, format!(",\"event\":{number}").as_bytes());
+        Step::Line(out)
+    }
+
+    fn batches<T: DeserializeOwned + Send + 'static>(steps: Vec<Step>, threads: usize) -> EventBatches<T> {
+        let job = JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
+        let full = Full {
+            lines: 7,
+            bytes: 2000,
+        };
+        let scan = Box::new(Steps { steps, given: 0 });
+        EventBatches::new(scan, &job, NonZeroUsize::new(threads).unwrap(), full).unwrap()
+    }
+
+    fn told<T: fmt::Debug>(event: Result<Event<T>>) -> String {
+        match event {
+            Ok(event) => format!("{:?}", event.event),
+            Err(error) => error.kind().to_string(),
+        }
+    }
+
+    #[test]
+    fn everything_comes_once_in_order_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            for count in [0, 1, 6, 7, 8, 500] {
+                let steps = (0..count).map(|n| if n % 50 == 49 { Step::Damage } else { line(n) });
+                let mut reader = batches::<u64>(steps.collect(), threads);
+                let (mut found, mut cursors) = (Vec::new(), Vec::new());
+                for batch in &mut reader {
+                    found.extend(batch.events.into_iter().map(told));
+                    cursors.push((batch.cursor, found.len()));
+                }
+                let expected: Vec<String> = (0..count)
+                    .map(|n| {
+                        if n % 50 == 49 {
+                            ErrorKind::Damaged.to_string()
+                        } else {
+                            n.to_string()
+                        }
+                    })
+                    .collect();
+                assert_eq!(found, expected);
+                for (cursor, given) in &cursors {
+                    assert_eq!(cursor.as_str(), format!("v1.{given}"), "behind what was given");
+                }
+                assert_eq!(reader.cursor().as_str(), format!("v1.{count}"));
+                assert!(reader.next().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_comes_last_and_what_was_read_before_it_first() {
+        for threads in [1, 2, 5] {
+            let steps = (0..20).map(line).chain([Step::Error, line(21)]);
+            let found: Vec<String> = batches::<u64>(steps.collect(), threads)
+                .flat_map(|batch| batch.events)
+                .map(told)
+                .collect();
+            assert_eq!(found.len(), 21);
+            assert_eq!(found.last(), Some(&ErrorKind::Io.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_payload_of_another_shape_costs_only_itself() {
+        let found: Vec<bool> = batches::<Odd>((0..10).map(line).collect(), 2)
+            .flat_map(|batch| batch.events)
+            .map(|event| event.is_ok())
+            .collect();
+        assert_eq!(found, (0..10).map(|n| n % 2 == 1).collect::<Vec<_>>());
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(try_from = "u64")]
+    struct Odd;
+
+    impl TryFrom<u64> for Odd {
+        type Error = String;
+
+        fn try_from(number: u64) -> Result<Self, String> {
+            if number % 2 == 1 {
+                Ok(Self)
+            } else {
+                Err("it is even".into())
+            }
+        }
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(from = "u64")]
+    struct Panics;
+
+    impl From<u64> for Panics {
+        fn from(number: u64) -> Self {
+            assert!(number != 30, "on purpose");
+            Self
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_payload_reaches_the_caller_and_no_thread_hangs() {
+        for threads in [1, 2, 4] {
+            let mut reader = batches::<Panics>((0..200).map(line).collect(), threads);
+            let panicked = catch_unwind(AssertUnwindSafe(|| reader.by_ref().count()));
+            assert!(panicked.is_err());
+            assert!(reader.next().is_none());
+        }
+    }
+
+    #[test]
+    fn one_that_is_dropped_early_ends_its_threads() {
+        for threads in [1, 2, 4] {
+            let mut reader = batches::<Value>((0..2000).map(line).collect(), threads);
+            assert_eq!(reader.next().map(|batch| batch.events.len()), Some(7));
+            let shared = Arc::clone(&reader.shared);
+            drop(reader);
+            assert_eq!(Arc::strong_count(&shared), 1);
+            let read = shared.state.lock().read;
+            assert!(read <= 1 + shared.ahead, "{read} batches were read");
+        }
+    }
+}
