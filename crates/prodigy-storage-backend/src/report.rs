@@ -18,12 +18,14 @@ pub struct Capabilities {
     pub persistent: bool,
     /// Whether several processes may write at once.
     pub multi_process: bool,
+    /// Whether strict appends to one log that wait at the same time share one sync, and are one piece of work.
+    pub group_commit: bool,
     /// Whether it was opened for reading only.
     pub read_only: bool,
 }
 
 impl Capabilities {
-    /// Of a backend by this name: no root, not persistent, one process, writable.
+    /// Of a backend by this name: no root, not persistent, one process, no group commit, writable.
     #[must_use]
     pub fn new(backend: &'static str) -> Self {
         Self {
@@ -31,6 +33,7 @@ impl Capabilities {
             root: None,
             persistent: false,
             multi_process: false,
+            group_commit: false,
             read_only: false,
         }
     }

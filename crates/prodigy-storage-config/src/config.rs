@@ -17,7 +17,7 @@ use crate::kind::{BackendKind, Durability};
 pub struct StorageConfig {
     /// Where data goes. Default: [`BackendKind::File`].
     pub backend: BackendKind,
-    /// At most so many backend operations run at once; at least 1. Default: 10.
+    /// At most so many backend operations run at once, strict appends to one log counted as one; at least 1. Default: 10.
     pub connection_pool_size: usize,
     /// The longest that one call may take, waits and retries counted; above zero. Default: 30 seconds.
     pub timeout: Duration,

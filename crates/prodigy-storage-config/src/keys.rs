@@ -42,7 +42,7 @@ pub static KEYS: &[KeySpec] = &[
         "connection_pool_size",
         "10",
         Field::Count(|c| &mut c.connection_pool_size),
-        "At most so many backend operations run at once.",
+        "At most so many backend operations run at once. Strict appends to one log count as one.",
     ),
     KeySpec::new(
         "timeout",

@@ -28,9 +28,14 @@ use crate::places::{LimitStats, Place, Places};
 /// - Taking a **named lock** ([`lock`](Backend::lock)) may wait for a holder that needs places for its work.
 /// - A **scan** and a walk through a queue have a place while they begin, not while they are read: a reader that
 ///   appends what it reads would otherwise need two.
+///
+/// Strict appends to one log at the same time **share a place** where the backend syncs them together
+/// ([`Capabilities::group_commit`]): what they wait for is one sync. While anyone waits for a place, they wait as all
+/// others do.
 #[derive(Debug)]
 pub struct Limited<B: ?Sized> {
     places: Places,
+    group_commit: bool,
     inner: Arc<B>,
 }
 
@@ -40,6 +45,7 @@ impl<B: Backend + ?Sized> Limited<B> {
     pub fn new(inner: Arc<B>, places: usize) -> Self {
         Self {
             places: Places::new(places),
+            group_commit: inner.capabilities().group_commit,
             inner,
         }
     }
@@ -62,7 +68,15 @@ impl<B: Backend + ?Sized> Limited<B> {
         target: impl fmt::Display,
         deadline: Deadline,
     ) -> Result<Place<'_>> {
-        let taken = self.places.take(deadline.instant());
+        self.told(operation, target, self.places.take(deadline.instant()))
+    }
+
+    fn told<'a>(
+        &self,
+        operation: &'static str,
+        target: impl fmt::Display,
+        taken: Result<Place<'a>, Duration>,
+    ) -> Result<Place<'a>> {
         // Told only now: not under the lock of the places.
         match &taken {
             Ok(place) => {
@@ -101,7 +115,13 @@ impl<B: Backend + ?Sized> Backend for Limited<B> {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        let _place = self.place("append events", job, deadline)?;
+        let shared = self.group_commit && options.durability == Durability::Strict;
+        let taken = if shared {
+            self.places.take_among(job, deadline.instant())
+        } else {
+            self.places.take(deadline.instant())
+        };
+        let _place = self.told("append events", job, taken)?;
         self.inner.append(job, batch, options, deadline)
     }
 

@@ -1,9 +1,11 @@
 //! A counting semaphore that serves strictly in order of arrival.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use prodigy_storage_layout::JobAddress;
 
 use crate::sync::{Condvar, Mutex};
 
@@ -20,7 +22,16 @@ struct State {
     free: usize,
     // Whenever someone waits, no place is free.
     waiting: VecDeque<Arc<Waiter>>,
+    groups: HashMap<JobAddress, Group>,
     counts: LimitStats,
+}
+
+/// Operations that are one piece of work.
+#[derive(Debug, Default)]
+struct Group {
+    members: usize,
+    /// Places they have. More than one if some of them had to wait, as all others do.
+    places: usize,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +51,7 @@ pub struct LimitStats {
     pub timeouts: u64,
     /// How long all of them waited, added up.
     pub waited: Duration,
-    /// Operations that have a place right now.
+    /// Places that are taken right now.
     pub running: usize,
     /// Operations that wait for one right now.
     pub waiting: usize,
@@ -52,6 +63,7 @@ pub struct LimitStats {
 pub(crate) struct Place<'a> {
     places: &'a Places,
     waited: Option<Duration>,
+    group: Option<&'a JobAddress>,
 }
 
 impl Place<'_> {
@@ -68,6 +80,7 @@ impl Places {
         let state = State {
             free: size,
             waiting: VecDeque::new(),
+            groups: HashMap::new(),
             counts: LimitStats::default(),
         };
         Self {
@@ -85,13 +98,39 @@ impl Places {
     /// # Errors
     /// How long it waited in vain.
     pub(crate) fn take(&self, deadline: Option<Instant>) -> Result<Place<'_>, Duration> {
+        self.take_in(None, deadline)
+    }
+
+    /// The same for an operation that is one piece of work with the others of its group: it shares their place, unless
+    /// someone waits for one. Then it waits too, so that no group keeps its place for ever.
+    ///
+    /// # Errors
+    /// How long it waited in vain.
+    pub(crate) fn take_among<'a>(
+        &'a self,
+        group: &'a JobAddress,
+        deadline: Option<Instant>,
+    ) -> Result<Place<'a>, Duration> {
+        self.take_in(Some(group), deadline)
+    }
+
+    fn take_in<'a>(
+        &'a self,
+        group: Option<&'a JobAddress>,
+        deadline: Option<Instant>,
+    ) -> Result<Place<'a>, Duration> {
         let mut state = self.state.lock();
+        if let Some(key) = group
+            && state.waiting.is_empty()
+            && let Some(joined) = state.groups.get_mut(key)
+        {
+            joined.members += 1;
+            return Ok(self.place(None, group));
+        }
         if state.free > 0 {
             state.free -= 1;
-            return Ok(Place {
-                places: self,
-                waited: None,
-            });
+            state.join(group);
+            return Ok(self.place(None, group));
         }
         let begun = Instant::now();
         let waiter = Arc::new(Waiter::default());
@@ -105,10 +144,8 @@ impl Places {
                 state.counts.waited = state.counts.waited.saturating_add(waited);
             }
             if has_place {
-                return Ok(Place {
-                    places: self,
-                    waited: Some(waited),
-                });
+                state.join(group);
+                return Ok(self.place(Some(waited), group));
             }
             if out_of_time {
                 state.counts.timeouts += 1;
@@ -122,6 +159,14 @@ impl Places {
         }
     }
 
+    fn place<'a>(&'a self, waited: Option<Duration>, group: Option<&'a JobAddress>) -> Place<'a> {
+        Place {
+            places: self,
+            waited,
+            group,
+        }
+    }
+
     pub(crate) fn counts(&self) -> LimitStats {
         let state = self.state.lock();
         LimitStats {
@@ -132,9 +177,40 @@ impl Places {
     }
 }
 
+impl State {
+    /// Counts an operation that has a place of its own into its group.
+    fn join(&mut self, group: Option<&JobAddress>) {
+        if let Some(key) = group {
+            let joined = self.groups.entry(key.clone()).or_default();
+            joined.members += 1;
+            joined.places += 1;
+        }
+    }
+
+    /// Takes an operation out of its group: whether a place becomes free by that.
+    fn leave(&mut self, group: Option<&JobAddress>) -> bool {
+        let Some(key) = group else { return true };
+        let Some(left) = self.groups.get_mut(key) else {
+            return true;
+        };
+        left.members -= 1;
+        if left.members >= left.places {
+            return false;
+        }
+        left.places -= 1;
+        if left.members == 0 {
+            self.groups.remove(key);
+        }
+        true
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.places.state.lock();
+        if !state.leave(self.group) {
+            return;
+        }
         match state.waiting.pop_front() {
             Some(next) => {
                 next.has_place.store(true, Ordering::Relaxed);
@@ -235,6 +311,73 @@ mod tests {
         assert!(counts.waited >= wait);
         drop(first);
         assert!(places.take(Some(begun)).is_ok(), "a free place needs no waiting");
+    }
+
+    fn group(name: &str) -> JobAddress {
+        JobAddress::new("shop".parse().unwrap(), name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_group_has_one_place_until_the_last_of_it_leaves() {
+        let (places, one, other) = (Places::new(1), group("one"), group("other"));
+        let first = places.take_among(&one, None).unwrap();
+        let second = places.take_among(&one, None).unwrap();
+        assert_eq!(places.counts().running, 1);
+        drop(first);
+        assert!(places.take(Some(Instant::now())).is_err());
+        assert!(places.take_among(&other, Some(Instant::now())).is_err());
+        drop(second);
+        assert_eq!(places.counts().running, 0);
+        assert!(places.take_among(&other, Some(Instant::now())).is_ok());
+        assert!(places.state.lock().groups.is_empty());
+    }
+
+    #[test]
+    fn no_one_joins_a_group_past_one_who_waits() {
+        let (places, busy) = (Places::new(1), group("busy"));
+        let order = Mutex::new(Vec::new());
+        let first = places.take_among(&busy, None).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _place = places.take(None).unwrap();
+                order.lock().push("other");
+            });
+            until(|| places.counts().waiting == 1);
+            scope.spawn(|| {
+                let _place = places.take_among(&busy, None).unwrap();
+                order.lock().push("busy");
+            });
+            until(|| places.counts().waiting == 2);
+            drop(first);
+        });
+        assert_eq!(*order.lock(), ["other", "busy"]);
+        assert_eq!(places.counts().running, 0);
+    }
+
+    #[test]
+    fn a_group_of_several_places_gives_them_back_one_by_one() {
+        let (places, busy) = (Places::new(2), group("busy"));
+        let first = places.take_among(&busy, None).unwrap();
+        let other = places.take(None).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| places.take(None).map(drop).is_ok());
+            until(|| places.counts().waiting == 1);
+            let second = scope.spawn(|| places.take_among(&busy, None).unwrap());
+            until(|| places.counts().waiting == 2);
+            drop(other);
+            assert!(waits.join().unwrap());
+            let second = second.join().unwrap();
+            assert_eq!(places.counts().running, 2);
+            let third = places.take_among(&busy, None).unwrap();
+            assert_eq!(places.counts().running, 2);
+            drop(first);
+            assert_eq!(places.counts().running, 2, "two of it are left, and two places");
+            drop(third);
+            assert_eq!(places.counts().running, 1);
+            drop(second);
+        });
+        assert_eq!(places.counts().running, 0);
+        assert!(places.state.lock().groups.is_empty());
     }
 
     #[test]

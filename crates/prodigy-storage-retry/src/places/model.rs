@@ -164,3 +164,38 @@ fn who_gives_up_takes_no_place_along() {
     });
     assert!(given_up.load(Ordering::Relaxed) > 0, "no one gave up");
 }
+
+#[test]
+fn groups_never_take_more_than_the_places_and_give_all_back() {
+    for size in 1..=2 {
+        check(move || {
+            let places = Arc::new(Places::new(size));
+            let alone = Arc::new(Mutex::new(0));
+            let members: Vec<_> = (0..4)
+                .map(|number| {
+                    let (places, alone) = (Arc::clone(&places), Arc::clone(&alone));
+                    thread::spawn(move || {
+                        if number == 0 {
+                            let place = places.take(None).unwrap();
+                            *alone.lock().unwrap() += 1;
+                            assert!(places.counts().running <= size);
+                            *alone.lock().unwrap() -= 1;
+                            drop(place);
+                            return;
+                        }
+                        let job = JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
+                        let place = places.take_among(&job, None).unwrap();
+                        // With one place, the group and the other exclude each other.
+                        assert!(size > 1 || *alone.lock().unwrap() == 0);
+                        drop(place);
+                    })
+                })
+                .collect();
+            for member in members {
+                member.join().unwrap();
+            }
+            assert_eq!((places.counts().running, places.counts().waiting), (0, 0));
+            assert!(places.state.lock().groups.is_empty());
+        });
+    }
+}

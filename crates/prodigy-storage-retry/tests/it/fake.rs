@@ -175,7 +175,9 @@ pub fn settled<K: Clone>(keys: &[K]) -> Settled<K> {
 #[deny(clippy::missing_trait_methods)]
 impl Backend for Fake {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new("fake")
+        let mut capabilities = Capabilities::new("fake");
+        capabilities.group_commit = true;
+        capabilities
     }
 
     fn append(

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prodigy_storage_backend::{Backend, Deadline, ErrorKind, LockOptions, ScanOptions, Stats};
-use prodigy_storage_layout::LockName;
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Deadline, Durability, ErrorKind, LockOptions, ScanOptions, Stats,
+};
+use prodigy_storage_layout::{JobAddress, JobId, LockName};
 use prodigy_storage_retry::{Limited, RetrySettings, Retrying};
 
 use crate::fake::{Fake, PASSING};
-use crate::forwarding::{FALLIBLE, call_all, document, job};
+use crate::forwarding::{FALLIBLE, batch, call_all, document, job};
 
 const NEVER: Deadline = Deadline::never();
 
@@ -88,6 +90,37 @@ fn scopeguard(release: impl FnOnce()) -> impl Drop {
         }
     }
     Guard(Some(release))
+}
+
+#[test]
+fn strict_appends_to_one_log_share_a_place_and_others_take_their_own() {
+    let inside = Arc::new(AtomicUsize::new(0));
+    let (entered, told) = (Arc::clone(&inside), Arc::clone(&inside));
+    let hook = move |call: &str| {
+        if call == "append" {
+            entered.fetch_add(1, Ordering::SeqCst);
+            until(|| entered.load(Ordering::SeqCst) >= 4);
+        }
+    };
+    let layer = Limited::new(Arc::new(Fake::with_hook(|_| None, hook)), 1);
+    let append = |job: &JobAddress, durability, deadline| {
+        layer.append(job, &mut batch(&["a"]), &AppendOptions::new(durability), deadline)
+    };
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| append(&job(), Durability::Strict, NEVER).unwrap());
+        }
+        until(|| told.load(Ordering::SeqCst) == 3);
+        let release = scopeguard(|| told.store(4, Ordering::SeqCst));
+        assert_eq!(layer.counts().running, 1);
+        let other = JobAddress::new(job().repo, JobId::new("other").unwrap());
+        for (job, durability) in [(&other, Durability::Strict), (&job(), Durability::Relaxed)] {
+            let error = append(job, durability, soon()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+        }
+        drop(release);
+    });
+    assert_eq!(layer.counts().running, 0);
 }
 
 #[test]
