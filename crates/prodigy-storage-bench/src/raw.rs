@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -29,6 +30,8 @@ struct Line<'a> {
 /// Bytes of `,"crc":"xxxxxxxx"}`.
 const TRAILER: usize = 18;
 const CHUNK: usize = 256 << 10;
+/// Bytes of an allocated tail.
+const SPACE: usize = 1 << 20;
 
 /// Writes the full line of an event: id, timestamp, payload, checksum, line end. The time is no reading of the clock.
 pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> Result<()> {
@@ -92,6 +95,46 @@ impl Appender {
             self.file.unlock()?;
         }
         Ok(())
+    }
+}
+
+/// A file whose tail is allocated: spaces, a MiB at a time, which are written over. A system call and a sync an event.
+#[derive(Debug)]
+pub(crate) struct SpacedAppender {
+    file: File,
+    buffer: Vec<u8>,
+    end: u64,
+    allocated: u64,
+}
+
+impl SpacedAppender {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        Ok(Self {
+            file: File::create(path).with_context(|| format!("can't create {}", path.display()))?,
+            buffer: Vec::new(),
+            end: 0,
+            allocated: 0,
+        })
+    }
+
+    pub(crate) fn append(&mut self, n: usize, event: &Event) -> Result<()> {
+        self.buffer.clear();
+        line(&mut self.buffer, n, event)?;
+        let end = self.end + self.buffer.len() as u64;
+        if end > self.allocated {
+            self.file.write_all_at(&vec![b' '; SPACE], self.allocated)?;
+            self.file.sync_data()?;
+            self.allocated += SPACE as u64;
+        }
+        self.file.write_all_at(&self.buffer, self.end)?;
+        self.file.sync_data()?;
+        self.end = end;
+        Ok(())
+    }
+
+    /// Cuts the spaces off.
+    pub(crate) fn trim(self) -> Result<()> {
+        Ok(self.file.set_len(self.end)?)
     }
 }
 

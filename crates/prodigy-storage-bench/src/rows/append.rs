@@ -8,7 +8,7 @@ use crate::bar::Bar;
 use crate::clock::per_operation;
 use crate::event::{Digest, Source};
 use crate::lab::{Bench, Lab};
-use crate::raw::{self, Appender};
+use crate::raw::{self, Appender, SpacedAppender};
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Turn};
 use crate::store;
 
@@ -62,6 +62,7 @@ fn strict(lab: &Lab) -> Result<Plan> {
     let events = lab.of(3_000);
     let bench = lab.bench();
     let mut works = vec![ours(&bench, events, true), bare(&bench, events, true)];
+    works.push(into_space(&bench, events));
     works.extend(crate::peers::append::one_by_one(lab, true));
     Ok(Plan::Measure(works))
 }
@@ -105,6 +106,27 @@ fn bare(bench: &Bench, events: usize, strict: bool) -> Contestant {
             file.append(n, source.event(n))?;
         }
         let took = per_operation(began, events);
+        raw::digest(&path)?.must_be(source.digest(0..=events))?;
+        Ok(took)
+    })
+}
+
+/// The limit where the file does not grow: an allocated tail of spaces, which the log of ours has not.
+fn into_space(bench: &Bench, events: usize) -> Contestant {
+    let bench = bench.clone();
+    let name = "line + write into written space + fdatasync";
+    Contestant::new(Role::Limit, name, move |turn| {
+        let folder = bench.folder()?;
+        let path = folder.path().join("log");
+        let mut file = SpacedAppender::create(&path)?;
+        let mut source = Source::new(turn.seed);
+        file.append(events, source.event(events))?;
+        let began = Instant::now();
+        for n in 0..events {
+            file.append(n, source.event(n))?;
+        }
+        let took = per_operation(began, events);
+        file.trim()?;
         raw::digest(&path)?.must_be(source.digest(0..=events))?;
         Ok(took)
     })

@@ -50,9 +50,9 @@ fn strict(lab: &Lab) -> Result<Plan> {
             let bench = lab.bench();
             move |turn| bare(&bench, each, turn)
         }),
-        Contestant::new(Role::Variant, "prodigy-storage, connection_pool_size 16", {
+        Contestant::new(Role::Variant, "prodigy-storage, connection_pool_size 1", {
             let bench = lab.bench();
-            move |turn| ours(&bench, each, Some(THREADS), turn)
+            move |turn| ours(&bench, each, Some(1), turn)
         }),
     ];
     works.extend(crate::peers::append::from_threads(lab, each));

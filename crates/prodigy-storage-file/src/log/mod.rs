@@ -40,7 +40,8 @@ const MOST_WRITERS: usize = 128;
 /// The writers of a store: one a log.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    writers: Mutex<HashMap<JobAddress, Held>>,
+    /// Looked into at each append, so by a cheap hash: who names jobs is no stranger.
+    writers: Mutex<HashMap<JobAddress, Held, foldhash::fast::RandomState>>,
     uses: AtomicU64,
 }
 
