@@ -2,6 +2,7 @@
 
 mod active;
 mod adopt;
+mod ahead;
 pub(crate) mod archive;
 mod commit;
 mod cursor;
