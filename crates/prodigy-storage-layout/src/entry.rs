@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::address::JobAddress;
+use crate::address::{JobAddress, Phase};
 use crate::document::Document;
 use crate::folder::{
     DLQ, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder, events_folder, locks_folder,
@@ -98,7 +98,7 @@ impl Entry {
             [DLQ, repo, job, ITEMS_LOCK] => Self::QueueLock(address(repo, job)?),
             [STATE, repo, REPOSITORY] => Self::Document(Document::Repository(RepoName::new(repo).ok()?)),
             [STATE, repo, "mapreduce", "jobs", job, file] => {
-                Self::Document(state_document(address(repo, job)?, file)?)
+                Self::Document(Document::in_checkpoints(&address(repo, job)?, file)?)
             }
             [ORPHANED, repo, file] => {
                 Self::Document(Document::Orphans(address(repo, file.strip_suffix(JSON)?)?))
@@ -134,16 +134,37 @@ fn document_path(document: &Document) -> PathBuf {
     }
 }
 
-fn state_document(job: JobAddress, file: &str) -> Option<Document> {
-    match file {
-        SETUP => return Some(Document::Setup(job)),
-        FINISHED => return Some(Document::Finished(job)),
-        _ => {}
+impl Document {
+    /// What a file name stands for in the folder of a job's checkpoints
+    /// ([`checkpoints_folder`](crate::checkpoints_folder)): the same as the whole path does for [`Entry::parse`].
+    #[must_use]
+    pub fn in_checkpoints(job: &JobAddress, file: &str) -> Option<Self> {
+        match file {
+            SETUP => return Some(Self::Setup(job.clone())),
+            FINISHED => return Some(Self::Finished(job.clone())),
+            _ => {}
+        }
+        if let Some(stamp) = Phase::Map.stamp_in(file) {
+            Some(Self::Map(job.clone(), Stamp::parse(stamp)?))
+        } else {
+            Some(Self::Reduce(
+                job.clone(),
+                Stamp::parse(Phase::Reduce.stamp_in(file)?)?,
+            ))
+        }
     }
-    let stem = file.strip_suffix(JSON)?;
-    if let Some(stamp) = stem.strip_prefix(MAP) {
-        Some(Document::Map(job, Stamp::parse(stamp)?))
-    } else {
-        Some(Document::Reduce(job, Stamp::parse(stem.strip_prefix(REDUCE)?)?))
+}
+
+impl Phase {
+    /// Where a file name is formed as that of a checkpoint of this phase, what stands in the place of its stamp. The
+    /// setup checkpoint has none.
+    #[must_use]
+    pub fn stamp_in(self, file: &str) -> Option<&str> {
+        let start = match self {
+            Self::Setup => return None,
+            Self::Map => MAP,
+            Self::Reduce => REDUCE,
+        };
+        file.strip_prefix(start)?.strip_suffix(JSON)
     }
 }

@@ -268,6 +268,17 @@ proptest! {
     }
 
     #[test]
+    fn a_file_name_stands_for_what_its_whole_path_does(entry in strategy::entry(), file in near_path()) {
+        let job = job();
+        let names = [entry.path(), std::path::PathBuf::from(file)];
+        for name in names.iter().filter_map(|path| path.file_name()?.to_str()) {
+            let path = checkpoints_folder(&job).join(name);
+            let whole = Entry::parse(&path);
+            prop_assert_eq!(Document::in_checkpoints(&job, name).map(Entry::Document), whole);
+        }
+    }
+
+    #[test]
     fn no_entry_leaves_the_root(entry in strategy::entry()) {
         let path = entry.path();
         prop_assert!(path.components().all(|component| matches!(component, Component::Normal(_))));

@@ -179,7 +179,40 @@ fn segment_names() {
     }
 }
 
+#[test]
+fn the_canonical_form_is_one_of_digits_and_letters_in_their_places() {
+    let good = "20251115T073606.123456789Z";
+    assert!(Stamp::is_canonical_form(good));
+    for at in 0..good.len() {
+        let mut text = good.to_owned();
+        text.replace_range(at..=at, "x");
+        assert!(!Stamp::is_canonical_form(&text), "{text}");
+        assert!(!Stamp::is_canonical_form(&good[at + 1..]));
+    }
+    assert!(!Stamp::is_canonical_form(&format!("{good}0")));
+    // Formed so, and read, but as another second's.
+    let leap = Stamp::parse("20161231T235960.000000000Z").unwrap();
+    assert!(!leap.is_canonical());
+    assert_eq!(leap.to_string(), "20161231T235960.000000000Z");
+}
+
 proptest! {
+    #[test]
+    fn texts_of_the_canonical_form_sort_as_their_stamps(
+        one in "20[0-9]{2}(0[1-9]|1[0-3])[0-3][0-9]T[0-2][0-9][0-6][0-9][0-6][0-9]\\.[0-9]{9}Z",
+        other in strategy::time(),
+    ) {
+        let other = other.to_string();
+        prop_assert!(Stamp::is_canonical_form(&one) && Stamp::is_canonical_form(&other));
+        if let Some(stamp) = Stamp::parse(&one) {
+            prop_assert_eq!(stamp.is_canonical(), stamp.time().to_string() == one);
+            let ours = Stamp::parse(&other).unwrap();
+            prop_assert!(ours.is_canonical());
+            prop_assert!(one > other || stamp <= ours);
+            prop_assert!(one <= other || !stamp.is_canonical() || stamp > ours);
+        }
+    }
+
     #[test]
     fn text_sorts_as_time(one in strategy::time(), other in strategy::time()) {
         prop_assert_eq!(one.to_string().cmp(&other.to_string()), one.cmp(&other));
