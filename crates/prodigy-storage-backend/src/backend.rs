@@ -99,6 +99,18 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The documents of a scope, oldest first by stamp, without their bodies.
     fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>>;
 
+    /// The newest document of a checkpoint series, or with `before` the newest that comes before that one: what
+    /// [`list`](Self::list) gives last, or last before it, at less cost than listing. `None` if there is none.
+    ///
+    /// `before` need not exist, or not any more. Before a document that is none of the series there is nothing.
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>>;
+
     // --- queue ---
 
     /// Puts items: one with a new key goes to the end, one with a known key is merged into it

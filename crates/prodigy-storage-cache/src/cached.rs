@@ -230,6 +230,16 @@ impl<B: Backend + ?Sized> Backend for Cached<B> {
         self.inner.list(scope, deadline)
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.inner.newest(job, phase, before, deadline)
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

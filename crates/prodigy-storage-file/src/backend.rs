@@ -165,6 +165,16 @@ impl Backend for FileBackend {
         self.store.list(scope, deadline)
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.store.newest(job, phase, before, deadline)
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Durability, ErrorKind, Result, Stats, StorageError};
 use prodigy_storage_layout::{QUARANTINE, Timestamp};
 
+use crate::document::Memory;
 use crate::fault::{Access, fault};
 use crate::fs::{FileSystem, FsFile, OpenMode};
 use crate::lockfile::Gates;
@@ -80,6 +81,8 @@ pub(crate) struct Store {
     pub(crate) archive: Archive,
     pub(crate) presence: Presence,
     pub(crate) unflushed: Unflushed,
+    /// The newest documents of folders that were asked for.
+    pub(crate) memory: Memory,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
@@ -106,6 +109,7 @@ impl Store {
             archive: Archive::default(),
             presence: Presence::default(),
             unflushed: Unflushed::default(),
+            memory: Memory::default(),
             durable: Mutex::default(),
             ready: AtomicBool::new(false),
         }
@@ -295,6 +299,7 @@ impl Store {
                 _ => self.write_fault(operation, path, error),
             })
         });
+        self.memory.forget(folder);
         if let Err(error) = written {
             // Best effort: what stays is swept by the next writer.
             let _ = self.fs.unlink(&temp);

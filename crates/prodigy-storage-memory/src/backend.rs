@@ -211,6 +211,18 @@ impl Backend for MemoryBackend {
         Ok(entries)
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        Store::check(deadline, "find newest document", job)?;
+        let held = self.store.job(job);
+        Ok(held.and_then(|held| held.data.lock().documents.newest(job, phase, before)))
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

@@ -90,12 +90,7 @@ impl Documents {
     ) -> Result<Added> {
         const ADD: &str = "add document";
         let target = format!("{job} {phase}");
-        let scope = DocumentScope::Checkpoints(job.clone(), phase);
-        let newest = self
-            .0
-            .iter()
-            .filter(|(document, _)| scope.contains(document))
-            .max_by(|a, b| a.0.stamp().cmp(&b.0.stamp()));
+        let newest = self.newest_kept(job, phase, None);
         check_body(ADD, &target, body)?;
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
         check_fencing(ADD, &target, options.fencing, newest.map(|(_, kept)| kept))?;
@@ -126,16 +121,53 @@ impl Documents {
         }
     }
 
+    pub(crate) fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+    ) -> Option<DocumentEntry> {
+        let (document, kept) = self.newest_kept(job, phase, before)?;
+        Some(entry(document, kept))
+    }
+
+    /// Looks at one document only: those of a phase lie together, in the order of their stamps, and the phases in the
+    /// order of `Document`.
+    fn newest_kept(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+    ) -> Option<(&Document, &Kept)> {
+        let in_series = |document: &Document| document.phase() == Some(phase) && document.job() == Some(job);
+        let found = match before {
+            Some(before) if in_series(before) => self.0.range::<Document, _>(..before).next_back(),
+            Some(_) => None,
+            None => {
+                let first = Stamp::from(Timestamp::MIN);
+                let end = match phase {
+                    Phase::Setup => Document::Map(job.clone(), first),
+                    Phase::Map => Document::Reduce(job.clone(), first),
+                    Phase::Reduce => Document::Orphans(job.clone()),
+                };
+                self.0.range(..end).next_back()
+            }
+        };
+        found.filter(|(document, _)| in_series(document))
+    }
+
     pub(crate) fn list(&self, scope: &DocumentScope, into: &mut Vec<DocumentEntry>) {
         into.extend(
             self.0
                 .iter()
                 .filter(|(document, _)| scope.contains(document))
-                .map(|(document, kept)| {
-                    DocumentEntry::new(document.clone(), kept.body.len() as u64, kept.modified)
-                }),
+                .map(|(document, kept)| entry(document, kept)),
         );
     }
+}
+
+fn entry(document: &Document, kept: &Kept) -> DocumentEntry {
+    DocumentEntry::new(document.clone(), kept.body.len() as u64, kept.modified)
 }
 
 /// What a document takes of the budget.

@@ -189,6 +189,17 @@ impl<B: Backend + ?Sized> Backend for Limited<B> {
         self.inner.list(scope, deadline)
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        let _place = self.place("find newest document", job, deadline)?;
+        self.inner.newest(job, phase, before, deadline)
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

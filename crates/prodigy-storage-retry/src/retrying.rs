@@ -316,6 +316,18 @@ impl<B: Backend + ?Sized> Backend for Retrying<B> {
         })
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.run("find newest document", job, deadline, |inner| {
+            inner.newest(job, phase, before, deadline)
+        })
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

@@ -10,11 +10,15 @@ use prodigy_storage_layout::Timestamp;
 use rustix::io::Errno;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::clock::START;
+
 /// Which file or folder it is, whatever its name.
 pub type Inode = u64;
 
 /// The device of all simulated files.
 const DEVICE: u64 = 7;
+/// When a folder was changed that no process has changed yet.
+const LONG_AGO: i64 = START - 1_234_567_890;
 /// The owner of all simulated files.
 const OWNER: u32 = 1000;
 
@@ -32,6 +36,7 @@ pub struct Disk {
 pub(crate) struct Node {
     pub(crate) mode: u32,
     pub(crate) modified: Timestamp,
+    pub(crate) changed: Timestamp,
     pub(crate) body: Body,
 }
 
@@ -47,6 +52,7 @@ impl Node {
         Self {
             mode,
             modified: Timestamp::from_nanos(0),
+            changed: Timestamp::from_nanos(0),
             body: Body::File(Arc::default()),
         }
     }
@@ -54,7 +60,8 @@ impl Node {
     pub(crate) fn folder() -> Self {
         Self {
             mode: FOLDER_MODE,
-            modified: Timestamp::from_nanos(0),
+            modified: Timestamp::from_nanos(LONG_AGO),
+            changed: Timestamp::from_nanos(LONG_AGO),
             body: Body::Folder(Arc::default()),
         }
     }
@@ -280,6 +287,20 @@ impl Disk {
         }
     }
 
+    /// Stamps a folder whose names were changed.
+    pub(crate) fn stamp(&mut self, folder: Inode, now: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(&folder) {
+            (node.modified, node.changed) = (now, now);
+        }
+    }
+
+    /// Sets the time of modification back, or on, as any program may.
+    pub(crate) fn set_modified(&mut self, inode: Inode, modified: Timestamp, now: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(&inode) {
+            (node.modified, node.changed) = (modified, now);
+        }
+    }
+
     /// Removes a name if it still leads to that file.
     pub(crate) fn unlink(&mut self, folder: Inode, name: &str, inode: Inode) {
         if let Some(entries) = self.entries_mut(folder)
@@ -299,7 +320,7 @@ impl Disk {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
-        node.modified = now;
+        (node.modified, node.changed) = (now, now);
         if let Body::File(file) = &mut node.body {
             let file = Arc::make_mut(file);
             let start = offset as usize;
@@ -317,7 +338,7 @@ impl Disk {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
-        node.modified = now;
+        (node.modified, node.changed) = (now, now);
         if let Body::File(file) = &mut node.body {
             Arc::make_mut(file).resize(len as usize, 0);
         }
@@ -350,6 +371,7 @@ impl Disk {
             identity: (DEVICE, inode),
             links: self.links(inode),
             modified: node.modified,
+            changed: node.changed,
         })
     }
 

@@ -72,6 +72,16 @@ impl Backend for ReadOnly {
         self.0.list(scope, deadline)
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.0.newest(job, phase, before, deadline)
+    }
+
     fn queue_put(&self, job: &JobAddress, _: &[QueueItem], _: Durability, _: Deadline) -> Result<PutReport> {
         refuse("put items", job)
     }

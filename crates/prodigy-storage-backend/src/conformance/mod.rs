@@ -67,6 +67,7 @@ mod model;
 mod property;
 mod queue;
 mod restart;
+mod series;
 mod subject;
 mod tools;
 

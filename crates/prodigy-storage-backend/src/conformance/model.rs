@@ -24,22 +24,75 @@ pub(super) enum Wish {
 /// A call.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    Append { job: usize, count: usize },
-    AppendGiven { job: usize, millis: Vec<i64> },
-    Read { job: usize },
-    Follow { job: usize, limit: usize },
-    Seal { job: usize },
-    Put { document: usize, wish: Wish },
-    Delete { document: usize, wish: Wish },
-    Get { document: usize },
-    Add { job: usize, wish: Wish },
-    QueuePut { job: usize, keys: Vec<u8> },
-    Take { job: usize, limit: usize },
-    Ack { job: usize, tokens: Vec<usize> },
-    Nack { job: usize, tokens: Vec<usize> },
-    Remove { job: usize, keys: Vec<u8> },
-    Queue { job: usize },
-    Advance { seconds: u64 },
+    Append {
+        job: usize,
+        count: usize,
+    },
+    AppendGiven {
+        job: usize,
+        millis: Vec<i64>,
+    },
+    Read {
+        job: usize,
+    },
+    Follow {
+        job: usize,
+        limit: usize,
+    },
+    Seal {
+        job: usize,
+    },
+    Put {
+        document: usize,
+        wish: Wish,
+    },
+    Delete {
+        document: usize,
+        wish: Wish,
+    },
+    Get {
+        document: usize,
+    },
+    Add {
+        job: usize,
+        wish: Wish,
+    },
+    /// The newest of a series before so many of its newest.
+    Newest {
+        job: usize,
+        before: usize,
+    },
+    /// Deletes the one of a series that so many are newer than.
+    Drop {
+        job: usize,
+        newer: usize,
+    },
+    QueuePut {
+        job: usize,
+        keys: Vec<u8>,
+    },
+    Take {
+        job: usize,
+        limit: usize,
+    },
+    Ack {
+        job: usize,
+        tokens: Vec<usize>,
+    },
+    Nack {
+        job: usize,
+        tokens: Vec<usize>,
+    },
+    Remove {
+        job: usize,
+        keys: Vec<u8>,
+    },
+    Queue {
+        job: usize,
+    },
+    Advance {
+        seconds: u64,
+    },
     Restart,
 }
 
@@ -168,6 +221,11 @@ impl State {
                 }
                 Answer::Written(holds.then_some(true))
             }
+            Call::Drop { job, newer } => {
+                let series = self.series.get_mut(*job)?;
+                let at = series.len().checked_sub(newer + 1);
+                Answer::Written(Some(at.map(|at| series.remove(at)).is_some()))
+            }
             Call::QueuePut { job, keys } => {
                 let (mut added, mut merged) = (0, 0);
                 for &key in keys {
@@ -239,6 +297,7 @@ impl State {
             | Call::Follow { .. }
             | Call::Seal { .. }
             | Call::Get { .. }
+            | Call::Newest { .. }
             | Call::Queue { .. }
             | Call::Restart => Answer::Nothing,
         })
@@ -318,6 +377,8 @@ fn calls() -> impl Strategy<Value = Call> {
         1 => (document.clone(), wishes()).prop_map(|(document, wish)| Call::Delete { document, wish }),
         2 => document.prop_map(|document| Call::Get { document }),
         2 => (job.clone(), wishes()).prop_map(|(job, wish)| Call::Add { job, wish }),
+        2 => (job.clone(), 0..7usize).prop_map(|(job, before)| Call::Newest { job, before }),
+        1 => (job.clone(), 0..7usize).prop_map(|(job, newer)| Call::Drop { job, newer }),
         3 => (job.clone(), keys).prop_map(|(job, keys)| Call::QueuePut { job, keys }),
         3 => (job.clone(), 0..4usize).prop_map(|(job, limit)| Call::Take { job, limit }),
         2 => (job.clone(), some(0..8)).prop_map(|(job, tokens)| Call::Ack { job, tokens }),

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
-use super::{cursor, document, errors, limits, listing, lock, log, queue, restart};
+use super::{cursor, document, errors, limits, listing, lock, log, queue, restart, series};
 
 /// What the run of a property gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// Its name, unique.
     pub name: &'static str,
-    /// What it is about: `log`, `cursor`, `document`, `queue`, `lock`, `listing`, `limit`, `error`, `restart`.
+    /// What it is about: `log`, `cursor`, `document`, `series`, `queue`, `lock`, `listing`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, in a sentence.
     pub promise: &'static str,
@@ -115,6 +115,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         log::PROPERTIES,
         cursor::PROPERTIES,
         document::PROPERTIES,
+        series::PROPERTIES,
         queue::PROPERTIES,
         lock::PROPERTIES,
         listing::PROPERTIES,

@@ -15,7 +15,7 @@ use super::tools::{
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
-use crate::document::{Expected, PutOptions, Revision, StoredDocument};
+use crate::document::{Added, Expected, PutOptions, Revision, StoredDocument};
 use crate::error::{ErrorKind, Result as StorageResult};
 use crate::id::EventId;
 use crate::log::{Cursor, Durability, ScanOptions};
@@ -27,7 +27,8 @@ struct Job {
     ids: HashMap<u64, EventId>,
     cursor: Option<Cursor>,
     followed: BTreeSet<u64>,
-    newest: Option<Revision>,
+    /// The series by tag, oldest first.
+    series: Vec<(u64, Added)>,
     tokens: Vec<LeaseToken>,
 }
 
@@ -99,6 +100,8 @@ impl<'a> Subject<'a> {
                 Ok(())
             }
             Call::Add { job, wish } => self.add(backend, *job, *wish, after),
+            Call::Newest { job, before } => self.newest(backend, *job, *before, after),
+            Call::Drop { job, newer } => self.remove(backend, *job, *newer, answer),
             Call::QueuePut { job, keys } => self.queue_put(backend, *job, keys, after),
             Call::Take { job, limit } => self.take(backend, *job, *limit, answer),
             Call::Ack { job, tokens } => {
@@ -254,7 +257,8 @@ impl<'a> Subject<'a> {
 
     fn add(&mut self, backend: &dyn Backend, index: usize, wish: Wish, after: &State) -> Check {
         let job = at_mut(&mut self.jobs, index)?;
-        let options = PutOptions::default().expect(expected(wish, job.newest));
+        let newest = job.series.last().map(|(_, added)| added.revision);
+        let options = PutOptions::default().expect(expected(wish, newest));
         let tag = at(&after.series, index)?.last().copied().unwrap_or_default();
         let added = backend.add(
             at(&self.names, index)?,
@@ -264,9 +268,39 @@ impl<'a> Subject<'a> {
             soon(),
         );
         if let Ok(added) = &added {
-            job.newest = Some(added.revision);
+            job.series.push((tag, added.clone()));
         }
         written(added.map(|_| true), &after.answer)
+    }
+
+    fn newest(&self, backend: &dyn Backend, index: usize, before: usize, after: &State) -> Check {
+        let series = &at(&self.jobs, index)?.series;
+        let bound = series.len().checked_sub(before).and_then(|at| series.get(at));
+        let bound = bound.map(|(_, added)| &added.document);
+        let found = backend.newest(at(&self.names, index)?, Phase::Map, bound, soon())?;
+        let tags = at(&after.series, index)?;
+        // Before more than there are there is no bound, as before none.
+        let below = bound.map_or(0, |_| before);
+        let wanted = tags.len().checked_sub(below + 1).and_then(|at| tags.get(at));
+        let wanted = wanted.and_then(|tag| series.iter().find(|(of, _)| of == tag));
+        ensure_eq!(
+            found.map(|entry| entry.document),
+            wanted.map(|(_, added)| added.document.clone()),
+            "newest of a series before {bound:?}"
+        );
+        Ok(())
+    }
+
+    fn remove(&mut self, backend: &dyn Backend, index: usize, newer: usize, answer: &Answer) -> Check {
+        let series = &mut at_mut(&mut self.jobs, index)?.series;
+        let removed = match series.len().checked_sub(newer + 1) {
+            Some(at) => {
+                let (_, added) = series.remove(at);
+                backend.delete(&added.document, Expected::Any, Durability::Strict, soon())
+            }
+            None => Ok(false),
+        };
+        written(removed, answer)
     }
 
     fn queue_put(&self, backend: &dyn Backend, index: usize, keys: &[u8], after: &State) -> Check {

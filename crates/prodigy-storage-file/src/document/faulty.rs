@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 
 #[derive(Debug, Default)]
 pub(crate) struct Switches {
@@ -73,6 +73,10 @@ impl FileSystem for Faulty {
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.real.list(path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        self.real.folder(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

@@ -8,7 +8,7 @@ use prodigy_storage_layout::{
     Document, DocumentScope, Entry, RepoName, STATE, checkpoints_folder, orphans_folder,
 };
 
-use crate::fs::{DirEntry, FileKind};
+use crate::fs::{DirEntry, FileKind, Metadata};
 use crate::store::Store;
 
 const LIST: &str = "list documents";
@@ -16,50 +16,91 @@ const LIST: &str = "list documents";
 impl Store {
     /// [`Backend::list`](prodigy_storage_backend::Backend::list): those without a stamp come first, by name.
     pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        let mut found = Vec::new();
-        for path in self.candidates(scope)? {
-            deadline.check(LIST, &path.display(), "the file system")?;
-            let Some(Entry::Document(document)) = Entry::parse(&path) else {
-                continue;
-            };
-            if !scope.contains(&document) {
-                continue;
+        let mut found = match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+                let folder = checkpoints_folder(job);
+                self.list_in(&folder, scope, deadline, |name| {
+                    Document::in_checkpoints(job, name)
+                })?
             }
-            match self.fs.metadata(&path) {
-                // Also what is no file, such as a link: a reader of it is told, instead of finding nothing.
-                Ok(file) => found.push(DocumentEntry::new(document, file.len, file.modified)),
-                // Removed since.
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(self.read_fault(LIST, &path, error)),
+            DocumentScope::Orphans(repo) => {
+                let folder = orphans_folder(repo);
+                self.list_in(&folder, scope, deadline, |name| {
+                    match Entry::parse(&folder.join(name))? {
+                        Entry::Document(document) => Some(document),
+                        _ => None,
+                    }
+                })?
             }
-        }
-        let order = |document: &Document| (document.stamp().cloned(), document.clone());
-        found.sort_by_cached_key(|entry| order(&entry.document));
+            DocumentScope::Repositories => self.list_repositories(deadline)?,
+            // A scope that a later layout adds lists nothing here.
+            _ => Vec::new(),
+        };
+        found.sort_unstable_by(|one, other| {
+            let stamps = one.document.stamp().cmp(&other.document.stamp());
+            stamps.then_with(|| one.document.cmp(&other.document))
+        });
         Ok(found)
     }
 
-    /// Paths that may be documents of the scope.
-    fn candidates(&self, scope: &DocumentScope) -> Result<Vec<PathBuf>> {
-        let folder = match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => checkpoints_folder(job),
-            DocumentScope::Orphans(repo) => orphans_folder(repo),
-            DocumentScope::Repositories => {
-                let repos = self.names_in(LIST, Path::new(STATE))?;
-                return Ok(repos
-                    .iter()
-                    .filter(|entry| entry.kind == FileKind::Folder)
-                    .filter_map(|entry| RepoName::new(&entry.name).ok())
-                    .map(|repo| Entry::Document(Document::Repository(repo)).path())
-                    .collect());
-            }
-            // A scope that a later layout adds lists nothing here.
-            _ => return Ok(Vec::new()),
+    /// The documents of a scope whose names stand in one folder.
+    fn list_in(
+        &self,
+        path: &Path,
+        scope: &DocumentScope,
+        deadline: Deadline,
+        parse: impl Fn(&str) -> Option<Document>,
+    ) -> Result<Vec<DocumentEntry>> {
+        let Some(folder) = self.open_folder(LIST, path)? else {
+            return Ok(Vec::new());
         };
-        Ok(self
-            .names_in(LIST, &folder)?
-            .iter()
-            .map(|entry| folder.join(&entry.name))
-            .collect())
+        let mut named = Vec::new();
+        folder
+            .names(&mut |name| {
+                if let Some(document) = parse(name).filter(|document| scope.contains(document)) {
+                    named.push((name.to_owned(), document));
+                }
+            })
+            .map_err(|error| self.read_fault(LIST, path, error))?;
+        let mut found = Vec::with_capacity(named.len());
+        for (name, document) in named {
+            deadline.check(LIST, &path.display(), "the file system")?;
+            let looked = folder.metadata_of(name.as_ref());
+            found.extend(self.entry(|| path.join(name), document, looked)?);
+        }
+        Ok(found)
+    }
+
+    fn list_repositories(&self, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
+        let mut found = Vec::new();
+        for entry in self.names_in(LIST, Path::new(STATE))? {
+            let Ok(repo) = RepoName::new(&entry.name) else {
+                continue;
+            };
+            if entry.kind == FileKind::Folder {
+                let document = Document::Repository(repo);
+                let path = Entry::Document(document.clone()).path();
+                deadline.check(LIST, &path.display(), "the file system")?;
+                let looked = self.fs.metadata(&path);
+                found.extend(self.entry(|| path, document, looked)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The line of a listing, by what stands at its path; none where that was removed since.
+    fn entry(
+        &self,
+        path: impl FnOnce() -> PathBuf,
+        document: Document,
+        found: io::Result<Metadata>,
+    ) -> Result<Option<DocumentEntry>> {
+        match found {
+            // Also what is no file, such as a link: a reader of it is told, instead of finding nothing.
+            Ok(file) => Ok(Some(DocumentEntry::new(document, file.len, file.modified))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.read_fault(LIST, &path(), error)),
+        }
     }
 
     /// The names in a folder; none where it is absent.
@@ -72,7 +113,7 @@ impl Store {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

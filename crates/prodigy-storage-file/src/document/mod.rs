@@ -7,11 +7,15 @@
 mod body;
 mod catalog;
 mod envelope;
+mod few;
 mod listing;
+mod memory;
+mod newest;
 mod read;
 mod series;
 mod write;
 
+pub(crate) use memory::Memory;
 pub(crate) use read::Found;
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::path::Path;
 use prodigy_storage_backend::{
     Added, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
 };
-use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
 
 use super::body;
+use super::few::Few;
+use super::newest::Names;
 use super::read::Found;
-use crate::fs::DirEntry;
 use crate::store::{Replace, Store};
 
 const ADD: &str = "add checkpoint";
@@ -37,14 +38,17 @@ impl Store {
         let _lock = self.lock_file(&Entry::StateLock(job.clone()).path(), ADD, ADD, deadline)?;
         let mut tries = 0;
         loop {
-            let entries = self.names_in(ADD, &folder)?;
-            self.sweep(&folder, entries.iter().map(|entry| entry.name.as_str()));
-            let series = series(job, phase, &folder, &entries);
-            self.check_newest(&folder, &series, options)?;
+            let names = match self.open_folder(ADD, &folder)? {
+                Some(open) => self.look_over(ADD, &*open, &folder, None)?,
+                None => Names::default(),
+            };
+            self.sweep(&folder, names.temps.iter().map(String::as_str));
+            let newest = names.newest.of(phase);
+            self.check_newest(job, phase, &folder, newest, options, deadline)?;
             let (document, replace) = match phase {
                 Phase::Setup => (Document::Setup(job.clone()), Replace::Over),
                 Phase::Map | Phase::Reduce => {
-                    let stamp = self.next_stamp(&folder, series.last())?;
+                    let stamp = self.next_stamp(&folder, newest.and_then(|few| few.stamps().next()))?;
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
                 }
             };
@@ -61,11 +65,19 @@ impl Store {
     }
 
     /// Checks the condition and the fencing token against the newest valid document of the series.
-    fn check_newest(&self, folder: &Path, series: &[Document], options: &PutOptions) -> Result<()> {
+    fn check_newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        folder: &Path,
+        few: Option<&Few>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<()> {
         if options.expected == Expected::Any && options.fencing.is_none() {
             return Ok(());
         }
-        let newest = self.newest_valid(series)?;
+        let newest = self.newest_valid(job, phase, few, deadline)?;
         let revision = newest.as_ref().map(StoredDocument::revision);
         self.check_expected(ADD, folder, options.expected, revision)?;
         match options.fencing {
@@ -74,23 +86,54 @@ impl Store {
         }
     }
 
-    fn newest_valid(&self, series: &[Document]) -> Result<Option<StoredDocument>> {
-        for document in series.iter().rev() {
-            let path = Entry::Document(document.clone()).path();
-            match self.look(ADD, &path)? {
-                Found::Valid(found) => return Ok(Some(found)),
-                Found::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
-                // Removed by hand since the listing.
-                Found::Absent => {}
+    fn newest_valid(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        few: Option<&Few>,
+        deadline: Deadline,
+    ) -> Result<Option<StoredDocument>> {
+        let Some(few) = few else {
+            return self.valid_or_aside(&Document::Setup(job.clone()));
+        };
+        for stamp in few.stamps() {
+            let document = Document::checkpoint(job, phase, stamp.clone());
+            if let Some(found) = self.valid_or_aside(&document)? {
+                return Ok(Some(found));
+            }
+        }
+        if !few.has_more() {
+            return Ok(None);
+        }
+        // All of the newest few are damaged.
+        let scope = DocumentScope::Checkpoints(job.clone(), phase);
+        let older = |document: &Document| document.stamp() < few.stamps().last();
+        for entry in self.list(&scope, deadline)?.into_iter().rev() {
+            if older(&entry.document)
+                && let Some(found) = self.valid_or_aside(&entry.document)?
+            {
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
+    /// A document, if it is valid; a damaged one is moved to quarantine.
+    fn valid_or_aside(&self, document: &Document) -> Result<Option<StoredDocument>> {
+        let path = Entry::Document(document.clone()).path();
+        match self.look(ADD, &path)? {
+            Found::Valid(found) => return Ok(Some(found)),
+            Found::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
+            // Removed by hand since the listing.
+            Found::Absent => {}
+        }
+        Ok(None)
+    }
+
     /// The greater of now and the newest of the series + 1 ns.
-    fn next_stamp(&self, folder: &Path, newest: Option<&Document>) -> Result<Stamp> {
+    fn next_stamp(&self, folder: &Path, newest: Option<&Stamp>) -> Result<Stamp> {
         let now = self.now();
-        let Some(newest) = newest.and_then(Document::stamp).map(Stamp::time) else {
+        let Some(newest) = newest.map(Stamp::time) else {
             return Ok(Stamp::from(now));
         };
         let next = newest.next();
@@ -105,18 +148,4 @@ impl Store {
         }
         Ok(Stamp::from(now.max(next)))
     }
-}
-
-/// The documents of a series in a listing, oldest first, whichever program named them.
-fn series(job: &JobAddress, phase: Phase, folder: &Path, entries: &[DirEntry]) -> Vec<Document> {
-    let mut series: Vec<Document> = entries
-        .iter()
-        .filter_map(|entry| match Entry::parse(&folder.join(&entry.name))? {
-            Entry::Document(document) => Some(document),
-            _ => None,
-        })
-        .filter(|document| document.phase() == Some(phase) && document.job() == Some(job))
-        .collect();
-    series.sort_by(|a, b| a.stamp().cmp(&b.stamp()));
-    series
 }

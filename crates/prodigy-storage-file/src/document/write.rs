@@ -85,7 +85,9 @@ impl Store {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
         }
-        let removed = match self.fs.unlink(&path) {
+        let removed = self.fs.unlink(&path);
+        self.memory.forget(path.parent().unwrap_or(Path::new("")));
+        let removed = match removed {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(self.write_fault(DELETE, &path, error)),
@@ -200,6 +202,7 @@ impl Store {
                 .map_err(|error| self.write_fault("quarantine", path, error))?;
             self.sync_folder(folder)
         });
+        self.memory.forget(folder);
         if let Err(error) = moved {
             tracing::warn!(%error, "a damaged document could not be moved to quarantine");
         }

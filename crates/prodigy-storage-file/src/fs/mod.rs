@@ -8,6 +8,7 @@ mod real;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -73,8 +74,10 @@ pub struct Metadata {
     pub identity: (u64, u64),
     /// Names that it has left; 0 after its last one was removed.
     pub links: u64,
-    /// When it was last written to.
+    /// When it was last written to; of a folder, when a name in it last came or went. Anyone may set it.
     pub modified: Timestamp,
+    /// When anything of it last changed, the time of modification included. No one can set it.
+    pub changed: Timestamp,
 }
 
 impl Metadata {
@@ -141,6 +144,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// The names in a folder, in no order, `.` and `..` left out. The empty path is the root.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
+    /// Opens a folder for looking at what is in it; never through a link. The empty path is the root.
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>>;
+
     /// What a name stands for, links not followed. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
@@ -150,6 +156,23 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// Space left.
     fn space(&self) -> io::Result<Space>;
+}
+
+/// An open folder: the same one in each call, whatever its path leads to by then.
+pub trait FsFolder: fmt::Debug + Send + Sync {
+    /// What the file system knows of the folder itself.
+    fn metadata(&self) -> io::Result<Metadata>;
+
+    /// Shows every name in it, in no order, `.` and `..` left out, and those that are not Unicode. One that is there
+    /// from before the call to its end is shown.
+    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()>;
+
+    /// What a name in it stands for, links not followed.
+    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
+
+    /// The time on the clock that stamps the changes of this folder, where stamps follow it in steps of 10 ms at most,
+    /// whole seconds apart; `None` where it can't be told which clock that is.
+    fn clock(&self) -> Option<Timestamp>;
 }
 
 /// An open file.

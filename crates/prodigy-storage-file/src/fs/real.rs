@@ -1,5 +1,6 @@
 //! The file system of the operating system, below one root.
 
+use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Rena
 use rustix::io::{Errno, retry_on_intr};
 
 use super::{
-    DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, Metadata, NotRegular, OpenMode, Space,
+    DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
+    Space,
 };
 
 /// The file system of the operating system, below one root.
@@ -333,6 +335,11 @@ impl FileSystem for RealFs {
         Ok(entries)
     }
 
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        Ok(Box::new(RealFolder(self.open_beneath(path, flags, 0)?)))
+    }
+
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         if path.as_os_str().is_empty() {
             return Ok(metadata_of(&rustix::fs::fstat(&*self.root()?)?));
@@ -379,9 +386,9 @@ fn kind_of(stat: &rustix::fs::Stat) -> FileKind {
     reason = "the widths of these fields differ between platforms"
 )]
 fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
-    let nanos = (stat.st_mtime as i64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(stat.st_mtime_nsec as i64);
+    let time = |seconds: i64, nanos: i64| {
+        Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    };
     Metadata {
         kind: kind_of(stat),
         len: stat.st_size.max(0) as u64,
@@ -389,8 +396,102 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
         uid: stat.st_uid,
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
-        modified: Timestamp::from_nanos(nanos),
+        modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
     }
+}
+
+/// An open folder.
+#[derive(Debug)]
+struct RealFolder(OwnedFd);
+
+impl FsFolder for RealFolder {
+    fn metadata(&self) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
+    }
+
+    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        // Opened afresh: some file systems show what was there when the descriptor was opened, and nothing newer.
+        let folder = open_folder(self.0.as_fd(), Path::new("."))?;
+        each_name(&folder, |name| match name.to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => show(name),
+        })
+    }
+
+    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::statat(
+            &self.0,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?))
+    }
+
+    fn clock(&self) -> Option<Timestamp> {
+        stamping_clock(&self.0)
+    }
+}
+
+/// Bytes of names that the kernel is asked for at once.
+#[cfg(target_os = "linux")]
+const NAMES: usize = 64 << 10;
+
+/// Shows each name, without a copy of it.
+#[cfg(target_os = "linux")]
+fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(NAMES);
+    let mut dir = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = dir.next() {
+        match entry {
+            Ok(entry) => show(entry.file_name()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
+    let mut dir = retry_on_intr(|| Dir::read_from(folder))?;
+    while let Some(entry) = dir.read() {
+        show(entry?.file_name());
+    }
+    Ok(())
+}
+
+/// File systems that the kernel of this machine stamps, by its own clock: ext2 to ext4, XFS, Btrfs, F2FS, Bcachefs, ZFS,
+/// tmpfs, and overlays, which pass such stamps on. FUSE keeps what it knows of a folder for a while, and others are
+/// stamped by another machine.
+#[cfg(target_os = "linux")]
+const OWN_CLOCK: [u32; 8] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x2fc1_2fc1,
+    0x0102_1994,
+    0x794c_7630,
+];
+
+/// The kernel stamps by a clock that follows the system's by steps.
+#[cfg(target_os = "linux")]
+fn stamping_clock(folder: &OwnedFd) -> Option<Timestamp> {
+    let found = rustix::fs::fstatfs(folder).ok()?;
+    OWN_CLOCK.contains(&(found.f_type as u32)).then(Timestamp::now)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stamping_clock(folder: &OwnedFd) -> Option<Timestamp> {
+    let found = rustix::fs::fstatfs(folder).ok()?;
+    let name: Vec<u8> = found
+        .f_fstypename
+        .iter()
+        .map(|&byte| byte as u8)
+        .take_while(|&byte| byte != 0)
+        .collect();
+    matches!(&*name, b"apfs" | b"hfs").then(Timestamp::now)
 }
 
 /// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.

@@ -277,6 +277,20 @@ impl Backend for Fake {
         Ok(state.documents.keys().map(entry).collect())
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        _: Option<&Document>,
+        _: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.begin("newest")?;
+        let state = self.state.lock().unwrap();
+        let of_series = |document: &&Document| document.job() == Some(job) && document.phase() == Some(phase);
+        let newest = state.documents.keys().rfind(of_series);
+        Ok(newest.map(|document| DocumentEntry::new(document.clone(), 2, Timestamp::from_millis(1))))
+    }
+
     fn queue_put(
         &self,
         _: &JobAddress,

@@ -30,7 +30,7 @@ pub fn batch(events: &[&str]) -> Batch {
 }
 
 /// The names of the methods that can fail, in the order in which `call_all` calls them.
-pub const FALLIBLE: [&str; 25] = [
+pub const FALLIBLE: [&str; 26] = [
     "append",
     "scan",
     "log_summary",
@@ -40,6 +40,7 @@ pub const FALLIBLE: [&str; 25] = [
     "revision",
     "add",
     "list",
+    "newest",
     "delete",
     "queue_put",
     "queue_get",
@@ -88,6 +89,8 @@ pub fn call_all(backend: &dyn Backend, deadline: Deadline) {
             .len(),
         2
     );
+    let newest = backend.newest(&job, Phase::Map, None, deadline).unwrap();
+    assert_eq!(newest.map(|entry| entry.document), Some(added.document));
     assert!(
         backend
             .delete(&document, Expected::Any, Durability::Strict, deadline)

@@ -1,6 +1,7 @@
 //! The simulated file system, and the processes that use it.
 
 mod file;
+mod folder;
 mod process;
 mod state;
 
@@ -25,7 +26,8 @@ const ROOT: &str = "/simulated";
 /// something.
 ///
 /// It behaves as a local file system does for an ordinary user: modes are honoured, a file that was unlinked lives on
-/// while it is open, a lock belongs to the descriptor that took it and goes with it, nothing follows a link.
+/// while it is open, a lock belongs to the descriptor that took it and goes with it, nothing follows a link. A folder is
+/// stamped at each change, by a clock that counts calls and goes on by 10 ms at once.
 pub struct SimFs {
     state: Mutex<State>,
     clock: Arc<SimClock>,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::Clock;
-use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, Space};
+use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, Space};
+use prodigy_storage_layout::Timestamp;
 
 use super::SimFs;
 use super::file::SimFile;
+use super::folder::SimFolder;
 use super::state::{Caller, State};
 
 /// What is left on a simulated disk, always.
@@ -92,6 +94,14 @@ impl Process {
         matches!(*self.shared.life.lock(), Life::Dead)
     }
 
+    /// Sets the time of modification of what stands there, as any program may: `touch` and programs that unpack do.
+    ///
+    /// # Errors
+    /// Where nothing stands there.
+    pub fn set_modified(&self, path: &Path, modified: Timestamp) -> io::Result<()> {
+        self.shared.act(|state| state.set_modified(path, modified))
+    }
+
     fn caller<'p>(&self, path: &'p Path) -> Caller<'p> {
         self.shared.caller(path)
     }
@@ -133,7 +143,9 @@ impl Shared {
         if matches!(*self.life.lock(), Life::Dead) {
             return Err(killed());
         }
-        call(&self.sim.state.lock())
+        let mut state = self.sim.state.lock();
+        state.tick();
+        call(&state)
     }
 
     /// A call that may change something.
@@ -143,6 +155,7 @@ impl Shared {
             return Err(killed());
         }
         let mut state = self.sim.state.lock();
+        state.tick();
         let before = state.journal.len();
         let done = call(&mut state);
         if let Life::Doomed { calls, .. } = &mut *life {
@@ -239,6 +252,11 @@ impl FileSystem for Process {
                 })
                 .collect())
         })
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        let inode = self.shared.look(|state| state.readable_folder(path))?;
+        Ok(Box::new(SimFolder::new(Arc::clone(&self.shared), inode)))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

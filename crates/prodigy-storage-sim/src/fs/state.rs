@@ -7,11 +7,17 @@ use std::path::Path;
 use prodigy_storage_file::fs::{FILE_MODE, FileKind, OpenMode};
 use prodigy_storage_layout::Timestamp;
 
+use crate::clock::START;
 use crate::disk::{Body, Disk, Inode, Node};
 use crate::journal::{Call, Entry, Name};
 
 const READ: u32 = 0o400;
 const WRITE: u32 = 0o200;
+
+/// How far the clock that stamps folders goes at each call, in nanoseconds.
+const CALL: i64 = 1_000_000;
+/// How far it goes at once: several calls in a row stamp the same time, as with a kernel's coarse clock.
+const STEP: i64 = 10_000_000;
 
 /// The live disk, its locks, and what was done to it.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(super) struct State {
     /// Who holds the lock on a file.
     locks: HashMap<Inode, Owner>,
     handles: u64,
+    /// Calls so far: what the clock that stamps folders counts.
+    calls: i64,
 }
 
 /// An open description of a process.
@@ -45,7 +53,19 @@ impl State {
             journal: Vec::new(),
             locks: HashMap::new(),
             handles: 0,
+            calls: 0,
         }
+    }
+
+    /// A call was made.
+    pub(super) fn tick(&mut self) {
+        self.calls += 1;
+    }
+
+    /// The time on the clock that stamps folders.
+    pub(super) fn stamp(&self) -> Timestamp {
+        let nanos = self.calls * CALL;
+        Timestamp::from_nanos(START + nanos - nanos % STEP)
     }
 
     pub(super) fn record(&mut self, caller: Caller<'_>, call: Call) {
@@ -98,9 +118,9 @@ impl State {
     fn create(&mut self, caller: Caller<'_>) -> io::Result<Inode> {
         let at = self.place(caller.path)?;
         let mut node = Node::file(FILE_MODE);
-        node.modified = caller.time;
+        (node.modified, node.changed) = (caller.time, caller.time);
         let inode = self.disk.add(node);
-        self.disk.link(at.folder, &at.name, inode);
+        self.link(&at, inode);
         self.record(
             caller,
             Call::Create {
@@ -110,6 +130,23 @@ impl State {
             },
         );
         Ok(inode)
+    }
+
+    fn link(&mut self, at: &Name, inode: Inode) {
+        self.disk.link(at.folder, &at.name, inode);
+        self.disk.stamp(at.folder, self.stamp());
+    }
+
+    fn unlink_from(&mut self, at: &Name, inode: Inode) {
+        self.disk.unlink(at.folder, &at.name, inode);
+        self.disk.stamp(at.folder, self.stamp());
+    }
+
+    /// Sets the time of modification, as any program may.
+    pub(super) fn set_modified(&mut self, path: &Path, modified: Timestamp) -> io::Result<()> {
+        let inode = self.disk.find(path)?;
+        self.disk.set_modified(inode, modified, self.stamp());
+        Ok(())
     }
 
     /// The name that a path is, in a folder whose names this user may change.
@@ -140,7 +177,8 @@ impl State {
         }
         let at = self.place(caller.path)?;
         let inode = self.disk.add(Node::folder());
-        self.disk.link(at.folder, &at.name, inode);
+        self.disk.stamp(inode, self.stamp());
+        self.link(&at, inode);
         self.record(caller, Call::CreateDir { inode, at });
         Ok(())
     }
@@ -182,8 +220,8 @@ impl State {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
         }
-        self.disk.unlink(from.folder, &from.name, inode);
-        self.disk.link(to.folder, &to.name, inode);
+        self.unlink_from(&from, inode);
+        self.link(&to, inode);
         self.record(caller, Call::Rename { inode, from, to });
         Ok(())
     }
@@ -194,7 +232,7 @@ impl State {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let at = self.place(caller.path)?;
-        self.disk.unlink(at.folder, &at.name, inode);
+        self.unlink_from(&at, inode);
         self.record(caller, Call::Unlink { inode, at });
         Ok(())
     }

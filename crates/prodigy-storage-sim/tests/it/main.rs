@@ -9,5 +9,6 @@
 mod crash_model;
 mod drawn;
 mod file_system;
+mod newest;
 mod regressions;
 mod workloads;

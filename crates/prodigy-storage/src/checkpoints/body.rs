@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use prodigy_storage_backend::{Cursor, DocumentEntry, Result, Revision, StorageError, StoredDocument};
+use prodigy_storage_backend::{Cursor, Result, Revision, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, JobAddress, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -58,32 +58,34 @@ struct Body<'a, T> {
     data: T,
 }
 
+/// `modified` is when its file was changed: asked for only of a bare document whose name tells no time.
 pub(crate) fn parse<T: DeserializeOwned>(
     job: &JobAddress,
     phase: Phase,
-    entry: DocumentEntry,
+    document: Document,
+    modified: Option<Timestamp>,
     stored: &StoredDocument,
     skipped: Vec<Skipped>,
 ) -> Result<Checkpoint<T>> {
     let refuse = |error| other_shape("read checkpoint", format_args!("{job} {phase}"), error);
     if !stored.is_verified() {
-        let named = entry.document.stamp().map(|stamp| stamp.time());
+        let named = document.stamp().map(|stamp| stamp.time());
         return Ok(Checkpoint {
             revision: stored.revision(),
             verified: false,
             phase,
-            saved_at: named.unwrap_or(entry.modified),
+            saved_at: named.or(modified).unwrap_or_default(),
             schema_version: None,
             cursor: None,
             fencing: None,
             data: json::parse(stored.body()).map_err(refuse)?,
-            document: entry.document,
+            document,
             skipped,
         });
     }
     let body: Body<'_, T> = json::parse(stored.body()).map_err(refuse)?;
     Ok(Checkpoint {
-        document: entry.document,
+        document,
         revision: stored.revision(),
         verified: true,
         phase,

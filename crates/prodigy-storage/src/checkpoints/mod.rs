@@ -6,7 +6,7 @@ mod save;
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Added, DocumentEntry, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,8 +18,10 @@ pub use save::SaveOptions;
 
 use crate::storage::Inner;
 
-/// How often a listing is read again where all that it named was pruned meanwhile.
-const LISTINGS: usize = 5;
+/// How often the newest is looked for again where it was removed before it was read.
+const SEARCHES: usize = 5;
+/// How many damaged ones are passed over one by one; past them the series is listed.
+const STEPS: usize = 4;
 
 /// The checkpoints of a job: a series a phase. Map and reduce keep every checkpoint until it is pruned, setup keeps
 /// one.
@@ -87,16 +89,19 @@ impl Checkpoints {
     /// go back to an older one; what else the backend says.
     pub fn latest<T: DeserializeOwned>(&self, phase: Phase) -> Result<Option<Checkpoint<T>>> {
         let deadline = self.inner.deadline();
-        for _ in 0..LISTINGS {
-            let entries = self.list_phase(phase)?;
-            let mut skipped = Vec::new();
-            let mut gone = false;
-            for entry in entries.into_iter().rev() {
+        'search: for _ in 0..SEARCHES {
+            let mut skipped: Vec<Skipped> = Vec::new();
+            let mut older = None;
+            while let Some(entry) = self.next_older(phase, &skipped, &mut older, deadline)? {
                 match self.inner.backend.get(&entry.document, deadline) {
                     Ok(Some(stored)) => {
-                        return body::parse(&self.job, phase, entry, &stored, skipped).map(Some);
+                        let DocumentEntry {
+                            document, modified, ..
+                        } = entry;
+                        let modified = Some(modified);
+                        return body::parse(&self.job, phase, document, modified, &stored, skipped).map(Some);
                     }
-                    Ok(None) => gone = true,
+                    Ok(None) => continue 'search,
                     Err(error) if error.kind() == ErrorKind::Damaged => {
                         tracing::warn!(job = %self.job, %phase, %error, "a damaged checkpoint is skipped");
                         skipped.push(Skipped {
@@ -107,20 +112,39 @@ impl Checkpoints {
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(newest) = skipped.into_iter().next() {
-                return Err(newest.error);
-            }
-            if !gone {
-                return Ok(None);
-            }
+            return match skipped.into_iter().next() {
+                Some(newest) => Err(newest.error),
+                None => Ok(None),
+            };
         }
-        let why = "its checkpoints are removed as fast as they are listed";
+        let why = "its checkpoints are removed as fast as they are found";
         Err(StorageError::new(
             ErrorKind::NotFound,
             "read checkpoint",
             &self.job,
             why,
         ))
+    }
+
+    /// The newest checkpoint that is older than those that were skipped. Of a long row of damaged ones `older` keeps
+    /// the rest of the listing.
+    fn next_older(
+        &self,
+        phase: Phase,
+        skipped: &[Skipped],
+        older: &mut Option<Vec<DocumentEntry>>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        let last = skipped.last().map(|skipped| &skipped.document);
+        if older.is_none() && skipped.len() >= STEPS {
+            let mut entries = self.list_phase(phase)?;
+            entries.retain(|entry| entry.document.stamp() < last.and_then(Document::stamp));
+            *older = Some(entries);
+        }
+        match older {
+            Some(entries) => Ok(entries.pop()),
+            None => self.inner.backend.newest(&self.job, phase, last, deadline),
+        }
     }
 
     /// The setup checkpoint.
@@ -163,17 +187,19 @@ impl Checkpoints {
         let Some(phase) = document.phase().filter(|_| document.job() == Some(&self.job)) else {
             return Ok(None);
         };
-        let listed = self
-            .list_phase(phase)?
-            .into_iter()
-            .find(|entry| entry.document == *document);
-        let Some(entry) = listed else {
+        let (backend, deadline) = (&self.inner.backend, self.inner.deadline());
+        let Some(stored) = backend.get(document, deadline)? else {
             return Ok(None);
         };
-        let Some(stored) = self.inner.backend.get(document, self.inner.deadline())? else {
-            return Ok(None);
-        };
-        body::parse(&self.job, phase, entry, &stored, Vec::new()).map(Some)
+        let mut modified = None;
+        if !stored.is_verified() && document.stamp().is_none() {
+            // It is the one setup checkpoint.
+            match backend.newest(&self.job, phase, None, deadline)? {
+                Some(entry) => modified = Some(entry.modified),
+                None => return Ok(None),
+            }
+        }
+        body::parse(&self.job, phase, document.clone(), modified, &stored, Vec::new()).map(Some)
     }
 
     /// All checkpoints of the job, oldest first within a phase, without their states.

@@ -182,6 +182,52 @@ fn a_damaged_newest_one_is_skipped_and_told() {
 }
 
 #[test]
+fn a_long_row_of_damaged_ones_is_skipped_and_told() {
+    let fixture = file_with(|b| b);
+    let checkpoints = fixture.job().checkpoints();
+    for n in 0..12 {
+        checkpoints
+            .save_map(&json!({"n": n}), SaveOptions::default())
+            .unwrap();
+    }
+    let listed = checkpoints.list_phase(Phase::Map).unwrap();
+    for damaged in 1..12 {
+        damage(&fixture, damaged - 1);
+        let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
+        assert_eq!(latest.data["n"], 11 - damaged);
+        let skipped: Vec<_> = latest.skipped.iter().map(|skipped| &skipped.document).collect();
+        let wanted: Vec<_> = listed
+            .iter()
+            .rev()
+            .take(damaged)
+            .map(|entry| &entry.document)
+            .collect();
+        assert_eq!(skipped, wanted);
+    }
+    damage(&fixture, 11);
+    assert_eq!(
+        checkpoints.latest_map::<Value>().unwrap_err().kind(),
+        ErrorKind::Damaged
+    );
+}
+
+#[test]
+fn a_bare_setup_checkpoint_was_saved_when_its_file_was_changed() {
+    let fixture = file_with(|b| b);
+    std::fs::create_dir_all(folder(&fixture)).unwrap();
+    let path = folder(&fixture).join("setup-checkpoint.json");
+    std::fs::write(&path, "{\"items\": 3}\n").unwrap();
+    let changed = Timestamp::from(std::fs::metadata(&path).unwrap().modified().unwrap());
+    let checkpoints = fixture.job().checkpoints();
+    let latest = checkpoints.latest_setup::<Value>().unwrap().unwrap();
+    let got = checkpoints.get::<Value>(&latest.document).unwrap().unwrap();
+    for found in [latest, got] {
+        assert_eq!((found.saved_at, found.verified), (changed, false));
+        assert_eq!(found.data["items"], 3);
+    }
+}
+
+#[test]
 fn a_state_of_another_type_never_falls_back_to_an_older_one() {
     on_each(|fixture| {
         let checkpoints = fixture.job().checkpoints();

@@ -3,6 +3,7 @@
 mod catalog;
 mod conditions;
 mod damage;
+mod newest;
 mod safety;
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 
 /// Looks at a call before it is made.
 type Hook = Arc<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
@@ -128,6 +128,11 @@ impl FileSystem for Tape {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.reel.call("list", path)?;
         self.real.list(path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        self.reel.call("list", path)?;
+        self.real.folder(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

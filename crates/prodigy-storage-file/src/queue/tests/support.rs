@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 use crate::FileOptions;
-use crate::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 use crate::store::Store;
 
 pub(super) const NEVER: Deadline = Deadline::never();
@@ -244,6 +244,10 @@ impl FileSystem for Faulty {
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.real.list(path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        self.real.folder(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, Metadata, OpenMode, RealFs, Space};
+use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 
 type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
 
@@ -73,6 +73,11 @@ impl FileSystem for Hooked {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         (self.before)("list", path);
         self.real.list(path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
+        (self.before)("list", path);
+        self.real.folder(path)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

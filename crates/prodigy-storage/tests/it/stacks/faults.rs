@@ -195,6 +195,18 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
         self.run("list documents", deadline, |inner| inner.list(scope, deadline))
     }
 
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.run("find newest document", deadline, |inner| {
+            inner.newest(job, phase, before, deadline)
+        })
+    }
+
     fn queue_put(
         &self,
         job: &JobAddress,

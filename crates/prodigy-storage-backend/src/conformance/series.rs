@@ -1,0 +1,173 @@
+//! Promises about the newest document of a series.
+
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp};
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{Check, job, moment, soon};
+use crate::backend::Backend;
+use crate::document::{Expected, PutOptions};
+use crate::log::Durability;
+
+topic! { "series":
+    the_newest_is_the_last_listed "the newest of a series, and the newest before each, are those that a listing gives from its end",
+    the_newest_before_what_is_gone "before a document that was removed, or never was, the next older one is the newest",
+    before_another_series_is_nothing "before a document that is none of the series there is nothing",
+    a_handle_sees_the_newest_of_another "each addition and deletion through one handle is seen by the next question through another",
+}
+
+fn put(backend: &dyn Backend, document: &Document) -> Check {
+    backend.put(document, b"{\"n\":1}", &PutOptions::default(), soon())?;
+    Ok(())
+}
+
+fn newest(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    phase: Phase,
+    before: Option<&Document>,
+) -> Result<Option<Document>, Failure> {
+    let newest = backend.newest(job, phase, before, soon())?;
+    Ok(newest.map(|entry| entry.document))
+}
+
+/// Goes down from the newest of each series, and compares with the listing.
+fn agrees(backend: &dyn Backend, job: &JobAddress) -> Check {
+    for phase in Phase::ALL {
+        let mut listed = backend.list(&DocumentScope::Checkpoints(job.clone(), phase), soon())?;
+        let mut before = None;
+        loop {
+            let wanted = listed.pop();
+            let found = backend.newest(job, phase, before.as_ref(), soon())?;
+            ensure_eq!(found, wanted, "newest of phase {phase} before {before:?}");
+            match found {
+                Some(entry) => before = Some(entry.document),
+                None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stamps of this project and of other programs, two of them of one time.
+fn stamps() -> Result<Vec<Stamp>, Failure> {
+    let texts = [
+        "20251115_073606",
+        "20251115T073606.000000000Z",
+        "2025-11-15T07-36-06Z",
+        "1763192165123",
+        "20261231",
+        "20251115T073606.123456789Z",
+        "2025-11-15T09:06:06+01:30",
+    ];
+    let foreign = texts.map(Stamp::parse).into_iter().flatten();
+    let ours = [9, 3, 7, 1, 5].map(|millis| Stamp::from(moment(millis)));
+    let stamps: Vec<Stamp> = foreign.chain(ours).collect();
+    ensure_eq!(stamps.len(), texts.len() + 5, "texts that are stamps");
+    Ok(stamps)
+}
+
+fn the_newest_is_the_last_listed(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    agrees(&*backend, &job)?;
+    put(&*backend, &Document::Orphans(job.clone()))?;
+    put(&*backend, &Document::Finished(job.clone()))?;
+    agrees(&*backend, &job)?;
+    for (n, stamp) in stamps()?.into_iter().enumerate() {
+        for phase in Phase::ALL {
+            // The series differ, so that one is not taken for another.
+            if n % 3 != 0 || phase != Phase::Reduce {
+                put(&*backend, &Document::checkpoint(&job, phase, stamp.clone()))?;
+            }
+        }
+        agrees(&*backend, &job)?;
+    }
+    agrees(&*harness.open(), &job)
+}
+
+fn the_newest_before_what_is_gone(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let at = |millis| Document::Map(job.clone(), Stamp::from(moment(millis)));
+    for millis in 0..10 {
+        put(&*backend, &at(millis * 10))?;
+    }
+    let before = |document: &Document| newest(&*backend, &job, Phase::Map, Some(document));
+    ensure_eq!(
+        before(&at(1_000))?,
+        Some(at(90)),
+        "newest before one that never was"
+    );
+    ensure_eq!(before(&at(55))?, Some(at(50)), "newest before one that never was");
+    ensure_eq!(before(&at(-5))?, None, "newest before the oldest");
+    for millis in [90, 40, 50] {
+        ensure!(
+            backend.delete(&at(millis), Expected::Any, Durability::Strict, soon())?,
+            "a deletion says that there was nothing"
+        );
+    }
+    ensure_eq!(
+        newest(&*backend, &job, Phase::Map, None)?,
+        Some(at(80)),
+        "newest after the newest was deleted"
+    );
+    ensure_eq!(before(&at(90))?, Some(at(80)), "newest before one that is gone");
+    ensure_eq!(before(&at(50))?, Some(at(30)), "newest before one that is gone");
+    agrees(&*backend, &job)
+}
+
+fn before_another_series_is_nothing(harness: &dyn Harness) -> Check {
+    let (backend, one, other) = (harness.open(), job("a")?, job("b")?);
+    let stamp = Stamp::from(moment(5));
+    for job in [&one, &other] {
+        for phase in Phase::ALL {
+            put(&*backend, &Document::checkpoint(job, phase, stamp.clone()))?;
+        }
+    }
+    let late = Stamp::from(moment(9));
+    for before in [
+        Document::Map(other, late.clone()),
+        Document::Reduce(one.clone(), late),
+        Document::Setup(one.clone()),
+        Document::Finished(one.clone()),
+        Document::Repository(one.repo.clone()),
+    ] {
+        let found = newest(&*backend, &one, Phase::Map, Some(&before))?;
+        ensure_eq!(found, None, "newest before {before:?}");
+    }
+    let setup = Document::Setup(one.clone());
+    ensure_eq!(
+        newest(&*backend, &one, Phase::Setup, Some(&setup))?,
+        None,
+        "newest before the one setup checkpoint"
+    );
+    Ok(())
+}
+
+fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
+    let (reader, writer, job) = (harness.open(), harness.open(), job("a")?);
+    // More than once: whoever keeps an answer has it from there the second time.
+    let sees = |phase: Phase, wanted: Option<&Document>, when: &str| {
+        for _ in 0..3 {
+            let found = newest(&*reader, &job, phase, None)?;
+            ensure_eq!(found.as_ref(), wanted, "newest of phase {phase} {when}");
+        }
+        Ok::<(), Failure>(())
+    };
+    let mut made: Vec<Document> = Vec::new();
+    for _ in 0..8 {
+        sees(Phase::Map, made.last(), "before an addition")?;
+        let added = writer.add(&job, Phase::Map, b"{}", &PutOptions::default(), soon())?;
+        made.push(added.document);
+        sees(Phase::Map, made.last(), "after an addition")?;
+        sees(Phase::Reduce, None, "after an addition to another")?;
+    }
+    while let Some(last) = made.pop() {
+        ensure!(
+            writer.delete(&last, Expected::Any, Durability::Strict, soon())?,
+            "a deletion says that there was nothing"
+        );
+        sees(Phase::Map, made.last(), "after a deletion")?;
+    }
+    agrees(&*reader, &job)
+}

@@ -1,0 +1,53 @@
+//! An open folder of a simulated process.
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+
+use prodigy_storage_file::fs::{FsFolder, Metadata};
+use prodigy_storage_layout::Timestamp;
+
+use super::process::Shared;
+use crate::disk::Inode;
+
+#[derive(Debug)]
+pub(super) struct SimFolder {
+    process: Arc<Shared>,
+    inode: Inode,
+}
+
+impl SimFolder {
+    pub(super) fn new(process: Arc<Shared>, inode: Inode) -> Self {
+        Self { process, inode }
+    }
+}
+
+impl FsFolder for SimFolder {
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.process.look(|state| {
+            let found = state.disk.about(self.inode);
+            found.ok_or(io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.process.look(|state| {
+            let entries = state.disk.folder(self.inode).into_iter().flatten();
+            entries.for_each(|(name, _)| show(name));
+            Ok(())
+        })
+    }
+
+    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
+        self.process.look(|state| {
+            let name = name.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+            let entries = state.disk.folder(self.inode).ok_or(io::ErrorKind::NotFound)?;
+            let found = entries.get(name).and_then(|inode| state.disk.about(*inode));
+            found.ok_or(io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn clock(&self) -> Option<Timestamp> {
+        self.process.look(|state| Ok(state.stamp())).ok()
+    }
+}
