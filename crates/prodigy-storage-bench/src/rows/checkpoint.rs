@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -198,7 +199,7 @@ fn load(lab: &Lab) -> Result<Plan> {
 /// A job with so many checkpoints.
 #[derive(Debug)]
 struct Series {
-    _folder: TempDir,
+    folder: TempDir,
     storage: Storage,
     newest: Digest,
 }
@@ -214,14 +215,25 @@ impl Series {
         let saved = checkpoints.list()?.len();
         ensure!(saved == number, "{saved} of {number} checkpoints are there");
         Ok(Self {
-            _folder: folder,
+            folder,
             storage,
             newest: State::new(7, number - 1, SMALL).digest(),
         })
     }
 
     fn loads(&self, loads: usize) -> Result<f64> {
-        let checkpoints = store::job(&self.storage)?.checkpoints();
+        self.loads_through(&self.storage, loads)
+    }
+
+    /// The first load through a handle that shares nothing with those before it: its options differ.
+    fn first_load(&self) -> Result<f64> {
+        let config = store::config(&self.folder.path().join("root"), false);
+        let fresh = Storage::builder().config(config).read_only(true).open()?;
+        self.loads_through(&fresh, 1)
+    }
+
+    fn loads_through(&self, storage: &Storage, loads: usize) -> Result<f64> {
+        let checkpoints = store::job(storage)?.checkpoints();
         let mut latest = None;
         let began = Instant::now();
         for _ in 0..loads {
@@ -239,10 +251,25 @@ impl Series {
 
 fn latest(lab: &Lab) -> Result<Plan> {
     let loads = lab.of(200);
-    let many = Series::make(&lab.bench(), lab.of(10_000))?;
-    let few = Series::make(&lab.bench(), 10)?;
+    let many = Rc::new(Series::make(&lab.bench(), lab.of(10_000))?);
+    let few = Rc::new(Series::make(&lab.bench(), 10)?);
+    let first = |series: &Rc<Series>| {
+        let series = Rc::clone(series);
+        move |_| series.first_load()
+    };
+    let (first_of_many, first_of_few) = (first(&many), first(&few));
     Ok(Plan::Measure(vec![
         Contestant::ours(move |_| many.loads(loads)),
         Contestant::new(Role::Against, "with 10 saved", move |_| few.loads(loads)),
+        Contestant::new(
+            Role::Variant,
+            "prodigy-storage, the first call of a fresh handle",
+            first_of_many,
+        ),
+        Contestant::new(
+            Role::Variant,
+            "with 10 saved, the first call of a fresh handle",
+            first_of_few,
+        ),
     ]))
 }
