@@ -97,6 +97,12 @@ impl World {
         self.other.rename(&made, &self.path(millis)).unwrap();
     }
 
+    fn set_modified(&self, modified: Timestamp, wanted: bool) {
+        if wanted {
+            self.other.set_modified(&self.folder, modified).unwrap();
+        }
+    }
+
     fn modified(&self) -> Timestamp {
         self.other.metadata(&self.folder).unwrap().modified
     }
@@ -141,20 +147,22 @@ fn a_change_whose_time_of_modification_was_set_back_is_seen() {
 enum Deed {
     Add(bool),
     Delete(usize),
-    DropIn(i64),
-    Remove(usize),
-    SetBack,
+    /// And sets the time of modification back, or not.
+    DropIn(i64, bool),
+    Remove(usize, bool),
     Rest,
+    /// The second process goes through all of them.
+    Walk,
 }
 
 fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
         2 => any::<bool>().prop_map(Deed::Add),
         2 => (0..8usize).prop_map(Deed::Delete),
-        3 => (0..2000i64).prop_map(Deed::DropIn),
-        2 => (0..8usize).prop_map(Deed::Remove),
-        1 => Just(Deed::SetBack),
-        3 => Just(Deed::Rest),
+        6 => (0..2000i64, any::<bool>()).prop_map(|(millis, back)| Deed::DropIn(millis, back)),
+        4 => (0..3usize, any::<bool>()).prop_map(|(newer, back)| Deed::Remove(newer, back)),
+        2 => Just(Deed::Rest),
+        2 => Just(Deed::Walk),
     ]
 }
 
@@ -165,40 +173,45 @@ proptest! {
     fn two_processes_and_a_stranger_never_make_it_wrong(deeds in prop::collection::vec(deeds(), 1..60)) {
         let world = World::new();
         let (second, _) = world.sim.open(world.sim.options()).unwrap();
-        let mut modified = world.modified();
         for deed in &deeds {
             let maps = world.truth(Phase::Map);
-            let chosen = |back: usize| maps.len().checked_sub(back + 1).and_then(|at| maps.get(at));
+            let chosen = |newer: usize| maps.len().checked_sub(newer + 1).and_then(|at| maps.get(at));
+            let modified = world.modified();
             match deed {
                 Deed::Add(map) => world.add(if *map { Phase::Map } else { Phase::Reduce }),
-                Deed::Delete(back) => {
-                    if let Some(document) = chosen(*back) {
+                Deed::Delete(newer) => {
+                    if let Some(document) = chosen(*newer) {
                         second
                             .delete(document, Expected::Any, Durability::Relaxed, Deadline::never())
                             .unwrap();
                     }
                 }
-                Deed::DropIn(millis) => world.drop_in(*millis),
-                Deed::Remove(back) => {
-                    if let Some(document) = chosen(*back) {
+                Deed::DropIn(millis, back) => {
+                    world.drop_in(*millis);
+                    world.set_modified(modified, *back);
+                }
+                Deed::Remove(newer, back) => {
+                    if let Some(document) = chosen(*newer) {
                         world.other.unlink(&Entry::Document(document.clone()).path()).unwrap();
+                        world.set_modified(modified, *back);
                     }
                 }
-                Deed::SetBack => world.other.set_modified(&world.folder, modified).unwrap(),
                 Deed::Rest => world.rest(),
+                Deed::Walk => {
+                    let mut before = None;
+                    for wanted in maps.iter().rev().map(Some).chain([None]) {
+                        let found = second.newest(&world.job, Phase::Map, before, Deadline::never()).unwrap();
+                        let found = found.map(|entry| entry.document);
+                        prop_assert_eq!(found.as_ref(), wanted);
+                        before = wanted;
+                    }
+                    world.must_agree("by the first process");
+                }
             }
-            modified = world.modified();
-            world.must_agree("by the first process");
+            // Few calls: several changes fall into one step of the clock.
             let maps = world.truth(Phase::Map);
-            let mut before = None;
-            for wanted in maps.iter().rev() {
-                let found = second.newest(&world.job, Phase::Map, before, Deadline::never()).unwrap();
-                let found = found.map(|entry| entry.document);
-                prop_assert_eq!(found.as_ref(), Some(wanted));
-                before = Some(wanted);
-            }
-            let found = second.newest(&world.job, Phase::Map, before, Deadline::never()).unwrap();
-            prop_assert_eq!(found.map(|entry| entry.document), None);
+            let found = world.newest(Phase::Map);
+            prop_assert_eq!(found.as_ref(), maps.last());
         }
     }
 }
