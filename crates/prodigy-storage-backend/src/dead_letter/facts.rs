@@ -40,8 +40,20 @@ impl Default for Facts {
 /// [`ErrorKind::Damaged`], naming the field, if the body is no object or a field has the wrong type. That can only
 /// be an item that another program wrote.
 pub fn facts(body: &RawValue) -> Result<Facts> {
+    told(Fields::of(body))
+}
+
+/// As [`facts`], of the item's bytes as they are stored: what a queue adds to them is no fact.
+///
+/// # Errors
+/// As [`facts`]; also if the bytes are no JSON.
+pub fn facts_of_line(line: &[u8]) -> Result<Facts> {
+    told(Fields::of_line(line))
+}
+
+fn told(fields: Option<Fields<'_>>) -> Result<Facts> {
     let damaged = |why: String| StorageError::new(ErrorKind::Damaged, "read item", "", why);
-    let fields = Fields::of(body).ok_or_else(|| damaged("it is no object".into()))?;
+    let fields = fields.ok_or_else(|| damaged("it is no object".into()))?;
     let field = |name: &str, kind: Kind| match fields.get(name) {
         Some(value) => match kind.refuses(value) {
             Some(why) => Err(damaged(format!("`{name}`: {why}"))),
@@ -67,11 +79,13 @@ pub fn facts(body: &RawValue) -> Result<Facts> {
 /// An item without `last_attempt` counts as old: no bound leaves it out.
 #[must_use]
 pub fn selects(select: &Select, id: &ItemId, facts: &Facts) -> bool {
-    let named = match &select.ids {
-        Some(ids) => ids.contains(id),
-        None => facts.eligible || select.ineligible_too,
-    };
-    named
+    select.ids.as_ref().is_none_or(|ids| ids.contains(id)) && suits(select, facts)
+}
+
+/// Whether an item is among those asked for, if its key is: as [`selects`] for who looks keys up in another way.
+#[must_use]
+pub fn suits(select: &Select, facts: &Facts) -> bool {
+    (select.ids.is_some() || facts.eligible || select.ineligible_too)
         && select
             .signature
             .as_ref()

@@ -118,6 +118,11 @@ impl<'a> Fields<'a> {
         serde_json::from_str(object.get()).ok()
     }
 
+    /// The same, where it is not known yet whether it is JSON.
+    pub(super) fn of_line(object: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(object).ok()
+    }
+
     /// The value of a field. `null` counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.get_any(name).filter(|value| value.get() != "null")

@@ -32,7 +32,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{Facts, facts, selects};
+pub use facts::{Facts, facts, facts_of_line, selects, suits};
 pub use letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use merge::merge;
 pub use normalise::normalise;
