@@ -1,7 +1,7 @@
 //! What this process remembers of its queues.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,29 @@ use crate::store::Store;
 const OPEN: usize = 64;
 /// Units between two looks at the clock.
 pub(super) const STRIDE: usize = 256;
+
+/// Hashes of ids.
+pub(super) type Hashes = HashSet<u64, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash for its own hash.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// What this process remembers of its queues: checked against the file, under its lock, before every use.
 #[derive(Debug, Default)]
@@ -69,7 +92,7 @@ pub(super) struct Known {
     /// Whether a new item can be written behind the last one; else the file has to be rewritten first.
     pub(super) plain: bool,
     /// Hashes of the ids in it, and perhaps of others: a hit is looked up.
-    pub(super) hashes: HashSet<u64>,
+    pub(super) hashes: Hashes,
     /// Whether its name survives power loss.
     pub(super) linked: bool,
     /// Whether all that others left in it survives power loss, as far as this process knows.
@@ -118,7 +141,7 @@ impl Store {
                     len: 0,
                     any: false,
                     plain: false,
-                    hashes: HashSet::new(),
+                    hashes: Hashes::default(),
                     linked: false,
                     synced: false,
                 }

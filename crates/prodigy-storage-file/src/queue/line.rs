@@ -14,6 +14,10 @@ pub(super) const TRAILER: usize = 18;
 const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
 const TOKEN: &str = ",\"lease_token\":\"";
 const UNTIL: &str = "\",\"lease_until\":\"";
+/// Bytes of a token of ours.
+const TOKEN_LEN: usize = 32;
+/// Bytes of a time as it is written.
+const UNTIL_LEN: usize = 30;
 /// More than the two fields of a lease take.
 const LEASE_LEN: usize = 160;
 
@@ -51,7 +55,7 @@ pub(super) fn encoded(body: &RawValue, lease: Option<&Lease>) -> Vec<u8> {
 }
 
 /// RFC 3339 with nanoseconds, as serde writes a timestamp.
-fn nanos_text(time: Timestamp) -> String {
+pub(super) fn nanos_text(time: Timestamp) -> String {
     let whole = time.to_rfc3339();
     let nanos = time.as_nanos() % 1_000_000_000;
     let second = whole.split_once('.').map_or(whole.as_str(), |(second, _)| second);
@@ -95,9 +99,27 @@ pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
         .map(|found| found.item_id)
 }
 
+/// Whether a lease of ours is on a sealed item at `now`, from the end of the line alone. What is not of this form is read
+/// to know: false says nothing.
+pub(super) fn is_held(line: &[u8], seal: Seal, now: Timestamp) -> bool {
+    let until = || {
+        let rest = line.get(..line.len().checked_sub(TRAILER)?)?;
+        let (rest, until) = rest.strip_suffix(b"\"")?.split_last_chunk::<UNTIL_LEN>()?;
+        let (rest, token) = rest
+            .strip_suffix(UNTIL.as_bytes())?
+            .split_last_chunk::<TOKEN_LEN>()?;
+        let ours = rest.ends_with(TOKEN.as_bytes()) && token.iter().all(u8::is_ascii_hexdigit);
+        ours.then(|| Timestamp::parse(std::str::from_utf8(until).ok()?))?
+    };
+    seal != Seal::Absent && until().is_some_and(|until| until > now)
+}
+
 /// The token of the lease on an item.
 pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
     if seal != Seal::Absent {
+        // An item without a lease mostly ends in something else.
+        let body = line.get(..line.len().checked_sub(TRAILER)?)?;
+        body.strip_suffix(b"\"")?;
         return split(line)?.1.map(|(token, _)| Cow::Borrowed(token));
     }
     memchr::memmem::find(line, b"\"lease_token\"")?;

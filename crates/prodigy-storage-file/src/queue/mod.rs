@@ -4,12 +4,15 @@
 //! one write; everything else rewrites the file (temporary file, rename). All writers hold `items.lock`; readers hold
 //! nothing and change nothing.
 //!
-//! - `scan` tells items from damage, in bounded memory, whoever wrote the file;
+//! - `scan` tells items from damage, in bounded memory, whoever wrote the file; lines that stand as pushes leave them
+//!   are checked where they were read to, and written again from there;
+//! - `buffer` is what it looks at;
 //! - `line` is the form of one item;
 //! - `known` is what this process remembers of a queue: where it ends, and hashes of its ids;
 //! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
+mod buffer;
 mod known;
 mod line;
 mod put;
@@ -25,3 +28,5 @@ pub(crate) use known::Queues;
 
 /// What stands behind the last item.
 const CLOSING: &[u8] = b"\n]\n";
+/// What stands between two items, as we write them.
+const SEPARATOR: &[u8] = b",\n";

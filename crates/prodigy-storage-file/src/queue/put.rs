@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::CLOSING;
 use super::known::{Known, close};
 use super::line::{self, encoded};
-use super::rewrite::{Change, Changes, unknown};
+use super::rewrite::{Change, Changes, Order, unknown};
 use super::scan::Unit;
 use crate::store::{Replace, Store};
 
@@ -61,7 +61,7 @@ impl Store {
             merged: items.len() - added,
         };
 
-        let mut changes = Changes::default();
+        let mut merged = HashMap::new();
         let mut new = Vec::with_capacity(added);
         for item in &mut batch {
             let stored = found.get(item.id.as_str());
@@ -75,19 +75,28 @@ impl Store {
             match stored {
                 Some((start, entry)) => {
                     let line = encoded(&item.body, entry.lease.as_ref());
-                    changes.items.insert(*start, Change::Line(line));
+                    merged.insert(*start, line);
                 }
                 None => new.push(&*item),
             }
         }
         let known = match known {
             None => self.create(&path, &new, durability)?,
-            Some(known) if changes.items.is_empty() && known.plain => {
-                self.push(&path, known, &new, durability)?
-            }
+            Some(known) if merged.is_empty() && known.plain => self.push(&path, known, &new, durability)?,
             Some(known) => {
-                changes.added = new.iter().map(|item| encoded(&item.body, None)).collect();
-                self.queue_rewrite(OPERATION, &path, &known, changes, durability, deadline)?
+                let order = Order {
+                    operation: OPERATION,
+                    path: &path,
+                    durability,
+                    deadline,
+                };
+                let changes = Changes {
+                    decide: &mut |start, _, _| merged.remove(&start).map(Change::Line),
+                    drops: false,
+                    added: new.iter().map(|item| encoded(&item.body, None)).collect(),
+                    kept: false,
+                };
+                self.queue_rewrite(order, known, changes)?
             }
         };
         self.queues.keep(&path, known);

@@ -1,15 +1,15 @@
 //! The queue's file written anew, with some items changed.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
-use super::CLOSING;
-use super::known::{Known, STRIDE};
+use super::known::{Hashes, Known};
 use super::line::{self, Seal, TRAILER};
 use super::scan::{Scanner, Unit};
+use super::{CLOSING, SEPARATOR};
 use crate::fs::{FsFile, OpenMode};
 use crate::store::{Store, count};
 
@@ -18,7 +18,7 @@ const CHUNK: usize = 256 << 10;
 /// Bytes that go to one file of the quarantine, at most.
 const PIECE: u64 = 64 << 20;
 
-/// What becomes of an item, by its offset in the file.
+/// What becomes of an item.
 #[derive(Debug)]
 pub(super) enum Change {
     /// It goes.
@@ -27,20 +27,20 @@ pub(super) enum Change {
     Line(Vec<u8>),
 }
 
-/// All that one rewrite does. What is not named here is copied byte for byte.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub(super) items: HashMap<u64, Change>,
+/// What becomes of an item, if it does not stay as it is: by its offset in the file, what its checksum says, and its
+/// bytes.
+pub(super) type Decide<'a> = dyn FnMut(u64, Seal, &[u8]) -> Option<Change> + 'a;
+
+/// All that one rewrite does. What is not changed is copied byte for byte.
+pub(super) struct Changes<'a> {
+    /// Asked once for each item, in their order.
+    pub(super) decide: &'a mut Decide<'a>,
+    /// Whether any item may go.
+    pub(super) drops: bool,
     /// Lines for the end.
     pub(super) added: Vec<Vec<u8>>,
     /// Whether what is damaged was copied to the quarantine already.
     pub(super) kept: bool,
-}
-
-impl Changes {
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.added.is_empty()
-    }
 }
 
 struct Output<'a> {
@@ -53,7 +53,7 @@ struct Output<'a> {
 impl Output<'_> {
     fn line(&mut self, line: &[u8]) -> std::io::Result<()> {
         self.buffer
-            .extend_from_slice(if self.any { b",\n" } else { b"\n" });
+            .extend_from_slice(if self.any { SEPARATOR } else { b"\n" });
         self.buffer.extend_from_slice(line);
         self.any = true;
         if self.buffer.len() >= CHUNK {
@@ -61,6 +61,24 @@ impl Output<'_> {
         } else {
             Ok(())
         }
+    }
+
+    /// Lines, a separator before each.
+    fn lines(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        // No comma stands before the first item.
+        let lines = lines.get(usize::from(!self.any)..).unwrap_or_default();
+        self.any = true;
+        if self.buffer.len() + lines.len() < CHUNK / 4 {
+            self.buffer.extend_from_slice(lines);
+            return Ok(());
+        }
+        self.flush()?;
+        self.file.write_all_at(lines, self.offset)?;
+        self.offset += lines.len() as u64;
+        Ok(())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -71,33 +89,94 @@ impl Output<'_> {
     }
 }
 
+/// Where a rewrite reads, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    pub(super) operation: &'static str,
+    pub(super) path: &'a Path,
+    pub(super) durability: Durability,
+    pub(super) deadline: Deadline,
+}
+
 impl Store {
+    /// Changes the items that `decide` names, as in [`Changes`]. Where it names none, nothing is written. Gives what is
+    /// known of the file then. Under the queue's lock.
+    pub(super) fn queue_change(
+        &self,
+        order: Order<'_>,
+        known: Known,
+        drops: bool,
+        mut decide: impl FnMut(Seal, &[u8]) -> Option<Change>,
+    ) -> Result<Known> {
+        let Order {
+            operation,
+            path,
+            deadline,
+            ..
+        } = order;
+        let mut first = None;
+        self.queue_survey(operation, path, &known.file, deadline, |unit, bytes| {
+            if let Unit::Item { start, seal, .. } = unit
+                && let Some(change) = decide(*seal, bytes)
+            {
+                first = Some((*start, change));
+            }
+            Ok(first.is_none())
+        })?;
+        let Some((at, change)) = first else {
+            return Ok(known);
+        };
+        let mut change = Some(change);
+        let changes = Changes {
+            decide: &mut |start, seal, bytes| match start.cmp(&at) {
+                Ordering::Less => None,
+                Ordering::Equal => change.take(),
+                Ordering::Greater => decide(seal, bytes),
+            },
+            drops,
+            added: Vec::new(),
+            kept: false,
+        };
+        let known = self.queue_rewrite(order, known, changes)?;
+        if change.is_some() {
+            return Err(StorageError::new(
+                ErrorKind::Damaged,
+                operation,
+                self.absolute(path).display(),
+                format!("the item at offset {at} could be read once, and not again"),
+            )
+            .with_hint("the bytes are in the quarantine; look at the disk"));
+        }
+        Ok(known)
+    }
+
     /// Writes the queue anew: temporary file, sync, rename, sync of the folder. Damaged bytes go to `quarantine/`.
     /// Gives what is known of the new file. Under the queue's lock.
     pub(super) fn queue_rewrite(
         &self,
-        operation: &'static str,
-        path: &Path,
-        known: &Known,
-        changes: Changes,
-        durability: Durability,
-        deadline: Deadline,
+        order: Order<'_>,
+        known: Known,
+        changes: Changes<'_>,
     ) -> Result<Known> {
+        let Order {
+            operation,
+            path,
+            durability,
+            deadline,
+        } = order;
         let folder = path.parent().unwrap_or(Path::new(""));
         let (temp, file) = self.create_temp(folder)?;
-        let done = self
-            .fill(operation, path, &temp, &*file, known, changes, deadline)
-            .and_then(|made| {
-                // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
-                self.counters.sync(&temp);
-                file.sync_all()
-                    .map_err(|error| self.write_fault(operation, &temp, error))?;
-                deadline.check(operation, &path.display(), "the queue to be rewritten")?;
-                self.fs
-                    .rename(&temp, path)
-                    .map_err(|error| self.write_fault(operation, path, error))?;
-                Ok(made)
-            });
+        let done = self.fill(order, &temp, &*file, known, changes).and_then(|made| {
+            // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
+            self.counters.sync(&temp);
+            file.sync_all()
+                .map_err(|error| self.write_fault(operation, &temp, error))?;
+            deadline.check(operation, &path.display(), "the queue to be rewritten")?;
+            self.fs
+                .rename(&temp, path)
+                .map_err(|error| self.write_fault(operation, path, error))?;
+            Ok(made)
+        });
         drop(file);
         let mut made = match done {
             Ok(made) => made,
@@ -119,20 +198,33 @@ impl Store {
         Ok(made)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one half of the function above")]
     fn fill(
         &self,
-        operation: &'static str,
-        path: &Path,
+        order: Order<'_>,
         temp: &Path,
         file: &dyn FsFile,
-        known: &Known,
-        mut changes: Changes,
-        deadline: Deadline,
+        known: Known,
+        changes: Changes<'_>,
     ) -> Result<Known> {
-        let read = |error| self.write_fault(operation, path, error);
-        let write = |error| self.write_fault(operation, temp, error);
-        let mut hashes = HashSet::with_capacity(known.hashes.len() + changes.added.len());
+        let read = |error| self.write_fault(order.operation, order.path, error);
+        let write = |error| self.write_fault(order.operation, temp, error);
+        let Changes {
+            decide,
+            drops,
+            added,
+            kept,
+        } = changes;
+        // Ids that are gone have to go; else all are there already but what is added.
+        let mut hashes = known.hashes;
+        if drops {
+            let room = hashes.len() + added.len();
+            hashes = Hashes::with_capacity_and_hasher(room, Default::default());
+        }
+        let mut remember = |line: &[u8]| {
+            if let Some(id) = line::id(line) {
+                hashes.insert(self.queues.hash(&id));
+            }
+        };
         let mut out = Output {
             file,
             offset: 0,
@@ -141,17 +233,41 @@ impl Store {
         };
         let limit = self.options.max_record_size;
         let mut scanner = Scanner::new(Arc::clone(&known.file), limit).map_err(read)?;
-        let mut units = 0;
-        while let Some(unit) = scanner.next().map_err(read)? {
-            units += 1;
-            if units % STRIDE == 0 {
-                deadline.check(operation, &path.display(), "the queue to be rewritten")?;
+        loop {
+            order.deadline.check(
+                order.operation,
+                &order.path.display(),
+                "the queue to be rewritten",
+            )?;
+            let mut change = None;
+            let run = scanner.run(|start, line| {
+                change = decide(start, Seal::Holds, line);
+                if drops && change.is_none() {
+                    remember(line);
+                }
+                change.is_none()
+            });
+            let run = run.map_err(read)?;
+            out.lines(scanner.bytes(run.kept.clone())).map_err(write)?;
+            if run.other.is_none() && !run.kept.is_empty() {
+                continue;
             }
+            let asked = run.other.is_some();
+            let unit = match run.other {
+                Some(unit) => unit,
+                None => match scanner.next().map_err(read)? {
+                    Some(unit) => unit,
+                    None => break,
+                },
+            };
             match unit {
                 Unit::Item { start, range, seal } => {
                     let stored = scanner.bytes(range);
+                    if !asked {
+                        change = decide(start, seal, stored);
+                    }
                     let mended;
-                    let line = match changes.items.get(&start) {
+                    let line = match &change {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => line.as_slice(),
                         None if seal == Seal::Framed => {
@@ -160,12 +276,12 @@ impl Store {
                         }
                         None => stored,
                     };
-                    if let Some(id) = line::id(line) {
-                        hashes.insert(self.queues.hash(&id));
+                    if drops {
+                        remember(line);
                     }
                     out.line(line).map_err(write)?;
                 }
-                Unit::Damage { .. } if changes.kept => {}
+                Unit::Damage { .. } if kept => {}
                 Unit::Damage { mut start, end, .. } => {
                     // In pieces: neighbouring damage is one, however much it is.
                     while start < end {
@@ -173,16 +289,14 @@ impl Store {
                         let mut bytes = vec![0; piece as usize];
                         let len = known.file.read_full_at(&mut bytes, start).map_err(read)?;
                         bytes.truncate(len);
-                        self.quarantine(path, start, &bytes)?;
+                        self.quarantine(order.path, start, &bytes)?;
                         start += piece;
                     }
                 }
             }
         }
-        for line in changes.added.drain(..) {
-            if let Some(id) = line::id(&line) {
-                hashes.insert(self.queues.hash(&id));
-            }
+        for line in added {
+            remember(&line);
             out.line(&line).map_err(write)?;
         }
         let end = out.offset + out.buffer.len() as u64;

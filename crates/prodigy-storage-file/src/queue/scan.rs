@@ -7,6 +7,8 @@ use std::sync::Arc;
 use prodigy_storage_backend::record::{self, Crc};
 use serde_json::value::RawValue;
 
+use super::SEPARATOR;
+use super::buffer::Buffer;
 use super::line::{self, HEAD, Seal};
 use crate::fs::FsFile;
 
@@ -35,7 +37,7 @@ pub(super) enum Unit {
 #[derive(Debug)]
 pub(super) struct Scanner {
     file: Arc<dyn FsFile>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Where the buffer stands in the file.
     base: u64,
     at: usize,
@@ -45,6 +47,8 @@ pub(super) struct Scanner {
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
     line_end: Option<usize>,
+    /// Whether nothing but white space, and a line end among it, stands before what begins here.
+    fresh: bool,
     /// Up to where damage was read twice: a writer may have changed it between two reads.
     twice: u64,
     /// Bytes that were parsed in vain.
@@ -57,7 +61,7 @@ pub(super) struct Scanner {
 }
 
 /// What a writer has to know of the file beside its items.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// The end of the last unit, or of the opening bracket.
     pub(super) end: u64,
@@ -76,6 +80,28 @@ pub(super) struct Shape {
     marked: bool,
     /// The last unit is damage.
     damaged: bool,
+}
+
+impl Shape {
+    /// Whether this is the end of an item, and nothing but items stands before it.
+    fn is_at(&self, offset: u64) -> bool {
+        self.end == offset
+            && self.any
+            && self.begun
+            && !self.damaged
+            && self.commas == 0
+            && self.brackets == 0
+    }
+}
+
+/// Items that stand next to each other.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Those that are kept, each behind what separates it from the one before: their bytes are [`Scanner::bytes`] of the
+    /// range until the next step.
+    pub(super) kept: Range<usize>,
+    /// The item behind them that is not kept.
+    pub(super) other: Option<Unit>,
 }
 
 enum Step {
@@ -103,12 +129,13 @@ impl Scanner {
             .max(64 << 20);
         Ok(Self {
             file,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             base: from,
             at: 0,
             len,
             limit: limit.saturating_add(1 << 20),
             line_end: None,
+            fresh: false,
             twice: 0,
             in_vain: 0,
             parsed: 0,
@@ -126,7 +153,7 @@ impl Scanner {
 
     /// The bytes of the last item.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.buffer.get(range).unwrap_or_default()
+        self.buffer.get(range)
     }
 
     /// What was found; complete when [`next`](Self::next) gave `None`.
@@ -147,6 +174,18 @@ impl Scanner {
         if let Some(unit) = self.ahead.take() {
             return Ok(Some(unit));
         }
+        if self.damage.is_none() {
+            let found = match self.pushed() {
+                None if self.is_cut() => {
+                    self.more()?;
+                    self.pushed()
+                }
+                found => found,
+            };
+            if let Some(range) = found {
+                return Ok(Some(self.take(range)));
+            }
+        }
         loop {
             match self.step()? {
                 Step::More => {}
@@ -166,28 +205,97 @@ impl Scanner {
         }
     }
 
+    /// Goes over the items that stand next as pushes leave them, as long as `keep` says yes and they are in the buffer.
+    /// The same items as from [`next`](Self::next), and the same checks.
+    pub(super) fn run(&mut self, mut keep: impl FnMut(u64, &[u8]) -> bool) -> io::Result<Run> {
+        // What was looked at ahead is next, and has to stay in its place.
+        let free = self.ahead.is_none() && self.damage.is_none();
+        if free && self.is_cut() {
+            self.more()?;
+        }
+        let from = self.at;
+        let mut kept = from..from;
+        let mut other = None;
+        if free {
+            while let Some(range) = self.pushed() {
+                let keeps = keep(self.base + range.start as u64, self.bytes(range.clone()));
+                let item = self.take(range);
+                if !keeps {
+                    other = Some(item);
+                    break;
+                }
+                kept.end = self.at;
+            }
+        }
+        Ok(Run { kept, other })
+    }
+
+    /// The next item, where it stands as a push leaves it: right behind an item, a comma and a line end, on a line that
+    /// is in the buffer, under a checksum that holds.
+    fn pushed(&self) -> Option<Range<usize>> {
+        if !self.shape.is_at(self.base + self.at as u64) {
+            return None;
+        }
+        let line = self.buffer.from(self.at).strip_prefix(SEPARATOR)?;
+        if line.first() != Some(&b'{') {
+            return None;
+        }
+        let line = line.get(..memchr::memchr(b'\n', line)?)?;
+        let line = line.strip_suffix(b",").unwrap_or(line);
+        let start = self.at + SEPARATOR.len();
+        (record::check_crc(line) == Crc::Holds).then(|| start..start + line.len())
+    }
+
+    /// Whether an item that a push left here may stand in the buffer in part only.
+    fn is_cut(&self) -> bool {
+        let rest = self.buffer.from(self.at);
+        let begins = match rest.split_at_checked(SEPARATOR.len()) {
+            Some((separator, line)) => {
+                separator == SEPARATOR
+                    && matches!(line.first(), None | Some(b'{'))
+                    && memchr::memchr(b'\n', line).is_none()
+            }
+            None => SEPARATOR.starts_with(rest),
+        };
+        begins && rest.len() < CHUNK && self.shape.is_at(self.base + self.at as u64) && !self.at_end()
+    }
+
+    /// Goes on behind such an item.
+    fn take(&mut self, range: Range<usize>) -> Unit {
+        self.at = range.end;
+        self.shape.end = self.base + range.end as u64;
+        Unit::Item {
+            start: self.base + range.start as u64,
+            range,
+            seal: Seal::Holds,
+        }
+    }
+
     fn step(&mut self) -> io::Result<Step> {
         if self.at >= CHUNK {
-            self.buffer.drain(..self.at);
-            self.base += self.at as u64;
-            self.at = 0;
-            self.line_end = None;
+            self.pass_by();
         }
-        let Some(&first) = self.buffer.get(self.at) else {
-            return Ok(if self.fill()? { Step::More } else { Step::End });
+        let Some(&first) = self.buffer.bytes().get(self.at) else {
+            return Ok(if self.more()? { Step::More } else { Step::End });
         };
         match first {
-            0xef if self.base == 0 && self.at == 0 && self.buffer.starts_with(b"\xef\xbb\xbf") => {
+            0xef if self.base == 0 && self.at == 0 && self.buffer.bytes().starts_with(b"\xef\xbb\xbf") => {
                 self.shape.marked = true;
                 self.at = 3;
             }
-            b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+            b' ' | b'\t' | b'\r' => self.at += 1,
+            b'\n' => {
+                self.at += 1;
+                self.fresh = true;
+            }
             b',' => {
                 self.shape.commas += 1;
                 self.at += 1;
+                self.fresh = false;
             }
             b'[' if !self.shape.begun => {
                 self.at += 1;
+                self.fresh = false;
                 let shape = &mut self.shape;
                 shape.begun = true;
                 shape.plain = shape.commas == 0 && shape.brackets == 0 && !shape.marked;
@@ -195,6 +303,7 @@ impl Scanner {
             }
             b']' => {
                 self.at += 1;
+                self.fresh = false;
                 let shape = &mut self.shape;
                 shape.brackets += 1;
                 shape.closed = shape.brackets == 1 && shape.commas == 0;
@@ -209,7 +318,7 @@ impl Scanner {
     fn object(&mut self) -> io::Result<Step> {
         let start = self.at;
         if self.line_end.is_none_or(|end| end < start) {
-            let rest = self.buffer.get(start..).unwrap_or_default();
+            let rest = self.buffer.from(start);
             self.line_end = memchr::memchr(b'\n', rest).map(|end| start + end);
         }
         let whole = self.at_end();
@@ -225,7 +334,7 @@ impl Scanner {
             }
         }
         let found = if self.in_vain < IN_VAIN {
-            value(self.bytes(start..self.buffer.len()))
+            value(self.buffer.from(start))
         } else if self.line_end.is_some() || whole {
             Value::None
         } else {
@@ -250,7 +359,7 @@ impl Scanner {
                 }
             }
             Value::Open if !whole && self.buffer.len() - start < self.limit => {
-                self.fill()?;
+                self.more()?;
                 Ok(Step::More)
             }
             Value::Open if !whole => self.damaged("it is longer than any item may be", None),
@@ -282,7 +391,7 @@ impl Scanner {
             None => {
                 let mut looked = self.at;
                 let line_end = loop {
-                    let rest = self.buffer.get(looked..).unwrap_or_default();
+                    let rest = self.buffer.from(looked);
                     if let Some(found) = memchr::memchr(b'\n', rest) {
                         break Some(looked + found);
                     }
@@ -293,7 +402,7 @@ impl Scanner {
                 };
                 let until = line_end.unwrap_or(self.buffer.len());
                 // The first push into an empty array may stop before the old line end.
-                let stub = self.at_end() && self.bytes(self.at..self.buffer.len()).trim_ascii_end() == b"{";
+                let stub = self.at_end() && self.buffer.from(self.at).trim_ascii_end() == b"{";
                 match self.next_record(until) {
                     Some(record) => record,
                     None if stub || (line_end.is_none() && self.at_end() && self.is_torn()) => {
@@ -318,23 +427,21 @@ impl Scanner {
     /// line of ours, or nothing yet where it should stand, also right behind a bracket that was mended but for its line
     /// end.
     fn is_torn(&self) -> bool {
-        let line = self.bytes(self.at..self.buffer.len());
-        let before = self.bytes(0..self.at).trim_ascii_end().len();
-        let begins = self.bytes(before..self.at).contains(&b'\n');
+        let line = self.buffer.from(self.at);
         line.iter().all(|byte| *byte == 0)
-            || begins && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
+            || self.fresh && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
     }
 
     /// The next record before `until` whose checksum holds.
     fn next_record(&mut self, until: usize) -> Option<usize> {
         let from = self.at + 1;
-        let rest = self.buffer.get(from..until)?;
+        let rest = self.buffer.bytes().get(from..until)?;
         if self.in_vain >= IN_VAIN {
             return None;
         }
         let tries = memchr::memmem::find_iter(rest, HEAD).take(TRIES).count();
         self.in_vain = self.in_vain.saturating_add(tries.saturating_mul(rest.len()));
-        let rest = self.buffer.get(from..until)?;
+        let rest = self.buffer.bytes().get(from..until)?;
         memchr::memmem::find_iter(rest, HEAD)
             .take(TRIES)
             .map(|at| from + at)
@@ -355,11 +462,26 @@ impl Scanner {
         shape.commas = 0;
         shape.end = self.base + end as u64;
         self.at = end;
+        self.fresh = false;
         self.parsed = 0;
     }
 
     fn at_end(&self) -> bool {
         self.base + self.buffer.len() as u64 >= self.len
+    }
+
+    /// Gives up what stands before.
+    fn pass_by(&mut self) {
+        self.buffer.pass(self.at);
+        self.base += self.at as u64;
+        self.at = 0;
+        self.line_end = None;
+    }
+
+    /// Reads on from what begins here.
+    fn more(&mut self) -> io::Result<bool> {
+        self.pass_by();
+        self.fill()
     }
 
     /// Reads on; as much again as there is, so that an item of any length is looked at a bounded number of times.
@@ -369,12 +491,7 @@ impl Scanner {
         let more = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(CHUNK.max(old - self.at));
-        self.buffer.resize(old + more, 0);
-        let read = match self.buffer.get_mut(old..) {
-            Some(room) => self.file.read_full_at(room, self.base + old as u64)?,
-            None => 0,
-        };
-        self.buffer.truncate(old + read);
+        let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
             // It was cut since.
             self.len = self.base + self.buffer.len() as u64;

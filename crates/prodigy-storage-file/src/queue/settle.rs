@@ -1,21 +1,24 @@
 //! Taking items, and what becomes of them then.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prodigy_storage_backend::dead_letter::{facts, selects};
+use prodigy_storage_backend::dead_letter::{facts, facts_of_line, suits};
 use prodigy_storage_backend::{
     Deadline, Durability, ItemId, Lease, LeaseToken, QueueEntry, Result, Select, Settled,
 };
 use prodigy_storage_layout::{Entry, JobAddress, Timestamp};
 
 use super::known::Known;
-use super::line::{self, encoded};
-use super::rewrite::{Change, Changes};
-use super::scan::Unit;
+use super::line::{self, Seal, encoded};
+use super::rewrite::{Change, Order};
 use crate::lockfile::FileLock;
 use crate::store::Store;
+
+/// The line that takes the place of one; `None` where it has to stay.
+type Remake = fn(&[u8], Seal) -> Option<Vec<u8>>;
 
 /// A queue whose lock is held.
 struct Held<'a> {
@@ -37,6 +40,10 @@ impl Store {
         let Some(held) = self.hold(OPERATION, job, deadline)? else {
             return Ok(Vec::new());
         };
+        if limit == 0 {
+            self.queues.keep(&held.path, held.known);
+            return Ok(Vec::new());
+        }
         let now = self.now();
         let nanos = i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX);
         let until = Timestamp::from_nanos(now.as_nanos().saturating_add(nanos));
@@ -45,45 +52,40 @@ impl Store {
             .as_ref()
             .map(|ids| ids.iter().map(ItemId::as_str).collect());
         let mut taken = Vec::new();
-        let mut changes = Changes::default();
-        if limit > 0 {
-            self.queue_survey(
-                OPERATION,
-                &held.path,
-                &held.known.file,
-                deadline,
-                |unit, bytes| {
-                    let Unit::Item { start, seal, .. } = unit else {
-                        return Ok(true);
-                    };
-                    if let Some(named) = &named
-                        && line::id(bytes).is_none_or(|id| !named.contains(id.as_ref()))
-                    {
-                        return Ok(true);
-                    }
-                    let Some(mut entry) = line::read(bytes, *seal) else {
-                        return Ok(true);
-                    };
-                    // An item of another program that tells no facts is taken only by its name.
-                    let wanted = match facts(&entry.body) {
-                        Ok(facts) => selects(select, &entry.id, &facts),
-                        Err(_) => named.is_some() && select.signature.is_none() && select.not_after.is_none(),
-                    };
-                    if wanted && entry.is_pending(now) {
-                        entry.lease = Some(Lease {
-                            token: LeaseToken::random(),
-                            until,
-                        });
-                        changes
-                            .items
-                            .insert(*start, Change::Line(encoded(&entry.body, entry.lease.as_ref())));
-                        taken.push(entry);
-                    }
-                    Ok(taken.len() < limit)
-                },
-            )?;
-        }
-        self.release(OPERATION, held, changes, deadline)?;
+        self.change(OPERATION, held, deadline, false, |seal, bytes| {
+            if taken.len() >= limit || line::is_held(bytes, seal, now) {
+                return None;
+            }
+            if let Some(named) = &named
+                && line::id(bytes).is_none_or(|id| !named.contains(id.as_ref()))
+            {
+                return None;
+            }
+            // An item that is not asked for is not worth a copy.
+            let sealed = match seal {
+                Seal::Holds => facts_of_line(bytes).ok(),
+                Seal::Framed | Seal::Absent => None,
+            };
+            if sealed.as_ref().is_some_and(|facts| !suits(select, facts)) {
+                return None;
+            }
+            let mut entry = line::read(bytes, seal)?;
+            // An item of another program that tells no facts is taken only by its name.
+            let wanted = match sealed.map_or_else(|| facts(&entry.body), Ok) {
+                Ok(facts) => suits(select, &facts),
+                Err(_) => named.is_some() && select.signature.is_none() && select.not_after.is_none(),
+            };
+            if wanted && entry.is_pending(now) {
+                entry.lease = Some(Lease {
+                    token: LeaseToken::random(),
+                    until,
+                });
+                let line = encoded(&entry.body, entry.lease.as_ref());
+                taken.push(entry);
+                return Some(Change::Line(line));
+            }
+            None
+        })?;
         Ok(taken)
     }
 
@@ -99,12 +101,8 @@ impl Store {
             tokens,
             LeaseToken::as_str,
             deadline,
-            |bytes, unit| {
-                let Unit::Item { seal, .. } = unit else {
-                    return None;
-                };
-                Some((line::token(bytes, *seal)?.into_owned(), Change::Drop))
-            },
+            line::token,
+            None,
         )
     }
 
@@ -114,25 +112,14 @@ impl Store {
         tokens: &[LeaseToken],
         deadline: Deadline,
     ) -> Result<Settled<LeaseToken>> {
-        let wanted: HashSet<&str> = tokens.iter().map(LeaseToken::as_str).collect();
         self.settle(
             "queue nack",
             job,
             tokens,
             LeaseToken::as_str,
             deadline,
-            |bytes, unit| {
-                let Unit::Item { seal, .. } = unit else {
-                    return None;
-                };
-                let token = line::token(bytes, *seal)?.into_owned();
-                if !wanted.contains(token.as_str()) {
-                    return None;
-                }
-                let mut entry = line::read(bytes, *seal)?;
-                entry.lease = None;
-                Some((token, Change::Line(encoded(&entry.body, entry.lease.as_ref()))))
-            },
+            line::token,
+            Some(|bytes, seal| Some(encoded(&line::read(bytes, seal)?.body, None))),
         )
     }
 
@@ -142,13 +129,20 @@ impl Store {
         ids: &[ItemId],
         deadline: Deadline,
     ) -> Result<Settled<ItemId>> {
-        self.settle("queue remove", job, ids, ItemId::as_str, deadline, |bytes, _| {
-            Some((line::id(bytes)?.into_owned(), Change::Drop))
-        })
+        self.settle(
+            "queue remove",
+            job,
+            ids,
+            ItemId::as_str,
+            deadline,
+            |bytes, _| line::id(bytes),
+            None,
+        )
     }
 
-    /// Changes the items whose key `change` tells, where it is among `keys`. A key that is named twice is settled
-    /// once and then unknown.
+    /// Changes the items whose key is among `keys`: to what `change` makes of one, or to nothing. A key that is named
+    /// twice is settled once and then unknown.
+    #[expect(clippy::too_many_arguments, reason = "what differs between three calls")]
     fn settle<K: Clone>(
         &self,
         operation: &'static str,
@@ -156,7 +150,8 @@ impl Store {
         keys: &[K],
         text: impl Fn(&K) -> &str,
         deadline: Deadline,
-        change: impl Fn(&[u8], &Unit) -> Option<(String, Change)>,
+        key: impl Fn(&[u8], Seal) -> Option<Cow<'_, str>>,
+        change: Option<Remake>,
     ) -> Result<Settled<K>> {
         let mut settled = Settled {
             settled: Vec::new(),
@@ -166,27 +161,22 @@ impl Store {
             settled.unknown = keys.to_vec();
             return Ok(settled);
         };
+        if keys.is_empty() {
+            self.queues.keep(&held.path, held.known);
+            return Ok(settled);
+        }
         let wanted: HashSet<&str> = keys.iter().map(&text).collect();
         let mut found = HashSet::new();
-        let mut changes = Changes::default();
-        if !wanted.is_empty() {
-            self.queue_survey(
-                operation,
-                &held.path,
-                &held.known.file,
-                deadline,
-                |unit, bytes| {
-                    if let Unit::Item { start, .. } = unit
-                        && let Some((key, change)) = change(bytes, unit)
-                        && wanted.contains(key.as_str())
-                    {
-                        changes.items.insert(*start, change);
-                        found.insert(key);
-                    }
-                    Ok(true)
-                },
-            )?;
-        }
+        self.change(operation, held, deadline, change.is_none(), |seal, bytes| {
+            let key = key(bytes, seal)?;
+            let key = *wanted.get(key.as_ref())?;
+            let change = match change {
+                Some(change) => Change::Line(change(bytes, seal)?),
+                None => Change::Drop,
+            };
+            found.insert(key);
+            Some(change)
+        })?;
         for key in keys {
             if found.remove(text(key)) {
                 settled.settled.push(key.clone());
@@ -194,7 +184,6 @@ impl Store {
                 settled.unknown.push(key.clone());
             }
         }
-        self.release(operation, held, changes, deadline)?;
         Ok(settled)
     }
 
@@ -225,26 +214,22 @@ impl Store {
         }))
     }
 
-    /// Stores the changes and gives the lock back.
-    fn release(
+    /// Stores what `decide` changes, and gives the lock back.
+    fn change(
         &self,
         operation: &'static str,
         held: Held<'_>,
-        changes: Changes,
         deadline: Deadline,
+        drops: bool,
+        decide: impl FnMut(Seal, &[u8]) -> Option<Change>,
     ) -> Result<()> {
-        let known = if changes.is_empty() {
-            held.known
-        } else {
-            self.queue_rewrite(
-                operation,
-                &held.path,
-                &held.known,
-                changes,
-                Durability::Strict,
-                deadline,
-            )?
+        let order = Order {
+            operation,
+            path: &held.path,
+            durability: Durability::Strict,
+            deadline,
         };
+        let known = self.queue_change(order, held.known, drops, decide)?;
         self.queues.keep(&held.path, known);
         Ok(())
     }

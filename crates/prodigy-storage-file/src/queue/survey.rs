@@ -1,5 +1,6 @@
 //! A queue as a doctor looks at it, and its file written anew without what is damaged.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use prodigy_storage_backend::{Deadline, Durability, Result};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::line::{self, Seal, TRAILER};
-use super::rewrite::{Change, Changes};
+use super::rewrite::{Change, Changes, Order};
 use super::scan::{Scanner, Unit};
 use crate::fs::{FsFile, OpenMode};
 use crate::store::Store;
@@ -117,15 +118,20 @@ impl Store {
             return Ok(false);
         }
         keep(&*known.file, &survey.spots)?;
-        let mut changes = Changes {
-            kept: true,
-            ..Changes::default()
+        let order = Order {
+            operation: REPAIR,
+            path: &path,
+            durability: Durability::Strict,
+            deadline: Deadline::never(),
         };
-        for start in survey.unreadable {
-            changes.items.insert(start, Change::Drop);
-        }
-        let strict = Durability::Strict;
-        let known = self.queue_rewrite(REPAIR, &path, &known, changes, strict, Deadline::never())?;
+        let unreadable: HashSet<u64> = survey.unreadable.into_iter().collect();
+        let changes = Changes {
+            decide: &mut |start, _, _| unreadable.contains(&start).then_some(Change::Drop),
+            drops: true,
+            added: Vec::new(),
+            kept: true,
+        };
+        let known = self.queue_rewrite(order, known, changes)?;
         self.queues.keep(&path, known);
         Ok(true)
     }

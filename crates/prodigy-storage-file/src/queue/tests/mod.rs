@@ -7,6 +7,7 @@ mod foreign;
 mod hostile;
 mod leases;
 mod links;
+mod passes;
 mod pushes;
 mod sharing;
 mod support;

@@ -161,6 +161,9 @@ pub(super) struct Faults {
     pub(super) room: AtomicU64,
     /// Syncs that fail from now on.
     pub(super) syncs: AtomicU64,
+    /// The place of a byte that reads as another one, 0 for none, and how often it is still read as it is.
+    pub(super) spoilt: AtomicU64,
+    pub(super) sound: AtomicU64,
     pub(super) written: AtomicU64,
     pub(super) read: AtomicU64,
     pub(super) writes: AtomicU64,
@@ -287,6 +290,17 @@ impl FaultyFile {
 impl FsFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.file.read_at(buffer, offset)?;
+        let spoilt = self.faults.spoilt.load(Ordering::Relaxed);
+        if spoilt > 0 && (offset..offset + read as u64).contains(&spoilt) {
+            let sound = &self.faults.sound;
+            let less = |n: u64| n.checked_sub(1);
+            if sound
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_err()
+            {
+                buffer[(spoilt - offset) as usize] ^= 1;
+            }
+        }
         self.faults.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
