@@ -74,15 +74,22 @@ struct State<T> {
     given: u64,
     raw: VecDeque<(u64, RawBatch)>,
     parsed: BTreeMap<u64, EventBatch<T>>,
+    /// Batches that were parsed, emptied: their memory is filled again.
+    spare: Vec<Lines>,
     panic: Option<Box<dyn Any + Send>>,
 }
 
-/// Lines as they were read.
+/// Lines as they were read, and where reading stood behind them.
 struct RawBatch {
-    text: String,
-    items: Vec<RawItem>,
+    lines: Lines,
     cursor: Cursor,
     ended: bool,
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+    items: Vec<RawItem>,
 }
 
 enum RawItem {
@@ -96,7 +103,7 @@ enum RawItem {
 
 /// What a thread may do next.
 enum Task {
-    Read(u64, Box<dyn Scan>),
+    Read(u64, Box<dyn Scan>, Lines),
     Parse(u64, RawBatch),
 }
 
@@ -118,6 +125,7 @@ impl<T: DeserializeOwned + Send + 'static> EventBatches<T> {
                 given: 0,
                 raw: VecDeque::new(),
                 parsed: BTreeMap::new(),
+                spare: Vec::new(),
                 panic: None,
             }),
             changed: Condvar::new(),
@@ -199,7 +207,7 @@ impl<T> State<T> {
         let scan = self.scan.take()?;
         let number = self.read;
         self.read += 1;
-        Some(Task::Read(number, scan))
+        Some(Task::Read(number, scan, self.spare.pop().unwrap_or_default()))
     }
 }
 
@@ -248,8 +256,8 @@ impl<T: DeserializeOwned> Shared<T> {
 
     fn perform(&self, task: Task) {
         let done = catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Read(number, mut scan) => {
-                let raw = read(&mut *scan, self.full);
+            Task::Read(number, mut scan, lines) => {
+                let raw = read(&mut *scan, self.full, lines);
                 let mut state = self.state.lock();
                 if raw.ended {
                     state.ended = true;
@@ -258,9 +266,14 @@ impl<T: DeserializeOwned> Shared<T> {
                 }
                 state.raw.push_back((number, raw));
             }
-            Task::Parse(number, raw) => {
-                let batch = parse(raw, &self.job);
-                self.state.lock().parsed.insert(number, batch);
+            Task::Parse(number, mut raw) => {
+                let batch = EventBatch {
+                    events: parse(&mut raw.lines, &self.job),
+                    cursor: raw.cursor,
+                };
+                let mut state = self.state.lock();
+                state.parsed.insert(number, batch);
+                state.spare.push(raw.lines);
             }
         }));
         if let Err(panic) = done {
@@ -271,9 +284,12 @@ impl<T: DeserializeOwned> Shared<T> {
 }
 
 /// Reads lines until a batch is full, or the scan at its end.
-fn read(scan: &mut dyn Scan, full: Full) -> RawBatch {
-    let mut text = String::with_capacity(full.bytes);
-    let mut items = Vec::with_capacity(full.lines);
+fn read(scan: &mut dyn Scan, full: Full, mut lines: Lines) -> RawBatch {
+    let Lines { text, items } = &mut lines;
+    if text.capacity() > 2 * full.bytes {
+        // One long line must not cost its memory for the rest of the log.
+        *text = String::new();
+    }
     let mut ended = false;
     while items.len() < full.lines && text.len() < full.bytes {
         match scan.next() {
@@ -299,26 +315,25 @@ fn read(scan: &mut dyn Scan, full: Full) -> RawBatch {
         }
     }
     RawBatch {
-        text,
-        items,
+        lines,
         cursor: scan.cursor(),
         ended,
     }
 }
 
-fn parse<T: DeserializeOwned>(raw: RawBatch, job: &JobAddress) -> EventBatch<T> {
-    let text = &raw.text;
-    let events = raw.items.into_iter().map(|item| match item {
+/// Parses lines, and empties them.
+fn parse<T: DeserializeOwned>(lines: &mut Lines, job: &JobAddress) -> Vec<Result<Event<T>>> {
+    let Lines { text, items } = lines;
+    let events = items.drain(..).map(|item| match item {
         RawItem::Record { id, verified, line } => {
             let line = text.get(line).unwrap_or_default();
             Event::from_record(&Record { id, line, verified }, job)
         }
         RawItem::Failed(error) => Err(error),
     });
-    EventBatch {
-        events: events.collect(),
-        cursor: raw.cursor,
-    }
+    let events = events.collect();
+    text.clear();
+    events
 }
 
 #[cfg(test)]
