@@ -5,15 +5,21 @@ use serde::Deserialize;
 
 /// Parses a stored object whose payload may be nested as deep as a payload may be, and is one level down.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
-    // The parser's own bound is 128 in all. It can go where the nesting is known to be bounded.
-    if nesting_exceeds(json, MAX_NESTING) && !nesting_exceeds(json, MAX_NESTING + 1) {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+    // Once for all of it, instead of the parser's own look at each string.
+    let Ok(text) = std::str::from_utf8(json) else {
+        return serde_json::from_slice(json);
+    };
+    serde_json::from_str(text).or_else(|error| {
+        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
+        if !nesting_exceeds(json, MAX_NESTING) || nesting_exceeds(json, MAX_NESTING + 1) {
+            return Err(error);
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         deserializer.disable_recursion_limit();
         let value = T::deserialize(&mut deserializer)?;
         deserializer.end()?;
-        return Ok(value);
-    }
-    serde_json::from_slice(json)
+        Ok(value)
+    })
 }
 
 #[cfg(test)]
@@ -25,6 +31,26 @@ mod tests {
     fn the_deepest_payload_parses_and_a_deeper_one_does_not() {
         let nested = |depth: usize| format!("{{\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse::<Value>(nested(127).as_bytes()).is_ok());
+        assert!(parse::<Value>(nested(126).as_bytes()).is_ok());
         assert!(parse::<Value>(nested(128).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_deep_one_is_told_as_of_any_other() {
+        let nested = format!("{{\"data\":{}{}}}", "[".repeat(127), "]".repeat(127));
+        let told = |json: &str| {
+            parse::<std::collections::BTreeMap<String, u8>>(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(told(&nested).contains("expected u8"), "{}", told(&nested));
+        assert!(told("{\"data\":[]}").contains("expected u8"));
+        let cut = parse::<Value>(nested.trim_end_matches('}').as_bytes()).unwrap_err();
+        assert!(cut.is_eof(), "{cut}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        assert!(parse::<Value>(b"{\"data\":\"\xff\"}").is_err());
     }
 }
