@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use prodigy_storage_layout::{Document, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -133,19 +134,21 @@ impl PutOptions {
 /// A document as it was got.
 ///
 /// The body is a JSON object, as it was put. A backend may keep it inside a larger buffer, and hands that over
-/// instead of copying it.
+/// instead of copying it. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredDocument {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     start: usize,
     revision: Revision,
     verified: bool,
 }
 
 impl StoredDocument {
-    /// A document whose body is `bytes[start..]`. `verified`: its checksum was there, and held.
+    /// A document whose body is `bytes[start..]`; bytes that are shared already stay so. `verified`: its checksum was
+    /// there, and held.
     #[must_use]
-    pub fn new(bytes: Vec<u8>, start: usize, revision: Revision, verified: bool) -> Self {
+    pub fn new(bytes: impl Into<Arc<Vec<u8>>>, start: usize, revision: Revision, verified: bool) -> Self {
+        let bytes = bytes.into();
         let start = start.min(bytes.len());
         Self {
             bytes,
@@ -173,7 +176,7 @@ impl StoredDocument {
         self.verified
     }
 
-    /// Bytes of memory it holds.
+    /// Bytes of memory it holds, also where it shares them.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.bytes.capacity()

@@ -27,8 +27,8 @@ const OVERHEAD: u64 = 512;
 /// A backend whose documents are kept in memory, and never served when they are out of date.
 ///
 /// - Each hit is compared with the backend's revision of the document ([`Backend::revision`]), so that what another
-///   process wrote is never hidden: a hit saves reading, verifying and copying a document from the store, not asking
-///   for it.
+///   process wrote is never hidden: a hit saves reading and verifying a document, not asking for it. Nothing is
+///   copied: who gets a document shares its bytes with the cache.
 /// - Which document is the **latest** of a series is the backend's answer every time: listings are not kept.
 /// - A write through this layer forgets its document, whatever came of it; the next read loads it. So a read sees
 ///   the own write at once.
@@ -40,7 +40,7 @@ const OVERHEAD: u64 = 512;
 /// Put it outside of the retry layer, so that the check of a hit is retried too.
 #[derive(Debug)]
 pub struct Cached<B: ?Sized> {
-    cache: Cache<Document, Option<Arc<StoredDocument>>>,
+    cache: Cache<Document, Option<StoredDocument>>,
     max_bytes: u64,
     inner: Arc<B>,
 }
@@ -92,19 +92,17 @@ impl<B: Backend + ?Sized> Cached<B> {
         Ok(self.inner.revision(document, deadline)? == found.map(StoredDocument::revision))
     }
 
-    fn load(&self, document: &Document, deadline: Deadline) -> Result<Loaded<Option<Arc<StoredDocument>>>> {
+    fn load(&self, document: &Document, deadline: Deadline) -> Result<Loaded<Option<StoredDocument>>> {
         let Some(stored) = self.inner.get(document, deadline)? else {
             return Ok(Loaded::pass(None));
         };
         let weight = u64::try_from(stored.weight())
             .unwrap_or(u64::MAX)
             .saturating_add(OVERHEAD);
-        let shared = Some(Arc::new(stored));
-        // Not handed to the cache when it can't keep it: then the one who loaded it gets it without a copy.
         Ok(if weight > self.max_bytes {
-            Loaded::pass(shared)
+            Loaded::pass(Some(stored))
         } else {
-            Loaded::keep(shared, weight)
+            Loaded::keep(Some(stored), weight)
         })
     }
 }
@@ -164,12 +162,12 @@ impl<B: Backend + ?Sized> Backend for Cached<B> {
         let found = self.cache.get_or_load_told(
             document,
             deadline.instant(),
-            |found| self.is_current(document, found.as_deref(), deadline),
+            |found| self.is_current(document, found.as_ref(), deadline),
             || self.load(document, deadline),
             &|step| tell(document, step),
         );
         match found {
-            Ok(found) => Ok(found.map(Arc::unwrap_or_clone)),
+            Ok(found) => Ok(found),
             Err(LoadError::Failed(error)) => Err(error),
             Err(LoadError::WaitTimedOut { .. }) => {
                 let path = Entry::Document(document.clone()).path();

@@ -16,7 +16,7 @@ use crate::budget::{Budget, DOCUMENT_COST};
 /// A document as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
-    pub(crate) body: Arc<[u8]>,
+    pub(crate) body: Arc<Vec<u8>>,
     pub(crate) revision: Revision,
     pub(crate) modified: Timestamp,
     /// The body's field `fencing`.
@@ -38,7 +38,12 @@ impl Documents {
 
     pub(crate) fn get(&self, document: &Document) -> Option<StoredDocument> {
         let kept = self.0.get(document)?;
-        Some(StoredDocument::new(kept.body.to_vec(), 0, kept.revision, true))
+        Some(StoredDocument::new(
+            Arc::clone(&kept.body),
+            0,
+            kept.revision,
+            true,
+        ))
     }
 
     pub(crate) fn revision(&self, document: &Document) -> Option<Revision> {
@@ -70,7 +75,7 @@ impl Documents {
         self.0.insert(
             document.clone(),
             Kept {
-                body: Arc::from(body),
+                body: Arc::new(body.to_vec()),
                 revision,
                 modified: now,
                 fencing,

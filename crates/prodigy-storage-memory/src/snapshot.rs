@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Holder, ItemId, Lease, Result, Revision, StorageError};
 use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Timestamp};
@@ -240,7 +241,7 @@ impl Store {
             self.budget.force(document_cost(&document, one.body.len()));
             let kept = Kept {
                 fencing: fencing_of(one.body.as_bytes()),
-                body: one.body.into_bytes().into(),
+                body: Arc::new(one.body.into_bytes()),
                 revision: one.revision,
                 modified: one.modified,
             };
