@@ -9,6 +9,7 @@ use prodigy_storage_layout::{
 };
 
 use crate::batch::Batch;
+use crate::body::Body;
 use crate::deadline::Deadline;
 use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, StoredDocument};
 use crate::error::Result;
@@ -67,11 +68,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The revision of a document, at less cost than getting it; `None` if there is none. Not verified.
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>>;
 
-    /// Puts a document, whole or not at all. The body is a JSON object.
+    /// Puts a document, whole or not at all. What is got later is the body's own bytes.
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision>;
@@ -82,7 +83,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added>;

@@ -1,10 +1,12 @@
 //! A batch of events on its way into a log.
 
 use serde::Serialize;
+use serde_json::ser::Serializer;
 
-use crate::error::{ErrorKind, Result, StorageError};
+use crate::body::{Guard, Outcome, Raw};
+use crate::error::Result;
 use crate::id::EventId;
-use crate::record::{MAX_NESTING, lone_surrogate, nesting_exceeds};
+use crate::record::MAX_NESTING;
 
 /// Events serialised and ready to be appended, in one buffer that can be used again.
 ///
@@ -126,7 +128,7 @@ impl Batch {
     /// untouched, but for line breaks between its tokens, which become spaces.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for what does not serialise, for nesting over 127, and for text that is not
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what does not serialise, for nesting over 127, and for text that is not
     /// well-formed Unicode. The batch is then as before.
     pub fn push_with<T, M>(&mut self, event: &T, beside: Annotations<'_, M>) -> Result<()>
     where
@@ -134,10 +136,7 @@ impl Batch {
         M: Serialize,
     {
         let start = self.bytes.len();
-        let pushed = self
-            .write_body(event, &beside)
-            .and_then(|()| self.check_body(start));
-        match pushed {
+        match self.write_body(event, &beside) {
             Ok(()) => {
                 self.ends.push(self.bytes.len());
                 self.ids.clear();
@@ -169,51 +168,19 @@ impl Batch {
     }
 
     fn write_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        serde_json::to_writer(&mut self.bytes, value).map_err(|error| {
-            StorageError::new(
-                ErrorKind::InvalidInput,
-                "append event",
-                "",
-                "it does not serialise as JSON",
-            )
-            .with_source(error)
-        })
-    }
-
-    fn check_body(&mut self, start: usize) -> Result<()> {
-        let body = self.bytes.get_mut(start..).unwrap_or_default();
-        // JSON text holds no raw control character, so a line break here stands between tokens.
-        if memchr::memchr2(b'\n', b'\r', body).is_some() {
-            for byte in body.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
-                *byte = b' ';
-            }
-        }
-        if nesting_exceeds(body, MAX_NESTING) {
-            return Err(StorageError::invalid(
-                "append event",
-                "",
-                format!("its nesting is over {MAX_NESTING}"),
-            )
-            .with_hint("flatten the payload, or store the deep part as text"));
-        }
-        if let Some(at) = lone_surrogate(body) {
-            return Err(StorageError::invalid(
-                "append event",
-                "",
-                format!(
-                    "it is not well-formed Unicode: `{}` is half of a surrogate pair",
-                    String::from_utf8_lossy(body.get(at..at + 6).unwrap_or_default())
-                ),
-            )
-            .with_hint("the program that made it cut a string in the middle of a character"));
-        }
-        Ok(())
+        let mut outcome = Outcome::default();
+        let guard = Guard::new(MAX_NESTING, Raw::OnOneLine, &mut outcome);
+        let written = value.serialize(&mut Serializer::with_formatter(&mut self.bytes, guard));
+        outcome
+            .of(written)
+            .map_err(|fault| fault.refused("append event", ""))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use serde_json::value::RawValue;
 
     #[test]
@@ -239,6 +206,45 @@ mod tests {
         batch.push(&deepest).unwrap();
         assert_eq!(batch.len(), 2);
         assert_eq!(batch.bodies().next().unwrap(), b",\"event\":\"first\"");
+    }
+
+    #[test]
+    fn who_writes_no_json_is_refused() {
+        struct Careless;
+        impl Serialize for Careless {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(None)?;
+                map.serialize_key("no value")?;
+                map.end()
+            }
+        }
+        struct Nothing;
+        impl Serialize for Nothing {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeStruct;
+                // As raw JSON is told, but without its text.
+                serializer
+                    .serialize_struct("$serde_json::private::RawValue", 1)?
+                    .end()
+            }
+        }
+        let mut batch = Batch::new();
+        for error in [
+            batch.push(&Careless).unwrap_err(),
+            batch.push(&Nothing).unwrap_err(),
+        ] {
+            assert!(error.why().contains("`Serialize`"), "{error}");
+        }
+        assert_eq!(batch.bytes(), 0);
+        for scalar in [
+            serde_json::json!(null),
+            serde_json::json!("[{"),
+            serde_json::json!(-1.5),
+        ] {
+            batch.push(&scalar).unwrap();
+        }
+        assert_eq!(batch.len(), 3);
     }
 
     #[test]

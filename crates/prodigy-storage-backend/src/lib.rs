@@ -6,7 +6,7 @@
 //! Four primitives, over the typed addresses of [`prodigy_storage_layout`]:
 //!
 //! - a **log** of events a job: append a [`Batch`], [`scan`](Backend::scan) from a [`Cursor`];
-//! - **documents**: whole JSON objects with a [`Revision`], put under a condition ([`Expected`]);
+//! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], put under a condition ([`Expected`]);
 //! - a **queue** of keyed items a job, taken under a [`Lease`], stored until acknowledged;
 //! - named **locks** with a fencing token that never falls.
 //!
@@ -35,6 +35,7 @@
 
 mod backend;
 mod batch;
+mod body;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -52,6 +53,7 @@ mod report;
 
 pub use backend::Backend;
 pub use batch::{Annotations, Batch};
+pub use body::{Body, NoBody, object_bounds};
 pub use clock::{Clock, SystemClock};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
     ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
     PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
     Settled, Stats, StorageError, StoredDocument, Usage,
@@ -133,7 +133,7 @@ impl Backend for FileBackend {
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
@@ -144,7 +144,7 @@ impl Backend for FileBackend {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {

@@ -1,8 +1,9 @@
 //! The file of a document with any bytes: reading, and putting another in its place.
 
-use prodigy_storage_backend::{Backend, ErrorKind, Expected, PutOptions};
+use prodigy_storage_backend::{Backend, Body, ErrorKind, Expected, PutOptions};
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Timestamp};
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::place::{NEVER, Place, job};
 
@@ -18,31 +19,38 @@ pub fn checkpoint(bytes: &[u8]) {
     }
 }
 
-/// What is put is got, byte for byte.
-fn put(body: &[u8]) {
+/// What is a body is got as it is put, byte for byte, and is one by either way to it.
+fn put(bytes: &[u8]) {
+    let raw = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| RawValue::from_string(text.to_owned()).ok());
+    let mut buffer = Vec::new();
+    let written = raw.and_then(|raw| Body::write(&mut buffer, &raw).ok());
+    let parsed = Body::parse(bytes).ok();
+    assert_eq!(
+        parsed.map(Body::as_bytes),
+        written.map(Body::as_bytes),
+        "parsed and written"
+    );
+    let Some(body) = parsed else {
+        return;
+    };
+    assert_eq!(body.as_bytes(), bytes.trim_ascii(), "the body's own bytes");
+    assert!(serde_json::from_slice::<IgnoredAny>(body.as_bytes()).is_ok());
     let place = Place::new([]);
     let backend = place.open(place.options());
     let document = Document::Setup(place.job.clone());
-    match backend.put(&document, body, &PutOptions::default(), NEVER) {
-        Ok(revision) => {
-            let got = place.reader().get(&document, NEVER).unwrap().unwrap();
-            assert_eq!(got.body(), body.trim_ascii(), "the body's own bytes");
-            assert!(got.is_verified() && got.revision() == revision);
-            assert!(serde_json::from_slice::<IgnoredAny>(got.body()).is_ok());
-            let whole = place.read(&Entry::Document(document).path()).unwrap();
-            assert!(
-                serde_json::from_slice::<IgnoredAny>(&whole).is_ok(),
-                "the file is JSON"
-            );
-        }
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-            assert!(
-                place.reader().get(&document, NEVER).unwrap().is_none(),
-                "nothing was stored"
-            );
-        }
-    }
+    let revision = backend
+        .put(&document, body, &PutOptions::default(), NEVER)
+        .unwrap();
+    let got = place.reader().get(&document, NEVER).unwrap().unwrap();
+    assert_eq!(got.body(), body.as_bytes());
+    assert!(got.is_verified() && got.revision() == revision);
+    let whole = place.read(&Entry::Document(document).path()).unwrap();
+    assert!(
+        serde_json::from_slice::<IgnoredAny>(&whole).is_ok(),
+        "the file is JSON"
+    );
 }
 
 /// Two bytes for a place and a value, then the body: the change is seen.
@@ -50,15 +58,15 @@ fn put_and_changed(bytes: &[u8]) {
     let Some((&[high, low, value], body)) = bytes.split_first_chunk::<3>() else {
         return;
     };
+    let Ok(body) = Body::parse(body) else {
+        return;
+    };
     let place = Place::new([]);
     let document = Document::Setup(place.job.clone());
-    if place
+    place
         .open(place.options())
         .put(&document, body, &PutOptions::default(), NEVER)
-        .is_err()
-    {
-        return;
-    }
+        .unwrap();
     let path = Entry::Document(document.clone()).path();
     let mut changed = place.read(&path).unwrap().to_vec();
     let at = usize::from(u16::from_be_bytes([high, low])) % changed.len();
@@ -132,7 +140,7 @@ fn writing(
     let before = place.read(&Entry::Document(document.clone()).path()).unwrap();
     let expected = revision.map_or(Expected::Any, Expected::Revision);
     let options = PutOptions::default().expect(expected);
-    let body = b"{\"phase\":\"map\"}";
+    let body = Body::parse(b"{\"phase\":\"map\"}").unwrap();
     let done = match document {
         Document::Map(..) => backend
             .add(job, Phase::Map, body, &options, NEVER)
@@ -144,7 +152,7 @@ fn writing(
     match done {
         Ok(now) => {
             let got = place.reader().get(&now, NEVER).unwrap().unwrap();
-            assert!(got.is_verified() && got.body() == body);
+            assert!(got.is_verified() && got.body() == body.as_bytes());
             let kept = now != *document
                 && place.read(&Entry::Document(document.clone()).path()) == Some(before.clone());
             let moved = place.quarantined().contains(&before);

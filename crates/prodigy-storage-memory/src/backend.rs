@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
     ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
     PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Result, Revision, Scan, ScanOptions,
     Select, Settled, Stats, StorageError, StoredDocument, Usage,
@@ -126,7 +126,7 @@ impl Backend for MemoryBackend {
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
@@ -138,7 +138,7 @@ impl Backend for MemoryBackend {
             documents.put(document, body, options, now, &store.budget)
         })?;
         count(&store.counters.documents, 1);
-        tracing::debug!(path = %DocumentPath(document), bytes = body.len(), "document written");
+        tracing::debug!(path = %DocumentPath(document), bytes = body.as_bytes().len(), "document written");
         Ok(revision)
     }
 
@@ -146,7 +146,7 @@ impl Backend for MemoryBackend {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
@@ -159,7 +159,7 @@ impl Backend for MemoryBackend {
             documents.add(job, phase, body, options, now, &store.budget)
         })?;
         count(&store.counters.documents, 1);
-        tracing::debug!(%job, %phase, bytes = body.len(), "document written");
+        tracing::debug!(%job, %phase, bytes = body.as_bytes().len(), "document written");
         Ok(added)
     }
 

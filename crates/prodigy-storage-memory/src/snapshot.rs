@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::document::{Documents, Kept, cost as document_cost, fencing_of};
+use crate::document::{Documents, Kept, cost as document_cost};
 use crate::job::{Job, JobData};
 use crate::log::EventLog;
 use crate::named_lock::cost as lock_cost;
@@ -240,7 +240,6 @@ impl Store {
             };
             self.budget.force(document_cost(&document, one.body.len()));
             let kept = Kept {
-                fencing: fencing_of(one.body.as_bytes()),
                 body: Arc::new(one.body.into_bytes()),
                 revision: one.revision,
                 modified: one.modified,

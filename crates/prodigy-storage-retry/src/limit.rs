@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
     Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary, PutOptions,
     PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select, Settled, Stats,
     StorageError, StoredDocument, Usage,
@@ -153,7 +153,7 @@ impl<B: Backend + ?Sized> Backend for Limited<B> {
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
@@ -165,7 +165,7 @@ impl<B: Backend + ?Sized> Backend for Limited<B> {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {

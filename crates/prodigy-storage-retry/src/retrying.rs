@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
     ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
     PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
     Settled, Stats, StorageError, StoredDocument, Usage,
@@ -276,7 +276,7 @@ impl<B: Backend + ?Sized> Backend for Retrying<B> {
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
@@ -289,7 +289,7 @@ impl<B: Backend + ?Sized> Backend for Retrying<B> {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Clock, Deadline, Durability, EventId, Expected, ItemId, LeaseToken,
+    AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, EventId, Expected, ItemId, LeaseToken,
     LockGuard, LockOptions, PutOptions, QueueItem, ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
@@ -346,7 +346,7 @@ impl Stage {
                 (true, Some(revision)) => Expected::Revision(revision),
             };
             let options = PutOptions::new(durability).expect(expected);
-            backend.put(document, body.as_bytes(), &options, patience())?;
+            backend.put(document, Body::parse(body.as_bytes())?, &options, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())
@@ -398,13 +398,8 @@ impl Stage {
             durability,
         };
         let answer = self.perform(who, action, |backend| {
-            let added = backend.add(
-                job,
-                phase,
-                body.as_bytes(),
-                &PutOptions::new(durability),
-                patience(),
-            )?;
+            let options = PutOptions::new(durability);
+            let added = backend.add(job, phase, Body::parse(body.as_bytes())?, &options, patience())?;
             Ok(Answer::Added(added.document))
         })?;
         Ok(match answer {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{ErrorKind, Expected, PutOptions, Result};
+use prodigy_storage_backend::{Body, ErrorKind, Expected, PutOptions, Result};
 use prodigy_storage_layout::{Document, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
-use crate::error::{not_json, other_shape};
+use crate::error::other_shape;
 use crate::events::Events;
 use crate::orphans::Orphans;
 use crate::storage::Inner;
@@ -74,9 +74,11 @@ impl Job {
         let mark = Finished {
             finished_at: self.inner.clock.now(),
         };
-        let body = serde_json::to_vec(&mark).map_err(|error| not_json("finish job", &self.address, error))?;
+        let mut buffer = Vec::new();
+        let body =
+            Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
         let options = PutOptions::new(self.inner.durability).expect(Expected::Absent);
-        match self.inner.backend.put(&document, &body, &options, deadline) {
+        match self.inner.backend.put(&document, body, &options, deadline) {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             other => other.map(drop),
         }

@@ -126,7 +126,7 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Added, Appended, AreaUsage, Backend, Batch, Capabilities, Check, Clock, Cursor, Damage, Deadline,
+    Added, Appended, AreaUsage, Backend, Batch, Body, Capabilities, Check, Clock, Cursor, Damage, Deadline,
     DocumentEntry, Durability, ErrorKind, EventId, Expected, Health, Holder, InvalidEventId, ItemId, Lease,
     LeaseToken, LockInfo, LogSummary, PutReport, Record, Result, Revision, ScanItem, Select, Settled,
     Severity, Stats, StorageError, SystemClock, Usage, escape,

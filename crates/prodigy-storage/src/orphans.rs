@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError};
+use prodigy_storage_backend::{
+    Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+};
 use prodigy_storage_layout::{Document, JobAddress, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{not_json, other_shape};
+use crate::error::other_shape;
 use crate::storage::Inner;
 
 /// A worktree that is left behind.
@@ -174,11 +176,12 @@ impl Orphans {
                 .delete(&document, expected, durability, deadline)
                 .map(drop);
         }
-        let body = serde_json::to_vec(orphans).map_err(|error| not_json(operation, &self.job, error))?;
+        let mut buffer = Vec::new();
+        let body = Body::write(&mut buffer, orphans).map_err(|fault| fault.refused(operation, &self.job))?;
         let options = PutOptions::new(durability).expect(expected);
         self.inner
             .backend
-            .put(&document, &body, &options, deadline)
+            .put(&document, body, &options, deadline)
             .map(drop)
     }
 

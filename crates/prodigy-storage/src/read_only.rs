@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Deadline, DocumentEntry, Durability,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
     ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
     PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
     Settled, Stats, StorageError, StoredDocument, Usage,
@@ -56,11 +56,11 @@ impl Backend for ReadOnly {
         self.0.revision(document, deadline)
     }
 
-    fn put(&self, document: &Document, _: &[u8], _: &PutOptions, _: Deadline) -> Result<Revision> {
+    fn put(&self, document: &Document, _: Body<'_>, _: &PutOptions, _: Deadline) -> Result<Revision> {
         refuse("put document", document.repo())
     }
 
-    fn add(&self, job: &JobAddress, _: Phase, _: &[u8], _: &PutOptions, _: Deadline) -> Result<Added> {
+    fn add(&self, job: &JobAddress, _: Phase, _: Body<'_>, _: &PutOptions, _: Deadline) -> Result<Added> {
         refuse("add checkpoint", job)
     }
 

@@ -7,13 +7,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError};
+use prodigy_storage_backend::{
+    Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+};
 use prodigy_storage_layout::{
     Document, DocumentScope, Identity, IdentityError, IdentityKind, RepoName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::{no_identity, not_json, other_shape};
+use crate::error::{no_identity, other_shape};
 use crate::storage::Inner;
 
 /// An entry as it is stored.
@@ -254,7 +256,9 @@ fn put(
         folder: identity.folder_name.to_string_lossy().into_owned(),
         registered_at: inner.clock.now(),
     };
-    let body = serde_json::to_vec(&entry).map_err(|error| not_json("register repository", name, error))?;
+    let mut buffer = Vec::new();
+    let body =
+        Body::write(&mut buffer, &entry).map_err(|fault| fault.refused("register repository", name))?;
     let mut options = PutOptions::new(inner.durability).expect(expected);
     if expected == Expected::Any {
         // Nothing is fenced here: but a document that is read before it is replaced goes to quarantine if it is damaged.
@@ -262,7 +266,7 @@ fn put(
     }
     inner
         .backend
-        .put(&Document::Repository(name.clone()), &body, &options, deadline)
+        .put(&Document::Repository(name.clone()), body, &options, deadline)
         .map(drop)
 }
 

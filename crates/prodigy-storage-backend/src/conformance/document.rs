@@ -7,8 +7,9 @@ use prodigy_storage_layout::{Document, DocumentScope, Phase, Stamp};
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, job, moment, refused, repo, soon};
+use super::tools::{Check, job, moment, object, refused, repo, soon};
 use crate::backend::Backend;
+use crate::body::Body;
 use crate::document::{Expected, PutOptions, Revision};
 use crate::error::ErrorKind;
 use crate::log::Durability;
@@ -30,7 +31,7 @@ topic! { "document":
     phases_are_series_of_their_own "each phase of a job is a series of its own",
     a_handle_sees_what_another_replaced "what one handle has read, and another replaced or deleted, is read anew",
     a_large_body_is_whole "a body of 2 MiB is got whole",
-    no_object_is_refused "a body that is no JSON object is refused, and what stood before stands",
+    any_body_is_kept "whatever is a body is got byte for byte: nested 128 deep, with a name twice, with any number and escape",
 }
 
 fn orphans(name: &str) -> Result<Document, Failure> {
@@ -38,7 +39,7 @@ fn orphans(name: &str) -> Result<Document, Failure> {
 }
 
 fn put(backend: &dyn Backend, document: &Document, body: &str) -> Result<Revision, Failure> {
-    Ok(backend.put(document, body.as_bytes(), &PutOptions::default(), soon())?)
+    Ok(backend.put(document, object(body)?, &PutOptions::default(), soon())?)
 }
 
 fn body(backend: &dyn Backend, document: &Document) -> Result<Option<String>, Failure> {
@@ -113,9 +114,9 @@ fn every_kind_of_document_is_kept(harness: &dyn Harness) -> Check {
 fn absent_is_expected_once(harness: &dyn Harness) -> Check {
     let (one, two, document) = (harness.open(), harness.open(), orphans("a")?);
     let absent = PutOptions::default().expect(Expected::Absent);
-    one.put(&document, b"{\"n\":1}", &absent, soon())?;
+    one.put(&document, object("{\"n\":1}")?, &absent, soon())?;
     refused(
-        two.put(&document, b"{\"n\":2}", &absent, soon()),
+        two.put(&document, object("{\"n\":2}")?, &absent, soon()),
         ErrorKind::Conflict,
         "a put over a document where none was expected",
     )?;
@@ -127,14 +128,14 @@ fn a_revision_is_compared(harness: &dyn Harness) -> Check {
     let (one, two, document) = (harness.open(), harness.open(), orphans("a")?);
     let under = |revision| PutOptions::default().expect(Expected::Revision(revision));
     refused(
-        one.put(&document, b"{}", &under(Revision::random()), soon()),
+        one.put(&document, Body::EMPTY, &under(Revision::random()), soon()),
         ErrorKind::Conflict,
         "a put over nothing under a revision",
     )?;
     let first = put(&*one, &document, "{\"n\":1}")?;
-    let second = two.put(&document, b"{\"n\":2}", &under(first), soon())?;
+    let second = two.put(&document, object("{\"n\":2}")?, &under(first), soon())?;
     let error = refused(
-        one.put(&document, b"{\"n\":3}", &under(first), soon()),
+        one.put(&document, object("{\"n\":3}")?, &under(first), soon()),
         ErrorKind::Conflict,
         "a put under an older revision",
     )?;
@@ -143,7 +144,7 @@ fn a_revision_is_compared(harness: &dyn Harness) -> Check {
         "a conflict is called transient: it would be retried blindly"
     );
     ensure_eq!(body(&*one, &document)?, Some("{\"n\":2}".into()), "body");
-    one.put(&document, b"{\"n\":4}", &under(second), soon())?;
+    one.put(&document, object("{\"n\":4}")?, &under(second), soon())?;
     ensure_eq!(body(&*two, &document)?, Some("{\"n\":4}".into()), "body");
     Ok(())
 }
@@ -159,10 +160,9 @@ fn one_of_many_writers_wins(harness: &dyn Harness) -> Check {
                     let (backend, document, options) = (harness.open(), &document, &options);
                     scope.spawn(move || {
                         let text = format!("{{\"n\":{n}}}");
-                        backend
-                            .put(document, text.as_bytes(), options, soon())
-                            .is_ok()
-                            .then_some(n)
+                        let body = object(&text).ok()?;
+                        let put = backend.put(document, body, options, soon());
+                        put.is_ok().then_some(n)
                     })
                 })
                 .collect();
@@ -208,15 +208,15 @@ fn older_fencing_is_refused(harness: &dyn Harness) -> Check {
     let (backend, document) = (harness.open(), orphans("a")?);
     let under = |token: u64| PutOptions::default().fencing(Some(token));
     let text = |token: u64| format!("{{\"fencing\":{token},\"data\":{{\"fencing\":99}}}}");
-    backend.put(&document, text(7).as_bytes(), &under(7), soon())?;
+    backend.put(&document, object(&text(7))?, &under(7), soon())?;
     refused(
-        backend.put(&document, text(6).as_bytes(), &under(6), soon()),
+        backend.put(&document, object(&text(6))?, &under(6), soon()),
         ErrorKind::Fenced,
         "a put under an older token",
     )?;
     ensure_eq!(body(&*backend, &document)?, Some(text(7)), "body");
-    backend.put(&document, text(7).as_bytes(), &under(7), soon())?;
-    backend.put(&document, text(8).as_bytes(), &under(8), soon())?;
+    backend.put(&document, object(&text(7))?, &under(7), soon())?;
+    backend.put(&document, object(&text(8))?, &under(8), soon())?;
     ensure_eq!(body(&*backend, &document)?, Some(text(8)), "body");
     Ok(())
 }
@@ -224,7 +224,7 @@ fn older_fencing_is_refused(harness: &dyn Harness) -> Check {
 fn add(harness: &dyn Harness, phase: Phase, text: &str, options: &PutOptions) -> Result<Document, Failure> {
     let added = harness
         .open()
-        .add(&job("a")?, phase, text.as_bytes(), options, soon())?;
+        .add(&job("a")?, phase, object(text)?, options, soon())?;
     let got = harness.open().get(&added.document, soon())?;
     ensure_eq!(
         got.map(|got| got.revision()),
@@ -266,16 +266,16 @@ fn a_series_ascends(harness: &dyn Harness) -> Check {
 fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     let absent = PutOptions::default().expect(Expected::Absent);
-    let first = one.add(&job, Phase::Reduce, b"{\"n\":1}", &absent, soon())?;
+    let first = one.add(&job, Phase::Reduce, object("{\"n\":1}")?, &absent, soon())?;
     refused(
-        two.add(&job, Phase::Reduce, b"{\"n\":2}", &absent, soon()),
+        two.add(&job, Phase::Reduce, object("{\"n\":2}")?, &absent, soon()),
         ErrorKind::Conflict,
         "an addition to a series that was expected to be empty",
     )?;
     let after_first = PutOptions::default().expect(Expected::Revision(first.revision));
-    two.add(&job, Phase::Reduce, b"{\"n\":2}", &after_first, soon())?;
+    two.add(&job, Phase::Reduce, object("{\"n\":2}")?, &after_first, soon())?;
     refused(
-        one.add(&job, Phase::Reduce, b"{\"n\":3}", &after_first, soon()),
+        one.add(&job, Phase::Reduce, object("{\"n\":3}")?, &after_first, soon()),
         ErrorKind::Conflict,
         "an addition after another one than the newest",
     )?;
@@ -287,14 +287,14 @@ fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
 fn an_addition_is_fenced(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     let under = |token: u64| PutOptions::default().fencing(Some(token));
-    backend.add(&job, Phase::Map, b"{\"fencing\":7}", &under(7), soon())?;
+    backend.add(&job, Phase::Map, object("{\"fencing\":7}")?, &under(7), soon())?;
     harness.clock().advance(Duration::from_secs(1));
     refused(
-        backend.add(&job, Phase::Map, b"{\"fencing\":6}", &under(6), soon()),
+        backend.add(&job, Phase::Map, object("{\"fencing\":6}")?, &under(6), soon()),
         ErrorKind::Fenced,
         "an addition under an older token",
     )?;
-    backend.add(&job, Phase::Map, b"{\"fencing\":8}", &under(8), soon())?;
+    backend.add(&job, Phase::Map, object("{\"fencing\":8}")?, &under(8), soon())?;
     let scope = DocumentScope::Checkpoints(job, Phase::Map);
     ensure_eq!(backend.list(&scope, soon())?.len(), 2, "documents of the series");
     Ok(())
@@ -310,7 +310,7 @@ fn setup_is_replaced(harness: &dyn Harness) -> Check {
     refused(
         harness
             .open()
-            .add(&job("a")?, Phase::Setup, b"{}", &absent, soon()),
+            .add(&job("a")?, Phase::Setup, Body::EMPTY, &absent, soon()),
         ErrorKind::Conflict,
         "a setup checkpoint where none was expected",
     )?;
@@ -374,7 +374,7 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
     for phase in Phase::ALL {
         let scope = DocumentScope::Checkpoints(job.clone(), phase);
         for n in 1..=3 {
-            let added = writer.add(&job, phase, text(n).as_bytes(), &any, soon())?;
+            let added = writer.add(&job, phase, object(&text(n))?, &any, soon())?;
             let newest = reader.list(&scope, soon())?.pop().map(|entry| entry.document);
             ensure_eq!(
                 newest.as_ref(),
@@ -403,16 +403,20 @@ fn a_large_body_is_whole(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-fn no_object_is_refused(harness: &dyn Harness) -> Check {
+fn any_body_is_kept(harness: &dyn Harness) -> Check {
     let (backend, document) = (harness.open(), orphans("a")?);
-    put(&*backend, &document, "{\"n\":1}")?;
-    for bad in [&b""[..], b"[]", b"1", b"{\"a\":", b"{\"a\":\"\xff\"}"] {
-        refused(
-            backend.put(&document, bad, &PutOptions::default(), soon()),
-            ErrorKind::InvalidInput,
-            &String::from_utf8_lossy(bad),
-        )?;
+    let nested = format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127));
+    for text in [
+        "{ }",
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":1e999,"b":-0.0,"c":12345678901234567890123456789}"#,
+        r#"{"\u0061":"\ud83d\ude00 \u0000 \/ \u2028"}"#,
+        "{\"a\"\t:\r\n[ ]}",
+        r#"{"format":2,"revision":"x","checksum":"y"}"#,
+        &nested,
+    ] {
+        put(&*backend, &document, text)?;
+        ensure_eq!(body(&*harness.open(), &document)?, Some(text.into()), "body");
     }
-    ensure_eq!(body(&*backend, &document)?, Some("{\"n\":1}".into()), "body");
     Ok(())
 }

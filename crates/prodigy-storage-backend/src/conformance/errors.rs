@@ -8,6 +8,7 @@ use super::failure::{ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{Check, append, batch, given, job, payloads, read, refused, soon};
+use crate::body::Body;
 use crate::deadline::Deadline;
 use crate::document::{Expected, PutOptions};
 use crate::error::ErrorKind;
@@ -38,7 +39,7 @@ fn a_passed_deadline_is_a_timeout(harness: &dyn Harness) -> Check {
         "events after an append without time"
     );
     let document = Document::Orphans(job);
-    let there = match backend.put(&document, b"{}", &PutOptions::default(), passed()) {
+    let there = match backend.put(&document, Body::EMPTY, &PutOptions::default(), passed()) {
         Ok(_) => true,
         Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::LockUnavailable) => false,
         Err(error) => return Err(error.into()),
@@ -88,9 +89,9 @@ fn ids_of_another_number_are_refused(harness: &dyn Harness) -> Check {
 fn a_conflict_names_what_it_is_about(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("mapreduce-7")?);
     let absent = PutOptions::default().expect(Expected::Absent);
-    backend.add(&job, Phase::Map, b"{}", &absent, soon())?;
+    backend.add(&job, Phase::Map, Body::EMPTY, &absent, soon())?;
     let error = refused(
-        backend.add(&job, Phase::Map, b"{}", &absent, soon()),
+        backend.add(&job, Phase::Map, Body::EMPTY, &absent, soon()),
         ErrorKind::Conflict,
         "an addition to a series that was expected to be empty",
     )?;

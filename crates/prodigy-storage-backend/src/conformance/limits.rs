@@ -5,7 +5,7 @@ use prodigy_storage_layout::Document;
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, append, batch, item, job, keys, payloads, read, refused, soon};
+use super::tools::{Check, append, batch, item, job, keys, object, payloads, read, refused, soon};
 use crate::clock::Clock;
 use crate::document::PutOptions;
 use crate::error::{ErrorKind, StorageError};
@@ -141,7 +141,7 @@ fn fill(harness: &dyn Harness) -> Result<usize, Failure> {
     loop {
         let document = Document::Orphans(job(&format!("job-{count}"))?);
         let body = format!("{{\"a\":{}}}", text(50_000));
-        match backend.put(&document, body.as_bytes(), &PutOptions::default(), soon()) {
+        match backend.put(&document, object(&body)?, &PutOptions::default(), soon()) {
             Ok(_) => count += 1,
             Err(error) if error.kind() == ErrorKind::DiskFull => return Ok(count),
             Err(error) => return Err(error.into()),
@@ -153,11 +153,11 @@ fn fill(harness: &dyn Harness) -> Result<usize, Failure> {
 fn a_full_store_refuses_documents_whole(harness: &dyn Harness) -> Check {
     let backend = harness.open();
     let document = Document::Orphans(job("first")?);
-    let revision = backend.put(&document, b"{\"n\":1}", &PutOptions::default(), soon())?;
+    let revision = backend.put(&document, object("{\"n\":1}")?, &PutOptions::default(), soon())?;
     fill(harness)?;
     let large = format!("{{\"a\":{}}}", text(60_000));
     refused(
-        backend.put(&document, large.as_bytes(), &PutOptions::default(), soon()),
+        backend.put(&document, object(&large)?, &PutOptions::default(), soon()),
         ErrorKind::DiskFull,
         "a larger document in a full store",
     )?;

@@ -5,7 +5,8 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase};
 use super::failure::{ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, append, item, job, repo, soon};
+use super::tools::{Check, append, item, job, object, repo, soon};
+use crate::body::Body;
 use crate::clock::Clock;
 use crate::document::PutOptions;
 use crate::log::Durability;
@@ -36,13 +37,13 @@ fn repositories_are_listed(harness: &dyn Harness) -> Check {
     backend.queue_put(&job_of("d", "1")?, &[queued], Durability::Strict, soon())?;
     backend.put(
         &Document::Repository(repo("b")?),
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
     backend.put(
         &Document::Orphans(job_of("e", "1")?),
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
@@ -63,13 +64,13 @@ fn jobs_are_listed(harness: &dyn Harness) -> Check {
     backend.add(
         &job_of("shop", "b")?,
         Phase::Map,
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
     backend.put(
         &Document::Orphans(job_of("shop", "d")?),
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
@@ -87,18 +88,18 @@ fn jobs_are_listed(harness: &dyn Harness) -> Check {
 fn a_job_scope_holds_its_checkpoints(harness: &dyn Harness) -> Check {
     let (backend, mine, other) = (harness.open(), job("a")?, job("b")?);
     for phase in Phase::ALL {
-        backend.add(&mine, phase, b"{}", &PutOptions::default(), soon())?;
-        backend.add(&other, phase, b"{}", &PutOptions::default(), soon())?;
+        backend.add(&mine, phase, Body::EMPTY, &PutOptions::default(), soon())?;
+        backend.add(&other, phase, Body::EMPTY, &PutOptions::default(), soon())?;
     }
     backend.put(
         &Document::Orphans(mine.clone()),
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
     backend.put(
         &Document::Finished(mine.clone()),
-        b"{}",
+        Body::EMPTY,
         &PutOptions::default(),
         soon(),
     )?;
@@ -121,7 +122,7 @@ fn orphans_are_listed_by_repository(harness: &dyn Harness) -> Check {
     for job in [&a, &b, &c] {
         backend.put(
             &Document::Orphans(job.clone()),
-            b"{}",
+            Body::EMPTY,
             &PutOptions::default(),
             soon(),
         )?;
@@ -139,7 +140,7 @@ fn registry_entries_are_listed(harness: &dyn Harness) -> Check {
     for name in ["two", "one"] {
         backend.put(
             &Document::Repository(repo(name)?),
-            b"{}",
+            Body::EMPTY,
             &PutOptions::default(),
             soon(),
         )?;
@@ -193,7 +194,7 @@ fn usage_grows(harness: &dyn Harness) -> Check {
         "repository of the events' area"
     );
     let body = format!("{{\"a\":{payload}}}");
-    backend.add(&job, Phase::Map, body.as_bytes(), &PutOptions::default(), soon())?;
+    backend.add(&job, Phase::Map, object(&body)?, &PutOptions::default(), soon())?;
     let second = backend.usage(soon())?;
     let state = second
         .areas

@@ -8,8 +8,8 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, append, append_given, given, item, job, keys, lock_name, moment, payloads, read, read_from,
-    read_some, soon,
+    Check, append, append_given, given, item, job, keys, lock_name, moment, object, payloads, read,
+    read_from, read_some, soon,
 };
 use crate::clock::Clock;
 use crate::document::PutOptions;
@@ -101,8 +101,12 @@ fn documents_outlive_the_process(harness: &dyn Harness) -> Check {
     let job = job("a")?;
     let any = PutOptions::default();
     let document = Document::Orphans(job.clone());
-    let revision = harness.open().put(&document, b"{\"n\":1}", &any, soon())?;
-    let first = harness.open().add(&job, Phase::Map, b"{\"n\":2}", &any, soon())?;
+    let revision = harness
+        .open()
+        .put(&document, object("{\"n\":1}")?, &any, soon())?;
+    let first = harness
+        .open()
+        .add(&job, Phase::Map, object("{\"n\":2}")?, &any, soon())?;
     restart(harness)?;
     let backend = harness.open();
     let got = backend
@@ -114,7 +118,7 @@ fn documents_outlive_the_process(harness: &dyn Harness) -> Check {
         "the document"
     );
     harness.clock().set(moment(-1000));
-    let second = backend.add(&job, Phase::Map, b"{\"n\":3}", &any, soon())?;
+    let second = backend.add(&job, Phase::Map, object("{\"n\":3}")?, &any, soon())?;
     let scope = DocumentScope::Checkpoints(job, Phase::Map);
     let listed: Vec<_> = backend
         .list(&scope, soon())?

@@ -5,8 +5,9 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp};
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, job, moment, soon};
+use super::tools::{Check, job, moment, object, soon};
 use crate::backend::Backend;
+use crate::body::Body;
 use crate::document::{Expected, PutOptions};
 use crate::log::Durability;
 
@@ -18,7 +19,7 @@ topic! { "series":
 }
 
 fn put(backend: &dyn Backend, document: &Document) -> Check {
-    backend.put(document, b"{\"n\":1}", &PutOptions::default(), soon())?;
+    backend.put(document, object("{\"n\":1}")?, &PutOptions::default(), soon())?;
     Ok(())
 }
 
@@ -157,7 +158,7 @@ fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
     let mut made: Vec<Document> = Vec::new();
     for _ in 0..8 {
         sees(Phase::Map, made.last(), "before an addition")?;
-        let added = writer.add(&job, Phase::Map, b"{}", &PutOptions::default(), soon())?;
+        let added = writer.add(&job, Phase::Map, Body::EMPTY, &PutOptions::default(), soon())?;
         made.push(added.document);
         sees(Phase::Map, made.last(), "after an addition")?;
         sees(Phase::Reduce, None, "after an addition to another")?;

@@ -11,7 +11,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, Wish};
 use super::tools::{
-    Check, append, append_given, field, given, item, item_id, job, keys, read, read_some, soon,
+    Check, append, append_given, field, given, item, item_id, job, keys, object, read, read_some, soon,
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -74,7 +74,7 @@ impl<'a> Subject<'a> {
                 let document = at(&self.documents, *document)?;
                 let options =
                     PutOptions::default().expect(expected(*wish, backend.revision(document, soon())?));
-                let put = backend.put(document, body(tag).as_bytes(), &options, soon());
+                let put = backend.put(document, object(&body(tag))?, &options, soon());
                 written(put.map(|_| true), answer)
             }
             Call::Delete { document, wish } => {
@@ -263,7 +263,7 @@ impl<'a> Subject<'a> {
         let added = backend.add(
             at(&self.names, index)?,
             Phase::Map,
-            body(tag).as_bytes(),
+            object(&body(tag))?,
             &options,
             soon(),
         );

@@ -10,6 +10,7 @@ use super::clock::ManualClock;
 use super::failure::Failure;
 use crate::backend::Backend;
 use crate::batch::Batch;
+use crate::body::Body;
 use crate::dead_letter;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, StorageError};
@@ -47,6 +48,10 @@ pub(super) fn moment(millis: i64) -> Timestamp {
 /// An id to give: of that moment, and always the same.
 pub(super) fn given(millis: i64) -> EventId {
     EventId::floor(moment(millis))
+}
+
+pub(super) fn object(text: &str) -> Result<Body<'_>, Failure> {
+    Ok(Body::parse(text.as_bytes())?)
 }
 
 pub(super) fn batch(payloads: &[&str]) -> Result<Batch, Failure> {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Backend, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Stats, StoredDocument,
+    Backend, Body, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Stats, StoredDocument,
 };
 use prodigy_storage_cache::{CacheSettings, Cached};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase};
@@ -23,6 +23,7 @@ fn over(fake: Fake) -> Cached<Fake> {
 }
 
 fn put(backend: &dyn Backend, document: &Document, body: &[u8]) {
+    let body = Body::parse(body).unwrap();
     backend
         .put(document, body, &PutOptions::default(), NEVER)
         .unwrap();
@@ -86,7 +87,13 @@ fn own_writes_are_seen_at_once() {
         put(&layer, &document(), &text);
         assert_eq!(read(&layer, &document()), Some(text.clone()));
         layer
-            .add(&job(), Phase::Setup, &text, &PutOptions::default(), NEVER)
+            .add(
+                &job(),
+                Phase::Setup,
+                Body::parse(&text).unwrap(),
+                &PutOptions::default(),
+                NEVER,
+            )
             .unwrap();
         assert_eq!(read(&layer, &setup), Some(text));
     }
@@ -130,7 +137,7 @@ fn which_is_the_latest_is_asked_every_time() {
     assert!(layer.list(&scope, NEVER).unwrap().is_empty());
     layer
         .inner()
-        .add(&job(), Phase::Map, b"{}", &PutOptions::default(), NEVER)
+        .add(&job(), Phase::Map, Body::EMPTY, &PutOptions::default(), NEVER)
         .unwrap();
     assert_eq!(layer.list(&scope, NEVER).unwrap().len(), 1);
 }
@@ -178,17 +185,22 @@ fn a_write_that_failed_forgets_its_document_too() {
     unclear.store(true, Ordering::SeqCst);
     assert!(
         layer
-            .put(&document(), b"{}", &PutOptions::default(), NEVER)
+            .put(&document(), Body::EMPTY, &PutOptions::default(), NEVER)
             .is_err()
     );
     assert_eq!(layer.counts().entries, 0);
+}
+
+/// A body of so many bytes.
+fn of_bytes(bytes: usize) -> Vec<u8> {
+    format!("{{{}}}", " ".repeat(bytes - 2)).into_bytes()
 }
 
 #[test]
 fn bounded_by_entries_bytes_and_age() {
     let time = FakeClock::default();
     let fake = Arc::new(Fake::new());
-    let (kilobyte, many) = (vec![b' '; 1024], 20);
+    let (kilobyte, many) = (of_bytes(1024), 20);
     for number in 0..many {
         put(&*fake, &numbered(number), &kilobyte);
     }
@@ -202,7 +214,7 @@ fn bounded_by_entries_bytes_and_age() {
     assert!((3..8).contains(&small.counts().entries), "{:?}", small.counts());
     assert_eq!(few.counts().evicted, 17);
 
-    put(&*fake, &numbered(0), &vec![b' '; 9 * 1024]);
+    put(&*fake, &numbered(0), &of_bytes(9 * 1024));
     let before = small.counts().entries;
     assert_eq!(read(&small, &numbered(0)).unwrap().len(), 9 * 1024);
     assert_eq!(
@@ -264,18 +276,22 @@ fn who_waits_for_a_load_is_told_so_at_its_deadline() {
     );
 }
 
+fn round_of(round: usize) -> Vec<u8> {
+    format!("{{\"round\":{round}}}").into_bytes()
+}
+
 #[test]
 fn no_read_is_older_than_the_last_write_before_it() {
     const ROUNDS: usize = 1_000;
     let layer = over(Fake::new());
     let written = AtomicUsize::new(0);
-    put(&layer, &document(), b"0");
+    put(&layer, &document(), &round_of(0));
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 1..=ROUNDS {
                 // By turns through this layer and past it.
                 let backend: &dyn Backend = if round % 2 == 0 { &layer } else { &**layer.inner() };
-                put(backend, &document(), round.to_string().as_bytes());
+                put(backend, &document(), &round_of(round));
                 written.store(round, Ordering::SeqCst);
             }
         });
@@ -283,8 +299,9 @@ fn no_read_is_older_than_the_last_write_before_it() {
             scope.spawn(|| {
                 loop {
                     let before = written.load(Ordering::SeqCst);
-                    let text = String::from_utf8(read(&layer, &document()).unwrap()).unwrap();
-                    let got: usize = text.parse().unwrap();
+                    let body = read(&layer, &document()).unwrap();
+                    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    let got = usize::try_from(body["round"].as_u64().unwrap()).unwrap();
                     assert!(got >= before, "read {got} after {before} was written");
                     if got == ROUNDS {
                         break;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Body, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Document, Phase, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -110,16 +110,10 @@ impl Round<'_> {
                 kind: LOST,
                 registered_at: store.now(),
             };
-            let body = serde_json::to_vec(&entry).map_err(|error| {
-                StorageError::new(
-                    ErrorKind::Io,
-                    REPAIR,
-                    path.display(),
-                    "an entry does not serialise",
-                )
-                .with_source(error)
-            })?;
-            store.write_document(REPAIR, path, &body, Replace::Over, Durability::Strict)?;
+            let mut buffer = Vec::new();
+            let body =
+                Body::write(&mut buffer, &entry).map_err(|fault| fault.refused(REPAIR, path.display()))?;
+            store.write_document(REPAIR, path, body, Replace::Over, Durability::Strict)?;
             return Ok(Some(kept));
         }
         store

@@ -20,12 +20,10 @@
 
 use std::borrow::Cow;
 
-use prodigy_storage_backend::{Revision, StoredDocument};
+use prodigy_storage_backend::{Body, Revision, StoredDocument, object_bounds};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
-
-use super::body;
 
 const FORMAT_MARK: &[u8] = b"{\"format\":";
 const REVISION_MARK: &[u8] = b"\"revision\":\"";
@@ -113,9 +111,9 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Around a body that [`body::check`] let pass.
-    pub(super) fn new(revision: Revision, body: &'a [u8]) -> Self {
-        let rest = body.get(1..).unwrap_or_default();
+    /// Around a body.
+    pub(super) fn new(revision: Revision, body: Body<'a>) -> Self {
+        let rest = body.as_bytes().get(1..).unwrap_or_default();
         let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
         let mut head =
             format!("{{\"format\":{FORMAT},\"revision\":\"{revision}\",\"checksum\":\"").into_bytes();
@@ -199,21 +197,21 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u
         )),
         Head::Newer(format) => Err((Fault::Newer(format), bytes)),
         Head::Broken(at) => Err((Fault::damaged("its envelope is broken", Some(at)), bytes)),
-        Head::Bare => match body::object_bounds(&bytes) {
+        Head::Bare => match object_bounds(&bytes) {
             Ok(_) if is_respelled(&bytes) => Err((
                 Fault::damaged("it is an envelope that another program wrote again", None),
                 bytes,
             )),
-            Ok((start, end)) => {
+            Ok(bounds) => {
                 let revision = Revision::from_u128(xxh3_128(&bytes));
-                bytes.truncate(end);
-                Ok(StoredDocument::new(bytes, start, revision, false))
+                bytes.truncate(bounds.end);
+                Ok(StoredDocument::new(bytes, bounds.start, revision, false))
             }
             Err(fault) => Err((
                 Fault::Damaged {
-                    why: fault.why.into(),
-                    at: fault.at,
-                    source: fault.source,
+                    why: fault.why().to_owned().into(),
+                    at: fault.at(),
+                    source: fault.into_cause(),
                 },
                 bytes,
             )),
@@ -256,7 +254,7 @@ mod tests {
 
     fn stored(body: &str) -> (Revision, Vec<u8>) {
         let revision = Revision::random();
-        let envelope = Envelope::new(revision, body.as_bytes());
+        let envelope = Envelope::new(revision, Body::parse(body.as_bytes()).unwrap());
         (revision, envelope.parts().concat())
     }
 

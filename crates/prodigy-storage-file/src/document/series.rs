@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::{
-    Added, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
+    Added, Body, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
 
@@ -26,12 +26,12 @@ impl Store {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
         let folder = checkpoints_folder(job);
-        let body = body::check(ADD, &folder.display(), body)?;
+        body::check_size(ADD, &folder.display(), body)?;
         self.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
         self.check_condition_possible(ADD, options.expected, options.fencing)?;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use prodigy_storage_backend::{
-    Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision, StorageError, StoredDocument,
+    Body, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+    StoredDocument,
 };
 use prodigy_storage_layout::{Document, Entry};
 
@@ -23,13 +24,13 @@ impl Store {
     pub(crate) fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
         const PUT: &str = "put document";
         let path = Entry::Document(document.clone()).path();
-        let body = body::check(PUT, &path.display(), body)?;
+        body::check_size(PUT, &path.display(), body)?;
         self.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
         self.check_condition_possible(PUT, options.expected, options.fencing)?;
@@ -213,14 +214,14 @@ impl Store {
         &self,
         operation: &'static str,
         path: &Path,
-        body: &[u8],
+        body: Body<'_>,
         replace: Replace,
         durability: Durability,
     ) -> Result<Revision> {
         let envelope = Envelope::new(Revision::random(), body);
         self.write_atomic(operation, path, &envelope.parts(), replace, durability)?;
         count(&self.counters.documents, 1);
-        tracing::debug!(path = %path.display(), bytes = body.len(), "document written");
+        tracing::debug!(path = %path.display(), bytes = body.as_bytes().len(), "document written");
         Ok(envelope.revision)
     }
 

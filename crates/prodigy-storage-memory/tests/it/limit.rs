@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, ErrorKind, PutOptions, ScanItem, ScanOptions, Severity,
+    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, PutOptions, ScanItem, ScanOptions, Severity,
 };
 use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, SessionId};
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
@@ -65,13 +65,9 @@ fn what_is_removed_is_given_back_to_the_byte() {
     let before = free();
     for size in [10, 5000, 3] {
         let body = format!("{{\"a\":\"{}\"}}", "x".repeat(size));
+        let body = Body::parse(body.as_bytes()).unwrap();
         backend
-            .put(
-                &document,
-                body.as_bytes(),
-                &PutOptions::default(),
-                Deadline::never(),
-            )
+            .put(&document, body, &PutOptions::default(), Deadline::never())
             .unwrap();
         assert!(before - free() >= size as u64);
     }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Capabilities, Cursor, Deadline, DocumentEntry,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
     Durability, ErrorKind, EventId, Expected, Health, IdSource, ItemId, LeaseToken, LockGuard, LockInfo,
     LockOptions, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan,
     ScanItem, ScanOptions, Select, Settled, Stats, StorageError, StoredDocument, Usage,
@@ -109,7 +109,7 @@ impl Fake {
         (self.faults.lock().unwrap())(call)
     }
 
-    fn store_document(&self, document: &Document, body: &[u8], options: &PutOptions) -> Result<Revision> {
+    fn store_document(&self, document: &Document, body: Body<'_>, options: &PutOptions) -> Result<Revision> {
         let mut state = self.state.lock().unwrap();
         let stored = state.documents.get(document).map(|(_, revision)| *revision);
         let holds = match options.expected {
@@ -128,7 +128,7 @@ impl Fake {
         let revision = Revision::random();
         state
             .documents
-            .insert(document.clone(), (body.to_vec(), revision));
+            .insert(document.clone(), (body.as_bytes().to_vec(), revision));
         Ok(revision)
     }
 
@@ -246,7 +246,13 @@ impl Backend for Fake {
             .map(|(_, revision)| *revision))
     }
 
-    fn put(&self, document: &Document, body: &[u8], options: &PutOptions, _: Deadline) -> Result<Revision> {
+    fn put(
+        &self,
+        document: &Document,
+        body: Body<'_>,
+        options: &PutOptions,
+        _: Deadline,
+    ) -> Result<Revision> {
         self.begin("put")?;
         self.store_document(document, body, options)
     }
@@ -255,7 +261,7 @@ impl Backend for Fake {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         _: Deadline,
     ) -> Result<Added> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, Durability, Expected, ItemId, LeaseToken, LockOptions,
+    AppendOptions, Backend, Batch, Body, Deadline, Durability, Expected, ItemId, LeaseToken, LockOptions,
     PutOptions, Revision, ScanOptions, Select, Stats,
 };
 use prodigy_storage_layout::{
@@ -74,12 +74,12 @@ pub fn call_all(backend: &dyn Backend, deadline: Deadline) {
     backend.seal(&job, deadline).unwrap();
 
     let options = PutOptions::default().expect(Expected::Absent);
-    let revision: Revision = backend.put(&document, b"{}", &options, deadline).unwrap();
+    let revision: Revision = backend.put(&document, Body::EMPTY, &options, deadline).unwrap();
     let got = backend.get(&document, deadline).unwrap().unwrap();
     assert_eq!((got.body(), got.revision()), (&b"{}"[..], revision));
     assert_eq!(backend.revision(&document, deadline).unwrap(), Some(revision));
     let added = backend
-        .add(&job, Phase::Map, b"{}", &PutOptions::default(), deadline)
+        .add(&job, Phase::Map, Body::EMPTY, &PutOptions::default(), deadline)
         .unwrap();
     assert_eq!(added.document.phase(), Some(Phase::Map));
     assert_eq!(

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Deadline, Durability, ErrorKind, LockOptions, ScanOptions, Stats,
+    AppendOptions, Backend, Body, Deadline, Durability, ErrorKind, LockOptions, ScanOptions, Stats,
 };
 use prodigy_storage_layout::{JobAddress, JobId, LockName};
 use prodigy_storage_retry::{Limited, RetrySettings, Retrying};
@@ -128,7 +128,7 @@ fn who_waits_too_long_is_told_what_for() {
     while_taken(|layer| {
         let begun = Instant::now();
         let error = layer
-            .put(&document(), b"{}", &Default::default(), soon())
+            .put(&document(), Body::EMPTY, &Default::default(), soon())
             .unwrap_err();
         assert!(begun.elapsed() >= Duration::from_millis(20));
         assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Timeout, false));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Appended, Backend, Deadline, Durability, ErrorKind, EventId, Expected, PutOptions, Select,
-    Stats,
+    AppendOptions, Appended, Backend, Body, Deadline, Durability, ErrorKind, EventId, Expected, PutOptions,
+    Select, Stats,
 };
 use prodigy_storage_layout::{DocumentScope, Phase};
 use prodigy_storage_retry::{Retry, RetrySettings, Retrying};
@@ -119,7 +119,10 @@ fn a_conflict_is_never_repeated_whatever_it_says() {
         let (layer, time) = failing([Fault::FailsForNow(kind)]);
         let options = PutOptions::default().expect(Expected::Absent);
         assert_eq!(
-            layer.put(&document(), b"{}", &options, NEVER).unwrap_err().kind(),
+            layer
+                .put(&document(), Body::EMPTY, &options, NEVER)
+                .unwrap_err()
+                .kind(),
             kind
         );
         assert_eq!(layer.inner().calls(), ["put"]);
@@ -132,8 +135,10 @@ fn a_write_with_an_unclear_outcome_is_repeated_only_if_it_is_an_append() {
     let (layer, _) = over(Fake::new(|_| Some(UNCLEAR)), 3);
     let (job, options) = (job(), PutOptions::default());
     let outcomes = [
-        layer.put(&document(), b"{}", &options, NEVER).map(drop),
-        layer.add(&job, Phase::Map, b"{}", &options, NEVER).map(drop),
+        layer.put(&document(), Body::EMPTY, &options, NEVER).map(drop),
+        layer
+            .add(&job, Phase::Map, Body::EMPTY, &options, NEVER)
+            .map(drop),
         layer
             .delete(&document(), Expected::Any, Durability::Strict, NEVER)
             .map(drop),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Deadline, Durability, Expected, PutOptions};
+use prodigy_storage_backend::{Backend, Body, Deadline, Durability, Expected, PutOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_file::fs::{FileSystem, OpenMode};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
@@ -43,7 +43,7 @@ impl World {
     fn add(&self, phase: Phase) {
         let options = PutOptions::default();
         self.backend
-            .add(&self.job, phase, b"{}", &options, Deadline::never())
+            .add(&self.job, phase, Body::EMPTY, &options, Deadline::never())
             .unwrap();
     }
 

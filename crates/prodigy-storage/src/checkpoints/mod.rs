@@ -41,8 +41,8 @@ impl Checkpoints {
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) where the latest one is not the one expected;
     /// [`Fenced`](ErrorKind::Fenced) where the latest one was saved under a newer lock;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON; what else the backend
-    /// says.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON, is nested over 127, or
+    /// holds raw JSON that is not well-formed; what else the backend says.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "options are written where they are used"

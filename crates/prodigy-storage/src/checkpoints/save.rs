@@ -2,18 +2,17 @@
 
 use std::cell::RefCell;
 
-use prodigy_storage_backend::{Added, Cursor, Durability, Expected, PutOptions, Result};
+use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, PutOptions, Result};
 use prodigy_storage_layout::{JobAddress, Phase, Timestamp};
 use serde::Serialize;
 
-use crate::error::not_json;
 use crate::storage::Inner;
 
 /// Past so many bytes a thread's buffer is not kept for its next checkpoint.
 const KEPT: usize = 4 << 20;
 
 thread_local! {
-    static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How to save a checkpoint; `Default` sets no condition.
@@ -64,7 +63,7 @@ impl SaveOptions {
 
 /// What stands around the state; the state itself comes last.
 #[derive(Serialize)]
-struct Body<'a, T: ?Sized> {
+struct Saved<'a, T: ?Sized> {
     phase: Phase,
     saved_at: Timestamp,
     schema_version: u32,
@@ -85,7 +84,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     let put = PutOptions::new(options.durability.unwrap_or(inner.durability))
         .expect(options.expected_revision)
         .fencing(options.fencing);
-    let body = Body {
+    let checkpoint = Saved {
         phase,
         saved_at: inner.clock.now(),
         schema_version: options.schema_version,
@@ -94,14 +93,13 @@ pub(crate) fn save<T: Serialize + ?Sized>(
         data: state,
     };
     // Taken out rather than borrowed: serialising a state may itself save one.
-    let mut buffer = BODY.try_with(RefCell::take).unwrap_or_default();
-    let saved = serde_json::to_writer(&mut buffer, &body)
-        .map_err(|error| not_json("save checkpoint", format_args!("{job} {phase}"), error))
-        .and_then(|()| inner.backend.add(job, phase, &buffer, &put, inner.deadline()));
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    let saved = Body::write(&mut buffer, &checkpoint)
+        .map_err(|fault| fault.refused("save checkpoint", format_args!("{job} {phase}")))
+        .and_then(|body| inner.backend.add(job, phase, body, &put, inner.deadline()));
     if buffer.capacity() <= KEPT {
-        buffer.clear();
         // Fails while the thread ends; the buffer is then dropped.
-        let _ = BODY.try_with(|kept| kept.replace(buffer));
+        let _ = BUFFER.try_with(|kept| kept.replace(buffer));
     }
     saved
 }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage::{ErrorKind, Event, Expected, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::support::{Fixture, TestClock, file_with, on_each};
@@ -23,6 +24,42 @@ fn damage(fixture: &Fixture, back: usize) {
     let at = bytes.len() - 5;
     bytes[at] ^= 1;
     std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_state_that_gives_no_body_is_refused_with_why_and_stores_nothing() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        let raw = |text: String| RawValue::from_string(text).unwrap();
+        let nested = |depth: usize| raw(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+        for (state, why) in [
+            (nested(128), "its nesting is over 128"),
+            (
+                raw("\"\\ud800\"".to_owned()),
+                "`\\ud800` is half of a surrogate pair",
+            ),
+        ] {
+            let error = checkpoints.save_map(&state, SaveOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.why().contains(why), "{error}");
+            assert!(
+                error.hint().is_some() && error.target().contains("job-1"),
+                "{error}"
+            );
+        }
+        let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let error = checkpoints.save_map(&keys, SaveOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("key must be a string"), "{error}");
+        assert!(checkpoints.list().unwrap().is_empty());
+        assert!(!fixture.folder.path().join("root").exists());
+
+        checkpoints
+            .save_map(&nested(127), SaveOptions::default())
+            .unwrap();
+        let latest = checkpoints.latest_raw(Phase::Map).unwrap().unwrap();
+        assert_eq!(latest.data.get(), nested(127).get());
+        assert!(checkpoints.latest_map::<Value>().unwrap().is_some());
+    });
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::sync::Mutex;
 
 use prodigy_storage::{Deadline, Document, Durability, Expected, Phase, Stats};
-use prodigy_storage_backend::PutOptions;
 use prodigy_storage_backend::conformance::{
     Harness, HarnessFactory, Need, Outcome, Property, properties, run_sequences,
 };
+use prodigy_storage_backend::{Body, PutOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 
 use crate::stacks::{Base, Factory, Stack};
@@ -119,7 +119,7 @@ fn counters(stack: Stack) -> Stats {
     let document = Document::Orphans(job);
     let never = Deadline::never();
     backend
-        .put(&document, b"{}", &PutOptions::default(), never)
+        .put(&document, Body::EMPTY, &PutOptions::default(), never)
         .unwrap();
     for _ in 0..100 {
         assert!(backend.get(&document, never).unwrap().is_some());
@@ -174,10 +174,9 @@ fn no_stack_hides_what_another_handle_wrote() {
         };
         for n in 0..5 {
             let text = format!("{{\"n\":{n}}}");
-            writer.put(&orphans, text.as_bytes(), &any, never).unwrap();
-            writer
-                .add(&job, Phase::Setup, text.as_bytes(), &any, never)
-                .unwrap();
+            let text_body = Body::parse(text.as_bytes()).unwrap();
+            writer.put(&orphans, text_body, &any, never).unwrap();
+            writer.add(&job, Phase::Setup, text_body, &any, never).unwrap();
             for document in [&orphans, &setup] {
                 // The second time from where it is kept.
                 for _ in 0..2 {

@@ -239,15 +239,15 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
         // What a file system that folds case gives for `plain` when `Plain` was registered. Its repository is gone:
         // under the very same name that would be a conflict.
         let identity = fixture.folder.path().join("gone");
-        let body = serde_json::json!({
+        let entry = serde_json::json!({
             "name": "Plain", "identity": identity.to_str().unwrap(), "registered_at": "2026-01-01T00:00:00Z",
         });
         let document = Document::Repository(fixture.storage.repo("plain").unwrap().name().clone());
         let options = prodigy_storage_backend::PutOptions::default();
-        let (backend, body) = (fixture.storage.backend(), body.to_string());
-        backend
-            .put(&document, body.as_bytes(), &options, Deadline::never())
-            .unwrap();
+        let mut buffer = Vec::new();
+        let body = prodigy_storage_backend::Body::write(&mut buffer, &entry).unwrap();
+        let backend = fixture.storage.backend();
+        backend.put(&document, body, &options, Deadline::never()).unwrap();
         let error_or_name = fixture
             .storage
             .repo_at(&folder)

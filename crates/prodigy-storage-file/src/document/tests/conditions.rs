@@ -77,7 +77,8 @@ fn of_threads_and_stores_that_race_one_wins_each_round() {
                     let next = format!("{{\"n\":{}}}", n["n"].as_u64().unwrap() + 1);
                     let options =
                         PutOptions::new(Durability::Relaxed).expect(Expected::Revision(found.revision()));
-                    match store.put(&document, next.as_bytes(), &options, never()) {
+                    let next = Body::parse(next.as_bytes()).unwrap();
+                    match store.put(&document, next, &options, never()) {
                         Ok(_) => done += 1,
                         Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
                     }
@@ -217,13 +218,23 @@ fn an_older_token_is_fenced_off_and_both_are_named() {
     add(&store, Phase::Map, "{\"fencing\":7}", &fenced(7)).unwrap();
     let orphans = Document::Orphans(job());
     store
-        .put(&orphans, b"{\"fencing\":3}", &fenced(3), never())
+        .put(
+            &orphans,
+            Body::parse(b"{\"fencing\":3}").unwrap(),
+            &fenced(3),
+            never(),
+        )
         .unwrap();
     assert_eq!(
-        kind(store.put(&orphans, b"{}", &fenced(2), never())),
+        kind(store.put(&orphans, Body::EMPTY, &fenced(2), never())),
         ErrorKind::Fenced
     );
     store
-        .put(&orphans, b"{\"fencing\":4}", &fenced(4), never())
+        .put(
+            &orphans,
+            Body::parse(b"{\"fencing\":4}").unwrap(),
+            &fenced(4),
+            never(),
+        )
         .unwrap();
 }

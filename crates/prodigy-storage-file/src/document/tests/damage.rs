@@ -107,7 +107,7 @@ fn a_failed_sync_stores_nothing_before_the_rename_and_is_unclear_after_it() {
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     // Relaxed asks for no sync, so that none fails.
     let relaxed = PutOptions::new(Durability::Relaxed);
-    store.put(&document, b"{}", &relaxed, never()).unwrap();
+    store.put(&document, Body::EMPTY, &relaxed, never()).unwrap();
     assert!(
         store
             .delete(&document, Expected::Any, Durability::Relaxed, never())

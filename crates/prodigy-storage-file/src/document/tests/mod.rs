@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, Clock, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision,
+    Added, Body, Clock, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, SessionId, Stamp, Timestamp,
@@ -106,13 +106,17 @@ fn never() -> Deadline {
     Deadline::never()
 }
 
+fn parsed(body: &str) -> Body<'_> {
+    Body::parse(body.as_bytes()).unwrap()
+}
+
 fn put(store: &Store, document: &Document, body: &str, expected: Expected) -> Result<Revision> {
     let options = PutOptions::default().expect(expected);
-    store.put(document, body.as_bytes(), &options, never())
+    store.put(document, parsed(body), &options, never())
 }
 
 fn add(store: &Store, phase: Phase, body: &str, options: &PutOptions) -> Result<Added> {
-    store.add(&job(), phase, body.as_bytes(), options, never())
+    store.add(&job(), phase, parsed(body), options, never())
 }
 
 fn body(store: &Store, document: &Document) -> Option<String> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, ErrorKind, EventId, LockOptions, PutOptions, Select, record,
+    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, EventId, LockOptions, PutOptions, Select,
+    record,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, Gravity};
 use prodigy_storage_layout::{Document, Entry, Phase};
@@ -295,7 +296,13 @@ impl Baseline {
         said(backend.queue_ack(&job(), &tokens, NEVER()), "ack")?;
         let fenced = PutOptions::default().fencing(Some(1));
         said(
-            backend.add(&job(), Phase::Map, b"{\"data\":9}", &fenced, NEVER()),
+            backend.add(
+                &job(),
+                Phase::Map,
+                Body::parse(b"{\"data\":9}").unwrap(),
+                &fenced,
+                NEVER(),
+            ),
             "add",
         )?;
         for name in &lock_names() {

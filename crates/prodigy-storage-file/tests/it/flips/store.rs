@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Cursor, Deadline, EventId, Expected, ItemId, LockOptions, PutOptions,
-    QueueItem, Result, ScanItem, ScanOptions, Select,
+    AppendOptions, Backend, Batch, Body, Cursor, Deadline, EventId, Expected, ItemId, LockOptions,
+    PutOptions, QueueItem, Result, ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
@@ -110,9 +110,8 @@ pub fn sample() -> Sample {
     for (phase, times) in [(Phase::Setup, 1), (Phase::Map, 3), (Phase::Reduce, 1)] {
         for time in 0..times {
             let body = format!("{{\"phase\":\"{phase}\",\"data\":{{\"n\":{time}}}}}");
-            backend
-                .add(&job(), phase, body.as_bytes(), &strict, NEVER())
-                .unwrap();
+            let body = Body::parse(body.as_bytes()).unwrap();
+            backend.add(&job(), phase, body, &strict, NEVER()).unwrap();
         }
     }
     let repo = job().repo;
@@ -131,7 +130,8 @@ pub fn sample() -> Sample {
         ),
     ] {
         let new = PutOptions::default().expect(Expected::Absent);
-        backend.put(&document, body.as_bytes(), &new, NEVER()).unwrap();
+        let body = Body::parse(body.as_bytes()).unwrap();
+        backend.put(&document, body, &new, NEVER()).unwrap();
     }
     for name in &lock_names() {
         for _ in 0..2 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, Durability, Expected, ItemId, LockOptions, PutOptions,
+    AppendOptions, Backend, Batch, Body, Deadline, Durability, Expected, ItemId, LockOptions, PutOptions,
     QueueItem, Result, ScanOptions, Select, StorageError,
 };
 use prodigy_storage_file::fs::FileSystem;
@@ -262,14 +262,14 @@ impl Run {
             Document::Repository(job().repo),
         ] {
             self.note(backend.get(&document, NEVER));
-            self.note(backend.put(&document, b"{\"n\":1}", &relaxed, NEVER));
+            self.note(backend.put(&document, Body::parse(b"{\"n\":1}").unwrap(), &relaxed, NEVER));
             if let Some(Some(revision)) = self.note(backend.revision(&document, NEVER)) {
                 let expected = PutOptions::new(Durability::Relaxed).expect(Expected::Revision(revision));
-                self.note(backend.put(&document, b"{\"n\":2}", &expected, NEVER));
+                self.note(backend.put(&document, Body::parse(b"{\"n\":2}").unwrap(), &expected, NEVER));
             }
         }
         for phase in [Phase::Map, Phase::Reduce] {
-            self.note(backend.add(&job(), phase, b"{}", &relaxed, NEVER));
+            self.note(backend.add(&job(), phase, Body::EMPTY, &relaxed, NEVER));
         }
         for scope in [DocumentScope::Job(job()), DocumentScope::Repositories] {
             for listed in self.note(backend.list(&scope, NEVER)).unwrap_or_default() {

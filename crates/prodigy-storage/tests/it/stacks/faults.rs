@@ -11,8 +11,8 @@ use prodigy_storage::{
     PutReport, RepoName, Result, Revision, Select, SessionId, Settled, Stats, StorageError, Usage,
 };
 use prodigy_storage_backend::{
-    AppendOptions, LockGuard, LockOptions, PutOptions, QueueEntry, QueueItem, QueueScan, Scan, ScanOptions,
-    StoredDocument,
+    AppendOptions, Body, LockGuard, LockOptions, PutOptions, QueueEntry, QueueItem, QueueScan, Scan,
+    ScanOptions, StoredDocument,
 };
 use prodigy_storage_layout::DocumentScope;
 
@@ -157,7 +157,7 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
     fn put(
         &self,
         document: &Document,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
@@ -170,7 +170,7 @@ impl<B: Backend + ?Sized> Backend for Faulty<B> {
         &self,
         job: &JobAddress,
         phase: Phase,
-        body: &[u8],
+        body: Body<'_>,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {

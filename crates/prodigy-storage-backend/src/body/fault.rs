@@ -1,0 +1,100 @@
+//! Why something is no body.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use crate::error::StorageError;
+
+pub(super) const OBJECT: &str = "a document is one JSON object in UTF-8";
+pub(super) const FLATTEN: &str = "flatten it, or store the deep part as text";
+pub(super) const CUT: &str = "the program that made it cut a string in the middle of a character";
+
+/// Why something is no [`Body`](super::Body).
+#[derive(Debug)]
+pub struct NoBody {
+    why: Cow<'static, str>,
+    at: Option<usize>,
+    hint: Option<&'static str>,
+    source: Option<serde_json::Error>,
+}
+
+impl NoBody {
+    pub(super) fn new(why: impl Into<Cow<'static, str>>, at: Option<usize>) -> Self {
+        Self {
+            why: why.into(),
+            at,
+            hint: None,
+            source: None,
+        }
+    }
+
+    pub(super) fn with_hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    pub(super) fn with_source(mut self, source: serde_json::Error) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The same, in bytes that have so many more before them; `None` where they can't be counted.
+    pub(super) fn moved(mut self, by: Option<usize>) -> Self {
+        self.at = self.at.zip(by).map(|(at, by)| at + by);
+        self
+    }
+
+    /// In words, without the place and the cause.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// The offset of the first byte that is wrong, where it can be told.
+    #[must_use]
+    pub const fn at(&self) -> Option<usize> {
+        self.at
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        self.hint
+    }
+
+    /// What the parser or the serialiser said, where it was the one to refuse.
+    #[must_use]
+    pub fn into_cause(self) -> Option<serde_json::Error> {
+        self.source
+    }
+
+    /// The error of an operation that it was meant for.
+    #[must_use]
+    pub fn refused(self, operation: &'static str, target: impl fmt::Display) -> StorageError {
+        let mut error = StorageError::invalid(operation, target, self.to_string());
+        if let Some(hint) = self.hint {
+            error = error.with_hint(hint);
+        }
+        match self.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}
+
+impl fmt::Display for NoBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)?;
+        match self.at {
+            Some(at) => write!(f, ", at byte {at}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for NoBody {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

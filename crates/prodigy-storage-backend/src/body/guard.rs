@@ -1,0 +1,272 @@
+//! Watching `serde_json` write.
+
+use std::io::{self, Write};
+
+use serde_json::ser::{CompactFormatter, Formatter};
+
+use super::fault::NoBody;
+use super::text;
+
+/// What is done with raw JSON in a value: text that `serde_json` passes through as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raw {
+    /// All of it is looked at.
+    Checked,
+    /// It is taken for the JSON that its type says it is; nesting and Unicode are looked at, and line breaks between
+    /// its tokens become spaces.
+    OnOneLine,
+}
+
+/// How it went.
+#[derive(Debug, Default)]
+pub(crate) enum Outcome {
+    /// No value was written to its end, or more than one.
+    #[default]
+    Open,
+    /// One value was written.
+    Whole,
+    /// This went wrong first.
+    Fault(NoBody),
+}
+
+impl Outcome {
+    /// What it is worth that this was written.
+    pub(crate) fn of(self, written: Result<(), serde_json::Error>) -> Result<(), NoBody> {
+        match (self, written) {
+            (Self::Fault(fault), _) => Err(fault),
+            (_, Err(error)) => Err(NoBody::new("it does not serialise as JSON", None).with_source(error)),
+            (Self::Whole, Ok(())) => Ok(()),
+            (Self::Open, Ok(())) => Err(broken()),
+        }
+    }
+}
+
+/// What may come next on the level that is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A value, or the text of a key.
+    Value,
+    /// The end of what holds the value, or the text of the key.
+    Done,
+    /// In an array: a value, or the end of the array.
+    Array,
+    /// In an object: a key, or the end of the object.
+    Object,
+    /// In an object, behind a key: its value.
+    BehindKey,
+}
+
+/// Writes as [`CompactFormatter`] does, and tells in the outcome, when it is dropped, whether that was one JSON value of
+/// bounded nesting.
+///
+/// # What it has to see
+///
+/// `serde_json` escapes strings and writes numbers rightly, and closes what it opened, on the way to an `Ok`. An
+/// implementation of `Serialize` may still make it write what is no JSON: go on with the next value after an error in
+/// the one before, give a key no value, give values to an array that it said is empty, or give raw text that is no
+/// JSON, or none, or two. Each of these is a call that has no place where it comes ([`Place`]), or leaves a level open for
+/// good: the depth then does not get back to zero.
+///
+/// A call out of place is noted, and refused in the end: a branch less in each.
+#[derive(Debug)]
+pub(crate) struct Guard<'a> {
+    place: Place,
+    out_of_place: bool,
+    depth: usize,
+    deepest: usize,
+    raw: Raw,
+    outcome: &'a mut Outcome,
+}
+
+impl<'a> Guard<'a> {
+    /// For one value that is nested no deeper than this.
+    pub(crate) fn new(deepest: usize, raw: Raw, outcome: &'a mut Outcome) -> Self {
+        Self {
+            place: Place::Value,
+            out_of_place: false,
+            depth: 0,
+            deepest,
+            raw,
+            outcome,
+        }
+    }
+
+    /// Goes from one place to another.
+    #[inline]
+    fn step(&mut self, from: Place, to: Place) {
+        self.out_of_place |= self.place != from;
+        self.place = to;
+    }
+
+    #[inline]
+    fn open(&mut self, inside: Place) -> io::Result<()> {
+        self.step(Place::Value, inside);
+        // Who closes what is closed already is out of place, and may get below zero.
+        self.depth = self.depth.wrapping_add(1);
+        if self.depth > self.deepest {
+            return self.too_deep();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn close(&mut self, inside: Place) {
+        self.step(inside, Place::Done);
+        self.depth = self.depth.wrapping_sub(1);
+    }
+
+    // Apart, so that the way that is taken stays short.
+    #[cold]
+    fn too_deep(&mut self) -> io::Result<()> {
+        self.refuse(text::too_deep(self.deepest))
+    }
+
+    #[cold]
+    fn refuse(&mut self, fault: NoBody) -> io::Result<()> {
+        if !matches!(self.outcome, Outcome::Fault(_)) {
+            *self.outcome = Outcome::Fault(fault);
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Looks at raw text that stands for a value.
+    fn check_raw(&mut self, raw: &str) -> io::Result<()> {
+        self.step(Place::Value, Place::Done);
+        if self.raw == Raw::Checked
+            && let Err(error) = text::is_json(raw)
+        {
+            return self.refuse(NoBody::new("raw JSON in it is none", None).with_source(error));
+        }
+        match text::check(raw.as_bytes(), self.depth, self.deepest) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.refuse(fault.moved(None)),
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let whole = self.depth == 0 && self.place == Place::Done && !self.out_of_place;
+        if whole && matches!(self.outcome, Outcome::Open) {
+            *self.outcome = Outcome::Whole;
+        }
+    }
+}
+
+fn broken() -> NoBody {
+    NoBody::new(
+        "its `Serialize` writes no JSON: it goes on after an error, or breaks the order of its calls",
+        None,
+    )
+}
+
+/// Scalars: written as they are.
+macro_rules! scalars {
+    ($($method:ident($($value:ident: $type:ty)?);)*) => {$(
+        #[inline]
+        fn $method<W: ?Sized + Write>(&mut self, writer: &mut W $(, $value: $type)?) -> io::Result<()> {
+            self.place = Place::Done;
+            CompactFormatter.$method(writer $(, $value)?)
+        }
+    )*};
+}
+
+// What is not here is written by other methods of these, or takes no place: the inside of strings.
+impl Formatter for Guard<'_> {
+    scalars! {
+        write_null();
+        write_bool(value: bool);
+        write_i8(value: i8);
+        write_i16(value: i16);
+        write_i32(value: i32);
+        write_i64(value: i64);
+        write_i128(value: i128);
+        write_u8(value: u8);
+        write_u16(value: u16);
+        write_u32(value: u32);
+        write_u64(value: u64);
+        write_u128(value: u128);
+        write_f32(value: f32);
+        write_f64(value: f64);
+        end_string();
+    }
+
+    /// A number of any precision: text, as raw as raw JSON.
+    fn write_number_str<W: ?Sized + Write>(&mut self, writer: &mut W, value: &str) -> io::Result<()> {
+        self.write_raw_fragment(writer, value)
+    }
+
+    fn write_raw_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        self.check_raw(fragment)?;
+        let mut rest = fragment.as_bytes();
+        if self.raw == Raw::OnOneLine {
+            // JSON text holds no raw control character, so a line break here stands between tokens.
+            while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+                writer.write_all(rest.get(..at).unwrap_or_default())?;
+                writer.write_all(b" ")?;
+                rest = rest.get(at + 1..).unwrap_or_default();
+            }
+        }
+        writer.write_all(rest)
+    }
+
+    #[inline]
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(Place::Array)?;
+        CompactFormatter.begin_array(writer)
+    }
+
+    #[inline]
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(Place::Array);
+        CompactFormatter.end_array(writer)
+    }
+
+    #[inline]
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.step(Place::Array, Place::Value);
+        CompactFormatter.begin_array_value(writer, first)
+    }
+
+    #[inline]
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.step(Place::Done, Place::Array);
+        CompactFormatter.end_array_value(writer)
+    }
+
+    #[inline]
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(Place::Object)?;
+        CompactFormatter.begin_object(writer)
+    }
+
+    #[inline]
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(Place::Object);
+        CompactFormatter.end_object(writer)
+    }
+
+    #[inline]
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.step(Place::Object, Place::Value);
+        CompactFormatter.begin_object_key(writer, first)
+    }
+
+    #[inline]
+    fn end_object_key<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.step(Place::Done, Place::BehindKey);
+        CompactFormatter.end_object_key(writer)
+    }
+
+    #[inline]
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.step(Place::BehindKey, Place::Value);
+        CompactFormatter.begin_object_value(writer)
+    }
+
+    #[inline]
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.step(Place::Done, Place::Object);
+        CompactFormatter.end_object_value(writer)
+    }
+}

@@ -1,0 +1,90 @@
+//! What the body of a document is, proved once.
+
+mod fault;
+mod guard;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::ser::Serializer;
+
+pub use fault::NoBody;
+use fault::OBJECT;
+pub(crate) use guard::{Guard, Outcome, Raw};
+pub use text::object_bounds;
+
+use crate::record::MAX_NESTING;
+
+/// The body of a document: bytes that are known to be one JSON object in well-formed Unicode, in UTF-8, nested no
+/// deeper than [`Body::MAX_NESTING`], with nothing around it.
+///
+/// There are two ways to one: [`parse`](Self::parse) looks at every byte, [`write`](Self::write) serialises a value and
+/// looks at how that is done. So a backend stores what it is given and looks at none of it again.
+///
+/// ```
+/// use prodigy_storage_backend::Body;
+///
+/// let mut buffer = Vec::new();
+/// let body = Body::write(&mut buffer, &serde_json::json!({"agents": 3}))?;
+/// assert_eq!(body, Body::parse(b" {\"agents\":3}\n")?);
+/// assert!(Body::parse(b"{\"agents\":3").is_err());
+/// # Ok::<(), prodigy_storage_backend::NoBody>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Body<'a>(&'a [u8]);
+
+impl<'a> Body<'a> {
+    /// The deepest nesting of arrays and objects: that of a payload, and the object around it.
+    pub const MAX_NESTING: usize = MAX_NESTING + 1;
+
+    /// `{}`.
+    pub const EMPTY: Body<'static> = Body(b"{}");
+
+    /// Checks bytes from elsewhere. White space around the object does not belong to the body; within it every byte is
+    /// kept as it is.
+    ///
+    /// # Errors
+    /// Why the bytes are no body, and where.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, NoBody> {
+        let bounds = object_bounds(bytes)?;
+        let start = bounds.start;
+        let object = bytes.get(bounds).unwrap_or_default();
+        text::check(object, 0, Self::MAX_NESTING).map_err(|fault| fault.moved(Some(start)))?;
+        Ok(Self(object))
+    }
+
+    /// Serialises a value to `buffer`, in place of what that holds. Only raw JSON in the value
+    /// ([`RawValue`](serde_json::value::RawValue)) is looked at byte for byte; all else is written by `serde_json`, which
+    /// is watched: whatever an implementation of `Serialize` does, what comes out is a body or refused.
+    ///
+    /// # Errors
+    /// What `serde_json` says of the value, or why it gives no body.
+    pub fn write<T: Serialize + ?Sized>(buffer: &'a mut Vec<u8>, value: &T) -> Result<Self, NoBody> {
+        buffer.clear();
+        let mut outcome = Outcome::default();
+        let guard = Guard::new(Self::MAX_NESTING, Raw::Checked, &mut outcome);
+        let written = value.serialize(&mut Serializer::with_formatter(&mut *buffer, guard));
+        outcome.of(written)?;
+        match (buffer.first(), buffer.last()) {
+            (Some(b'{'), Some(b'}')) => Ok(Self(buffer)),
+            _ => Err(NoBody::new("it is no JSON object", None).with_hint(OBJECT)),
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may hold what belongs in no log.
+        f.debug_struct("Body").field("bytes", &self.0.len()).finish()
+    }
+}

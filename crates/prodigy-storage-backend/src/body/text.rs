@@ -1,0 +1,63 @@
+//! Looking at JSON text from elsewhere.
+
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+
+use super::fault::{CUT, FLATTEN, NoBody, OBJECT};
+use crate::record::{lone_surrogate, nesting_exceeds};
+
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Where a JSON object stands in bytes that hold nothing else but white space around it. Less than a
+/// [`Body`](super::Body): it may be nested as deep as it likes, and an escape in it may be half of a surrogate pair.
+///
+/// # Errors
+/// Why the bytes are no JSON object, and where.
+pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, NoBody> {
+    let refuse = |why, at| NoBody::new(why, at).with_hint(OBJECT);
+    let start = bytes.iter().take_while(|byte| is_space(**byte)).count();
+    let end = bytes.len() - bytes.iter().rev().take_while(|byte| is_space(**byte)).count();
+    let object = bytes.get(start..end).unwrap_or_default();
+    // Cheap, and tells most of what was not meant as an object at all.
+    match (object.first(), object.last()) {
+        (None, _) => return Err(refuse("it is empty", None)),
+        (Some(b'{'), Some(b'}')) => {}
+        (Some(b'{'), _) => return Err(refuse("it ends in the middle of an object", Some(end))),
+        _ => return Err(refuse("it does not begin as a JSON object", Some(start))),
+    }
+    let text = std::str::from_utf8(object)
+        .map_err(|error| refuse("it is not well-formed UTF-8", Some(start + error.valid_up_to())))?;
+    is_json(text).map_err(|error| refuse("it is no JSON object", None).with_source(error))?;
+    Ok(start..end)
+}
+
+/// Whether a text is one JSON value, white space around it allowed.
+pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
+    // What is ignored is not recursed into, so that no depth is too deep here.
+    serde_json::from_str::<IgnoredAny>(text).map(drop)
+}
+
+/// What JSON has to be beyond JSON: of bounded nesting, the levels above it counted, and of Unicode text.
+pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), NoBody> {
+    match deepest.checked_sub(above) {
+        Some(left) if !nesting_exceeds(json, left) => {}
+        _ => return Err(too_deep(deepest)),
+    }
+    match lone_surrogate(json) {
+        Some(at) => Err(half_a_character(json, at)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn too_deep(deepest: usize) -> NoBody {
+    NoBody::new(format!("its nesting is over {deepest}"), None).with_hint(FLATTEN)
+}
+
+fn half_a_character(json: &[u8], at: usize) -> NoBody {
+    let half = String::from_utf8_lossy(json.get(at..at + 6).unwrap_or_default());
+    let why = format!("it is not well-formed Unicode: `{half}` is half of a surrogate pair");
+    NoBody::new(why, Some(at)).with_hint(CUT)
+}
