@@ -42,6 +42,7 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// What `serde_json` says of a line whose payload is no `T`, with its place in the line.
+    #[inline]
     pub fn parse_event<T: Deserialize<'a>>(&self) -> Result<Parsed<T>, serde_json::Error> {
         if let Some(parsed) = self.parse_in_form() {
             return Ok(parsed);
@@ -56,6 +57,7 @@ impl<'a> Record<'a> {
     }
 
     /// `None` where the line has another form, or a value of it does not parse.
+    #[inline]
     fn parse_in_form<T: Deserialize<'a>>(&self) -> Option<Parsed<T>> {
         if !self.verified || !self.id.is_v7() {
             return None;

@@ -17,8 +17,9 @@ pub(crate) const LOCK_COST: u64 = 512;
 /// Beside the address: the empty job.
 pub(crate) const JOB_COST: u64 = 1024;
 
-/// Counts bytes, and refuses what goes past the limit.
+/// Counts bytes, and refuses what goes past the limit. In cache lines of its own, since every write changes it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Budget {
     used: AtomicU64,
     max: u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder, read_line};
+use prodigy_storage_backend::record::{self, RECORD_OVERHEAD, RecordEncoder, read_line};
 use prodigy_storage_backend::{
     Appended, Batch, ErrorKind, EventId, IdSource, LogSummary, Result, StorageError,
 };
@@ -194,7 +194,10 @@ impl EventLog {
             self.scratch.clear();
             self.encoder.encode(&mut self.scratch, id, body);
             // A batch holds what was serialised as JSON, so this never replaces anything.
-            let text: Arc<str> = String::from_utf8_lossy(&self.scratch).into();
+            let text: Arc<str> = match record::text(&self.scratch) {
+                Some(text) => text.into(),
+                None => String::from_utf8_lossy(&self.scratch).into(),
+            };
             self.push(id, text);
             report.stored += 1;
         }

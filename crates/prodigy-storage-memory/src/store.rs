@@ -21,9 +21,13 @@ const SHARDS: usize = 64;
 
 type Shard = RwLock<HashMap<JobAddress, Arc<Job>>>;
 
-/// What was done.
+/// What was done. Every write of every thread counts here: what stands beside it is left alone by that, which is why
+/// it has cache lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Counters {
+    /// All writes so far.
+    changes: AtomicU64,
     pub(crate) appends: AtomicU64,
     pub(crate) events: AtomicU64,
     pub(crate) duplicates: AtomicU64,
@@ -34,7 +38,9 @@ pub(crate) struct Counters {
 
 /// Adds to a counter.
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
+    if by > 0 {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -45,8 +51,7 @@ pub(crate) struct Store {
     /// The registry entries: they belong to no job.
     pub(crate) registry: Mutex<Documents>,
     pub(crate) counters: Counters,
-    /// Writes so far, and how many of them the newest snapshot holds; locked while one is written.
-    changes: AtomicU64,
+    /// How many of the writes so far the newest snapshot holds; locked while one is written.
     pub(crate) saved: Mutex<Option<u64>>,
     shards: Vec<Shard>,
     hasher: RandomState,
@@ -60,7 +65,6 @@ impl Store {
             locks: LockTable::default(),
             registry: Mutex::default(),
             counters: Counters::default(),
-            changes: AtomicU64::new(0),
             saved: Mutex::new(None),
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
@@ -69,11 +73,11 @@ impl Store {
 
     /// Notes that something changed.
     pub(crate) fn touch(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.counters.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.counters.changes.load(Ordering::Acquire)
     }
 
     fn shard(&self, job: &JobAddress) -> Option<&Shard> {

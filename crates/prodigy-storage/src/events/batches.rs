@@ -26,8 +26,8 @@ pub(crate) struct Full {
 impl Default for Full {
     fn default() -> Self {
         Self {
-            lines: 512,
-            bytes: 256 << 10,
+            lines: 256,
+            bytes: 128 << 10,
         }
     }
 }
@@ -44,8 +44,8 @@ pub struct EventBatch<T> {
 }
 
 /// Events in batches, in their order, read and parsed by several threads: the caller's, while it waits for a batch, and
-/// those that [`read_batches`](super::Events::read_batches) began. They read ahead a few batches, of 512 events or
-/// 256 KiB, per thread, and end when this is dropped.
+/// those that [`read_batches`](super::Events::read_batches) began. They read ahead a few batches, of 256 events or
+/// 128 KiB, per thread, and end when this is dropped.
 ///
 /// A panic in the parsing of a payload is a panic of [`next`](Iterator::next).
 pub struct EventBatches<T> {
@@ -131,7 +131,7 @@ impl<T: DeserializeOwned + Send + 'static> EventBatches<T> {
             changed: Condvar::new(),
             job: job.clone(),
             full,
-            ahead: 2 * threads as u64,
+            ahead: 3 * threads as u64,
         });
         let mut batches = Self {
             shared,
@@ -196,11 +196,25 @@ impl<T> fmt::Debug for EventBatches<T> {
 }
 
 impl<T> State<T> {
-    /// Parsing comes first: what is parsed makes room.
-    fn task(&mut self, ahead: u64) -> Option<Task> {
-        if let Some((number, raw)) = self.raw.pop_front() {
-            return Some(Task::Parse(number, raw));
+    /// What the caller's thread does: it parses what comes next, so that most of what it gets is in its own cache, and
+    /// in memory that it allocated itself.
+    fn task_of_caller(&mut self, ahead: u64) -> Option<Task> {
+        match self.raw.pop_front() {
+            Some((number, raw)) => Some(Task::Parse(number, raw)),
+            None => self.reading(ahead),
         }
+    }
+
+    /// What any other thread does: it reads ahead, and beyond that takes parsing off the caller, from the other end.
+    fn task_of_worker(&mut self, ahead: u64) -> Option<Task> {
+        if let Some(task) = self.reading(ahead) {
+            return Some(task);
+        }
+        let (number, raw) = self.raw.pop_back()?;
+        Some(Task::Parse(number, raw))
+    }
+
+    fn reading(&mut self, ahead: u64) -> Option<Task> {
         if self.ended || self.read - self.given >= ahead {
             return None;
         }
@@ -216,7 +230,7 @@ impl<T: DeserializeOwned> Shared<T> {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopped && state.panic.is_none() {
-            match state.task(self.ahead) {
+            match state.task_of_worker(self.ahead) {
                 Some(task) => MutexGuard::unlocked(&mut state, || self.perform(task)),
                 // No batch will come any more.
                 None if state.ended => return,
@@ -247,7 +261,7 @@ impl<T: DeserializeOwned> Shared<T> {
             if state.ended && state.given == state.read {
                 return None;
             }
-            match state.task(self.ahead) {
+            match state.task_of_caller(self.ahead) {
                 Some(task) => MutexGuard::unlocked(&mut state, || self.perform(task)),
                 None => self.changed.wait(&mut state),
             }
