@@ -164,7 +164,7 @@ impl Log {
             .events()
             .read_batches::<Event>(ReadOptions::default(), threads)?
         {
-            for event in batch.events {
+            for event in batch {
                 read.add(&event?.event);
             }
         }

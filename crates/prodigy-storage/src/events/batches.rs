@@ -32,26 +32,31 @@ impl Default for Full {
     }
 }
 
-/// Events that follow each other, parsed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct EventBatch<T> {
-    /// The events, and damage where it stands, as [`EventReader`](super::EventReader) gives them. A failure that ended
-    /// the reading is the last of the last batch.
-    pub events: Vec<Result<Event<T>>>,
-    /// The position behind the last of them: reading from it goes on exactly there.
-    pub cursor: Cursor,
-}
-
-/// Events in batches, in their order, read and parsed by several threads: the caller's, while it waits for a batch, and
-/// those that [`read_batches`](super::Events::read_batches) began. They read ahead a few batches, of 256 events or
-/// 128 KiB, per thread, and end when this is dropped.
+/// Events in batches, in their order, read by several threads: the caller's, and those that
+/// [`read_batches`](super::Events::read_batches) began. These read ahead, a few batches a thread of 256 events or
+/// 128 KiB, and parse what the caller does not get to; they end when this is dropped.
 ///
-/// A panic in the parsing of a payload is a panic of [`next`](Iterator::next).
+/// A panic in the parsing of a payload is a panic of [`next`](Iterator::next), here or of the batch.
 pub struct EventBatches<T> {
     shared: Arc<Shared<T>>,
     workers: Vec<JoinHandle<()>>,
     cursor: Cursor,
+}
+
+/// Events that follow each other, and damage where it stands, as [`EventReader`](super::EventReader) gives them. A failure
+/// that ended the reading is the last of the last batch.
+///
+/// What no other thread has parsed yet is parsed one by one, as it is asked for: an event that was dropped by then has
+/// left its memory to the next one.
+pub struct EventBatch<T> {
+    shared: Arc<Shared<T>>,
+    events: Events<T>,
+    cursor: Cursor,
+}
+
+enum Events<T> {
+    Raw(Lines),
+    Parsed(std::vec::IntoIter<Result<Event<T>>>),
 }
 
 /// What is between reading and giving.
@@ -73,8 +78,8 @@ struct State<T> {
     read: u64,
     given: u64,
     raw: VecDeque<(u64, RawBatch)>,
-    parsed: BTreeMap<u64, EventBatch<T>>,
-    /// Batches that were parsed, emptied: their memory is filled again.
+    parsed: BTreeMap<u64, ParsedBatch<T>>,
+    /// Lines that were parsed: their memory is filled again.
     spare: Vec<Lines>,
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -86,10 +91,15 @@ struct RawBatch {
     ended: bool,
 }
 
+struct ParsedBatch<T> {
+    events: Vec<Result<Event<T>>>,
+    cursor: Cursor,
+}
+
 #[derive(Default)]
 struct Lines {
     text: String,
-    items: Vec<RawItem>,
+    items: VecDeque<RawItem>,
 }
 
 enum RawItem {
@@ -105,6 +115,74 @@ enum RawItem {
 enum Task {
     Read(u64, Box<dyn Scan>, Lines),
     Parse(u64, RawBatch),
+}
+
+impl Lines {
+    /// The next event, parsed.
+    fn next<T: DeserializeOwned>(&mut self, job: &JobAddress) -> Option<Result<Event<T>>> {
+        Some(match self.items.pop_front()? {
+            RawItem::Record { id, verified, line } => {
+                let line = self.text.get(line).unwrap_or_default();
+                Event::from_record(&Record { id, line, verified }, job)
+            }
+            RawItem::Failed(error) => Err(error),
+        })
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.items.clear();
+    }
+}
+
+impl<T> EventBatch<T> {
+    /// The position behind the last event of the batch: reading from it goes on exactly there.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.cursor.clone()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for EventBatch<T> {
+    type Item = Result<Event<T>>;
+
+    fn next(&mut self) -> Option<Result<Event<T>>> {
+        match &mut self.events {
+            Events::Raw(lines) => lines.next(&self.shared.job),
+            Events::Parsed(events) => events.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.events {
+            Events::Raw(lines) => lines.items.len(),
+            Events::Parsed(events) => events.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl<T: DeserializeOwned> ExactSizeIterator for EventBatch<T> {}
+
+impl<T: DeserializeOwned> std::iter::FusedIterator for EventBatch<T> {}
+
+impl<T> Drop for EventBatch<T> {
+    fn drop(&mut self) {
+        if let Events::Raw(lines) = &mut self.events {
+            let mut lines = std::mem::take(lines);
+            lines.clear();
+            self.shared.state.lock().spare.push(lines);
+        }
+    }
+}
+
+impl<T> fmt::Debug for EventBatch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBatch")
+            .field("job", &self.shared.job)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: DeserializeOwned + Send + 'static> EventBatches<T> {
@@ -167,9 +245,13 @@ impl<T: DeserializeOwned> Iterator for EventBatches<T> {
     type Item = EventBatch<T>;
 
     fn next(&mut self) -> Option<EventBatch<T>> {
-        let batch = self.shared.next()?;
-        self.cursor = batch.cursor.clone();
-        Some(batch)
+        let (events, cursor) = self.shared.next()?;
+        self.cursor = cursor.clone();
+        Some(EventBatch {
+            shared: Arc::clone(&self.shared),
+            events,
+            cursor,
+        })
     }
 }
 
@@ -196,16 +278,31 @@ impl<T> fmt::Debug for EventBatches<T> {
 }
 
 impl<T> State<T> {
-    /// What the caller's thread does: it parses what comes next, so that most of what it gets is in its own cache, and
-    /// in memory that it allocated itself.
-    fn task_of_caller(&mut self, ahead: u64) -> Option<Task> {
-        match self.raw.pop_front() {
-            Some((number, raw)) => Some(Task::Parse(number, raw)),
-            None => self.reading(ahead),
-        }
+    /// What comes next, if it is there.
+    fn next(&mut self) -> Option<(Events<T>, Cursor)> {
+        let number = self.given;
+        let next = if let Some(parsed) = self.parsed.remove(&number) {
+            (Events::Parsed(parsed.events.into_iter()), parsed.cursor)
+        } else {
+            self.raw.front().filter(|(first, _)| *first == number)?;
+            let (_, raw) = self.raw.pop_front()?;
+            (Events::Raw(raw.lines), raw.cursor)
+        };
+        self.given += 1;
+        Some(next)
     }
 
-    /// What any other thread does: it reads ahead, and beyond that takes parsing off the caller, from the other end.
+    /// What the caller's thread does while what comes next is not there.
+    fn task_of_caller(&mut self, ahead: u64) -> Option<Task> {
+        if let Some(task) = self.reading(ahead) {
+            return Some(task);
+        }
+        let (number, raw) = self.raw.pop_front()?;
+        Some(Task::Parse(number, raw))
+    }
+
+    /// What any other thread does: it reads ahead, and beyond that takes parsing off the caller, from the other end. So
+    /// most events are parsed where they are used: memory that one thread allocates and another frees costs both more.
     fn task_of_worker(&mut self, ahead: u64) -> Option<Task> {
         if let Some(task) = self.reading(ahead) {
             return Some(task);
@@ -239,7 +336,7 @@ impl<T: DeserializeOwned> Shared<T> {
         }
     }
 
-    fn next(&self) -> Option<EventBatch<T>> {
+    fn next(&self) -> Option<(Events<T>, Cursor)> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
@@ -251,12 +348,10 @@ impl<T: DeserializeOwned> Shared<T> {
                 self.changed.notify_all();
                 resume_unwind(panic);
             }
-            let next = state.given;
-            if let Some(batch) = state.parsed.remove(&next) {
-                state.given += 1;
+            if let Some(next) = state.next() {
                 drop(state);
                 self.changed.notify_all();
-                return Some(batch);
+                return Some(next);
             }
             if state.ended && state.given == state.read {
                 return None;
@@ -280,14 +375,20 @@ impl<T: DeserializeOwned> Shared<T> {
                 }
                 state.raw.push_back((number, raw));
             }
-            Task::Parse(number, mut raw) => {
-                let batch = EventBatch {
-                    events: parse(&mut raw.lines, &self.job),
-                    cursor: raw.cursor,
-                };
+            Task::Parse(
+                number,
+                RawBatch {
+                    mut lines, cursor, ..
+                },
+            ) => {
+                let mut events = Vec::with_capacity(lines.items.len());
+                while let Some(event) = lines.next(&self.job) {
+                    events.push(event);
+                }
+                lines.clear();
                 let mut state = self.state.lock();
-                state.parsed.insert(number, batch);
-                state.spare.push(raw.lines);
+                state.parsed.insert(number, ParsedBatch { events, cursor });
+                state.spare.push(lines);
             }
         }));
         if let Err(panic) = done {
@@ -310,19 +411,19 @@ fn read(scan: &mut dyn Scan, full: Full, mut lines: Lines) -> RawBatch {
             Ok(Some(ScanItem::Record(record))) => {
                 let start = text.len();
                 text.push_str(record.line);
-                items.push(RawItem::Record {
+                items.push_back(RawItem::Record {
                     id: record.id,
                     verified: record.verified,
                     line: start..text.len(),
                 });
             }
-            Ok(Some(ScanItem::Damage(damage))) => items.push(RawItem::Failed(damage.into())),
+            Ok(Some(ScanItem::Damage(damage))) => items.push_back(RawItem::Failed(damage.into())),
             Ok(None) => {
                 ended = true;
                 break;
             }
             Err(error) => {
-                items.push(RawItem::Failed(error));
+                items.push_back(RawItem::Failed(error));
                 ended = true;
                 break;
             }
@@ -333,21 +434,6 @@ fn read(scan: &mut dyn Scan, full: Full, mut lines: Lines) -> RawBatch {
         cursor: scan.cursor(),
         ended,
     }
-}
-
-/// Parses lines, and empties them.
-fn parse<T: DeserializeOwned>(lines: &mut Lines, job: &JobAddress) -> Vec<Result<Event<T>>> {
-    let Lines { text, items } = lines;
-    let events = items.drain(..).map(|item| match item {
-        RawItem::Record { id, verified, line } => {
-            let line = text.get(line).unwrap_or_default();
-            Event::from_record(&Record { id, line, verified }, job)
-        }
-        RawItem::Failed(error) => Err(error),
-    });
-    let events = events.collect();
-    text.clear();
-    events
 }
 
 #[cfg(test)]
@@ -429,8 +515,9 @@ mod tests {
                 let mut reader = batches::<u64>(steps.collect(), threads);
                 let (mut found, mut cursors) = (Vec::new(), Vec::new());
                 for batch in &mut reader {
-                    found.extend(batch.events.into_iter().map(told));
-                    cursors.push((batch.cursor, found.len()));
+                    let cursor = batch.cursor();
+                    found.extend(batch.map(told));
+                    cursors.push((cursor, found.len()));
                 }
                 let expected: Vec<String> = (0..count)
                     .map(|n| {
@@ -456,7 +543,7 @@ mod tests {
         for threads in [1, 2, 5] {
             let steps = (0..20).map(line).chain([Step::Error, line(21)]);
             let found: Vec<String> = batches::<u64>(steps.collect(), threads)
-                .flat_map(|batch| batch.events)
+                .flatten()
                 .map(told)
                 .collect();
             assert_eq!(found.len(), 21);
@@ -467,7 +554,7 @@ mod tests {
     #[test]
     fn a_payload_of_another_shape_costs_only_itself() {
         let found: Vec<bool> = batches::<Odd>((0..10).map(line).collect(), 2)
-            .flat_map(|batch| batch.events)
+            .flatten()
             .map(|event| event.is_ok())
             .collect();
         assert_eq!(found, (0..10).map(|n| n % 2 == 1).collect::<Vec<_>>());
@@ -504,17 +591,41 @@ mod tests {
     fn a_panic_in_a_payload_reaches_the_caller_and_no_thread_hangs() {
         for threads in [1, 2, 4] {
             let mut reader = batches::<Panics>((0..200).map(line).collect(), threads);
-            let panicked = catch_unwind(AssertUnwindSafe(|| reader.by_ref().count()));
+            let panicked = catch_unwind(AssertUnwindSafe(|| reader.by_ref().flatten().count()));
             assert!(panicked.is_err());
-            assert!(reader.next().is_none());
+            drop(reader);
         }
+    }
+
+    #[test]
+    fn a_panic_in_another_thread_ends_the_reading() {
+        // All of the first batches are read, and so their last ones parsed, while the caller waits.
+        let mut reader = batches::<Panics>((0..41).map(line).collect(), 2);
+        let first = reader.next().map(|batch| batch.len());
+        assert_eq!(first, Some(7));
+        while reader.shared.state.lock().panic.is_none() {
+            std::thread::yield_now();
+        }
+        assert!(catch_unwind(AssertUnwindSafe(|| reader.next())).is_err());
+        assert!(reader.next().is_none());
+    }
+
+    #[test]
+    fn what_the_caller_does_not_get_to_is_parsed_by_the_others_and_comes_in_order() {
+        let mut reader = batches::<u64>((0..500).map(line).collect(), 2);
+        let mut found: Vec<String> = reader.next().unwrap().map(told).collect();
+        while reader.shared.state.lock().parsed.is_empty() {
+            std::thread::yield_now();
+        }
+        found.extend(reader.flatten().map(told));
+        assert_eq!(found, (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
     }
 
     #[test]
     fn one_that_is_dropped_early_ends_its_threads() {
         for threads in [1, 2, 4] {
             let mut reader = batches::<Value>((0..2000).map(line).collect(), threads);
-            assert_eq!(reader.next().map(|batch| batch.events.len()), Some(7));
+            assert_eq!(reader.next().map(|batch| batch.len()), Some(7));
             let shared = Arc::clone(&reader.shared);
             drop(reader);
             assert_eq!(Arc::strong_count(&shared), 1);

@@ -143,11 +143,11 @@ impl Events {
     /// # job.events().append(&json!({"agent": 1}))?;
     /// let threads = NonZeroUsize::MIN.saturating_add(1);
     /// let mut agents = Vec::new();
-    /// for batch in job.events().read_batches::<Value>(ReadOptions::default(), threads)? {
-    ///     for event in batch.events {
+    /// for mut batch in job.events().read_batches::<Value>(ReadOptions::default(), threads)? {
+    ///     for event in &mut batch {
     ///         agents.push(event?.event["agent"].clone());
     ///     }
-    ///     job.checkpoints().save_map(&agents, prodigy_storage::SaveOptions::at(batch.cursor))?;
+    ///     job.checkpoints().save_map(&agents, prodigy_storage::SaveOptions::at(batch.cursor()))?;
     /// }
     /// assert_eq!(agents, [1]);
     /// # Ok::<(), prodigy_storage::StorageError>(())

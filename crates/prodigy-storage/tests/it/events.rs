@@ -79,14 +79,14 @@ fn batches_on_several_threads_give_what_one_reader_gives_and_resume_between_them
             let mut batches = events
                 .read_batches::<Step>(ReadOptions::default(), threads)
                 .unwrap();
-            let first = batches.next().unwrap();
-            found.extend(first.events.into_iter().map(|event| event.unwrap().id));
+            let mut first = batches.next().unwrap();
+            found.extend(first.by_ref().map(|event| event.unwrap().id));
             assert!(found.len() < one.len(), "there is more than one batch");
             drop(batches);
             let rest = events
-                .read_batches::<Step>(ReadOptions::after(first.cursor), threads)
+                .read_batches::<Step>(ReadOptions::after(first.cursor()), threads)
                 .unwrap();
-            found.extend(rest.flat_map(|batch| batch.events).map(|event| event.unwrap().id));
+            found.extend(rest.flatten().map(|event| event.unwrap().id));
             assert_eq!(found, one);
         }
     });
