@@ -170,9 +170,12 @@ pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
     let holder = Holder::new(std::process::id(), host(), store.now(), purpose.to_owned());
     if let Ok(mut text) = serde_json::to_vec(&holder) {
         text.push(b'\n');
+        let len = text.len() as u64;
+        // Only where there is something to cut: it is one more change for the next sync to carry.
+        let is_longer = file.metadata().map_or(true, |found| found.len > len);
         let _ = file
             .write_all_at(&text, 0)
-            .and_then(|()| file.set_len(text.len() as u64));
+            .and_then(|()| if is_longer { file.set_len(len) } else { Ok(()) });
     }
 }
 

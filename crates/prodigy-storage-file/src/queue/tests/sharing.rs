@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, PutReport, QueueStep, Select};
+use prodigy_storage_layout::Entry;
 
 use super::support::{Faulty, NEVER, Place, id, item};
 
@@ -139,4 +140,24 @@ fn a_reader_keeps_the_file_that_it_began_with() {
         .unwrap();
     assert_eq!(scan.count(), 2_999);
     assert_eq!(place.entries(&store).len(), 3_000);
+}
+
+#[test]
+fn a_line_about_a_holder_leaves_nothing_of_a_longer_one() {
+    let place = Place::new();
+    let store = place.store();
+    place.put(&store, &["a"]).unwrap();
+    let path = place
+        .folder
+        .path()
+        .join(Entry::QueueLock(place.job.clone()).path());
+    let own = std::fs::read_to_string(&path).unwrap();
+    for before in [own.len() + 200, own.len(), 3, 0] {
+        std::fs::write(&path, "x".repeat(before)).unwrap();
+        place.put(&store, &[format!("b{before}").as_str()]).unwrap();
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let holder: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!(holder["pid"], std::process::id());
+        assert_eq!(lines.lines().count(), 1, "{before}");
+    }
 }
