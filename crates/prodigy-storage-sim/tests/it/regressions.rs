@@ -105,8 +105,8 @@ fn half_an_item_never_stands_behind_the_bracket() {
         let job = job("one")?;
         let one = stage.enter()?;
         stage.push(one, &job, &["a"], Strict)?;
-        // After its two calls on the lock file.
-        stage.doom(one, 2, 180);
+        // After its call on the lock file.
+        stage.doom(one, 1, 180);
         stage.push(one, &job, &["b", "c"], Strict)?;
         let other = stage.enter()?;
         stage.push(other, &job, &["d"], Strict)
@@ -119,7 +119,7 @@ fn an_item_pushed_behind_an_unsynced_one_is_no_damage() {
         let job = job("one")?;
         let one = stage.enter()?;
         stage.push(one, &job, &["a"], Strict)?;
-        stage.doom(one, 2, 670);
+        stage.doom(one, 1, 670);
         stage.push(one, &job, &["b", "c"], Strict)?;
         let other = stage.enter()?;
         stage.push(other, &job, &["d"], Strict)
