@@ -280,8 +280,8 @@ fn push(stage: &mut Stage) -> Result<()> {
     stage.push(one, &job, &["b", "c"], Strict)?;
     stage.push(other, &job, &["d"], Strict)?;
     stage.push(one, &job, &["e"], Strict)?;
-    // After its two calls on the lock file.
-    stage.doom(one, 2, 90);
+    // After its call on the lock file.
+    stage.doom(one, 1, 90);
     stage.push(one, &job, &["f", "g"], Strict)?;
     stage.push(other, &job, &["h"], Strict)?;
     let again = stage.enter()?;
@@ -296,7 +296,7 @@ fn merge(stage: &mut Stage) -> Result<()> {
     stage.push(other, &job, &["b", "c"], Strict)?;
     stage.push(one, &job, &["c", "d"], Strict)?;
     stage.push(other, &job, &["a", "b", "c", "d"], Strict)?;
-    stage.doom(other, 2, 60);
+    stage.doom(other, 1, 60);
     stage.push(other, &job, &["a", "e"], Strict)?;
     stage.push(one, &job, &["e", "a"], Strict)
 }
@@ -315,7 +315,7 @@ fn redrive(stage: &mut Stage) -> Result<()> {
     stage.ack(one, &job, 3)?;
     stage.push(one, &job, &["a"], Strict)?;
     stage.nack(other, &job, 1)?;
-    stage.doom(other, 3, 0);
+    stage.doom(other, 2, 0);
     stage.take(other, &job, 1)?;
     stage.take(one, &job, 9)?;
     stage.ack(one, &job, 9)?;
