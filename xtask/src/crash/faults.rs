@@ -64,7 +64,8 @@ fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
         .iter()
         .flat_map(|point| {
             errors(&point.call).iter().flat_map(|&error| {
-                let lasts = matches!(error, "EIO" | "ENOSPC");
+                // A reason is written with the call that output is written with: one that fails for good says none.
+                let lasts = matches!(error, "EIO" | "ENOSPC") && point.call != "write";
                 [false, true]
                     .into_iter()
                     .filter(move |lasting| lasts || !lasting)
