@@ -154,26 +154,33 @@ impl<'a> Record<'a> {
     /// # Errors
     /// What `serde_json` says of a line whose payload is no `T`.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.line).or_else(|error| self.parse_deep(error))
+        parse_nested(self.line).map_err(|error| {
+            if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
+                return serde::de::Error::custom(format_args!("nesting over {MAX_NESTING}"));
+            }
+            error
+        })
     }
+}
 
-    /// Parses a line that failed, if that is for the parser's own bound of nesting and not for ours.
-    fn parse_deep<T: Deserialize<'a>>(&self, error: serde_json::Error) -> Result<T, serde_json::Error> {
-        if !nesting_exceeds(self.line.as_bytes(), MAX_NESTING) {
+/// Parses a stored object whose payload may be nested as deep as a payload may be ([`MAX_NESTING`]), and is one level
+/// down.
+///
+/// # Errors
+/// What `serde_json` says of a text that is no `T`, or is nested deeper.
+pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
+        let exceeds = |limit| nesting_exceeds(text.as_bytes(), limit);
+        if !exceeds(MAX_NESTING) || exceeds(MAX_NESTING + 1) {
             return Err(error);
         }
-        // As deep as a payload may be, plus the envelope: bounded, so the parser's own bound can go.
-        if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
-            return Err(serde::de::Error::custom(format_args!(
-                "nesting over {MAX_NESTING}"
-            )));
-        }
-        let mut deserializer = serde_json::Deserializer::from_str(self.line);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         deserializer.disable_recursion_limit();
         let value = T::deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(value)
-    }
+    })
 }
 
 /// What stands between the timestamp and the crc of a line, if all around it is as [`RecordEncoder`] writes it.

@@ -1,6 +1,6 @@
 //! Parsing what is stored.
 
-use prodigy_storage_backend::record::{MAX_NESTING, nesting_exceeds};
+use prodigy_storage_backend::record::parse_nested;
 use serde::Deserialize;
 
 /// Parses a stored object whose payload may be nested as deep as a payload may be, and is one level down.
@@ -9,17 +9,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_j
     let Ok(text) = std::str::from_utf8(json) else {
         return serde_json::from_slice(json);
     };
-    serde_json::from_str(text).or_else(|error| {
-        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
-        if !nesting_exceeds(json, MAX_NESTING) || nesting_exceeds(json, MAX_NESTING + 1) {
-            return Err(error);
-        }
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        deserializer.disable_recursion_limit();
-        let value = T::deserialize(&mut deserializer)?;
-        deserializer.end()?;
-        Ok(value)
-    })
+    parse_nested(text)
 }
 
 #[cfg(test)]
