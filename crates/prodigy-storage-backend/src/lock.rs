@@ -19,6 +19,9 @@ pub struct Holder {
     pub since: Timestamp,
     /// What it holds it for.
     pub purpose: String,
+    /// What tells it from other processes that have, or had, its id; in the words of the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 impl Holder {
@@ -30,7 +33,15 @@ impl Holder {
             host,
             since,
             purpose,
+            instance: None,
         }
+    }
+
+    /// Sets [`instance`](Self::instance).
+    #[must_use]
+    pub fn instance(mut self, instance: Option<String>) -> Self {
+        self.instance = instance;
+        self
     }
 }
 
@@ -102,10 +113,13 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
 pub struct LockInfo {
     /// Its name.
     pub name: LockName,
-    /// Whether someone holds it now.
+    /// True if a process holds it now.
     pub held: bool,
-    /// Who holds it, or held it last.
+    /// The process that holds it. `None` for a free lock, and for one whose holder is not known: a program that did not
+    /// say who it is, or a process that can't be seen from here.
     pub holder: Option<Holder>,
+    /// The process that took it last, as far as is known. It may have died long ago.
+    pub last_holder: Option<Holder>,
     /// The newest fencing token given out.
     pub fencing: u64,
     /// Whether a part of what is stored of it does not verify, by damage or because a holder died while it signed:
@@ -120,10 +134,18 @@ impl LockInfo {
         Self {
             name,
             held,
+            last_holder: holder.clone(),
             holder,
             fencing,
             unsure: false,
         }
+    }
+
+    /// Sets [`last_holder`](Self::last_holder).
+    #[must_use]
+    pub fn last_holder(mut self, holder: Option<Holder>) -> Self {
+        self.last_holder = holder;
+        self
     }
 
     /// Sets [`unsure`](Self::unsure).

@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::Subcommand;
-use prodigy_storage::{LockName, LockRequest, StorageLock, Timestamp};
+use prodigy_storage::{Holder, LockName, LockRequest, StorageLock, Timestamp};
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -131,14 +131,20 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
             continue;
         }
         let none = || "-".to_owned();
+        let process = |holder: &Holder| format!("process {} on {}", holder.pid, holder.host);
+        // The holder of a free lock is nobody.
         let holder = lock.holder.as_ref();
+        let who = match (&lock.holder, &lock.last_holder) {
+            (Some(holder), _) => process(holder),
+            (None, Some(last)) if lock.held => format!("unknown; last known: {}", process(last)),
+            (None, None) if lock.held => "unknown".to_owned(),
+            (None, _) => none(),
+        };
         table.row([
             lock.name.to_string(),
             if lock.held { "held" } else { "free" }.to_owned(),
             lock.fencing.to_string(),
-            holder.map_or_else(none, |holder| {
-                format!("process {} on {}", holder.pid, holder.host)
-            }),
+            who,
             holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
             holder.map_or_else(none, |holder| holder.purpose.clone()),
         ]);

@@ -50,6 +50,7 @@ mod doctor;
 mod document;
 mod fault;
 pub mod fs;
+mod holder;
 mod lockfile;
 mod log;
 mod named_lock;

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
 
 use crate::fs::{FsFile, Metadata, OpenMode};
+use crate::holder::{describe, this_process};
 use crate::store::Store;
 
 /// The longest pause between two tries at a lock.
@@ -71,12 +72,7 @@ impl Store {
     ) -> Result<FileLock<'_>> {
         let began = Instant::now();
         if !self.gates.enter(path, deadline) {
-            return Err(self.lock_refused(
-                path,
-                operation,
-                began,
-                Some("another thread of this process".into()),
-            ));
+            return Err(self.lock_refused(path, operation, began, "another thread of this process"));
         }
         let mut lock = FileLock {
             store: self,
@@ -97,8 +93,8 @@ impl Store {
                     break;
                 }
                 if deadline.has_passed() {
-                    let holder = read_holder(&*file).map(|holder| holder.to_string());
-                    return Err(self.lock_refused(path, operation, began, holder));
+                    let holder = describe(&*file, read_holder(&*file).as_ref(), false);
+                    return Err(self.lock_refused(path, operation, began, &holder));
                 }
                 let pause_now = deadline.remaining().map_or(pause, |left| left.min(pause));
                 std::thread::sleep(pause_now);
@@ -148,9 +144,8 @@ impl Store {
         path: &Path,
         operation: &'static str,
         began: Instant,
-        holder: Option<String>,
+        holder: &str,
     ) -> StorageError {
-        let holder = holder.unwrap_or_else(|| "someone who left no name".into());
         let waited = began.elapsed().as_millis();
         StorageError::new(
             ErrorKind::LockUnavailable,
@@ -167,7 +162,7 @@ impl Store {
 
 /// Writes who holds a lock into its file: information only, so a failure changes nothing.
 pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
-    let holder = Holder::new(std::process::id(), host(), store.now(), purpose.to_owned());
+    let holder = this_process(store.now(), purpose.to_owned());
     if let Ok(mut text) = serde_json::to_vec(&holder) {
         text.push(b'\n');
         let len = text.len() as u64;
@@ -196,9 +191,4 @@ pub(crate) fn read_holder(file: &dyn FsFile) -> Option<Holder> {
         .into_iter::<Holder>()
         .next()?
         .ok()
-}
-
-/// The name of this host.
-pub(crate) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

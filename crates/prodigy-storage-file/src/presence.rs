@@ -12,7 +12,8 @@ use prodigy_storage_backend::{Durability, ErrorKind, Holder, Result, StorageErro
 use prodigy_storage_layout::LOCKS;
 
 use crate::fs::OpenMode;
-use crate::lockfile::{host, read_holder};
+use crate::holder::{host, is_alive, this_process};
+use crate::lockfile::read_holder;
 use crate::store::{Replace, Store};
 
 /// The file by which this store shows that it writes without locks.
@@ -120,12 +121,7 @@ impl Store {
         if own.is_some() {
             return Ok(());
         }
-        let holder = Holder::new(
-            std::process::id(),
-            host(),
-            self.now(),
-            "writes without file locks".into(),
-        );
+        let holder = this_process(self.now(), "writes without file locks".into());
         let path = folder().join(format!("{}-{}.json", holder.pid, uuid::Uuid::new_v4().simple()));
         let text = serde_json::to_vec(&holder).map_err(|error| {
             StorageError::new(
@@ -159,17 +155,6 @@ impl Drop for Store {
 /// Whether the process is known to have ended.
 fn is_gone(holder: &Holder) -> bool {
     holder.host == host() && !is_alive(holder.pid)
-}
-
-/// Whether a process of this host lives, of whatever user.
-fn is_alive(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    !matches!(
-        rustix::process::test_kill_process(pid),
-        Err(rustix::io::Errno::SRCH)
-    )
 }
 
 #[cfg(test)]

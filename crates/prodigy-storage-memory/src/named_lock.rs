@@ -118,7 +118,11 @@ impl LockTable {
             .iter()
             // One that was only waited for in vain was never taken.
             .filter(|(_, state)| state.fencing > 0)
-            .map(|(name, state)| LockInfo::new(name.clone(), state.held, state.holder.clone(), state.fencing))
+            .map(|(name, state)| {
+                let holder = state.holder.clone().filter(|_| state.held);
+                LockInfo::new(name.clone(), state.held, holder, state.fencing)
+                    .last_holder(state.holder.clone())
+            })
             .collect()
     }
 

@@ -159,5 +159,13 @@ fn locks_are_listed(harness: &dyn Harness) -> Check {
         (std::process::id(), "to test"),
         "holder"
     );
+    let free = locks
+        .last()
+        .ok_or_else(|| Failure::new("no second lock is listed"))?;
+    ensure!(free.holder.is_none(), "a free lock has a holder: {free:?}");
+    ensure!(
+        free.last_holder.is_some(),
+        "nothing is known of who held a free lock: {free:?}"
+    );
     Ok(())
 }

@@ -46,8 +46,11 @@ fn the_fencing_token_rises_and_the_listing_knows_it() {
         (&listed["held"], &listed["fencing"]),
         (&false.into(), &second.into())
     );
+    assert!(listed["holder"].is_null(), "{listed}");
+    let table = bench.run(&["lock", "list"]).code(0);
+    assert!(!table.out.contains("process"), "{}", table.out);
     assert!(
-        listed["holder"]["purpose"]
+        listed["last_holder"]["purpose"]
             .as_str()
             .unwrap()
             .starts_with("sh -c echo"),

@@ -22,7 +22,7 @@ use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOption
 use prodigy_storage_layout::{Entry, LockName};
 
 use crate::fs::{FsFile, OpenMode};
-use crate::lockfile::host;
+use crate::holder::{describe, this_process};
 use crate::store::Store;
 use guard::FileGuard;
 use slots::{Slots, State};
@@ -54,7 +54,7 @@ impl Store {
         }
         self.prepare_write(LOCK, &path.display())?;
         let file = self.acquire(&path, deadline)?;
-        let holder = Holder::new(std::process::id(), host(), self.now(), options.purpose.clone());
+        let holder = this_process(self.now(), options.purpose.clone());
         let fencing = self.next_token(&path, &*file, &holder)?;
         Ok(Box::new(FileGuard::new(
             name.clone(),
@@ -126,15 +126,12 @@ impl Store {
 
     fn held_by_another(&self, path: &Path, file: &dyn FsFile, began: Instant) -> StorageError {
         let waited = began.elapsed().as_millis();
+        let record = Slots::read(file).ok().and_then(Slots::into_record);
         // After a release, a process that inherited the lock may still hold it, or the new holder has yet to sign.
-        let holder = match Slots::read(file).ok().and_then(Slots::into_record) {
-            Some(record) if record.state == State::Held => record.holder.to_string(),
-            Some(record) => format!(
-                "one that has not signed yet; the last holder was {}",
-                record.holder
-            ),
-            None => "one that has not signed yet".into(),
-        };
+        let released = record
+            .as_ref()
+            .is_some_and(|record| record.state == State::Released);
+        let holder = describe(file, record.as_ref().map(|record| &record.holder), released);
         StorageError::new(
             ErrorKind::LockUnavailable,
             LOCK,

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, LockGuard, LockOptions, Result};
-use prodigy_storage_layout::{Entry, LockName};
+use prodigy_storage_layout::{Entry, LockName, Timestamp};
 
-use super::slots::SLOT;
+use super::slots::{SLOT, Slots};
 use crate::document::faulty::{Faulty, Switches};
-use crate::fs::RealFs;
+use crate::fs::{FileSystem, OpenMode, RealFs};
+use crate::holder::{KernelLocks, this_process};
 use crate::options::FileOptions;
 use crate::store::Store;
 
@@ -62,7 +63,7 @@ fn a_lock_excludes_every_other_handle_and_says_who_holds_it() {
             .lock(&name("shop/job/resume"), &LockOptions::default(), deadline)
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LockUnavailable);
-        let pid = format!("process {} on {}", std::process::id(), crate::lockfile::host());
+        let pid = format!("process {} on {}", std::process::id(), crate::holder::host());
         assert!(
             error.why().contains(&pid) && error.why().contains("(a test)"),
             "{error}"
@@ -163,7 +164,8 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
         .collect();
     assert_eq!(seen, [("a/b/c/d", true, 1), ("b", false, 1), ("b/c", false, 1)]);
     for lock in &locks {
-        let holder = lock.holder.as_ref().unwrap();
+        assert_eq!(lock.holder.is_some(), lock.held, "{lock:?}");
+        let holder = lock.last_holder.as_ref().unwrap();
         assert_eq!(
             (holder.pid, holder.purpose.as_str()),
             (std::process::id(), "a test")
@@ -179,6 +181,18 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     );
     drop(guard);
     assert!(!held(&reader, "a/b/c/d"));
+}
+
+/// Makes a lock file say that a process took the lock and has not released it.
+fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
+    let root = RealFs::new(dir.path().join("root"));
+    let file = root
+        .open(&Entry::Lock(name(text)).path(), OpenMode::Create)
+        .unwrap();
+    let slots = Slots::read(&*file).unwrap();
+    let mut holder = this_process(Timestamp::MIN, "a test".into());
+    holder.pid = pid;
+    slots.sign(&*file, slots.fencing() + 1, &holder).unwrap();
 }
 
 /// A process that keeps the descriptor that it gets as its standard input until it is told to end.
@@ -312,4 +326,86 @@ fn a_lock_whose_name_cant_be_looked_at_is_told_as_that_and_not_waited_for() {
     switches.names.store(false, Ordering::Relaxed);
     lock(Deadline::never()).unwrap();
     assert_eq!(take(&store, "a").fencing(), 2);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_held_lock_that_a_reading_of_the_kernels_table_left_out_is_listed_as_held() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    let guard = take(&store, "a/b");
+    drop(take(&store, "c"));
+    let inode = std::fs::metadata(path(&dir, "a/b")).unwrap().ino();
+    for left_out in 0..3 {
+        let mut kernel = KernelLocks::torn(inode, left_out);
+        let locks = store.locks_by(&mut kernel, Deadline::never()).unwrap();
+        let held: Vec<_> = locks.iter().map(|lock| (lock.name.as_str(), lock.held)).collect();
+        assert_eq!(held, [("a/b", true), ("c", false)], "left out {left_out} times");
+    }
+    drop(guard);
+}
+
+#[test]
+fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    // Signed by a process that was killed: no note of a release.
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    for released in [true, false] {
+        drop(take(&store, "a"));
+        if !released {
+            sign_as(&dir, "a", child.id());
+        }
+        let file = std::fs::File::open(path(&dir, "a")).unwrap();
+        file.lock().unwrap();
+        let error = try_take(&store, "a").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+        assert!(
+            error.why().starts_with("it is held by an unknown process")
+                && error.why().contains("the last known holder was process "),
+            "{error}"
+        );
+        if cfg!(target_os = "linux") {
+            let lock = &store.locks(Deadline::never()).unwrap()[0];
+            let pid = if released { std::process::id() } else { child.id() };
+            assert!(lock.held && lock.holder.is_none(), "{lock:?}");
+            assert_eq!(lock.last_holder.as_ref().unwrap().pid, pid);
+        }
+    }
+}
+
+#[test]
+fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, other) = (writer(&dir), writer(&dir));
+    let file = Path::new("locks/registry.lock");
+    let lock = |store: &Store| {
+        let deadline = Deadline::after(Duration::ZERO);
+        store.lock_file(file, "test", "to test", deadline).map(drop)
+    };
+    {
+        let _held = store
+            .lock_file(file, "test", "to test", Deadline::never())
+            .unwrap();
+        let error = lock(&other).unwrap_err();
+        let named = format!("it is held by process {} on ", std::process::id());
+        assert!(error.why().starts_with(&named), "{error}");
+    }
+    // Another program takes it and does not write: what the file says is of a process that has ended.
+    let at = dir.path().join("root").join(file);
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let text = std::fs::read_to_string(&at).unwrap();
+    let own = format!("\"pid\":{}", std::process::id());
+    std::fs::write(&at, text.replace(&own, &format!("\"pid\":{}", child.id()))).unwrap();
+    let foreign = std::fs::File::open(&at).unwrap();
+    foreign.lock().unwrap();
+    let error = lock(&other).unwrap_err();
+    let last = format!("the last known holder was process {} on ", child.id());
+    assert!(
+        error.why().starts_with("it is held by an unknown process") && error.why().contains(&last),
+        "{error}"
+    );
 }

@@ -1,0 +1,294 @@
+//! The locks that the kernel lists.
+//!
+//! On Linux `/proc/locks` lists the locks that are held, by process, device and inode. Trying a lock instead would take
+//! it for a moment and could make another process fail.
+//!
+//! The kernel gives the table in pieces of a page. Between two pieces it counts the lines again from the first, so a lock
+//! that is released meanwhile makes it leave out another that is still held. Only a table that came in one piece is a
+//! snapshot. A lock that is missing in a longer one is looked for again in further readings.
+
+use std::io::{self, Read};
+
+/// Readings of a table that comes in several pieces. Each leaves out a given lock with a chance of a few per cent at most.
+const READINGS: usize = 8;
+/// More than the kernel gives in one piece.
+const BUFFER: usize = 256 << 10;
+
+/// One reading of the table.
+#[derive(Debug, Default)]
+struct Reading {
+    text: String,
+    /// True if it came in one piece.
+    whole: bool,
+}
+
+/// The table, read when it is first needed, and again as long as a reading may have left something out.
+pub(crate) struct KernelLocks {
+    source: Box<dyn FnMut() -> Option<Reading>>,
+    seen: Vec<KernelLock>,
+    /// Readings that may still be made.
+    left: usize,
+    available: bool,
+    /// Whether the descriptors of all processes were looked at, or need not be.
+    searched: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KernelLock {
+    /// 0 where the process is of another container.
+    pid: u32,
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl KernelLocks {
+    pub(crate) fn new() -> Self {
+        Self::from_source(Box::new(read_table))
+    }
+
+    fn from_source(mut source: Box<dyn FnMut() -> Option<Reading>>) -> Self {
+        let first = source();
+        let mut locks = Self {
+            source,
+            seen: Vec::new(),
+            left: READINGS,
+            available: first.is_some(),
+            searched: first.is_none() || sees_all(),
+        };
+        locks.take_in(first);
+        locks
+    }
+
+    /// Readings that leave out the lock on this inode the first `torn` times, as the kernel does.
+    #[cfg(test)]
+    pub(crate) fn torn(inode: u64, torn: usize) -> Self {
+        let mut read = 0;
+        Self::from_source(Box::new(move || {
+            let mut reading = read_table()?;
+            reading.whole = false;
+            if read < torn {
+                let left_out = format!(":{inode} ");
+                reading.text = reading
+                    .text
+                    .lines()
+                    .filter(|line| !line.contains(&left_out))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+            }
+            read += 1;
+            Some(reading)
+        }))
+    }
+
+    /// False where the system has no such table.
+    pub(crate) fn is_available(&self) -> bool {
+        self.available
+    }
+
+    /// The process that took a lock on a file; 0 if its id is not known here. `signer` tells which lock is meant where a
+    /// file system shows another device in the table than to a program.
+    pub(crate) fn find(&mut self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
+        loop {
+            if let Some(found) = self.in_seen(identity, signer) {
+                return Some(found);
+            }
+            if self.left > 0 {
+                let next = (self.source)();
+                self.take_in(next);
+            } else if !self.searched {
+                self.searched = true;
+                self.seen.extend(locks_of_descriptors());
+            } else {
+                return None;
+            }
+        }
+    }
+
+    fn in_seen(&self, (device, inode): (u64, u64), signer: Option<u32>) -> Option<u32> {
+        let device = (rustix::fs::major(device as _), rustix::fs::minor(device as _));
+        let of_file =
+            |lock: &&KernelLock| lock.inode == inode && (lock.device == device || signer == Some(lock.pid));
+        // Where several readings found several holders, the latest counts.
+        self.seen.iter().rev().find(of_file).map(|lock| lock.pid)
+    }
+
+    fn take_in(&mut self, reading: Option<Reading>) {
+        let Some(reading) = reading else {
+            self.left = 0;
+            return;
+        };
+        self.left = if reading.whole {
+            0
+        } else {
+            self.left.saturating_sub(1)
+        };
+        self.seen.extend(reading.text.lines().filter_map(parse_line));
+    }
+}
+
+impl std::fmt::Debug for KernelLocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelLocks")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn read_table() -> Option<Reading> {
+    // The kernel's table, not a file of the store.
+    read_pieces(std::fs::File::open("/proc/locks").ok()?).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_table() -> Option<Reading> {
+    None
+}
+
+fn read_pieces(mut table: impl Read) -> io::Result<Reading> {
+    let mut bytes = Vec::new();
+    let mut pieces = 0;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match table.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                pieces += 1;
+                bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Reading {
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        whole: pieces < 2,
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn sees_all() -> bool {
+    super::process::sees_all()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sees_all() -> bool {
+    true
+}
+
+/// The locks of the descriptors of all processes that can be looked at. In a container the table leaves out a lock whose
+/// taker has ended, though another process inherited it.
+fn locks_of_descriptors() -> Vec<KernelLock> {
+    let mut found = Vec::new();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        if !process.file_name().to_str().is_some_and(is_process) {
+            continue;
+        }
+        let descriptors = std::fs::read_dir(process.path().join("fdinfo"));
+        for descriptor in descriptors.into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(descriptor.path()).unwrap_or_default();
+            let locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+            found.extend(locks.filter_map(parse_line));
+        }
+    }
+    found
+}
+
+/// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. A lock that is waited for has `->` after the number.
+fn parse_line(line: &str) -> Option<KernelLock> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    if fields.next()? != "FLOCK" {
+        return None;
+    }
+    let mut fields = fields.skip(2);
+    let pid = fields.next()?.parse().unwrap_or_default();
+    let mut place = fields.next()?.split(':');
+    let mut hex = || u32::from_str_radix(place.next()?, 16).ok();
+    let device = (hex()?, hex()?);
+    let inode = place.next()?.parse().ok()?;
+    Some(KernelLock { pid, device, inode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(readings: Vec<(&'static str, bool)>) -> KernelLocks {
+        let mut readings = readings.into_iter();
+        KernelLocks::from_source(Box::new(move || {
+            let (text, whole) = readings.next().expect("read too often");
+            let text = text.to_owned();
+            Some(Reading { text, whole })
+        }))
+    }
+
+    const ONE: &str = "1: FLOCK  ADVISORY  WRITE 6 fe:00:11 0 EOF\n";
+
+    fn device() -> u64 {
+        rustix::fs::makedev(0xfe, 0) as _
+    }
+
+    #[test]
+    fn the_kernels_table_is_read() {
+        let mut locks = table(vec![(
+            "1: POSIX  ADVISORY  READ  5 fe:00:10 0 EOF\n\
+             2: FLOCK  ADVISORY  WRITE 6 fe:00:11 0 EOF\n\
+             2: -> FLOCK  ADVISORY  WRITE 7 fe:00:12 0 EOF\n\
+             3: FLOCK  ADVISORY  WRITE 8 00:2b:13 0 EOF\nnonsense\n",
+            true,
+        )]);
+        assert_eq!(locks.find((device(), 11), None), Some(6));
+        assert_eq!(locks.find((device(), 12), Some(7)), None);
+        assert_eq!(locks.find((device(), 10), Some(5)), None);
+        // Another device than the program sees, but the inode and the process.
+        assert_eq!(locks.find((device(), 13), Some(8)), Some(8));
+        assert_eq!(locks.find((device(), 13), Some(9)), None);
+    }
+
+    #[test]
+    fn a_table_in_pieces_that_left_a_lock_out_is_read_again() {
+        let mut locks = table(vec![("", false), ("", false), (ONE, false)]);
+        assert_eq!(locks.find((device(), 11), None), Some(6));
+        // What was found once is not looked for again, and a free lock ends at the snapshot.
+        assert_eq!(locks.find((device(), 11), None), Some(6));
+        let mut locks = table(vec![("", false), (ONE, true)]);
+        assert_eq!(locks.find((device(), 12), None), None);
+        assert_eq!(locks.find((device(), 12), None), None);
+        let mut never = table(vec![("", false); READINGS]);
+        assert_eq!(never.find((device(), 11), None), None);
+        assert_eq!(never.find((device(), 11), None), None);
+    }
+
+    #[test]
+    fn only_one_piece_is_a_snapshot() {
+        struct Pieces(Vec<&'static [u8]>);
+        impl Read for Pieces {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                match self.0.pop() {
+                    Some(piece) => {
+                        buffer[..piece.len()].copy_from_slice(piece);
+                        Ok(piece.len())
+                    }
+                    None => Ok(0),
+                }
+            }
+        }
+        assert!(read_pieces(Pieces(vec![])).unwrap().whole);
+        assert!(read_pieces(Pieces(vec![b"a\n"])).unwrap().whole);
+        let both = read_pieces(Pieces(vec![b"b\n", b"a\n"])).unwrap();
+        assert_eq!((both.text.as_str(), both.whole), ("a\nb\n", false));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_locks_of_descriptors_are_found() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        file.lock().unwrap();
+        let inode = file.metadata().unwrap().ino();
+        let held = |lock: &KernelLock| lock.inode == inode && lock.pid == std::process::id();
+        assert!(locks_of_descriptors().iter().any(held));
+    }
+}

@@ -1,0 +1,161 @@
+//! Processes, and whether they still live.
+
+use std::sync::OnceLock;
+
+use prodigy_storage_backend::Holder;
+
+/// The inode of the first process namespace, which sees every process.
+#[cfg(target_os = "linux")]
+const FIRST_NAMESPACE: &str = "4026531836";
+
+/// What can be said of a process that signed a lock file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Alive,
+    Ended,
+    /// It is of another host or container.
+    OutOfSight,
+}
+
+/// The name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// What tells this process from every other that has, or had, its id: boot id, process namespace and start time, joined
+/// by `/`. `None` where the system does not say.
+pub(super) fn instance() -> Option<String> {
+    static OWN: OnceLock<(u32, Option<String>)> = OnceLock::new();
+    let pid = std::process::id();
+    let of_this = || Some(format!("{}/{}", space()?, started(pid)?));
+    let (of, known) = OWN.get_or_init(|| (pid, of_this()));
+    // A fork has the memory of its parent.
+    if *of == pid { known.clone() } else { of_this() }
+}
+
+pub(super) fn life_of(signer: &Holder) -> Life {
+    if signer.host != host() {
+        return Life::OutOfSight;
+    }
+    let Some((space_then, started_then)) = signer.instance.as_deref().and_then(|text| text.rsplit_once('/'))
+    else {
+        return if is_alive(signer.pid) {
+            Life::Alive
+        } else {
+            Life::Ended
+        };
+    };
+    let Some(space_now) = space() else {
+        return if is_alive(signer.pid) {
+            Life::Alive
+        } else {
+            Life::Ended
+        };
+    };
+    if space_then != space_now {
+        let boot = |space: &str| space.split('/').next().map(str::to_owned);
+        // Every process of an earlier boot has ended.
+        return if boot(space_then) == boot(&space_now) {
+            Life::OutOfSight
+        } else {
+            Life::Ended
+        };
+    }
+    if is_alive(signer.pid) && started(signer.pid).is_some_and(|now| now == started_then) {
+        Life::Alive
+    } else {
+        Life::Ended
+    }
+}
+
+/// True if a process of this host has this id, whoever owns it.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
+}
+
+/// The boot and the process namespace, joined by `/`.
+#[cfg(target_os = "linux")]
+fn space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{}/{}", boot.trim(), namespace()?))
+}
+
+#[cfg(target_os = "linux")]
+fn namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let text = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
+    Some(text.to_owned())
+}
+
+/// True if this process sees the locks of every process of the machine.
+#[cfg(target_os = "linux")]
+pub(super) fn sees_all() -> bool {
+    namespace().is_some_and(|namespace| namespace == FIRST_NAMESPACE)
+}
+
+/// When a process was started, in ticks since the boot.
+#[cfg(target_os = "linux")]
+fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses, which may hold any character.
+    let behind_name = stat.rsplit_once(')')?.1;
+    behind_name.split_ascii_whitespace().nth(19).map(str::to_owned)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn space() -> Option<String> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn started(_pid: u32) -> Option<String> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use prodigy_storage_layout::Timestamp;
+
+    use super::*;
+
+    fn holder(pid: u32, instance: Option<String>) -> Holder {
+        Holder::new(pid, host(), Timestamp::MIN, String::new()).instance(instance)
+    }
+
+    #[test]
+    fn processes_live_or_not() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(0));
+        assert!(!is_alive(u32::MAX));
+        assert!(!is_alive(i32::MAX as u32));
+    }
+
+    #[test]
+    fn a_process_without_an_instance_goes_by_its_id() {
+        assert_eq!(life_of(&holder(std::process::id(), None)), Life::Alive);
+        assert_eq!(life_of(&holder(i32::MAX as u32, None)), Life::Ended);
+        let mut elsewhere = holder(std::process::id(), None);
+        elsewhere.host = "another host".into();
+        assert_eq!(life_of(&elsewhere), Life::OutOfSight);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_got_the_id_of_an_ended_one_is_another() {
+        let pid = std::process::id();
+        let own = instance().unwrap();
+        assert_eq!(life_of(&holder(pid, Some(own.clone()))), Life::Alive);
+        let (space, started) = own.rsplit_once('/').unwrap();
+        let (boot, namespace) = space.split_once('/').unwrap();
+        let life = |text: String| life_of(&holder(pid, Some(text)));
+        assert_eq!(life(format!("{space}/{started}0")), Life::Ended);
+        assert_eq!(life(format!("another-boot/{namespace}/{started}")), Life::Ended);
+        assert_eq!(life(format!("{boot}/1/{started}")), Life::OutOfSight);
+    }
+}
