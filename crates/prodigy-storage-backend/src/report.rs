@@ -18,8 +18,6 @@ pub struct Capabilities {
     pub persistent: bool,
     /// Whether several processes may write at once.
     pub multi_process: bool,
-    /// Whether strict appends to one log that wait at the same time share one sync, and are one piece of work.
-    pub group_commit: bool,
     /// Whether it was opened for reading only.
     pub read_only: bool,
 }
@@ -33,7 +31,6 @@ impl Capabilities {
             root: None,
             persistent: false,
             multi_process: false,
-            group_commit: false,
             read_only: false,
         }
     }

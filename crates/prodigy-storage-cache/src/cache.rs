@@ -10,7 +10,7 @@ use crate::error::LoadError;
 use crate::load::{Load, Waited};
 use crate::lru_ttl::{Clock, LruTtl};
 use crate::settings::CacheSettings;
-use crate::stats::{CacheStats, Step};
+use crate::stats::{CacheEvent, CacheStats};
 use crate::sync::Mutex;
 
 /// An [`LruTtl`] that threads share, with one load for concurrent misses of one key.
@@ -173,26 +173,29 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         is_current: impl FnMut(&V) -> Result<bool, E>,
         load: impl FnOnce() -> Result<Loaded<V>, E>,
     ) -> Result<V, LoadError<E>> {
-        self.get_or_load_told(key, deadline, is_current, load, &|_| {})
+        self.get_or_load_observed(key, deadline, is_current, load, &|_| {})
     }
 
-    /// The same, where `tell` hears of each counter that this lookup raises. It runs without the cache's lock, and a
-    /// panic of it leaves no one waiting.
-    pub(crate) fn get_or_load_told<E>(
+    /// The same, and calls `observe` for each counter that this lookup raises. `observe` runs without the cache's lock. A
+    /// panic in it leaves no thread waiting.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load_checked`].
+    pub fn get_or_load_observed<E>(
         &self,
         key: &K,
         deadline: Option<Instant>,
         mut is_current: impl FnMut(&V) -> Result<bool, E>,
         load: impl FnOnce() -> Result<Loaded<V>, E>,
-        tell: &dyn Fn(Step),
+        observe: &dyn Fn(CacheEvent),
     ) -> Result<V, LoadError<E>> {
         let start = Instant::now();
         let mut stale = 0;
         let mut missed = false;
-        let mut told = false;
-        let mut tell_miss = || {
-            if !std::mem::replace(&mut told, true) {
-                tell(Step::Miss);
+        let mut observed = false;
+        let mut observe_miss = || {
+            if !std::mem::replace(&mut observed, true) {
+                observe(CacheEvent::Miss);
             }
         };
         loop {
@@ -201,30 +204,30 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
                     if is_current(&slot.value).map_err(LoadError::Failed)? {
                         if !missed {
                             self.inner.lock().counted.hits += 1;
-                            tell(Step::Hit);
+                            observe(CacheEvent::Hit);
                         }
                         return Ok(slot.value);
                     }
                     stale += 1;
                     self.drop_stale(key, slot.generation, &mut missed);
-                    tell_miss();
-                    tell(Step::Stale);
+                    observe_miss();
+                    observe(CacheEvent::Stale);
                 }
                 Next::Join(running) => match self.join(&running, deadline) {
                     Waited::Loaded(value) => {
-                        tell_miss();
+                        observe_miss();
                         if is_current(&value).map_err(LoadError::Failed)? {
                             self.inner.lock().counted.shared += 1;
-                            tell(Step::Shared);
+                            observe(CacheEvent::Shared);
                             return Ok(value);
                         }
                         stale += 1;
                         self.inner.lock().counted.stale += 1;
-                        tell(Step::Stale);
+                        observe(CacheEvent::Stale);
                     }
-                    Waited::Abandoned => tell_miss(),
+                    Waited::Abandoned => observe_miss(),
                     Waited::TimedOut => {
-                        tell_miss();
+                        observe_miss();
                         return Err(LoadError::WaitTimedOut {
                             waited: start.elapsed(),
                         });
@@ -236,17 +239,17 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
                         key,
                         load: begun,
                         done: false,
-                        tell,
+                        observe,
                     };
-                    tell_miss();
+                    observe_miss();
                     let loaded = load().map_err(LoadError::Failed)?;
                     return Ok(lead.finish(loaded));
                 }
                 Next::Alone => {
-                    tell_miss();
+                    observe_miss();
                     let loaded = load().map_err(|error| {
                         self.inner.lock().counted.failed_loads += 1;
-                        tell(Step::FailedLoad);
+                        observe(CacheEvent::FailedLoad);
                         LoadError::Failed(error)
                     })?;
                     return Ok(loaded.value);
@@ -329,7 +332,7 @@ struct Lead<'a, K: Hash + Eq, V: Clone> {
     key: &'a K,
     load: Arc<Load<V>>,
     done: bool,
-    tell: &'a dyn Fn(Step),
+    observe: &'a dyn Fn(CacheEvent),
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Lead<'_, K, V> {
@@ -348,7 +351,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Lead<'_, K, V> {
         self.load.end(Some(value.clone()));
         self.done = true;
         for _ in 0..evicted {
-            (self.tell)(Step::Evicted);
+            (self.observe)(CacheEvent::Evicted);
         }
         value
     }
@@ -365,7 +368,7 @@ impl<K: Hash + Eq, V: Clone> Drop for Lead<'_, K, V> {
             inner.counted.failed_loads += 1;
         }
         self.load.end(None);
-        (self.tell)(Step::FailedLoad);
+        (self.observe)(CacheEvent::FailedLoad);
     }
 }
 

@@ -6,8 +6,7 @@
 //! own deadline. A failed load is never stored, and a loader that panics leaves no one waiting. A value that must not
 //! be out of date is checked on every hit ([`Cache::get_or_load_checked`]). [`CacheSettings`] holds the bounds.
 //!
-//! With the feature `layer` (on by default) there is `Cached`, a layer over a storage backend that keeps documents and
-//! compares each with the backend's revision before it serves it. Without it this crate knows nothing of storage.
+//! This crate knows nothing of storage.
 //!
 //! # Limitations
 //! - Weights are the caller's word; the overhead of the map, some 100 bytes an entry, is not counted.
@@ -35,8 +34,6 @@
 //! ```
 
 mod cache;
-#[cfg(feature = "layer")]
-mod cached;
 mod error;
 mod load;
 mod lru_ttl;
@@ -45,12 +42,10 @@ mod stats;
 mod sync;
 
 pub use cache::{Cache, Loaded};
-#[cfg(feature = "layer")]
-pub use cached::Cached;
 pub use error::LoadError;
 pub use lru_ttl::{Clock, LruTtl};
 pub use settings::{CacheProblem, CacheSettings, CacheType, InvalidCacheSettings};
-pub use stats::CacheStats;
+pub use stats::{CacheEvent, CacheStats};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

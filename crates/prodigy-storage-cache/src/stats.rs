@@ -1,13 +1,20 @@
-//! What a cache did.
+//! Counters of a cache.
 
-/// One step of a counter of [`CacheStats`], told to the caller whose lookup it was.
+/// One step of a counter of [`CacheStats`], reported to the caller whose lookup caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+#[non_exhaustive]
+pub enum CacheEvent {
+    /// An entry answered the lookup.
     Hit,
+    /// No entry answered the lookup.
     Miss,
+    /// A load that another caller had begun answered the lookup.
     Shared,
+    /// The check rejected a value.
     Stale,
+    /// The load failed or panicked.
     FailedLoad,
+    /// The value that was stored displaced another entry.
     Evicted,
 }
 

@@ -95,7 +95,6 @@ impl Backend for FileBackend {
         capabilities.root = Some(self.store.options.root.clone());
         capabilities.persistent = true;
         capabilities.multi_process = self.store.options.file_locks;
-        capabilities.group_commit = true;
         capabilities.read_only = self.store.options.read_only;
         capabilities
     }

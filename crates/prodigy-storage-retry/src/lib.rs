@@ -1,4 +1,4 @@
-//! Retry with exponential backoff and jitter, bounded by a deadline.
+//! Retry with exponential backoff and jitter, and a fair semaphore, both bounded by a deadline.
 //!
 //! # Model
 //! A [`RetrySettings`] is the policy. [`RetrySettings::delays`] turns it into [`Delays`], a pure iterator that neither
@@ -6,16 +6,16 @@
 //! when the next wait would pass the deadline, and keeps the last error with the number of tries in [`Failure`].
 //! Clock, sleeper ([`Time`]) and jitter are injected, so a test of an hour of retries takes no time.
 //!
-//! With the feature `layer` (on by default) there are two layers over a storage backend: `Retrying` applies a policy to
-//! each of its calls, and `Limited` lets only so many of them run at once. Without it this crate knows nothing of
-//! storage.
+//! A [`Semaphore`] limits how many operations run at once. It serves in order of arrival, and each wait for a permit has
+//! a deadline.
+//!
+//! This crate knows nothing of storage.
 //!
 //! # Limitations
 //! - A wait blocks the calling thread; there is no async runner.
 //! - The deadline bounds the waits. A try that is under way is not cut off: an operation that can hang needs a limit
 //!   of its own, or one try outlives the deadline.
-//! - Nothing here knows whether an operation may be done twice. What is retried is the caller's decision, error by
-//!   error.
+//! - The runner does not know whether an operation may be repeated. The caller decides, error by error.
 //!
 //! # Example
 //! ```
@@ -45,30 +45,17 @@
 //! ```
 
 mod delays;
-#[cfg(feature = "layer")]
-mod document_path;
 mod failure;
-#[cfg(feature = "layer")]
-mod limit;
-#[cfg(feature = "layer")]
-mod places;
 mod retry;
-#[cfg(feature = "layer")]
-mod retrying;
+mod semaphore;
 mod settings;
-#[cfg(feature = "layer")]
 mod sync;
 mod time;
 
 pub use delays::Delays;
 pub use failure::{Failure, GaveUp};
-#[cfg(feature = "layer")]
-pub use limit::Limited;
-#[cfg(feature = "layer")]
-pub use places::LimitStats;
 pub use retry::{Retry, RetryEvent};
-#[cfg(feature = "layer")]
-pub use retrying::{RetryStats, Retrying};
+pub use semaphore::{NoPermit, Permit, Semaphore, SemaphoreStats};
 pub use settings::{InvalidRetrySettings, RetryProblem, RetrySettings};
 pub use time::{RealTime, Time};
 

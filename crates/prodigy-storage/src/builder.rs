@@ -10,9 +10,10 @@ use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnviron
 use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::Identity;
 
+use crate::call::Caller;
 use crate::error::refused_config;
 use crate::notice::StorageNotice;
-use crate::stack;
+use crate::open;
 use crate::storage::{Inner, Storage};
 
 /// How to open [`Storage`]: what it is read from, and what the program decides itself.
@@ -103,7 +104,7 @@ impl StorageBuilder {
         self.set("backend_config.base_dir", path.into())
     }
 
-    /// A backend of your own, instead of the one that is configured. The layers are put over it all the same.
+    /// A backend of your own, instead of the one that is configured. Retries, limit and cache apply to it all the same.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
         self
@@ -140,18 +141,11 @@ impl StorageBuilder {
         let given = self.backend.is_some();
         let backend = match self.backend {
             Some(backend) => backend,
-            None => stack::open(&config, self.read_only, &self.clock)?,
+            None => open::open(&config, self.read_only, &self.clock)?,
         };
-        let backend = if self.read_only {
-            stack::read_only(backend)
-        } else {
-            backend
-        };
-        let backend = stack::layered(&config, backend);
         Ok(Storage::from_inner(Inner {
-            durability: stack::durability(config.durability),
-            read_only: self.read_only || backend.capabilities().read_only,
-            backend,
+            durability: open::durability(config.durability),
+            caller: Caller::new(backend, &config, self.read_only),
             config,
             notices,
             clock: self.clock,
@@ -170,7 +164,7 @@ impl StorageBuilder {
         for notice in &notices {
             tracing::warn!("{notice}");
         }
-        stack::doctor(&config, self.read_only, &self.clock)
+        open::doctor(&config, self.read_only, &self.clock)
     }
 
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {

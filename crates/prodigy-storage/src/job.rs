@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Body, ErrorKind, Expected, PutOptions, Result};
 use prodigy_storage_layout::{Document, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::call::operation::SEAL;
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::error::other_shape;
@@ -69,7 +70,9 @@ impl Job {
     /// What the backend says.
     pub fn finish(&self) -> Result<()> {
         let deadline = self.inner.deadline();
-        self.inner.backend.seal(&self.address, deadline)?;
+        self.inner.caller.call(SEAL, &self.address, deadline, |backend| {
+            backend.seal(&self.address, deadline)
+        })?;
         let document = Document::Finished(self.address.clone());
         let mark = Finished {
             finished_at: self.inner.clock.now(),
@@ -78,7 +81,7 @@ impl Job {
         let body =
             Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
         let options = PutOptions::new(self.inner.durability).expect(Expected::Absent);
-        match self.inner.backend.put(&document, body, &options, deadline) {
+        match self.inner.caller.put(&document, body, &options, deadline) {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             other => other.map(drop),
         }
@@ -90,7 +93,7 @@ impl Job {
     /// What the backend says.
     pub fn finished_at(&self) -> Result<Option<Timestamp>> {
         let document = Document::Finished(self.address.clone());
-        let Some(stored) = self.inner.backend.get(&document, self.inner.deadline())? else {
+        let Some(stored) = self.inner.caller.get(&document, self.inner.deadline())? else {
             return Ok(None);
         };
         let mark: Finished = serde_json::from_slice(stored.body())

@@ -66,30 +66,27 @@
 //! A [follow](Events::follow) blocks for as long as it lasts: give it a thread of its own, and end it by its
 //! [handle](Follow::handle).
 //!
-//! # Layers
+//! # One path to the backend
 //!
-//! Over the backend stand three layers, from the outermost to the innermost:
-//!
-//! ```text
-//! cache  >  retry  >  limit  >  backend
-//! ```
-//!
-//! Each order but this one breaks something. A *limit outside of retry* keeps its place while a call waits for its next
-//! try, so that ten failing calls stop all others. A *cache inside of limit* has hits wait for a place behind the slow
-//! calls that it is there to save. A *cache inside of retry* is harmless, and repeats its own work at each try.
+//! Every operation reaches the backend through one function. It ends the operation by `timeout`, repeats what failed for
+//! a moment (`retry_policy`), lets at most `connection_pool_size` operations run at once, and refuses writes through a
+//! handle for reading only. A write whose outcome is unknown is not repeated, with one exception: an append is, under
+//! the same ids, and is stored once. Appends need no permit of `connection_pool_size`: threads that append to one log
+//! share a sync. With `enable_cache`, a document that is read again is served from memory if the backend still
+//! has the same revision.
 //!
 //! # What it tells
 //!
 //! What raises a counter of [`Storage::stats`] is told as an event of `tracing`, in the thread that does it; expired
-//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter names a crate: `prodigy_storage_cache` (hits, misses,
-//! shared loads, stale and evicted entries: `trace`; failed loads: `debug`), `prodigy_storage_retry` (tries that failed:
-//! `warn`; successes after them, waits for a place and waits in vain: `debug`), `prodigy_storage_file` and
-//! `prodigy_storage_memory` (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
+//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter names a crate: `prodigy_storage::call` (tries that failed:
+//! `warn`; successes after them, waits for a permit and waits in vain, failed loads of the cache: `debug`; cache hits,
+//! misses, shared loads, stale and evicted entries: `trace`), `prodigy_storage_file` and `prodigy_storage_memory` (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
 //! rewritten, snapshots: `debug`). Damage and what is set right by itself is a `warn`, what may be lost an `error`. Events
 //! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
 //! events are told under its locks.
 
 mod builder;
+mod call;
 mod checkpoints;
 mod dlq;
 mod error;
@@ -99,11 +96,10 @@ mod json;
 mod lock;
 mod mismatch;
 mod notice;
+mod open;
 mod orphans;
-mod read_only;
 mod registry;
 mod repo;
-mod stack;
 mod storage;
 mod worktrees;
 
@@ -129,7 +125,7 @@ pub use prodigy_storage_backend::{
     Added, Appended, AreaUsage, Backend, Batch, Body, Capabilities, Check, Clock, Cursor, Damage, Deadline,
     DocumentEntry, Durability, ErrorKind, EventId, Expected, Health, Holder, InvalidEventId, ItemId, Lease,
     LeaseToken, LockInfo, LogSummary, PutReport, Record, Result, Revision, ScanItem, Select, Settled,
-    Severity, Stats, StorageError, SystemClock, Usage, escape,
+    Severity, Stats, StorageError, StoredDocument, SystemClock, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{

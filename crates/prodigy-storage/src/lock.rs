@@ -5,6 +5,7 @@ use std::time::Duration;
 use prodigy_storage_backend::{Deadline, LockGuard, LockOptions, Result};
 use prodigy_storage_layout::LockName;
 
+use crate::call::operation::LOCK;
 use crate::storage::Inner;
 
 /// How to take a lock; `Default` waits for the configured `timeout`.
@@ -87,7 +88,9 @@ pub(crate) fn take(inner: &Inner, name: &LockName, request: &LockRequest) -> Res
     }
     let deadline = request.wait.map_or_else(|| inner.deadline(), Deadline::after);
     let options = LockOptions::new(request.purpose.clone());
-    let guard = inner.backend.lock(name, &options, deadline)?;
+    let guard = inner.caller.call(LOCK, name, deadline, |backend| {
+        backend.lock(name, &options, deadline)
+    })?;
     Ok(StorageLock { guard })
 }
 

@@ -172,7 +172,7 @@ impl Orphans {
         if orphans.orphaned_worktrees.is_empty() && orphans.extra.is_empty() {
             return self
                 .inner
-                .backend
+                .caller
                 .delete(&document, expected, durability, deadline)
                 .map(drop);
         }
@@ -180,7 +180,7 @@ impl Orphans {
         let body = Body::write(&mut buffer, orphans).map_err(|fault| fault.refused(operation, &self.job))?;
         let options = PutOptions::new(durability).expect(expected);
         self.inner
-            .backend
+            .caller
             .put(&document, body, &options, deadline)
             .map(drop)
     }
@@ -208,7 +208,7 @@ fn read_with(
     deadline: Deadline,
 ) -> Result<Option<(OrphansDocument, Revision)>> {
     let document = Document::Orphans(job.clone());
-    let Some(stored) = inner.backend.get(&document, deadline)? else {
+    let Some(stored) = inner.caller.get(&document, deadline)? else {
         return Ok(None);
     };
     let found = serde_json::from_slice(stored.body())

@@ -84,7 +84,7 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<(RepoName, Identity)
             (Slot::Taken, _) => &distinct,
             _ => &suggested,
         };
-        if inner.read_only {
+        if inner.caller.is_read_only() {
             return Ok((name.clone(), identity));
         }
         match put(inner, name, &identity, Expected::Absent, deadline) {
@@ -127,7 +127,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             let document = Document::Repository(other);
             let expected = Expected::Revision(revision);
             inner
-                .backend
+                .caller
                 .delete(&document, expected, inner.durability, deadline)?;
         }
     }
@@ -211,7 +211,7 @@ type Listed = Result<(Entry, Revision)>;
 /// Every entry.
 fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>> {
     let mut found = Vec::new();
-    for listed in inner.backend.list(&DocumentScope::Repositories, deadline)? {
+    for listed in inner.list(&DocumentScope::Repositories, deadline)? {
         let Document::Repository(name) = listed.document else {
             continue;
         };
@@ -233,7 +233,7 @@ fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>>
 }
 
 fn read(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<Option<(Entry, Revision)>> {
-    let Some(stored) = inner.backend.get(&Document::Repository(name.clone()), deadline)? else {
+    let Some(stored) = inner.caller.get(&Document::Repository(name.clone()), deadline)? else {
         return Ok(None);
     };
     let entry = serde_json::from_slice(stored.body())
@@ -265,7 +265,7 @@ fn put(
         options = options.fencing(Some(u64::MAX));
     }
     inner
-        .backend
+        .caller
         .put(&Document::Repository(name.clone()), body, &options, deadline)
         .map(drop)
 }

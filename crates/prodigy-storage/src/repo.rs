@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{Document, DocumentScope, Identity, JobAddress, JobId, RepoName};
 
+use crate::call::operation::LIST_JOBS;
 use crate::error::refused_name;
 use crate::job::Job;
 use crate::orphans::{JobOrphans, read_orphans};
@@ -57,7 +58,12 @@ impl Repo {
     /// # Errors
     /// What the backend says.
     pub fn jobs(&self) -> Result<Vec<JobId>> {
-        self.inner.backend.jobs(&self.name, self.inner.deadline())
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(LIST_JOBS, &self.name, deadline, |backend| {
+                backend.jobs(&self.name, deadline)
+            })
     }
 
     /// The worktrees of its sessions.
@@ -73,7 +79,7 @@ impl Repo {
     /// Where the records can't be listed.
     pub fn orphans(&self) -> Result<impl Iterator<Item = Result<JobOrphans>> + use<>> {
         let scope = DocumentScope::Orphans(self.name.clone());
-        let entries = self.inner.backend.list(&scope, self.inner.deadline())?;
+        let entries = self.inner.list(&scope, self.inner.deadline())?;
         let inner = Arc::clone(&self.inner);
         Ok(entries.into_iter().filter_map(move |entry| match entry.document {
             Document::Orphans(address) => match read_orphans(&inner, &address) {

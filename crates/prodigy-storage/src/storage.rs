@@ -4,29 +4,30 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, Durability, ErrorKind, Health, LockInfo, Result, Severity,
-    Stats, StorageError, Usage,
+    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Durability, ErrorKind, Health, LockInfo,
+    Result, Severity, Stats, StorageError, Usage,
 };
 use prodigy_storage_config::StorageConfig;
 use prodigy_storage_file::Doctor;
-use prodigy_storage_layout::{LockName, RepoName};
+use prodigy_storage_layout::{DocumentScope, LockName, RepoName};
 
 use crate::builder::StorageBuilder;
+use crate::call::Caller;
+use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
 use crate::error::refused_name;
 use crate::lock::{LockRequest, StorageLock};
 use crate::notice::StorageNotice;
+use crate::open;
 use crate::registry;
 use crate::repo::Repo;
-use crate::stack;
 
 /// What every handle on one opened storage shares.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) caller: Caller,
     pub(crate) config: StorageConfig,
     pub(crate) durability: Durability,
     pub(crate) notices: Vec<StorageNotice>,
-    pub(crate) read_only: bool,
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the program brought the backend.
     pub(crate) given: bool,
@@ -36,6 +37,12 @@ impl Inner {
     /// The moment by which a call that begins now has to end.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.config.timeout)
+    }
+
+    /// The documents of a scope, oldest first, without their bodies.
+    pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
+        self.caller
+            .call(LIST, &"", deadline, |backend| backend.list(scope, deadline))
     }
 }
 
@@ -128,7 +135,9 @@ impl Storage {
     /// # Errors
     /// What the backend says.
     pub fn repositories(&self) -> Result<Vec<RepoName>> {
-        self.inner.backend.repositories(self.inner.deadline())
+        self.call(LIST_REPOSITORIES, |backend, deadline| {
+            backend.repositories(deadline)
+        })
     }
 
     /// Takes a lock between processes, and waits for it no longer than `timeout`: 1 to 4 names joined by `/`, such as
@@ -157,7 +166,7 @@ impl Storage {
     /// # Errors
     /// What the backend says.
     pub fn locks(&self) -> Result<Vec<LockInfo>> {
-        self.inner.backend.locks(self.inner.deadline())
+        self.call(LIST_LOCKS, |backend, deadline| backend.locks(deadline))
     }
 
     /// Checks what can be checked without writing to it. A failing check is no error: see
@@ -166,7 +175,7 @@ impl Storage {
     /// # Errors
     /// Where the checks can't be made.
     pub fn health(&self) -> Result<Health> {
-        let mut health = self.inner.backend.health(self.inner.deadline())?;
+        let mut health = self.call(HEALTH, |backend, deadline| backend.health(deadline))?;
         for notice in &self.inner.notices {
             health
                 .checks
@@ -187,11 +196,15 @@ impl Storage {
             return Err(StorageError::new(
                 ErrorKind::Unsupported,
                 "examine storage",
-                self.inner.backend.capabilities().backend,
+                self.inner.caller.capabilities().backend,
                 why,
             ));
         }
-        stack::doctor(&self.inner.config, self.inner.read_only, &self.inner.clock)
+        open::doctor(
+            &self.inner.config,
+            self.inner.caller.is_read_only(),
+            &self.inner.clock,
+        )
     }
 
     /// What takes the space.
@@ -199,15 +212,13 @@ impl Storage {
     /// # Errors
     /// What the backend says.
     pub fn usage(&self) -> Result<Usage> {
-        self.inner.backend.usage(self.inner.deadline())
+        self.call(USAGE, |backend, deadline| backend.usage(deadline))
     }
 
-    /// Counters of this handle's backend and layers since it was opened.
+    /// Counters of this handle and of its backend since it was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        self.inner.backend.stats(&mut stats);
-        stats
+        self.inner.caller.stats()
     }
 
     /// Ends background work and makes relaxed writes of this handle survive power loss.
@@ -215,7 +226,7 @@ impl Storage {
     /// # Errors
     /// What the backend says.
     pub fn flush(&self) -> Result<()> {
-        self.inner.backend.flush(self.inner.deadline())
+        self.call(FLUSH, |backend, deadline| backend.flush(deadline))
     }
 
     /// The configuration that counts.
@@ -233,12 +244,25 @@ impl Storage {
     /// What the backend is and can do.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        self.inner.backend.capabilities()
+        self.inner.caller.capabilities()
     }
 
-    /// The backend with its layers: for what the typed stores do not offer. Every call takes a deadline.
+    /// The backend itself, for what the typed stores do not offer. A call of it takes its deadline, and is neither
+    /// repeated nor limited, cached or counted by this handle.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
-        &self.inner.backend
+        self.inner.caller.backend()
+    }
+
+    /// Makes one operation on the whole storage, within the deadline of a call that begins now.
+    fn call<T>(
+        &self,
+        operation: Operation,
+        mut try_once: impl FnMut(&dyn Backend, Deadline) -> Result<T>,
+    ) -> Result<T> {
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(operation, &"", deadline, |backend| try_once(backend, deadline))
     }
 }

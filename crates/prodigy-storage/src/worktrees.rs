@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{RepoName, SessionId};
 
+use crate::call::operation::LIST_WORKTREES;
 use crate::storage::Inner;
 
 /// The worktrees of a repository's sessions. Their contents are git's: this says where they belong and which are
@@ -26,7 +27,7 @@ impl Worktrees {
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) where the backend has no folders.
     pub fn path(&self, session: &SessionId) -> Result<PathBuf> {
-        self.inner.backend.worktree_path(&self.repo, session)
+        self.inner.caller.backend().worktree_path(&self.repo, session)
     }
 
     /// The sessions whose worktree is there, sorted.
@@ -34,6 +35,11 @@ impl Worktrees {
     /// # Errors
     /// What the backend says.
     pub fn list(&self) -> Result<Vec<SessionId>> {
-        self.inner.backend.worktrees(&self.repo, self.inner.deadline())
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(LIST_WORKTREES, &self.repo, deadline, |backend| {
+                backend.worktrees(&self.repo, deadline)
+            })
     }
 }

@@ -10,8 +10,6 @@ use crate::tool;
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
-/// Is a chore of its own, and what it runs is among the tests.
-const LONG: &str = "conformance";
 /// Says the same on every backend.
 const SAME: &str = "job";
 /// A configuration for each backend: nothing in it is of one alone.
@@ -31,7 +29,6 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .iter()
         .filter(|target| target.kind.iter().any(is_example))
         .map(|target| target.name.as_str())
-        .filter(|name| *name != LONG)
         .collect();
     if names.is_empty() {
         bail!("{CRATE} has no example");

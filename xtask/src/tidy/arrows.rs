@@ -7,14 +7,8 @@ use crate::project::Metadata;
 const ARROWS: &[(&str, &[&str])] = &[
     ("prodigy-storage-layout", &[]),
     ("prodigy-storage-backend", &["prodigy-storage-layout"]),
-    (
-        "prodigy-storage-retry",
-        &["prodigy-storage-backend", "prodigy-storage-layout"],
-    ),
-    (
-        "prodigy-storage-cache",
-        &["prodigy-storage-backend", "prodigy-storage-layout"],
-    ),
+    ("prodigy-storage-retry", &[]),
+    ("prodigy-storage-cache", &[]),
     (
         "prodigy-storage-config",
         &["prodigy-storage-cache", "prodigy-storage-retry"],

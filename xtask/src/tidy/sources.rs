@@ -52,13 +52,13 @@ const ABSENCES: &[Absence] = &[
         folder: "crates/prodigy-storage-retry/src/",
         but: &[],
         words: FILES,
-        why: "a layer only calls a backend",
+        why: "a generic library: it knows no storage",
     },
     Absence {
         folder: "crates/prodigy-storage-cache/src/",
         but: &[],
         words: FILES,
-        why: "a layer only calls a backend",
+        why: "a generic library: it knows no storage",
     },
     Absence {
         folder: "crates/prodigy-storage-file/src/",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Deadline, LeaseToken, SaveOptions, Select, Storage};
+use prodigy_storage::{LeaseToken, SaveOptions, Select, Storage};
 use tempfile::TempDir;
 
 use crate::event::{Event, Source};
@@ -246,10 +246,11 @@ fn cached_reads(folder: &Path, times: usize) -> Result<()> {
     let mut config = store::config(&folder.join("root"), false);
     config.enable_cache = true;
     let storage = Storage::with_config(config)?;
-    let listed = store::job(&storage)?.checkpoints().list()?;
+    let checkpoints = store::job(&storage)?.checkpoints();
+    let listed = checkpoints.list()?;
     let document = &listed.first().context("no checkpoint")?.document;
     for _ in 0..times {
-        let stored = storage.backend().get(document, Deadline::never())?;
+        let stored = checkpoints.stored(document)?;
         ensure!(stored.is_some_and(|stored| stored.is_verified()), "no checkpoint");
     }
     Ok(())

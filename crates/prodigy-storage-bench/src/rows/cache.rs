@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Deadline, Document, Phase, SaveOptions, Storage};
+use prodigy_storage::{Document, Phase, SaveOptions, Storage};
 use tempfile::TempDir;
 
 use super::checkpoint::{LARGE, State};
@@ -54,9 +54,9 @@ impl Saved {
 
     /// Reads its bytes so many times; the first, which fills the cache, does not count.
     fn reads(&self, reads: usize) -> Result<f64> {
-        let backend = self.storage.backend();
+        let checkpoints = store::job(&self.storage)?.checkpoints();
         let get = || {
-            let stored = backend.get(&self.document, Deadline::never())?;
+            let stored = checkpoints.stored(&self.document)?;
             stored.context("no checkpoint")
         };
         let mut stored = get()?;

@@ -1,4 +1,4 @@
-//! The cache against a clock that only the tests move, and the layer over a backend that tells what it was asked.
+//! The cache, on a clock that only the tests move.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,12 +9,6 @@
     reason = "tests"
 )]
 
-#[cfg(feature = "layer")]
-mod cached;
-#[cfg(feature = "layer")]
-mod fake;
-#[cfg(feature = "layer")]
-mod forwarding;
 mod lru_ttl;
 mod shared;
 mod single_load;

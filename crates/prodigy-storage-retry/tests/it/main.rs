@@ -1,4 +1,4 @@
-//! The runner against a clock that only the tests move, and the layers over a backend that fails when told to.
+//! The runner, on a clock that only the tests move.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,15 +9,5 @@
     reason = "tests"
 )]
 
-#[cfg(feature = "layer")]
-mod fake;
-#[cfg(feature = "layer")]
-mod forwarding;
-#[cfg(feature = "layer")]
-mod limited;
-#[cfg(feature = "layer")]
-mod retrying;
 mod runner;
 mod support;
-#[cfg(feature = "layer")]
-mod told;

@@ -6,7 +6,9 @@ mod save;
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{
+    Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument,
+};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,7 @@ pub use body::{Checkpoint, Skipped};
 pub use prune::PruneOptions;
 pub use save::SaveOptions;
 
+use crate::call::operation::NEWEST;
 use crate::storage::Inner;
 
 /// How often the newest is looked for again where it was removed before it was read.
@@ -93,7 +96,7 @@ impl Checkpoints {
             let mut skipped: Vec<Skipped> = Vec::new();
             let mut older = None;
             while let Some(entry) = self.next_older(phase, &skipped, &mut older, deadline)? {
-                match self.inner.backend.get(&entry.document, deadline) {
+                match self.inner.caller.get(&entry.document, deadline) {
                     Ok(Some(stored)) => {
                         let DocumentEntry {
                             document, modified, ..
@@ -143,7 +146,7 @@ impl Checkpoints {
         }
         match older {
             Some(entries) => Ok(entries.pop()),
-            None => self.inner.backend.newest(&self.job, phase, last, deadline),
+            None => self.newest(phase, last, deadline),
         }
     }
 
@@ -187,14 +190,14 @@ impl Checkpoints {
         let Some(phase) = document.phase().filter(|_| document.job() == Some(&self.job)) else {
             return Ok(None);
         };
-        let (backend, deadline) = (&self.inner.backend, self.inner.deadline());
-        let Some(stored) = backend.get(document, deadline)? else {
+        let deadline = self.inner.deadline();
+        let Some(stored) = self.inner.caller.get(document, deadline)? else {
             return Ok(None);
         };
         let mut modified = None;
         if !stored.is_verified() && document.stamp().is_none() {
             // It is the one setup checkpoint.
-            match backend.newest(&self.job, phase, None, deadline)? {
+            match self.newest(phase, None, deadline)? {
                 Some(entry) => modified = Some(entry.modified),
                 None => return Ok(None),
             }
@@ -208,7 +211,6 @@ impl Checkpoints {
     /// What the backend says.
     pub fn list(&self) -> Result<Vec<DocumentEntry>> {
         self.inner
-            .backend
             .list(&DocumentScope::Job(self.job.clone()), self.inner.deadline())
     }
 
@@ -218,7 +220,38 @@ impl Checkpoints {
     /// What the backend says.
     pub fn list_phase(&self, phase: Phase) -> Result<Vec<DocumentEntry>> {
         let scope = DocumentScope::Checkpoints(self.job.clone(), phase);
-        self.inner.backend.list(&scope, self.inner.deadline())
+        self.inner.list(&scope, self.inner.deadline())
+    }
+
+    /// The document of a checkpoint as it is stored: one JSON object with the checkpoint's own fields, verified and not
+    /// parsed. With `enable_cache` its bytes are shared with the cache, so that reading them again costs no copy. `None`
+    /// if there is none.
+    ///
+    /// ```
+    /// # use prodigy_storage::{SaveOptions, Storage, config::MapEnvironment};
+    /// # let storage = Storage::builder().environment(MapEnvironment::new()).set("backend", "memory").open()?;
+    /// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
+    /// let saved = checkpoints.save_map(&[1, 2, 3], SaveOptions::default())?;
+    /// let stored = checkpoints.stored(&saved.document)?.expect("it was saved");
+    /// assert!(stored.is_verified() && stored.body().ends_with(br#""data":[1,2,3]}"#));
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) for a document whose checksum does not match; other errors of the backend.
+    pub fn stored(&self, document: &Document) -> Result<Option<StoredDocument>> {
+        self.inner.caller.get(document, self.inner.deadline())
+    }
+
+    fn newest(
+        &self,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.inner.caller.call(NEWEST, &self.job, deadline, |backend| {
+            backend.newest(&self.job, phase, before, deadline)
+        })
     }
 
     /// Removes all but the newest `keep` checkpoints of each phase, and never the newest valid one: `keep` of 0 is 1.

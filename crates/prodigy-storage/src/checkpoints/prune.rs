@@ -40,12 +40,9 @@ pub(crate) fn prune(
         }
         for entry in old {
             let gone = options.dry_run
-                || inner.backend.delete(
-                    &entry.document,
-                    Expected::Any,
-                    inner.durability,
-                    inner.deadline(),
-                )?;
+                || inner
+                    .caller
+                    .delete(&entry.document, Expected::Any, inner.durability, inner.deadline())?;
             if gone {
                 removed.push(entry);
             }
@@ -60,7 +57,7 @@ fn any_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<bool> {
 
 fn newest_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<Option<usize>> {
     for (at, entry) in entries.iter().enumerate().rev() {
-        match inner.backend.get(&entry.document, inner.deadline()) {
+        match inner.caller.get(&entry.document, inner.deadline()) {
             Ok(Some(_)) => return Ok(Some(at)),
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Damaged => {}

@@ -96,7 +96,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let saved = Body::write(&mut buffer, &checkpoint)
         .map_err(|fault| fault.refused("save checkpoint", format_args!("{job} {phase}")))
-        .and_then(|body| inner.backend.add(job, phase, body, &put, inner.deadline()));
+        .and_then(|body| inner.caller.add(job, phase, body, &put, inner.deadline()));
     if buffer.capacity() <= KEPT {
         // Fails while the thread ends; the buffer is then dropped.
         let _ = BUFFER.try_with(|kept| kept.replace(buffer));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{DeadLetter, normalise};
 use prodigy_storage_backend::{
-    ItemId, LeaseToken, PutReport, QueueItem, Result, Select, Settled, StorageError,
+    Backend, Deadline, ItemId, LeaseToken, PutReport, QueueItem, Result, Select, Settled, StorageError,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
@@ -20,6 +20,7 @@ pub use item::{DlqItem, DlqSummary, SignatureCount, Taken};
 pub use redrive::{Outcome, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 
+use crate::call::operation::{ACKNOWLEDGE, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE};
 use crate::error::not_json;
 use crate::storage::Inner;
 
@@ -75,9 +76,9 @@ impl Dlq {
         if items.is_empty() {
             return Ok(PutReport::default());
         }
-        self.inner
-            .backend
-            .queue_put(&self.job, items, self.inner.durability, self.inner.deadline())
+        self.call(PUSH, |backend, deadline| {
+            backend.queue_put(&self.job, items, self.inner.durability, deadline)
+        })
     }
 
     /// One item.
@@ -85,10 +86,9 @@ impl Dlq {
     /// # Errors
     /// What the backend says.
     pub fn get(&self, id: &ItemId) -> Result<Option<DlqItem>> {
-        let found = self
-            .inner
-            .backend
-            .queue_get(&self.job, id, self.inner.deadline())?;
+        let found = self.call(GET_ITEM, |backend, deadline| {
+            backend.queue_get(&self.job, id, deadline)
+        })?;
         Ok(found.map(DlqItem::from))
     }
 
@@ -98,9 +98,10 @@ impl Dlq {
     /// # Errors
     /// What the backend says.
     pub fn scan(&self) -> Result<DlqScan> {
-        Ok(DlqScan::new(
-            self.inner.backend.queue_scan(&self.job, self.inner.deadline())?,
-        ))
+        self.call(SCAN_ITEMS, |backend, deadline| {
+            backend.queue_scan(&self.job, deadline)
+        })
+        .map(DlqScan::new)
     }
 
     /// What there is to know of all items without their data, as [`scan`](Self::scan).
@@ -144,10 +145,9 @@ impl Dlq {
     /// # Errors
     /// What the backend says.
     pub fn take(&self, select: &Select, limit: usize, lease: Duration) -> Result<Vec<Taken>> {
-        let entries =
-            self.inner
-                .backend
-                .queue_take(&self.job, select, limit, lease, self.inner.deadline())?;
+        let entries = self.call(TAKE, |backend, deadline| {
+            backend.queue_take(&self.job, select, limit, lease, deadline)
+        })?;
         entries
             .into_iter()
             .map(|entry| {
@@ -168,9 +168,9 @@ impl Dlq {
         if tokens.is_empty() {
             return Ok(nothing());
         }
-        self.inner
-            .backend
-            .queue_ack(&self.job, tokens, self.inner.deadline())
+        self.call(ACKNOWLEDGE, |backend, deadline| {
+            backend.queue_ack(&self.job, tokens, deadline)
+        })
     }
 
     /// Gives the items that these tokens took back: they are pending at once.
@@ -181,9 +181,9 @@ impl Dlq {
         if tokens.is_empty() {
             return Ok(nothing());
         }
-        self.inner
-            .backend
-            .queue_nack(&self.job, tokens, self.inner.deadline())
+        self.call(RELEASE, |backend, deadline| {
+            backend.queue_nack(&self.job, tokens, deadline)
+        })
     }
 
     /// Removes items, taken or not.
@@ -194,9 +194,9 @@ impl Dlq {
         if ids.is_empty() {
             return Ok(nothing());
         }
-        self.inner
-            .backend
-            .queue_remove(&self.job, ids, self.inner.deadline())
+        self.call(REMOVE, |backend, deadline| {
+            backend.queue_remove(&self.job, ids, deadline)
+        })
     }
 
     /// Works through the items that are selected, as they are when it begins: an item that fails again is not taken
@@ -212,6 +212,18 @@ impl Dlq {
         work: impl FnMut(&DlqItem) -> Outcome,
     ) -> Result<RedriveReport> {
         redrive::redrive(self, &self.inner, select, options, work)
+    }
+
+    /// Makes one operation on the queue, within the deadline of a call that begins now.
+    fn call<T>(
+        &self,
+        operation: Operation,
+        mut try_once: impl FnMut(&dyn Backend, Deadline) -> Result<T>,
+    ) -> Result<T> {
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(operation, &self.job, deadline, |backend| {
+            try_once(backend, deadline)
+        })
     }
 
     fn without_lease(&self, id: &ItemId) -> StorageError {

@@ -22,6 +22,7 @@ pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
 
+use crate::call::operation::{SCAN, SUMMARISE};
 use crate::storage::Inner;
 use batches::Full;
 
@@ -106,7 +107,7 @@ impl Events {
         let options =
             prodigy_storage_backend::AppendOptions::new(durability.unwrap_or(self.inner.durability));
         self.inner
-            .backend
+            .caller
             .append(&self.job, batch, &options, self.inner.deadline())
     }
 
@@ -206,7 +207,10 @@ impl Events {
     /// # Errors
     /// What the backend says.
     pub fn summary(&self) -> Result<LogSummary> {
-        self.inner.backend.log_summary(&self.job, self.inner.deadline())
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(SUMMARISE, &self.job, deadline, |backend| {
+            backend.log_summary(&self.job, deadline)
+        })
     }
 
     fn scan(&self, options: ReadOptions) -> Result<Box<dyn Scan>> {
@@ -214,7 +218,10 @@ impl Events {
             .between(options.since, options.until)
             .step_timeout(Some(self.inner.config.timeout));
         scan.from = options.from;
-        self.inner.backend.scan(&self.job, &scan, self.inner.deadline())
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(SCAN, &self.job, deadline, |backend| {
+            backend.scan(&self.job, &scan, deadline)
+        })
     }
 
     fn without_ids(&self) -> StorageError {

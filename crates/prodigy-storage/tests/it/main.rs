@@ -10,7 +10,6 @@
 )]
 
 mod checkpoints;
-mod conformance;
 mod dlq;
 mod events;
 mod full;
@@ -18,8 +17,5 @@ mod handle;
 mod orphans;
 mod registry;
 mod security;
-mod stacks;
 mod support;
-mod tracing;
 mod two_processes;
-mod unclear;

@@ -1,4 +1,4 @@
-//! The backend that a configuration asks for, and the layers over it.
+//! The backend that a configuration asks for.
 
 use std::sync::Arc;
 
@@ -6,9 +6,6 @@ use prodigy_storage_backend::{Backend, Clock, ErrorKind, Result, StorageError};
 use prodigy_storage_config::{BackendKind, Durability, StorageConfig};
 use prodigy_storage_file::{Doctor, FileBackend, FileOptions};
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
-use prodigy_storage_retry::{Limited, Retrying};
-
-use crate::read_only::ReadOnly;
 
 /// Opens the backend.
 pub(crate) fn open(
@@ -63,28 +60,6 @@ pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Cl
         config.backend.as_str(),
         "only files can be examined and repaired: this backend keeps none",
     ))
-}
-
-/// Puts the layers over a backend, in the one order that is right: see the crate's page.
-pub(crate) fn layered(config: &StorageConfig, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
-    let limited = Arc::new(Limited::new(backend, config.connection_pool_size));
-    let retrying = Arc::new(Retrying::new(limited, config.retry_policy.clone()));
-    if config.enable_cache {
-        return cached(config, retrying);
-    }
-    retrying
-}
-
-fn cached(config: &StorageConfig, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
-    Arc::new(prodigy_storage_cache::Cached::new(inner, &config.cache_config))
-}
-
-/// Refuses every write, where the backend does not do so itself.
-pub(crate) fn read_only(backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
-    if backend.capabilities().read_only {
-        return backend;
-    }
-    Arc::new(ReadOnly(backend))
 }
 
 /// The snapshot is written when the last handle goes, whatever was done in between.

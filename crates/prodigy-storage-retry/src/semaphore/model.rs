@@ -1,4 +1,4 @@
-//! The places in every order of steps that a scheduler comes up with.
+//! The semaphore under every order of steps that the scheduler of shuttle tries.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -9,18 +9,18 @@ use shuttle::thread;
 
 use super::*;
 
-/// Places, and who got in, in order.
+/// A semaphore, and the visitors that got a permit, in order.
 #[derive(Debug)]
 struct Room {
-    places: Places,
+    semaphore: Semaphore,
     entered: Mutex<Vec<usize>>,
     inside: Mutex<usize>,
 }
 
 impl Room {
-    fn new(places: usize) -> Arc<Self> {
+    fn new(semaphore: usize) -> Arc<Self> {
         Arc::new(Self {
-            places: Places::new(places),
+            semaphore: Semaphore::new(semaphore),
             entered: Mutex::default(),
             inside: Mutex::default(),
         })
@@ -28,17 +28,17 @@ impl Room {
 
     /// Goes in and out; false if it gave up.
     fn visit(&self, number: usize, deadline: Option<Instant>) -> bool {
-        let Ok(place) = self.places.take(deadline) else {
+        let Ok(permit) = self.semaphore.acquire(deadline) else {
             return false;
         };
         {
             let mut inside = self.inside.lock().unwrap();
             *inside += 1;
-            assert!(*inside <= self.places.size());
+            assert!(*inside <= self.semaphore.size());
         }
         self.entered.lock().unwrap().push(number);
         *self.inside.lock().unwrap() -= 1;
-        drop(place);
+        drop(permit);
         true
     }
 
@@ -48,7 +48,7 @@ impl Room {
     }
 
     fn waiting(&self) -> usize {
-        self.places.counts().waiting
+        self.semaphore.stats().waiting
     }
 
     fn turn(&self, number: usize) -> usize {
@@ -57,7 +57,7 @@ impl Room {
     }
 
     fn assert_empty(&self) {
-        let counts = self.places.counts();
+        let counts = self.semaphore.stats();
         assert_eq!((counts.running, counts.waiting), (0, 0));
     }
 }
@@ -86,14 +86,14 @@ fn never_more_inside_than_places_and_everyone_gets_in() {
 fn two_visitors_in_every_order_there_is() {
     shuttle::check_dfs(
         || {
-            let places = Arc::new(Places::new(1));
-            let other = Arc::clone(&places);
-            let other = thread::spawn(move || drop(other.take(None).unwrap()));
-            let place = places.take(None).unwrap();
-            assert_eq!(places.counts().running, 1);
-            drop(place);
+            let semaphore = Arc::new(Semaphore::new(1));
+            let other = Arc::clone(&semaphore);
+            let other = thread::spawn(move || drop(other.acquire(None).unwrap()));
+            let permit = semaphore.acquire(None).unwrap();
+            assert_eq!(semaphore.stats().running, 1);
+            drop(permit);
             other.join().unwrap();
-            let counts = places.counts();
+            let counts = semaphore.stats();
             assert_eq!((counts.running, counts.waiting), (0, 0));
         },
         None,
@@ -101,13 +101,13 @@ fn two_visitors_in_every_order_there_is() {
 }
 
 #[test]
-fn who_came_first_goes_first_and_no_newcomer_overtakes() {
+fn the_first_to_come_goes_first_and_no_newcomer_overtakes() {
     let (ordered, overtaking) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counted = (Arc::clone(&ordered), Arc::clone(&overtaking));
     check(move || {
         let room = Room::new(1);
-        let first = room.places.take(None).unwrap();
-        // Who was seen to wait came before whoever is let off afterwards.
+        let first = room.semaphore.acquire(None).unwrap();
+        // A visitor that was seen waiting came before every visitor that starts afterwards.
         let mut visitors = vec![room.visitor(0, None)];
         let zero_waits = room.waiting() == 1;
         visitors.push(room.visitor(1, None));
@@ -127,7 +127,7 @@ fn who_came_first_goes_first_and_no_newcomer_overtakes() {
             assert!(turns[0].max(turns[1]) < turns[2]);
         }
         if all_wait {
-            assert_eq!(turns[3], 3, "the newcomer was served before who waited");
+            assert_eq!(turns[3], 3, "the newcomer was served before a waiting thread");
             counted.1.fetch_add(1, Ordering::Relaxed);
         }
         counted
@@ -138,17 +138,17 @@ fn who_came_first_goes_first_and_no_newcomer_overtakes() {
     assert!(ordered.load(Ordering::Relaxed) > 0, "no order was ever known");
     assert!(
         overtaking.load(Ordering::Relaxed) > 0,
-        "there was no one to overtake"
+        "no thread waited when the newcomer came"
     );
 }
 
 #[test]
-fn who_gives_up_takes_no_place_along() {
+fn a_thread_that_gives_up_takes_no_permit_along() {
     let given_up = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&given_up);
     check(move || {
         let room = Room::new(1);
-        let first = room.places.take(None).unwrap();
+        let first = room.semaphore.acquire(None).unwrap();
         let deadline = Some(Instant::now());
         let hasty = [room.visitor(0, deadline), room.visitor(1, deadline)];
         let patient = room.visitor(2, None);
@@ -157,45 +157,10 @@ fn who_gives_up_takes_no_place_along() {
         let served = hasty.map(|visitor| visitor.join().unwrap());
         let gave_up = served.iter().filter(|&&served| !served).count();
         assert_eq!(room.entered.lock().unwrap().len(), 3 - gave_up);
-        assert_eq!(room.places.counts().timeouts, gave_up as u64);
+        assert_eq!(room.semaphore.stats().timeouts, gave_up as u64);
         room.assert_empty();
-        assert!(room.visit(3, deadline), "a place was lost");
+        assert!(room.visit(3, deadline), "a permit was lost");
         counted.fetch_add(gave_up, Ordering::Relaxed);
     });
-    assert!(given_up.load(Ordering::Relaxed) > 0, "no one gave up");
-}
-
-#[test]
-fn groups_never_take_more_than_the_places_and_give_all_back() {
-    for size in 1..=2 {
-        check(move || {
-            let places = Arc::new(Places::new(size));
-            let alone = Arc::new(Mutex::new(0));
-            let members: Vec<_> = (0..4)
-                .map(|number| {
-                    let (places, alone) = (Arc::clone(&places), Arc::clone(&alone));
-                    thread::spawn(move || {
-                        if number == 0 {
-                            let place = places.take(None).unwrap();
-                            *alone.lock().unwrap() += 1;
-                            assert!(places.counts().running <= size);
-                            *alone.lock().unwrap() -= 1;
-                            drop(place);
-                            return;
-                        }
-                        let job = JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
-                        let place = places.take_among(&job, None).unwrap();
-                        // With one place, the group and the other exclude each other.
-                        assert!(size > 1 || *alone.lock().unwrap() == 0);
-                        drop(place);
-                    })
-                })
-                .collect();
-            for member in members {
-                member.join().unwrap();
-            }
-            assert_eq!((places.counts().running, places.counts().waiting), (0, 0));
-            assert!(places.state.lock().groups.is_empty());
-        });
-    }
+    assert!(given_up.load(Ordering::Relaxed) > 0, "no visitor gave up");
 }

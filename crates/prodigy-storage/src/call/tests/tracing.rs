@@ -1,24 +1,26 @@
-//! What is counted is told by `tracing`.
+//! Each counter increment also emits a `tracing` event.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prodigy_storage::{Backend, DeadLetter, ItemId, SaveOptions, Stats, Storage};
+use prodigy_storage_backend::dead_letter::DeadLetter;
+use prodigy_storage_backend::{Backend, ItemId, Stats};
 use tempfile::TempDir;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 
-use crate::stacks::Faulty;
-use crate::support::{builder, file_with};
+use super::through::Through;
+use crate::config::MapEnvironment;
+use crate::{SaveOptions, Storage, StorageBuilder};
 
 const SECRET: &str = "a-payload-that-no-event-may-show";
 
-/// How often each message was told, and the sum of each of its fields that is a number.
+/// How often each message was emitted, and the sum of each of its numeric fields.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<HashMap<String, Sums>>>);
+struct Emitted(Arc<Mutex<HashMap<String, Sums>>>);
 
 #[derive(Default)]
 struct Sums {
@@ -26,7 +28,7 @@ struct Sums {
     fields: HashMap<&'static str, u64>,
 }
 
-impl Told {
+impl Emitted {
     fn times(&self, message: &str) -> u64 {
         self.0.lock().get(message).map_or(0, |sums| sums.times)
     }
@@ -60,7 +62,7 @@ impl Visit for Fields {
     }
 }
 
-impl Subscriber for Told {
+impl Subscriber for Emitted {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("prodigy_storage")
     }
@@ -76,8 +78,8 @@ impl Subscriber for Told {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let mut told = self.0.lock();
-        let sums = told.entry(fields.message).or_default();
+        let mut emitted = self.0.lock();
+        let sums = emitted.entry(fields.message).or_default();
         sums.times += 1;
         for (name, number) in fields.numbers {
             *sums.fields.entry(name).or_default() += number;
@@ -90,17 +92,25 @@ impl Subscriber for Told {
 }
 
 /// Listens to this thread while `run` runs.
-fn listen(run: impl Fn() -> Stats) -> (Told, Stats) {
-    // Other tests meet the same call sites. Where just one subscriber is known, the thread that meets a site first
-    // decides for all whether it is of interest; so there are two, and the sites are met before they are counted.
+fn listen(run: impl Fn() -> Stats) -> (Emitted, Stats) {
+    // Other tests reach the same call sites. If only one subscriber exists, the first thread that reaches a site
+    // decides for all threads whether the site is enabled. So there are two subscribers, and a first run reaches the sites.
     run();
-    let told = Told::default();
-    let _second = Dispatch::new(Told::default());
-    let stats = tracing::subscriber::with_default(told.clone(), &run);
-    (told, stats)
+    let emitted = Emitted::default();
+    let _second = Dispatch::new(Emitted::default());
+    let stats = tracing::subscriber::with_default(emitted.clone(), &run);
+    (emitted, stats)
 }
 
-/// Storage over one that is opened already, and that goes last.
+/// A builder that reads neither the real environment nor the current folder.
+fn builder(folder: &TempDir) -> StorageBuilder {
+    Storage::builder()
+        .environment(MapEnvironment::new())
+        .home(folder.path())
+        .project_dir(folder.path())
+}
+
+/// Storage over a backend that is open already.
 fn over(backend: Arc<dyn Backend>, folder: &TempDir) -> Storage {
     builder(folder)
         .set("enable_cache", "true")
@@ -114,9 +124,13 @@ fn over(backend: Arc<dyn Backend>, folder: &TempDir) -> Storage {
 }
 
 fn scenario() -> Stats {
-    let below = file_with(|b| b.set("backend_config.max_file_size", "4096"));
     let folder = tempfile::tempdir().unwrap();
-    let faulty = Arc::new(Faulty::new(Arc::clone(below.storage.backend()), 7));
+    let below = builder(&folder)
+        .base_dir(folder.path().join("root"))
+        .set("backend_config.max_file_size", "4096")
+        .open()
+        .unwrap();
+    let faulty = Arc::new(Through::faulty(Arc::clone(below.backend()), 7, false));
     let storage = over(faulty, &folder);
     let repo = storage.repo("shop").unwrap();
 
@@ -132,7 +146,7 @@ fn scenario() -> Stats {
         }
     }
     // Another handle writes what this one has in its cache.
-    let same = below.storage.repo("shop").unwrap().job("job-3").unwrap();
+    let same = below.repo("shop").unwrap().job("job-3").unwrap();
     for save in 0..2 {
         same.checkpoints()
             .save_setup(&(SECRET, save), SaveOptions::default())
@@ -149,7 +163,7 @@ fn scenario() -> Stats {
 
 #[test]
 fn each_counter_that_moved_has_its_events() {
-    let (told, stats) = listen(scenario);
+    let (emitted, stats) = listen(scenario);
     for (counter, message) in [
         ("cache.hits", "cache hit"),
         ("cache.misses", "cache miss"),
@@ -165,7 +179,7 @@ fn each_counter_that_moved_has_its_events() {
         ("queue.rewrites", "queue rewritten"),
     ] {
         let counted = stats.get(counter);
-        assert_eq!(told.times(message), counted, "{counter}: {stats:?}");
+        assert_eq!(emitted.times(message), counted, "{counter}: {stats:?}");
         // No load of the scenario fails for good.
         assert_eq!(
             counted == 0,
@@ -173,6 +187,6 @@ fn each_counter_that_moved_has_its_events() {
             "{counter}: {stats:?}"
         );
     }
-    assert_eq!(told.sum("appended", "events"), stats.get("log.events"));
-    assert_eq!(told.sum("appended", "bytes"), stats.get("log.bytes"));
+    assert_eq!(emitted.sum("appended", "events"), stats.get("log.events"));
+    assert_eq!(emitted.sum("appended", "bytes"), stats.get("log.bytes"));
 }

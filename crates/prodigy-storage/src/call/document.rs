@@ -1,0 +1,181 @@
+//! Documents, and the cache in front of reading them.
+
+use std::fmt;
+
+use prodigy_storage_backend::{
+    Added, Body, Deadline, Durability, Expected, PutOptions, Result, Revision, Stats, StorageError,
+    StoredDocument,
+};
+use prodigy_storage_cache::{Cache, CacheEvent, CacheSettings, LoadError, Loaded};
+use prodigy_storage_layout::{Document, Entry, JobAddress, Phase};
+
+use super::Caller;
+use super::operation::{ADD, DELETE, GET, PUT, REVISION};
+
+/// Bytes that an entry takes beside its document: key, links and table, roughly.
+const OVERHEAD: u64 = 512;
+
+/// Documents by their key. A hit is served only if the backend still has the same revision, so another process's write is
+/// never hidden; it saves reading and verifying the document, not the question.
+///
+/// A document that does not exist is not kept, nor is one that is heavier than the whole cache.
+#[derive(Debug)]
+pub(super) struct DocumentCache {
+    documents: Cache<Document, Option<StoredDocument>>,
+    max_bytes: u64,
+}
+
+impl DocumentCache {
+    pub(super) fn new(settings: &CacheSettings) -> Self {
+        Self {
+            documents: Cache::new(settings),
+            max_bytes: settings.max_bytes,
+        }
+    }
+
+    /// Weighs a document that was read for the cache.
+    fn loaded(&self, stored: Option<StoredDocument>) -> Loaded<Option<StoredDocument>> {
+        let Some(stored) = stored else {
+            return Loaded::pass(None);
+        };
+        let weight = u64::try_from(stored.weight())
+            .unwrap_or(u64::MAX)
+            .saturating_add(OVERHEAD);
+        if weight > self.max_bytes {
+            Loaded::pass(Some(stored))
+        } else {
+            Loaded::keep(Some(stored), weight)
+        }
+    }
+
+    pub(super) fn stats(&self, stats: &mut Stats) {
+        let counts = self.documents.stats();
+        for (name, count) in [
+            ("cache.hits", counts.hits),
+            ("cache.misses", counts.misses),
+            ("cache.shared", counts.shared),
+            ("cache.stale", counts.stale),
+            ("cache.failed_loads", counts.failed_loads),
+            ("cache.evicted", counts.evicted),
+            ("cache.expired", counts.expired),
+            ("cache.entries", u64::try_from(counts.entries).unwrap_or(u64::MAX)),
+            ("cache.bytes", counts.bytes),
+        ] {
+            stats.add(name, count);
+        }
+    }
+}
+
+impl Caller {
+    /// A document, from the cache if the backend still has the cached revision.
+    ///
+    /// Threads that miss one document at the same time load it once. A thread that waits for another one's load does
+    /// so until its own deadline.
+    pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
+        let path = DocumentPath(document);
+        let load = || self.call(GET, &path, deadline, |backend| backend.get(document, deadline));
+        let Some(cache) = &self.cache else {
+            return load();
+        };
+        let found = cache.documents.get_or_load_observed(
+            document,
+            deadline.instant(),
+            |found| Ok(self.revision(document, deadline)? == found.as_ref().map(StoredDocument::revision)),
+            || load().map(|stored| cache.loaded(stored)),
+            &|event| trace(&path, event),
+        );
+        found.map_err(|error| match error {
+            LoadError::Failed(error) => error,
+            _ => StorageError::timeout(
+                GET.name,
+                &path,
+                "another thread that loads the same document into the cache",
+            ),
+        })
+    }
+
+    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
+        self.call(REVISION, &DocumentPath(document), deadline, |backend| {
+            backend.revision(document, deadline)
+        })
+    }
+
+    /// Stores a document whole.
+    pub(crate) fn put(
+        &self,
+        document: &Document,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision> {
+        let stored = self.call(PUT, &DocumentPath(document), deadline, |backend| {
+            backend.put(document, body, options, deadline)
+        });
+        self.forget(document);
+        stored
+    }
+
+    /// Adds a document to a checkpoint series.
+    pub(crate) fn add(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Added> {
+        let added = self.call(ADD, job, deadline, |backend| {
+            backend.add(job, phase, body, options, deadline)
+        });
+        // Every other phase gets a new name at each addition.
+        if phase == Phase::Setup {
+            self.forget(&Document::Setup(job.clone()));
+        }
+        added
+    }
+
+    /// Deletes a document; false if there was none.
+    pub(crate) fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let deleted = self.call(DELETE, &DocumentPath(document), deadline, |backend| {
+            backend.delete(document, expected, durability, deadline)
+        });
+        self.forget(document);
+        deleted
+    }
+
+    /// Removes a document from the cache after a write of it, whether the write succeeded or not: this handle then reads
+    /// its own write at once.
+    fn forget(&self, document: &Document) {
+        if let Some(cache) = &self.cache {
+            cache.documents.remove(document);
+        }
+    }
+}
+
+/// Emits the `tracing` event of a counter. An evicted entry belonged to another document, whose place this one took.
+fn trace(path: &DocumentPath<'_>, event: CacheEvent) {
+    match event {
+        CacheEvent::Hit => tracing::trace!(document = %path, "cache hit"),
+        CacheEvent::Miss => tracing::trace!(document = %path, "cache miss"),
+        CacheEvent::Shared => tracing::trace!(document = %path, "cache load shared"),
+        CacheEvent::Stale => tracing::trace!(document = %path, "cache entry stale"),
+        CacheEvent::FailedLoad => tracing::debug!(document = %path, "cache load failed"),
+        CacheEvent::Evicted => tracing::trace!(replaced_by = %path, "cache entry evicted"),
+        _ => {}
+    }
+}
+
+/// Displays the path of a document, and builds it only when it is displayed.
+struct DocumentPath<'a>(&'a Document);
+
+impl fmt::Display for DocumentPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Entry::Document(self.0.clone()).path().display())
+    }
+}

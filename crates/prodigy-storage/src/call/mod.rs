@@ -1,0 +1,194 @@
+//! The one path from a typed store to its backend.
+//!
+//! [`Caller::call`] refuses writes through a handle for reading only, limits how many operations run at once, repeats
+//! what failed for a moment, and counts. What is special about an operation is its row in [`operation`]. Two
+//! operations need more: an append keeps its ids over a repetition ([`append`]), and a document may come from the cache
+//! ([`document`]).
+
+mod append;
+mod document;
+pub(crate) mod operation;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prodigy_storage_backend::{Backend, Capabilities, Deadline, ErrorKind, Result, Stats, StorageError};
+use prodigy_storage_config::StorageConfig;
+use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore};
+
+use document::DocumentCache;
+use operation::{Access, Limit, Operation};
+
+/// Calls a backend under the rules of a configuration.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    backend: Arc<dyn Backend>,
+    read_only: bool,
+    retry: Retry,
+    semaphore: Semaphore,
+    cache: Option<DocumentCache>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    /// Tries after a first one.
+    retries: AtomicU64,
+    /// Calls that succeeded after a retry.
+    recovered: AtomicU64,
+    /// Calls that ended with a transient error, because retries or time ran out.
+    gave_up: AtomicU64,
+    /// Tries of an append whose outcome was unknown.
+    unclear_appends: AtomicU64,
+}
+
+impl Caller {
+    pub(crate) fn new(backend: Arc<dyn Backend>, config: &StorageConfig, read_only: bool) -> Self {
+        Self {
+            read_only: read_only || backend.capabilities().read_only,
+            backend,
+            retry: Retry::new(config.retry_policy.clone()),
+            semaphore: Semaphore::new(config.connection_pool_size),
+            cache: config
+                .enable_cache
+                .then(|| DocumentCache::new(&config.cache_config)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The backend, for what needs none of the rules.
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What the backend is and can do through this handle.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.backend.capabilities();
+        capabilities.read_only = self.read_only;
+        capabilities
+    }
+
+    /// Makes one operation, and repeats it by its row in the table until `deadline`.
+    ///
+    /// Each try holds its own permit: no permit is held during the delay before the next try. No delay begins that would
+    /// not end before the deadline. The last error is returned, with the number of tries.
+    pub(crate) fn call<T>(
+        &self,
+        operation: Operation,
+        target: &dyn fmt::Display,
+        deadline: Deadline,
+        mut try_once: impl FnMut(&dyn Backend) -> Result<T>,
+    ) -> Result<T> {
+        if self.read_only && operation.access == Access::Write {
+            let why = "the handle was opened for reading only";
+            return Err(
+                StorageError::new(ErrorKind::ReadOnly, operation.name, target, why)
+                    .with_hint("open it without `read_only`"),
+            );
+        }
+        let mut tries = 1;
+        let outcome = self.retry.run(
+            deadline.instant(),
+            |error| operation.may_repeat(error),
+            |event| {
+                self.counters.retries.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    operation = operation.name,
+                    %target,
+                    tries = event.tries,
+                    delay = ?event.delay,
+                    elapsed = ?event.elapsed,
+                    error = %event.error,
+                    "failed, will be tried again"
+                );
+            },
+            |number| {
+                tries = number;
+                let _permit = match operation.limit {
+                    Limit::Permit => Some(self.permit(operation, target, deadline)?),
+                    Limit::Free => None,
+                };
+                try_once(&*self.backend)
+            },
+        );
+        match outcome {
+            Ok(value) => {
+                if tries > 1 {
+                    self.counters.recovered.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(operation = operation.name, %target, tries, "succeeded after retries");
+                }
+                Ok(value)
+            }
+            Err(failure) => {
+                if failure.reason != GaveUp::Permanent {
+                    self.counters.gave_up.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(match failure.tries {
+                    1 => failure.error,
+                    tries => failure.error.with_attempts(tries),
+                })
+            }
+        }
+    }
+
+    fn permit(
+        &self,
+        operation: Operation,
+        target: &dyn fmt::Display,
+        deadline: Deadline,
+    ) -> Result<Permit<'_>> {
+        match self.semaphore.acquire(deadline.instant()) {
+            Ok(permit) => {
+                if let Some(waited) = permit.waited() {
+                    tracing::debug!(operation = operation.name, %target, waited_ms = millis(waited), "waited for a permit");
+                }
+                Ok(permit)
+            }
+            Err(refused) => {
+                tracing::debug!(operation = operation.name, %target, waited_ms = millis(refused.waited), "no permit in time");
+                let size = self.semaphore.size();
+                let waited_for = format!("one of {size} permits for operations that run at once");
+                Err(
+                    StorageError::timeout(operation.name, target, &waited_for).with_hint(
+                        "raise `connection_pool_size` or `timeout`, or find out which operations take so long",
+                    ),
+                )
+            }
+        }
+    }
+
+    /// Counters of this path and of the backend.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        let limit = self.semaphore.stats();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, count) in [
+            ("limit.waits", limit.waits),
+            ("limit.timeouts", limit.timeouts),
+            ("limit.waited_ms", millis(limit.waited)),
+            ("retry.retries", load(&self.counters.retries)),
+            ("retry.recovered", load(&self.counters.recovered)),
+            ("retry.gave_up", load(&self.counters.gave_up)),
+            ("retry.unclear_appends", load(&self.counters.unclear_appends)),
+        ] {
+            stats.add(name, count);
+        }
+        if let Some(cache) = &self.cache {
+            cache.stats(&mut stats);
+        }
+        self.backend.stats(&mut stats);
+        stats
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,102 @@
+//! The table of operations: what [`call`](super::Caller::call) does for each.
+
+use prodigy_storage_backend::{ErrorKind, StorageError};
+
+/// A kind of call to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    /// Its name in errors and in events of `tracing`.
+    pub(crate) name: &'static str,
+    /// Whether a handle that was opened for reading only refuses it.
+    pub(crate) access: Access,
+    /// Whether it takes one of the `connection_pool_size` permits.
+    pub(crate) limit: Limit,
+    repeat: Repeat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// It runs while it holds a permit.
+    Permit,
+    /// It runs without one. Appends share a sync and are one piece of work. A named lock is waited for by
+    /// callers whose holder may need a permit before it can release the lock.
+    Free,
+}
+
+/// Which failed calls may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    /// None: the first failure is the answer.
+    Never,
+    /// Those whose error is transient and that certainly did nothing.
+    Transient,
+    /// Also those whose outcome is unknown, if the error names the ids: the same ids are stored once.
+    SameIds,
+}
+
+macro_rules! operations {
+    ($($constant:ident: $name:literal, $access:ident, $limit:ident, $repeat:ident;)+) => {
+        $(pub(crate) const $constant: Operation = Operation {
+            name: $name,
+            access: Access::$access,
+            limit: Limit::$limit,
+            repeat: Repeat::$repeat,
+        };)+
+
+        #[cfg(test)]
+        pub(super) const ALL: &[Operation] = &[$($constant),+];
+    };
+}
+
+operations! {
+    // constant        name in errors            access limit   repeated
+    APPEND:            "append events",          Write, Free,   SameIds;
+    SCAN:              "scan events",            Read,  Permit, Transient;
+    SUMMARISE:         "summarise events",       Read,  Permit, Transient;
+    SEAL:              "seal events",            Write, Permit, Transient;
+    GET:               "get document",           Read,  Permit, Transient;
+    REVISION:          "get revision",           Read,  Permit, Transient;
+    PUT:               "put document",           Write, Permit, Transient;
+    ADD:               "add checkpoint",         Write, Permit, Transient;
+    DELETE:            "delete document",        Write, Permit, Transient;
+    LIST:              "list documents",         Read,  Permit, Transient;
+    NEWEST:            "find newest document",   Read,  Permit, Transient;
+    PUSH:              "put items",              Write, Permit, Transient;
+    GET_ITEM:          "get item",               Read,  Permit, Transient;
+    SCAN_ITEMS:        "read items",             Read,  Permit, Transient;
+    TAKE:              "take items",             Write, Permit, Transient;
+    ACKNOWLEDGE:       "acknowledge items",      Write, Permit, Transient;
+    RELEASE:           "give items back",        Write, Permit, Transient;
+    REMOVE:            "remove items",           Write, Permit, Transient;
+    LOCK:              "acquire lock",           Write, Free,   Transient;
+    LIST_LOCKS:        "list locks",             Read,  Permit, Transient;
+    LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;
+    LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
+    LIST_WORKTREES:    "list worktrees",         Read,  Permit, Transient;
+    FLUSH:             "flush",                  Read,  Permit, Transient;
+    HEALTH:            "check health",           Read,  Permit, Never;
+    USAGE:             "measure usage",          Read,  Permit, Transient;
+}
+
+impl Operation {
+    /// True if a call that failed with this error may be made again.
+    ///
+    /// A conflict and a refused fencing token are answers to decide on. They are never repeated, whatever the error
+    /// says of itself.
+    pub(super) fn may_repeat(&self, error: &StorageError) -> bool {
+        if !error.is_transient() {
+            return false;
+        }
+        match error.kind() {
+            ErrorKind::Conflict | ErrorKind::Fenced => false,
+            ErrorKind::OutcomeUnknown => self.repeat == Repeat::SameIds && !error.ids().is_empty(),
+            _ => self.repeat != Repeat::Never,
+        }
+    }
+}

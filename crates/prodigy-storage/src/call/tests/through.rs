@@ -1,0 +1,417 @@
+//! A backend that goes through a [`Caller`]: what the facade does to each call, seen as a backend. The conformance suite and
+//! the tests of faults drive it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
+    ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
+    PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
+    Settled, Stats, StorageError, StoredDocument, Usage,
+};
+use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
+};
+
+use crate::call::Caller;
+use crate::call::operation::{self, Operation};
+
+/// Of 100 calls, so many fail.
+const FAILING: u64 = 30;
+/// Of 100 appends that fail, so many have an unknown outcome.
+const UNCLEAR: u64 = 50;
+
+/// A backend behind a [`Caller`]. One that is [`faulty`](Self::faulty) fails 30 % of its calls with a transient error, at
+/// random; of the failing appends, half have an unknown outcome.
+#[derive(Debug)]
+pub(super) struct Through {
+    caller: Caller,
+    faults: Option<Faults>,
+}
+
+/// The faults of a backend, one drawn for each call.
+#[derive(Debug)]
+struct Faults {
+    source: Source,
+    stores_given: bool,
+    failed: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// From the state of a random number generator.
+    Random(AtomicU64),
+    /// These in turn, and none after them.
+    Script(Mutex<VecDeque<Fault>>),
+}
+
+/// What a call fails with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// A transient error; nothing was done.
+    Passing,
+    /// An error that lasts; nothing was done.
+    Lasting(ErrorKind),
+    /// An append whose outcome is unknown.
+    Unclear,
+    /// The same, where the error does not name the ids.
+    UnclearWithoutIds,
+}
+
+impl Faults {
+    /// The next number of the stream (SplitMix64).
+    fn roll(dice: &AtomicU64) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut n = dice.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        n ^ (n >> 31)
+    }
+
+    /// A random fault never strikes a call whose deadline has passed: the backend reports that itself.
+    fn draw(&self, deadline: Deadline) -> Option<Fault> {
+        let fault = match &self.source {
+            Source::Script(faults) => faults.lock().pop_front(),
+            Source::Random(dice) => {
+                let number = Self::roll(dice);
+                let unclear = (number / 100) % 100 < UNCLEAR;
+                (number % 100 < FAILING && !deadline.has_passed()).then_some(if unclear {
+                    Fault::Unclear
+                } else {
+                    Fault::Passing
+                })
+            }
+        }?;
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Some(fault)
+    }
+}
+
+fn error_of(fault: Fault, operation: &'static str) -> StorageError {
+    match fault {
+        Fault::Lasting(kind) => StorageError::new(kind, operation, "", "a fault that lasts"),
+        _ => StorageError::new(ErrorKind::Io, operation, "", "a fault that passes").transient(),
+    }
+}
+
+/// So many retries that random faults never use them up, and hardly a delay between them.
+pub(super) fn patient() -> RetrySettings {
+    RetrySettings {
+        max_retries: 100,
+        initial_delay: Duration::from_nanos(1),
+        max_delay: Duration::from_nanos(1),
+        jitter: false,
+        ..RetrySettings::default()
+    }
+}
+
+/// Everything switched on.
+pub(super) fn everything() -> StorageConfig {
+    StorageConfig {
+        // The caller is given its backend: this only says that no folder is needed.
+        backend: BackendKind::Memory,
+        enable_cache: true,
+        connection_pool_size: 4,
+        retry_policy: patient(),
+        ..StorageConfig::default()
+    }
+}
+
+impl Through {
+    /// The backend behind the one path, under this configuration.
+    pub(super) fn new(backend: Arc<dyn Backend>, config: &StorageConfig) -> Self {
+        Self {
+            caller: Caller::new(backend, config, false),
+            faults: None,
+        }
+    }
+
+    /// The backend, with random faults and without retries: what another one stands on.
+    ///
+    /// An append with an unknown outcome is stored if its events brought no ids. If they brought ids it is not, so that the
+    /// number of stored events is right after a retry too; with `stores_given` those are stored too.
+    pub(super) fn faulty(backend: Arc<dyn Backend>, seed: u64, stores_given: bool) -> Self {
+        Self::over_faults(backend, Source::Random(AtomicU64::new(seed)), stores_given)
+    }
+
+    /// The backend, with these faults in turn and without retries. An append with an unknown outcome is stored.
+    pub(super) fn scripted(backend: Arc<dyn Backend>, faults: impl IntoIterator<Item = Fault>) -> Self {
+        let script = Source::Script(Mutex::new(faults.into_iter().collect()));
+        Self::over_faults(backend, script, true)
+    }
+
+    fn over_faults(backend: Arc<dyn Backend>, source: Source, stores_given: bool) -> Self {
+        let mut config = everything();
+        config.enable_cache = false;
+        config.retry_policy.max_retries = 0;
+        config.connection_pool_size = 1000;
+        Self {
+            caller: Caller::new(backend, &config, false),
+            faults: Some(Faults {
+                source,
+                stores_given,
+                failed: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Draws a fault.
+    fn fail(&self, operation: Operation, deadline: Deadline) -> Result<()> {
+        match self.faults.as_ref().and_then(|faults| faults.draw(deadline)) {
+            Some(fault) => Err(error_of(fault, operation.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn run<T>(
+        &self,
+        operation: Operation,
+        deadline: Deadline,
+        mut call: impl FnMut(&dyn Backend) -> Result<T>,
+    ) -> Result<T> {
+        self.caller.call(operation, &"", deadline, |backend| {
+            self.fail(operation, deadline)?;
+            call(backend)
+        })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Backend for Through {
+    fn capabilities(&self) -> Capabilities {
+        self.caller.capabilities()
+    }
+
+    fn append(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        let fault = self.faults.as_ref().map(|faults| (faults, faults.draw(deadline)));
+        let (faults, names_ids) = match fault {
+            None | Some((_, None)) => return self.caller.append(job, batch, options, deadline),
+            Some((faults, Some(Fault::Unclear))) => (faults, true),
+            Some((faults, Some(Fault::UnclearWithoutIds))) => (faults, false),
+            Some((_, Some(fault))) => return Err(error_of(fault, operation::APPEND.name)),
+        };
+        let why = "a fault that may have struck after the write";
+        let unclear =
+            StorageError::new(ErrorKind::OutcomeUnknown, operation::APPEND.name, job, why).transient();
+        if !names_ids {
+            return Err(unclear);
+        }
+        let given = batch.ids().len();
+        // Refused for what it is, or stored.
+        if faults.stores_given
+            || given == 0
+            || given != batch.len()
+            || !batch.ids().iter().all(|id| id.is_v7())
+        {
+            self.caller.append(job, batch, options, deadline)?;
+        }
+        Err(unclear.with_ids(batch.ids()))
+    }
+
+    fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
+        self.run(operation::SCAN, deadline, |inner| {
+            inner.scan(job, options, deadline)
+        })
+    }
+
+    fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
+        self.run(operation::SUMMARISE, deadline, |inner| {
+            inner.log_summary(job, deadline)
+        })
+    }
+
+    fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        self.run(operation::SEAL, deadline, |inner| inner.seal(job, deadline))
+    }
+
+    fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
+        self.fail(operation::GET, deadline)?;
+        self.caller.get(document, deadline)
+    }
+
+    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
+        self.run(operation::REVISION, deadline, |inner| {
+            inner.revision(document, deadline)
+        })
+    }
+
+    fn put(
+        &self,
+        document: &Document,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision> {
+        self.fail(operation::PUT, deadline)?;
+        self.caller.put(document, body, options, deadline)
+    }
+
+    fn add(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Added> {
+        self.fail(operation::ADD, deadline)?;
+        self.caller.add(job, phase, body, options, deadline)
+    }
+
+    fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        self.fail(operation::DELETE, deadline)?;
+        self.caller.delete(document, expected, durability, deadline)
+    }
+
+    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
+        self.run(operation::LIST, deadline, |inner| inner.list(scope, deadline))
+    }
+
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        self.run(operation::NEWEST, deadline, |inner| {
+            inner.newest(job, phase, before, deadline)
+        })
+    }
+
+    fn queue_put(
+        &self,
+        job: &JobAddress,
+        items: &[QueueItem],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<PutReport> {
+        self.run(operation::PUSH, deadline, |inner| {
+            inner.queue_put(job, items, durability, deadline)
+        })
+    }
+
+    fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
+        self.run(operation::GET_ITEM, deadline, |inner| {
+            inner.queue_get(job, id, deadline)
+        })
+    }
+
+    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+        self.run(operation::SCAN_ITEMS, deadline, |inner| {
+            inner.queue_scan(job, deadline)
+        })
+    }
+
+    fn queue_take(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        limit: usize,
+        lease: Duration,
+        deadline: Deadline,
+    ) -> Result<Vec<QueueEntry>> {
+        self.run(operation::TAKE, deadline, |inner| {
+            inner.queue_take(job, select, limit, lease, deadline)
+        })
+    }
+
+    fn queue_ack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>> {
+        self.run(operation::ACKNOWLEDGE, deadline, |inner| {
+            inner.queue_ack(job, tokens, deadline)
+        })
+    }
+
+    fn queue_nack(
+        &self,
+        job: &JobAddress,
+        tokens: &[LeaseToken],
+        deadline: Deadline,
+    ) -> Result<Settled<LeaseToken>> {
+        self.run(operation::RELEASE, deadline, |inner| {
+            inner.queue_nack(job, tokens, deadline)
+        })
+    }
+
+    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
+        self.run(operation::REMOVE, deadline, |inner| {
+            inner.queue_remove(job, ids, deadline)
+        })
+    }
+
+    fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
+        self.run(operation::LOCK, deadline, |inner| {
+            inner.lock(name, options, deadline)
+        })
+    }
+
+    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
+        self.run(operation::LIST_LOCKS, deadline, |inner| inner.locks(deadline))
+    }
+
+    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+        self.run(operation::LIST_REPOSITORIES, deadline, |inner| {
+            inner.repositories(deadline)
+        })
+    }
+
+    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+        self.run(operation::LIST_JOBS, deadline, |inner| inner.jobs(repo, deadline))
+    }
+
+    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
+        self.caller.backend().worktree_path(repo, session)
+    }
+
+    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
+        self.run(operation::LIST_WORKTREES, deadline, |inner| {
+            inner.worktrees(repo, deadline)
+        })
+    }
+
+    fn flush(&self, deadline: Deadline) -> Result<()> {
+        self.run(operation::FLUSH, deadline, |inner| inner.flush(deadline))
+    }
+
+    fn health(&self, deadline: Deadline) -> Result<Health> {
+        self.caller.call(operation::HEALTH, &"", deadline, |backend| {
+            backend.health(deadline)
+        })
+    }
+
+    fn usage(&self, deadline: Deadline) -> Result<Usage> {
+        self.run(operation::USAGE, deadline, |inner| inner.usage(deadline))
+    }
+
+    fn stats(&self, stats: &mut Stats) {
+        if let Some(faults) = &self.faults {
+            stats.add("faults.failed", faults.failed.load(Ordering::Relaxed));
+        }
+        for (name, count) in self.caller.stats().iter() {
+            stats.add(name, count);
+        }
+    }
+}
