@@ -50,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("prodigy-storage-cli", &["prodigy-storage"]),
     ("prodigy-storage-bench", &["prodigy-storage"]),
+    ("prodigy-storage-model", &[]),
     (
         "prodigy-storage-sim",
         &[
