@@ -10,4 +10,6 @@
 mod conformance;
 #[cfg(feature = "compression")]
 mod flips;
+#[cfg(feature = "compression")]
+mod frozen;
 mod security;
