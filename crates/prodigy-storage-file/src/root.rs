@@ -18,8 +18,8 @@ use exposure::Exposed;
 
 pub(crate) use health::health;
 
-/// The format that this version writes.
-pub(crate) const FORMAT: u64 = 1;
+/// The format that this version writes. It reads format 1 as well, and its first write takes such a store over.
+pub(crate) const FORMAT: u64 = 2;
 
 const OPEN: &str = "open storage";
 
@@ -183,7 +183,7 @@ fn check_lock(store: &Store, path: &Path, answer: io::Result<()>) -> Result<()> 
 
 fn check_format(store: &Store) -> Result<()> {
     let path = Entry::Format.path();
-    let Some(file) = read_format(store)? else {
+    let Some((file, _)) = read_format(store)? else {
         return Ok(());
     };
     if takes_locks(store) {
@@ -193,8 +193,9 @@ fn check_format(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Reads `format.json`: refuses what a newer version wrote, and one that is damaged. None at all is the first format.
-pub(crate) fn read_format(store: &Store) -> Result<Option<Box<dyn FsFile>>> {
+/// Reads `format.json`, with the number in it: refuses what a newer version wrote, and one that is damaged. No file at all
+/// is format 1.
+pub(crate) fn read_format(store: &Store) -> Result<Option<(Box<dyn FsFile>, u64)>> {
     let path = Entry::Format.path();
     let file = match store.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
@@ -237,26 +238,28 @@ pub(crate) fn read_format(store: &Store) -> Result<Option<Box<dyn FsFile>>> {
             "there is no format 0",
         ));
     }
-    Ok(Some(file))
+    Ok(Some((file, format.format)))
 }
 
-/// Writes `format.json` if it is missing.
+/// Writes `format.json` if it is missing or names an older format: this is how a store of an older format is taken over.
+/// The file is replaced atomically and durably before anything else is written.
 pub(crate) fn write_format(store: &Store) -> Result<()> {
     let path = Entry::Format.path();
-    if store.fs.metadata(&path).is_ok() {
-        return Ok(());
-    }
     let text = format_text(&path)?;
-    match store.write_atomic(
-        "write format",
-        &path,
-        &[&text],
-        Replace::Never,
-        Durability::Strict,
-    ) {
-        // Another process was quicker.
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        other => other,
+    loop {
+        let replace = match read_format(store)? {
+            Some((_, FORMAT)) => return Ok(()),
+            Some((_, older)) => {
+                tracing::info!(root = %store.options.root.display(), older, now = FORMAT, "the store is taken over");
+                Replace::Over
+            }
+            None => Replace::Never,
+        };
+        match store.write_atomic("write format", &path, &[&text], replace, Durability::Strict) {
+            // Another process was quicker, perhaps one of an older version.
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => return other,
+        }
     }
 }
 

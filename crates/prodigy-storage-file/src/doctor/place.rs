@@ -13,7 +13,7 @@ use crate::root;
 use crate::store::Replace;
 
 /// How a `format.json` of ours begins.
-const OURS: &[u8] = b"{\"format\":1,\"written_by\":\"prodigy-storage-file";
+const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
 /// Bytes of that which may differ in one that is damaged.
 const MOST_WRONG: usize = 3;
 
@@ -43,7 +43,7 @@ impl Round<'_> {
         let repaired = self.repair_format(&path);
         if let Ok(None) = repaired {
             finding.outcome = Outcome::Left {
-                why: "too much of it is damaged to tell that it was format 1".into(),
+                why: "too much of it is damaged to tell that it was ours".into(),
             };
             self.tell(finding);
         } else {
@@ -52,7 +52,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// `None` if it can't be told that it was of this format.
+    /// `None` if it is not plainly ours.
     fn repair_format(&self, path: &Path) -> Result<Option<String>> {
         let store = self.store;
         let fault = |error| store.read_fault("repair", path, error);

@@ -170,6 +170,13 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     /// What a name in it stands for, links not followed.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
 
+    /// Takes the exclusive lock of the operating system on the folder, if no one else has it. Released when the folder is
+    /// closed. It makes nothing, so it leaves nothing behind.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// The process that holds the lock on the folder, where the system lists it and this process may see it.
+    fn lock_holder(&self) -> Option<u32>;
+
     /// The time on the clock that stamps the changes of this folder, where stamps follow it in steps of 10 ms at most,
     /// whole seconds apart; `None` where it can't be told which clock that is.
     fn clock(&self) -> Option<Timestamp>;

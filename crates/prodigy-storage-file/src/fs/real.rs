@@ -13,6 +13,8 @@ use prodigy_storage_layout::Timestamp;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::holder::KernelLocks;
+
 use super::{
     DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
     Space,
@@ -425,6 +427,19 @@ impl FsFolder for RealFolder {
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match retry_on_intr(|| rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn lock_holder(&self) -> Option<u32> {
+        let identity = self.metadata().ok()?.identity;
+        KernelLocks::new().find(identity, None).filter(|pid| *pid > 0)
     }
 
     fn clock(&self) -> Option<Timestamp> {

@@ -8,6 +8,7 @@ use prodigy_storage_backend::{Deadline, Durability, ErrorKind, EventId, Result, 
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
+use super::folder::LockedFolder;
 use super::listing;
 use super::segment::StepClock;
 use super::{archive, search, tail};
@@ -21,8 +22,6 @@ const RECENT: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) active: Option<Active>,
-    /// The newest segment that was made.
-    pub(crate) newest_made: Option<Timestamp>,
     /// Above it all new ids have to be.
     pub(crate) newest: EventId,
 }
@@ -37,7 +36,7 @@ pub(crate) fn adopt(
     let listing = listing::list(store, folder, deadline)?;
     store.sweep(folder, listing.temps.iter().map(String::as_str));
     let now = store.now();
-    let newest_made = listing.newest_made_but(None);
+    let newest_made = listing.newest_made();
     let mut newest = EventId::MIN;
     let mut candidates = Vec::new();
     let clock = &mut StepClock::until(deadline);
@@ -85,11 +84,7 @@ pub(crate) fn adopt(
             }
         }
     }
-    Ok(Found {
-        active,
-        newest_made,
-        newest,
-    })
+    Ok(Found { active, newest })
 }
 
 /// Whether a writer with locks may append to it.
@@ -130,7 +125,8 @@ fn take(
         return Ok(None);
     }
     if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
-        // Its maker died before it could see that another was made meanwhile, which a cursor may have passed over to.
+        // Its writer died before the first record. A cursor may have passed it over, so nothing is written to it any more.
+        // It is not the segment with the highest name, which is never removed.
         store.fs.unlink(&path).map_err(fault)?;
         return Ok(None);
     }
@@ -157,56 +153,46 @@ fn take(
     }))
 }
 
-/// Makes a new segment whose ids are not below `lower`, or, where `lower` is `None`, are new.
+/// Creates a new segment whose ids are not below `lower`, or, where `lower` is `None`, are new.
 ///
-/// Its `made` is above that of every other segment, also of one that another process makes at the same moment: a
-/// cursor that passed over all that was made before a moment has passed over nothing that comes later.
-///
-/// `newest` is the newest `made` that this writer knows of, and is kept up to date.
+/// It happens under the lock on the folder, so the segments of a log are created one after the other. The new name is
+/// unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers say. A
+/// cursor whose mark covers all segments up to one of them covers none that is created later.
 pub(crate) fn create(
     store: &Store,
     folder: &Path,
-    newest: &mut Option<Timestamp>,
     lower: Option<Timestamp>,
     deadline: Deadline,
 ) -> Result<Active> {
     loop {
-        deadline.check(
-            "create segment",
-            &store.absolute(folder).display(),
-            "a name of its own",
-        )?;
-        let now = store.now();
+        let locked = LockedFolder::take(store, folder, deadline)?;
+        let (now, newest) = (store.now(), listing::newest_made(store, folder)?);
         let made = newest.map_or(now, |newest| now.max(newest.next()));
-        if *newest == Some(made) {
+        if newest == Some(made) {
             return Err(end_of_time(store, folder, "a segment's name"));
         }
-        *newest = Some(made);
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let made_file = if store.options.file_locks {
-            create_locked(store, folder, &path)?
+        let created = if store.options.file_locks {
+            create_locked(store, &path)?
         } else {
             create_unlocked(store, folder, &path)?
         };
-        let Some(file) = made_file else { continue };
-        let others = listing::newest_made_since(store, folder, &name, made);
-        if !matches!(others, Ok(None)) {
-            // A cursor may have passed over to that one already. Ours is empty, and no one else's.
-            store
-                .fs
-                .unlink(&path)
-                .map_err(|error| store.write_fault("create segment", &path, error))?;
-            *newest = others?;
-            continue;
+        drop(locked);
+        if let Some(file) = created {
+            return Ok(Active {
+                name,
+                path,
+                file: Arc::new(SegmentFile::new(file)),
+                len: 0,
+                last: None,
+            });
         }
-        return Ok(Active {
-            name,
-            path,
-            file: Arc::new(SegmentFile::new(file)),
-            len: 0,
-            last: None,
-        });
+        deadline.check(
+            "create segment",
+            &store.absolute(folder).display(),
+            "a segment that no one else takes",
+        )?;
     }
 }
 
@@ -221,25 +207,16 @@ pub(super) fn end_of_time(store: &Store, folder: &Path, what: &str) -> StorageEr
     .with_hint("no writer of ours gets there: look for the segment, and move it away")
 }
 
-/// Makes a segment and takes its lock. `None` if the name is taken, or another took the fresh file first.
-fn create_locked(store: &Store, folder: &Path, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+/// Creates a segment and takes its lock. `None` if another writer adopted the empty file first, or if a program that
+/// does not take the folder's lock created the name.
+fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
     let fault = |error| store.write_fault("create segment", path, error);
-    let opened = match store.fs.open(path, OpenMode::CreateNew) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            store.make_folder(folder)?;
-            store.fs.open(path, OpenMode::CreateNew)
-        }
-        other => other,
-    };
-    let file = match opened {
+    let file = match store.fs.open(path, OpenMode::CreateNew) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !file.try_lock().map_err(fault)? || file.metadata().map_err(fault)?.links == 0 {
-        return Ok(None);
-    }
-    Ok(Some(file))
+    Ok(file.try_lock().map_err(fault)?.then_some(file))
 }
 
 /// Makes a segment that has its mark from the moment that it has its name: a writer with locks that saw it without

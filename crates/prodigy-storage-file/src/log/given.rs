@@ -208,13 +208,7 @@ impl LogWriter {
         if state.late.len() >= MOST_LATE {
             self.close_late(store, state)?;
         }
-        let made = adopt::create(
-            store,
-            &self.folder,
-            &mut state.newest_made,
-            Some(id.time()),
-            deadline,
-        )?;
+        let made = adopt::create(store, &self.folder, Some(id.time()), deadline)?;
         state.late.push(made);
         Ok(Target::Late(state.late.len() - 1))
     }

@@ -35,12 +35,9 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// When the newest of ours was made, whatever its lower bound; `but` is left out.
-    pub(crate) fn newest_made_but(&self, but: Option<&SegmentName>) -> Option<Timestamp> {
-        let ours = self
-            .segments
-            .keys()
-            .filter(|name| name.is_canonical() && Some(*name) != but);
+    /// When the newest of our segments was created, whatever its lower bound.
+    pub(crate) fn newest_made(&self) -> Option<Timestamp> {
+        let ours = self.segments.keys().filter(|name| name.is_canonical());
         ours.map(SegmentName::made).max()
     }
 }
@@ -76,38 +73,35 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// When the newest segment of ours but `but` was made, if not before `made`.
+/// The greatest `made` among the names of our segments, in whatever form they are stored.
 ///
-/// It parses next to nothing, since it is made for each new segment, in logs of thousands. Two passes: a segment that is
-/// compressed under way may show neither of its names to one, and does so once in its life.
-pub(crate) fn newest_made_since(
-    store: &Store,
-    folder: &Path,
-    but: &SegmentName,
-    made: Timestamp,
-) -> Result<Option<Timestamp>> {
-    let bound = made.to_string();
-    let mut newest = None;
+/// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all before
+/// them. The caller holds the folder's lock, so no segment is created meanwhile. Two passes: a segment that is being
+/// compressed may show neither of its names to one pass, and that happens once in its life.
+pub(crate) fn newest_made(store: &Store, folder: &Path) -> Result<Option<Timestamp>> {
+    let width = Timestamp::MIN.to_string().len();
+    let mut newest: Option<(String, Timestamp)> = None;
     for _ in 0..2 {
         let entries = store
             .fs
             .list(folder)
             .map_err(|error| store.read_fault("list log", folder, error))?;
-        let found = entries
-            .iter()
-            .filter(|entry| {
-                // Of either form of a name, the last part tells when it was made, and sorts as text.
-                let stem = entry.name.split(".jsonl").next().unwrap_or_default();
-                let last = stem.len().checked_sub(bound.len()).and_then(|at| stem.get(at..));
-                last.is_some_and(|text| *text >= *bound)
-            })
-            .filter_map(|entry| SegmentName::parse(&entry.name))
-            .filter(|(name, _)| name.is_canonical() && name != but && name.made() >= made)
-            .map(|(name, _)| name.made())
-            .max();
-        newest = newest.max(found);
+        for entry in &entries {
+            // In every form of a name the last stamp says when the segment was created, and stamps sort as text.
+            let stem = entry.name.split(".jsonl").next().unwrap_or_default();
+            let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
+            let Some(stamp) = stamp.filter(|stamp| newest.as_ref().is_none_or(|(text, _)| **stamp > **text))
+            else {
+                continue;
+            };
+            if let Some((name, _)) = SegmentName::parse(&entry.name)
+                && name.is_canonical()
+            {
+                newest = Some((stamp.to_owned(), name.made()));
+            }
+        }
     }
-    Ok(newest)
+    Ok(newest.map(|(_, made)| made))
 }
 
 /// Lists until two passes agree on the segments.

@@ -80,7 +80,7 @@ pub(crate) fn scan(
             return Err(gap(store, folder, name));
         }
     }
-    let newest_made = listing.newest_made_but(None);
+    let newest_made = listing.newest_made();
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
     let earlier = Earlier::new(&position, listing.segments.keys());

@@ -7,6 +7,7 @@ pub(crate) mod archive;
 mod commit;
 mod cursor;
 mod earlier;
+mod folder;
 mod given;
 mod known;
 pub(crate) mod listing;

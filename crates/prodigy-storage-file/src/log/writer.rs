@@ -35,8 +35,6 @@ pub(crate) struct State {
     /// Segments for events whose given ids are older.
     pub(crate) late: Vec<Active>,
     pub(crate) known: Known,
-    /// When the newest segment was made, as far as this writer knows.
-    pub(crate) newest_made: Option<Timestamp>,
     pub(crate) ids: Option<IdSource>,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
@@ -53,7 +51,6 @@ impl LogWriter {
                 main: None,
                 late: Vec::new(),
                 known: Known::default(),
-                newest_made: None,
                 ids: None,
                 encoder: RecordEncoder::new(),
                 buffer: Vec::new(),
@@ -147,7 +144,6 @@ impl LogWriter {
         if state.ids.is_none() {
             let found = adopt::adopt(store, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
-            state.newest_made = found.newest_made;
             state.main = found.active;
         }
         Ok(())
@@ -161,7 +157,7 @@ impl LogWriter {
         lower: Option<Timestamp>,
         deadline: Deadline,
     ) -> Result<()> {
-        let made = adopt::create(store, &self.folder, &mut state.newest_made, lower, deadline)?;
+        let made = adopt::create(store, &self.folder, lower, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }

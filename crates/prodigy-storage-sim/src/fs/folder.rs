@@ -8,17 +8,29 @@ use prodigy_storage_file::fs::{FsFolder, Metadata};
 use prodigy_storage_layout::Timestamp;
 
 use super::process::Shared;
+use super::state::Owner;
 use crate::disk::Inode;
 
 #[derive(Debug)]
 pub(super) struct SimFolder {
     process: Arc<Shared>,
     inode: Inode,
+    owner: Owner,
 }
 
 impl SimFolder {
-    pub(super) fn new(process: Arc<Shared>, inode: Inode) -> Self {
-        Self { process, inode }
+    pub(super) fn new(process: Arc<Shared>, inode: Inode, owner: Owner) -> Self {
+        Self {
+            process,
+            inode,
+            owner,
+        }
+    }
+}
+
+impl Drop for SimFolder {
+    fn drop(&mut self) {
+        self.process.close(|state| state.close(self.inode, self.owner));
     }
 }
 
@@ -45,6 +57,18 @@ impl FsFolder for SimFolder {
             let found = entries.get(name).and_then(|inode| state.disk.about(*inode));
             found.ok_or(io::ErrorKind::NotFound.into())
         })
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.process
+            .act(|state| Ok(state.try_lock(self.inode, self.owner)))
+    }
+
+    fn lock_holder(&self) -> Option<u32> {
+        self.process
+            .look(|state| Ok(state.lock_holder(self.inode)))
+            .ok()
+            .flatten()
     }
 
     fn clock(&self) -> Option<Timestamp> {

@@ -255,8 +255,12 @@ impl FileSystem for Process {
     }
 
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
-        let inode = self.shared.look(|state| state.readable_folder(path))?;
-        Ok(Box::new(SimFolder::new(Arc::clone(&self.shared), inode)))
+        let number = self.shared.number;
+        let (inode, owner) = self.shared.act(|state| {
+            let inode = state.readable_folder(path)?;
+            Ok((inode, state.handle(number)))
+        })?;
+        Ok(Box::new(SimFolder::new(Arc::clone(&self.shared), inode, owner)))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

@@ -24,7 +24,7 @@ const STEP: i64 = 10_000_000;
 pub(super) struct State {
     pub(super) disk: Disk,
     pub(super) journal: Vec<Entry>,
-    /// Who holds the lock on a file.
+    /// Who holds the lock on a file or a folder.
     locks: HashMap<Inode, Owner>,
     handles: u64,
     /// Calls so far: what the clock that stamps folders counts.
@@ -88,12 +88,16 @@ impl State {
             }
             (Err(error), _) => return Err(error),
         };
+        Ok((inode, self.handle(caller.process)))
+    }
+
+    /// A new open description of a process.
+    pub(super) fn handle(&mut self, process: u32) -> Owner {
         self.handles += 1;
-        let owner = Owner {
-            process: caller.process,
+        Owner {
+            process,
             handle: self.handles,
-        };
-        Ok((inode, owner))
+        }
     }
 
     fn check_open(&self, inode: Inode, mode: OpenMode) -> io::Result<()> {
@@ -239,6 +243,11 @@ impl State {
 
     pub(super) fn try_lock(&mut self, inode: Inode, owner: Owner) -> bool {
         *self.locks.entry(inode).or_insert(owner) == owner
+    }
+
+    /// The process that holds the lock on a file or folder.
+    pub(super) fn lock_holder(&self, inode: Inode) -> Option<u32> {
+        self.locks.get(&inode).map(|owner| owner.process)
     }
 
     pub(super) fn close(&mut self, inode: Inode, owner: Owner) {

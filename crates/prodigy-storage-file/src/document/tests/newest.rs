@@ -97,6 +97,14 @@ impl FsFolder for AheadFolder {
         self.real.metadata_of(name)
     }
 
+    fn try_lock(&self) -> io::Result<bool> {
+        self.real.try_lock()
+    }
+
+    fn lock_holder(&self) -> Option<u32> {
+        self.real.lock_holder()
+    }
+
     fn clock(&self) -> Option<Timestamp> {
         Some(Timestamp::from_nanos(Timestamp::now().as_nanos() + HOUR))
     }

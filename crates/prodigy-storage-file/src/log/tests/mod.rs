@@ -9,6 +9,7 @@ mod durability;
 mod faults;
 mod given;
 mod hostile;
+mod names;
 mod processes;
 mod readers;
 mod scale;

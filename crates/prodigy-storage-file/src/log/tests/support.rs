@@ -24,6 +24,11 @@ pub(super) const START: i64 = 1_800_000_000_000_000_000;
 pub(super) struct Hand(AtomicI64);
 
 impl Hand {
+    /// A clock that shows so many milliseconds after the start.
+    pub(super) fn at(millis: i64) -> Self {
+        Self(AtomicI64::new(START + millis * 1_000_000))
+    }
+
     pub(super) fn turn(&self, millis: i64) {
         self.0.fetch_add(millis * 1_000_000, Ordering::Relaxed);
     }
