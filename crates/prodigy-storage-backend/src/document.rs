@@ -7,6 +7,7 @@ use std::sync::Arc;
 use prodigy_storage_layout::{Document, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::fence::Fence;
 use crate::log::Durability;
 
 /// Names one state of a document: random, new at every put.
@@ -93,7 +94,7 @@ pub enum Expected {
 }
 
 /// How to write a document; `Default` is a strict write without a condition.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
     /// What has to be true.
@@ -101,9 +102,9 @@ pub struct PutOptions {
     /// What "stored" means for this call.
     pub durability: Durability,
     /// The fencing token of the lock that the writer holds. The write is refused as
-    /// [`Fenced`](crate::ErrorKind::Fenced) when the document, or the newest one of the series, was written under a
-    /// greater one. It is kept in the body's field `fencing`, which the writer puts there.
-    pub fencing: Option<u64>,
+    /// [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a greater token of the same lock, whatever
+    /// document that was, and whether it is still there. A write without a token is accepted.
+    pub fencing: Option<Fence>,
 }
 
 impl PutOptions {
@@ -123,10 +124,10 @@ impl PutOptions {
         self
     }
 
-    /// Under this fencing token.
+    /// Under this fencing token, if there is one.
     #[must_use]
-    pub fn fencing(mut self, token: Option<u64>) -> Self {
-        self.fencing = token;
+    pub fn fencing(mut self, fence: Option<Fence>) -> Self {
+        self.fencing = fence;
         self
     }
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::Subcommand;
 use prodigy_storage::{
-    Checkpoint, Checkpoints, Cursor, Document, DocumentEntry, ErrorKind, Expected, Phase, PruneOptions,
-    Revision, SaveOptions, StorageError,
+    Checkpoint, Checkpoints, Cursor, Document, DocumentEntry, ErrorKind, Expected, Fence, LockName, Phase,
+    PruneOptions, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -43,9 +43,10 @@ pub(crate) struct SaveArgs {
     /// The position in the log up to which events led to this state.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
-    /// The fencing token of the lock that the writer holds: refused where a newer holder has saved.
+    /// The fencing token of the lock that the writer holds, alone or as NAME=TOKEN with the lock's name. The save is
+    /// refused if the job was written to under a newer token of that lock.
     #[arg(long, value_name = "TOKEN")]
-    fencing: Option<u64>,
+    fencing: Option<Fence>,
     #[command(flatten)]
     input: InputArgs,
 }
@@ -106,7 +107,7 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     let options = SaveOptions {
         cursor,
         expected_revision: arguments.expected_revision.unwrap_or_default(),
-        fencing: arguments.fencing,
+        fencing: arguments.fencing.clone(),
         ..SaveOptions::default()
     };
     let added = opened.job.checkpoints().save(arguments.phase, &state, options)?;
@@ -137,6 +138,8 @@ struct Shown<'a> {
     cursor: Option<&'a Cursor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fencing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing_lock: Option<&'a str>,
     data: &'a RawValue,
 }
 
@@ -178,7 +181,8 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
             verified: found.verified,
             schema_version: found.schema_version,
             cursor: found.cursor.as_ref(),
-            fencing: found.fencing,
+            fencing: found.fencing.as_ref().map(Fence::token),
+            fencing_lock: found.fencing.as_ref().and_then(Fence::lock).map(LockName::as_str),
             data: &found.data,
         })?;
     }

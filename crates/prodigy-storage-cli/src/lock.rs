@@ -14,8 +14,9 @@ use crate::output::Table;
 use crate::signals::Stop;
 use crate::time::duration;
 
-/// The variable that tells a command the fencing token of the lock that it runs under.
+/// The variables that tell a command the fencing token and the name of the lock that it runs under.
 const FENCING: &str = "PRODIGY_LOCK_FENCING";
+const NAME: &str = "PRODIGY_LOCK_NAME";
 /// The longest purpose that a lock is signed with, in characters.
 const PURPOSE: usize = 120;
 
@@ -23,8 +24,8 @@ const PURPOSE: usize = 120;
 pub(crate) enum LockCommand {
     /// Run a command under a lock, and end with its code.
     ///
-    /// The command inherits the lock: it is held as long as either of the two lives. The variable
-    /// `PRODIGY_LOCK_FENCING` tells it the lock's fencing token.
+    /// The command inherits the lock: it is held as long as either of the two lives. The variables
+    /// `PRODIGY_LOCK_FENCING` and `PRODIGY_LOCK_NAME` tell it the lock's fencing token and name.
     Run(RunArgs),
     /// List the locks that were ever taken.
     List,
@@ -87,9 +88,11 @@ fn start(words: &[OsString], lock: &StorageLock) -> Result<ExitStatus> {
         Failure::new(Exit::Command(code), what)
     };
     let mut command = Command::new(program);
-    command.args(arguments).env_remove(FENCING);
-    if let Some(token) = lock.fencing() {
-        command.env(FENCING, token.to_string());
+    command.args(arguments).env_remove(FENCING).env_remove(NAME);
+    if !lock.is_inert() {
+        let fence = lock.fencing()?;
+        command.env(FENCING, fence.token().to_string());
+        command.env(NAME, lock.name().as_str());
     }
     let _outlived = Stop::never_by_terminal();
     // A duplicate is not closed when the command starts, so that the command holds the lock, too.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Durability, ErrorKind, Result, Stats, StorageError};
 use prodigy_storage_layout::{QUARANTINE, Timestamp};
 
-use crate::document::Memory;
+use crate::document::{DurableMarks, Memory};
 use crate::fault::{Access, fault};
 use crate::fs::{FileSystem, FsFile, OpenMode};
 use crate::lockfile::Gates;
@@ -83,6 +83,8 @@ pub(crate) struct Store {
     pub(crate) unflushed: Unflushed,
     /// The newest documents of folders that were asked for.
     pub(crate) memory: Memory,
+    /// The fencing marks that are known to be durable.
+    pub(crate) durable_marks: DurableMarks,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
@@ -108,6 +110,7 @@ impl Store {
             logs: Logs::default(),
             archive: Archive::default(),
             presence: Presence::default(),
+            durable_marks: DurableMarks::default(),
             unflushed: Unflushed::default(),
             memory: Memory::default(),
             durable: Mutex::default(),

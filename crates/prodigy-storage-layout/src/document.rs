@@ -18,6 +18,8 @@ pub enum Document {
     Orphans(JobAddress),
     /// The mark that a job is finished.
     Finished(JobAddress),
+    /// The fencing marks of a job. The store keeps them itself.
+    Fencing(JobAddress),
     /// The registry entry that says which repository a name stands for.
     Repository(RepoName),
 }
@@ -41,7 +43,8 @@ impl Document {
             | Self::Map(job, _)
             | Self::Reduce(job, _)
             | Self::Orphans(job)
-            | Self::Finished(job) => Some(job),
+            | Self::Finished(job)
+            | Self::Fencing(job) => Some(job),
             Self::Repository(_) => None,
         }
     }
@@ -54,7 +57,8 @@ impl Document {
             | Self::Map(job, _)
             | Self::Reduce(job, _)
             | Self::Orphans(job)
-            | Self::Finished(job) => &job.repo,
+            | Self::Finished(job)
+            | Self::Fencing(job) => &job.repo,
             Self::Repository(repo) => repo,
         }
     }

@@ -21,6 +21,7 @@ const SETUP: &str = "setup-checkpoint.json";
 const MAP: &str = "map-checkpoint-";
 const REDUCE: &str = "reduce-checkpoint-v1-";
 const FINISHED: &str = "finished.json";
+const FENCING: &str = "fencing.json";
 const JSON: &str = ".json";
 const LOCK: &str = ".lock";
 
@@ -130,6 +131,7 @@ fn document_path(document: &Document) -> PathBuf {
         Document::Reduce(job, stamp) => checkpoints_folder(job).join(format!("{REDUCE}{stamp}{JSON}")),
         Document::Orphans(job) => orphans_folder(&job.repo).join(format!("{}{JSON}", job.job)),
         Document::Finished(job) => checkpoints_folder(job).join(FINISHED),
+        Document::Fencing(job) => checkpoints_folder(job).join(FENCING),
         Document::Repository(repo) => state_folder(repo).join(REPOSITORY),
     }
 }
@@ -142,6 +144,7 @@ impl Document {
         match file {
             SETUP => return Some(Self::Setup(job.clone())),
             FINISHED => return Some(Self::Finished(job.clone())),
+            FENCING => return Some(Self::Fencing(job.clone())),
             _ => {}
         }
         if let Some(stamp) = Phase::Map.stamp_in(file) {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Added, Body, DocumentEntry, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+    Added, Body, DocumentEntry, ErrorKind, Expected, FenceMarks, PutOptions, Result, Revision, StorageError,
     StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp};
-use serde::Deserialize;
 
 use crate::budget::{Budget, DOCUMENT_COST};
 
@@ -63,9 +62,16 @@ impl Documents {
         const PUT: &str = "put document";
         let target = Entry::Document(document.clone()).path();
         let stands = self.0.get(document);
+        FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
+        let marks = self.pass_fence(PUT, document.job(), &target.display(), options)?;
         check_expected(PUT, &target.display(), options.expected, stands)?;
-        check_fencing(PUT, &target.display(), options.fencing, stands)?;
-        let old = stands.map_or(0, |kept| cost(document, kept.body.len()));
+        if let Some(marks) = marks {
+            self.keep_marks(marks, now, budget)?;
+        }
+        let old = self
+            .0
+            .get(document)
+            .map_or(0, |kept| cost(document, kept.body.len()));
         budget.replace(old, cost(document, body.as_bytes().len()), PUT, &target.display())?;
         let revision = Revision::random();
         self.0.insert(
@@ -91,15 +97,71 @@ impl Documents {
         const ADD: &str = "add document";
         let target = format!("{job} {phase}");
         let newest = self.newest_kept(job, phase, None);
+        let marks = self.pass_fence(ADD, Some(job), &target, options)?;
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
-        check_fencing(ADD, &target, options.fencing, newest.map(|(_, kept)| kept))?;
         let after = newest
             .and_then(|(document, _)| document.stamp())
             .map_or(Timestamp::MIN, |stamp| stamp.time().next());
         let document = Document::checkpoint(job, phase, Stamp::from(now.max(after)));
+        if let Some(marks) = marks {
+            self.keep_marks(marks, now, budget)?;
+        }
         let unconditional = PutOptions::new(options.durability);
         let revision = self.put(&document, body, &unconditional, now, budget)?;
         Ok(Added { document, revision })
+    }
+
+    /// Refuses an overtaken token. Gives the body of the marks where the token raises one.
+    fn pass_fence(
+        &self,
+        operation: &'static str,
+        job: Option<&JobAddress>,
+        target: &dyn std::fmt::Display,
+        options: &PutOptions,
+    ) -> Result<Option<(Document, Vec<u8>)>> {
+        let (Some(job), Some(fence)) = (job, &options.fencing) else {
+            return Ok(None);
+        };
+        let document = Document::Fencing(job.clone());
+        let unreadable = |error| {
+            let why = "it does not hold the fencing marks of a job";
+            StorageError::new(ErrorKind::Damaged, operation, format!("{document:?}"), why).with_source(error)
+        };
+        let mut marks = match self.0.get(&document) {
+            Some(kept) => FenceMarks::parse(&kept.body).map_err(unreadable)?,
+            None => FenceMarks::default(),
+        };
+        marks.check(operation, target, fence)?;
+        if !marks.raise(fence) {
+            return Ok(None);
+        }
+        let body = serde_json::to_vec(&marks.to_body()).map_err(unreadable)?;
+        Ok(Some((document, body)))
+    }
+
+    fn keep_marks(
+        &mut self,
+        (document, body): (Document, Vec<u8>),
+        now: Timestamp,
+        budget: &Budget,
+    ) -> Result<()> {
+        let old = self
+            .0
+            .get(&document)
+            .map_or(0, |kept| cost(&document, kept.body.len()));
+        budget.replace(
+            old,
+            cost(&document, body.len()),
+            "raise fencing mark",
+            &"fencing marks",
+        )?;
+        let kept = Kept {
+            body: Arc::new(body),
+            revision: Revision::random(),
+            modified: now,
+        };
+        self.0.insert(document, kept);
+        Ok(())
     }
 
     pub(crate) fn delete(
@@ -108,6 +170,7 @@ impl Documents {
         expected: Expected,
         budget: &Budget,
     ) -> Result<bool> {
+        FenceMarks::check_target("delete document", document, None)?;
         let stands = self.0.get(document);
         let target = Entry::Document(document.clone()).path();
         check_expected("delete document", &target.display(), expected, stands)?;
@@ -175,27 +238,6 @@ pub(crate) fn cost(document: &Document, body: usize) -> u64 {
     (body + job + document.repo().as_str().len()) as u64 + DOCUMENT_COST
 }
 
-#[derive(Deserialize)]
-struct Fencing {
-    #[serde(default)]
-    fencing: Option<FencingValue>,
-}
-
-/// Any value may stand in the field; only a number is a token.
-struct FencingValue(Option<u64>);
-
-impl<'de> Deserialize<'de> for FencingValue {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let raw = <&'de serde_json::value::RawValue>::deserialize(deserializer)?;
-        Ok(Self(raw.get().parse().ok()))
-    }
-}
-
-/// The token in a body's field `fencing`.
-fn fencing_of(body: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Fencing>(body).ok()?.fencing?.0
-}
-
 fn check_expected(
     operation: &'static str,
     target: &dyn std::fmt::Display,
@@ -218,41 +260,4 @@ fn check_expected(
     };
     Err(StorageError::new(ErrorKind::Conflict, operation, target, why)
         .with_hint("someone else wrote it: read it again and decide"))
-}
-
-fn check_fencing(
-    operation: &'static str,
-    target: &dyn std::fmt::Display,
-    token: Option<u64>,
-    stands: Option<&Kept>,
-) -> Result<()> {
-    let Some(token) = token else {
-        return Ok(());
-    };
-    let Some(newest) = stands.and_then(|kept| fencing_of(&kept.body)) else {
-        return Ok(());
-    };
-    if newest <= token {
-        return Ok(());
-    }
-    Err(StorageError::new(
-        ErrorKind::Fenced,
-        operation,
-        target,
-        format!("it was written under fencing token {newest}, this write comes under {token}"),
-    )
-    .with_hint("the lock passed to someone else meanwhile: take it again and read anew"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_number_at_the_top_is_a_fencing_token() {
-        assert_eq!(fencing_of(br#"{"a":1,"fencing":7}"#), Some(7));
-        assert_eq!(fencing_of(br#"{"a":{"fencing":7}}"#), None);
-        assert_eq!(fencing_of(br#"{"fencing":"7"}"#), None);
-        assert_eq!(fencing_of(br#"{"fencing":null}"#), None);
-    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, EventId, Expected, ItemId, LeaseToken,
-    LockGuard, LockOptions, PutOptions, QueueItem, ScanItem, ScanOptions, Select,
+    AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, EventId, Expected, Fence, ItemId,
+    LeaseToken, LockGuard, LockOptions, PutOptions, QueueItem, ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
@@ -391,14 +391,44 @@ impl Stage {
         durability: Durability,
     ) -> Result<Option<Document>> {
         let body = self.body(size);
+        self.add_this(who, job, phase, &body, None, durability)
+    }
+
+    /// Adds a document to a series under a fencing token.
+    ///
+    /// # Errors
+    /// What the backend says, unless the process died.
+    pub fn add_fenced(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        phase: Phase,
+        token: u64,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        let body = self.body(30).replacen('{', &format!("{{\"fencing\":{token},"), 1);
+        self.add_this(who, job, phase, &body, Some(token), durability)
+    }
+
+    fn add_this(
+        &mut self,
+        who: usize,
+        job: &JobAddress,
+        phase: Phase,
+        body: &str,
+        fence: Option<u64>,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
         let action = Action::Add {
             job: job.clone(),
             phase,
-            body: body.clone(),
+            body: body.to_owned(),
+            fence,
             durability,
         };
         let answer = self.perform(who, action, |backend| {
-            let options = PutOptions::new(durability);
+            let fence = fence.map(Fence::unnamed).transpose()?;
+            let options = PutOptions::new(durability).fencing(fence);
             let added = backend.add(job, phase, Body::parse(body.as_bytes())?, &options, patience())?;
             Ok(Answer::Added(added.document))
         })?;

@@ -45,6 +45,8 @@ pub enum Action {
         phase: Phase,
         /// Its body.
         body: String,
+        /// Under this fencing token.
+        fence: Option<u64>,
         /// As durable as this.
         durability: Durability,
     },

@@ -85,6 +85,12 @@ pub const WORKLOADS: &[Workload] = &[
         play: given_ids,
     },
     Workload {
+        name: "fenced",
+        about: "checkpoints added under fencing tokens by processes that die, with and without a token in between",
+        setup: PLAIN,
+        play: fenced,
+    },
+    Workload {
         name: "checkpoints",
         about: "checkpoints added, put under a revision, and pruned",
         setup: PLAIN,
@@ -251,6 +257,29 @@ fn checkpoints(stage: &mut Stage) -> Result<()> {
     stage.delete(who, &finished, Strict)?;
     stage.add(who, &job, Phase::Map, 60, Strict)?;
     Ok(())
+}
+
+fn fenced(stage: &mut Stage) -> Result<()> {
+    let job = job("fenced")?;
+    let who = stage.enter()?;
+    stage.add_fenced(who, &job, Phase::Map, 3, Strict)?;
+    stage.add_fenced(who, &job, Phase::Reduce, 5, Relaxed)?;
+    let pruned = stage.add_fenced(who, &job, Phase::Map, 7, Strict)?;
+    stage.add(who, &job, Phase::Map, 30, Strict)?;
+    if let Some(pruned) = pruned {
+        stage.delete(who, &pruned, Strict)?;
+    }
+    // It dies while it raises the mark; the next process writes under the same token.
+    for calls in [1, 3] {
+        let token = 9 + calls as u64;
+        let dies = stage.enter()?;
+        stage.doom(dies, calls, 40);
+        stage.add_fenced(dies, &job, Phase::Map, token, Strict)?;
+        let next = stage.enter()?;
+        stage.add_fenced(next, &job, Phase::Setup, token, Relaxed)?;
+    }
+    stage.add_fenced(who, &job, Phase::Map, 20, Strict)?;
+    stage.add(who, &job, Phase::Setup, 30, Strict).map(drop)
 }
 
 fn documents_relaxed(stage: &mut Stage) -> Result<()> {

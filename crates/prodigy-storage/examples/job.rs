@@ -70,7 +70,7 @@ fn main() -> Outcome {
         state.apply(&event?.event);
     }
     let options = SaveOptions {
-        fencing: lock.fencing(),
+        fencing: Some(lock.fencing()?),
         ..SaveOptions::at(events.cursor())
     };
     job.checkpoints().save_map(&state, options)?;
@@ -127,7 +127,7 @@ fn main() -> Outcome {
     job.checkpoints().save_reduce(
         &state,
         SaveOptions {
-            fencing: lock.fencing(),
+            fencing: Some(lock.fencing()?),
             ..SaveOptions::default()
         },
     )?;

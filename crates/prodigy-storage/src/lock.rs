@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, LockGuard, LockOptions, Result};
+use prodigy_storage_backend::{Deadline, Fence, LockGuard, LockOptions, Result};
 use prodigy_storage_layout::LockName;
 
 use crate::call::operation::LOCK;
@@ -50,10 +50,12 @@ impl StorageLock {
     }
 
     /// The fencing token, above that of every earlier holder: hand it to what the lock protects, such as
-    /// [`SaveOptions::fencing`](crate::SaveOptions::fencing). `None` where the guard is inert.
-    #[must_use]
-    pub fn fencing(&self) -> Option<u64> {
-        (!self.guard.is_inert()).then(|| self.guard.fencing())
+    /// [`SaveOptions::fencing`](crate::SaveOptions::fencing).
+    ///
+    /// # Errors
+    /// [`Refused`](crate::ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.
+    pub fn fencing(&self) -> Result<Fence> {
+        Fence::of(&*self.guard)
     }
 
     /// Whether it protects nothing, since locking is disabled.

@@ -259,11 +259,7 @@ fn put(
     let mut buffer = Vec::new();
     let body =
         Body::write(&mut buffer, &entry).map_err(|fault| fault.refused("register repository", name))?;
-    let mut options = PutOptions::new(inner.durability).expect(expected);
-    if expected == Expected::Any {
-        // Nothing is fenced here: but a document that is read before it is replaced goes to quarantine if it is damaged.
-        options = options.fencing(Some(u64::MAX));
-    }
+    let options = PutOptions::new(inner.durability).expect(expected);
     inner
         .caller
         .put(&Document::Repository(name.clone()), body, &options, deadline)

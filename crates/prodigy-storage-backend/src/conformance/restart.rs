@@ -9,10 +9,11 @@ use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
     Check, append, append_given, given, item, job, keys, lock_name, moment, object, payloads, read,
-    read_from, read_some, soon,
+    read_from, read_some, refused, soon,
 };
 use crate::clock::Clock;
 use crate::document::PutOptions;
+use crate::error::ErrorKind;
 use crate::lock::LockOptions;
 use crate::log::{Durability, ScanOptions};
 use crate::queue::Select;
@@ -24,6 +25,7 @@ topic! { "restart":
     cursors_outlive_the_process (Restart) "a cursor goes on exactly after a restart",
     documents_outlive_the_process (Restart) "documents and their revisions are there after a restart, and series go on ascending",
     leases_outlive_the_process (Restart) "items and leases are there after a restart, and tokens still count",
+    fencing_marks_outlive_the_process (Restart) "a token that was overtaken before a restart is refused after it",
     fencing_outlives_the_process (Restart) "fencing tokens go on ascending after a restart, and no lock is held",
 }
 
@@ -177,4 +179,27 @@ fn fencing_outlives_the_process(harness: &dyn Harness) -> Check {
     let guard = harness.open().lock(&name, &LockOptions::default(), soon())?;
     ensure!(guard.fencing() > first, "token {} after {first}", guard.fencing());
     Ok(())
+}
+
+fn fencing_marks_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let under = |fence: &str| PutOptions::default().fencing(fence.parse().ok());
+    let add = |options: &PutOptions| {
+        harness.clock().advance(Duration::from_secs(1));
+        harness
+            .open()
+            .add(&job, Phase::Map, object("{}")?, options, soon())
+            .map_err(Failure::from)
+    };
+    add(&under("shop/resume=5"))?;
+    add(&PutOptions::default())?;
+    restart(harness)?;
+    refused(
+        harness
+            .open()
+            .add(&job, Phase::Map, object("{}")?, &under("shop/resume=4"), soon()),
+        ErrorKind::Fenced,
+        "an older token after a restart",
+    )?;
+    add(&under("shop/resume=5")).map(drop)
 }

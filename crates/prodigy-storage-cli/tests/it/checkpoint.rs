@@ -148,6 +148,34 @@ fn cursor_and_fencing_token_are_kept() {
 }
 
 #[test]
+fn a_save_without_a_token_does_not_remove_the_protection() {
+    let bench = Bench::new();
+    let save = |more: &[&str]| bench.feed(&of("save", more), "1");
+    save(&["--phase", "map", "--fencing", "5"]).code(0);
+    save(&["--phase", "map"]).code(0);
+    save(&["--phase", "map", "--fencing", "3"])
+        .code(1)
+        .says("fenced off");
+    save(&["--phase", "reduce", "--fencing", "3"])
+        .code(1)
+        .says("fenced off");
+    bench.run(&of("prune", &["--keep", "1"])).code(0);
+    save(&["--phase", "map", "--fencing", "3"])
+        .code(1)
+        .says("fenced off");
+    // Another lock has tokens of its own.
+    save(&["--phase", "map", "--fencing", "shop/other=1"]).code(0);
+    let shown = bench.run(&of("show", &["--phase", "map"])).code(0).json();
+    assert_eq!(
+        (&shown["fencing"], &shown["fencing_lock"]),
+        (&1.into(), &"shop/other".into())
+    );
+    for wrong in ["0", "", "a=", "x"] {
+        save(&["--phase", "map", "--fencing", wrong]).code(2);
+    }
+}
+
+#[test]
 fn prune_keeps_the_newest_and_a_dry_run_removes_nothing() {
     let bench = Bench::new();
     let saved: Vec<_> = (0..4)

@@ -121,6 +121,9 @@ impl Round<'_> {
             .unlink(path)
             .map_err(|error| store.write_fault(REPAIR, path, error))?;
         store.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        if let Document::Fencing(job) = document {
+            store.restore_marks(job, self.deadline())?;
+        }
         Ok(Some(kept))
     }
 
@@ -217,6 +220,11 @@ fn told(document: &Document) -> (&'static str, String) {
         Document::Finished(_) => (
             "the mark that the job is over",
             "repair moves it to the quarantine; finish the job again".into(),
+        ),
+        Document::Fencing(_) => (
+            "perhaps the newest fencing token: fenced writes to the job are refused until the file is repaired",
+            "end the holders of older locks; repair takes the marks from the tokens in the job's documents"
+                .into(),
         ),
         Document::Orphans(_) => ("the record of the job's orphaned worktrees", restore.into()),
         _ if document.phase() == Some(Phase::Setup) => ("the setup checkpoint", restore.into()),

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, LockOptions, ScanItem, ScanOptions};
-use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName};
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, Fence, LockOptions, PutOptions, ScanItem,
+    ScanOptions,
+};
+use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, Phase, RepoName};
 use tempfile::TempDir;
 
 use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome};
@@ -295,4 +298,35 @@ fn a_root_opened_for_reading_or_without_locks_is_not_repaired() {
         );
     }
     assert!(!place.root().exists());
+}
+
+#[test]
+fn damaged_fencing_marks_are_restored_from_the_tokens_in_documents() {
+    let place = Place::new();
+    let job = JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job").unwrap());
+    let add = |text: &str, token| {
+        let options = PutOptions::default().fencing(Fence::unnamed(token).ok());
+        let body = Body::parse(text.as_bytes()).unwrap();
+        place
+            .open()
+            .add(&job, Phase::Map, body, &options, Deadline::never())
+    };
+    add(r#"{"fencing":9}"#, 9).unwrap();
+    let marks = Entry::Document(Document::Fencing(job.clone())).path();
+    let path = place.root().join(&marks);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(add("{}", 9).is_err());
+    let (_, findings) = place.repair();
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.place.ends_with("fencing.json")),
+        "{findings:?}"
+    );
+    assert_eq!(place.kept(), 2, "the bytes and their report");
+    assert_eq!(add("{}", 8).unwrap_err().kind(), ErrorKind::Fenced);
+    add("{}", 9).unwrap();
+    assert!(place.examine().1.is_empty());
 }

@@ -7,6 +7,7 @@
 mod body;
 mod catalog;
 mod envelope;
+mod fence;
 mod few;
 mod listing;
 mod memory;
@@ -15,6 +16,7 @@ mod read;
 mod series;
 mod write;
 
+pub(crate) use fence::DurableMarks;
 pub(crate) use memory::Memory;
 pub(crate) use read::Found;
 

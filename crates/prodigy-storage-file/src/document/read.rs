@@ -70,7 +70,11 @@ impl Store {
         }
     }
 
-    fn open_document(&self, operation: &'static str, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+    pub(super) fn open_document(
+        &self,
+        operation: &'static str,
+        path: &Path,
+    ) -> Result<Option<Box<dyn FsFile>>> {
         match self.fs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

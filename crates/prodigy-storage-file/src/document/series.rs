@@ -20,7 +20,7 @@ const TRIES: u32 = 16;
 impl Store {
     /// [`Backend::add`](prodigy_storage_backend::Backend::add).
     ///
-    /// Where a condition or a fencing token asks for the newest document, a damaged one is passed over and moved to
+    /// Where a condition asks for the newest document, a damaged one is passed over and moved to
     /// quarantine. Its stamp still counts: no name is given twice.
     pub(crate) fn add(
         &self,
@@ -34,8 +34,13 @@ impl Store {
         body::check_size(ADD, &folder.display(), body)?;
         self.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
-        self.check_condition_possible(ADD, options.expected, options.fencing)?;
+        self.check_condition_possible(ADD, options.expected, options.fencing.as_ref())?;
         let _lock = self.lock_file(&Entry::StateLock(job.clone()).path(), ADD, ADD, deadline)?;
+        match &options.fencing {
+            Some(fence) => self.pass_fence(ADD, job, fence, &folder, deadline)?,
+            None if phase == Phase::Setup => self.keep_token(&Document::Setup(job.clone()), deadline)?,
+            None => {}
+        }
         let mut tries = 0;
         loop {
             let names = match self.open_folder(ADD, &folder)? {
@@ -64,7 +69,7 @@ impl Store {
         }
     }
 
-    /// Checks the condition and the fencing token against the newest valid document of the series.
+    /// Checks the condition against the newest valid document of the series.
     fn check_newest(
         &self,
         job: &JobAddress,
@@ -74,16 +79,12 @@ impl Store {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<()> {
-        if options.expected == Expected::Any && options.fencing.is_none() {
+        if options.expected == Expected::Any {
             return Ok(());
         }
         let newest = self.newest_valid(job, phase, few, deadline)?;
         let revision = newest.as_ref().map(StoredDocument::revision);
-        self.check_expected(ADD, folder, options.expected, revision)?;
-        match options.fencing {
-            Some(token) => self.check_fencing(ADD, folder, token, newest.as_ref()),
-            None => Ok(()),
-        }
+        self.check_expected(ADD, folder, options.expected, revision)
     }
 
     fn newest_valid(

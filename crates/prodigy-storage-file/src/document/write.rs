@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
-    StoredDocument,
+    Body, Deadline, Durability, ErrorKind, Expected, Fence, FenceMarks, PutOptions, Result, Revision,
+    StorageError,
 };
 use prodigy_storage_layout::{Document, Entry};
 
-use super::body::{self, fencing_of};
+use super::body;
 use super::envelope::Envelope;
 use super::read::Found;
 use crate::lockfile::FileLock;
@@ -33,25 +33,21 @@ impl Store {
         body::check_size(PUT, &path.display(), body)?;
         self.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
-        self.check_condition_possible(PUT, options.expected, options.fencing)?;
+        FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
+        self.check_condition_possible(PUT, options.expected, options.fencing.as_ref())?;
         let _lock = self.lock_documents(document, PUT, deadline)?;
-        if let Some(token) = options.fencing {
-            // Read before the condition: a damaged document is set aside only where anything may stand there.
-            let found = match self.look(PUT, &path)? {
-                Found::Absent => None,
-                Found::Valid(found) => Some(found),
-                Found::Damaged(error, bytes) if options.expected == Expected::Any => {
-                    self.set_aside(&path, &error, &bytes);
-                    None
-                }
-                Found::Damaged(error, _) => return Err(error),
-            };
-            let revision = found.as_ref().map(StoredDocument::revision);
-            self.check_expected(PUT, &path, options.expected, revision)?;
-            self.check_fencing(PUT, &path, token, found.as_ref())?;
-        } else if options.expected != Expected::Any {
+        match (document.job(), &options.fencing) {
+            (Some(job), Some(fence)) => self.pass_fence(PUT, job, fence, &path, deadline)?,
+            _ => self.keep_token(document, deadline)?,
+        }
+        if options.expected != Expected::Any {
             let found = self.revision_at(PUT, &path)?;
             self.check_expected(PUT, &path, options.expected, found)?;
+        } else if matches!(document, Document::Repository(_))
+            && let Found::Damaged(error, bytes) = self.look(PUT, &path)?
+        {
+            // Its bytes may still tell which repository the name stood for.
+            self.set_aside(&path, &error, &bytes);
         }
         if self
             .counters
@@ -80,8 +76,10 @@ impl Store {
         let path = Entry::Document(document.clone()).path();
         self.prepare_write(DELETE, &path.display())?;
         deadline.check(DELETE, &path.display(), "its turn")?;
+        FenceMarks::check_target(DELETE, document, None)?;
         self.check_condition_possible(DELETE, expected, None)?;
         let _lock = self.lock_documents(document, DELETE, deadline)?;
+        self.keep_token(document, deadline)?;
         if expected != Expected::Any {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
@@ -138,7 +136,7 @@ impl Store {
         &self,
         operation: &'static str,
         expected: Expected,
-        fencing: Option<u64>,
+        fencing: Option<&Fence>,
     ) -> Result<()> {
         if !self.options.file_locks && (expected != Expected::Any || fencing.is_some()) {
             self.sole_writer(operation)?;
@@ -168,25 +166,6 @@ impl Store {
             format!("expected {wanted}, found {found}"),
         )
         .with_hint("another writer was there in between: read it again and decide"))
-    }
-
-    pub(super) fn check_fencing(
-        &self,
-        operation: &'static str,
-        path: &Path,
-        token: u64,
-        found: Option<&StoredDocument>,
-    ) -> Result<()> {
-        match found.and_then(|found| fencing_of(found.body())) {
-            Some(newer) if newer > token => Err(StorageError::new(
-                ErrorKind::Fenced,
-                operation,
-                self.absolute(path).display(),
-                format!("the write has fencing token {token}, what is stored was written under {newer}"),
-            )
-            .with_hint("another process took the lock since: stop, or take the lock again and read afresh")),
-            _ => Ok(()),
-        }
     }
 
     /// Moves a damaged document to quarantine. Only for a writer that holds the lock. Where it can't be moved it

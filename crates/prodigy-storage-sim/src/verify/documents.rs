@@ -122,6 +122,7 @@ impl<'a> Told<'a> {
                 phase: Phase::Setup,
                 body,
                 durability,
+                ..
             } => {
                 let name = self.names.entry(Document::Setup(job.clone())).or_default();
                 let held = answered && holds(*durability, loss);
@@ -132,6 +133,7 @@ impl<'a> Told<'a> {
                 phase,
                 body,
                 durability,
+                ..
             } => {
                 self.series.insert((job.clone(), *phase));
                 let Some((_, Answer::Added(document))) = &deed.answer else {

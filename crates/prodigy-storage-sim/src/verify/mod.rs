@@ -2,6 +2,7 @@
 
 mod documents;
 mod events;
+mod fences;
 mod locks;
 mod queues;
 
@@ -19,6 +20,7 @@ use crate::story::Story;
 /// - No damage is told: nobody caused any.
 /// - A cursor goes on without losing or repeating what was acknowledged.
 /// - No fencing token was given twice.
+/// - No fencing mark is behind a write that carried a token, acknowledged or only visible, relaxed or not.
 ///
 /// What was relaxed counts as acknowledged where every process died, and as only begun where the power failed, unless it
 /// was flushed.
@@ -29,7 +31,8 @@ pub fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
     events::verify(story, loss, backend)?;
     documents::verify(story, loss, backend)?;
     queues::verify(story, loss, backend)?;
-    locks::verify(story, backend)
+    locks::verify(story, backend)?;
+    fences::verify(story, backend)
 }
 
 /// Whether what was acknowledged with this durability outlives the loss.

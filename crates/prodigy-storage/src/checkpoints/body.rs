@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use prodigy_storage_backend::{Cursor, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, JobAddress, Phase, Timestamp};
+use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
+use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::other_shape;
+use crate::error::{other_shape, refused_name};
 use crate::json;
 
 /// A checkpoint, as it was saved.
@@ -29,7 +29,7 @@ pub struct Checkpoint<T> {
     /// The position in the log up to which events led to this state.
     pub cursor: Option<Cursor>,
     /// The token of the lock that it was saved under.
-    pub fencing: Option<u64>,
+    pub fencing: Option<Fence>,
     /// The state; for a bare document, all of it.
     pub data: T,
     /// Newer ones that are damaged, the newest first.
@@ -55,6 +55,8 @@ struct Body<'a, T> {
     cursor: Option<Cow<'a, str>>,
     #[serde(default)]
     fencing: Option<u64>,
+    #[serde(default)]
+    fencing_lock: Option<String>,
     data: T,
 }
 
@@ -92,8 +94,20 @@ pub(crate) fn parse<T: DeserializeOwned>(
         saved_at: body.saved_at,
         schema_version: Some(body.schema_version),
         cursor: body.cursor.map(Cursor::new).transpose()?,
-        fencing: body.fencing,
+        fencing: fence(body.fencing, body.fencing_lock)?,
         data: body.data,
         skipped,
     })
+}
+
+fn fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {
+    // An earlier version stored a token of 0, which no lock has.
+    let Some(token) = token.filter(|token| *token > 0) else {
+        return Ok(None);
+    };
+    let fence = match lock {
+        Some(lock) => Fence::new(LockName::new(lock).map_err(refused_name)?, token),
+        None => Fence::unnamed(token),
+    };
+    fence.map(Some)
 }

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, PutOptions, Result};
-use prodigy_storage_layout::{JobAddress, Phase, Timestamp};
+use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, Fence, PutOptions, Result};
+use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
 use crate::storage::Inner;
@@ -29,9 +29,9 @@ pub struct SaveOptions {
     pub cursor: Option<Cursor>,
     /// What the latest valid checkpoint of the phase has to be, else it is a conflict.
     pub expected_revision: Expected,
-    /// The token of the lock that the writer holds ([`StorageLock::fencing`](crate::StorageLock::fencing)): refused
-    /// where the latest checkpoint was saved under a newer one.
-    pub fencing: Option<u64>,
+    /// The token of the lock that the writer holds ([`StorageLock::fencing`](crate::StorageLock::fencing)). The save is
+    /// refused if anything of the job was written under a newer token of that lock, even if that is deleted.
+    pub fencing: Option<Fence>,
     /// The version of the state's own shape, for the program that reads it. Default: 1.
     pub schema_version: u32,
     /// What "stored" means for this call, instead of the configured durability.
@@ -71,6 +71,8 @@ struct Saved<'a, T: ?Sized> {
     cursor: Option<&'a Cursor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fencing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing_lock: Option<&'a str>,
     data: &'a T,
 }
 
@@ -83,13 +85,18 @@ pub(crate) fn save<T: Serialize + ?Sized>(
 ) -> Result<Added> {
     let put = PutOptions::new(options.durability.unwrap_or(inner.durability))
         .expect(options.expected_revision)
-        .fencing(options.fencing);
+        .fencing(options.fencing.clone());
     let checkpoint = Saved {
         phase,
         saved_at: inner.clock.now(),
         schema_version: options.schema_version,
         cursor: options.cursor.as_ref(),
-        fencing: options.fencing,
+        fencing: options.fencing.as_ref().map(Fence::token),
+        fencing_lock: options
+            .fencing
+            .as_ref()
+            .and_then(Fence::lock)
+            .map(LockName::as_str),
         data: state,
     };
     // Taken out rather than borrowed: serialising a state may itself save one.

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prodigy_storage::{ErrorKind, Event, Expected, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp};
+use prodigy_storage::{
+    ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -79,7 +81,7 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
         read.next().unwrap().unwrap();
         let options = SaveOptions {
             cursor: Some(read.cursor()),
-            fencing: Some(4),
+            fencing: Some(Fence::unnamed(4).unwrap()),
             schema_version: 7,
             ..SaveOptions::default()
         };
@@ -94,7 +96,10 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
             (latest.revision, &latest.document),
             (added.revision, &added.document)
         );
-        assert_eq!((latest.schema_version, latest.fencing), (Some(7), Some(4)));
+        assert_eq!(
+            (latest.schema_version, latest.fencing.map(|fence| fence.token())),
+            (Some(7), Some(4))
+        );
         assert_eq!(latest.cursor, Some(read.cursor()));
         assert!(latest.verified && latest.skipped.is_empty() && latest.saved_at > Timestamp::MIN);
         assert_eq!(
@@ -170,18 +175,27 @@ fn a_save_that_expects_another_latest_one_is_a_conflict() {
 }
 
 #[test]
-fn a_writer_with_an_older_token_is_fenced_off() {
+fn a_writer_with_an_older_token_is_fenced_off_also_after_a_save_without_one() {
     on_each(|fixture| {
         let checkpoints = fixture.job().checkpoints();
-        let under = |fencing| SaveOptions {
-            fencing,
+        let hold = || fixture.storage.lock("shop/resume").unwrap();
+        let under = |fencing: &Fence| SaveOptions {
+            fencing: Some(fencing.clone()),
             ..SaveOptions::default()
         };
-        checkpoints.save_map(&1, under(Some(5))).unwrap();
-        let refused = checkpoints.save_map(&2, under(Some(4))).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Fenced);
-        checkpoints.save_map(&3, under(Some(5))).unwrap();
-        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 3);
+        let older = hold().fencing().unwrap();
+        let newer = hold().fencing().unwrap();
+        checkpoints.save_map(&1, under(&older)).unwrap();
+        checkpoints.save_map(&2, under(&newer)).unwrap();
+        checkpoints.save_map(&3, SaveOptions::default()).unwrap();
+        for phase in Phase::ALL {
+            let refused = checkpoints.save(phase, &4, under(&older)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Fenced);
+            assert!(refused.why().contains("of lock shop/resume"), "{refused}");
+        }
+        checkpoints.save_map(&5, under(&newer)).unwrap();
+        let latest = checkpoints.latest_map::<u32>().unwrap().unwrap();
+        assert_eq!((latest.data, latest.fencing), (5, Some(newer)));
     });
 }
 

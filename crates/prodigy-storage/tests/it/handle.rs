@@ -152,10 +152,10 @@ fn a_lock_keeps_others_out_until_it_is_released() {
         );
         let locks = fixture.storage.locks().unwrap();
         assert!(locks.iter().any(|lock| lock.name.as_str() == name && lock.held));
-        let first = held.fencing().unwrap();
+        let first = held.fencing().unwrap().token();
         held.release().unwrap();
         let again = fixture.storage.lock(name).unwrap();
-        assert!(again.fencing().unwrap() > first);
+        assert!(again.fencing().unwrap().token() > first);
         assert_eq!(
             fixture.storage.lock("a/b/c/d/e").unwrap_err().kind(),
             ErrorKind::InvalidInput
@@ -168,7 +168,11 @@ fn without_locking_a_guard_is_inert_and_says_so() {
     let fixture = memory_with(|b| b.set("enable_locking", "false"));
     let one = fixture.storage.lock("shop").unwrap();
     let two = fixture.storage.lock("shop").unwrap();
-    assert!(one.is_inert() && two.is_inert() && one.fencing().is_none());
+    assert!(one.is_inert() && two.is_inert());
+    // Its token would protect nothing, so there is none to write under.
+    let refused = one.fencing().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(refused.hint().unwrap().contains("enable_locking"), "{refused}");
     assert_eq!(fixture.storage.notices(), [StorageNotice::LockingDisabled]);
     assert_eq!(fixture.storage.health().unwrap().severity(), Severity::Warning);
     one.release().unwrap();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage::{
-    AppendRequest, DeadLetter, ErrorKind, Expected, Failure, ItemId, Job, LeaseToken, OrphanedWorktree,
-    SaveOptions, Select, Storage,
+    AppendRequest, DeadLetter, ErrorKind, Expected, Failure, Fence, ItemId, Job, LeaseToken,
+    OrphanedWorktree, SaveOptions, Select, Storage,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -147,7 +147,7 @@ fn checkpoints(job: &Job, failures: &mut Failures) {
     };
     failures.note("conflict", checkpoints.save_setup(&SECRET, stale));
     let fenced = |token| SaveOptions {
-        fencing: Some(token),
+        fencing: Some(Fence::unnamed(token).unwrap()),
         ..SaveOptions::default()
     };
     checkpoints.save_map(&SECRET, fenced(9)).unwrap();

@@ -166,7 +166,7 @@ fn pass(work: &Work) -> Result<()> {
     let request = LockRequest::new("worker").wait(Duration::from_secs(25));
     loop {
         let lock = work.storage.lock_with("many/gate", &request)?;
-        let token = lock.fencing().context("the lock is inert")?;
+        let token = lock.fencing().context("the lock is inert")?.token();
         tell(&json!("passing"))?;
         let number = before(&counter)?;
         let tokens = std::fs::OpenOptions::new()

@@ -216,25 +216,4 @@ fn an_older_token_is_fenced_off_and_both_are_named() {
         "{error}"
     );
     add(&store, Phase::Map, "{\"fencing\":7}", &fenced(7)).unwrap();
-    let orphans = Document::Orphans(job());
-    store
-        .put(
-            &orphans,
-            Body::parse(b"{\"fencing\":3}").unwrap(),
-            &fenced(3),
-            never(),
-        )
-        .unwrap();
-    assert_eq!(
-        kind(store.put(&orphans, Body::EMPTY, &fenced(2), never())),
-        ErrorKind::Fenced
-    );
-    store
-        .put(
-            &orphans,
-            Body::parse(b"{\"fencing\":4}").unwrap(),
-            &fenced(4),
-            never(),
-        )
-        .unwrap();
 }

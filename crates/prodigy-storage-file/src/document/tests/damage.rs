@@ -61,8 +61,9 @@ fn a_newer_format_is_an_error_of_its_own() {
         kind(store.revision(&added.document, never())),
         ErrorKind::NewerFormat
     );
+    let expected = PutOptions::default().expect(Expected::Revision(added.revision));
     assert_eq!(
-        kind(add(&store, Phase::Map, "{}", &fenced(1))),
+        kind(add(&store, Phase::Map, "{}", &expected)),
         ErrorKind::NewerFormat
     );
     assert_eq!(place.everything(), before);

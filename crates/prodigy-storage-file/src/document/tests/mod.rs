@@ -3,6 +3,7 @@
 mod catalog;
 mod conditions;
 mod damage;
+mod fences;
 mod newest;
 mod safety;
 
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, Body, Clock, Deadline, Durability, ErrorKind, Expected, PutOptions, Result, Revision,
+    Added, Body, Clock, Deadline, Durability, ErrorKind, Expected, Fence, PutOptions, Result, Revision,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, SessionId, Stamp, Timestamp,
@@ -125,7 +126,7 @@ fn body(store: &Store, document: &Document) -> Option<String> {
 }
 
 fn fenced(token: u64) -> PutOptions {
-    PutOptions::default().fencing(Some(token))
+    PutOptions::default().fencing(Fence::unnamed(token).ok())
 }
 
 fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {

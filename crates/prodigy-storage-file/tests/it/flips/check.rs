@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, EventId, LockOptions, PutOptions, Select,
-    record,
+    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, EventId, Fence, LockOptions, PutOptions,
+    Select, record,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, Gravity};
 use prodigy_storage_layout::{Document, Entry, Phase};
@@ -294,7 +294,7 @@ impl Baseline {
             .collect();
         hold!(tokens.len() == 1, "nothing is to be taken");
         said(backend.queue_ack(&job(), &tokens, NEVER()), "ack")?;
-        let fenced = PutOptions::default().fencing(Some(1));
+        let fenced = PutOptions::default().fencing(Fence::unnamed(1).ok());
         said(
             backend.add(
                 &job(),

@@ -1,0 +1,266 @@
+//! Fencing: which holder of a lock may still write.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use prodigy_storage_layout::{Document, LockName};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Result, StorageError};
+use crate::lock::LockGuard;
+
+/// The fencing token of one holder of a lock, and the name of that lock.
+///
+/// A write that carries it is refused as [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
+/// lock. A token without a name is compared with other tokens without a name.
+///
+/// ```
+/// use prodigy_storage_backend::Fence;
+///
+/// let fence: Fence = "shop/resume=5".parse()?;
+/// assert_eq!((fence.lock().unwrap().as_str(), fence.token()), ("shop/resume", 5));
+/// assert_eq!("5".parse::<Fence>()?, Fence::unnamed(5)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    lock: Option<LockName>,
+    token: u64,
+}
+
+impl Fence {
+    /// The token of a lock that is held.
+    ///
+    /// # Errors
+    /// [`Refused`](ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.
+    pub fn of(guard: &dyn LockGuard) -> Result<Self> {
+        if guard.is_inert() {
+            return Err(StorageError::new(
+                ErrorKind::Refused,
+                "take fencing token",
+                guard.name(),
+                "locking is disabled: the guard is inert and has no fencing token",
+            )
+            .with_hint("set `enable_locking: true`, or write without a token"));
+        }
+        Self::new(guard.name().clone(), guard.fencing())
+    }
+
+    /// A token of a named lock.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0: tokens begin at 1.
+    pub fn new(lock: LockName, token: u64) -> Result<Self> {
+        let lock = Some(lock);
+        Self::unnamed(token).map(|fence| Self { lock, ..fence })
+    }
+
+    /// A token whose lock has no name here.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn unnamed(token: u64) -> Result<Self> {
+        if token == 0 {
+            return Err(StorageError::invalid(
+                "check fencing token",
+                token,
+                "no lock has this token: tokens begin at 1",
+            ));
+        }
+        Ok(Self { lock: None, token })
+    }
+
+    /// The lock, if it is named.
+    #[must_use]
+    pub fn lock(&self) -> Option<&LockName> {
+        self.lock.as_ref()
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+}
+
+/// `5`, or `NAME=5`.
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(lock) = &self.lock {
+            write!(f, "{lock}=")?;
+        }
+        write!(f, "{}", self.token)
+    }
+}
+
+/// A text that is no fencing token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a fencing token is a number above 0, or NAME=NUMBER with the name of its lock")]
+pub struct InvalidFence;
+
+impl FromStr for Fence {
+    type Err = InvalidFence;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFence> {
+        let (lock, token) = match text.rsplit_once('=') {
+            Some((name, token)) => (Some(LockName::new(name).map_err(|_| InvalidFence)?), token),
+            None => (None, text),
+        };
+        match token.parse() {
+            Ok(token) if token > 0 => Ok(Self { lock, token }),
+            _ => Err(InvalidFence),
+        }
+    }
+}
+
+/// The high-water marks of a job: for each lock the greatest token that a write carried. They only rise.
+///
+/// A backend keeps them beside the job's documents, and checks and raises them inside the critical section of the write.
+/// A raised mark is durable before the write is visible, so that a crash between the two leaves a mark without a write,
+/// which refuses nobody but holders that are overtaken, and never a write without its mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FenceMarks(BTreeMap<Option<LockName>, u64>);
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    marks: Vec<StoredMark>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMark {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
+    token: u64,
+}
+
+impl FenceMarks {
+    /// Refuses a write or deletion that its caller may not ask for: of the marks themselves, or of a document without a
+    /// job under a token.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput).
+    pub fn check_target(operation: &'static str, document: &Document, fence: Option<&Fence>) -> Result<()> {
+        let why = match document {
+            Document::Fencing(_) => "the store keeps the fencing marks of a job itself",
+            _ if fence.is_some() && document.job().is_none() => {
+                "a fencing token belongs to a job, and the document to none"
+            }
+            _ => return Ok(()),
+        };
+        Err(StorageError::invalid(operation, format!("{document:?}"), why))
+    }
+
+    /// Reads the body of the document that keeps them.
+    ///
+    /// # Errors
+    /// What `serde_json` says of a body of another shape.
+    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        let stored: Stored = serde_json::from_slice(body)?;
+        let mut marks = Self::default();
+        for StoredMark { lock, token } in stored.marks {
+            let lock = lock.map(LockName::new).transpose();
+            let lock = lock.map_err(|_| serde::de::Error::custom("a lock has a name that is refused"))?;
+            marks.raise(&Fence { lock, token });
+        }
+        Ok(marks)
+    }
+
+    /// The body of the document that keeps them.
+    #[must_use]
+    pub fn to_body(&self) -> impl Serialize + use<> {
+        let marks = self.0.iter().map(|(lock, token)| StoredMark {
+            lock: lock.as_ref().map(|lock| lock.as_str().to_owned()),
+            token: *token,
+        });
+        Stored {
+            marks: marks.collect(),
+        }
+    }
+
+    /// Refuses a write whose token a newer one has overtaken.
+    ///
+    /// # Errors
+    /// [`Fenced`](ErrorKind::Fenced).
+    pub fn check(&self, operation: &'static str, target: impl fmt::Display, fence: &Fence) -> Result<()> {
+        match self.0.get(&fence.lock) {
+            Some(mark) if *mark > fence.token => {
+                let lock = fence.lock.as_ref().map(|lock| format!(" of lock {lock}"));
+                let lock = lock.unwrap_or_default();
+                let token = fence.token;
+                Err(StorageError::new(
+                    ErrorKind::Fenced,
+                    operation,
+                    target,
+                    format!(
+                        "the write has fencing token {token}{lock}, and the job was written to under {mark}"
+                    ),
+                )
+                .with_hint(
+                    "another process took the lock since: stop, or take the lock again and read afresh",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Raises the mark of a lock to a token. True if that changed it.
+    pub fn raise(&mut self, fence: &Fence) -> bool {
+        let mark = self.0.entry(fence.lock.clone()).or_default();
+        let raised = fence.token > *mark;
+        *mark = fence.token.max(*mark);
+        raised
+    }
+
+    /// True if no write carried a token yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fence(text: &str) -> Fence {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn marks_rise_by_lock_and_read_back() {
+        let mut marks = FenceMarks::default();
+        assert!(marks.is_empty() && marks.raise(&fence("5")) && marks.raise(&fence("a/b=7")));
+        assert!(!marks.raise(&fence("4")) && !marks.raise(&fence("a/b=7")));
+        let check = |text: &str| {
+            marks
+                .check("test", "x", &fence(text))
+                .map_err(|error| error.kind())
+        };
+        assert_eq!(check("5"), Ok(()));
+        assert_eq!(check("6"), Ok(()));
+        assert_eq!(check("other=1"), Ok(()));
+        assert_eq!(check("4"), Err(ErrorKind::Fenced));
+        assert_eq!(check("a/b=6"), Err(ErrorKind::Fenced));
+        let body = serde_json::to_vec(&marks.to_body()).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&body),
+            r#"{"marks":[{"token":5},{"lock":"a/b","token":7}]}"#
+        );
+        assert_eq!(FenceMarks::parse(&body).unwrap(), marks);
+        for wrong in ["{}", r#"{"marks":[{"lock":"..","token":1}]}"#, r#"{"marks":7}"#] {
+            assert!(FenceMarks::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_a_number_above_0() {
+        for wrong in ["", "0", "a=0", "-1", "a", "=5", "a/=5", "18446744073709551616"] {
+            assert_eq!(wrong.parse::<Fence>(), Err(InvalidFence), "{wrong}");
+        }
+        for text in ["5", "a/b=5", "18446744073709551615"] {
+            assert_eq!(fence(text).to_string(), text);
+        }
+        assert_eq!(Fence::unnamed(0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}

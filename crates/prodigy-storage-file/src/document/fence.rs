@@ -1,0 +1,259 @@
+//! The fencing marks of a job: a document of its own, which no deletion of checkpoints touches.
+//!
+//! All of this happens under the job's state lock. A raised mark is durable before the write that carries it begins, also
+//! where that write is relaxed. So after any crash the mark is at least the token of every document that is there.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{
+    Body, Deadline, Durability, ErrorKind, Fence, FenceMarks, Result, Revision, StorageError,
+};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, LockName};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::read::Found;
+use crate::store::{Replace, Store};
+
+const MARKS: &str = "read fencing marks";
+/// Fields of a checkpoint that stand before its state fit in so many bytes, but for a very long cursor.
+const HEAD: usize = 4096;
+
+/// The revisions of marks that this store knows to be durable, by job.
+#[derive(Debug, Default)]
+pub(crate) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
+
+impl Store {
+    /// Refuses an overtaken token, and raises the mark of its lock. The caller holds the job's state lock.
+    pub(super) fn pass_fence(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        fence: &Fence,
+        target: &Path,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let path = marks_path(job);
+        let (mut marks, revision) = match self.look(operation, &path)? {
+            Found::Valid(found) => (self.parse_marks(&path, found.body())?, Some(found.revision())),
+            Found::Absent => (self.marks_in_documents(job, deadline)?, None),
+            Found::Damaged(error, _) => {
+                return Err(error.with_hint(
+                    "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the \
+                     marks from the tokens in the job's checkpoints",
+                ));
+            }
+        };
+        marks.check(operation, self.absolute(target).display(), fence)?;
+        if marks.raise(fence) || revision.is_none() {
+            return self.write_marks(job, &marks);
+        }
+        // The process that wrote it may have died before its sync.
+        let is_durable = self.durable_marks.0.lock().get(job).copied() == revision;
+        if !is_durable {
+            self.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+            self.know_durable(job, revision);
+        }
+        Ok(())
+    }
+
+    /// Keeps the token of a document that is about to go: a store of an earlier version has its tokens in documents only.
+    /// The caller holds the job's state lock.
+    pub(super) fn keep_token(&self, document: &Document, deadline: Deadline) -> Result<()> {
+        let Some(job) = document.job() else {
+            return Ok(());
+        };
+        let has_marks = self.fs.metadata(&marks_path(job)).is_ok();
+        if !has_marks && self.fence_in(document)?.is_some() {
+            let marks = self.marks_in_documents(job, deadline)?;
+            self.write_marks(job, &marks)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the marks that the job's documents tell, in place of a damaged document. The caller holds the state lock.
+    pub(crate) fn restore_marks(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        let marks = self.marks_in_documents(job, deadline)?;
+        self.write_marks(job, &marks)
+    }
+
+    fn parse_marks(&self, path: &Path, body: &[u8]) -> Result<FenceMarks> {
+        FenceMarks::parse(body).map_err(|error| {
+            StorageError::new(
+                ErrorKind::Damaged,
+                MARKS,
+                self.absolute(path).display(),
+                "it does not hold the fencing marks of a job",
+            )
+            .with_hint("restore the file, or move it away: marks are then taken from the job's checkpoints")
+            .with_source(error)
+        })
+    }
+
+    fn write_marks(&self, job: &JobAddress, marks: &FenceMarks) -> Result<()> {
+        const RAISE: &str = "raise fencing mark";
+        let path = marks_path(job);
+        let mut buffer = Vec::new();
+        let body = Body::write(&mut buffer, &marks.to_body())
+            .map_err(|fault| fault.refused(RAISE, path.display()))?;
+        match self.write_document(RAISE, &path, body, Replace::Over, Durability::Strict) {
+            Ok(revision) => {
+                self.know_durable(job, Some(revision));
+                Ok(())
+            }
+            // What is unknown is the mark. The write that carries the token did not begin.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(StorageError::new(
+                ErrorKind::Io,
+                RAISE,
+                self.absolute(&path).display(),
+                "the mark could not be made durable; nothing else was written",
+            )
+            .with_hint("try again once the disk works")
+            .with_source(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn know_durable(&self, job: &JobAddress, revision: Option<Revision>) {
+        let mut known = self.durable_marks.0.lock();
+        match revision {
+            Some(revision) => known.insert(job.clone(), revision),
+            None => known.remove(job),
+        };
+    }
+
+    /// The greatest tokens in the documents of a job. A damaged document tells none.
+    fn marks_in_documents(&self, job: &JobAddress, deadline: Deadline) -> Result<FenceMarks> {
+        let mut marks = FenceMarks::default();
+        let checkpoints = self.list(&DocumentScope::Job(job.clone()), deadline)?;
+        let checkpoints = checkpoints.into_iter().map(|entry| entry.document);
+        let others = [Document::Orphans(job.clone()), Document::Finished(job.clone())];
+        for document in checkpoints.chain(others) {
+            deadline.check(MARKS, job, "the documents of the job")?;
+            if let Some(fence) = self.fence_in(&document)?
+                && marks.clone().raise(&fence)
+                && let Ok(Found::Valid(_)) = self.look(MARKS, &Entry::Document(document).path())
+            {
+                marks.raise(&fence);
+            }
+        }
+        Ok(marks)
+    }
+
+    /// The token that a document says it was written under, unverified. A document that is damaged, of a newer version, or
+    /// no file of ours tells none.
+    fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
+        self.read_fence(document).or_else(|error| match error.kind() {
+            ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::TooLarge => Ok(None),
+            _ => Err(error),
+        })
+    }
+
+    fn read_fence(&self, document: &Document) -> Result<Option<Fence>> {
+        let path = Entry::Document(document.clone()).path();
+        let Some(file) = self.open_document(MARKS, &path)? else {
+            return Ok(None);
+        };
+        let mut head = vec![0; HEAD];
+        let read = file
+            .read_full_at(&mut head, 0)
+            .map_err(|error| self.read_fault(MARKS, &path, error))?;
+        head.truncate(read);
+        if let Some(told) = told_fence(&head) {
+            return Ok(told);
+        }
+        match self.look(MARKS, &path)? {
+            Found::Valid(found) => Ok(told_fence(found.body()).flatten()),
+            Found::Absent | Found::Damaged(..) => Ok(None),
+        }
+    }
+}
+
+fn marks_path(job: &JobAddress) -> std::path::PathBuf {
+    Entry::Document(Document::Fencing(job.clone())).path()
+}
+
+/// The token among the fields of an object; `None` where the bytes end before that can be told.
+fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
+    let mut fields = Fields::default();
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let parsed = parser.deserialize_map(FieldsVisitor(&mut fields));
+    if parsed.is_err() && !fields.over {
+        return None;
+    }
+    let token = fields.token.filter(|token| *token > 0);
+    Some(token.and_then(|token| match fields.lock {
+        Some(lock) => Fence::new(lock, token).ok(),
+        None => Fence::unnamed(token).ok(),
+    }))
+}
+
+#[derive(Default)]
+struct Fields {
+    token: Option<u64>,
+    lock: Option<LockName>,
+    /// True if the state was reached, which comes last.
+    over: bool,
+}
+
+struct FieldsVisitor<'a>(&'a mut Fields);
+
+impl<'de> Visitor<'de> for FieldsVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                // Any value may stand in the fields; only a number is a token, and only a name names a lock.
+                "fencing" => self.0.token = map.next_value::<&RawValue>()?.get().parse().ok(),
+                "fencing_lock" => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    let name = serde_json::from_str::<String>(raw).ok();
+                    self.0.lock = name.and_then(|name| LockName::new(name).ok());
+                }
+                "data" => {
+                    self.0.over = true;
+                    return Err(serde::de::Error::custom("the state"));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Option<Option<String>> {
+        Some(told_fence(text.as_bytes())?.map(|fence| fence.to_string()))
+    }
+
+    #[test]
+    fn the_token_is_a_number_at_the_top_before_the_state() {
+        let none = Some(None);
+        let some = |text: &str| Some(Some(text.to_owned()));
+        assert_eq!(told(r#"{"a":{"fencing":1},"fencing":7}"#), some("7"));
+        assert_eq!(
+            told(r#"{"fencing":7,"fencing_lock":"a/b","data":"cut"#),
+            some("a/b=7")
+        );
+        assert_eq!(told(r#"{"phase":"map","data":{"fencing":1}}"#), none);
+        assert_eq!(told(r#"{"fencing":null}"#), none);
+        assert_eq!(told(r#"{"fencing":"7"}"#), none);
+        assert_eq!(
+            told(r#"{"fencing":18446744073709551615}"#),
+            some(&u64::MAX.to_string())
+        );
+        assert_eq!(told(r#"{"phase":"map","cursor":"lo"#), None);
+    }
+}

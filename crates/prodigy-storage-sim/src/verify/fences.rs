@@ -1,0 +1,52 @@
+//! Fencing marks: none is behind a write that carried a token.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use prodigy_storage_backend::{Backend, ErrorKind, Fence, FenceMarks};
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
+
+use crate::stage::patience;
+use crate::story::{Action, Story};
+
+pub(super) fn verify(story: &Story, backend: &FileBackend) -> Result<()> {
+    // The greatest token of a write that was acknowledged, by job.
+    let mut acknowledged: BTreeMap<&JobAddress, u64> = BTreeMap::new();
+    for deed in story.deeds() {
+        if let Action::Add {
+            job,
+            fence: Some(token),
+            ..
+        } = &deed.action
+        {
+            let greatest = acknowledged.entry(job).or_default();
+            if deed.answer.is_some() {
+                *greatest = *token.max(greatest);
+            }
+        }
+    }
+    for (job, mut greatest) in acknowledged {
+        // A write that nobody was told of may be there as well.
+        for entry in backend.list(&DocumentScope::Job(job.clone()), patience())? {
+            let found = backend
+                .get(&entry.document, patience())?
+                .context("what was listed is not there")?;
+            let body: serde_json::Value = serde_json::from_slice(found.body())?;
+            let token = body.get("fencing").and_then(serde_json::Value::as_u64);
+            greatest = greatest.max(token.unwrap_or_default());
+        }
+        let marks = match backend.get(&Document::Fencing(job.clone()), patience())? {
+            Some(found) => FenceMarks::parse(found.body())?,
+            None => FenceMarks::default(),
+        };
+        if greatest > 1 {
+            let overtaken = marks.check("verify", job, &Fence::unnamed(greatest - 1)?);
+            ensure!(
+                overtaken.is_err_and(|error| error.kind() == ErrorKind::Fenced),
+                "{job} was written to under {greatest}, and its marks are {marks:?}"
+            );
+        }
+    }
+    Ok(())
+}
