@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, Expected, ItemId, LeaseToken, LockOptions,
-    PutOptions, QueueItem, Select,
+    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, Expected, Fence, ItemId, LeaseToken,
+    LockOptions, PutOptions, QueueItem, Select,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, Gravity};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
@@ -195,7 +195,7 @@ fn documents_and_fencing_of_format_1_go_on() {
     for phase in [Phase::Map, Phase::Reduce] {
         let save = |token: Option<u64>, body: &str| {
             let body = Body::parse(body.as_bytes()).unwrap();
-            let options = PutOptions::default().fencing(token);
+            let options = PutOptions::default().fencing(token.and_then(|token| Fence::unnamed(token).ok()));
             backend.add(&job, phase, body, &options, NEVER())
         };
         let newest = |before| {
@@ -206,6 +206,8 @@ fn documents_and_fencing_of_format_1_go_on() {
                 .document
         };
         let old = newest(None);
+        save(None, r#"{"data":"without a token"}"#).unwrap();
+        let old = newest(None).max(old);
         let refused = save(Some(5), r#"{"data":"late"}"#).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Fenced, "{phase}: {refused}");
         let added = save(Some(7), r#"{"data":"new"}"#).unwrap();
