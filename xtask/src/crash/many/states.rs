@@ -139,6 +139,10 @@ pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
             ledger.newest = token;
         }
         hall.did(1);
+        if token == 1 {
+            // No token is older.
+            continue;
+        }
         let old = (token - 1).to_string();
         let command = hall
             .tool()
