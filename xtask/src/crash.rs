@@ -4,6 +4,7 @@
 //! thing that was acknowledged and is lost, stored twice, torn or wrong. What a machine lacks is skipped, and said.
 
 mod audit;
+mod clocks;
 mod faults;
 mod flips;
 mod limits;
@@ -20,7 +21,7 @@ mod syscalls;
 pub(crate) mod victims;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// How many times to kill at random moments.
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: u32,
+    /// How long sections work that go on until their time is up, instead of their own choice.
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
     /// A short form of each section: what `ci` runs.
     #[arg(long)]
     quick: bool,
@@ -62,6 +66,7 @@ impl Options {
         let rest = SECTIONS.iter().filter(|section| !TESTED.contains(&section.name));
         Self {
             kills: 200,
+            seconds: None,
             quick: true,
             seed: None,
             input: None,
@@ -118,6 +123,11 @@ const SECTIONS: &[Section] = &[
         name: "many",
         about: "many processes at once on one store, some of them killed",
         run: many::run,
+    },
+    Section {
+        name: "clocks",
+        about: "many processes whose clocks differ and step back and forth, some of them killed or stopped",
+        run: clocks::run,
     },
 ];
 
@@ -190,6 +200,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<Vec<String>> {
             quick: options.quick,
             seed: mixed(seed, section.name),
             kills: options.kills,
+            time: options.seconds.map(Duration::from_secs),
             scratch: folder.path(),
         };
         let begun = Instant::now();

@@ -1,5 +1,6 @@
-//! A clock that steps on by itself.
+//! The true time, and the clocks of processes, which may differ from it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use prodigy_storage_backend::Clock;
@@ -10,7 +11,7 @@ pub const START: i64 = 1_800_000_000_000_000_000;
 /// How far each look at the clock moves it on, in nanoseconds.
 const STEP: i64 = 1_000;
 
-/// Tells a time that is a microsecond later at each look: the same run sees the same times.
+/// The true time. It is a microsecond later at each look, so the same run sees the same times.
 #[derive(Debug)]
 pub struct SimClock(AtomicI64);
 
@@ -42,5 +43,36 @@ impl Default for SimClock {
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.fetch_add(STEP, Ordering::Relaxed))
+    }
+}
+
+/// The wall clock of one process: the true time and an offset, which may change at any moment. Each look moves the true time
+/// on, so the clock stands still only where the offset falls.
+#[derive(Debug)]
+pub struct ProcessClock {
+    time: Arc<SimClock>,
+    offset: AtomicI64,
+}
+
+impl ProcessClock {
+    /// A clock that shows the true time.
+    #[must_use]
+    pub fn new(time: Arc<SimClock>) -> Self {
+        Self {
+            time,
+            offset: AtomicI64::new(0),
+        }
+    }
+
+    /// Sets it to so many nanoseconds before or after the true time.
+    pub fn set(&self, offset: i64) {
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ProcessClock {
+    fn now(&self) -> Timestamp {
+        let time = self.time.now().as_nanos();
+        Timestamp::from_nanos(time.saturating_add(self.offset.load(Ordering::Relaxed)))
     }
 }

@@ -22,6 +22,9 @@
 //! again: see [`verify`]. What was acknowledged has to be there once, what was not is whole or absent, no damage is told,
 //! every cursor goes on. Then **that** life is crashed at each of its calls as well, in the same way.
 //!
+//! Each process has a wall clock of its own, which workloads set before or after the true time: [`ProcessClock`]. The times
+//! of files are true.
+//!
 //! # Limitations
 //!
 //! - Calls are atomic and happen one after the other: threads that share a sync are not interleaved here.
@@ -55,6 +58,7 @@ mod disk;
 mod explore;
 mod fs;
 mod journal;
+mod reading;
 mod replay;
 mod rescue;
 mod script;
@@ -63,14 +67,14 @@ mod story;
 mod verify;
 mod workloads;
 
-pub use clock::{START, SimClock};
+pub use clock::{ProcessClock, START, SimClock};
 pub use crash::{Crash, Drawn, Effort, Loss, crashes};
 pub use disk::{Disk, Inode};
 pub use explore::{Counts, Depth, Life, Outcome, explore};
 pub use fs::{Process, SimFs};
 pub use journal::{Call, Entry, Name};
 pub use replay::{Fate, Moment};
-pub use script::{Step, perform};
+pub use script::{Step, perform, turn};
 pub use stage::{Setup, Stage, job};
 pub use story::{Action, Answer, Deed, Story};
 pub use verify::verify;

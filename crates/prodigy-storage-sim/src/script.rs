@@ -22,6 +22,10 @@ pub enum Step {
     Scan,
     /// Seals what is appended to.
     Seal,
+    /// Reads what is new since it did this before.
+    Follow,
+    /// Its clock is set to so many milliseconds before or after the true time.
+    Turn(i64),
     /// Flushes.
     Flush,
     /// Adds a checkpoint.
@@ -56,7 +60,7 @@ impl Step {
         } else {
             Durability::Strict
         };
-        let step = match random.u8(..24) {
+        let step = match random.u8(..28) {
             0..5 => Self::Append(random.u16(..), durability),
             5..7 => Self::Given(random.u8(..6), durability),
             7..9 => Self::Scan,
@@ -71,11 +75,26 @@ impl Step {
             19 => Self::Nack,
             20 => Self::Remove(random.u8(..)),
             21 => Self::Lock,
-            22 => Self::Doom(random.u8(..8), random.u16(..400)),
+            22..24 => Self::Turn(turn(random.u8(..4), random.i16(..))),
+            24..26 => Self::Follow,
+            26 => Self::Doom(random.u8(..8), random.u16(..400)),
             _ => Self::Kill,
         };
         (random.bool(), step)
     }
+}
+
+/// How far a clock stands from the true time, in milliseconds, of a kind and a share of the most of that kind: seconds, hours,
+/// or half a year ahead. It is never an hour behind, since then given ids are refused as too far ahead.
+#[must_use]
+pub fn turn(kind: u8, share: i16) -> i64 {
+    let most = match kind {
+        0 | 1 => 3_000,
+        2 => 3 * 3_600_000,
+        _ => 180 * 24 * 3_600_000,
+    };
+    let millis = most * i64::from(share) / i64::from(i16::MAX);
+    millis.max(-3_300_000)
 }
 
 /// Plays steps, each by the first process or the second one. One that has died is followed by a new one.
@@ -125,6 +144,8 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
             stage.append_these(who, &job, vec![payload], Some(vec![id]), durability)
         }
         Step::Scan => stage.scan(who, &job),
+        Step::Follow => stage.follow(who, &job),
+        Step::Turn(millis) => stage.set_clock(who, millis * 1_000_000),
         Step::Seal => stage.seal(who, &job),
         Step::Flush => stage.flush(who),
         Step::Add(durability) => stage.add(who, &job, Phase::Map, 60, durability).map(drop),

@@ -1,25 +1,25 @@
 //! Simulated processes that do things, and the story of what they did.
 
-use std::collections::HashMap;
+mod letters;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
+use anyhow::{Context, Result};
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, EventId, Expected, Fence, ItemId,
-    LeaseToken, LockGuard, LockOptions, PutOptions, QueueItem, ScanItem, ScanOptions, Select,
+    AppendOptions, Backend, Batch, Body, Cursor, Deadline, Durability, EventId, Expected, Fence, LeaseToken,
+    LockGuard, LockOptions, PutOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::{Process, SimFs};
+use crate::reading::read_on;
 use crate::story::{Action, Answer, Story};
 
 /// The longest that a call waits: nothing on a simulated disk takes long, so who waits longer waits for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a dead letter is taken for.
-const LEASE: Duration = Duration::from_secs(3600);
 
 /// How the backend of every process is opened.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,8 @@ struct Actor {
     process: Arc<Process>,
     backend: Option<FileBackend>,
     guards: Vec<Box<dyn LockGuard>>,
+    /// How far it has read each log that it follows.
+    followed: HashMap<JobAddress, (Cursor, HashSet<EventId>)>,
     tokens: HashMap<String, LeaseToken>,
 }
 
@@ -119,6 +121,7 @@ impl Stage {
             process,
             backend: Some(backend),
             guards: Vec::new(),
+            followed: HashMap::new(),
             tokens: HashMap::new(),
         });
         Ok(self.actors.len() - 1)
@@ -153,6 +156,15 @@ impl Stage {
                 .seal(&job, patience())
                 .and_then(|()| sealer.flush(patience()));
         });
+        Ok(())
+    }
+
+    /// Sets the wall clock of a process to so many nanoseconds before or after the true time.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn set_clock(&self, who: usize, offset: i64) -> Result<()> {
+        self.actor(who)?.0.process.clock().set(offset);
         Ok(())
     }
 
@@ -279,19 +291,34 @@ impl Stage {
     /// What the backend says, or damage.
     pub fn scan(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Scan { job: job.clone() }, |backend| {
-            let mut scan = backend.scan(job, &ScanOptions::all(), patience())?;
-            let mut given = std::collections::HashSet::new();
-            while let Some(item) = scan.next()? {
-                match item {
-                    ScanItem::Record(record) => given.insert(record.id),
-                    ScanItem::Damage(damage) => bail!("damage: {damage}"),
-                };
-            }
+            let (cursor, given) = read_on(backend, job, None)?;
             Ok(Answer::Scanned {
-                cursor: scan.cursor(),
+                cursor,
                 given: Arc::new(given),
             })
         })?;
+        Ok(())
+    }
+
+    /// Reads what is new in a log since this process last followed it, and keeps the cursor.
+    ///
+    /// # Errors
+    /// What the backend says, damage, or an event that was given before.
+    pub fn follow(&mut self, who: usize, job: &JobAddress) -> Result<()> {
+        let before = self
+            .actors
+            .get_mut(who)
+            .and_then(|actor| actor.followed.remove(job));
+        let answer = self.perform(who, Action::Scan { job: job.clone() }, |backend| {
+            let (cursor, given) = read_on(backend, job, before)?;
+            Ok(Answer::Scanned {
+                cursor,
+                given: Arc::new(given),
+            })
+        })?;
+        if let (Some(Answer::Scanned { cursor, given }), Some(actor)) = (answer, self.actors.get_mut(who)) {
+            actor.followed.insert(job.clone(), (cursor, (*given).clone()));
+        }
         Ok(())
     }
 
@@ -438,128 +465,6 @@ impl Stage {
         })
     }
 
-    /// Pushes dead letters under these keys, each with a failure of its own.
-    ///
-    /// # Errors
-    /// What the backend says, unless the process died.
-    pub fn push(
-        &mut self,
-        who: usize,
-        job: &JobAddress,
-        keys: &[&str],
-        durability: Durability,
-    ) -> Result<()> {
-        let mut items = Vec::new();
-        let mut told = Vec::new();
-        for key in keys {
-            let message = self.unique();
-            items.push(letter(key, &message, self.sim.clock().now())?);
-            told.push(((*key).to_owned(), message));
-        }
-        let action = Action::Push {
-            job: job.clone(),
-            items: told,
-            durability,
-        };
-        self.perform(who, action, |backend| {
-            backend.queue_put(job, &items, durability, patience())?;
-            Ok(Answer::Done)
-        })?;
-        Ok(())
-    }
-
-    /// Takes up to so many dead letters.
-    ///
-    /// # Errors
-    /// What the backend says, unless the process died.
-    pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
-        let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
-            let taken = backend.queue_take(job, &Select::all(), limit, LEASE, patience())?;
-            let mut tokens = Vec::new();
-            for entry in taken {
-                let lease = entry.lease.context("what was taken has no lease")?;
-                tokens.push((entry.id.as_str().to_owned(), lease.token));
-            }
-            Ok(Answer::Taken(tokens))
-        })?;
-        if let (Some(Answer::Taken(tokens)), Some(actor)) = (answer, self.actors.get_mut(who)) {
-            actor.tokens.extend(tokens);
-        }
-        Ok(())
-    }
-
-    /// So many of the dead letters that a process has taken, by key.
-    fn held(&mut self, who: usize, count: usize) -> (Vec<String>, Vec<LeaseToken>) {
-        let Some(actor) = self.actors.get_mut(who) else {
-            return (Vec::new(), Vec::new());
-        };
-        let mut keys: Vec<String> = actor.tokens.keys().cloned().collect();
-        keys.sort_unstable();
-        keys.truncate(count);
-        let tokens = keys.iter().filter_map(|key| actor.tokens.remove(key)).collect();
-        (keys, tokens)
-    }
-
-    /// Acknowledges so many of what the process has taken.
-    ///
-    /// # Errors
-    /// What the backend says, unless the process died; if a token of its own is unknown.
-    pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
-        let (keys, tokens) = self.held(who, count);
-        let action = Action::Settle {
-            job: job.clone(),
-            keys,
-        };
-        self.perform(who, action, |backend| {
-            let settled = backend.queue_ack(job, &tokens, patience())?;
-            if !settled.unknown.is_empty() {
-                bail!("a token that was handed out is unknown");
-            }
-            Ok(Answer::Done)
-        })?;
-        Ok(())
-    }
-
-    /// Gives so many of what the process has taken back.
-    ///
-    /// # Errors
-    /// What the backend says, unless the process died; if a token of its own is unknown.
-    pub fn nack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
-        let (keys, tokens) = self.held(who, count);
-        let action = Action::Nack {
-            job: job.clone(),
-            keys,
-        };
-        self.perform(who, action, |backend| {
-            let settled = backend.queue_nack(job, &tokens, patience())?;
-            if !settled.unknown.is_empty() {
-                bail!("a token that was handed out is unknown");
-            }
-            Ok(Answer::Done)
-        })?;
-        Ok(())
-    }
-
-    /// Removes dead letters.
-    ///
-    /// # Errors
-    /// What the backend says, unless the process died.
-    pub fn remove(&mut self, who: usize, job: &JobAddress, keys: &[&str]) -> Result<()> {
-        let action = Action::Settle {
-            job: job.clone(),
-            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-        };
-        self.perform(who, action, |backend| {
-            let ids = keys
-                .iter()
-                .map(|key| ItemId::new(*key))
-                .collect::<Result<Vec<_>, _>>()?;
-            backend.queue_remove(job, &ids, patience())?;
-            Ok(Answer::Done)
-        })?;
-        Ok(())
-    }
-
     /// Takes a named lock, and holds it until [`unlock`](Self::unlock) or its death.
     ///
     /// # Errors
@@ -584,12 +489,6 @@ impl Stage {
             actor.guards.clear();
         }
     }
-}
-
-fn letter(key: &str, message: &str, now: prodigy_storage_layout::Timestamp) -> Result<QueueItem> {
-    let letter = DeadLetter::new(ItemId::new(key)?, format!("work on {key}"))
-        .failure(Failure::new("Simulated", message));
-    Ok(letter.to_item(now)?)
 }
 
 /// A job by its name.

@@ -156,6 +156,18 @@ pub const WORKLOADS: &[Workload] = &[
         setup: PLAIN,
         play: first_use,
     },
+    Workload {
+        name: "clocks",
+        about: "three processes on one log, and a follower, whose clocks differ and step back and forth",
+        setup: PACKED,
+        play: clocks,
+    },
+    Workload {
+        name: "clock-ahead",
+        about: "a log that was begun with the clock ahead, and is compressed",
+        setup: PACKED,
+        play: clock_ahead,
+    },
 ];
 
 fn events(stage: &mut Stage) -> Result<()> {
@@ -465,4 +477,57 @@ fn first_use(stage: &mut Stage) -> Result<()> {
     stage.append(third, &job("first")?, &[20], Strict)?;
     stage.push(third, &job("first")?, &["a"], Strict)?;
     stage.put(third, &Document::Repository(shop), true, 80, Strict)
+}
+
+/// In nanoseconds.
+const SECOND: i64 = 1_000_000_000;
+
+fn clocks(stage: &mut Stage) -> Result<()> {
+    let job = job("clocks")?;
+    let (one, two, three) = (stage.enter()?, stage.enter()?, stage.enter()?);
+    stage.set_clock(one, 2 * SECOND)?;
+    stage.set_clock(two, -2 * SECOND)?;
+    stage.append(one, &job, &[700, 20], Strict)?;
+    stage.append(two, &job, &[30], Strict)?;
+    stage.append(three, &job, &[600], Strict)?;
+    stage.follow(three, &job)?;
+    // The same events from two processes whose clocks differ.
+    let id = vec![id(stage, 0, 5)];
+    let event = stage.payloads(&[40]);
+    stage.append_these(one, &job, event.clone(), Some(id.clone()), Strict)?;
+    stage.append_these(two, &job, event, Some(id), Strict)?;
+    stage.set_clock(one, -2 * SECOND)?;
+    stage.append(one, &job, &[700], Strict)?;
+    stage.append(one, &job, &[20], Strict)?;
+    stage.follow(three, &job)?;
+    stage.set_clock(two, 90 * 24 * 3_600 * SECOND)?;
+    stage.append(two, &job, &[900, 600], Strict)?;
+    stage.flush(two)?;
+    stage.set_clock(two, 0)?;
+    stage.append(two, &job, &[20], Strict)?;
+    stage.kill(one);
+    let four = stage.enter()?;
+    stage.set_clock(four, -50 * 60 * SECOND)?;
+    stage.append(four, &job, &[50], Strict)?;
+    stage.follow(three, &job)?;
+    stage.seal(four, &job)?;
+    stage.append(three, &job, &[800], Strict)?;
+    stage.scan(four, &job)?;
+    stage.follow(three, &job)
+}
+
+fn clock_ahead(stage: &mut Stage) -> Result<()> {
+    let job = job("ahead")?;
+    let (one, two) = (stage.enter()?, stage.enter()?);
+    stage.set_clock(one, 3_600 * SECOND)?;
+    stage.append(one, &job, &[30], Strict)?;
+    stage.append(two, &job, &[30], Strict)?;
+    stage.set_clock(one, 0)?;
+    stage.append(one, &job, &[40], Strict)?;
+    stage.scan(two, &job)?;
+    stage.seal(one, &job)?;
+    stage.leave(one);
+    stage.seal(two, &job)?;
+    stage.append(two, &job, &[50], Strict)?;
+    stage.scan(two, &job)
 }

@@ -6,7 +6,7 @@
 mod appenders;
 mod events;
 mod followers;
-mod hall;
+pub(super) mod hall;
 mod letters;
 mod locks;
 mod redrivers;
@@ -36,6 +36,7 @@ const ROLES: &[(&str, Role)] = &[
     ("twins that send the same", appenders::twins),
     ("reader", followers::reader),
     ("follower", followers::follower),
+    ("follower that lives long", followers::watcher),
     ("saver", states::saver),
     ("saver", states::saver),
     ("saver under a lock", states::fenced),
@@ -50,12 +51,16 @@ const ROLES: &[(&str, Role)] = &[
 
 /// Lets them work, then judges.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
-    let time = if lab.quick { TIMES.0 } else { TIMES.1 };
-    let mut hall = Hall::open(lab)?;
+    play(Hall::open(lab, "256KiB", None)?, lab.time(TIMES.0, TIMES.1))
+}
+
+/// Lets all roles work in a hall, then judges.
+pub(super) fn play(mut hall: Hall<'_>, time: Duration) -> Result<Tally> {
     locks::control(&hall).context("without locks")?;
     hall.start(time);
     let hall = &hall;
     thread::scope(|scope| {
+        scope.spawn(|| hall.turn_clocks());
         let roles: Vec<_> = ROLES
             .iter()
             .enumerate()

@@ -1,6 +1,7 @@
 //! A part of `crash`: what it is given, what it tells.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub(crate) struct Lab<'a> {
     pub(crate) seed: u64,
     /// How many kills at random moments.
     pub(crate) kills: u32,
+    /// How long to work, where this was asked for.
+    pub(crate) time: Option<Duration>,
     /// A folder for this section alone; it is kept where the section fails.
     pub(crate) scratch: &'a Path,
 }
@@ -46,6 +49,11 @@ impl Lab<'_> {
     /// Random choices that depend on the seed and this word only.
     pub(crate) fn random(&self, word: &str) -> fastrand::Rng {
         fastrand::Rng::with_seed(mixed(self.seed, word))
+    }
+
+    /// How long to work: as asked for, else the shorter or the longer of two times.
+    pub(crate) fn time(&self, quick: Duration, full: Duration) -> Duration {
+        self.time.unwrap_or(if self.quick { quick } else { full })
     }
 
     /// A new folder in the section's.

@@ -78,13 +78,13 @@ impl SimFs {
         self.state.lock().journal.len()
     }
 
-    /// Its clock.
+    /// The true time.
     #[must_use]
     pub fn clock(&self) -> Arc<SimClock> {
         Arc::clone(&self.clock)
     }
 
-    /// Options for a backend on it: its clock, and a root that is a name only.
+    /// Options for a backend on it: the true time as its clock, and a root that is a name only.
     #[must_use]
     pub fn options(&self) -> FileOptions {
         FileOptions::new(ROOT)
@@ -93,13 +93,13 @@ impl SimFs {
             .allow_network_fs(true)
     }
 
-    /// A backend of a new process, and that process.
+    /// A backend of a new process, which has the clock of that process, and the process.
     ///
     /// # Errors
     /// As [`FileBackend::open_on`].
     pub fn open(self: &Arc<Self>, options: FileOptions) -> Result<(FileBackend, Arc<Process>)> {
         let process = self.process();
-        let backend = FileBackend::open_on(process.clone(), options)?;
+        let backend = FileBackend::open_on(process.clone(), options.clock(process.clock()))?;
         Ok((backend, process))
     }
 }

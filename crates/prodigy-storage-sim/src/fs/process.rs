@@ -14,6 +14,7 @@ use super::SimFs;
 use super::file::SimFile;
 use super::folder::SimFolder;
 use super::state::{Caller, State};
+use crate::clock::ProcessClock;
 
 /// What is left on a simulated disk, always.
 const FREE: u64 = 1 << 40;
@@ -28,6 +29,7 @@ pub struct Process {
 pub(super) struct Shared {
     sim: Arc<SimFs>,
     number: u32,
+    clock: Arc<ProcessClock>,
     life: Mutex<Life>,
     meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -57,6 +59,7 @@ impl Process {
     pub(super) fn new(sim: Arc<SimFs>, number: u32) -> Self {
         Self {
             shared: Arc::new(Shared {
+                clock: Arc::new(ProcessClock::new(sim.clock())),
                 sim,
                 number,
                 life: Mutex::new(Life::Alive),
@@ -69,6 +72,12 @@ impl Process {
     #[must_use]
     pub fn number(&self) -> u32 {
         self.shared.number
+    }
+
+    /// Its wall clock.
+    #[must_use]
+    pub fn clock(&self) -> Arc<ProcessClock> {
+        Arc::clone(&self.shared.clock)
     }
 
     /// Ends it: every later call fails and changes nothing, its locks are free at once.

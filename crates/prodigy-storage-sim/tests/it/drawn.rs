@@ -1,7 +1,7 @@
 //! Random workloads, crashed at each of their calls.
 
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
-use prodigy_storage_sim::{Depth, Setup, Step, explore, perform, record};
+use prodigy_storage_sim::{Depth, Setup, Step, explore, perform, record, turn};
 use proptest::prelude::*;
 
 fn durability() -> impl Strategy<Value = prodigy_storage_backend::Durability> {
@@ -13,6 +13,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u16>(), durability()).prop_map(|(size, durability)| Step::Append(size, durability)),
         2 => (0u8..6, durability()).prop_map(|(number, durability)| Step::Given(number, durability)),
         2 => Just(Step::Scan),
+        2 => Just(Step::Follow),
+        2 => (0u8..4, any::<i16>()).prop_map(|(kind, share)| Step::Turn(turn(kind, share))),
         1 => Just(Step::Seal),
         1 => Just(Step::Flush),
         1 => durability().prop_map(Step::Add),

@@ -46,8 +46,8 @@ workloads! {
     events_survive_a_crash_at_every_call: "events",
     relaxed_events_survive_what_they_promise: "events-relaxed",
     given_ids_survive_a_crash_at_every_call: "given-ids",
-    checkpoints_survive_a_crash_at_every_call: "checkpoints",
     fencing_marks_survive_a_crash_at_every_call: "fenced",
+    checkpoints_survive_a_crash_at_every_call: "checkpoints",
     relaxed_documents_survive_what_they_promise: "documents-relaxed",
     pushes_survive_a_crash_at_every_call: "push",
     merges_survive_a_crash_at_every_call: "merge",
@@ -58,4 +58,6 @@ workloads! {
     two_processes_survive_a_crash_at_every_call: "two-processes",
     locks_survive_a_crash_at_every_call: "locks",
     the_first_use_survives_a_crash_at_every_call: "first-use",
+    clocks_that_differ_survive_a_crash_at_every_call: "clocks",
+    a_log_that_began_with_a_clock_ahead_survives_a_crash_at_every_call: "clock-ahead",
 }

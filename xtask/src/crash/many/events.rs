@@ -66,8 +66,11 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
             .run(["events", "cat"].iter().chain(&address), b"")?
             .expect_code(0)?;
         let (mut seen, mut payloads) = (HashSet::new(), HashSet::new());
+        let mut last = Uuid::nil();
         for line in answer.lines() {
             let record = segment::record(line)?;
+            ensure!(record.id >= last, "job {job}: {} comes after {last}", record.id);
+            last = record.id;
             let found: Sent = serde_json::from_str(record.event.get()).context("no payload of ours")?;
             ensure!(seen.insert(record.id), "job {job}: {} is read twice", record.id);
             ensure!(

@@ -1,6 +1,7 @@
 //! Who reads while others write: all of it, or only what is new.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -10,6 +11,9 @@ use super::hall::{ADDRESS, Hall, SHARED, Told};
 use crate::crash::section::Tally;
 use crate::segment;
 
+/// A follower that lives long has so much time to catch up.
+const AFTER: Duration = Duration::from_secs(5);
+
 /// What followers were given, and how far they are.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
@@ -18,6 +22,7 @@ pub(super) struct Followed {
     runs: usize,
     readings: usize,
     by_workers: usize,
+    watched: usize,
 }
 
 impl Followed {
@@ -50,6 +55,30 @@ pub(super) fn reader(hall: &Hall<'_>, number: usize) -> Result<()> {
         }
         hall.followed.alone().readings += 1;
     }
+    Ok(())
+}
+
+/// Follows from the beginning in one long life, and a little longer than all others work: it is given each event once.
+pub(super) fn watcher(hall: &Hall<'_>, _: usize) -> Result<()> {
+    let time = format!("{}ms", (hall.left() + AFTER).as_millis());
+    let words = ["events", "follow", "--for", &time];
+    let command = hall.tool().command(words.iter().chain(&ADDRESS));
+    let mut process = hall.begin(command, Vec::new(), false)?;
+    while hall.is_open() {
+        process.wait_for(Duration::from_secs(1))?;
+    }
+    let known = hall.events.alone().known(SHARED);
+    let ended = hall.finish(process, None)?;
+    ensure!(hall.told(&ended)? == Told::Done, "{}", ended.unexpected("an end"));
+    let mut seen = HashSet::new();
+    for line in ended.lines() {
+        let id = segment::record(line)?.id;
+        ensure!(seen.insert(id), "a follower was given {id} twice in one life");
+    }
+    if let Some(id) = hall.events.alone().missing(SHARED, known, &seen) {
+        bail!("{id} was acknowledged, and the follower that lived long missed it");
+    }
+    hall.followed.alone().watched += seen.len();
     Ok(())
 }
 
@@ -106,6 +135,10 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
     tally.add(
         "events that workers were given, each once in a life",
         followed.by_workers,
+    );
+    tally.add(
+        "events that one follower was given in one life, each once",
+        followed.watched,
     );
     tally.add("readings of the whole log while it grew", followed.readings);
     Ok(())

@@ -13,6 +13,7 @@ use super::followers::Followed;
 use super::letters::LetterLedger;
 use super::locks::LockLedger;
 use super::states::StateLedger;
+use crate::crash::clocks::Clocks;
 use crate::crash::power::process::{Ended, Process};
 use crate::crash::section::{Lab, Tally};
 use crate::input::Input;
@@ -28,16 +29,23 @@ pub(super) const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", SHARED];
 const DOOMED: u32 = 4;
 /// within so many microseconds.
 const LONGEST: u64 = 120_000;
+/// Where clocks differ, one process in so many is stopped for a while,
+const STOPPED: u32 = 6;
+/// for so many milliseconds at most.
+const STOP: u64 = 400;
 
 /// Where they work.
-pub(super) struct Hall<'a> {
+pub(in crate::crash) struct Hall<'a> {
     lab: Lab<'a>,
     tool: Tool,
+    max_file_size: &'static str,
+    clocks: Option<Clocks>,
     worker: PathBuf,
     until: Instant,
     closed: AtomicBool,
     processes: AtomicU64,
     kills: AtomicU64,
+    stops: AtomicU64,
     operations: AtomicU64,
     waits: AtomicU64,
     pub(super) events: Ledger<EventLedger>,
@@ -73,20 +81,27 @@ pub(super) enum Told {
 }
 
 impl<'a> Hall<'a> {
-    /// An empty store, and no time yet.
-    pub(super) fn open(lab: &Lab<'a>) -> Result<Self> {
+    /// An empty store, and no time yet. With clocks each process has one of them.
+    pub(in crate::crash) fn open(
+        lab: &Lab<'a>,
+        max_file_size: &'static str,
+        clocks: Option<Clocks>,
+    ) -> Result<Self> {
         let tool = Tool::new(lab.binary, lab.scratch)?
-            .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "256KiB")
+            .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", max_file_size)
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true");
         let worker = super::workers::build(lab.project)?;
         Ok(Self {
             lab: *lab,
             tool,
+            max_file_size,
+            clocks,
             worker,
             until: Instant::now(),
             closed: AtomicBool::new(false),
             processes: AtomicU64::new(0),
             kills: AtomicU64::new(0),
+            stops: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             events: Ledger::default(),
@@ -110,6 +125,24 @@ impl<'a> Hall<'a> {
     /// The time is up for all.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// The time that is left.
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Turns clocks until the time is up.
+    pub(super) fn turn_clocks(&self) -> Result<()> {
+        match &self.clocks {
+            Some(clocks) => clocks.turn_while(|| self.is_open()),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes past which a segment is sealed.
+    pub(super) fn max_file_size(&self) -> &str {
+        self.max_file_size
     }
 
     pub(super) fn tool(&self) -> &Tool {
@@ -138,16 +171,30 @@ impl<'a> Hall<'a> {
     /// Runs a process to its end, or kills it on the way.
     pub(super) fn call(&self, command: Command, input: Vec<u8>, random: &mut fastrand::Rng) -> Result<Ended> {
         let doomed = random.u32(..DOOMED) == 0;
-        let process = self.begin(command, input, false)?;
+        let mut process = self.begin(command, input, false)?;
+        self.stop(&mut process, random)?;
         self.finish(
             process,
             doomed.then(|| Duration::from_micros(random.u64(..LONGEST))),
         )
     }
 
+    /// Where clocks differ: stops some processes for a while.
+    pub(super) fn stop(&self, process: &mut Process, random: &mut fastrand::Rng) -> Result<()> {
+        if self.clocks.is_some() && random.u32(..STOPPED) == 0 {
+            process.wait_for(Duration::from_micros(random.u64(..LONGEST)))?;
+            process.stop_for(Duration::from_millis(random.u64(..STOP)))?;
+            self.stops.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Starts a process.
-    pub(super) fn begin(&self, command: Command, input: Vec<u8>, held: bool) -> Result<Process> {
+    pub(super) fn begin(&self, mut command: Command, input: Vec<u8>, held: bool) -> Result<Process> {
         self.processes.fetch_add(1, Ordering::Relaxed);
+        if let Some(clocks) = &self.clocks {
+            clocks.give(&mut command);
+        }
         Process::start(command, input, held)
     }
 
@@ -157,12 +204,21 @@ impl<'a> Hall<'a> {
             Some(time) => process.wait_for(time)?,
             None => process.wait()?,
         }
+        let id = process.id();
         let ended = process.end()?;
+        self.clean(id);
         if ended.code.is_none() {
             ensure!(death.is_some(), "{}", ended.unexpected("an end of its own"));
             self.kills.fetch_add(1, Ordering::Relaxed);
         }
         Ok(ended)
+    }
+
+    /// Removes what the clock of an ended process left behind.
+    pub(super) fn clean(&self, process: u32) {
+        if let Some(clocks) = &self.clocks {
+            clocks.clean(process);
+        }
     }
 
     /// What a process told. What it should never tell is an error.
@@ -203,6 +259,10 @@ impl<'a> Hall<'a> {
     pub(super) fn count(&self, tally: &mut Tally) {
         tally.add("processes", self.processes.load(Ordering::Relaxed));
         tally.add("kills", self.kills.load(Ordering::Relaxed));
+        if let Some(clocks) = &self.clocks {
+            tally.add("stops", self.stops.load(Ordering::Relaxed));
+            clocks.count(tally);
+        }
         tally.add(
             "operations that were acknowledged",
             self.operations.load(Ordering::Relaxed),

@@ -1,7 +1,7 @@
 //! Who pushes dead letters, and who takes them.
 
 use anyhow::{Context, Result, bail, ensure};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::hall::{ADDRESS, Hall, Told};
@@ -49,8 +49,9 @@ pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
     let mut random = hall.random(number);
     while hall.is_open() {
         let limit = random.usize(1..9).to_string();
-        let lease = random.choice(["1s", "3s", "60s", "60s"]).unwrap_or("60s");
-        let take = ["dlq", "take", "--limit", limit.as_str(), "--lease", lease];
+        let length = SignedDuration::from_secs(random.choice([1, 3, 60, 60]).unwrap_or(60));
+        let lease = format!("{}s", length.as_secs());
+        let take = ["dlq", "take", "--limit", limit.as_str(), "--lease", &lease];
         let (ended, taken) = timed(hall, &take, &[], &mut random)?;
         if hall.told(&ended)? == Told::Missing {
             continue;
@@ -64,7 +65,8 @@ pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
                     .with_context(|| format!("no {key}"))
             };
             let (id, token) = (text("item_id")?, text("lease_token")?.to_owned());
-            let until: Timestamp = text("lease_until")?.parse()?;
+            // It counts from some moment in the call, whatever the clock of the process says.
+            let until = taken.start + length;
             hall.letters.alone().took(id, token.clone(), taken, until)?;
             hall.did(1);
             match random.u8(..4) {

@@ -1,6 +1,6 @@
-//! A worker of `cargo xtask crash --only many`: one handle for long, used by several threads, until somebody kills it.
+//! A worker of `cargo xtask crash --only many,clocks`: one handle for long, used by several threads, until somebody kills it.
 //!
-//! `xtask-worker STORE NAME INPUT FOLDER` tells what it does as JSON lines, before and after each thing that counts. It
+//! `xtask-worker STORE NAME INPUT FOLDER SIZE` tells what it does as JSON lines, before and after each thing that counts. It
 //! ends by itself only where something is wrong, or its standard input ends.
 
 use std::collections::HashSet;
@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 const APPENDERS: usize = 3;
 /// Events of a batch.
 const BATCH: usize = 5;
+/// A thread finishes the job each time after so many turns.
+const FINISH: usize = 24;
 
 /// What it was given.
 #[derive(Clone)]
@@ -37,21 +39,22 @@ struct Work {
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let mut word = |what: &str| words.next().with_context(|| format!("no {what} is given"));
+    let (store, by, input, folder) = (word("store")?, word("name")?, word("input")?, word("folder")?);
     let storage = Storage::builder()
         .environment(MapEnvironment::new())
-        .base_dir(word("store")?)
-        .set("backend_config.max_file_size", "256KiB")
+        .base_dir(store)
+        .set("backend_config.max_file_size", word("size of a segment")?)
         .set("backend_config.enable_compression", "true")
         .open()?;
     let work = Work {
         job: storage.repo("many")?.job("shared")?,
         storage,
-        by: word("name")?,
-        lines: std::fs::read_to_string(word("input")?)?
+        by,
+        lines: std::fs::read_to_string(input)?
             .lines()
             .map(str::to_owned)
             .collect(),
-        folder: word("folder")?.into(),
+        folder: folder.into(),
     };
     let (failed, ended) = mpsc::channel();
     for number in 0..APPENDERS {
@@ -123,6 +126,10 @@ fn append(work: &Work, number: usize) -> Result<()> {
         };
         for (id, n) in ids.iter().zip(numbers) {
             tell(&json!({"event": {"id": id.to_string(), "n": n}}))?;
+        }
+        if turn % FINISH == number {
+            // Its segment is sealed and compressed; the next event reopens the job.
+            work.job.finish()?;
         }
     }
     Ok(())

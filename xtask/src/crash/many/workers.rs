@@ -45,11 +45,15 @@ pub(super) fn worker(hall: &Hall<'_>, number: usize) -> Result<()> {
             .arg(hall.tool().base())
             .arg(&by)
             .arg(hall.input().path())
-            .arg(hall.folder(GATE)?);
+            .arg(hall.folder(GATE)?)
+            .arg(hall.max_file_size());
         let mut process = hall.begin(command, Vec::new(), true)?;
         let time = Duration::from_millis(random.u64(300..4_000));
         process.wait_for(time)?;
+        hall.stop(&mut process, &mut random)?;
+        let id = process.id();
         let ended = process.end()?;
+        hall.clean(id);
         ensure!(
             ended.code.is_none(),
             "{}",

@@ -118,6 +118,23 @@ impl Process {
         Ok(())
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it and all that it started for a while. One that has ended is left alone.
+    pub(crate) fn stop_for(&mut self, time: Duration) -> Result<()> {
+        let group = format!("-{}", self.child.id());
+        let signal = |signal: &str| quietly(Command::new("kill").args([signal, "--", &group]));
+        if self.child.try_wait()?.is_none() {
+            signal("-STOP")?;
+            thread::sleep(time);
+            signal("-CONT")?;
+        }
+        Ok(())
+    }
+
     /// How far it is by now.
     pub(crate) fn now(&mut self) -> Result<Moment> {
         let ended = self.child.try_wait()?.is_some();

@@ -1,0 +1,33 @@
+//! Reading a log on from a position.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, bail};
+use prodigy_storage_backend::{Backend, Cursor, EventId, ScanItem, ScanOptions};
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::JobAddress;
+
+use crate::stage::patience;
+
+/// Reads a log on from a position. Returns the position at its end, and everything that was given up to there.
+///
+/// # Errors
+/// What the backend says, damage, or an event that was given before.
+pub(crate) fn read_on(
+    backend: &FileBackend,
+    job: &JobAddress,
+    before: Option<(Cursor, HashSet<EventId>)>,
+) -> Result<(Cursor, HashSet<EventId>)> {
+    let (cursor, given) = before.unzip();
+    let mut given: HashSet<EventId> = given.unwrap_or_default();
+    let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
+    let mut scan = backend.scan(job, &options, patience())?;
+    while let Some(item) = scan.next()? {
+        match item {
+            ScanItem::Record(record) if given.insert(record.id) => {}
+            ScanItem::Record(record) => bail!("{} was given twice", record.id),
+            ScanItem::Damage(damage) => bail!("damage: {damage}"),
+        }
+    }
+    Ok((scan.cursor(), given))
+}
