@@ -177,6 +177,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The jobs of a repository that hold anything, sorted.
     fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>>;
 
+    /// True if a live process works on a job of a repository: it holds a part of a log that it appends to, or a named
+    /// lock whose first part is the repository's name. A process between two calls on a queue or a document holds
+    /// nothing. A backend may try locks for the answer, which is no more than a reader may do to another writer: no
+    /// call of another process fails or waits for it.
+    fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool>;
+
     /// Where the worktree of a session belongs; the folder is git's to make. An absolute path.
     fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf>;
 

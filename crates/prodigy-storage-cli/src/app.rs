@@ -123,10 +123,18 @@ impl<'c> App<'c> {
             Some(name) => storage.repo(name.as_str())?,
             None => storage.repo_at(".")?,
         };
+        self.repo_notices(&repo);
         if self.global.verbose && name.is_none() {
             self.note(&format!("the repository here is `{}`", repo.name()));
         }
         Ok(repo)
+    }
+
+    /// Reports what should be known about how a repository was found.
+    pub(crate) fn repo_notices(&mut self, repo: &Repo) {
+        for notice in repo.notices() {
+            self.note(&notice.to_string());
+        }
     }
 
     /// Whether machine-readable output is asked for.

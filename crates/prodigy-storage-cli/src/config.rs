@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use prodigy_storage::Identity;
-use prodigy_storage::config::{KeySpec, Loaded, Loader, ProcessEnvironment};
+use prodigy_storage::config::{Environment, KeySpec, Loaded, Loader, ProcessEnvironment};
+use prodigy_storage::{Ceilings, Identity};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -52,7 +52,10 @@ fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
         // A broken `.git` is for commands that need the repository to complain of.
-        let root = Identity::at(&here).ok().and_then(|identity| identity.worktree);
+        let ceilings = ProcessEnvironment.var("GIT_CEILING_DIRECTORIES");
+        let ceilings = ceilings.map(|value| Ceilings::parse(&value)).unwrap_or_default();
+        let identity = Identity::below(&here, &ceilings).ok();
+        let root = identity.and_then(|identity| identity.worktree);
         loader = loader.project_dir(root.unwrap_or(here));
     }
     if let Some(file) = file.or(app.global.config.as_deref()) {

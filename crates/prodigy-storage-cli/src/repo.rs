@@ -14,8 +14,12 @@ use crate::exit::Exit;
 pub(crate) enum RepoCommand {
     /// Tell which repository a folder belongs to, and under which name its data lies. Registers nothing.
     Identify(IdentifyArgs),
-    /// Make a name stand for the repository that a folder belongs to: for one that was moved.
+    /// Make a name, with its data, stand for the repository that a folder belongs to: for one that was moved, copied or
+    /// cloned again.
     Relink(RelinkArgs),
+    /// Register the repository that a folder belongs to under a name of its own: for one that is another than the
+    /// repository that the name of its folder stands for.
+    Register(RegisterArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,10 +39,29 @@ pub(crate) struct RelinkArgs {
     path: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct RegisterArgs {
+    /// The name, which no repository has yet.
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+    /// A folder in the repository.
+    #[arg(value_name = "PATH", default_value = ".")]
+    path: PathBuf,
+}
+
 pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
     let repo = match command {
-        RepoCommand::Identify(arguments) => app.open(Access::Read)?.repo_at(&arguments.path)?,
+        RepoCommand::Identify(arguments) => {
+            let repo = app.open(Access::Read)?.repo_at(&arguments.path)?;
+            app.repo_notices(&repo);
+            repo
+        }
         RepoCommand::Relink(arguments) => relink(app, &arguments)?,
+        RepoCommand::Register(arguments) => {
+            let name = RepoName::new(&arguments.name)?;
+            app.open(Access::Write)?
+                .register(&arguments.path, name.as_str())?
+        }
     };
     print(app, &repo)?;
     Ok(Exit::Done)

@@ -241,6 +241,10 @@ impl Backend for FileBackend {
         self.store.jobs(repo, deadline)
     }
 
+    fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        self.store.is_active(repo, deadline)
+    }
+
     fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
         self.store.worktree_path(repo, session)
     }

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::git_config::settings;
 use crate::identity::IdentityError;
+use crate::origin::without_credentials;
 
 /// More than any path that a `.git` or `commondir` file can name.
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
@@ -70,14 +72,16 @@ impl DotGit {
 }
 
 /// Whether a folder is a git directory: `objects` and `refs`, its own or those of the directory that its
-/// `commondir` names, and a `HEAD` that reads as one.
+/// `commondir` names, and a `HEAD` that reads as one. A folder that can't be searched is an error, not "no".
 pub(crate) fn is_git_dir(folder: &Path) -> Result<bool, IdentityError> {
     let head = folder.join("HEAD");
-    let Ok(meta) = fs::symlink_metadata(&head) else {
-        return Ok(false);
+    let meta = match fs::symlink_metadata(&head) {
+        Ok(meta) => meta,
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => return Err(IdentityError::io(&head, error)),
     };
     let common = common_dir(folder)?;
-    if !(common.join("objects").is_dir() && common.join("refs").is_dir()) {
+    if !(is_folder(&common.join("objects"))? && is_folder(&common.join("refs"))?) {
         return Ok(false);
     }
     if meta.is_symlink() {
@@ -132,60 +136,38 @@ impl CoreConfig {
     }
 
     fn read(&mut self, content: &[u8]) {
-        let mut in_core = false;
-        for line in content.split(|byte| *byte == b'\n') {
-            let mut line = line.trim_ascii();
-            if let Some(section) = line.strip_prefix(b"[") {
-                let mut halves = section.splitn(2, |byte| *byte == b']');
-                in_core = halves
-                    .next()
-                    .is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"core"));
-                line = halves.next().unwrap_or_default().trim_ascii();
-            }
-            if !in_core {
-                continue;
-            }
-            let mut halves = line.splitn(2, |byte| *byte == b'=');
-            let key = halves.next().unwrap_or_default().trim_ascii();
-            let value = halves.next().map(config_value);
-            if key.eq_ignore_ascii_case(b"bare") {
+        for setting in settings(content) {
+            if setting.is("core", None, "bare") {
                 // A key without a value is true.
-                let value = value.unwrap_or_else(|| b"true".to_vec());
+                let value = setting.value.as_deref().unwrap_or(b"true");
                 self.bare = Some(
                     [&b"true"[..], b"yes", b"on", b"1"]
                         .iter()
                         .any(|yes| value.eq_ignore_ascii_case(yes)),
                 );
-            } else if key.eq_ignore_ascii_case(b"worktree") {
-                self.worktree = value.and_then(path_of_bytes);
+            } else if setting.is("core", None, "worktree") {
+                self.worktree = setting.value.and_then(path_of_bytes);
             }
         }
     }
 }
 
-/// A value without its quotes, escapes and comment.
-fn config_value(raw: &[u8]) -> Vec<u8> {
-    let mut value = Vec::new();
-    let (mut quoted, mut kept) = (false, 0);
-    let mut bytes = raw.trim_ascii().iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b'#' | b';' if !quoted => break,
-            b'\\' => match bytes.next() {
-                Some(b'n') => value.push(b'\n'),
-                Some(b't') => value.push(b'\t'),
-                Some(other) => value.push(other),
-                None => {}
-            },
-            _ => value.push(byte),
+/// The address of the remote `origin` in a common directory's `config`, without credentials: the first one, as git
+/// fetches from it. An empty one takes back those before it.
+pub(crate) fn origin(common_dir: &Path) -> Result<Option<String>, IdentityError> {
+    let content = read(&common_dir.join("config"), MAX_CONFIG_BYTES)?.unwrap_or_default();
+    let mut first: Option<Vec<u8>> = None;
+    for setting in settings(&content) {
+        if !setting.is("remote", Some("origin"), "url") {
+            continue;
         }
-        if quoted || !byte.is_ascii_whitespace() {
-            kept = value.len();
+        match setting.value {
+            Some(value) if value.is_empty() => first = None,
+            Some(value) => drop(first.get_or_insert(value)),
+            None => {}
         }
     }
-    value.truncate(kept);
-    value
+    Ok(first.and_then(|address| without_credentials(&address)))
 }
 
 /// A file's bytes, at most so many; `None` where there is no such file. Nothing but a file is opened: a pipe
@@ -205,6 +187,14 @@ fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, IdentityError> {
 
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf, IdentityError> {
     fs::canonicalize(path).map_err(|error| IdentityError::io(path, error))
+}
+
+fn is_folder(path: &Path) -> Result<bool, IdentityError> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(meta.is_dir()),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(IdentityError::io(path, error)),
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {

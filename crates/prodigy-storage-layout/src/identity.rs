@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::git_dir::{CoreConfig, DotGit, canonical, common_dir, is_git_dir};
+use crate::evidence::Evidence;
+use crate::git_dir::{CoreConfig, DotGit, canonical, common_dir, is_git_dir, origin};
 use crate::name::RepoName;
 use crate::suggested;
+use crate::time::Timestamp;
 
 /// What kind of repository a folder belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,8 +29,8 @@ pub enum IdentityKind {
 /// Two folders belong to one repository exactly when their [`common_dir`](Self::common_dir) is the same: every
 /// worktree of a repository, in any folder, has the common git directory that the main one has.
 ///
-/// Git itself is never run and its environment variables are not read, so that the identity depends on the
-/// files alone. A folder that is no repository, and lies in none, stands for itself.
+/// Git itself is never run, and no environment variable is read here: the caller hands in the folders that end the
+/// search ([`Ceilings`]). A folder that is no repository, and lies in none, stands for itself.
 ///
 /// A submodule checked out in a linked worktree of its superproject has a git directory of its own, apart from
 /// the one that the main worktree's submodule has; git makes them two repositories, and so does this.
@@ -52,6 +54,48 @@ pub struct Identity {
     /// Device and inode of `common_dir`, where the platform has them: they stay when a repository is moved
     /// within one file system.
     pub file_id: Option<(u64, u64)>,
+    /// When `common_dir` was created, where the file system keeps it.
+    pub born: Option<Timestamp>,
+    /// The address of the remote `origin` in the repository's `config`, without credentials. Files that the
+    /// configuration includes are not read, and `insteadOf` is not applied.
+    pub origin: Option<String>,
+}
+
+/// Folders that end the search for a repository, as `GIT_CEILING_DIRECTORIES` names them.
+///
+/// A ceiling and the folders above it are not searched from a folder below it. The folder where the search begins is
+/// always searched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ceilings(Vec<PathBuf>);
+
+impl Ceilings {
+    /// Reads the value of `GIT_CEILING_DIRECTORIES`: absolute paths in the form of `PATH`. As in git, links in them
+    /// are resolved up to an empty entry, and not behind it; anything but an absolute path is ignored.
+    #[must_use]
+    pub fn parse(value: &OsStr) -> Self {
+        let mut resolve = true;
+        let mut ceilings = Vec::new();
+        for entry in std::env::split_paths(value) {
+            if entry.as_os_str().is_empty() {
+                resolve = false;
+            } else if entry.is_absolute() {
+                match resolve {
+                    true => ceilings.extend(fs::canonicalize(&entry)),
+                    false => ceilings.push(entry),
+                }
+            }
+        }
+        Self(ceilings)
+    }
+
+    /// The lowest ceiling above a folder.
+    fn above(&self, folder: &Path) -> Option<&Path> {
+        let above = |ceiling: &&PathBuf| folder != ceiling.as_path() && folder.starts_with(ceiling);
+        let ceilings = self.0.iter().filter(above);
+        ceilings
+            .max_by_key(|ceiling| ceiling.components().count())
+            .map(PathBuf::as_path)
+    }
 }
 
 impl Identity {
@@ -63,6 +107,14 @@ impl Identity {
     /// something can't be read. A broken one is never passed over for a repository further up; a `.git` folder
     /// that holds no repository is, as by git.
     pub fn at(path: &Path) -> Result<Self, IdentityError> {
+        Self::below(path, &Ceilings::default())
+    }
+
+    /// As [`at`](Self::at), but the search ends below a ceiling.
+    ///
+    /// # Errors
+    /// As [`at`](Self::at).
+    pub fn below(path: &Path, ceilings: &Ceilings) -> Result<Self, IdentityError> {
         let start = fs::canonicalize(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => IdentityError::NotFound {
                 path: path.to_owned(),
@@ -74,7 +126,8 @@ impl Identity {
         } else {
             start.parent().unwrap_or(&start)
         };
-        for folder in folder.ancestors() {
+        let ceiling = ceilings.above(folder);
+        for folder in folder.ancestors().take_while(|folder| ceiling != Some(*folder)) {
             match DotGit::of(folder)? {
                 DotGit::Folder(git_dir) | DotGit::File(git_dir) => {
                     return Self::of_git_dir(&git_dir, Some(folder));
@@ -83,13 +136,27 @@ impl Identity {
                 DotGit::None => {}
             }
         }
+        let (file_id, born) = file_id(folder)?;
         Ok(Self {
             kind: IdentityKind::Folder,
             common_dir: folder.to_owned(),
             worktree: None,
             folder_name: folder.file_name().unwrap_or_default().to_owned(),
-            file_id: file_id(folder)?,
+            file_id,
+            born,
+            origin: None,
         })
+    }
+
+    /// What tells this repository from another one at the same path, and finds it again at another path.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            path: self.common_dir.clone(),
+            file_id: self.file_id,
+            born: self.born,
+            origin: self.origin.clone(),
+        }
     }
 
     /// A name for the repository, from its folder's name.
@@ -111,6 +178,19 @@ impl Identity {
         suggested::with_hash(self.suggested_name().as_str(), self.common_dir.as_os_str())
     }
 
+    /// A name for the repository where a person has to choose one: the suggested name, cut to fit, then `-` and 8 hex
+    /// digits of a hash of path, device, inode and birth time. Two repositories at one path get two of them.
+    #[must_use]
+    pub fn proposed_name(&self) -> RepoName {
+        let mut hashed = self.common_dir.clone().into_os_string();
+        hashed.push(format!(
+            " {:?} {:?}",
+            self.file_id,
+            self.born.map(Timestamp::as_nanos)
+        ));
+        suggested::with_hash(self.suggested_name().as_str(), &hashed)
+    }
+
     /// `checkout`: the folder whose `.git` led here.
     fn of_git_dir(git_dir: &Path, checkout: Option<&Path>) -> Result<Self, IdentityError> {
         let common = common_dir(git_dir)?;
@@ -128,11 +208,14 @@ impl Identity {
         };
         // Where a `.git` file beside a bare repository leads to it, its folder is no worktree.
         let in_worktree = linked || kind != IdentityKind::BareRepository;
+        let (file_id, born) = file_id(&common)?;
         Ok(Self {
             kind,
             worktree: checkout.filter(|_| in_worktree).map(Path::to_owned),
             folder_name: naming_folder(kind, &common, &config),
-            file_id: file_id(&common)?,
+            file_id,
+            born,
+            origin: origin(&common)?,
             common_dir: common,
         })
     }
@@ -175,16 +258,43 @@ fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsSt
     }
 }
 
+/// Device and inode, and the birth time.
+type FileId = (Option<(u64, u64)>, Option<Timestamp>);
+
 #[cfg(unix)]
-fn file_id(folder: &Path) -> Result<Option<(u64, u64)>, IdentityError> {
+fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::metadata(folder).map_err(|error| IdentityError::io(folder, error))?;
-    Ok(Some((meta.dev(), meta.ino())))
+    Ok((Some((meta.dev(), meta.ino())), born(folder, &meta)))
 }
 
 #[cfg(not(unix))]
-fn file_id(_: &Path) -> Result<Option<(u64, u64)>, IdentityError> {
-    Ok(None)
+fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
+    let meta = fs::metadata(folder).map_err(|error| IdentityError::io(folder, error))?;
+    Ok((None, born(folder, &meta)))
+}
+
+/// By `statx`, whatever C library the program is linked with.
+#[cfg(target_os = "linux")]
+fn born(folder: &Path, _: &fs::Metadata) -> Option<Timestamp> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let found = statx(CWD, folder, AtFlags::empty(), StatxFlags::BTIME).ok()?;
+    if found.stx_mask & StatxFlags::BTIME.bits() == 0 {
+        return None;
+    }
+    let secs = found.stx_btime.tv_sec.checked_mul(1_000_000_000)?;
+    stamp(secs.checked_add(i64::from(found.stx_btime.tv_nsec))?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn born(_: &Path, meta: &fs::Metadata) -> Option<Timestamp> {
+    let since = meta.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    stamp(i64::try_from(since.as_nanos()).ok()?)
+}
+
+/// File systems that keep no birth time may give 0.
+fn stamp(nanos: i64) -> Option<Timestamp> {
+    (nanos > 0).then(|| Timestamp::from_nanos(nanos))
 }
 
 /// Why the repository of a path can't be told.

@@ -20,8 +20,8 @@
 //!   folder: whoever makes folders has to tell them apart.
 //! - Names are checked against one version of Unicode: a character that is newer is refused as unassigned.
 //! - [`Timestamp`]s run from 1970 to 2262.
-//! - An identity is that of the files at the time of the call; a repository that is moved has another one, with
-//!   the same [`file_id`](Identity::file_id).
+//! - An identity is that of the files at the time of the call. Whether it is one that a registry knows is what
+//!   [`decide`] decides from [`Evidence`].
 //!
 //! # Example
 //!
@@ -48,14 +48,18 @@
 //! ```
 
 mod address;
+mod decision;
 mod document;
 mod entry;
+mod evidence;
 mod folder;
+mod git_config;
 mod git_dir;
 mod identity;
 mod name;
 mod name_error;
 mod name_rule;
+mod origin;
 mod segment;
 mod stamp;
 mod suggested;
@@ -63,14 +67,16 @@ mod time;
 mod time_text;
 
 pub use address::{JobAddress, Phase, PhaseError};
+pub use decision::{Decision, Known, NameRole, Present, decide};
 pub use document::{Document, DocumentScope};
 pub use entry::Entry;
+pub use evidence::{Evidence, Relation};
 pub use folder::{
     DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES, checkpoints_folder, events_folder,
     jobs_folder, locks_folder, orphans_folder, quarantine_folder, queue_folder, repo_events_folder,
     repo_queues_folder, state_folder, worktrees_folder,
 };
-pub use identity::{Identity, IdentityError, IdentityKind};
+pub use identity::{Ceilings, Identity, IdentityError, IdentityKind};
 pub use name::{AgentId, JobId, LockName, RepoName, SessionId};
 pub use name_error::{NameError, NameProblem};
 pub use segment::{SegmentForm, SegmentName};

@@ -353,6 +353,14 @@ impl Backend for MemoryBackend {
             .collect())
     }
 
+    fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
+        let locks = self.locks(deadline)?;
+        let mut jobs = self.store.all_jobs().into_iter();
+        Ok(locks.iter().any(|lock| lock.held && is_ours(lock))
+            || jobs.any(|(address, held)| address.repo == *repo && held.data.lock().log.is_open()))
+    }
+
     fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
         Err(StorageError::new(
             ErrorKind::Unsupported,

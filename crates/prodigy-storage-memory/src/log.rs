@@ -212,6 +212,11 @@ impl EventLog {
         self.open = false;
     }
 
+    /// True while the last segment is not sealed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
     pub(crate) fn summary(&self) -> LogSummary {
         LogSummary {
             segments: self.segments,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Backend, Clock, Result, SystemClock};
 use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
 use prodigy_storage_file::Doctor;
-use prodigy_storage_layout::Identity;
+use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
 use crate::error::refused_config;
@@ -79,9 +79,8 @@ impl StorageBuilder {
         self
     }
 
-    /// The whole configuration: no file and no variable is read, but for `~` and `PRODIGY_HOME` where the
-    /// [`base_dir`](crate::config::FileSettings::base_dir) is left at its default. Whatever else the builder was told
-    /// to read is not looked at.
+    /// The whole configuration. No file is read, and only these variables: those behind `~` and `PRODIGY_HOME` where
+    /// the [`base_dir`](crate::config::FileSettings::base_dir) is left at its default, and `GIT_CEILING_DIRECTORIES`.
     pub fn config(mut self, config: StorageConfig) -> Self {
         self.config = Some(config);
         self
@@ -138,6 +137,7 @@ impl StorageBuilder {
         for notice in &notices {
             tracing::warn!("{notice}");
         }
+        let ceilings = self.ceilings();
         let given = self.backend.is_some();
         let backend = match self.backend {
             Some(backend) => backend,
@@ -150,6 +150,7 @@ impl StorageBuilder {
             notices,
             clock: self.clock,
             given,
+            ceilings,
         }))
     }
 
@@ -215,8 +216,14 @@ impl StorageBuilder {
             None => std::env::current_dir().ok()?,
         };
         // A broken `.git` file is for `repo_at` to complain of: configuration does not depend on git.
-        let root = Identity::at(&path).ok().and_then(|identity| identity.worktree);
-        Some(root.unwrap_or(path))
+        let identity = Identity::below(&path, &self.ceilings()).ok();
+        Some(identity.and_then(|identity| identity.worktree).unwrap_or(path))
+    }
+
+    /// Where the search for a repository ends, as git is told it.
+    fn ceilings(&self) -> Ceilings {
+        let value = self.environment.var("GIT_CEILING_DIRECTORIES");
+        value.map(|value| Ceilings::parse(&value)).unwrap_or_default()
     }
 }
 

@@ -129,8 +129,8 @@ pub use prodigy_storage_backend::{
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
-    AgentId, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName, NameError,
-    NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
+    AgentId, Ceilings, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName,
+    NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
 };
 
 /// Finding damage and moving it out of the way: see [`Storage::doctor`].

@@ -1,10 +1,12 @@
 //! What a person should know about a handle that works all the same.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use prodigy_storage_config::Notice;
+use prodigy_storage_layout::RepoName;
 
-/// A warning about how storage was opened. Each is also logged, once, when storage is opened.
+/// A warning about how storage was opened, or a repository found. Each is also logged once, at that moment.
 ///
 /// [`Display`](fmt::Display) gives one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,14 @@ pub enum StorageNotice {
     Config(Notice),
     /// `enable_locking: false`: named locks are inert, and protect nothing.
     LockingDisabled,
+    /// The directory of a repository was replaced by a fresh clone of the same project: the clone continues under the
+    /// name. See [`Repo::notices`](crate::Repo::notices).
+    FreshClone {
+        /// The name.
+        repo: RepoName,
+        /// The git directory of the clone.
+        path: PathBuf,
+    },
 }
 
 impl fmt::Display for StorageNotice {
@@ -22,6 +32,11 @@ impl fmt::Display for StorageNotice {
             Self::Config(notice) => notice.fmt(f),
             Self::LockingDisabled => f.write_str(
                 "`enable_locking` is false: named locks are inert, and nothing keeps two processes apart",
+            ),
+            Self::FreshClone { repo, path } => write!(
+                f,
+                "{} is a fresh clone of the project that `{repo}` stands for: it continues under this name",
+                path.display()
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! Which repository a name stands for.
 //!
-//! An entry a name says which common git directory it stands for. An identity is looked up under its suggested name,
-//! under its distinct one, and then among all entries, since `relink` may have given it any name.
+//! An entry per name records what tells a common git directory from another one ([`Evidence`]). Which entry a repository
+//! has is decided by [`decide`], a pure function in the layout crate; here entries are read, looked after and written.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,14 @@ use prodigy_storage_backend::{
     Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{
-    Document, DocumentScope, Identity, IdentityError, IdentityKind, RepoName, Timestamp,
+    Decision, Document, DocumentScope, Evidence, Identity, IdentityError, IdentityKind, Known, NameRole,
+    Present, Relation, RepoName, Timestamp, decide,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::call::operation::FIND_WRITERS;
 use crate::error::{no_identity, other_shape};
+use crate::notice::StorageNotice;
 use crate::storage::Inner;
 
 /// An entry as it is stored.
@@ -27,6 +30,10 @@ struct Entry {
     identity: String,
     #[serde(default)]
     file_id: Option<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -34,96 +41,184 @@ struct Entry {
     registered_at: Timestamp,
 }
 
+impl Entry {
+    fn new(name: &RepoName, identity: &Identity, evidence: &Evidence, registered_at: Timestamp) -> Self {
+        Self {
+            name: name.to_string(),
+            identity: text_of(&evidence.path),
+            file_id: evidence.file_id,
+            born: evidence.born,
+            origin: evidence.origin.clone(),
+            kind: kind_of(identity.kind).to_owned(),
+            folder: identity.folder_name.to_string_lossy().into_owned(),
+            registered_at,
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            path: path_of(&self.identity).unwrap_or_default(),
+            file_id: self.file_id,
+            born: self.born,
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// What its path leads to at present.
+    fn present(&self) -> Present {
+        let Some(recorded) = path_of(&self.identity) else {
+            return Present::Unreadable;
+        };
+        match Identity::at(&recorded) {
+            Ok(found) if found.common_dir == recorded => Present::Found(found.evidence()),
+            Ok(_) | Err(IdentityError::NotFound { .. }) => Present::Nothing,
+            Err(_) => Present::Unreadable,
+        }
+    }
+
+    /// What the decision needs to know about it.
+    fn known(&self, role: NameRole, found: &Evidence) -> Known {
+        let recorded = self.evidence();
+        let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
+        Known {
+            role,
+            present: match concerns {
+                true => self.present(),
+                false => Present::Nothing,
+            },
+            recorded,
+            active: false,
+        }
+    }
+}
+
 /// The kind of an entry that takes the place of a damaged one: see `docs/on-disk-format.md`.
 const LOST: &str = "lost";
 
-/// What stands under a name.
-enum Slot {
-    Free,
-    /// This repository's.
-    Ours,
-    /// Another one's, which is still there; or a name that differs only by case.
-    Taken,
-    /// One's that is gone from where it was.
-    Gone(Entry),
+/// A repository and its name.
+pub(crate) struct Named {
+    pub(crate) name: RepoName,
+    pub(crate) identity: Identity,
+    /// What a person should know about it.
+    pub(crate) notice: Option<StorageNotice>,
 }
 
-pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<(RepoName, Identity)> {
-    let identity = Identity::at(path).map_err(no_identity)?;
+/// An entry that was read.
+struct Candidate {
+    name: RepoName,
+    entry: Entry,
+    revision: Revision,
+}
+
+pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
+    let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
+    let found = identity.evidence();
     let deadline = inner.deadline();
-    let suggested = identity.suggested_name();
-    let distinct = identity.distinct_name();
+    let named = |name: &RepoName, notice| Named {
+        name: name.clone(),
+        identity: identity.clone(),
+        notice,
+    };
     loop {
-        // Each is looked at before any is complained of: this repository may stand under another name than that of a
-        // damaged entry.
-        let mut slot = look(inner, &suggested, &identity, deadline);
-        if matches!(slot, Ok(Slot::Ours)) {
-            return Ok((suggested, identity));
-        }
-        let mut distinct_slot = look(inner, &distinct, &identity, deadline);
-        if matches!(distinct_slot, Ok(Slot::Ours)) {
-            return Ok((distinct, identity));
-        }
-        let found = elsewhere(inner, &identity, deadline);
-        if let Ok(Some(name)) = found {
-            return Ok((name, identity));
-        }
-        // What is damaged is complained of with what to do about it.
-        let is_damaged = |error: &StorageError| error.kind() == ErrorKind::Damaged;
-        for slot in [&mut slot, &mut distinct_slot] {
-            if slot.as_ref().is_err_and(|error| !is_damaged(error)) {
-                std::mem::replace(slot, Ok(Slot::Free))?;
+        let gathered = gather(inner, &identity, &found, deadline)?;
+        let candidate = |index: usize| gathered.candidates.get(index);
+        let decision = decide(&found, &gathered.known);
+        let written = match &decision {
+            Decision::Same { index, record } => {
+                let Some(candidate) = candidate(*index) else {
+                    continue;
+                };
+                let written = match record {
+                    Some(record) => renew(inner, candidate, &identity, record, deadline),
+                    None => Ok(()),
+                };
+                written.map(|()| named(&candidate.name, None))
             }
-        }
-        found?;
-        let (slot, distinct_slot) = (slot?, distinct_slot?);
-        let name = match (slot, distinct_slot) {
-            (Slot::Gone(entry), _) => return Err(moved(&suggested, &entry, &identity)),
-            (Slot::Taken, Slot::Gone(entry)) => return Err(moved(&distinct, &entry, &identity)),
-            (Slot::Taken, Slot::Taken) => return Err(no_name(&distinct, &identity)),
-            (Slot::Taken, _) => &distinct,
-            _ => &suggested,
+            Decision::FreshClone { index, record } => {
+                let Some(candidate) = candidate(*index) else {
+                    continue;
+                };
+                let notice = StorageNotice::FreshClone {
+                    repo: candidate.name.clone(),
+                    path: record.path.clone(),
+                };
+                renew(inner, candidate, &identity, record, deadline).map(|()| {
+                    tracing::warn!("{notice}");
+                    named(&candidate.name, Some(notice))
+                })
+            }
+            // It may be this repository's: registered anew it would have a second namespace, and nobody would know.
+            _ if gathered.unclear.is_some() => {
+                let (name, error) = gathered
+                    .unclear
+                    .unwrap_or_else(|| (identity.suggested_name(), None));
+                return Err(unclear_entry(&name, error, &identity));
+            }
+            Decision::Conflict { index } => {
+                let Some(candidate) = candidate(*index) else {
+                    continue;
+                };
+                let active = gathered.known.get(*index).is_some_and(|known| known.active);
+                return Err(conflict(candidate, active, &identity));
+            }
+            Decision::NoName | Decision::Register(NameRole::Other) => return Err(no_name(&identity)),
+            Decision::Register(role) => {
+                let name = match role {
+                    NameRole::Suggested => identity.suggested_name(),
+                    _ => identity.distinct_name(),
+                };
+                let entry = Entry::new(&name, &identity, &found, inner.clock.now());
+                match inner.caller.is_read_only() {
+                    true => Ok(()),
+                    false => put(inner, &name, &entry, Expected::Absent, deadline),
+                }
+                .map(|()| named(&name, None))
+            }
         };
-        if inner.caller.is_read_only() {
-            return Ok((name.clone(), identity));
-        }
-        match put(inner, name, &identity, Expected::Absent, deadline) {
-            Ok(()) => return Ok((name.clone(), identity)),
-            // Another process was quicker: look again at whose it is now.
+        match written {
+            // Another process was quicker: look again at what it wrote.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 deadline.check(
                     "register repository",
-                    name,
+                    &identity.suggested_name(),
                     "its turn: others register all the time",
                 )?;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Err(error) => return Err(error),
+            written => return written,
         }
     }
 }
 
+/// Makes a name stand for the repository, also one that stood for another repository, unless that is still there.
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
-    let identity = Identity::at(path).map_err(no_identity)?;
+    let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
+    let found = identity.evidence();
     let deadline = inner.deadline();
-    let found = match read(inner, name, deadline) {
-        // Whose it was can't be told any more, and is said now.
+    let holder = match read(inner, name, deadline) {
+        // Nobody knows any more whose it was; the caller says it now.
         Err(error) if error.kind() == ErrorKind::Damaged => Err(error),
-        found => Ok(found?),
+        holder => Ok(holder?),
     };
-    if let Ok(Some((entry, _))) = &found
-        && matches!(judge(entry, name, &identity)?, Slot::Taken)
-    {
-        let why = format!("the name stands for {}, which is still there", entry.identity);
-        return Err(
-            StorageError::new(ErrorKind::Conflict, "relink repository", name, why)
-                .with_hint("choose another name: two repositories can't share one"),
-        );
+    if let Ok(Some((entry, _))) = &holder {
+        let known = entry.known(NameRole::Suggested, &found);
+        let is_another = entry.kind != LOST && known.is_home() && !is_same(&found, &known);
+        if entry.name != name.as_str() || is_another {
+            let why = format!("the name stands for {}, which is still there", entry.identity);
+            return Err(
+                StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(format!(
+                    "choose another name, as two repositories can't share one: `prodigy-storage repo register --as {} \
+                     {}`",
+                    identity.proposed_name(),
+                    place(&identity)
+                )),
+            );
+        }
     }
     // The others go first: where this ends half-way, the repository is looked up again, and never under two names.
-    for (other, found) in entries(inner, deadline)? {
-        let Ok((entry, revision)) = found else { continue };
-        if other != *name && entry.identity == text_of(&identity.common_dir) {
+    for (other, listed) in entries(inner, deadline)? {
+        let Ok((entry, revision)) = listed else { continue };
+        if other != *name && is_same(&found, &entry.known(NameRole::Other, &found)) {
             let document = Document::Repository(other);
             let expected = Expected::Revision(revision);
             inner
@@ -131,77 +226,150 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
                 .delete(&document, expected, inner.durability, deadline)?;
         }
     }
-    let expected = match found {
+    let expected = match holder {
         Ok(None) => Expected::Absent,
         Ok(Some((_, revision))) => Expected::Revision(revision),
         Err(_) => Expected::Any,
     };
-    put(inner, name, &identity, expected, deadline)?;
+    let entry = Entry::new(name, &identity, &found, inner.clock.now());
+    put(inner, name, &entry, expected, deadline)?;
     Ok(identity)
 }
 
-fn look(inner: &Inner, name: &RepoName, identity: &Identity, deadline: Deadline) -> Result<Slot> {
-    match read(inner, name, deadline)? {
-        None => Ok(Slot::Free),
-        Some((entry, _)) => judge(&entry, name, identity),
+/// Registers a repository that has no name under one that no other repository has.
+pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
+    const REGISTER: &str = "register repository";
+    let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
+    let found = identity.evidence();
+    let deadline = inner.deadline();
+    if let Some((entry, _)) = read(inner, name, deadline)? {
+        if entry.name == name.as_str() && is_same(&found, &entry.known(NameRole::Suggested, &found)) {
+            return Ok(identity);
+        }
+        let why = format!("the name stands for {}", entry.identity);
+        return Err(
+            StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
+                "choose another name, or, if it is the same repository: `prodigy-storage repo relink {name} {}`",
+                place(&identity)
+            )),
+        );
     }
+    for (other, listed) in entries(inner, deadline)? {
+        let Ok((entry, _)) = listed else { continue };
+        if is_same(&found, &entry.known(NameRole::Other, &found)) {
+            let why = format!("{} is registered as `{other}`", entry.identity);
+            return Err(
+                StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
+                    "to give it another name, without its data: `prodigy-storage repo relink {name} {}`",
+                    place(&identity)
+                )),
+            );
+        }
+    }
+    let entry = Entry::new(name, &identity, &found, inner.clock.now());
+    put(inner, name, &entry, Expected::Absent, deadline)?;
+    Ok(identity)
 }
 
-fn judge(entry: &Entry, name: &RepoName, identity: &Identity) -> Result<Slot> {
-    if entry.name != name.as_str() {
-        return Ok(Slot::Taken);
-    }
-    if entry.identity == text_of(&identity.common_dir) {
-        return Ok(Slot::Ours);
-    }
-    Ok(if is_there(entry) {
-        Slot::Taken
-    } else {
-        Slot::Gone(entry.clone())
-    })
+fn is_same(found: &Evidence, known: &Known) -> bool {
+    matches!(decide(found, std::slice::from_ref(known)), Decision::Same { .. })
 }
 
-/// Whether what an entry stands for is where it was. What can't be read counts as there.
-fn is_there(entry: &Entry) -> bool {
-    let Some(recorded) = path_of(&entry.identity) else {
-        return true;
+/// What the decision is made from.
+struct Gathered {
+    candidates: Vec<Candidate>,
+    /// One for each candidate.
+    known: Vec<Known>,
+    /// An entry that does not say which repository it stands for, and what is wrong with it.
+    unclear: Option<(RepoName, Option<StorageError>)>,
+}
+
+/// Reads the entries of both names that the repository may get, and, unless one is certainly its own, all others:
+/// `relink` and `register` may have given it any name.
+fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadline) -> Result<Gathered> {
+    let roles = [
+        (NameRole::Suggested, identity.suggested_name()),
+        (NameRole::Distinct, identity.distinct_name()),
+    ];
+    let mut gathered = Gathered {
+        candidates: Vec::new(),
+        known: Vec::new(),
+        unclear: None,
     };
-    match Identity::at(&recorded) {
-        Ok(found) => found.common_dir == recorded,
-        Err(IdentityError::NotFound { .. }) => false,
-        Err(_) => true,
-    }
-}
-
-/// The name under which an identity is registered, whatever it is. A repository that is known by its inode alone,
-/// and is gone from where it was, has been moved.
-fn elsewhere(inner: &Inner, identity: &Identity, deadline: Deadline) -> Result<Option<RepoName>> {
-    let ours = text_of(&identity.common_dir);
-    let (mut moved_from, mut unclear) = (None, None);
-    for (name, found) in entries(inner, deadline)? {
-        let (entry, _) = match found {
-            Ok(found) => found,
+    let mut failed = None;
+    for (role, name) in &roles {
+        let (entry, revision) = match read(inner, name, deadline) {
+            Ok(Some(read)) => read,
+            Ok(None) => continue,
+            // This repository may stand under another name than that of an entry that can't be read.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                gathered.unclear.get_or_insert((name.clone(), Some(error)));
+                continue;
+            }
             Err(error) => {
-                unclear.get_or_insert((name, Some(error)));
+                failed.get_or_insert(error);
                 continue;
             }
         };
-        if entry.identity == ours {
-            return Ok(Some(name));
-        }
         if entry.kind == LOST {
-            unclear.get_or_insert((name, None));
+            gathered.unclear.get_or_insert((name.clone(), None));
             continue;
         }
-        if entry.file_id.is_some() && entry.file_id == identity.file_id && !is_there(&entry) {
-            moved_from = Some((name, entry));
+        let mut known = entry.known(*role, found);
+        if entry.name != name.as_str() {
+            // It only looks the same to a file system that folds case.
+            known.recorded = Evidence::default();
+            known.present = Present::Unreadable;
+        }
+        let is_certain = known.recorded.relation(found) == Relation::Same;
+        gathered.push(name.clone(), entry, revision, known);
+        if is_certain {
+            return Ok(gathered);
         }
     }
-    match (moved_from, unclear) {
-        (Some((name, entry)), _) => Err(moved(&name, &entry, identity)),
-        // It may be this repository's: registered anew it would have a second namespace, and nobody would be told.
-        (None, Some((name, error))) => Err(unclear_entry(&name, error, identity)),
-        (None, None) => Ok(None),
+    for (name, listed) in entries(inner, deadline)? {
+        if roles.iter().any(|(_, role_name)| *role_name == name) {
+            continue;
+        }
+        match listed {
+            Ok((entry, _)) if entry.kind == LOST => {
+                gathered.unclear.get_or_insert((name, None));
+            }
+            Ok((entry, revision)) => {
+                let known = entry.known(NameRole::Other, found);
+                gathered.push(name, entry, revision, known);
+            }
+            Err(error) => {
+                gathered.unclear.get_or_insert((name, Some(error)));
+            }
+        }
+    }
+    for (candidate, known) in gathered.candidates.iter().zip(&mut gathered.known) {
+        // A handle for reading records nothing, and takes no lock to find out.
+        if !inner.caller.is_read_only()
+            && known.recorded.relation(found) == (Relation::Replaced { same_origin: true })
+        {
+            let name = &candidate.name;
+            known.active = inner.caller.call(FIND_WRITERS, name, deadline, |backend| {
+                backend.is_active(name, deadline)
+            })?;
+        }
+    }
+    let is_found = |known: &Known| is_same(found, known);
+    match failed {
+        Some(error) if !gathered.known.iter().any(is_found) => Err(error),
+        _ => Ok(gathered),
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, name: RepoName, entry: Entry, revision: Revision, known: Known) {
+        self.known.push(known);
+        self.candidates.push(Candidate {
+            name,
+            entry,
+            revision,
+        });
     }
 }
 
@@ -241,24 +409,31 @@ fn read(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<Option<(En
     Ok(Some((entry, stored.revision())))
 }
 
-fn put(
+/// Records what the entry should say from now on. A handle for reading records nothing.
+fn renew(
     inner: &Inner,
-    name: &RepoName,
+    candidate: &Candidate,
     identity: &Identity,
-    expected: Expected,
+    record: &Evidence,
     deadline: Deadline,
 ) -> Result<()> {
-    let entry = Entry {
-        name: name.to_string(),
-        identity: text_of(&identity.common_dir),
-        file_id: identity.file_id,
-        kind: kind_of(identity.kind).to_owned(),
-        folder: identity.folder_name.to_string_lossy().into_owned(),
-        registered_at: inner.clock.now(),
-    };
+    if inner.caller.is_read_only() {
+        return Ok(());
+    }
+    let name = &candidate.name;
+    let entry = Entry::new(name, identity, record, candidate.entry.registered_at);
+    put(
+        inner,
+        name,
+        &entry,
+        Expected::Revision(candidate.revision),
+        deadline,
+    )
+}
+
+fn put(inner: &Inner, name: &RepoName, entry: &Entry, expected: Expected, deadline: Deadline) -> Result<()> {
     let mut buffer = Vec::new();
-    let body =
-        Body::write(&mut buffer, &entry).map_err(|fault| fault.refused("register repository", name))?;
+    let body = Body::write(&mut buffer, entry).map_err(|fault| fault.refused("register repository", name))?;
     let options = PutOptions::new(inner.durability).expect(expected);
     inner
         .caller
@@ -266,23 +441,30 @@ fn put(
         .map(drop)
 }
 
-fn moved(name: &RepoName, entry: &Entry, identity: &Identity) -> StorageError {
+/// A repository that may be that of an entry, or another one: both ways out are named.
+fn conflict(candidate: &Candidate, active: bool, identity: &Identity) -> StorageError {
+    let (name, recorded) = (&candidate.name, &candidate.entry.identity);
     let here = text_of(&identity.common_dir);
-    let why = if entry.file_id.is_some() && entry.file_id == identity.file_id {
-        format!(
-            "the name stands for {}, which was moved to {here}: it is the same folder",
-            entry.identity
-        )
-    } else {
-        format!(
-            "the name stands for {}, which is gone: it looks moved, perhaps to {here}",
-            entry.identity
-        )
+    let found = identity.evidence();
+    let why = match candidate.entry.evidence().relation(&found) {
+        Relation::Replaced { .. } if active => format!(
+            "the name stands for an earlier directory at {here}; the one there now has the same `origin`, but a process \
+             works on a job of this name"
+        ),
+        Relation::Replaced { .. } => format!(
+            "the name stands for an earlier directory at {here}; the one there now is another, and nothing proves that \
+             it is the same repository"
+        ),
+        Relation::PerhapsElsewhere => format!(
+            "the name stands for {recorded}, which is gone; {here} has its inode and may be it, moved"
+        ),
+        _ => format!("the name stands for {recorded}, which is gone; {here} may be it, moved or copied"),
     };
+    let place = place(identity);
     StorageError::new(ErrorKind::Conflict, "identify repository", name, why).with_hint(format!(
-        "if it is the same repository: `prodigy-storage repo relink {name} PATH`; if it is another one, register it \
-         under a name of its own: `prodigy-storage repo relink {} PATH`",
-        identity.distinct_name()
+        "if it is the same repository: `prodigy-storage repo relink {name} {place}`; if it is another one, register it \
+         under a name of its own: `prodigy-storage repo register --as {} {place}`",
+        identity.proposed_name()
     ))
 }
 
@@ -290,10 +472,11 @@ fn moved(name: &RepoName, entry: &Entry, identity: &Identity) -> StorageError {
 fn unclear_entry(name: &RepoName, error: Option<StorageError>, identity: &Identity) -> StorageError {
     let here = text_of(&identity.common_dir);
     let why = format!("the entry of this name is damaged, and may be that of {here}");
+    let place = place(identity);
     let unclear = StorageError::new(ErrorKind::Damaged, "identify repository", name, why).with_hint(format!(
-        "if it is: `prodigy-storage repo relink {name} PATH`; if not, register this one under a name of its own: \
-         `prodigy-storage repo relink {} PATH`",
-        identity.distinct_name()
+        "if it is: `prodigy-storage repo relink {name} {place}`; if not, register this one under a name of its own: \
+         `prodigy-storage repo register --as {} {place}`",
+        identity.proposed_name()
     ));
     match error {
         Some(error) => unclear.with_source(error),
@@ -301,10 +484,28 @@ fn unclear_entry(name: &RepoName, error: Option<StorageError>, identity: &Identi
     }
 }
 
-fn no_name(name: &RepoName, identity: &Identity) -> StorageError {
+fn no_name(identity: &Identity) -> StorageError {
+    let name = identity.distinct_name();
     let why = format!("no name is free for {}", text_of(&identity.common_dir));
-    StorageError::new(ErrorKind::Conflict, "register repository", name, why)
-        .with_hint("choose one: `prodigy-storage repo relink NAME PATH`")
+    StorageError::new(ErrorKind::Conflict, "register repository", &name, why).with_hint(format!(
+        "choose one: `prodigy-storage repo register --as {} {}`",
+        identity.proposed_name(),
+        place(identity)
+    ))
+}
+
+/// The repository's path as a word of a shell's command line.
+fn place(identity: &Identity) -> String {
+    let path = identity.worktree.as_ref().unwrap_or(&identity.common_dir);
+    let Some(text) = path.to_str() else {
+        return "PATH".to_owned();
+    };
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte) || !byte.is_ascii();
+    match text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 const fn kind_of(kind: IdentityKind) -> &'static str {

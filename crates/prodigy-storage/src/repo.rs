@@ -8,6 +8,7 @@ use prodigy_storage_layout::{Document, DocumentScope, Identity, JobAddress, JobI
 use crate::call::operation::LIST_JOBS;
 use crate::error::refused_name;
 use crate::job::Job;
+use crate::notice::StorageNotice;
 use crate::orphans::{JobOrphans, read_orphans};
 use crate::storage::Inner;
 use crate::worktrees::Worktrees;
@@ -18,6 +19,7 @@ pub struct Repo {
     inner: Arc<Inner>,
     name: RepoName,
     identity: Option<Arc<Identity>>,
+    notices: Arc<[StorageNotice]>,
 }
 
 impl Repo {
@@ -26,7 +28,13 @@ impl Repo {
             inner,
             name,
             identity: identity.map(Arc::new),
+            notices: Arc::default(),
         }
+    }
+
+    pub(crate) fn with_notice(mut self, notice: Option<StorageNotice>) -> Self {
+        self.notices = notice.into_iter().collect();
+        self
     }
 
     /// Its name.
@@ -39,6 +47,13 @@ impl Repo {
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
+    }
+
+    /// What a person should know about how it was found: that it is a fresh clone, which continues under the name of
+    /// the repository before it.
+    #[must_use]
+    pub fn notices(&self) -> &[StorageNotice] {
+        &self.notices
     }
 
     /// A job. Nothing is created before the first write.

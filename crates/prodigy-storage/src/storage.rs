@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_config::StorageConfig;
 use prodigy_storage_file::Doctor;
-use prodigy_storage_layout::{DocumentScope, LockName, RepoName};
+use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
 
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the program brought the backend.
     pub(crate) given: bool,
+    /// Where the search for a repository ends.
+    pub(crate) ceilings: Ceilings,
 }
 
 impl Inner {
@@ -105,21 +107,24 @@ impl Storage {
     /// repository stands for itself.
     ///
     /// A repository that was never seen is registered under the name of its folder, or, where that stands for
-    /// another one, under that name with a short hash. A handle for reading only registers nothing, and takes the
-    /// name that it would get.
+    /// another one, under that name with a short hash. One that was moved is found again by its inode and birth time.
+    /// `docs/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
+    /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for a repository that is gone from where it
-    /// was: it may have been moved here. The hint says how to decide: [`relink`](Self::relink) it, or register
-    /// another name. [`NotFound`](crate::ErrorKind::NotFound) for a path that does not exist,
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file.
+    /// [`Conflict`](crate::ErrorKind::Conflict) where nothing proves whether it is the repository that the name stands
+    /// for: its directory was replaced, or is gone from where it was. The hint names both ways out:
+    /// [`relink`](Self::relink) and [`register`](Self::register). [`NotFound`](crate::ErrorKind::NotFound) for a path
+    /// that does not exist, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file,
+    /// [`Io`](crate::ErrorKind::Io) for a `.git` that can't be read.
     pub fn repo_at(&self, path: impl AsRef<Path>) -> Result<Repo> {
-        let (name, identity) = registry::repo_at(&self.inner, path.as_ref())?;
-        Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
+        let found = registry::repo_at(&self.inner, path.as_ref())?;
+        let repo = Repo::new(Arc::clone(&self.inner), found.name, Some(found.identity));
+        Ok(repo.with_notice(found.notice))
     }
 
-    /// Makes a name stand for the repository that a path lies in, from now on: for a repository that was moved, and
-    /// for one that is to be registered under a name of your choice. Data is neither moved nor changed.
+    /// Makes a name stand for the repository that a path lies in, from now on, with all data under that name: for a
+    /// repository that was moved, copied or cloned again. Data is neither moved nor changed.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository that is still there.
@@ -127,6 +132,18 @@ impl Storage {
     pub fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
         let identity = registry::relink(&self.inner, path.as_ref(), &name)?;
+        Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
+    }
+
+    /// Registers the repository that a path lies in under a name of your choice: for one that is not the repository
+    /// that its own folder's name stands for.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository, whether or not it is
+    /// still there, and where this one is registered under another name. Else as [`repo_at`](Self::repo_at).
+    pub fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
+        let name = RepoName::new(name).map_err(refused_name)?;
+        let identity = registry::register(&self.inner, path.as_ref(), &name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
 

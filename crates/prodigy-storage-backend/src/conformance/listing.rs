@@ -1,6 +1,6 @@
 //! Promises of listings and reports.
 
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase};
 
 use super::failure::{ensure, ensure_eq};
 use super::harness::Harness;
@@ -9,6 +9,7 @@ use super::tools::{Check, append, item, job, object, repo, soon};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::document::PutOptions;
+use crate::lock::LockOptions;
 use crate::log::Durability;
 use crate::report::{Severity, Stats};
 
@@ -16,6 +17,7 @@ topic! { "listing":
     repositories_are_listed "every repository that holds anything is listed once, sorted",
     jobs_are_listed "every job that holds anything is listed once, sorted, under its repository only",
     a_job_scope_holds_its_checkpoints "the scope of a job holds its checkpoints of every phase, and nothing else",
+    a_repository_is_active_while_it_is_worked_on "a repository is active while a log of its jobs is appended to, or a lock that begins with its name is held",
     orphans_are_listed_by_repository "the scope of orphans holds those of one repository's jobs",
     registry_entries_are_listed "the scope of repositories holds every registry entry",
     a_listing_of_nothing_is_empty "listings of an empty store are empty",
@@ -53,6 +55,31 @@ fn repositories_are_listed(harness: &dyn Harness) -> Check {
         [repo("a")?, repo("b")?, repo("c")?, repo("d")?, repo("e")?],
         "repositories"
     );
+    Ok(())
+}
+
+fn a_repository_is_active_while_it_is_worked_on(harness: &dyn Harness) -> Check {
+    let backend = harness.open();
+    let (shop, other) = (repo("shop")?, repo("shop-2")?);
+    let is_active = || -> Result<_, super::Failure> {
+        Ok((
+            backend.is_active(&shop, soon())?,
+            backend.is_active(&other, soon())?,
+        ))
+    };
+    ensure_eq!(is_active()?, (false, false), "an empty store");
+    append(&*backend, &job_of("shop", "1")?, &["1"])?;
+    ensure_eq!(is_active()?, (true, false), "a log that is appended to");
+    backend.seal(&job_of("shop", "1")?, soon())?;
+    ensure_eq!(is_active()?, (false, false), "a sealed log");
+    if !harness.named_locks() {
+        return Ok(());
+    }
+    let lock = LockName::new("shop-2/job/resume")?;
+    let guard = backend.lock(&lock, &LockOptions::default(), soon())?;
+    ensure_eq!(is_active()?, (false, true), "a held lock");
+    guard.release()?;
+    ensure_eq!(is_active()?, (false, false), "a released lock");
     Ok(())
 }
 

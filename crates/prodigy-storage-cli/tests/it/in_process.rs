@@ -86,7 +86,7 @@ fn the_table_has_the_commands_and_no_others() {
             "health",
             "doctor",
             "usage",
-            "repo identify|relink",
+            "repo identify|relink|register",
         ]
     );
 }

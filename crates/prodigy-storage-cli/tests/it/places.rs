@@ -41,32 +41,136 @@ fn identify_registers_nothing_and_a_write_does() {
 }
 
 #[test]
-fn a_moved_repository_is_relinked() {
+fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
     let bench = Bench::new();
-    let before = repository(&bench, "old/shop");
-    let append = |at: &str| {
+    let shop = repository(&bench, "it's/shop");
+    let append = || {
         let mut command = bench.std(["events", "append", "--job", "job"]);
-        command.current_dir(at);
+        command.current_dir(&shop);
         crate::support::run(command, "1\n")
     };
-    append(&before).code(0);
-    fs::rename(bench.path("old"), bench.path("new")).unwrap();
-    let after = bench.path("new/shop").to_str().unwrap().to_owned();
-    append(&after).code(1).says("relink");
-    let told = bench
-        .run(&["repo", "relink", "shop", &after, "--json"])
-        .code(0)
-        .json();
-    assert_eq!(told["name"], "shop");
-    append(&after).code(0);
-    let all = bench
-        .run(&["events", "cat", "--repo", "shop", "--job", "job"])
-        .code(0);
-    assert_eq!(all.lines().len(), 2);
+    let count = |name: &str| {
+        let run = bench.run(&["events", "cat", "--repo", name, "--job", "job"]);
+        run.code(0).lines().len()
+    };
+    append().code(0);
+    for (way, expected) in [("repo relink ", 2), ("repo register ", 2)] {
+        // Another directory at the same path, whose birth is another one.
+        fs::rename(&shop, format!("{shop}-{}", way.len())).unwrap();
+        repository(&bench, "it's/shop");
+        let refused = append().code(1);
+        let commands: Vec<&str> = refused.err.split('`').skip(1).step_by(2).collect();
+        let command = commands.iter().find(|command| command.contains(way)).unwrap();
+        let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+        let script = command.replacen("prodigy-storage", tool, 1);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env_clear();
+        shell
+            .env("HOME", bench.path("home"))
+            .env("PRODIGY_HOME", bench.root());
+        let told = crate::support::run(shell, "").code(0);
+        let name = told.lines()[0].replace("name      ", "");
+        append().code(0);
+        assert_eq!(name == "shop", way == "repo relink ", "{name}");
+        assert_eq!(count("shop"), expected);
+        assert_eq!(count(&name), if name == "shop" { 2 } else { 1 });
+    }
     bench
-        .run(&["repo", "relink", &after, "shop"])
+        .run(&["repo", "relink", &shop, "shop"])
         .code(2)
         .says("the name comes first");
+}
+
+/// Runs the tool in a mount namespace of its own, with one folder mounted at another. `None` where the machine does
+/// not allow it.
+#[cfg(target_os = "linux")]
+fn mounted(bench: &Bench, source: &str, target: &str, arguments: &[&str]) -> Option<crate::support::Run> {
+    const MOUNT: &str = "mount --bind \"$1\" \"$2\" || exit 99; cd \"$2\" || exit 99; shift 2; exec \"$@\"";
+    for flags in ["-m", "-rm"] {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .env_clear()
+            .env("HOME", bench.path("home"))
+            .env("PRODIGY_HOME", bench.root())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .args([flags, "sh", "-c", MOUNT, "sh"])
+            .args([bench.path(source), bench.path(target)])
+            .arg(env!("CARGO_BIN_EXE_prodigy-storage"))
+            .args(arguments);
+        let allowed = std::process::Command::new("unshare")
+            .args([flags, "sh", "-c", "mount --bind / /mnt"])
+            .output();
+        if allowed.is_ok_and(|output| output.status.success()) {
+            return Some(crate::support::run(command, "1\n"));
+        }
+    }
+    eprintln!("SKIPPED: this machine allows no bind mount in a namespace of its own (`unshare -m`)");
+    None
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn one_repository_that_is_mounted_at_two_paths_has_one_name() {
+    let bench = Bench::new();
+    repository(&bench, "shop");
+    for target in ["mnt/one", "mnt/two", "mnt/one"] {
+        fs::create_dir_all(bench.path(target)).unwrap();
+        let Some(run) = mounted(&bench, "shop", target, &["events", "append", "--job", "job"]) else {
+            return;
+        };
+        run.code(0);
+    }
+    let mut beside = bench.std(["events", "append", "--job", "job"]);
+    beside.current_dir(bench.path("shop"));
+    crate::support::run(beside, "1\n").code(0);
+    // The folder that it was first met at gave the name.
+    let all = bench.run(&["events", "cat", "--repo", "one", "--job", "job"]);
+    assert_eq!(all.code(0).lines().len(), 4);
+    assert_eq!(fs::read_dir(bench.root().join("events")).unwrap().count(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_containers_with_different_repositories_at_one_path_share_no_log() {
+    let bench = Bench::new();
+    repository(&bench, "one");
+    repository(&bench, "two");
+    fs::create_dir(bench.path("workspace")).unwrap();
+    let run = |source: &str, arguments: &[&str]| mounted(&bench, source, "workspace", arguments);
+    let append = ["events", "append", "--job", "job"];
+    let Some(first) = run("one", &append) else { return };
+    first.code(0);
+    run("two", &append).unwrap().code(1).says("repo register --as ");
+    run("two", &["repo", "register", "--as", "second"])
+        .unwrap()
+        .code(0);
+    run("two", &append).unwrap().code(0);
+    run("one", &append).unwrap().code(0);
+    for (name, events) in [("workspace", 2), ("second", 1)] {
+        let all = bench.run(&["events", "cat", "--repo", name, "--job", "job"]);
+        assert_eq!(all.code(0).lines().len(), events, "{name}");
+    }
+}
+
+#[test]
+fn a_fresh_clone_is_reported_once() {
+    let bench = Bench::new();
+    let shop = repository(&bench, "shop");
+    let config = "[remote \"origin\"]\nurl = host:shop\n";
+    bench.write("shop/.git/config", config);
+    let append = || {
+        let mut command = bench.std(["events", "append", "--job", "job"]);
+        command.current_dir(&shop);
+        crate::support::run(command, "1\n").code(0)
+    };
+    append();
+    fs::rename(&shop, bench.path("away")).unwrap();
+    repository(&bench, "shop");
+    bench.write("shop/.git/config", config);
+    append().says("fresh clone");
+    assert!(!append().err.contains("clone"));
+    let all = bench.run(&["events", "cat", "--repo", "shop", "--job", "job"]);
+    assert_eq!(all.code(0).lines().len(), 3);
 }
 
 #[test]

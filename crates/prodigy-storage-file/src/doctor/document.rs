@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::{Body, Durability, ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Document, Phase, RepoName, Timestamp};
+use prodigy_storage_layout::{Document, Evidence, Phase, Relation, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::finding::{FindingKind, Outcome};
@@ -23,6 +23,10 @@ const LOST: &str = "lost";
 struct Registered {
     name: Option<String>,
     identity: Option<String>,
+    #[serde(default)]
+    file_id: Option<(u64, u64)>,
+    #[serde(default)]
+    born: Option<Timestamp>,
     #[serde(default)]
     kind: String,
 }
@@ -135,9 +139,17 @@ impl Round<'_> {
             Ok(Registered {
                 identity: Some(identity),
                 name: Some(name),
+                file_id,
+                born,
                 ..
             }) => {
-                self.registry.push((identity, repo.clone()));
+                let evidence = Evidence {
+                    path: identity.into(),
+                    file_id,
+                    born,
+                    origin: None,
+                };
+                self.registry.push((evidence, repo.clone()));
                 (name != repo.as_str()).then_some("its name is not that of its folder")
             }
             _ => Some("it does not say which repository it stands for"),
@@ -151,17 +163,23 @@ impl Round<'_> {
         }
     }
 
-    /// Tells of repositories that are registered twice.
+    /// Reports repositories that are registered twice. Two entries of one path are two repositories where their inodes
+    /// or birth times differ, as in two containers that share a root.
     pub(super) fn same_identities(&mut self) {
         let mut registry = std::mem::take(&mut self.registry);
-        registry.sort();
+        registry.sort_by(|(one, first), (other, second)| {
+            (&one.path, one.born, first).cmp(&(&other.path, other.born, second))
+        });
         for pair in registry.windows(2) {
             if let [(one, first), (other, second)] = pair
-                && one == other
+                && matches!(one.relation(other), Relation::Same | Relation::Incomplete)
             {
                 let path =
                     prodigy_storage_layout::Entry::Document(Document::Repository(second.clone())).path();
-                let why = format!("`{first}` and `{second}` stand for one repository, {one}");
+                let why = format!(
+                    "`{first}` and `{second}` stand for one repository, {}",
+                    one.path.display()
+                );
                 let finding = self
                     .warning(FindingKind::Registry, &path, why)
                     .advice("look which of the two holds data; `repo relink NAME PATH` leaves one of them");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Result, StorageError};
 use prodigy_storage_layout::{
-    DLQ, EVENTS, Entry, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
+    DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
@@ -26,7 +26,7 @@ pub(super) struct Round<'a> {
     found: &'a mut dyn FnMut(Finding),
     pub(super) summary: DoctorSummary,
     /// Registry entries that were read: identity and name.
-    pub(super) registry: Vec<(String, RepoName)>,
+    pub(super) registry: Vec<(Evidence, RepoName)>,
 }
 
 impl<'a> Round<'a> {

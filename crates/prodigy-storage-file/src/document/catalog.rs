@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Deadline, ErrorKind, LockInfo, Result, StorageError};
 use prodigy_storage_layout::{
-    DLQ, Document, EVENTS, Entry, JobId, ORPHANED, RepoName, STATE, SessionId, WORKTREES, jobs_folder,
-    orphans_folder, repo_events_folder, repo_queues_folder, worktrees_folder,
+    DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, SessionId, WORKTREES,
+    jobs_folder, orphans_folder, repo_events_folder, repo_queues_folder, worktrees_folder,
 };
 
 use crate::fs::FileKind;
@@ -50,6 +50,24 @@ impl Store {
             }
         }
         Ok(jobs.into_iter().collect())
+    }
+
+    /// [`Backend::is_active`](prodigy_storage_backend::Backend::is_active).
+    pub(crate) fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
+        if self
+            .locks(deadline)?
+            .iter()
+            .any(|lock| lock.held && is_ours(lock))
+        {
+            return Ok(true);
+        }
+        for job in self.jobs(repo, deadline)? {
+            if self.is_written_to(&JobAddress::new(repo.clone(), job), deadline)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// [`Backend::worktree_path`](prodigy_storage_backend::Backend::worktree_path).

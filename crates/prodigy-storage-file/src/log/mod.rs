@@ -23,6 +23,7 @@ mod tests;
 mod writer;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +34,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
 
+use crate::fs::OpenMode;
 use crate::store::Store;
 use writer::LogWriter;
 
@@ -173,6 +175,34 @@ impl Store {
             summary.compressed += u64::from(!plain);
         }
         Ok(summary)
+    }
+
+    /// True if a writer holds a segment of the log. Each segment is asked by trying its lock: another writer that looks
+    /// for a segment at that moment makes one of its own.
+    pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        if !self.options.file_locks {
+            // There is no other process.
+            return match self.logs.existing(job) {
+                Some(writer) => writer.holds_a_segment(deadline),
+                None => Ok(false),
+            };
+        }
+        let folder = events_folder(job);
+        for (name, forms) in listing::list(self, &folder, deadline)?.segments {
+            let path = folder.join(name.file_name(SegmentForm::Plain));
+            let fault = |error| self.read_fault("find writers", &path, error);
+            if !forms.plain {
+                continue;
+            }
+            match self.fs.open(&path, OpenMode::Read) {
+                Ok(file) if file.metadata().map_err(fault)?.is_sealed() => {}
+                Ok(file) if file.try_lock().map_err(fault)? => {}
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn seal(self: &Arc<Self>, job: &JobAddress, deadline: Deadline) -> Result<()> {

@@ -384,6 +384,11 @@ impl LogWriter {
         self.close(store, state, active)
     }
 
+    pub(crate) fn holds_a_segment(&self, deadline: Deadline) -> Result<bool> {
+        let state = self.enter(deadline)?;
+        Ok(state.main.is_some() || !state.late.is_empty())
+    }
+
     /// Seals what this process appends to.
     pub(crate) fn seal(&self, store: &Arc<Store>, deadline: Deadline) -> Result<()> {
         let mut state = self.enter(deadline)?;

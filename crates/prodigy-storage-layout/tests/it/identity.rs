@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_layout::{Identity, IdentityError, IdentityKind};
+use prodigy_storage_layout::{Ceilings, Identity, IdentityError, IdentityKind};
 #[cfg(unix)]
 use {crate::strategy, prodigy_storage_layout::RepoName, proptest::prelude::*, std::ffi::OsString};
 
@@ -235,6 +235,7 @@ fn what_tells_a_moved_repository() {
     let after = Identity::at(&root.join("store")).unwrap();
     assert!(before.file_id.is_some());
     assert_eq!(before.file_id, after.file_id);
+    assert_eq!(before.born, after.born);
     assert_ne!(before.common_dir, after.common_dir);
 }
 
@@ -275,6 +276,8 @@ proptest! {
             worktree: None,
             folder_name,
             file_id: None,
+            born: None,
+            origin: None,
         };
         let name = identity.suggested_name();
         match std::str::from_utf8(&bytes).ok().filter(|text| RepoName::new(text).is_ok()) {
@@ -289,4 +292,163 @@ proptest! {
         }
         prop_assert_eq!(identity.distinct_name().as_str().rsplit_once('-').unwrap().1.len(), 8);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_is_born_once() {
+    let (_temp, root) = fresh();
+    make_git_dir(&root.join("shop/.git"));
+    let before = Identity::at(&root.join("shop")).unwrap();
+    if before.born.is_none() {
+        eprintln!(
+            "SKIPPED: the file system of {} keeps no birth times",
+            root.display()
+        );
+        return;
+    }
+    fs::write(root.join("shop/.git/index"), "").unwrap();
+    assert_eq!(Identity::at(&root.join("shop")).unwrap(), before);
+    fs::remove_dir_all(root.join("shop")).unwrap();
+    make_git_dir(&root.join("shop/.git"));
+    let after = Identity::at(&root.join("shop")).unwrap();
+    assert_ne!(before.born, after.born);
+    assert_ne!(before.proposed_name(), after.proposed_name());
+    assert_eq!(before.distinct_name(), after.distinct_name());
+}
+
+#[test]
+fn the_origin_is_read_from_the_common_directory_without_credentials() {
+    let (_temp, root) = fresh();
+    make_git_dir(&root.join("shop/.git"));
+    let origin = |config: &str| {
+        fs::write(root.join("shop/.git/config"), config).unwrap();
+        Identity::at(&root.join("shop")).unwrap().origin
+    };
+    assert_eq!(origin(""), None);
+    assert_eq!(
+        origin("[remote \"origin\"] ; x\n\tURL = \"https://me:secret@host/shop.git\" # y\n\turl = second\n"),
+        Some("https://host/shop.git".into())
+    );
+    assert_eq!(
+        origin("[remote \"up\"]\nurl = a\n[remote \"Origin\"]\nurl = b\n[remote.ORIGIN]\nurl = c\n"),
+        Some("c".into())
+    );
+    assert_eq!(
+        origin("[remote \"origin\"]\nurl = a\nurl =\nurl = b\n"),
+        Some("b".into())
+    );
+    fs::write(root.join("more"), "[remote \"origin\"]\nurl = a\n").unwrap();
+    assert_eq!(
+        origin("[include]\npath = ../../more\n"),
+        None,
+        "includes are not followed"
+    );
+    // A linked worktree has that of the common directory.
+    let git_dir = root.join("shop/.git/worktrees/wt");
+    make_git_dir(&git_dir);
+    fs::write(git_dir.join("commondir"), "../..\n").unwrap();
+    fs::create_dir(root.join("wt")).unwrap();
+    fs::write(root.join("wt/.git"), format!("gitdir: {}\n", git_dir.display())).unwrap();
+    origin("[remote \"origin\"]\nurl = d\n");
+    assert_eq!(Identity::at(&root.join("wt")).unwrap().origin, Some("d".into()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_git_directory_that_cannot_be_resolved_is_an_error_and_no_plain_folder() {
+    use std::os::unix::fs::symlink;
+    let (_temp, root) = fresh();
+    for name in [".git", ".git/HEAD/../objects", ".git/refs"] {
+        let shop = root.join(name.replace(['/', '.'], "_"));
+        make_git_dir(&shop.join(".git"));
+        let broken = shop.join(name.replace("HEAD/../", ""));
+        fs::remove_dir_all(&broken).unwrap();
+        symlink(&broken, &broken).unwrap();
+        let error = Identity::at(&shop).unwrap_err();
+        assert!(matches!(error, IdentityError::Io { .. }), "{name}: {error}");
+    }
+}
+
+/// Set for the run of one test as another user than root.
+#[cfg(target_os = "linux")]
+const AS_OTHER: &str = "LAYOUT_TEST_FOLDER";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_unreadable_git_directory_is_an_error_and_no_plain_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(folder) = std::env::var_os(AS_OTHER) {
+        let error = Identity::at(Path::new(&folder)).unwrap_err();
+        assert!(
+            matches!(&error, IdentityError::Io { path, .. } if path.ends_with(".git/HEAD")),
+            "{error}"
+        );
+        return;
+    }
+    let (_temp, root) = fresh();
+    let shop = root.join("shop");
+    make_git_dir(&shop.join(".git"));
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&root, 0o755);
+    mode(&shop.join(".git"), 0o000);
+    match fs::read_dir(shop.join(".git")) {
+        Err(_) => {
+            let error = Identity::at(&shop).unwrap_err();
+            assert!(matches!(error, IdentityError::Io { .. }), "{error}");
+        }
+        // Root may read everything: look as somebody else.
+        Ok(_) => {
+            let test = "identity::an_unreadable_git_directory_is_an_error_and_no_plain_folder";
+            let run = std::process::Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", test])
+                .env(AS_OTHER, &shop)
+                .output();
+            match run {
+                Ok(run) if String::from_utf8_lossy(&run.stdout).contains("1 passed") => {}
+                Ok(run) if String::from_utf8_lossy(&run.stdout).contains("running 1 test") => {
+                    panic!("{}", String::from_utf8_lossy(&run.stdout))
+                }
+                run => eprintln!("SKIPPED: root reads everything, and can't become another user: {run:?}"),
+            }
+        }
+    }
+    mode(&shop.join(".git"), 0o700);
+}
+
+#[test]
+fn the_search_ends_below_a_ceiling() {
+    let (_temp, root) = fresh();
+    make_git_dir(&root.join("a/.git"));
+    fs::create_dir_all(root.join("a/b/c")).unwrap();
+    let kind = |ceilings: &str, path: &str| {
+        let ceilings = ceilings.replace('~', root.to_str().unwrap());
+        let ceilings = Ceilings::parse(std::ffi::OsStr::new(&ceilings));
+        Identity::below(&root.join(path), &ceilings).unwrap().kind
+    };
+    assert_eq!(kind("", "a/b/c"), IdentityKind::Repository);
+    for ceiling in ["~/a", "~/a/b", "~/x:~/a/b", ":~/a", "~:~/a"] {
+        assert_eq!(kind(ceiling, "a/b/c"), IdentityKind::Folder, "{ceiling}");
+    }
+    // The folder itself is searched, whatever the ceiling; and one that is not above it ends nothing.
+    for ceiling in [
+        "~",
+        "/",
+        "~/a/b/c",
+        "~/a/b/c/d",
+        "a",
+        "~/a/bb",
+        "~/a/b/c/../..:",
+        "x:y",
+    ] {
+        let expected = if ceiling.contains("..") {
+            IdentityKind::Folder
+        } else {
+            IdentityKind::Repository
+        };
+        assert_eq!(kind(ceiling, "a/b/c"), expected, "{ceiling}");
+    }
+    assert_eq!(kind("~/a", "a"), IdentityKind::Repository);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prodigy_storage_layout::{Identity, IdentityError, IdentityKind};
+use prodigy_storage_layout::{Ceilings, Identity, IdentityError, IdentityKind};
 
 struct Git {
     _temp: tempfile::TempDir,
@@ -251,4 +251,75 @@ fn git_agrees_on_the_common_directory() {
     }
     assert_eq!(git.at("one/lib").kind, IdentityKind::Submodule);
     assert_eq!(git.at("one/lib").folder_name, "lib");
+}
+
+#[cfg(unix)]
+#[test]
+fn ceilings_end_the_search_where_git_ends_it() {
+    let Some(git) = Git::fresh() else { return };
+    git.repository("a");
+    git.run(".", &["init", "--quiet", "a/b/inner"]);
+    fs::create_dir_all(git.path("a/b/c")).unwrap();
+    fs::create_dir_all(git.path("a/b/inner/d")).unwrap();
+    std::os::unix::fs::symlink(git.path("a"), git.path("link")).unwrap();
+    let ceilings = [
+        "",
+        "~",
+        "/",
+        "~/a",
+        "~/a/",
+        "~/a/b",
+        "~/a/b/c",
+        "~/link",
+        ":~/link",
+        ":~/a",
+        "~/x:~/a",
+        "~/a:",
+        "a",
+        "~/a/b/inner",
+        "~/a/./b",
+        ":~/a/b",
+        "~/missing",
+    ];
+    for ceiling in ceilings {
+        let ceiling = ceiling.replace('~', git.root.to_str().unwrap());
+        for folder in ["a", "a/b", "a/b/c", "a/b/inner", "a/b/inner/d", "link/b/c"] {
+            let output = Command::new("git")
+                .args(["rev-parse", "--absolute-git-dir"])
+                .env("GIT_CEILING_DIRECTORIES", &ceiling)
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .env("GIT_CONFIG_NOSYSTEM", "1")
+                .env_remove("GIT_DIR")
+                .current_dir(git.path(folder))
+                .output()
+                .unwrap();
+            let theirs = output
+                .status
+                .success()
+                .then(|| PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end()));
+            let ceilings = Ceilings::parse(std::ffi::OsStr::new(&ceiling));
+            let ours = Identity::below(&git.path(folder), &ceilings).unwrap();
+            let ours = (ours.kind != IdentityKind::Folder).then_some(ours.common_dir);
+            assert_eq!(ours, theirs, "{ceiling:?} from {folder}");
+        }
+    }
+}
+
+#[test]
+fn the_origin_is_what_git_says() {
+    let Some(git) = Git::fresh() else { return };
+    git.repository("shop");
+    for address in ["/srv/a b/#1;x\\y\"z", "host:a\tb", " /srv/blank ", "../x"] {
+        git.run("shop", &["config", "remote.origin.url", address]);
+        let theirs = git.run("shop", &["config", "--get", "remote.origin.url"]);
+        assert_eq!(
+            git.at("shop").origin.as_deref(),
+            Some(theirs.trim()),
+            "{address:?}"
+        );
+    }
+    git.run(".", &["clone", "--quiet", "shop", "copy"]);
+    let origin = git.path("shop").to_str().unwrap().to_owned();
+    assert_eq!(git.at("copy").origin, Some(origin));
+    assert_eq!(git.at("shop").born.is_some(), git.at("copy").born.is_some());
 }

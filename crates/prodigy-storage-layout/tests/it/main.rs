@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod decision;
 mod identity;
 mod identity_git;
 mod names;

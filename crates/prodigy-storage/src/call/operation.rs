@@ -78,6 +78,7 @@ operations! {
     LIST_LOCKS:        "list locks",             Read,  Permit, Transient;
     LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;
     LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
+    FIND_WRITERS:      "find active jobs",       Write, Permit, Transient;
     LIST_WORKTREES:    "list worktrees",         Read,  Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;

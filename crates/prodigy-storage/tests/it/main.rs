@@ -14,6 +14,7 @@ mod dlq;
 mod events;
 mod full;
 mod handle;
+mod identity;
 mod orphans;
 mod registry;
 mod security;

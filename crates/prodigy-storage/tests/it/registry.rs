@@ -5,10 +5,10 @@ use std::process::Command;
 
 use prodigy_storage::{Deadline, Document, ErrorKind, IdentityKind};
 
-use crate::support::{Fixture, builder, file_with, memory_with, on_each};
+use crate::support::{Fixture, builder, file_with, on_each};
 
 /// Runs git on no configuration but this; false if git is not there.
-fn git(folder: &Path, args: &[&str]) -> bool {
+pub fn git(folder: &Path, args: &[&str]) -> bool {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
         command.env_remove(name);
@@ -41,7 +41,7 @@ fn git(folder: &Path, args: &[&str]) -> bool {
 }
 
 /// A repository with one commit at `below/name`; `None` if git is not there.
-fn repository(fixture: &Fixture, path: &str) -> Option<std::path::PathBuf> {
+pub fn repository(fixture: &Fixture, path: &str) -> Option<std::path::PathBuf> {
     let folder = fixture.folder.path().join(path);
     std::fs::create_dir_all(&folder).unwrap();
     (git(&folder, &["init", "-q"]) && git(&folder, &["commit", "-q", "--allow-empty", "-m", "one"]))
@@ -114,65 +114,6 @@ fn threads_that_meet_a_repository_at_once_agree() {
         );
         assert_ne!(names[0], names[1]);
     });
-}
-
-#[test]
-fn a_moved_repository_is_noticed_and_relinked() {
-    on_each(|fixture| {
-        let Some(shop) = repository(fixture, "a/shop") else {
-            return;
-        };
-        fixture
-            .storage
-            .repo_at(&shop)
-            .unwrap()
-            .job("j")
-            .unwrap()
-            .events()
-            .append(&1)
-            .unwrap();
-        let moved = fixture.folder.path().join("store");
-        std::fs::rename(&shop, &moved).unwrap();
-        // Under another folder name it is known by its inode.
-        let error = fixture.storage.repo_at(&moved).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Conflict);
-        assert!(error.to_string().contains("moved"), "{error}");
-        assert!(
-            error.hint().unwrap().contains("repo relink shop PATH"),
-            "{:?}",
-            error.hint()
-        );
-        let repo = fixture.storage.relink(&moved, "shop").unwrap();
-        assert_eq!(repo.job("j").unwrap().events().read::<u32>().unwrap().count(), 1);
-        assert_eq!(fixture.storage.repo_at(&moved).unwrap().name().as_str(), "shop");
-        // Its old folder's name is free for another one, which gets a name of its own.
-        let other = repository(fixture, "a/shop").unwrap();
-        assert!(
-            fixture
-                .storage
-                .repo_at(&other)
-                .unwrap()
-                .name()
-                .as_str()
-                .starts_with("shop-")
-        );
-    });
-}
-
-#[test]
-fn a_name_whose_repository_is_gone_is_not_taken_by_another_one() {
-    let fixture = memory_with(|b| b);
-    let (Some(one), Some(two)) = (repository(&fixture, "a/shop"), repository(&fixture, "b/shop")) else {
-        return;
-    };
-    fixture.storage.repo_at(&one).unwrap();
-    std::fs::remove_dir_all(&one).unwrap();
-    let error = fixture.storage.repo_at(&two).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains("looks moved"), "{error}");
-    // Registered under a name of the user's choice, it is found by it from then on.
-    fixture.storage.relink(&two, "outlet").unwrap();
-    assert_eq!(fixture.storage.repo_at(&two).unwrap().name().as_str(), "outlet");
 }
 
 #[test]
@@ -270,7 +211,7 @@ fn damage(fixture: &Fixture, name: &str) {
     std::fs::write(&path, bytes).unwrap();
 }
 
-fn plain(fixture: &Fixture, path: &str) -> std::path::PathBuf {
+pub fn plain(fixture: &Fixture, path: &str) -> std::path::PathBuf {
     let folder = fixture.folder.path().join(path);
     std::fs::create_dir_all(&folder).unwrap();
     folder
@@ -287,7 +228,10 @@ fn a_damaged_entry_makes_no_second_namespace_and_a_relink_mends_it() {
         let error = fixture.storage.repo_at(&shop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert!(
-            error.hint().unwrap().contains("repo relink outlet PATH"),
+            error
+                .hint()
+                .unwrap()
+                .contains(&format!("repo relink outlet {}`", shop.display())),
             "{:?}",
             error.hint()
         );

@@ -382,6 +382,12 @@ impl Backend for Through {
         self.run(operation::LIST_JOBS, deadline, |inner| inner.jobs(repo, deadline))
     }
 
+    fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        self.run(operation::FIND_WRITERS, deadline, |inner| {
+            inner.is_active(repo, deadline)
+        })
+    }
+
     fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
         self.caller.backend().worktree_path(repo, session)
     }

@@ -1,0 +1,170 @@
+//! Which registered name a repository has: evidence in, decision out.
+//!
+//! The table that this is, row by row, is in `docs/identity.md`.
+
+use crate::evidence::{Evidence, Relation};
+
+/// What an entry's name is to the repository that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NameRole {
+    /// The name that the repository's folder suggests.
+    Suggested,
+    /// The suggested name with a short hash of the path.
+    Distinct,
+    /// Any other.
+    Other,
+}
+
+/// What an entry's recorded path leads to at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Present {
+    /// No repository, or one whose directory has another path.
+    Nothing,
+    /// A repository, or a plain folder that stands for itself.
+    Found(Evidence),
+    /// Nobody can say: it can't be read. The entry then keeps its name.
+    Unreadable,
+}
+
+/// An entry of the registry that may concern the repository that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// What its name is to the repository.
+    pub role: NameRole,
+    /// What it records.
+    pub recorded: Evidence,
+    /// What its path leads to.
+    pub present: Present,
+    /// A live process works on a job under this name. Looked at only for a [`Relation::Replaced`] of the same
+    /// origin.
+    pub active: bool,
+}
+
+/// Which name a repository has. An index is that of an entry in what was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The repository of this entry.
+    Same {
+        /// The entry.
+        index: usize,
+        /// What the entry should record from now on, where that differs.
+        record: Option<Evidence>,
+    },
+    /// A fresh clone of the project of this entry: it continues under the name, and a person should be informed.
+    FreshClone {
+        /// The entry.
+        index: usize,
+        /// What the entry should record from now on.
+        record: Evidence,
+    },
+    /// No entry is this repository's: it gets the name of this role, which no entry has. Never [`NameRole::Other`].
+    Register(NameRole),
+    /// It may or may not be the repository of this entry. A person has to decide.
+    Conflict {
+        /// The entry.
+        index: usize,
+    },
+    /// It is a new repository, and other repositories have both names. A person has to choose one.
+    NoName,
+}
+
+impl Known {
+    /// True if its path still leads to its own directory, or if nobody can say.
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        match &self.present {
+            Present::Nothing => false,
+            Present::Unreadable => true,
+            Present::Found(present) => matches!(
+                self.recorded.relation(present),
+                Relation::Same | Relation::Incomplete
+            ),
+        }
+    }
+
+    /// Its path leads to the directory that was found: device and inode of two directories that exist at one time
+    /// are never the same.
+    fn leads_to(&self, found: &Evidence) -> bool {
+        match &self.present {
+            Present::Found(present) => {
+                present.file_id.is_some()
+                    && present.file_id == found.file_id
+                    && (present.born.is_none() || found.born.is_none() || present.born == found.born)
+            }
+            Present::Nothing | Present::Unreadable => false,
+        }
+    }
+}
+
+/// Decides which name the repository has that was found. The first row of the table that applies counts.
+#[must_use]
+pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
+    let relations: Vec<Relation> = known.iter().map(|known| known.recorded.relation(found)).collect();
+    let having = |wanted: Relation| {
+        let all = relations.iter().zip(known).enumerate();
+        all.filter(move |(_, (relation, _))| **relation == wanted)
+            .map(|(index, (_, known))| (index, known))
+    };
+    // The same directory at the same path.
+    if let Some((index, known)) = having(Relation::Same)
+        .next()
+        .or_else(|| having(Relation::Incomplete).next())
+    {
+        return same(index, known, found.clone(), found);
+    }
+    // The same directory at another path. Mounted twice, it keeps the path that was recorded.
+    let mounted = having(Relation::Elsewhere)
+        .chain(having(Relation::PerhapsElsewhere))
+        .find(|(_, known)| known.leads_to(found));
+    if let Some((index, known)) = mounted {
+        let path = known.recorded.path.clone();
+        return same(
+            index,
+            known,
+            Evidence {
+                path,
+                ..found.clone()
+            },
+            found,
+        );
+    }
+    if let Some((index, known)) = having(Relation::Elsewhere).next() {
+        return same(index, known, found.clone(), found);
+    }
+    // Another directory at the same path.
+    let mut clones = having(Relation::Replaced { same_origin: true });
+    if let Some((index, known)) = clones.next() {
+        if clones.next().is_some() || known.active {
+            return Decision::Conflict { index };
+        }
+        let record = found.clone();
+        return Decision::FreshClone { index, record };
+    }
+    let unclear = having(Relation::Replaced { same_origin: false })
+        .chain(having(Relation::PerhapsElsewhere).filter(|(_, known)| !known.is_home()))
+        .next();
+    if let Some((index, _)) = unclear {
+        return Decision::Conflict { index };
+    }
+    // No entry is this repository's: it gets a name that belongs to no other one.
+    for role in [NameRole::Suggested, NameRole::Distinct] {
+        let holder = known.iter().position(|known| known.role == role);
+        let Some(index) = holder else {
+            return Decision::Register(role);
+        };
+        let is_another =
+            known.get(index).is_none_or(Known::is_home) || relations.get(index) == Some(&Relation::Reused);
+        if !is_another {
+            return Decision::Conflict { index };
+        }
+    }
+    Decision::NoName
+}
+
+/// The entry is the repository's, and should record this; a birth time that can't be read now was read before.
+fn same(index: usize, known: &Known, mut record: Evidence, found: &Evidence) -> Decision {
+    record.born = found.born.or(known.recorded.born);
+    record.file_id = found.file_id.or(known.recorded.file_id);
+    let record = (record != known.recorded).then_some(record);
+    Decision::Same { index, record }
+}
