@@ -42,6 +42,25 @@ fn filters_hold_all_at_once() {
 }
 
 #[test]
+fn a_filter_passes_a_record_that_holds_what_no_number_type_holds_and_rounds_nothing() {
+    let bench = Bench::new();
+    bench.append(
+        "{\"s\":\"a\",\"n\":1e999}\n{\"s\":\"a\",\"n\":9007199254740993}\n{\"s\":\"a\",\"n\":9007199254740992}\n",
+    );
+    let found = |filter: &str| {
+        let run = bench.run(&cat(&["--payload", "--filter", filter])).code(0);
+        assert_eq!(run.err, "");
+        run.out
+    };
+    assert_eq!(found("s=a").lines().count(), 3);
+    assert_eq!(
+        found("n=9007199254740993"),
+        "{\"s\":\"a\",\"n\":9007199254740993}\n"
+    );
+    assert_eq!(found("n=1e999"), "{\"s\":\"a\",\"n\":1e999}\n");
+}
+
+#[test]
 fn since_and_until_bound_the_time() {
     let bench = Bench::new();
     bench.append("1\n");

@@ -32,6 +32,9 @@ impl Default for Full {
     }
 }
 
+/// The most threads that read at once, however many are asked for.
+const MOST_THREADS: usize = 256;
+
 /// Events in batches, in their order, read by several threads: the caller's, and those that
 /// [`read_batches`](super::Events::read_batches) began. These read ahead, a few batches a thread of 256 events or
 /// 128 KiB, and parse what the caller does not get to; they end when this is dropped.
@@ -192,7 +195,7 @@ impl<T: DeserializeOwned + Send + 'static> EventBatches<T> {
         threads: NonZeroUsize,
         full: Full,
     ) -> Result<Self> {
-        let threads = threads.get();
+        let threads = threads.get().min(MOST_THREADS);
         let cursor = scan.cursor();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {

@@ -155,7 +155,8 @@ impl Events {
     /// ```
     ///
     /// # Errors
-    /// As [`read_with`](Self::read_with); [`Io`](crate::ErrorKind::Io) where the system gives no thread.
+    /// As [`read_with`](Self::read_with); [`Io`](crate::ErrorKind::Io) where the system gives no thread. At most 256
+    /// threads are used, however many are asked for.
     pub fn read_batches<T: DeserializeOwned + Send + 'static>(
         &self,
         options: ReadOptions,

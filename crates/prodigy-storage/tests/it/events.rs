@@ -73,7 +73,7 @@ fn batches_on_several_threads_give_what_one_reader_gives_and_resume_between_them
             .unwrap()
             .map(|event| event.unwrap().id)
             .collect();
-        for threads in [1, 2, 4] {
+        for threads in [1, 2, 4, usize::MAX] {
             let threads = NonZeroUsize::new(threads).unwrap();
             let mut found = Vec::new();
             let mut batches = events
