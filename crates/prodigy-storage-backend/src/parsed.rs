@@ -12,7 +12,7 @@ use crate::record::{self, Record};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parsed<T> {
-    /// When it was stored: the time of the id in a line of ours, what the line says in another program's.
+    /// When it was appended, by the clock of its writer ([`Record::time`]).
     pub timestamp: Timestamp,
     /// What ties it to events of the same cause.
     pub correlation_id: Option<String>,
@@ -62,7 +62,7 @@ impl<'a> Record<'a> {
         if !self.verified || !self.id.is_v7() {
             return None;
         }
-        let mut rest = record::body_in_form(self.line)?;
+        let (timestamp, mut rest) = record::parts_in_form(self.line)?;
         let correlation_id = match rest.strip_prefix(",\"correlation_id\":") {
             Some(value) => first_value(value, &mut rest)?,
             None => None,
@@ -72,8 +72,8 @@ impl<'a> Record<'a> {
             Some(value) => first_value(value, &mut rest)?,
             None => None,
         };
-        rest.is_empty().then(|| Parsed {
-            timestamp: self.id.time(),
+        rest.is_empty().then_some(Parsed {
+            timestamp,
             correlation_id,
             event,
             metadata,
@@ -81,10 +81,6 @@ impl<'a> Record<'a> {
     }
 
     fn time_beside(&self, stated: Option<&str>) -> Timestamp {
-        if self.verified && self.id.is_v7() {
-            // What our own lines say is the id's time, cut to microseconds.
-            return self.id.time();
-        }
         let other = || {
             if self.id.is_v7() {
                 self.id.time()
@@ -118,7 +114,8 @@ mod tests {
 
     fn line(body: &str) -> String {
         let mut out = Vec::new();
-        RecordEncoder::new().encode(&mut out, id(), body.as_bytes());
+        let time = Timestamp::from_nanos(1_764_018_118_123_456_789);
+        RecordEncoder::new().encode(&mut out, id(), time, body.as_bytes());
         String::from_utf8(out).unwrap()
     }
 

@@ -45,10 +45,11 @@ impl RecordEncoder {
         }
     }
 
-    /// Appends the record, without a line end, to `out`. The timestamp is the id's own time.
-    pub fn encode(&mut self, out: &mut Vec<u8>, id: EventId, body: &[u8]) {
+    /// Appends the record, without a line end, to `out`. `time` is when it is appended; the line states it in
+    /// microseconds.
+    pub fn encode(&mut self, out: &mut Vec<u8>, id: EventId, time: Timestamp, body: &[u8]) {
         let start = out.len();
-        self.set_time(id);
+        self.set_time(time);
         let mut text = [0; EventId::TEXT_LEN];
         id.encode(&mut text);
         out.reserve(RECORD_OVERHEAD + body.len() + 1);
@@ -64,8 +65,8 @@ impl RecordEncoder {
         out.extend_from_slice(END);
     }
 
-    fn set_time(&mut self, id: EventId) {
-        let nanos = id.time().as_nanos();
+    fn set_time(&mut self, time: Timestamp) {
+        let nanos = time.as_nanos();
         let second = nanos.div_euclid(1_000_000_000);
         if second != self.second {
             let text = Timestamp::from_nanos(second * 1_000_000_000).to_rfc3339();
@@ -80,6 +81,13 @@ impl RecordEncoder {
             micros /= 10;
         }
     }
+}
+
+/// A time as a line states it: in microseconds.
+#[must_use]
+pub const fn stated_time(time: Timestamp) -> Timestamp {
+    let nanos = time.as_nanos();
+    Timestamp::from_nanos(nanos - nanos % 1000)
 }
 
 /// The checksum that every line of ours carries, over the bytes before `,"crc"`.
@@ -149,6 +157,20 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// When the event was appended, by the clock of its writer, as the line states it. A line of another program that
+    /// states no time counts as made at the time of its id, or at the earliest time if the id has none.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        let in_form = || time_in_form(self.line).filter(|_| self.verified);
+        in_form().or_else(|| line_time(self.line)).unwrap_or_else(|| {
+            if self.id.is_v7() {
+                self.id.time()
+            } else {
+                Timestamp::MIN
+            }
+        })
+    }
+
     /// Parses envelope and payload in one pass.
     ///
     /// # Errors
@@ -183,18 +205,61 @@ pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_js
     })
 }
 
-/// What stands between the timestamp and the crc of a line, if all around it is as [`RecordEncoder`] writes it.
-pub(crate) fn body_in_form(line: &str) -> Option<&str> {
-    let bytes = line.as_bytes();
-    let time = bytes.get(HEAD.len() + EventId::TEXT_LEN..)?.strip_prefix(TIME)?;
-    let (time, rest) = time.split_at_checked(TIME_LEN)?;
-    // Whatever it says: nothing in it ends the string before the quote that is looked at.
-    let ends_early = memchr::memchr2(b'"', b'\\', time).is_some();
-    if ends_early || !bytes.starts_with(HEAD) || rest.first() != Some(&b'"') {
+/// The timestamp of a line, and what stands between it and the crc, if all around them is as [`RecordEncoder`] writes it.
+pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
+    let time = time_in_form(line)?;
+    let end = line.len().checked_sub(TRAILER)?;
+    let body = line.get(HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1..end)?;
+    Some((time, body))
+}
+
+/// The timestamp of a line that begins as [`RecordEncoder`] writes it.
+fn time_in_form(line: &str) -> Option<Timestamp> {
+    let bytes = line.as_bytes().strip_prefix(HEAD)?;
+    let time = bytes.get(EventId::TEXT_LEN..)?.strip_prefix(TIME)?;
+    let (time, rest) = time.split_first_chunk::<TIME_LEN>()?;
+    if rest.first() != Some(&b'"') {
         return None;
     }
-    let end = line.len().checked_sub(TRAILER)?;
-    line.get(HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1..end)
+    read_time(time)
+}
+
+/// Reads `2026-11-24T21:01:58.123456Z`; `None` for any other form, and for a time that there is not.
+fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
+    let form = b"0000-00-00T00:00:00.000000Z";
+    let in_form = |(byte, form): (&u8, &u8)| byte == form || (*form == b'0' && byte.is_ascii_digit());
+    if !text.iter().zip(form).all(in_form) {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range).unwrap_or_default();
+        digits
+            .iter()
+            .fold(0i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
+    };
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if day < 1 || day > days || hour > 23 || minute > 59 || second > 59 || !(1970..2262).contains(&year) {
+        return None;
+    }
+    // Days since 1970, counted in years that begin in March, so that a leap day comes last.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 719_469;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    Some(Timestamp::from_nanos(
+        (seconds * 1_000_000 + number(20..26)) * 1000,
+    ))
 }
 
 /// Why a line is no record.
@@ -394,11 +459,8 @@ mod tests {
 
     fn line(body: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        RecordEncoder::new().encode(
-            &mut out,
-            EventId::floor(Timestamp::from_nanos(1_764_018_118_123_456_789)),
-            body.as_bytes(),
-        );
+        let time = Timestamp::from_nanos(1_764_018_118_123_456_789);
+        RecordEncoder::new().encode(&mut out, EventId::floor(time), time, body.as_bytes());
         out
     }
 
@@ -487,5 +549,46 @@ mod tests {
         assert_eq!(lone_surrogate(br#""ab\ud83d""#), Some(3));
         assert_eq!(lone_surrogate(br#""\uDE00""#), Some(1));
         assert_eq!(lone_surrogate(br#""\ud83dx\ude00""#), Some(1));
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_append_and_not_that_of_the_id() {
+        let (id, time) = (
+            EventId::floor(Timestamp::from_millis(4_102_444_800_000)),
+            Timestamp::from_nanos(1_764_018_118_123_456_789),
+        );
+        let mut out = Vec::new();
+        RecordEncoder::new().encode(&mut out, id, time, b",\"event\":1");
+        let record = read_line(&out).unwrap();
+        assert_eq!(record.time(), Timestamp::from_nanos(1_764_018_118_123_456_000));
+        assert_eq!(record.parse_event::<u8>().unwrap().timestamp, record.time());
+        let foreign = r#"{"id":"7d4b6a52-0b1a-4a53-9d2e-0a3b1c2d3e4f","timestamp":"2025-07-25T11:01:04-07:00","event":1}"#;
+        let record = read_line(foreign.as_bytes()).unwrap();
+        assert_eq!(record.time().to_rfc3339(), "2025-07-25T18:01:04.000000Z");
+        let timeless = format!("{{\"id\":\"{id}\",\"event\":1}}");
+        assert_eq!(read_line(timeless.as_bytes()).unwrap().time(), id.time());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_written_time_is_read_as_the_general_parser_reads_it(nanos in 0i64..9_000_000_000_000_000_000) {
+            let time = Timestamp::from_nanos(nanos);
+            let text = time.to_rfc3339();
+            let read = read_time(text.as_bytes().try_into().unwrap());
+            proptest::prop_assert_eq!(read, Some(Timestamp::from_nanos(nanos - nanos % 1000)));
+            proptest::prop_assert_eq!(read, Timestamp::parse(&text));
+        }
+
+        #[test]
+        fn a_time_that_there_is_not_is_not_read(
+            year in 1970u16..2262, month in 0u8..20, day in 0u8..40, hour in 0u8..30, second in 0u8..70,
+        ) {
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:00:{second:02}.000000Z");
+            // A leap second is the general parser's.
+            if second < 60 {
+                let read = read_time(text.as_bytes().try_into().unwrap());
+                proptest::prop_assert_eq!(read, Timestamp::parse(&text), "{}", text);
+            }
+        }
     }
 }

@@ -48,7 +48,7 @@ fn body() -> Vec<u8> {
 
 fn line() -> Vec<u8> {
     let mut line = Vec::new();
-    RecordEncoder::new().encode(&mut line, id(), &body());
+    RecordEncoder::new().encode(&mut line, id(), Timestamp::now(), &body());
     line
 }
 
@@ -63,11 +63,11 @@ fn serialise_into_a_batch(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn encode_a_record(bencher: Bencher<'_, '_>) {
-    let (id, body) = (id(), body());
+    let (id, time, body) = (id(), Timestamp::now(), body());
     let (mut encoder, mut out) = (RecordEncoder::new(), Vec::new());
     bencher.bench_local(|| {
         out.clear();
-        encoder.encode(&mut out, black_box(id), black_box(&body));
+        encoder.encode(&mut out, black_box(id), black_box(time), black_box(&body));
     });
 }
 

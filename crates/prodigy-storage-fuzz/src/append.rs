@@ -54,7 +54,7 @@ pub fn append(bytes: &[u8]) {
     }
     let body = batch.bodies().nth(1).unwrap();
     let mut line = Vec::new();
-    RecordEncoder::new().encode(&mut line, id, body);
+    RecordEncoder::new().encode(&mut line, id, id.time(), body);
     assert_eq!(line.len(), body.len() + RECORD_OVERHEAD);
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'), "one line");
 

@@ -21,7 +21,12 @@ static FILES: LazyLock<Vec<(PathBuf, Vec<u8>, u32)>> = LazyLock::new(|| {
         let mut bytes = Vec::new();
         for event in 0..4 {
             let id = EventId::floor(Timestamp::from_nanos(time.as_nanos() + 1_000_000 * (event + 1)));
-            encoder.encode(&mut bytes, id, format!(",\"event\":{event}").as_bytes());
+            encoder.encode(
+                &mut bytes,
+                id,
+                id.time(),
+                format!(",\"event\":{event}").as_bytes(),
+            );
             bytes.push(b'\n');
         }
         (SegmentName::new(time, time), bytes)

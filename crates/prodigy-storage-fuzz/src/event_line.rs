@@ -54,7 +54,7 @@ fn record(line: &[u8]) {
         }
     } else if let Some(body) = line.get(BODY_AT..line.len() - TRAILER) {
         let mut written = Vec::new();
-        RecordEncoder::new().encode(&mut written, record.id, body);
+        RecordEncoder::new().encode(&mut written, record.id, record.time(), body);
         if line.get(..BODY_AT) == written.get(..BODY_AT) {
             assert_eq!(written, line, "what has a writer's head is what a writer writes");
         }

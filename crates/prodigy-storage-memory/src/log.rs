@@ -17,6 +17,8 @@ const APPEND: &str = "append event";
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) id: EventId,
+    /// When it was appended.
+    pub(crate) time: Timestamp,
     pub(crate) text: Arc<str>,
 }
 
@@ -64,14 +66,12 @@ impl EventLog {
     pub(crate) fn restore(incarnation: u64, segments: u64, open: bool, texts: Vec<String>) -> Option<Self> {
         let mut log = Self::new(incarnation);
         for text in texts {
-            let id = read_line(text.as_bytes())
-                .ok()
-                .filter(|record| record.verified)?
-                .id;
+            let record = read_line(text.as_bytes()).ok().filter(|record| record.verified)?;
+            let (id, time) = (record.id, record.time());
             if log.holds(id) {
                 return None;
             }
-            log.push(id, Arc::from(text));
+            log.push(id, time, Arc::from(text));
         }
         log.segments = segments;
         log.open = open;
@@ -139,7 +139,7 @@ impl EventLog {
                 || self.late_ids.contains(&id))
     }
 
-    fn push(&mut self, id: EventId, text: Arc<str>) {
+    fn push(&mut self, id: EventId, time: Timestamp, text: Arc<str>) {
         let position = self.lines.len();
         if id > self.newest() || self.lines.is_empty() {
             self.spine.push(position);
@@ -148,7 +148,7 @@ impl EventLog {
             self.late_ids.insert(id);
         }
         self.bytes += text.len() as u64 + 1;
-        self.lines.push(Line { id, text });
+        self.lines.push(Line { id, time, text });
     }
 
     /// Stores a batch, whole or not at all.
@@ -165,6 +165,7 @@ impl EventLog {
             return Ok(Appended::default());
         }
         let given = !batch.ids().is_empty();
+        let time = record::stated_time(now);
         // Which events of the batch are new; all of them where the ids are ours.
         let mut fresh = Vec::new();
         let mut cost = 0;
@@ -192,13 +193,13 @@ impl EventLog {
                 continue;
             }
             self.scratch.clear();
-            self.encoder.encode(&mut self.scratch, id, body);
+            self.encoder.encode(&mut self.scratch, id, time, body);
             // A batch holds what was serialised as JSON, so this never replaces anything.
             let text: Arc<str> = match record::text(&self.scratch) {
                 Some(text) => text.into(),
                 None => String::from_utf8_lossy(&self.scratch).into(),
             };
-            self.push(id, text);
+            self.push(id, time, text);
             report.stored += 1;
         }
         if report.stored > 0 && !self.open {

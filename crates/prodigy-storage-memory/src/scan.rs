@@ -83,7 +83,7 @@ impl MemoryScan {
                 self.done = true;
                 break;
             };
-            let time = line.id.time();
+            let time = line.time;
             if self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until) {
                 self.fetched.push_back(line);
             }

@@ -26,9 +26,10 @@ topic! { "log":
     reverse_order_is_merged "events that come in the reverse order of their ids are read in order",
     payload_bytes_pass_through "a payload's bytes are read as they were written",
     annotations_pass_through "correlation id and metadata stand beside the event",
-    the_line_is_a_checksummed_record "a line is whole JSON whose checksum holds, with the id's own time",
+    the_line_is_a_checksummed_record "a line is whole JSON whose checksum holds, with the clock's time at the append",
     jobs_are_kept_apart "logs of two jobs do not mix",
     times_bound_a_scan "`since` is inclusive, `until` exclusive",
+    a_time_is_that_of_the_append "an event's time is the clock's at its append, whatever its id and earlier events say",
     a_scan_is_of_its_beginning "what is appended while a scan runs does not end up in it twice, nor does it stop it",
     many_events_are_all_read "ten thousand events are read, each once",
     threads_append_to_one_job "eight threads appending to one job lose nothing and double nothing",
@@ -275,7 +276,7 @@ fn the_line_is_a_checksummed_record(harness: &dyn Harness) -> Check {
     let time = super::tools::field(record.line.as_bytes(), "timestamp")?;
     ensure_eq!(
         time,
-        serde_json::Value::from(record.id.time().to_rfc3339()),
+        serde_json::Value::from(super::ManualClock::START.to_rfc3339()),
         "timestamp"
     );
     Ok(())
@@ -295,7 +296,8 @@ fn jobs_are_kept_apart(harness: &dyn Harness) -> Check {
 fn times_bound_a_scan(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     for millis in [10, 20, 30, 40] {
-        append_given(&*backend, &job, &[(given(millis), &millis.to_string())])?;
+        harness.clock().set(moment(millis));
+        append(&*backend, &job, &[&millis.to_string()])?;
     }
     let between = |since, until| -> Result<Vec<String>, super::Failure> {
         let options = ScanOptions::all().between(since, until);
@@ -309,6 +311,42 @@ fn times_bound_a_scan(harness: &dyn Harness) -> Check {
     );
     ensure_eq!(between(Some(moment(21)), None)?, ["30", "40"], "since 21");
     ensure_eq!(between(None, Some(moment(10)))?, Vec::<String>::new(), "until 10");
+    Ok(())
+}
+
+fn a_time_is_that_of_the_append(harness: &dyn Harness) -> Check {
+    const DAY: i64 = 86_400_000;
+    let (backend, job) = (harness.open(), job("a")?);
+    // One event from a clock that is far ahead, and one under an id of its own. Later ids lie above the first one's.
+    harness.clock().set(moment(30_000 * DAY));
+    append(&*backend, &job, &["9"])?;
+    for (day, payload) in [(0, "0"), (1, "1"), (2, "2")] {
+        harness.clock().set(moment(day * DAY));
+        append(&*harness.open(), &job, &[payload])?;
+    }
+    append_given(&*backend, &job, &[(given(-DAY), "7")])?;
+    let events = read(&*backend, &job)?;
+    ensure_eq!(
+        payloads(&events),
+        ["7", "9", "0", "1", "2"],
+        "in the order of ids"
+    );
+    let between = |since, until| -> Result<Vec<String>, super::Failure> {
+        let options = ScanOptions::all().between(since, until);
+        let events = read_some(&*backend, &job, &options, usize::MAX)?.0;
+        Ok(events.into_iter().map(|event| event.1).collect())
+    };
+    ensure_eq!(
+        between(Some(moment(DAY + 1)), Some(moment(3 * DAY)))?,
+        ["7", "2"],
+        "since day 1"
+    );
+    ensure_eq!(between(None, Some(moment(DAY + 1)))?, ["0", "1"], "until day 1");
+    ensure_eq!(
+        between(Some(moment(3 * DAY)), None)?,
+        ["9"],
+        "what the wrong clock dated"
+    );
     Ok(())
 }
 

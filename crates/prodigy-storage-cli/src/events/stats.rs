@@ -1,9 +1,6 @@
 //! `events stats`.
 
-use std::borrow::Cow;
-
 use prodigy_storage::{LogSummary, ReadOptions, Record, ScanItem, Timestamp, escape};
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -21,12 +18,6 @@ struct Counts {
     line_bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-struct Stated<'a> {
-    #[serde(default, borrow)]
-    timestamp: Option<Cow<'a, str>>,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
@@ -55,7 +46,9 @@ impl Counts {
         self.events += 1;
         self.unverified += u64::from(!record.verified);
         self.line_bytes += record.line.len() as u64 + 1;
-        if let Some(time) = time_of(record) {
+        let time = record.time();
+        // A line of another program may state no time.
+        if time > Timestamp::MIN {
             self.first = Some(self.first.map_or(time, |first| first.min(time)));
             self.last = Some(self.last.map_or(time, |last| last.max(time)));
         }
@@ -90,14 +83,4 @@ impl Counts {
         app.line(format!("stored      {}", bytes(log.bytes)))?;
         app.line(format!("as lines    {}", bytes(self.line_bytes)))
     }
-}
-
-/// An id of ours says the time; else the line does.
-fn time_of(record: &Record<'_>) -> Option<Timestamp> {
-    if record.verified && record.id.is_v7() {
-        return Some(record.id.time());
-    }
-    let stated: Option<Stated<'_>> = record.parse().ok();
-    let stated = stated.and_then(|stated| Timestamp::parse(&stated.timestamp?));
-    stated.or_else(|| record.id.is_v7().then(|| record.id.time()))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::EventId;
-use prodigy_storage_layout::SegmentName;
+use prodigy_storage_backend::{EventId, record};
+use prodigy_storage_layout::{SegmentName, Timestamp};
 
 use crate::fs::{FsFile, SEALED_MODE};
 
@@ -108,7 +108,12 @@ pub(crate) struct Active {
     pub(crate) len: u64,
     /// The newest id in it.
     pub(crate) last: Option<EventId>,
+    /// The time of its last record.
+    pub(crate) time: Option<Timestamp>,
 }
+
+/// How far a clock may step back without a new segment: the records of a segment then keep the time of its last one.
+const LARGEST_CLAMP: i64 = 1_000_000_000;
 
 impl Active {
     /// Cuts off what a failed write left behind the last record.
@@ -129,6 +134,19 @@ impl Active {
     pub(crate) fn is_torn(&self) -> bool {
         let found = self.file.file().metadata();
         found.is_ok_and(|found| found.len > self.len)
+    }
+
+    /// Whether its last record is so far ahead of the clock that nothing may be appended now: times do not decrease within
+    /// a segment, and an event's time is at most a second from the clock's.
+    pub(crate) fn is_ahead_of(&self, now: Timestamp) -> bool {
+        let allowed = now.as_nanos().saturating_add(LARGEST_CLAMP);
+        self.time.is_some_and(|time| time.as_nanos() > allowed)
+    }
+
+    /// The time of a record that is appended now.
+    pub(crate) fn stamp(&self, now: Timestamp) -> Timestamp {
+        let now = record::stated_time(now);
+        self.time.map_or(now, |time| time.max(now))
     }
 
     /// Whether a record of this id may be appended: ids ascend within a segment, from its lower bound on.

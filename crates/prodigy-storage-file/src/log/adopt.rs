@@ -13,7 +13,7 @@ use super::listing;
 use super::segment::StepClock;
 use super::{archive, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode, UNLOCKED_MODE};
-use crate::store::Store;
+use crate::store::{Store, count};
 
 /// Sealed segments whose last id is looked at for the newest id of the log, by their making.
 const RECENT: usize = 8;
@@ -79,12 +79,32 @@ pub(crate) fn adopt(
         for name in candidates {
             if let Some(taken) = take(store, folder, &name, newest_made, durability, clock)? {
                 newest = newest.max(taken.last.unwrap_or(EventId::MIN));
-                active = Some(taken);
-                break;
+                if !taken.is_ahead_of(now) {
+                    active = Some(taken);
+                    break;
+                }
+                seal_ahead(store, folder, taken);
             }
         }
     }
     Ok(Found { active, newest })
+}
+
+/// Seals a segment that ends in the future: a record of the present does not fit behind its last one.
+fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
+    match taken.file.seal() {
+        Ok(()) => tracing::debug!(segment = %taken.path.display(), "sealed: it ends in the future"),
+        Err(error) => {
+            tracing::error!(segment = %taken.path.display(), %error, "a segment that ends in the future could not be sealed");
+            return;
+        }
+    }
+    count(&store.counters.sealed, 1);
+    let name = taken.name.clone();
+    drop(taken);
+    if store.options.compression {
+        archive::enqueue(store, folder, &name);
+    }
 }
 
 /// Whether a writer with locks may append to it.
@@ -142,14 +162,15 @@ fn take(
             return Ok(None);
         }
     }
-    let last = search::last_id(store, &path, &*file, len, clock)?;
+    let last = search::last_record(store, &path, &*file, len, clock)?;
     tracing::debug!(segment = %path.display(), len, "adopted");
     Ok(Some(Active {
         name: name.clone(),
         path,
         file: Arc::new(SegmentFile::new(file)),
         len,
-        last,
+        last: last.map(|last| last.id),
+        time: last.map(|last| last.time),
     }))
 }
 
@@ -186,6 +207,7 @@ pub(crate) fn create(
                 file: Arc::new(SegmentFile::new(file)),
                 len: 0,
                 last: None,
+                time: None,
             });
         }
         deadline.check(

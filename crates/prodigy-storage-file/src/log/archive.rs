@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, EventId, Result};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::OpenMode;
@@ -44,6 +44,18 @@ pub(crate) struct Summary {
     pub(crate) last: Option<EventId>,
     /// Uncompressed bytes.
     pub(crate) bytes: u64,
+    /// The times of the first record and of the last one. An archive of format 1 states neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<Timestamp>,
+}
+
+impl Summary {
+    /// The time of the last record. In format 1 an event's time was that of its id.
+    pub(crate) fn latest(&self) -> Option<Timestamp> {
+        self.to.or_else(|| self.last.map(EventId::time))
+    }
 }
 
 /// Has a sealed segment compressed, or its compression finished, some time soon.
@@ -199,7 +211,14 @@ mod zstandard {
         file: &dyn FsFile,
         len: u64,
     ) -> Result<()> {
-        let last = search::last_id(store, plain, file, len, &mut StepClock::default())?;
+        let from = search::first_time(store, plain, file)?;
+        let last = search::last_record(store, plain, file, len, &mut StepClock::default())?;
+        let summary = Summary {
+            last: last.map(|last| last.id),
+            bytes: len,
+            from,
+            to: last.map(|last| last.time),
+        };
         let (temp, out) = store.create_temp(folder)?;
         let fault = |error| store.write_fault(COPY, &temp, error);
         let written = (|| {
@@ -207,7 +226,7 @@ mod zstandard {
                 file: &*out,
                 offset: 0,
             };
-            out.write_all(&summary_frame(Summary { last, bytes: len }))?;
+            out.write_all(&summary_frame(summary))?;
             let mut encoder = zstd::stream::write::Encoder::new(&mut out, LEVEL)?;
             encoder.include_checksum(true)?;
             io::copy(&mut FileRead::new(file, 0), &mut encoder)?;

@@ -63,6 +63,7 @@ impl LogWriter {
 
         let mut state = self.enter(deadline)?;
         self.adopt_main(store, &mut state, durability, deadline)?;
+        let now = store.now();
         check(store, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
@@ -79,7 +80,7 @@ impl LogWriter {
         while let Some(&(first, _)) = rest.first() {
             let begun = rest.len() < records.len();
             let target = self
-                .choose(store, &mut state, first, deadline)
+                .choose(store, &mut state, first, now, deadline)
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
             let bound = state.next_last(target, first);
@@ -88,9 +89,9 @@ impl LogWriter {
                 .take_while(|(id, _)| bound.is_none_or(|bound| *id < bound))
                 .count()
                 .max(1);
-            let (now, later) = rest.split_at(run.min(rest.len()));
+            let (these, later) = rest.split_at(run.min(rest.len()));
             seq = self
-                .write(store, &mut state, target, now.iter().copied())
+                .write(store, &mut state, target, now, these.iter().copied())
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             rest = later;
         }
@@ -179,19 +180,24 @@ impl LogWriter {
         Ok(stored)
     }
 
-    /// The segment whose last id is closest below `id`; a new one named by the id if there is none.
+    /// The segment whose last id is closest below `id`; a new one named by the id if there is none. No segment that ends
+    /// in the future is taken.
     fn choose(
         &self,
         store: &Arc<Store>,
         state: &mut State,
         id: EventId,
+        now: Timestamp,
         deadline: Deadline,
     ) -> Result<Target> {
+        if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
+            self.rotate(store, state, Target::Main);
+        }
         let late = state
             .late
             .iter()
             .enumerate()
-            .filter(|(_, active)| active.takes(id))
+            .filter(|(_, active)| active.takes(id) && !active.is_ahead_of(now))
             .map(|(index, active)| (active.last, Target::Late(index)));
         let main = state
             .main

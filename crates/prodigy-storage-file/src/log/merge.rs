@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Cursor, Deadline, EventId, Result, Scan, ScanItem, ScanOptions, record};
-use prodigy_storage_layout::{SegmentName, Timestamp};
+use prodigy_storage_backend::{Cursor, Deadline, EventId, Result, Scan, ScanItem, ScanOptions};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
+use super::archive;
 use super::cursor::{Position, Reached, State};
 use super::earlier::Earlier;
 use super::listing;
 use super::resume::{gap, resume};
-use super::search;
+use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
+use super::source;
 use crate::store::Store;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.
@@ -36,10 +38,8 @@ pub(crate) struct Merge {
     store: Arc<Store>,
     folder: PathBuf,
     clock: StepClock,
-    since: Option<EventId>,
-    until: Option<EventId>,
-    since_time: Option<Timestamp>,
-    until_time: Option<Timestamp>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
     /// By lower bound, the smallest last; behind them those of other programs.
     pending: Vec<Pending>,
     /// For each length of `pending`, the smallest `made` in it.
@@ -119,10 +119,8 @@ pub(crate) fn scan(
         store: Arc::clone(store),
         folder: folder.to_owned(),
         clock: StepClock::new(options.step_timeout),
-        since: options.since.map(EventId::floor),
-        until: options.until.map(EventId::floor),
-        since_time: options.since,
-        until_time: options.until,
+        since: options.since,
+        until: options.until,
         pending,
         pending_made,
         readers: Vec::new(),
@@ -147,9 +145,6 @@ impl Merge {
                 return Ok(());
             };
             let lower = EventId::floor(next.name.lower());
-            if next.name.is_canonical() && self.until.is_some_and(|until| lower >= until) {
-                return Ok(());
-            }
             let due = match self.heap.peek() {
                 Some(Reverse((smallest, _))) => lower <= *smallest || !next.name.is_canonical(),
                 None => true,
@@ -176,13 +171,19 @@ impl Merge {
             SMALL_CHUNK
         };
         let Pending { name, from } = segment;
+        if from.is_none() && self.passes_over(name)? {
+            return Ok(());
+        }
         let opened = match from {
             Some(reached) => {
                 let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
                 Some(resume(store, folder, name, *reached, chunk, clock)?)
             }
             None => match self.since {
-                Some(since) => search::seek(&self.store, &self.folder, name, since, chunk, &mut self.clock)?,
+                Some(since) => {
+                    let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
+                    search::seek(store, folder, name, Bound::Time(since), chunk, clock)?
+                }
                 None => {
                     let mut opened = SegmentReader::open(&self.store, &self.folder, name, 0, None, chunk)?;
                     if let Some(reader) = opened.as_mut() {
@@ -198,6 +199,44 @@ impl Merge {
             self.place(reader);
         }
         Ok(())
+    }
+
+    /// True if a look at the ends of an unread segment shows that none of its events are asked for.
+    ///
+    /// One that begins at `until` or later stays unread for the cursor; one that ends before `since` counts as read.
+    fn passes_over(&mut self, name: &SegmentName) -> Result<bool> {
+        if !name.is_canonical() || (self.since.is_none() && self.until.is_none()) {
+            return Ok(false);
+        }
+        let (from, archived) = match source::open_form(&self.store, &self.folder, name, SegmentForm::Plain)? {
+            Some((file, _)) => {
+                let path = self.folder.join(name.file_name(SegmentForm::Plain));
+                (search::first_time(&self.store, &path, &*file)?, None)
+            }
+            None => {
+                let summary = archive::summary(&self.store, &self.folder, name)?;
+                (summary.and_then(|summary| summary.from), summary)
+            }
+        };
+        if from.is_some_and(|from| self.until.is_some_and(|until| from >= until)) {
+            self.hold_mark(name.made());
+            return Ok(true);
+        }
+        let Some(summary) = archived else {
+            return Ok(false);
+        };
+        let is_early = summary
+            .latest()
+            .is_some_and(|latest| self.since.is_some_and(|since| latest < since));
+        if is_early {
+            let reached = Reached {
+                offset: summary.bytes,
+                last: summary.last,
+                done: true,
+            };
+            self.finished.insert(name.clone(), reached);
+        }
+        Ok(is_early)
     }
 
     /// Takes a reader into the merge.
@@ -353,11 +392,17 @@ impl Merge {
             }
             self.awake += weight(reader);
         }
-        if self
-            .until
-            .is_some_and(|until| reader.order >= until && reader.name.is_canonical())
-        {
-            // All that follows is later still: the reader stays where it is, for the cursor.
+        let time = match reader.head {
+            Head::Record { .. } if self.since.is_some() || self.until.is_some() => {
+                reader.record().map(|record| (record.time(), record.verified))
+            }
+            _ => None,
+        };
+        let is_late = |(time, verified)| {
+            verified && reader.name.is_canonical() && self.until.is_some_and(|until| time >= until)
+        };
+        if time.is_some_and(is_late) {
+            // Times do not decrease within a segment. The reader stays where it is, for the cursor.
             self.awake -= weight(reader);
             reader.sleep();
             return Ok(None);
@@ -366,7 +411,10 @@ impl Merge {
             Head::Damage { .. } => true,
             Head::Record { id, .. } => {
                 let given = self.last_id != Some(id)
-                    && in_time(reader, id, self.since_time, self.until_time)
+                    && time.is_none_or(|(time, _)| {
+                        self.since.is_none_or(|since| time >= since)
+                            && self.until.is_none_or(|until| time < until)
+                    })
                     && !self
                         .earlier
                         .gave(&self.store, &self.folder, &reader.name, id, &mut self.clock)?;
@@ -382,21 +430,6 @@ impl Merge {
         reader.consume();
         Ok(Some(given))
     }
-}
-
-/// Whether the time of the head, a record, is asked for.
-fn in_time(reader: &SegmentReader, id: EventId, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
-    if since.is_none() && until.is_none() {
-        return true;
-    }
-    if id.is_v7() {
-        return since.is_none_or(|since| id >= EventId::floor(since))
-            && until.is_none_or(|until| id < EventId::floor(until));
-    }
-    let Some(time) = reader.record().and_then(|record| record::line_time(record.line)) else {
-        return false;
-    };
-    since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
 }
 
 fn weight(reader: &SegmentReader) -> usize {

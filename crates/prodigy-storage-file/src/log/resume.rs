@@ -7,8 +7,9 @@ use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::cursor::Reached;
+use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
-use super::{search, source};
+use super::source;
 use crate::fs::FsFile;
 use crate::store::Store;
 
@@ -72,7 +73,7 @@ fn find_again(
 ) -> Result<Option<SegmentReader>> {
     let by_order = name.is_canonical() && last.is_v7();
     let opened = if by_order {
-        search::seek(store, folder, name, last, chunk, clock)?
+        search::seek(store, folder, name, Bound::Id(last), chunk, clock)?
     } else {
         let mut opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
         if let Some(reader) = opened.as_mut() {

@@ -67,7 +67,7 @@ mod tests {
         let (mut bytes, mut encoder) = (Vec::new(), RecordEncoder::new());
         for nanos in 0..3 * TRIES as i64 {
             let id = EventId::floor(Timestamp::from_nanos(1_800_000_000_000_000_000 + nanos * 1000));
-            encoder.encode(&mut bytes, id, b",\"event\":1");
+            encoder.encode(&mut bytes, id, id.time(), b",\"event\":1");
             bytes.push(b'\r');
         }
         assert_eq!(records(&bytes).count(), 3 * TRIES);
@@ -81,7 +81,7 @@ mod tests {
         for (tries, found) in [(64, 1), (TRIES, 0)] {
             bytes.clear();
             bytes.extend(begins.repeat(tries).bytes());
-            encoder.encode(&mut bytes, id, b",\"event\":1");
+            encoder.encode(&mut bytes, id, id.time(), b",\"event\":1");
             assert_eq!(records(&bytes).count(), found, "behind {tries}");
         }
     }

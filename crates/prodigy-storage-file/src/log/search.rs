@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::record;
-use prodigy_storage_backend::{EventId, Result};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_backend::{EventId, Record, Result};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::salvage;
 use super::segment::{Head, SegmentReader, StepClock};
@@ -23,38 +23,63 @@ const CHUNK: usize = 64 << 10;
 /// The longest line that is looked at to tell its id, at least.
 const LONGEST: usize = 64 << 20;
 
-/// Where a line begins before which all ids are below `target`: 0, or the beginning of a line whose id is below it.
-/// At most [`STRETCH`] bytes and a line before the first id that is not below.
+/// What is looked for in a segment: the first record at or behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    Id(EventId),
+    Time(Timestamp),
+}
+
+impl Bound {
+    fn is_behind(self, record: &Record<'_>) -> bool {
+        match self {
+            Self::Id(id) => record.id < id,
+            Self::Time(time) => record.time() < time,
+        }
+    }
+}
+
+/// The last record of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) id: EventId,
+    pub(crate) time: Timestamp,
+}
+
+/// The start of a line before which all records lie before the bound: 0, or the start of such a record. It is at most
+/// [`STRETCH`] bytes and a line before the first record that does not.
 ///
-/// Holds for a plain segment of ours, whose ids ascend. Lines whose crc does not hold are passed over: a flipped id
-/// must not lead the search astray.
+/// Holds for a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid crc are skipped:
+/// a flipped id must not lead the search astray.
 pub(crate) fn lower_bound(
     store: &Store,
     path: &Path,
     file: &dyn FsFile,
     len: u64,
-    target: EventId,
+    bound: Bound,
     clock: &mut StepClock,
 ) -> Result<u64> {
     let (mut low, mut high) = (0, len);
     while high.saturating_sub(low) > STRETCH {
         let middle = low + (high - low) / 2;
-        match line_after(store, path, file, middle..high, clock)? {
-            Some((start, id)) if id < target => low = start,
+        match line_after(store, path, file, middle..high, bound, clock)? {
+            Some((start, true)) => low = start,
             _ => high = middle,
         }
     }
     Ok(low)
 }
 
-/// The first line that begins after `from` and before `to` and whose crc holds: where it begins, and its id.
+/// The first line that begins after `from` and before `to` and whose crc holds: where it begins, and whether it lies before
+/// the bound.
 fn line_after(
     store: &Store,
     path: &Path,
     file: &dyn FsFile,
     Range { start: from, end: to }: Range<u64>,
+    bound: Bound,
     clock: &mut StepClock,
-) -> Result<Option<(u64, EventId)>> {
+) -> Result<Option<(u64, bool)>> {
     let mut bytes = vec![0; LOOK];
     // The buffer holds what begins at `at`; the line that `at` is in the middle of is of no use.
     let (mut at, mut begun) = (from, false);
@@ -77,7 +102,7 @@ fn line_after(
                 && let Ok(record) = record::read_line(line)
                 && record.verified
             {
-                return Ok(Some((start, record.id)));
+                return Ok(Some((start, bound.is_behind(&record))));
             }
             rest = rest.get(end + 1..).unwrap_or_default();
             start += end as u64 + 1;
@@ -109,15 +134,29 @@ pub(crate) fn longest_line(store: &Store) -> u64 {
         .saturating_add(4096)
 }
 
-/// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be:
-/// its id, if there is a record. An id of another version says nothing of the order.
-pub(crate) fn last_id(
+/// The time of the first record of a plain file, if its first bytes show one of ours.
+pub(crate) fn first_time(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Option<Timestamp>> {
+    let mut bytes = [0; LOOK];
+    let filled = file
+        .read_full_at(&mut bytes, 0)
+        .map_err(|error| store.read_fault("search segment", path, error))?;
+    let bytes = bytes.get(..filled).unwrap_or_default();
+    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end));
+    let record = line.and_then(|line| record::read_line(line).ok());
+    Ok(record
+        .filter(|record| record.verified)
+        .map(|record| record.time()))
+}
+
+/// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be. An id of
+/// another version says nothing of the order.
+pub(crate) fn last_record(
     store: &Store,
     path: &Path,
     file: &dyn FsFile,
     len: u64,
     clock: &mut StepClock,
-) -> Result<Option<EventId>> {
+) -> Result<Option<Last>> {
     // What comes behind `to` was looked through.
     let (mut to, mut window) = (len, LOOK as u64);
     let longest = longest_line(store);
@@ -137,13 +176,16 @@ pub(crate) fn last_id(
                 break;
             }
             let line = before.get(start..).unwrap_or_default();
-            let newest = record::read_line(line)
-                .ok()
-                .map(|record| record.id)
-                .or_else(|| salvage::records(line).last().map(|(_, id)| id))
-                .filter(|id| id.is_v7());
-            if newest.is_some() {
-                return Ok(newest);
+            let within = || {
+                let (range, _) = salvage::records(line).last()?;
+                record::read_line(line.get(range)?).ok()
+            };
+            let last = record::read_line(line).ok().or_else(within);
+            if let Some(last) = last.filter(|record| record.id.is_v7()) {
+                return Ok(Some(Last {
+                    id: last.id,
+                    time: last.time(),
+                }));
             }
             end = start.saturating_sub(1);
         }
@@ -170,13 +212,9 @@ pub(crate) fn last_id_of(
     clock: &mut StepClock,
 ) -> Result<Option<EventId>> {
     if let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? {
-        return last_id(
-            store,
-            &folder.join(name.file_name(SegmentForm::Plain)),
-            &*file,
-            found.len,
-            clock,
-        );
+        let path = folder.join(name.file_name(SegmentForm::Plain));
+        let last = last_record(store, &path, &*file, found.len, clock)?;
+        return Ok(last.map(|last| last.id));
     }
     if let Some(summary) = super::archive::summary(store, folder, name)? {
         return Ok(summary.last);
@@ -193,13 +231,13 @@ pub(crate) fn last_id_of(
     }
 }
 
-/// A reader that stands at the first record whose id is not below `target`, or at damage before it, within a stretch.
+/// A reader that stands at the first record that does not lie before the bound, or at damage before it, within a stretch.
 /// `None` if the segment is gone.
 pub(crate) fn seek(
     store: &Arc<Store>,
     folder: &Path,
     name: &SegmentName,
-    target: EventId,
+    bound: Bound,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<Option<SegmentReader>> {
@@ -212,7 +250,7 @@ pub(crate) fn seek(
             &folder.join(name.file_name(SegmentForm::Plain)),
             &*file,
             found.len,
-            target,
+            bound,
             clock,
         )?;
     }
@@ -221,10 +259,17 @@ pub(crate) fn seek(
     };
     loop {
         reader.step(clock)?;
-        match reader.head {
-            Head::Record { .. } if reader.order < target => reader.consume(),
-            _ => return Ok(Some(reader)),
+        let is_behind = match (&reader.head, bound) {
+            (Head::Record { .. }, Bound::Id(id)) => reader.order < id,
+            (Head::Record { .. }, Bound::Time(time)) => {
+                reader.record().is_some_and(|record| record.time() < time)
+            }
+            _ => false,
+        };
+        if !is_behind {
+            return Ok(Some(reader));
         }
+        reader.consume();
     }
 }
 
@@ -243,7 +288,7 @@ pub(crate) fn find_ids(
     }
     // Ids that lie close together are looked for in one go, others each by a search of its own.
     while let Some(&first) = rest.first() {
-        let Some(mut reader) = seek(store, folder, name, first, CHUNK, clock)? else {
+        let Some(mut reader) = seek(store, folder, name, Bound::Id(first), CHUNK, clock)? else {
             break;
         };
         let mut passed = 0u64;

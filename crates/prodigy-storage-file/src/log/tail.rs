@@ -100,7 +100,7 @@ mod tests {
     fn only_whole_records_are_kept() {
         let mut tail = Vec::new();
         let id = EventId::floor(Timestamp::from_millis(1_800_000_000_000));
-        RecordEncoder::new().encode(&mut tail, id, b",\"event\":1");
+        RecordEncoder::new().encode(&mut tail, id, id.time(), b",\"event\":1");
         let whole = tail.len();
         assert_eq!(records_end(&tail), whole);
         for cut in 0..whole {

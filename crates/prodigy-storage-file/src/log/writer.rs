@@ -71,6 +71,10 @@ impl LogWriter {
         let mut state = self.enter(deadline)?;
         self.open_main(store, &mut state, durability, deadline)?;
         let now = store.now();
+        if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
+            self.rotate(store, &mut state, Target::Main);
+            self.create_main(store, &mut state, None, deadline)?;
+        }
         let Some(ids) = state.ids.as_mut() else {
             return Err(self.lost());
         };
@@ -82,6 +86,7 @@ impl LogWriter {
             store,
             &mut state,
             Target::Main,
+            now,
             batch.ids().iter().copied().zip(batch.bodies()),
         );
         let seq = match written {
@@ -171,6 +176,7 @@ impl LogWriter {
         store: &Arc<Store>,
         state: &mut State,
         target: Target,
+        now: Timestamp,
         records: impl Iterator<Item = (EventId, &'b [u8])>,
     ) -> Result<u64> {
         let State {
@@ -190,9 +196,10 @@ impl LogWriter {
             return Err(self.lost());
         };
         buffer.clear();
+        let time = active.stamp(now);
         let (mut last, mut events) = (active.last, 0);
         for (id, body) in records {
-            encoder.encode(buffer, id, body);
+            encoder.encode(buffer, id, time, body);
             buffer.push(b'\n');
             last = Some(id);
             events += 1;
@@ -214,6 +221,7 @@ impl LogWriter {
         active.file.touch();
         active.len += buffer.len() as u64;
         active.last = last;
+        active.time = Some(time);
         *seq += 1;
         let seq = *seq;
         if let (Some(ids), Some(last)) = (ids, last) {
@@ -230,8 +238,8 @@ impl LogWriter {
         Ok(seq)
     }
 
-    /// Closes a full segment. A failure is told to those who wait for its sync.
-    fn rotate(&self, store: &Arc<Store>, state: &mut State, target: Target) {
+    /// Closes a segment that is full or ends in the future. A failure is told to those who wait for its sync.
+    pub(crate) fn rotate(&self, store: &Arc<Store>, state: &mut State, target: Target) {
         let active = match target {
             Target::Main => state.main.take(),
             Target::Late(index) if index < state.late.len() => Some(state.late.remove(index)),

@@ -114,7 +114,7 @@ pub(crate) fn raw(json: &str) -> Box<RawValue> {
 pub(crate) fn record(number: i64) -> Vec<u8> {
     let id = EventId::floor(Timestamp::from_nanos(BEGAN + number * 1_000_000));
     let mut out = Vec::new();
-    RecordEncoder::new().encode(&mut out, id, format!(",\"event\":{number}").as_bytes());
+    RecordEncoder::new().encode(&mut out, id, id.time(), format!(",\"event\":{number}").as_bytes());
     out.push(b'\n');
     out
 }

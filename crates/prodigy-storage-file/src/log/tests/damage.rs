@@ -206,7 +206,7 @@ fn a_large_damaged_record_full_of_beginnings_costs_no_neighbour() {
     let payload = format!("[{inner}0]");
     let mut bytes = Vec::new();
     let body = format!(",\"event\":{payload}");
-    prodigy_storage_backend::record::RecordEncoder::new().encode(&mut bytes, id(0), body.as_bytes());
+    prodigy_storage_backend::record::RecordEncoder::new().encode(&mut bytes, id(0), at(0), body.as_bytes());
     bytes.push(b'\n');
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x01;

@@ -15,4 +15,5 @@ mod readers;
 mod scale;
 mod support;
 mod tape;
+mod times;
 mod unlocked;

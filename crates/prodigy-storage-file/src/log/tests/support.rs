@@ -248,7 +248,7 @@ pub(super) fn at(millis: i64) -> Timestamp {
 pub(super) fn line(id: EventId, payload: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let body = format!(",\"event\":{}", Value::from(payload));
-    RecordEncoder::new().encode(&mut out, id, body.as_bytes());
+    RecordEncoder::new().encode(&mut out, id, id.time(), body.as_bytes());
     out.push(b'\n');
     out
 }

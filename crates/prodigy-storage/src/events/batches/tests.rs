@@ -46,7 +46,7 @@ fn line(number: usize) -> Step {
     let id = EventId::floor(Timestamp::from_nanos(
         1_764_018_118_000_000_000 + number as i64 * 1_000_000,
     ));
-    RecordEncoder::new().encode(&mut out, id, format!(",\"event\":{number}").as_bytes());
+    RecordEncoder::new().encode(&mut out, id, id.time(), format!(",\"event\":{number}").as_bytes());
     Step::Line(out)
 }
 
