@@ -10,6 +10,7 @@ use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::RepoArgs;
 use crate::output::counted;
+use crate::time::duration;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
@@ -23,7 +24,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
     /// With `--repair`: how long to wait for each lock that a writer holds.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "5s")]
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     wait: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! Where variables are read from.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// A source of environment variables, handed in so that nothing but [`ProcessEnvironment`] touches the real one.
@@ -9,8 +9,8 @@ pub trait Environment {
     /// The value of a variable, if it is set. An empty value counts as unset; the caller sees to that.
     fn var(&self, name: &str) -> Option<OsString>;
 
-    /// The names of all variables that are set, in any order. A name that is not Unicode may be left out.
-    fn names(&self) -> Vec<String>;
+    /// The names of all variables that are set and not empty, in any order.
+    fn names(&self) -> Vec<OsString>;
 
     /// The user's home folder; `HOME` unless the implementation knows better.
     fn home(&self) -> Option<PathBuf> {
@@ -18,6 +18,23 @@ pub trait Environment {
             .filter(|home| !home.is_empty())
             .map(PathBuf::from)
     }
+
+    /// The user who owns the files that this user may have written: the effective user of the process, where the
+    /// platform has users.
+    fn user(&self) -> Option<u32> {
+        effective_user()
+    }
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other platforms have no user numbers")]
+fn effective_user() -> Option<u32> {
+    Some(rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn effective_user() -> Option<u32> {
+    None
 }
 
 /// The variables of this process.
@@ -29,9 +46,10 @@ impl Environment for ProcessEnvironment {
         std::env::var_os(name)
     }
 
-    fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<OsString> {
         std::env::vars_os()
-            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, _)| name)
             .collect()
     }
 
@@ -43,7 +61,8 @@ impl Environment for ProcessEnvironment {
 /// Variables out of a map: for tests and for programs that decide themselves what storage may see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapEnvironment {
-    variables: BTreeMap<String, OsString>,
+    variables: BTreeMap<OsString, OsString>,
+    user: Option<u32>,
 }
 
 impl MapEnvironment {
@@ -55,29 +74,44 @@ impl MapEnvironment {
 
     /// The same environment with one more variable.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+    pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same environment of another user.
+    #[must_use]
+    pub fn with_user(mut self, user: u32) -> Self {
+        self.user = Some(user);
         self
     }
 }
 
-impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for MapEnvironment {
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for MapEnvironment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
-        Self { variables }
+        Self {
+            variables,
+            user: None,
+        }
     }
 }
 
 impl Environment for MapEnvironment {
     fn var(&self, name: &str) -> Option<OsString> {
-        self.variables.get(name).cloned()
+        self.variables.get(OsStr::new(name)).cloned()
     }
 
-    fn names(&self) -> Vec<String> {
-        self.variables.keys().cloned().collect()
+    fn names(&self) -> Vec<OsString> {
+        let set = self.variables.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn user(&self) -> Option<u32> {
+        self.user.or_else(effective_user)
     }
 }
 
@@ -86,12 +120,16 @@ impl<E: Environment + ?Sized> Environment for &E {
         (**self).var(name)
     }
 
-    fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<OsString> {
         (**self).names()
     }
 
     fn home(&self) -> Option<PathBuf> {
         (**self).home()
+    }
+
+    fn user(&self) -> Option<u32> {
+        (**self).user()
     }
 }
 
@@ -100,12 +138,16 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
         (**self).var(name)
     }
 
-    fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<OsString> {
         (**self).names()
     }
 
     fn home(&self) -> Option<PathBuf> {
         (**self).home()
+    }
+
+    fn user(&self) -> Option<u32> {
+        (**self).user()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prodigy_storage_cache::CacheType;
 
 use crate::config::StorageConfig;
+use crate::duration::MAX_DURATION;
 use crate::kind::{BackendKind, Durability};
 use crate::raw::{Problem, Raw};
 
@@ -98,6 +99,9 @@ impl Field {
             Self::Count(at) => count(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
             Self::Bytes(at) => count(*at(config)),
             Self::Period(at) if at(config).is_zero() => Err(Problem::new("it must be above zero")),
+            Self::Period(at) | Self::Delay(at) if *at(config) > MAX_DURATION => {
+                Err(Problem::new("it is too long: a duration is at most 100y"))
+            }
             Self::Factor(at) => {
                 let factor = *at(config);
                 if factor.is_finite() && factor >= 1.0 {

@@ -55,6 +55,48 @@ pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<P
     found.pop()
 }
 
+/// Opens a file for reading, without waiting for the other end of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+    }
+    options.open(path)
+}
+
+/// Refuses a project's file that another user may have written: git's rule of dubious ownership.
+#[cfg(unix)]
+fn check_owner(path: &Path, metadata: &fs::Metadata, user: Option<u32>) -> Result<(), Box<ConfigError>> {
+    use std::os::unix::fs::MetadataExt;
+    let Some(user) = user else { return Ok(()) };
+    let trusted = |owner: u32| owner == user || owner == 0;
+    // The owner of a symbolic link decides which file is read.
+    let link = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
+    let Some(owner) = [metadata.uid(), link.uid()]
+        .into_iter()
+        .find(|owner| !trusted(*owner))
+    else {
+        return Ok(());
+    };
+    Err(ConfigError::new(
+        whole(path),
+        "the project's configuration file belongs to another user",
+    )
+    .why(format!("user {owner} owns it, and this is user {user}"))
+    .hint("check it, and name it in PRODIGY_CONFIG to use it on purpose")
+    .into())
+}
+
+#[cfg(not(unix))]
+fn check_owner(_: &Path, _: &fs::Metadata, _: Option<u32>) -> Result<(), Box<ConfigError>> {
+    Ok(())
+}
+
 fn name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -77,10 +119,27 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     }
 }
 
-/// What a file sets. `named_by` is who named it, when it was not found but named, and must therefore exist.
-pub(crate) fn load(path: &Path, named_by: Option<&str>) -> Layer {
-    match content(path, named_by) {
-        Ok(parsed) => read::read(&parsed, Some(path)),
+/// How a configuration file came to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// It was found in the user's own folder.
+    Home,
+    /// It was found in a project. The file has to belong to this user or to root.
+    Project { user: Option<u32> },
+    /// It was named, by this, and has to exist.
+    Named(&'static str),
+}
+
+/// What a file sets.
+pub(crate) fn load(path: &Path, source: Source) -> Layer {
+    match content(path, source) {
+        Ok(parsed) => {
+            let mut layer = read::read(&parsed, Some(path));
+            if matches!(source, Source::Project { .. }) {
+                layer.of_project = true;
+            }
+            layer
+        }
         Err(error) => {
             let mut layer = Layer::failed(*error);
             if path.exists() {
@@ -91,7 +150,7 @@ pub(crate) fn load(path: &Path, named_by: Option<&str>) -> Layer {
     }
 }
 
-fn content(path: &Path, named_by: Option<&str>) -> Result<Parsed, Box<ConfigError>> {
+fn content(path: &Path, source: Source) -> Result<Parsed, Box<ConfigError>> {
     let Some(format) = Format::of(path) else {
         return Err(
             ConfigError::new(whole(path), "the configuration file's format is not known")
@@ -99,25 +158,36 @@ fn content(path: &Path, named_by: Option<&str>) -> Result<Parsed, Box<ConfigErro
                 .into(),
         );
     };
-    let metadata = fs::metadata(path).map_err(|error| match (error.kind(), named_by) {
-        (io::ErrorKind::NotFound, Some(by)) => {
+    let file = open(path).map_err(|error| match (error.kind(), source) {
+        (io::ErrorKind::NotFound, Source::Named(by)) => {
             ConfigError::new(whole(path), "the configuration file does not exist")
                 .why(format!("it is named by {by}"))
         }
         _ => unreadable(path, &error),
     })?;
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
     if metadata.is_dir() {
         return Err(ConfigError::new(whole(path), "a folder is no configuration file").into());
     }
+    if !metadata.is_file() {
+        return Err(
+            ConfigError::new(whole(path), "the configuration file is not a regular file")
+                .why("a pipe or a device may never end, or never answer")
+                .hint("copy its content into a file, and name that")
+                .into(),
+        );
+    }
+    if let Source::Project { user } = source {
+        check_owner(path, &metadata, user)?;
+    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_SIZE {
         return Err(
             ConfigError::new(whole(path), "the configuration file is too large")
-                .why(format!("more than {MAX_SIZE} bytes can't be a configuration"))
+                .why(format!("a configuration has at most {MAX_SIZE} bytes"))
                 .into(),
         );
     }

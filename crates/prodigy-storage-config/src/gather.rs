@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use prodigy_storage_layout::Identity;
+
 use crate::environment::Environment;
 use crate::error::ConfigErrors;
-use crate::files;
+use crate::files::{self, Source};
 use crate::layer::Layer;
 use crate::loaded::Loaded;
 use crate::loader::Loader;
 use crate::merge::Merged;
+use crate::notice::Notice;
 use crate::origin::Origin;
 use crate::variables;
 
@@ -21,31 +24,24 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
         .as_ref()
         .map(|(path, _)| path.clone())
         .or_else(|| home.map(|home| home.join(".prodigy")));
-    let project = loader
-        .project_dir
-        .as_deref()
-        .map(|project| project.join(".prodigy"));
-
-    let mut sources: Vec<(PathBuf, Option<&str>)> = Vec::new();
-    for folder in [prodigy_home, project].into_iter().flatten() {
-        sources.extend(files::discover(&folder, &mut start.errors).map(|path| (path, None)));
+    let mut sources: Vec<(PathBuf, Source)> = Vec::new();
+    if let Some(folder) = prodigy_home {
+        let found = files::discover(&folder, &mut start.errors);
+        sources.extend(found.map(|path| (path, Source::Home)));
+    }
+    if let Some(project) = &loader.project_dir {
+        let user = environment.user();
+        let found = of_project(project, &mut start);
+        sources.extend(found.map(|path| (path, Source::Project { user })));
     }
     let variable = variables::config_file(environment, home, &mut start.errors);
-    sources.extend(variable.map(|path| (path, Some("PRODIGY_CONFIG"))));
-    sources.extend(
-        loader
-            .file
-            .clone()
-            .map(|path| (path, Some("`--config` or the program"))),
-    );
+    sources.extend(variable.map(|path| (path, Source::Named("PRODIGY_CONFIG"))));
+    let named = loader.file.clone();
+    sources.extend(named.map(|path| (path, Source::Named("`--config` or the program"))));
     let sources = last_of_each(sources);
 
     let mut layers = vec![start];
-    layers.extend(
-        sources
-            .iter()
-            .map(|(path, named_by)| files::load(path, *named_by)),
-    );
+    layers.extend(sources.iter().map(|(path, source)| files::load(path, *source)));
     layers.push(variables::read(environment));
     let flags = loader
         .flags
@@ -72,10 +68,33 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
     })
 }
 
+/// The configuration file of a project: that of the current worktree, else that of the main worktree.
+fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
+    let folder = project.join(".prodigy");
+    if let Err(error) = std::fs::symlink_metadata(&folder)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        let path = project.to_owned();
+        start.notices.push(Notice::ProjectNotEntered { path });
+        return None;
+    }
+    let before = start.errors.len();
+    let found = files::discover(&folder, &mut start.errors);
+    if found.is_some() || start.errors.len() > before {
+        return found;
+    }
+    // A broken `.git` is for commands that need the repository to complain of.
+    let main = Identity::at(project).ok()?.main_worktree().ok()??;
+    if main == project {
+        return None;
+    }
+    files::discover(&main.join(".prodigy"), &mut start.errors)
+}
+
 /// Leaves out a file that comes again later: the home folder may be the project, a named file the found one.
-fn last_of_each<'n>(sources: Vec<(PathBuf, Option<&'n str>)>) -> Vec<(PathBuf, Option<&'n str>)> {
+fn last_of_each(sources: Vec<(PathBuf, Source)>) -> Vec<(PathBuf, Source)> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut kept: Vec<(PathBuf, Option<&'n str>)> = Vec::new();
+    let mut kept: Vec<(PathBuf, Source)> = Vec::new();
     for source in sources {
         kept.retain(|(path, _)| real(path) != real(&source.0));
         kept.push(source);

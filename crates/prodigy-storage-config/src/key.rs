@@ -22,6 +22,8 @@ pub struct KeySpec {
     pub deprecated: Option<&'static str>,
     /// The one backend that the key is for; none when it is for all.
     pub backend: Option<BackendKind>,
+    /// The value that weakens durability or locking, if one does.
+    pub(crate) weaker: Option<&'static str>,
     pub(crate) field: Field,
 }
 
@@ -51,12 +53,18 @@ impl KeySpec {
             variables: &[],
             deprecated: None,
             backend: None,
+            weaker: None,
             field,
         }
     }
 
     pub(crate) const fn of(mut self, backend: BackendKind) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    pub(crate) const fn weaker(mut self, value: &'static str) -> Self {
+        self.weaker = Some(value);
         self
     }
 

@@ -31,13 +31,14 @@ pub static KEYS: &[KeySpec] = &[
         "backend",
         "file",
         Field::Backend(|c| &mut c.backend),
-        "Where data goes: `file` for production, `memory` for tests.",
+        "Where data goes: `file` (also written `filesystem`) for production, `memory` for tests.",
     )
     .also(&[VariableSpec {
         name: "PRODIGY_STORAGE_TYPE",
         instead: None,
         meaning: "sets `backend`, in any case of letters",
-    }]),
+    }])
+    .weaker("memory"),
     KeySpec::new(
         "connection_pool_size",
         "10",
@@ -55,7 +56,8 @@ pub static KEYS: &[KeySpec] = &[
         "true",
         Field::Bool(|c| &mut c.enable_locking),
         "Whether named locks between processes are taken.",
-    ),
+    )
+    .weaker("false"),
     KeySpec::new(
         "enable_cache",
         "false",
@@ -67,12 +69,13 @@ pub static KEYS: &[KeySpec] = &[
         "strict",
         Field::Durability(|c| &mut c.durability),
         "What a finished write survives: power loss (`strict`), or the death of the process only (`relaxed`).",
-    ),
+    )
+    .weaker("relaxed"),
     KeySpec::new(
         "backend_config.base_dir",
         "~/.prodigy",
         Field::Path(|c| &mut c.file.base_dir),
-        "Root of all data. `~` is expanded; in a file, a relative path starts at the file's folder.",
+        "Root of all data. In a file, a relative path starts at the main worktree of the file's project, else at the file's folder.",
     )
     .of(File)
     .also(&[
@@ -106,7 +109,8 @@ pub static KEYS: &[KeySpec] = &[
         Field::Bool(|c| &mut c.file.enable_file_locks),
         "Whether concurrent writers are held apart by locks of the operating system.",
     )
-    .of(File),
+    .of(File)
+    .weaker("false"),
     KeySpec::new(
         "backend_config.max_file_size",
         "104857600",
@@ -134,14 +138,16 @@ pub static KEYS: &[KeySpec] = &[
         Field::Bool(|c| &mut c.file.allow_shared_root),
         "Whether a root that any user may write to is accepted.",
     )
-    .of(File),
+    .of(File)
+    .weaker("true"),
     KeySpec::new(
         "backend_config.allow_network_fs",
         "false",
         Field::Bool(|c| &mut c.file.allow_network_fs),
         "Whether a network file system is accepted.",
     )
-    .of(File),
+    .of(File)
+    .weaker("true"),
     KeySpec::new(
         "backend_config.max_memory",
         "104857600",
@@ -160,7 +166,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.persistence_path",
         "none",
         Field::OptionalPath(|c| &mut c.memory.persistence_path),
-        "Where the snapshot goes; needed with `persist_to_disk`. Expanded as `base_dir` is.",
+        "Where the snapshot goes; needed with `persist_to_disk`. Relative paths as in `base_dir`.",
     )
     .of(Memory),
     KeySpec::new(

@@ -28,6 +28,9 @@ impl BackendKind {
     /// Every backend of this build.
     pub const ALL: &'static [Self] = &[Self::File, Self::Memory];
 
+    /// Another word for [`BackendKind::File`], which Prodigy's own documentation uses.
+    pub(crate) const FILE_ALIAS: &'static str = "filesystem";
+
     /// The word in a configuration file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -8,7 +8,7 @@ use crate::key::KeySpec;
 use crate::keys::{KEYS, key};
 use crate::notice::Notice;
 use crate::origin::Origin;
-use crate::raw::Raw;
+use crate::raw::{Problem, Raw};
 
 /// The keys that one source sets, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Layer {
     pub(crate) doubtful: BTreeSet<&'static str>,
     pub(crate) errors: Vec<ConfigError>,
     pub(crate) notices: Vec<Notice>,
+    /// The source is a project's file, which others may have written.
+    pub(crate) of_project: bool,
 }
 
 impl Layer {
@@ -46,16 +48,19 @@ impl Layer {
             Ok(()) => {
                 self.origins.insert(spec.path, origin);
             }
-            Err(problem) => {
-                self.doubtful.insert(spec.path);
-                let what = format!("invalid value for `{}`", spec.path);
-                let mut error = ConfigError::new(origin, what).key(spec.path).why(problem.why);
-                if let Some(hint) = problem.hint {
-                    error = error.hint(hint);
-                }
-                self.errors.push(error);
-            }
+            Err(problem) => self.refuse(spec, problem, origin),
         }
+    }
+
+    /// Notes what is wrong with the value of a key.
+    pub(crate) fn refuse(&mut self, spec: &'static KeySpec, problem: Problem, origin: Origin) {
+        self.doubtful.insert(spec.path);
+        let what = format!("invalid value for `{}`", spec.path);
+        let mut error = ConfigError::new(origin, what).key(spec.path).why(problem.why);
+        if let Some(hint) = problem.hint {
+            error = error.hint(hint);
+        }
+        self.errors.push(error);
     }
 
     pub(crate) fn origin(&self, path: &str) -> Option<&Origin> {

@@ -36,6 +36,7 @@
 //! ```
 
 mod config;
+mod duration;
 mod environment;
 mod error;
 mod field;
@@ -71,6 +72,7 @@ mod variables;
 mod write;
 
 pub use config::{FileSettings, MemorySettings, StorageConfig};
+pub use duration::{InvalidDuration, MAX_DURATION, parse_duration};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use key::{KeySpec, VariableSpec};

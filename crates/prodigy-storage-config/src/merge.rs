@@ -39,7 +39,11 @@ impl Merged {
     pub(crate) fn of(layers: Vec<Layer>) -> Self {
         let mut merged = Self::of_code(StorageConfig::default());
         merged.origins = KEYS.iter().map(|_| (0, Origin::Default)).collect();
+        let mut of_project = BTreeSet::new();
         for (index, mut layer) in layers.into_iter().enumerate() {
+            if layer.of_project {
+                of_project.insert(index + 1);
+            }
             for (spec, slot) in KEYS.iter().zip(&mut merged.origins) {
                 let Some(origin) = layer.origin(spec.path).cloned() else {
                     continue;
@@ -53,7 +57,20 @@ impl Merged {
             merged.errors.append(&mut layer.errors);
         }
         merged.pass_over_other_backend();
+        merged.notice_weakened(&of_project);
         merged
+    }
+
+    /// Notes what the file of a project sets to weaken durability or locking, where that counts.
+    fn notice_weakened(&mut self, of_project: &BTreeSet<usize>) {
+        for (spec, (rank, origin)) in KEYS.iter().zip(&self.origins) {
+            let value = spec.field.text(&mut self.config);
+            if of_project.contains(rank) && spec.weaker == Some(value.as_str()) {
+                let (key, origin) = (spec.path, origin.clone());
+                self.notices
+                    .push(Notice::WeakenedByProject { key, value, origin });
+            }
+        }
     }
 
     pub(crate) fn origin(&self, path: &str) -> (usize, &Origin) {

@@ -66,6 +66,34 @@ pub enum Notice {
         /// Where it stands.
         origin: Origin,
     },
+    /// A key of `storage` stands at the top level of a file, where it sets nothing.
+    AtTopLevel {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A key that another program reads from the same file was passed over.
+    OtherProgram {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A project's file weakens durability or locking.
+    WeakenedByProject {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Where it was set.
+        origin: Origin,
+    },
+    /// The project's folder can't be entered, so its configuration was not read.
+    ProjectNotEntered {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -112,6 +140,24 @@ impl fmt::Display for Notice {
             Self::UnusedLocalStorage { path } => write!(
                 f,
                 "{} holds data of local storage, which is neither read nor changed while global storage is in use",
+                shown(&path.to_string_lossy())
+            ),
+            Self::AtTopLevel { key, origin } => write!(
+                f,
+                "`{key}` ({origin}) stands at the top level and sets nothing: move it below `storage`"
+            ),
+            Self::OtherProgram { key, origin } => write!(
+                f,
+                "`{}` ({origin}) is a key of another program and sets nothing here",
+                shown(key)
+            ),
+            Self::WeakenedByProject { key, value, origin } => write!(
+                f,
+                "`{key}: {value}` is set by the project ({origin}) and weakens what storage promises"
+            ),
+            Self::ProjectNotEntered { path } => write!(
+                f,
+                "the configuration in {} was not looked for: the folder can't be entered",
                 shown(&path.to_string_lossy())
             ),
             Self::LooksLikeStorage { key, origin } => {

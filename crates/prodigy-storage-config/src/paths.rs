@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use prodigy_storage_layout::Identity;
+
 use crate::raw::Problem;
 use crate::text::shown;
 
@@ -18,6 +20,13 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
             u32::from(c)
         )));
     }
+    if let Some(part) = unexpanded(path) {
+        return Err(Problem::new(format!(
+            "`{}` in it is not expanded, and would be taken for a folder's name",
+            shown(&part)
+        ))
+        .hint("write the path itself: absolute, or starting with `~/`"));
+    }
     match tilde(path) {
         Some(user) if user != "~" => Err(Problem::new(format!(
             "another user's home, `{}`, is not expanded",
@@ -28,6 +37,53 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether a path in a variable may be used: a relative one would depend on the current folder.
+pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
+    if path.as_os_str().is_empty() || path.is_absolute() || needs_home(path) {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "`{}` is a relative path, and would name another place in each folder",
+        shown(&path.to_string_lossy())
+    ))
+    .hint("write an absolute path, or one that starts with `~/`"))
+}
+
+/// The part of a path that a shell, or a program that reads URLs, would replace: `$VAR`, `%VAR%`, `file://`.
+fn unexpanded(path: &Path) -> Option<String> {
+    let text = path.to_string_lossy();
+    if let Some((scheme, _)) = text.split_once(':')
+        && scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+        && (text.contains("://") || scheme.eq_ignore_ascii_case("file"))
+    {
+        return Some(format!("{scheme}:"));
+    }
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for (at, _) in text.match_indices('$') {
+        let rest = text.get(at + 1..).unwrap_or_default();
+        if rest.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '{' | '(')) {
+            let end = rest
+                .find(|c: char| !name(c) && !matches!(c, '{' | '}' | '(' | ')'))
+                .unwrap_or(rest.len());
+            return Some(format!("${}", rest.get(..end).unwrap_or_default()));
+        }
+    }
+    for (at, _) in text.match_indices('%') {
+        let rest = text.get(at + 1..).unwrap_or_default();
+        if let Some((variable, _)) = rest.split_once('%')
+            && variable.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && variable.chars().all(name)
+        {
+            return Some(format!("%{variable}%"));
+        }
+    }
+    None
 }
 
 /// The first part of a path, where it starts with `~`.
@@ -61,13 +117,31 @@ pub(crate) fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// A path of a file's value, seen from the file's folder.
-pub(crate) fn beside(path: &Path, file: &Path) -> PathBuf {
-    if path.is_absolute() || needs_home(path) {
-        return path.to_owned();
-    }
-    file.parent()
-        .map_or_else(|| path.to_owned(), |folder| folder.join(path))
+/// The folder that relative paths in a configuration file start at: the main worktree of the project that the file
+/// belongs to, so that all worktrees agree, else the file's folder.
+pub(crate) fn base_of(file: &Path) -> Result<PathBuf, Problem> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let project = match folder.parent() {
+        Some(project) if folder.ends_with(".prodigy") && !project.as_os_str().is_empty() => project,
+        _ => folder,
+    };
+    Identity::at(project)
+        .and_then(|identity| identity.main_worktree())
+        .map(|main| main.unwrap_or_else(|| folder.to_owned()))
+        .map_err(|error| {
+            Problem::new(format!(
+                "it is a relative path, and the project that the file belongs to is not known: {error}"
+            ))
+            .hint(format!("write an absolute path, or {}", error.hint()))
+        })
+}
+
+/// Whether the path depends on where it starts.
+pub(crate) fn is_relative(path: &Path) -> bool {
+    !path.is_absolute() && !needs_home(path)
 }
 
 #[cfg(test)]
@@ -107,22 +181,34 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_starts_at_its_file() {
-        assert_eq!(
-            beside(Path::new("data"), Path::new("/p/.prodigy/config.yaml")),
-            Path::new("/p/.prodigy/data")
-        );
-        assert_eq!(
-            beside(Path::new("/data"), Path::new("/p/config.yaml")),
-            Path::new("/data")
-        );
-        assert_eq!(
-            beside(Path::new("~/data"), Path::new("/p/config.yaml")),
-            Path::new("~/data")
-        );
-        assert_eq!(
-            beside(Path::new("data"), Path::new("config.yaml")),
-            Path::new("data")
-        );
+    fn what_a_shell_would_replace_is_refused() {
+        for (path, part) in [
+            ("$HOME/data", "`$HOME`"),
+            ("/srv/${USER}/x", "`${USER}`"),
+            ("/srv/$(id)/x", "`$(id)`"),
+            ("%USERPROFILE%/x", "`%USERPROFILE%`"),
+            ("file:///srv", "`file:`"),
+            ("file:/srv", "`file:`"),
+            ("s3://bucket/x", "`s3:`"),
+        ] {
+            let why = check(Path::new(path)).unwrap_err().why;
+            assert!(why.contains(part), "{path}: {why}");
+        }
+        for path in ["/srv/100%", "/srv/a$", "/a:b", "./a://b", "/srv/50%-60%"] {
+            assert_eq!(check(Path::new(path)), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_relative_path_of_a_variable_is_refused() {
+        for path in ["data", "./data", "../data", "./~x"] {
+            assert!(
+                check_whole(Path::new(path)).unwrap_err().why.contains("relative"),
+                "{path}"
+            );
+        }
+        for path in ["/data", "~", "~/data"] {
+            assert_eq!(check_whole(Path::new(path)), Ok(()), "{path}");
+        }
     }
 }

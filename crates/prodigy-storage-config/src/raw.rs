@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::duration::parse_duration;
 use crate::kind::BackendKind;
+use crate::paths;
 use crate::size;
 use crate::text::{nearest, shown};
 
@@ -23,8 +25,10 @@ pub(crate) enum Raw<'a> {
     Map,
     /// A date or a time.
     Date,
-    /// From a variable or a flag: its type is not known.
+    /// From a flag or the program: its type is not known.
     Untyped(&'a OsStr),
+    /// From a variable: its type is not known, and a path is absolute.
+    Variable(&'a OsStr),
 }
 
 /// Why a value can't be taken, and what to write instead.
@@ -60,7 +64,7 @@ impl Raw<'_> {
             Self::List => "a list".to_owned(),
             Self::Map => "a section".to_owned(),
             Self::Date => "a date or time".to_owned(),
-            Self::Untyped(text) => format!("`{}`", shown(&text.to_string_lossy())),
+            Self::Untyped(text) | Self::Variable(text) => format!("`{}`", shown(&text.to_string_lossy())),
         }
     }
 
@@ -76,7 +80,7 @@ impl Raw<'_> {
     fn text(&self, wanted: &str) -> Result<&str, Problem> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Untyped(text) => text
+            Self::Untyped(text) | Self::Variable(text) => text
                 .to_str()
                 .ok_or_else(|| Problem::new("it is not valid Unicode")),
             _ => Err(self.wrong(wanted)),
@@ -87,7 +91,7 @@ impl Raw<'_> {
         let wanted = "`true` or `false`";
         let text = match self {
             Self::Bool(value) => return Ok(*value),
-            Self::Untyped(_) => self.text(wanted)?.trim().to_ascii_lowercase(),
+            Self::Untyped(_) | Self::Variable(_) => self.text(wanted)?.trim().to_ascii_lowercase(),
             Self::Text(text) => {
                 let hint = match text.to_ascii_lowercase().as_str() {
                     "true" | "yes" | "on" | "y" => "write `true`, without quotes",
@@ -109,7 +113,7 @@ impl Raw<'_> {
         let wanted = "a whole number";
         let text = match self {
             Self::Integer(text) => text,
-            Self::Untyped(_) => self.text(wanted)?.trim(),
+            Self::Untyped(_) | Self::Variable(_) => self.text(wanted)?.trim(),
             Self::Text(text) if is_integer(text) => {
                 return Err(self
                     .wrong(wanted)
@@ -136,7 +140,7 @@ impl Raw<'_> {
         match self {
             Self::Integer(_) => self.integer(max),
             Self::Text(text) => size::parse(text, max),
-            Self::Untyped(_) => size::parse(self.text("a size in bytes")?, max),
+            Self::Untyped(_) | Self::Variable(_) => size::parse(self.text("a size in bytes")?, max),
             Self::Float(_) => Err(self.wrong("a whole number of bytes")),
             _ => Err(self
                 .wrong("a size in bytes")
@@ -161,17 +165,15 @@ impl Raw<'_> {
             };
             return Err(self.wrong(wanted).hint(hint));
         }
-        humantime::parse_duration(text).map_err(|error| {
-            Problem::new(format!("{} is no duration: {error}", self.shown()))
-                .hint("write it as `30s`, `500ms` or `1h 30m`")
-        })
+        parse_duration(text)
+            .map_err(|error| Problem::new(error.to_string()).hint("write it as `30s`, `500ms` or `1h 30m`"))
     }
 
     pub(crate) fn float(&self) -> Result<f64, Problem> {
         let wanted = "a number";
         let text = match self {
             Self::Integer(text) | Self::Float(text) => text,
-            Self::Untyped(_) => self.text(wanted)?.trim(),
+            Self::Untyped(_) | Self::Variable(_) => self.text(wanted)?.trim(),
             Self::Text(text) if text.parse::<f64>().is_ok() => {
                 return Err(self
                     .wrong(wanted)
@@ -185,6 +187,11 @@ impl Raw<'_> {
     pub(crate) fn path(&self) -> Result<PathBuf, Problem> {
         match self {
             Self::Untyped(text) => Ok(PathBuf::from(text)),
+            Self::Variable(text) => {
+                let path = PathBuf::from(text);
+                paths::check_whole(&path)?;
+                Ok(path)
+            }
             Self::Text(text) => Ok(PathBuf::from(text)),
             Self::Null => Err(self
                 .wrong("a path")
@@ -200,6 +207,13 @@ impl Raw<'_> {
         let wanted = "`file` or `memory`";
         if self.text(wanted)?.trim().eq_ignore_ascii_case("postgres") {
             return Err(Problem::new("this build has no `postgres` backend").hint("use `file` or `memory`"));
+        }
+        let alias = |text: &str| match self {
+            Self::Untyped(_) | Self::Variable(_) => text.trim().eq_ignore_ascii_case(BackendKind::FILE_ALIAS),
+            _ => text == BackendKind::FILE_ALIAS,
+        };
+        if alias(self.text(wanted)?) {
+            return Ok(BackendKind::File);
         }
         let words: Vec<_> = BackendKind::ALL
             .iter()
@@ -219,7 +233,7 @@ impl Raw<'_> {
         let text = self.text(&wanted)?;
         let lower = text.trim().to_ascii_lowercase();
         let same = |word: &str| match self {
-            Self::Untyped(_) => word == lower,
+            Self::Untyped(_) | Self::Variable(_) => word == lower,
             _ => word == text,
         };
         words

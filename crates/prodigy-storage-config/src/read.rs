@@ -15,6 +15,16 @@ use crate::tree::{Entry, Kind, Map, Node, Parsed, Position};
 /// The one top-level key that is ours.
 pub(crate) const ROOT: &str = "storage";
 
+/// Keys that Prodigy's own documentation and code put below `storage` or `backend_config`. It names its backend's
+/// settings `backend_config.file.*` or `backend_config.memory.*`.
+const OTHER_PROGRAMS: [&str; 5] = [
+    "repository_grouping",
+    "base_path",
+    "compression_level",
+    "file",
+    "memory",
+];
+
 /// Reads the keys below `storage`. Without a file (text from elsewhere) positions still count.
 pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     let mut reader = Reader {
@@ -77,6 +87,17 @@ impl Reader<'_> {
         }
         if let Some(entry) = map.entries.iter().find(|entry| entry.key.text == ROOT) {
             self.storage(entry);
+        }
+        for entry in map.all() {
+            let text = entry.key.text.as_str();
+            let ours = KEYS.iter().any(|spec| spec.path == text) || sections().any(|section| section == text);
+            if ours {
+                let origin = self.origin(entry.key.position);
+                let key = entry.key.text.clone();
+                self.layer.notices.push(Notice::AtTopLevel { key, origin });
+            }
+        }
+        if map.entries.iter().any(|entry| entry.key.text == ROOT) {
             return;
         }
         for entry in &map.entries {
@@ -107,7 +128,7 @@ impl Reader<'_> {
                     .set(spec, &entry.value.raw(), Self::origin(self, entry.key.position));
             } else if let Some(section) = sections().find(|section| *section == name) {
                 self.keys(section, entry);
-            } else {
+            } else if !self.of_another_program(None, entry) {
                 self.unknown(None, entry);
             }
         }
@@ -129,15 +150,36 @@ impl Reader<'_> {
                 .iter()
                 .find(|spec| spec.section() == Some(section) && spec.name() == entry.key.text);
             let Some(spec) = found else {
-                self.unknown(Some(section), entry);
+                if !self.of_another_program(Some(section), entry) {
+                    self.unknown(Some(section), entry);
+                }
                 continue;
             };
             let origin = self.origin(entry.key.position);
-            self.layer.set(spec, &entry.value.raw(), origin);
-            if let (Some(file), Some(path)) = (self.file, spec.field.path_mut(&mut self.layer.values)) {
-                *path = paths::beside(path, file);
+            self.layer.set(spec, &entry.value.raw(), origin.clone());
+            let (Some(file), Some(path)) = (self.file, spec.field.path_mut(&mut self.layer.values)) else {
+                continue;
+            };
+            if !paths::is_relative(path) || self.layer.doubtful.contains(spec.path) {
+                continue;
+            }
+            match paths::base_of(file) {
+                Ok(base) => *path = base.join(&*path),
+                Err(problem) => self.layer.refuse(spec, problem, origin),
             }
         }
+    }
+
+    /// Passes over a key that another program reads from the same file, with a notice.
+    fn of_another_program(&mut self, section: Option<&'static str>, entry: &Entry) -> bool {
+        let name = entry.key.text.as_str();
+        if section.is_some_and(|section| section != "backend_config") || !OTHER_PROGRAMS.contains(&name) {
+            return false;
+        }
+        let key = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
+        let origin = self.origin(entry.key.position);
+        self.layer.notices.push(Notice::OtherProgram { key, origin });
+        true
     }
 
     /// The keys of a section; an empty one, all its lines comments perhaps, has none.

@@ -43,8 +43,13 @@ errors of all sources come at once.
 | bool | `true` or `false`; in a variable or a flag also `1` or `0` |
 | integer, float | a number without quotes |
 | bytes | a whole number, or one with a unit: B, KB, MB, GB, TB, PB are powers of 1000, and KiB, MiB, GiB, TiB, PiB of 1024 |
-| duration | numbers with units: `30s`, `500ms`, `1h 30m` |
-| path | text; `~` and `~/...` are expanded, and in a file a relative path starts at the file's folder |
+| duration | numbers with units: `30s`, `500ms`, `1h 30m`; at most `100y` |
+| path | text; `~` and `~/...` are expanded; `$VAR`, `%VAR%` and `file://` are errors |
+
+A relative path in a file starts at the main worktree of the project that the file belongs to, so that all worktrees name
+the same folder; outside of a repository it starts at the file's folder. In a bare repository the folder that holds the git
+directory takes the main worktree's place. A relative path in a variable is an error. A relative path in a flag starts at
+the current folder.
 ";
 
 const SOURCES: &str = "\
@@ -54,11 +59,19 @@ The later wins, key by key:
 
 1. the defaults;
 2. `config.yml`, `config.yaml` or `config.toml` in `~/.prodigy`, or in the folder that `PRODIGY_HOME` names;
-3. the same in `.prodigy` at the root of the project;
+3. the same in `.prodigy` at the root of the current worktree, else at that of the main worktree;
 4. the file that `PRODIGY_CONFIG` names;
 5. the file named in code or by `--config`;
 6. the environment;
 7. flags of the command line.
+
+Only regular files of at most 1 MiB are read. A project's file that belongs neither to the current user nor to root is an
+error: name the file in `PRODIGY_CONFIG` to use it on purpose. A notice reports what a project's file sets to weaken
+durability or locking.
+
+Prodigy reads the same file. Its keys `repository_grouping`, `base_path`, `compression_level`, `file` and `memory`, below
+`storage` or `backend_config`, are passed over with a notice. A key of `storage` at the top level sets nothing, and is
+reported.
 
 Two configuration files in one folder are an error. A key of one backend next to a `backend` that names the other one is
 an error within one source; where a later source changes the backend, it is passed over with a notice. In the same way,
@@ -94,7 +107,7 @@ pub fn reference_markdown() -> String {
         "| `{VARIABLE_PREFIX}<SECTION>__<KEY>` | any key: `{example}`; a key directly below `storage` has no section |"
     );
     page.push_str(
-        "\nAny other name that starts with `PRODIGY__STORAGE__` or `PRODIGY_STORAGE_` is an error; other `PRODIGY_` variables\nare left alone.\n",
+        "\nAny other name that starts with `PRODIGY__STORAGE__` or `PRODIGY_STORAGE_` is an error, except those that container\nplatforms set for a service named `prodigy-storage`: `PRODIGY_STORAGE_SERVICE_*` and `PRODIGY_STORAGE_PORT*`. Other\n`PRODIGY_` variables are left alone.\n",
     );
     page
 }

@@ -16,6 +16,9 @@ use crate::text::{nearest, shown};
 
 const SHORT_PREFIX: &str = "PRODIGY_STORAGE_";
 
+/// Container platforms set variables that begin so for each service that is named `prodigy-storage`.
+const CONTAINER_PREFIXES: [&str; 2] = ["PRODIGY_STORAGE_SERVICE_", "PRODIGY_STORAGE_PORT"];
+
 /// A variable's value, unless it is unset or empty.
 fn value(environment: &impl Environment, name: &str) -> Option<OsString> {
     environment.var(name).filter(|value| !value.is_empty())
@@ -30,8 +33,8 @@ fn path(
 ) -> Option<PathBuf> {
     let path = PathBuf::from(value(environment, name)?);
     let origin = || Origin::Variable(name.to_owned());
-    if let Err(problem) = paths::check(&path) {
-        let mut error = ConfigError::new(origin(), format!("{name} is not a path")).why(problem.why);
+    if let Err(problem) = paths::check(&path).and_then(|()| paths::check_whole(&path)) {
+        let mut error = ConfigError::new(origin(), format!("invalid value for {name}")).why(problem.why);
         if let Some(hint) = problem.hint {
             error = error.hint(hint);
         }
@@ -121,22 +124,25 @@ pub(crate) fn read(environment: &impl Environment) -> Layer {
             }
         }
         if let Some((name, value)) = read {
-            layer.set(spec, &Raw::Untyped(&value), Origin::Variable(name));
+            layer.set(spec, &Raw::Variable(&value), Origin::Variable(name));
         }
     }
     let mut names = environment.names();
     names.sort_unstable();
     for name in names {
-        if value(environment, &name).is_some() {
-            unknown(&mut layer, &name);
-        }
+        unknown(&mut layer, &name);
     }
     layer.check_clashes();
     layer
 }
 
 /// Notes a name that looks like one of ours and is none.
-fn unknown(layer: &mut Layer, name: &str) {
+fn unknown(layer: &mut Layer, name: &OsStr) {
+    let is_unicode = name.to_str().is_some();
+    let name = &*name.to_string_lossy();
+    if CONTAINER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        return;
+    }
     let tail = if let Some(tail) = name.strip_prefix(VARIABLE_PREFIX) {
         tail
     } else if let Some(tail) = name.strip_prefix(SHORT_PREFIX) {
@@ -145,9 +151,10 @@ fn unknown(layer: &mut Layer, name: &str) {
         return;
     };
     let own = |spec: &'static KeySpec| spec.variables.iter().map(|variable| variable.name);
-    if KEYS
-        .iter()
-        .any(|spec| spec.variable() == name || own(spec).any(|known| known == name))
+    if is_unicode
+        && KEYS
+            .iter()
+            .any(|spec| spec.variable() == name || own(spec).any(|known| known == name))
     {
         return;
     }
@@ -173,7 +180,12 @@ fn unknown(layer: &mut Layer, name: &str) {
         format!("unknown variable {}", shown(name)),
     )
     .why(format!(
-        "names that start with {VARIABLE_PREFIX} or {SHORT_PREFIX} are settings of storage"
+        "names that start with {VARIABLE_PREFIX} or {SHORT_PREFIX} are settings of storage{}",
+        if is_unicode {
+            ""
+        } else {
+            ", and this one is not valid Unicode"
+        }
     ));
     error = match near {
         Some((_, spec, variable)) => {

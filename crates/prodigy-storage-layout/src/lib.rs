@@ -65,6 +65,7 @@ mod stamp;
 mod suggested;
 mod time;
 mod time_text;
+mod worktree;
 
 pub use address::{JobAddress, Phase, PhaseError};
 pub use decision::{Decision, Known, NameRole, Present, decide};

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How often and how patiently a failed operation is tried again.
 ///
-/// The names and defaults are those of the `retry_policy` section of the configuration. Durations are read and
-/// written as `humantime` text (`30s`, `1h 30m`); missing keys take their default and unknown ones are refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
+/// The names and defaults are those of the `retry_policy` section of the configuration. Durations are
+/// written as `humantime` text (`30s`, `1h 30m`).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub struct RetrySettings {
     /// Retries after the first try. Zero means that the first failure is final. Default: 3.
     pub max_retries: u32,
@@ -161,19 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn survives_serialisation_and_refuses_unknown_keys() {
+    fn is_written_as_the_configuration_writes_it() {
         let settings = RetrySettings {
             initial_delay: Duration::from_millis(1500),
             ..RetrySettings::default()
         };
         let text = serde_json::to_string(&settings).unwrap();
         assert!(text.contains("\"1s 500ms\""), "{text}");
-        assert_eq!(serde_json::from_str::<RetrySettings>(&text).unwrap(), settings);
-        assert_eq!(
-            serde_json::from_str::<RetrySettings>("{}").unwrap(),
-            RetrySettings::default()
-        );
-        let refused = serde_json::from_str::<RetrySettings>(r#"{"max_retry": 1}"#).unwrap_err();
-        assert!(refused.to_string().contains("max_retry"), "{refused}");
     }
 }

@@ -248,11 +248,15 @@ impl Environment for Homed<'_> {
         self.environment.var(name)
     }
 
-    fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<OsString> {
         self.environment.names()
     }
 
     fn home(&self) -> Option<PathBuf> {
         self.home.map(Path::to_owned).or_else(|| self.environment.home())
+    }
+
+    fn user(&self) -> Option<u32> {
+        self.environment.user()
     }
 }

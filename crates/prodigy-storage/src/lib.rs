@@ -144,8 +144,9 @@ pub mod doctor {
 pub mod config {
     pub use prodigy_storage_config::{
         BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Durability, Environment,
-        FileSettings, KEYS, KeySpec, Loaded, Loader, MapEnvironment, MemorySettings, Notice, Origin,
-        ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key, reference_markdown,
+        FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
+        MemorySettings, Notice, Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key,
+        parse_duration, reference_markdown,
     };
 }
 

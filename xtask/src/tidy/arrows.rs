@@ -11,7 +11,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("prodigy-storage-cache", &[]),
     (
         "prodigy-storage-config",
-        &["prodigy-storage-cache", "prodigy-storage-retry"],
+        &[
+            "prodigy-storage-cache",
+            "prodigy-storage-layout",
+            "prodigy-storage-retry",
+        ],
     ),
     (
         "prodigy-storage-file",

@@ -12,6 +12,7 @@
 mod corpus;
 mod environment;
 mod fixture;
+mod foreign;
 mod robust;
 mod round_trip;
 mod sources;

@@ -1,0 +1,374 @@
+//! Files of other people and other programs, places of other folders, and text that nobody should have typed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prodigy_storage_config::{BackendKind, Notice, StorageConfig};
+
+use crate::fixture::Fixture;
+
+/// A sum that overflows inside `humantime`.
+const OVERFLOW: &str = "18446744073709551615s 999999999ns 1ns";
+
+/// A main worktree at `project`, and a linked one at `linked`, as git lays them out.
+fn repository(fixture: &Fixture) {
+    fixture.write("project/.git/HEAD", "ref: refs/heads/main\n");
+    for folder in ["objects", "refs", "worktrees/linked"] {
+        fs::create_dir_all(fixture.path("project/.git").join(folder)).unwrap();
+    }
+    fixture.write("project/.git/worktrees/linked/HEAD", "ref: refs/heads/x\n");
+    fixture.write("project/.git/worktrees/linked/commondir", "../..\n");
+    let git_dir = fixture.path("project/.git/worktrees/linked");
+    fixture.write("linked/.git", &format!("gitdir: {}\n", git_dir.display()));
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap()
+}
+
+#[test]
+fn a_duration_that_overflows_is_an_error_in_every_source() {
+    for text in [OVERFLOW, "1000y"] {
+        for (name, content) in [
+            (
+                "config.yaml",
+                format!("storage:\n  timeout: {text}\n  cache_config: {{ttl: {text}}}\n"),
+            ),
+            (
+                "config.toml",
+                format!("[storage]\ntimeout = \"{text}\"\ncache_config = {{ttl = \"{text}\"}}\n"),
+            ),
+        ] {
+            let fixture = Fixture::new();
+            fixture.write(&format!("home/.prodigy/{name}"), &content);
+            let errors = fixture.load().unwrap_err();
+            assert_eq!(errors.len(), 2, "{errors}");
+            assert!(
+                errors
+                    .iter()
+                    .all(|error| error.reason().unwrap().contains("at most 100y")),
+                "{errors}"
+            );
+        }
+        let errors = Fixture::new()
+            .variable("PRODIGY__STORAGE__TIMEOUT", text)
+            .errors();
+        assert!(
+            errors.contains("at most 100y") && errors.contains(text),
+            "{errors}"
+        );
+    }
+    let config = StorageConfig {
+        timeout: Duration::MAX,
+        ..StorageConfig::default()
+    };
+    let errors = config.resolved(&Fixture::new().environment, None).unwrap_err();
+    assert!(errors.to_string().contains("at most 100y"), "{errors}");
+}
+
+#[test]
+fn a_relative_base_dir_is_the_same_for_every_worktree() {
+    let fixture = Fixture::new();
+    repository(&fixture);
+    let text = "storage:\n  backend_config:\n    base_dir: data\n";
+    fixture.write("project/.prodigy/config.yml", text);
+    fixture.write("linked/.prodigy/config.yml", text);
+    let root = |worktree: &str| {
+        let loader = fixture.loader().project_dir(fixture.path(worktree));
+        loader.load().unwrap().config.file.base_dir
+    };
+    assert_eq!(root("project"), real(&fixture.path("project")).join("data"));
+    assert_eq!(root("linked"), root("project"));
+    // Without a file of its own, a worktree has that of the main one.
+    fs::remove_dir_all(fixture.path("linked/.prodigy")).unwrap();
+    assert_eq!(root("linked"), root("project"));
+    // A file that is named belongs to the project that it lies in.
+    let named = fixture.write("linked/deep/settings.yml", text);
+    let loaded = fixture.loader().file(named).load().unwrap();
+    assert_eq!(loaded.config.file.base_dir, root("project"));
+}
+
+#[test]
+fn a_bare_repository_has_one_place_for_all_worktrees() {
+    let fixture = Fixture::new();
+    repository(&fixture);
+    fixture.write("project/.git/config", "[core]\n\tbare = true\n");
+    let text = "storage:\n  backend_config:\n    base_dir: data\n";
+    fixture.write("linked/.prodigy/config.yml", text);
+    let loader = fixture.loader().project_dir(fixture.path("linked"));
+    assert_eq!(
+        loader.load().unwrap().config.file.base_dir,
+        real(&fixture.path("project")).join("data")
+    );
+}
+
+#[test]
+fn a_relative_path_in_a_broken_repository_is_an_error() {
+    let fixture = Fixture::new();
+    fixture.write("project/.git", "gitdir: /nowhere/at/all\n");
+    fixture.write(
+        "project/.prodigy/config.yml",
+        "storage:\n  backend_config:\n    base_dir: data\n",
+    );
+    let errors = fixture.errors();
+    assert!(
+        errors.contains("project that the file belongs to is not known"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_relative_path_in_a_variable_is_an_error() {
+    for name in [
+        "PRODIGY_STORAGE_BASE_PATH",
+        "PRODIGY_STORAGE_DIR",
+        "PRODIGY_STORAGE_PATH",
+        "PRODIGY__STORAGE__BACKEND_CONFIG__BASE_DIR",
+        "PRODIGY_HOME",
+        "PRODIGY_CONFIG",
+    ] {
+        for value in ["data", "./data.yml", "../data.yml"] {
+            let errors = Fixture::new().variable(name, value).errors();
+            assert!(
+                errors.contains("is a relative path") && errors.contains(name),
+                "{errors}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_shell_would_have_replaced_is_an_error_in_every_source() {
+    for path in ["$HOME/data", "/srv/${USER}", "file:///srv/data", "%HOME%/x"] {
+        let fixture = Fixture::new();
+        fixture.write(
+            "home/.prodigy/config.yaml",
+            &format!("storage:\n  backend_config:\n    base_dir: \"{path}\"\n"),
+        );
+        assert!(
+            fixture.errors().contains("is not expanded"),
+            "{}",
+            fixture.errors()
+        );
+        let fixture = Fixture::new().variable("PRODIGY_HOME", path);
+        assert!(
+            fixture.errors().contains("is not expanded"),
+            "{}",
+            fixture.errors()
+        );
+        let flag = Fixture::new()
+            .loader()
+            .flag("backend_config.base_dir", path)
+            .load();
+        assert!(flag.unwrap_err().to_string().contains("is not expanded"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_projects_file_of_another_user_is_refused_unless_it_is_named() {
+    use std::os::unix::fs::MetadataExt;
+    let fixture = Fixture::new();
+    let path = fixture.write("project/.prodigy/config.yml", "storage:\n  timeout: 9s\n");
+    // As root any owner can be given to the file; as another user, the environment is another user's.
+    let is_root = fs::metadata(&path).unwrap().uid() == 0;
+    let fixture = if is_root {
+        std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
+        fixture
+    } else {
+        let environment = fixture.environment.clone().with_user(4321);
+        Fixture {
+            environment,
+            ..fixture
+        }
+    };
+    let errors = fixture.errors();
+    assert!(
+        errors.contains("belongs to another user") && errors.contains("PRODIGY_CONFIG"),
+        "{errors}"
+    );
+    let owner = fs::metadata(&path).unwrap().uid();
+    let environment = fixture.environment.clone().with_user(owner);
+    let own = Fixture {
+        environment,
+        ..fixture
+    };
+    assert!(own.load().is_ok());
+    let environment = own.environment.clone().with_user(owner + 1);
+    let named = Fixture { environment, ..own }.variable("PRODIGY_CONFIG", &path);
+    assert_eq!(named.load().unwrap().config.timeout, Duration::from_secs(9));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_of_another_user_is_refused_too() {
+    let fixture = Fixture::new();
+    let target = fixture.write("own.yml", "storage:\n  timeout: 9s\n");
+    fs::create_dir_all(fixture.path("project/.prodigy")).unwrap();
+    let link = fixture.path("project/.prodigy/config.yml");
+    std::os::unix::fs::symlink(target, &link).unwrap();
+    if std::os::unix::fs::lchown(&link, Some(4321), None).is_err() {
+        eprintln!("SKIPPED: only root can give a link to another user");
+        return;
+    }
+    assert!(
+        fixture.errors().contains("belongs to another user"),
+        "{}",
+        fixture.errors()
+    );
+}
+
+#[test]
+fn a_projects_file_that_weakens_durability_or_locking_is_noticed() {
+    let text = "storage:\n  enable_locking: false\n  durability: relaxed\n  backend_config:\n    enable_file_locks: false\n    allow_shared_root: true\n    allow_network_fs: true\n";
+    let fixture = Fixture::new();
+    fixture.write("project/.prodigy/config.yml", text);
+    let keys: Vec<_> = fixture
+        .load()
+        .unwrap()
+        .notices
+        .iter()
+        .map(|notice| match notice {
+            Notice::WeakenedByProject { key, .. } => *key,
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "enable_locking",
+            "durability",
+            "backend_config.enable_file_locks",
+            "backend_config.allow_shared_root",
+            "backend_config.allow_network_fs"
+        ]
+    );
+    assert!(fixture.notices()[0].contains("project/.prodigy/config.yml:2:3"));
+    // The user's own file may, and a later source may take it back.
+    let fixture = Fixture::new();
+    fixture.write("home/.prodigy/config.yml", text);
+    assert!(fixture.notices().is_empty());
+    let fixture = Fixture::new().variable("PRODIGY__STORAGE__DURABILITY", "strict");
+    fixture.write("project/.prodigy/config.yml", "storage:\n  durability: relaxed\n");
+    assert!(fixture.notices().is_empty());
+    let fixture = Fixture::new();
+    fixture.write("project/.prodigy/config.yml", "storage:\n  backend: memory\n");
+    assert!(fixture.notices()[0].contains("`backend: memory` is set by the project"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_refused_and_does_not_hang() {
+    for folder in ["home", "project"] {
+        let fixture = Fixture::new();
+        fs::create_dir_all(fixture.path(folder).join(".prodigy")).unwrap();
+        let pipe = fixture.path(folder).join(".prodigy/config.yml");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert!(
+            fixture.errors().contains("is not a regular file"),
+            "{}",
+            fixture.errors()
+        );
+        fs::remove_file(&pipe).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &pipe).unwrap();
+        let errors = fixture.errors();
+        assert!(errors.contains("is not a regular file"), "{errors}");
+    }
+}
+
+#[test]
+fn a_file_of_more_than_a_mebibyte_is_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.write("home/.prodigy/config.yml", "");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert!(fixture.errors().contains("too large"), "{}", fixture.errors());
+    let full = format!("storage:\n  timeout: 9s\n#{}", "x".repeat((1 << 20) - 24));
+    fixture.write("home/.prodigy/config.yml", &full);
+    assert_eq!(full.len(), 1 << 20);
+    assert_eq!(fixture.load().unwrap().config.timeout, Duration::from_secs(9));
+}
+
+#[test]
+fn variables_of_a_container_platform_are_ignored() {
+    let fixture = Fixture::new()
+        .variable("PRODIGY_STORAGE_SERVICE_HOST", "10.0.0.1")
+        .variable("PRODIGY_STORAGE_SERVICE_PORT", "80")
+        .variable("PRODIGY_STORAGE_SERVICE_PORT_HTTP", "80")
+        .variable("PRODIGY_STORAGE_PORT", "tcp://10.0.0.1:80")
+        .variable("PRODIGY_STORAGE_PORT_80_TCP", "tcp://10.0.0.1:80")
+        .variable("PRODIGY_STORAGE_PORT_80_TCP_ADDR", "10.0.0.1");
+    assert!(fixture.notices().is_empty());
+    assert_eq!(
+        fixture.load().unwrap().config,
+        Fixture::new()
+            .variable("HOME", fixture.path("home"))
+            .load()
+            .unwrap()
+            .config
+    );
+}
+
+#[test]
+fn filesystem_is_another_word_for_file() {
+    let fixture = Fixture::new();
+    fixture.write("home/.prodigy/config.yml", "storage:\n  backend: filesystem\n");
+    let loaded = fixture.load().unwrap();
+    assert_eq!(loaded.config.backend, BackendKind::File);
+    assert!(loaded.config.to_yaml().unwrap().contains("backend: file\n"));
+    let fixture = Fixture::new().variable("PRODIGY_STORAGE_TYPE", "FileSystem");
+    assert_eq!(fixture.load().unwrap().config.backend, BackendKind::File);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_whose_name_is_not_unicode_is_reported_if_it_begins_as_ours() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    for name in [&b"PRODIGY_STORAGE_TYPE\xff"[..], b"PRODIGY__STORAGE__\xff"] {
+        let fixture = Fixture::new();
+        let set = |value: &str| Fixture {
+            environment: fixture
+                .environment
+                .clone()
+                .with(OsString::from_vec(name.to_vec()), value),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let errors = set("file").errors();
+        assert!(
+            errors.contains("unknown variable PRODIGY_") && errors.contains("not valid Unicode"),
+            "{errors}"
+        );
+        assert!(set("").load().is_ok(), "an empty variable counts as unset");
+    }
+    let fixture = Fixture::new();
+    let environment = fixture
+        .environment
+        .clone()
+        .with(OsString::from_vec(b"OTHER\xff".to_vec()), "x");
+    assert!(
+        Fixture {
+            environment,
+            ..fixture
+        }
+        .load()
+        .is_ok()
+    );
+}
+
+#[test]
+fn the_places_of_a_loaded_configuration_are_absolute() {
+    let fixture = Fixture::new();
+    fixture.write(
+        "home/.prodigy/config.yml",
+        "storage:\n  backend: memory\n  backend_config: {persist_to_disk: true, persistence_path: x.jsonl}\n",
+    );
+    let loaded = fixture.load().unwrap();
+    let path = loaded.config.memory.persistence_path.unwrap();
+    assert!(
+        path.is_absolute() && path.starts_with(Path::new(&fixture.path("home"))),
+        "{path:?}"
+    );
+}
