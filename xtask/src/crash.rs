@@ -5,10 +5,12 @@
 
 mod audit;
 mod clocks;
+mod dialogue;
 mod faults;
 mod flips;
 mod limits;
 mod many;
+mod places;
 mod pool;
 mod power;
 mod random;
@@ -128,6 +130,11 @@ const SECTIONS: &[Section] = &[
         name: "clocks",
         about: "many processes whose clocks differ and step back and forth, some of them killed or stopped",
         run: clocks::run,
+    },
+    Section {
+        name: "places",
+        about: "the root restored, moved, replaced, removed, linked, read-only or another user's, under running processes",
+        run: places::run,
     },
 ];
 

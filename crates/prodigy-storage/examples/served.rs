@@ -1,8 +1,9 @@
 //! One handle for many requests: a line of standard input is a request, a line of standard output its answer.
 //!
-//! A request is a word and JSON: `append`, `push` and `save` take what is to be stored, `orphan` a path, `finish` nothing.
-//! The answer is `stored` and the id, if there is one, or `failed`, the kind of the error and what it says. After a
-//! failure the same handle serves the next request:
+//! A request is a word and JSON: `append`, `push` and `save` take what is to be stored, `orphan` a path. `finish`, `latest`,
+//! `lock` and `unlock` take nothing; a state is saved under the lock while it is held. The answer is `stored` and the id,
+//! the latest state or the token of the lock, or `failed`, the kind of the error and its message. After a failure the same handle
+//! serves the next request:
 //! `echo 'append {"n":1}' | cargo run --example served`
 
 mod support;
@@ -10,7 +11,7 @@ mod support;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use prodigy_storage::{Job, OrphanedWorktree, SaveOptions, StorageError};
+use prodigy_storage::{Job, OrphanedWorktree, SaveOptions, Storage, StorageError, StorageLock};
 use serde_json::value::RawValue;
 use support::Outcome;
 
@@ -28,9 +29,10 @@ fn main() -> ExitCode {
 fn run() -> Outcome {
     let (storage, _folder) = support::open()?;
     let job = storage.repo("crash")?.job("struck")?;
+    let mut lock = None;
     let mut output = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
-        let answer = match serve(&job, &line?) {
+        let answer = match serve(&storage, &job, &mut lock, &line?) {
             Ok(id) => format!("stored {id}"),
             Err(error) => match error.downcast_ref::<StorageError>() {
                 Some(error) => format!(
@@ -48,7 +50,7 @@ fn run() -> Outcome {
 }
 
 /// Does what a line asks for.
-fn serve(job: &Job, line: &str) -> Outcome<String> {
+fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &str) -> Outcome<String> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, "null"));
     let value: &RawValue = serde_json::from_str(rest)?;
     match word {
@@ -58,11 +60,29 @@ fn serve(job: &Job, line: &str) -> Outcome<String> {
             .push_raw(value)
             .map(|_| String::new())
             .map_err(Into::into),
-        "save" => Ok(job
-            .checkpoints()
-            .save_map(value, SaveOptions::default())?
-            .revision
-            .to_string()),
+        "save" => {
+            let fencing = lock.as_ref().map(StorageLock::fencing).transpose()?;
+            let options = SaveOptions {
+                fencing,
+                ..SaveOptions::default()
+            };
+            Ok(job.checkpoints().save_map(value, options)?.revision.to_string())
+        }
+        "latest" => {
+            let latest = job.checkpoints().latest_map::<Box<RawValue>>()?;
+            Ok(latest.map_or("nothing".to_owned(), |found| found.data.get().to_owned()))
+        }
+        "lock" => {
+            *lock = None;
+            let taken = lock.insert(storage.lock("crash/struck/gate")?);
+            Ok(taken.fencing()?.token().to_string())
+        }
+        "unlock" => {
+            if let Some(lock) = lock.take() {
+                lock.release()?;
+            }
+            Ok(String::new())
+        }
         "orphan" => {
             let path: String = serde_json::from_str(rest)?;
             job.orphans().record(&OrphanedWorktree::new(

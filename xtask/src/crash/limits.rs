@@ -3,7 +3,6 @@
 //! The scenarios are those of the kills. The tool ends with an error of the right kind, or by the signal that the limit
 //! sends; what it acknowledged is stored, and whoever comes next without the limit goes on.
 
-mod dialogue;
 mod full;
 mod mount;
 mod reading;

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::super::dialogue::Dialogue;
 use super::super::scenario::{JOB, REPO};
 use super::super::section::{Lab, Tally};
-use super::dialogue::Dialogue;
 use super::mount::{Kind, Mount};
 use crate::input::same_value;
 use crate::segment;

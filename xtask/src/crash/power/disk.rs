@@ -154,7 +154,7 @@ fn patiently(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command, and tells what it says only if it fails.
-pub(super) fn quietly(command: &mut Command) -> Result<()> {
+pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let shown = crate::project::show(command);
     let output = command
         .stdin(Stdio::null())

@@ -1,0 +1,185 @@
+//! The root is taken away from under running processes: restored, moved, replaced, removed, linked, read-only, another user's.
+//!
+//! A round is one such way. Processes that keep one handle write, save under a lock and read; one follows. At a random moment
+//! the root goes. What they were told is judged by the moments at which they asked: see [`judge`].
+
+mod judge;
+mod ways;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::dialogue::Dialogue;
+use super::power::process::Process;
+use super::section::{Lab, Tally};
+use judge::{Deed, Round, Span};
+use ways::{Place, WAYS, Way};
+
+/// So long rounds are played in the full form; the short form plays each way once.
+const TIME: Duration = Duration::from_secs(60);
+/// Before the root goes, at most.
+const BEFORE: u64 = 400;
+/// Afterwards: a handle may rely for a second on its last look at the root.
+const AFTER: Duration = Duration::from_millis(2_200);
+/// Between two requests of a process.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// What a process asks for at a turn of its own, with a number that no other request has.
+type Script = fn(usize, usize) -> String;
+
+/// Who is there, with the words of what they ask for.
+const ROLES: &[(&str, Script)] = &[
+    ("writer", append),
+    ("writer", append),
+    ("pusher", push),
+    ("reader", |_, _| "latest".to_owned()),
+    ("holder", hold),
+];
+
+fn append(_: usize, number: usize) -> String {
+    format!(r#"append {{"n":{number}}}"#)
+}
+
+fn push(_: usize, number: usize) -> String {
+    format!(r#"push {{"item_id":"{number}","item_data":{number}}}"#)
+}
+
+/// Saves under a lock that it takes again now and then.
+fn hold(turn: usize, number: usize) -> String {
+    match turn % 12 {
+        0 => "lock".to_owned(),
+        11 => "unlock".to_owned(),
+        _ => format!(r#"save {{"n":{number}}}"#),
+    }
+}
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut random = lab.random("places");
+    let begun = Instant::now();
+    let mut rounds = 0;
+    let mut ways: Vec<&Way> = WAYS.iter().collect();
+    ways.retain(|way| match way.lacking() {
+        None => true,
+        Some(why) => {
+            tally.skip(format!("a root that is {}: {why}", way.what));
+            false
+        }
+    });
+    // Another user has to get as far as to the store.
+    ways::open_to_all(lab)?;
+    while rounds == 0 || (!lab.quick || lab.time.is_some()) && begun.elapsed() < lab.time(TIME, TIME) {
+        for way in &ways {
+            rounds += 1;
+            let folder = lab.folder(&format!("{rounds:03}"))?;
+            let judged = round(lab, way, &folder, &mut random, &mut tally);
+            judged.with_context(|| format!("round {rounds}, a root that is {}", way.what))?;
+            tally.add(format!("roots that were {}", way.what), 1_u32);
+            std::fs::remove_dir_all(&folder)?;
+        }
+    }
+    Ok(tally)
+}
+
+fn round(
+    lab: &Lab<'_>,
+    way: &Way,
+    folder: &Path,
+    random: &mut fastrand::Rng,
+    tally: &mut Tally,
+) -> Result<()> {
+    let place = Place::prepare(lab, way, folder)?;
+    let is_over = AtomicBool::new(false);
+    let deeds = Mutex::new(Vec::new());
+    let follow = ["events", "follow", "--for", "30s"].iter().chain(&ways::ADDRESS);
+    let follower = Process::start(place.by_user(place.tool().command(follow)), Vec::new(), false)?;
+    let (went, marker) = thread::scope(|scope| {
+        let (place, is_over, deeds) = (&place, &is_over, &deeds);
+        let roles: Vec<_> = ROLES
+            .iter()
+            .enumerate()
+            .map(|(number, (name, script))| {
+                let asked = scope.spawn(move || ask(lab, place, number, *script, is_over));
+                (name, asked)
+            })
+            .collect();
+        let struck = strike(place, random, deeds);
+        is_over.store(true, Ordering::Release);
+        for (name, asked) in roles {
+            let asked = asked.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+            deeds
+                .lock()
+                .map_err(poisoned)?
+                .extend(asked.with_context(|| (*name).to_owned())?);
+        }
+        struck
+    })?;
+    tally.add("processes at a root that went", ROLES.len() + 1);
+    let round = Round {
+        place: &place,
+        went,
+        marker,
+        deeds: deeds.into_inner().map_err(poisoned)?,
+        follower: follower.end()?,
+    };
+    round.check(tally)
+}
+
+fn poisoned<T>(_: T) -> anyhow::Error {
+    anyhow!("a role panicked")
+}
+
+/// Takes the root away at a random moment, then works at its path as a new process does. Gives when the root went, and the id
+/// of the event that a new process has stored, if there is a place for it.
+fn strike(
+    place: &Place<'_>,
+    random: &mut fastrand::Rng,
+    deeds: &Mutex<Vec<Deed>>,
+) -> Result<(Span, Option<String>)> {
+    thread::sleep(Duration::from_millis(200 + random.u64(..BEFORE)));
+    let start = Instant::now();
+    place.go()?;
+    let went = Span::since(start);
+    let marker = place.mark()?;
+    while went.end.elapsed() < AFTER {
+        if let Some(deed) = place.lock_once()? {
+            deeds.lock().map_err(poisoned)?.push(deed);
+        }
+        thread::sleep(AFTER / 8);
+    }
+    Ok((went, marker))
+}
+
+/// One process with one handle, which is asked until the round is over.
+fn ask(
+    lab: &Lab<'_>,
+    place: &Place<'_>,
+    number: usize,
+    script: Script,
+    is_over: &AtomicBool,
+) -> Result<Vec<Deed>> {
+    let mut handle = Dialogue::start(place.by_user(place.tool().command_of(lab.served)))?;
+    let mut deeds = Vec::new();
+    for turn in 0.. {
+        if is_over.load(Ordering::Acquire) {
+            break;
+        }
+        let request = script(turn, 1 + turn * ROLES.len() + number);
+        let start = Instant::now();
+        let answer = handle.ask(&request)?;
+        deeds.push(Deed {
+            by: number,
+            request,
+            span: Span::since(start),
+            answer,
+        });
+        thread::sleep(PAUSE);
+    }
+    handle.end()?;
+    Ok(deeds)
+}

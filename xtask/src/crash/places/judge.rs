@@ -1,0 +1,317 @@
+//! What processes were told, judged by when they asked and by what is stored.
+//!
+//! - A write that was begun after the root had gone, and was acknowledged, is stored where the path leads now.
+//! - No process is ever given an empty store. After a second none is given a state of the root that went.
+//! - What is refused names the root. No lock that was lost protects a save; no token is given twice.
+//! - A process that holds nothing goes on in a copy of its store, and may refuse another one. A follower goes on, or ends with an
+//!   error.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::ways::{ADDRESS, COPIED, Leads, OTHER, Place};
+use crate::crash::power::process::Ended;
+use crate::crash::section::Tally;
+use crate::segment;
+
+/// So long a handle may rely on its last look at the root.
+const LOOK: Duration = Duration::from_millis(1_050);
+/// Where states are, below a root.
+const STATES: &str = "state/crash/mapreduce/jobs/struck";
+
+/// From before a call to behind its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) start: Instant,
+    pub(super) end: Instant,
+}
+
+impl Span {
+    pub(super) fn since(start: Instant) -> Self {
+        let end = Instant::now();
+        Self { start, end }
+    }
+}
+
+/// A request and its answer.
+#[derive(Debug)]
+pub(super) struct Deed {
+    pub(super) by: usize,
+    pub(super) request: String,
+    pub(super) span: Span,
+    pub(super) answer: String,
+}
+
+impl Deed {
+    /// What was stored or given; none if it was refused.
+    fn done(&self) -> Option<&str> {
+        self.answer.strip_prefix("stored").map(str::trim)
+    }
+
+    fn word(&self) -> &str {
+        self.request.split(' ').next().unwrap_or_default()
+    }
+
+    /// Where it would be stored.
+    fn thing(&self) -> Option<Thing> {
+        let value: Value = serde_json::from_str(self.request.split_once(' ')?.1).ok()?;
+        let text = |key: &str| value.get(key).map(Value::to_string);
+        match self.word() {
+            "append" => Some(Thing::Event(self.done()?.to_owned())),
+            "push" => Some(Thing::Item(text("item_data")?)),
+            "save" => Some(Thing::State(text("n")?)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "role {} asked `{}` and was told `{}`",
+            self.by, self.request, self.answer
+        )
+    }
+}
+
+/// Something that is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Thing {
+    /// By its id.
+    Event(String),
+    /// By its data.
+    Item(String),
+    /// By its number.
+    State(String),
+}
+
+/// A round that is over.
+pub(super) struct Round<'a> {
+    pub(super) place: &'a Place<'a>,
+    /// When the root went.
+    pub(super) went: Span,
+    /// The event that a new process stored behind that.
+    pub(super) marker: Option<String>,
+    pub(super) deeds: Vec<Deed>,
+    pub(super) follower: Ended,
+}
+
+impl Round<'_> {
+    pub(super) fn check(mut self, tally: &mut Tally) -> Result<()> {
+        self.deeds.sort_by_key(|deed| deed.span.start);
+        let here = stored(self.place, self.place.base()).context("what is stored at the path")?;
+        let old = match self.place.old() {
+            old if old.exists() => Some(stored(self.place, &old).context("what is stored in the old root")?),
+            _ => None,
+        };
+        for deed in &self.deeds {
+            self.write(deed, &here, old.as_ref())?;
+            self.reading(deed)?;
+            self.refusal(deed)?;
+        }
+        self.guards()?;
+        let tokens = self.tokens()?;
+        self.goes_on()?;
+        self.followed()?;
+        let after = self.deeds.iter().filter(|deed| self.is_after(deed));
+        let (done, refused): (Vec<_>, Vec<_>) = after.partition(|deed| deed.done().is_some());
+        tally.add(
+            "requests before a root went",
+            self.deeds.len() - done.len() - refused.len(),
+        );
+        tally.add(
+            "requests behind that, answered from where the path led",
+            done.len(),
+        );
+        tally.add(
+            "requests behind that, refused with an error that names the root",
+            refused.len(),
+        );
+        tally.add("tokens of a lock behind that, none twice", tokens);
+        Ok(())
+    }
+
+    fn leads(&self) -> Leads {
+        self.place.way.leads
+    }
+
+    fn is_after(&self, deed: &Deed) -> bool {
+        deed.span.start >= self.went.end
+    }
+
+    /// What was acknowledged is stored: at the path, in the root that went, or in one of them.
+    fn write(&self, deed: &Deed, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
+        let (Some(thing), Some(_)) = (deed.thing(), deed.done()) else {
+            return Ok(());
+        };
+        let is_old = old.map(|old| old.contains(&thing));
+        let holds = if self.is_after(deed) {
+            here.contains(&thing)
+        } else {
+            is_old != Some(false) || here.contains(&thing)
+        };
+        ensure!(
+            holds,
+            "{deed}, {:?} after the root had gone; it is not at the path, in the old root: {is_old:?}",
+            deed.span.start.saturating_duration_since(self.went.end),
+        );
+        Ok(())
+    }
+
+    fn reading(&self, deed: &Deed) -> Result<()> {
+        let (true, Some(given)) = (deed.word() == "latest", deed.done()) else {
+            return Ok(());
+        };
+        // While it is being removed, file by file, it is empty indeed.
+        let is_going = deed.span.start < self.went.end && deed.span.end > self.went.start;
+        ensure!(given != "nothing" || is_going, "an empty store was read: {deed}");
+        if deed.span.start < self.went.end + LOOK {
+            return Ok(());
+        }
+        let number = |value: &str| serde_json::from_str::<Value>(value).ok()?.get("n")?.as_i64();
+        let is_new = |fresh: i64| {
+            let mut saves = self.deeds.iter().filter(|deed| deed.span.end >= self.went.start);
+            number(given) == Some(fresh) || saves.any(|deed| deed.request == format!("save {given}"))
+        };
+        match self.leads() {
+            Leads::Copy => ensure!(is_new(COPIED), "the old root was read: {deed}"),
+            Leads::Other => ensure!(is_new(OTHER), "the old root was read: {deed}"),
+            Leads::Nowhere | Leads::Empty => bail!("a root that is not there was read: {deed}"),
+            Leads::Same | Leads::ReadOnly | Leads::Shut => {}
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, deed: &Deed) -> Result<()> {
+        if deed.done().is_some() {
+            return Ok(());
+        }
+        ensure!(
+            deed.span.end >= self.went.start,
+            "refused before the root went: {deed}"
+        );
+        let names_root = deed.answer.contains(&*self.place.base().to_string_lossy());
+        ensure!(names_root, "the error does not name the root: {deed}");
+        Ok(())
+    }
+
+    /// No save is acknowledged under a lock that went with its root.
+    fn guards(&self) -> Result<()> {
+        if !matches!(
+            self.leads(),
+            Leads::Copy | Leads::Other | Leads::Empty | Leads::Nowhere
+        ) {
+            return Ok(());
+        }
+        let mut guard: Option<&Deed> = None;
+        for deed in self.deeds.iter().filter(|deed| deed.by != usize::MAX) {
+            match deed.word() {
+                "lock" => guard = deed.done().map(|_| deed),
+                "unlock" => guard = None,
+                "save" if deed.done().is_some() && self.is_after(deed) => {
+                    let lost = guard.filter(|lock| lock.span.end <= self.went.start);
+                    ensure!(lost.is_none(), "{deed}, under a lock that was lost: {lost:?}");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens that were given after the root had gone: each once, and rising where one came behind the other.
+    fn tokens(&self) -> Result<usize> {
+        let mut given: Vec<(u64, Span)> = Vec::new();
+        for deed in self
+            .deeds
+            .iter()
+            .filter(|deed| deed.word() == "lock" && self.is_after(deed))
+        {
+            let Some(token) = deed.done() else { continue };
+            let token = token.parse().with_context(|| format!("no token: {deed}"))?;
+            for (other, span) in &given {
+                let rises = *other < token || span.end > deed.span.start && *other != token;
+                ensure!(rises, "{deed}, and {other} was given before");
+            }
+            given.push((token, deed.span));
+        }
+        Ok(given.len())
+    }
+
+    /// A process that holds nothing goes on in the same store, at last.
+    fn goes_on(&self) -> Result<()> {
+        let last = self.deeds.iter().rfind(|deed| deed.word() == "latest");
+        let last = last.context("nobody read")?;
+        let has_store = matches!(self.leads(), Leads::Copy | Leads::ReadOnly);
+        ensure!(
+            !has_store || last.done().is_some(),
+            "a reader does not go on: {last}"
+        );
+        Ok(())
+    }
+
+    /// The follower was given each event once; it was given the new one, or has ended with an error.
+    fn followed(&self) -> Result<()> {
+        let mut seen = HashSet::new();
+        for line in self.follower.lines() {
+            let id = segment::record(line)?.id.to_string();
+            ensure!(seen.insert(id.clone()), "a follower was given {id} twice");
+        }
+        let goes_on = match &self.marker {
+            Some(marker) => seen.contains(marker),
+            None => self.leads() == Leads::ReadOnly,
+        };
+        let failed =
+            self.follower.code.is_some_and(|code| code != 0) && self.follower.stderr.contains("error: ");
+        ensure!(
+            goes_on || failed,
+            "{}",
+            self.follower
+                .unexpected("the event behind the change, or an error")
+        );
+        Ok(())
+    }
+}
+
+/// Everything in a root, as far as there is one.
+fn stored(place: &Place<'_>, base: &Path) -> Result<HashSet<Thing>> {
+    let mut found = HashSet::new();
+    if !base.exists() {
+        return Ok(found);
+    }
+    let tool = place.tool().clone().over(base.to_owned());
+    let cat = tool.run(["events", "cat"].iter().chain(&ADDRESS), b"")?;
+    for line in cat.lines() {
+        found.insert(Thing::Event(segment::record(line)?.id.to_string()));
+    }
+    let list = tool.run(["--json", "dlq", "list"].iter().chain(&ADDRESS), b"")?;
+    for line in list.lines() {
+        let item: Value = serde_json::from_slice(line)?;
+        let data = item.get("item_data").context("an item without data")?;
+        found.insert(Thing::Item(data.to_string()));
+    }
+    let states = base.join(STATES);
+    let files = if states.exists() {
+        Some(std::fs::read_dir(&states)?)
+    } else {
+        None
+    };
+    for file in files.into_iter().flatten() {
+        let path = file?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with("map-checkpoint-") {
+            let state: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+            found.extend(state.pointer("/data/n").map(|n| Thing::State(n.to_string())));
+        }
+    }
+    Ok(found)
+}

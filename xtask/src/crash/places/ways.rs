@@ -1,0 +1,303 @@
+//! The ways in which a root goes, and the place where it was.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::judge::{Deed, Span};
+use crate::crash::power::disk::quietly;
+use crate::crash::section::Lab;
+use crate::crash::strace::started_by;
+use crate::tool::Tool;
+
+/// The job that all work on: that of the example `served`.
+pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
+/// The lock of the example.
+const LOCK: &str = "crash/struck/gate";
+/// The user and the group that are not ours.
+const NOBODY: &str = "65534";
+/// What the root had saved when its copy was made, and what another store has saved.
+pub(super) const COPIED: i64 = 0;
+pub(super) const OTHER: i64 = -2;
+
+/// Where the path of the root leads afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// To a copy of the store, made earlier.
+    Copy,
+    /// To another store.
+    Other,
+    /// To a folder with nothing in it.
+    Empty,
+    Nowhere,
+    /// To the same folder.
+    Same,
+    /// To the same folder, in which a new process can't write.
+    ReadOnly,
+    /// To the same folder, which its processes may not enter any more.
+    Shut,
+}
+
+/// A way in which the root goes.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) what: &'static str,
+    pub(super) leads: Leads,
+    /// Whether its processes are those of another user.
+    others: bool,
+    go: fn(&Place<'_>) -> Result<()>,
+}
+
+pub(super) const WAYS: &[Way] = &[
+    Way {
+        what: "restored from a copy",
+        leads: Leads::Copy,
+        others: false,
+        go: |place| place.away().and_then(|()| place.bring("copy")),
+    },
+    Way {
+        what: "moved",
+        leads: Leads::Nowhere,
+        others: false,
+        go: |place| place.away(),
+    },
+    Way {
+        what: "replaced by another store",
+        leads: Leads::Other,
+        others: false,
+        go: |place| place.away().and_then(|()| place.bring("other")),
+    },
+    Way {
+        what: "replaced by an empty folder",
+        leads: Leads::Empty,
+        others: false,
+        go: |place| place.away().and_then(|()| place.bring("empty")),
+    },
+    Way {
+        what: "removed",
+        leads: Leads::Nowhere,
+        others: false,
+        go: |place| place.remove(),
+    },
+    Way {
+        what: "removed and created again",
+        leads: Leads::Other,
+        others: false,
+        go: |place| place.remove().and_then(|()| place.bring("other")),
+    },
+    Way {
+        what: "moved, with a link in its place",
+        leads: Leads::Same,
+        others: false,
+        go: |place| {
+            place.away()?;
+            Ok(std::os::unix::fs::symlink(place.old(), place.base())?)
+        },
+    },
+    Way {
+        what: "mounted read-only",
+        leads: Leads::ReadOnly,
+        others: false,
+        go: |place| {
+            quietly(
+                Command::new("mount")
+                    .arg("--bind")
+                    .arg(place.base())
+                    .arg(place.base()),
+            )?;
+            quietly(
+                Command::new("mount")
+                    .args(["-o", "remount,ro,bind"])
+                    .arg(place.base()),
+            )
+        },
+    },
+    Way {
+        what: "another user's from now on",
+        leads: Leads::Shut,
+        others: true,
+        go: |place| own(place.base(), "0"),
+    },
+];
+
+impl Way {
+    /// What this machine lacks for it.
+    pub(super) fn lacking(&self) -> Option<String> {
+        let user = Command::new("id").arg("-u").output().ok()?.stdout;
+        let is_special = self.others || self.leads == Leads::ReadOnly;
+        (is_special && user.trim_ascii() != b"0").then(|| "only root can do that".to_owned())
+    }
+}
+
+/// Lets another user get as far as to the stores and the programs.
+pub(super) fn open_to_all(lab: &Lab<'_>) -> Result<()> {
+    for folder in lab.scratch.ancestors().take(1).chain(lab.binary.parent()) {
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn own(path: &Path, user: &str) -> Result<()> {
+    quietly(
+        Command::new("chown")
+            .args(["-R", "-h", &format!("{user}:{user}")])
+            .arg(path),
+    )
+}
+
+/// Where a root is, goes, and may come from.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) way: &'a Way,
+    tool: Tool,
+    folder: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    /// A store in a folder, a copy of it, another one, and an empty folder.
+    pub(super) fn prepare(lab: &Lab<'_>, way: &'a Way, folder: &Path) -> Result<Self> {
+        let tool = Tool::new(lab.binary, folder)?
+            .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "8KiB")
+            .with("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true");
+        let place = Self {
+            way,
+            tool,
+            folder: folder.to_owned(),
+        };
+        fill(&place.tool, COPIED)?;
+        quietly(
+            Command::new("cp")
+                .arg("-a")
+                .arg(place.base())
+                .arg(folder.join("copy")),
+        )?;
+        fill(&place.tool.clone().over(folder.join("other")), OTHER)?;
+        std::fs::create_dir(folder.join("empty"))?;
+        std::fs::set_permissions(folder.join("empty"), PermissionsExt::from_mode(0o700))?;
+        if way.others {
+            own(folder, NOBODY)?;
+        }
+        Ok(place)
+    }
+
+    pub(super) fn tool(&self) -> &Tool {
+        &self.tool
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        self.tool.base()
+    }
+
+    /// Where the root is after it was moved.
+    pub(super) fn old(&self) -> PathBuf {
+        self.folder.join("old")
+    }
+
+    /// The command as the user starts it whose root this is.
+    pub(super) fn by_user(&self, command: Command) -> Command {
+        if !self.way.others {
+            return command;
+        }
+        let mut outer = Command::new("setpriv");
+        outer.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+        started_by(outer, &command)
+    }
+
+    pub(super) fn go(&self) -> Result<()> {
+        (self.way.go)(self).with_context(|| format!("can't have the root {}", self.way.what))
+    }
+
+    fn away(&self) -> Result<()> {
+        Ok(std::fs::rename(self.base(), self.old())?)
+    }
+
+    fn bring(&self, name: &str) -> Result<()> {
+        Ok(std::fs::rename(self.folder.join(name), self.base())?)
+    }
+
+    /// Files may come while it is removed.
+    fn remove(&self) -> Result<()> {
+        let mut tries = 0;
+        while let Err(error) = std::fs::remove_dir_all(self.base()) {
+            tries += 1;
+            ensure!(tries < 100, "can't remove {}: {error}", self.base().display());
+        }
+        Ok(())
+    }
+
+    /// Whether a new process finds a store here, or a place for one.
+    fn takes_writers(&self) -> bool {
+        !matches!(self.way.leads, Leads::Nowhere | Leads::ReadOnly)
+    }
+
+    /// A new process stores an event; gives its id. Where nothing can be written it is refused.
+    pub(super) fn mark(&self) -> Result<Option<String>> {
+        let append = ["events", "append", "--ack"].iter().chain(&ADDRESS);
+        if self.takes_writers() {
+            let id = self.tool.done(append, br#"{"n":"marker"}"#)?;
+            return Ok(Some(String::from_utf8(id)?.trim().to_owned()));
+        }
+        if self.way.leads == Leads::ReadOnly {
+            let refused = self.tool.run(append, br#"{"n":"marker"}"#)?.expect_code(1)?;
+            ensure!(
+                refused.errors().contains("storage directory not writable"),
+                "{}",
+                refused.unexpected("that nothing can be written")
+            );
+        }
+        Ok(None)
+    }
+
+    /// A new process takes the lock, if it is free.
+    pub(super) fn lock_once(&self) -> Result<Option<Deed>> {
+        if !self.takes_writers() {
+            return Ok(None);
+        }
+        let words = [
+            "lock",
+            "run",
+            LOCK,
+            "--wait",
+            "0s",
+            "--",
+            "printenv",
+            "PRODIGY_LOCK_FENCING",
+        ];
+        let start = Instant::now();
+        let answer = self.tool.run(words, b"")?;
+        let span = Span::since(start);
+        if answer.code() == Some(3) {
+            return Ok(None);
+        }
+        let token = String::from_utf8(answer.expect_code(0)?.stdout)?;
+        Ok(Some(Deed {
+            by: usize::MAX,
+            request: "lock".to_owned(),
+            span,
+            answer: format!("stored {}", token.trim()),
+        }))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.way.leads == Leads::ReadOnly {
+            // If it was never mounted, there is nothing to unmount.
+            let _ = quietly(Command::new("umount").arg("-l").arg(self.base()));
+        }
+    }
+}
+
+/// A state, some events, a dead letter, and a lock that was held.
+fn fill(tool: &Tool, n: i64) -> Result<()> {
+    let with = |words: &[&'static str]| words.iter().chain(&ADDRESS).copied().collect::<Vec<_>>();
+    let state = format!(r#"{{"n":{n}}}"#);
+    tool.done(with(&["checkpoint", "save", "--phase", "map"]), state.as_bytes())?;
+    tool.done(with(&["events", "append"]), b"1\n2\n3\n")?;
+    tool.done(with(&["dlq", "push"]), br#"{"item_id":"first","item_data":0}"#)?;
+    tool.done(["lock", "run", LOCK, "--", "true"], b"")?;
+    Ok(())
+}
