@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, StoredDocument};
 use crate::error::Result;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
-use crate::log::{AppendOptions, Appended, Durability, LogSummary, Scan, ScanOptions};
+use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
 use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
 use crate::report::{Capabilities, Health, Stats, Usage};
 
@@ -59,6 +59,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Closes what this process appends to: the next append begins a new segment. Harmless if there is none.
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()>;
+
+    /// Makes every event that lies before the cursor survive power loss, whichever process appended it and however
+    /// durably. What is saved together with the cursor then never covers an event that is lost.
+    fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
 
     // --- documents ---
 

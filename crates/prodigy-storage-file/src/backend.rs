@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
-    ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
-    PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
-    Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
+    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions,
+    Select, Settled, Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
@@ -119,6 +119,10 @@ impl Backend for FileBackend {
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.store.seal(job, deadline)
+    }
+
+    fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
+        self.store.persist(job, cursor, deadline)
     }
 
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
-    ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
-    PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Result, Revision, Scan, ScanOptions,
-    Select, Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
+    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Result, Revision, Scan,
+    ScanOptions, Select, Settled, Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, SessionId, Stamp,
@@ -107,6 +107,12 @@ impl Backend for MemoryBackend {
             self.store.touch();
         }
         Ok(())
+    }
+
+    fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
+        // Nothing survives the process; the cursor is checked as a reader of it checks it.
+        self.scan(job, &ScanOptions::after(cursor.clone()), deadline)
+            .map(drop)
     }
 
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {

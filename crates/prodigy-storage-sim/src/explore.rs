@@ -216,7 +216,11 @@ impl Search {
                         Err(error) => self.fail(&error, &[(life, point, &moment, &crash)]),
                     }
                 }
-                if !glances.is_empty() && self.glanced.insert((hash, live, *told, crash.loss)) {
+                // Where the crash cut the last call, no reader saw what the call had not written yet.
+                if !glances.is_empty()
+                    && !crash.within
+                    && self.glanced.insert((hash, live, *told, crash.loss))
+                {
                     self.outcome.counts.cursors += 1;
                     if let Err(error) = go_on_from(&crash, story, &glances, self.setup) {
                         self.fail(&error, &[(life, point, &moment, &crash)]);

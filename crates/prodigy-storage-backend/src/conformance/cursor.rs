@@ -19,6 +19,7 @@ topic! { "cursor":
     following_sees_each_once "reading on and on from cursors, over seals and late ids, gives each event once",
     a_cursor_outlives_its_handle "a cursor taken by one handle goes on in another",
     a_cursor_is_text "a cursor parsed from its text is the same position",
+    persisting_a_cursor_changes_no_reading "a cursor that was persisted gives what it gave, in every handle",
     a_foreign_cursor_is_refused "a text that no backend made is refused as invalid, not read from the beginning",
 }
 
@@ -182,6 +183,31 @@ fn a_cursor_is_text(harness: &dyn Harness) -> Check {
         ["2"],
         "events"
     );
+    Ok(())
+}
+
+fn persisting_a_cursor_changes_no_reading(harness: &dyn Harness) -> Check {
+    let (backend, other, job) = (harness.open(), harness.open(), job("a")?);
+    let (_, empty) = read_from(&*backend, &job, None)?;
+    backend.persist(&job, &empty, soon())?;
+    append(&*backend, &job, &["1", "2"])?;
+    append(&*other, &job, &["3"])?;
+    for count in 0..=3 {
+        let (head, cursor) = read_some(&*backend, &job, &ScanOptions::all(), count)?;
+        other.persist(&job, &cursor, soon())?;
+        let (tail, _) = read_from(&*backend, &job, Some(cursor))?;
+        ensure_eq!(
+            head.len() + tail.len(),
+            3,
+            "events up to a persisted cursor, and behind it"
+        );
+    }
+    let foreign = Cursor::new("v1.nobody.7")?;
+    refused(
+        other.persist(&job, &foreign, soon()),
+        ErrorKind::InvalidInput,
+        "v1.nobody.7",
+    )?;
     Ok(())
 }
 

@@ -110,24 +110,65 @@ pub(crate) struct Active {
     pub(crate) last: Option<EventId>,
     /// The time of its last record.
     pub(crate) time: Option<Timestamp>,
+    /// True if the last record lacks its line end, because a write failed right before it.
+    pub(crate) unended: bool,
 }
 
 /// How far a clock may step back without a new segment: the records of a segment then keep the time of its last one.
 const LARGEST_CLAMP: i64 = 1_000_000_000;
 
 impl Active {
-    /// Cuts off what a failed write left behind the last record.
+    /// How many of `bytes`, which a failed write was to put behind the last record, are in the file.
     ///
-    /// What was cut may be on the disk already, so the cut is synced: records of a write that was reported as failed
-    /// must not come back after a loss of power.
-    pub(crate) fn take_back(&self) -> io::Result<()> {
+    /// The file is asked, and not the write: readers see what the file has.
+    fn reached(&self, bytes: &[u8]) -> io::Result<usize> {
         let file = self.file.file();
-        if file.metadata()?.len == self.len {
-            return Ok(());
+        let behind = file.metadata()?.len.saturating_sub(self.len);
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(bytes.len());
+        let mut found = vec![0; behind];
+        let read = file.read_full_at(&mut found, self.len)?;
+        let same = found.iter().zip(bytes).take(read).take_while(|(a, b)| a == b);
+        Ok(same.count())
+    }
+
+    /// Keeps the whole records that a failed write of `bytes`, one record per line, put behind the last one, and cuts
+    /// the torn record behind them. Returns how many records it kept.
+    ///
+    /// A reader may have returned each of the whole records already, also one whose line end is missing: its checksum
+    /// matches. The next write then begins with the line end.
+    ///
+    /// The cut is synced. Otherwise a power loss could bring the torn bytes back, under records that are written in
+    /// their place.
+    pub(crate) fn keep_whole(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let reached = self.reached(bytes)?;
+        let (mut kept, mut end, mut unended) = (0, 0, self.unended);
+        if self.unended {
+            // The first byte is the line end that was still missing.
+            end = usize::from(reached > 0);
+            unended = end == 0;
         }
-        file.set_len(self.len)?;
-        self.file.touch();
-        self.file.sync()
+        while let Some(line) = bytes.get(end..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+            if end + line > reached || line == 0 {
+                break;
+            }
+            let record = record::read_line(bytes.get(end..end + line).unwrap_or_default());
+            self.last = record.ok().map(|record| record.id).or(self.last);
+            unended = end + line == reached;
+            end += line + usize::from(!unended);
+            kept += 1;
+        }
+        self.len += end as u64;
+        self.unended = unended;
+        if end > 0 {
+            self.file.touch();
+        }
+        let file = self.file.file();
+        if file.metadata()?.len > self.len {
+            file.set_len(self.len)?;
+            self.file.touch();
+            self.file.sync()?;
+        }
+        Ok(kept)
     }
 
     /// Whether a failed write stands behind the last record.

@@ -171,6 +171,7 @@ fn take(
         len,
         last: last.map(|last| last.id),
         time: last.map(|last| last.time),
+        unended: false,
     }))
 }
 
@@ -208,6 +209,7 @@ pub(crate) fn create(
                 len: 0,
                 last: None,
                 time: None,
+                unended: false,
             });
         }
         deadline.check(

@@ -1,7 +1,6 @@
 //! Appending under given ids: each is stored once.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +13,6 @@ use super::active::SegmentFile;
 use super::segment::StepClock;
 use super::writer::{LogWriter, State, Target, stored_len};
 use super::{adopt, listing, search};
-use crate::fs::OpenMode;
 use crate::store::{Store, count};
 
 /// How far ahead of the clock a given id may be: later ids have to lie above it.
@@ -225,16 +223,7 @@ impl LogWriter {
         for name in names {
             any = true;
             // What was compressed was synced before.
-            let path = self.folder.join(name.file_name(SegmentForm::Plain));
-            match store.fs.open(&path, OpenMode::Read) {
-                Ok(file) => {
-                    store.counters.sync(&path);
-                    file.sync_all()
-                        .map_err(|error| store.write_fault("sync segment", &path, error))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(store.read_fault("sync segment", &path, error)),
-            }
+            store.sync_plain(&self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
         if any {
             store.sync_folder(&self.folder)
@@ -253,10 +242,7 @@ impl LogWriter {
     }
 
     fn unknown(&self, why: String, ids: &[EventId]) -> StorageError {
-        StorageError::new(ErrorKind::OutcomeUnknown, "append events", &self.job, why)
-            .with_hint("append the same batch again: what is stored is not stored twice")
-            .with_ids(ids)
-            .transient()
+        self.unclear(why).with_ids(ids)
     }
 }
 

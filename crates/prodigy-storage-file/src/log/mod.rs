@@ -12,6 +12,7 @@ mod given;
 mod known;
 pub(crate) mod listing;
 mod merge;
+mod persist;
 mod resume;
 mod salvage;
 mod search;

@@ -38,13 +38,40 @@ pub(crate) fn resume(
     if let Some(last) = reached.last
         && !stands(store, folder, name, reached.offset, last)?
     {
-        return find_again(store, folder, name, reached, last, chunk, clock)?
-            .ok_or_else(|| gap(store, folder, name));
+        return match find_again(store, folder, name, reached, last, chunk, clock)? {
+            Some(reader) => Ok(reader),
+            None => from_start(store, folder, name, reached.offset, chunk, clock),
+        };
+    }
+    if reached.last.is_none() {
+        return from_start(store, folder, name, reached.offset, chunk, clock);
     }
     let opened = SegmentReader::open(store, folder, name, reached.offset, reached.last, chunk)?;
     let mut reader = opened.ok_or_else(|| gap(store, folder, name))?;
     reader.step(clock)?;
     Ok(reader)
+}
+
+/// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is passed over.
+fn from_start(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    offset: u64,
+    chunk: usize,
+    clock: &mut StepClock,
+) -> Result<SegmentReader> {
+    let opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(store, folder, name))?;
+    loop {
+        reader.step(clock)?;
+        match reader.head {
+            Head::Damage {
+                offset: start, len, ..
+            } if start + len <= offset => reader.consume(),
+            _ => return Ok(reader),
+        }
+    }
 }
 
 /// Whether the record `last` ends at `offset` in the plain form.
@@ -60,8 +87,9 @@ fn stands(store: &Store, folder: &Path, name: &SegmentName, offset: u64, last: E
         .map_err(|error| store.read_fault("resume scan", &path, error))
 }
 
-/// Finds the place behind the record `last` by reading, where it does not stand where it stood: in a segment that was
-/// compressed, that was cut, or behind damage. `None` if it is gone.
+/// Finds the place behind the record `last` by reading, where the record does not end at the cursor's offset: in a
+/// segment that was compressed, or behind damage. `None` if the record is not in the segment: a power loss took it, and
+/// what was appended since may have any id.
 fn find_again(
     store: &Arc<Store>,
     folder: &Path,
@@ -84,23 +112,28 @@ fn find_again(
     let Some(mut reader) = opened else {
         return Ok(None);
     };
-    let mut found = by_order;
+    let mut found = false;
     loop {
         match reader.head {
-            // Told before.
-            Head::Damage { offset, len, .. } if offset + len <= reached.offset => {}
+            Head::Damage { offset, len, .. } => {
+                // The record may be within the damage: with its line end it would end at the offset.
+                let end = offset + len;
+                found |= offset < reached.offset && end + 1 >= reached.offset;
+                if end > reached.offset {
+                    return Ok(found.then_some(reader));
+                }
+            }
+            Head::Record { id, .. } if id == last => found = true,
             Head::Record { .. } if by_order && reader.order <= last => {}
-            Head::Record { id, .. } if !found => found = id == last,
-            _ if found => return Ok(Some(reader)),
-            Head::End => return Ok(None),
-            _ => {}
+            Head::Record { .. } if !by_order && !found => {}
+            _ => return Ok(found.then_some(reader)),
         }
         reader.consume();
         reader.step(clock)?;
     }
 }
 
-/// Whether the record that ends at `offset` has this id.
+/// True if the record that ends at `offset` has this id, or was replaced by blanks.
 fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::io::Result<bool> {
     let mut window = 4096u64;
     loop {
@@ -120,6 +153,10 @@ fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::
             continue;
         }
         let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
+        if !line.is_empty() && line.iter().all(|byte| *byte == b' ') {
+            // A repair put blanks in the place of a damaged record.
+            return Ok(true);
+        }
         if record::read_line(line).is_ok_and(|record| record.id == id) {
             return Ok(true);
         }

@@ -1,5 +1,6 @@
 //! The one writer that all handles of this process share for a log.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder};
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
-use prodigy_storage_layout::{JobAddress, Timestamp, events_folder};
+use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, events_folder};
 
 use super::active::{Active, SegmentFile};
 use super::adopt;
@@ -196,6 +197,9 @@ impl LogWriter {
             return Err(self.lost());
         };
         buffer.clear();
+        if active.unended {
+            buffer.push(b'\n');
+        }
         let time = active.stamp(now);
         let (mut last, mut events) = (active.last, 0);
         for (id, body) in records {
@@ -204,31 +208,45 @@ impl LogWriter {
             last = Some(id);
             events += 1;
         }
-        if let Err(error) = active.file.file().write_all_at(buffer, active.len) {
-            let error = store.write_fault(APPEND, &active.path, error);
-            if active.take_back().is_ok() {
-                return Err(error);
+        let written = active.file.file().write_all_at(buffer, active.len);
+        let before = active.len;
+        let (kept, failed) = match written {
+            Ok(()) => {
+                active.file.touch();
+                active.len += buffer.len() as u64;
+                active.last = last;
+                active.unended = false;
+                (events, None)
             }
-            // Whole records of the batch may stand, and can't be taken back.
-            let why = format!("a write failed half way and could not be taken back ({error})");
-            self.poison(store, state, &why);
-            return Err(
-                StorageError::new(ErrorKind::OutcomeUnknown, APPEND, &self.job, why)
-                    .with_hint("append the same batch again: what is stored is not stored twice")
-                    .transient(),
-            );
-        }
-        active.file.touch();
-        active.len += buffer.len() as u64;
-        active.last = last;
+            Err(error) => {
+                let error = store.write_fault(APPEND, &active.path, error);
+                match active.keep_whole(buffer) {
+                    Ok(0) => return Err(error),
+                    Ok(kept) => (kept, Some(error)),
+                    Err(uncut) => {
+                        let why = format!(
+                            "a write failed, and what it left could not be examined and cut ({uncut})"
+                        );
+                        self.poison(store, state, &why);
+                        return Err(self.unclear(why).with_source(error));
+                    }
+                }
+            }
+        };
         active.time = Some(time);
         *seq += 1;
         let seq = *seq;
-        if let (Some(ids), Some(last)) = (ids, last) {
+        if let (Some(ids), Some(last)) = (ids, active.last) {
             ids.raise(last);
         }
-        count(&store.counters.events, events);
-        count(&store.counters.appended_bytes, buffer.len() as u64);
+        count(&store.counters.events, kept);
+        count(&store.counters.appended_bytes, active.len - before);
+        if let Some(error) = failed
+            && kept < events
+        {
+            let why = format!("{kept} of {events} events were written, then the write failed");
+            return Err(self.unclear(why).with_source(error));
+        }
         if buffer.capacity() > 4 << 20 {
             *buffer = Vec::new();
         }
@@ -236,6 +254,12 @@ impl LogWriter {
             self.rotate(store, state, target);
         }
         Ok(seq)
+    }
+
+    pub(super) fn unclear(&self, why: impl Into<Cow<'static, str>>) -> StorageError {
+        StorageError::new(ErrorKind::OutcomeUnknown, APPEND, &self.job, why)
+            .with_hint("append the same batch again: what is stored is not stored twice")
+            .transient()
     }
 
     /// Closes a segment that is full or ends in the future. A failure is told to those who wait for its sync.
@@ -302,11 +326,40 @@ impl LogWriter {
                 }
                 Unsynced::TimedOut => "it was written, but not synced when the deadline passed".into(),
             };
-            StorageError::new(ErrorKind::OutcomeUnknown, APPEND, &self.job, why)
-                .with_hint("append the same batch again: what is stored is not stored twice")
-                .with_ids(ids)
-                .transient()
+            self.unclear(why).with_ids(ids)
         })
+    }
+
+    /// Syncs a segment if this writer holds it; false if it does not. A segment that this writer gave up, because a sync
+    /// of it failed, can't be made durable any more.
+    pub(crate) fn persist(&self, store: &Store, name: &SegmentName, deadline: Deadline) -> Result<bool> {
+        const PERSIST: &str = "persist events";
+        let state = self.enter(deadline)?;
+        let held = state
+            .main
+            .iter()
+            .chain(&state.late)
+            .find(|active| active.name == *name);
+        let Some(active) = held else {
+            if state.known.is_doubtful(name) {
+                let why =
+                    "a sync of the segment failed, so events before the cursor may be lost in a power loss";
+                let path = store.absolute(&self.folder.join(name.file_name(SegmentForm::Plain)));
+                return Err(StorageError::new(ErrorKind::Io, PERSIST, path.display(), why)
+                    .with_hint("append the events whose outcome was unknown again, read on, and save with the new cursor"));
+            }
+            return Ok(false);
+        };
+        let dirty = active
+            .file
+            .is_dirty()
+            .then(|| (Arc::clone(&active.file), active.path.clone()));
+        drop(state);
+        self.sync_files(store, dirty.into_iter().collect()).map_err(|failed| {
+            StorageError::new(ErrorKind::Io, PERSIST, &self.job, failed.why)
+                .with_hint("append the events whose outcome was unknown again, read on, and save with the new cursor")
+        })?;
+        Ok(true)
     }
 
     /// Syncs all that was written; gives the number of the last write that it covers.

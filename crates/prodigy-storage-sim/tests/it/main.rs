@@ -10,5 +10,6 @@ mod crash_model;
 mod drawn;
 mod file_system;
 mod newest;
+mod persist;
 mod regressions;
 mod workloads;

@@ -60,6 +60,7 @@ operations! {
     SCAN:              "scan events",            Read,  Permit, Transient;
     SUMMARISE:         "summarise events",       Read,  Permit, Transient;
     SEAL:              "seal events",            Write, Permit, Transient;
+    PERSIST:           "persist events",         Write, Permit, Transient;
     GET:               "get document",           Read,  Permit, Transient;
     REVISION:          "get revision",           Read,  Permit, Transient;
     PUT:               "put document",           Write, Permit, Transient;

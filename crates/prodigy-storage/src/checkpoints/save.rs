@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, Fence, 
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
+use crate::call::operation::PERSIST;
 use crate::storage::Inner;
 
 /// Past so many bytes a thread's buffer is not kept for its next checkpoint.
@@ -25,7 +26,8 @@ thread_local! {
 /// ```
 #[derive(Clone, Debug)]
 pub struct SaveOptions {
-    /// The position in the log up to which events led to this state: reading from it resumes exactly.
+    /// The position in the log up to which events led to this state: reading from it resumes exactly. The events before
+    /// it are made to survive power loss before the checkpoint is stored, whatever the durability.
     pub cursor: Option<Cursor>,
     /// What the latest valid checkpoint of the phase has to be, else it is a conflict.
     pub expected_revision: Expected,
@@ -103,7 +105,16 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let saved = Body::write(&mut buffer, &checkpoint)
         .map_err(|fault| fault.refused("save checkpoint", format_args!("{job} {phase}")))
-        .and_then(|body| inner.caller.add(job, phase, body, &put, inner.deadline()));
+        .and_then(|body| {
+            let deadline = inner.deadline();
+            // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
+            if let Some(cursor) = &options.cursor {
+                inner.caller.call(PERSIST, job, deadline, |backend| {
+                    backend.persist(job, cursor, deadline)
+                })?;
+            }
+            inner.caller.add(job, phase, body, &put, deadline)
+        });
     if buffer.capacity() <= KEPT {
         // Fails while the thread ends; the buffer is then dropped.
         let _ = BUFFER.try_with(|kept| kept.replace(buffer));

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage::{
-    ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp,
+    Durability, ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -123,6 +123,49 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
                 .unwrap()
                 .is_none()
         );
+    });
+}
+
+#[test]
+fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let fixture = file_with(|builder| builder.set("durability", "relaxed"));
+        let job = fixture.job();
+        job.events().append(&1).unwrap();
+        let mut read = job.events().read::<Value>().unwrap();
+        read.next().unwrap().unwrap();
+        let syncs = || fixture.storage.stats().get("file.syncs");
+        let save = |cursor| {
+            let begun = syncs();
+            let options = SaveOptions {
+                cursor,
+                durability: Some(durability),
+                ..SaveOptions::default()
+            };
+            job.checkpoints().save_map(&1, options).unwrap();
+            syncs() - begun
+        };
+        save(None);
+        let plain = save(None);
+        let covering = save(Some(read.cursor()));
+        assert!(
+            covering > plain,
+            "{durability:?}: {covering} syncs, {plain} without events"
+        );
+        assert_eq!(
+            save(Some(read.cursor())),
+            plain,
+            "what was synced once is not synced again"
+        );
+    }
+    // What can't be made durable is not covered.
+    on_each(|fixture| {
+        let job = fixture.job();
+        job.events().append(&1).unwrap();
+        let foreign = SaveOptions::at("v1.nobody.7".parse().unwrap());
+        let error = job.checkpoints().save_map(&1, foreign).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(job.checkpoints().list().unwrap().is_empty());
     });
 }
 

@@ -69,11 +69,11 @@ fn a_segment_larger_than_memory_is_no_more_than_its_last_lines_to_a_writer() {
 
 #[cfg(feature = "compression")]
 #[test]
-fn a_position_far_behind_the_end_of_a_compressed_segment_is_damage_there() {
+fn a_position_far_behind_the_end_of_a_compressed_segment_skips_no_event() {
     use data_encoding::BASE64URL_NOPAD;
     let place = Place::new();
     let mut bytes = line(id(1), "first");
-    bytes.extend(vec![b'\n'; 40 << 20]);
+    bytes.extend(vec![b'\n'; 1 << 20]);
     let packed = zstd::encode_all(&bytes[..], 3).unwrap();
     place.plant(&name(1, 1).replace(".jsonl", ".jsonl.zst"), packed);
     let stem = name(1, 1).replace(".jsonl", "");
@@ -82,7 +82,7 @@ fn a_position_far_behind_the_end_of_a_compressed_segment_is_damage_there() {
     let cursor = prodigy_storage_backend::Cursor::new(text).unwrap();
     let store = place.store();
     let items = super::support::drain(&mut *place.scan(&store, &ScanOptions::after(cursor)));
-    assert_eq!(super::support::damage(&items).len(), 1, "{items:?}");
+    assert_eq!(super::support::payloads(&items), ["first"], "{items:?}");
     assert_eq!(items.len(), 1);
 }
 

@@ -10,6 +10,7 @@ mod faults;
 mod given;
 mod hostile;
 mod names;
+mod persist;
 mod processes;
 mod readers;
 mod scale;

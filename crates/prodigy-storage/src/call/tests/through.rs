@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Deadline, DocumentEntry, Durability,
-    ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions, LogSummary,
-    PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions, Select,
-    Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
+    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions,
+    Select, Settled, Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{
@@ -234,6 +234,12 @@ impl Backend for Through {
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.run(operation::SEAL, deadline, |inner| inner.seal(job, deadline))
+    }
+
+    fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
+        self.run(operation::PERSIST, deadline, |inner| {
+            inner.persist(job, cursor, deadline)
+        })
     }
 
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
