@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::ser::Serializer;
 
-use crate::body::{Guard, Outcome, Raw};
+use crate::body::{Guard, Loadable, Outcome, Raw};
 use crate::error::Result;
 use crate::id::EventId;
 use crate::record::MAX_NESTING;
@@ -170,9 +170,9 @@ impl Batch {
     fn write_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         let mut outcome = Outcome::default();
         let guard = Guard::new(MAX_NESTING, Raw::OnOneLine, &mut outcome);
-        let written = value.serialize(&mut Serializer::with_formatter(&mut self.bytes, guard));
+        let written = Loadable::new(value).serialize(&mut Serializer::with_formatter(&mut self.bytes, guard));
         outcome
-            .of(written)
+            .of(value, written)
             .map_err(|fault| fault.refused("append event", ""))
     }
 }

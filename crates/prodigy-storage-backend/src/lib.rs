@@ -54,7 +54,7 @@ mod report;
 
 pub use backend::Backend;
 pub use batch::{Annotations, Batch};
-pub use body::{Body, NoBody, object_bounds};
+pub use body::{Body, NoBody, object_bounds, to_raw};
 pub use clock::{Clock, SystemClock};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};

@@ -36,15 +36,6 @@ pub(crate) fn no_identity(error: IdentityError) -> StorageError {
     StorageError::new(kind, "identify repository", "", error.to_string()).with_hint(hint)
 }
 
-/// Something of ours that does not serialise.
-pub(crate) fn not_json(
-    operation: &'static str,
-    target: impl std::fmt::Display,
-    error: serde_json::Error,
-) -> StorageError {
-    StorageError::invalid(operation, target, "it does not serialise as JSON").with_source(error)
-}
-
 /// Stored JSON that is not what was asked for.
 pub(crate) fn other_shape(
     operation: &'static str,

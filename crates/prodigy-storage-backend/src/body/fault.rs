@@ -4,10 +4,15 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use super::loadable::{NOT_FINITE, TWICE, locate};
+use super::path::Path;
 use crate::error::StorageError;
 
 pub(super) const OBJECT: &str = "a document is one JSON object in UTF-8";
 pub(super) const FLATTEN: &str = "flatten it, or store the deep part as text";
+pub(super) const INSTEAD: &str = "leave the field out, or store it as text";
+pub(crate) const AS_TEXT: &str = "store it as text: no reader loads it as a number";
+pub(super) const RENAME: &str = "rename the field or the key: readers find only one of the two, or none";
 pub(super) const CUT: &str = "the program that made it cut a string in the middle of a character";
 
 /// Why something is no [`Body`](super::Body).
@@ -15,6 +20,7 @@ pub(super) const CUT: &str = "the program that made it cut a string in the middl
 pub struct NoBody {
     why: Cow<'static, str>,
     at: Option<usize>,
+    field: Option<Path>,
     hint: Option<&'static str>,
     source: Option<serde_json::Error>,
 }
@@ -24,6 +30,7 @@ impl NoBody {
         Self {
             why: why.into(),
             at,
+            field: None,
             hint: None,
             source: None,
         }
@@ -32,6 +39,38 @@ impl NoBody {
     pub(super) fn with_hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
+    }
+
+    /// A value that `serde_json` refused, or that would not load again: with the path of the field.
+    #[cold]
+    pub(crate) fn of_value<T: serde::Serialize + ?Sized>(value: &T, error: serde_json::Error) -> Self {
+        let (path, error) = match locate(value) {
+            Some((path, error)) => (Some(path), error),
+            None => (None, error),
+        };
+        let text = error.to_string();
+        let fault = if text == NOT_FINITE {
+            Self::new(NOT_FINITE, None).with_hint(INSTEAD)
+        } else if text == TWICE {
+            Self::new(TWICE, None).with_hint(RENAME)
+        } else {
+            Self::new("it does not serialise as JSON", None).with_source(error)
+        };
+        Self { field: path, ..fault }
+    }
+
+    /// The same, if the value in this field was meant: its path begins there.
+    #[must_use]
+    pub fn below(mut self, field: &str) -> Self {
+        self.field = self.field.map(|path| path.below(field));
+        self
+    }
+
+    /// The path of the field that is refused, such as `results[3].score`; `None` where it is the value as a whole.
+    #[must_use]
+    pub fn field(&self) -> Option<String> {
+        let path = self.field.as_ref().filter(|path| !path.is_top())?;
+        Some(path.to_string())
     }
 
     pub(super) fn with_source(mut self, source: serde_json::Error) -> Self {
@@ -85,6 +124,9 @@ impl NoBody {
 
 impl fmt::Display for NoBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(field) = self.field() {
+            write!(f, "`{field}`: ")?;
+        }
         f.write_str(&self.why)?;
         match self.at {
             Some(at) => write!(f, ", at byte {at}"),

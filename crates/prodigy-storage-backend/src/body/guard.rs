@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::fault::NoBody;
+use super::number::out_of_range;
 use super::text;
 
 /// What is done with raw JSON in a value: text that `serde_json` passes through as it is.
@@ -31,10 +33,14 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// What it is worth that this was written.
-    pub(crate) fn of(self, written: Result<(), serde_json::Error>) -> Result<(), NoBody> {
+    pub(crate) fn of<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        written: Result<(), serde_json::Error>,
+    ) -> Result<(), NoBody> {
         match (self, written) {
             (Self::Fault(fault), _) => Err(fault),
-            (_, Err(error)) => Err(NoBody::new("it does not serialise as JSON", None).with_source(error)),
+            (_, Err(error)) => Err(NoBody::of_value(value, error)),
             (Self::Whole, Ok(())) => Ok(()),
             (Self::Open, Ok(())) => Err(broken()),
         }
@@ -137,9 +143,12 @@ impl<'a> Guard<'a> {
         {
             return self.refuse(NoBody::new("raw JSON in it is none", None).with_source(error));
         }
-        match text::check(raw.as_bytes(), self.depth, self.deepest) {
-            Ok(()) => Ok(()),
-            Err(fault) => self.refuse(fault.moved(None)),
+        if let Err(fault) = text::check(raw.as_bytes(), self.depth, self.deepest) {
+            return self.refuse(fault.moved(None));
+        }
+        match out_of_range(raw) {
+            Some(path) => self.refuse(text::out_of_range(&path)),
+            None => Ok(()),
         }
     }
 }

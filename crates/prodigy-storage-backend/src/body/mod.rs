@@ -2,6 +2,9 @@
 
 mod fault;
 mod guard;
+mod loadable;
+mod number;
+mod path;
 mod text;
 
 #[cfg(test)]
@@ -11,10 +14,14 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::ser::Serializer;
+use serde_json::value::{RawValue, to_raw_value};
 
+pub(crate) use fault::AS_TEXT;
 pub use fault::NoBody;
 use fault::OBJECT;
 pub(crate) use guard::{Guard, Outcome, Raw};
+pub(crate) use loadable::Loadable;
+pub(crate) use number::out_of_range;
 pub use text::object_bounds;
 
 use crate::record::MAX_NESTING;
@@ -61,14 +68,18 @@ impl<'a> Body<'a> {
     /// ([`RawValue`](serde_json::value::RawValue)) is looked at byte for byte; all else is written by `serde_json`, which
     /// is watched: whatever an implementation of `Serialize` does, what comes out is a body or refused.
     ///
+    /// What would not load into its own type again is refused with the path of the field: a float that is NaN or infinite
+    /// (`serde_json` writes `null`), a name that stands twice in a flattened object, a number in raw JSON beyond the range
+    /// of a 64-bit float.
+    ///
     /// # Errors
     /// What `serde_json` says of the value, or why it gives no body.
     pub fn write<T: Serialize + ?Sized>(buffer: &'a mut Vec<u8>, value: &T) -> Result<Self, NoBody> {
         buffer.clear();
         let mut outcome = Outcome::default();
         let guard = Guard::new(Self::MAX_NESTING, Raw::Checked, &mut outcome);
-        let written = value.serialize(&mut Serializer::with_formatter(&mut *buffer, guard));
-        outcome.of(written)?;
+        let written = Loadable::new(value).serialize(&mut Serializer::with_formatter(&mut *buffer, guard));
+        outcome.of(value, written)?;
         match (buffer.first(), buffer.last()) {
             (Some(b'{'), Some(b'}')) => Ok(Self(buffer)),
             _ => Err(NoBody::new("it is no JSON object", None).with_hint(OBJECT)),
@@ -87,4 +98,12 @@ impl fmt::Debug for Body<'_> {
         // It may hold what belongs in no log.
         f.debug_struct("Body").field("bytes", &self.0.len()).finish()
     }
+}
+
+/// Serialises a value to raw JSON. What would not load again is refused, as by [`Body::write`].
+///
+/// # Errors
+/// What `serde_json` says of the value, with the path of the field.
+pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, NoBody> {
+    to_raw_value(&Loadable::new(value)).map_err(|error| NoBody::of_value(value, error))
 }

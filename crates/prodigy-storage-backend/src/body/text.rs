@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
-use super::fault::{CUT, FLATTEN, NoBody, OBJECT};
+use super::fault::{AS_TEXT, CUT, FLATTEN, NoBody, OBJECT};
+use super::path::Path;
 use crate::record::{lone_surrogate, nesting_exceeds};
 
 const fn is_space(byte: u8) -> bool {
@@ -54,6 +55,19 @@ pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), NoB
 
 pub(super) fn too_deep(deepest: usize) -> NoBody {
     NoBody::new(format!("its nesting is over {deepest}"), None).with_hint(FLATTEN)
+}
+
+pub(super) fn out_of_range(path: &Path) -> NoBody {
+    let at = if path.is_top() {
+        String::new()
+    } else {
+        format!("`{path}`: ")
+    };
+    NoBody::new(
+        format!("{at}the number is beyond the range of a 64-bit float"),
+        None,
+    )
+    .with_hint(AS_TEXT)
 }
 
 fn half_a_character(json: &[u8], at: usize) -> NoBody {

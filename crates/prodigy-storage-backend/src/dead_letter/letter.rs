@@ -2,10 +2,10 @@
 
 use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-use super::normalise::{normalise, unwritable};
+use super::normalise::normalise;
+use crate::body::to_raw;
 use crate::error::Result;
 use crate::queue::{ItemId, QueueItem};
 
@@ -103,7 +103,7 @@ impl<T: Serialize> DeadLetter<T> {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, or as
     /// [`normalise`] says.
     pub fn to_item(&self, now: Timestamp) -> Result<QueueItem> {
-        let raw: Box<RawValue> = to_raw_value(self).map_err(|error| unwritable(&self.item_id, error))?;
+        let raw = to_raw(self).map_err(|fault| fault.refused("push item", &self.item_id))?;
         normalise(&raw, now)
     }
 }

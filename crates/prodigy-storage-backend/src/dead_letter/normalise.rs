@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{FAILURE, Fields, KNOWN, Kind, Writer, elements, shown, text};
 use super::signature::signature;
+use crate::body::{AS_TEXT, out_of_range};
 use crate::error::{Result, StorageError};
 use crate::queue::{ItemId, QueueItem};
 use crate::record::{MAX_NESTING, lone_surrogate, nesting_exceeds};
@@ -44,6 +45,12 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
         return refuse(format!(
             "at byte {at} stands half of a surrogate pair: no Unicode text"
         ));
+    }
+    if let Some(path) = out_of_range(json) {
+        return refuse(format!(
+            "`{path}`: the number is beyond the range of a 64-bit float"
+        ))
+        .map_err(|error| error.with_hint(AS_TEXT));
     }
     if let Some(name) = fields.twice() {
         return refuse(format!("`{name}` stands twice"));

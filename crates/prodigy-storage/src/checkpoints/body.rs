@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -69,7 +69,12 @@ pub(crate) fn parse<T: DeserializeOwned>(
     stored: &StoredDocument,
     skipped: Vec<Skipped>,
 ) -> Result<Checkpoint<T>> {
-    let refuse = |error| other_shape("read checkpoint", format_args!("{job} {phase}"), error);
+    let refuse = |error| {
+        let path = Entry::Document(document.clone()).path();
+        other_shape("read checkpoint", format_args!("{job} {phase} ({})", path.display()), error).with_hint(
+            "`latest_before` reads the checkpoint before it; read this one as `serde_json::Value` to see what it is",
+        )
+    };
     if !stored.is_verified() {
         let named = document.stamp().map(|stamp| stamp.time());
         return Ok(Checkpoint {

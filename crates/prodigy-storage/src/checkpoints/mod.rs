@@ -89,13 +89,50 @@ impl Checkpoints {
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged) where there are checkpoints and all of them are;
     /// [`InvalidInput`](ErrorKind::InvalidInput) where the latest valid one holds no `T`, which is never a reason to
-    /// go back to an older one; what else the backend says.
+    /// go back to an older one silently: the error names the checkpoint, and [`latest_before`](Self::latest_before) reads
+    /// the one before it. What else the backend says.
     pub fn latest<T: DeserializeOwned>(&self, phase: Phase) -> Result<Option<Checkpoint<T>>> {
+        self.newest_of(phase, None)
+    }
+
+    /// The latest valid checkpoint of a phase that is older than this one; `None` if there is none. So a program can step
+    /// back from a checkpoint that is not of its type:
+    ///
+    /// ```no_run
+    /// # use prodigy_storage::{Checkpoint, Checkpoints, ErrorKind, Phase, Result};
+    /// # type State = u32;
+    /// fn resume(checkpoints: &Checkpoints) -> Result<Option<Checkpoint<State>>> {
+    ///     let mut latest = checkpoints.latest_raw(Phase::Map)?;
+    ///     while let Some(raw) = latest {
+    ///         match checkpoints.get(&raw.document) {
+    ///             Err(error) if error.kind() == ErrorKind::InvalidInput => eprintln!("{error}"),
+    ///             other => return other,
+    ///         }
+    ///         latest = checkpoints.latest_before(&raw.document)?;
+    ///     }
+    ///     Ok(None)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest).
+    pub fn latest_before<T: DeserializeOwned>(&self, document: &Document) -> Result<Option<Checkpoint<T>>> {
+        match document.phase() {
+            Some(phase) if document.job() == Some(&self.job) => self.newest_of(phase, Some(document)),
+            _ => Ok(None),
+        }
+    }
+
+    fn newest_of<T: DeserializeOwned>(
+        &self,
+        phase: Phase,
+        before: Option<&Document>,
+    ) -> Result<Option<Checkpoint<T>>> {
         let deadline = self.inner.deadline();
         'search: for _ in 0..SEARCHES {
             let mut skipped: Vec<Skipped> = Vec::new();
             let mut older = None;
-            while let Some(entry) = self.next_older(phase, &skipped, &mut older, deadline)? {
+            while let Some(entry) = self.next_older(phase, before, &skipped, &mut older, deadline)? {
                 match self.inner.caller.get(&entry.document, deadline) {
                     Ok(Some(stored)) => {
                         let DocumentEntry {
@@ -134,11 +171,12 @@ impl Checkpoints {
     fn next_older(
         &self,
         phase: Phase,
+        before: Option<&Document>,
         skipped: &[Skipped],
         older: &mut Option<Vec<DocumentEntry>>,
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
-        let last = skipped.last().map(|skipped| &skipped.document);
+        let last = skipped.last().map(|skipped| &skipped.document).or(before);
         if older.is_none() && skipped.len() >= STEPS {
             let mut entries = self.list_phase(phase)?;
             entries.retain(|entry| entry.document.stamp() < last.and_then(Document::stamp));

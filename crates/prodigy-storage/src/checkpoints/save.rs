@@ -104,7 +104,11 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     // Taken out rather than borrowed: serialising a state may itself save one.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let saved = Body::write(&mut buffer, &checkpoint)
-        .map_err(|fault| fault.refused("save checkpoint", format_args!("{job} {phase}")))
+        .map_err(|fault| {
+            fault
+                .below("data")
+                .refused("save checkpoint", format_args!("{job} {phase}"))
+        })
         .and_then(|body| {
             let deadline = inner.deadline();
             // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.

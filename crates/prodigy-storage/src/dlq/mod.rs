@@ -11,17 +11,17 @@ use std::time::Duration;
 use prodigy_storage_backend::dead_letter::{DeadLetter, normalise};
 use prodigy_storage_backend::{
     Backend, Deadline, ItemId, LeaseToken, PutReport, QueueItem, Result, Select, Settled, StorageError,
+    to_raw,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 pub use item::{DlqItem, DlqSummary, SignatureCount, Taken};
 pub use redrive::{Outcome, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 
 use crate::call::operation::{ACKNOWLEDGE, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE};
-use crate::error::not_json;
 use crate::storage::Inner;
 
 /// The dead-letter queue of a job: items that failed, by `item_id`, until they are acknowledged or removed.
@@ -65,7 +65,7 @@ impl Dlq {
         let items = items
             .into_iter()
             .map(|item| {
-                let raw = to_raw_value(&item).map_err(|error| not_json("push items", &self.job, error))?;
+                let raw = to_raw(&item).map_err(|fault| fault.refused("push items", &self.job))?;
                 normalise(&raw, now)
             })
             .collect::<Result<Vec<_>>>()?;

@@ -1,0 +1,76 @@
+//! Places inside a JSON value.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+
+/// A longer path is cut.
+const LONGEST: usize = 200;
+
+/// One step into a value.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Name(Cow<'static, str>),
+    Index(usize),
+}
+
+impl Step {
+    pub(super) fn name(name: &'static str) -> Self {
+        Self::Name(name.into())
+    }
+
+    pub(super) fn key<K: Serialize + ?Sized>(key: &K) -> Self {
+        Self::Name(match serde_json::to_value(key) {
+            Ok(serde_json::Value::String(text)) => text.into(),
+            Ok(other) => other.to_string().into(),
+            Err(_) => "?".into(),
+        })
+    }
+}
+
+/// Steps from the top of a value: `results[3].score`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Path(Vec<Step>);
+
+impl Path {
+    pub(super) fn push(&mut self, step: Step) {
+        self.0.push(step);
+    }
+
+    pub(super) fn pop(&mut self) {
+        self.0.pop();
+    }
+
+    pub(super) fn is_top(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The path from the value in a field, where it leads through that field.
+    pub(super) fn below(mut self, field: &str) -> Self {
+        if matches!(self.0.first(), Some(Step::Name(name)) if name == field) {
+            self.0.remove(0);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Name(name) if at == 0 => text.push_str(crate::escape(name).as_ref()),
+                Step::Name(name) => {
+                    text.push('.');
+                    text.push_str(crate::escape(name).as_ref());
+                }
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{}…", text.get(..end).unwrap_or_default()),
+            None => f.write_str(&text),
+        }
+    }
+}
