@@ -3,6 +3,7 @@
 use prodigy_storage_backend::{Backend, Body, ErrorKind, Expected, PutOptions};
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Timestamp};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::place::{NEVER, Place, job};
@@ -27,11 +28,18 @@ fn put(bytes: &[u8]) {
     let mut buffer = Vec::new();
     let written = raw.and_then(|raw| Body::write(&mut buffer, &raw).ok());
     let parsed = Body::parse(bytes).ok();
-    assert_eq!(
-        parsed.map(Body::as_bytes),
-        written.map(Body::as_bytes),
-        "parsed and written"
-    );
+    // A number that no type loads is kept where it stands already, and not written anew.
+    let unloadable = serde_json::from_slice::<Value>(bytes)
+        .is_err_and(|error| error.to_string().starts_with("number out of range"));
+    if unloadable {
+        assert_eq!(written.map(Body::as_bytes), None, "written");
+    } else {
+        assert_eq!(
+            parsed.map(Body::as_bytes),
+            written.map(Body::as_bytes),
+            "parsed and written"
+        );
+    }
     let Some(body) = parsed else {
         return;
     };

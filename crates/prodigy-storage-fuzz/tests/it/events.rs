@@ -19,6 +19,8 @@ fn what_an_append_refuses_is_refused_before_anything_is_written() {
     for payload in [
         deep(128),
         deep(100_000),
+        "1e999".into(),
+        "9".repeat(400),
         r#""\ud800""#.into(),
         r#""x\udc00""#.into(),
         r#"{"\ud800":1}"#.into(),
@@ -36,8 +38,6 @@ fn what_an_append_refuses_is_refused_before_anything_is_written() {
 fn what_an_append_takes_comes_back_byte_for_byte() {
     for payload in [
         deep(127),
-        "1e999".into(),
-        "9".repeat(400),
         r#"{"a":1,"a":2}"#.into(),
         r#""\ud83d\ude00""#.into(),
         r#""\u0000""#.into(),
@@ -53,10 +53,9 @@ fn what_an_append_takes_comes_back_byte_for_byte() {
         };
         let fields: std::collections::BTreeMap<&str, &RawValue> = record.parse().unwrap();
         assert_eq!(fields["event"].get(), payload);
-        // A typed reader gets what serde_json makes of it: no number that an `f64` can't hold, the last of two keys.
+        // A typed reader gets what serde_json makes of it: the last of two keys.
         let value = record.parse::<Value>();
-        let in_range = !payload.starts_with("1e") && !payload.starts_with('9');
-        assert_eq!(value.is_ok(), in_range, "{payload}");
+        assert!(value.is_ok(), "{payload}");
         if payload.contains("\"a\":2") {
             assert_eq!(value.unwrap()["event"]["a"], 2);
         }
