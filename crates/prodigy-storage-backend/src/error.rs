@@ -49,6 +49,9 @@ pub enum ErrorKind {
     Unsupported,
     /// The folder is refused for safety: shared with other users, a network file system, a link that leaves the root.
     Refused,
+    /// The store that this handle, guard or scan belongs to is no longer at its place: its folder was removed, moved, or
+    /// replaced by another one. Open the storage again.
+    Replaced,
     /// Any other failure of the operating system.
     Io,
 }
@@ -75,6 +78,7 @@ impl ErrorKind {
             Self::ReadOnly => "read only",
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
+            Self::Replaced => "store replaced",
             Self::Io => "input/output error",
         }
     }

@@ -93,6 +93,14 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Fails if the lock is no longer held: a lock on a file is lost with the folder of the store, and a lease can end.
+    ///
+    /// # Errors
+    /// [`Replaced`](crate::ErrorKind::Replaced) if the store is no longer at its place.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps
     /// the lock as long as it lives.
     #[cfg(unix)]

@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
-    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
-    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions,
-    Select, Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Check, Cursor, Deadline,
+    DocumentEntry, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo,
+    LockOptions, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan,
+    ScanOptions, Select, Settled, Severity, Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
 };
 
 use crate::fs::{FileSystem, RealFs};
+use crate::handle::{CheckedItems, CheckedScan, Handle};
 use crate::options::FileOptions;
 use crate::store::Store;
+use crate::whereabouts::Look;
 use crate::{root, usage};
 
-/// The stores that are open in this process: all handles on one root share its writers.
-static OPEN: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex::default);
+/// The roots that are open in this process: all handles on one root share its writers.
+static OPEN: LazyLock<Mutex<HashMap<String, Weak<Handle>>>> = LazyLock::new(Mutex::default);
+
+const OPENING: &str = "open storage";
 
 /// Files below one root, as `docs/on-disk-format.md` describes them.
 ///
@@ -30,7 +34,7 @@ static OPEN: LazyLock<Mutex<HashMap<String, Weak<Store>>>> = LazyLock::new(Mutex
 /// log, and so its syncs.
 #[derive(Clone, Debug)]
 pub struct FileBackend {
-    store: Arc<Store>,
+    handle: Arc<Handle>,
 }
 
 impl FileBackend {
@@ -52,15 +56,23 @@ impl FileBackend {
         options.root = canonical(&options.root);
         let key = format!("{options:?}");
         let mut open = OPEN.lock();
-        if let Some(store) = open.get(&key).and_then(Weak::upgrade) {
-            root::check(&store)?;
-            return Ok(Self { store });
+        if let Some(handle) = open.get(&key).and_then(Weak::upgrade) {
+            match handle.enter(OPENING, Look::Now) {
+                Ok(store) => {
+                    root::check(&store)?;
+                    return Ok(Self { handle });
+                }
+                // The other handles keep what they lost; this one begins with the folder that is there now.
+                Err(error) if error.kind() == ErrorKind::Replaced => {}
+                Err(error) => return Err(error),
+            }
         }
-        open.retain(|_, store| store.strong_count() > 0);
-        let store = Arc::new(Store::new(Arc::new(RealFs::new(&options.root)), options));
+        open.retain(|_, handle| handle.strong_count() > 0);
+        let store = Store::new(Arc::new(RealFs::new(&options.root)), options);
         root::check(&store)?;
-        open.insert(key, Arc::downgrade(&store));
-        Ok(Self { store })
+        let handle = Arc::new(Handle::new(store, true));
+        open.insert(key, Arc::downgrade(&handle));
+        Ok(Self { handle })
     }
 
     /// Opens a root on another file system, sharing nothing with other handles: for tests.
@@ -68,9 +80,11 @@ impl FileBackend {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
-        let store = Arc::new(Store::new(file_system, options));
+        let store = Store::new(file_system, options);
         root::check(&store)?;
-        Ok(Self { store })
+        Ok(Self {
+            handle: Arc::new(Handle::new(store, false)),
+        })
     }
 }
 
@@ -92,10 +106,11 @@ pub(crate) fn canonical(root: &std::path::Path) -> PathBuf {
 impl Backend for FileBackend {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("file");
-        capabilities.root = Some(self.store.options.root.clone());
+        let options = &self.handle.store().options;
+        capabilities.root = Some(options.root.clone());
         capabilities.persistent = true;
-        capabilities.multi_process = self.store.options.file_locks;
-        capabilities.read_only = self.store.options.read_only;
+        capabilities.multi_process = options.file_locks;
+        capabilities.read_only = options.read_only;
         capabilities
     }
 
@@ -106,31 +121,48 @@ impl Backend for FileBackend {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        self.store.append(job, batch, options, deadline)
+        self.handle.write("append events", options.durability, |store| {
+            store.append(job, batch, options, deadline)
+        })
     }
 
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
-        self.store.scan(job, options, deadline)
+        self.handle
+            .scan("scan events", |store| {
+                let scan = store.scan(job, options, deadline)?;
+                Ok(CheckedScan {
+                    scan,
+                    store: Arc::clone(store),
+                })
+            })
+            .map(|scan| Box::new(scan) as Box<dyn Scan>)
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
-        self.store.log_summary(job, deadline)
+        self.handle
+            .read("summarise events", |store| store.log_summary(job, deadline))
     }
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
-        self.store.seal(job, deadline)
+        self.handle.write("seal events", Durability::Strict, |store| {
+            store.seal(job, deadline)
+        })
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
-        self.store.persist(job, cursor, deadline)
+        self.handle.write("persist events", Durability::Strict, |store| {
+            store.persist(job, cursor, deadline)
+        })
     }
 
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
-        self.store.get(document, deadline)
+        self.handle
+            .read("get document", |store| store.get(document, deadline))
     }
 
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
-        self.store.revision(document, deadline)
+        self.handle
+            .read("get revision", |store| store.revision(document, deadline))
     }
 
     fn put(
@@ -140,7 +172,9 @@ impl Backend for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
-        self.store.put(document, body, options, deadline)
+        self.handle.write("put document", options.durability, |store| {
+            store.put(document, body, options, deadline)
+        })
     }
 
     fn add(
@@ -151,7 +185,9 @@ impl Backend for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
-        self.store.add(job, phase, body, options, deadline)
+        self.handle.write("add checkpoint", options.durability, |store| {
+            store.add(job, phase, body, options, deadline)
+        })
     }
 
     fn delete(
@@ -161,11 +197,14 @@ impl Backend for FileBackend {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<bool> {
-        self.store.delete(document, expected, durability, deadline)
+        self.handle.write("delete document", durability, |store| {
+            store.delete(document, expected, durability, deadline)
+        })
     }
 
     fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        self.store.list(scope, deadline)
+        self.handle
+            .read("list documents", |store| store.list(scope, deadline))
     }
 
     fn newest(
@@ -175,7 +214,9 @@ impl Backend for FileBackend {
         before: Option<&Document>,
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
-        self.store.newest(job, phase, before, deadline)
+        self.handle.read("find newest document", |store| {
+            store.newest(job, phase, before, deadline)
+        })
     }
 
     fn queue_put(
@@ -185,15 +226,27 @@ impl Backend for FileBackend {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<PutReport> {
-        self.store.queue_put(job, items, durability, deadline)
+        self.handle.write("put items", durability, |store| {
+            store.queue_put(job, items, durability, deadline)
+        })
     }
 
     fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
-        self.store.queue_get(job, id, deadline)
+        self.handle
+            .read("get item", |store| store.queue_get(job, id, deadline))
     }
 
     fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
-        self.store.queue_scan(job, deadline)
+        self.handle
+            .scan("read items", |store| {
+                let items = store.queue_scan(job, deadline)?;
+                Ok(CheckedItems {
+                    items,
+                    store: Arc::clone(store),
+                    ended: false,
+                })
+            })
+            .map(|items| Box::new(items) as QueueScan<'static>)
     }
 
     fn queue_take(
@@ -204,7 +257,11 @@ impl Backend for FileBackend {
         lease: Duration,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
-        self.store.queue_take(job, select, limit, lease, deadline)
+        self.handle.write("take items", Durability::Strict, |store| {
+            let taken = store.queue_take(job, select, limit, lease, deadline)?;
+            store.leases_taken(taken.len(), lease);
+            Ok(taken)
+        })
     }
 
     fn queue_ack(
@@ -213,7 +270,12 @@ impl Backend for FileBackend {
         tokens: &[LeaseToken],
         deadline: Deadline,
     ) -> Result<Settled<LeaseToken>> {
-        self.store.queue_ack(job, tokens, deadline)
+        self.handle
+            .write("acknowledge items", Durability::Strict, |store| {
+                let settled = store.queue_ack(job, tokens, deadline)?;
+                store.leases_settled(settled.settled.len());
+                Ok(settled)
+            })
     }
 
     fn queue_nack(
@@ -222,56 +284,74 @@ impl Backend for FileBackend {
         tokens: &[LeaseToken],
         deadline: Deadline,
     ) -> Result<Settled<LeaseToken>> {
-        self.store.queue_nack(job, tokens, deadline)
+        self.handle.write("give items back", Durability::Strict, |store| {
+            let settled = store.queue_nack(job, tokens, deadline)?;
+            store.leases_settled(settled.settled.len());
+            Ok(settled)
+        })
     }
 
     fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
-        self.store.queue_remove(job, ids, deadline)
+        self.handle.write("remove items", Durability::Strict, |store| {
+            store.queue_remove(job, ids, deadline)
+        })
     }
 
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
-        self.store.lock(name, options, deadline)
+        self.handle.write("take lock", Durability::Strict, |store| {
+            store.lock(name, options, deadline)
+        })
     }
 
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.store.locks(deadline)
+        self.handle.read("list locks", |store| store.locks(deadline))
     }
 
     fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
-        self.store.repositories(deadline)
+        self.handle
+            .read("list repositories", |store| store.repositories(deadline))
     }
 
     fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
-        self.store.jobs(repo, deadline)
+        self.handle.read("list jobs", |store| store.jobs(repo, deadline))
     }
 
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
-        self.store.is_active(repo, deadline)
+        self.handle
+            .read("find writers", |store| store.is_active(repo, deadline))
     }
 
     fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
-        self.store.worktree_path(repo, session)
+        self.handle.store().worktree_path(repo, session)
     }
 
     fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
-        self.store.worktrees(repo, deadline)
+        self.handle
+            .read("list worktrees", |store| store.worktrees(repo, deadline))
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {
-        self.store.flush(deadline)
+        self.handle
+            .write("flush", Durability::Strict, |store| store.flush(deadline))
     }
 
     fn health(&self, _: Deadline) -> Result<Health> {
         Ok(Health {
-            checks: root::health(&self.store),
+            checks: match self.handle.enter("check health", Look::Now) {
+                Ok(store) => root::health(&store),
+                Err(error) => {
+                    let check = Check::new("root", Severity::Failure, error.to_string());
+                    vec![check.with_hint(error.hint().unwrap_or_default().to_owned())]
+                }
+            },
         })
     }
 
     fn usage(&self, _: Deadline) -> Result<Usage> {
-        Ok(usage::usage(&self.store))
+        self.handle.read("measure usage", |store| Ok(usage::usage(store)))
     }
 
     fn stats(&self, stats: &mut Stats) {
-        self.store.counters.add_to(stats);
+        self.handle.store().counters.add_to(stats);
     }
 }

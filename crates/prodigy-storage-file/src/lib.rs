@@ -50,6 +50,7 @@ mod doctor;
 mod document;
 mod fault;
 pub mod fs;
+mod handle;
 mod holder;
 mod lockfile;
 mod log;
@@ -62,6 +63,7 @@ mod store;
 mod sync;
 mod unflushed;
 mod usage;
+mod whereabouts;
 
 pub use backend::FileBackend;
 pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};

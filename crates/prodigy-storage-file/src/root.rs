@@ -28,6 +28,16 @@ struct FormatFile {
     format: u64,
     #[serde(default)]
     written_by: String,
+    /// Names the store: a copy keeps it, a store that is begun anew gets another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+}
+
+/// What `format.json` says.
+pub(crate) struct Format {
+    file: Box<dyn FsFile>,
+    number: u64,
+    store: Option<String>,
 }
 
 fn refused(store: &Store, why: String, hint: &'static str) -> StorageError {
@@ -183,19 +193,25 @@ fn check_lock(store: &Store, path: &Path, answer: io::Result<()>) -> Result<()> 
 
 fn check_format(store: &Store) -> Result<()> {
     let path = Entry::Format.path();
-    let Some((file, _)) = read_format(store)? else {
+    let Some(format) = read_format(store)? else {
         return Ok(());
     };
     if takes_locks(store) {
         // A folder may take a lock where a file does not. Nobody waits for this one.
-        check_lock(store, &path, file.try_lock().map(drop))?;
+        check_lock(store, &path, format.file.try_lock().map(drop))?;
     }
+    store.whereabouts.note_name(format.store);
     Ok(())
+}
+
+/// The name of the store in `format.json`, if it can be read and has one.
+pub(crate) fn store_name(store: &Store) -> Option<String> {
+    read_format(store).ok()??.store
 }
 
 /// Reads `format.json`, with the number in it: refuses what a newer version wrote, and one that is damaged. No file at all
 /// is format 1.
-pub(crate) fn read_format(store: &Store) -> Result<Option<(Box<dyn FsFile>, u64)>> {
+pub(crate) fn read_format(store: &Store) -> Result<Option<Format>> {
     let path = Entry::Format.path();
     let file = match store.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
@@ -238,7 +254,11 @@ pub(crate) fn read_format(store: &Store) -> Result<Option<(Box<dyn FsFile>, u64)
             "there is no format 0",
         ));
     }
-    Ok(Some((file, format.format)))
+    Ok(Some(Format {
+        file,
+        number: format.format,
+        store: format.store,
+    }))
 }
 
 /// Writes `format.json` if it is missing or names an older format: this is how a store of an older format is taken over.
@@ -248,9 +268,13 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
     let text = format_text(&path)?;
     loop {
         let replace = match read_format(store)? {
-            Some((_, FORMAT)) => return Ok(()),
-            Some((_, older)) => {
-                tracing::info!(root = %store.options.root.display(), older, now = FORMAT, "the store is taken over");
+            Some(format) if format.number == FORMAT => {
+                store.whereabouts.note_name(format.store);
+                return Ok(());
+            }
+            Some(format) => {
+                let (root, older) = (store.options.root.display(), format.number);
+                tracing::info!(%root, older, now = FORMAT, "the store is taken over");
                 Replace::Over
             }
             None => Replace::Never,
@@ -258,7 +282,7 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
         match store.write_atomic("write format", &path, &[&text], replace, Durability::Strict) {
             // Another process was quicker, perhaps one of an older version.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => return other,
+            other => other?,
         }
     }
 }
@@ -269,6 +293,7 @@ pub(crate) fn format_text(path: &Path) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec(&FormatFile {
         format: FORMAT,
         written_by,
+        store: Some(uuid::Uuid::new_v4().simple().to_string()),
     })
     .map_err(|error| {
         StorageError::new(

@@ -20,6 +20,7 @@ use crate::options::FileOptions;
 use crate::presence::Presence;
 use crate::queue::Queues;
 use crate::unflushed::Unflushed;
+use crate::whereabouts::Whereabouts;
 
 /// Begins the name of a temporary file: hidden, and no name of a document or a segment.
 pub(crate) const TEMP_PREFIX: &str = ".tmp-";
@@ -81,6 +82,7 @@ pub(crate) struct Store {
     pub(crate) archive: Archive,
     pub(crate) presence: Presence,
     pub(crate) unflushed: Unflushed,
+    pub(crate) whereabouts: Whereabouts,
     /// The newest documents of folders that were asked for.
     pub(crate) memory: Memory,
     /// The fencing marks that are known to be durable.
@@ -112,6 +114,7 @@ impl Store {
             presence: Presence::default(),
             durable_marks: DurableMarks::default(),
             unflushed: Unflushed::default(),
+            whereabouts: Whereabouts::default(),
             memory: Memory::default(),
             durable: Mutex::default(),
             ready: AtomicBool::new(false),

@@ -24,6 +24,10 @@ pub(crate) struct Unflushed {
 }
 
 impl Unflushed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.lock().is_empty() && self.folders.lock().is_empty()
+    }
+
     /// Remembers a path, unless there are too many.
     fn keep(paths: &Mutex<BTreeSet<PathBuf>>, path: &Path) -> bool {
         let mut paths = paths.lock();

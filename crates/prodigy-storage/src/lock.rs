@@ -54,7 +54,9 @@ impl StorageLock {
     ///
     /// # Errors
     /// [`Refused`](crate::ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.
+    /// Otherwise as [`check`](Self::check).
     pub fn fencing(&self) -> Result<Fence> {
+        self.check()?;
         Fence::of(&*self.guard)
     }
 
@@ -62,6 +64,14 @@ impl StorageLock {
     #[must_use]
     pub fn is_inert(&self) -> bool {
         self.guard.is_inert()
+    }
+
+    /// Fails if the lock is no longer held: it is lost when the folder of the store is moved, removed or replaced.
+    ///
+    /// # Errors
+    /// [`Replaced`](crate::ErrorKind::Replaced), with what happened.
+    pub fn check(&self) -> Result<()> {
+        self.guard.check()
     }
 
     /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps the

@@ -115,6 +115,17 @@ pub struct Space {
     pub capacity: u64,
 }
 
+/// Where the path of the root leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To the open folder, or no folder was opened yet.
+    Here,
+    /// To something else: another folder, a link, a file.
+    Elsewhere,
+    /// Nowhere: the folder was removed or moved away.
+    Gone,
+}
+
 /// A file system below one root.
 pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Opens a file; never through a link.
@@ -156,6 +167,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// Space left.
     fn space(&self) -> io::Result<Space>;
+
+    /// Where the path of the root leads by now. A simulated root is never replaced.
+    fn place(&self) -> io::Result<Place> {
+        Ok(Place::Here)
+    }
 }
 
 /// An open folder: the same one in each call, whatever its path leads to by then.

@@ -17,19 +17,27 @@ use crate::holder::KernelLocks;
 
 use super::{
     DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
-    Space,
+    Place, Space,
 };
 
 /// The file system of the operating system, below one root.
 ///
 /// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
 /// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
-/// read as empty; where its path names another folder later, that one is opened afresh before the next write. A link
-/// in the place of the root is not followed either: who wants one hands in where it leads to.
+/// read as empty, and stays open: where its path leads to another folder later, [`place`](FileSystem::place) says so, and
+/// that folder takes another `RealFs`. A link in the place of the root is not followed either: the caller resolves it.
 #[derive(Debug)]
 pub struct RealFs {
     root: PathBuf,
-    descriptor: RwLock<Option<Arc<OwnedFd>>>,
+    opened: RwLock<Option<Root>>,
+}
+
+/// The open root.
+#[derive(Clone, Debug)]
+struct Root {
+    descriptor: Arc<OwnedFd>,
+    /// Device and inode. The inode is not used again while the descriptor is open.
+    identity: (u64, u64),
 }
 
 impl RealFs {
@@ -38,20 +46,25 @@ impl RealFs {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            descriptor: RwLock::new(None),
+            opened: RwLock::new(None),
         }
     }
 
     fn root(&self) -> io::Result<Arc<OwnedFd>> {
-        if let Some(descriptor) = &*self.descriptor.read() {
-            return Ok(Arc::clone(descriptor));
+        if let Some(root) = &*self.opened.read() {
+            return Ok(Arc::clone(&root.descriptor));
         }
-        self.open_root()
-    }
-
-    fn open_root(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut opened = self.opened.write();
+        // Two threads must not work in two folders.
+        if let Some(root) = &*opened {
+            return Ok(Arc::clone(&root.descriptor));
+        }
         let descriptor = Arc::new(open_folder(CWD, &self.root)?);
-        *self.descriptor.write() = Some(Arc::clone(&descriptor));
+        let identity = metadata_of(&rustix::fs::fstat(&*descriptor)?).identity;
+        *opened = Some(Root {
+            descriptor: Arc::clone(&descriptor),
+            identity,
+        });
         Ok(descriptor)
     }
 
@@ -217,26 +230,20 @@ impl FileSystem for RealFs {
     }
 
     fn create_root(&self) -> io::Result<()> {
-        let current = std::fs::symlink_metadata(&self.root);
-        if let (Ok(at_path), Some(open)) = (&current, &*self.descriptor.read()) {
-            let open = rustix::fs::fstat(open)?;
-            if (open.st_dev as u64, open.st_ino as u64) == (at_path.dev(), at_path.ino()) {
-                return Ok(());
+        if self.opened.read().is_some() {
+            return Ok(());
+        }
+        let missing =
+            |folder: &&Path| !folder.as_os_str().is_empty() && std::fs::symlink_metadata(folder).is_err();
+        let mut folders: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
+        while let Some(folder) = folders.pop() {
+            match make_folder(CWD, folder) {
+                // Another process was quicker.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
             }
         }
-        if current.is_err() {
-            let missing =
-                |folder: &&Path| !folder.as_os_str().is_empty() && std::fs::symlink_metadata(folder).is_err();
-            let mut folders: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
-            while let Some(folder) = folders.pop() {
-                match make_folder(CWD, folder) {
-                    // Another process was quicker.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    other => other?,
-                }
-            }
-        }
-        self.open_root().map(drop)
+        self.root().map(drop)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -372,6 +379,18 @@ impl FileSystem for RealFs {
             free: space.f_bavail.saturating_mul(space.f_frsize),
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
         })
+    }
+
+    fn place(&self) -> io::Result<Place> {
+        let Some(identity) = self.opened.read().as_ref().map(|root| root.identity) else {
+            return Ok(Place::Here);
+        };
+        match retry_on_intr(|| rustix::fs::statat(CWD, &self.root, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(found) if metadata_of(&found).identity == identity => Ok(Place::Here),
+            Ok(_) => Ok(Place::Elsewhere),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Place::Gone),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -91,6 +91,11 @@ impl Logs {
         self.writers.lock().get(job).map(|held| Arc::clone(&held.writer))
     }
 
+    /// Whether a segment is open for writing.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writers.lock().values().any(|held| held.writer.is_writing())
+    }
+
     fn all(&self) -> Vec<Arc<LogWriter>> {
         self.writers
             .lock()

@@ -469,6 +469,13 @@ impl LogWriter {
         outcome
     }
 
+    /// Whether it has a segment open, or another thread is at work with it.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.state
+            .try_lock()
+            .is_none_or(|state| state.main.is_some() || !state.late.is_empty())
+    }
+
     /// Whether nothing is lost when this writer is forgotten: no one uses it, and it doubts no segment.
     pub(crate) fn is_forgettable(&self) -> bool {
         self.state

@@ -1,16 +1,19 @@
 //! A named lock that is held.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, Result, StorageError};
 use prodigy_storage_layout::LockName;
 
 use super::slots::note_release;
 use crate::fs::FsFile;
+use crate::store::Store;
 
 /// Holds the lock as long as its descriptor, or a duplicate in another process, is open.
 #[derive(Debug)]
 pub(super) struct FileGuard {
+    store: Arc<Store>,
     name: LockName,
     path: PathBuf,
     file: Box<dyn FsFile>,
@@ -21,13 +24,16 @@ pub(super) struct FileGuard {
 
 impl FileGuard {
     pub(super) fn new(
+        store: &Arc<Store>,
         name: LockName,
         path: PathBuf,
         file: Box<dyn FsFile>,
         holder: Holder,
         fencing: u64,
     ) -> Self {
+        store.whereabouts.lock_taken();
         Self {
+            store: Arc::clone(store),
             name,
             path,
             file,
@@ -56,7 +62,12 @@ impl LockGuard for FileGuard {
         self.file.descriptor()
     }
 
+    fn check(&self) -> Result<()> {
+        self.store.still_here("check lock")
+    }
+
     fn release(mut self: Box<Self>) -> Result<()> {
+        let checked = self.check();
         // The lock itself goes with the descriptor, whatever comes of the note.
         self.note().map_err(|error| {
             StorageError::new(
@@ -67,7 +78,8 @@ impl LockGuard for FileGuard {
             )
             .with_hint("harmless: the next holder signs over it")
             .with_source(error)
-        })
+        })?;
+        checked
     }
 }
 
@@ -77,5 +89,6 @@ impl Drop for FileGuard {
             // Information only.
             let _ = self.note();
         }
+        self.store.whereabouts.lock_released();
     }
 }

@@ -57,6 +57,7 @@ impl Store {
         let holder = this_process(self.now(), options.purpose.clone());
         let fencing = self.next_token(&path, &*file, &holder)?;
         Ok(Box::new(FileGuard::new(
+            self,
             name.clone(),
             path,
             file,

@@ -13,4 +13,5 @@ mod flips;
 mod format;
 #[cfg(feature = "compression")]
 mod frozen;
+mod replaced;
 mod security;

@@ -18,6 +18,7 @@ mod identity;
 mod loadable;
 mod orphans;
 mod registry;
+mod replaced;
 mod security;
 mod support;
 mod two_processes;

@@ -4,4 +4,4 @@ mod hooked;
 mod links;
 mod modes;
 mod roots;
-mod world;
+pub mod world;

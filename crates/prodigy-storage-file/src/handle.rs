@@ -1,0 +1,216 @@
+//! The store that the handles of a process on one root share, and its replacement.
+//!
+//! Every operation of the backend passes through [`Handle::read`] or [`Handle::write`]. When the path of the root leads to
+//! another folder, the operation fails if the store holds anything in the old one. Otherwise the new folder is opened, if
+//! it is a copy of the same store. All that is remembered of a root belongs to its [`Store`] and goes with it.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use prodigy_storage_backend::{
+    Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
+};
+
+use crate::fs::{Place, RealFs};
+use crate::root;
+use crate::store::Store;
+use crate::whereabouts::Look;
+
+/// The present store of a root.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    store: RwLock<Arc<Store>>,
+    /// Whether the root is a folder of the operating system, and can be opened again.
+    real: bool,
+}
+
+impl Handle {
+    pub(crate) fn new(store: Store, real: bool) -> Self {
+        Self {
+            store: RwLock::new(Arc::new(store)),
+            real,
+        }
+    }
+
+    /// The present store, whether or not the path still leads to it.
+    pub(crate) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.read())
+    }
+
+    /// The store that the path of the root leads to.
+    pub(crate) fn enter(&self, operation: &'static str, look: Look) -> Result<Arc<Store>> {
+        let store = self.store();
+        match store.look_at_root(operation, look)? {
+            Place::Here => Ok(store),
+            place => self.follow(operation, &store, place),
+        }
+    }
+
+    /// Opens the folder that the path leads to by now, if that may be.
+    fn follow(&self, operation: &'static str, old: &Arc<Store>, place: Place) -> Result<Arc<Store>> {
+        let mut current = self.store.write();
+        if !Arc::ptr_eq(&current, old) {
+            // Another thread was quicker.
+            return Ok(Arc::clone(&current));
+        }
+        if place == Place::Gone || !self.real || old.held().is_some() {
+            return Err(old.leave(operation, place));
+        }
+        let options = old.options.clone();
+        let new = Arc::new(Store::new(Arc::new(RealFs::new(&options.root)), options));
+        root::check(&new)?;
+        let name = old.name();
+        if name.is_none() || name != new.name() {
+            old.lose("the folder in its place holds another store than the one that was in use".into());
+            old.look_at_root(operation, Look::Now)?;
+        }
+        old.lose("it was replaced by a copy of the same store, which is in use now".into());
+        *current = Arc::clone(&new);
+        Ok(new)
+    }
+
+    /// Reads. An answer of nothing is given only if the path leads to the folder that was looked into.
+    pub(crate) fn read<T: Answer>(
+        &self,
+        operation: &'static str,
+        read: impl Fn(&Arc<Store>) -> Result<T>,
+    ) -> Result<T> {
+        self.read_after(operation, Look::Soon, read)
+    }
+
+    /// The same for a scan, which outlives the call: it begins in the folder that the path leads to.
+    pub(crate) fn scan<T: Answer>(
+        &self,
+        operation: &'static str,
+        scan: impl Fn(&Arc<Store>) -> Result<T>,
+    ) -> Result<T> {
+        self.read_after(operation, Look::Now, scan)
+    }
+
+    fn read_after<T: Answer>(
+        &self,
+        operation: &'static str,
+        look: Look,
+        read: impl Fn(&Arc<Store>) -> Result<T>,
+    ) -> Result<T> {
+        let store = self.enter(operation, look)?;
+        let answer = read(&store);
+        if answer.as_ref().is_ok_and(|answer| !answer.is_nothing()) {
+            return answer;
+        }
+        let now = self.enter(operation, Look::Now)?;
+        if Arc::ptr_eq(&now, &store) {
+            return answer;
+        }
+        // The folder was replaced meanwhile.
+        read(&now)
+    }
+
+    /// Writes. A strict write succeeds only if the path leads to the folder that was written to.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        durability: Durability,
+        write: impl FnOnce(&Arc<Store>) -> Result<T>,
+    ) -> Result<T> {
+        let strict = durability == Durability::Strict;
+        let store = self.enter(operation, if strict { Look::Now } else { Look::Soon })?;
+        let answer = write(&store);
+        if strict || answer.is_err() {
+            store.still_here(operation)?;
+        }
+        answer
+    }
+}
+
+/// What a read gives.
+pub(crate) trait Answer {
+    /// Whether it says that nothing is stored.
+    fn is_nothing(&self) -> bool;
+}
+
+impl<T> Answer for Option<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T> Answer for Vec<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Answer for bool {
+    fn is_nothing(&self) -> bool {
+        !self
+    }
+}
+
+impl Answer for LogSummary {
+    fn is_nothing(&self) -> bool {
+        self.segments == 0
+    }
+}
+
+impl Answer for Usage {
+    fn is_nothing(&self) -> bool {
+        self.areas.is_empty()
+    }
+}
+
+/// A scan of a log whose end is checked: a folder that went meanwhile does not look like one that was read whole.
+pub(crate) struct CheckedScan {
+    pub(crate) scan: Box<dyn Scan>,
+    pub(crate) store: Arc<Store>,
+}
+
+const SCAN: &str = "scan events";
+
+impl Scan for CheckedScan {
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        match self.scan.next() {
+            Ok(Some(item)) => Ok(Some(item)),
+            end => self.store.still_here(SCAN).and(end),
+        }
+    }
+
+    fn cursor(&self) -> prodigy_storage_backend::Cursor {
+        self.scan.cursor()
+    }
+}
+
+impl Answer for CheckedScan {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
+/// The same for a queue.
+pub(crate) struct CheckedItems {
+    pub(crate) items: QueueScan<'static>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) ended: bool,
+}
+
+impl Iterator for CheckedItems {
+    type Item = Result<QueueStep, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let item = self.items.next();
+        if item.is_none() {
+            self.ended = true;
+            return self.store.still_here("read items").err().map(Err);
+        }
+        item
+    }
+}
+
+impl Answer for CheckedItems {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}

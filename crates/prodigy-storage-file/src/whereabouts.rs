@@ -1,0 +1,173 @@
+//! Whether the path of the root still leads to the folder that a store opened, and what the store holds there.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+
+use crate::fs::Place;
+use crate::store::Store;
+
+/// How long a look at the path lasts for reads and relaxed writes, in nanoseconds.
+const LASTS: u64 = 1_000_000_000;
+
+/// When to look at the path of the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Now: before and after whatever has to be where the path leads.
+    Now,
+    /// If the last look is a second old.
+    Soon,
+}
+
+/// What a store knows of its place, and the things that are lost with it.
+#[derive(Debug, Default)]
+pub(crate) struct Whereabouts {
+    /// The monotonic time of the last look, in nanoseconds; 0 before the first one.
+    looked: AtomicU64,
+    /// Why the store must not be used any more. It is set once.
+    lost: OnceLock<String>,
+    /// The name in `format.json`, once it was read.
+    name: Mutex<Option<String>>,
+    guards: AtomicUsize,
+    leases: Mutex<Leases>,
+}
+
+/// The leases that were taken here and not settled here.
+#[derive(Debug, Default)]
+struct Leases {
+    count: usize,
+    /// The monotonic time at which the last of them ends.
+    until: Duration,
+}
+
+impl Whereabouts {
+    /// Remembers the name of the store.
+    pub(crate) fn note_name(&self, name: Option<String>) {
+        if name.is_some() {
+            *self.name.lock() = name;
+        }
+    }
+
+    /// Counts a named lock that was handed out.
+    pub(crate) fn lock_taken(&self) {
+        self.guards.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a named lock that was given back.
+    pub(crate) fn lock_released(&self) {
+        self.guards.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Store {
+    fn monotonic(&self) -> Duration {
+        self.options.clock.monotonic()
+    }
+
+    /// Counts leases that were handed out.
+    pub(crate) fn leases_taken(&self, count: usize, lease: Duration) {
+        if count > 0 {
+            let until = self.monotonic().saturating_add(lease);
+            let mut leases = self.whereabouts.leases.lock();
+            leases.count += count;
+            leases.until = leases.until.max(until);
+        }
+    }
+
+    /// Counts leases that were settled.
+    pub(crate) fn leases_settled(&self, count: usize) {
+        let mut leases = self.whereabouts.leases.lock();
+        leases.count = leases.count.saturating_sub(count);
+        if leases.count == 0 {
+            leases.until = Duration::ZERO;
+        }
+    }
+
+    /// What would be lost with the folder, if the store holds anything there.
+    pub(crate) fn held(&self) -> Option<&'static str> {
+        let now = self.monotonic();
+        let leases = self.whereabouts.leases.lock();
+        let leased = leases.count > 0 && leases.until > now;
+        drop(leases);
+        if self.whereabouts.guards.load(Ordering::Acquire) > 0 {
+            Some("a named lock")
+        } else if leased {
+            Some("a lease on a dead letter")
+        } else if self.logs.is_writing() {
+            Some("an event log that is open for writing")
+        } else if !self.unflushed.is_empty() {
+            Some("relaxed writes that were not flushed")
+        } else {
+            None
+        }
+    }
+
+    /// The name of the store, from memory or from the open folder.
+    pub(crate) fn name(&self) -> Option<String> {
+        let known = self.whereabouts.name.lock().clone();
+        known.or_else(|| crate::root::store_name(self))
+    }
+
+    /// Where the path of the root leads. A store that was lost fails from then on.
+    pub(crate) fn look_at_root(&self, operation: &'static str, look: Look) -> Result<Place> {
+        if let Some(why) = self.whereabouts.lost.get() {
+            return Err(self.replaced(operation, why.clone()));
+        }
+        let now = u64::try_from(self.monotonic().as_nanos()).unwrap_or(u64::MAX);
+        let looked = self.whereabouts.looked.load(Ordering::Acquire);
+        if look == Look::Soon && looked > 0 && now.saturating_sub(looked) < LASTS {
+            return Ok(Place::Here);
+        }
+        let place = self
+            .fs
+            .place()
+            .map_err(|error| self.read_fault(operation, "".as_ref(), error))?;
+        // The next operation looks again, whatever its rule is.
+        let lasts = if place == Place::Here { now.max(1) } else { 0 };
+        self.whereabouts.looked.store(lasts, Ordering::Release);
+        Ok(place)
+    }
+
+    /// Fails if the path of the root leads to the open folder no longer.
+    pub(crate) fn still_here(&self, operation: &'static str) -> Result<()> {
+        match self.look_at_root(operation, Look::Now)? {
+            Place::Here => Ok(()),
+            place => Err(self.leave(operation, place)),
+        }
+    }
+
+    /// The error for a store whose path leads elsewhere. If the store holds anything, it can't be used from now on,
+    /// whatever the path leads to later.
+    pub(crate) fn leave(&self, operation: &'static str, place: Place) -> StorageError {
+        let mut why = match place {
+            Place::Gone => "the folder was removed or moved away while it was in use".to_owned(),
+            _ => "another folder was put in its place while it was in use".to_owned(),
+        };
+        if let Some(held) = self.held() {
+            why.push_str(&format!(
+                "; this process held {held} in the old folder, which is lost"
+            ));
+            self.lose(why.clone());
+        }
+        self.replaced(operation, why)
+    }
+
+    /// Ends the use of this store.
+    pub(crate) fn lose(&self, why: String) {
+        let root = self.options.root.display();
+        tracing::warn!(%root, why, "the root was replaced");
+        // The first reason stays.
+        let _ = self.whereabouts.lost.set(why);
+    }
+
+    fn replaced(&self, operation: &'static str, why: String) -> StorageError {
+        let root = self.options.root.display();
+        StorageError::new(ErrorKind::Replaced, operation, root, why).with_hint(
+            "stop the work that relied on the old folder, then put that folder back, or open the storage again to go on \
+             with what is there now",
+        )
+    }
+}

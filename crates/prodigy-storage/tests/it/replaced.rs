@@ -1,0 +1,116 @@
+//! What a program sees of a root that is replaced while it runs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prodigy_storage::{ErrorKind, FollowOptions, SaveOptions, Storage};
+
+use crate::support::{Fixture, builder, file_with};
+
+fn root(fixture: &Fixture) -> PathBuf {
+    fixture.folder.path().join("root")
+}
+
+/// Removes the root, and has another program begin one there.
+fn begin_anew(fixture: &Fixture) -> Storage {
+    std::fs::remove_dir_all(root(fixture)).unwrap();
+    let other = builder(&fixture.folder)
+        .base_dir(root(fixture))
+        .set("backend_config.max_file_size", "7MB")
+        .open()
+        .unwrap();
+    other.lock("shop/begin").unwrap().release().unwrap();
+    other
+}
+
+#[test]
+fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
+    let fixture = file_with(|b| b);
+    let job = fixture.job();
+    job.checkpoints()
+        .save_map(&"state", SaveOptions::default())
+        .unwrap();
+    let _other = begin_anew(&fixture);
+    let error = job.checkpoints().latest_map::<String>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Replaced);
+    assert!(
+        error.hint().unwrap().contains("open the storage again"),
+        "{error}"
+    );
+    assert_eq!(
+        job.checkpoints()
+            .save_map(&"new", SaveOptions::default())
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Replaced
+    );
+    // Storage that is opened now goes on with what is there.
+    let again = builder(&fixture.folder).base_dir(root(&fixture)).open().unwrap();
+    let job = again.repo("shop").unwrap().job("job-1").unwrap();
+    assert!(job.checkpoints().latest_map::<String>().unwrap().is_none());
+    job.checkpoints()
+        .save_map(&"new", SaveOptions::default())
+        .unwrap();
+}
+
+#[test]
+fn a_follower_that_is_running_ends_with_an_error() {
+    for moved in [false, true] {
+        let fixture = file_with(|b| b);
+        fixture.job().events().append(&"an event").unwrap();
+        // A handle of its own, which holds nothing.
+        let reader = builder(&fixture.folder)
+            .base_dir(root(&fixture))
+            .set("backend_config.max_file_size", "9MB")
+            .open()
+            .unwrap();
+        let events = reader.repo("shop").unwrap().job("job-1").unwrap().events();
+        let options = FollowOptions {
+            poll: Duration::from_millis(1),
+            wait: Some(Duration::from_secs(60)),
+            ..FollowOptions::default()
+        };
+        let mut follow = events.follow_with::<String>(options).unwrap();
+        assert_eq!(follow.next().unwrap().unwrap().event, "an event");
+        if moved {
+            std::fs::rename(root(&fixture), fixture.folder.path().join("old")).unwrap();
+        } else {
+            begin_anew(&fixture);
+        }
+        let error = follow.next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Replaced);
+        assert!(follow.next().is_none());
+    }
+}
+
+#[test]
+fn a_lock_that_was_lost_says_so_and_gives_no_token() {
+    let fixture = file_with(|b| b);
+    let lock = fixture.storage.lock("shop/resume").unwrap();
+    let before = lock.fencing().unwrap();
+    let other = begin_anew(&fixture);
+    let newer = other.lock("shop/resume").unwrap();
+    assert_eq!(newer.fencing().unwrap(), before, "a new store counts afresh");
+    assert_eq!(lock.check().unwrap_err().kind(), ErrorKind::Replaced);
+    assert_eq!(lock.fencing().unwrap_err().kind(), ErrorKind::Replaced);
+    let options = SaveOptions {
+        fencing: Some(before),
+        ..SaveOptions::default()
+    };
+    let saved = fixture.job().checkpoints().save_map(&"state", options);
+    assert_eq!(saved.unwrap_err().kind(), ErrorKind::Replaced);
+    assert_eq!(lock.release().unwrap_err().kind(), ErrorKind::Replaced);
+}
+
+#[test]
+fn a_repository_does_not_get_the_name_of_another_one_in_a_root_that_was_created_again() {
+    let fixture = file_with(|b| b);
+    let folder = fixture.folder.path().join("shop");
+    std::fs::create_dir(&folder).unwrap();
+    let repo = fixture.storage.repo_at(&folder).unwrap();
+    begin_anew(&fixture);
+    let job = repo.job("job-1").unwrap();
+    assert_eq!(job.events().append(&1).unwrap_err().kind(), ErrorKind::Replaced);
+    let error = fixture.storage.repo_at(&folder).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Replaced);
+}
