@@ -11,7 +11,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::output::Table;
-use crate::signals::Stop;
+use crate::signals::PassOn;
 use crate::time::duration;
 
 /// The variables that tell a command the fencing token and the name of the lock that it runs under.
@@ -25,7 +25,9 @@ pub(crate) enum LockCommand {
     /// Run a command under a lock, and end with its code.
     ///
     /// The command inherits the lock: it is held as long as either of the two lives. The variables
-    /// `PRODIGY_LOCK_FENCING` and `PRODIGY_LOCK_NAME` tell it the lock's fencing token and name.
+    /// `PRODIGY_LOCK_FENCING` and `PRODIGY_LOCK_NAME` tell it the lock's fencing token and name. Signals that end, stop or
+    /// inform a process are passed on to it, and the tool ends when it ends: with its code, or with 128 and the number of
+    /// the signal that ended it.
     Run(RunArgs),
     /// List the locks that were ever taken.
     List,
@@ -94,17 +96,13 @@ fn start(words: &[OsString], lock: &StorageLock) -> Result<ExitStatus> {
         command.env(FENCING, fence.token().to_string());
         command.env(NAME, lock.name().as_str());
     }
-    let _outlived = Stop::never_by_terminal();
+    let pass_on = PassOn::from_now_on().map_err(failed)?;
     // A duplicate is not closed when the command starts, so that the command holds the lock, too.
-    #[cfg(unix)]
-    let inherited = match lock.descriptor() {
+    let _inherited = match lock.descriptor() {
         Some(descriptor) => Some(rustix::io::dup(descriptor).map_err(|error| failed(error.into()))?),
         None => None,
     };
-    let mut child = command.spawn().map_err(failed)?;
-    #[cfg(unix)]
-    drop(inherited);
-    child.wait().map_err(failed)
+    pass_on.run(&mut command).map_err(failed)
 }
 
 /// The code of a command; 128 and the signal's number where one ended it.

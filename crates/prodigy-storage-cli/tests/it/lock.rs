@@ -113,7 +113,108 @@ fn without_locking_it_warns_and_runs() {
 #[test]
 fn an_interrupt_is_the_commands_to_decide_on() {
     let bench = Bench::new();
-    let script = "trap 'echo interrupted; exit 9' INT; echo ready; kill -INT $PPID; kill -INT $$; sleep 60";
+    let script = "trap 'kill $!; echo interrupted; exit 9' INT; sleep 600 & kill -INT $PPID; wait";
     let run = bench.run(&held_by("l", &[], script)).code(9);
-    assert_eq!(run.out, "ready\ninterrupted\n");
+    assert_eq!(run.out, "interrupted\n");
+}
+
+/// A tool whose command has started under the lock, by its first line of output.
+#[cfg(unix)]
+struct Running {
+    tool: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+#[cfg(unix)]
+impl Running {
+    fn start(mut command: std::process::Command) -> Self {
+        let mut tool = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(tool.stdout.take().unwrap());
+        let mut ready = String::new();
+        output.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        Self { tool, output }
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        (self.tool.wait().unwrap().code(), rest)
+    }
+}
+
+#[cfg(unix)]
+fn send(signal: &str, pid: u32) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_are_passed_on_to_the_command_and_its_code_is_returned() {
+    let bench = Bench::new();
+    for signal in ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM"] {
+        let script = format!("trap 'kill $!; echo got it; exit 7' {signal}; sleep 600 & echo ready; wait");
+        let running = Running::start(bench.std(held_by("l", &[], &script)));
+        send(signal, running.tool.id());
+        assert_eq!(running.end(), (Some(7), "got it\n".to_owned()), "{signal}");
+        bench.run(&held_by("l", &["--wait", "0s"], "true")).code(0);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_a_signal_ended_gives_128_and_its_number_and_frees_the_lock() {
+    let bench = Bench::new();
+    for (signal, code) in [("TERM", 143), ("HUP", 129), ("USR1", 138)] {
+        let running = Running::start(bench.std(held_by("l", &[], "echo ready; exec sleep 600")));
+        send(signal, running.tool.id());
+        assert_eq!(running.end(), (Some(code), String::new()), "{signal}");
+        bench.run(&held_by("l", &["--wait", "0s"], "true")).code(0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_tool_was_told_to_ignore_its_command_ignores() {
+    let bench = Bench::new();
+    let tool = bench.std(held_by("l", &[], "kill -HUP $$; echo alive"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    shell.arg(tool.get_program()).args(tool.get_args());
+    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    shell.env_clear().envs(variables);
+    assert_eq!(crate::support::run(shell, "").code(0).out, "alive\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn as_process_1_signals_are_passed_on_as_well() {
+    let bench = Bench::new();
+    let allowed = std::process::Command::new("unshare")
+        .args(["-p", "-f", "true"])
+        .output()
+        .is_ok_and(|done| done.status.success());
+    if !allowed {
+        eprintln!("SKIPPED: this machine allows no process namespace of its own (`unshare -p`)");
+        return;
+    }
+    let script = "trap 'kill $!; echo got it; exit 7' TERM; sleep 600 & echo ready; wait";
+    let tool = bench.std(held_by("l", &[], script));
+    let mut outer = std::process::Command::new("unshare");
+    outer.args(["-p", "-f", "--kill-child", "--"]);
+    outer.arg(tool.get_program()).args(tool.get_args());
+    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    outer.env_clear().envs(variables);
+    let running = Running::start(outer);
+    let id = running.tool.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    send("TERM", children.trim().parse().unwrap());
+    assert_eq!(running.end(), (Some(7), "got it\n".to_owned()));
 }
