@@ -148,7 +148,8 @@ pub fn check_crc(line: &[u8]) -> Crc {
 /// A whole line of a log.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// The event's id; not of version 7 in a line that another program wrote.
+    /// The event's id; not of version 7 in a line that another program wrote. A line without an `id` has the id that
+    /// [`read_line`] derives from its bytes.
     pub id: EventId,
     /// The line, without its line end: the envelope as JSON.
     pub line: &'a str,
@@ -269,7 +270,7 @@ pub enum LineFault {
     Crc,
     /// It is not well-formed UTF-8.
     Utf8,
-    /// It is no JSON object with an `id` that is a UUID and an `event`.
+    /// It is no JSON object with an `event`, or its `id` is no UUID.
     Shape,
     /// It is longer than any record may be.
     TooLong,
@@ -282,7 +283,7 @@ impl LineFault {
         match self {
             Self::Crc => "its checksum does not hold",
             Self::Utf8 => "it is not well-formed UTF-8",
-            Self::Shape => "it is no JSON object with an `id` that is a UUID and an `event`",
+            Self::Shape => "it is no JSON object with an `event`, or its `id` is no UUID",
             Self::TooLong => "it is longer than any record may be",
         }
     }
@@ -364,8 +365,8 @@ pub fn line_time(line: &str) -> Option<Timestamp> {
 
 #[derive(Deserialize)]
 struct Shape<'a> {
-    #[serde(borrow)]
-    id: std::borrow::Cow<'a, str>,
+    #[serde(default, borrow)]
+    id: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, borrow)]
     timestamp: Option<std::borrow::Cow<'a, str>>,
     #[serde(rename = "event")]
@@ -377,8 +378,20 @@ fn shape(line: &str) -> Result<(EventId, Option<Timestamp>), LineFault> {
         return Err(LineFault::Shape);
     }
     let shape: Shape<'_> = serde_json::from_str(line).map_err(|_| LineFault::Shape)?;
-    let id = EventId::parse(shape.id.as_bytes()).ok_or(LineFault::Shape)?;
+    let id = match &shape.id {
+        Some(id) => EventId::parse(id.as_bytes()).ok_or(LineFault::Shape)?,
+        None => derived_id(line),
+    };
     Ok((id, shape.timestamp.as_deref().and_then(Timestamp::parse)))
+}
+
+/// The id of a line that states none: a UUID of version 8 (RFC 9562, 5.8) made of the hash of its bytes. So every reader
+/// gives the line the same id, a cursor can stand at it, and a line that stands twice is one event.
+fn derived_id(line: &str) -> EventId {
+    const VERSION: u128 = 0xf << 76;
+    const VARIANT: u128 = 0b11 << 62;
+    let hash = xxhash_rust::xxh3::xxh3_128(line.as_bytes());
+    EventId::from_u128((hash & !(VERSION | VARIANT)) | (0x8 << 76) | (0b10 << 62))
 }
 
 /// The deepest nesting of arrays and objects that a payload may have.
@@ -515,6 +528,23 @@ mod tests {
             LineFault::Shape
         );
         assert_eq!(read_line(b"").unwrap_err(), LineFault::Shape);
+    }
+
+    #[test]
+    fn a_line_without_an_id_has_one_of_its_own_bytes() {
+        let one = r#"{"timestamp":"2026-11-28T11:00:00Z","event":1}"#;
+        let other = r#"{"timestamp":"2026-11-28T11:00:00Z","event":2}"#;
+        let id = |line: &'static str| {
+            let record = read_line(line.as_bytes()).unwrap();
+            assert!(!record.verified && !record.id.is_v7());
+            record.id
+        };
+        assert_eq!(id(one).to_string(), "2c40f8f5-da44-86f5-9d1d-4e8f7cac8be5");
+        assert_ne!(id(one), id(other));
+        for line in [r#"{"id":null,"event":1}"#, r#"{"event_type":"x"}"#, r#"{"id":7,"event":1}"#] {
+            let read = read_line(line.as_bytes());
+            assert_eq!(read.is_ok(), line.contains("null"), "{line}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) struct App<'c> {
     pub(crate) closed: fn() -> bool,
     opened: Option<Storage>,
     damaged: bool,
+    skipped: bool,
 }
 
 impl<'c> App<'c> {
@@ -45,6 +46,7 @@ impl<'c> App<'c> {
             closed: console.closed,
             opened: None,
             damaged: false,
+            skipped: false,
         }
     }
 
@@ -56,6 +58,7 @@ impl<'c> App<'c> {
         self.tell_stats();
         match ended.and_then(|exit| flushed.map(|()| exit)) {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
+            Ok(Exit::Done) if self.skipped => Exit::Skipped,
             Ok(exit) => exit,
             Err(failure) => {
                 failure.tell(&mut self.err);
@@ -191,6 +194,12 @@ impl<'c> App<'c> {
     /// The same for damage that came as an error.
     pub(crate) fn damaged_by(&mut self, error: &StorageError) {
         self.damaged(&format!("{}: {}", error.target(), error.why()));
+    }
+
+    /// Tells that data of another program was skipped; the run then ends with its code.
+    pub(crate) fn skipped(&mut self, what: &str) {
+        self.skipped = true;
+        say(&mut self.err, "skipped", what);
     }
 
     fn tell_stats(&mut self) {

@@ -16,6 +16,8 @@ pub enum Exit {
     Missing,
     /// 5: damaged data was met; the rest was given.
     Damaged,
+    /// 6: data of another program was skipped; the rest was given.
+    Skipped,
     /// The code that a command run under a lock ended with; 128 and the signal's number where one ended it.
     Command(u8),
 }
@@ -31,6 +33,7 @@ impl Exit {
             Self::Locked => 3,
             Self::Missing => 4,
             Self::Damaged => 5,
+            Self::Skipped => 6,
             Self::Command(code) => code,
         }
     }

@@ -249,6 +249,10 @@ impl Backend for FileBackend {
             .map(|items| Box::new(items) as QueueScan<'static>)
     }
 
+    fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
+        self.store.queue_foreign(job, deadline)
+    }
+
     fn queue_take(
         &self,
         job: &JobAddress,

@@ -56,6 +56,7 @@ mod lockfile;
 mod log;
 mod named_lock;
 mod options;
+mod ours;
 mod presence;
 mod queue;
 mod root;

@@ -40,7 +40,8 @@ impl SegmentForm {
 /// A segment of this project is named by the lower bound of its ids: `events-{lower}`, or
 /// `events-{lower}-{made}` where it was made at another time than its lower bound (a late segment). Both are
 /// canonical stamps. Names of other programs hold one stamp in any form that [`Stamp`] reads; it gives both
-/// times, as the name states them: a lower bound only as far as that program kept to one.
+/// times, as the name states them: a lower bound only as far as that program kept to one. A file that such a
+/// program rotated has a second stamp, `events-{begun}.{rotated}`; its times are those of the first one.
 ///
 /// Names are ordered by lower bound, then by the time that they were made.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,7 +95,14 @@ impl SegmentName {
                 canonical: true,
             });
         }
-        let stamp = Stamp::parse(stamps)?;
+        // A file that another program rotated has a second stamp, which says when that was.
+        let stamp = Stamp::parse(stamps).or_else(|| {
+            let (begun, rotated) = stamps.split_once('.')?;
+            let begun = Stamp::parse(begun).filter(|stamp| !stamp.is_canonical())?;
+            Stamp::parse(rotated)
+                .filter(|stamp| !stamp.is_canonical())
+                .map(|_| begun)
+        })?;
         let time = stamp.time();
         Some(Self {
             lower: time,

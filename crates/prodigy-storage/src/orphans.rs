@@ -22,8 +22,10 @@ pub struct OrphanedWorktree {
     /// The item that it worked on.
     pub item_id: String,
     /// Where it is.
+    #[serde(alias = "path")]
     pub worktree_path: PathBuf,
     /// When it was left.
+    #[serde(alias = "failed_at")]
     pub timestamp: Timestamp,
     /// Why it could not be cleaned up.
     pub error: String,
@@ -64,7 +66,8 @@ pub struct JobOrphans {
 /// The document as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OrphansDocument {
-    job_id: String,
+    /// `None` in the list of another program.
+    job_id: Option<String>,
     #[serde(default)]
     pub(crate) orphaned_worktrees: Vec<OrphanedWorktree>,
     #[serde(flatten)]
@@ -73,6 +76,9 @@ pub(crate) struct OrphansDocument {
 
 /// A job's orphaned worktrees: one document, changed by compare-and-set, so that no process loses what another
 /// records.
+///
+/// The list that another program keeps for the job, a bare array of `path`, `agent_id`, `item_id`, `failed_at` and
+/// `error`, is read and never changed.
 #[derive(Clone, Debug)]
 pub struct Orphans {
     inner: Arc<Inner>,
@@ -88,6 +94,7 @@ impl Orphans {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not Unicode;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the list is another program's;
     /// [`Timeout`](crate::ErrorKind::Timeout) where others change the document all the time.
     pub fn record(&self, orphan: &OrphanedWorktree) -> Result<()> {
         self.change("record orphaned worktree", |orphans| {
@@ -144,6 +151,9 @@ impl Orphans {
             if !change(&mut found.orphaned_worktrees) {
                 return Ok(false);
             }
+            if found.job_id.is_none() {
+                return Err(another_programs(operation, &self.job));
+            }
             let Err(error) = self.store(operation, &found, expected, deadline) else {
                 return Ok(true);
             };
@@ -187,11 +197,22 @@ impl Orphans {
 
     fn empty(&self) -> OrphansDocument {
         OrphansDocument {
-            job_id: self.job.job.to_string(),
+            job_id: Some(self.job.job.to_string()),
             orphaned_worktrees: Vec::new(),
             extra: Map::new(),
         }
     }
+}
+
+/// The list of another program is not changed: that program does not read the form that this one writes.
+fn another_programs(operation: &'static str, job: &JobAddress) -> StorageError {
+    StorageError::new(
+        ErrorKind::Unsupported,
+        operation,
+        job,
+        "the job's list of orphaned worktrees belongs to another program, which does not read what this one writes",
+    )
+    .with_hint("record or remove the worktree with that program, or use a job id of your own; the list can be read")
 }
 
 /// The record of a job and its revision.

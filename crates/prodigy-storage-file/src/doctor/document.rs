@@ -7,10 +7,12 @@ use prodigy_storage_layout::{Document, Evidence, Phase, Relation, RepoName, Time
 use serde::{Deserialize, Serialize};
 
 use super::finding::{FindingKind, Outcome};
+use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Round;
 use crate::document::Found;
 use crate::fs::OpenMode;
+use crate::ours;
 use crate::store::Replace;
 
 const EXAMINE: &str = "examine document";
@@ -48,20 +50,22 @@ impl Round<'_> {
             Ok(Found::Absent) => return,
             Ok(Found::Valid(found)) => {
                 self.summary.documents += 1;
-                if !found.is_verified() {
-                    let finding = self
-                        .note(
-                            FindingKind::Unverified,
-                            path,
-                            "it has no envelope, and so no checksum",
-                        )
-                        .advice("nothing: another program wrote it");
-                    self.tell(finding);
+                if found.is_verified() {
+                    self.mode(path);
+                } else {
+                    let group = match document {
+                        Document::Orphans(_) => Group::OrphanLists,
+                        _ => Group::Checkpoints,
+                    };
+                    self.foreign(group, path);
                 }
                 if let Document::Repository(repo) = document {
                     self.registered(repo, path, found.body());
                 }
                 return;
+            }
+            Ok(Found::Damaged(_, bytes)) if !ours::document(document, &bytes) => {
+                return self.foreign(Group::Unreadable, path);
             }
             Ok(Found::Damaged(error, _)) => error,
             Err(error) if error.kind() == ErrorKind::NewerFormat => {
@@ -72,7 +76,14 @@ impl Round<'_> {
             }
             Err(error) => return self.unreadable(path, &error),
         };
+        self.mode(path);
         self.damaged_document(document, path, &error);
+    }
+
+    /// A file of another program that lies at a place of the layout.
+    pub(super) fn foreign(&mut self, group: Group, path: &Path) {
+        self.summary.files += 1;
+        self.group(group, path);
     }
 
     fn damaged_document(&mut self, document: &Document, path: &Path, error: &StorageError) {
@@ -102,6 +113,9 @@ impl Round<'_> {
         let Found::Damaged(error, bytes) = store.look(REPAIR, path)? else {
             return Ok(None);
         };
+        if !ours::document(document, &bytes) {
+            return Ok(None);
+        }
         let file = store
             .fs
             .open(path, OpenMode::Read)

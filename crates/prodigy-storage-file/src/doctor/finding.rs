@@ -82,8 +82,10 @@ pub enum FindingKind {
     TwoForms,
     /// Permission bits that are not those that the backend sets.
     Mode,
-    /// A name that is none of the layout.
+    /// A name that the layout does not have.
     Stray,
+    /// Files of another program. They are left as they are.
+    Foreign,
     /// A link, or another thing that is no file and no folder.
     Link,
     /// A document of a newer format.
@@ -121,6 +123,8 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The file, or folder.
     pub place: String,
+    /// How many files or folders it is about: `place` is the first of them.
+    pub count: u64,
     /// Where in it; uncompressed, of a compressed segment.
     pub offset: u64,
     /// How many bytes; 0 where it can't be told.
@@ -141,6 +145,7 @@ impl Finding {
             gravity,
             kind,
             place,
+            count: 1,
             offset: 0,
             len: 0,
             why: why.into(),

@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 
 use super::finding::{Finding, FindingKind, Outcome};
+use super::foreign::Group;
 use super::keep::Damaged;
 use super::walk::Round;
 use crate::fs::{Metadata, OpenMode};
@@ -13,6 +14,7 @@ use crate::log::archive;
 use crate::log::listing::{self, Forms};
 use crate::log::segment::{Head, SegmentReader, StepClock};
 use crate::log::tail;
+use crate::ours;
 use crate::store::Store;
 
 /// Bytes read at a time.
@@ -66,13 +68,23 @@ impl Round<'_> {
         let Ok(found) = self.store.fs.metadata(&segment.path) else {
             return;
         };
-        self.segment_mode(&segment.path, form, &found);
+        let is_ours = ours::segment(name);
+        if is_ours {
+            self.segment_mode(&segment.path, form, &found);
+        }
         let contents = match contents(self.store, folder, name) {
             Ok(Some(contents)) => contents,
             Ok(None) => return,
             Err(error) => return self.unreadable(&segment.path, &error),
         };
         self.summary.events += contents.events;
+        if !is_ours {
+            self.foreign(Group::EventFiles, &segment.path);
+            if !contents.damaged.is_empty() {
+                self.group(Group::EventLines, &segment.path);
+            }
+            return;
+        }
         self.unverified(&segment, &contents);
         if form == SegmentForm::Plain {
             if !found.is_sealed() {
@@ -92,14 +104,9 @@ impl Round<'_> {
     fn unverified(&mut self, segment: &Segment<'_>, contents: &Contents) {
         for (start, end, lines) in &contents.unverified {
             let why = format!("{lines} lines without a checksum");
-            let finding = if segment.name.is_canonical() {
-                self.warning(FindingKind::Unverified, &segment.path, why).advice(
-                    "look at them: another program wrote into a segment of ours, or the checksum itself is damaged",
-                )
-            } else {
-                self.note(FindingKind::Unverified, &segment.path, why)
-                    .advice("nothing: another program wrote them")
-            };
+            let finding = self.warning(FindingKind::Unverified, &segment.path, why).advice(
+                "look at them: another program wrote into a segment of ours, or the checksum itself is damaged",
+            );
             self.tell(finding.at(*start, end - start));
         }
     }

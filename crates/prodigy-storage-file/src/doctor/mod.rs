@@ -12,12 +12,16 @@
 //! so that every offset a cursor may hold stays what it is; of a compressed one every record that decompresses
 //! goes to a plain segment of the same name. What another process holds is left, and said so.
 //!
+//! What other programs keep in the root is told in one finding for each kind, and never touched.
+//!
 //! - `walk` goes through the root and tells what a name stands for; `finding` is what is said;
+//! - `foreign` counts the files of other programs;
 //! - `log`, `queue`, `document`, `lock` and `place` know the files of their kind; `segment` rewrites those of a log;
 //! - `keep` is the quarantine and its reports.
 
 mod document;
 mod finding;
+mod foreign;
 mod keep;
 mod lock;
 mod log;

@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result};
 use prodigy_storage_layout::{Entry, SegmentForm};
 
 use super::finding::{FindingKind, Gravity, Outcome};
+use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Round;
 use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_MODE};
@@ -83,13 +84,7 @@ impl Round<'_> {
             return;
         };
         match found.kind {
-            FileKind::Folder if found.mode & 0o077 != 0 => {
-                let why = format!("others may reach into the folder: mode {:04o}", found.mode);
-                let finding = self
-                    .warning(FindingKind::Mode, path, why)
-                    .advice("run `chmod 0700` on it");
-                self.tell(finding);
-            }
+            FileKind::Folder if found.mode & 0o077 != 0 => self.group(Group::FolderMode, path),
             FileKind::File => {
                 self.summary.files += 1;
                 if found.mode != FILE_MODE {

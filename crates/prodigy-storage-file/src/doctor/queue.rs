@@ -6,6 +6,7 @@ use prodigy_storage_backend::Result;
 use prodigy_storage_layout::JobAddress;
 
 use super::finding::{Finding, FindingKind};
+use super::foreign::Group;
 use super::keep::{Damaged, keep};
 use super::walk::Round;
 
@@ -18,6 +19,14 @@ impl Round<'_> {
             Err(error) => return self.unreadable(path, &error),
         };
         self.summary.items += survey.items;
+        if !survey.is_ours() {
+            self.foreign(Group::Items, path);
+            if !survey.spots.is_empty() {
+                self.group(Group::Unreadable, path);
+            }
+            return;
+        }
+        self.mode(path);
         let damaged: Vec<Finding> = survey
             .spots
             .iter()

@@ -9,6 +9,7 @@ use prodigy_storage_layout::{
     DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
+use super::foreign::{Group, Groups};
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
 use super::keep::place;
 use crate::fs::{DirEntry, FileKind};
@@ -27,6 +28,8 @@ pub(super) struct Round<'a> {
     pub(super) summary: DoctorSummary,
     /// Registry entries that were read: identity and name.
     pub(super) registry: Vec<(Evidence, RepoName)>,
+    /// What is told once for all files of its kind.
+    pub(super) groups: Groups,
 }
 
 impl<'a> Round<'a> {
@@ -43,6 +46,7 @@ impl<'a> Round<'a> {
             found,
             summary: DoctorSummary::default(),
             registry: Vec::new(),
+            groups: Groups::default(),
         }
     }
 
@@ -60,6 +64,7 @@ impl<'a> Round<'a> {
             }
         }
         self.same_identities();
+        self.tell_groups();
         Ok(self.summary)
     }
 
@@ -165,14 +170,8 @@ impl<'a> Round<'a> {
         match Entry::parse(path) {
             // With its log.
             Some(Entry::Segment(..)) => {}
-            Some(Entry::Queue(job)) => {
-                self.mode(path);
-                self.queue(&job, path);
-            }
-            Some(Entry::Document(document)) => {
-                self.mode(path);
-                self.document(&document, path);
-            }
+            Some(Entry::Queue(job)) => self.queue(&job, path),
+            Some(Entry::Document(document)) => self.document(&document, path),
             Some(Entry::Lock(name)) => {
                 self.mode(path);
                 self.named_lock(&name, path);
@@ -196,10 +195,7 @@ impl<'a> Round<'a> {
         } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
             self.temporary(path);
         } else {
-            let finding = self
-                .note(FindingKind::Stray, path, "a name that is none of the layout")
-                .advice("nothing reads it; move it away if you know it");
-            self.tell(finding);
+            self.group(Group::of(path), path);
         }
     }
 

@@ -197,6 +197,10 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u
         )),
         Head::Newer(format) => Err((Fault::Newer(format), bytes)),
         Head::Broken(at) => Err((Fault::damaged("its envelope is broken", Some(at)), bytes)),
+        Head::Bare if is_bare_array(&bytes) => {
+            let revision = Revision::from_u128(xxh3_128(&bytes));
+            Ok(StoredDocument::new(wrapped(&bytes), 0, revision, false))
+        }
         Head::Bare => match object_bounds(&bytes) {
             Ok(_) if is_respelled(&bytes) => Err((
                 Fault::damaged("it is an envelope that another program wrote again", None),
@@ -217,6 +221,34 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u
             )),
         },
     }
+}
+
+/// Whether a file carries a mark of the envelope, or once did: whether it is ours. Only such a file can be damaged. One
+/// without any is another program's, whatever it holds, and is left alone.
+pub(crate) fn is_ours(bytes: &[u8]) -> bool {
+    read_head(bytes) != Head::Bare
+        || has_a_mark(bytes)
+        || object_bounds(bytes).is_ok() && is_respelled(bytes)
+}
+
+/// Whether a mark stands somewhere in the first bytes, whatever stands around it.
+fn has_a_mark(bytes: &[u8]) -> bool {
+    let head = bytes.get(..HEAD.min(bytes.len())).unwrap_or_default();
+    [REVISION_MARK, CHECKSUM_MARK]
+        .iter()
+        .any(|mark| memchr::memmem::find(head, mark).is_some())
+}
+
+/// Whether these bytes are an array, as another program stores a list of orphaned worktrees.
+fn is_bare_array(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'[')
+        && std::str::from_utf8(bytes).is_ok()
+        && serde_json::from_slice::<Vec<IgnoredAny>>(bytes).is_ok()
+}
+
+/// The object that stands for a bare array: a body is an object.
+fn wrapped(array: &[u8]) -> Vec<u8> {
+    [b"{\"orphaned_worktrees\":", array.trim_ascii(), b"}"].concat()
 }
 
 #[derive(Deserialize)]
@@ -371,8 +403,33 @@ mod tests {
             Revision::from_u128(xxh3_128(text.as_bytes()))
         );
         assert!(decode(b"{\"format\":\"zip\"}".to_vec()).is_ok());
-        for broken in ["", "[1]", "{\"a\":1", "{\"a\":}", "null"] {
+        for broken in ["", "[1", "{\"a\":1", "{\"a\":}", "null"] {
             assert!(is_damaged(broken.into()), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_bare_array_is_the_list_of_another_program() {
+        let text = b" [\n {\"path\":\"/w\"}\n]\n";
+        let document = decode(text.to_vec()).unwrap();
+        assert!(!document.is_verified());
+        assert_eq!(document.body(), b"{\"orphaned_worktrees\":[\n {\"path\":\"/w\"}\n]}");
+        assert_eq!(document.revision(), Revision::from_u128(xxh3_128(text)));
+    }
+
+    #[test]
+    fn only_what_carries_a_mark_is_ours() {
+        let whole = stored("{\"a\":\"x\"}").1;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            assert!(is_ours(&bytes), "byte {at}");
+        }
+        for cut in REVISION_AT..whole.len() {
+            assert!(is_ours(&whole[..cut]), "cut at {cut}");
+        }
+        for other in ["", "[", "[1]", "{\"phase\":\"map\"}", "{\"phase\":", "text", "{\"format\":\"zip\"}"] {
+            assert!(!is_ours(other.as_bytes()), "{other}");
         }
     }
 

@@ -17,6 +17,7 @@ mod series;
 mod write;
 
 pub(crate) use fence::DurableMarks;
+pub(crate) use envelope::is_ours;
 pub(crate) use memory::Memory;
 pub(crate) use read::Found;
 

@@ -61,6 +61,27 @@ pub(crate) struct Merge {
     start: Position,
 }
 
+/// Gives the files that another program rotated since the cursor was made their new names in it: the rotated name
+/// begins with the old one.
+fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
+    let gone = |name: &&SegmentName| !name.is_canonical() && !listing.segments.contains_key(*name);
+    let gone: Vec<SegmentName> = position.segments.keys().filter(gone).cloned().collect();
+    for old in gone {
+        let rotated = listing.segments.keys().find(|name| {
+            !name.is_canonical()
+                && name
+                    .stem()
+                    .strip_prefix(old.stem())
+                    .is_some_and(|rest| rest.starts_with('.'))
+        });
+        if let Some(rotated) = rotated
+            && let Some(reached) = position.segments.remove(&old)
+        {
+            position.segments.insert(rotated.clone(), reached);
+        }
+    }
+}
+
 /// Begins a scan.
 pub(crate) fn scan(
     store: &Arc<Store>,
@@ -68,13 +89,14 @@ pub(crate) fn scan(
     options: &ScanOptions,
     deadline: Deadline,
 ) -> Result<Merge> {
-    let position = options
+    let mut position = options
         .from
         .as_ref()
         .map(Position::decode)
         .transpose()?
         .unwrap_or_default();
     let listing = listing::list(store, folder, deadline)?;
+    follow_rotation(&mut position, &listing);
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(store, folder, name));

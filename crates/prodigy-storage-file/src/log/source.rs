@@ -209,6 +209,21 @@ fn decode_ahead(bytes: Box<dyn Read + Send>, compressed: u64) -> Box<dyn Read + 
     }
 }
 
+/// The first bytes of a gzip stream (RFC 1952, 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The form that the bytes of a file have. The file of another program may be plain text although its name ends in
+/// `.gz`.
+fn form_of_content(file: &dyn FsFile, form: SegmentForm) -> io::Result<SegmentForm> {
+    if form != SegmentForm::Gzip {
+        return Ok(form);
+    }
+    let mut magic = [0; GZIP.len()];
+    let read = file.read_full_at(&mut magic, 0)?;
+    let is_gzip = magic == GZIP && read == GZIP.len();
+    Ok(if is_gzip { form } else { SegmentForm::Plain })
+}
+
 #[cfg(feature = "compression")]
 pub(crate) fn decode(
     store: &Store,
@@ -216,6 +231,8 @@ pub(crate) fn decode(
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
+    let form =
+        form_of_content(&*file, form).map_err(|error| store.read_fault("read segment", path, error))?;
     let start = match form {
         SegmentForm::Zstd => super::archive::frame_start(&*file)
             .map_err(|error| store.read_fault("read segment", path, error))?,
@@ -247,6 +264,8 @@ pub(crate) fn decode(
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
+    let form =
+        form_of_content(&*file, form).map_err(|error| store.read_fault("read segment", path, error))?;
     if form == SegmentForm::Plain {
         return Ok(Box::new(FileRead::new(file, 0)));
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use prodigy_storage_backend::{
     Damage, Deadline, ErrorKind, ItemId, QueueEntry, QueueScan, QueueStep, Result, StorageError,
 };
-use prodigy_storage_layout::{Entry, JobAddress};
+use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
 use super::known::STRIDE;
 use super::line::{self, Seal, TRAILER};
 use super::scan::{Scanner, Unit};
-use crate::fs::{FsFile, OpenMode};
+use crate::fs::{FileKind, FsFile, OpenMode};
 use crate::store::Store;
 
 impl Store {
@@ -67,6 +67,23 @@ impl Store {
             place: self.absolute(&path).display().to_string(),
             ahead: None,
         }))
+    }
+
+    /// The items of another program: a file each, below the queue's folder or, by its earlier layout, below the
+    /// repository's state.
+    pub(crate) fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
+        const OPERATION: &str = "count items of another program";
+        let mut count = 0;
+        for place in [queue_folder(job), state_folder(&job.repo)] {
+            let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
+            deadline.check(OPERATION, &folder.display(), "its turn")?;
+            let items = self.names_in(OPERATION, &folder)?;
+            count += items
+                .iter()
+                .filter(|entry| entry.kind == FileKind::File && entry.name.ends_with(".json"))
+                .count() as u64;
+        }
+        Ok(count)
     }
 
     pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {

@@ -11,6 +11,7 @@ use super::line::{self, Seal, TRAILER};
 use super::rewrite::{Change, Changes, Order};
 use super::scan::{Scanner, Unit};
 use crate::fs::{FsFile, OpenMode};
+use crate::ours;
 use crate::store::Store;
 
 const REPAIR: &str = "repair queue";
@@ -40,7 +41,19 @@ pub(crate) struct Survey {
     pub(crate) len: u64,
     /// Items, by their offset, whose checksum says that they are whole and that can't be read all the same.
     unreadable: Vec<u64>,
+    /// Whether damaged bytes carry our checksum.
+    marked: bool,
 }
+
+impl Survey {
+    /// Whether we wrote any of it, or may have: an array without items is ours by its name.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.marked || self.items > self.unverified || (self.items == 0 && self.spots.is_empty())
+    }
+}
+
+/// Damaged bytes that are looked at for a checksum of ours, at most.
+const LOOKED_AT: u64 = 1 << 20;
 
 impl Store {
     /// Looks through a queue's file; `None` if there is none. Takes no lock.
@@ -59,12 +72,19 @@ impl Store {
         let mut scanner = Scanner::new(Arc::clone(file), self.options.max_record_size).map_err(fault)?;
         while let Some(unit) = scanner.next().map_err(fault)? {
             match unit {
-                Unit::Damage { start, end, why } => survey.spots.push(Spot {
-                    start,
-                    end,
-                    why,
-                    harmless: false,
-                }),
+                Unit::Damage { start, end, why } => {
+                    if !survey.marked {
+                        let mut bytes = vec![0; (end - start).min(LOOKED_AT) as usize];
+                        let read = file.read_full_at(&mut bytes, start).map_err(fault)?;
+                        survey.marked = ours::queue_bytes(bytes.get(..read).unwrap_or_default());
+                    }
+                    survey.spots.push(Spot {
+                        start,
+                        end,
+                        why,
+                        harmless: false,
+                    });
+                }
                 Unit::Item { start, range, seal } => {
                     let bytes = scanner.bytes(range);
                     let end = start + bytes.len() as u64;
@@ -113,7 +133,7 @@ impl Store {
             return Ok(false);
         };
         let survey = self.survey(&path, &known.file)?;
-        if survey.spots.is_empty() {
+        if survey.spots.is_empty() || !survey.is_ours() {
             self.queues.keep(&path, known);
             return Ok(false);
         }

@@ -10,6 +10,7 @@
 mod conformance;
 #[cfg(feature = "compression")]
 mod flips;
+mod foreign;
 mod format;
 #[cfg(feature = "compression")]
 mod frozen;

@@ -1,0 +1,156 @@
+//! What is told once for all files of a kind: those of another program, and modes of folders.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_layout::{DLQ, STATE};
+
+use super::finding::{FindingKind, Gravity};
+use super::walk::Round;
+
+/// A kind of files or folders that is told in one finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Group {
+    FolderMode,
+    EventFiles,
+    EventLines,
+    DeadLetters,
+    Items,
+    OrphanLists,
+    Checkpoints,
+    Unreadable,
+    JobState,
+    Stray,
+}
+
+/// Where the first of a group lies, and how many there are.
+#[derive(Debug)]
+struct Tally {
+    first: PathBuf,
+    count: u64,
+}
+
+/// What was found of each group.
+#[derive(Debug, Default)]
+pub(super) struct Groups(BTreeMap<Group, Tally>);
+
+impl Group {
+    /// The group of a path that has no place in the layout.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut parts = path.components().map(|part| part.as_os_str());
+        match (parts.next(), parts.nth(2)) {
+            (Some(area), Some(folder)) if area == DLQ && folder == "mapreduce" => Self::DeadLetters,
+            (Some(area), _) if area == STATE => Self::JobState,
+            _ => Self::Stray,
+        }
+    }
+
+    /// The gravity, the kind, what is said, and what to do.
+    fn told(self, count: u64) -> (Gravity, FindingKind, String, &'static str) {
+        const KEPT: &str = "nothing: it stays as it is, for the program that wrote it";
+        const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; a version that has \
+                              `prodigy-storage import` can take it over";
+        let many = |one: &str, more: &str| match count {
+            1 => one.to_owned(),
+            _ => format!("{count} {more}; this is the first"),
+        };
+        let foreign = |why: String, advice| (Gravity::Note, FindingKind::Foreign, why, advice);
+        match self {
+            Self::FolderMode => (
+                Gravity::Warning,
+                FindingKind::Mode,
+                many(
+                    "other users may reach into this folder",
+                    "folders into which other users may reach",
+                ),
+                "run `chmod 0700` on the root if no other user needs it",
+            ),
+            Self::EventFiles => foreign(
+                many(
+                    "another program's event file; it is read, and not verified",
+                    "event files of another program; they are read, and not verified",
+                ),
+                KEPT,
+            ),
+            Self::EventLines => foreign(
+                many(
+                    "another program's event file, with lines that are not read as events",
+                    "event files of another program, with lines that are not read as events",
+                ),
+                KEPT,
+            ),
+            Self::DeadLetters => foreign(
+                many(
+                    "a file of another program's dead letters; it is not read",
+                    "files of another program's dead letters; they are not read",
+                ),
+                IMPORT,
+            ),
+            Self::Items => foreign(
+                many(
+                    "another program's queue of dead letters; it is read, and the next change of the queue gives it our form",
+                    "queues of dead letters of another program; they are read, and the next change of a queue gives it our form",
+                ),
+                KEPT,
+            ),
+            Self::OrphanLists => foreign(
+                many(
+                    "another program's list of orphaned worktrees; it is read, and not changed",
+                    "lists of orphaned worktrees of another program; they are read, and not changed",
+                ),
+                KEPT,
+            ),
+            Self::Checkpoints => foreign(
+                many(
+                    "another program's checkpoint; it is read, and not verified",
+                    "documents of another program; they are read, and not verified",
+                ),
+                KEPT,
+            ),
+            Self::Unreadable => foreign(
+                many(
+                    "another program's file, which is not read: it has none of our marks, and is no object",
+                    "files of another program that are not read: they have none of our marks, and are no objects",
+                ),
+                KEPT,
+            ),
+            Self::JobState => foreign(
+                many(
+                    "another program's file about a job; it is not read",
+                    "files of another program about jobs; they are not read",
+                ),
+                IMPORT,
+            ),
+            Self::Stray => (
+                Gravity::Note,
+                FindingKind::Stray,
+                many(
+                    "a name that the layout does not have",
+                    "names that the layout does not have",
+                ),
+                "nothing reads them; move them away if you know that no program needs them",
+            ),
+        }
+    }
+}
+
+impl Round<'_> {
+    /// Counts a file or a folder of a group.
+    pub(super) fn group(&mut self, group: Group, path: &Path) {
+        let tally = self.groups.0.entry(group).or_insert_with(|| Tally {
+            first: path.to_owned(),
+            count: 0,
+        });
+        tally.count += 1;
+    }
+
+    /// Says what was found of each group.
+    pub(super) fn tell_groups(&mut self) {
+        for (group, tally) in std::mem::take(&mut self.groups).0 {
+            let (gravity, kind, why, advice) = group.told(tally.count);
+            let mut finding = self.finding(gravity, kind, &tally.first, why).advice(advice);
+            finding.count = tally.count;
+            self.tell(finding);
+        }
+    }
+}

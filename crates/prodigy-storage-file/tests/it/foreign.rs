@@ -1,0 +1,313 @@
+//! A root that the Prodigy program, version 0.4.4, wrote: `tests/fixtures/prodigy-0.4.4`, as that program left it.
+//! Both programs work in it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prodigy_storage_backend::dead_letter::normalise;
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Body, Deadline, Durability, PutOptions, ScanItem, ScanOptions,
+};
+use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding};
+use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};
+use tempfile::TempDir;
+
+const JOB: &str = "mapreduce-1001";
+const LOG: &str = "events/shop/mapreduce-1001";
+const ORPHANS: &str = "orphaned_worktrees/shop/mapreduce-1001.json";
+const ROTATED: &str = "events-20261128_110000.20261128_120000.jsonl.gz";
+const CURRENT: &str = "events-20261128_130446.jsonl";
+
+struct Place {
+    folder: TempDir,
+}
+
+/// Bytes, mode, modification time in nanoseconds, and inode of each file.
+type Files = BTreeMap<PathBuf, (Vec<u8>, u32, i128, u64)>;
+
+fn job() -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(JOB).unwrap())
+}
+
+fn never() -> Deadline {
+    Deadline::never()
+}
+
+/// Copies a folder with the modes that the other program's files have.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::write(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+            std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prodigy-0.4.4");
+        copy(&fixture, &place.root());
+        place
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn write(&self, below: &str, text: &str) {
+        let path = self.root().join(below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    fn files(&self) -> Files {
+        fn collect(folder: &Path, files: &mut Files) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let found = std::fs::metadata(&path).unwrap();
+                if found.is_dir() {
+                    collect(&path, files);
+                } else {
+                    let modified = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+                    let facts = (std::fs::read(&path).unwrap(), found.mode(), modified, found.ino());
+                    files.insert(path, facts);
+                }
+            }
+        }
+        let mut files = Files::new();
+        collect(&self.root(), &mut files);
+        files
+    }
+
+    fn options(&self) -> FileOptions {
+        FileOptions::new(self.root())
+    }
+
+    fn backend(&self) -> FileBackend {
+        FileBackend::open(self.options()).unwrap()
+    }
+
+    fn look(&self, repair: bool) -> (DoctorSummary, Vec<Finding>) {
+        let (doctor, mut findings) = (Doctor::new(self.options()).unwrap(), Vec::new());
+        let scope = DoctorScope::all();
+        let mut found = |finding| findings.push(finding);
+        let summary = if repair {
+            doctor.repair(&scope, Duration::ZERO, &mut found)
+        } else {
+            doctor.examine(&scope, &mut found)
+        };
+        (summary.unwrap(), findings)
+    }
+
+    /// All events of the job, as lines, and how often damage is told.
+    fn events(&self, options: &ScanOptions) -> (Vec<String>, usize, prodigy_storage_backend::Cursor) {
+        let backend = self.backend();
+        let mut scan = backend.scan(&job(), options, never()).unwrap();
+        let (mut lines, mut damaged) = (Vec::new(), 0);
+        while let Some(item) = scan.next().unwrap() {
+            match item {
+                ScanItem::Record(record) => lines.push(record.line.to_owned()),
+                ScanItem::Damage(_) => damaged += 1,
+            }
+        }
+        (lines, damaged, scan.cursor())
+    }
+}
+
+/// Work of ours in the job of the other program.
+fn work(backend: &FileBackend) {
+    let mut batch = Batch::new();
+    batch.push(&"ours").unwrap();
+    backend
+        .append(&job(), &mut batch, &AppendOptions::default(), never())
+        .unwrap();
+    backend.seal(&job(), never()).unwrap();
+    let raw = serde_json::from_str(r#"{"item_id":"ours","item_data":1}"#).unwrap();
+    let item = normalise(raw, Timestamp::now()).unwrap();
+    backend
+        .queue_put(&job(), &[item], Durability::Strict, never())
+        .unwrap();
+    let body = Body::parse(b"{\"phase\":\"map\",\"data\":1}").unwrap();
+    for document in [
+        Document::Map(job(), Timestamp::now().into()),
+        Document::Finished(job()),
+    ] {
+        let options = PutOptions::new(Durability::Strict);
+        backend.put(&document, body, &options, never()).unwrap();
+    }
+    backend.flush(never()).unwrap();
+}
+
+#[test]
+fn a_repair_changes_nothing_in_the_root_of_another_program() {
+    let place = Place::new();
+    let before = place.files();
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn a_repair_changes_nothing_of_another_program_after_our_writers_worked_beside_it() {
+    let place = Place::new();
+    let before = place.files();
+    for options in [place.options(), place.options().compression(true)] {
+        work(&FileBackend::open(options).unwrap());
+    }
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+    let mut after = place.files();
+    assert!(after.len() > before.len());
+    after.retain(|path, _| before.contains_key(path));
+    assert_eq!(after, before);
+    let (lines, damaged, _) = place.events(&ScanOptions::all());
+    assert_eq!((lines.len(), damaged), (16, 0));
+}
+
+#[test]
+fn a_doctor_tells_each_kind_of_another_programs_files_once() {
+    let place = Place::new();
+    let (summary, findings) = place.look(false);
+    assert!(summary.is_clean() && summary.damage == 0, "{findings:?}");
+    let mut told: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.why.split(" of ").next().unwrap().to_owned(), finding.count))
+        .collect();
+    let kinds = told.len();
+    told.sort();
+    told.dedup_by(|one, other| one.0 == other.0);
+    assert!(told.len() == kinds && kinds <= 9, "{told:?}");
+    let counts: BTreeMap<String, u64> = findings
+        .iter()
+        .map(|finding| (finding.why.clone(), finding.count))
+        .collect();
+    let count = |word: &str| {
+        counts
+            .iter()
+            .find(|(why, _)| why.contains(word))
+            .map_or(0, |(_, count)| *count)
+    };
+    assert_eq!(count("event files of another"), 2, "{counts:?}");
+    assert_eq!(count("dead letters"), 4, "{counts:?}");
+    assert_eq!(count("list of orphaned"), 1, "{counts:?}");
+    assert_eq!(count("documents of another"), 3, "{counts:?}");
+    assert_eq!(count("about jobs"), 7, "{counts:?}");
+}
+
+#[test]
+fn a_rotated_file_is_read_although_its_name_says_that_it_is_compressed() {
+    let place = Place::new();
+    let (lines, damaged, _) = place.events(&ScanOptions::all());
+    assert_eq!((lines.len(), damaged), (14, 0));
+    assert!(lines[0].contains("173e42d1-78ab-4800-a10a-07661bd2e559"), "{}", lines[0]);
+}
+
+#[test]
+fn a_cursor_goes_on_in_a_file_that_the_other_program_rotated_since() {
+    let place = Place::new();
+    let (all, _, _) = place.events(&ScanOptions::all());
+    let backend = place.backend();
+    let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
+    for _ in 0..5 {
+        scan.next().unwrap().unwrap();
+    }
+    let cursor = scan.cursor();
+    drop(scan);
+    let log = place.root().join(LOG);
+    let rotated = log.join("events-20261128_130446.20261128_140000.jsonl.gz");
+    std::fs::rename(log.join(CURRENT), rotated).unwrap();
+    let (rest, damaged, _) = place.events(&ScanOptions::after(cursor));
+    assert_eq!((rest.as_slice(), damaged), (&all[5..], 0));
+}
+
+#[test]
+fn lines_without_an_id_are_read_in_place_and_a_cursor_stands_at_them() {
+    let place = Place::new();
+    let path = place.root().join(LOG).join(CURRENT);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bare: String = text
+        .lines()
+        .map(|line| format!("{{{}\n", line.split_once(',').unwrap().1))
+        .collect();
+    std::fs::write(&path, &bare).unwrap();
+    let before = place.files();
+    let (all, damaged, _) = place.events(&ScanOptions::all());
+    assert_eq!((all.len(), damaged), (14, 0));
+    assert_eq!(all[2..].iter().map(|line| format!("{line}\n")).collect::<String>(), bare);
+    let backend = place.backend();
+    for read in 1..all.len() {
+        let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
+        for _ in 0..read {
+            scan.next().unwrap().unwrap();
+        }
+        let (rest, _, _) = place.events(&ScanOptions::after(scan.cursor()));
+        assert_eq!(rest, all[read..], "behind {read}");
+    }
+    place.look(true);
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn lines_that_are_no_events_are_told_and_stay_as_they_are() {
+    let place = Place::new();
+    place.write(&format!("{LOG}/events-20261128_150000.jsonl"), "{\"event_type\":\"old\"}\n\nnot json\n");
+    let before = place.files();
+    let (lines, damaged, _) = place.events(&ScanOptions::all());
+    assert_eq!((lines.len(), damaged), (14, 2));
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+    assert!(findings.iter().any(|finding| finding.why.contains("not read as events")));
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn a_list_of_orphans_that_is_a_bare_array_is_read_and_is_no_damage() {
+    let place = Place::new();
+    let found = place.backend().get(&Document::Orphans(job()), never()).unwrap().unwrap();
+    assert!(!found.is_verified());
+    let body: serde_json::Value = serde_json::from_slice(found.body()).unwrap();
+    assert_eq!(body["orphaned_worktrees"][0]["path"], "/tmp/wt/agent-1");
+}
+
+#[test]
+fn what_another_program_writes_at_this_moment_is_not_moved() {
+    let place = Place::new();
+    place.write(ORPHANS, "[\n  {\n    \"path\"");
+    place.write(&format!("state/shop/mapreduce/jobs/{JOB}/setup-checkpoint.json"), "");
+    place.write(&format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_150000.json"), "{\"a\":");
+    place.write(&format!("dlq/shop/{JOB}/items.json"), "[\n  {\"item_id\": \"a\", \"item");
+    let before = place.files();
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn a_file_of_ours_in_the_same_root_is_still_repaired() {
+    let place = Place::new();
+    work(&place.backend());
+    let log = place.root().join(LOG);
+    let ours = std::fs::read_dir(&log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| !path.ends_with(CURRENT) && !path.ends_with(ROTATED))
+        .unwrap();
+    let mut bytes = std::fs::read(&ours).unwrap();
+    bytes[100] ^= 1;
+    std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&ours, bytes).unwrap();
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
+}
