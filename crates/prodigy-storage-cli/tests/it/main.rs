@@ -17,6 +17,7 @@ mod config;
 mod dlq;
 mod doctor;
 mod follow;
+mod foreign;
 mod in_process;
 mod lock;
 mod places;

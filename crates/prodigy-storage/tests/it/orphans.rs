@@ -112,3 +112,26 @@ fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
         prodigy_storage::ErrorKind::Unsupported
     );
 }
+
+#[test]
+fn the_list_of_another_program_is_read_and_a_change_of_it_is_refused() {
+    let fixture = Fixture::file();
+    let orphans = fixture.job().orphans();
+    orphans.record(&orphan(1)).unwrap();
+    let path = only_file(&fixture.root().join("orphaned_worktrees"));
+    let text = r#"[{"path":"/w/1","agent_id":"a","item_id":"i","failed_at":"2026-11-28T13:04:46.279964992Z","error":"denied"}]"#;
+    std::fs::write(&path, text).unwrap();
+    let listed = orphans.list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].worktree_path, std::path::Path::new("/w/1"));
+    assert_eq!((listed[0].agent_id.as_str(), listed[0].error.as_str()), ("a", "denied"));
+    let refused = [
+        orphans.record(&orphan(2)).unwrap_err(),
+        orphans.remove("/w/1").unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+    assert!(!orphans.remove("/w/other").unwrap());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
