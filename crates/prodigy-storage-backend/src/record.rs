@@ -541,7 +541,11 @@ mod tests {
         };
         assert_eq!(id(one).to_string(), "2c40f8f5-da44-86f5-9d1d-4e8f7cac8be5");
         assert_ne!(id(one), id(other));
-        for line in [r#"{"id":null,"event":1}"#, r#"{"event_type":"x"}"#, r#"{"id":7,"event":1}"#] {
+        for line in [
+            r#"{"id":null,"event":1}"#,
+            r#"{"event_type":"x"}"#,
+            r#"{"id":7,"event":1}"#,
+        ] {
             let read = read_line(line.as_bytes());
             assert_eq!(read.is_ok(), line.contains("null"), "{line}");
         }

@@ -22,7 +22,10 @@ fn copy(from: &Path, to: &Path) {
 fn bench() -> Bench {
     let bench = Bench::new();
     let fixture = "../prodigy-storage-file/tests/fixtures/prodigy-0.4.4";
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture), &bench.root());
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture),
+        &bench.root(),
+    );
     bench
 }
 
@@ -30,13 +33,27 @@ fn bench() -> Bench {
 fn dead_letters_that_are_not_read_are_told_once_and_by_the_exit_code() {
     let bench = bench();
     let run = bench.run(&[&["dlq", "list"], &JOB[..]].concat()).code(6);
-    assert_eq!(run.err.matches("3 items of another program").count(), 1, "{}", run.err);
+    assert_eq!(
+        run.err.matches("3 items of another program").count(),
+        1,
+        "{}",
+        run.err
+    );
     assert!(run.err.contains("`prodigy-storage import`"), "{}", run.err);
     bench
-        .feed(&[&["dlq", "push"], &JOB[..]].concat(), r#"{"item_id":"ours","item_data":1}"#)
+        .feed(
+            &[&["dlq", "push"], &JOB[..]].concat(),
+            r#"{"item_id":"ours","item_data":1}"#,
+        )
         .code(0);
-    let run = bench.run(&[&["dlq", "list", "--json"], &JOB[..]].concat()).code(6);
-    assert!(run.out.contains("\"ours\"") && !run.out.contains("item_0"), "{}", run.out);
+    let run = bench
+        .run(&[&["dlq", "list", "--json"], &JOB[..]].concat())
+        .code(6);
+    assert!(
+        run.out.contains("\"ours\"") && !run.out.contains("item_0"),
+        "{}",
+        run.out
+    );
 }
 
 #[test]
@@ -54,6 +71,8 @@ fn a_doctor_gives_one_line_for_each_kind_and_ends_well() {
 #[test]
 fn orphans_of_another_program_are_listed_and_kept() {
     let bench = bench();
-    let run = bench.run(&["worktree", "orphans", "--repo", "shop", "--json"]).code(0);
+    let run = bench
+        .run(&["worktree", "orphans", "--repo", "shop", "--json"])
+        .code(0);
     assert!(run.out.contains("/tmp/wt/agent-1"), "{}", run.out);
 }

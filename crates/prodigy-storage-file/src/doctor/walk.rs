@@ -9,8 +9,8 @@ use prodigy_storage_layout::{
     DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
-use super::foreign::{Group, Groups};
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::{DirEntry, FileKind};
 use crate::store::{Store, TEMP_PREFIX};

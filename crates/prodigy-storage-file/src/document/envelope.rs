@@ -226,9 +226,7 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u
 /// Whether a file carries a mark of the envelope, or once did: whether it is ours. Only such a file can be damaged. One
 /// without any is another program's, whatever it holds, and is left alone.
 pub(crate) fn is_ours(bytes: &[u8]) -> bool {
-    read_head(bytes) != Head::Bare
-        || has_a_mark(bytes)
-        || object_bounds(bytes).is_ok() && is_respelled(bytes)
+    read_head(bytes) != Head::Bare || has_a_mark(bytes) || object_bounds(bytes).is_ok() && is_respelled(bytes)
 }
 
 /// Whether a mark stands somewhere in the first bytes, whatever stands around it.
@@ -413,7 +411,10 @@ mod tests {
         let text = b" [\n {\"path\":\"/w\"}\n]\n";
         let document = decode(text.to_vec()).unwrap();
         assert!(!document.is_verified());
-        assert_eq!(document.body(), b"{\"orphaned_worktrees\":[\n {\"path\":\"/w\"}\n]}");
+        assert_eq!(
+            document.body(),
+            b"{\"orphaned_worktrees\":[\n {\"path\":\"/w\"}\n]}"
+        );
         assert_eq!(document.revision(), Revision::from_u128(xxh3_128(text)));
     }
 
@@ -428,7 +429,15 @@ mod tests {
         for cut in REVISION_AT..whole.len() {
             assert!(is_ours(&whole[..cut]), "cut at {cut}");
         }
-        for other in ["", "[", "[1]", "{\"phase\":\"map\"}", "{\"phase\":", "text", "{\"format\":\"zip\"}"] {
+        for other in [
+            "",
+            "[",
+            "[1]",
+            "{\"phase\":\"map\"}",
+            "{\"phase\":",
+            "text",
+            "{\"format\":\"zip\"}",
+        ] {
             assert!(!is_ours(other.as_bytes()), "{other}");
         }
     }

@@ -16,8 +16,8 @@ mod read;
 mod series;
 mod write;
 
-pub(crate) use fence::DurableMarks;
 pub(crate) use envelope::is_ours;
+pub(crate) use fence::DurableMarks;
 pub(crate) use memory::Memory;
 pub(crate) use read::Found;
 

@@ -183,7 +183,12 @@ fn a_doctor_tells_each_kind_of_another_programs_files_once() {
     assert!(summary.is_clean() && summary.damage == 0, "{findings:?}");
     let mut told: Vec<_> = findings
         .iter()
-        .map(|finding| (finding.why.split(" of ").next().unwrap().to_owned(), finding.count))
+        .map(|finding| {
+            (
+                finding.why.split(" of ").next().unwrap().to_owned(),
+                finding.count,
+            )
+        })
         .collect();
     let kinds = told.len();
     told.sort();
@@ -211,7 +216,11 @@ fn a_rotated_file_is_read_although_its_name_says_that_it_is_compressed() {
     let place = Place::new();
     let (lines, damaged, _) = place.events(&ScanOptions::all());
     assert_eq!((lines.len(), damaged), (14, 0));
-    assert!(lines[0].contains("173e42d1-78ab-4800-a10a-07661bd2e559"), "{}", lines[0]);
+    assert!(
+        lines[0].contains("173e42d1-78ab-4800-a10a-07661bd2e559"),
+        "{}",
+        lines[0]
+    );
 }
 
 #[test]
@@ -245,7 +254,13 @@ fn lines_without_an_id_are_read_in_place_and_a_cursor_stands_at_them() {
     let before = place.files();
     let (all, damaged, _) = place.events(&ScanOptions::all());
     assert_eq!((all.len(), damaged), (14, 0));
-    assert_eq!(all[2..].iter().map(|line| format!("{line}\n")).collect::<String>(), bare);
+    assert_eq!(
+        all[2..]
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+        bare
+    );
     let backend = place.backend();
     for read in 1..all.len() {
         let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
@@ -262,20 +277,31 @@ fn lines_without_an_id_are_read_in_place_and_a_cursor_stands_at_them() {
 #[test]
 fn lines_that_are_no_events_are_told_and_stay_as_they_are() {
     let place = Place::new();
-    place.write(&format!("{LOG}/events-20261128_150000.jsonl"), "{\"event_type\":\"old\"}\n\nnot json\n");
+    place.write(
+        &format!("{LOG}/events-20261128_150000.jsonl"),
+        "{\"event_type\":\"old\"}\n\nnot json\n",
+    );
     let before = place.files();
     let (lines, damaged, _) = place.events(&ScanOptions::all());
     assert_eq!((lines.len(), damaged), (14, 2));
     let (summary, findings) = place.look(true);
     assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
-    assert!(findings.iter().any(|finding| finding.why.contains("not read as events")));
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.why.contains("not read as events"))
+    );
     assert_eq!(place.files(), before);
 }
 
 #[test]
 fn a_list_of_orphans_that_is_a_bare_array_is_read_and_is_no_damage() {
     let place = Place::new();
-    let found = place.backend().get(&Document::Orphans(job()), never()).unwrap().unwrap();
+    let found = place
+        .backend()
+        .get(&Document::Orphans(job()), never())
+        .unwrap()
+        .unwrap();
     assert!(!found.is_verified());
     let body: serde_json::Value = serde_json::from_slice(found.body()).unwrap();
     assert_eq!(body["orphaned_worktrees"][0]["path"], "/tmp/wt/agent-1");
@@ -285,9 +311,18 @@ fn a_list_of_orphans_that_is_a_bare_array_is_read_and_is_no_damage() {
 fn what_another_program_writes_at_this_moment_is_not_moved() {
     let place = Place::new();
     place.write(ORPHANS, "[\n  {\n    \"path\"");
-    place.write(&format!("state/shop/mapreduce/jobs/{JOB}/setup-checkpoint.json"), "");
-    place.write(&format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_150000.json"), "{\"a\":");
-    place.write(&format!("dlq/shop/{JOB}/items.json"), "[\n  {\"item_id\": \"a\", \"item");
+    place.write(
+        &format!("state/shop/mapreduce/jobs/{JOB}/setup-checkpoint.json"),
+        "",
+    );
+    place.write(
+        &format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_150000.json"),
+        "{\"a\":",
+    );
+    place.write(
+        &format!("dlq/shop/{JOB}/items.json"),
+        "[\n  {\"item_id\": \"a\", \"item",
+    );
     let before = place.files();
     let (summary, findings) = place.look(true);
     assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");

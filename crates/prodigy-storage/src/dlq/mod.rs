@@ -21,7 +21,9 @@ pub use item::{DlqItem, DlqSummary, SignatureCount, Taken};
 pub use redrive::{Outcome, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 
-use crate::call::operation::{ACKNOWLEDGE, COUNT_FOREIGN, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE};
+use crate::call::operation::{
+    ACKNOWLEDGE, COUNT_FOREIGN, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE,
+};
 use crate::storage::Inner;
 
 /// The dead-letter queue of a job: items that failed, by `item_id`, until they are acknowledged or removed.

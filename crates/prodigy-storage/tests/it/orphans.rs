@@ -1,4 +1,4 @@
-use prodigy_storage::{OrphanedWorktree, SessionId};
+use prodigy_storage::{ErrorKind, OrphanedWorktree, SessionId};
 
 use crate::support::{file_with, memory_with, on_each};
 
@@ -115,16 +115,22 @@ fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
 
 #[test]
 fn the_list_of_another_program_is_read_and_a_change_of_it_is_refused() {
-    let fixture = Fixture::file();
+    let fixture = file_with(|builder| builder);
     let orphans = fixture.job().orphans();
     orphans.record(&orphan(1)).unwrap();
-    let path = only_file(&fixture.root().join("orphaned_worktrees"));
+    let path = fixture
+        .folder
+        .path()
+        .join("root/orphaned_worktrees/shop/job-1.json");
     let text = r#"[{"path":"/w/1","agent_id":"a","item_id":"i","failed_at":"2026-11-28T13:04:46.279964992Z","error":"denied"}]"#;
     std::fs::write(&path, text).unwrap();
     let listed = orphans.list().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].worktree_path, std::path::Path::new("/w/1"));
-    assert_eq!((listed[0].agent_id.as_str(), listed[0].error.as_str()), ("a", "denied"));
+    assert_eq!(
+        (listed[0].agent_id.as_str(), listed[0].error.as_str()),
+        ("a", "denied")
+    );
     let refused = [
         orphans.record(&orphan(2)).unwrap_err(),
         orphans.remove("/w/1").unwrap_err(),
