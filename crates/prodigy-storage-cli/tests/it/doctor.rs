@@ -104,9 +104,9 @@ fn a_damaged_format_is_mended_and_a_newer_one_is_not_touched() {
     bench.run(&["doctor", "--repair"]).code(0);
     assert_eq!(std::fs::read(&format).unwrap(), whole);
     assert_eq!(bench.run(&CAT).code(0).out, "1\n");
-    std::fs::write(&format, "{\"format\":2}\n").unwrap();
+    std::fs::write(&format, "{\"format\":3}\n").unwrap();
     bench.run(&["doctor", "--repair"]).code(1).says("newer format");
-    assert_eq!(std::fs::read(&format).unwrap(), b"{\"format\":2}\n");
+    assert_eq!(std::fs::read(&format).unwrap(), b"{\"format\":3}\n");
 }
 
 #[test]
