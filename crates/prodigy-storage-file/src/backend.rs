@@ -250,7 +250,8 @@ impl Backend for FileBackend {
     }
 
     fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
-        self.store.queue_foreign(job, deadline)
+        self.handle
+            .read("count other items", |store| store.queue_foreign(job, deadline))
     }
 
     fn queue_take(

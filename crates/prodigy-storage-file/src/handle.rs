@@ -147,6 +147,13 @@ impl Answer for bool {
     }
 }
 
+/// A count.
+impl Answer for u64 {
+    fn is_nothing(&self) -> bool {
+        *self == 0
+    }
+}
+
 impl Answer for LogSummary {
     fn is_nothing(&self) -> bool {
         self.segments == 0
