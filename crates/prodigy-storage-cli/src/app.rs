@@ -103,8 +103,8 @@ impl<'c> App<'c> {
         let storage = self.builder(access).open()?;
         for notice in storage.notices() {
             // That locks are inert matters to who takes one, and is told there.
-            if let StorageNotice::Config(notice) = notice {
-                self.notice(notice);
+            if !matches!(notice, StorageNotice::LockingDisabled) {
+                self.warn(&notice.to_string());
             }
         }
         if self.global.verbose {

@@ -83,8 +83,61 @@ pub fn command() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use proptest::prelude::*;
+
     #[test]
     fn the_table_is_sound() {
         super::command().debug_assert();
+    }
+
+    /// The words that lead to each command, with a value for each of its flags and arguments.
+    fn every_value(command: &clap::Command, words: &[OsString], text: &str, found: &mut Vec<Vec<OsString>>) {
+        for argument in command.get_arguments() {
+            if !argument.get_action().takes_values() {
+                continue;
+            }
+            let mut line = words.to_vec();
+            match argument.get_long() {
+                Some(long) => line.push(format!("--{long}={text}").into()),
+                None => line.extend(["--".into(), text.into()]),
+            }
+            found.push(line);
+        }
+        for below in command.get_subcommands() {
+            let mut words = words.to_vec();
+            words.push(below.get_name().into());
+            every_value(below, &words, text, found);
+        }
+    }
+
+    fn check_every_value(text: &str) {
+        let mut lines = Vec::new();
+        every_value(&super::command(), &["prodigy-storage".into()], text, &mut lines);
+        assert!(lines.len() > 30, "{}", lines.len());
+        for line in lines {
+            let Err(error) = super::command().try_get_matches_from(&line) else {
+                continue;
+            };
+            // Of a value that is refused, the message repeats the text.
+            if error.kind() == clap::error::ErrorKind::ValueValidation {
+                assert!(error.to_string().contains(text), "{line:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_overflows_is_refused_by_every_parser() {
+        check_every_value("18446744073709551615s 999999999ns 1ns");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn no_value_makes_a_parser_panic(text in "([0-9]{1,20}(ns|s|m|h|y|MB| ){1}){0,4}|\\PC{0,20}") {
+            check_every_value(&text);
+        }
     }
 }

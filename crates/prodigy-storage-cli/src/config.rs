@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use prodigy_storage::config::{Environment, KeySpec, Loaded, Loader, ProcessEnvironment};
-use prodigy_storage::{Ceilings, Identity};
+use prodigy_storage::config::{BackendKind, Environment, KeySpec, Loaded, Loader, ProcessEnvironment};
+use prodigy_storage::{Ceilings, Identity, StorageNotice};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -68,6 +68,9 @@ fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
         Ok(loaded) => {
             for notice in &loaded.notices {
                 app.notice(notice);
+            }
+            if loaded.config.backend == BackendKind::Memory && !loaded.config.memory.persist_to_disk {
+                app.warn(&StorageNotice::NothingKept.to_string());
             }
             Some(loaded)
         }

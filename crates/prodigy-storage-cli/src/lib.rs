@@ -56,7 +56,6 @@ mod worktree;
 pub use cli::command;
 pub use console::Console;
 pub use exit::Exit;
-pub use time::{duration, time};
 
 use std::ffi::OsString;
 

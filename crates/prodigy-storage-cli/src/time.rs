@@ -9,7 +9,7 @@ use prodigy_storage::config::parse_duration;
 ///
 /// # Errors
 /// The text, what is wrong with it, and what to write instead.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; write a duration such as `90s` or `1h 30m`"))
 }
 
@@ -17,7 +17,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// The text, what is wrong with it, and what to write instead.
-pub fn time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(time) = Timestamp::parse(text) {
         return Ok(time);
     }

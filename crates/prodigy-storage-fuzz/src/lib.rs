@@ -33,6 +33,7 @@ mod oracle;
 mod place;
 mod segment;
 mod shape;
+mod values;
 
 pub use append::append;
 pub use checkpoint::checkpoint;
@@ -43,6 +44,7 @@ pub use event_line::event_line;
 pub use items::items;
 pub use names::names;
 pub use segment::segment;
+pub use values::values;
 
 /// A target: panics where a property does not hold.
 pub type Target = fn(&[u8]);
@@ -59,4 +61,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("items", items),
     ("names", names),
     ("segment", segment),
+    ("values", values),
 ];

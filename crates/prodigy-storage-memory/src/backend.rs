@@ -36,11 +36,12 @@ impl MemoryBackend {
     /// [`max_memory`](MemoryOptions::max_memory): it is read, and writes are refused.
     ///
     /// # Errors
+    /// [`ErrorKind::LockUnavailable`] for a snapshot that another store writes, unless it is only read;
     /// [`ErrorKind::Damaged`] for a snapshot that is not whole, [`ErrorKind::NewerFormat`] for one of a newer version,
     /// and what the operating system says. The file is left as it is.
     pub fn new(options: MemoryOptions) -> Result<Self> {
         let mut store = Store::new(options);
-        if let Err(error) = store.load() {
+        if let Err(error) = store.lock_snapshot().and_then(|()| store.load()) {
             // Else the drop would write what was loaded of it over the rest.
             store.options.persistence = None;
             return Err(error);

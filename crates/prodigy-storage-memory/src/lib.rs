@@ -50,6 +50,7 @@ mod options;
 mod queue;
 mod scan;
 mod snapshot;
+mod snapshot_lock;
 mod store;
 mod usage;
 

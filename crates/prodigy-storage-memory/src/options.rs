@@ -20,6 +20,8 @@ pub struct MemoryOptions {
     pub max_memory: u64,
     /// The file that holds a snapshot of everything: loaded at open, written on flush and when the last handle goes.
     pub persistence: Option<PathBuf>,
+    /// Whether the snapshot is only loaded. Otherwise the store locks it, and writes it.
+    pub read_only: bool,
     /// Bytes past which an event or an item is refused.
     pub max_record_size: u64,
     /// The clock.
@@ -31,6 +33,7 @@ impl Default for MemoryOptions {
         Self {
             max_memory: 100 << 20,
             persistence: None,
+            read_only: false,
             max_record_size: 64 << 20,
             clock: Arc::new(SystemClock),
         }
@@ -55,6 +58,13 @@ impl MemoryOptions {
     #[must_use]
     pub fn persistence(mut self, file: impl Into<PathBuf>) -> Self {
         self.persistence = Some(file.into());
+        self
+    }
+
+    /// Sets [`read_only`](Self::read_only).
+    #[must_use]
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.read_only = yes;
         self
     }
 

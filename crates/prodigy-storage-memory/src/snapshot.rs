@@ -19,6 +19,7 @@ use crate::job::{Job, JobData};
 use crate::log::EventLog;
 use crate::named_lock::cost as lock_cost;
 use crate::queue::Queue;
+use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
@@ -83,7 +84,12 @@ struct SavedLock {
 impl Store {
     /// Writes a snapshot, if there is a place for it and something changed since the last one.
     pub(crate) fn save(&self) -> Result<()> {
-        let Some(path) = &self.options.persistence else {
+        let Some(path) = self
+            .options
+            .persistence
+            .as_ref()
+            .filter(|_| !self.options.read_only)
+        else {
             return Ok(());
         };
         let mut saved = self.saved.lock();
@@ -99,10 +105,7 @@ impl Store {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         make_folders(folder)?;
         let temp = private_temp(folder)?;
         let mut out = Hashing {
@@ -133,6 +136,20 @@ impl Store {
         temp.as_file().sync_all()?;
         temp.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
+    }
+
+    /// Takes the snapshot's lock, unless it is only read.
+    pub(crate) fn lock_snapshot(&mut self) -> Result<()> {
+        if let Some(path) = self
+            .options
+            .persistence
+            .as_ref()
+            .filter(|_| !self.options.read_only)
+        {
+            make_folders(folder_of(path)).map_err(|error| io_error(SAVE, path, error))?;
+            self.snapshot_lock = Some(SnapshotLock::take(path)?);
+        }
+        Ok(())
     }
 
     /// Loads the snapshot, if there is one.
@@ -332,8 +349,16 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// The folder of a snapshot.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Makes a folder and what is missing above it, for this user alone whatever the umask.
-fn make_folders(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
     }
@@ -377,7 +402,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-fn io_error(operation: &'static str, path: &Path, error: io::Error) -> StorageError {
+pub(crate) fn io_error(operation: &'static str, path: &Path, error: io::Error) -> StorageError {
     let (kind, why, hint) = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
             ErrorKind::NotWritable,

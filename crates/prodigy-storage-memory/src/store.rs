@@ -15,6 +15,7 @@ use crate::document::Documents;
 use crate::job::Job;
 use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
+use crate::snapshot_lock::SnapshotLock;
 
 /// Enough that threads on different jobs rarely meet, even while jobs are made.
 const SHARDS: usize = 64;
@@ -53,6 +54,8 @@ pub(crate) struct Store {
     pub(crate) counters: Counters,
     /// How many of the writes so far the newest snapshot holds; locked while one is written.
     pub(crate) saved: Mutex<Option<u64>>,
+    /// Released after the last snapshot is written, by the drop of this field.
+    pub(crate) snapshot_lock: Option<SnapshotLock>,
     shards: Vec<Shard>,
     hasher: RandomState,
 }
@@ -66,6 +69,7 @@ impl Store {
             registry: Mutex::default(),
             counters: Counters::default(),
             saved: Mutex::new(None),
+            snapshot_lock: None,
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
         }

@@ -134,6 +134,12 @@ impl StorageBuilder {
         if !config.enable_locking {
             notices.push(StorageNotice::LockingDisabled);
         }
+        if self.backend.is_none()
+            && config.backend == prodigy_storage_config::BackendKind::Memory
+            && !config.memory.persist_to_disk
+        {
+            notices.push(StorageNotice::NothingKept);
+        }
         for notice in &notices {
             tracing::warn!("{notice}");
         }

@@ -16,6 +16,8 @@ pub enum StorageNotice {
     Config(Notice),
     /// `enable_locking: false`: named locks are inert, and protect nothing.
     LockingDisabled,
+    /// `backend: memory` without a snapshot: what is stored ends with the process.
+    NothingKept,
     /// The directory of a repository was replaced by a fresh clone of the same project: the clone continues under the
     /// name. See [`Repo::notices`](crate::Repo::notices).
     FreshClone {
@@ -30,6 +32,10 @@ impl fmt::Display for StorageNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(notice) => notice.fmt(f),
+            Self::NothingKept => f.write_str(
+                "the backend is `memory`, and nothing is kept when the process ends: set `backend: file`, or \
+                 `backend_config.persist_to_disk` and `backend_config.persistence_path`",
+            ),
             Self::LockingDisabled => f.write_str(
                 "`enable_locking` is false: named locks are inert, and nothing keeps two processes apart",
             ),

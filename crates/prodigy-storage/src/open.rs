@@ -21,10 +21,7 @@ pub(crate) fn open(
             if config.memory.persist_to_disk
                 && let Some(file) = &config.memory.persistence_path
             {
-                if read_only {
-                    return Err(snapshot_read_only(file));
-                }
-                options = options.persistence(file);
+                options = options.persistence(file).read_only(read_only);
             }
             Arc::new(MemoryBackend::new(options)?)
         }
@@ -60,13 +57,6 @@ pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Cl
         config.backend.as_str(),
         "only files can be examined and repaired: this backend keeps none",
     ))
-}
-
-/// The snapshot is written when the last handle goes, whatever was done in between.
-fn snapshot_read_only(file: &std::path::Path) -> StorageError {
-    let why = "a memory backend with a snapshot writes it on drop, and can't be opened for reading only";
-    StorageError::new(ErrorKind::Unsupported, "open storage", file.display(), why)
-        .with_hint("set `backend_config.persist_to_disk: false`, or open it for writing")
 }
 
 /// The backend's word for a durability of the configuration.

@@ -20,6 +20,7 @@ mod follow;
 mod foreign;
 mod in_process;
 mod lock;
+mod memory;
 mod places;
 mod security;
 mod support;

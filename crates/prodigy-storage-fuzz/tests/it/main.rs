@@ -13,3 +13,4 @@ mod events;
 mod items;
 mod replay;
 mod store;
+mod values;

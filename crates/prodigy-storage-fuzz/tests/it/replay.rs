@@ -58,4 +58,5 @@ replays! {
     dead_letter_files_hold "items";
     names_and_paths_hold "names";
     segments_hold "segment";
+    values_hold "values";
 }

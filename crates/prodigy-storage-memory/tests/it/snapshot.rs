@@ -11,10 +11,18 @@ fn open(folder: &TempDir) -> prodigy_storage_backend::Result<MemoryBackend> {
     MemoryBackend::new(MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl")))
 }
 
+/// Another process that only reads.
+fn read(folder: &TempDir) -> MemoryBackend {
+    let options = MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl"));
+    MemoryBackend::new(options.read_only(true)).unwrap()
+}
+
 fn names(folder: &TempDir) -> Vec<String> {
     std::fs::read_dir(folder.path().join("sub"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
         .collect()
 }
 
@@ -24,16 +32,20 @@ fn a_flush_saves_and_a_drop_saves_the_rest() {
     let backend = open(&folder).unwrap();
     append(&backend, &job("a"), "1").unwrap();
     backend.flush(Deadline::never()).unwrap();
-    // A second store sees what was flushed, and drops without a change of its own.
-    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+    // A reader sees what was flushed.
+    assert_eq!(count(&read(&folder), &job("a")), 1);
     append(&backend, &job("a"), "2").unwrap();
-    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
+    assert_eq!(count(&read(&folder), &job("a")), 1);
     let clone = backend.clone();
     drop(backend);
     append(&clone, &job("a"), "3").unwrap();
     drop(clone);
-    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 3);
-    assert_eq!(names(&folder), ["store.jsonl"], "nothing else is left behind");
+    assert_eq!(count(&read(&folder), &job("a")), 3);
+    assert_eq!(
+        names(&folder),
+        ["store.jsonl", "store.jsonl.lock"],
+        "nothing else is left behind"
+    );
 }
 
 #[test]
@@ -166,6 +178,40 @@ fn a_link_in_the_place_of_the_snapshot_is_replaced_and_not_written_through() {
     std::os::unix::fs::symlink(&outside, folder.path().join("sub/store.jsonl")).unwrap();
     backend.flush(Deadline::never()).unwrap();
     assert_eq!(std::fs::read(&outside).unwrap(), b"keep");
-    assert_eq!(count(&open(&folder).unwrap(), &job("a")), 1);
-    assert_eq!(names(&folder), ["store.jsonl"]);
+    assert_eq!(count(&read(&folder), &job("a")), 1);
+    assert_eq!(names(&folder), ["store.jsonl", "store.jsonl.lock"]);
+}
+
+#[test]
+fn a_second_store_on_one_snapshot_is_refused_and_names_the_holder() {
+    let folder = TempDir::new().unwrap();
+    let first = open(&folder).unwrap();
+    let error = open(&folder).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("process {}", std::process::id())),
+        "{error}"
+    );
+    drop(first);
+    assert!(open(&folder).is_ok(), "the lock goes with the last handle");
+}
+
+#[test]
+fn a_reader_of_a_snapshot_waits_for_nobody_and_writes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let writer = open(&folder).unwrap();
+    append(&writer, &job("a"), "1").unwrap();
+    writer.flush(Deadline::never()).unwrap();
+    let path = folder.path().join("sub/store.jsonl");
+    let before = std::fs::read(&path).unwrap();
+    let reader = read(&folder);
+    append(&reader, &job("a"), "2").unwrap();
+    reader.flush(Deadline::never()).unwrap();
+    drop(reader);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let empty = TempDir::new().unwrap();
+    drop(read(&empty));
+    assert!(!empty.path().join("sub").exists(), "a reader creates no folder");
 }

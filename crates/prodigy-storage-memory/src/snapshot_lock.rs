@@ -1,0 +1,77 @@
+//! The lock on a snapshot: one store at a time may write it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+
+/// At most so many bytes of a lock file name its holder.
+const LONGEST_HOLDER: u64 = 256;
+
+/// The lock, held as long as this lives. Its file stays: one that is removed could be held twice.
+#[derive(Debug)]
+pub(crate) struct SnapshotLock {
+    _file: Option<File>,
+}
+
+/// The lock file of a snapshot.
+fn lock_path(snapshot: &Path) -> PathBuf {
+    let mut name = snapshot.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+impl SnapshotLock {
+    /// Takes the lock of a snapshot, whose folder exists.
+    pub(crate) fn take(snapshot: &Path) -> Result<Self> {
+        let path = lock_path(snapshot);
+        let mut file = open(&path).map_err(|error| super::snapshot::io_error(LOCK, &path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held(&path, &file)),
+            // The file system supports no locks, so that no other store can hold one.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!(path = %path.display(), "the file system supports no locks: one process only may use the snapshot");
+                return Ok(Self { _file: None });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(super::snapshot::io_error(LOCK, &path, error));
+            }
+        }
+        // The lock is the kernel's; the text only informs, so that a failure to write it is ignored.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| write!(file, "process {}", std::process::id()));
+        Ok(Self { _file: Some(file) })
+    }
+}
+
+const LOCK: &str = "lock snapshot";
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
+fn held(path: &Path, file: &File) -> StorageError {
+    let mut holder = String::new();
+    let read = file.take(LONGEST_HOLDER).read_to_string(&mut holder);
+    if read.is_err() || holder.is_empty() {
+        "another process".clone_into(&mut holder);
+    }
+    let why = format!("{} uses the snapshot", holder.escape_debug());
+    StorageError::new(ErrorKind::LockUnavailable, LOCK, path.display(), why)
+        .with_hint("wait until it ends, or open the snapshot for reading only")
+}
