@@ -173,7 +173,7 @@ fn signals_are_passed_on_to_the_command_and_its_code_is_returned() {
 fn a_command_that_a_signal_ended_gives_128_and_its_number_and_frees_the_lock() {
     let bench = Bench::new();
     for (signal, code) in [("TERM", 143), ("HUP", 129), ("USR1", 138)] {
-        let running = Running::start(bench.std(held_by("l", &[], "echo ready; exec sleep 600")));
+        let running = Running::start(bench.std(held_by("l", &[], "echo ready; exec sleep 30")));
         send(signal, running.tool.id());
         assert_eq!(running.end(), (Some(code), String::new()), "{signal}");
         bench.run(&held_by("l", &["--wait", "0s"], "true")).code(0);
