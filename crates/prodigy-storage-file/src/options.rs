@@ -29,6 +29,8 @@ pub struct FileOptions {
     pub compression: bool,
     /// Bytes past which an event or an item is refused.
     pub max_record_size: u64,
+    /// Bytes that the buffers of one scan may take, if no record is larger.
+    pub(crate) scan_memory: usize,
     /// Accepts a root that any user may write to.
     pub allow_shared_root: bool,
     /// Accepts a network file system.
@@ -48,6 +50,7 @@ impl FileOptions {
             max_file_size: 100 << 20,
             compression: false,
             max_record_size: 64 << 20,
+            scan_memory: 32 << 20,
             allow_shared_root: false,
             allow_network_fs: false,
             clock: Arc::new(SystemClock),

@@ -19,11 +19,14 @@ use super::source;
 use crate::store::Store;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.
-const MOST_AWAKE: usize = 48;
+const MOST_OPEN: usize = 48;
 const DECODER_WEIGHT: usize = 6;
-/// Bytes read at a time: many where few are read, few where many are.
+/// Each read takes this part of the memory that buffers may still take. So the chunks of many readers become as large as
+/// that memory allows, whatever the number of readers, and a segment is opened once per chunk rather than once per event.
+const SHARE: usize = 128;
+/// The bounds of a chunk.
 const LARGE_CHUNK: usize = 256 << 10;
-const SMALL_CHUNK: usize = 32 << 10;
+const SMALL_CHUNK: usize = 4 << 10;
 
 /// A segment that was not opened yet.
 #[derive(Debug)]
@@ -47,7 +50,10 @@ pub(crate) struct Merge {
     readers: Vec<Option<SegmentReader>>,
     free: Vec<usize>,
     heap: BinaryHeap<Reverse<(EventId, usize)>>,
-    awake: usize,
+    /// Readers that hold a descriptor.
+    open: Vec<usize>,
+    /// Bytes in the buffers of all readers.
+    buffered: usize,
     /// The reader whose head was given last.
     current: Option<usize>,
     /// Segments that were read to their end, and not covered by a mark yet.
@@ -148,7 +154,8 @@ pub(crate) fn scan(
         readers: Vec::new(),
         free: Vec::new(),
         heap: BinaryHeap::new(),
-        awake: 0,
+        open: Vec::new(),
+        buffered: 0,
         current: None,
         finished,
         newest_made,
@@ -187,11 +194,7 @@ impl Merge {
     }
 
     fn open(&mut self, segment: &Pending) -> Result<()> {
-        let chunk = if self.heap.len() < 8 {
-            LARGE_CHUNK
-        } else {
-            SMALL_CHUNK
-        };
+        let chunk = self.chunk();
         let Pending { name, from } = segment;
         if from.is_none() && self.passes_over(name)? {
             return Ok(());
@@ -217,10 +220,15 @@ impl Merge {
         };
         // A segment that was pruned since it was listed holds nothing any more.
         if let Some(reader) = opened {
-            self.awake += weight(&reader);
             self.place(reader);
         }
         Ok(())
+    }
+
+    /// How many bytes a read asks for now.
+    fn chunk(&self) -> usize {
+        let left = self.store.options.scan_memory.saturating_sub(self.buffered);
+        (left / SHARE).clamp(SMALL_CHUNK, LARGE_CHUNK)
     }
 
     /// True if a look at the ends of an unread segment shows that none of its events are asked for.
@@ -267,7 +275,7 @@ impl Merge {
             self.finish(reader);
             return;
         }
-        let order = reader.order;
+        self.buffered += reader.buffered();
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.readers.get_mut(slot) {
@@ -280,20 +288,60 @@ impl Merge {
                 self.readers.len() - 1
             }
         };
-        self.take_turn(order, slot);
+        self.take_turn(slot);
     }
 
-    /// Puts a reader's head among the others.
-    fn take_turn(&mut self, order: EventId, slot: usize) {
+    /// Puts a reader's head among the others. A reader beyond the bounds gives back its descriptor or its buffer.
+    fn take_turn(&mut self, slot: usize) {
+        self.bound_open(slot);
+        let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let order = reader.order;
+        let is_next = self
+            .heap
+            .peek()
+            .is_none_or(|Reverse((smallest, _))| order <= *smallest);
+        if self.buffered > self.store.options.scan_memory && !is_next {
+            self.buffered -= reader.buffered();
+            reader.sleep();
+        }
         self.heap.push(Reverse((order, slot)));
-        if self.awake > MOST_AWAKE {
-            self.sleep_furthest(slot);
+    }
+
+    /// Notes whether a reader holds a descriptor. If that is one too many, closes the one whose head comes last.
+    fn bound_open(&mut self, slot: usize) {
+        let is_open = |readers: &[Option<SegmentReader>], slot: usize| {
+            let reader = readers.get(slot).and_then(Option::as_ref);
+            reader
+                .filter(|reader| reader.is_open())
+                .map(|reader| (weight(reader), reader.order))
+        };
+        self.open
+            .retain(|&other| other != slot && is_open(&self.readers, other).is_some());
+        if is_open(&self.readers, slot).is_none() {
+            return;
+        }
+        self.open.push(slot);
+        loop {
+            let held = self.open.iter().filter_map(|&slot| is_open(&self.readers, slot));
+            if held.map(|(weight, _)| weight).sum::<usize>() <= MOST_OPEN {
+                return;
+            }
+            let others = self.open.iter().filter(|&&other| other != slot);
+            let furthest = others
+                .copied()
+                .max_by_key(|&other| is_open(&self.readers, other).map(|(_, order)| order));
+            let Some(furthest) = furthest else { return };
+            self.open.retain(|&other| other != furthest);
+            if let Some(reader) = self.readers.get_mut(furthest).and_then(Option::as_mut) {
+                reader.close();
+            }
         }
     }
 
     /// Notes that a reader is at its end.
     fn finish(&mut self, reader: SegmentReader) {
-        self.awake -= weight(&reader);
         // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
         if reader.last.is_some() || reader.sealed || reader.position > 0 {
             let reached = Reached {
@@ -313,46 +361,30 @@ impl Merge {
         self.newest_made = self.newest_made.map(|newest| newest.min(below));
     }
 
-    /// Puts the reader to sleep whose head comes last.
-    fn sleep_furthest(&mut self, keep: usize) {
-        let furthest = self
-            .readers
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, reader)| {
-                let reader = reader
-                    .as_ref()
-                    .filter(|reader| reader.is_awake() && slot != keep)?;
-                Some((reader.order, slot))
-            })
-            .max();
-        if let Some((_, slot)) = furthest
-            && let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut)
-        {
-            self.awake -= weight(reader);
-            reader.sleep();
-        }
-    }
-
     /// Goes on in the reader whose head was given. After an error it stands where it stood, for another try.
     fn advance(&mut self, slot: usize) -> Result<()> {
+        let chunk = self.chunk();
         let Some(place) = self.readers.get_mut(slot) else {
             return Ok(());
         };
         let Some(reader) = place else { return Ok(()) };
-        if let Err(error) = reader.step(&mut self.clock) {
+        let before = reader.buffered();
+        reader.read_by(chunk);
+        let stepped = reader.step(&mut self.clock);
+        self.buffered = self.buffered + reader.buffered() - before;
+        if let Err(error) = stepped {
             self.current = Some(slot);
             return Err(error);
         }
-        if matches!(reader.head, Head::End) {
-            self.free.push(slot);
-            if let Some(reader) = place.take() {
-                self.finish(reader);
-            }
+        if !matches!(reader.head, Head::End) {
+            self.take_turn(slot);
             return Ok(());
         }
-        let order = reader.order;
-        self.take_turn(order, slot);
+        self.free.push(slot);
+        if let Some(reader) = place.take() {
+            self.buffered -= reader.buffered();
+            self.finish(reader);
+        }
         Ok(())
     }
 
@@ -388,7 +420,9 @@ impl Merge {
             let Some(Reverse((order, slot))) = self.heap.pop() else {
                 return Ok(false);
             };
-            match self.pass(slot) {
+            let passed = self.pass(slot);
+            self.bound_open(slot);
+            match passed {
                 Ok(Some(true)) => {
                     self.current = Some(slot);
                     return Ok(true);
@@ -405,14 +439,14 @@ impl Merge {
 
     /// Counts the head of a reader as read: whether it is to be given. `None` if it comes too late to be read at all.
     fn pass(&mut self, slot: usize) -> Result<Option<bool>> {
+        let chunk = self.chunk();
         let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
             return Ok(None);
         };
         if !reader.is_awake() {
-            if !reader.wake(&mut self.clock)? {
-                return Err(gap(&self.store, &self.folder, &reader.name));
-            }
-            self.awake += weight(reader);
+            reader.read_by(chunk);
+            reader.wake(&mut self.clock)?;
+            self.buffered += reader.buffered();
         }
         let time = match reader.head {
             Head::Record { .. } if self.since.is_some() || self.until.is_some() => {
@@ -425,7 +459,7 @@ impl Merge {
         };
         if time.is_some_and(is_late) {
             // Times do not decrease within a segment. The reader stays where it is, for the cursor.
-            self.awake -= weight(reader);
+            self.buffered -= reader.buffered();
             reader.sleep();
             return Ok(None);
         }

@@ -11,6 +11,7 @@ use prodigy_storage_backend::record::{self, LineFault};
 use prodigy_storage_backend::{Damage, Deadline, EventId, Record, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
+use super::resume::gap;
 use super::salvage;
 use super::source;
 use crate::store::Store;
@@ -107,7 +108,9 @@ pub(crate) struct SegmentReader {
     pub(crate) name: SegmentName,
     form: SegmentForm,
     pub(crate) sealed: bool,
+    /// Opened again by the next read where it was closed.
     source: Option<Box<dyn Read + Send>>,
+    asleep: bool,
     /// Where reading ends: the length of the segment when it was first opened.
     limit: u64,
     buffer: Vec<u8>,
@@ -168,6 +171,7 @@ impl SegmentReader {
             form: opened.form,
             sealed: opened.sealed,
             source: Some(opened.bytes),
+            asleep: false,
             limit: opened.len.unwrap_or(u64::MAX),
             buffer: Vec::new(),
             filled: 0,
@@ -193,9 +197,29 @@ impl SegmentReader {
         self.form != SegmentForm::Plain
     }
 
-    /// Whether it holds a descriptor and a buffer.
+    /// True if its buffer holds the head.
     pub(crate) fn is_awake(&self) -> bool {
+        !self.asleep
+    }
+
+    /// True if it holds a descriptor, and perhaps a decoder.
+    pub(crate) fn is_open(&self) -> bool {
         self.source.is_some()
+    }
+
+    /// Bytes that its buffer takes.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Sets how many bytes the next read asks for.
+    pub(crate) fn read_by(&mut self, chunk: usize) {
+        self.chunk = chunk;
+    }
+
+    /// Gives back the descriptor and the decoder, and keeps the bytes that were read; the next read opens it again.
+    pub(crate) fn close(&mut self) {
+        self.source = None;
     }
 
     /// Where it lies, for messages.
@@ -246,25 +270,31 @@ impl SegmentReader {
         }
     }
 
-    /// Gives back descriptor and buffer; the next step opens it again at the head.
+    /// Gives back descriptor and buffer; [`wake`](Self::wake) reads the head again.
     pub(crate) fn sleep(&mut self) {
-        self.source = None;
+        self.close();
+        self.asleep = true;
         self.buffer = Vec::new();
         self.pieces.clear();
     }
 
-    /// Opens it again where it was put to sleep. False if it is gone.
-    pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<bool> {
-        let Some(opened) = source::open(&self.store, &self.folder, &self.name, self.head_start)? else {
-            return Ok(false);
-        };
-        // Sealed since it was opened first or not: it is read to where it ended then, and may hold more by now.
+    /// Reads the head again after a sleep.
+    ///
+    /// Sealed since it was opened first or not: it is read to where it ended then, and may hold more by now.
+    pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<()> {
+        self.base = self.head_start;
+        (self.filled, self.next, self.ended, self.asleep) = (0, 0, false, false);
+        self.step(clock).inspect_err(|_| self.sleep())
+    }
+
+    /// Opens it at an uncompressed offset, in the form that is there now.
+    fn open_at(&mut self, offset: u64) -> Result<()> {
+        let opened = source::open(&self.store, &self.folder, &self.name, offset)?;
+        let opened = opened.ok_or_else(|| gap(&self.store, &self.folder, &self.name))?;
         self.form = opened.form;
         self.source = Some(opened.bytes);
-        self.base = self.head_start;
-        (self.filled, self.next, self.ended, self.dripping) = (0, 0, false, false);
-        self.step(clock).inspect_err(|_| self.sleep())?;
-        Ok(true)
+        self.dripping = false;
+        Ok(())
     }
 
     /// Goes on to the next record, damage or the end.
@@ -511,11 +541,13 @@ impl SegmentReader {
             self.buffer.resize(wanted, 0);
         }
         let end = self.buffer.len().min(self.filled.saturating_add(left));
-        let Some(space) = self
-            .buffer
-            .get_mut(self.filled..end)
-            .filter(|space| !space.is_empty())
-        else {
+        if self.filled >= end {
+            return Ok(false);
+        }
+        if self.source.is_none() {
+            self.open_at(read_to)?;
+        }
+        let Some(space) = self.buffer.get_mut(self.filled..end) else {
             return Ok(false);
         };
         let Some(source) = self.source.as_mut() else {
@@ -543,6 +575,10 @@ impl SegmentReader {
             }
         };
         self.filled += read;
+        if read == 0 || read_to + read as u64 >= self.limit {
+            // Nothing comes after this.
+            self.close();
+        }
         Ok(read > 0)
     }
 

@@ -26,8 +26,11 @@ fn damage_is_told_once_and_not_again_from_a_cursor_behind_it() {
 #[test]
 fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_read() {
     let place = Place::new();
-    let store = place.quick(place.options());
-    // More segments than may be open at once, all with ids from the same stretch of time.
+    let mut options = place.options();
+    // No buffer is kept, so every reader but one sleeps.
+    options.scan_memory = 0;
+    let store = place.quick(options);
+    // All with ids from the same stretch of time.
     for segment in 0..120 {
         let events: Vec<_> = (0..4).map(|n| (id(segment + n * 1000), "x")).collect();
         place.plant(&name(segment, segment), lines(events));

@@ -137,3 +137,41 @@ fn a_merge_opens_a_segment_only_when_it_gets_there() {
         .count();
     assert!(opened <= 5, "{opened} were opened");
 }
+
+/// Segments that overlap from end to end, with as many events in all whatever their number.
+fn overlapping(place: &Place, segments: i64, events: i64) {
+    let payload = "x".repeat(100);
+    for segment in 0..segments {
+        let ids = (0..events / segments).map(|round| id(segments + round * segments + segment));
+        let bytes = lines(ids.map(|id| (id, payload.as_str())));
+        set_mode(&place.plant(&name(segment, segment), bytes), 0o400);
+    }
+}
+
+#[test]
+fn a_merge_of_many_segments_opens_and_reads_each_a_few_times_and_not_once_per_event() {
+    const EVENTS: i64 = 160_000;
+    for segments in [1000, 8000] {
+        let place = Place::new();
+        overlapping(&place, segments, EVENTS);
+        let (store, reel) = place.taped(place.options());
+        let mut scan = place.scan(&store, &ScanOptions::all());
+        let mut count = 0;
+        while scan.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, EVENTS);
+        let calls = reel.take();
+        let of = |kind: &str| calls.iter().filter(|call| call.starts_with(kind)).count() as i64;
+        let (opens, reads) = (of("read "), of("get "));
+        // A segment of 8,000 gets a chunk of over 10 events.
+        assert!(
+            opens < EVENTS / 10 + segments,
+            "{segments} segments: {opens} opens"
+        );
+        assert!(
+            reads < EVENTS / 10 + segments,
+            "{segments} segments: {reads} reads"
+        );
+    }
+}
