@@ -1,15 +1,80 @@
-//! The clocks of a store, injected so that tests can turn them.
+//! The clocks that a store reads, injected so that tests can set them.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-/// Tells the time of day.
+/// Which boot of a machine: a random id that the kernel makes at each start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(Uuid);
+
+impl BootId {
+    /// From its 128 bits.
+    #[must_use]
+    pub const fn from_u128(bits: u128) -> Self {
+        Self(Uuid::from_u128(bits))
+    }
+
+    /// Reads its hyphenated text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+/// A moment on the clock that counts from the boot of the machine, also while it is suspended. Nobody can set it.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::{Clock, SystemClock};
+///
+/// let now = SystemClock.uptime();
+/// let end = now.after(Duration::from_secs(60));
+/// assert!(!end.has_come(SystemClock.uptime()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// Which boot.
+    pub boot: BootId,
+    /// How long ago that was.
+    pub since: Duration,
+}
+
+impl Uptime {
+    /// So much later; [`Duration::MAX`] after the boot at the latest.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self {
+            since: self.since.saturating_add(duration),
+            ..self
+        }
+    }
+
+    /// Whether this moment lies behind `now`: always, if the machine was started again since.
+    #[must_use]
+    pub fn has_come(self, now: Self) -> bool {
+        self.boot != now.boot || self.since <= now.since
+    }
+}
+
+/// Tells the time of day, and how long the machine has been running.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// Now. May step back, stand still or leap: callers make no other assumption.
+    /// The time of day. It may step back, stand still or leap: nothing but the dates that people see depends on it.
     fn now(&self) -> Timestamp;
+
+    /// The time since the boot. Leases count by it.
+    fn uptime(&self) -> Uptime;
 
     /// The time since a moment that stays the same while the process lives. It never steps back.
     fn monotonic(&self) -> Duration {
@@ -18,12 +83,63 @@ pub trait Clock: fmt::Debug + Send + Sync {
     }
 }
 
-/// The clock of the operating system.
+/// The clocks of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn uptime(&self) -> Uptime {
+        static BOOT: OnceLock<BootId> = OnceLock::new();
+        #[cfg(target_os = "linux")]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = rustix::time::ClockId::Monotonic;
+        let since = rustix::time::clock_gettime(clock);
+        Uptime {
+            boot: *BOOT.get_or_init(|| boot_id().unwrap_or_default()),
+            since: Duration::new(
+                since.tv_sec.unsigned_abs(),
+                u32::try_from(since.tv_nsec).unwrap_or(0),
+            ),
+        }
+    }
+}
+
+/// The id of this boot; `None` where the system tells none. Then leases of an earlier boot cannot be told from others.
+fn boot_id() -> Option<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    BootId::parse(text.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_since_the_boot_ascends_and_names_the_boot() {
+        let (first, second) = (SystemClock.uptime(), SystemClock.uptime());
+        assert!(first.since <= second.since && first.since > Duration::ZERO);
+        assert_eq!(first.boot, second.boot);
+        if cfg!(target_os = "linux") {
+            assert_ne!(first.boot, BootId::default());
+        }
+    }
+
+    #[test]
+    fn a_moment_of_another_boot_has_come() {
+        let now = Uptime {
+            boot: BootId::from_u128(1),
+            since: Duration::from_secs(10),
+        };
+        let end = now.after(Duration::from_secs(5));
+        assert!(!end.has_come(now.after(Duration::from_millis(4_999))));
+        assert!(end.has_come(now.after(Duration::from_secs(5))));
+        let boot = BootId::from_u128(2);
+        assert!(end.has_come(Uptime { boot, ..now }));
+        assert!(!now.after(Duration::MAX).has_come(now));
     }
 }

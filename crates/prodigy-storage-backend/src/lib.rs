@@ -55,7 +55,7 @@ mod report;
 pub use backend::Backend;
 pub use batch::{Annotations, Batch};
 pub use body::{Body, NoBody, object_bounds, to_raw};
-pub use clock::{Clock, SystemClock};
+pub use clock::{BootId, Clock, SystemClock, Uptime};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};
 pub use error::{ErrorKind, Result, StorageError, escape};

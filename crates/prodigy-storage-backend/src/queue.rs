@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::clock::{Clock, Uptime};
 use crate::error::{Result, StorageError};
 use crate::log::Damage;
 
@@ -104,12 +106,46 @@ impl From<String> for LeaseToken {
 }
 
 /// A claim on an item. When it ends the item is pending again.
+///
+/// It ends by the time since the boot, which nobody can set: a step of the wall clock neither ends a lease nor makes it
+/// last longer. A lease of another boot has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who bears it, may acknowledge.
+    /// Its bearer may acknowledge.
     pub token: LeaseToken,
-    /// When it ends.
+    /// When it ends by the wall clock of the process that took it: for people to read.
     pub until: Timestamp,
+    /// When it ends. `None` in a lease of format 1, which goes by `until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Uptime>,
+}
+
+/// A lease of format 1 that would last longer from now was taken under another clock, and has ended.
+const LONGEST_BY_WALL_CLOCK: i64 = 7 * 24 * 60 * 60 * 1_000_000_000;
+
+impl Lease {
+    /// A lease of this length from now on, with a new token.
+    #[must_use]
+    pub fn begin(length: Duration, clock: &dyn Clock) -> Self {
+        let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+        Self {
+            token: LeaseToken::random(),
+            until: Timestamp::from_nanos(clock.now().as_nanos().saturating_add(nanos)),
+            end: Some(clock.uptime().after(length)),
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self, clock: &dyn Clock) -> bool {
+        match self.end {
+            Some(end) => end.has_come(clock.uptime()),
+            None => {
+                let left = self.until.as_nanos().saturating_sub(clock.now().as_nanos());
+                left <= 0 || left > LONGEST_BY_WALL_CLOCK
+            }
+        }
+    }
 }
 
 /// An item to put: a JSON object with at least `item_id` and `item_data`.
@@ -130,17 +166,17 @@ pub struct QueueEntry {
     pub id: ItemId,
     /// The whole object, without lease and checksum.
     pub body: Box<RawValue>,
-    /// The claim on it, if it was taken; ended where `until` has passed.
+    /// The claim on it, if it was taken; it may have ended.
     pub lease: Option<Lease>,
     /// Whether its line carried a checksum that held.
     pub verified: bool,
 }
 
 impl QueueEntry {
-    /// Whether no claim holds it at `now`.
+    /// Whether no claim holds it now.
     #[must_use]
-    pub fn is_pending(&self, now: Timestamp) -> bool {
-        self.lease.as_ref().is_none_or(|lease| lease.until <= now)
+    pub fn is_pending(&self, clock: &dyn Clock) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.has_ended(clock))
     }
 }
 

@@ -289,8 +289,8 @@ impl Backend for MemoryBackend {
         let Some(held) = self.store.job(job) else {
             return Ok(Vec::new());
         };
-        let now = self.store.options.clock.now();
-        let taken = held.data.lock().queue.take(select, limit, lease, now);
+        let clock = &*self.store.options.clock;
+        let taken = held.data.lock().queue.take(select, limit, lease, clock);
         self.store.touch();
         Ok(taken)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{self, Facts};
 use prodigy_storage_backend::{
-    ErrorKind, ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, Result, Select, Settled,
+    Clock, ErrorKind, ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, Result, Select, Settled,
     StorageError,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -40,8 +40,8 @@ impl Item {
         (self.body.get().len() + 2 * self.id.as_str().len()) as u64 + ITEM_COST
     }
 
-    fn is_pending(&self, now: Timestamp) -> bool {
-        self.lease.as_ref().is_none_or(|lease| lease.until <= now)
+    fn is_pending(&self, clock: &dyn Clock) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.has_ended(clock))
     }
 
     pub(crate) fn entry(&self) -> QueueEntry {
@@ -193,9 +193,10 @@ impl Queue {
         select: &Select,
         limit: usize,
         lease: Duration,
-        now: Timestamp,
+        clock: &dyn Clock,
     ) -> Vec<QueueEntry> {
-        let takes = |item: &Item| item.is_pending(now) && dead_letter::selects(select, &item.id, &item.facts);
+        let takes =
+            |item: &Item| item.is_pending(clock) && dead_letter::selects(select, &item.id, &item.facts);
         let places: Vec<u64> = match &select.ids {
             // A few keys of a long queue are looked up, not looked for.
             Some(ids) => {
@@ -217,17 +218,12 @@ impl Queue {
                 .take(limit)
                 .collect(),
         };
-        let nanos = i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX);
-        let until = Timestamp::from_nanos(now.as_nanos().saturating_add(nanos));
         let mut taken = Vec::with_capacity(places.len());
         for seq in places {
             let Some(mut item) = self.items.get(&seq).map(|item| Item::clone(item)) else {
                 continue;
             };
-            item.lease = Some(Lease {
-                token: LeaseToken::random(),
-                until,
-            });
+            item.lease = Some(Lease::begin(lease, clock));
             taken.push(item.entry());
             self.set(seq, item);
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use prodigy_storage_backend::Clock;
+use prodigy_storage_backend::{BootId, Clock, Uptime};
 use prodigy_storage_layout::Timestamp;
 
 /// When simulated time begins, in nanoseconds since 1970.
@@ -44,6 +45,15 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.fetch_add(STEP, Ordering::Relaxed))
     }
+
+    /// The true time since the beginning, in one boot: nothing sets it.
+    fn uptime(&self) -> Uptime {
+        let since = self.now().as_nanos().saturating_sub(START);
+        Uptime {
+            boot: BootId::from_u128(1),
+            since: Duration::from_nanos(u64::try_from(since).unwrap_or(0)),
+        }
+    }
 }
 
 /// The wall clock of one process: the true time and an offset, which may change at any moment. Each look moves the true time
@@ -74,5 +84,9 @@ impl Clock for ProcessClock {
     fn now(&self) -> Timestamp {
         let time = self.time.now().as_nanos();
         Timestamp::from_nanos(time.saturating_add(self.offset.load(Ordering::Relaxed)))
+    }
+
+    fn uptime(&self) -> Uptime {
+        self.time.uptime()
     }
 }

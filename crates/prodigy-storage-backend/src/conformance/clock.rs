@@ -1,15 +1,20 @@
 //! A clock that stands still until it is told otherwise.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_layout::Timestamp;
 
-use crate::clock::Clock;
+use crate::clock::{BootId, Clock, Uptime};
 
 /// A clock that a test turns, forwards and back. It begins at the start of 2026 and stands still.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    /// Nanoseconds since the boot.
+    uptime: AtomicU64,
+    boots: AtomicU64,
+}
 
 impl ManualClock {
     /// Where it begins.
@@ -18,18 +23,29 @@ impl ManualClock {
     /// A clock at [`START`](Self::START).
     #[must_use]
     pub fn new() -> Self {
-        Self(AtomicI64::new(Self::START.as_nanos()))
+        Self {
+            wall: AtomicI64::new(Self::START.as_nanos()),
+            uptime: AtomicU64::new(0),
+            boots: AtomicU64::new(1),
+        }
     }
 
-    /// Turns it forwards.
+    /// Lets time pass: the time of day and the time since the boot go on.
     pub fn advance(&self, by: Duration) {
         let nanos = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
-        self.0.fetch_add(nanos, Ordering::SeqCst);
+        self.wall.fetch_add(nanos, Ordering::SeqCst);
+        self.uptime.fetch_add(nanos.unsigned_abs(), Ordering::SeqCst);
     }
 
-    /// Turns it to a time, which may lie before the present one.
+    /// Sets the time of day, which may lie before the present one. No time passes.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.as_nanos(), Ordering::SeqCst);
+        self.wall.store(time.as_nanos(), Ordering::SeqCst);
+    }
+
+    /// Starts the machine again: the time since the boot begins anew.
+    pub fn reboot(&self) {
+        self.boots.fetch_add(1, Ordering::SeqCst);
+        self.uptime.store(0, Ordering::SeqCst);
     }
 }
 
@@ -41,6 +57,13 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+        Timestamp::from_nanos(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime {
+            boot: BootId::from_u128(u128::from(self.boots.load(Ordering::SeqCst))),
+            since: Duration::from_nanos(self.uptime.load(Ordering::SeqCst)),
+        }
     }
 }

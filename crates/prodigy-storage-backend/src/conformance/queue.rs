@@ -22,6 +22,8 @@ topic! { "queue":
     a_taken_item_stays_stored "a taken item is still there, with its lease",
     a_taken_item_is_not_taken_twice "what one taker has, no other gets",
     threads_never_share_an_item "of eight threads that take, no two get one item, and none is left out",
+    a_lease_does_not_go_by_the_wall_clock "a step of the wall clock neither ends a lease nor makes it last longer",
+    a_lease_of_another_boot_has_ended "when the machine is started again, all leases have ended",
     a_lease_ends "when its lease ends an item is pending again, in its old place, under another token",
     an_acknowledged_item_is_gone "an acknowledged item is gone for good, and its token is then unknown",
     a_late_acknowledgement_counts "a token whose lease ended counts while no one else took the item",
@@ -238,6 +240,36 @@ fn a_lease_ends(harness: &dyn Harness) -> Check {
     harness.clock().advance(Duration::from_secs(1));
     let second = take(&*two, &job, 1)?;
     ensure_eq!(names(&second), ["a"], "items at the end");
+    ensure!(tokens(&first) != tokens(&second), "two takes have one token");
+    Ok(())
+}
+
+fn a_lease_does_not_go_by_the_wall_clock(harness: &dyn Harness) -> Check {
+    const YEAR: i64 = 365 * 86_400_000;
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    for years in [1, -1, 74] {
+        put(harness, &*one, &job, &["a"])?;
+        let first = take(&*one, &job, 1)?;
+        ensure_eq!(names(&first), ["a"], "items");
+        harness.clock().set(moment(years * YEAR));
+        harness.clock().advance(Duration::from_secs(59));
+        ensure_eq!(take(&*two, &job, 1)?.len(), 0, "items a second before the end");
+        harness.clock().advance(Duration::from_secs(1));
+        let second = take(&*two, &job, 1)?;
+        ensure_eq!(names(&second), ["a"], "items at the end");
+        two.queue_ack(&job, &tokens(&second), soon())?;
+        harness.clock().set(moment(0));
+    }
+    Ok(())
+}
+
+fn a_lease_of_another_boot_has_ended(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let first = take(&*one, &job, 1)?;
+    harness.clock().reboot();
+    let second = take(&*two, &job, 1)?;
+    ensure_eq!(names(&second), ["a"], "items after the boot");
     ensure!(tokens(&first) != tokens(&second), "two takes have one token");
     Ok(())
 }

@@ -9,7 +9,13 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The names that the queue writes beside an item's own.
-pub(super) const RESERVED: [&str; 3] = ["lease_token", "lease_until", "crc"];
+pub const RESERVED: [&str; 5] = [
+    "lease_token",
+    "lease_until",
+    "lease_boot",
+    "lease_boottime",
+    "crc",
+];
 
 /// The fields that have a meaning, in the order in which they are written.
 pub(super) const KNOWN: [(&str, Kind); 10] = [

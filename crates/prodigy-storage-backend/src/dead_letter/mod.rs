@@ -5,8 +5,7 @@
 //! looks at. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
 //! same as a type.
 //!
-//! The names `lease_token`, `lease_until` and `crc` are the queue's own: at the top of a pushed item they are left
-//! out, so that lines of a queue's file can be pushed again.
+//! The names of [`RESERVED`] are the queue's own: at the top of a pushed item they are left out, so that lines of a queue's file can be pushed again.
 //!
 //! ```
 //! use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, facts};
@@ -33,6 +32,7 @@ mod signature;
 mod tests;
 
 pub use facts::{Facts, facts, facts_of_line, selects, suits};
+pub use fields::RESERVED;
 pub use letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use merge::merge;
 pub use normalise::normalise;

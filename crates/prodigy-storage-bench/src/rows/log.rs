@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Clock, EventReader, Job, ReadOptions, Storage, StorageConfig, Timestamp};
+use prodigy_storage::{
+    Clock, EventReader, Job, ReadOptions, Storage, StorageConfig, SystemClock, Timestamp, Uptime,
+};
 use tempfile::TempDir;
 
 use crate::child::{Process, Task};
@@ -40,6 +42,10 @@ struct Set(AtomicI64);
 impl Clock for Set {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
     }
 }
 

@@ -6,7 +6,7 @@ mod settle;
 mod take;
 
 use clap::Subcommand;
-use prodigy_storage::{Lease, Timestamp};
+use prodigy_storage::{Lease, SystemClock};
 use serde_json::value::RawValue;
 
 use crate::app::App;
@@ -60,13 +60,13 @@ fn with_lease(body: &RawValue, lease: Option<&Lease>, token: bool) -> String {
 
 /// The claim on an item, while it lasts.
 fn running(lease: Option<&Lease>) -> Option<&Lease> {
-    lease.filter(|lease| lease.until > Timestamp::now())
+    lease.filter(|lease| !lease.has_ended(&SystemClock))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prodigy_storage::LeaseToken;
+    use prodigy_storage::{LeaseToken, Timestamp};
 
     #[test]
     fn the_lease_stands_at_the_end() {
@@ -74,6 +74,7 @@ mod tests {
         let lease = Lease {
             token: LeaseToken::from("t-1".to_owned()),
             until: Timestamp::MIN,
+            end: None,
         };
         assert_eq!(
             with_lease(&body, Some(&lease), true),

@@ -1,8 +1,10 @@
 //! One item as it stands in the file.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use prodigy_storage_backend::{ItemId, Lease, LeaseToken, QueueEntry, record};
+use prodigy_storage_backend::dead_letter::RESERVED;
+use prodigy_storage_backend::{BootId, Clock, ItemId, Lease, LeaseToken, QueueEntry, Uptime, record};
 use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,12 +16,12 @@ pub(super) const TRAILER: usize = 18;
 const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
 const TOKEN: &str = ",\"lease_token\":\"";
 const UNTIL: &str = "\",\"lease_until\":\"";
+const BOOT: &str = "\",\"lease_boot\":\"";
+const UPTIME: &str = "\",\"lease_boottime\":\"";
 /// Bytes of a token of ours.
 const TOKEN_LEN: usize = 32;
-/// Bytes of a time as it is written.
-const UNTIL_LEN: usize = 30;
-/// More than the two fields of a lease take.
-const LEASE_LEN: usize = 160;
+/// More than the fields of a lease take.
+const LEASE_LEN: usize = 256;
 
 /// What the checksum of an item says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,14 @@ pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, lease: Option<&Lease>) 
         out.extend_from_slice(lease.token.as_str().as_bytes());
         out.extend_from_slice(UNTIL.as_bytes());
         out.extend_from_slice(nanos_text(lease.until).as_bytes());
+        if let Some(Uptime { boot, since }) = lease.end {
+            let end = format!(
+                "{BOOT}{boot}{UPTIME}{}.{:09}",
+                since.as_secs(),
+                since.subsec_nanos()
+            );
+            out.extend_from_slice(end.as_bytes());
+        }
         out.push(b'"');
     }
     record::seal_line(out, start);
@@ -99,19 +109,68 @@ pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
         .map(|found| found.item_id)
 }
 
-/// Whether a lease of ours is on a sealed item at `now`, from the end of the line alone. What is not of this form is read
-/// to know: false says nothing.
-pub(super) fn is_held(line: &[u8], seal: Seal, now: Timestamp) -> bool {
-    let until = || {
-        let rest = line.get(..line.len().checked_sub(TRAILER)?)?;
-        let (rest, until) = rest.strip_suffix(b"\"")?.split_last_chunk::<UNTIL_LEN>()?;
-        let (rest, token) = rest
-            .strip_suffix(UNTIL.as_bytes())?
-            .split_last_chunk::<TOKEN_LEN>()?;
-        let ours = rest.ends_with(TOKEN.as_bytes()) && token.iter().all(u8::is_ascii_hexdigit);
-        ours.then(|| Timestamp::parse(std::str::from_utf8(until).ok()?))?
+/// Whether a lease of ours is on a sealed item now, from the end of the line alone. What is not of this form has to be read:
+/// false says nothing.
+pub(super) fn is_held(line: &[u8], seal: Seal, clock: &dyn Clock) -> bool {
+    let lease = || {
+        let open = line
+            .get(..line.len().checked_sub(TRAILER)?)?
+            .strip_suffix(b"\"")?;
+        let window = open.get(open.len().saturating_sub(LEASE_LEN)..)?;
+        let at = memchr::memmem::rfind(window, TOKEN.as_bytes())?;
+        let lease = LeaseText::parse(std::str::from_utf8(window.get(at..)?).ok()?)?;
+        let ours = lease.token.len() == TOKEN_LEN && lease.token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        lease.lease().filter(|_| ours)
     };
-    seal != Seal::Absent && until().is_some_and(|until| until > now)
+    seal != Seal::Absent && lease().is_some_and(|lease| !lease.has_ended(clock))
+}
+
+/// The fields of a lease, as they stand at the end of a line.
+#[derive(Clone, Copy, Debug)]
+struct LeaseText<'a> {
+    token: &'a str,
+    until: &'a str,
+    /// The boot and the time since then; absent in format 1.
+    end: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> LeaseText<'a> {
+    /// Reads what stands between the item and the quote that closes the last field.
+    fn parse(fields: &'a str) -> Option<Self> {
+        let (token, rest) = fields.strip_prefix(TOKEN)?.split_once(UNTIL)?;
+        let (until, end) = match rest.split_once(BOOT) {
+            Some((until, end)) => (until, Some(end.split_once(UPTIME)?)),
+            None => (rest, None),
+        };
+        let plain = |text: &str| !text.contains(|c: char| c == '"' || c == '\\' || c.is_control());
+        let is_plain =
+            plain(token) && plain(until) && end.is_none_or(|(boot, since)| plain(boot) && plain(since));
+        is_plain.then_some(Self { token, until, end })
+    }
+
+    fn lease(self) -> Option<Lease> {
+        Some(Lease {
+            token: LeaseToken::from(self.token.to_owned()),
+            until: Timestamp::parse(self.until)?,
+            end: match self.end {
+                Some((boot, since)) => Some(uptime(boot, since)?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Reads a time since a boot: `123.000000000`.
+fn uptime(boot: &str, since: &str) -> Option<Uptime> {
+    let (seconds, nanos) = since.split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(seconds) || !digits(nanos) || nanos.len() != 9 {
+        return None;
+    }
+    Some(Uptime {
+        boot: BootId::parse(boot)?,
+        since: Duration::new(seconds.parse().ok()?, nanos.parse().ok()?),
+    })
 }
 
 /// The token of the lease on an item.
@@ -120,7 +179,7 @@ pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
         // An item without a lease mostly ends in something else.
         let body = line.get(..line.len().checked_sub(TRAILER)?)?;
         body.strip_suffix(b"\"")?;
-        return split(line)?.1.map(|(token, _)| Cow::Borrowed(token));
+        return split(line)?.1.map(|lease| Cow::Borrowed(lease.token));
     }
     memchr::memmem::find(line, b"\"lease_token\"")?;
     Some(Cow::Owned(foreign(line)?.lease?.token.as_str().to_owned()))
@@ -137,10 +196,7 @@ pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
     json.push_str(body);
     json.push('}');
     let lease = match lease {
-        Some((token, until)) => Some(Lease {
-            token: LeaseToken::from(token.to_owned()),
-            until: Timestamp::parse(until)?,
-        }),
+        Some(lease) => Some(lease.lease()?),
         None => None,
     };
     Some(QueueEntry {
@@ -155,17 +211,15 @@ pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
 ///
 /// A quote that follows a comma is none inside a text, and nothing of an item but its lease can end in these names at
 /// its top, so the split is never wrong.
-fn split(line: &[u8]) -> Option<(&str, Option<(&str, &str)>)> {
+fn split(line: &[u8]) -> Option<(&str, Option<LeaseText<'_>>)> {
     let body = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
     let window = body.len().saturating_sub(LEASE_LEN);
     let lease = body.strip_suffix('"').and_then(|open| {
         let at = memchr::memmem::rfind(open.as_bytes().get(window..)?, TOKEN.as_bytes())? + window;
-        let (token, until) = open.get(at + TOKEN.len()..)?.split_once(UNTIL)?;
-        let plain = |text: &str| !text.contains(|c: char| c == '"' || c == '\\' || c.is_control());
-        (plain(token) && plain(until)).then_some((at, token, until))
+        Some((at, LeaseText::parse(open.get(at..)?)?))
     });
     Some(match lease {
-        Some((at, token, until)) => (body.get(..at)?, Some((token, until))),
+        Some((at, lease)) => (body.get(..at)?, Some(lease)),
         None => (body, None),
     })
 }
@@ -180,11 +234,13 @@ fn foreign(line: &[u8]) -> Option<QueueEntry> {
     };
     let id = ItemId::new(text("item_id")?).ok()?;
     let lease = text("lease_token").zip(text("lease_until").as_deref().and_then(Timestamp::parse));
+    let end = text("lease_boot").zip(text("lease_boottime"));
+    let end = end.and_then(|(boot, since)| uptime(&boot, &since));
     let mut json = String::with_capacity(line.len());
     json.push_str("{\"item_id\":");
     json.push_str(&serde_json::Value::from(id.as_str()).to_string());
     for (name, value) in &fields {
-        if ["item_id", "lease_token", "lease_until", "crc"].contains(&name.as_str()) {
+        if name == "item_id" || RESERVED.contains(&name.as_str()) {
             continue;
         }
         json.push(',');
@@ -199,6 +255,7 @@ fn foreign(line: &[u8]) -> Option<QueueEntry> {
         lease: lease.map(|(token, until)| Lease {
             token: LeaseToken::from(token),
             until,
+            end,
         }),
         verified: false,
     })

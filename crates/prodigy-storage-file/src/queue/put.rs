@@ -131,7 +131,7 @@ impl Store {
         let normal = memchr::memchr2(b'\n', b'\r', json).is_none()
             && line::id(json).is_some_and(|id| json.starts_with(line::HEAD) && id == item.id.as_str())
             && memchr::memmem::find_iter(json, b"\"item_id\"").nth(1).is_none()
-            && ["\"crc\"", "\"lease_token\"", "\"lease_until\""]
+            && ["\"crc\"", "\"lease_"]
                 .iter()
                 .all(|name| memchr::memmem::find(json, name.as_bytes()).is_none());
         if normal {

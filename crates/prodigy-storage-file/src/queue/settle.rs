@@ -9,7 +9,7 @@ use prodigy_storage_backend::dead_letter::{facts, facts_of_line, suits};
 use prodigy_storage_backend::{
     Deadline, Durability, ItemId, Lease, LeaseToken, QueueEntry, Result, Select, Settled,
 };
-use prodigy_storage_layout::{Entry, JobAddress, Timestamp};
+use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::known::Known;
 use super::line::{self, Seal, encoded};
@@ -44,16 +44,14 @@ impl Store {
             self.queues.keep(&held.path, held.known);
             return Ok(Vec::new());
         }
-        let now = self.now();
-        let nanos = i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX);
-        let until = Timestamp::from_nanos(now.as_nanos().saturating_add(nanos));
+        let clock = &*self.options.clock;
         let named: Option<HashSet<&str>> = select
             .ids
             .as_ref()
             .map(|ids| ids.iter().map(ItemId::as_str).collect());
         let mut taken = Vec::new();
         self.change(OPERATION, held, deadline, false, |seal, bytes| {
-            if taken.len() >= limit || line::is_held(bytes, seal, now) {
+            if taken.len() >= limit || line::is_held(bytes, seal, clock) {
                 return None;
             }
             if let Some(named) = &named
@@ -75,11 +73,8 @@ impl Store {
                 Ok(facts) => suits(select, &facts),
                 Err(_) => named.is_some() && select.signature.is_none() && select.not_after.is_none(),
             };
-            if wanted && entry.is_pending(now) {
-                entry.lease = Some(Lease {
-                    token: LeaseToken::random(),
-                    until,
-                });
+            if wanted && entry.is_pending(clock) {
+                entry.lease = Some(Lease::begin(lease, clock));
                 let line = encoded(&entry.body, entry.lease.as_ref());
                 taken.push(entry);
                 return Some(Change::Line(line));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use prodigy_storage::config::MapEnvironment;
-use prodigy_storage::{Clock, Job, Storage, StorageBuilder, Timestamp};
+use prodigy_storage::{BootId, Clock, Job, Storage, StorageBuilder, Timestamp, Uptime};
 use tempfile::TempDir;
 
 /// Storage and the folder that it may use; the folder goes last.
@@ -66,5 +67,12 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime {
+            boot: BootId::from_u128(1),
+            since: Duration::from_nanos(self.0.load(Ordering::SeqCst).unsigned_abs()),
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     Added, Body, Clock, Deadline, Durability, ErrorKind, Expected, Fence, PutOptions, Result, Revision,
+    SystemClock, Uptime,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, SessionId, Stamp, Timestamp,
@@ -32,6 +33,10 @@ struct Hand(AtomicI64);
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
     }
 }
 

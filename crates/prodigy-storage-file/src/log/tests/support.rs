@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Clock, Cursor, Damage, Deadline, Durability, EventId, Result, Scan,
-    ScanItem, ScanOptions,
+    ScanItem, ScanOptions, SystemClock, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, SegmentForm, SegmentName, Timestamp};
 use serde_json::Value;
@@ -37,6 +37,10 @@ impl Hand {
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
     }
 }
 

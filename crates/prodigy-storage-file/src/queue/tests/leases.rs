@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use prodigy_storage_backend::{ErrorKind, LeaseToken, QueueEntry, Select};
+use prodigy_storage_backend::{Clock, ErrorKind, Lease, LeaseToken, QueueEntry, Select};
 use prodigy_storage_layout::Timestamp;
 
+use super::super::line;
 use super::support::{NEVER, Place, id, item_of, value};
 use crate::store::Store;
 
@@ -264,4 +265,70 @@ fn without_file_locks_a_single_process_can_do_it_all() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(place.bytes(), before);
     assert_eq!(place.ids(&store), ["b"]);
+}
+
+#[test]
+fn steps_of_the_wall_clock_neither_end_a_lease_nor_make_it_last_longer() {
+    const YEAR: i64 = 365 * 86_400;
+    for step in [YEAR, -YEAR, 74 * YEAR, -2] {
+        let place = Place::new();
+        let store = place.store();
+        place.put(&store, &["a"]).unwrap();
+        assert_eq!(names(&take(&place, &store, 9)), ["a"]);
+        place.clock.set_by(step);
+        place.clock.turn(59);
+        assert!(
+            take(&place, &place.store(), 9).is_empty(),
+            "a step of {step} s ended it"
+        );
+        place.clock.turn(1);
+        assert_eq!(
+            names(&take(&place, &place.store(), 9)),
+            ["a"],
+            "a step of {step} s"
+        );
+    }
+}
+
+#[test]
+fn a_lease_of_another_boot_has_ended() {
+    let place = Place::new();
+    let store = place.store();
+    place.put(&store, &["a"]).unwrap();
+    let first = take(&place, &store, 9);
+    let array = place.array();
+    assert_eq!(array[0]["lease_boot"], "00000000-0000-0000-0000-000000000001");
+    assert_eq!(array[0]["lease_boottime"], "160.000000000");
+    place.clock.reboot();
+    let second = take(&place, &place.store(), 9);
+    assert_eq!(names(&second), ["a"]);
+    let settled = store.queue_ack(&place.job, &[token(&first[0])], NEVER).unwrap();
+    assert_eq!(settled.unknown, [token(&first[0])], "its worker is gone");
+}
+
+#[test]
+fn a_lease_of_format_1_goes_by_the_wall_clock_within_a_bound() {
+    const DAY: i64 = 86_400;
+    for (left, held) in [
+        (-1, false),
+        (0, false),
+        (1, true),
+        (7 * DAY, true),
+        (7 * DAY + 1, false),
+        (74 * 365 * DAY, false),
+    ] {
+        let place = Place::new();
+        let store = place.store();
+        place.put(&store, &["a"]).unwrap();
+        let old = Lease {
+            token: LeaseToken::random(),
+            until: Timestamp::from_nanos(place.clock.now().as_nanos() + left * 1_000_000_000),
+            end: None,
+        };
+        let line = line::encoded(&place.entries(&store)[0].body, Some(&old));
+        place.write([&b"[\n"[..], &line, b"\n]\n"].concat());
+        let stored = place.entries(&place.store());
+        assert_eq!(stored[0].lease.as_ref(), Some(&old));
+        assert_eq!(take(&place, &place.store(), 9).is_empty(), held, "{left} s left");
+    }
 }

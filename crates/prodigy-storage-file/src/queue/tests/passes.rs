@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{facts, facts_of_line};
-use prodigy_storage_backend::{ErrorKind, ItemId, Lease, LeaseToken, Select};
+use prodigy_storage_backend::{BootId, ErrorKind, ItemId, Lease, LeaseToken, Select, Uptime};
 use prodigy_storage_layout::Timestamp;
 use proptest::prelude::*;
 
 use super::super::line::{self, Seal};
 use super::super::scan::{Scanner, Unit};
-use super::support::{Faulty, NEVER, Place, raw};
+use super::support::{Faulty, Hand, NEVER, Place, raw};
 use crate::fs::{FileSystem, OpenMode, RealFs};
 
 const LIMIT: u64 = 1 << 20;
@@ -27,6 +27,7 @@ fn lease(token: &str, until: i64) -> Lease {
     Lease {
         token: LeaseToken::from(token.to_owned()),
         until: Timestamp::from_nanos(until),
+        end: None,
     }
 }
 
@@ -192,11 +193,24 @@ proptest! {
         ].concat();
         prodigy_storage_backend::record::seal_line(&mut line, 0);
         let seal = if framed { Seal::Framed } else { Seal::Holds };
-        let now = Timestamp::from_nanos(NOW);
-        if line::is_held(&line, seal, now) {
-            prop_assert!(line::read(&line, seal).is_none_or(|entry| !entry.is_pending(now)));
+        let clock = Hand::new(NOW);
+        if line::is_held(&line, seal, &clock) {
+            prop_assert!(line::read(&line, seal).is_none_or(|entry| !entry.is_pending(&clock)));
         }
-        prop_assert!(!line::is_held(&line, Seal::Absent, now));
+        prop_assert!(!line::is_held(&line, Seal::Absent, &clock));
+    }
+
+    #[test]
+    fn a_lease_is_read_as_it_was_written(
+        until in 0i64..4_000_000_000_000_000_000, boot: u128, seconds: u64, nanos in 0u32..1_000_000_000, old: bool,
+    ) {
+        let end = Uptime { boot: BootId::from_u128(boot), since: Duration::new(seconds, nanos) };
+        let lease = Lease { end: (!old).then_some(end), ..lease("00ff00ff00ff00ff00ff00ff00ff00ff", until) };
+        let line = sealed(1, "d", Some(&lease));
+        let entry = line::read(&line, Seal::Holds);
+        prop_assert_eq!(entry.and_then(|entry| entry.lease), Some(lease.clone()));
+        let clock = Hand::new(NOW);
+        prop_assert_eq!(line::is_held(&line, Seal::Holds, &clock), !lease.has_ended(&clock));
     }
 
     #[test]
@@ -240,16 +254,12 @@ fn a_lease_of_ours_is_seen_from_the_end_of_its_line() {
     let token = LeaseToken::random();
     for (by, held) in [(-1, false), (0, false), (1, true), (1_000_000_000, true)] {
         let line = sealed(1, "data", Some(&lease(token.as_str(), NOW + by)));
-        assert_eq!(
-            line::is_held(&line, Seal::Holds, Timestamp::from_nanos(NOW)),
-            held,
-            "{by}"
-        );
+        assert_eq!(line::is_held(&line, Seal::Holds, &Hand::new(NOW)), held, "{by}");
     }
     assert!(!line::is_held(
         &sealed(1, "data", None),
         Seal::Holds,
-        Timestamp::from_nanos(NOW)
+        &Hand::new(NOW)
     ));
 }
 

@@ -2,10 +2,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result,
+    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde_json::Value;
@@ -20,17 +21,50 @@ pub(super) const NEVER: Deadline = Deadline::never();
 
 /// A clock that is turned by hand.
 #[derive(Debug)]
-pub(super) struct Hand(AtomicI64);
+pub(super) struct Hand {
+    wall: AtomicI64,
+    /// Seconds since the boot.
+    uptime: AtomicU64,
+    boots: AtomicU64,
+}
 
 impl Hand {
-    pub(super) fn turn(&self, seconds: i64) {
-        self.0.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
+    pub(super) fn new(nanos: i64) -> Self {
+        Self {
+            wall: AtomicI64::new(nanos),
+            uptime: AtomicU64::new(100),
+            boots: AtomicU64::new(1),
+        }
+    }
+
+    /// Time passes.
+    pub(super) fn turn(&self, seconds: u32) {
+        self.set_by(i64::from(seconds));
+        self.uptime.fetch_add(u64::from(seconds), Ordering::Relaxed);
+    }
+
+    /// Somebody sets the wall clock.
+    pub(super) fn set_by(&self, seconds: i64) {
+        self.wall.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
+    }
+
+    /// The machine is started again.
+    pub(super) fn reboot(&self) {
+        self.boots.fetch_add(1, Ordering::Relaxed);
+        self.uptime.store(1, Ordering::Relaxed);
     }
 }
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+        Timestamp::from_nanos(self.wall.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime {
+            boot: BootId::from_u128(u128::from(self.boots.load(Ordering::Relaxed))),
+            since: Duration::from_secs(self.uptime.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -44,7 +78,7 @@ impl Place {
     pub(super) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            clock: Arc::new(Hand(AtomicI64::new(1_800_000_000_000_000_000))),
+            clock: Arc::new(Hand::new(1_800_000_000_000_000_000)),
             job: JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("j").unwrap()),
         }
     }
