@@ -50,6 +50,8 @@ pub struct SegmentName {
     made: Timestamp,
     stem: Arc<str>,
     canonical: bool,
+    /// Set in the name of a twin.
+    twin: Option<SegmentForm>,
 }
 
 impl SegmentName {
@@ -66,6 +68,7 @@ impl SegmentName {
             made,
             stem: stem.into(),
             canonical: true,
+            twin: None,
         }
     }
 
@@ -93,6 +96,7 @@ impl SegmentName {
                 made,
                 stem: Arc::from(stem),
                 canonical: true,
+                twin: None,
             });
         }
         // A file that another program rotated has a second stamp, which says when that was.
@@ -109,7 +113,33 @@ impl SegmentName {
             made: time,
             stem: Arc::from(stem),
             canonical: stamp.is_canonical(),
+            twin: None,
         })
+    }
+
+    /// The twin of this segment: the compressed file of this name beside a plain one with other events, as a segment of its
+    /// own. A name is used once, except in stores of the first on-disk format.
+    #[must_use]
+    pub fn twin(&self, form: SegmentForm) -> Self {
+        Self {
+            twin: Some(form),
+            ..self.clone()
+        }
+    }
+
+    /// The only form that a twin is read from; `None` for any other segment.
+    #[must_use]
+    pub fn twin_form(&self) -> Option<SegmentForm> {
+        self.twin
+    }
+
+    /// The segment that a twin has its name from; any other segment is itself.
+    #[must_use]
+    pub fn base(&self) -> Self {
+        Self {
+            twin: None,
+            ..self.clone()
+        }
     }
 
     /// The lower bound of its ids.

@@ -43,7 +43,10 @@ impl Round<'_> {
         match listing::list(self.store, folder, Deadline::never()) {
             Ok(listing) => {
                 for (name, forms) in listing.segments {
-                    self.segment(folder, &name, forms);
+                    // A twin is told of with the plain segment beside it.
+                    if name.twin_form().is_none() {
+                        self.segment(folder, &name, forms);
+                    }
                 }
             }
             Err(error) => self.unreadable(folder, &error),
@@ -93,7 +96,7 @@ impl Round<'_> {
             self.plain(&segment, &contents);
             for (there, other) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
                 if there {
-                    self.two_forms(&segment, other, &contents);
+                    self.two_forms(&segment, other);
                 }
             }
         } else {
@@ -189,7 +192,7 @@ impl Round<'_> {
     }
 
     /// A compressed form beside the plain one.
-    fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, contents: &Contents) {
+    fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm) {
         let path = plain.folder.join(plain.name.file_name(form));
         let same = match archive::says_the_same(self.store, plain.folder, plain.name, form) {
             Ok(same) => same,
@@ -214,19 +217,18 @@ impl Round<'_> {
                 _ => self.tell(finding),
             };
         }
-        // Readers take the plain one, and so does the repair; what the other one held is in the quarantine.
         let finding = self
             .damage(
                 FindingKind::DamagedArchive,
                 &path,
-                "it does not say what the plain segment beside it says",
+                "it does not hold what the plain segment of the same name beside it holds",
             )
-            .lost(match contents.damaged.is_empty() {
-                true => "nothing: the plain segment is whole",
-                false => "nothing more than what is damaged in the plain segment",
-            })
-            .advice("repair keeps it in the quarantine, and leaves the plain segment");
-        self.told(vec![finding], |round| round.repair_second_form(plain, &path));
+            .lost("nothing that can be read: readers return the events of both")
+            .advice(
+                "repair writes the events of both into the plain segment, and keeps both files as they were in the \
+                 quarantine",
+            );
+        self.told(vec![finding], |round| round.repair_two_forms(plain, form, &path));
     }
 
     /// Tells what is damaged in a file, and repairs it if that is asked for.

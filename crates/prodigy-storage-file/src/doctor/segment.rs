@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::Result;
-use prodigy_storage_layout::SegmentForm;
+use prodigy_storage_layout::{SegmentForm, Timestamp};
 
 use super::keep::{Damaged, keep, whole};
 use super::log::{Segment, contents};
@@ -85,10 +85,18 @@ impl Round<'_> {
         Ok(Ok(Some(kept)))
     }
 
-    /// Takes away the form of a segment that is not whole: the compressed one, unless it is the plain one.
-    pub(super) fn repair_second_form(&self, plain: &Segment<'_>, packed: &Path) -> Repaired {
-        let store = self.store;
-        let held = match hold(store, &plain.path)? {
+    /// Writes the events of both forms of a segment into the plain one, by id, and takes the compressed one away.
+    ///
+    /// A plain segment with the events of both takes the place of the plain one before the other goes, so a repair that is
+    /// cut short loses nothing, and the next one ends it.
+    pub(super) fn repair_two_forms(
+        &self,
+        plain: &Segment<'_>,
+        form: SegmentForm,
+        packed: &Path,
+    ) -> Repaired {
+        let (store, path) = (self.store, &plain.path);
+        let held = match hold(store, path)? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
@@ -101,11 +109,95 @@ impl Round<'_> {
             .metadata()
             .map_err(|error| store.read_fault(REPAIR, packed, error))?
             .len;
-        let why = "it does not say what the plain segment beside it says";
+        let why = "the plain and the compressed segment of this name hold different events";
+        keep(store, path, &*held.file, &[whole(held.found.len, why)])?;
         let kept = keep(store, packed, &*file, &[whole(len, why)])?;
+        let (temp, out) = store.create_temp(plain.folder)?;
+        let written = merged(store, plain, form, &temp, &*out).and_then(|in_order| {
+            if !in_order {
+                return Ok(false);
+            }
+            out.set_mode(held.found.mode & 0o700)
+                .and_then(|()| out.sync_all())
+                .map_err(|error| store.write_fault(REPAIR, &temp, error))?;
+            store
+                .fs
+                .rename(&temp, path)
+                .map_err(|error| store.write_fault(REPAIR, path, error))?;
+            Ok(true)
+        });
+        if !matches!(written, Ok(true)) {
+            let _ = store.fs.unlink(&temp);
+        }
+        if !written? {
+            return Ok(Err(
+                "in the order of ids the times of the two would not ascend: readers go on returning the events of both".into(),
+            ));
+        }
+        store.sync_folder(plain.folder)?;
         remove(store, plain.folder, packed)?;
-        drop(held);
         Ok(Ok(Some(kept)))
+    }
+}
+
+/// Writes the records of both forms of a segment by id, each once. False if their times do not ascend then.
+fn merged(
+    store: &std::sync::Arc<Store>,
+    plain: &Segment<'_>,
+    form: SegmentForm,
+    temp: &Path,
+    out: &dyn FsFile,
+) -> Result<bool> {
+    let write = |error| store.write_fault(REPAIR, temp, error);
+    let mut clock = StepClock::default();
+    let mut readers = Vec::new();
+    for name in [plain.name.clone(), plain.name.twin(form)] {
+        let opened = SegmentReader::open(store, plain.folder, &name, 0, None, CHUNK)?;
+        if let Some(mut reader) = opened {
+            next_record(&mut reader, &mut clock)?;
+            readers.push(reader);
+        }
+    }
+    let (mut buffer, mut flushed) = (Vec::with_capacity(2 * CHUNK), 0u64);
+    let (mut last_id, mut last_time) = (None, Timestamp::MIN);
+    loop {
+        let waiting = readers
+            .iter_mut()
+            .filter(|reader| !matches!(reader.head, Head::End));
+        let Some(first) = waiting.min_by_key(|reader| reader.order) else {
+            break;
+        };
+        if let Some(record) = first.record()
+            && last_id != Some(record.id)
+        {
+            let time = record.time();
+            if record.verified && time < last_time {
+                return Ok(false);
+            }
+            (last_id, last_time) = (Some(record.id), last_time.max(time));
+            buffer.extend_from_slice(record.line.as_bytes());
+            buffer.push(b'\n');
+        }
+        if buffer.len() >= CHUNK {
+            out.write_all_at(&buffer, flushed).map_err(write)?;
+            flushed += buffer.len() as u64;
+            buffer.clear();
+        }
+        first.consume();
+        next_record(first, &mut clock)?;
+    }
+    out.write_all_at(&buffer, flushed).map_err(write)?;
+    Ok(true)
+}
+
+/// Goes on to the next record or the end; what is damaged stays in the quarantine.
+fn next_record(reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
+    loop {
+        reader.step(clock)?;
+        if !matches!(reader.head, Head::Damage { .. }) {
+            return Ok(());
+        }
+        reader.consume();
     }
 }
 

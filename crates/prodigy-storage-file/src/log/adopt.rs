@@ -48,6 +48,10 @@ pub(crate) fn adopt(
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
     for (age, (name, forms)) in names.into_iter().enumerate() {
         newest = newest.max(EventId::floor(name.lower()));
+        if name.twin_form().is_some() {
+            newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
+            continue;
+        }
         let path = folder.join(name.file_name(SegmentForm::Plain));
         let found = match forms.plain.then(|| store.fs.metadata(&path)).transpose() {
             // It may have been compressed at this very moment.

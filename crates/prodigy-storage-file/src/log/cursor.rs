@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64URL_NOPAD;
 use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
-use prodigy_storage_layout::{SegmentName, Timestamp};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a cursor of the file backend begins with; the rest is JSON in base64url.
@@ -50,7 +50,14 @@ impl Position {
             segments: self
                 .segments
                 .iter()
-                .map(|(name, reached)| (name.stem().into(), reached.offset, reached.last, reached.done))
+                .map(|(name, reached)| {
+                    // A twin is named by its file.
+                    let text = match name.twin_form() {
+                        Some(form) => name.file_name(form).into(),
+                        None => name.stem().into(),
+                    };
+                    (text, reached.offset, reached.last, reached.done)
+                })
                 .collect(),
             newest: self.newest,
         };
@@ -83,7 +90,13 @@ impl Position {
         let text: Text<'_> = serde_json::from_slice(&json).map_err(|_| refuse("it is cut or changed"))?;
         let mut segments = BTreeMap::new();
         for (stem, offset, last, done) in text.segments {
-            let name = SegmentName::from_stem(&stem).ok_or_else(|| refuse("it names what is no segment"))?;
+            let twin = || {
+                let (name, form) = SegmentName::parse(&stem)?;
+                (form != SegmentForm::Plain).then(|| name.twin(form))
+            };
+            let name = SegmentName::from_stem(&stem)
+                .or_else(twin)
+                .ok_or_else(|| refuse("it names what is no segment"))?;
             segments.insert(name, Reached { offset, last, done });
         }
         Ok(Self {
@@ -99,7 +112,35 @@ impl Position {
             Some(reached) if reached.done => State::Read,
             Some(reached) => State::Partly(*reached),
             None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
-            None => State::Unread,
+            // A cursor that knows nothing of a twin goes on in it behind the id that it stands at in the segment beside it.
+            None => match name.twin_form().and_then(|_| self.segments.get(&name.base())) {
+                Some(reached) if reached.done => State::Read,
+                Some(reached) => State::Partly(*reached),
+                None => State::Unread,
+            },
+        }
+    }
+
+    /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were the same after all.
+    /// What was given has ids up to the newest one.
+    pub(crate) fn fold_twins(&mut self, is_there: impl Fn(&SegmentName) -> bool) {
+        let gone: Vec<SegmentName> = self
+            .segments
+            .keys()
+            .filter(|name| name.twin_form().is_some() && !is_there(name) && is_there(&name.base()))
+            .cloned()
+            .collect();
+        for twin in gone {
+            let base = twin.base();
+            let is_read = self.segments.remove(&twin).is_some_and(|reached| reached.done);
+            if !(is_read && self.of(&base) == State::Read) {
+                let reached = Reached {
+                    offset: self.segments.get(&base).map_or(0, |reached| reached.offset),
+                    last: self.newest,
+                    done: false,
+                };
+                self.segments.insert(base, reached);
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
+use super::segment::StepClock;
+use super::{archive, search, source};
 use crate::fs::{FileKind, NotRegular};
 use crate::store::Store;
 
@@ -28,7 +30,7 @@ impl Forms {
 /// A listing of a log's folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// By lower bound.
+    /// By lower bound. A compressed file beside a plain one with other events is a segment of its own, a twin.
     pub(crate) segments: BTreeMap<SegmentName, Forms>,
     /// Names of temporary files.
     pub(crate) temps: Vec<String>,
@@ -114,8 +116,9 @@ pub(crate) fn list(store: &Store, folder: &Path, deadline: Deadline) -> Result<L
         return Ok(before);
     }
     loop {
-        let after = list_once(store, folder)?;
+        let mut after = list_once(store, folder)?;
         if before.segments.keys().eq(after.segments.keys()) {
+            add_twins(store, folder, &mut after, deadline)?;
             return Ok(after);
         }
         deadline.check(
@@ -125,4 +128,51 @@ pub(crate) fn list(store: &Store, folder: &Path, deadline: Deadline) -> Result<L
         )?;
         before = after;
     }
+}
+
+/// Adds the twins. Format 1 could give a plain segment the name of a compressed one; where a compression is under way, or its
+/// process died, the two say the same.
+fn add_twins(store: &Store, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
+    let mut twins = Vec::new();
+    for (name, forms) in &listing.segments {
+        if !forms.plain || !name.is_canonical() {
+            continue;
+        }
+        for (there, form) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
+            if there && differ(store, folder, name, form, deadline)? {
+                twins.push((
+                    name.twin(form),
+                    Forms {
+                        plain: false,
+                        ..*forms
+                    },
+                ));
+            }
+        }
+    }
+    listing.segments.extend(twins);
+    Ok(())
+}
+
+/// Whether a compressed form holds other events than the plain one. The header of ours tells it without decompressing.
+fn differ(
+    store: &Store,
+    folder: &Path,
+    name: &SegmentName,
+    form: SegmentForm,
+    deadline: Deadline,
+) -> Result<bool> {
+    let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? else {
+        return Ok(false);
+    };
+    let header = match form {
+        SegmentForm::Zstd => archive::summary(store, folder, name)?,
+        _ => None,
+    };
+    let Some(header) = header else {
+        return Ok(!archive::says_the_same(store, folder, name, form)?);
+    };
+    let path = folder.join(name.file_name(SegmentForm::Plain));
+    let last = search::last_record(store, &path, &*file, found.len, &mut StepClock::until(deadline))?;
+    Ok(header.bytes != found.len || header.last != last.map(|last| last.id))
 }

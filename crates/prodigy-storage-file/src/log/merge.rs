@@ -103,6 +103,7 @@ pub(crate) fn scan(
         .unwrap_or_default();
     let listing = listing::list(store, folder, deadline)?;
     follow_rotation(&mut position, &listing);
+    position.fold_twins(|name| listing.segments.contains_key(name));
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(store, folder, name));

@@ -151,6 +151,9 @@ pub(crate) fn open_form(
     name: &SegmentName,
     form: SegmentForm,
 ) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
+    if name.twin_form().is_some_and(|only| only != form) {
+        return Ok(None);
+    }
     let path = folder.join(name.file_name(form));
     let file = match store.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,

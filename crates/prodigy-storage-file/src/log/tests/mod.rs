@@ -17,4 +17,5 @@ mod scale;
 mod support;
 mod tape;
 mod times;
+mod twins;
 mod unlocked;
