@@ -81,6 +81,14 @@ impl EventId {
         Timestamp::from_nanos(millis.saturating_mul(1_000_000).saturating_add(nanos))
     }
 
+    /// Whether it is of version 7 and its time is more than an hour ahead of the clock: a clock was wrong, here or where the
+    /// event was made. Later ids of the log lie above it; the times of later events are true all the same.
+    #[must_use]
+    pub fn is_ahead_of(self, now: Timestamp) -> bool {
+        const HOUR: i64 = 3_600_000_000_000;
+        self.is_v7() && self.time().as_nanos() > now.as_nanos().saturating_add(HOUR)
+    }
+
     /// Parses the hyphenated form from bytes, without allocating.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
@@ -245,6 +253,16 @@ mod tests {
             (50..150).contains(&falls),
             "{falls} of 199 parts are below the one before"
         );
+    }
+
+    #[test]
+    fn an_id_is_ahead_if_it_is_more_than_an_hour_ahead() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let hour = Timestamp::from_millis(now.as_millis() + 3_600_000);
+        assert!(!EventId::floor(now).is_ahead_of(now));
+        assert!(!EventId::floor(hour).is_ahead_of(now));
+        assert!(EventId::floor(Timestamp::from_millis(hour.as_millis() + 1)).is_ahead_of(now));
+        assert!(!EventId::MAX.is_ahead_of(now), "its time means nothing");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::ahead;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -56,6 +57,7 @@ struct Sink<'a> {
     ids: Vec<EventId>,
     stored: usize,
     duplicates: usize,
+    newest: Option<EventId>,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
@@ -69,12 +71,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         ids: Vec::new(),
         stored: 0,
         duplicates: 0,
+        newest: None,
     };
     let fed = sink.feed(app, &mut lines, limit);
     // What came before a line that is refused is stored. After a failed write nothing is left to store.
     let rest = sink.store(app);
     drop(lines);
     let ended = end(app, &opened.storage);
+    ahead::warn(app, sink.newest);
     if !arguments.ack {
         sink.tell_count(app);
     }
@@ -147,6 +151,7 @@ impl Sink<'_> {
             Ok(appended) => {
                 self.stored += appended.stored;
                 self.duplicates += appended.duplicates;
+                self.newest = self.newest.max(self.batch.ids().iter().copied().max());
                 self.acknowledge(app)
             }
             Err(error) => Err(error.into()),

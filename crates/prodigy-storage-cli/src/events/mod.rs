@@ -1,5 +1,6 @@
 //! `events`.
 
+mod ahead;
 mod append;
 mod cat;
 mod filter;

@@ -1,8 +1,9 @@
 //! `events stats`.
 
-use prodigy_storage::{LogSummary, ReadOptions, Record, ScanItem, Timestamp, escape};
+use prodigy_storage::{EventId, LogSummary, ReadOptions, Record, ScanItem, Timestamp, escape};
 use serde_json::json;
 
+use super::ahead;
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -18,6 +19,7 @@ struct Counts {
     line_bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
+    newest: Option<EventId>,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
@@ -37,6 +39,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
     if counts.events == 0 && counts.damaged == 0 {
         opened.must_be_known()?;
     }
+    ahead::warn(app, counts.newest);
     counts.print(app, &events.summary()?)?;
     Ok(Exit::Done)
 }
@@ -46,6 +49,9 @@ impl Counts {
         self.events += 1;
         self.unverified += u64::from(!record.verified);
         self.line_bytes += record.line.len() as u64 + 1;
+        if record.id.is_v7() {
+            self.newest = self.newest.max(Some(record.id));
+        }
         let time = record.time();
         // A line of another program may state no time.
         if time > Timestamp::MIN {
@@ -63,6 +69,7 @@ impl Counts {
                 "damaged": self.damaged,
                 "first": time(self.first),
                 "last": time(self.last),
+                "newest_id_ahead": self.newest.is_some_and(|newest| newest.is_ahead_of(Timestamp::now())),
                 "segments": log.segments,
                 "sealed": log.sealed,
                 "compressed": log.compressed,

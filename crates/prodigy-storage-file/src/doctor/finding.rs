@@ -80,6 +80,8 @@ pub enum FindingKind {
     Temporary,
     /// A segment in two forms.
     TwoForms,
+    /// The newest id of a log is more than an hour ahead of the clock.
+    AheadOfClock,
     /// Permission bits that are not those that the backend sets.
     Mode,
     /// A name that the layout does not have.

@@ -12,6 +12,7 @@ use super::walk::Round;
 use crate::fs::{Metadata, OpenMode};
 use crate::log::archive;
 use crate::log::listing::{self, Forms};
+use crate::log::search;
 use crate::log::segment::{Head, SegmentReader, StepClock};
 use crate::log::tail;
 use crate::ours;
@@ -42,6 +43,7 @@ impl Round<'_> {
     pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
         match listing::list(self.store, folder, Deadline::never()) {
             Ok(listing) => {
+                self.ahead_of_clock(folder, listing.segments.keys());
                 for (name, forms) in listing.segments {
                     // A twin is told of with the plain segment beside it.
                     if name.twin_form().is_none() {
@@ -50,6 +52,32 @@ impl Round<'_> {
                 }
             }
             Err(error) => self.unreadable(folder, &error),
+        }
+    }
+
+    /// A log whose newest id is ahead of the clock.
+    fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
+        let (store, mut clock) = (self.store, StepClock::default());
+        // A segment that can't be read is told of where it is read as a whole.
+        let newest = names
+            .filter(|name| name.is_canonical())
+            .filter_map(|name| {
+                search::last_id_of(store, folder, name, &mut clock)
+                    .ok()?
+                    .map(|id| (id, name))
+            })
+            .max();
+        if let Some((newest, name)) = newest.filter(|(newest, _)| newest.is_ahead_of(store.now())) {
+            let path = folder.join(name.file_name(name.twin_form().unwrap_or(SegmentForm::Plain)));
+            let why = format!(
+                "the newest id of the log is dated {}, more than an hour ahead of the clock",
+                newest.time().to_rfc3339()
+            );
+            let finding = self.warning(FindingKind::AheadOfClock, &path, why).advice(
+                "check the clock of this machine, and of the one that wrote the event: later ids lie above it; the times of \
+                 later events are true",
+            );
+            self.tell(finding);
         }
     }
 

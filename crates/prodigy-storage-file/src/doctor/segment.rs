@@ -89,12 +89,7 @@ impl Round<'_> {
     ///
     /// A plain segment with the events of both takes the place of the plain one before the other goes, so a repair that is
     /// cut short loses nothing, and the next one ends it.
-    pub(super) fn repair_two_forms(
-        &self,
-        plain: &Segment<'_>,
-        form: SegmentForm,
-        packed: &Path,
-    ) -> Repaired {
+    pub(super) fn repair_two_forms(&self, plain: &Segment<'_>, form: SegmentForm, packed: &Path) -> Repaired {
         let (store, path) = (self.store, &plain.path);
         let held = match hold(store, path)? {
             Ok(held) => held,

@@ -15,7 +15,7 @@ mod merge;
 mod persist;
 mod resume;
 mod salvage;
-mod search;
+pub(crate) mod search;
 pub(crate) mod segment;
 mod source;
 pub(crate) mod tail;

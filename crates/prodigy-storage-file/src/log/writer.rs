@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) late: Vec<Active>,
     pub(crate) known: Known,
     pub(crate) ids: Option<IdSource>,
+    /// Whether it was told that the newest id is ahead of the clock.
+    warned: bool,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
     /// Number of the last write.
@@ -53,6 +55,7 @@ impl LogWriter {
                 late: Vec::new(),
                 known: Known::default(),
                 ids: None,
+                warned: false,
                 encoder: RecordEncoder::new(),
                 buffer: Vec::new(),
                 seq: 0,
@@ -184,6 +187,7 @@ impl LogWriter {
             main,
             late,
             ids,
+            warned,
             encoder,
             buffer,
             seq,
@@ -238,6 +242,10 @@ impl LogWriter {
         let seq = *seq;
         if let (Some(ids), Some(last)) = (ids, active.last) {
             ids.raise(last);
+            let newest = ids.newest();
+            if newest.is_ahead_of(now) && !std::mem::replace(warned, true) {
+                tracing::warn!(job = %self.job, %newest, "the newest id of a log is more than an hour ahead of the clock");
+            }
         }
         count(&store.counters.events, kept);
         count(&store.counters.appended_bytes, active.len - before);

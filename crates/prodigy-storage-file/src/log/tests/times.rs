@@ -6,6 +6,7 @@ use prodigy_storage_backend::{ScanItem, ScanOptions, record};
 use prodigy_storage_layout::Timestamp;
 
 use super::support::{Hand, NEVER, Place, at, drain, id, ids, line, mode, name, payloads, set_mode};
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind};
 use crate::store::Store;
 
 const SECOND: i64 = 1_000;
@@ -88,6 +89,40 @@ fn one_event_of_the_year_2100_dates_no_later_one() {
         assert_eq!(place.between(&store, None, Some(HOUR)), ["0"]);
         assert_eq!(place.between(&store, Some(DAY), Some(FAR)), [] as [&str; 0]);
         assert_eq!(place.between(&store, Some(FAR), None), ["far"]);
+    }
+}
+
+#[test]
+fn a_newest_id_more_than_an_hour_ahead_is_a_warning_of_the_doctor_and_appending_continues() {
+    for (ahead, warned) in [
+        (0, false),
+        (HOUR - SECOND, false),
+        (HOUR + SECOND, true),
+        (FAR, true),
+    ] {
+        let place = Place::new();
+        let (wrong, _) = place.at(ahead);
+        place.append(&wrong, &["ahead"]).unwrap();
+        drop(wrong);
+        let (store, _) = place.at(0);
+        place.append(&store, &["now"]).unwrap();
+        let doctor = Doctor::new(place.options()).unwrap();
+        let mut findings = Vec::new();
+        let mut told = |finding: Finding| findings.push(finding);
+        doctor.examine(&DoctorScope::all(), &mut told).unwrap();
+        let told = findings
+            .iter()
+            .filter(|finding| finding.kind == FindingKind::AheadOfClock);
+        assert_eq!(
+            told.count(),
+            usize::from(warned),
+            "{ahead} ms ahead: {findings:?}"
+        );
+        let now = place
+            .times(&store)
+            .into_iter()
+            .find(|(_, payload)| payload == "now");
+        assert_eq!(now.map(|(time, _)| time), Some(at(0)), "{ahead} ms ahead");
     }
 }
 

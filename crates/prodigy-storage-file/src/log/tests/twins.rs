@@ -6,8 +6,8 @@ use std::time::Duration;
 use prodigy_storage_backend::ScanOptions;
 use prodigy_storage_layout::events_folder;
 
-use super::support::{NEVER, Place, id, ids, lines, name, payloads, set_mode};
 use super::super::listing;
+use super::support::{NEVER, Place, id, ids, lines, name, payloads, set_mode};
 use crate::doctor::{Doctor, DoctorScope, Finding, Outcome};
 use crate::store::Store;
 
@@ -33,7 +33,9 @@ impl Place {
         let doctor = Doctor::new(self.options()).unwrap();
         let mut told = |finding| findings.push(finding);
         if repair {
-            doctor.repair(&DoctorScope::all(), Duration::ZERO, &mut told).unwrap();
+            doctor
+                .repair(&DoctorScope::all(), Duration::ZERO, &mut told)
+                .unwrap();
         } else {
             doctor.examine(&DoctorScope::all(), &mut told).unwrap();
         }
@@ -75,7 +77,11 @@ fn an_id_in_either_form_is_stored_and_new_ids_lie_above_both() {
     let all = ids(&place.items(&store));
     assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
     let plain = std::fs::read(place.log().join(name(0, 0))).unwrap();
-    assert_eq!(plain, lines([(id(2), "b2"), (id(4), "b4")]), "it is not written to");
+    assert_eq!(
+        plain,
+        lines([(id(2), "b2"), (id(4), "b4")]),
+        "it is not written to"
+    );
 }
 
 #[test]
@@ -90,19 +96,42 @@ fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
     let cursor = scan.cursor();
     drop(scan);
     let findings = place.doctor(false);
-    let told = findings.iter().find(|finding| finding.why.contains("plain segment of the same name"));
-    assert!(told.is_some_and(|finding| finding.lost.contains("both")), "{findings:?}");
-    let findings = place.doctor(true);
+    let told = findings
+        .iter()
+        .find(|finding| finding.why.contains("plain segment of the same name"));
     assert!(
-        findings.iter().any(|finding| matches!(finding.outcome, Outcome::Repaired { .. })),
+        told.is_some_and(|finding| finding.lost.contains("both")),
         "{findings:?}"
     );
-    assert!(place.files().iter().all(|file| !file.ends_with(".zst")), "{:?}", place.files());
+    let findings = place.doctor(true);
+    assert!(
+        findings
+            .iter()
+            .any(|finding| matches!(finding.outcome, Outcome::Repaired { .. })),
+        "{findings:?}"
+    );
+    assert!(
+        place.files().iter().all(|file| !file.ends_with(".zst")),
+        "{:?}",
+        place.files()
+    );
     let plain = std::fs::read(place.log().join(name(0, 0))).unwrap();
-    assert_eq!(plain, lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")]));
+    assert_eq!(
+        plain,
+        lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")])
+    );
     assert_eq!(place.payloads(&place.store()), ALL);
-    assert_eq!(payloads(&place.after(&place.store(), Some(cursor)).0), ALL[2..], "each once");
-    assert!(place.doctor(false).iter().all(|finding| !finding.why.contains("same name")));
+    assert_eq!(
+        payloads(&place.after(&place.store(), Some(cursor)).0),
+        ALL[2..],
+        "each once"
+    );
+    assert!(
+        place
+            .doctor(false)
+            .iter()
+            .all(|finding| !finding.why.contains("same name"))
+    );
 }
 
 #[test]
@@ -110,11 +139,18 @@ fn a_repair_that_was_cut_short_is_ended_by_the_next_one() {
     let place = Place::new();
     let store = place.with_two_forms();
     // The plain form holds the events of both already.
-    place.plant(&name(0, 0), lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")]));
+    place.plant(
+        &name(0, 0),
+        lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")]),
+    );
     assert_eq!(place.payloads(&store), ALL);
     place.doctor(true);
     assert_eq!(place.payloads(&place.store()), ALL);
-    assert!(place.files().iter().all(|file| !file.ends_with(".zst")), "{:?}", place.files());
+    assert!(
+        place.files().iter().all(|file| !file.ends_with(".zst")),
+        "{:?}",
+        place.files()
+    );
 }
 
 #[test]
@@ -125,6 +161,9 @@ fn a_compression_that_died_before_its_end_is_no_second_segment() {
     set_mode(&path, 0o400);
     let folder = events_folder(&place.job);
     let listing = listing::list(&store, &folder, NEVER).unwrap();
-    assert!(listing.segments.keys().all(|name| name.twin_form().is_none()), "{listing:?}");
+    assert!(
+        listing.segments.keys().all(|name| name.twin_form().is_none()),
+        "{listing:?}"
+    );
     assert_eq!(place.payloads(&store), ["a1", "a3", "newest"]);
 }
