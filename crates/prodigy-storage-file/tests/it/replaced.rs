@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, ErrorKind, ItemId, LockOptions,
-    PutOptions, QueueItem, Result, ScanOptions, Select, Severity, StorageError,
+    PutOptions, QueueItem, Result, ScanOptions, Select, Severity, StorageError, SystemClock, Uptime,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, LockName, Phase, RepoName, Timestamp};
@@ -24,6 +24,10 @@ struct Turned(AtomicU64);
 impl Clock for Turned {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
     }
 
     fn monotonic(&self) -> Duration {
