@@ -168,6 +168,12 @@ pub const WORKLOADS: &[Workload] = &[
         setup: PACKED,
         play: clock_ahead,
     },
+    Workload {
+        name: "lease-clocks",
+        about: "dead letters that are leased by processes whose clocks differ",
+        setup: PLAIN,
+        play: lease_clocks,
+    },
 ];
 
 fn events(stage: &mut Stage) -> Result<()> {
@@ -530,4 +536,25 @@ fn clock_ahead(stage: &mut Stage) -> Result<()> {
     stage.seal(two, &job)?;
     stage.append(two, &job, &[50], Strict)?;
     stage.scan(two, &job)
+}
+
+fn lease_clocks(stage: &mut Stage) -> Result<()> {
+    let job = job("leases")?;
+    let (one, two) = (stage.enter()?, stage.enter()?);
+    stage.set_clock(one, -50 * 60 * SECOND)?;
+    stage.set_clock(two, 24 * 3_600 * SECOND)?;
+    stage.push(one, &job, &["a", "b", "c", "d"], Strict)?;
+    stage.take(one, &job, 2)?;
+    // Its clock says that every lease has ended; two items are left.
+    stage.take(two, &job, 9)?;
+    stage.set_clock(one, 90 * 24 * 3_600 * SECOND)?;
+    stage.take(one, &job, 9)?;
+    stage.ack(one, &job, 1)?;
+    stage.nack(two, &job, 1)?;
+    stage.set_clock(two, -50 * 60 * SECOND)?;
+    stage.take(one, &job, 9)?;
+    stage.kill(one);
+    let three = stage.enter()?;
+    stage.set_clock(three, 90 * 24 * 3_600 * SECOND)?;
+    stage.take(three, &job, 9)
 }

@@ -47,7 +47,7 @@ impl Stage {
     /// Takes up to so many dead letters.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// What the backend says, unless the process died; if another process has one of them under a lease that lasts.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
             let taken = backend.queue_take(job, &Select::all(), limit, LEASE, patience())?;
@@ -58,6 +58,12 @@ impl Stage {
             }
             Ok(Answer::Taken(tokens))
         })?;
+        if let Some(Answer::Taken(tokens)) = &answer {
+            let mut held = self.actors.iter().flat_map(|actor| actor.tokens.keys());
+            if let Some(key) = held.find(|held| tokens.iter().any(|(key, _)| key == *held)) {
+                bail!("{key} was taken while its lease lasted");
+            }
+        }
         if let (Some(Answer::Taken(tokens)), Some(actor)) = (answer, self.actors.get_mut(who)) {
             actor.tokens.extend(tokens);
         }
@@ -121,6 +127,9 @@ impl Stage {
     /// # Errors
     /// What the backend says, unless the process died.
     pub fn remove(&mut self, who: usize, job: &JobAddress, keys: &[&str]) -> Result<()> {
+        for actor in &mut self.actors {
+            actor.tokens.retain(|key, _| !keys.contains(&key.as_str()));
+        }
         let action = Action::Settle {
             job: job.clone(),
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),

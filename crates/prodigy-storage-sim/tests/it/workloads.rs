@@ -60,4 +60,5 @@ workloads! {
     the_first_use_survives_a_crash_at_every_call: "first-use",
     clocks_that_differ_survive_a_crash_at_every_call: "clocks",
     a_log_that_began_with_a_clock_ahead_survives_a_crash_at_every_call: "clock-ahead",
+    leases_under_clocks_that_differ_survive_a_crash_at_every_call: "lease-clocks",
 }
