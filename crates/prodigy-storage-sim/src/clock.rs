@@ -14,24 +14,37 @@ const STEP: i64 = 1_000;
 
 /// The true time. It is a microsecond later at each look, so the same run sees the same times.
 #[derive(Debug)]
-pub struct SimClock(AtomicI64);
+pub struct SimClock {
+    nanos: AtomicI64,
+    boot: u128,
+}
 
 impl SimClock {
     /// A clock that shows this time at the first look.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
-        Self(AtomicI64::new(time.as_nanos()))
+        Self {
+            nanos: AtomicI64::new(time.as_nanos()),
+            boot: 1,
+        }
+    }
+
+    /// The same on a machine that was started so many times.
+    #[must_use]
+    pub fn boot(mut self, boot: usize) -> Self {
+        self.boot = boot as u128;
+        self
     }
 
     /// Moves it on, or back.
     pub fn turn(&self, nanos: i64) {
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// What it shows, without moving it on.
     #[must_use]
     pub fn shown(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+        Timestamp::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 }
 
@@ -43,14 +56,14 @@ impl Default for SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.fetch_add(STEP, Ordering::Relaxed))
+        Timestamp::from_nanos(self.nanos.fetch_add(STEP, Ordering::Relaxed))
     }
 
-    /// The true time since the beginning, in one boot: nothing sets it.
+    /// The true time since the beginning, whatever the boot: nothing sets it.
     fn uptime(&self) -> Uptime {
         let since = self.now().as_nanos().saturating_sub(START);
         Uptime {
-            boot: BootId::from_u128(1),
+            boot: BootId::from_u128(self.boot),
             since: Duration::from_nanos(u64::try_from(since).unwrap_or(0)),
         }
     }

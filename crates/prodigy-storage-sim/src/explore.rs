@@ -388,7 +388,7 @@ fn glance(moment: &Moment, story: &Story, setup: Setup) -> Glances {
     if jobs.is_empty() {
         return glances;
     }
-    let sim = SimFs::with_clock(moment.live().clone(), later(1));
+    let sim = SimFs::with_clock(moment.live().clone(), later(1, story));
     let Ok((backend, _)) = sim.open(setup.options(&sim)) else {
         return glances;
     };
@@ -409,7 +409,7 @@ fn glance(moment: &Moment, story: &Story, setup: Setup) -> Glances {
 
 fn go_on_from(crash: &Crash, story: &Story, glances: &Glances, setup: Setup) -> anyhow::Result<()> {
     let story = &story.after(crash.loss);
-    let sim = SimFs::with_clock(crash.disk().clone(), later(1));
+    let sim = SimFs::with_clock(crash.disk().clone(), later(1, story));
     let (backend, _) = sim.open(setup.options(&sim))?;
     for (job, cursor, given) in glances {
         resume(story, crash.loss, &backend, job, cursor, given)?;

@@ -62,10 +62,10 @@ impl Subjects {
     }
 }
 
-/// A clock that goes on after all that was told of so far.
-pub(crate) fn later(generation: u32) -> Arc<SimClock> {
+/// A clock that goes on after the story so far. A power failure in it is another start of the machine.
+pub(crate) fn later(generation: u32, story: &Story) -> Arc<SimClock> {
     let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
-    Arc::new(SimClock::at(time))
+    Arc::new(SimClock::at(time).boot(story.boots()))
 }
 
 /// Reads the disk after a crash, goes on with it in a new process, and reads it again. Gives the life that this was.
@@ -80,7 +80,7 @@ pub(crate) fn rescue(
     generation: u32,
 ) -> Result<Life> {
     let story = &story.after(crash.loss);
-    let sim = SimFs::with_clock(crash.disk().clone(), later(generation));
+    let sim = SimFs::with_clock(crash.disk().clone(), later(generation, story));
     let (reader, _) = sim
         .open(setup.options(&sim))
         .context("the crash disk can't be opened")?;

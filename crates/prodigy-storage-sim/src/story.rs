@@ -162,6 +162,16 @@ impl Story {
         story
     }
 
+    /// How often the machine was started.
+    #[must_use]
+    pub fn boots(&self) -> usize {
+        let failures = self
+            .deeds
+            .iter()
+            .filter(|deed| matches!(deed.action, Action::PowerFailure));
+        1 + failures.count()
+    }
+
     /// The deeds, in order.
     #[must_use]
     pub fn deeds(&self) -> &[Deed] {
