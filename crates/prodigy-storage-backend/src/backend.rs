@@ -1,12 +1,9 @@
-//! The trait that every backend and every layer implements.
+//! The traits that every backend implements.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
-};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::batch::Batch;
 use crate::body::Body;
@@ -18,22 +15,26 @@ use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, 
 use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
 use crate::report::{Capabilities, Health, Stats, Usage};
 
-/// A place that keeps logs, documents, queues and locks.
+/// A place that keeps logs, documents, queues and locks: one value with the five storage traits.
 ///
-/// A backend knows nothing of checkpoints or dead letters beyond what the signatures say; the typed stores of the
-/// facade give these primitives their meaning. What each method promises is held by the conformance suite.
+/// Each of them is object-safe, and a `&dyn Backend` is also a `&dyn LogStore`, and so on. Implement the five; this trait
+/// follows from them.
 ///
-/// A layer wraps a backend and is one. It forwards **every** method: there are no default methods, so nothing slips
-/// past a layer.
+/// A backend knows nothing of checkpoints or dead letters beyond what the signatures say: the typed stores of the facade
+/// give these primitives their meaning. What each method promises is held by the conformance suite. No method speaks of
+/// files: what is special about files (local worktrees, the doctor, a lock's descriptor) lies beside the traits.
 ///
-/// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, but for a system call
-/// under way, with [`Timeout`](crate::ErrorKind::Timeout) or [`LockUnavailable`](crate::ErrorKind::LockUnavailable).
-pub trait Backend: fmt::Debug + Send + Sync {
-    /// What it is and can do.
-    fn capabilities(&self) -> Capabilities;
+/// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, except for a system call
+/// that is under way, with [`Timeout`](crate::ErrorKind::Timeout) or
+/// [`LockUnavailable`](crate::ErrorKind::LockUnavailable).
+pub trait Backend: LogStore + DocumentStore + QueueStore + LockStore + Catalog {}
 
-    // --- log ---
+impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Backend for B {}
 
+/// The events of jobs: append-only logs.
+///
+/// What each method promises is held by the conformance suite.
+pub trait LogStore: fmt::Debug + Send + Sync {
     /// Appends a batch of events. Acknowledged is stored, by the durability asked for.
     ///
     /// Ids are assigned, ascending and above the newest that the writer finds in the log, unless the batch brings
@@ -63,9 +64,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Makes every event that lies before the cursor survive power loss, whichever process appended it and however
     /// durably. What is saved together with the cursor then never covers an event that is lost.
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
+}
 
-    // --- documents ---
-
+/// Documents: whole JSON objects, stored and replaced in one step.
+pub trait DocumentStore: fmt::Debug + Send + Sync {
     /// A document, its checksum verified; `None` if there is none.
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>>;
 
@@ -115,9 +117,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
         before: Option<&Document>,
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>>;
+}
 
-    // --- queue ---
-
+/// The dead letters of jobs: keyed items, taken under a lease.
+pub trait QueueStore: fmt::Debug + Send + Sync {
     /// Puts items: one with a new key goes to the end, one with a known key is merged into it
     /// ([`dead_letter::merge`](crate::dead_letter::merge)), a lease on it kept.
     fn queue_put(
@@ -167,16 +170,21 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Removes items, taken or not.
     fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>>;
+}
 
-    // --- locks ---
-
+/// Named locks between processes, with fencing tokens.
+pub trait LockStore: fmt::Debug + Send + Sync {
     /// Takes a named lock, waiting for it until the deadline.
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>>;
 
     /// All locks that were ever taken, held or not.
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>>;
+}
 
-    // --- listing and care ---
+/// What a store holds, and its care.
+pub trait Catalog: fmt::Debug + Send + Sync {
+    /// What it is and can do.
+    fn capabilities(&self) -> Capabilities;
 
     /// The repositories that hold anything, sorted.
     fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>>;
@@ -189,12 +197,6 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// nothing. A backend may try locks for the answer, which is no more than a reader may do to another writer: no
     /// call of another process fails or waits for it.
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool>;
-
-    /// Where the worktree of a session belongs; the folder is git's to make. An absolute path.
-    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf>;
-
-    /// The sessions whose worktree folder is there, sorted.
-    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>>;
 
     /// Ends background work and makes relaxed writes of this handle survive power loss.
     fn flush(&self, deadline: Deadline) -> Result<()>;

@@ -11,7 +11,7 @@ use crate::record::MAX_NESTING;
 /// Events serialised and ready to be appended, in one buffer that can be used again.
 ///
 /// A batch owns the bodies of its events; the backend adds id, timestamp and checksum. After
-/// [`append`](crate::Backend::append) the ids stand in [`ids`](Self::ids), also when the outcome is unknown: the
+/// [`append`](crate::LogStore::append) the ids stand in [`ids`](Self::ids), also when the outcome is unknown: the
 /// same batch appended again is then stored under the same ids, and each event once.
 ///
 /// ```

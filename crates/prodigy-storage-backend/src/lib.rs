@@ -5,7 +5,7 @@
 //!
 //! Four primitives, over the typed addresses of [`prodigy_storage_layout`]:
 //!
-//! - a **log** of events a job: append a [`Batch`], [`scan`](Backend::scan) from a [`Cursor`];
+//! - a **log** of events a job: append a [`Batch`], [`scan`](LogStore::scan) from a [`Cursor`];
 //! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], put under a condition ([`Expected`]);
 //! - a **queue** of keyed items a job, taken under a [`Lease`], stored until acknowledged;
 //! - named **locks** with a fencing token that never falls.
@@ -52,7 +52,7 @@ mod queue;
 pub mod record;
 mod report;
 
-pub use backend::Backend;
+pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
 pub use batch::{Annotations, Batch};
 pub use body::{Body, NoBody, object_bounds, to_raw};
 pub use clock::{BootId, Clock, SystemClock, Uptime};

@@ -4,7 +4,7 @@ use std::fs;
 
 use divan::{Bencher, counter::ItemsCount};
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, Durability, Result, ScanItem, ScanOptions,
+    AppendOptions, Batch, Deadline, Durability, LogStore, Result, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, events_folder};

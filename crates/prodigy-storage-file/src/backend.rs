@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Check, Cursor, Deadline,
-    DocumentEntry, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo,
-    LockOptions, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan,
-    ScanOptions, Select, Settled, Severity, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
+    DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
+    LockInfo, LockOptions, LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem,
+    QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Severity, Stats,
+    StorageError, StoredDocument, Usage,
 };
-use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
-};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::{FileSystem, RealFs};
 use crate::handle::{CheckedItems, CheckedScan, Handle};
@@ -102,18 +101,7 @@ pub(crate) fn canonical(root: &std::path::Path) -> PathBuf {
     absolute
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl Backend for FileBackend {
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::new("file");
-        let options = &self.handle.store().options;
-        capabilities.root = Some(options.root.clone());
-        capabilities.persistent = true;
-        capabilities.multi_process = options.file_locks;
-        capabilities.read_only = options.read_only;
-        capabilities
-    }
-
+impl LogStore for FileBackend {
     fn append(
         &self,
         job: &JobAddress,
@@ -154,7 +142,9 @@ impl Backend for FileBackend {
             store.persist(job, cursor, deadline)
         })
     }
+}
 
+impl DocumentStore for FileBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         self.handle
             .read("get document", |store| store.get(document, deadline))
@@ -218,7 +208,9 @@ impl Backend for FileBackend {
             store.newest(job, phase, before, deadline)
         })
     }
+}
 
+impl QueueStore for FileBackend {
     fn queue_put(
         &self,
         job: &JobAddress,
@@ -301,7 +293,9 @@ impl Backend for FileBackend {
             store.queue_remove(job, ids, deadline)
         })
     }
+}
 
+impl LockStore for FileBackend {
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
         self.handle.write("take lock", Durability::Strict, |store| {
             store.lock(name, options, deadline)
@@ -310,6 +304,18 @@ impl Backend for FileBackend {
 
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
         self.handle.read("list locks", |store| store.locks(deadline))
+    }
+}
+
+impl Catalog for FileBackend {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new("file");
+        let options = &self.handle.store().options;
+        capabilities.root = Some(options.root.clone());
+        capabilities.persistent = true;
+        capabilities.multi_process = options.file_locks;
+        capabilities.read_only = options.read_only;
+        capabilities
     }
 
     fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
@@ -324,15 +330,6 @@ impl Backend for FileBackend {
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         self.handle
             .read("find writers", |store| store.is_active(repo, deadline))
-    }
-
-    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
-        self.handle.store().worktree_path(repo, session)
-    }
-
-    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
-        self.handle
-            .read("list worktrees", |store| store.worktrees(repo, deadline))
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

@@ -24,7 +24,7 @@
 //! # Example
 //!
 //! ```
-//! use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, ScanItem, ScanOptions};
+//! use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, ScanItem, ScanOptions};
 //! use prodigy_storage_file::{FileBackend, FileOptions};
 //! use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 //!

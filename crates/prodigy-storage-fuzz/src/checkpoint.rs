@@ -1,6 +1,6 @@
 //! The file of a document with any bytes: reading, and putting another in its place.
 
-use prodigy_storage_backend::{Backend, Body, ErrorKind, Expected, PutOptions};
+use prodigy_storage_backend::{Body, DocumentStore, ErrorKind, Expected, PutOptions};
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Timestamp};
 use serde::de::IgnoredAny;
 use serde_json::Value;

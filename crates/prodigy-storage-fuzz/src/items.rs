@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Backend, Durability, ItemId, QueueEntry, QueueItem, QueueStep, Select};
+use prodigy_storage_backend::{Durability, ItemId, QueueEntry, QueueItem, QueueStep, QueueStore, Select};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::Entry;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Damage, Deadline, EventId, Result, ScanItem, ScanOptions};
+use prodigy_storage_backend::{Damage, Deadline, EventId, LogStore, Result, ScanItem, ScanOptions};
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 use prodigy_storage_sim::{Disk, SimFs};

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use prodigy_storage_backend::{AppendOptions, Backend, Batch, Durability, ErrorKind, EventId, ScanOptions};
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Catalog, Durability, ErrorKind, EventId, LogStore, ScanOptions,
+};
 use prodigy_storage_layout::{Entry, SegmentName};
 
 use crate::oracle;

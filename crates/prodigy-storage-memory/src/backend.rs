@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
-    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
-    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Result, Revision, Scan,
-    ScanOptions, Select, Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Cursor, Deadline, DocumentEntry,
+    DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep,
+    QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StoredDocument, Usage,
 };
 use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, SessionId, Stamp,
+    Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, Stamp,
 };
 
 use crate::document::Documents;
@@ -52,14 +51,7 @@ impl MemoryBackend {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl Backend for MemoryBackend {
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::new("memory");
-        capabilities.persistent = self.store.options.persistence.is_some();
-        capabilities
-    }
-
+impl LogStore for MemoryBackend {
     fn append(
         &self,
         job: &JobAddress,
@@ -115,7 +107,9 @@ impl Backend for MemoryBackend {
         self.scan(job, &ScanOptions::after(cursor.clone()), deadline)
             .map(drop)
     }
+}
 
+impl DocumentStore for MemoryBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         check_document(deadline, "get document", document)?;
         Ok(self
@@ -229,7 +223,9 @@ impl Backend for MemoryBackend {
         let held = self.store.job(job);
         Ok(held.and_then(|held| held.data.lock().documents.newest(job, phase, before)))
     }
+}
 
+impl QueueStore for MemoryBackend {
     fn queue_put(
         &self,
         job: &JobAddress,
@@ -334,7 +330,9 @@ impl Backend for MemoryBackend {
         self.store.touch();
         Ok(settled)
     }
+}
 
+impl LockStore for MemoryBackend {
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
         LockTable::lock(&self.store, name, options, deadline)
     }
@@ -342,6 +340,14 @@ impl Backend for MemoryBackend {
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
         Store::check(deadline, "list locks", &"")?;
         Ok(self.store.locks.list())
+    }
+}
+
+impl Catalog for MemoryBackend {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new("memory");
+        capabilities.persistent = self.store.options.persistence.is_some();
+        capabilities
     }
 
     fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
@@ -371,21 +377,6 @@ impl Backend for MemoryBackend {
         let mut jobs = self.store.all_jobs().into_iter();
         Ok(locks.iter().any(|lock| lock.held && is_ours(lock))
             || jobs.any(|(address, held)| address.repo == *repo && held.data.lock().log.is_open()))
-    }
-
-    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
-        Err(StorageError::new(
-            ErrorKind::Unsupported,
-            "find worktree",
-            format!("{repo} {session}"),
-            "the memory backend has no folder that a worktree could lie in",
-        )
-        .with_hint("use the file backend, or give git a folder of your own"))
-    }
-
-    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
-        Store::check(deadline, "list worktrees", repo)?;
-        Ok(Vec::new())
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

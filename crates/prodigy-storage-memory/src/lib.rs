@@ -23,7 +23,7 @@
 //! # Example
 //!
 //! ```
-//! use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, ScanItem, ScanOptions};
+//! use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, ScanItem, ScanOptions};
 //! use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 //! use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 //!

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Cursor, EventId, ScanItem, ScanOptions};
+use prodigy_storage_backend::{Cursor, EventId, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
 

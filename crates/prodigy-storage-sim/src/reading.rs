@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, bail};
-use prodigy_storage_backend::{Backend, Cursor, EventId, ScanItem, ScanOptions};
+use prodigy_storage_backend::{Cursor, EventId, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 

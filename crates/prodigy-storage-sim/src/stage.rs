@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Cursor, Deadline, Durability, EventId, Expected, Fence, LeaseToken,
-    LockGuard, LockOptions, PutOptions,
+    AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, EventId, Expected,
+    Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};

@@ -122,10 +122,11 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Check, Clock, Cursor, Damage,
-    Deadline, DocumentEntry, Durability, ErrorKind, EventId, Expected, Fence, Health, Holder, InvalidEventId,
-    ItemId, Lease, LeaseToken, LockInfo, LogSummary, PutReport, Record, Result, Revision, ScanItem, Select,
-    Settled, Severity, Stats, StorageError, StoredDocument, SystemClock, Uptime, Usage, escape,
+    Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Check, Clock, Cursor,
+    Damage, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, EventId, Expected, Fence, Health,
+    Holder, InvalidEventId, ItemId, Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport,
+    QueueStore, Record, Result, Revision, ScanItem, Select, Settled, Severity, Stats, StorageError,
+    StoredDocument, SystemClock, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{

@@ -1,12 +1,12 @@
 //! Where the worktrees of sessions belong.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::Result;
-use prodigy_storage_layout::{RepoName, SessionId};
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{Entry, RepoName, SessionId, worktrees_folder};
 
-use crate::call::operation::LIST_WORKTREES;
 use crate::storage::Inner;
 
 /// The worktrees of a repository's sessions. Their contents are git's: this says where they belong and which are
@@ -25,21 +25,84 @@ impl Worktrees {
     /// The absolute path of a session's worktree. Nothing is created: `git worktree add` makes the folder.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the backend has no folders.
+    /// [`Unsupported`](ErrorKind::Unsupported) if the backend has no folder on this machine.
     pub fn path(&self, session: &SessionId) -> Result<PathBuf> {
-        self.inner.caller.backend().worktree_path(&self.repo, session)
+        let root = self.root().ok_or_else(|| {
+            StorageError::new(
+                ErrorKind::Unsupported,
+                "find worktree",
+                format_args!("{} {session}", self.repo),
+                "the backend has no folder that a worktree could lie in",
+            )
+            .with_hint("use the file backend, or give git a folder of your own")
+        })?;
+        let path = root.join(Entry::Worktree(self.repo.clone(), session.clone()).path());
+        std::path::absolute(&path).map_err(|error| {
+            StorageError::new(
+                ErrorKind::Io,
+                "find worktree",
+                path.display(),
+                "the current folder is unknown",
+            )
+            .with_hint("set an absolute `base_dir`")
+            .with_source(error)
+        })
     }
 
-    /// The sessions whose worktree is there, sorted.
+    /// The sessions whose worktree is there, sorted. Links are not followed and not listed.
     ///
     /// # Errors
-    /// What the backend says.
+    /// [`Io`](ErrorKind::Io) if the folder of the worktrees cannot be read.
     pub fn list(&self) -> Result<Vec<SessionId>> {
-        let deadline = self.inner.deadline();
-        self.inner
-            .caller
-            .call(LIST_WORKTREES, &self.repo, deadline, |backend| {
-                backend.worktrees(&self.repo, deadline)
+        let Some(root) = self.root() else {
+            return Ok(Vec::new());
+        };
+        let folder = worktrees_folder(&self.repo);
+        let mut sessions: Vec<SessionId> = folders_in(&root, &folder)?
+            .into_iter()
+            .filter_map(|name| match Entry::parse(&folder.join(name))? {
+                Entry::Worktree(_, session) => Some(session),
+                _ => None,
             })
+            .collect();
+        sessions.sort();
+        Ok(sessions)
     }
+
+    /// The folder on this machine that worktrees lie in.
+    fn root(&self) -> Option<PathBuf> {
+        self.inner.caller.capabilities().root
+    }
+}
+
+/// The names of the folders in a folder below `root`; none if it does not exist. No link is followed below `root`.
+fn folders_in(root: &Path, folder: &Path) -> Result<Vec<String>> {
+    let fault = |path: &Path, error: io::Error| {
+        StorageError::new(
+            ErrorKind::Io,
+            "list worktrees",
+            path.display(),
+            "it cannot be read",
+        )
+        .with_source(error)
+    };
+    let mut path = root.to_owned();
+    for part in folder.components() {
+        path.push(part);
+        match path.symlink_metadata() {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(fault(&path, io::ErrorKind::NotADirectory.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(fault(&path, error)),
+        }
+    }
+    let mut names = Vec::new();
+    for entry in path.read_dir().map_err(|error| fault(&path, error))? {
+        let entry = entry.map_err(|error| fault(&path, error))?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }

@@ -194,7 +194,6 @@ fn a_listing_of_nothing_is_empty(harness: &dyn Harness) -> Check {
         ensure_eq!(backend.list(&scope, soon())?.len(), 0, "entries of {scope:?}");
     }
     ensure_eq!(backend.jobs(&job.repo, soon())?.len(), 0, "jobs");
-    ensure_eq!(backend.worktrees(&job.repo, soon())?.len(), 0, "worktrees");
     ensure_eq!(backend.locks(soon())?.len(), 0, "locks");
     ensure_eq!(backend.usage(soon())?.bytes(), 0, "bytes");
     Ok(())

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, Fence, LockOptions, PutOptions, ScanItem,
-    ScanOptions,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, Fence, LockOptions, LockStore,
+    LogStore, PutOptions, ScanItem, ScanOptions,
 };
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, Phase, RepoName};
 use tempfile::TempDir;

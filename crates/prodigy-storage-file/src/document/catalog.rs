@@ -1,19 +1,19 @@
 //! Which repositories, jobs and sessions there are, by the folders that are there.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, LockInfo, Result, StorageError};
+use prodigy_storage_backend::{Deadline, LockInfo, Result};
 use prodigy_storage_layout::{
-    DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, SessionId, WORKTREES,
-    jobs_folder, orphans_folder, repo_events_folder, repo_queues_folder, worktrees_folder,
+    DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES, jobs_folder,
+    orphans_folder, repo_events_folder, repo_queues_folder,
 };
 
 use crate::fs::FileKind;
 use crate::store::Store;
 
 impl Store {
-    /// [`Backend::repositories`](prodigy_storage_backend::Backend::repositories).
+    /// [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
     pub(crate) fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
         const REPOSITORIES: &str = "list repositories";
         let mut repos = BTreeSet::new();
@@ -26,7 +26,7 @@ impl Store {
         Ok(repos.into_iter().collect())
     }
 
-    /// [`Backend::jobs`](prodigy_storage_backend::Backend::jobs).
+    /// [`Catalog::jobs`](prodigy_storage_backend::Catalog::jobs).
     pub(crate) fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
         const JOBS: &str = "list jobs";
         let mut jobs = BTreeSet::new();
@@ -52,7 +52,7 @@ impl Store {
         Ok(jobs.into_iter().collect())
     }
 
-    /// [`Backend::is_active`](prodigy_storage_backend::Backend::is_active).
+    /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
     pub(crate) fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
         if self
@@ -68,37 +68,6 @@ impl Store {
             }
         }
         Ok(false)
-    }
-
-    /// [`Backend::worktree_path`](prodigy_storage_backend::Backend::worktree_path).
-    pub(crate) fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
-        let path = self.absolute(&Entry::Worktree(repo.clone(), session.clone()).path());
-        std::path::absolute(&path).map_err(|error| {
-            StorageError::new(
-                ErrorKind::Io,
-                "worktree path",
-                path.display(),
-                "the current folder can't be told",
-            )
-            .with_hint("set an absolute `base_dir`")
-            .with_source(error)
-        })
-    }
-
-    /// [`Backend::worktrees`](prodigy_storage_backend::Backend::worktrees).
-    pub(crate) fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
-        const WORKTREES: &str = "list worktrees";
-        deadline.check(WORKTREES, &repo, "the file system")?;
-        let folder = worktrees_folder(repo);
-        let mut sessions: Vec<SessionId> = self
-            .folders_in(WORKTREES, &folder)?
-            .filter_map(|name| match Entry::parse(&folder.join(name))? {
-                Entry::Worktree(_, session) => Some(session),
-                _ => None,
-            })
-            .collect();
-        sessions.sort();
-        Ok(sessions)
     }
 
     fn folders_in(&self, operation: &'static str, folder: &Path) -> Result<impl Iterator<Item = String>> {

@@ -14,7 +14,7 @@ use crate::store::Store;
 const LIST: &str = "list documents";
 
 impl Store {
-    /// [`Backend::list`](prodigy_storage_backend::Backend::list): those without a stamp come first, by name.
+    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list): those without a stamp come first, by name.
     pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
         let mut found = match scope {
             DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {

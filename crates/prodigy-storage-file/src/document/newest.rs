@@ -23,7 +23,7 @@ pub(super) struct Names {
 }
 
 impl Store {
-    /// [`Backend::newest`](prodigy_storage_backend::Backend::newest).
+    /// [`DocumentStore::newest`](prodigy_storage_backend::DocumentStore::newest).
     pub(crate) fn newest(
         &self,
         job: &JobAddress,

@@ -23,7 +23,7 @@ pub(crate) enum Found {
 }
 
 impl Store {
-    /// [`Backend::get`](prodigy_storage_backend::Backend::get).
+    /// [`DocumentStore::get`](prodigy_storage_backend::DocumentStore::get).
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         const GET: &str = "get document";
         let path = Entry::Document(document.clone()).path();
@@ -35,7 +35,7 @@ impl Store {
         }
     }
 
-    /// [`Backend::revision`](prodigy_storage_backend::Backend::revision): reads the first bytes; a bare document of
+    /// [`DocumentStore::revision`](prodigy_storage_backend::DocumentStore::revision): reads the first bytes; a bare document of
     /// another program is read whole, since its revision is its hash.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         const REVISION: &str = "read revision";

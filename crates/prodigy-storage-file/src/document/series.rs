@@ -18,7 +18,7 @@ const ADD: &str = "add checkpoint";
 const TRIES: u32 = 16;
 
 impl Store {
-    /// [`Backend::add`](prodigy_storage_backend::Backend::add).
+    /// [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     ///
     /// Where a condition asks for the newest document, a damaged one is passed over and moved to
     /// quarantine. Its stamp still counts: no name is given twice.

@@ -20,7 +20,7 @@ use crate::store::{Replace, Store, count};
 const SWEEP_EVERY: u64 = 64;
 
 impl Store {
-    /// [`Backend::put`](prodigy_storage_backend::Backend::put).
+    /// [`DocumentStore::put`](prodigy_storage_backend::DocumentStore::put).
     pub(crate) fn put(
         &self,
         document: &Document,
@@ -64,7 +64,7 @@ impl Store {
         self.write_document(PUT, &path, body, replace, options.durability)
     }
 
-    /// [`Backend::delete`](prodigy_storage_backend::Backend::delete).
+    /// [`DocumentStore::delete`](prodigy_storage_backend::DocumentStore::delete).
     pub(crate) fn delete(
         &self,
         document: &Document,

@@ -19,7 +19,7 @@ use crate::store::Store;
 const LOCKS: &str = "list locks";
 
 impl Store {
-    /// [`Backend::locks`](prodigy_storage_backend::Backend::locks), by name.
+    /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), by name.
     pub(crate) fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
         self.locks_by(&mut KernelLocks::new(), deadline)
     }

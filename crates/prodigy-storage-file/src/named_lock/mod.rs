@@ -32,7 +32,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 impl Store {
-    /// [`Backend::lock`](prodigy_storage_backend::Backend::lock): always strict, whatever else is written relaxed.
+    /// [`LockStore::lock`](prodigy_storage_backend::LockStore::lock): always strict, whatever else is written relaxed.
     pub(crate) fn lock(
         self: &Arc<Self>,
         name: &LockName,

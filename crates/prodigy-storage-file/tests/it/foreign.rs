@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, Durability, PutOptions, ScanItem, ScanOptions,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, LogStore, PutOptions,
+    QueueStore, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding};
 use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Deadline, ErrorKind, Result, ScanItem, ScanOptions,
+    AppendOptions, Batch, Deadline, ErrorKind, LogStore, Result, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Clock, Deadline, Durability, ErrorKind, ItemId, LockOptions,
-    PutOptions, QueueItem, Result, ScanOptions, Select, Severity, StorageError, SystemClock, Uptime,
+    AppendOptions, Backend, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind,
+    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select,
+    Severity, StorageError, SystemClock, Uptime,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, LockName, Phase, RepoName, Timestamp};

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Backend, Cursor, ErrorKind, ScanOptions};
+use prodigy_storage_backend::{Cursor, ErrorKind, LogStore, ScanOptions};
 
 use crate::store::{NEVER, PLAIN, Store, foreign, record};
 

@@ -1,6 +1,6 @@
 //! Checkpoints: what a put takes, and what a reader makes of a file that somebody else wrote.
 
-use prodigy_storage_backend::{Backend, Body, ErrorKind, PutOptions};
+use prodigy_storage_backend::{Body, DocumentStore, ErrorKind, PutOptions};
 use prodigy_storage_layout::Document;
 
 use crate::store::{NEVER, Store};

@@ -1,6 +1,6 @@
 //! Events: what an append takes, and what a reader makes of a segment that somebody else wrote.
 
-use prodigy_storage_backend::{Backend, Batch};
+use prodigy_storage_backend::{Batch, LogStore};
 use prodigy_storage_backend::{Cursor, ErrorKind, ScanItem, ScanOptions};
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! Dead letters: what a push takes, and what a reader and a writer make of a file that somebody else wrote.
 
 use prodigy_storage_backend::dead_letter::{merge, normalise};
-use prodigy_storage_backend::{Backend, Durability, ErrorKind};
+use prodigy_storage_backend::{Durability, ErrorKind, QueueStore};
 use prodigy_storage_layout::{Entry, Timestamp};
 use serde::de::IgnoredAny;
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Cursor, Deadline, EventId, QueueStep, Result, ScanItem, ScanOptions,
+    AppendOptions, Batch, Cursor, Deadline, EventId, LogStore, QueueStep, QueueStore, Result, ScanItem,
+    ScanOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp};

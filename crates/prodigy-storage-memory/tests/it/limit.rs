@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, PutOptions, ScanItem, ScanOptions, Severity,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, LogStore, PutOptions, ScanItem,
+    ScanOptions, Severity,
 };
-use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, SessionId};
+use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName};
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 
 pub fn job(name: &str) -> JobAddress {
@@ -110,14 +111,4 @@ fn a_job_is_written_while_a_scan_of_another_holds() {
     assert!(scan.next().unwrap().is_some());
     append(&backend, &job("a"), "y").unwrap();
     assert!(scan.next().unwrap().is_none());
-}
-
-#[test]
-fn worktrees_have_no_path_and_the_error_says_so() {
-    let backend = MemoryBackend::new(MemoryOptions::new()).unwrap();
-    let error = backend
-        .worktree_path(&RepoName::new("shop").unwrap(), &SessionId::new("7").unwrap())
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.hint().unwrap().contains("file backend"));
 }

@@ -1,6 +1,6 @@
 //! The snapshot on disk.
 
-use prodigy_storage_backend::{Backend, Deadline, ErrorKind, LockOptions};
+use prodigy_storage_backend::{Catalog, Deadline, ErrorKind, LockOptions, LockStore};
 use prodigy_storage_layout::LockName;
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use tempfile::TempDir;

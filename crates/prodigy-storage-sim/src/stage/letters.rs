@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
-use prodigy_storage_backend::{Backend, Clock, Durability, ItemId, LeaseToken, QueueItem, Select};
+use prodigy_storage_backend::{Clock, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select};
 use prodigy_storage_layout::JobAddress;
 
 use super::{Stage, patience};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use prodigy_storage_backend::Backend;
+use prodigy_storage_backend::DocumentStore;
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use prodigy_storage_backend::{Backend, Cursor, ErrorKind, EventId, ScanItem, ScanOptions};
+use prodigy_storage_backend::{Cursor, ErrorKind, EventId, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Deserialize;

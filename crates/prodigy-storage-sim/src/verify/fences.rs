@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage_backend::{Backend, ErrorKind, Fence, FenceMarks};
+use prodigy_storage_backend::{DocumentStore, ErrorKind, Fence, FenceMarks};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
 

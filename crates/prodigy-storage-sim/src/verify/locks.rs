@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
-use prodigy_storage_backend::Backend;
+use prodigy_storage_backend::LockStore;
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::LockName;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use prodigy_storage_backend::{Backend, QueueEntry, QueueStep};
+use prodigy_storage_backend::{QueueEntry, QueueStep, QueueStore};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Deserialize;

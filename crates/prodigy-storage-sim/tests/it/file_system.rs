@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use prodigy_storage_backend::{AppendOptions, Backend, Batch, Deadline, ScanItem, ScanOptions};
+use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::fs::{FileKind, FileSystem, OpenMode, SEALED_MODE};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 use prodigy_storage_sim::{Call, Disk, SimFs};

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Body, Deadline, Durability, Expected, PutOptions};
+use prodigy_storage_backend::{Body, Deadline, DocumentStore, Durability, Expected, PutOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_file::fs::{FileSystem, OpenMode};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Cursor, Deadline, Durability, ScanItem, ScanOptions,
+    AppendOptions, Batch, Cursor, Deadline, Durability, LogStore, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_sim::{Disk, Effort, Loss, Moment, SimFs, crashes, job};

@@ -81,7 +81,6 @@ operations! {
     LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;
     LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
     FIND_WRITERS:      "find active jobs",       Write, Permit, Transient;
-    LIST_WORKTREES:    "list worktrees",         Read,  Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;
     USAGE:             "measure usage",          Read,  Permit, Transient;

@@ -173,7 +173,12 @@ fn without_locking_a_guard_is_inert_and_says_so() {
     let refused = one.fencing().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(refused.hint().unwrap().contains("enable_locking"), "{refused}");
-    assert!(fixture.storage.notices().contains(&StorageNotice::LockingDisabled));
+    assert!(
+        fixture
+            .storage
+            .notices()
+            .contains(&StorageNotice::LockingDisabled)
+    );
     assert_eq!(fixture.storage.health().unwrap().severity(), Severity::Warning);
     one.release().unwrap();
 }

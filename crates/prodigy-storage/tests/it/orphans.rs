@@ -99,7 +99,14 @@ fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
     );
     assert!(worktrees.list().unwrap().is_empty());
     std::fs::create_dir_all(&path).unwrap();
+    assert_eq!(worktrees.list().unwrap(), std::slice::from_ref(&session));
+    // A link is no worktree, and no link is followed to find some.
+    let folder = path.parent().unwrap();
+    std::os::unix::fs::symlink(&path, folder.join("session-8")).unwrap();
     assert_eq!(worktrees.list().unwrap(), [session]);
+    std::os::unix::fs::symlink(folder, folder.with_file_name("other")).unwrap();
+    let linked = fixture.storage.repo("other").unwrap().worktrees();
+    assert_eq!(linked.list().unwrap_err().kind(), prodigy_storage::ErrorKind::Io);
     let memory = memory_with(|b| b);
     let refused = memory
         .storage

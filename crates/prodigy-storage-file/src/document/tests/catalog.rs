@@ -34,16 +34,6 @@ fn repositories_jobs_and_sessions_are_told_by_what_is_there() {
         assert_eq!(jobs.first().map(JobId::as_str), job);
         assert!(jobs.len() <= 1);
     }
-    let d = RepoName::new("d").unwrap();
-    let session = SessionId::new("1").unwrap();
-    assert_eq!(
-        store.worktrees(&d, never()).unwrap(),
-        std::slice::from_ref(&session)
-    );
-    assert_eq!(
-        store.worktree_path(&d, &session).unwrap(),
-        place.root().join("worktrees/d/session-1")
-    );
     let listed = store.list(&DocumentScope::Repositories, never()).unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].document, Document::Repository(e.repo.clone()));
@@ -55,14 +45,4 @@ fn repositories_jobs_and_sessions_are_told_by_what_is_there() {
         .list(&DocumentScope::Orphans(e.repo.clone()), never())
         .unwrap();
     assert_eq!(orphans[0].document, Document::Orphans(e));
-}
-
-#[test]
-fn a_worktree_path_is_absolute() {
-    let options = FileOptions::new("relative/root");
-    let store = Store::new(Arc::new(RealFs::new("relative/root")), options);
-    let path = store
-        .worktree_path(&job().repo, &SessionId::new("x").unwrap())
-        .unwrap();
-    assert!(path.is_absolute() && path.ends_with("relative/root/worktrees/shop/session-x"));
 }

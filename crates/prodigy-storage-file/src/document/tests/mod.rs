@@ -19,7 +19,7 @@ use prodigy_storage_backend::{
     SystemClock, Uptime,
 };
 use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, SessionId, Stamp, Timestamp,
+    Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp,
 };
 
 use super::faulty::{Faulty, Switches};

@@ -114,7 +114,6 @@ fn a_read_only_store_refuses_writes_and_makes_nothing() {
     );
     assert!(store.repositories(never()).unwrap().is_empty());
     assert!(store.jobs(&job().repo, never()).unwrap().is_empty());
-    assert!(store.worktrees(&job().repo, never()).unwrap().is_empty());
     assert!(!place.root().exists());
 }
 

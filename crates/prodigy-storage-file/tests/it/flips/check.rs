@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, EventId, Fence, LockOptions, PutOptions,
-    Select, record,
+    AppendOptions, Batch, Body, Deadline, DocumentStore, ErrorKind, EventId, Fence, LockOptions, LockStore,
+    LogStore, PutOptions, QueueStore, Select, record,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, Gravity};
 use prodigy_storage_layout::{Document, Entry, Phase};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Cursor, Deadline, EventId, Expected, ItemId, LockOptions,
-    PutOptions, QueueItem, Result, ScanItem, ScanOptions, Select,
+    AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, EventId, Expected, ItemId,
+    LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanItem, ScanOptions,
+    Select,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};

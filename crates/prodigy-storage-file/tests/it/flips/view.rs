@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use prodigy_storage_backend::{
-    Backend, Cursor, ErrorKind, EventId, LockInfo, QueueStep, Result, ScanItem, ScanOptions,
+    Catalog, Cursor, DocumentStore, ErrorKind, EventId, LockInfo, LockStore, LogStore, QueueStep, QueueStore,
+    Result, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, Entry, Phase};

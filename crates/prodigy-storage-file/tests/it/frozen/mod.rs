@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, ErrorKind, Expected, Fence, ItemId, LeaseToken,
-    LockOptions, PutOptions, QueueItem, Select,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, Expected, Fence, ItemId,
+    LeaseToken, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Select,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, Gravity};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prodigy_storage_backend::{Backend, EventId, QueueStep, ScanItem, ScanOptions};
+use prodigy_storage_backend::{
+    Catalog, DocumentStore, EventId, LogStore, QueueStep, QueueStore, ScanItem, ScanOptions,
+};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, JobAddress};
 use serde_json::Value;

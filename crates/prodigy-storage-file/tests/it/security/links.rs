@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::{Backend, ErrorKind};
+use prodigy_storage_backend::{Catalog, ErrorKind};
 use prodigy_storage_file::{Doctor, DoctorScope, FileBackend};
 
 use super::hooked::Hooked;

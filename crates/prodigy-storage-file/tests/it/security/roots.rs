@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Check, ErrorKind, Severity};
+use prodigy_storage_backend::{Catalog, Check, ErrorKind, Severity};
 use prodigy_storage_file::{FileBackend, FileOptions};
 
 use super::hooked::Hooked;

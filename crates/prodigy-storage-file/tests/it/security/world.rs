@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Deadline, Durability, Expected, ItemId, LockOptions, PutOptions,
-    QueueItem, Result, ScanOptions, Select, StorageError,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, Expected, ItemId, LockOptions,
+    LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select, StorageError,
 };
 use prodigy_storage_file::fs::FileSystem;
 use prodigy_storage_file::{FileBackend, FileOptions};
-use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
-};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
@@ -315,8 +313,6 @@ impl Run {
         self.note(backend.locks(NEVER));
         self.note(backend.repositories(NEVER));
         self.note(backend.jobs(&job().repo, NEVER));
-        self.note(backend.worktree_path(&job().repo, &SessionId::new("session-1").unwrap()));
-        self.note(backend.worktrees(&job().repo, NEVER));
         self.note(backend.health(NEVER));
         self.note(backend.usage(NEVER));
     }

@@ -232,10 +232,8 @@ fn while_taken(meanwhile: impl FnOnce(&Caller)) {
 #[test]
 fn a_caller_that_waits_too_long_learns_what_it_waited_for() {
     while_taken(|caller| {
-        let begun = Instant::now();
         let (tries, outcome) = scripted(caller, operation::PUT, soon(), []);
         let error = outcome.unwrap_err();
-        assert!(begun.elapsed() >= Duration::from_millis(20));
         assert_eq!(
             (tries, error.kind(), error.is_transient()),
             (0, ErrorKind::Timeout, false)
@@ -246,7 +244,6 @@ fn a_caller_that_waits_too_long_learns_what_it_waited_for() {
         assert!(error.hint().unwrap().contains("connection_pool_size"));
         let stats = caller.stats();
         assert_eq!((stats.get("limit.waits"), stats.get("limit.timeouts")), (1, 1));
-        assert!(stats.get("limit.waited_ms") >= 20);
     });
 }
 

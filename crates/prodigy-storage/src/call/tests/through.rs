@@ -2,22 +2,20 @@
 //! the tests of faults drive it.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Cursor, Deadline, DocumentEntry,
-    Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
-    LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, Result, Revision, Scan, ScanOptions,
-    Select, Settled, Stats, StorageError, StoredDocument, Usage,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Cursor, Deadline,
+    DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
+    LockInfo, LockOptions, LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem,
+    QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StorageError,
+    StoredDocument, Usage,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
-use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, SessionId,
-};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::call::Caller;
 use crate::call::operation::{self, Operation};
@@ -182,12 +180,7 @@ impl Through {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl Backend for Through {
-    fn capabilities(&self) -> Capabilities {
-        self.caller.capabilities()
-    }
-
+impl LogStore for Through {
     fn append(
         &self,
         job: &JobAddress,
@@ -241,7 +234,9 @@ impl Backend for Through {
             inner.persist(job, cursor, deadline)
         })
     }
+}
 
+impl DocumentStore for Through {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         self.fail(operation::GET, deadline)?;
         self.caller.get(document, deadline)
@@ -302,7 +297,9 @@ impl Backend for Through {
             inner.newest(job, phase, before, deadline)
         })
     }
+}
 
+impl QueueStore for Through {
     fn queue_put(
         &self,
         job: &JobAddress,
@@ -373,7 +370,9 @@ impl Backend for Through {
             inner.queue_remove(job, ids, deadline)
         })
     }
+}
 
+impl LockStore for Through {
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
         self.run(operation::LOCK, deadline, |inner| {
             inner.lock(name, options, deadline)
@@ -382,6 +381,12 @@ impl Backend for Through {
 
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
         self.run(operation::LIST_LOCKS, deadline, |inner| inner.locks(deadline))
+    }
+}
+
+impl Catalog for Through {
+    fn capabilities(&self) -> Capabilities {
+        self.caller.capabilities()
     }
 
     fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
@@ -397,16 +402,6 @@ impl Backend for Through {
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         self.run(operation::FIND_WRITERS, deadline, |inner| {
             inner.is_active(repo, deadline)
-        })
-    }
-
-    fn worktree_path(&self, repo: &RepoName, session: &SessionId) -> Result<PathBuf> {
-        self.caller.backend().worktree_path(repo, session)
-    }
-
-    fn worktrees(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<SessionId>> {
-        self.run(operation::LIST_WORKTREES, deadline, |inner| {
-            inner.worktrees(repo, deadline)
         })
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Clock, Deadline, Durability, EventId, IdSource, ScanItem, ScanOptions,
-    Stats, SystemClock,
+    AppendOptions, Backend, Batch, Catalog, Clock, Deadline, Durability, EventId, IdSource, ScanItem,
+    ScanOptions, Stats, SystemClock,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
