@@ -5,7 +5,7 @@
 //! for a while. Judged is what `many` judges: nothing is lost, comes twice or out of order, or is missed by a follower.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -59,13 +59,24 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
 
 /// The library, as `faketime` itself would load it into a program with threads.
 fn preload() -> Option<String> {
-    let answer = Command::new("faketime")
+    let asked = Command::new("faketime")
         .args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])
-        .output()
+        .stdout(Stdio::piped())
+        .spawn()
         .ok()?;
+    let process = asked.id();
+    let answer = asked.wait_with_output().ok()?;
+    clean(process);
     let path = String::from_utf8(answer.stdout).ok()?;
     let path = path.trim();
     (answer.status.success() && !path.is_empty()).then(|| path.to_owned())
+}
+
+/// Removes what the clock of a process left behind. A process that ended by itself has removed it.
+pub(super) fn clean(process: u32) {
+    for name in ["faketime_shm", "sem.faketime_sem"] {
+        let _ = std::fs::remove_file(Path::new(SHARED_MEMORY).join(format!("{name}_{process}")));
+    }
 }
 
 impl Clocks {
@@ -91,14 +102,6 @@ impl Clocks {
             thread::sleep(Duration::from_millis(random.u64(5..150)));
         }
         Ok(())
-    }
-
-    /// Removes what the clock of a process left behind.
-    pub(super) fn clean(&self, process: u32) {
-        for name in ["faketime_shm", "sem.faketime_sem"] {
-            // A process that ended by itself has removed it.
-            let _ = std::fs::remove_file(Path::new(SHARED_MEMORY).join(format!("{name}_{process}")));
-        }
     }
 
     pub(super) fn count(&self, tally: &mut Tally) {

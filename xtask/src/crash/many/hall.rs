@@ -13,7 +13,7 @@ use super::followers::Followed;
 use super::letters::LetterLedger;
 use super::locks::LockLedger;
 use super::states::StateLedger;
-use crate::crash::clocks::Clocks;
+use crate::crash::clocks::{self, Clocks};
 use crate::crash::power::process::{Ended, Process};
 use crate::crash::section::{Lab, Tally};
 use crate::input::Input;
@@ -216,8 +216,8 @@ impl<'a> Hall<'a> {
 
     /// Removes what the clock of an ended process left behind.
     pub(super) fn clean(&self, process: u32) {
-        if let Some(clocks) = &self.clocks {
-            clocks.clean(process);
+        if self.clocks.is_some() {
+            clocks::clean(process);
         }
     }
 
