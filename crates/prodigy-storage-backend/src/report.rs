@@ -122,6 +122,10 @@ pub struct Usage {
     pub free: Option<u64>,
     /// Bytes in all that the disk, or the configured limit, holds; if known.
     pub capacity: Option<u64>,
+    /// Files and folders that could not be read and are counted nowhere, with the reasons: the first hundred.
+    pub unreadable: Vec<String>,
+    /// How many there are of them.
+    pub unreadable_count: u64,
 }
 
 impl Usage {

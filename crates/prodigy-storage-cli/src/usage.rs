@@ -7,9 +7,21 @@ use crate::output::{Table, bytes};
 
 pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
     let usage = app.open(Access::Read)?.usage()?;
+    for what in &usage.unreadable {
+        app.error(&format!("not counted: {what}"));
+    }
+    let named = usage.unreadable.len() as u64;
+    if usage.unreadable_count > named {
+        let more = usage.unreadable_count - named;
+        app.error(&format!("not counted: {more} more files and folders"));
+    }
+    let exit = match usage.unreadable_count {
+        0 => Exit::Done,
+        _ => Exit::Failed,
+    };
     if app.json() {
         app.json_line(&usage)?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let mut table = Table::new(&["AREA", "REPOSITORY", "FILES", "SIZE"]);
     for area in &usage.areas {
@@ -31,5 +43,5 @@ pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
         total.push_str(&format!(" of {}", bytes(capacity)));
     }
     app.line(total)?;
-    Ok(Exit::Done)
+    Ok(exit)
 }

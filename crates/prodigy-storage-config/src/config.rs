@@ -57,6 +57,8 @@ pub struct FileSettings {
     pub allow_shared_root: bool,
     /// Whether a network file system is accepted. Default: false.
     pub allow_network_fs: bool,
+    /// Whether to write as another user than the owner of the root. Default: false.
+    pub allow_foreign_owner: bool,
 }
 
 /// Settings of the memory backend.
@@ -98,6 +100,7 @@ impl Default for FileSettings {
             max_record_size: 64 * 1024 * 1024,
             allow_shared_root: false,
             allow_network_fs: false,
+            allow_foreign_owner: false,
         }
     }
 }

@@ -112,11 +112,73 @@ fn whole(path: &Path) -> Origin {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
-    let what = ConfigError::new(whole(path), "the configuration file can't be read").why(error.to_string());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => what.hint("check the owner and mode of the file and its folders"),
-        _ => what,
+    if error.kind() == io::ErrorKind::PermissionDenied
+        && let Some(denied) = Denied::on_the_way_to(path)
+    {
+        return denied.error(path);
     }
+    ConfigError::new(whole(path), "the configuration file can't be read").why(error.to_string())
+}
+
+/// The file or folder that this user may not open on the way to a configuration file.
+struct Denied {
+    at: PathBuf,
+    is_file: bool,
+    owner: Option<u32>,
+    mode: Option<u32>,
+}
+
+impl Denied {
+    /// Looks from the top down. What stands in a folder is seen only if the folder can be entered.
+    fn on_the_way_to(path: &Path) -> Option<Self> {
+        let mut way: Vec<&Path> = path.ancestors().filter(|at| !at.as_os_str().is_empty()).collect();
+        way.reverse();
+        let mut last = None;
+        for at in way {
+            match fs::metadata(at) {
+                Ok(found) => last = Some((at, found)),
+                Err(_) => break,
+            }
+        }
+        let (at, found) = last?;
+        let (owner, mode) = owner_and_mode(&found);
+        Some(Self {
+            at: at.to_owned(),
+            is_file: at == path,
+            owner,
+            mode,
+        })
+    }
+
+    fn error(&self, path: &Path) -> ConfigError {
+        let place = shown(&self.at.to_string_lossy());
+        let (what, verb) = match self.is_file {
+            true => ("the configuration file can't be read", "read"),
+            false => (
+                "a folder can't be entered, so its configuration is not known",
+                "enter",
+            ),
+        };
+        let mut why = format!("this user may not {verb} {place}");
+        if let (Some(owner), Some(mode)) = (self.owner, self.mode) {
+            why.push_str(&format!(": user {owner} owns it, its mode is {mode:04o}"));
+        }
+        let named = if self.is_file { path } else { &self.at };
+        ConfigError::new(whole(named), what).why(why).hint(
+            "run this as its owner, change its owner or mode, or set PRODIGY_HOME to a folder of this user",
+        )
+    }
+}
+
+#[cfg(unix)]
+fn owner_and_mode(found: &fs::Metadata) -> (Option<u32>, Option<u32>) {
+    use std::os::unix::fs::MetadataExt;
+    (Some(found.uid()), Some(found.mode() & 0o7777))
+}
+
+#[cfg(not(unix))]
+fn owner_and_mode(_: &fs::Metadata) -> (Option<u32>, Option<u32>) {
+    (None, None)
 }
 
 /// How a configuration file came to be read.

@@ -149,6 +149,14 @@ pub static KEYS: &[KeySpec] = &[
     .of(File)
     .weaker("true"),
     KeySpec::new(
+        "backend_config.allow_foreign_owner",
+        "false",
+        Field::Bool(|c| &mut c.file.allow_foreign_owner),
+        "Whether to write as another user than the owner of the root.",
+    )
+    .of(File)
+    .weaker("true"),
+    KeySpec::new(
         "backend_config.max_memory",
         "104857600",
         Field::Bytes(|c| &mut c.memory.max_memory),

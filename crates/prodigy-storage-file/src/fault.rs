@@ -6,6 +6,7 @@ use std::path::Path;
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
 use crate::fs::{FileKind, NotRegular};
+use crate::root;
 use crate::store::Store;
 use crate::usage;
 
@@ -39,8 +40,16 @@ pub(crate) fn fault(
                  compression, or move the root, then go on with the same handle",
             )
         }
-        K::PermissionDenied | K::ReadOnlyFilesystem if access == Access::Write => make(
+        K::ReadOnlyFilesystem if access == Access::Write => make(
             ErrorKind::NotWritable,
+            "its file system is mounted for reading only".into(),
+        )
+        .with_hint("mount it for writing, or set another `base_dir`"),
+        K::PermissionDenied => make(
+            match access {
+                Access::Write => ErrorKind::NotWritable,
+                Access::Read => ErrorKind::Io,
+            },
             format!("the operating system refuses it{}", owner(store, path)),
         )
         .with_hint("check owner and permissions of the folder, or set another `base_dir`"),
@@ -89,24 +98,24 @@ fn is_no_file(error: &io::Error) -> bool {
         || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-/// The owner and mode of the nearest thing that is there.
+/// The owner and mode of the nearest thing that can be seen, and who this is.
 fn owner(store: &Store, path: &Path) -> String {
-    for folder in path.ancestors() {
-        if let Ok(found) = store.fs.metadata(folder) {
-            let kind = if found.kind == FileKind::Folder {
-                "folder"
-            } else {
-                "file"
-            };
-            return format!(
-                ": the {kind} {} is of user {} with mode {:04o}",
-                store.absolute(folder).display(),
-                found.uid,
-                found.mode
-            );
-        }
-    }
-    String::new()
+    let below = path.ancestors().find_map(|path| {
+        let found = store.fs.metadata(path).ok()?;
+        let folder = found.kind == FileKind::Folder;
+        Some((store.absolute(path), folder, found.uid, found.mode))
+    });
+    // Where the root itself can't be opened, its name or the folder above it tells more.
+    let Some((path, folder, uid, mode)) = below.or_else(|| root::seen_from_above(store)) else {
+        return String::new();
+    };
+    let kind = if folder { "folder" } else { "file" };
+    let me = store.fs.user().map(|me| format!(", this is user {me}"));
+    format!(
+        ": the {kind} {} is of user {uid} with mode {mode:04o}{}",
+        path.display(),
+        me.unwrap_or_default()
+    )
 }
 
 /// What takes the space, most first.

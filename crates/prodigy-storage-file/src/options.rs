@@ -35,6 +35,9 @@ pub struct FileOptions {
     pub allow_shared_root: bool,
     /// Accepts a network file system.
     pub allow_network_fs: bool,
+    /// Writes as another user than the owner of the root. What is created then gets that owner, where this user may give
+    /// files away.
+    pub allow_foreign_owner: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -53,6 +56,7 @@ impl FileOptions {
             scan_memory: 32 << 20,
             allow_shared_root: false,
             allow_network_fs: false,
+            allow_foreign_owner: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -103,6 +107,13 @@ impl FileOptions {
     #[must_use]
     pub fn allow_network_fs(mut self, yes: bool) -> Self {
         self.allow_network_fs = yes;
+        self
+    }
+
+    /// Sets [`allow_foreign_owner`](Self::allow_foreign_owner).
+    #[must_use]
+    pub fn allow_foreign_owner(mut self, yes: bool) -> Self {
+        self.allow_foreign_owner = yes;
         self
     }
 

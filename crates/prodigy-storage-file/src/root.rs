@@ -5,6 +5,7 @@ mod health;
 mod network;
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
@@ -54,6 +55,36 @@ pub(crate) fn check(store: &Store) -> Result<()> {
         check_lock(store, root, store.fs.probe_lock())?;
     }
     check_format(store)
+}
+
+/// Refuses to write as another user than the owner of the root: the owner could not enter what this user creates. For a
+/// root that does not exist yet, the superuser counts as a stranger in the folder of another user.
+pub(crate) fn check_owner(store: &Store) -> Result<()> {
+    let Some(me) = store.fs.user().filter(|_| !store.options.allow_foreign_owner) else {
+        return Ok(());
+    };
+    let (folder, owner, mode) = match store.fs.metadata(Path::new("")) {
+        Ok(found) => (store.options.root.clone(), found.uid, found.mode),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && me == 0 => match seen_from_above(store) {
+            Some((above, _, owner, mode)) => (above, owner, mode),
+            None => return Ok(()),
+        },
+        // Whatever is wrong with the root is found by the checks of the root.
+        Err(_) => return Ok(()),
+    };
+    if owner == me {
+        return Ok(());
+    }
+    let why = format!(
+        "the folder {} belongs to user {owner} (mode {mode:04o}), and this process runs as user {me}: user {owner} could \
+         not enter what it creates",
+        folder.display()
+    );
+    Err(
+        StorageError::new(ErrorKind::Refused, "write", store.options.root.display(), why).with_hint(format!(
+            "run it as user {owner}, or accept another user with `backend_config.allow_foreign_owner: true`"
+        )),
+    )
 }
 
 /// Refuses a root that is not safe, whatever stands in it; false for an absent one. Only reads.
@@ -116,7 +147,7 @@ fn check_network(store: &Store) -> Result<()> {
             tracing::warn!(%root, why, "whether the root is on a network file system could not be told");
             Ok(())
         }
-        network::Found::Local => Ok(()),
+        network::Found::Memory(_) | network::Found::Local => Ok(()),
     }
 }
 
@@ -265,9 +296,8 @@ pub(crate) fn read_format(store: &Store) -> Result<Option<Format>> {
 /// The file is replaced atomically and durably before anything else is written.
 pub(crate) fn write_format(store: &Store) -> Result<()> {
     let path = Entry::Format.path();
-    let text = format_text(&path)?;
     loop {
-        let replace = match read_format(store)? {
+        let (replace, name) = match read_format(store)? {
             Some(format) if format.number == FORMAT => {
                 store.whereabouts.note_name(format.store);
                 return Ok(());
@@ -275,10 +305,11 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
             Some(format) => {
                 let (root, older) = (store.options.root.display(), format.number);
                 tracing::info!(%root, older, now = FORMAT, "the store is taken over");
-                Replace::Over
+                (Replace::Over, format.store)
             }
-            None => Replace::Never,
+            None => (Replace::Never, None),
         };
+        let text = format_text(&path, name)?;
         match store.write_atomic("write format", &path, &[&text], replace, Durability::Strict) {
             // Another process was quicker, perhaps one of an older version.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -287,13 +318,14 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
     }
 }
 
-/// What this version writes as `format.json`.
-pub(crate) fn format_text(path: &Path) -> Result<Vec<u8>> {
+/// What this version writes as `format.json`; the store gets a new name if it has none.
+pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
+    let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut text = serde_json::to_vec(&FormatFile {
         format: FORMAT,
         written_by,
-        store: Some(uuid::Uuid::new_v4().simple().to_string()),
+        store: Some(name),
     })
     .map_err(|error| {
         StorageError::new(
@@ -306,6 +338,16 @@ pub(crate) fn format_text(path: &Path) -> Result<Vec<u8>> {
     })?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// The root, or the nearest folder above it that exists, without opening it: its path, whether it is a folder, its owner
+/// and its mode.
+pub(crate) fn seen_from_above(store: &Store) -> Option<(PathBuf, bool, u32, u32)> {
+    store.options.root.ancestors().find_map(|path| {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        let mode = found.mode() & 0o7777;
+        Some((path.to_owned(), found.is_dir(), found.uid(), mode))
+    })
 }
 
 /// The nearest folder above that exists.

@@ -127,6 +127,9 @@ impl Store {
 
     /// The absolute path, for messages and for what leaves the library.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
+        if path.as_os_str().is_empty() {
+            return self.options.root.clone();
+        }
         self.options.root.join(path)
     }
 
@@ -156,6 +159,7 @@ impl Store {
             .with_hint("open the storage without `open_read_only`"));
         }
         if !self.ready.load(Ordering::Acquire) {
+            crate::root::check_owner(self)?;
             self.fs
                 .create_root()
                 .map_err(|error| self.write_fault("create root", Path::new(""), error))?;

@@ -1,37 +1,41 @@
 //! What takes the space.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
 
-use crate::fs::FileKind;
+use crate::fs::{DirEntry, FileKind};
 use crate::store::Store;
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
 /// Areas whose first level is repositories.
 const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
+/// Things that could not be read and are named one by one.
+const MOST_NAMED: usize = 100;
+
 /// Bytes by area.
 pub(crate) fn by_area(store: &Store) -> Vec<(&'static str, u64)> {
+    let mut measure = Measure::new(store);
     AREAS
         .iter()
-        .map(|area| (*area, measure(store, PathBuf::from(area)).1))
+        .map(|area| (*area, measure.below(PathBuf::from(area)).1))
         .collect()
 }
 
 /// Files and bytes by area and repository.
 pub(crate) fn usage(store: &Store) -> Usage {
+    let mut measure = Measure::new(store);
     let mut areas = Vec::new();
     for area in AREAS {
         if !BY_REPO.contains(&area) {
-            push(&mut areas, area, None, measure(store, PathBuf::from(area)));
+            push(&mut areas, area, None, measure.below(PathBuf::from(area)));
             continue;
         }
-        let mut names: Vec<String> = store
-            .fs
+        let mut names: Vec<String> = measure
             .list(Path::new(area))
-            .unwrap_or_default()
             .into_iter()
             .filter(|entry| entry.kind == FileKind::Folder)
             .map(|entry| entry.name)
@@ -39,12 +43,8 @@ pub(crate) fn usage(store: &Store) -> Usage {
         names.sort();
         for name in names {
             if let Ok(repo) = RepoName::new(&name) {
-                push(
-                    &mut areas,
-                    area,
-                    Some(repo),
-                    measure(store, Path::new(area).join(&name)),
-                );
+                let found = measure.below(Path::new(area).join(&name));
+                push(&mut areas, area, Some(repo), found);
             }
         }
     }
@@ -53,6 +53,8 @@ pub(crate) fn usage(store: &Store) -> Usage {
         areas,
         free: space.map(|space| space.free),
         capacity: space.map(|space| space.capacity),
+        unreadable: measure.unreadable,
+        unreadable_count: measure.unreadable_count,
     }
 }
 
@@ -67,24 +69,62 @@ fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, (files, 
     }
 }
 
-/// Files and bytes below a folder; what can't be read counts nothing.
-fn measure(store: &Store, folder: PathBuf) -> (u64, u64) {
-    let (mut files, mut bytes) = (0, 0);
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in store.fs.list(&folder).unwrap_or_default() {
-            let path = folder.join(&entry.name);
-            match entry.kind {
-                FileKind::Folder => folders.push(path),
-                FileKind::File => {
-                    if let Ok(found) = store.fs.metadata(&path) {
-                        files += 1;
-                        bytes += found.len;
-                    }
-                }
-                FileKind::Other => {}
-            }
+/// A count of files and bytes, and of the things that could not be read and are not in it.
+struct Measure<'a> {
+    store: &'a Store,
+    unreadable: Vec<String>,
+    unreadable_count: u64,
+}
+
+impl<'a> Measure<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            unreadable: Vec::new(),
+            unreadable_count: 0,
         }
     }
-    (files, bytes)
+
+    /// The names in a folder. A folder that was removed meanwhile has none.
+    fn list(&mut self, folder: &Path) -> Vec<DirEntry> {
+        self.store.fs.list(folder).unwrap_or_else(|error| {
+            self.failed(folder, error);
+            Vec::new()
+        })
+    }
+
+    fn failed(&mut self, path: &Path, error: io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        self.unreadable_count += 1;
+        if self.unreadable.len() < MOST_NAMED {
+            let error = self.store.read_fault("measure usage", path, error);
+            self.unreadable
+                .push(format!("{}: {}", error.target(), error.why()));
+        }
+    }
+
+    /// Files and bytes below a folder.
+    fn below(&mut self, folder: PathBuf) -> (u64, u64) {
+        let (mut files, mut bytes) = (0, 0);
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            for entry in self.list(&folder) {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    FileKind::Folder => folders.push(path),
+                    FileKind::File => match self.store.fs.metadata(&path) {
+                        Ok(found) => {
+                            files += 1;
+                            bytes += found.len;
+                        }
+                        Err(error) => self.failed(&path, error),
+                    },
+                    FileKind::Other => {}
+                }
+            }
+        }
+        (files, bytes)
+    }
 }

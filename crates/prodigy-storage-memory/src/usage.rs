@@ -55,6 +55,7 @@ impl Store {
                 .collect(),
             free: Some(self.budget.free()),
             capacity: Some(self.budget.max()),
+            ..Usage::default()
         }
     }
 

@@ -43,6 +43,7 @@ fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>)
         .max_record_size(file.max_record_size)
         .allow_shared_root(file.allow_shared_root)
         .allow_network_fs(file.allow_network_fs)
+        .allow_foreign_owner(file.allow_foreign_owner)
         .clock(Arc::clone(clock))
 }
 

@@ -24,3 +24,4 @@ mod memory;
 mod places;
 mod security;
 mod support;
+mod users;

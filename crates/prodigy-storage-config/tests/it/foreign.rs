@@ -221,7 +221,7 @@ fn a_link_of_another_user_is_refused_too() {
 
 #[test]
 fn a_projects_file_that_weakens_durability_or_locking_is_noticed() {
-    let text = "storage:\n  enable_locking: false\n  durability: relaxed\n  backend_config:\n    enable_file_locks: false\n    allow_shared_root: true\n    allow_network_fs: true\n";
+    let text = "storage:\n  enable_locking: false\n  durability: relaxed\n  backend_config:\n    enable_file_locks: false\n    allow_shared_root: true\n    allow_network_fs: true\n    allow_foreign_owner: true\n";
     let fixture = Fixture::new();
     fixture.write("project/.prodigy/config.yml", text);
     let keys: Vec<_> = fixture
@@ -241,7 +241,8 @@ fn a_projects_file_that_weakens_durability_or_locking_is_noticed() {
             "durability",
             "backend_config.enable_file_locks",
             "backend_config.allow_shared_root",
-            "backend_config.allow_network_fs"
+            "backend_config.allow_network_fs",
+            "backend_config.allow_foreign_owner"
         ]
     );
     assert!(fixture.notices()[0].contains("project/.prodigy/config.yml:2:3"));

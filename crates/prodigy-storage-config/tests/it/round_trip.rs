@@ -111,7 +111,7 @@ fn cache() -> impl Strategy<Value = CacheSettings> {
 }
 
 fn file() -> impl Strategy<Value = FileSettings> {
-    (path(), any::<[bool; 5]>(), bytes(), bytes()).prop_map(
+    (path(), any::<[bool; 6]>(), bytes(), bytes()).prop_map(
         |(base_dir, flags, max_file_size, max_record_size)| {
             let [
                 use_global,
@@ -119,6 +119,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 enable_compression,
                 allow_shared_root,
                 allow_network_fs,
+                allow_foreign_owner,
             ] = flags;
             FileSettings {
                 // Without global storage the root follows from that, and stands nowhere.
@@ -134,6 +135,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 max_record_size,
                 allow_shared_root,
                 allow_network_fs,
+                allow_foreign_owner,
             }
         },
     )

@@ -106,6 +106,7 @@ impl Doctor {
                 "file locks are off, so that a writer at work can't be seen",
             );
         }
+        root::check_owner(&self.store)?;
         walk::Round::new(&self.store, scope, Some(wait), found).run()
     }
 }

@@ -18,6 +18,17 @@ const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
 /// Bytes of that which may differ in one that is damaged.
 const MOST_WRONG: usize = 3;
 
+/// The name of the store in a damaged `format.json`, if that part of it is whole.
+fn name_in(bytes: &[u8]) -> Option<String> {
+    const FIELD: &[u8] = b"\"store\":\"";
+    const LEN: usize = 32;
+    let at = memchr::memmem::find(bytes, FIELD)? + FIELD.len();
+    let name = bytes.get(at..at + LEN)?;
+    let is_whole = bytes.get(at + LEN) == Some(&b'"')
+        && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_whole.then(|| String::from_utf8_lossy(name).into_owned())
+}
+
 impl Round<'_> {
     /// `format.json`. A newer format ends everything.
     pub(super) fn format(&mut self) -> Result<()> {
@@ -73,7 +84,7 @@ impl Round<'_> {
             &*file,
             &[whole(bytes.len() as u64, "it is no format file")],
         )?;
-        let text = root::format_text(path)?;
+        let text = root::format_text(path, name_in(&bytes))?;
         store.write_atomic("repair", path, &[&text], Replace::Over, Durability::Strict)?;
         Ok(Some(kept))
     }

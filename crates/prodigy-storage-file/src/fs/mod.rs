@@ -113,6 +113,8 @@ pub struct Space {
     pub free: u64,
     /// Bytes in all.
     pub capacity: u64,
+    /// Inodes that this user may still use, where the file system has a fixed number of them.
+    pub free_inodes: Option<u64>,
 }
 
 /// Where the path of the root leads.
@@ -171,6 +173,24 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Where the path of the root leads by now. A simulated root is never replaced.
     fn place(&self) -> io::Result<Place> {
         Ok(Place::Here)
+    }
+
+    /// The user as whom this process writes; `None` where files have no owners.
+    fn user(&self) -> Option<u32> {
+        None
+    }
+
+    /// Fails if this user can't read a file or folder, or write to it if `write`, or enter it if it is a folder.
+    fn may(&self, path: &Path, kind: FileKind, write: bool) -> io::Result<()> {
+        let _ = (path, kind, write);
+        Ok(())
+    }
+
+    /// Tries what a write in a folder needs, and leaves nothing behind. The empty path is the root, or the nearest folder
+    /// above it that exists.
+    fn probe_write(&self, folder: &Path) -> io::Result<()> {
+        let _ = folder;
+        Ok(())
     }
 }
 

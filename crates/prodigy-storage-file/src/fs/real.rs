@@ -1,5 +1,7 @@
 //! The file system of the operating system, below one root.
 
+mod rights;
+
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -7,10 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_layout::Timestamp;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::holder::KernelLocks;
@@ -19,6 +22,7 @@ use super::{
     DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
     Place, Space,
 };
+use rights::{Owner, heir, may, write_nameless};
 
 /// The file system of the operating system, below one root.
 ///
@@ -30,6 +34,8 @@ use super::{
 pub struct RealFs {
     root: PathBuf,
     opened: RwLock<Option<Root>>,
+    /// Whether a failure to give a file to the owner of the root was reported.
+    warned: AtomicBool,
 }
 
 /// The open root.
@@ -38,6 +44,8 @@ struct Root {
     descriptor: Arc<OwnedFd>,
     /// Device and inode. The inode is not used again while the descriptor is open.
     identity: (u64, u64),
+    /// The owner and group of the root, if it belongs to another user than this process.
+    heir: Option<Owner>,
 }
 
 impl RealFs {
@@ -47,6 +55,7 @@ impl RealFs {
         Self {
             root: root.into(),
             opened: RwLock::new(None),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -60,12 +69,26 @@ impl RealFs {
             return Ok(Arc::clone(&root.descriptor));
         }
         let descriptor = Arc::new(open_folder(CWD, &self.root)?);
-        let identity = metadata_of(&rustix::fs::fstat(&*descriptor)?).identity;
+        let found = rustix::fs::fstat(&*descriptor)?;
         *opened = Some(Root {
             descriptor: Arc::clone(&descriptor),
-            identity,
+            identity: metadata_of(&found).identity,
+            heir: heir(&found, rustix::process::geteuid()),
         });
         Ok(descriptor)
+    }
+
+    /// Gives what was just made to the owner of the root. Where this user may not do that, a warning is logged once.
+    fn bequeath(&self, made: impl FnOnce(Owner) -> rustix::io::Result<()>) {
+        let Some(heir) = self.opened.read().as_ref().and_then(|root| root.heir) else {
+            return;
+        };
+        if let Err(error) = made(heir)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            let (root, owner) = (self.root.display(), heir.0.as_raw());
+            tracing::warn!(%root, owner, %error, "files that are written here do not get the owner of the root");
+        }
     }
 
     /// Opens beneath the root; the empty path is the root.
@@ -216,6 +239,7 @@ impl FileSystem for RealFs {
         if mode == OpenMode::CreateNew {
             // A umask may take bits that we need; it can't add any.
             file.set_mode(FILE_MODE)?;
+            self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
         } else {
             let found = file.metadata()?;
             if found.kind != FileKind::File {
@@ -224,6 +248,9 @@ impl FileSystem for RealFs {
             // One with a second name, which may be outside, keeps its mode.
             if mode == OpenMode::Create && found.links < 2 && found.mode & FILE_MODE != FILE_MODE {
                 file.set_mode(FILE_MODE)?;
+            }
+            if mode == OpenMode::Create && found.links < 2 && Some(found.uid) == self.user() {
+                self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
             }
         }
         Ok(Box::new(file))
@@ -236,11 +263,22 @@ impl FileSystem for RealFs {
         let missing =
             |folder: &&Path| !folder.as_os_str().is_empty() && std::fs::symlink_metadata(folder).is_err();
         let mut folders: Vec<&Path> = self.root.ancestors().take_while(missing).collect();
+        let above = folders.last().and_then(|folder| folder.parent());
+        let me = rustix::process::geteuid();
+        let heir = above
+            .filter(|_| me.is_root())
+            .and_then(|above| heir(&rustix::fs::stat(above).ok()?, me));
         while let Some(folder) = folders.pop() {
             match make_folder(CWD, folder) {
+                Ok(()) => {
+                    if let Some((uid, gid)) = heir {
+                        let flags = AtFlags::SYMLINK_NOFOLLOW;
+                        rustix::fs::chownat(CWD, folder, Some(uid), Some(gid), flags)?;
+                    }
+                }
                 // Another process was quicker.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
+                Err(error) => return Err(error),
             }
         }
         self.root().map(drop)
@@ -248,7 +286,10 @@ impl FileSystem for RealFs {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
-        make_folder(parent.as_fd(), Path::new(name))
+        make_folder(parent.as_fd(), Path::new(name))?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        self.bequeath(|(uid, gid)| rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags));
+        Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -378,6 +419,7 @@ impl FileSystem for RealFs {
         Ok(Space {
             free: space.f_bavail.saturating_mul(space.f_frsize),
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
+            free_inodes: (space.f_files > 0).then_some(space.f_favail),
         })
     }
 
@@ -391,6 +433,37 @@ impl FileSystem for RealFs {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Place::Gone),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn user(&self) -> Option<u32> {
+        Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn may(&self, path: &Path, kind: FileKind, write: bool) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let mut access = Access::READ_OK;
+        if write {
+            access |= Access::WRITE_OK;
+        }
+        if kind == FileKind::Folder {
+            access |= Access::EXEC_OK;
+        }
+        may(parent.as_fd(), Path::new(name), access)
+    }
+
+    fn probe_write(&self, folder: &Path) -> io::Result<()> {
+        let opened = match self.open_beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY, 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.as_os_str().is_empty() => {
+                let above = self.root.ancestors().find(|above| above.exists());
+                let above = above.unwrap_or(Path::new("/"));
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                retry_on_intr(|| rustix::fs::openat(CWD, above, flags, Mode::empty()))?
+            }
+            opened => opened?,
+        };
+        let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        may(opened.as_fd(), Path::new("."), access)?;
+        write_nameless(&opened)
     }
 }
 

@@ -169,10 +169,18 @@ impl Store {
                 SegmentForm::Gzip
             };
             // One that was compressed since it was listed stands in its other form.
-            let found = [seen, SegmentForm::Zstd].into_iter().find_map(|form| {
-                let found = self.fs.metadata(&folder.join(name.file_name(form)));
-                found.ok().map(|found| (form, found))
-            });
+            let mut found = None;
+            for form in [seen, SegmentForm::Zstd] {
+                let path = folder.join(name.file_name(form));
+                match self.fs.metadata(&path) {
+                    Ok(metadata) => {
+                        found = Some((form, metadata));
+                        break;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(self.read_fault("summarise events", &path, error)),
+                }
+            }
             let Some((form, found)) = found else { continue };
             let plain = form == SegmentForm::Plain;
             summary.segments += 1;

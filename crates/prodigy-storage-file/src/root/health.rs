@@ -1,15 +1,27 @@
-//! What can be said of the root without writing to it.
+//! What the next write will meet. Nothing is left behind.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Check, Severity};
+use prodigy_storage_backend::{Check, Severity, StorageError};
+use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
 use super::exposure::Exposed;
-use super::{FORMAT, check, network};
+use super::{FORMAT, check, check_lock, check_owner, network};
+use crate::fs::{FileKind, Metadata};
 use crate::store::Store;
 
-/// Checks the root: its owner and mode, whether it can be written to, its file system, its format, the space left.
+/// The folders that writes go to.
+const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
+/// Files and folders below the root that are looked at.
+const MOST: usize = 10_000;
+/// Those of them that are named in one check.
+const NAMED: usize = 5;
+/// Free inodes below which a warning is due.
+const FEW_INODES: u64 = 1_000;
+
+/// Checks whether a write would succeed: the root and what is below it, its file system, its format, the space left. A
+/// handle that only reads is answered as one that writes.
 pub(crate) fn health(store: &Store) -> Vec<Check> {
     let root = Path::new("");
     let at = store.options.root.display().to_string();
@@ -19,9 +31,9 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
             checks.push(Check::new(
                 "root",
                 Severity::Ok,
-                format!("{at} is there, mode {:04o}", found.mode),
+                format!("{at} is there, mode {:04o}, owner {}", found.mode, found.uid),
             ));
-            checks.extend(owner(&at, found.uid, rustix::process::geteuid().as_raw()));
+            checks.extend(owner(store, &at, found.uid));
             if found.mode & 0o022 != 0 {
                 checks.push(
                     Check::new(
@@ -32,7 +44,8 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                     .with_hint("run `chmod go-w` on it"),
                 );
             }
-            checks.extend(writable(store, &at));
+            checks.extend(writable(store));
+            checks.extend(Below::new(store, found.uid).checks());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             checks.push(Check::new(
@@ -40,42 +53,190 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                 Severity::Ok,
                 format!("{at} is not there yet; the first write makes it"),
             ));
+            checks.extend(check_owner(store).err().map(|error| failure("owner", &error)));
+            checks.extend(probe(store, root));
         }
-        Err(error) => checks.push(Check::new("root", Severity::Failure, format!("{at}: {error}"))),
+        Err(error) => checks.push(failure("root", &store.write_fault("check health", root, error))),
     }
     checks.extend(way(store));
     checks.push(file_system(store));
-    match check(store) {
+    let locks = match store.options.file_locks && store.options.read_only {
+        true => check_lock(store, root, store.fs.probe_lock()),
+        false => Ok(()),
+    };
+    match check(store).and(locks) {
         Ok(()) => checks.push(Check::new("format", Severity::Ok, format!("format {FORMAT}"))),
-        Err(error) => {
-            let check = Check::new("format", Severity::Failure, error.to_string());
-            checks.push(match error.hint() {
-                Some(hint) => check.with_hint(hint.to_owned()),
-                None => check,
-            });
-        }
+        Err(error) => checks.push(failure("format", &error)),
     }
-    if let Ok(space) = store.fs.space() {
-        let found = format!("{} of {} bytes are free", space.free, space.capacity);
-        let tight = space.free < (64 << 20) || space.free < space.capacity / 100;
-        checks.push(if tight {
-            Check::new("space", Severity::Warning, found).with_hint("free space before writes fail")
-        } else {
-            Check::new("space", Severity::Ok, found)
-        });
-    }
+    checks.extend(space(store));
     checks
 }
 
-fn owner(at: &str, owner: u32, me: u32) -> Option<Check> {
-    (owner != me).then(|| {
-        Check::new(
-            "owner",
-            Severity::Warning,
-            format!("{at} is of user {owner}, this is user {me}"),
-        )
-        .with_hint("its owner can read and change all that is written here: fine if it is meant so")
-    })
+fn failure(name: &'static str, error: &StorageError) -> Check {
+    let check = Check::new(name, Severity::Failure, error.to_string());
+    match error.hint() {
+        Some(hint) => check.with_hint(hint.to_owned()),
+        None => check,
+    }
+}
+
+/// Another owner than this user.
+fn owner(store: &Store, at: &str, owner: u32) -> Option<Check> {
+    let me = store.fs.user().filter(|me| *me != owner)?;
+    if let Err(error) = check_owner(store) {
+        return Some(failure("owner", &error));
+    }
+    let check = Check::new(
+        "owner",
+        Severity::Warning,
+        format!("{at} is of user {owner}, this is user {me}"),
+    );
+    Some(check.with_hint(if me == 0 {
+        "what is written here is given to that user"
+    } else {
+        "that user can remove what is written here, and can't read it unless it is given to that user"
+    }))
+}
+
+/// Tries to write to the root and to the folders in it.
+fn writable(store: &Store) -> Vec<Check> {
+    let mut folders = vec![PathBuf::new()];
+    folders.extend(AREAS.iter().map(PathBuf::from));
+    folders.iter().filter_map(|folder| probe(store, folder)).collect()
+}
+
+fn probe(store: &Store, folder: &Path) -> Option<Check> {
+    match store.fs.probe_write(folder) {
+        Ok(()) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(failure(
+            "writable",
+            &store.write_fault("check health", folder, error),
+        )),
+    }
+}
+
+/// A look below the root.
+struct Below<'a> {
+    store: &'a Store,
+    /// The owner of the root.
+    owner: u32,
+    left: usize,
+    /// What this user can't read, write to or enter.
+    closed: Few,
+    /// What belongs to another user than the root.
+    strange: Few,
+}
+
+/// The first few things of a kind, and how many there are.
+#[derive(Default)]
+struct Few {
+    named: Vec<String>,
+    count: usize,
+}
+
+impl Few {
+    fn add(&mut self, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(what());
+        }
+    }
+
+    fn text(&self) -> String {
+        let more = self.count - self.named.len();
+        let mut text = self.named.join("; ");
+        if more > 0 {
+            text.push_str(&format!("; and {more} more"));
+        }
+        text
+    }
+}
+
+impl<'a> Below<'a> {
+    fn new(store: &'a Store, owner: u32) -> Self {
+        Self {
+            store,
+            owner,
+            left: MOST,
+            closed: Few::default(),
+            strange: Few::default(),
+        }
+    }
+
+    fn checks(mut self) -> Vec<Check> {
+        let mut folders: Vec<PathBuf> = AREAS.iter().rev().map(PathBuf::from).collect();
+        for folder in folders.clone() {
+            if let Ok(found) = self.store.fs.metadata(&folder) {
+                self.look(&folder, &found);
+            }
+        }
+        while let Some(folder) = folders.pop() {
+            // A folder that can't be listed was reported already.
+            for entry in self.store.fs.list(&folder).unwrap_or_default() {
+                if self.left == 0 {
+                    break;
+                }
+                self.left -= 1;
+                let path = folder.join(&entry.name);
+                let Ok(found) = self.store.fs.metadata(&path) else {
+                    continue;
+                };
+                self.look(&path, &found);
+                if found.kind == FileKind::Folder {
+                    folders.push(path);
+                }
+            }
+        }
+        let mut checks = Vec::new();
+        if self.closed.count > 0 {
+            let what = format!(
+                "this user can't use all that is below the root: {}",
+                self.closed.text()
+            );
+            checks.push(
+                Check::new("below the root", Severity::Failure, what)
+                    .with_hint("give it to the owner of the root with `chown -R`, or restore its mode"),
+            );
+        }
+        if self.strange.count > 0 {
+            let what = format!(
+                "user {}, who owns the root, does not own all that is below it: {}",
+                self.owner,
+                self.strange.text()
+            );
+            checks.push(
+                Check::new("below the root", Severity::Warning, what)
+                    .with_hint("give it to the owner of the root with `chown -R`"),
+            );
+        }
+        if self.left == 0 {
+            let what = format!("only the first {MOST} files and folders below the root were looked at");
+            checks.push(Check::new("below the root", Severity::Ok, what));
+        }
+        checks
+    }
+
+    fn look(&mut self, path: &Path, found: &Metadata) {
+        let write = match found.kind {
+            FileKind::Folder => true,
+            FileKind::File => !found.is_sealed(),
+            FileKind::Other => return,
+        };
+        let describe = || {
+            format!(
+                "{} (owner {}, mode {:04o})",
+                self.store.absolute(path).display(),
+                found.uid,
+                found.mode
+            )
+        };
+        match self.store.fs.may(path, found.kind, write) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed.add(describe),
+            _ if found.uid != self.owner => self.strange.add(describe),
+            _ => {}
+        }
+    }
 }
 
 /// That of another user's making makes [`check`] fail, unless it is allowed.
@@ -99,30 +260,15 @@ fn way(store: &Store) -> Option<Check> {
     Some(Check::new("way to the root", Severity::Warning, found).with_hint(hint))
 }
 
-fn writable(store: &Store, at: &str) -> Option<Check> {
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    if rustix::fs::access(&store.options.root, access).is_ok() {
-        return None;
-    }
-    // Who only reads can live with it.
-    let severity = if store.options.read_only {
-        Severity::Warning
-    } else {
-        Severity::Failure
-    };
-    Some(
-        Check::new(
-            "writable",
-            severity,
-            format!("storage directory not writable: {at}"),
-        )
-        .with_hint("check owner and permissions of the folder"),
-    )
-}
-
 fn file_system(store: &Store) -> Check {
     match super::file_system(store) {
         network::Found::Local => Check::new("file system", Severity::Ok, "of this machine"),
+        network::Found::Memory(name) => Check::new(
+            "file system",
+            Severity::Warning,
+            format!("{name} keeps everything in memory: a restart of the machine takes all data"),
+        )
+        .with_hint("use a disk"),
         network::Found::Network(name, at) => {
             let at = at.map_or_else(String::new, |at| format!(" at {}", at.display()));
             Check::new(
@@ -135,21 +281,40 @@ fn file_system(store: &Store) -> Check {
         network::Found::Unknown(why) => Check::new(
             "file system",
             Severity::Warning,
-            format!("whether it is a network's could not be told: {why}"),
+            format!("it is not known whether it is a network's: {why}"),
         )
         .with_hint("nothing is promised on a network file system"),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_another_owner_is_told() {
-        assert_eq!(owner("/r", 5, 5), None);
-        let check = owner("/r", 7, 5).unwrap();
-        assert_eq!(check.severity, Severity::Warning);
-        assert_eq!(check.found, "/r is of user 7, this is user 5");
+fn space(store: &Store) -> Vec<Check> {
+    let Ok(space) = store.fs.space() else {
+        return Vec::new();
+    };
+    let mut checks = Vec::new();
+    let found = format!("{} of {} bytes are free", space.free, space.capacity);
+    let severity = if space.free == 0 {
+        Severity::Failure
+    } else if space.free < (64 << 20) || space.free < space.capacity / 100 {
+        Severity::Warning
+    } else {
+        Severity::Ok
+    };
+    let check = Check::new("space", severity, found);
+    checks.push(match severity {
+        Severity::Ok => check,
+        _ => check.with_hint("free space: old events, checkpoints, quarantine"),
+    });
+    if let Some(free) = space.free_inodes
+        && free < FEW_INODES
+    {
+        let severity = if free == 0 {
+            Severity::Failure
+        } else {
+            Severity::Warning
+        };
+        let what = format!("{free} inodes are free on the file system: each new file needs one");
+        checks.push(Check::new("inodes", severity, what).with_hint("remove small files that are not needed"));
     }
+    checks
 }

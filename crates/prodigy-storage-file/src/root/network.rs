@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub(super) enum Found {
     /// A file system of this machine.
     Local,
+    /// One in the memory of this machine, by its name: a restart empties it.
+    Memory(&'static str),
     /// One that other machines may reach: its name, and where it is mounted if that is beneath the root.
     Network(Cow<'static, str>, Option<PathBuf>),
     /// It could not be told.
@@ -24,7 +26,10 @@ pub(super) enum Found {
 pub(super) fn find(path: &Path, root: &Path) -> Found {
     let table = std::fs::read_to_string("/proc/self/mountinfo").ok();
     match rustix::fs::statfs(path) {
-        Ok(found) => judge(found.f_type as u32, table.as_deref(), path, root),
+        Ok(found) => match judge(found.f_type as u32, table.as_deref(), path, root) {
+            Found::Local => in_memory(found.f_type as u32).map_or(Found::Local, Found::Memory),
+            other => other,
+        },
         Err(error) => match judge(0, table.as_deref(), path, root) {
             Found::Local => Found::Unknown(error.to_string()),
             found => found,
@@ -90,6 +95,16 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
         }
     }
     Found::Local
+}
+
+/// The file systems that keep everything in memory.
+#[cfg(any(target_os = "linux", test))]
+fn in_memory(magic: u32) -> Option<&'static str> {
+    match magic {
+        0x0102_1994 => Some("tmpfs"),
+        0x8584_58f6 => Some("ramfs"),
+        _ => None,
+    }
 }
 
 /// Magic numbers of linux/magic.h and of the file systems' own headers.
@@ -262,6 +277,7 @@ no line of a table
             Found::Network(name, None) => Some(name.into_owned()),
             Found::Network(name, Some(point)) => Some(format!("{name} at {}", point.display())),
             Found::Local => None,
+            Found::Memory(_) => panic!("it is judged by its number alone"),
             Found::Unknown(why) => panic!("{why}"),
         }
     }

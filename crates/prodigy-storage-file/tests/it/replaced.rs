@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Backend, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind,
-    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select,
+    AppendOptions, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind, ItemId,
+    LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select,
     Severity, StorageError, SystemClock, Uptime,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};

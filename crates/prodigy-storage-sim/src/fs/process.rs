@@ -289,6 +289,7 @@ impl FileSystem for Process {
             Ok(Space {
                 free: FREE,
                 capacity: FREE,
+                free_inodes: None,
             })
         })
     }

@@ -105,8 +105,10 @@ fn a_root_of_another_user_is_told_and_one_where_anybody_could_plant_it_is_refuse
     }
     let checks = health(world.options());
     let owner = named(&checks, "owner").unwrap();
-    assert_eq!(owner.severity, Severity::Warning);
+    assert_eq!(owner.severity, Severity::Failure, "a write is refused");
     assert!(owner.found.contains("4242"), "{owner:?}");
+    let checks = health(world.options().allow_foreign_owner(true));
+    assert_eq!(named(&checks, "owner").unwrap().severity, Severity::Warning);
 
     // As in `/tmp`: who comes first may make it.
     set(world.top(), 0o1777);
@@ -207,4 +209,108 @@ fn the_file_system_of_the_root_is_told() {
     let world = World::new();
     let checks = health(world.options().allow_network_fs(true));
     assert!(named(&checks, "file system").is_some());
+}
+
+#[test]
+fn writing_as_another_user_than_the_owner_is_refused_and_reading_is_not() {
+    let world = World::new();
+    assert!(Run::on(world.options()).errors.is_empty());
+    if chown(world.root(), Some(4242), Some(4242)).is_err() {
+        eprintln!("SKIPPED: only the superuser may give a folder away");
+        return;
+    }
+    let before = paths(&world.root());
+    let run = Run::on(world.options().file_locks(true).max_file_size(701));
+    assert!(run.events > 0, "reading is allowed");
+    let refused: Vec<_> = run
+        .errors
+        .iter()
+        .filter(|error| error.kind() == ErrorKind::Refused)
+        .collect();
+    assert!(
+        !refused.is_empty() && refused.len() == run.errors.len(),
+        "{:?}",
+        run.errors
+    );
+    for error in refused {
+        let root = world.root();
+        assert!(error.why().contains(root.to_str().unwrap()), "{error}");
+        assert!(
+            error.why().contains("user 4242") && error.why().contains("mode 0700"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("allow_foreign_owner: true"));
+    }
+    assert_eq!(paths(&world.root()), before, "nothing was made");
+    let doctor = prodigy_storage_file::Doctor::new(world.options()).unwrap();
+    let scope = prodigy_storage_file::DoctorScope::default();
+    let repaired = doctor.repair(&scope, std::time::Duration::ZERO, &mut |_| {});
+    assert_eq!(repaired.unwrap_err().kind(), ErrorKind::Refused);
+}
+
+#[test]
+fn what_the_superuser_creates_gets_the_owner_of_the_root() {
+    let world = World::new();
+    if chown(world.top(), Some(4242), Some(4243)).is_err() {
+        eprintln!("SKIPPED: only the superuser may give a folder away");
+        return;
+    }
+    // A root that is not there yet belongs to the owner of the folder above.
+    let deep = world.root().join("deeper");
+    let here = || options(&deep).allow_shared_root(true);
+    let error = Run::on(here()).errors.remove(0);
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.why().contains("belongs to user 4242"), "{error}");
+    assert!(!world.root().exists(), "nothing was made");
+    let run = Run::on(here().allow_foreign_owner(true));
+    assert!(run.errors.is_empty(), "{:?}", run.errors);
+    for path in paths(&world.root()) {
+        let found = std::fs::symlink_metadata(world.root().join(&path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (4242, 4243), "{}", path.display());
+    }
+}
+
+#[test]
+fn health_names_what_belongs_to_another_user_than_the_root() {
+    let world = World::new();
+    assert!(Run::on(world.options()).errors.is_empty());
+    assert!(named(&health(world.options()), "below the root").is_none());
+    let job = world.root().join("events/shop");
+    if chown(&job, Some(4242), None).is_err() {
+        eprintln!("SKIPPED: only the superuser may give a folder away");
+        return;
+    }
+    let checks = health(world.options());
+    let below = named(&checks, "below the root").unwrap();
+    assert_eq!(below.severity, Severity::Warning, "the superuser can write there");
+    let job = job.to_str().unwrap();
+    assert!(
+        below.found.contains(job) && below.found.contains("owner 4242, mode 0700"),
+        "{below:?}"
+    );
+    assert!(below.hint.as_ref().unwrap().contains("chown"));
+}
+
+#[test]
+fn health_leaves_nothing_behind_and_changes_no_time() {
+    let world = World::new();
+    assert!(Run::on(world.options()).errors.is_empty());
+    let looks = |world: &World| -> Vec<_> {
+        paths(&world.root())
+            .into_iter()
+            .map(|path| {
+                let found = std::fs::symlink_metadata(world.root().join(&path)).unwrap();
+                (path, found.mtime_nsec(), found.ctime_nsec(), found.len())
+            })
+            .collect()
+    };
+    let before = looks(&world);
+    for options in [world.options(), world.options().read_only(true)] {
+        let checks = health(options);
+        assert!(
+            checks.iter().all(|check| check.severity != Severity::Failure),
+            "{checks:?}"
+        );
+    }
+    assert_eq!(looks(&world), before);
 }

@@ -1,0 +1,320 @@
+//! Other users, and places where the next write would fail.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Bench, Run, run, tree};
+
+/// A user like any other.
+const USER: &str = "4242";
+
+fn set(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A bench whose folders every user may enter; `None`, with a notice, where this process can't become another user.
+fn bench() -> Option<Bench> {
+    let bench = Bench::new();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let may = as_user_with(&["test", "-x", tool]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this machine lets no other user run the tool");
+        return None;
+    }
+    set(&bench.path(""), 0o755);
+    std::fs::create_dir_all(bench.path("home")).unwrap();
+    Some(bench)
+}
+
+fn as_user_with(arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+        .args(arguments);
+    command
+}
+
+/// The tool, run by the user.
+fn as_user(bench: &Bench, arguments: &[&str], input: &str) -> Run {
+    let tool = bench.std(arguments);
+    let mut command = as_user_with(&[env!("CARGO_BIN_EXE_prodigy-storage")]);
+    command
+        .args(arguments)
+        .env_clear()
+        .current_dir(bench.path("here"));
+    for (name, value) in tool.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    run(command, input)
+}
+
+/// Gives the home folder to the user, and has the user fill a root there.
+fn fill(bench: &Bench) {
+    chown(bench.path("home"), Some(4242), Some(4242)).unwrap();
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    as_user(bench, &append, "1\n").code(0);
+    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    as_user(bench, &["dlq", "push", "--repo", "shop", "--job", "job"], letter).code(0);
+    as_user(
+        bench,
+        &[
+            "checkpoint",
+            "save",
+            "--repo",
+            "shop",
+            "--job",
+            "job",
+            "--phase",
+            "map",
+        ],
+        "{}",
+    )
+    .code(0);
+}
+
+#[test]
+fn a_run_as_root_makes_nothing_in_a_users_root() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    let before = tree(&bench.root());
+    let append = ["events", "append", "--repo", "other", "--job", "job"];
+    let refused = bench
+        .feed(&append, "1\n")
+        .code(1)
+        .says("user 4242")
+        .says("allow_foreign_owner");
+    assert!(refused.err.contains("mode 0700"), "{}", refused.err);
+    assert_eq!(tree(&bench.root()), before);
+    bench
+        .run(&["events", "cat", "--repo", "shop", "--job", "job"])
+        .code(0);
+    let health = bench.run(&["health"]).code(1);
+    assert!(
+        health.out.contains("user 4242") && health.out.contains("allow_foreign_owner"),
+        "{}",
+        health.out
+    );
+    // On purpose, and then the user goes on.
+    let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__ALLOW_FOREIGN_OWNER", "true");
+    bench.feed(&append, "1\n").code(0);
+    assert_eq!(
+        bench.run(&["health", "--json"]).code(0).json()["severity"],
+        "warning"
+    );
+    as_user(&bench, &append, "2\n").code(0);
+    as_user(&bench, &["health"], "").code(0);
+}
+
+#[test]
+fn a_root_of_root_is_named_with_its_owner_and_mode() {
+    let Some(bench) = bench() else { return };
+    bench.append("1\n");
+    set(&bench.path("home"), 0o755);
+    let root = bench.root();
+    for arguments in [
+        &["health"][..],
+        &["usage"],
+        &["events", "cat", "--repo", "shop", "--job", "job"],
+        &["lock", "list"],
+    ] {
+        for flag in [None, Some("--base-dir")] {
+            let mut arguments = arguments.to_vec();
+            arguments.extend(flag);
+            arguments.extend(flag.and(root.to_str()));
+            let failed = as_user(&bench, &arguments, "");
+            assert!(
+                matches!(failed.code, Some(1 | 2)),
+                "{arguments:?}: {:?}",
+                failed.code
+            );
+            let says = format!("{}{}", failed.err, failed.out);
+            assert!(
+                says.contains(root.to_str().unwrap()) && says.contains("0700"),
+                "{says}"
+            );
+            assert!(says.contains("user 0"), "{says}");
+            assert!(!says.contains("the configuration file can't be read"), "{says}");
+        }
+    }
+}
+
+#[test]
+fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    as_user(&bench, &["health"], "").code(0);
+    as_user(&bench, &["usage"], "").code(0);
+    // As an earlier run as root left them.
+    for (below, mode) in [
+        ("events/shop/job", 0o700),
+        ("dlq/shop", 0o755),
+        ("state/shop/mapreduce", 0o500),
+    ] {
+        let folder = bench.root().join(below);
+        let before = std::fs::metadata(&folder).unwrap().permissions();
+        chown(&folder, Some(0), Some(0)).unwrap();
+        set(&folder, mode);
+        let health = as_user(&bench, &["health"], "").code(1);
+        let named = format!("{} (owner 0, mode {mode:04o})", folder.display());
+        assert!(health.out.contains(&named), "{}", health.out);
+        let usage = as_user(&bench, &["usage", "--json"], "");
+        if mode == 0o755 {
+            usage.code(0);
+        } else {
+            let usage = usage.code(1).says(folder.to_str().unwrap()).says("of user 0").err;
+            assert!(usage.contains("not counted"), "{usage}");
+        }
+        chown(&folder, Some(4242), Some(4242)).unwrap();
+        std::fs::set_permissions(&folder, before).unwrap();
+    }
+    as_user(&bench, &["health"], "").code(0);
+}
+
+#[test]
+fn no_reading_command_passes_over_what_it_cannot_read() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    as_user(&bench, &["lock", "run", "shop/x", "--", "true"], "").code(0);
+    for (below, commands) in [
+        (
+            "events/shop/job",
+            &[&["events", "cat"][..], &["events", "stats"]][..],
+        ),
+        ("dlq/shop/job", &[&["dlq", "list"], &["dlq", "show", "a"]]),
+        (
+            "state/shop/mapreduce/jobs/job",
+            &[&["checkpoint", "list"], &["checkpoint", "show"]],
+        ),
+        ("locks/2", &[&["lock", "list"]]),
+    ] {
+        let folder = bench.root().join(below);
+        chown(&folder, Some(0), Some(0)).unwrap();
+        for command in commands {
+            let mut arguments = command.to_vec();
+            if command[0] != "lock" {
+                arguments.extend(["--repo", "shop", "--job", "job"]);
+            }
+            let failed = as_user(&bench, &arguments, "");
+            assert!(
+                failed.code.is_some_and(|code| code != 0 && code != 2),
+                "{arguments:?}: {:?}",
+                failed.code
+            );
+            assert!(
+                failed.err.contains(bench.root().to_str().unwrap()),
+                "{}",
+                failed.err
+            );
+        }
+        let examined = as_user(&bench, &["doctor"], "");
+        assert_ne!(examined.code, Some(0), "doctor, {below}");
+        chown(&folder, Some(4242), Some(4242)).unwrap();
+    }
+}
+
+/// Runs a test of this file in a mount namespace of its own.
+fn in_namespace(test: &str) {
+    let may = Command::new("unshare").args(["-m", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this machine allows no mount namespace of its own");
+        return;
+    }
+    let inner = Command::new("unshare")
+        .arg("-m")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout);
+    let failed = String::from_utf8_lossy(&inner.stderr);
+    assert!(
+        inner.status.success() && said.contains("1 passed"),
+        "{said}{failed}"
+    );
+}
+
+#[test]
+fn health_fails_where_a_write_would_fail() {
+    in_namespace("users::in_a_mount_namespace");
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let mounted = Command::new("mount").args(arguments).arg(at).status().unwrap();
+    assert!(mounted.success(), "mount {arguments:?}");
+}
+
+#[test]
+#[ignore = "run by `health_fails_where_a_write_would_fail`, which makes the namespace"]
+fn in_a_mount_namespace() {
+    let bench = Bench::new();
+    let disk = bench.path("home");
+    std::fs::create_dir(&disk).unwrap();
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    let health = |code: i32, says: &str| {
+        let health = bench.run(&["health"]).code(code);
+        assert!(health.out.contains(says), "{says}: {}", health.out);
+        assert!(!health.out.contains("of this machine"), "{}", health.out);
+    };
+
+    // In memory: it works, and health says what a restart takes.
+    mount(&["-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "none"], &disk);
+    health(0, "a restart of the machine takes all data");
+    bench.feed(&append, "1\n").code(0);
+    health(0, "tmpfs");
+
+    // No inode is left, then no block.
+    let mut files = 0;
+    while std::fs::write(disk.join(format!("file-{files}")), "").is_ok() {
+        files += 1;
+    }
+    health(1, "0 inodes are free");
+    for file in 0..files {
+        std::fs::remove_file(disk.join(format!("file-{file}"))).unwrap();
+    }
+    health(0, "tmpfs");
+    let _ = std::fs::write(disk.join("large"), vec![7; 2 << 20]);
+    health(1, "no space is left on the disk");
+    std::fs::remove_file(disk.join("large")).unwrap();
+
+    // For reading only: the root, and one that is not there yet.
+    mount(&["-o", "remount,ro"], &disk);
+    health(1, "mounted for reading only");
+    let other = disk.join("other/root");
+    bench
+        .run(&["health", "--base-dir", other.to_str().unwrap()])
+        .code(1);
+    bench
+        .feed(&append, "2\n")
+        .code(1)
+        .says("mounted for reading only");
+    mount(&["-o", "remount,rw"], &disk);
+    health(0, "tmpfs");
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+}
+
+#[test]
+fn a_folder_in_which_nothing_can_be_created_is_found() {
+    let Some(bench) = bench() else { return };
+    // It is the user's own, and another attribute than owner and mode forbids it.
+    fill(&bench);
+    let locks = bench.root().join("events");
+    let immutable = Command::new("chattr").arg("+i").arg(&locks).status();
+    if immutable.is_ok_and(|status| status.success()) {
+        let health = as_user(&bench, &["health"], "");
+        let freed = Command::new("chattr").arg("-i").arg(&locks).status();
+        assert!(freed.unwrap().success());
+        assert!(health.out.contains(locks.to_str().unwrap()), "{}", health.out);
+        health.code(1);
+    } else {
+        eprintln!("SKIPPED: this file system has no immutable folders");
+    }
+    // A root that is to be made in a folder of somebody else.
+    let deep = bench.path("deep/root");
+    let health = as_user(&bench, &["health", "--base-dir", deep.to_str().unwrap()], "").code(1);
+    assert!(
+        health.out.contains("not writable") && health.out.contains("user 0"),
+        "{}",
+        health.out
+    );
+}
