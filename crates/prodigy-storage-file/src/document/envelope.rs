@@ -173,7 +173,9 @@ impl Fault {
 }
 
 /// Verifies a file's bytes and takes them as a document, nothing copied. Bytes that are refused are handed back.
-pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u8>)> {
+///
+/// With `may_be_list`, a bare array counts as the object that holds it: another program stores its orphaned worktrees so.
+pub(super) fn decode(mut bytes: Vec<u8>, may_be_list: bool) -> Result<StoredDocument, (Fault, Vec<u8>)> {
     match read_head(&bytes) {
         Head::Ours(revision) => {
             if !checksum_holds(&bytes, b'1') {
@@ -197,7 +199,7 @@ pub(super) fn decode(mut bytes: Vec<u8>) -> Result<StoredDocument, (Fault, Vec<u
         )),
         Head::Newer(format) => Err((Fault::Newer(format), bytes)),
         Head::Broken(at) => Err((Fault::damaged("its envelope is broken", Some(at)), bytes)),
-        Head::Bare if is_bare_array(&bytes) => {
+        Head::Bare if may_be_list && is_bare_array(&bytes) => {
             let revision = Revision::from_u128(xxh3_128(&bytes));
             Ok(StoredDocument::new(wrapped(&bytes), 0, revision, false))
         }
@@ -289,7 +291,7 @@ mod tests {
     }
 
     fn is_damaged(bytes: Vec<u8>) -> bool {
-        matches!(decode(bytes), Err((Fault::Damaged { .. }, _)))
+        matches!(decode(bytes, false), Err((Fault::Damaged { .. }, _)))
     }
 
     #[test]
@@ -308,7 +310,7 @@ mod tests {
             assert_eq!(json["revision"], revision.to_string());
             assert_eq!(bytes.last(), Some(&b'\n'));
             assert_eq!(read_head(&bytes[..HEAD]), Head::Ours(revision));
-            let document = decode(bytes).unwrap();
+            let document = decode(bytes, false).unwrap();
             assert_eq!(document.body(), body.as_bytes());
             assert_eq!(document.revision(), revision);
             assert!(document.is_verified());
@@ -319,7 +321,7 @@ mod tests {
     fn a_frozen_document_is_read() {
         let bytes = b"{\"format\":1,\"revision\":\"000102030405060708090a0b0c0d0e0f\",\
             \"checksum\":\"e5c2adad042dec0835cc4197931634f1\",\"phase\":\"map\"}\n";
-        let document = decode(bytes.to_vec()).unwrap();
+        let document = decode(bytes.to_vec(), false).unwrap();
         assert_eq!(document.body(), b"{\"phase\":\"map\"}");
     }
 
@@ -360,7 +362,7 @@ mod tests {
     fn damage_says_where() {
         let mut bytes = stored("{}").1;
         bytes[30] = b'G';
-        let (Fault::Damaged { at, .. }, back) = decode(bytes.clone()).unwrap_err() else {
+        let (Fault::Damaged { at, .. }, back) = decode(bytes.clone(), false).unwrap_err() else {
             panic!("not damaged");
         };
         assert_eq!(at, Some(30));
@@ -375,7 +377,7 @@ mod tests {
             ("{\"format\":12,\"revision\":\"\"}", 12),
             ("{\"format\":99999999999999999999999,\"a\":1}", u64::MAX),
         ] {
-            let Err((Fault::Newer(found), _)) = decode(text.into()) else {
+            let Err((Fault::Newer(found), _)) = decode(text.into(), false) else {
                 panic!("{text}");
             };
             assert_eq!(found, format);
@@ -393,14 +395,14 @@ mod tests {
     #[test]
     fn bare_documents_of_other_programs_are_unverified() {
         let text = " {\n  \"phase\": \"map\",\n  \"format\": 2\n}\n";
-        let document = decode(text.into()).unwrap();
+        let document = decode(text.into(), false).unwrap();
         assert!(!document.is_verified());
         assert_eq!(document.body(), text.trim().as_bytes());
         assert_eq!(
             document.revision(),
             Revision::from_u128(xxh3_128(text.as_bytes()))
         );
-        assert!(decode(b"{\"format\":\"zip\"}".to_vec()).is_ok());
+        assert!(decode(b"{\"format\":\"zip\"}".to_vec(), false).is_ok());
         for broken in ["", "[1", "{\"a\":1", "{\"a\":}", "null"] {
             assert!(is_damaged(broken.into()), "{broken}");
         }
@@ -409,7 +411,11 @@ mod tests {
     #[test]
     fn a_bare_array_is_the_list_of_another_program() {
         let text = b" [\n {\"path\":\"/w\"}\n]\n";
-        let document = decode(text.to_vec()).unwrap();
+        assert!(
+            decode(text.to_vec(), false).is_err(),
+            "a checkpoint is never an array"
+        );
+        let document = decode(text.to_vec(), true).unwrap();
         assert!(!document.is_verified());
         assert_eq!(
             document.body(),
@@ -452,7 +458,7 @@ mod tests {
             let len = bytes.len();
             bytes[one % len] = values.0;
             bytes[other % len] = values.1;
-            if let Ok(document) = decode(bytes.clone()) {
+            if let Ok(document) = decode(bytes.clone(), false) {
                 prop_assert_eq!(&bytes, &whole);
                 prop_assert_eq!(document.body(), b"{\"value\":1234}");
             }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, Entry};
+use prodigy_storage_layout::{Document, Entry, ORPHANED};
 
 use super::body::MAX_BYTES;
 use super::envelope::{Fault, HEAD, Head, decode, read_head};
@@ -97,7 +97,7 @@ impl Store {
                 .with_source(error),
                 _ => self.read_fault(operation, path, error),
             })?;
-        match decode(bytes) {
+        match decode(bytes, path.starts_with(ORPHANED)) {
             Ok(document) => Ok(Found::Valid(document)),
             Err((Fault::Newer(format), _)) => Err(StorageError::new(
                 ErrorKind::NewerFormat,
