@@ -1,6 +1,7 @@
 //! One run: the streams, the global flags, and how storage is opened.
 
 use std::io::{BufWriter, Write};
+use std::time::Duration;
 
 use prodigy_storage::config::Notice;
 use prodigy_storage::doctor::Doctor;
@@ -26,6 +27,7 @@ pub(crate) enum Access {
 pub(crate) struct App<'c> {
     pub(crate) global: Global,
     pub(crate) input: Box<dyn std::io::Read + 'c>,
+    pub(crate) ready: fn(Duration) -> bool,
     pub(crate) out: BufWriter<Box<dyn Write + 'c>>,
     pub(crate) err: Box<dyn Write + 'c>,
     pub(crate) terminal: bool,
@@ -40,6 +42,7 @@ impl<'c> App<'c> {
         Self {
             global,
             input: console.input,
+            ready: console.ready,
             out: BufWriter::with_capacity(BUFFER, console.output),
             err: console.errors,
             terminal: console.terminal,

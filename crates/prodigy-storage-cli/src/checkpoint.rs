@@ -103,7 +103,9 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
     let cursor = cursor.map_err(|error| Failure::usage(error.to_string()))?;
     let opened = arguments.job.open(app, Access::Write)?;
-    let state = arguments.input.document(app)?;
+    let state = arguments
+        .input
+        .document(app, opened.storage.config().file.max_document_size)?;
     let options = SaveOptions {
         cursor,
         expected_revision: arguments.expected_revision.unwrap_or_default(),
@@ -288,12 +290,15 @@ fn print(app: &mut App<'_>, entries: &[DocumentEntry]) -> Result<()> {
                 "bytes": entry.bytes,
             }))?;
         } else {
-            table.row([
-                phase.to_owned(),
-                entry.modified.to_rfc3339(),
-                bytes(entry.bytes),
-                document,
-            ]);
+            table.row(
+                app,
+                [
+                    phase.to_owned(),
+                    entry.modified.to_rfc3339(),
+                    bytes(entry.bytes),
+                    document,
+                ],
+            )?;
         }
     }
     table.print(app)

@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 }
 
 /// Flags of every command.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Global {
     /// Print JSON: an object, or an object a line for each thing listed.
     #[arg(long, global = true)]

@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
+use std::time::Duration;
+
+use crate::terminal::Terminal;
 
 /// The streams of a run, handed in so that a test, or another program, can bring its own.
 pub struct Console<'a> {
     /// Standard input.
     pub input: Box<dyn Read + 'a>,
+    /// Whether `input` has bytes, or its end, within this time: asked before each read of lines.
+    pub ready: fn(Duration) -> bool,
     /// Standard output: data alone. It need not be buffered.
     pub output: Box<dyn Write + 'a>,
     /// Standard error: errors, warnings, counts.
@@ -18,13 +23,22 @@ pub struct Console<'a> {
 }
 
 impl Console<'static> {
-    /// The streams of this process.
+    /// The streams of this process. What goes to a terminal is escaped, what goes to a pipe or a file is not touched.
     #[must_use]
     pub fn of_process() -> Self {
         Self {
             input: Box::new(io::stdin()),
-            output: output(),
-            errors: Box::new(io::stderr()),
+            ready: |wait| ready(io::stdin(), wait),
+            output: if io::stdout().is_terminal() {
+                Box::new(Terminal::new(output()))
+            } else {
+                output()
+            },
+            errors: if io::stderr().is_terminal() {
+                Box::new(Terminal::new(io::stderr()))
+            } else {
+                Box::new(io::stderr())
+            },
             terminal: io::stderr().is_terminal(),
             closed,
         }
@@ -52,6 +66,22 @@ fn output() -> Box<dyn Write> {
 #[cfg(not(unix))]
 fn output() -> Box<dyn Write> {
     Box::new(io::stdout())
+}
+
+/// Whether a stream can be read without a wait, within this time. A signal ends the wait.
+#[cfg(unix)]
+pub(crate) fn ready(stream: impl std::os::fd::AsFd, wait: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = [PollFd::new(&stream, PollFlags::IN)];
+    match poll(&mut polled, Timespec::try_from(wait).ok().as_ref()) {
+        Ok(count) => count > 0,
+        Err(error) => error != rustix::io::Errno::INTR,
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn ready<S>(_stream: S, _wait: Duration) -> bool {
+    true
 }
 
 /// A pipe whose reader has gone reports an error without being written to.

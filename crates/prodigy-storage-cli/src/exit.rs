@@ -18,6 +18,8 @@ pub enum Exit {
     Damaged,
     /// 6: data of another program was skipped; the rest was given.
     Skipped,
+    /// 128 and the number of the signal that ended the reading of input; all that was read is stored.
+    Signal(u8),
     /// The code that a command run under a lock ended with; 128 and the signal's number where one ended it.
     Command(u8),
 }
@@ -34,6 +36,7 @@ impl Exit {
             Self::Missing => 4,
             Self::Damaged => 5,
             Self::Skipped => 6,
+            Self::Signal(signal) => 128_u8.saturating_add(signal),
             Self::Command(code) => code,
         }
     }

@@ -3,17 +3,27 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::app::App;
+use crate::console::ready;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::progress::Progress;
+use crate::signals::Stop;
 
 /// Bytes of the buffer behind the input.
 const BUFFER: usize = 64 << 10;
+/// A producer that sends nothing for so long is idle.
+const IDLE: Duration = Duration::from_millis(100);
+/// Between two pauses of a producer that sends little, and never nothing for long.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Whether an input has bytes, or its end, within a time.
+type Ready = Box<dyn Fn(Duration) -> bool>;
 
 /// Where input comes from.
 #[derive(Debug, clap::Args)]
@@ -26,6 +36,7 @@ pub(crate) struct InputArgs {
 /// An input that is open.
 struct Source<'c> {
     reader: Box<dyn Read + 'c>,
+    ready: Ready,
     name: String,
     bytes: Option<u64>,
 }
@@ -35,6 +46,7 @@ impl InputArgs {
         let Some(path) = self.file.as_deref().filter(|path| *path != Path::new("-")) else {
             return Ok(Source {
                 reader: std::mem::replace(&mut app.input, Box::new(std::io::empty())),
+                ready: Box::new(app.ready),
                 name: "standard input".to_owned(),
                 bytes: None,
             });
@@ -46,19 +58,28 @@ impl InputArgs {
             .ok()
             .filter(|found| found.is_file())
             .map(|found| found.len());
+        let ready: Ready = match file.try_clone() {
+            Ok(same) => Box::new(move |wait| ready(&same, wait)),
+            Err(_) => Box::new(|_| true),
+        };
         Ok(Source {
             reader: Box::new(file),
+            ready,
             name,
             bytes,
         })
     }
 
-    /// Its lines, each of at most `longest` bytes.
+    /// Its lines, each of at most `longest` bytes. From now on a signal that asks the tool to end ends the lines.
     pub(crate) fn lines<'c>(&self, app: &mut App<'c>, longest: usize) -> Result<Lines<'c>> {
         let source = self.open(app)?;
         Ok(Lines {
             progress: Progress::over(source.bytes.unwrap_or_default(), app.terminal),
             reader: BufReader::with_capacity(BUFFER, source.reader),
+            ready: source.ready,
+            stop: Stop::on_request(),
+            paused: Instant::now(),
+            begun: false,
             name: source.name,
             line: Vec::new(),
             number: 0,
@@ -67,15 +88,26 @@ impl InputArgs {
         })
     }
 
-    /// All of it, as one JSON value, untouched.
-    pub(crate) fn document(&self, app: &mut App<'_>) -> Result<Box<RawValue>> {
+    /// All of it, as one JSON value, untouched. No more than `longest` bytes and one are read.
+    pub(crate) fn document(&self, app: &mut App<'_>, longest: u64) -> Result<Box<RawValue>> {
         let mut source = self.open(app)?;
         let mut bytes = Vec::new();
         source
             .reader
+            .by_ref()
+            .take(longest.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|error| unreadable(&source.name, &error))?;
         let name = &source.name;
+        if bytes.len() as u64 > longest {
+            let what = format!(
+                "read {name}: the state is larger than `max_document_size`, which is {longest} bytes"
+            );
+            return Err(Failure::new(Exit::Failed, what).hint(
+                "keep large data in files of its own and their paths in the state, or raise \
+                 `backend_config.max_document_size`",
+            ));
+        }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             Failure::new(Exit::Failed, format!("read {name}: it is not UTF-8 at byte {at}"))
@@ -92,6 +124,11 @@ fn unreadable(name: &str, error: &std::io::Error) -> Failure {
 /// The lines of an input, one at a time, in bounded memory.
 pub(crate) struct Lines<'c> {
     reader: BufReader<Box<dyn Read + 'c>>,
+    ready: Ready,
+    stop: Stop,
+    paused: Instant,
+    /// Whether `line` holds the start of a line whose end has not come yet.
+    begun: bool,
     name: String,
     line: Vec<u8>,
     number: u64,
@@ -107,40 +144,66 @@ pub(crate) struct Line<'a> {
     number: u64,
 }
 
+/// What an input gives next.
+pub(crate) enum Next<'a> {
+    /// A line.
+    Line(Line<'a>),
+    /// No line right now: the time to store what came before.
+    Pause,
+    /// The end; or a signal came, and what was read before it is given.
+    End,
+}
+
+/// How the buffer of a line was filled.
+enum Filled {
+    Line,
+    Pause,
+    End,
+}
+
 impl Lines<'_> {
-    /// The next line that is not blank; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>> {
+    /// The next line that is not blank.
+    pub(crate) fn next(&mut self) -> Result<Next<'_>> {
         loop {
-            self.line.clear();
-            if !self.fill()? {
-                return Ok(None);
-            }
-            if !self.line.trim_ascii().is_empty() {
-                break;
+            match self.fill()? {
+                Filled::Line if self.line.trim_ascii().is_empty() => {}
+                Filled::Line => break,
+                Filled::Pause => return Ok(Next::Pause),
+                Filled::End => return Ok(Next::End),
             }
         }
         self.progress.at(self.read);
-        Ok(Some(Line {
+        Ok(Next::Line(Line {
             text: &self.line,
             name: &self.name,
             number: self.number,
         }))
     }
 
-    /// Fills the buffer with the next line, without its end. False at the end of the input.
-    fn fill(&mut self) -> Result<bool> {
-        let mut begun = false;
+    /// Fills the buffer with the next line, without its end.
+    fn fill(&mut self) -> Result<Filled> {
         loop {
+            if self.reader.buffer().is_empty() {
+                if self.stop.asked() {
+                    return Ok(Filled::End);
+                }
+                if self.paused.elapsed() >= BETWEEN || !(self.ready)(IDLE) {
+                    self.paused = Instant::now();
+                    return Ok(Filled::Pause);
+                }
+            }
             let read = match self.reader.fill_buf() {
                 Ok(read) => read,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(unreadable(&self.name, &error)),
             };
             if read.is_empty() {
-                return Ok(begun);
+                let line = std::mem::take(&mut self.begun);
+                return Ok(if line { Filled::Line } else { Filled::End });
             }
-            if !begun {
-                begun = true;
+            if !self.begun {
+                self.begun = true;
+                self.line.clear();
                 self.number += 1;
             }
             let end = memchr::memchr(b'\n', read);
@@ -158,9 +221,24 @@ impl Lines<'_> {
             self.reader.consume(used);
             self.read += used as u64;
             if end.is_some() {
-                return Ok(true);
+                self.begun = false;
+                return Ok(Filled::Line);
             }
         }
+    }
+
+    /// How the lines ended. Tells of a line whose end a signal cut off.
+    pub(crate) fn ended(&self, app: &mut App<'_>) -> Exit {
+        let Some(signal) = self.stop.signal() else {
+            return Exit::Done;
+        };
+        if self.begun {
+            app.warn(&format!(
+                "read {}: line {} had not ended when the signal came, and is not stored",
+                self.name, self.number
+            ));
+        }
+        Exit::Signal(signal)
     }
 }
 

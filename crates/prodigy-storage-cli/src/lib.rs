@@ -7,7 +7,8 @@
 //! command streams between storage and a [`Console`]. [`run`] ends with an [`Exit`], whose codes scripts rely on.
 //!
 //! Data goes to standard output. Everything else (errors, warnings, damage that was met, closing counts) goes to
-//! standard error, a line each, with control characters escaped.
+//! standard error, a line each, with control characters escaped. In data they are escaped on a terminal alone: a pipe gets
+//! what is stored, byte for byte.
 //!
 //! # Limitations
 //!
@@ -22,6 +23,7 @@
 //! let (mut output, mut errors) = (Vec::new(), Vec::new());
 //! let console = Console {
 //!     input: Box::new(std::io::empty()),
+//!     ready: |_| true,
 //!     output: Box::new(&mut output),
 //!     errors: Box::new(&mut errors),
 //!     terminal: false,
@@ -49,6 +51,7 @@ mod output;
 mod progress;
 mod repo;
 mod signals;
+mod terminal;
 mod time;
 mod usage;
 mod worktree;

@@ -141,14 +141,17 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
             (None, None) if lock.held => "unknown".to_owned(),
             (None, _) => none(),
         };
-        table.row([
-            lock.name.to_string(),
-            if lock.held { "held" } else { "free" }.to_owned(),
-            lock.fencing.to_string(),
-            who,
-            holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
-            holder.map_or_else(none, |holder| holder.purpose.clone()),
-        ]);
+        table.row(
+            app,
+            [
+                lock.name.to_string(),
+                if lock.held { "held" } else { "free" }.to_owned(),
+                lock.fencing.to_string(),
+                who,
+                holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
+                holder.map_or_else(none, |holder| holder.purpose.clone()),
+            ],
+        )?;
     }
     table.print(app)?;
     Ok(Exit::Done)

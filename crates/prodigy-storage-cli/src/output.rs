@@ -3,10 +3,15 @@
 use crate::app::App;
 use crate::errors::Result;
 
-/// Rows of a table, printed in aligned columns.
+/// A table has so many rows in memory.
+const ROWS: usize = 1000;
+
+/// Rows of a table, printed in aligned columns. Columns grow where a row far below needs more room.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+    any: bool,
 }
 
 impl Table {
@@ -14,33 +19,37 @@ impl Table {
     pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
             rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
+            widths: vec![0; headings.len()],
+            any: false,
         }
     }
 
-    /// Adds a row; its control characters are escaped.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    /// Adds a row. It stays on one line: the line ends in its cells are escaped.
+    pub(crate) fn row(&mut self, app: &mut App<'_>, cells: impl IntoIterator<Item = String>) -> Result<()> {
+        self.any = true;
         let cells = cells.into_iter();
-        self.rows.push(
-            cells
-                .map(|cell| prodigy_storage::escape(&cell).into_owned())
-                .collect(),
-        );
-    }
-
-    /// Prints it, unless it has headings alone.
-    pub(crate) fn print(self, app: &mut App<'_>) -> Result<()> {
-        if self.rows.len() == 1 {
+        self.rows
+            .push(cells.map(|cell| cell.replace('\n', "\\u{a}")).collect());
+        if self.rows.len() < ROWS {
             return Ok(());
         }
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width_of = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..columns).map(width_of).collect();
+        self.give(app)
+    }
+
+    /// Prints what is left of it; nothing if it has headings alone.
+    pub(crate) fn print(mut self, app: &mut App<'_>) -> Result<()> {
+        if self.any { self.give(app) } else { Ok(()) }
+    }
+
+    fn give(&mut self, app: &mut App<'_>) -> Result<()> {
         for row in &self.rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in self.rows.drain(..) {
             let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
+            for (cell, &width) in row.iter().zip(&self.widths) {
                 line.push_str(&format!("{cell:width$}  "));
             }
             app.line(line.trim_end())?;
@@ -76,6 +85,33 @@ pub(crate) fn counted(count: usize, of: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::Console;
+
+    #[test]
+    fn a_table_keeps_a_bounded_number_of_rows_in_memory_and_gives_each_once() {
+        let mut output = Vec::new();
+        let console = Console {
+            input: Box::new(std::io::empty()),
+            ready: |_| true,
+            output: Box::new(&mut output),
+            errors: Box::new(std::io::sink()),
+            terminal: false,
+            closed: || false,
+        };
+        let mut app = App::new(crate::cli::Global::default(), console);
+        let mut table = Table::new(&["ITEM"]);
+        for number in 0..5 * ROWS {
+            table.row(&mut app, [format!("i{number}")]).unwrap();
+            assert!(table.rows.len() < ROWS);
+        }
+        table.print(&mut app).unwrap();
+        app.flush().unwrap();
+        drop(app);
+        let wanted: String = std::iter::once("ITEM\n".to_owned())
+            .chain((0..5 * ROWS).map(|number| format!("i{number}\n")))
+            .collect();
+        assert_eq!(String::from_utf8(output).unwrap(), wanted);
+    }
 
     #[test]
     fn sizes_and_counts() {

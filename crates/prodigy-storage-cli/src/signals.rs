@@ -1,33 +1,56 @@
 //! Signals: noted, so that the tool ends in order, or passed on to a command that runs under it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// The signals that ask the tool to end.
+#[cfg(unix)]
+const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
+#[cfg(not(unix))]
+const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 
 /// Whether the user asked to stop.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// From now on an interrupt, or a request to end, is noted instead of ending the process. Where that can't be had,
-    /// it ends the process as ever.
+    /// From now on a request to end is noted instead of ending the process. Where that can't be had, it ends the
+    /// process as ever. A signal that the process was started to ignore stays ignored.
     pub(crate) fn on_request() -> Self {
-        Self::on(&[SIGINT, SIGTERM])
-    }
-
-    fn on(signals: &[i32]) -> Self {
-        let flag = Arc::new(AtomicBool::new(false));
-        for &signal in signals {
-            let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+        let noted = Arc::new(AtomicUsize::new(0));
+        let ignored = ignored();
+        for signal in ENDING {
+            if let (0, Ok(number)) = (ignored >> (signal - 1) & 1, usize::try_from(signal)) {
+                let _ = signal_hook::flag::register_usize(signal, Arc::clone(&noted), number);
+            }
         }
-        Self(flag)
+        Self(noted)
     }
 
     /// Whether one came.
     pub(crate) fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.signal().is_some()
     }
+
+    /// The number of the signal that came last.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            number => u8::try_from(number).ok(),
+        }
+    }
+}
+
+/// The signals that the tool was told to ignore when it was started, a bit each.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(unix)]
@@ -55,7 +78,7 @@ mod pass_on {
     impl PassOn {
         pub(crate) fn from_now_on() -> io::Result<Self> {
             // A command started by `nohup` ignores what the tool was told to ignore. A handler would undo that.
-            let ignored = ignored();
+            let ignored = super::ignored();
             let caught = SIGNALS.iter().filter(|signal| ignored >> (**signal - 1) & 1 == 0);
             Ok(Self(SignalsInfo::new(caught)?))
         }
@@ -96,13 +119,5 @@ mod pass_on {
             // It fails only if the command has ended.
             let _ = kill_process(pid, signal);
         }
-    }
-
-    /// The signals that the tool was told to ignore when it was started, a bit each.
-    fn ignored() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or_default()
     }
 }

@@ -25,14 +25,17 @@ pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
     }
     let mut table = Table::new(&["AREA", "REPOSITORY", "FILES", "SIZE"]);
     for area in &usage.areas {
-        table.row([
-            area.area.clone(),
-            area.repo
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), ToString::to_string),
-            area.files.to_string(),
-            bytes(area.bytes),
-        ]);
+        table.row(
+            app,
+            [
+                area.area.clone(),
+                area.repo
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), ToString::to_string),
+                area.files.to_string(),
+                bytes(area.bytes),
+            ],
+        )?;
     }
     table.print(app)?;
     let mut total = format!("{} in all", bytes(usage.bytes()));

@@ -115,14 +115,17 @@ fn print_job(app: &mut App<'_>, table: &mut Table, of_job: &JobOrphans) -> Resul
                 "error": orphan.error,
             }))?;
         } else {
-            table.row([
-                of_job.job.to_string(),
-                orphan.agent_id.clone(),
-                orphan.item_id.clone(),
-                orphan.timestamp.to_rfc3339(),
-                orphan.worktree_path.display().to_string(),
-                orphan.error.clone(),
-            ]);
+            table.row(
+                app,
+                [
+                    of_job.job.to_string(),
+                    orphan.agent_id.clone(),
+                    orphan.item_id.clone(),
+                    orphan.timestamp.to_rfc3339(),
+                    orphan.worktree_path.display().to_string(),
+                    orphan.error.clone(),
+                ],
+            )?;
         }
     }
     Ok(())

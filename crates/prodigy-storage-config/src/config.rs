@@ -53,6 +53,8 @@ pub struct FileSettings {
     pub enable_compression: bool,
     /// A larger event or item, in bytes, is refused; at least 1. Default: 64 MiB.
     pub max_record_size: u64,
+    /// A larger checkpoint or document, in bytes, is refused; at least 1. Default: 64 MiB.
+    pub max_document_size: u64,
     /// Whether a root that any user may write to is accepted. Default: false.
     pub allow_shared_root: bool,
     /// Whether a network file system is accepted. Default: false.
@@ -98,6 +100,7 @@ impl Default for FileSettings {
             max_file_size: 104_857_600,
             enable_compression: false,
             max_record_size: 64 * 1024 * 1024,
+            max_document_size: 64 * 1024 * 1024,
             allow_shared_root: false,
             allow_network_fs: false,
             allow_foreign_owner: false,

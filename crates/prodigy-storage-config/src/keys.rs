@@ -133,6 +133,13 @@ pub static KEYS: &[KeySpec] = &[
     )
     .of(File),
     KeySpec::new(
+        "backend_config.max_document_size",
+        "67108864",
+        Field::Bytes(|c| &mut c.file.max_document_size),
+        "A larger checkpoint or document is refused, and one that is stored is not read.",
+    )
+    .of(File),
+    KeySpec::new(
         "backend_config.allow_shared_root",
         "false",
         Field::Bool(|c| &mut c.file.allow_shared_root),

@@ -31,6 +31,8 @@ pub struct FileOptions {
     pub max_record_size: u64,
     /// Bytes that the buffers of one scan may take, if no record is larger.
     pub(crate) scan_memory: usize,
+    /// Bytes past which a checkpoint or another document is refused, and one that is stored is not read.
+    pub max_document_size: u64,
     /// Accepts a root that any user may write to.
     pub allow_shared_root: bool,
     /// Accepts a network file system.
@@ -54,6 +56,7 @@ impl FileOptions {
             compression: false,
             max_record_size: 64 << 20,
             scan_memory: 32 << 20,
+            max_document_size: 64 << 20,
             allow_shared_root: false,
             allow_network_fs: false,
             allow_foreign_owner: false,
@@ -93,6 +96,13 @@ impl FileOptions {
     #[must_use]
     pub fn max_record_size(mut self, bytes: u64) -> Self {
         self.max_record_size = bytes;
+        self
+    }
+
+    /// Sets [`max_document_size`](Self::max_document_size), in bytes.
+    #[must_use]
+    pub fn max_document_size(mut self, bytes: u64) -> Self {
+        self.max_document_size = bytes;
         self
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
             Ok(item) if app.json() => {
                 app.line(with_lease(&item.body, running(item.lease.as_ref()), false))?;
             }
-            Ok(item) => row(app, &mut table, item),
+            Ok(item) => row(app, &mut table, item)?,
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
             Err(error) => return Err(error.into()),
         }
@@ -48,11 +48,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn row(app: &mut App<'_>, table: &mut Table, item: DlqItem) {
+fn row(app: &mut App<'_>, table: &mut Table, item: DlqItem) -> Result<()> {
     let id = item.id.clone();
     let summary = match item.summary() {
         Ok(summary) => summary,
-        Err(error) => return app.warn(&format!("the item {id} is of another shape: {error}")),
+        Err(error) => {
+            app.warn(&format!("the item {id} is of another shape: {error}"));
+            return Ok(());
+        }
     };
     let state = match running(summary.lease.as_ref()) {
         Some(lease) => format!("taken until {}", lease.until.to_rfc3339()),
@@ -60,15 +63,18 @@ fn row(app: &mut App<'_>, table: &mut Table, item: DlqItem) {
         None if summary.eligible => "pending".to_owned(),
         None => "not eligible".to_owned(),
     };
-    table.row([
-        summary.id.to_string(),
-        summary.failure_count.to_string(),
-        summary
-            .last_attempt
-            .map_or_else(|| "-".to_owned(), Timestamp::to_rfc3339),
-        state,
-        summary.signature.unwrap_or_else(|| "-".to_owned()),
-    ]);
+    table.row(
+        app,
+        [
+            summary.id.to_string(),
+            summary.failure_count.to_string(),
+            summary
+                .last_attempt
+                .map_or_else(|| "-".to_owned(), Timestamp::to_rfc3339),
+            state,
+            summary.signature.unwrap_or_else(|| "-".to_owned()),
+        ],
+    )
 }
 
 pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {

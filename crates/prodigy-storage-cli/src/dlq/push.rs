@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::input::{InputArgs, Lines};
+use crate::input::{InputArgs, Lines, Next};
 use crate::job::JobArgs;
 use crate::output::counted;
 
@@ -49,6 +49,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     let fed = sink.feed(&mut lines);
     // What came before a line that is refused is stored.
     let rest = sink.store();
+    let exit = lines.ended(app);
     drop(lines);
     let PutReport { added, merged } = sink.report;
     let count = if app.json() {
@@ -58,12 +59,20 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     };
     // A count that can't be told changes nothing.
     let _ = writeln!(app.err, "{count}");
-    fed.and(rest).map(|()| Exit::Done)
+    fed.and(rest).map(|()| exit)
 }
 
 impl Sink {
     fn feed(&mut self, lines: &mut Lines<'_>) -> Result<()> {
-        while let Some(line) = lines.next()? {
+        loop {
+            let line = match lines.next()? {
+                Next::Line(line) => line,
+                Next::Pause => {
+                    self.store()?;
+                    continue;
+                }
+                Next::End => return Ok(()),
+            };
             let item: Box<RawValue> = line.parse("JSON")?;
             self.bytes += item.get().len();
             self.items.push((line.place(), item));
@@ -71,7 +80,6 @@ impl Sink {
                 self.store()?;
             }
         }
-        Ok(())
     }
 
     fn store(&mut self) -> Result<()> {

@@ -13,7 +13,7 @@ use super::ahead;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::input::{InputArgs, Line, Lines};
+use crate::input::{InputArgs, Line, Lines, Next};
 use crate::job::JobArgs;
 use crate::output::counted;
 
@@ -26,7 +26,7 @@ const BESIDE: usize = 512;
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Store so many events in one write.
+    /// Store so many events in one write; fewer where the input pauses, or a signal ends it.
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
     /// Print the id of each event as soon as it is stored, in input order; else a count is told at the end.
@@ -76,13 +76,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     let fed = sink.feed(app, &mut lines, limit);
     // What came before a line that is refused is stored. After a failed write nothing is left to store.
     let rest = sink.store(app);
+    let exit = lines.ended(app);
     drop(lines);
     let ended = end(app, &opened.storage);
     ahead::warn(app, sink.newest);
     if !arguments.ack {
         sink.tell_count(app);
     }
-    fed.and(rest).and(ended).map(|()| Exit::Done)
+    fed.and(rest).and(ended).map(|()| exit)
 }
 
 /// Ends background work, such as compression, in time; what is left the next writer finishes.
@@ -100,7 +101,15 @@ fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
 
 impl Sink<'_> {
     fn feed(&mut self, app: &mut App<'_>, lines: &mut Lines<'_>, limit: usize) -> Result<()> {
-        while let Some(line) = lines.next()? {
+        loop {
+            let line = match lines.next()? {
+                Next::Line(line) => line,
+                Next::Pause => {
+                    self.store(app)?;
+                    continue;
+                }
+                Next::End => return Ok(()),
+            };
             // One that may be refused for its size goes alone, so that those before it are stored.
             let large = line.len() > limit.saturating_sub(BESIDE);
             if large {
@@ -118,7 +127,6 @@ impl Sink<'_> {
                 self.store(app)?;
             }
         }
-        Ok(())
     }
 
     fn push(&mut self, line: &Line<'_>) -> Result<()> {

@@ -209,3 +209,108 @@ fn a_payload_of_the_deepest_nesting_comes_back() {
         ])
         .code(0);
 }
+
+#[cfg(unix)]
+fn signal(name: &str, child: &std::process::Child) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// The tool with an input that stays open.
+fn fed(bench: &Bench, more: &[&str]) -> (std::process::Child, std::process::ChildStdin) {
+    let mut child = bench
+        .std(append(more))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take().unwrap();
+    (child, input)
+}
+
+#[test]
+fn lines_of_an_idle_producer_are_stored_while_its_end_of_the_pipe_is_open() {
+    let bench = Bench::new();
+    let (mut child, mut input) = fed(&bench, &["--batch", "1000", "--ack"]);
+    let mut acks = BufReader::new(child.stdout.take().unwrap());
+    // A test that hangs here is one that fails: nothing else is sent before the acknowledgements are there.
+    for round in 0..3 {
+        write!(input, "{round}\n[{round}]\n{{\"begun\":").unwrap();
+        for _ in 0..2 {
+            let mut ack = String::new();
+            acks.read_line(&mut ack).unwrap();
+            assert_eq!(ack.trim().len(), 36);
+        }
+        writeln!(input, "{round}}}").unwrap();
+        let mut ack = String::new();
+        acks.read_line(&mut ack).unwrap();
+        assert_eq!(ack.trim().len(), 36);
+    }
+    assert_eq!(payloads(&bench).lines().count(), 9);
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_stores_all_that_was_read_and_the_status_tells_it() {
+    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let bench = Bench::new();
+        // More lines than a batch has, so that the first acknowledgement shows that the lines behind it are read too.
+        let lines: String = (0..1000).map(|number| format!("{number}\n")).collect();
+        let (mut child, mut input) = fed(&bench, &["--batch", "7", "--ack"]);
+        // One write below the size of an atomic one: the tool reads all of it at once.
+        input.write_all(format!("{lines}{{\"cut\":").as_bytes()).unwrap();
+        let mut acks = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        acks.read_line(&mut first).unwrap();
+        signal(name, &child);
+        let rest = acks.lines().map(Result::unwrap).count();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert!(said.contains("line 1001 had not ended"), "{said}");
+        assert_eq!(rest, 999);
+        assert_eq!(payloads(&bench), lines);
+        drop(input);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
+    let bench = Bench::new();
+    let tool = bench.std(append(&["--ack"]));
+    let script = "trap '' HUP; exec \"$@\"";
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .arg(tool.get_program())
+        .args(tool.get_args());
+    for (key, value) in tool.get_envs() {
+        if let Some(value) = value {
+            shell.env(key, value);
+        }
+    }
+    let mut child = shell
+        .current_dir(bench.path("here"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut acks = BufReader::new(child.stdout.take().unwrap());
+    for number in 0..2 {
+        writeln!(input, "{number}").unwrap();
+        let mut ack = String::new();
+        acks.read_line(&mut ack).unwrap();
+        assert_eq!(ack.trim().len(), 36);
+        signal("HUP", &child);
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(payloads(&bench), "0\n1\n");
+}

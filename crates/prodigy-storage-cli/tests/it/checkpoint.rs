@@ -204,3 +204,41 @@ fn prune_keeps_the_newest_and_a_dry_run_removes_nothing() {
     );
     bench.run(&of("prune", &["--keep", "0"])).code(2);
 }
+
+#[test]
+fn a_state_past_the_limit_is_refused_and_no_more_than_the_limit_is_read() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "200000");
+    let state = format!("\"{}\"", "x".repeat(190_000));
+    save(&bench, "map", &state);
+    // An input without an end: who reads it whole never comes back.
+    let zeros = std::fs::File::open("/dev/zero").unwrap();
+    let refused = bench
+        .std(of("save", &["--phase", "map"]))
+        .stdin(zeros)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("`backend_config.max_document_size`"), "{said}");
+    let shown = bench.run(&of("show", &["--phase", "map", "--payload"])).code(0);
+    assert_eq!(shown.out, format!("{state}\n"));
+}
+
+#[test]
+fn a_checkpoint_past_the_readers_limit_is_no_damage_and_is_read_with_a_higher_one() {
+    let bench = Bench::new();
+    let state = format!("\"{}\"", "x".repeat(3 << 20));
+    save(&bench, "map", &state);
+    let mut low = bench.std(of("show", &["--phase", "map"]));
+    low.env("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "2000000");
+    crate::support::run(low, "")
+        .code(1)
+        .says("larger than `max_document_size`")
+        .says("raise `backend_config.max_document_size`");
+    let mut repair = bench.std(["doctor", "--repair"]);
+    repair.env("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "2000000");
+    let run = crate::support::run(repair, "");
+    assert!(run.err.contains("max_document_size") || run.out.contains("max_document_size"));
+    let shown = bench.run(&of("show", &["--phase", "map", "--payload"])).code(0);
+    assert_eq!(shown.out, format!("{state}\n"));
+}

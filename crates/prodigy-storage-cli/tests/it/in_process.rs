@@ -21,6 +21,7 @@ fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
     let mut errors = Vec::new();
     let console = Console {
         input: Box::new(io::empty()),
+        ready: |_| true,
         output: Box::new(output),
         errors: Box::new(&mut errors),
         terminal: false,

@@ -24,4 +24,5 @@ mod memory;
 mod places;
 mod security;
 mod support;
+mod terminal;
 mod users;

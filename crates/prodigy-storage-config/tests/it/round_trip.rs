@@ -111,8 +111,8 @@ fn cache() -> impl Strategy<Value = CacheSettings> {
 }
 
 fn file() -> impl Strategy<Value = FileSettings> {
-    (path(), any::<[bool; 6]>(), bytes(), bytes()).prop_map(
-        |(base_dir, flags, max_file_size, max_record_size)| {
+    (path(), any::<[bool; 6]>(), bytes(), [bytes(), bytes()]).prop_map(
+        |(base_dir, flags, max_file_size, [max_record_size, max_document_size])| {
             let [
                 use_global,
                 enable_file_locks,
@@ -133,6 +133,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 max_file_size,
                 enable_compression,
                 max_record_size,
+                max_document_size,
                 allow_shared_root,
                 allow_network_fs,
                 allow_foreign_owner,

@@ -6,7 +6,6 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, Entry, ORPHANED};
 
-use super::body::MAX_BYTES;
 use super::envelope::{Fault, HEAD, Head, decode, read_head};
 use crate::fs::{FsFile, OpenMode};
 use crate::store::Store;
@@ -85,16 +84,9 @@ impl Store {
     fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<Found> {
         let at = self.absolute(path);
         let bytes = file
-            .read_to_end(0, MAX_BYTES)
+            .read_to_end(0, self.most_read())
             .map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => StorageError::new(
-                    ErrorKind::TooLarge,
-                    operation,
-                    at.display(),
-                    format!("no document has over {MAX_BYTES} bytes"),
-                )
-                .with_hint("another program put it there: move the file away")
-                .with_source(error),
+                io::ErrorKind::FileTooLarge => self.too_large(operation, at.display()),
                 _ => self.read_fault(operation, path, error),
             })?;
         match decode(bytes, path.starts_with(ORPHANED)) {

@@ -7,7 +7,6 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
 
-use super::body;
 use super::few::Few;
 use super::newest::Names;
 use super::read::Found;
@@ -31,7 +30,7 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Added> {
         let folder = checkpoints_folder(job);
-        body::check_size(ADD, &folder.display(), body)?;
+        self.check_size(ADD, &folder.display(), body)?;
         self.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
         self.check_condition_possible(ADD, options.expected, options.fencing.as_ref())?;

@@ -10,7 +10,6 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, Entry};
 
-use super::body;
 use super::envelope::Envelope;
 use super::read::Found;
 use crate::lockfile::FileLock;
@@ -30,7 +29,7 @@ impl Store {
     ) -> Result<Revision> {
         const PUT: &str = "put document";
         let path = Entry::Document(document.clone()).path();
-        body::check_size(PUT, &path.display(), body)?;
+        self.check_size(PUT, &path.display(), body)?;
         self.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;

@@ -1,0 +1,107 @@
+//! What a terminal may be given.
+
+use std::io::{self, Write};
+
+use prodigy_storage::escape;
+
+/// Bytes that are escaped at once.
+const CHUNK: usize = 64 << 10;
+
+/// A terminal. Control and format characters are escaped on the way to it, apart from line ends and tabs, so that
+/// stored text can neither drive the terminal nor hide on it. Bytes that are no text are escaped as well.
+pub(crate) struct Terminal<W> {
+    inner: W,
+    /// The start of a character whose other bytes have not come yet.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Terminal<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self {
+            inner,
+            begun: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for Terminal<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.get(..CHUNK).unwrap_or(bytes);
+        let mut whole = std::mem::take(&mut self.begun);
+        whole.extend_from_slice(taken);
+        let mut shown = String::with_capacity(whole.len());
+        let mut chunks = whole.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            show(chunk.valid(), &mut shown);
+            let invalid = chunk.invalid();
+            let cut = chunks.peek().is_none()
+                && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            if cut {
+                self.begun = invalid.to_vec();
+            } else {
+                show_bytes(invalid, &mut shown);
+            }
+        }
+        self.inner.write_all(shown.as_bytes())?;
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut shown = String::new();
+        show_bytes(&std::mem::take(&mut self.begun), &mut shown);
+        self.inner.write_all(shown.as_bytes())?;
+        self.inner.flush()
+    }
+}
+
+fn show(text: &str, shown: &mut String) {
+    for piece in text.split_inclusive(['\n', '\t']) {
+        let plain = piece.trim_end_matches(['\n', '\t']);
+        shown.push_str(&escape(plain));
+        shown.push_str(piece.get(plain.len()..).unwrap_or_default());
+    }
+}
+
+fn show_bytes(bytes: &[u8], shown: &mut String) {
+    for byte in bytes {
+        shown.push_str(&format!("\\x{byte:02x}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(writes: &[&[u8]]) -> String {
+        let mut output = Vec::new();
+        let mut terminal = Terminal::new(&mut output);
+        for bytes in writes {
+            terminal.write_all(bytes).unwrap();
+        }
+        terminal.flush().unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn what_drives_or_hides_is_escaped_and_the_rest_passes() {
+        for hidden in "\u{1b}\u{7f}\u{9b}\r\u{202e}\u{2066}\u{200b}\u{feff}\u{61c}\u{ad}\u{e0041}".chars() {
+            let text = format!("a{hidden}b\tc\n");
+            let wanted = format!("a{}b\tc\n", hidden.escape_unicode());
+            assert_eq!(shown(&[text.as_bytes()]), wanted);
+        }
+        assert_eq!(
+            shown(&["\n\nä\t€ \u{1f600}\n".as_bytes()]),
+            "\n\nä\t€ \u{1f600}\n"
+        );
+    }
+
+    #[test]
+    fn a_character_may_come_in_pieces_and_bytes_that_are_no_text_are_escaped() {
+        let text = "ä\u{9b}\u{1f600}\u{202e}".as_bytes();
+        let pieces: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(shown(&pieces), "ä\\u{9b}\u{1f600}\\u{202e}");
+        assert_eq!(shown(&[b"a\x9bb\xe2\x80"]), "a\\x9bb\\xe2\\x80");
+        let long = "€".repeat(CHUNK);
+        assert_eq!(shown(&[long.as_bytes()]), long);
+    }
+}
