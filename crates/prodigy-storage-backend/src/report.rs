@@ -20,6 +20,9 @@ pub struct Capabilities {
     pub multi_process: bool,
     /// Whether it was opened for reading only.
     pub read_only: bool,
+    /// How often the handle has gone on in a copy of its store that took the store's place. A cursor from before such a
+    /// change is not valid after it.
+    pub generation: u64,
 }
 
 impl Capabilities {
@@ -32,6 +35,7 @@ impl Capabilities {
             persistent: false,
             multi_process: false,
             read_only: false,
+            generation: 0,
         }
     }
 }

@@ -315,6 +315,7 @@ impl Catalog for FileBackend {
         capabilities.persistent = true;
         capabilities.multi_process = options.file_locks;
         capabilities.read_only = options.read_only;
+        capabilities.generation = self.handle.generation();
         capabilities
     }
 

@@ -5,6 +5,7 @@
 //! it is a copy of the same store. All that is remembered of a root belongs to its [`Store`] and goes with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
@@ -20,6 +21,8 @@ use crate::whereabouts::Look;
 #[derive(Debug)]
 pub(crate) struct Handle {
     store: RwLock<Arc<Store>>,
+    /// How often a copy has taken the place of the store.
+    generation: AtomicU64,
     /// Whether the root is a folder of the operating system, and can be opened again.
     real: bool,
 }
@@ -28,6 +31,7 @@ impl Handle {
     pub(crate) fn new(store: Store, real: bool) -> Self {
         Self {
             store: RwLock::new(Arc::new(store)),
+            generation: AtomicU64::new(0),
             real,
         }
     }
@@ -35,6 +39,11 @@ impl Handle {
     /// The present store, whether or not the path still leads to it.
     pub(crate) fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store.read())
+    }
+
+    /// How often a copy has taken the place of the store.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The store that the path of the root leads to.
@@ -66,6 +75,7 @@ impl Handle {
         }
         old.lose("it was replaced by a copy of the same store, which is in use now".into());
         *current = Arc::clone(&new);
+        self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(new)
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use prodigy_storage_backend::{Cursor, Damage, EventId, Record, Result, Scan, ScanItem, StorageError};
+use prodigy_storage_backend::{
+    Cursor, Damage, ErrorKind, EventId, Record, Result, Scan, ScanItem, StorageError,
+};
 use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
 
@@ -85,6 +87,8 @@ pub struct FollowLines {
     events: Events,
     scan: Option<Box<dyn Scan>>,
     cursor: Cursor,
+    /// The generation of the store that the cursor belongs to.
+    generation: u64,
     handle: FollowHandle,
     poll: Duration,
     wait: Option<Duration>,
@@ -107,6 +111,8 @@ impl FollowLines {
         })?;
         Ok(Self {
             cursor: scan.cursor(),
+            // A change after the scan began ends the scan with an error.
+            generation: events.generation(),
             events,
             scan: Some(scan),
             handle: FollowHandle::default(),
@@ -156,10 +162,14 @@ impl FollowLines {
                 none => {
                     looked = true;
                     let from = Some(self.cursor.clone());
-                    none.insert(self.events.scan(ReadOptions {
+                    let scan = self.events.scan(ReadOptions {
                         from,
                         ..ReadOptions::default()
-                    })?)
+                    })?;
+                    if self.events.generation() != self.generation {
+                        return Err(self.replaced());
+                    }
+                    none.insert(scan)
                 }
             };
             let found = match scan.next()? {
@@ -190,6 +200,13 @@ impl FollowLines {
             self.handle
                 .pause(gives_up.map_or(next_look, |at| at.min(next_look)));
         }
+    }
+
+    /// New events of a copy may stand before the cursor.
+    fn replaced(&self) -> StorageError {
+        let why = "a copy of the store took the store's place, and the cursor is not valid in it";
+        StorageError::new(ErrorKind::Replaced, "follow events", &self.events.job, why)
+            .with_hint("follow from the first event, and pass over those that are known by their id")
     }
 
     /// The position behind the last item given.

@@ -214,6 +214,11 @@ impl Events {
         })
     }
 
+    /// Which store in the place of the root it is.
+    fn generation(&self) -> u64 {
+        self.inner.caller.capabilities().generation
+    }
+
     fn scan(&self, options: ReadOptions) -> Result<Box<dyn Scan>> {
         let mut scan = ScanOptions::all()
             .between(options.since, options.until)
