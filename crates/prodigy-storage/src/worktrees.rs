@@ -52,7 +52,8 @@ impl Worktrees {
     /// The sessions whose worktree is there, sorted. Links are not followed and not listed.
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) if the folder of the worktrees cannot be read.
+    /// [`Refused`](ErrorKind::Refused) if a link stands in the place of the folder of the worktrees;
+    /// [`Io`](ErrorKind::Io) if it cannot be read.
     pub fn list(&self) -> Result<Vec<SessionId>> {
         let Some(root) = self.root() else {
             return Ok(Vec::new());
@@ -91,7 +92,13 @@ fn folders_in(root: &Path, folder: &Path) -> Result<Vec<String>> {
         path.push(part);
         match path.symlink_metadata() {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(fault(&path, io::ErrorKind::NotADirectory.into())),
+            Ok(_) => {
+                let why = "it is a link or no folder, and no link is followed below the root";
+                return Err(
+                    StorageError::new(ErrorKind::Refused, "list worktrees", path.display(), why)
+                        .with_hint("move it away, or put a folder in its place"),
+                );
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(fault(&path, error)),
         }

@@ -106,7 +106,10 @@ fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
     assert_eq!(worktrees.list().unwrap(), [session]);
     std::os::unix::fs::symlink(folder, folder.with_file_name("other")).unwrap();
     let linked = fixture.storage.repo("other").unwrap().worktrees();
-    assert_eq!(linked.list().unwrap_err().kind(), prodigy_storage::ErrorKind::Io);
+    assert_eq!(
+        linked.list().unwrap_err().kind(),
+        prodigy_storage::ErrorKind::Refused
+    );
     let memory = memory_with(|b| b);
     let refused = memory
         .storage
