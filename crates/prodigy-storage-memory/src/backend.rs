@@ -24,7 +24,7 @@ use crate::store::{Store, count};
 /// Everything in memory, with the meaning of the file backend.
 ///
 /// A clone is another handle on the same data; the data goes with the last handle, lock guards and scans included.
-/// With a [persistence file](MemoryOptions::persistence) it is written then, and on [`flush`](Backend::flush).
+/// With a [persistence file](MemoryOptions::persistence) it is written then, and on [`flush`](Catalog::flush).
 #[derive(Clone, Debug)]
 pub struct MemoryBackend {
     store: Arc<Store>,
@@ -35,8 +35,9 @@ impl MemoryBackend {
     /// [`max_memory`](MemoryOptions::max_memory): it is read, and writes are refused.
     ///
     /// # Errors
-    /// [`ErrorKind::LockUnavailable`] for a snapshot that another store writes, unless it is only read;
-    /// [`ErrorKind::Damaged`] for a snapshot that is not whole, [`ErrorKind::NewerFormat`] for one of a newer version,
+    /// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) for a snapshot that another store writes, unless it is only read;
+    /// [`Damaged`](prodigy_storage_backend::ErrorKind::Damaged) for a snapshot that is not whole,
+    /// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for one of a newer version,
     /// and what the operating system says. The file is left as it is.
     pub fn new(options: MemoryOptions) -> Result<Self> {
         let mut store = Store::new(options);
