@@ -83,8 +83,10 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Revision>;
 
-    /// Adds a document to the checkpoint series of a job under a new name: its stamp is the greater of now and the
-    /// newest of the series + 1 ns, also when the clock steps back. [`Phase::Setup`] has one name and is replaced.
+    /// Adds a document to the checkpoint series of a job under a new name. Its stamp is the greatest of now,
+    /// [`PutOptions::not_before`], the newest of the series + 1 ns, and the newest of the job's other series + 1 ns where
+    /// this project made that name: stamps ascend over map and reduce, also when the clock steps back. [`Phase::Setup`] has
+    /// one name and is replaced.
     fn add(
         &self,
         job: &JobAddress,

@@ -105,6 +105,8 @@ pub struct PutOptions {
     /// [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a greater token of the same lock, whatever
     /// document that was, and whether it is still there. A write without a token is accepted.
     pub fencing: Option<Fence>,
+    /// The stamp of an addition is this time or a later one. A put ignores it.
+    pub not_before: Option<Timestamp>,
 }
 
 impl PutOptions {
@@ -128,6 +130,13 @@ impl PutOptions {
     #[must_use]
     pub fn fencing(mut self, fence: Option<Fence>) -> Self {
         self.fencing = fence;
+        self
+    }
+
+    /// With a stamp at this time or later, if there is one.
+    #[must_use]
+    pub fn not_before(mut self, time: Option<Timestamp>) -> Self {
+        self.not_before = time;
         self
     }
 }
@@ -222,7 +231,7 @@ impl DocumentEntry {
 /// What an addition to a series made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
-    /// The new document: its stamp is above every other of its series.
+    /// The new document: its stamp is above all others of its series, and above those of the job's other series.
     pub document: Document,
     /// Its revision.
     pub revision: Revision,

@@ -55,7 +55,7 @@ pub(crate) struct SaveArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Of this phase; without it, the newest of all.
+    /// Of this phase; without it, the one that was saved last of all.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
     /// Print the state alone, byte for byte as it is stored.
@@ -230,7 +230,7 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
         if found
             .newest
             .as_ref()
-            .is_none_or(|newest| newest.saved_at <= latest.saved_at)
+            .is_none_or(|newest| newest.order() <= latest.order())
         {
             found.newest = Some(latest);
         }

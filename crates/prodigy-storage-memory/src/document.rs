@@ -99,10 +99,16 @@ impl Documents {
         let newest = self.newest_kept(job, phase, None);
         let marks = self.pass_fence(ADD, Some(job), &target, options)?;
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
-        let after = newest
-            .and_then(|(document, _)| document.stamp())
-            .map_or(Timestamp::MIN, |stamp| stamp.time().next());
-        let document = Document::checkpoint(job, phase, Stamp::from(now.max(after)));
+        let stamps = Phase::ALL.into_iter().filter_map(|of| {
+            let (document, _) = self.newest_kept(job, of, None)?;
+            // Another program's name holds its writer's clock, and counts in its own series only.
+            document
+                .stamp()
+                .filter(|stamp| of == phase || stamp.is_canonical())
+        });
+        let above = stamps.map(|stamp| stamp.time().next());
+        let stamp = above.chain(options.not_before).fold(now, Timestamp::max);
+        let document = Document::checkpoint(job, phase, Stamp::from(stamp));
         if let Some(marks) = marks {
             self.keep_marks(marks, now, budget)?;
         }

@@ -11,6 +11,7 @@ use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
+use crate::checkpoints::Setups;
 use crate::error::refused_config;
 use crate::notice::StorageNotice;
 use crate::open;
@@ -156,6 +157,7 @@ impl StorageBuilder {
             notices,
             clock: self.clock,
             given,
+            setups: Setups::default(),
             ceilings,
         }))
     }

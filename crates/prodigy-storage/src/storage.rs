@@ -14,6 +14,7 @@ use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
 use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
+use crate::checkpoints::Setups;
 use crate::error::refused_name;
 use crate::lock::{LockRequest, StorageLock};
 use crate::notice::StorageNotice;
@@ -31,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the program brought the backend.
     pub(crate) given: bool,
+    /// What this handle knows of setup checkpoints.
+    pub(crate) setups: Setups,
     /// Where the search for a repository ends.
     pub(crate) ceilings: Ceilings,
 }

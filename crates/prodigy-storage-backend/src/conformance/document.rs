@@ -30,6 +30,7 @@ topic! { "document":
     the_fencing_mark_outlives_deletion "an older token stays refused when every document of the job is deleted",
     the_fencing_mark_is_the_stores "a caller can neither write nor delete fencing marks, and a document without a job takes no token",
     a_series_ascends "additions to a series have ascending stamps, also in one instant and when the clock steps back",
+    both_series_of_a_job_ascend "stamps of map and reduce ascend together when the clock steps back, and a stamp is never before `not_before`",
     an_addition_is_conditional "an addition happens only if the newest of the series is the expected one",
     an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
     setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
@@ -397,6 +398,56 @@ fn a_series_ascends(harness: &dyn Harness) -> Check {
         .map(|entry| entry.document)
         .collect();
     ensure_eq!(listed, made, "the series listed, oldest first");
+    Ok(())
+}
+
+fn both_series_of_a_job_ascend(harness: &dyn Harness) -> Check {
+    let mut options = PutOptions::default();
+    let mut last: Option<Stamp> = None;
+    let phases = [
+        Phase::Map,
+        Phase::Reduce,
+        Phase::Reduce,
+        Phase::Map,
+        Phase::Reduce,
+    ];
+    for (round, phase) in phases.into_iter().enumerate() {
+        if round > 0 {
+            harness.clock().set(moment(-3_600_000));
+        }
+        // The setup checkpoint has no stamp, and changes nothing.
+        add(harness, Phase::Setup, "{}", &PutOptions::default())?;
+        let added = add(harness, phase, "{}", &options)?;
+        let stamp = added.stamp().cloned();
+        ensure!(
+            stamp > last,
+            "stamps of two series do not ascend: {stamp:?} after {last:?}"
+        );
+        let time = stamp.as_ref().map(Stamp::time);
+        ensure!(
+            time >= options.not_before,
+            "stamp {time:?} is before {:?}",
+            options.not_before
+        );
+        last = stamp;
+        if round == 3 {
+            options = options.not_before(Some(moment(3_600_000)));
+        }
+    }
+    // A name that another program made holds its writer's clock: it raises the names of its own series only.
+    let foreign = Stamp::parse("2100-01-01").ok_or_else(|| Failure::new("not a stamp"))?;
+    put(&*harness.open(), &Document::Map(job("a")?, foreign.clone()), "{}")?;
+    let any = PutOptions::default();
+    let reduce = add(harness, Phase::Reduce, "{}", &any)?;
+    ensure!(
+        reduce.stamp() < Some(&foreign),
+        "another program's name in map raised the stamp {reduce:?}"
+    );
+    let map = add(harness, Phase::Map, "{}", &any)?;
+    ensure!(
+        map.stamp() > Some(&foreign),
+        "the stamp {map:?} is not above its own series"
+    );
     Ok(())
 }
 

@@ -1,5 +1,12 @@
 //! `checkpoint`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use prodigy_storage::config::MapEnvironment;
+use prodigy_storage::{BootId, Clock, Phase, SaveOptions, Storage, Timestamp, Uptime};
+
 use crate::support::Bench;
 
 fn of<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -63,6 +70,51 @@ fn without_a_phase_the_newest_of_all_is_shown() {
         assert_eq!(shown["data"], phase);
         assert_eq!(shown["revision"], saved["revision"]);
         assert_eq!(shown["document"], saved["document"]);
+    }
+}
+
+/// A clock that is an hour further back at each look.
+#[derive(Debug)]
+struct Backwards(AtomicI64);
+
+impl Clock for Backwards {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.fetch_sub(3_600_000_000_000, Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime {
+            boot: BootId::from_u128(1),
+            since: Duration::from_secs(1),
+        }
+    }
+}
+
+#[test]
+fn without_a_phase_the_one_that_was_saved_last_is_shown_whatever_the_clock_said() {
+    let bench = Bench::new();
+    let clock = Arc::new(Backwards(AtomicI64::new(1_800_000_000_000_000_000)));
+    let open = || {
+        let builder = Storage::builder().environment(MapEnvironment::new());
+        let builder = builder
+            .home(bench.path("home"))
+            .project_dir(bench.path("project"));
+        builder
+            .base_dir(bench.root())
+            .clock(Arc::clone(&clock) as _)
+            .open()
+    };
+    let handles = [open().unwrap(), open().unwrap()];
+    let (setup, map, reduce) = (Phase::Setup, Phase::Map, Phase::Reduce);
+    let phases = [setup, map, setup, reduce, map, reduce, setup];
+    for (phase, storage) in phases.into_iter().zip(handles.iter().cycle()) {
+        let checkpoints = storage.repo("shop").unwrap().job("job").unwrap().checkpoints();
+        let saved = checkpoints
+            .save(phase, &phase.to_string(), SaveOptions::default())
+            .unwrap();
+        let shown = bench.run(&of("show", &[])).code(0).json();
+        assert_eq!(shown["data"], phase.to_string());
+        assert_eq!(shown["revision"], saved.revision.to_string());
     }
 }
 

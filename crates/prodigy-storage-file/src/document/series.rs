@@ -5,9 +5,12 @@ use std::path::Path;
 use prodigy_storage_backend::{
     Added, Body, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
 };
-use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
+use prodigy_storage_layout::{
+    Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder,
+};
 
 use super::few::Few;
+use super::memory::Newest;
 use super::newest::Names;
 use super::read::Found;
 use crate::store::{Replace, Store};
@@ -52,7 +55,7 @@ impl Store {
             let (document, replace) = match phase {
                 Phase::Setup => (Document::Setup(job.clone()), Replace::Over),
                 Phase::Map | Phase::Reduce => {
-                    let stamp = self.next_stamp(&folder, newest.and_then(|few| few.stamps().next()))?;
+                    let stamp = self.next_stamp(&folder, phase, &names.newest, options.not_before)?;
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
                 }
             };
@@ -130,11 +133,26 @@ impl Store {
         Ok(None)
     }
 
-    /// The greater of now and the newest of the series + 1 ns.
-    fn next_stamp(&self, folder: &Path, newest: Option<&Stamp>) -> Result<Stamp> {
-        let now = self.now();
-        let Some(newest) = newest.map(Stamp::time) else {
-            return Ok(Stamp::from(now));
+    /// The stamp of the next addition, as [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add) says.
+    fn next_stamp(
+        &self,
+        folder: &Path,
+        phase: Phase,
+        newest: &Newest,
+        not_before: Option<Timestamp>,
+    ) -> Result<Stamp> {
+        let newest_of = |phase| newest.of(phase).and_then(|few| few.stamps().next());
+        // Another program's name holds its writer's clock, and counts in its own series only.
+        let others = Phase::ALL
+            .into_iter()
+            .filter(|other| *other != phase)
+            .filter_map(newest_of);
+        let above = others
+            .filter(|stamp| stamp.is_canonical())
+            .map(|stamp| stamp.time().next());
+        let lowest = above.chain(not_before).fold(self.now(), Timestamp::max);
+        let Some(newest) = newest_of(phase).map(Stamp::time) else {
+            return Ok(Stamp::from(lowest));
         };
         let next = newest.next();
         if next == newest {
@@ -146,6 +164,6 @@ impl Store {
             )
             .with_hint("no clock gave it: look at that file and move it away"));
         }
-        Ok(Stamp::from(now.max(next)))
+        Ok(Stamp::from(lowest.max(next)))
     }
 }

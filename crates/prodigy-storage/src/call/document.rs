@@ -94,7 +94,8 @@ impl Caller {
         })
     }
 
-    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
+    /// The revision of a document, at less cost than the document.
+    pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         self.call(REVISION, &DocumentPath(document), deadline, |backend| {
             backend.revision(document, deadline)
         })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::{other_shape, refused_name};
 use crate::json;
@@ -22,7 +22,8 @@ pub struct Checkpoint<T> {
     pub verified: bool,
     /// Of which phase it is.
     pub phase: Phase,
-    /// When it was saved; for a bare document, what its name says, else when its file was changed.
+    /// When it was saved, by the clock of its writer, which may have stepped: [`order`](Self::order) says which checkpoint
+    /// of a job came last. For a bare document, what its name says, else when its file was changed.
     pub saved_at: Timestamp,
     /// The version of the state's own shape; `None` for a bare document.
     pub schema_version: Option<u32>,
@@ -34,6 +35,36 @@ pub struct Checkpoint<T> {
     pub data: T,
     /// Newer ones that are damaged, the newest first.
     pub skipped: Vec<Skipped>,
+}
+
+impl<T> Checkpoint<T> {
+    /// The place of this checkpoint among all checkpoints of its job: a save that began when another one had ended has
+    /// the greater place, whatever their phases are and whatever the clock did. It is a time that the clock gave, lifted
+    /// where that is needed.
+    ///
+    /// Two saves of different phases that run at the same moment have no order that is promised. A bare document of
+    /// another program has the place of its [`saved_at`](Self::saved_at).
+    ///
+    /// ```
+    /// # use prodigy_storage::{Phase, SaveOptions, Storage, config::MapEnvironment};
+    /// # let storage = Storage::builder().environment(MapEnvironment::new()).set("backend", "memory").open()?;
+    /// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
+    /// for phase in [Phase::Setup, Phase::Reduce, Phase::Map] {
+    ///     checkpoints.save(phase, &1, SaveOptions::default())?;
+    /// }
+    /// let mut latest = Vec::new();
+    /// for phase in Phase::ALL {
+    ///     latest.extend(checkpoints.latest::<u32>(phase)?);
+    /// }
+    /// let last = latest.iter().max_by_key(|checkpoint| checkpoint.order());
+    /// assert_eq!(last.map(|checkpoint| checkpoint.phase), Some(Phase::Map));
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn order(&self) -> Timestamp {
+        let stamp = self.document.stamp().filter(|stamp| stamp.is_canonical());
+        stamp.map_or(self.saved_at, |stamp| stamp.time())
+    }
 }
 
 /// A damaged checkpoint that was skipped.
@@ -58,6 +89,12 @@ struct Body<'a, T> {
     #[serde(default)]
     fencing_lock: Option<String>,
     data: T,
+}
+
+/// When a checkpoint was saved; `None` for a document of another program, and for one that is not a checkpoint.
+pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
+    let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
+    body.map(|body| body.saved_at)
 }
 
 /// `modified` is when its file was changed: asked for only of a bare document whose name tells no time.

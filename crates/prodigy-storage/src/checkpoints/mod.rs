@@ -1,6 +1,7 @@
 //! The checkpoints of a job.
 
 mod body;
+mod order;
 mod prune;
 mod save;
 
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 pub use body::{Checkpoint, Skipped};
+pub(crate) use order::Setups;
 pub use prune::PruneOptions;
 pub use save::SaveOptions;
 
@@ -39,7 +41,8 @@ impl Checkpoints {
         Self { inner, job }
     }
 
-    /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest, also where the clock stepped back.
+    /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest of its phase, and of the job by
+    /// [`Checkpoint::order`], also where the clock stepped back.
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) where the latest one is not the one expected;

@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, Fence, 
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
+use super::order;
 use crate::call::operation::PERSIST;
 use crate::storage::Inner;
 
@@ -85,12 +86,15 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     state: &T,
     options: &SaveOptions,
 ) -> Result<Added> {
+    let deadline = inner.deadline();
+    let saved_at = order::time(inner, job, phase, deadline);
     let put = PutOptions::new(options.durability.unwrap_or(inner.durability))
         .expect(options.expected_revision)
-        .fencing(options.fencing.clone());
+        .fencing(options.fencing.clone())
+        .not_before(Some(saved_at));
     let checkpoint = Saved {
         phase,
-        saved_at: inner.clock.now(),
+        saved_at,
         schema_version: options.schema_version,
         cursor: options.cursor.as_ref(),
         fencing: options.fencing.as_ref().map(Fence::token),
@@ -110,14 +114,15 @@ pub(crate) fn save<T: Serialize + ?Sized>(
                 .refused("save checkpoint", format_args!("{job} {phase}"))
         })
         .and_then(|body| {
-            let deadline = inner.deadline();
             // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
             if let Some(cursor) = &options.cursor {
                 inner.caller.call(PERSIST, job, deadline, |backend| {
                     backend.persist(job, cursor, deadline)
                 })?;
             }
-            inner.caller.add(job, phase, body, &put, deadline)
+            let added = inner.caller.add(job, phase, body, &put, deadline)?;
+            order::saved(inner, job, phase, &added, saved_at);
+            Ok(added)
         });
     if buffer.capacity() <= KEPT {
         // Fails while the thread ends; the buffer is then dropped.

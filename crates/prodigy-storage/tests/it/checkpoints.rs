@@ -2,12 +2,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage::{
-    Durability, ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions, Timestamp,
+    Clock, Durability, ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions,
+    Storage, StorageBuilder, Timestamp,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, TestClock, file_with, on_each};
+use crate::support::{Fixture, TestClock, builder, file_with, memory_with, on_each};
 
 fn folder(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root/state/shop/mapreduce/jobs/job-1")
@@ -251,6 +252,83 @@ fn the_latest_is_the_last_saved_also_where_the_clock_stepped_back() {
     clock.advance_secs(-3600);
     checkpoints.save_map(&2, SaveOptions::default()).unwrap();
     assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 2);
+}
+
+/// The phase of the checkpoint that comes last by its order, and its state.
+fn last(storage: &Storage) -> Option<(Phase, u32)> {
+    let checkpoints = storage.repo("shop").unwrap().job("job-1").unwrap().checkpoints();
+    let latest = Phase::ALL.map(|phase| checkpoints.latest::<u32>(phase).unwrap());
+    let last = latest
+        .into_iter()
+        .flatten()
+        .max_by_key(prodigy_storage::Checkpoint::order)?;
+    Some((last.phase, last.data))
+}
+
+#[test]
+fn the_last_save_of_a_job_comes_last_whatever_its_phase_and_the_clock() {
+    for file in [true, false] {
+        let clock = TestClock::new();
+        let set = |b: StorageBuilder| b.clock(Arc::clone(&clock) as _);
+        let fixture = if file { file_with(set) } else { memory_with(set) };
+        // Another process has a backend of its own on the same files; memory is shared.
+        let other = builder(&fixture.folder).clock(Arc::clone(&clock) as _);
+        let other = if file {
+            other.base_dir(fixture.folder.path().join("root"))
+        } else {
+            other.backend(Arc::clone(fixture.storage.backend()))
+        };
+        let other = other.open().unwrap();
+        let (s, m, r) = (Phase::Setup, Phase::Map, Phase::Reduce);
+        // Each phase after each other one, and after itself.
+        let phases = [s, r, s, m, r, m, s, s, m, m, r, r, s];
+        let mut n = 0;
+        for (mine, theirs) in [(&fixture.storage, &other), (&fixture.storage, &fixture.storage)] {
+            for phase in phases {
+                let storage = if n % 2 == 0 { mine } else { theirs };
+                let checkpoints = storage.repo("shop").unwrap().job("job-1").unwrap().checkpoints();
+                checkpoints.save(phase, &n, SaveOptions::default()).unwrap();
+                for reader in [mine, theirs] {
+                    assert_eq!(last(reader), Some((phase, n)), "file: {file}, save {n}");
+                }
+                clock.advance_secs(-3600);
+                n += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_setup_checkpoint_of_another_program_or_a_damaged_one_stops_no_save() {
+    let clock = TestClock::new();
+    let fixture = file_with(|b| b.clock(Arc::clone(&clock) as _));
+    let checkpoints = fixture.job().checkpoints();
+    checkpoints.save_setup(&1, SaveOptions::default()).unwrap();
+    let setup = folder(&fixture).join("setup-checkpoint.json");
+    let whole = std::fs::read_to_string(&setup).unwrap();
+    clock.advance_secs(-3600);
+    for text in [
+        r#"{"saved_at":"2200-01-01T00:00:00Z","schema_version":1,"data":1}"#,
+        &whole[..whole.len() - 9],
+        "no JSON",
+        "",
+    ] {
+        std::fs::write(&setup, text).unwrap();
+        let other = file_with(|b| {
+            b.clock(Arc::clone(&clock) as _)
+                .base_dir(fixture.folder.path().join("root"))
+        });
+        let saved = other
+            .job()
+            .checkpoints()
+            .save_map(&2, SaveOptions::default())
+            .unwrap();
+        let time = saved.document.stamp().unwrap().time();
+        assert!(
+            time < Timestamp::from_nanos(clock.now().as_nanos() + 1_000),
+            "{text}: {time}"
+        );
+    }
 }
 
 #[test]

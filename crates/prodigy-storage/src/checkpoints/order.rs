@@ -1,0 +1,98 @@
+//! The order of saves over the phases of a job.
+//!
+//! The names of map and reduce carry it: the backend makes their stamps ascend together. The setup checkpoint has one
+//! name and its time in its body, so a save of setup asks for the newest names, and a save of another phase asks for the
+//! time of setup.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Added, Deadline, ErrorKind, Result, Revision};
+use prodigy_storage_layout::{Document, JobAddress, Phase, Stamp, Timestamp};
+
+use super::body;
+use crate::call::operation::NEWEST;
+use crate::storage::Inner;
+
+/// The number of jobs whose setup checkpoint is remembered.
+const JOBS: usize = 256;
+
+/// When setup checkpoints were saved, by their revision: a setup checkpoint is read only once.
+#[derive(Debug, Default)]
+pub(crate) struct Setups(Mutex<HashMap<JobAddress, (Revision, Timestamp)>>);
+
+impl Setups {
+    fn recall(&self, job: &JobAddress, revision: Revision) -> Option<Timestamp> {
+        let setups = self.0.lock();
+        setups
+            .get(job)
+            .filter(|(known, _)| *known == revision)
+            .map(|(_, time)| *time)
+    }
+
+    fn keep(&self, job: &JobAddress, revision: Revision, time: Timestamp) {
+        let mut setups = self.0.lock();
+        if setups.len() >= JOBS {
+            setups.clear();
+        }
+        setups.insert(job.clone(), (revision, time));
+    }
+}
+
+/// The time for a save that begins now: the clock's, or 1 ns above the checkpoints of the other phases that it comes
+/// after.
+///
+/// A failure leaves the clock's time. It must not stop a save, and the save itself meets what stands in its way.
+pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Deadline) -> Timestamp {
+    let after = match phase {
+        Phase::Setup => newest_stamp(inner, job, deadline),
+        Phase::Map | Phase::Reduce => time_of_setup(inner, job, deadline),
+    };
+    let after = after.unwrap_or_else(|error| {
+        tracing::warn!(%job, %phase, %error, "the order of a save follows the clock alone");
+        None
+    });
+    let now = inner.clock.now();
+    after.map_or(now, |after| now.max(after.next()))
+}
+
+/// Remembers the time of a setup checkpoint that this handle saved.
+pub(super) fn saved(inner: &Inner, job: &JobAddress, phase: Phase, added: &Added, time: Timestamp) {
+    if phase == Phase::Setup {
+        inner.setups.keep(job, added.revision, time);
+    }
+}
+
+/// The newest stamp of map and reduce. Another program's name holds its writer's clock, and is left out.
+fn newest_stamp(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
+    let mut newest = None;
+    for phase in [Phase::Map, Phase::Reduce] {
+        let found = inner.caller.call(NEWEST, job, deadline, |backend| {
+            backend.newest(job, phase, None, deadline)
+        })?;
+        let stamp = found.as_ref().and_then(|entry| entry.document.stamp());
+        newest = newest.max(stamp.filter(|stamp| stamp.is_canonical()).map(Stamp::time));
+    }
+    Ok(newest)
+}
+
+fn time_of_setup(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
+    let setup = Document::Setup(job.clone());
+    let Some(revision) = inner.caller.revision(&setup, deadline)? else {
+        return Ok(None);
+    };
+    if let Some(known) = inner.setups.recall(job, revision) {
+        return Ok(Some(known));
+    }
+    let (revision, time) = match inner.caller.get(&setup, deadline) {
+        Ok(Some(stored)) => (stored.revision(), body::saved_at(&stored)),
+        Ok(None) => return Ok(None),
+        // It is skipped by readers, too.
+        Err(error) if error.kind() == ErrorKind::Damaged => (revision, None),
+        Err(error) => return Err(error),
+    };
+    // Without a time of ours it raises no other time.
+    let time = time.unwrap_or(Timestamp::MIN);
+    inner.setups.keep(job, revision, time);
+    Ok(Some(time))
+}
