@@ -244,7 +244,17 @@ fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> 
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    Ok(file.try_lock().map_err(fault)?.then_some(file))
+    if !file.try_lock().map_err(fault)? {
+        return Ok(None);
+    }
+    // Between creating and locking it, another process may have held it, and removed its name.
+    let ours = file.metadata().map_err(fault)?;
+    let is_named = match store.fs.metadata(path) {
+        Ok(at_path) => at_path.identity == ours.identity && ours.links == 1,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(fault(error)),
+    };
+    Ok(is_named.then_some(file))
 }
 
 /// Makes a segment that has its mark from the moment that it has its name: a writer with locks that saw it without
