@@ -247,14 +247,16 @@ fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> 
     if !file.try_lock().map_err(fault)? {
         return Ok(None);
     }
-    // Between creating and locking it, another process may have held it, and removed its name.
+    // Between creating and locking it, another writer may have adopted it: written to it, sealed it, compressed it, and let
+    // it go again. It is ours only if it is as it was created.
     let ours = file.metadata().map_err(fault)?;
+    let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
     let is_named = match store.fs.metadata(path) {
-        Ok(at_path) => at_path.identity == ours.identity && ours.links == 1,
+        Ok(at_path) => at_path.identity == ours.identity,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(fault(error)),
     };
-    Ok(is_named.then_some(file))
+    Ok((is_new && is_named).then_some(file))
 }
 
 /// Makes a segment that has its mark from the moment that it has its name: a writer with locks that saw it without

@@ -251,3 +251,40 @@ fn an_older_format_is_taken_over_before_anything_else_is_written() {
     let format = std::fs::read_to_string(place.root().join("format.json")).unwrap();
     assert!(format.starts_with("{\"format\":2,"), "{format}");
 }
+
+/// A process that was stopped between creating a segment and locking it goes on.
+fn a_segment_is_adopted_before_its_creator_locks_it(
+    let_go: impl Fn(&Place, Arc<Store>) + Send + Sync + 'static,
+) {
+    let place = Arc::new(Place::new());
+    let (creator, reel) = place.taped(place.options());
+    let (there, met) = (Arc::clone(&place), AtomicBool::new(false));
+    reel.on(move |what, path| {
+        let is_segment = path.extension().is_some_and(|end| end == "jsonl");
+        if what == "lock" && is_segment && !met.swap(true, Ordering::SeqCst) {
+            let other = there.with(there.options().compression(true));
+            there.append(&other, &["b1", "b2"]).unwrap();
+            let_go(&there, other);
+        }
+        Ok(())
+    });
+    // A relaxed append: no sync notices that the file has no name any more.
+    place.relaxed(&creator, &["a"]).unwrap();
+    reel.off();
+    let mut read = place.payloads(&place.store());
+    read.sort();
+    assert_eq!(read, ["a", "b1", "b2"]);
+}
+
+#[test]
+fn a_created_segment_that_another_writer_filled_meanwhile_is_not_overwritten() {
+    a_segment_is_adopted_before_its_creator_locks_it(|_, other| drop(other));
+}
+
+#[test]
+fn a_created_segment_that_was_compressed_meanwhile_is_not_written_to() {
+    a_segment_is_adopted_before_its_creator_locks_it(|place, other| {
+        place.seal(&other);
+        other.flush(NEVER).unwrap();
+    });
+}
