@@ -34,7 +34,17 @@ impl EventLedger {
         self.jobs.get(job).map_or(0, Vec::len)
     }
 
-    /// The first so many of them that are not among those seen.
+    /// How many of the first `known` are not among those seen.
+    pub(super) fn count_missing(&self, job: &str, known: usize, seen: &HashSet<Uuid>) -> usize {
+        let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
+        acknowledged
+            .iter()
+            .take(known)
+            .filter(|(id, _)| !seen.contains(id))
+            .count()
+    }
+
+    /// The first of the first `known` that is not among those seen.
     pub(super) fn missing(&self, job: &str, known: usize, seen: &HashSet<Uuid>) -> Option<Uuid> {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         let ids = acknowledged.iter().take(known).map(|(id, _)| *id);

@@ -12,7 +12,7 @@ use crate::crash::section::Tally;
 use crate::segment;
 
 /// A follower that lives long has so much time to catch up.
-const AFTER: Duration = Duration::from_secs(5);
+const AFTER: Duration = Duration::from_secs(20);
 
 /// What followers were given, and how far they are.
 #[derive(Debug, Default)]
@@ -75,9 +75,14 @@ pub(super) fn watcher(hall: &Hall<'_>, _: usize) -> Result<()> {
         let id = segment::record(line)?.id;
         ensure!(seen.insert(id), "a follower was given {id} twice in one life");
     }
-    if let Some(id) = hall.events.alone().missing(SHARED, known, &seen) {
-        bail!("{id} was acknowledged, and the follower that lived long missed it");
+    let events = hall.events.alone();
+    if let Some(id) = events.missing(SHARED, known, &seen) {
+        let count = events.count_missing(SHARED, known, &seen);
+        bail!(
+            "{id} was acknowledged, and the follower that lived long missed {count} of {known}, this one first"
+        );
     }
+    drop(events);
     hall.followed.alone().watched += seen.len();
     Ok(())
 }
