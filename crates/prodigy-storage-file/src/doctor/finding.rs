@@ -80,6 +80,8 @@ pub enum FindingKind {
     Temporary,
     /// A segment in two forms.
     TwoForms,
+    /// An event that is too long for the reader's `max_record_size`, and so is not verified.
+    OverLimit,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
     /// Permission bits that are not those that the backend sets.

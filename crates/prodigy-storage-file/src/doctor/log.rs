@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use prodigy_storage_backend::record::LineFault;
 use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 
@@ -21,11 +22,18 @@ use crate::store::Store;
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 
+/// Why a line cannot be verified by a reader with a smaller limit.
+const TOO_LONG: &str = LineFault::TooLong.as_str();
+/// Why a segment that holds such a line is not written anew.
+const KEEPS_TOO_LONG: &str = "it holds a line that is too long to verify under this `max_record_size`: repair with the setting of its writer";
+
 /// What stands in one segment.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) events: u64,
     pub(super) damaged: Vec<Damaged>,
+    /// Lines that are too long to verify under this reader's limit. They may be whole events of a writer with a larger one.
+    pub(super) too_long: Vec<Damaged>,
     /// Stretches of lines without a checksum, and how many lines each has.
     unverified: Vec<(u64, u64, u64)>,
 }
@@ -117,6 +125,7 @@ impl Round<'_> {
             return;
         }
         self.unverified(&segment, &contents);
+        self.too_long(&segment, &contents);
         if form == SegmentForm::Plain {
             if !found.is_sealed() {
                 self.torn(&segment, &found);
@@ -124,7 +133,7 @@ impl Round<'_> {
             self.plain(&segment, &contents);
             for (there, other) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
                 if there {
-                    self.two_forms(&segment, other);
+                    self.two_forms(&segment, other, &contents);
                 }
             }
         } else {
@@ -139,6 +148,24 @@ impl Round<'_> {
                 "look at them: another program wrote into a segment of ours, or the checksum itself is damaged",
             );
             self.tell(finding.at(*start, end - start));
+        }
+    }
+
+    /// Lines over this reader's limit. They are never moved: under the setting of their writer they may be whole events.
+    fn too_long(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        for line in &contents.too_long {
+            let finding = self
+                .warning(
+                    FindingKind::OverLimit,
+                    &segment.path,
+                    "a line is too long to verify under this `max_record_size`",
+                )
+                .at(line.start, line.end - line.start)
+                .advice(
+                    "examine the store again with `backend_config.max_record_size` set to what its writers use: a whole event is \
+                     read then, and damage is reported as damage",
+                );
+            self.tell(finding);
         }
     }
 
@@ -216,11 +243,16 @@ impl Round<'_> {
                 .advice("repair keeps the file in the quarantine, and writes a plain segment"),
             );
         }
-        self.told(findings, |round| round.repair_archive(segment));
+        self.told(findings, |round| {
+            if !contents.too_long.is_empty() {
+                return Ok(Err(KEEPS_TOO_LONG.to_owned()));
+            }
+            round.repair_archive(segment)
+        });
     }
 
     /// A compressed form beside the plain one.
-    fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm) {
+    fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, held: &Contents) {
         let path = plain.folder.join(plain.name.file_name(form));
         let same = match archive::says_the_same(self.store, plain.folder, plain.name, form) {
             Ok(same) => same,
@@ -256,7 +288,13 @@ impl Round<'_> {
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",
             );
-        self.told(vec![finding], |round| round.repair_two_forms(plain, form, &path));
+        self.told(vec![finding], |round| {
+            let packed = contents(round.store, plain.folder, &plain.name.twin(form))?;
+            if !held.too_long.is_empty() || packed.is_some_and(|packed| !packed.too_long.is_empty()) {
+                return Ok(Err(KEEPS_TOO_LONG.to_owned()));
+            }
+            round.repair_two_forms(plain, form, &path)
+        });
     }
 
     /// Tells what is damaged in a file, and repairs it if that is asked for.
@@ -304,11 +342,18 @@ pub(super) fn contents(
                     _ => contents.unverified.push((start, end, 1)),
                 }
             }
-            Head::Damage { offset, len, why } => contents.damaged.push(Damaged {
-                start: *offset,
-                end: offset + len,
-                why: (*why).to_owned(),
-            }),
+            Head::Damage { offset, len, why } => {
+                let found = Damaged {
+                    start: *offset,
+                    end: offset + len,
+                    why: (*why).to_owned(),
+                };
+                if *why == TOO_LONG {
+                    contents.too_long.push(found);
+                } else {
+                    contents.damaged.push(found);
+                }
+            }
             Head::End => return Ok(Some(contents)),
             Head::Before => {}
         }
