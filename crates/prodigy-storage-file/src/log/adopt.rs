@@ -251,11 +251,7 @@ fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> 
     // it go again. It is ours only if it is as it was created.
     let ours = file.metadata().map_err(fault)?;
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
-    let is_named = match store.fs.metadata(path) {
-        Ok(at_path) => at_path.identity == ours.identity,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(fault(error)),
-    };
+    let is_named = store.leads_to(path, &ours).map_err(fault)?;
     Ok((is_new && is_named).then_some(file))
 }
 
