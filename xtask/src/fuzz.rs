@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the targets of `prodigy-storage-fuzz` under cargo-fuzz, a time each.
 //!
-//! What libFuzzer makes up goes to the target folder and grows from run to run; the committed corpus, `fuzz/corpus`, is only
-//! read. An input that breaks a property is kept in `fuzz/artifacts`: copy it to the corpus under a name that says what it
+//! What libFuzzer makes up goes to the target folder and grows from run to run; the committed corpus, `dev/prodigy-storage-fuzz/fuzz/corpus`, is only
+//! read. An input that breaks a property is kept in `dev/prodigy-storage-fuzz/fuzz/artifacts`: copy it to the corpus under a name that says what it
 //! is, and the tests replay it from then on.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::{Project, show};
 
+/// The folder of cargo-fuzz.
+const FOLDER: &str = "dev/prodigy-storage-fuzz/fuzz";
 /// Past so many MiB an input counts as one that breaks a bound.
 const MOST_MEMORY: u32 = 2048;
 /// Past so many seconds one input counts as one that does not end.
@@ -63,9 +65,11 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         let mut command = nightly("cargo");
         command
             .current_dir(project.root())
-            .args(["fuzz", "run", "--fuzz-dir", "fuzz", "--target-dir"]);
+            .args(["fuzz", "run", "--fuzz-dir", FOLDER, "--target-dir"]);
         command.arg(project.target().join("fuzz")).arg(target).arg(&grown);
-        command.arg(project.path("fuzz/corpus").join(target)).arg("--");
+        command
+            .arg(project.path(FOLDER).join("corpus").join(target))
+            .arg("--");
         command.arg(format!("-max_total_time={}", options.minutes * 60));
         command
             .arg(format!("-rss_limit_mb={MOST_MEMORY}"))
@@ -80,16 +84,16 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     }
     if !found.is_empty() {
         bail!(
-            "a property does not hold, or the target does not build: {}; see fuzz/artifacts",
+            "a property does not hold, or the target does not build: {}; see {FOLDER}/artifacts",
             found.join(", ")
         );
     }
     Ok(())
 }
 
-/// A file each in `fuzz/fuzz_targets`.
+/// A file each in `dev/prodigy-storage-fuzz/fuzz/fuzz_targets`.
 fn targets(project: &Project) -> Result<BTreeSet<String>> {
-    let folder = project.path("fuzz/fuzz_targets");
+    let folder = project.path(FOLDER).join("fuzz_targets");
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("can't list {}", folder.display()))? {
         let name = entry?.file_name();

@@ -48,7 +48,7 @@ enum Chore {
     Demo(demo::Options),
     /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
     Crash(crash::Options),
-    /// Feed the targets of `fuzz/` with made-up input, some minutes each; needs nightly and cargo-fuzz.
+    /// Feed the targets of `dev/prodigy-storage-fuzz` with made-up input, some minutes each; needs nightly and cargo-fuzz.
     Fuzz(fuzz::Options),
     /// Plant bugs into a copy of the project, one at a time: its tests have to catch each.
     Mutants(mutants::Options),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_fuzz::TARGETS;
 
 fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
