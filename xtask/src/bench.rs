@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Repeat the contents of a run.
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Leave `docs/performance.md` and its plots as they are; a part of the rows and `--quick` always do.
+    /// Leave `docs/assurance/performance.md` and its plots as they are; a part of the rows and `--quick` always do.
     #[arg(long)]
     no_write: bool,
 }
@@ -113,7 +113,7 @@ impl Options {
             add(&["--folder".as_ref(), folder.as_ref()]);
         }
         if !self.no_write && !self.quick && self.only.is_empty() {
-            add(&["--docs".as_ref(), project.path("docs").as_ref()]);
+            add(&["--docs".as_ref(), project.path("docs/assurance").as_ref()]);
         }
         if counts {
             return arguments;

@@ -13,7 +13,7 @@ pub(crate) struct Options {
 }
 
 /// The page of the configuration's keys.
-const CONFIGURATION: &str = "docs/configuration.md";
+const CONFIGURATION: &str = "docs/reference/configuration.md";
 
 /// Fails if a page is not what the code says.
 pub(crate) fn check(project: &Project) -> Result<()> {

@@ -58,7 +58,7 @@ enum Chore {
     Verify(verify::Options),
     /// Check the invariants of the architecture and of the files.
     Tidy,
-    /// Write what is generated from the code: docs/configuration.md.
+    /// Write what is generated from the code: docs/reference/configuration.md.
     Docs(docs::Options),
     /// Measure this project and what it is held against, side by side.
     Bench(bench::Options),

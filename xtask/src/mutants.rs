@@ -31,7 +31,7 @@ use patch::Patch;
 pub(crate) struct Options {
     /// Only these; all without a name.
     names: Vec<String>,
-    /// Write docs/mutants.md, once all are caught.
+    /// Write docs/assurance/mutants.md, once all are caught.
     #[arg(long, conflicts_with = "names")]
     write: bool,
     /// Name them, and run nothing.

@@ -27,7 +27,7 @@ static OPEN: LazyLock<Mutex<HashMap<String, Weak<Handle>>>> = LazyLock::new(Mute
 
 const OPENING: &str = "open storage";
 
-/// Files below one root, as `docs/on-disk-format.md` describes them.
+/// Files below one root, as `docs/reference/on-disk-format.md` describes them.
 ///
 /// Cheap to clone. All handles of a process that were opened on one root with the same options share one writer a
 /// log, and so its syncs.

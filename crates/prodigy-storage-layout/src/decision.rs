@@ -1,6 +1,6 @@
 //! Which registered name a repository has: evidence in, decision out.
 //!
-//! The table that this is, row by row, is in `docs/identity.md`.
+//! The table that this is, row by row, is in `docs/explanation/identity.md`.
 
 use crate::evidence::{Evidence, Relation};
 

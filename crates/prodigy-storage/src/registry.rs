@@ -92,7 +92,7 @@ impl Entry {
     }
 }
 
-/// The kind of an entry that takes the place of a damaged one: see `docs/on-disk-format.md`.
+/// The kind of an entry that takes the place of a damaged one: see `docs/reference/on-disk-format.md`.
 const LOST: &str = "lost";
 
 /// A repository and its name.

@@ -111,7 +111,7 @@ impl Storage {
     ///
     /// A repository that was never seen is registered under the name of its folder, or, where that stands for
     /// another one, under that name with a short hash. One that was moved is found again by its inode and birth time.
-    /// `docs/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
+    /// `docs/explanation/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
     /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it.
     ///
     /// # Errors

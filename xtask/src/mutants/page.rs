@@ -1,4 +1,4 @@
-//! `docs/mutants.md`.
+//! `docs/assurance/mutants.md`.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::patch::Patch;
 use crate::project::Project;
 
-const PAGE: &str = "docs/mutants.md";
+const PAGE: &str = "docs/assurance/mutants.md";
 
 /// Writes the page, after a run in which each was caught by what its patch names.
 pub(super) fn write(project: &Project, patches: &[Patch]) -> Result<()> {

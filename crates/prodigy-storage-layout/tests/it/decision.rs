@@ -1,4 +1,4 @@
-//! The table of `docs/identity.md`, a test for each row, and what holds for all evidence.
+//! The table of `docs/explanation/identity.md`, a test for each row, and what holds for all evidence.
 
 use std::path::PathBuf;
 

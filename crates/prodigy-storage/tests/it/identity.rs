@@ -1,4 +1,4 @@
-//! The rows of the table in `docs/identity.md`, with directories that are moved, replaced and cloned.
+//! The rows of the table in `docs/explanation/identity.md`, with directories that are moved, replaced and cloned.
 //!
 //! A directory that is renamed keeps its inode and birth time, so that two containers with a folder each at one path
 //! are two folders that take turns at it.
