@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 /// The project's folder, and what `cargo metadata` tells of it.
@@ -143,18 +143,6 @@ fn cargo_command(root: &Path) -> Command {
         }
     }
     command
-}
-
-/// Runs a command and gives what it printed; what it complains of is shown. Its failure is an error that shows both.
-pub(crate) fn printed(command: &mut Command) -> Result<String> {
-    let shown = show(command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("can't start `{shown}`"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "`{shown}`: {}\n{text}", output.status);
-    Ok(text)
 }
 
 /// Runs a command with its output shown. Its failure is an error that shows the command.

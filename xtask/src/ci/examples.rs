@@ -1,12 +1,12 @@
 //! The examples of the facade crate, run one by one, and one of them on each backend.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use super::report::Outcome;
 use crate::project::{Project, must, show};
-use crate::tool;
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
@@ -38,15 +38,24 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     must(&mut build)?;
     for name in &names {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
-        let mut command = Command::new(project.built(&format!("examples/{name}")));
-        tool::own_environment(&mut command, home.path());
+        let mut command = example(project, name, home.path());
         println!("$ {name}");
-        command.current_dir(home.path()).stdin(Stdio::null());
         must(&mut command).with_context(|| format!("example `{name}`"))?;
     }
     println!("{} examples ran", names.len());
     on_each_backend(project)?;
     Ok(Outcome::Passed)
+}
+
+/// A built example with a home of its own, and no other variables.
+fn example(project: &Project, name: &str, home: &Path) -> Command {
+    let mut command = Command::new(project.built(&format!("examples/{name}")));
+    command
+        .env_clear()
+        .env("HOME", home)
+        .current_dir(home)
+        .stdin(Stdio::null());
+    command
 }
 
 /// Runs one example on one configuration file, with each backend in turn: what it prints must not differ.
@@ -55,10 +64,8 @@ fn on_each_backend(project: &Project) -> Result<()> {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
         let file = home.path().join("storage.yaml");
         std::fs::write(&file, SHARED)?;
-        let mut command = Command::new(project.built(&format!("examples/{SAME}")));
-        tool::own_environment(&mut command, home.path());
+        let mut command = example(project, SAME, home.path());
         command
-            .current_dir(home.path())
             .env("PRODIGY_CONFIG", &file)
             .env("PRODIGY_STORAGE_TYPE", backend);
         println!("$ PRODIGY_STORAGE_TYPE={backend} {SAME}");

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Outcome;
 use super::{deny, examples};
 use crate::project::{Project, must, show};
-use crate::{crash, demo, docs, tidy, verify};
+use crate::{docs, tidy, torture};
 
 /// One step.
 #[derive(Debug)]
@@ -205,12 +205,14 @@ fn drift(project: &Project) -> Result<Outcome> {
 }
 
 fn verify_tool(project: &Project) -> Result<Outcome> {
-    verify::run(project, &verify::Options::default())?;
-    Ok(Outcome::Passed)
+    step(&mut torture::command(project, "verify"))
 }
 
+/// Everything but the sections whose short form is a test of a crate: here they would run in the release build.
 fn crash_tool(project: &Project) -> Result<Outcome> {
-    let skipped = crash::run(project, &crash::Options::quick())?;
+    let mut command = torture::command(project, "crash");
+    step(command.args(["--quick", "--report", "--skip", "simulated,flips"]))?;
+    let skipped = torture::skipped(project)?;
     Ok(match skipped.as_slice() {
         [] => Outcome::Passed,
         some => Outcome::Partly(some.join("; ")),
@@ -218,13 +220,12 @@ fn crash_tool(project: &Project) -> Result<Outcome> {
 }
 
 fn show_demo(project: &Project) -> Result<Outcome> {
-    if !demo::has_git() {
+    if Command::new("git").arg("--version").output().is_err() {
         return Ok(Outcome::Skipped(
             "there is no git here, and the demo makes a repository".to_owned(),
         ));
     }
-    demo::run(project, &demo::Options::thrown_away())?;
-    Ok(Outcome::Passed)
+    step(torture::command(project, "demo").arg("--remove"))
 }
 
 /// Compiles with the oldest supported compiler: the one that runs everything else if it is that version, else a

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,6 @@ use serde::Deserialize;
 use super::outcome::Outcome;
 use super::patch::Patch;
 use crate::project::Project;
-use crate::tree;
 
 /// The longest that one test is waited for.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -72,7 +71,7 @@ impl<'a> Copy<'a> {
             }
             wanted.insert(to);
         }
-        for path in tree::files(&self.root)? {
+        for path in files(&self.root)? {
             if !wanted.contains(&path) {
                 fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
             }
@@ -161,6 +160,20 @@ impl<'a> Copy<'a> {
         }
         Ok(Outcome::of(passed, &printed))
     }
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("can't list {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// A test binary.

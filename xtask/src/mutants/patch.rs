@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::project::Project;
-use crate::tree;
 
 /// Where they lie.
 const FOLDER: &str = "xtask/mutants";
@@ -27,7 +26,13 @@ impl Patch {
     /// All of them, by name.
     pub(super) fn read_all(project: &Project) -> Result<Vec<Self>> {
         let mut patches = Vec::new();
-        for path in tree::files(&project.path(FOLDER))? {
+        let folder =
+            std::fs::read_dir(project.path(FOLDER)).with_context(|| format!("can't list {FOLDER}"))?;
+        let mut paths = folder
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<Vec<_>>>()?;
+        paths.sort();
+        for path in paths {
             if path.extension().is_none_or(|extension| extension != "patch") {
                 continue;
             }

@@ -63,10 +63,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "prodigy-storage-layout",
         ],
     ),
-    (
-        "xtask",
-        &["prodigy-storage", "prodigy-storage-cli", "prodigy-storage-config"],
-    ),
+    ("prodigy-storage-torture", &["prodigy-storage"]),
+    ("xtask", &["prodigy-storage-cli", "prodigy-storage-config"]),
 ];
 
 /// Crates that a user never gets: nothing may depend on them, tests included.

@@ -29,7 +29,7 @@ pub(crate) struct Lab<'a> {
     pub(crate) binary: &'a Path,
     /// This program.
     pub(crate) this: &'a Path,
-    /// A program that keeps one handle for many requests: the facade's example `served`.
+    /// A program that keeps one handle for many requests: `torture-served`.
     pub(crate) served: &'a Path,
     /// What there is to append.
     pub(crate) input: &'a Input,

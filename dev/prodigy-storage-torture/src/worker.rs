@@ -1,6 +1,6 @@
 //! A worker of `cargo xtask crash --only many,clocks`: one handle for long, used by several threads, until somebody kills it.
 //!
-//! `xtask-worker STORE NAME INPUT FOLDER SIZE` tells what it does as JSON lines, before and after each thing that counts. It
+//! `torture-worker STORE NAME INPUT FOLDER SIZE` tells what it does as JSON lines, before and after each thing that counts. It
 //! ends by itself only where something is wrong, or its standard input ends.
 
 use std::collections::HashSet;

@@ -58,18 +58,6 @@ impl Report {
         self.sections.iter().filter(|row| row.failure.is_some()).count()
     }
 
-    /// What could not be done, of all sections.
-    pub(super) fn skipped(&self) -> Vec<String> {
-        let rows = self.sections.iter();
-        rows.flat_map(|row| {
-            row.tally
-                .skipped()
-                .iter()
-                .map(|why| format!("{}: {why}", row.name))
-        })
-        .collect()
-    }
-
     /// One table of all figures.
     pub(super) fn print(&self) {
         println!("\ncrash: seed {}, {} sections", self.seed, self.sections.len());

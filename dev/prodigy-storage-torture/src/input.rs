@@ -18,7 +18,10 @@ pub(crate) struct Input {
 impl Input {
     /// Reads a file, or the one that comes with the project.
     pub(crate) fn read(project: &Project, path: Option<&Path>) -> Result<Self> {
-        let path = path.map_or_else(|| project.path("xtask/data/commits.jsonl"), Path::to_owned);
+        let path = path.map_or_else(
+            || project.path("dev/prodigy-storage-torture/data/commits.jsonl"),
+            Path::to_owned,
+        );
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
         let mut lines = Vec::new();

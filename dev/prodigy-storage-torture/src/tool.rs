@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
-use crate::project::{Project, must, show};
+use crate::project::{Project, show};
 
 /// The tool over one store.
 #[derive(Clone, Debug)]
@@ -31,28 +31,9 @@ pub(crate) struct Answer {
     pub(crate) stderr: String,
 }
 
-/// Builds the tool in the dev profile and says where it is.
+/// Builds the tool in the dev profile and returns its path.
 pub(crate) fn build(project: &Project) -> Result<PathBuf> {
-    must(&mut project.cargo(["build", "--quiet", "--locked", "--package", "prodigy-storage-cli"]))?;
-    let binary = project.built("prodigy-storage");
-    if !binary.is_file() {
-        bail!("cargo built the tool, but {} is not there", binary.display());
-    }
-    Ok(binary)
-}
-
-/// Builds an example of the facade in the dev profile and says where it is.
-pub(crate) fn build_example(project: &Project, name: &str) -> Result<PathBuf> {
-    must(&mut project.cargo([
-        "build",
-        "--quiet",
-        "--locked",
-        "--package",
-        "prodigy-storage",
-        "--example",
-        name,
-    ]))?;
-    Ok(project.built(&format!("examples/{name}")))
+    project.build("prodigy-storage-cli", "prodigy-storage")
 }
 
 /// Gives a command a home of its own, and none of the settings of whoever runs us.

@@ -1,6 +1,5 @@
 //! Workers that keep one handle for long, from several threads, until they are killed.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use uuid::Uuid;
 use super::events::Sent;
 use super::hall::{Hall, SHARED};
 use super::locks::GATE;
-use crate::project::{Project, must};
 use crate::tool::own_environment;
 
 /// What a worker tells, a line each.
@@ -91,21 +89,4 @@ pub(super) fn worker(hall: &Hall<'_>, number: usize) -> Result<()> {
         hall.events.alone().note(SHARED, fresh);
     }
     Ok(())
-}
-
-/// Builds their program, before the time begins.
-pub(super) fn build(project: &Project) -> Result<PathBuf> {
-    let build = [
-        "build",
-        "--quiet",
-        "--locked",
-        "--package",
-        "xtask",
-        "--bin",
-        "xtask-worker",
-        "--features",
-        "worker",
-    ];
-    must(&mut project.cargo(build))?;
-    Ok(project.built("xtask-worker"))
 }

@@ -33,16 +33,6 @@ pub(crate) struct Options {
     remove: bool,
 }
 
-impl Options {
-    /// For `ci`: nobody looks at the folder afterwards.
-    pub(crate) fn thrown_away() -> Self {
-        Self {
-            dir: None,
-            remove: true,
-        }
-    }
-}
-
 /// The job's id.
 const JOB: &str = "mapreduce-demo";
 /// The folder of the repository, which gives it its name.

@@ -1,4 +1,4 @@
-//! The victims: `cargo xtask victim FAULT FOLDER`, which stores what it reads line by line, wrongly.
+//! The victims: `prodigy-storage-torture victim FAULT FOLDER`, which stores what it reads line by line, wrongly.
 //!
 //! They write what the tool reads, and acknowledge as it does, but share no code with it.
 

@@ -4,22 +4,21 @@
 //! `lock` and `unlock` take nothing; a state is saved under the lock while it is held. The answer is `stored` and the id,
 //! the latest state or the token of the lock, or `failed`, the kind of the error and its message. After a failure the same handle
 //! serves the next request:
-//! `echo 'append {"n":1}' | cargo run --example served`
-
-mod support;
+//! `echo 'append {"n":1}' | PRODIGY_STORAGE_BASE_PATH=FOLDER torture-served`
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use prodigy_storage::{Job, OrphanedWorktree, SaveOptions, Storage, StorageError, StorageLock};
 use serde_json::value::RawValue;
-use support::Outcome;
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Who can't be told is not told.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome {
-    let (storage, _folder) = support::open()?;
+    let storage = Storage::open()?;
     let job = storage.repo("crash")?.job("struck")?;
     let mut lock = None;
     let mut output = std::io::stdout();
@@ -85,12 +84,8 @@ fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &st
         }
         "orphan" => {
             let path: String = serde_json::from_str(rest)?;
-            job.orphans().record(&OrphanedWorktree::new(
-                "agent",
-                "item",
-                path,
-                "left by the example",
-            ))?;
+            job.orphans()
+                .record(&OrphanedWorktree::new("agent", "item", path, "left behind"))?;
             Ok(String::new())
         }
         "finish" => job.finish().map(|()| String::new()).map_err(Into::into),

@@ -90,7 +90,7 @@ impl<'a> Hall<'a> {
         let tool = Tool::new(lab.binary, lab.scratch)?
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", max_file_size)
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true");
-        let worker = super::workers::build(lab.project)?;
+        let worker = lab.project.build("prodigy-storage-torture", "torture-worker")?;
         Ok(Self {
             lab: *lab,
             tool,

@@ -13,7 +13,7 @@ use crate::crash::section::Lab;
 use crate::crash::strace::started_by;
 use crate::tool::Tool;
 
-/// The job that all work on: that of the example `served`.
+/// The job that all work on: that of `torture-served`.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
 /// The lock of the example.
 const LOCK: &str = "crash/struck/gate";

@@ -1,0 +1,63 @@
+//! Crash tests of the tool and the library: `cargo xtask crash --help`.
+//!
+//! Every check starts the real binary as a user would, in a folder of its own and with an environment of its own. This
+//! program does not link the code that it checks; only `torture-served` and `torture-worker`, which it starts, do.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program of the command line"
+)]
+
+mod acks;
+mod crash;
+mod demo;
+mod input;
+mod project;
+mod segment;
+mod tool;
+mod tree;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+/// Crash tests of Prodigy storage.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
+    Crash(crash::Options),
+    /// Show the main job, end to end, on real input, in a folder of its own.
+    Demo(demo::Options),
+    /// Show what the tool promises, check by check, on real input.
+    Verify(verify::Options),
+    /// Be a planted victim of `crash --only victims`.
+    #[command(hide = true)]
+    Victim(crash::victims::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Project::find().and_then(|project| match arguments.command {
+        Command::Crash(options) => crash::run(&project, &options),
+        Command::Demo(options) => demo::run(&project, &options),
+        Command::Verify(options) => verify::run(&project, &options),
+        Command::Victim(options) => crash::victims::program(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The project that is tested, and cargo.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The project's folder, and where cargo builds.
+#[derive(Debug)]
+pub(crate) struct Project {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Project {
+    /// This program was built by cargo: its crate lies two folders below the project's, its file two below the target folder.
+    pub(crate) fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+        let program = std::env::current_exe().context("can't find this program's file")?;
+        let target = program.ancestors().nth(2);
+        Ok(Self {
+            root: root.context("the crate's folder has no parents")?.to_owned(),
+            target: target.context("the program's folder has no parents")?.to_owned(),
+        })
+    }
+
+    /// A path in the project's folder.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A cargo command in the project's folder, without the variables that cargo set for this program.
+    pub(crate) fn cargo(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command
+            .current_dir(&self.root)
+            .stdin(Stdio::null())
+            .args(arguments);
+        for (name, _) in std::env::vars_os() {
+            let set_by_cargo = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR");
+            if set_by_cargo {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Builds a program of one crate in the dev profile and returns its path.
+    pub(crate) fn build(&self, package: &str, name: &str) -> Result<PathBuf> {
+        let build = [
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            package,
+            "--bin",
+            name,
+        ];
+        let mut command = self.cargo(build);
+        let status = command.status().context("can't start cargo")?;
+        ensure!(status.success(), "`{}` failed: {status}", show(&command));
+        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        let program = self.target.join("debug").join(file);
+        if !program.is_file() {
+            bail!("cargo built {name}, but {} is not there", program.display());
+        }
+        Ok(program)
+    }
+}
+
+/// Runs a command and returns its standard output; its standard error is shown. A failure is an error with both.
+pub(crate) fn printed(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("can't start `{shown}`"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "`{shown}`: {}\n{text}", output.status);
+    Ok(text)
+}
+
+/// A command as one would type it.
+pub(crate) fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| {
+            let word = word.to_string_lossy();
+            if word.is_empty() || word.contains(' ') {
+                format!("'{word}'")
+            } else {
+                word.into_owned()
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}

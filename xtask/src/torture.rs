@@ -1,0 +1,62 @@
+//! `cargo xtask crash` and `verify`: the programs of `dev/prodigy-storage-torture`.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::project::{Project, show};
+
+/// Arguments that go to another program as they are, `--help` included.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    words: Vec<OsString>,
+}
+
+/// A command of the crate.
+pub(crate) fn command(project: &Project, name: &str) -> Command {
+    let package = "prodigy-storage-torture";
+    project.cargo(["run", "--quiet", "--locked", "--package", package, "--", name])
+}
+
+/// Runs a command of the crate, and ends as it does.
+pub(crate) fn run(project: &Project, name: &str, arguments: &Arguments) -> Result<ExitCode> {
+    let mut command = command(project, name);
+    let status = command
+        .args(&arguments.words)
+        .status()
+        .with_context(|| format!("can't start `{}`", show(&command)))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The part of the crash tests' report that is read here.
+#[derive(Debug, serde::Deserialize)]
+struct Report {
+    sections: Vec<Section>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Section {
+    name: String,
+    skipped: Vec<String>,
+}
+
+/// What the last crash tests with `--report` skipped, and why.
+pub(crate) fn skipped(project: &Project) -> Result<Vec<String>> {
+    let path = project.target().join("crash-report.json");
+    let text = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+    let report: Report = serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))?;
+    Ok(report
+        .sections
+        .iter()
+        .flat_map(|section| {
+            section
+                .skipped
+                .iter()
+                .map(|why| format!("{}: {why}", section.name))
+        })
+        .collect())
+}
