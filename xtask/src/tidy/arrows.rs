@@ -68,7 +68,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that a user never gets: nothing may depend on them, tests included.
-const ENDS: &[&str] = &["prodigy-storage-bench", "prodigy-storage-cli", "xtask"];
+const ENDS: &[&str] = &[
+    "prodigy-storage-bench",
+    "prodigy-storage-cli",
+    "prodigy-storage-torture",
+    "xtask",
+];
 
 /// Looks at every dependency of every crate.
 pub(super) fn check(metadata: &Metadata, findings: &mut Findings) {

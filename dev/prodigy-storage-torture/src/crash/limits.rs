@@ -238,10 +238,11 @@ fn judge(answer: &Answer, limit: &Limit) -> Result<bool> {
         ensure!(!limit.hopeless, "it succeeded where nothing can be written");
         return Ok(false);
     }
+    // 126: `lock run` could not start its command.
     ensure!(
-        matches!(answer.code(), Some(0 | 1)),
+        matches!(answer.code(), Some(0 | 1 | 126)),
         "{}",
-        answer.unexpected("success or exit code 1")
+        answer.unexpected("success, exit code 1 or 126")
     );
     ensure!(
         limit.words.iter().any(|words| said.contains(words)),
