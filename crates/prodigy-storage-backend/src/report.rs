@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub multi_process: bool,
     /// Whether it was opened for reading only.
     pub read_only: bool,
+    /// The owner of the root, where files that are written now belong to another user.
+    pub foreign_owner: Option<u32>,
     /// How often the handle has gone on in a copy of its store that took the store's place. A cursor from before such a
     /// change is not valid after it.
     pub generation: u64,
@@ -35,6 +37,7 @@ impl Capabilities {
             persistent: false,
             multi_process: false,
             read_only: false,
+            foreign_owner: None,
             generation: 0,
         }
     }

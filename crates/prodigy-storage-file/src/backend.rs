@@ -1,7 +1,6 @@
 //! The file backend as a [`Backend`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
-use crate::fs::{FileSystem, RealFs};
+use crate::fs::FileSystem;
 use crate::handle::{CheckedItems, CheckedScan, Handle};
 use crate::options::FileOptions;
 use crate::store::Store;
@@ -29,8 +28,8 @@ const OPENING: &str = "open storage";
 
 /// Files below one root, as `docs/reference/on-disk-format.md` describes them.
 ///
-/// Cheap to clone. All handles of a process that were opened on one root with the same options share one writer a
-/// log, and so its syncs.
+/// Cheap to clone. All handles of a process that were opened by one path with the same options share one writer per log,
+/// and so its syncs.
 #[derive(Clone, Debug)]
 pub struct FileBackend {
     handle: Arc<Handle>,
@@ -52,7 +51,7 @@ impl FileBackend {
             )
             .with_hint("build with the feature `compression`, or set `enable_compression: false`"));
         }
-        options.root = canonical(&options.root);
+        options.resolve();
         let key = format!("{options:?}");
         let mut open = OPEN.lock();
         if let Some(handle) = open.get(&key).and_then(Weak::upgrade) {
@@ -67,7 +66,7 @@ impl FileBackend {
             }
         }
         open.retain(|_, handle| handle.strong_count() > 0);
-        let store = Store::new(Arc::new(RealFs::new(&options.root)), options);
+        let store = Store::open(options);
         root::check(&store)?;
         let handle = Arc::new(Handle::new(store, true));
         open.insert(key, Arc::downgrade(&handle));
@@ -85,20 +84,6 @@ impl FileBackend {
             handle: Arc::new(Handle::new(store, false)),
         })
     }
-}
-
-/// The path without links, as far as it exists.
-pub(crate) fn canonical(root: &std::path::Path) -> PathBuf {
-    let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-    for folder in absolute.ancestors() {
-        if let Ok(found) = folder.canonicalize() {
-            return match absolute.strip_prefix(folder) {
-                Ok(rest) if !rest.as_os_str().is_empty() => found.join(rest),
-                _ => found,
-            };
-        }
-    }
-    absolute
 }
 
 impl LogStore for FileBackend {
@@ -310,11 +295,13 @@ impl LockStore for FileBackend {
 impl Catalog for FileBackend {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("file");
-        let options = &self.handle.store().options;
+        let store = self.handle.store();
+        let options = &store.options;
         capabilities.root = Some(options.root.clone());
         capabilities.persistent = true;
         capabilities.multi_process = options.file_locks;
         capabilities.read_only = options.read_only;
+        capabilities.foreign_owner = root::foreign_owner(&store);
         capabilities.generation = self.handle.generation();
         capabilities
     }

@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
     Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
 };
 
-use crate::fs::{Place, RealFs};
+use crate::fs::Place;
 use crate::root;
 use crate::store::Store;
 use crate::whereabouts::Look;
@@ -65,10 +65,15 @@ impl Handle {
         if place == Place::Gone || !self.real || old.held().is_some() {
             return Err(old.leave(operation, place));
         }
-        let options = old.options.clone();
-        let new = Arc::new(Store::new(Arc::new(RealFs::new(&options.root)), options));
+        let mut options = old.options.clone();
+        options.resolve_again();
+        let new = Arc::new(Store::open(options));
         root::check(&new)?;
         let name = old.name();
+        if place == Place::Redirected {
+            *current = Arc::clone(&new);
+            return Ok(new);
+        }
         if name.is_none() || name != new.name() {
             old.lose("the folder in its place holds another store than the one that was in use".into());
             old.look_at_root(operation, Look::Now)?;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Clock, SystemClock};
 
+use crate::fs::canonical;
+
 /// How to open a [`FileBackend`](crate::FileBackend).
 ///
 /// ```
@@ -18,6 +20,8 @@ use prodigy_storage_backend::{Clock, SystemClock};
 pub struct FileOptions {
     /// The root of all data. It need not exist: the first write makes it.
     pub root: PathBuf,
+    /// The root as it was given, with its links: it is looked at while the store is in use.
+    pub(crate) given: PathBuf,
     /// Nothing is created, moved or repaired; every write is refused.
     pub read_only: bool,
     /// Operating system locks against concurrent writers. Without them each writer makes segments of its own and
@@ -48,8 +52,10 @@ impl FileOptions {
     /// The defaults, for this root.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
         Self {
-            root: root.into(),
+            given: root.clone(),
+            root,
             read_only: false,
             file_locks: true,
             max_file_size: 100 << 20,
@@ -61,6 +67,20 @@ impl FileOptions {
             allow_network_fs: false,
             allow_foreign_owner: false,
             clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Resolves the links on the path of the root, and keeps the path as it was given.
+    pub(crate) fn resolve(&mut self) {
+        self.given = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        self.root = canonical(&self.given);
+    }
+
+    /// Resolves the links on the path once more. Where the path had none, a link in the place of the root is not followed:
+    /// the user did not choose it.
+    pub(crate) fn resolve_again(&mut self) {
+        if self.given != self.root {
+            self.root = canonical(&self.given);
         }
     }
 

@@ -87,6 +87,17 @@ pub(crate) fn check_owner(store: &Store) -> Result<()> {
     )
 }
 
+/// The owner of the root, if this process may write there as another user who can't give files away.
+pub(crate) fn foreign_owner(store: &Store) -> Option<u32> {
+    let options = &store.options;
+    if !options.allow_foreign_owner || options.read_only {
+        return None;
+    }
+    let me = store.fs.user().filter(|me| *me != 0)?;
+    let owner = store.fs.metadata(Path::new("")).ok()?.uid;
+    (owner != me).then_some(owner)
+}
+
 /// Refuses a root that is not safe, whatever stands in it; false for an absent one. Only reads.
 pub(crate) fn check_place(store: &Store) -> Result<bool> {
     let root = Path::new("");

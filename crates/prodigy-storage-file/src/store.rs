@@ -12,7 +12,7 @@ use prodigy_storage_layout::{QUARANTINE, Timestamp};
 
 use crate::document::{DurableMarks, Memory};
 use crate::fault::{Access, fault};
-use crate::fs::{FileSystem, FsFile, OpenMode};
+use crate::fs::{FileSystem, FsFile, OpenMode, RealFs, TEMP_PREFIX};
 use crate::lockfile::Gates;
 use crate::log::Logs;
 use crate::log::archive::Archive;
@@ -21,9 +21,6 @@ use crate::presence::Presence;
 use crate::queue::Queues;
 use crate::unflushed::Unflushed;
 use crate::whereabouts::Whereabouts;
-
-/// Begins the name of a temporary file: hidden, and no name of a document or a segment.
-pub(crate) const TEMP_PREFIX: &str = ".tmp-";
 
 /// What was done, for [`Stats`](prodigy_storage_backend::Stats).
 #[derive(Debug, Default)]
@@ -119,6 +116,12 @@ impl Store {
             durable: Mutex::default(),
             ready: AtomicBool::new(false),
         }
+    }
+
+    /// The store below a folder of the operating system.
+    pub(crate) fn open(options: FileOptions) -> Self {
+        let fs = RealFs::reached_by(options.given.clone(), options.root.clone());
+        Self::new(Arc::new(fs), options)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -1,7 +1,7 @@
 //! What takes the space.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
@@ -13,6 +13,8 @@ const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARAN
 /// Areas whose first level is repositories.
 const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
+/// The area of what lies in the root and belongs to no other area: `format.json`, and what other programs put there.
+const OTHER: &str = "other";
 /// Things that could not be read and are named one by one.
 const MOST_NAMED: usize = 100;
 
@@ -21,7 +23,7 @@ pub(crate) fn by_area(store: &Store) -> Vec<(&'static str, u64)> {
     let mut measure = Measure::new(store);
     AREAS
         .iter()
-        .map(|area| (*area, measure.below(PathBuf::from(area)).1))
+        .map(|area| (*area, measure.below(Path::new(area)).1))
         .collect()
 }
 
@@ -31,23 +33,21 @@ pub(crate) fn usage(store: &Store) -> Usage {
     let mut areas = Vec::new();
     for area in AREAS {
         if !BY_REPO.contains(&area) {
-            push(&mut areas, area, None, measure.below(PathBuf::from(area)));
+            push(&mut areas, area, None, measure.below(Path::new(area)));
             continue;
         }
-        let mut names: Vec<String> = measure
-            .list(Path::new(area))
-            .into_iter()
-            .filter(|entry| entry.kind == FileKind::Folder)
-            .map(|entry| entry.name)
-            .collect();
-        names.sort();
-        for name in names {
-            if let Ok(repo) = RepoName::new(&name) {
-                let found = measure.below(Path::new(area).join(&name));
-                push(&mut areas, area, Some(repo), found);
-            }
+        let (repos, rest) = measure.sorted(Path::new(area), |entry| match entry.kind {
+            FileKind::Folder => RepoName::new(&entry.name).ok(),
+            _ => None,
+        });
+        for (entry, repo) in repos {
+            let found = measure.below(&Path::new(area).join(entry.name));
+            push(&mut areas, area, Some(repo), found);
         }
+        push(&mut areas, area, None, measure.all(Path::new(area), rest));
     }
+    let (_, rest) = measure.sorted(Path::new(""), |entry| AREAS.contains(&&*entry.name).then_some(()));
+    push(&mut areas, OTHER, None, measure.all(Path::new(""), rest));
     let space = store.fs.space().ok();
     Usage {
         areas,
@@ -105,15 +105,42 @@ impl<'a> Measure<'a> {
         }
     }
 
+    /// The entries of a folder by name: those that `known` knows, with what it says of them, and the rest.
+    fn sorted<T>(
+        &mut self,
+        folder: &Path,
+        known: impl Fn(&DirEntry) -> Option<T>,
+    ) -> (Vec<(DirEntry, T)>, Vec<DirEntry>) {
+        let mut entries = self.list(folder);
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let (mut found, mut rest) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match known(&entry) {
+                Some(what) => found.push((entry, what)),
+                None => rest.push(entry),
+            }
+        }
+        (found, rest)
+    }
+
     /// Files and bytes below a folder.
-    fn below(&mut self, folder: PathBuf) -> (u64, u64) {
+    fn below(&mut self, folder: &Path) -> (u64, u64) {
+        let entries = self.list(folder);
+        self.all(folder, entries)
+    }
+
+    /// Files and bytes of these entries of a folder, and below them.
+    fn all(&mut self, folder: &Path, entries: Vec<DirEntry>) -> (u64, u64) {
         let (mut files, mut bytes) = (0, 0);
-        let mut folders = vec![folder];
-        while let Some(folder) = folders.pop() {
-            for entry in self.list(&folder) {
+        let mut folders = vec![(folder.to_owned(), entries)];
+        while let Some((folder, entries)) = folders.pop() {
+            for entry in entries {
                 let path = folder.join(&entry.name);
                 match entry.kind {
-                    FileKind::Folder => folders.push(path),
+                    FileKind::Folder => {
+                        let below = self.list(&path);
+                        folders.push((path, below));
+                    }
                     FileKind::File => match self.store.fs.metadata(&path) {
                         Ok(found) => {
                             files += 1;

@@ -144,7 +144,7 @@ impl Store {
     pub(crate) fn leave(&self, operation: &'static str, place: Place) -> StorageError {
         let mut why = match place {
             Place::Gone => "the folder was removed or moved away while it was in use".to_owned(),
-            _ => "another folder was put in its place while it was in use".to_owned(),
+            _ => "the path leads to another folder than the one that was in use".to_owned(),
         };
         if let Some(held) = self.held() {
             why.push_str(&format!(
@@ -164,7 +164,7 @@ impl Store {
     }
 
     fn replaced(&self, operation: &'static str, why: String) -> StorageError {
-        let root = self.options.root.display();
+        let root = self.options.given.display();
         StorageError::new(ErrorKind::Replaced, operation, root, why).with_hint(
             "stop the work that relied on the old folder, then put that folder back, or open the storage again to go on \
              with what is there now",

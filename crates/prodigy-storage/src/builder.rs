@@ -141,15 +141,19 @@ impl StorageBuilder {
         {
             notices.push(StorageNotice::NothingKept);
         }
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
         let ceilings = self.ceilings();
         let given = self.backend.is_some();
         let backend = match self.backend {
             Some(backend) => backend,
             None => open::open(&config, self.read_only, &self.clock)?,
         };
+        let capabilities = backend.capabilities();
+        if let (Some(root), Some(owner)) = (capabilities.root, capabilities.foreign_owner) {
+            notices.push(StorageNotice::ForeignOwner { root, owner });
+        }
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
         Ok(Storage::from_inner(Inner {
             durability: open::durability(config.durability),
             caller: Caller::new(backend, &config, self.read_only),

@@ -18,6 +18,13 @@ pub enum StorageNotice {
     LockingDisabled,
     /// `backend: memory` without a snapshot: what is stored ends with the process.
     NothingKept,
+    /// Files that this process writes do not belong to the owner of the root.
+    ForeignOwner {
+        /// The root.
+        root: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// The directory of a repository was replaced by a fresh clone of the same project: the clone continues under the
     /// name. See [`Repo::notices`](crate::Repo::notices).
     FreshClone {
@@ -38,6 +45,12 @@ impl fmt::Display for StorageNotice {
             ),
             Self::LockingDisabled => f.write_str(
                 "`enable_locking` is false: named locks are inert, and nothing keeps two processes apart",
+            ),
+            Self::ForeignOwner { root, owner } => write!(
+                f,
+                "the root {} belongs to user {owner}, and what this process writes belongs to another user: user {owner} \
+                 can't read it until `chown -R` gives it back",
+                root.display()
             ),
             Self::FreshClone { repo, path } => write!(
                 f,

@@ -172,6 +172,91 @@ fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
 }
 
 #[test]
+fn health_names_what_can_be_read_and_not_written() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    as_user(&bench, &["lock", "run", "shop/x", "--", "true"], "").code(0);
+    for below in [
+        "dlq/shop/job/items.json",
+        "dlq/shop/job/items.lock",
+        "locks/2/shop/x.lock",
+        "locks/state/shop/job.lock",
+        "dlq/shop/job",
+        "events/shop/job",
+        "state/shop/mapreduce/jobs/job",
+    ] {
+        let path = bench.root().join(below);
+        let before = std::fs::metadata(&path).unwrap().permissions();
+        set(&path, before.mode() & 0o555);
+        let health = as_user(&bench, &["health"], "").code(1);
+        assert!(
+            health.out.contains(path.to_str().unwrap()),
+            "{below}: {}",
+            health.out
+        );
+        std::fs::set_permissions(&path, before).unwrap();
+    }
+    // A sealed segment and a document that is replaced whole may be read-only.
+    for folder in ["events/shop/job", "state/shop/mapreduce/jobs/job"] {
+        for entry in std::fs::read_dir(bench.root().join(folder)).unwrap() {
+            set(&entry.unwrap().path(), 0o400);
+        }
+    }
+    as_user(&bench, &["health"], "").code(0);
+}
+
+#[test]
+fn health_fails_for_a_root_where_the_file_system_takes_no_files() {
+    let bench = Bench::new();
+    for root in ["/proc/prodigy", "/sys/prodigy", "/sys/kernel/prodigy"] {
+        let health = bench.run(&["health", "--base-dir", root]).code(1);
+        assert!(health.out.contains(root), "{}", health.out);
+        bench
+            .run(&["lock", "run", "--base-dir", root, "l", "--", "true"])
+            .code(1);
+    }
+}
+
+#[test]
+fn another_user_who_writes_is_warned_each_time() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    // The group of the root may write to it: mode 0770 and files of 0660.
+    let opened = Command::new("chmod")
+        .args(["-R", "a+rwX"])
+        .arg(bench.root())
+        .status();
+    assert!(opened.unwrap().success());
+    set(&bench.path("home"), 0o755);
+    chown_all(&bench.root(), 4243);
+    let bench = bench
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__ALLOW_FOREIGN_OWNER", "true")
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__ALLOW_SHARED_ROOT", "true");
+    let append = ["events", "append", "--repo", "shop", "--job", "other"];
+    for _ in 0..2 {
+        as_user(&bench, &append, "1\n")
+            .code(0)
+            .says("warning: ")
+            .says("belongs to user 4243");
+    }
+    // Reading writes nothing.
+    let read = as_user(&bench, &["events", "cat", "--repo", "shop", "--job", "other"], "").code(0);
+    assert!(!read.err.contains("warning"), "{}", read.err);
+    // What the superuser writes is given to the owner.
+    let run = bench.feed(&append, "2\n").code(0);
+    assert!(!run.err.contains("belongs to user"), "{}", run.err);
+}
+
+fn chown_all(path: &Path, uid: u32) {
+    let given = Command::new("chown")
+        .arg("-R")
+        .arg(uid.to_string())
+        .arg(path)
+        .status();
+    assert!(given.unwrap().success());
+}
+
+#[test]
 fn no_reading_command_passes_over_what_it_cannot_read() {
     let Some(bench) = bench() else { return };
     fill(&bench);

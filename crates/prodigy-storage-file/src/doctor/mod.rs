@@ -39,7 +39,7 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
 
-use crate::fs::{FileSystem, RealFs};
+use crate::fs::FileSystem;
 use crate::options::FileOptions;
 use crate::root;
 use crate::store::Store;
@@ -59,9 +59,8 @@ impl Doctor {
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
     pub fn new(mut options: FileOptions) -> Result<Self> {
-        options.root = crate::backend::canonical(&options.root);
-        let file_system = Arc::new(RealFs::new(&options.root));
-        Self::new_on(file_system, options)
+        options.resolve();
+        Self::of(Store::open(options))
     }
 
     /// For a root on another file system: for tests.
@@ -69,7 +68,11 @@ impl Doctor {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
-        let store = Arc::new(Store::new(file_system, options));
+        Self::of(Store::new(file_system, options))
+    }
+
+    fn of(store: Store) -> Result<Self> {
+        let store = Arc::new(store);
         root::check_place(&store)?;
         Ok(Self { store })
     }

@@ -12,8 +12,9 @@ use prodigy_storage_layout::{
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
 use super::foreign::{Group, Groups};
 use super::keep::place;
+use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
-use crate::store::{Store, TEMP_PREFIX};
+use crate::store::Store;
 
 /// Folders that lie deeper than any of ours are not gone into.
 const DEEPEST: usize = 8;

@@ -10,7 +10,8 @@ use super::few::Below;
 use super::listing::is_absent;
 use super::memory::{FolderState, Newest};
 use crate::fs::FsFolder;
-use crate::store::{Store, TEMP_PREFIX};
+use crate::fs::TEMP_PREFIX;
+use crate::store::Store;
 
 const NEWEST: &str = "find newest document";
 

@@ -16,6 +16,7 @@ use std::path::Path;
 use prodigy_storage_layout::Timestamp;
 
 pub use real::RealFs;
+pub(crate) use real::canonical;
 
 /// Mode of every file that is written to.
 pub const FILE_MODE: u32 = 0o600;
@@ -25,6 +26,9 @@ pub const FOLDER_MODE: u32 = 0o700;
 pub const SEALED_MODE: u32 = 0o400;
 /// Mode that marks a segment whose writer takes no lock: no one else may append to it.
 pub const UNLOCKED_MODE: u32 = 0o700;
+
+/// Begins the name of a temporary file: hidden, and no name of a document or a segment.
+pub(crate) const TEMP_PREFIX: &str = ".tmp-";
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +126,10 @@ pub struct Space {
 pub enum Place {
     /// To the open folder, or no folder was opened yet.
     Here,
-    /// To something else: another folder, a link, a file.
+    /// To something else: another folder or a file.
     Elsewhere,
+    /// No folder was opened yet, and a link on the path leads to another place than it did.
+    Redirected,
     /// Nowhere: the folder was removed or moved away.
     Gone,
 }

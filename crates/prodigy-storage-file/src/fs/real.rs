@@ -22,17 +22,20 @@ use super::{
     DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
     Place, Space,
 };
-use rights::{Owner, heir, may, write_nameless};
+use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 
 /// The file system of the operating system, below one root.
 ///
 /// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
 /// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
 /// read as empty, and stays open: where its path leads to another folder later, [`place`](FileSystem::place) says so, and
-/// that folder takes another `RealFs`. A link in the place of the root is not followed either: the caller resolves it.
+/// that folder takes another `RealFs`. A link in the place of the root is not followed when it is opened: the caller
+/// resolves it, and hands over the path as it was given as well.
 #[derive(Debug)]
 pub struct RealFs {
     root: PathBuf,
+    /// The path as it was given, with its links.
+    given: PathBuf,
     opened: RwLock<Option<Root>>,
     /// Whether a failure to give a file to the owner of the root was reported.
     warned: AtomicBool,
@@ -52,8 +55,15 @@ impl RealFs {
     /// Below this folder, which need not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self::reached_by(root.clone(), root)
+    }
+
+    /// Below `root`, which the path `given` leads to over links.
+    pub(crate) fn reached_by(given: PathBuf, root: PathBuf) -> Self {
         Self {
-            root: root.into(),
+            root,
+            given,
             opened: RwLock::new(None),
             warned: AtomicBool::new(false),
         }
@@ -118,6 +128,20 @@ impl RealFs {
             name,
         ))
     }
+}
+
+/// The path without links, as far as it exists.
+pub(crate) fn canonical(root: &Path) -> PathBuf {
+    let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    for folder in absolute.ancestors() {
+        if let Ok(found) = folder.canonicalize() {
+            return match absolute.strip_prefix(folder) {
+                Ok(rest) if !rest.as_os_str().is_empty() => found.join(rest),
+                _ => found,
+            };
+        }
+    }
+    absolute
 }
 
 #[cfg(target_os = "linux")]
@@ -278,6 +302,12 @@ impl FileSystem for RealFs {
                 }
                 // Another process was quicker.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && folder.parent().is_some_and(Path::is_dir) =>
+                {
+                    return Err(takes_nothing());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -425,12 +455,14 @@ impl FileSystem for RealFs {
 
     fn place(&self) -> io::Result<Place> {
         let Some(identity) = self.opened.read().as_ref().map(|root| root.identity) else {
-            return Ok(Place::Here);
+            let same = self.given == self.root || canonical(&self.given) == self.root;
+            return Ok(if same { Place::Here } else { Place::Redirected });
         };
-        match retry_on_intr(|| rustix::fs::statat(CWD, &self.root, AtFlags::SYMLINK_NOFOLLOW)) {
+        match retry_on_intr(|| rustix::fs::stat(&self.given)) {
             Ok(found) if metadata_of(&found).identity == identity => Ok(Place::Here),
             Ok(_) => Ok(Place::Elsewhere),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Place::Gone),
+            // A link that leads nowhere, or to itself.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Place::Gone),
             Err(error) => Err(error.into()),
         }
     }
@@ -463,7 +495,7 @@ impl FileSystem for RealFs {
         };
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         may(opened.as_fd(), Path::new("."), access)?;
-        write_nameless(&opened)
+        write_and_leave_nothing(&opened)
     }
 }
 

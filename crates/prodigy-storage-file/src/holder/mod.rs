@@ -62,14 +62,14 @@ pub(crate) fn who_holds(
 pub(crate) fn describe(file: &dyn FsFile, last: Option<&Holder>, released: bool) -> String {
     let who = who_holds(file, last, released, &mut KernelLocks::new()).unwrap_or(Who::Unknown(None));
     let known = last.map_or_else(
-        || "its file names no earlier holder".to_owned(),
-        |last| format!("the last known holder was {last}"),
+        || "the lock file names no earlier holder".to_owned(),
+        |last| format!("last known holder: {last}"),
     );
     match (who, last) {
         (Who::Signer, Some(last)) => last.to_string(),
         (Who::Unknown(Some(pid)), _) => {
-            format!("an unknown process (the kernel lists process {pid}); {known}")
+            format!("process {pid}, which did not sign the lock file ({known})")
         }
-        _ => format!("an unknown process; {known}"),
+        _ => format!("a process that this system does not name ({known})"),
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
                 SegmentForm::Gzip => forms.gzip = true,
                 _ => {}
             }
-        } else if entry.name.starts_with(crate::store::TEMP_PREFIX) {
+        } else if entry.name.starts_with(crate::fs::TEMP_PREFIX) {
             listing.temps.push(entry.name);
         }
     }

@@ -363,11 +363,15 @@ fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
         let error = try_take(&store, "a").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LockUnavailable);
         assert!(
-            error.why().starts_with("it is held by an unknown process")
-                && error.why().contains("the last known holder was process "),
+            error.why().starts_with("it is held by ") && error.why().contains("(last known holder: process "),
             "{error}"
         );
         if cfg!(target_os = "linux") {
+            let listed = format!(
+                "by process {}, which did not sign the lock file",
+                std::process::id()
+            );
+            assert!(error.why().contains(&listed), "{error}");
             let lock = &store.locks(Deadline::never()).unwrap()[0];
             let pid = if released { std::process::id() } else { child.id() };
             assert!(lock.held && lock.holder.is_none(), "{lock:?}");
@@ -403,9 +407,9 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
     let foreign = std::fs::File::open(&at).unwrap();
     foreign.lock().unwrap();
     let error = lock(&other).unwrap_err();
-    let last = format!("the last known holder was process {} on ", child.id());
+    let last = format!("(last known holder: process {} on ", child.id());
     assert!(
-        error.why().starts_with("it is held by an unknown process") && error.why().contains(&last),
+        error.why().starts_with("it is held by ") && error.why().contains(&last),
         "{error}"
     );
 }

@@ -220,7 +220,7 @@ impl<'a> Below<'a> {
     fn look(&mut self, path: &Path, found: &Metadata) {
         let write = match found.kind {
             FileKind::Folder => true,
-            FileKind::File => !found.is_sealed(),
+            FileKind::File => is_opened_for_writing(path) || !found.is_sealed(),
             FileKind::Other => return,
         };
         let describe = || {
@@ -237,6 +237,11 @@ impl<'a> Below<'a> {
             _ => {}
         }
     }
+}
+
+/// True if a writer opens this file itself: a queue or a lock. A segment may be sealed, and a document is replaced whole.
+fn is_opened_for_writing(path: &Path) -> bool {
+    [DLQ, LOCKS].iter().any(|area| path.starts_with(area))
 }
 
 /// That of another user's making makes [`check`] fail, unless it is allowed.

@@ -321,6 +321,43 @@ fn usage_and_health_tell_of_the_root() {
 }
 
 #[test]
+fn usage_counts_every_file_of_the_root() {
+    let fixture = file_with(|b| b);
+    fixture.job().events().append(&1).unwrap();
+    fixture.storage.flush().unwrap();
+    let root = fixture.storage.capabilities().root.unwrap();
+    for (file, bytes) in [
+        ("sessions/1/log", 1000),
+        ("top", 200),
+        ("events/beside", 30),
+        ("state/.hidden/x", 4),
+    ] {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![b'x'; bytes]).unwrap();
+    }
+    let usage = fixture.storage.usage().unwrap();
+    let of = |name: &str| -> u64 {
+        let areas = usage
+            .areas
+            .iter()
+            .filter(|area| area.area == name && area.repo.is_none());
+        areas.map(|area| area.bytes).sum()
+    };
+    let format = std::fs::metadata(root.join("format.json")).unwrap().len();
+    assert_eq!(of("other"), 1200 + format);
+    assert_eq!((of("events"), of("state")), (30, 4));
+    let all = std::process::Command::new("find")
+        .arg(&root)
+        .args(["-type", "f", "-printf", "%s\n"])
+        .output()
+        .unwrap();
+    let sizes = String::from_utf8(all.stdout).unwrap();
+    let sum: u64 = sizes.lines().map(|size| size.parse::<u64>().unwrap()).sum();
+    assert_eq!(usage.bytes(), sum);
+}
+
+#[test]
 fn a_handle_is_shared_between_threads() {
     fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     on_each(|fixture| {

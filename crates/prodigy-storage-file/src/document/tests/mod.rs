@@ -23,9 +23,10 @@ use prodigy_storage_layout::{
 };
 
 use super::faulty::{Faulty, Switches};
+use crate::fs::TEMP_PREFIX;
 use crate::fs::{FILE_MODE, FOLDER_MODE, RealFs};
 use crate::options::FileOptions;
-use crate::store::{Store, TEMP_PREFIX};
+use crate::store::Store;
 
 #[derive(Debug, Default)]
 struct Hand(AtomicI64);

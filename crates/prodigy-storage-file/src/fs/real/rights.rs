@@ -1,22 +1,18 @@
 //! What this user may do, and to whom the files that it makes belong.
 
-#[cfg(target_os = "linux")]
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-#[cfg(target_os = "linux")]
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, Gid, Uid};
-#[cfg(target_os = "linux")]
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-#[cfg(target_os = "linux")]
-use rustix::io::retry_on_intr;
+use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::{Errno, retry_on_intr};
 
-#[cfg(target_os = "linux")]
-use super::super::FILE_MODE;
+use super::super::{FILE_MODE, TEMP_PREFIX};
+
+/// What is written to try a write.
+const BLOCK: [u8; 4096] = [0; 4096];
 
 /// An owner and a group.
 pub(super) type Owner = (Uid, Gid);
@@ -34,18 +30,42 @@ pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Re
     }
 }
 
-/// Writes a block to a file that has no name and goes when it is closed, where the file system has such files.
+/// Writes a block to a file that goes at once: one without a name, where the file system has such files.
 #[cfg(target_os = "linux")]
-pub(super) fn write_nameless(folder: &OwnedFd) -> io::Result<()> {
+pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match retry_on_intr(|| rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(FILE_MODE))) {
-        Ok(file) => File::from(file).write_all_at(&[0; 4096], 0),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL | Errno::NOSYS) => Ok(()),
+    match retry_on_intr(|| rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(FILE_MODE as _))) {
+        Ok(file) => File::from(file).write_all_at(&BLOCK, 0),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
+            write_named(folder)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn write_nameless(_: &OwnedFd) -> io::Result<()> {
-    Ok(())
+pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
+    write_named(folder)
+}
+
+/// What `/proc` and its like mean when they report that a new name is missing.
+pub(super) fn takes_nothing() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "the file system takes no new files",
+    )
+}
+
+/// Writes a block to a temporary file and removes it.
+fn write_named(folder: &OwnedFd) -> io::Result<()> {
+    let name = format!("{TEMP_PREFIX}{}", uuid::Uuid::new_v4().simple());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(FILE_MODE as _);
+    let file = match retry_on_intr(|| rustix::fs::openat(folder, &*name, flags, mode)) {
+        Err(Errno::NOENT) => return Err(takes_nothing()),
+        other => other?,
+    };
+    let written = File::from(file).write_all_at(&BLOCK, 0);
+    let removed = rustix::fs::unlinkat(folder, &*name, AtFlags::empty());
+    written.and(removed.map_err(io::Error::from))
 }
