@@ -11,6 +11,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod demo;
 mod dist;
 mod docs;
 mod fuzz;
@@ -39,7 +40,7 @@ enum Chore {
     /// Run every check: format, lints, tests, documentation, invariants, the tool's own checks.
     Ci(ci::Options),
     /// Show the main job, end to end, on real input, in a folder of its own.
-    Demo(torture::Arguments),
+    Demo(demo::Options),
     /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
     Crash(torture::Arguments),
     /// Feed the targets of `dev/prodigy-storage-fuzz` with made-up input, some minutes each; needs nightly and cargo-fuzz.
@@ -75,7 +76,7 @@ impl Chore {
     fn run(&self, project: &Project) -> Result<ExitCode> {
         match self {
             Self::Ci(options) => ci::run(project, options),
-            Self::Demo(arguments) => return torture::run(project, "demo", arguments),
+            Self::Demo(options) => demo::run(project, options),
             Self::Crash(arguments) => return torture::run(project, "crash", arguments),
             Self::Fuzz(options) => fuzz::run(project, options),
             Self::Mutants(options) => mutants::run(project, options),

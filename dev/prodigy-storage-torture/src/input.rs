@@ -19,7 +19,7 @@ impl Input {
     /// Reads a file, or the one that comes with the project.
     pub(crate) fn read(project: &Project, path: Option<&Path>) -> Result<Self> {
         let path = path.map_or_else(
-            || project.path("dev/prodigy-storage-torture/data/commits.jsonl"),
+            || project.path("crates/prodigy-storage/examples/demo/commits.jsonl"),
             Path::to_owned,
         );
         let text =

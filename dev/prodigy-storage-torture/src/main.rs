@@ -10,7 +10,7 @@
 
 mod acks;
 mod crash;
-mod demo;
+mod git;
 mod input;
 mod project;
 mod segment;
@@ -36,8 +36,6 @@ struct Arguments {
 enum Command {
     /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
     Crash(crash::Options),
-    /// Show the main job, end to end, on real input, in a folder of its own.
-    Demo(demo::Options),
     /// Show what the tool promises, check by check, on real input.
     Verify(verify::Options),
     /// Be a planted victim of `crash --only victims`.
@@ -49,7 +47,6 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Project::find().and_then(|project| match arguments.command {
         Command::Crash(options) => crash::run(&project, &options),
-        Command::Demo(options) => demo::run(&project, &options),
         Command::Verify(options) => verify::run(&project, &options),
         Command::Victim(options) => crash::victims::program(&options),
     });

@@ -16,8 +16,6 @@ pub(crate) struct Tool {
     binary: PathBuf,
     home: PathBuf,
     base: PathBuf,
-    /// Whether `--base-dir` names the store, or its place in the home does.
-    named: bool,
     folder: PathBuf,
     variables: Vec<(String, String)>,
 }
@@ -61,7 +59,6 @@ impl Tool {
             binary,
             home,
             base,
-            named: true,
             folder: folder.to_owned(),
             variables: Vec::new(),
         })
@@ -70,13 +67,6 @@ impl Tool {
     /// The same over another store.
     pub(crate) fn over(mut self, base: PathBuf) -> Self {
         self.base = base;
-        self
-    }
-
-    /// The same over the place that is meant where nothing is said.
-    pub(crate) fn at_home(mut self) -> Self {
-        self.base = self.home.join(".prodigy");
-        self.named = false;
         self
     }
 
@@ -107,18 +97,10 @@ impl Tool {
         &self.folder
     }
 
-    /// The program.
-    pub(crate) fn binary(&self) -> &Path {
-        &self.binary
-    }
-
     /// A command of the tool, not yet started.
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = self.started(&self.binary);
-        if self.named {
-            command.arg("--base-dir").arg(&self.base);
-        }
-        command.args(arguments);
+        command.arg("--base-dir").arg(&self.base).args(arguments);
         command
     }
 

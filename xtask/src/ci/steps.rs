@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Outcome;
 use super::{deny, examples};
 use crate::project::{Project, must, show};
-use crate::{docs, tidy, torture};
+use crate::{demo, docs, tidy, torture};
 
 /// One step.
 #[derive(Debug)]
@@ -225,7 +225,14 @@ fn show_demo(project: &Project) -> Result<Outcome> {
             "there is no git here, and the demo makes a repository".to_owned(),
         ));
     }
-    step(torture::command(project, "demo").arg("--remove"))
+    demo::run(
+        project,
+        &demo::Options {
+            dir: None,
+            remove: true,
+        },
+    )?;
+    Ok(Outcome::Passed)
 }
 
 /// Compiles with the oldest supported compiler: the one that runs everything else if it is that version, else a

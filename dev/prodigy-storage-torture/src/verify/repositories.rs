@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::{Bench, Seen, folder};
-use crate::demo::{git, has_git};
+use crate::git::{git, has_git};
 use crate::tool::lines;
 
 /// Appends from each place without naming a repository, then reads from each.

@@ -1,4 +1,4 @@
-//! The git repository of the demo.
+//! git, run with a home and a name of its own.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ pub(crate) fn has_git() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Runs git in a folder, with a home and a name of its own.
+/// Runs git in a folder.
 pub(crate) fn git(at: &Path, home: &Path, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("git");
     own_environment(&mut command, home);
@@ -40,16 +40,4 @@ pub(crate) fn git(at: &Path, home: &Path, arguments: &[&str]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A repository with one commit.
-pub(super) fn create(at: &Path, home: &Path) -> Result<()> {
-    std::fs::create_dir_all(at).with_context(|| format!("can't make {}", at.display()))?;
-    git(at, home, &["init", "--quiet"])?;
-    std::fs::write(
-        at.join("README.md"),
-        "# A shop\n\nThe repository that the agents of the demo work on.\n",
-    )?;
-    git(at, home, &["add", "README.md"])?;
-    git(at, home, &["commit", "--quiet", "--message", "The shop opens"])
 }
