@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Durability, ErrorKind, Result, Stats, StorageError};
 use prodigy_storage_layout::{QUARANTINE, Timestamp};
 
-use crate::document::{DurableMarks, Memory};
+use crate::document::DurableMarks;
 use crate::fault::{Access, fault};
 use crate::fs::{FileSystem, FsFile, OpenMode, RealFs, TEMP_PREFIX};
 use crate::lockfile::Gates;
@@ -80,8 +80,6 @@ pub(crate) struct Store {
     pub(crate) presence: Presence,
     pub(crate) unflushed: Unflushed,
     pub(crate) whereabouts: Whereabouts,
-    /// The newest documents of folders that were asked for.
-    pub(crate) memory: Memory,
     /// The fencing marks that are known to be durable.
     pub(crate) durable_marks: DurableMarks,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
@@ -112,7 +110,6 @@ impl Store {
             durable_marks: DurableMarks::default(),
             unflushed: Unflushed::default(),
             whereabouts: Whereabouts::default(),
-            memory: Memory::default(),
             durable: Mutex::default(),
             ready: AtomicBool::new(false),
         }
@@ -312,7 +309,6 @@ impl Store {
                 _ => self.write_fault(operation, path, error),
             })
         });
-        self.memory.forget(folder);
         if let Err(error) = written {
             // Best effort: what stays is swept by the next writer.
             let _ = self.fs.unlink(&temp);

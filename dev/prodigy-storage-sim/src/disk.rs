@@ -36,7 +36,6 @@ pub struct Disk {
 pub(crate) struct Node {
     pub(crate) mode: u32,
     pub(crate) modified: Timestamp,
-    pub(crate) changed: Timestamp,
     pub(crate) body: Body,
 }
 
@@ -52,7 +51,6 @@ impl Node {
         Self {
             mode,
             modified: Timestamp::from_nanos(0),
-            changed: Timestamp::from_nanos(0),
             body: Body::File(Arc::default()),
         }
     }
@@ -61,7 +59,6 @@ impl Node {
         Self {
             mode: FOLDER_MODE,
             modified: Timestamp::from_nanos(LONG_AGO),
-            changed: Timestamp::from_nanos(LONG_AGO),
             body: Body::Folder(Arc::default()),
         }
     }
@@ -290,14 +287,7 @@ impl Disk {
     /// Stamps a folder whose names were changed.
     pub(crate) fn stamp(&mut self, folder: Inode, now: Timestamp) {
         if let Some(node) = self.nodes.get_mut(&folder) {
-            (node.modified, node.changed) = (now, now);
-        }
-    }
-
-    /// Sets the time of modification back, or on, as any program may.
-    pub(crate) fn set_modified(&mut self, inode: Inode, modified: Timestamp, now: Timestamp) {
-        if let Some(node) = self.nodes.get_mut(&inode) {
-            (node.modified, node.changed) = (modified, now);
+            node.modified = now;
         }
     }
 
@@ -320,7 +310,7 @@ impl Disk {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
-        (node.modified, node.changed) = (now, now);
+        node.modified = now;
         if let Body::File(file) = &mut node.body {
             let file = Arc::make_mut(file);
             let start = offset as usize;
@@ -338,7 +328,7 @@ impl Disk {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
-        (node.modified, node.changed) = (now, now);
+        node.modified = now;
         if let Body::File(file) = &mut node.body {
             Arc::make_mut(file).resize(len as usize, 0);
         }
@@ -371,7 +361,6 @@ impl Disk {
             identity: (DEVICE, inode),
             links: self.links(inode),
             modified: node.modified,
-            changed: node.changed,
         })
     }
 

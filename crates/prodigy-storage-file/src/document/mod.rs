@@ -8,9 +8,7 @@ mod body;
 mod catalog;
 mod envelope;
 mod fence;
-mod few;
 mod listing;
-mod memory;
 mod newest;
 mod read;
 mod series;
@@ -18,7 +16,6 @@ mod write;
 
 pub(crate) use envelope::is_ours;
 pub(crate) use fence::DurableMarks;
-pub(crate) use memory::Memory;
 pub(crate) use read::Found;
 
 #[cfg(test)]

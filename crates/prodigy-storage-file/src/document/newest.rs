@@ -1,4 +1,4 @@
-//! The newest of a series, without listing where nothing changed.
+//! The newest of a series, by one pass over the names of its folder.
 
 use std::io;
 use std::path::Path;
@@ -6,9 +6,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, DocumentEntry, Result};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
 
-use super::few::Below;
 use super::listing::is_absent;
-use super::memory::{FolderState, Newest};
 use crate::fs::FsFolder;
 use crate::fs::TEMP_PREFIX;
 use crate::store::Store;
@@ -18,9 +16,31 @@ const NEWEST: &str = "find newest document";
 /// What one pass over the names of a folder of checkpoints finds.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    pub(super) newest: Newest,
+    map: Option<Stamp>,
+    reduce: Option<Stamp>,
     /// Temporary files, of writers alive or dead.
     pub(super) temps: Vec<String>,
+}
+
+impl Names {
+    /// The newest stamp of a phase; the setup phase is no series.
+    pub(super) fn newest_of(&self, phase: Phase) -> Option<&Stamp> {
+        match phase {
+            Phase::Setup => None,
+            Phase::Map => self.map.as_ref(),
+            Phase::Reduce => self.reduce.as_ref(),
+        }
+    }
+}
+
+/// Keeps the newer one of a stamp and a text, if that is a stamp and older than `before`.
+fn keep_newer(newest: &mut Option<Stamp>, text: &str, before: Option<&Stamp>) {
+    let is_wanted = |stamp: &Stamp| {
+        before.is_none_or(|before| stamp < before) && newest.as_ref().is_none_or(|newest| newest < stamp)
+    };
+    if let Some(stamp) = Stamp::parse(text).filter(is_wanted) {
+        *newest = Some(stamp);
+    }
 }
 
 impl Store {
@@ -52,54 +72,24 @@ impl Store {
             let document = if phase == Phase::Setup {
                 Document::Setup(job.clone())
             } else {
-                match self.newest_stamp(&*folder, &path, phase, before)? {
-                    Some(stamp) => Document::checkpoint(job, phase, stamp),
+                let names = self.look_over(NEWEST, &*folder, &path, before)?;
+                match names.newest_of(phase) {
+                    Some(stamp) => Document::checkpoint(job, phase, stamp.clone()),
                     None => return Ok(None),
                 }
             };
             let at = Entry::Document(document.clone()).path();
             match folder.metadata_of(at.file_name().unwrap_or_default()) {
                 Ok(found) => return Ok(Some(DocumentEntry::new(document, found.len, found.modified))),
-                Err(error) if is_absent(&error) => {
-                    if phase == Phase::Setup {
-                        return Ok(None);
-                    }
-                    // Removed since: another one may be the newest now.
-                    self.memory.forget(&path);
-                }
+                Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),
+                // Removed since: another one may be the newest now.
+                Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.read_fault(NEWEST, &at, error)),
             }
         }
     }
 
-    fn newest_stamp(
-        &self,
-        folder: &dyn FsFolder,
-        path: &Path,
-        phase: Phase,
-        before: Option<&Stamp>,
-    ) -> Result<Option<Stamp>> {
-        let fault = |error| self.read_fault(NEWEST, path, error);
-        let state = FolderState::of(&folder.metadata().map_err(fault)?);
-        let mut found = self.memory.recall(path, state, phase, before);
-        if found.is_none() {
-            // Read after the state and before the names: a change in between is among them.
-            let now = folder.clock();
-            let newest = self.look_over(NEWEST, folder, path, None)?.newest;
-            found = newest.of(phase).map(|few| few.below(before));
-            self.memory.keep(path, state, now, newest);
-        }
-        if found == Some(Below::Older) {
-            let newest = self.look_over(NEWEST, folder, path, before)?.newest;
-            found = newest.of(phase).map(|few| few.below(before));
-        }
-        match found {
-            Some(Below::Stamp(stamp)) => Ok(Some(stamp)),
-            _ => Ok(None),
-        }
-    }
-
-    /// One pass over the names of a folder of checkpoints: the newest few of each series that are older than
+    /// One pass over the names of a folder of checkpoints: the newest of each series that is older than
     /// `before`.
     pub(super) fn look_over(
         &self,
@@ -112,9 +102,9 @@ impl Store {
         folder
             .names(&mut |name| {
                 if let Some(text) = Phase::Map.stamp_in(name) {
-                    names.newest.map.offer(text, before);
+                    keep_newer(&mut names.map, text, before);
                 } else if let Some(text) = Phase::Reduce.stamp_in(name) {
-                    names.newest.reduce.offer(text, before);
+                    keep_newer(&mut names.reduce, text, before);
                 } else if name.starts_with(TEMP_PREFIX) {
                     names.temps.push(name.to_owned());
                 }

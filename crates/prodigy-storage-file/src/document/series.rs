@@ -5,12 +5,8 @@ use std::path::Path;
 use prodigy_storage_backend::{
     Added, Body, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
 };
-use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder,
-};
+use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
 
-use super::few::Few;
-use super::memory::Newest;
 use super::newest::Names;
 use super::read::Found;
 use crate::store::{Replace, Store};
@@ -50,12 +46,11 @@ impl Store {
                 None => Names::default(),
             };
             self.sweep(&folder, names.temps.iter().map(String::as_str));
-            let newest = names.newest.of(phase);
-            self.check_newest(job, phase, &folder, newest, options, deadline)?;
+            self.check_newest(job, phase, &folder, &names, options, deadline)?;
             let (document, replace) = match phase {
                 Phase::Setup => (Document::Setup(job.clone()), Replace::Over),
                 Phase::Map | Phase::Reduce => {
-                    let stamp = self.next_stamp(&folder, phase, &names.newest, options.not_before)?;
+                    let stamp = self.next_stamp(&folder, phase, &names, options.not_before)?;
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
                 }
             };
@@ -77,46 +72,38 @@ impl Store {
         job: &JobAddress,
         phase: Phase,
         folder: &Path,
-        few: Option<&Few>,
+        names: &Names,
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<()> {
         if options.expected == Expected::Any {
             return Ok(());
         }
-        let newest = self.newest_valid(job, phase, few, deadline)?;
+        let newest = self.newest_valid(job, phase, names, deadline)?;
         let revision = newest.as_ref().map(StoredDocument::revision);
         self.check_expected(ADD, folder, options.expected, revision)
     }
 
+    /// Goes down from the newest one, by one more pass over the folder for each damaged document.
     fn newest_valid(
         &self,
         job: &JobAddress,
         phase: Phase,
-        few: Option<&Few>,
+        names: &Names,
         deadline: Deadline,
     ) -> Result<Option<StoredDocument>> {
-        let Some(few) = few else {
-            return self.valid_or_aside(&Document::Setup(job.clone()));
+        let mut next = match phase {
+            Phase::Setup => Some(Document::Setup(job.clone())),
+            Phase::Map | Phase::Reduce => names
+                .newest_of(phase)
+                .map(|stamp| Document::checkpoint(job, phase, stamp.clone())),
         };
-        for stamp in few.stamps() {
-            let document = Document::checkpoint(job, phase, stamp.clone());
+        while let Some(document) = next {
             if let Some(found) = self.valid_or_aside(&document)? {
                 return Ok(Some(found));
             }
-        }
-        if !few.has_more() {
-            return Ok(None);
-        }
-        // All of the newest few are damaged.
-        let scope = DocumentScope::Checkpoints(job.clone(), phase);
-        let older = |document: &Document| document.stamp() < few.stamps().last();
-        for entry in self.list(&scope, deadline)?.into_iter().rev() {
-            if older(&entry.document)
-                && let Some(found) = self.valid_or_aside(&entry.document)?
-            {
-                return Ok(Some(found));
-            }
+            let older = self.newest(job, phase, Some(&document), deadline)?;
+            next = older.map(|entry| entry.document);
         }
         Ok(None)
     }
@@ -138,20 +125,19 @@ impl Store {
         &self,
         folder: &Path,
         phase: Phase,
-        newest: &Newest,
+        names: &Names,
         not_before: Option<Timestamp>,
     ) -> Result<Stamp> {
-        let newest_of = |phase| newest.of(phase).and_then(|few| few.stamps().next());
         // Another program's name holds its writer's clock, and counts in its own series only.
         let others = Phase::ALL
             .into_iter()
             .filter(|other| *other != phase)
-            .filter_map(newest_of);
+            .filter_map(|other| names.newest_of(other));
         let above = others
             .filter(|stamp| stamp.is_canonical())
             .map(|stamp| stamp.time().next());
         let lowest = above.chain(not_before).fold(self.now(), Timestamp::max);
-        let Some(newest) = newest_of(phase).map(Stamp::time) else {
+        let Some(newest) = names.newest_of(phase).map(Stamp::time) else {
             return Ok(Stamp::from(lowest));
         };
         let next = newest.next();

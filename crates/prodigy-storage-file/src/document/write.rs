@@ -83,9 +83,7 @@ impl Store {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
         }
-        let removed = self.fs.unlink(&path);
-        self.memory.forget(path.parent().unwrap_or(Path::new("")));
-        let removed = match removed {
+        let removed = match self.fs.unlink(&path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(self.write_fault(DELETE, &path, error)),
@@ -181,7 +179,6 @@ impl Store {
                 .map_err(|error| self.write_fault("quarantine", path, error))?;
             self.sync_folder(folder)
         });
-        self.memory.forget(folder);
         if let Err(error) = moved {
             tracing::warn!(%error, "a damaged document could not be moved to quarantine");
         }

@@ -80,8 +80,6 @@ pub struct Metadata {
     pub links: u64,
     /// When it was last written to; of a folder, when a name in it last came or went. Anyone may set it.
     pub modified: Timestamp,
-    /// When anything of it last changed, the time of modification included. No one can set it.
-    pub changed: Timestamp,
 }
 
 impl Metadata {
@@ -218,10 +216,6 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
 
     /// The process that holds the lock on the folder, where the system lists it and this process may see it.
     fn lock_holder(&self) -> Option<u32>;
-
-    /// The time on the clock that stamps the changes of this folder, where stamps follow it in steps of 10 ms at most,
-    /// whole seconds apart; `None` where it can't be told which clock that is.
-    fn clock(&self) -> Option<Timestamp>;
 }
 
 /// An open file.

@@ -523,7 +523,6 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
         modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
     }
 }
 
@@ -565,10 +564,6 @@ impl FsFolder for RealFolder {
         let identity = self.metadata().ok()?.identity;
         KernelLocks::new().find(identity, None).filter(|pid| *pid > 0)
     }
-
-    fn clock(&self) -> Option<Timestamp> {
-        stamping_clock(&self.0)
-    }
 }
 
 /// Bytes of names that the kernel is asked for at once.
@@ -597,40 +592,6 @@ fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Res
         show(entry?.file_name());
     }
     Ok(())
-}
-
-/// File systems that the kernel of this machine stamps, by its own clock: ext2 to ext4, XFS, Btrfs, F2FS, Bcachefs, ZFS,
-/// tmpfs, and overlays, which pass such stamps on. FUSE keeps what it knows of a folder for a while, and others are
-/// stamped by another machine.
-#[cfg(target_os = "linux")]
-const OWN_CLOCK: [u32; 8] = [
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0xf2f5_2010,
-    0xca45_1a4e,
-    0x2fc1_2fc1,
-    0x0102_1994,
-    0x794c_7630,
-];
-
-/// The kernel stamps by a clock that follows the system's by steps.
-#[cfg(target_os = "linux")]
-fn stamping_clock(folder: &OwnedFd) -> Option<Timestamp> {
-    let found = rustix::fs::fstatfs(folder).ok()?;
-    OWN_CLOCK.contains(&(found.f_type as u32)).then(Timestamp::now)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn stamping_clock(folder: &OwnedFd) -> Option<Timestamp> {
-    let found = rustix::fs::fstatfs(folder).ok()?;
-    let name: Vec<u8> = found
-        .f_fstypename
-        .iter()
-        .map(|&byte| byte as u8)
-        .take_while(|&byte| byte != 0)
-        .collect();
-    matches!(&*name, b"apfs" | b"hfs").then(Timestamp::now)
 }
 
 /// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.

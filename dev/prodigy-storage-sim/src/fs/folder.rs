@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use prodigy_storage_file::fs::{FsFolder, Metadata};
-use prodigy_storage_layout::Timestamp;
 
 use super::process::Shared;
 use super::state::Owner;
@@ -69,9 +68,5 @@ impl FsFolder for SimFolder {
             .look(|state| Ok(state.lock_holder(self.inode)))
             .ok()
             .flatten()
-    }
-
-    fn clock(&self) -> Option<Timestamp> {
-        self.process.look(|state| Ok(state.stamp())).ok()
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prodigy_storage_backend::Clock;
 use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, Space};
-use prodigy_storage_layout::Timestamp;
 
 use super::SimFs;
 use super::file::SimFile;
@@ -101,14 +100,6 @@ impl Process {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         matches!(*self.shared.life.lock(), Life::Dead)
-    }
-
-    /// Sets the time of modification of what stands there, as any program may: `touch` and programs that unpack do.
-    ///
-    /// # Errors
-    /// Where nothing stands there.
-    pub fn set_modified(&self, path: &Path, modified: Timestamp) -> io::Result<()> {
-        self.shared.act(|state| state.set_modified(path, modified))
     }
 
     fn caller<'p>(&self, path: &'p Path) -> Caller<'p> {

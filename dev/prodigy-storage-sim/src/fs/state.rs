@@ -122,7 +122,7 @@ impl State {
     fn create(&mut self, caller: Caller<'_>) -> io::Result<Inode> {
         let at = self.place(caller.path)?;
         let mut node = Node::file(FILE_MODE);
-        (node.modified, node.changed) = (caller.time, caller.time);
+        node.modified = caller.time;
         let inode = self.disk.add(node);
         self.link(&at, inode);
         self.record(
@@ -144,13 +144,6 @@ impl State {
     fn unlink_from(&mut self, at: &Name, inode: Inode) {
         self.disk.unlink(at.folder, &at.name, inode);
         self.disk.stamp(at.folder, self.stamp());
-    }
-
-    /// Sets the time of modification, as any program may.
-    pub(super) fn set_modified(&mut self, path: &Path, modified: Timestamp) -> io::Result<()> {
-        let inode = self.disk.find(path)?;
-        self.disk.set_modified(inode, modified, self.stamp());
-        Ok(())
     }
 
     /// The name that a path is, in a folder whose names this user may change.

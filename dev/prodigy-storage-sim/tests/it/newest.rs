@@ -1,7 +1,6 @@
-//! The newest of a series is told as it is, whoever changes the folder, and when: also within one step of the clock that
-//! stamps it.
+//! The newest of a series is returned as it is now, whoever changed the folder, and when.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Body, Deadline, DocumentStore, Durability, Expected, PutOptions};
@@ -10,9 +9,6 @@ use prodigy_storage_file::fs::{FileSystem, OpenMode};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
 use prodigy_storage_sim::{Disk, Process, START, SimFs, job};
 use proptest::prelude::*;
-
-/// Calls after which a folder that no one changes is trusted.
-const QUIET: usize = 400;
 
 struct World {
     sim: Arc<SimFs>,
@@ -78,13 +74,6 @@ impl World {
         }
     }
 
-    /// Looks around until the folder is trusted.
-    fn rest(&self) {
-        for _ in 0..QUIET {
-            self.other.metadata(Path::new("")).unwrap();
-        }
-    }
-
     fn path(&self, millis: i64) -> PathBuf {
         let stamp = Stamp::from(Timestamp::from_millis(START / 1_000_000 + millis));
         Entry::Document(Document::Map(self.job.clone(), stamp)).path()
@@ -96,61 +85,14 @@ impl World {
         self.other.open(&made, OpenMode::Create).unwrap();
         self.other.rename(&made, &self.path(millis)).unwrap();
     }
-
-    fn set_modified(&self, modified: Timestamp, wanted: bool) {
-        if wanted {
-            self.other.set_modified(&self.folder, modified).unwrap();
-        }
-    }
-
-    fn modified(&self) -> Timestamp {
-        self.other.metadata(&self.folder).unwrap().modified
-    }
-}
-
-#[test]
-fn a_change_in_the_same_step_of_the_clock_is_seen() {
-    let world = World::new();
-    for round in 1..60 {
-        world.rest();
-        world.drop_in(round * 10);
-        // Asked for at once, and changed at once: at least one of these pairs is in one step.
-        world.must_agree("after a document was dropped in");
-        for more in 1..5 {
-            world.drop_in(round * 10 + more);
-            let newest = world.newest(Phase::Map).unwrap();
-            assert_eq!(Entry::Document(newest).path(), world.path(round * 10 + more));
-        }
-    }
-}
-
-#[test]
-fn a_change_whose_time_of_modification_was_set_back_is_seen() {
-    let world = World::new();
-    for round in 1..20 {
-        world.rest();
-        world.must_agree("after a rest");
-        let before = world.modified();
-        world.drop_in(round);
-        world.other.set_modified(&world.folder, before).unwrap();
-        assert_eq!(world.modified(), before);
-        world.must_agree("after a document was dropped in, and the time set back");
-        world.rest();
-        world.must_agree("after a rest");
-        world.other.unlink(&world.path(round)).unwrap();
-        world.other.set_modified(&world.folder, before).unwrap();
-        world.must_agree("after a document was removed, and the time set back");
-    }
 }
 
 #[derive(Clone, Debug)]
 enum Deed {
     Add(bool),
     Delete(usize),
-    /// And sets the time of modification back, or not.
-    DropIn(i64, bool),
-    Remove(usize, bool),
-    Rest,
+    DropIn(i64),
+    Remove(usize),
     /// The second process goes through all of them.
     Walk,
 }
@@ -159,9 +101,8 @@ fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
         2 => any::<bool>().prop_map(Deed::Add),
         2 => (0..8usize).prop_map(Deed::Delete),
-        6 => (0..2000i64, any::<bool>()).prop_map(|(millis, back)| Deed::DropIn(millis, back)),
-        4 => (0..3usize, any::<bool>()).prop_map(|(newer, back)| Deed::Remove(newer, back)),
-        2 => Just(Deed::Rest),
+        6 => (0..2000i64).prop_map(Deed::DropIn),
+        4 => (0..3usize).prop_map(Deed::Remove),
         2 => Just(Deed::Walk),
     ]
 }
@@ -176,7 +117,6 @@ proptest! {
         for deed in &deeds {
             let maps = world.truth(Phase::Map);
             let chosen = |newer: usize| maps.len().checked_sub(newer + 1).and_then(|at| maps.get(at));
-            let modified = world.modified();
             match deed {
                 Deed::Add(map) => world.add(if *map { Phase::Map } else { Phase::Reduce }),
                 Deed::Delete(newer) => {
@@ -186,17 +126,12 @@ proptest! {
                             .unwrap();
                     }
                 }
-                Deed::DropIn(millis, back) => {
-                    world.drop_in(*millis);
-                    world.set_modified(modified, *back);
-                }
-                Deed::Remove(newer, back) => {
+                Deed::DropIn(millis) => world.drop_in(*millis),
+                Deed::Remove(newer) => {
                     if let Some(document) = chosen(*newer) {
                         world.other.unlink(&Entry::Document(document.clone()).path()).unwrap();
-                        world.set_modified(modified, *back);
                     }
                 }
-                Deed::Rest => world.rest(),
                 Deed::Walk => {
                     let mut before = None;
                     for wanted in maps.iter().rev().map(Some).chain([None]) {
@@ -208,7 +143,6 @@ proptest! {
                     world.must_agree("by the first process");
                 }
             }
-            // Few calls: several changes fall into one step of the clock.
             let maps = world.truth(Phase::Map);
             let found = world.newest(Phase::Map);
             prop_assert_eq!(found.as_ref(), maps.last());
