@@ -109,8 +109,8 @@ pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveOptions, RedriveReport, SignatureCount, Taken,
 };
 pub use events::{
-    AppendRequest, Event, EventBatch, EventBatches, EventLines, EventReader, Events, Follow, FollowHandle,
-    FollowLines, FollowOptions, ReadOptions,
+    AppendRequest, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
+    ReadOptions,
 };
 pub use job::Job;
 pub use lock::{LockRequest, StorageLock};

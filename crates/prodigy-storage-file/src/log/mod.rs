@@ -2,7 +2,6 @@
 
 mod active;
 mod adopt;
-mod ahead;
 pub(crate) mod archive;
 mod commit;
 mod cursor;

@@ -1,15 +1,12 @@
 //! The bytes of a segment, whatever its form.
 
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
-use super::ahead::Ahead;
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::Store;
 
@@ -186,7 +183,7 @@ pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64
                 sealed: true,
                 len: None,
                 bytes: Box::new(Skipping {
-                    inner: decode_ahead(decode(store, &path, file, form)?, found.len),
+                    inner: decode(store, &path, file, form)?,
                     left: offset,
                 }),
                 form,
@@ -194,22 +191,6 @@ pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64
         }));
     }
     Ok(None)
-}
-
-/// Compressed bytes from which on a thread for decoding is worth its making.
-const WORTH_A_THREAD: u64 = 256 << 10;
-
-/// Decodes on a thread of its own, where there is a core for it and much to decode.
-fn decode_ahead(bytes: Box<dyn Read + Send>, compressed: u64) -> Box<dyn Read + Send> {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    if compressed < WORTH_A_THREAD || *CORES.get_or_init(cores) < 2 {
-        return bytes;
-    }
-    match Ahead::new(bytes) {
-        Ok(ahead) => Box::new(ahead),
-        Err(bytes) => bytes,
-    }
 }
 
 /// The first bytes of a gzip stream (RFC 1952, 2.3.1).

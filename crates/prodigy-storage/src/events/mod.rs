@@ -1,12 +1,10 @@
 //! The events of a job.
 
 mod append;
-mod batches;
 mod event;
 mod follow;
 mod read;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -17,14 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use append::AppendRequest;
-pub use batches::{EventBatch, EventBatches};
 pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
 
 use crate::call::operation::{SCAN, SUMMARISE};
 use crate::storage::Inner;
-use batches::Full;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
 #[derive(Clone, Debug)]
@@ -129,40 +125,6 @@ impl Events {
     /// [`read`](Self::read).
     pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
         Ok(EventReader::new(self.scan(options)?, &self.job))
-    }
-
-    /// Reads a part of what is stored now on several threads, the caller's among them, in batches. The order is that of
-    /// [`read`](Self::read).
-    ///
-    /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use prodigy_storage::{ReadOptions, Storage};
-    /// # use serde_json::{Value, json};
-    /// # let environment = prodigy_storage::config::MapEnvironment::new();
-    /// # let storage = Storage::builder().environment(environment).set("backend", "memory").open()?;
-    /// # let job = storage.repo("shop")?.job("mapreduce-7")?;
-    /// # job.events().append(&json!({"agent": 1}))?;
-    /// let threads = NonZeroUsize::MIN.saturating_add(1);
-    /// let mut agents = Vec::new();
-    /// for mut batch in job.events().read_batches::<Value>(ReadOptions::default(), threads)? {
-    ///     for event in &mut batch {
-    ///         agents.push(event?.event["agent"].clone());
-    ///     }
-    ///     job.checkpoints().save_map(&agents, prodigy_storage::SaveOptions::at(batch.cursor()))?;
-    /// }
-    /// assert_eq!(agents, [1]);
-    /// # Ok::<(), prodigy_storage::StorageError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`read_with`](Self::read_with); [`Io`](crate::ErrorKind::Io) where the system gives no thread. At most 256
-    /// threads are used, however many are asked for.
-    pub fn read_batches<T: DeserializeOwned + Send + 'static>(
-        &self,
-        options: ReadOptions,
-        threads: NonZeroUsize,
-    ) -> Result<EventBatches<T>> {
-        EventBatches::new(self.scan(options)?, &self.job, threads, Full::default())
     }
 
     /// Reads a part of what is stored now line by line, without parsing or copying.

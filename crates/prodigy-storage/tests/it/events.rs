@@ -1,4 +1,3 @@
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,35 +66,6 @@ fn what_stands_beside_an_event_comes_back() {
         assert_eq!(read[0].correlation_id.as_deref(), Some("run \"7\""));
         assert_eq!(read[0].metadata.as_ref().unwrap().get(), metadata.to_string());
         assert!(read[1].correlation_id.is_none() && read[1].metadata.is_none());
-    });
-}
-
-#[test]
-fn batches_on_several_threads_give_what_one_reader_gives_and_resume_between_them() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        events.append_batch((0..3000).map(step)).unwrap();
-        let one: Vec<EventId> = events
-            .read::<Step>()
-            .unwrap()
-            .map(|event| event.unwrap().id)
-            .collect();
-        for threads in [1, 2, 4, usize::MAX] {
-            let threads = NonZeroUsize::new(threads).unwrap();
-            let mut found = Vec::new();
-            let mut batches = events
-                .read_batches::<Step>(ReadOptions::default(), threads)
-                .unwrap();
-            let mut first = batches.next().unwrap();
-            found.extend(first.by_ref().map(|event| event.unwrap().id));
-            assert!(found.len() < one.len(), "there is more than one batch");
-            drop(batches);
-            let rest = events
-                .read_batches::<Step>(ReadOptions::after(first.cursor()), threads)
-                .unwrap();
-            found.extend(rest.flatten().map(|event| event.unwrap().id));
-            assert_eq!(found, one);
-        }
     });
 }
 

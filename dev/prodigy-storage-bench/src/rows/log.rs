@@ -1,6 +1,5 @@
 //! A log of a million events over a day, which several rows read.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -156,24 +155,6 @@ impl Log {
         let job = self.job()?;
         let began = Instant::now();
         let read = Read::all(job.events().read::<Event>()?)?;
-        let took = began.elapsed().as_secs_f64() * 1e6;
-        read.must_be(self.events)?;
-        Ok(took)
-    }
-
-    /// Reads all of it, typed, on so many threads; microseconds in all.
-    pub(crate) fn scan_on(&self, threads: NonZeroUsize) -> Result<f64> {
-        let job = self.job()?;
-        let mut read = Read::default();
-        let began = Instant::now();
-        for batch in job
-            .events()
-            .read_batches::<Event>(ReadOptions::default(), threads)?
-        {
-            for event in batch {
-                read.add(&event?.event);
-            }
-        }
         let took = began.elapsed().as_secs_f64() * 1e6;
         read.must_be(self.events)?;
         Ok(took)

@@ -1,6 +1,5 @@
 //! Reading events.
 
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -16,7 +15,6 @@ use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Sample};
 
 /// Segments of the merge.
 const SEGMENTS: usize = 8;
-const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 /// Bytes after which a segment is sealed, and compressed.
 const SEALED: u64 = 32 << 20;
 
@@ -45,13 +43,6 @@ pub(crate) fn rows() -> Vec<Row> {
             "one segment",
             1.3,
             eight_segments,
-        ),
-        row(
-            "scan-2-cores",
-            "scan on 2 threads (`read_batches`)",
-            "on one",
-            0.65,
-            two_threads,
         ),
         row(
             "scan-last-minute",
@@ -111,15 +102,6 @@ fn eight_segments(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(vec![
         Contestant::ours(full(many)),
         Contestant::new(Role::Against, "one segment", full(one)),
-    ]))
-}
-
-fn two_threads(lab: &Lab) -> Result<Plan> {
-    let log = lab.log()?;
-    let one = Rc::clone(&log);
-    Ok(Plan::Measure(vec![
-        Contestant::ours(move |_| Ok(log.scan_on(TWO)? / log.events as f64)),
-        Contestant::new(Role::Against, "one thread", full(one)),
     ]))
 }
 
