@@ -18,6 +18,8 @@ pub enum Exit {
     Damaged,
     /// 6: data of another program was skipped; the rest was given.
     Skipped,
+    /// 7: the lock that a command ran under was lost while the command ran.
+    LockLost,
     /// 128 and the number of the signal that ended the reading of input; all that was read is stored.
     Signal(u8),
     /// The code that a command run under a lock ended with; 128 and the signal's number where one ended it.
@@ -36,6 +38,7 @@ impl Exit {
             Self::Missing => 4,
             Self::Damaged => 5,
             Self::Skipped => 6,
+            Self::LockLost => 7,
             Self::Signal(signal) => 128_u8.saturating_add(signal),
             Self::Command(code) => code,
         }

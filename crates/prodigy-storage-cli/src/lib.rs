@@ -70,7 +70,10 @@ where
     A: Into<OsString> + Clone,
 {
     match cli::Cli::try_parse_from(arguments) {
-        Ok(cli) => app::App::new(cli.global, console).run(cli.command),
+        Ok(cli) => {
+            signals::end_process_1();
+            app::App::new(cli.global, console).run(cli.command)
+        }
         Err(error) => errors::command_line(&error, &mut console),
     }
 }

@@ -5,13 +5,13 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::Subcommand;
-use prodigy_storage::{Holder, LockName, LockRequest, StorageLock, Timestamp};
+use prodigy_storage::{ErrorKind, Holder, LockName, LockRequest, StorageLock, Timestamp};
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::output::Table;
-use crate::signals::PassOn;
+use crate::signals::{PassOn, Watch};
 use crate::time::duration;
 
 /// The variables that tell a command the fencing token and the name of the lock that it runs under.
@@ -27,7 +27,11 @@ pub(crate) enum LockCommand {
     /// The command inherits the lock: it is held as long as either of the two lives. The variables
     /// `PRODIGY_LOCK_FENCING` and `PRODIGY_LOCK_NAME` tell it the lock's fencing token and name. Signals that end, stop or
     /// inform a process are passed on to it, and the tool ends when it ends: with its code, or with 128 and the number of
-    /// the signal that ended it.
+    /// the signal that ended it. A signal that arrives while the tool waits for the lock ends the wait, and nothing is run.
+    ///
+    /// The tool checks every second that it still has the lock. If the lock is lost, because the storage was moved or
+    /// replaced or the lock file was removed, it says so at once, sends SIGTERM to the command, waits until that has ended,
+    /// and ends with 7.
     Run(RunArgs),
     /// List the locks that were ever taken.
     List,
@@ -67,15 +71,36 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
     if lock.is_inert() {
         app.warn("`enable_locking` is false: the command runs without a lock");
     }
-    let status = start(&arguments.command, &lock)?;
-    if let Err(error) = lock.release() {
-        app.warn(&error.to_string());
+    let mut lost = false;
+    let status = start(&arguments.command, &lock, || match lock.check() {
+        Err(error) if error.kind() == ErrorKind::Replaced => {
+            lost = true;
+            app.error(&format!("the lock is lost, so the command gets SIGTERM: {error}"));
+            Watch::End
+        }
+        // Another failure does not show that the lock is lost.
+        _ => Watch::GoOn,
+    })?;
+    match lock.release() {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Replaced => {
+            if !lost {
+                app.error(&format!("the lock was lost before the command ended: {error}"));
+            }
+            lost = true;
+        }
+        Err(error) => app.warn(&error.to_string()),
+    }
+    if lost {
+        let code = code_of(status);
+        app.note(&format!("the command ended with code {code}"));
+        return Ok(Exit::LockLost);
     }
     Ok(Exit::Command(code_of(status)))
 }
 
 /// Runs the command to its end.
-fn start(words: &[OsString], lock: &StorageLock) -> Result<ExitStatus> {
+fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) -> Result<ExitStatus> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(Failure::usage("run a command: none is given"));
     };
@@ -102,7 +127,7 @@ fn start(words: &[OsString], lock: &StorageLock) -> Result<ExitStatus> {
         Some(descriptor) => Some(rustix::io::dup(descriptor).map_err(|error| failed(error.into()))?),
         None => None,
     };
-    pass_on.run(&mut command).map_err(failed)
+    pass_on.run(&mut command, look).map_err(failed)
 }
 
 /// The code of a command; 128 and the signal's number where one ended it.

@@ -1,10 +1,13 @@
 //! Signals: noted, so that the tool ends in order, or passed on to a command that runs under it.
+//!
+//! Until a command asks for either, a signal ends the tool. The kernel does that by itself, except for process 1 of a
+//! container, for which it takes no default action ([`end_process_1`]).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 #[cfg(unix)]
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The signals that ask the tool to end.
@@ -12,6 +15,31 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 #[cfg(not(unix))]
 const ENDING: [i32; 2] = [SIGINT, SIGTERM];
+
+/// The signals that end a process by default and that the tool may have to act on.
+#[cfg(unix)]
+const FATAL: [i32; 7] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+#[cfg(not(unix))]
+const FATAL: [i32; 2] = ENDING;
+
+/// True while a signal ends process 1.
+static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
+
+/// From now on, signals end the tool also where it is process 1, with 128 and the number of the signal.
+pub(crate) fn end_process_1() {
+    if std::process::id() != 1 || ENDS.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    for signal in not_ignored(&FATAL) {
+        // Where it can't be had, the signal has no effect, as ever.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ENDS));
+    }
+}
+
+/// Leaves signals to the handlers that were registered before this call.
+fn hand_over() {
+    ENDS.store(false, Ordering::SeqCst);
+}
 
 /// Whether the user asked to stop.
 #[derive(Clone, Debug)]
@@ -22,12 +50,12 @@ impl Stop {
     /// process as ever. A signal that the process was started to ignore stays ignored.
     pub(crate) fn on_request() -> Self {
         let noted = Arc::new(AtomicUsize::new(0));
-        let ignored = ignored();
-        for signal in ENDING {
-            if let (0, Ok(number)) = (ignored >> (signal - 1) & 1, usize::try_from(signal)) {
+        for signal in not_ignored(&ENDING) {
+            if let Ok(number) = usize::try_from(signal) {
                 let _ = signal_hook::flag::register_usize(signal, Arc::clone(&noted), number);
             }
         }
+        hand_over();
         Self(noted)
     }
 
@@ -53,23 +81,42 @@ fn ignored() -> u64 {
         .unwrap_or_default()
 }
 
+/// Those of these signals that the tool was not told to ignore.
+fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
+    let ignored = ignored();
+    signals
+        .iter()
+        .copied()
+        .filter(move |signal| ignored >> (signal - 1) & 1 == 0)
+}
+
 #[cfg(unix)]
-pub(crate) use pass_on::PassOn;
+pub(crate) use pass_on::{PassOn, Watch};
 
 #[cfg(unix)]
 mod pass_on {
     use std::io;
     use std::process::{Child, Command, ExitStatus};
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
 
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-    use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT};
     use signal_hook::iterator::SignalsInfo;
     use signal_hook::iterator::exfiltrator::origin::WithOrigin;
     use signal_hook::low_level::siginfo::{Cause, Origin};
 
-    const SIGNALS: [i32; 8] = [
-        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
-    ];
+    /// The time between two looks at what the command depends on.
+    const LOOK: Duration = Duration::from_secs(1);
+
+    /// What a look finds.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Watch {
+        /// All is well: look again.
+        GoOn,
+        /// The command is asked to end, and nothing is looked at any more.
+        End,
+    }
 
     /// Catches signals from now on, for a command that is started afterwards. Handlers make them arrive also where the
     /// tool is process 1, which has no default actions.
@@ -78,24 +125,47 @@ mod pass_on {
     impl PassOn {
         pub(crate) fn from_now_on() -> io::Result<Self> {
             // A command started by `nohup` ignores what the tool was told to ignore. A handler would undo that.
-            let ignored = super::ignored();
-            let caught = SIGNALS.iter().filter(|signal| ignored >> (**signal - 1) & 1 == 0);
-            Ok(Self(SignalsInfo::new(caught)?))
+            let caught = super::not_ignored(&super::FATAL).chain(super::not_ignored(&[SIGCONT]));
+            let caught = Self(SignalsInfo::new(caught)?);
+            super::hand_over();
+            Ok(caught)
         }
 
-        /// Runs a command to its end, and passes on to it what arrives meanwhile, and what arrived before.
-        pub(crate) fn run(mut self, command: &mut Command) -> io::Result<ExitStatus> {
+        /// Runs a command to its end, and passes on to it what arrives meanwhile, and what arrived before. `look` is called
+        /// every second; when it says so, the command gets SIGTERM.
+        pub(crate) fn run(
+            mut self,
+            command: &mut Command,
+            mut look: impl FnMut() -> Watch,
+        ) -> io::Result<ExitStatus> {
             let mut child = command.spawn()?;
             let pid = Pid::from_child(&child);
             let handle = self.0.handle();
+            let (ends, ended) = channel();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for origin in &mut self.0 {
                         pass(&origin, pid);
                     }
                 });
-                // The command is not reaped before the last signal is passed on: its id stays its own until then.
-                let ended = wait_for_end(&child, pid);
+                scope.spawn(|| ends.send(wait_for_end(&child, pid)));
+                // The command is not reaped before the last signal is sent: its id stays its own until then.
+                let mut watch = Watch::GoOn;
+                let ended = loop {
+                    let wait = if watch == Watch::GoOn { LOOK } else { Duration::MAX };
+                    match ended.recv_timeout(wait) {
+                        Ok(ended) => break ended,
+                        Err(RecvTimeoutError::Disconnected) => break Ok(()),
+                        Err(RecvTimeoutError::Timeout) if watch == Watch::End => {}
+                        Err(RecvTimeoutError::Timeout) => {
+                            watch = look();
+                            if watch == Watch::End {
+                                // It fails only if the command has ended.
+                                let _ = kill_process(pid, Signal::TERM);
+                            }
+                        }
+                    }
+                };
                 handle.close();
                 ended
             })?;

@@ -123,7 +123,14 @@ impl Store {
     pub(crate) fn leads_to(&self, path: &Path, opened: &Metadata) -> io::Result<bool> {
         match self.fs.metadata(path) {
             Ok(found) => Ok(found.identity == opened.identity),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

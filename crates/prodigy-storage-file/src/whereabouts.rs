@@ -1,5 +1,6 @@
 //! Whether the path of the root still leads to the folder that a store opened, and what the store holds there.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -161,6 +162,14 @@ impl Store {
         tracing::warn!(%root, why, "the root was replaced");
         // The first reason stays.
         let _ = self.whereabouts.lost.set(why);
+    }
+
+    /// The error for a file that this process holds and that its path leads to no longer.
+    pub(crate) fn moved(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
+        StorageError::new(ErrorKind::Replaced, operation, self.absolute(path).display(), why).with_hint(
+            "stop the work that relied on it; move no folder below the root while a process works there, and restore a \
+             backup only after all processes have ended",
+        )
     }
 
     fn replaced(&self, operation: &'static str, why: String) -> StorageError {

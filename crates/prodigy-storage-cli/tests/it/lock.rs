@@ -193,28 +193,194 @@ fn what_the_tool_was_told_to_ignore_its_command_ignores() {
     assert_eq!(crate::support::run(shell, "").code(0).out, "alive\n");
 }
 
+/// A command as process 1 of a process namespace; `None`, with a notice, where the machine allows none.
 #[cfg(target_os = "linux")]
-#[test]
-fn as_process_1_signals_are_passed_on_as_well() {
-    let bench = Bench::new();
+fn as_process_1(tool: &std::process::Command) -> Option<std::process::Command> {
     let allowed = std::process::Command::new("unshare")
         .args(["-p", "-f", "true"])
         .output()
         .is_ok_and(|done| done.status.success());
     if !allowed {
         eprintln!("SKIPPED: this machine allows no process namespace of its own (`unshare -p`)");
-        return;
+        return None;
     }
-    let script = "trap 'kill $!; echo got it; exit 7' TERM; sleep 600 & echo ready; wait";
-    let tool = bench.std(held_by("l", &[], script));
     let mut outer = std::process::Command::new("unshare");
     outer.args(["-p", "-f", "--kill-child", "--"]);
     outer.arg(tool.get_program()).args(tool.get_args());
     let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
     outer.env_clear().envs(variables);
+    if let Some(folder) = tool.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    Some(outer)
+}
+
+/// The only child of a process, once it has one.
+#[cfg(target_os = "linux")]
+fn child_of(id: u32) -> u32 {
+    loop {
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        if let Ok(child) = children.trim().parse() {
+            return child;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn as_process_1_signals_are_passed_on_as_well() {
+    let bench = Bench::new();
+    let script = "trap 'kill $!; echo got it; exit 7' TERM; sleep 600 & echo ready; wait";
+    let Some(outer) = as_process_1(&bench.std(held_by("l", &[], script))) else {
+        return;
+    };
     let running = Running::start(outer);
-    let id = running.tool.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    send("TERM", children.trim().parse().unwrap());
+    send("TERM", child_of(running.tool.id()));
     assert_eq!(running.end(), (Some(7), "got it\n".to_owned()));
+}
+
+/// Waits until a process has a file open.
+#[cfg(target_os = "linux")]
+fn wait_until_open(process: u32, file: &std::path::Path) {
+    let is_open = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
+        descriptors
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|descriptor| std::fs::read_link(descriptor.path()).is_ok_and(|to| to == file))
+    };
+    while !is_open() {
+        let entry = format!("/proc/{process}/fd");
+        assert!(
+            std::fs::read_dir(entry).is_ok_and(|mut open| open.next().is_some()),
+            "it ended"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_the_wait_for_a_lock_and_nothing_is_done() {
+    use std::os::unix::process::ExitStatusExt;
+    let bench = Bench::new().with("PRODIGY__STORAGE__TIMEOUT", "10min");
+    let job = ["--repo", "shop", "--job", "job"];
+    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    bench.feed(&[&["dlq", "push"][..], &job].concat(), letter).code(0);
+    bench.run(&held_by("l", &[], "true")).code(0);
+    bench
+        .feed(
+            &[&["checkpoint", "save", "--phase", "map"][..], &job].concat(),
+            "{}",
+        )
+        .code(0);
+    let state = bench.write("state.json", "{}");
+    let input = || Stdio::from(std::fs::File::open(&state).unwrap());
+    let ran = bench.path("ran");
+    let touch = format!("touch {}", ran.display());
+    let take = [&["dlq", "take", "--all"][..], &job].concat();
+    let save = [&["checkpoint", "save", "--phase", "map"][..], &job].concat();
+    for (arguments, lock) in [
+        (held_by("l", &[], &touch), "locks/1/l.lock"),
+        (take, "dlq/shop/job/items.lock"),
+        (save, "locks/state/shop/job.lock"),
+    ] {
+        let lock = bench.root().join(lock);
+        let hold = || {
+            let held = std::fs::File::open(&lock).unwrap();
+            held.lock().unwrap();
+            held
+        };
+        let tool = bench.std(&arguments);
+        for (signal, number) in [("TERM", 15), ("HUP", 1), ("INT", 2)] {
+            let Some(mut outer) = as_process_1(&tool) else {
+                break;
+            };
+            let held = hold();
+            let mut outer = outer.stdin(input()).stdout(Stdio::null()).spawn().unwrap();
+            let inner = child_of(outer.id());
+            wait_until_open(inner, &lock);
+            send(signal, inner);
+            // A tool that passed over the signal would go on now.
+            drop(held);
+            assert_eq!(outer.wait().unwrap().code(), Some(128 + number), "{arguments:?}");
+        }
+        // Not as process 1: the kernel ends it, and a shell reports 143.
+        let held = hold();
+        let mut tool = bench.std(&arguments);
+        let mut tool = tool.stdin(input()).stdout(Stdio::null()).spawn().unwrap();
+        wait_until_open(tool.id(), &lock);
+        send("TERM", tool.id());
+        drop(held);
+        assert_eq!(tool.wait().unwrap().signal(), Some(15), "{arguments:?}");
+    }
+    assert!(!ran.exists());
+    let letters = bench
+        .run(&[&["dlq", "list", "--json"][..], &job].concat())
+        .code(0);
+    assert!(letters.json()["lease"].is_null(), "{}", letters.out);
+    assert_eq!(
+        bench
+            .run(&[&["checkpoint", "list"][..], &job].concat())
+            .out
+            .lines()
+            .count(),
+        2
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_is_lost_ends_the_command_and_is_reported() {
+    type Lose = fn(&Bench);
+    let ways: [(&str, Lose); 5] = [
+        ("the root is moved", |bench| {
+            std::fs::rename(bench.root(), bench.path("old")).unwrap();
+        }),
+        ("the root is restored from a copy", |bench| {
+            let copied = std::process::Command::new("cp")
+                .arg("-a")
+                .args([bench.root(), bench.path("copy")])
+                .status();
+            assert!(copied.unwrap().success());
+            std::fs::rename(bench.root(), bench.path("old")).unwrap();
+            std::fs::rename(bench.path("copy"), bench.root()).unwrap();
+        }),
+        ("the locks are moved", |bench| {
+            std::fs::rename(bench.root().join("locks"), bench.path("old")).unwrap();
+        }),
+        ("a file takes the place of their folder", |bench| {
+            std::fs::rename(bench.root().join("locks/1"), bench.path("old")).unwrap();
+            std::fs::write(bench.root().join("locks/1"), "").unwrap();
+        }),
+        ("the lock file is removed", |bench| {
+            std::fs::remove_file(bench.root().join("locks/1/l.lock")).unwrap();
+        }),
+    ];
+    for (what, lose) in ways {
+        let bench = Bench::new();
+        let script = "trap 'kill $!; echo asked to end; exit 0' TERM; sleep 600 & echo ready; wait";
+        let mut tool = bench.std(held_by("l", &[], script));
+        tool.stderr(Stdio::piped());
+        let mut running = Running::start(tool);
+        lose(&bench);
+        let mut errors = running.tool.stderr.take().unwrap();
+        assert_eq!(running.end(), (Some(7), "asked to end\n".to_owned()), "{what}");
+        let mut said = String::new();
+        errors.read_to_string(&mut said).unwrap();
+        assert!(
+            said.contains("error: the lock is lost, so the command gets SIGTERM"),
+            "{what}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_lock_that_was_lost_before_the_command_ended_is_no_success() {
+    let bench = Bench::new();
+    let script = format!("rm {}", bench.root().join("locks/1/l.lock").display());
+    let run = bench.run(&held_by("l", &[], &script)).code(7);
+    run.says("error: ").says("lost").says("locks/1/l.lock");
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, Result, StorageError};
 use prodigy_storage_layout::LockName;
@@ -9,6 +10,8 @@ use prodigy_storage_layout::LockName;
 use super::slots::note_release;
 use crate::fs::FsFile;
 use crate::store::Store;
+
+const CHECK: &str = "check lock";
 
 /// Holds the lock as long as its descriptor, or a duplicate in another process, is open.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub(super) struct FileGuard {
     holder: Holder,
     fencing: u64,
     noted: bool,
+    lost: AtomicBool,
 }
 
 impl FileGuard {
@@ -40,6 +44,7 @@ impl FileGuard {
             holder,
             fencing,
             noted: false,
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -63,7 +68,21 @@ impl LockGuard for FileGuard {
     }
 
     fn check(&self) -> Result<()> {
-        self.store.still_here("check lock")
+        self.store.still_here(CHECK)?;
+        let place = self
+            .file
+            .metadata()
+            .and_then(|ours| self.store.leads_to(&self.path, &ours));
+        match place {
+            Ok(true) if !self.lost.load(Ordering::Relaxed) => Ok(()),
+            // It stays lost if its file comes back: another holder may have worked meanwhile.
+            Ok(_) => {
+                self.lost.store(true, Ordering::Relaxed);
+                let why = "the lock file, or a folder above it, was removed, moved or replaced while the lock was held";
+                Err(self.store.moved(CHECK, &self.path, why))
+            }
+            Err(error) => Err(self.store.read_fault(CHECK, &self.path, error)),
+        }
     }
 
     fn release(mut self: Box<Self>) -> Result<()> {
