@@ -19,29 +19,17 @@ pub(crate) struct Project {
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     target_directory: PathBuf,
-    pub(crate) workspace_members: Vec<String>,
-    pub(crate) workspace_default_members: Vec<String>,
 }
 
 /// One crate of the workspace.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
-    pub(crate) id: String,
     pub(crate) name: String,
-    pub(crate) description: Option<String>,
-    pub(crate) license: Option<String>,
     pub(crate) rust_version: Option<String>,
     pub(crate) manifest_path: PathBuf,
-    pub(crate) dependencies: Vec<Dependency>,
+    /// The registries it may go to; `None` is any.
+    pub(crate) publish: Option<Vec<String>>,
     pub(crate) targets: Vec<Target>,
-}
-
-/// An arrow of a crate.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Dependency {
-    pub(crate) name: String,
-    /// `dev`, `build`, or nothing for a plain one.
-    pub(crate) kind: Option<String>,
 }
 
 /// Something that a crate builds.
@@ -49,7 +37,6 @@ pub(crate) struct Dependency {
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) kind: Vec<String>,
-    pub(crate) src_path: PathBuf,
 }
 
 impl Package {

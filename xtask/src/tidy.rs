@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the invariants that a compiler does not see. ARCHITECTURE.md and CONTRIBUTING.md state them.
+//! `cargo xtask tidy`: the invariants that no compiler, lint or cargo-deny holds. CONTRIBUTING.md states them.
 
-mod arrows;
 mod crates;
+mod dialect;
 mod files;
 mod links;
 mod sources;
@@ -13,17 +13,31 @@ use anyhow::{Result, bail};
 
 use crate::project::Project;
 
-/// What was found.
+/// The results of all checks.
 #[derive(Debug, Default)]
 struct Findings {
     faults: Vec<String>,
     notices: Vec<String>,
+    sums: Vec<String>,
 }
 
 impl Findings {
     /// Something that has to change.
     fn fault(&mut self, place: impl Display, what: impl Display) {
         self.faults.push(format!("{place}: {what}"));
+    }
+
+    /// A line that belongs to the last fault.
+    fn list(&mut self, line: &str) {
+        if let Some(fault) = self.faults.last_mut() {
+            fault.push_str("\n    ");
+            fault.push_str(line);
+        }
+    }
+
+    /// A number for the last line.
+    fn sum(&mut self, sum: String) {
+        self.sums.push(sum);
     }
 
     /// Something to look at.
@@ -47,6 +61,11 @@ impl TextFile {
             .is_some_and(|found| found == extension)
     }
 
+    /// A corpus or a fixture: its text is input.
+    fn is_as_given(&self) -> bool {
+        self.path.contains("/corpus/") || self.path.contains("/fixtures/")
+    }
+
     fn is_rust(&self) -> bool {
         self.has_extension("rs")
     }
@@ -56,15 +75,15 @@ impl TextFile {
     }
 }
 
-/// Runs all checks and prints what they found.
+/// Runs all checks and prints their findings.
 pub(crate) fn run(project: &Project) -> Result<()> {
     let texts = files::read_all(project.root())?;
     let mut findings = Findings::default();
-    arrows::check(project.metadata(), &mut findings);
     crates::check(project, &mut findings);
     files::check(&texts, &mut findings);
     links::check(project.root(), &texts, &mut findings);
     sources::check(&texts, &mut findings);
+    dialect::check(&texts, &mut findings);
     for notice in &findings.notices {
         println!("notice: {notice}");
     }
@@ -72,7 +91,11 @@ pub(crate) fn run(project: &Project) -> Result<()> {
         println!("fault: {fault}");
     }
     let (faults, notices) = (findings.faults.len(), findings.notices.len());
-    println!("tidy: {} files, {faults} faults, {notices} notices", texts.len());
+    let sums = findings.sums.join(", ");
+    println!(
+        "tidy: {} files, {sums}, {faults} faults, {notices} notices",
+        texts.len()
+    );
     if faults > 0 {
         bail!("{faults} invariants do not hold");
     }

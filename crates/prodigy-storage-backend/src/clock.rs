@@ -109,7 +109,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// The id of this boot; `None` where the system tells none. Then leases of an earlier boot cannot be told from others.
+/// The id of this boot; `None` if the system has none. Then leases of an earlier boot cannot be told from others.
+#[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
 fn boot_id() -> Option<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     BootId::parse(text.trim_end())

@@ -32,6 +32,7 @@
 //!     Ok(())
 //! }
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod backend;
 mod batch;

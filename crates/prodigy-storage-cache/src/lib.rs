@@ -32,6 +32,7 @@
 //! let stats = cache.stats();
 //! assert_eq!((stats.hits, stats.misses, stats.bytes), (1, 1, 5));
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod cache;
 mod error;

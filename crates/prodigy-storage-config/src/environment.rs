@@ -1,4 +1,8 @@
 //! Where variables are read from.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one module that reads the environment of the process"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,5 @@
 //! Finding and opening configuration files.
+#![expect(clippy::disallowed_methods, reason = "configuration files")]
 
 use std::fs::{self, File};
 use std::io::{self, Read};

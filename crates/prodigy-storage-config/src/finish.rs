@@ -149,6 +149,7 @@ impl Merged {
     }
 
     /// Notes a project's local data that global storage leaves alone.
+    #[expect(clippy::disallowed_methods, reason = "looks for data in the project")]
     pub(crate) fn notice_local_storage(&mut self, project_dir: Option<&Path>) {
         let Some(local) = project_dir.map(|project| project.join(".prodigy")) else {
             return;

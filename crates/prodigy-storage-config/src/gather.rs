@@ -1,4 +1,5 @@
 //! One pass over every source.
+#![expect(clippy::disallowed_methods, reason = "finds configuration files")]
 
 use std::path::{Path, PathBuf};
 

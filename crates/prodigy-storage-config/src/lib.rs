@@ -34,6 +34,7 @@
 //! # }
 //! # Ok::<(), prodigy_storage_config::ConfigErrors>(())
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod config;
 mod duration;

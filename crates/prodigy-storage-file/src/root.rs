@@ -1,4 +1,8 @@
 //! The root of a store: what it may be, and the format that it is written in.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "checks of the root, which lies outside of it"
+)]
 
 mod exposure;
 mod health;

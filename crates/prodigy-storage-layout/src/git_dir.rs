@@ -1,4 +1,8 @@
 //! Git's folders, recognised as git does it, by reading files only.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the identity of a repository is read from its folder"
+)]
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,4 +1,8 @@
 //! Which repository a folder belongs to.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the identity of a repository is read from its folder"
+)]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

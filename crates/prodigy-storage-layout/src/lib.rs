@@ -46,6 +46,7 @@
 //! );
 //! # Ok::<(), prodigy_storage_layout::NameError>(())
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod address;
 mod decision;

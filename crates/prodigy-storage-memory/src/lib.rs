@@ -38,6 +38,7 @@
 //! assert_eq!(record.id, batch.ids()[0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod backend;
 mod budget;

@@ -2,6 +2,7 @@
 //!
 //! The file is JSON, a line a thing: a head that names the format, a line a job, the registry, the locks, and a foot
 //! with the XXH3-128 of every byte before it. Records and bodies stand in it as strings, byte for byte.
+#![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

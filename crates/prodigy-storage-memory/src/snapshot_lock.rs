@@ -1,4 +1,5 @@
 //! The lock on a snapshot: one store at a time may write it.
+#![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

@@ -43,6 +43,7 @@
 //!     .unwrap_err();
 //! assert_eq!((failure.tries, failure.reason), (1, GaveUp::Permanent));
 //! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod delays;
 mod failure;

@@ -84,6 +84,7 @@
 //! rewritten, snapshots: `debug`). Damage and what is set right by itself is a `warn`, what may be lost an `error`. Events
 //! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
 //! events are told under its locks.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod builder;
 mod call;

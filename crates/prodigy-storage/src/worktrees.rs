@@ -1,4 +1,8 @@
 //! Where the worktrees of sessions belong.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "lists the folders of worktrees, which belong to git"
+)]
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -24,12 +24,12 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "format",
-        about: "rustfmt has nothing to change",
+        about: "rustfmt has nothing to change, and no line has blanks at its end",
         run: format,
     },
     Step {
         name: "tidy",
-        about: "the invariants of the architecture and of the files",
+        about: "invariants that no compiler or lint holds: links, places of crates, plain English",
         run: tidy_up,
     },
     Step {
@@ -94,6 +94,9 @@ pub(crate) const STEPS: &[Step] = &[
     },
 ];
 
+/// git's name for a tree without files: all lines count as new.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
 /// Crates that are promised to work with their default features off.
 const SMALL: &[&str] = &[
     "prodigy-storage",
@@ -118,7 +121,19 @@ fn step(command: &mut Command) -> Result<Outcome> {
 }
 
 fn format(project: &Project) -> Result<Outcome> {
-    step(&mut project.cargo(["fmt", "--all", "--check"]))
+    step(&mut project.cargo(["fmt", "--all", "--check"]))?;
+    if !project.path(".git").exists() {
+        return Ok(Outcome::Partly(
+            "this is no git checkout: blanks at line ends were not checked".to_owned(),
+        ));
+    }
+    let texts = ["*.rs", "*.md", "*.toml", ":!*/corpus/*", ":!*/fixtures/*"];
+    let mut command = Command::new("git");
+    command
+        .current_dir(project.root())
+        .args(["diff", "--check", EMPTY_TREE, "--"])
+        .args(texts);
+    step(&mut command)
 }
 
 fn tidy_up(project: &Project) -> Result<Outcome> {

@@ -1,4 +1,5 @@
 //! The file system of the operating system, below one root.
+#![expect(clippy::disallowed_methods, reason = "the real file system")]
 
 mod rights;
 

@@ -3,6 +3,7 @@
 //! A lock file says who took the lock last. That process may have died, or another program may hold the file without
 //! writing to it. So a process is named as the holder only if it lives and the kernel lists its lock; otherwise it is
 //! the last known holder.
+#![expect(clippy::disallowed_methods, reason = "the tables of the kernel")]
 
 mod kernel;
 mod process;

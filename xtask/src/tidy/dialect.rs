@@ -1,0 +1,218 @@
+//! Plain English: phrases of a dialect that must not come back, in comments and in pages.
+//!
+//! A place that is not in [`LEFT`] has none. The number of a place that is in it only falls: rewrite some of its
+//! lines, and lower it.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, TextFile};
+
+/// Each with what to write instead, or what the sentence lacks.
+const PHRASES: &[(&str, &str)] = &[
+    ("all the same", "even so, or leave it out"),
+    ("anew", "again, or new"),
+    ("are none", "say what it is instead"),
+    ("are those of", "repeat the noun"),
+    ("are told", "are reported, logged or returned"),
+    ("as it is where", "say what happens, and when"),
+    ("be told", "be reported, logged or returned"),
+    ("but for", "except"),
+    ("for ever", "forever, or without a limit"),
+    ("go on", "continue"),
+    ("goes on", "continues"),
+    ("in the place of", "instead of, or at the path of"),
+    ("in vain", "without success"),
+    ("is none", "say what it is instead"),
+    ("is that of", "repeat the noun"),
+    ("is told", "is reported, logged or returned"),
+    ("lies", "is"),
+    ("may stand", "may be"),
+    ("no such thing", "repeat the noun"),
+    ("so many", "the number of"),
+    ("stand there", "be there"),
+    ("stands in", "is in"),
+    ("stands there", "is there"),
+    ("tell of", "report"),
+    ("tells", "reports, logs, returns or states"),
+    ("that stand", "that are"),
+    ("that stands", "that is"),
+    ("told of", "reported"),
+    ("unless told", "by default"),
+    ("was told", "was reported, logged or returned"),
+    ("what became of", "the outcome of"),
+    ("what stands", "the content"),
+    ("what there is to know", "name the facts"),
+    ("where there is one", "if it has one"),
+    ("who comes", "the process, thread or user that"),
+    ("who reads", "a reader"),
+    ("whoever", "the process, thread or user that"),
+];
+
+/// Openings of a line of comment that have no noun for a subject.
+const OPENINGS: &[&str] = &[
+    "None is",
+    "None of",
+    "Of what",
+    "One of",
+    "One that",
+    "So many",
+    "That which",
+    "Those that",
+    "What ",
+    "Who ",
+];
+
+/// Pages whose words are settled: a decision is not rewritten, and the list of changes quotes.
+const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
+
+/// The lines that are still to be rewritten, by place.
+const LEFT: &[(&str, usize)] = &[
+    ("ARCHITECTURE.md", 2),
+    ("README.md", 2),
+    ("SECURITY.md", 5),
+    ("crates/prodigy-storage", 153),
+    ("crates/prodigy-storage-backend", 159),
+    ("crates/prodigy-storage-cache", 13),
+    ("crates/prodigy-storage-cli", 60),
+    ("crates/prodigy-storage-config", 46),
+    ("crates/prodigy-storage-file", 329),
+    ("crates/prodigy-storage-layout", 60),
+    ("crates/prodigy-storage-memory", 20),
+    ("crates/prodigy-storage-retry", 6),
+    ("dev/prodigy-storage-bench", 89),
+    ("dev/prodigy-storage-fuzz", 26),
+    ("dev/prodigy-storage-model", 2),
+    ("dev/prodigy-storage-sim", 156),
+    ("dev/prodigy-storage-torture", 184),
+    ("docs", 80),
+    ("xtask", 27),
+];
+
+/// Compares the number of lines in each place with what may be left.
+pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for file in texts {
+        let settled = SETTLED.iter().any(|start| file.path.starts_with(start));
+        if settled || file.is_as_given() || !(file.is_rust() || file.is_markdown()) {
+            continue;
+        }
+        for (number, line) in file.text.lines().enumerate() {
+            if let Some(advice) = dialect(file, line) {
+                let place = format!("{}:{}: {advice}", file.path, number + 1);
+                found.entry(place_of(&file.path)).or_default().push(place);
+            }
+        }
+    }
+    let mut total = 0;
+    for (place, lines) in &found {
+        total += lines.len();
+        let allowed = LEFT.iter().find(|(name, _)| name == place);
+        let allowed = allowed.map_or(0, |(_, allowed)| *allowed);
+        if lines.len() > allowed {
+            findings.fault(
+                place,
+                format_args!("{} lines of dialect, {allowed} may be left:", lines.len()),
+            );
+            for line in lines {
+                findings.list(line);
+            }
+        } else if lines.len() < allowed {
+            let (now, place) = (lines.len(), *place);
+            findings.notice(
+                place,
+                format_args!("{now} lines of dialect: lower the {allowed} in {HERE}"),
+            );
+        }
+    }
+    findings.sum(format!("{total} lines of dialect"));
+}
+
+const HERE: &str = "xtask/src/tidy/dialect.rs";
+
+/// The crate that a file belongs to; else its first folder, or the file.
+fn place_of(path: &str) -> &str {
+    let folders = if path.starts_with("crates/") || path.starts_with("dev/") {
+        2
+    } else {
+        1
+    };
+    let mut ends = path.match_indices('/').map(|(at, _)| at);
+    ends.nth(folders - 1)
+        .and_then(|end| path.get(..end))
+        .unwrap_or(path)
+}
+
+/// What to do about a line of a comment or of a page, if it is in dialect.
+fn dialect(file: &TextFile, line: &str) -> Option<String> {
+    let text = if file.is_rust() {
+        let comment = line.trim_start().strip_prefix("//")?;
+        comment.trim_start_matches(['/', '!']).trim_start()
+    } else {
+        line
+    };
+    if file.is_rust()
+        && let Some(opening) = OPENINGS.iter().find(|opening| text.starts_with(**opening))
+    {
+        return Some(format!(
+            "begins with \"{}\": name the subject",
+            opening.trim_end()
+        ));
+    }
+    let lower = text.to_lowercase();
+    let (phrase, instead) = PHRASES.iter().find(|(phrase, _)| has(&lower, phrase))?;
+    Some(format!("\"{phrase}\": {instead}"))
+}
+
+/// Whether a text has a phrase as whole words.
+fn has(text: &str, phrase: &str) -> bool {
+    text.match_indices(phrase).any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default().chars().next_back();
+        let after = text.get(at + phrase.len()..).unwrap_or_default().chars().next();
+        let is_word = |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || char == '_');
+        !is_word(before) && !is_word(after)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Findings, TextFile, check, dialect, place_of};
+
+    fn file(path: &str, text: &str) -> TextFile {
+        TextFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_phrase_is_found_as_whole_words_in_comments_and_pages() {
+        let source = file("a.rs", "");
+        let page = file("a.md", "");
+        assert!(dialect(&source, "    /// Everything, but for the last.").is_some());
+        assert!(dialect(&source, "//! Is Told at the end").is_some());
+        assert!(dialect(&source, "let text = \"is told\";").is_none());
+        assert!(dialect(&source, "/// The list is toldable, and a butterfly.").is_none());
+        assert!(dialect(&source, "/// What is left.").is_some());
+        assert!(dialect(&source, "/// Reports what is left.").is_none());
+        assert!(dialect(&page, "What is left is reported").is_none());
+        assert!(dialect(&page, "What is left is told").is_some());
+    }
+
+    #[test]
+    fn a_place_that_is_rewritten_stays_so() {
+        let mut findings = Findings::default();
+        let text = "/// The rest is told.\n";
+        check(&[file("crates/new/src/lib.rs", text)], &mut findings);
+        assert_eq!(findings.faults.len(), 1, "{:?}", findings.faults);
+        let mut findings = Findings::default();
+        check(&[file("docs/decisions/0001-a.md", text)], &mut findings);
+        assert!(findings.faults.is_empty());
+    }
+
+    #[test]
+    fn a_place_is_a_crate_or_a_folder() {
+        assert_eq!(place_of("crates/a/src/lib.rs"), "crates/a");
+        assert_eq!(place_of("docs/how-to/a.md"), "docs");
+        assert_eq!(place_of("README.md"), "README.md");
+    }
+}
