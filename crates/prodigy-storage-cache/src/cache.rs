@@ -32,11 +32,11 @@ struct Inner<K, V> {
 #[derive(Clone)]
 struct Slot<V> {
     value: V,
-    /// Tells an entry from one that replaced it while it was being checked.
+    /// Distinguishes an entry from its replacement, which may arrive while the entry is checked.
     generation: u64,
 }
 
-/// What a loader gives back.
+/// The result of a loader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<V> {
     value: V,
@@ -58,7 +58,7 @@ impl<V> Loaded<V> {
     }
 }
 
-/// What a caller has to do for its value.
+/// The next step of a caller that wants a value.
 enum Next<V> {
     Check(Slot<V>),
     Join(Arc<Load<V>>),
@@ -326,7 +326,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 }
 
-/// The duty of the caller that loads: however it ends, those who wait are told.
+/// The duty of the caller that loads: in every case it wakes the waiting callers at its end.
 struct Lead<'a, K: Hash + Eq, V: Clone> {
     cache: &'a Cache<K, V>,
     key: &'a K,

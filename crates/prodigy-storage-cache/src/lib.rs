@@ -12,8 +12,8 @@
 //! - Weights are the caller's word; the overhead of the map, some 100 bytes an entry, is not counted.
 //! - One mutex guards a cache. It is held for lookups and clones of a value, never for a load or a check, so let
 //!   values be `Arc`s.
-//! - After a failed load those who waited go on one after another, each with a load of its own, until one succeeds.
-//!   A deadline bounds how long.
+//! - After a failed load the waiting callers try one after another, each with its own load, until one succeeds.
+//!   A deadline bounds the wait.
 //! - Expired entries go when they are met; there is no background thread.
 //!
 //! # Example

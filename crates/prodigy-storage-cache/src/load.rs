@@ -14,11 +14,11 @@ pub(crate) struct Load<V> {
 enum State<V> {
     Running,
     Loaded(V),
-    /// Failed or panicked: whoever waited has to try by itself.
+    /// Failed or panicked: each waiting caller has to load by itself.
     Abandoned,
 }
 
-/// What a wait came to.
+/// The outcome of a wait.
 pub(crate) enum Waited<V> {
     Loaded(V),
     Abandoned,

@@ -10,7 +10,7 @@ use lru::LruCache;
 
 use crate::settings::CacheSettings;
 
-/// Tells what time it is. It must not go back; where it does, an entry only lives longer.
+/// Returns the time. It must not go back; if it does, entries only live longer.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// A map that forgets: the least recently used entry when there are too many or they weigh too much, and any entry
@@ -59,7 +59,7 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         }
     }
 
-    /// The value of a key, which becomes the most recently used one. `None` where there is none or it is too old.
+    /// The value of a key, which becomes the most recently used one. `None` if it is absent or too old.
     pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,

@@ -1,18 +1,18 @@
-//! What a person may set about the cache.
+//! Settings of the cache.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How much a cache keeps and for how long.
+/// The size of a cache, and the lifetime of its entries.
 ///
-/// The names and defaults are those of the `cache_config` section of the configuration. The time to live is
+/// Names and defaults are the same as in the `cache_config` section of the configuration. The time to live is
 /// written as `humantime` text (`30s`, `1h 30m`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct CacheSettings {
-    /// At most so many entries; past it the least recently used goes first. At least 1. Default: 1000.
+    /// The largest number of entries. The least recently used entry is evicted first. At least 1. Default: 1000.
     pub max_entries: usize,
     /// An entry older than this is not served. Above zero. Default: 1 hour.
     #[serde(with = "humantime_serde")]
@@ -83,7 +83,7 @@ impl CacheSettings {
 pub struct CacheProblem {
     /// The field's name, which is also its key in a configuration file.
     pub key: &'static str,
-    /// What is wrong with the value, to be read after the key.
+    /// The problem with the value, to be read after the key.
     pub reason: &'static str,
 }
 

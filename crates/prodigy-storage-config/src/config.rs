@@ -17,7 +17,7 @@ use crate::kind::{BackendKind, Durability};
 pub struct StorageConfig {
     /// Where data goes. Default: [`BackendKind::File`].
     pub backend: BackendKind,
-    /// At most so many backend operations run at once, strict appends to one log counted as one; at least 1. Default: 10.
+    /// The largest number of backend operations that run at once; appends do not count; at least 1. Default: 10.
     pub connection_pool_size: usize,
     /// The longest that one call may take, waits and retries counted; above zero. Default: 30 seconds.
     pub timeout: Duration,
@@ -25,7 +25,7 @@ pub struct StorageConfig {
     pub enable_locking: bool,
     /// Whether the cache layer is used. Default: false.
     pub enable_cache: bool,
-    /// What a returned write survives. Default: [`Durability::Strict`].
+    /// The failures that a completed write survives. Default: [`Durability::Strict`].
     pub durability: Durability,
     /// Settings of the file backend.
     pub file: FileSettings,
@@ -42,12 +42,12 @@ pub struct StorageConfig {
 pub struct FileSettings {
     /// Root of all data. Default: `~/.prodigy`.
     pub base_dir: PathBuf,
-    /// Whether data lies under [`FileSettings::base_dir`]. False is deprecated and puts it into `.prodigy/` of the
+    /// True if data is stored under [`FileSettings::base_dir`]. False is deprecated and puts it into `.prodigy/` of the
     /// current worktree; loading then sets `base_dir` to that folder. Default: true.
     pub use_global: bool,
     /// Whether concurrent writers are held apart by OS file locks. Default: true.
     pub enable_file_locks: bool,
-    /// A log segment larger than so many bytes is rotated; at least 1. Default: 104857600.
+    /// A log segment with more bytes is rotated; at least 1. Default: 104857600.
     pub max_file_size: u64,
     /// Whether sealed segments are compressed. Default: false.
     pub enable_compression: bool,
@@ -66,7 +66,7 @@ pub struct FileSettings {
 /// Settings of the memory backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemorySettings {
-    /// Past so many bytes a write is refused; at least 1. Default: 104857600.
+    /// A write that would need more bytes of memory in total is refused; at least 1. Default: 104857600.
     pub max_memory: u64,
     /// Whether a snapshot is written on flush and on drop. Default: false.
     pub persist_to_disk: bool,

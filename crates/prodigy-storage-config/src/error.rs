@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! Errors of a configuration.
 
 use std::fmt;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl ConfigError {
         self
     }
 
-    /// What is wrong, in one line.
+    /// The problem, in one line.
     #[must_use]
     pub fn what(&self) -> &str {
         &self.what
@@ -85,7 +85,7 @@ impl ConfigError {
         self.why.as_deref()
     }
 
-    /// What to do.
+    /// The remedy.
     #[must_use]
     pub fn suggestion(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -38,7 +38,7 @@ pub(crate) enum Field {
 const MAX_INTEGER: u64 = i64::MAX as u64;
 
 impl Field {
-    /// What may stand there, in a few words.
+    /// The values that the key takes, in a few words.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Backend(_) => "`file` or `memory`",

@@ -130,7 +130,7 @@ struct Denied {
 }
 
 impl Denied {
-    /// Looks from the top down. What stands in a folder is seen only if the folder can be entered.
+    /// Looks from the top down. The contents of a folder are visible only if the folder can be entered.
     fn on_the_way_to(path: &Path) -> Option<Self> {
         let mut way: Vec<&Path> = path.ancestors().filter(|at| !at.as_os_str().is_empty()).collect();
         way.reverse();
@@ -193,7 +193,7 @@ pub(crate) enum Source {
     Named(&'static str),
 }
 
-/// What a file sets.
+/// Reads the settings of a file.
 pub(crate) fn load(path: &Path, source: Source) -> Layer {
     match content(path, source) {
         Ok(parsed) => {

@@ -48,7 +48,7 @@ impl StorageConfig {
     }
 }
 
-/// Where data lies without global storage.
+/// The root of the data without global storage.
 pub(crate) fn local_root(project_dir: Option<&Path>) -> PathBuf {
     project_dir.map_or_else(|| PathBuf::from(".prodigy"), |project| project.join(".prodigy"))
 }

@@ -1,4 +1,4 @@
-//! What is known about one key.
+//! The facts about one key.
 
 use crate::field::Field;
 use crate::kind::BackendKind;
@@ -14,7 +14,7 @@ pub struct KeySpec {
     pub path: &'static str,
     /// The default as text, or `none`.
     pub default: &'static str,
-    /// What the key means, in one line.
+    /// The meaning of the key, in one line.
     pub meaning: &'static str,
     /// Variables that set the key besides [`KeySpec::variable`], the first one first.
     pub variables: &'static [VariableSpec],
@@ -35,7 +35,7 @@ pub struct VariableSpec {
     pub name: &'static str,
     /// The name that replaces it, if it is deprecated.
     pub instead: Option<&'static str>,
-    /// What it does, in one line.
+    /// Its effect, in one line.
     pub meaning: &'static str,
 }
 
@@ -78,7 +78,7 @@ impl KeySpec {
         self
     }
 
-    /// The section that the key stands in, if it does not stand directly below `storage`.
+    /// The section of the key, unless it is directly below `storage`.
     #[must_use]
     pub fn section(&self) -> Option<&'static str> {
         self.path.rsplit_once('.').map(|(section, _)| section)
@@ -90,7 +90,7 @@ impl KeySpec {
         self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
     }
 
-    /// What may stand there, in a few words: `bool`, `bytes`, `` `file` or `memory` ``.
+    /// The values that it takes, in a few words: `bool`, `bytes`, `` `file` or `memory` ``.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.field.kind()

@@ -13,7 +13,7 @@ pub enum BackendKind {
     Memory,
 }
 
-/// What "stored" means once a write has returned.
+/// The failures that a write survives once it has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
     /// An acknowledged write survives power loss: data and every directory entry are synced before the call

@@ -1,4 +1,4 @@
-//! What one source sets.
+//! The settings of one source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +112,7 @@ impl Layer {
         self.errors.extend(errors);
     }
 
-    /// Puts the errors of a file into the order in which they stand there.
+    /// Sorts the errors of a file by their position.
     pub(crate) fn sort_errors(&mut self) {
         self.errors.sort_by_key(|error| (error.line(), error.column()));
         self.errors.dedup();

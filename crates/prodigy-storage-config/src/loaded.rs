@@ -8,13 +8,13 @@ use crate::keys::KEYS;
 use crate::notice::Notice;
 use crate::origin::Origin;
 
-/// What [`Loader::load`](crate::Loader::load) found.
+/// The result of [`Loader::load`](crate::Loader::load).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
     /// The configuration: checked, paths expanded.
     pub config: StorageConfig,
-    /// What a person should know about it.
+    /// Notices for the user.
     pub notices: Vec<Notice>,
     /// One origin a key, in the order of [`KEYS`].
     pub(crate) origins: Vec<Origin>,

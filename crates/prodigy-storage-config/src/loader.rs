@@ -44,7 +44,7 @@ impl<E: Environment> Loader<E> {
         self
     }
 
-    /// The home folder, instead of what the environment says; `None`: there is none.
+    /// The home folder, instead of the one in the environment; `None` means that there is no home folder.
     pub fn home(mut self, home: Option<PathBuf>) -> Self {
         self.home = home;
         self

@@ -11,7 +11,7 @@ use crate::layer::Layer;
 use crate::notice::Notice;
 use crate::origin::Origin;
 
-/// What several layers come to.
+/// Several layers merged into one configuration.
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) config: StorageConfig,
@@ -114,7 +114,7 @@ impl Merged {
 
     /// Decides between `base_dir` and `use_global: false`, and puts the root where the winner says.
     ///
-    /// `standing` is what stands for `~/.prodigy`, with where that was said.
+    /// `standing` is the replacement of `~/.prodigy`, with its origin.
     pub(crate) fn place_root(&mut self, standing: Option<(PathBuf, Origin)>, project_dir: Option<&Path>) {
         const BASE_DIR: &str = "backend_config.base_dir";
         const USE_GLOBAL: &str = "backend_config.use_global";

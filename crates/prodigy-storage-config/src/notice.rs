@@ -1,4 +1,4 @@
-//! What a person should know about a configuration that is nevertheless valid.
+//! Notices about a valid configuration, for the user.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,11 +25,11 @@ pub enum Notice {
         /// The name that was read.
         by: String,
     },
-    /// `use_global: false`: data lies in the project instead of in one place.
+    /// `use_global: false`: data is stored in the project, not in one place.
     LocalStorage {
         /// Where `use_global` was set.
         origin: Origin,
-        /// Where data lies.
+        /// The root of the data.
         path: PathBuf,
     },
     /// A key of one backend was passed over, since another backend is chosen.

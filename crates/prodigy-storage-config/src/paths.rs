@@ -7,12 +7,12 @@ use prodigy_storage_layout::Identity;
 use crate::raw::Problem;
 use crate::text::shown;
 
-/// Whether a path may stand in the configuration.
+/// Checks that a path is allowed in the configuration.
 pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() {
         return Err(Problem::new("the path is empty"));
     }
-    // None is of use in a folder's name, and YAML would not keep every one.
+    // These characters are useless in a folder's name, and YAML does not preserve all of them.
     let unfit = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if let Some(c) = path.to_string_lossy().chars().find(unfit) {
         return Err(Problem::new(format!(

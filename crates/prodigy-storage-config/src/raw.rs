@@ -222,7 +222,7 @@ impl Raw<'_> {
         self.choice(&words)
     }
 
-    /// One of a few words: as they are in a file, in any case of letters elsewhere.
+    /// Parses one of a few words: exact in a file, in any letter case elsewhere.
     pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
         let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
         let wanted = known

@@ -49,7 +49,7 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     }
     reader.layer.check_clashes();
     if !parsed.faults.is_empty() {
-        // What is missing may stand in the part that could not be read.
+        // A missing key may be in the part that could not be read.
         reader.layer.doubt_unset();
     }
     reader.layer.sort_errors();
@@ -227,7 +227,7 @@ impl Reader<'_> {
                 |section| format!("below `{section}`"),
             )
         };
-        // What stands here comes first: of two that are equally near, it is the likelier.
+        // The names of this section come first: of two names that are equally near, they are the likelier ones.
         let here = || {
             let names = KEYS
                 .iter()

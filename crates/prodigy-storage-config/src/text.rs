@@ -1,6 +1,6 @@
 //! Text of others, made fit to be shown.
 
-/// At most so many characters of someone else's text go into a message.
+/// The largest number of characters of a caller's text in a message.
 const SHOWN: usize = 200;
 
 /// The text with control and direction-changing characters escaped, cut when long.

@@ -53,7 +53,7 @@ pub(crate) struct Key {
     pub(crate) position: Position,
 }
 
-/// What a format's parser gives: as much of the file as could be read, and what is wrong with the rest.
+/// The result of a format's parser: the readable part of the file, and the errors of the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     /// `None` when the file holds nothing.
@@ -61,7 +61,7 @@ pub(crate) struct Parsed {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// What is wrong with a file as a file of its format.
+/// A syntax error of a file.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) position: Position,

@@ -55,7 +55,7 @@ fn path(
     expanded
 }
 
-/// What stands for `~/.prodigy`, if a variable says so.
+/// The replacement of `~/.prodigy`, if a variable sets one.
 pub(crate) fn prodigy_home(
     environment: &impl Environment,
     home: Option<&Path>,
@@ -136,7 +136,7 @@ pub(crate) fn read(environment: &impl Environment) -> Layer {
     layer
 }
 
-/// Notes a name that looks like one of ours and is none.
+/// Notes an unknown name that looks like one of ours.
 fn unknown(layer: &mut Layer, name: &OsStr) {
     let is_unicode = name.to_str().is_some();
     let name = &*name.to_string_lossy();

@@ -4,7 +4,7 @@
 
 use crate::evidence::{Evidence, Relation};
 
-/// What an entry's name is to the repository that was found.
+/// The relation of an entry's name to the repository that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NameRole {
     /// The name that the repository's folder suggests.
@@ -15,12 +15,12 @@ pub enum NameRole {
     Other,
 }
 
-/// What an entry's recorded path leads to at present.
+/// The present target of an entry's recorded path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Present {
     /// No repository, or one whose directory has another path.
     Nothing,
-    /// A repository, or a plain folder that stands for itself.
+    /// A repository, or a plain folder that is its own identity.
     Found(Evidence),
     /// Nobody can say: it can't be read. The entry then keeps its name.
     Unreadable,
@@ -29,32 +29,32 @@ pub enum Present {
 /// An entry of the registry that may concern the repository that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// What its name is to the repository.
+    /// The relation of its name to the repository.
     pub role: NameRole,
-    /// What it records.
+    /// The recorded evidence.
     pub recorded: Evidence,
-    /// What its path leads to.
+    /// The present target of its path.
     pub present: Present,
     /// A live process works on a job under this name. Looked at only for a [`Relation::Replaced`] of the same
     /// origin.
     pub active: bool,
 }
 
-/// Which name a repository has. An index is that of an entry in what was given.
+/// The name of a repository. Each index is a position in the given list of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The repository of this entry.
     Same {
         /// The entry.
         index: usize,
-        /// What the entry should record from now on, where that differs.
+        /// The evidence that the entry should record from now on, if it differs.
         record: Option<Evidence>,
     },
     /// A fresh clone of the project of this entry: it continues under the name, and a person should be informed.
     FreshClone {
         /// The entry.
         index: usize,
-        /// What the entry should record from now on.
+        /// The evidence that the entry should record from now on.
         record: Evidence,
     },
     /// No entry is this repository's: it gets the name of this role, which no entry has. Never [`NameRole::Other`].

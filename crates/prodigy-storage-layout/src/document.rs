@@ -84,7 +84,7 @@ impl Document {
     }
 }
 
-/// What a listing of documents covers.
+/// The scope of a listing of documents.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DocumentScope {

@@ -1,4 +1,4 @@
-//! What a path in a storage root stands for.
+//! The meaning of a path in a storage root.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -137,8 +137,8 @@ fn document_path(document: &Document) -> PathBuf {
 }
 
 impl Document {
-    /// What a file name stands for in the folder of a job's checkpoints
-    /// ([`checkpoints_folder`](crate::checkpoints_folder)): the same as the whole path does for [`Entry::parse`].
+    /// Parses a file name in the folder of a job's checkpoints
+    /// ([`checkpoints_folder`](crate::checkpoints_folder)). [`Entry::parse`] gives the same for the whole path.
     #[must_use]
     pub fn in_checkpoints(job: &JobAddress, file: &str) -> Option<Self> {
         match file {
@@ -159,7 +159,7 @@ impl Document {
 }
 
 impl Phase {
-    /// Where a file name is formed as that of a checkpoint of this phase, what stands in the place of its stamp. The
+    /// The part of a file name that holds the stamp, if the name has the form of a checkpoint of this phase. The
     /// setup checkpoint has none.
     #[must_use]
     pub fn stamp_in(self, file: &str) -> Option<&str> {

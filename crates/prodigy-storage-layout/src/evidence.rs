@@ -1,11 +1,11 @@
-//! What tells one repository's directory from another.
+//! Evidence that distinguishes the directory of one repository from that of another.
 
 use std::path::PathBuf;
 
 use crate::time::Timestamp;
 
-/// What is known about a repository's common git directory, or about a plain folder. A registry keeps it, and
-/// compares it with what it finds later.
+/// Known facts about a repository's common git directory, or about a plain folder. A registry stores them and
+/// compares them with later ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
     /// The canonical path.

@@ -96,7 +96,7 @@ impl Reader<'_> {
         word
     }
 
-    /// What follows `[`: `section]`, `section "subsection"]`, or the older form `section.subsection]`, whose
+    /// Parses a section's name after `[`: `section]`, `section "subsection"]`, or the older form `section.subsection]`, whose
     /// subsection is in lower case.
     fn section(&mut self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
         let name = self.word(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
@@ -163,7 +163,7 @@ impl Reader<'_> {
             match byte {
                 b'"' => quoted = !quoted,
                 b'\\' => match self.next()? {
-                    // The line goes on.
+                    // The line continues.
                     b'\n' => continue,
                     b'n' => value.push(b'\n'),
                     b't' => value.push(b'\t'),

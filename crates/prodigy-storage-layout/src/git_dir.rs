@@ -18,7 +18,7 @@ const MAX_POINTER_BYTES: u64 = 64 * 1024;
 /// More than any hand-written `config`.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// What `.git` in a folder is.
+/// The kind of `.git` in a folder.
 pub(crate) enum DotGit {
     /// Nothing that git takes for a repository.
     None,
@@ -117,7 +117,7 @@ pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, IdentityError> {
     }
 }
 
-/// What the identity needs of a repository's configuration.
+/// The settings of a repository that its identity needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CoreConfig {
     /// `core.bare`, where it is set.
@@ -174,8 +174,8 @@ pub(crate) fn origin(common_dir: &Path) -> Result<Option<String>, IdentityError>
     Ok(first.and_then(|address| without_credentials(&address)))
 }
 
-/// A file's bytes, at most so many; `None` where there is no such file. Nothing but a file is opened: a pipe
-/// would never answer.
+/// At most `most` bytes of a file; `None` if the file is absent. Only regular files are opened: reading a pipe
+/// could wait without end.
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, IdentityError> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}

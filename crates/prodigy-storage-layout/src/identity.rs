@@ -15,14 +15,14 @@ use crate::name::RepoName;
 use crate::suggested;
 use crate::time::Timestamp;
 
-/// What kind of repository a folder belongs to.
+/// The kind of repository that a folder belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IdentityKind {
     /// A repository with a worktree of its own.
     Repository,
     /// A bare repository, whether or not linked worktrees were added to it.
     BareRepository,
-    /// A submodule whose git directory lies in that of its superproject.
+    /// A submodule whose git directory is inside the one of its superproject.
     Submodule,
     /// No repository: the folder stands for itself.
     Folder,
@@ -34,22 +34,22 @@ pub enum IdentityKind {
 /// worktree of a repository, in any folder, has the common git directory that the main one has.
 ///
 /// Git itself is never run, and no environment variable is read here: the caller hands in the folders that end the
-/// search ([`Ceilings`]). A folder that is no repository, and lies in none, stands for itself.
+/// search ([`Ceilings`]). A folder outside of every repository is its own identity.
 ///
 /// A submodule checked out in a linked worktree of its superproject has a git directory of its own, apart from
 /// the one that the main worktree's submodule has; git makes them two repositories, and so does this.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// What kind it is.
+    /// The kind of repository.
     pub kind: IdentityKind,
     /// The canonical common git directory; for a plain folder the canonical folder.
     pub common_dir: PathBuf,
-    /// The canonical root of the worktree that the path lies in. `None` for a plain folder, inside a git
+    /// The canonical root of the worktree that contains the path. `None` for a plain folder, inside a git
     /// directory, and in a bare repository outside of its linked worktrees.
     pub worktree: Option<PathBuf>,
     /// The name of the folder that names the repository, from wherever in it the identity was asked for:
     ///
-    /// - the folder that `.git`, or another hidden git directory, lies in;
+    /// - the folder that contains `.git` or another hidden git directory;
     /// - a submodule's folder in its superproject;
     /// - else the git directory's own name, `.git` at its end taken off.
     ///
@@ -103,7 +103,7 @@ impl Ceilings {
 }
 
 impl Identity {
-    /// The identity of the repository that a path lies in: a folder, or a file in one. The nearest repository
+    /// The identity of the repository that contains a path: a folder, or a file in one. The nearest repository
     /// counts, looked for up to the root of the file system.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Identity {
         })
     }
 
-    /// What tells this repository from another one at the same path, and finds it again at another path.
+    /// Evidence that distinguishes this repository from another one at the same path, and finds it at another path.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
         Evidence {
@@ -225,7 +225,7 @@ impl Identity {
     }
 }
 
-/// Whether a git directory lies in `modules` of another one, at any depth: a submodule's name may hold slashes.
+/// True if a git directory is in `modules` of another one, at any depth: a submodule's name may hold slashes.
 fn is_submodule(common: &Path) -> Result<bool, IdentityError> {
     for folder in common.ancestors().skip(1) {
         if folder.file_name() == Some(OsStr::new("modules"))
@@ -301,7 +301,7 @@ fn stamp(nanos: i64) -> Option<Timestamp> {
     (nanos > 0).then(|| Timestamp::from_nanos(nanos))
 }
 
-/// Why the repository of a path can't be told.
+/// The reason why the repository of a path cannot be determined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -316,7 +316,7 @@ pub enum IdentityError {
     BrokenGitFile {
         /// The `.git` file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A `.git` file that names something that is no git directory.
@@ -324,7 +324,7 @@ pub enum IdentityError {
     NoGitDir {
         /// The `.git` file.
         file: PathBuf,
-        /// What it names.
+        /// The missing target.
         target: PathBuf,
     },
     /// A `commondir` file that names no folder.
@@ -336,7 +336,7 @@ pub enum IdentityError {
     /// Something on the way could not be read.
     #[error("failed to read {path:?} while looking for the repository: {source}")]
     Io {
-        /// What was read.
+        /// The file or folder that could not be read.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -351,7 +351,7 @@ impl IdentityError {
         }
     }
 
-    /// What a person can do about it.
+    /// A hint for the user.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {

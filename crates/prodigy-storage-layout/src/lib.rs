@@ -11,17 +11,17 @@
 //!   [`Entry::parse`] reads the path back;
 //! - a [`Timestamp`] sorts as text as it does in time, and a [`Stamp`] is one in a file name, other programs'
 //!   forms included;
-//! - an [`Identity`] tells which git repository a folder belongs to, the same from each of its worktrees.
+//! - an [`Identity`] names the git repository that a folder belongs to, the same from each of its worktrees.
 //!
 //! # Limitations
 //!
-//! - Nothing here touches the file system, but [`Identity::at`], which only reads.
+//! - Nothing here touches the file system except [`Identity::at`], which only reads.
 //! - Two names that differ only by case are two names here. On a file system that folds case they share a
-//!   folder: whoever makes folders has to tell them apart.
+//!   folder: the code that creates folders has to distinguish them.
 //! - Names are checked against one version of Unicode: a character that is newer is refused as unassigned.
 //! - [`Timestamp`]s run from 1970 to 2262.
-//! - An identity is that of the files at the time of the call. Whether it is one that a registry knows is what
-//!   [`decide`] decides from [`Evidence`].
+//! - An identity describes the files at the time of the call. Whether a registry knows it is for
+//!   [`decide`] to decide from [`Evidence`].
 //!
 //! # Example
 //!

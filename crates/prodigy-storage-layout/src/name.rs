@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::name_error::{NameError, NameProblem};
 use crate::name_rule::check;
 
-/// What all names have, given an inherent `new`.
+/// Implements the traits that all names share, for a type with an inherent `new`.
 macro_rules! checked_text {
     ($name:ident) => {
         impl fmt::Debug for $name {
@@ -146,7 +146,7 @@ single_name!(
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
-    /// What stands before the id in the name of its folder.
+    /// The prefix of the id in the name of its folder.
     pub const PREFIX: &'static str = "session-";
 
     /// Checks a text, with or without the prefix, and takes it as an id.

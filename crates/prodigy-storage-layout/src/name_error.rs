@@ -27,7 +27,7 @@ impl NameError {
         }
     }
 
-    /// What the text was meant to name: `"repository name"`, `"job id"`, `"session id"`, `"agent id"`, `"lock name"`.
+    /// The kind of name that was expected: `"repository name"`, `"job id"`, `"session id"`, `"agent id"`, `"lock name"`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -45,7 +45,7 @@ impl NameError {
         self.problem
     }
 
-    /// What a person can do about it.
+    /// A hint for the user.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self.problem {

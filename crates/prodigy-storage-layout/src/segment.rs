@@ -24,7 +24,7 @@ impl SegmentForm {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Plain, Self::Zstd, Self::Gzip];
 
-    /// What a file name of this form ends with, the dot included.
+    /// The extension of a file name of this form, with its dot.
     #[must_use]
     pub const fn ending(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl SegmentForm {
 /// `events-{lower}-{made}` where it was made at another time than its lower bound (a late segment). Both are
 /// canonical stamps. Names of other programs hold one stamp in any form that [`Stamp`] reads; it gives both
 /// times, as the name states them: a lower bound only as far as that program kept to one. A file that such a
-/// program rotated has a second stamp, `events-{begun}.{rotated}`; its times are those of the first one.
+/// program rotated has a second stamp, `events-{begun}.{rotated}`; the first stamp gives its times.
 ///
 /// Names are ordered by lower bound, then by the time that they were made.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

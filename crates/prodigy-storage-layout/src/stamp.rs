@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::Timestamp;
 
-/// A timestamp as it stands in a file name.
+/// A timestamp in a file name.
 ///
 /// A name that this project makes holds the canonical form, `20251115T073606.123456789Z`. Names that other
 /// programs made are read too, and keep their text, so that the path which a stamp was read from can be made

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::name::RepoName;
 use crate::name_rule::{MAX_NAME_BYTES, is_allowed, is_reserved_on_windows};
 
-/// What a folder without a usable name is called.
+/// The name of a folder without a usable name of its own.
 const FALLBACK: &str = "repository";
 /// `-` and 8 hex digits.
 const HASH_BYTES: usize = 9;
@@ -46,7 +46,7 @@ pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
     named(&format!("{}-{hash:08x}", name.trim_end_matches(' ')), hashed)
 }
 
-/// Every name that the mapping makes is valid; a hash alone stands in, should one not be.
+/// Every name that the mapping produces is valid. If one were not, a hash alone would replace it.
 fn named(name: &str, hashed: &OsStr) -> RepoName {
     RepoName::new(name).unwrap_or_else(|_| RepoName::numbered(FALLBACK, xxh3_64(hashed.as_encoded_bytes())))
 }

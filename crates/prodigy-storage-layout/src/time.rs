@@ -31,7 +31,7 @@ impl Timestamp {
     /// The last one that fits: in April 2262.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The system clock's time. A clock that stands before 1970 gives [`Timestamp::MIN`].
+    /// The system clock's time. A clock before 1970 gives [`Timestamp::MIN`].
     #[must_use]
     pub fn now() -> Self {
         Self::from(SystemTime::now())
@@ -78,7 +78,7 @@ impl Timestamp {
     /// Appends what [`Timestamp::to_rfc3339`] gives, without allocating where `out` has room for 27 bytes.
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
         let civil = self.civil();
-        // A timestamp lies between 1970 and 2262, so no field is negative.
+        // A timestamp is between 1970 and 2262, so no field is negative.
         let mut put = |value: i32, scale: i32, end: u8| {
             let mut scale = scale;
             while scale > 0 {

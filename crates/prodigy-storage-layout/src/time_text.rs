@@ -1,4 +1,4 @@
-//! Reads the texts that stand for a time.
+//! Parses the text forms of a time.
 
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     i64::try_from(nanos).ok().filter(|nanos| *nanos >= 0)
 }
 
-/// A text of digits alone. Its length tells what it counts: from 1973 on, seconds, milliseconds, microseconds
+/// A text of digits alone. Its length states its unit: from 1973 on, seconds, milliseconds, microseconds
 /// and nanoseconds since 1970 have lengths of their own, apart from a date's 8 and a date with a time's 14.
 fn plain_digits(text: &str) -> Option<i128> {
     let mut scan = Scan {
@@ -131,7 +131,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// A number of exactly so many digits.
+    /// A number of exactly `digits` digits.
     fn number(&mut self, digits: usize) -> Option<u32> {
         let (number, rest) = self.rest.split_at_checked(digits)?;
         let mut value = 0u32;

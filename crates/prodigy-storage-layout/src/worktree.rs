@@ -8,8 +8,8 @@ use crate::identity::{Identity, IdentityError, IdentityKind};
 impl Identity {
     /// The main worktree of the repository, the same from each of its worktrees. `None` for a plain folder.
     ///
-    /// A bare repository, and one whose git directory lies apart from its worktree, has none that the git directory
-    /// names: the folder that holds the git directory takes its place.
+    /// The git directory of a bare repository, or one outside of its worktree, does not name a main worktree:
+    /// the folder that holds the git directory is returned instead.
     ///
     /// # Errors
     /// [`IdentityError`] where the repository's `config` can't be read.

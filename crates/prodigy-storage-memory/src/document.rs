@@ -238,7 +238,7 @@ fn entry(document: &Document, kept: &Kept) -> DocumentEntry {
     DocumentEntry::new(document.clone(), kept.body.len() as u64, kept.modified)
 }
 
-/// What a document takes of the budget.
+/// The bytes of the budget that a document uses.
 pub(crate) fn cost(document: &Document, body: usize) -> u64 {
     let job = document.job().map_or(0, |job| job.job.as_str().len());
     (body + job + document.repo().as_str().len()) as u64 + DOCUMENT_COST

@@ -1,4 +1,4 @@
-//! What one job holds.
+//! The data of one job.
 
 use parking_lot::Mutex;
 

@@ -95,7 +95,7 @@ impl EventLog {
         &self.lines
     }
 
-    /// What the lines take of the budget.
+    /// The bytes of the budget that the lines use.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes + self.lines.len() as u64 * RECORD_COST
     }

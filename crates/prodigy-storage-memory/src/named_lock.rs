@@ -20,7 +20,7 @@ struct State {
     held: bool,
     holder: Option<Holder>,
     fencing: u64,
-    /// Who waits, in order of arrival.
+    /// The waiting callers, in order of arrival.
     waiting: VecDeque<u64>,
 }
 
@@ -97,7 +97,7 @@ impl LockTable {
                 state.waiting.retain(|&waiting| waiting != ticket);
                 let error = unavailable(name, state, began);
                 drop(table);
-                // Who came next may be first now.
+                // The next caller may be first now.
                 this.changed.notify_all();
                 return Err(error);
             }
@@ -116,7 +116,7 @@ impl LockTable {
             .lock()
             .locks
             .iter()
-            // One that was only waited for in vain was never taken.
+            // A lock without a fencing token was never acquired: callers only waited for it.
             .filter(|(_, state)| state.fencing > 0)
             .map(|(name, state)| {
                 let holder = state.holder.clone().filter(|_| state.held);
@@ -137,7 +137,7 @@ impl LockTable {
     }
 }
 
-/// What a lock takes of the budget.
+/// The bytes of the budget that a lock uses.
 pub(crate) fn cost(name: &LockName) -> u64 {
     name.as_str().len() as u64 + LOCK_COST
 }

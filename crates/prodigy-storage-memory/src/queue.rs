@@ -36,7 +36,7 @@ impl Item {
     }
 
     fn cost(&self) -> u64 {
-        // The key stands in the order, in the index and in the body.
+        // The key is in the order, in the index and in the body.
         (self.body.get().len() + 2 * self.id.as_str().len()) as u64 + ITEM_COST
     }
 
@@ -72,7 +72,7 @@ impl Queue {
         self.items.values()
     }
 
-    /// What the items take of the budget.
+    /// The bytes of the budget that the items use.
     pub(crate) fn cost(&self) -> u64 {
         self.items.values().map(|item| item.cost()).sum()
     }
@@ -124,7 +124,7 @@ impl Queue {
         budget: &Budget,
     ) -> Result<PutReport> {
         let mut report = PutReport::default();
-        // What the batch makes, by place; merged into again where a key comes twice.
+        // The items of the batch, by place. A key that comes twice is merged again.
         let mut made: BTreeMap<u64, Item> = BTreeMap::new();
         let mut new_keys: HashMap<&ItemId, u64> = HashMap::new();
         let mut next = self.next;

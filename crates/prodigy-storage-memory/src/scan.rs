@@ -24,7 +24,7 @@ pub(crate) struct MemoryScan {
     /// The late lines of the range that were not given, by id, the next one last.
     late: Vec<(EventId, usize)>,
     fetched: VecDeque<Line>,
-    /// What `next` handed out.
+    /// The line that `next` returned.
     current: Option<Line>,
     done: bool,
     cursor: Cursor,

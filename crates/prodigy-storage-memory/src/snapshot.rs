@@ -268,7 +268,7 @@ impl Store {
     }
 }
 
-/// What a job holds; `None` if that is nothing. The job is locked only while pointers are copied.
+/// The data of a job; `None` if it is empty. The job is locked only while pointers are copied.
 fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let data = job.data.lock();
     if data.is_empty() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-/// At most so many bytes of a lock file name its holder.
+/// The largest length of a holder's text in a lock file.
 const LONGEST_HOLDER: u64 = 256;
 
 /// The lock, held as long as this lives. Its file stays: one that is removed could be held twice.

@@ -1,4 +1,4 @@
-//! What all handles on one memory store share.
+//! The state that all handles on one memory store share.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -22,8 +22,8 @@ const SHARDS: usize = 64;
 
 type Shard = RwLock<HashMap<JobAddress, Arc<Job>>>;
 
-/// What was done. Every write of every thread counts here: what stands beside it is left alone by that, which is why
-/// it has cache lines of its own.
+/// Counters of operations. Every write of every thread changes them. Other fields must not share their cache lines, so
+/// this type is aligned to its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -184,7 +184,7 @@ impl Store {
         stats.add("memory.bytes", self.budget.used());
     }
 
-    /// What is in the way of an operation whose deadline has passed.
+    /// The error of an operation whose deadline has passed.
     pub(crate) fn check(
         deadline: prodigy_storage_backend::Deadline,
         operation: &'static str,
@@ -194,7 +194,7 @@ impl Store {
     }
 }
 
-/// What an empty job takes of the budget.
+/// The bytes of the budget that an empty job uses.
 pub(crate) fn job_cost(address: &JobAddress) -> u64 {
     (address.repo.as_str().len() + address.job.as_str().len()) as u64 + JOB_COST
 }

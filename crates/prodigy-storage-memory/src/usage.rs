@@ -1,4 +1,4 @@
-//! What takes the memory, and how it stands.
+//! The use of memory, and the state of the store.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is left when no try succeeded.
+//! The error after the last try.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The last error of an operation that was given up, and how it came to that.
 ///
 /// Displayed as the error itself, with the number of tries behind it if there was more than one. The
-/// [`source`](Error::source) is that of the last error, so that nothing is told twice.
+/// [`source`](Error::source) is the source of the last error, so that no message appears twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure<E> {
     /// The error of the last try.

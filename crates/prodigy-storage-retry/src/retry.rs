@@ -19,7 +19,7 @@ pub struct Retry {
     jitter: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
 
-/// What an observer is told before each delay.
+/// A failed try, which an observer receives before each delay.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RetryEvent<'a, E> {

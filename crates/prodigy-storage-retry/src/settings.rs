@@ -1,13 +1,13 @@
-//! What a person may set about retries.
+//! Settings of retries.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How often and how patiently a failed operation is tried again.
+/// The number of tries of a failed operation, and the delays between them.
 ///
-/// The names and defaults are those of the `retry_policy` section of the configuration. Durations are
+/// Names and defaults are the same as in the `retry_policy` section of the configuration. Durations are
 /// written as `humantime` text (`30s`, `1h 30m`).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,7 +87,7 @@ impl RetrySettings {
 pub struct RetryProblem {
     /// The field's name, which is also its key in a configuration file.
     pub key: &'static str,
-    /// What is wrong with the value, to be read after the key.
+    /// The problem with the value, to be read after the key.
     pub reason: String,
 }
 

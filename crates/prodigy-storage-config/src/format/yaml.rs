@@ -13,7 +13,7 @@ use crate::config::StorageConfig;
 use crate::tree::{Entry, Fault, Key, Kind, MAX_DEPTH, Map, Node, Parsed, Position};
 use crate::write::{Document, NotWritable};
 
-/// At most so many entries are taken over by all the merge keys of a file.
+/// The largest number of entries that all merge keys of a file may copy.
 const MAX_MERGED: usize = 10_000;
 
 /// The configuration as a YAML file.
@@ -254,7 +254,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Keeps what was read before a fault, but for the last value: the fault may have cut it.
+    /// Keeps the values before a fault except the last one: the fault may have cut it.
     fn give_up(&mut self, fault: Fault) {
         self.faults.push(fault);
         let mut last = true;

@@ -49,7 +49,7 @@ fn good_files_give_their_configuration() {
         let loaded = result.unwrap_or_else(|errors| panic!("{}: {errors}", name(&file)));
         let mut text = String::new();
         for (spec, value, origin) in loaded.effective() {
-            // What nobody set is the default, and the test of the table of keys knows those.
+            // An unset key has its default, which the test of the table of keys checks.
             let origin = origin.to_string();
             if origin == "default" && value == spec.default {
                 continue;

@@ -83,7 +83,7 @@ fn a_relative_base_dir_is_the_same_for_every_worktree() {
     // Without a file of its own, a worktree has that of the main one.
     fs::remove_dir_all(fixture.path("linked/.prodigy")).unwrap();
     assert_eq!(root("linked"), root("project"));
-    // A file that is named belongs to the project that it lies in.
+    // A named file belongs to the project that contains it.
     let named = fixture.write("linked/deep/settings.yml", text);
     let loaded = fixture.loader().file(named).load().unwrap();
     assert_eq!(loaded.config.file.base_dir, root("project"));

@@ -1,4 +1,4 @@
-//! What is written reads back as the same.
+//! A written configuration reads back as the same.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -50,7 +50,7 @@ fn the_later_source_wins_key_by_key() {
         .unwrap();
     assert_eq!(loaded.config.timeout, Duration::from_secs(7));
     assert_eq!(*loaded.origin("timeout"), Origin::Code);
-    // What only the first source sets still counts.
+    // A setting of the first source alone still counts.
     assert!(loaded.config.enable_cache);
     let files: Vec<_> = loaded
         .files()

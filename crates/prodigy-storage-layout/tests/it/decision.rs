@@ -70,7 +70,7 @@ fn same_path_inode_and_birth_time_on_any_device_is_the_same_repository() {
 fn same_path_and_inode_with_an_unknown_birth_time_is_the_same_and_completed() {
     let (full, bare) = (evidence("/a", 1, 10, 100), evidence("/a", 1, 10, 0));
     assert_eq!(decide(&full, &[at_home(SUGGESTED, &bare)]), recorded(0, &full));
-    // What was known stays known where it can't be read now.
+    // Recorded facts remain known while they cannot be read.
     assert_eq!(decide(&bare, &[at_home(SUGGESTED, &full)]), same(0));
     let nothing = Evidence {
         file_id: None,
@@ -106,7 +106,7 @@ fn a_name_whose_repository_is_still_there_goes_to_no_other_one() {
         decide(&two, &[at_home(SUGGESTED, &one)]),
         Decision::Register(DISTINCT)
     );
-    // What can't be read counts as there.
+    // An unreadable path counts as present.
     assert_eq!(
         decide(&two, &[known(SUGGESTED, &one, Present::Unreadable)]),
         Decision::Register(DISTINCT)
@@ -286,7 +286,7 @@ proptest! {
                 if recorded.path != found.path {
                     prop_assert!(recorded.file_id.is_some() && recorded.file_id == found.file_id);
                 }
-                // What is recorded leads back here: either by its path, or as the same directory elsewhere.
+                // The recorded evidence leads back here: either by its path, or as the same directory elsewhere.
                 if let Some(record) = record {
                     prop_assert!(matches!(
                         record.relation(&found),
@@ -311,7 +311,7 @@ proptest! {
         }
     }
 
-    /// What was recorded after a decision is found again by the first row, whatever else is registered.
+    /// The first row finds evidence that was recorded after a decision, whatever else is registered.
     #[test]
     fn a_decision_is_stable(found in any_evidence(), mut known in prop::collection::vec(any_known(), 0..5)) {
         let (index, record) = match decide(&found, &known) {

@@ -7,7 +7,7 @@ use prodigy_storage_layout::{Ceilings, Identity, IdentityError, IdentityKind};
 #[cfg(unix)]
 use {crate::strategy, prodigy_storage_layout::RepoName, proptest::prelude::*, std::ffi::OsString};
 
-/// What makes a folder a git directory.
+/// Turns a folder into a git directory.
 fn make_git_dir(folder: &Path) {
     fs::create_dir_all(folder.join("objects")).unwrap();
     fs::create_dir_all(folder.join("refs")).unwrap();
@@ -84,7 +84,7 @@ fn a_git_folder_that_is_no_repository_is_passed_over() {
     let inner = root.join("shop/inner");
     fs::create_dir_all(inner.join(".git")).unwrap();
     assert_eq!(Identity::at(&inner).unwrap().common_dir, root.join("shop/.git"));
-    // A HEAD that is none does not make one either.
+    // An invalid HEAD does not make one either.
     make_git_dir(&inner.join(".git"));
     for head in ["", "main", "ref: heads/main", "0123"] {
         fs::write(inner.join(".git/HEAD"), head).unwrap();

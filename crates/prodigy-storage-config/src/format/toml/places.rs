@@ -47,7 +47,7 @@ impl<'t> Places<'t> {
             too_deep: None,
         };
         let tokens = source.lex().into_vec();
-        // What is wrong is told by the parser that builds the table.
+        // The parser that builds the table reports errors.
         parse_document(
             &tokens,
             &mut RecursionGuard::new(&mut places, MAX_DEPTH as u32),
