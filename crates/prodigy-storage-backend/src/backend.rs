@@ -21,8 +21,8 @@ use crate::report::{Capabilities, Health, Stats, Usage};
 /// follows from them.
 ///
 /// A backend knows nothing of checkpoints or dead letters beyond what the signatures say: the typed stores of the facade
-/// give these primitives their meaning. What each method promises is held by the conformance suite. No method speaks of
-/// files: what is special about files (local worktrees, the doctor, a lock's descriptor) lies beside the traits.
+/// give these primitives their meaning. The conformance suite tests the promise of each method. No method mentions
+/// files: local worktrees, the doctor and a lock's descriptor are outside of the traits.
 ///
 /// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, except for a system call
 /// that is under way, with [`Timeout`](crate::ErrorKind::Timeout) or
@@ -33,7 +33,7 @@ impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Ba
 
 /// The events of jobs: append-only logs.
 ///
-/// What each method promises is held by the conformance suite.
+/// The conformance suite tests the promise of each method.
 pub trait LogStore: fmt::Debug + Send + Sync {
     /// Appends a batch of events. Acknowledged is stored, by the durability asked for.
     ///
@@ -41,7 +41,7 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// them; then what is stored already under an id is acknowledged and not stored again. On return the batch holds
     /// its ids, unless nothing of it was stored.
     ///
-    /// Not atomic: a prefix of whole records may stand after a crash. On
+    /// Not atomic: a prefix of whole records may be stored after a crash. On
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored: appending the same batch
     /// again stores each once.
     fn append(
@@ -55,23 +55,23 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// Reads what is stored now, merged by id, each id once. A log that does not exist is empty.
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>>;
 
-    /// What the log holds, without reading it.
+    /// The size of the log, without reading it.
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;
 
-    /// Closes what this process appends to: the next append begins a new segment. Harmless if there is none.
+    /// Closes the segment that this process appends to: the next append begins a new one. Harmless without a segment.
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()>;
 
-    /// Makes every event that lies before the cursor survive power loss, whichever process appended it and however
-    /// durably. What is saved together with the cursor then never covers an event that is lost.
+    /// Makes every event before the cursor survive power loss, whichever process appended it and however
+    /// durably. A checkpoint that is saved with the cursor then never covers a lost event.
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
 }
 
 /// Documents: whole JSON objects, stored and replaced in one step.
 pub trait DocumentStore: fmt::Debug + Send + Sync {
-    /// A document, its checksum verified; `None` if there is none.
+    /// A document with a verified checksum; `None` if it does not exist.
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>>;
 
-    /// The revision of a document, at less cost than getting it; `None` if there is none. Not verified.
+    /// The revision of a document, at less cost than getting it; `None` if it does not exist. Not verified.
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>>;
 
     /// Puts a document, whole or not at all. What is got later is the body's own bytes.
@@ -109,9 +109,9 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
     fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>>;
 
     /// The newest document of a checkpoint series, or with `before` the newest that comes before that one: what
-    /// [`list`](Self::list) gives last, or last before it, at less cost than listing. `None` if there is none.
+    /// [`list`](Self::list) gives last, or last before it, at less cost than listing. `None` if no such document exists.
     ///
-    /// `before` need not exist, or not any more. Before a document that is none of the series there is nothing.
+    /// `before` need not exist. Nothing is before a document of another series.
     fn newest(
         &self,
         job: &JobAddress,
@@ -183,9 +183,9 @@ pub trait LockStore: fmt::Debug + Send + Sync {
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>>;
 }
 
-/// What a store holds, and its care.
+/// The contents of a store, and its maintenance.
 pub trait Catalog: fmt::Debug + Send + Sync {
-    /// What it is and can do.
+    /// The capabilities of the backend.
     fn capabilities(&self) -> Capabilities;
 
     /// The repositories that hold anything, sorted.
@@ -206,7 +206,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Checks what can be checked without writing to it.
     fn health(&self, deadline: Deadline) -> Result<Health>;
 
-    /// What takes the space.
+    /// The use of space.
     fn usage(&self, deadline: Deadline) -> Result<Usage>;
 
     /// Adds its counters.

@@ -29,10 +29,10 @@ pub struct Batch {
     ids: Vec<EventId>,
 }
 
-/// What may stand beside an event's payload.
+/// Optional fields beside an event's payload.
 #[derive(Debug)]
 pub struct Annotations<'a, M = ()> {
-    /// What ties events of one cause together.
+    /// The id that events of one cause share.
     pub correlation_id: Option<&'a str>,
     /// Any JSON object about the event.
     pub metadata: Option<&'a M>,
@@ -88,7 +88,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// The bodies, in order: what stands between the timestamp and the crc of a record.
+    /// The bodies, in order: the part of each record between the timestamp and the crc.
     pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
@@ -124,8 +124,8 @@ impl Batch {
         self.push_with(event, Annotations::<()>::default())
     }
 
-    /// Adds an event and what stands beside it. Bytes of a raw payload ([`serde_json::value::RawValue`]) pass through
-    /// untouched, but for line breaks between its tokens, which become spaces.
+    /// Adds an event and its optional fields. Bytes of a raw payload ([`serde_json::value::RawValue`]) pass through
+    /// untouched, except line breaks between tokens, which become spaces.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what does not serialise, for nesting over 127, and for text that is not
@@ -223,7 +223,7 @@ mod tests {
         impl Serialize for Nothing {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeStruct;
-                // As raw JSON is told, but without its text.
+                // As raw JSON serialises, but without its text.
                 serializer
                     .serialize_struct("$serde_json::private::RawValue", 1)?
                     .end()

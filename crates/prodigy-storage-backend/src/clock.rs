@@ -61,14 +61,14 @@ impl Uptime {
         }
     }
 
-    /// Whether this moment lies behind `now`: always, if the machine was started again since.
+    /// True if this moment is not after `now`, or if the machine was restarted since.
     #[must_use]
     pub fn has_come(self, now: Self) -> bool {
         self.boot != now.boot || self.since <= now.since
     }
 }
 
-/// Tells the time of day, and how long the machine has been running.
+/// Returns the time of day, and the time since the boot of the machine.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day. It may step back, stand still or leap: nothing but the dates that people see depends on it.
     fn now(&self) -> Timestamp;
@@ -109,7 +109,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The id of this boot; `None` if the system has none. Then leases of an earlier boot cannot be told from others.
+/// The id of this boot; `None` if the system has none. Leases of an earlier boot then look like others.
 #[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
 fn boot_id() -> Option<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Revision {
     }
 }
 
-/// What has to be true for a put, an addition or a deletion to happen; else it is a conflict.
+/// The condition of a put, an addition or a deletion. If it is not met, the call is a conflict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
     /// Anything.
@@ -97,9 +97,9 @@ pub enum Expected {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
-    /// What has to be true.
+    /// The condition.
     pub expected: Expected,
-    /// What "stored" means for this call.
+    /// The failures that the write survives.
     pub durability: Durability,
     /// The fencing token of the lock that the writer holds. The write is refused as
     /// [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a greater token of the same lock, whatever
@@ -228,7 +228,7 @@ impl DocumentEntry {
     }
 }
 
-/// What an addition to a series made.
+/// The result of an addition to a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
     /// The new document: its stamp is above all others of its series, and above those of the job's other series.

@@ -6,16 +6,16 @@ use std::fmt;
 
 use crate::id::EventId;
 
-/// What a fallible call of a backend, a layer or the facade returns.
+/// The result of a fallible call of a backend, a layer or the facade.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
-/// What kind of failure it is: the part of a [`StorageError`] that a program branches on.
+/// The kind of a failure: the part of a [`StorageError`] that a program branches on.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// What was named does not exist: no such job, document or item.
+    /// The named job, document or item does not exist.
     NotFound,
     /// The caller's input is refused: a name, an event, an item, an option. Nothing was stored.
     InvalidInput,
@@ -90,7 +90,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What was attempted, on which path or key, why it failed, and what to do about it.
+/// A failed operation: its name, its path or key, the reason, and a hint.
 ///
 /// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The
 /// message is one line, `kind: operation target: why`; the hint is apart, for a line of its own.
@@ -220,13 +220,13 @@ impl StorageError {
         self
     }
 
-    /// What a program branches on.
+    /// The kind, which a program branches on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// What was attempted.
+    /// The operation that failed.
     #[must_use]
     pub fn operation(&self) -> &'static str {
         self.inner.operation
@@ -244,7 +244,7 @@ impl StorageError {
         &self.inner.why
     }
 
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()

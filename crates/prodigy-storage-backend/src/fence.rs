@@ -154,7 +154,7 @@ impl FenceMarks {
     /// Reads the body of the document that keeps them.
     ///
     /// # Errors
-    /// What `serde_json` says of a body of another shape.
+    /// The error of `serde_json` for a body of another shape.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let stored: Stored = serde_json::from_slice(body)?;
         let mut marks = Self::default();

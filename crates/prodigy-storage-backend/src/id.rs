@@ -31,9 +31,9 @@ pub struct InvalidEventId(String);
 
 const RANDOM_BITS: u32 = 62;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
-/// What comes before the random bits when version and variant are taken out: milliseconds and their fraction.
+/// The ticks per millisecond. Ticks are the bits before the random ones, without version and variant.
 const TICKS_PER_MILLI: u128 = 1 << 12;
-/// What 48 bits of milliseconds and 12 bits of their fraction hold.
+/// The largest value of 48 bits of milliseconds and 12 bits of their fraction.
 const MAX_TICKS: u128 = (1 << 60) - 1;
 /// Ticks that are kept free at the end of time: no batch has more events.
 const LARGEST_BATCH: u128 = 1 << 40;
@@ -82,7 +82,7 @@ impl EventId {
     }
 
     /// Whether it is of version 7 and its time is more than an hour ahead of the clock: a clock was wrong, here or where the
-    /// event was made. Later ids of the log lie above it; the times of later events are true all the same.
+    /// event was made. Later ids of the log are above it, and the times of later events are still true.
     #[must_use]
     pub fn is_ahead_of(self, now: Timestamp) -> bool {
         const HOUR: i64 = 3_600_000_000_000;
@@ -149,7 +149,7 @@ impl FromStr for EventId {
 ///
 /// Each id has a tick of its own: that of the clock, or the next one after the last id's where the clock stands still or
 /// stepped back. So a source that makes more than four ids in a microsecond runs ahead of the clock for a while. All 62
-/// random bits are drawn anew for each id, so two sources never count up from the same number.
+/// random bits are drawn for each id, so two sources never count up from the same number.
 ///
 /// # Sources that meet
 /// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the worst case

@@ -15,7 +15,7 @@
 //! # Limitations
 //!
 //! The trait is synchronous. A [`Deadline`] bounds every wait, but a system call under way can't be interrupted.
-//! Appending a batch is not atomic: after a crash a prefix of whole records may stand.
+//! Appending a batch is not atomic: after a crash a prefix of whole records may be stored.
 //!
 //! # Example
 //!
@@ -27,7 +27,7 @@
 //!     let mut batch = Batch::new();
 //!     batch.push("agent started")?;
 //!     backend.append(job, &mut batch, &AppendOptions::default(), Deadline::never())?;
-//!     // Acknowledged is stored: the id says where it stands in the order of the log.
+//!     // Acknowledged is stored: the id is its position in the order of the log.
 //!     assert_eq!(batch.ids().len(), 1);
 //!     Ok(())
 //! }

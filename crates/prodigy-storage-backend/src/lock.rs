@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// Who holds a lock, in its own words: information only, the kernel (or the database) decides.
+/// The holder of a lock, in its own words: information only, the kernel (or the database) decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Holder {
@@ -17,9 +17,9 @@ pub struct Holder {
     pub host: String,
     /// Since when it holds the lock.
     pub since: Timestamp,
-    /// What it holds it for.
+    /// The purpose of the lock.
     pub purpose: String,
-    /// What tells it from other processes that have, or had, its id; in the words of the backend.
+    /// A mark that distinguishes it from other processes with the same id; the backend chooses its form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
@@ -65,7 +65,7 @@ impl fmt::Display for Holder {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// What it is for; shown to who waits for it.
+    /// The purpose of the lock; waiting processes see it.
     pub purpose: String,
 }
 
@@ -101,17 +101,17 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps
+    /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps
     /// the lock as long as it lives.
     #[cfg(unix)]
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 
-    /// Releases it, and tells if that fails.
+    /// Releases the lock.
     ///
     /// # Errors
-    /// What the operating system or the database says.
+    /// The error of the operating system or the database.
     fn release(self: Box<Self>) -> Result<()>;
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::record::Record;
 
-/// What "stored" means for a write that was acknowledged.
+/// The failures that an acknowledged write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -25,7 +25,7 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct AppendOptions {
-    /// What "stored" means for this call.
+    /// The failures that the write survives.
     pub durability: Durability,
 }
 
@@ -37,7 +37,7 @@ impl AppendOptions {
     }
 }
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Events stored by this call.
@@ -97,7 +97,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// What to scan; `Default` is everything that is stored now.
+/// The range of a scan; `Default` is everything that is stored now.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ScanOptions {
@@ -143,7 +143,7 @@ impl ScanOptions {
     }
 }
 
-/// Damage met by a scan. What stands around it is read all the same.
+/// Damage found by a scan. The records around it are still read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where: a file's path, or a key.
@@ -152,7 +152,7 @@ pub struct Damage {
     pub offset: u64,
     /// How many bytes are unreadable.
     pub len: u64,
-    /// What is wrong with them.
+    /// The problem with these bytes.
     pub why: String,
 }
 
@@ -186,7 +186,7 @@ impl From<Damage> for StorageError {
 pub enum ScanItem<'a> {
     /// A whole line.
     Record(Record<'a>),
-    /// Bytes that are no record; reading goes on behind them.
+    /// Bytes that are no record; reading continues behind them.
     Damage(Damage),
 }
 
@@ -200,11 +200,11 @@ pub trait Scan: Send {
     /// A failure that ends the scan: input or output, the step's deadline, a cursor's gap.
     fn next(&mut self) -> Result<Option<ScanItem<'_>>>;
 
-    /// The position behind the last item given: a scan from it goes on exactly there.
+    /// The position behind the last returned item: a scan from it continues exactly there.
     fn cursor(&self) -> Cursor;
 }
 
-/// What a log holds, without its contents.
+/// The size of a log, without its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSummary {
     /// Segments, or what a backend has instead.

@@ -8,17 +8,17 @@ use serde_json::value::RawValue;
 
 use crate::record::{self, Record};
 
-/// What the line of an event holds beside its id.
+/// The fields of an event's line beside its id.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parsed<T> {
     /// When it was appended, by the clock of its writer ([`Record::time`]).
     pub timestamp: Timestamp,
-    /// What ties it to events of the same cause.
+    /// The id that events of one cause share.
     pub correlation_id: Option<String>,
     /// The payload.
     pub event: T,
-    /// What the writer put beside it.
+    /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Record<'a> {
     /// outside of its values: names and order of its fields are compared as bytes. Any other is parsed as JSON.
     ///
     /// # Errors
-    /// What `serde_json` says of a line whose payload is no `T`, with its place in the line.
+    /// The error of `serde_json` for a line whose payload is no `T`, with its place in the line.
     #[inline]
     pub fn parse_event<T: Deserialize<'a>>(&self) -> Result<Parsed<T>, serde_json::Error> {
         if let Some(parsed) = self.parse_in_form() {
@@ -92,7 +92,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the value that `text` begins with, and gives what stands behind it.
+/// Parses the value at the start of `text`, and returns the rest.
 fn first_value<'a, T: Deserialize<'a>>(text: &'a str, rest: &mut &'a str) -> Option<T> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter();
     let value = values.next()?.ok()?;

@@ -185,7 +185,7 @@ impl QueueEntry {
 pub enum QueueStep {
     /// An item.
     Entry(QueueEntry),
-    /// Bytes that are no item; reading goes on behind them.
+    /// Bytes that are no item; reading continues behind them.
     Damage(Damage),
 }
 
@@ -245,7 +245,7 @@ impl Select {
     }
 }
 
-/// What a put of items did.
+/// The result of a put of items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PutReport {
     /// Items whose key was new.
@@ -254,11 +254,11 @@ pub struct PutReport {
     pub merged: usize,
 }
 
-/// What an acknowledgement, a return or a removal did.
+/// The result of an acknowledgement, a return or a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled<K> {
-    /// Those that were found and settled.
+    /// The keys that were found and settled.
     pub settled: Vec<K>,
-    /// Those that name nothing (any more): the lease ended and another took the item, or it is gone.
+    /// The keys that name no item: the lease ended and another worker took the item, or the item is gone.
     pub unknown: Vec<K>,
 }

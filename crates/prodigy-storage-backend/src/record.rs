@@ -17,9 +17,9 @@ const END: &[u8] = b"\"}";
 /// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
 const CRC_LEN: usize = 8;
-/// What follows the checksummed bytes: `,"crc":"xxxxxxxx"}`.
+/// The length of `,"crc":"xxxxxxxx"}`, which follows the checksummed bytes.
 const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
-/// What a record has beyond its body.
+/// The bytes of a record beyond its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
 /// Writes records; remembers the text of the current second.
@@ -117,14 +117,14 @@ pub fn seal_line(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(END);
 }
 
-/// What the crc at the end of a line says.
+/// The state of the crc at the end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crc {
     /// It is there and holds.
     Holds,
     /// It is there and does not.
     Wrong,
-    /// There is none.
+    /// The line has no crc.
     Absent,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Record<'a> {
     /// Parses envelope and payload in one pass.
     ///
     /// # Errors
-    /// What `serde_json` says of a line whose payload is no `T`.
+    /// The error of `serde_json` for a line whose payload is no `T`.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
         parse_nested(self.line).map_err(|error| {
             if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
@@ -190,7 +190,7 @@ impl<'a> Record<'a> {
 /// down.
 ///
 /// # Errors
-/// What `serde_json` says of a text that is no `T`, or is nested deeper.
+/// The error of `serde_json` for a text that is no `T`, or is nested deeper.
 pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| {
         // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
@@ -206,7 +206,7 @@ pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_js
     })
 }
 
-/// The timestamp of a line, and what stands between it and the crc, if all around them is as [`RecordEncoder`] writes it.
+/// The timestamp of a line, and the text between it and the crc, if the rest has the form that [`RecordEncoder`] writes.
 pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
     let time = time_in_form(line)?;
     let end = line.len().checked_sub(TRAILER)?;
@@ -386,7 +386,7 @@ fn shape(line: &str) -> Result<(EventId, Option<Timestamp>), LineFault> {
 }
 
 /// The id of a line that states none: a UUID of version 8 (RFC 9562, 5.8) made of the hash of its bytes. So every reader
-/// gives the line the same id, a cursor can stand at it, and a line that stands twice is one event.
+/// gives the line the same id, a cursor can point to it, and a duplicate line is one event.
 fn derived_id(line: &str) -> EventId {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;

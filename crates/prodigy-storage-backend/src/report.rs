@@ -1,4 +1,4 @@
-//! What a backend tells of itself: capabilities, health, usage, counters.
+//! Reports of a backend: capabilities, health, usage, counters.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use prodigy_storage_layout::RepoName;
 use serde::Serialize;
 
-/// What a backend is and can do.
+/// The capabilities of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -58,13 +58,13 @@ pub enum Severity {
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was checked, in a word or two.
+    /// The name of the check, in a word or two.
     pub name: &'static str,
     /// How it stands.
     pub severity: Severity,
-    /// What was found.
+    /// The finding.
     pub found: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Check {
     }
 }
 
-/// What was checked, and how it stands.
+/// The checks of a store, and their outcomes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// All checks that were made.
@@ -107,7 +107,7 @@ impl Health {
     }
 }
 
-/// What one repository holds in one area.
+/// The space of one repository in one area.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AreaUsage {
     /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`.
@@ -120,7 +120,7 @@ pub struct AreaUsage {
     pub bytes: u64,
 }
 
-/// What takes the space.
+/// The use of space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// By area and repository.

@@ -16,7 +16,7 @@ const STRIDE: u64 = 10;
 /// Acknowledged events after which the worker is killed: between two checkpoints, so that there is something to replay.
 const KILLED_AFTER: usize = 37;
 
-/// What the events of the log add up to.
+/// The sum of the events of the log.
 #[derive(Default, Serialize, Deserialize)]
 struct State {
     /// The next item.
@@ -106,7 +106,7 @@ fn work(job: &Job, goal: u64) -> Outcome {
     let latest = job.checkpoints().latest_map::<State>()?;
     let (mut state, mut from) = latest.map_or_else(Default::default, |latest| (latest.data, latest.cursor));
     loop {
-        // What the log says beyond the state: this process's events, and at first those of one that was killed.
+        // Events after the state: those of this process, and at first those of the killed one.
         let mut events = job.events().read_with::<u64>(ReadOptions {
             from: from.take(),
             ..ReadOptions::default()

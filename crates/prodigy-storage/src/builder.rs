@@ -55,7 +55,7 @@ impl StorageBuilder {
         }
     }
 
-    /// Where variables are read from; the process's own environment unless told.
+    /// The source of variables; by default the environment of the process.
     pub fn environment(mut self, environment: impl Environment + Send + Sync + 'static) -> Self {
         self.environment = Box::new(environment);
         self
@@ -67,8 +67,8 @@ impl StorageBuilder {
         self
     }
 
-    /// A path in the project whose `.prodigy/config.*` counts; the current folder unless told. The root of the
-    /// worktree that it lies in is taken, where it lies in one.
+    /// A path in the project whose `.prodigy/config.*` counts; by default the current folder. If a worktree contains the
+    /// path, the root of the worktree counts.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self
@@ -104,7 +104,7 @@ impl StorageBuilder {
         self.set("backend_config.base_dir", path.into())
     }
 
-    /// A backend of your own, instead of the one that is configured. Retries, limit and cache apply to it all the same.
+    /// A backend of your own, instead of the configured one. Retries, limit and cache apply to it as well.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
         self
@@ -221,7 +221,7 @@ impl StorageBuilder {
         ))
     }
 
-    /// The root of the worktree that the project's path lies in, else the path itself.
+    /// The root of the worktree that contains the project's path, else the path itself.
     fn project(&self) -> Option<PathBuf> {
         let path = match &self.project_dir {
             Some(path) => path.clone(),
@@ -232,7 +232,7 @@ impl StorageBuilder {
         Some(identity.and_then(|identity| identity.worktree).unwrap_or(path))
     }
 
-    /// Where the search for a repository ends, as git is told it.
+    /// The folders that end the search for a repository, in git's variable.
     fn ceilings(&self) -> Ceilings {
         let value = self.environment.var("GIT_CEILING_DIRECTORIES");
         value.map(|value| Ceilings::parse(&value)).unwrap_or_default()

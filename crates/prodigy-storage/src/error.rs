@@ -24,7 +24,7 @@ pub(crate) fn refused_config(errors: ConfigErrors) -> StorageError {
         .with_hint("`prodigy-storage config check` shows what is read from where")
 }
 
-/// A repository that can't be told.
+/// The error for a repository whose identity is unknown.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 pub(crate) fn no_identity(error: IdentityError) -> StorageError {
     let kind = match &error {

@@ -64,10 +64,10 @@ impl Job {
     }
 
     /// Closes what this process appends to and marks the job as finished. A second time changes nothing: the first
-    /// mark stays. Nothing is refused afterwards; the mark tells retention that the job is over.
+    /// mark stays. Nothing is refused afterwards; retention reads the mark.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn finish(&self) -> Result<()> {
         let deadline = self.inner.deadline();
         self.inner.caller.call(SEAL, &self.address, deadline, |backend| {
@@ -90,7 +90,7 @@ impl Job {
     /// When it was finished; `None` while it is not.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn finished_at(&self) -> Result<Option<Timestamp>> {
         let document = Document::Finished(self.address.clone());
         let Some(stored) = self.inner.caller.get(&document, self.inner.deadline())? else {

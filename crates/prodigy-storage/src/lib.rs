@@ -19,7 +19,7 @@
 //! # Limitations
 //!
 //! - The interface is synchronous. Every wait of ours ends by `timeout`, but a system call under way can't be cut.
-//! - A batch of events is not atomic: after a crash a prefix of whole events may stand.
+//! - A batch of events is not atomic: after a crash a prefix of whole events may be stored.
 //! - A taken dead letter is worked on at least once, not exactly once: a redriver may die between work and
 //!   acknowledgement.
 //! - One folder serves one machine. Network file systems are refused unless a setting says otherwise.
@@ -75,15 +75,17 @@
 //! share a sync. With `enable_cache`, a document that is read again is served from memory if the backend still
 //! has the same revision.
 //!
-//! # What it tells
+//! # Logs and counters
 //!
-//! What raises a counter of [`Storage::stats`] is told as an event of `tracing`, in the thread that does it; expired
-//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter names a crate: `prodigy_storage::call` (tries that failed:
-//! `warn`; successes after them, waits for a permit and waits in vain, failed loads of the cache: `debug`; cache hits,
-//! misses, shared loads, stale and evicted entries: `trace`), `prodigy_storage_file` and `prodigy_storage_memory` (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
-//! rewritten, snapshots: `debug`). Damage and what is set right by itself is a `warn`, what may be lost an `error`. Events
+//! Each increment of a counter of [`Storage::stats`] also emits a `tracing` event, in the thread that does it. Expired
+//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter
+//! names a crate: `prodigy_storage::call` (tries that failed:
+//! `warn`; successes after them, waits for a permit, waits that timed out, failed loads of the cache: `debug`; cache hits,
+//! misses, shared loads, stale and evicted entries: `trace`), `prodigy_storage_file` and `prodigy_storage_memory`
+//! (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
+//! rewritten, snapshots: `debug`). Damage and automatic repairs are a `warn`, a possible loss is an `error`. Events
 //! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
-//! events are told under its locks.
+//! events are emitted under its locks.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod builder;

@@ -11,7 +11,7 @@ use crate::storage::Inner;
 /// How to take a lock; `Default` waits for the configured `timeout`.
 #[derive(Clone, Debug, Default)]
 pub struct LockRequest {
-    /// What it is for; shown to who waits for it.
+    /// The purpose of the lock; waiting processes see it.
     pub purpose: String,
     /// How long to wait for it, instead of the configured `timeout`. Zero tries once.
     pub wait: Option<Duration>,
@@ -74,7 +74,7 @@ impl StorageLock {
         self.guard.check()
     }
 
-    /// The descriptor that carries the lock, where there is one: a child process that inherits a duplicate keeps the
+    /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps the
     /// lock as long as it lives.
     #[cfg(unix)]
     #[must_use]
@@ -82,10 +82,10 @@ impl StorageLock {
         self.guard.descriptor()
     }
 
-    /// Releases it, and tells if that fails.
+    /// Releases the lock.
     ///
     /// # Errors
-    /// What the operating system or the database says.
+    /// The error of the operating system or the database.
     pub fn release(self) -> Result<()> {
         self.guard.release()
     }
@@ -106,7 +106,7 @@ pub(crate) fn take(inner: &Inner, name: &LockName, request: &LockRequest) -> Res
     Ok(StorageLock { guard })
 }
 
-/// What stands for a lock where locking is disabled.
+/// The guard of a lock while locking is disabled.
 #[derive(Debug)]
 struct InertGuard(LockName);
 

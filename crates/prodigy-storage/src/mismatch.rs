@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What a parser said, cut to what the reader's own type and the place tell: the parser's words carry values, and what
-/// is stored is nobody's business who reads a log.
+/// The error of a parser, reduced to the reader's type and the position: the parser's message contains values, and
+/// stored data must not appear in a log.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
     what: String,

@@ -1,4 +1,4 @@
-//! What a person should know about a handle that works all the same.
+//! Notices about a working handle, for the user.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Which repository a name stands for.
 //!
-//! An entry per name records what tells a common git directory from another one ([`Evidence`]). Which entry a repository
-//! has is decided by [`decide`], a pure function in the layout crate; here entries are read, looked after and written.
+//! An entry per name records the [`Evidence`] of a common git directory. The pure function [`decide`] in the layout crate
+//! chooses the entry of a repository; this module reads, maintains and writes the entries.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::storage::Inner;
 /// An entry as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
-    /// The name as it was registered: tells names apart where the file system folds case.
+    /// The name as it was registered: it distinguishes names on a file system that folds case.
     name: String,
     /// The common git directory: see [`text_of`].
     identity: String,
@@ -64,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// What its path leads to at present.
+    /// The present target of its path.
     fn present(&self) -> Present {
         let Some(recorded) = path_of(&self.identity) else {
             return Present::Unreadable;
@@ -76,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// What the decision needs to know about it.
+    /// The facts about the entry for the decision.
     fn known(&self, role: NameRole, found: &Evidence) -> Known {
         let recorded = self.evidence();
         let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
@@ -99,7 +99,7 @@ const LOST: &str = "lost";
 pub(crate) struct Named {
     pub(crate) name: RepoName,
     pub(crate) identity: Identity,
-    /// What a person should know about it.
+    /// A notice for the user.
     pub(crate) notice: Option<StorageNotice>,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
                     named(&candidate.name, Some(notice))
                 })
             }
-            // It may be this repository's: registered anew it would have a second namespace, and nobody would know.
+            // It may belong to this repository: a new registration would silently give it a second namespace.
             _ if gathered.unclear.is_some() => {
                 let (name, error) = gathered
                     .unclear
@@ -275,7 +275,7 @@ fn is_same(found: &Evidence, known: &Known) -> bool {
     matches!(decide(found, std::slice::from_ref(known)), Decision::Same { .. })
 }
 
-/// What the decision is made from.
+/// The input of the decision.
 struct Gathered {
     candidates: Vec<Candidate>,
     /// One for each candidate.
@@ -301,7 +301,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         let (entry, revision) = match read(inner, name, deadline) {
             Ok(Some(read)) => read,
             Ok(None) => continue,
-            // This repository may stand under another name than that of an entry that can't be read.
+            // This repository may be registered under another name than the unreadable entry's.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 gathered.unclear.get_or_insert((name.clone(), Some(error)));
                 continue;
@@ -520,7 +520,7 @@ const fn kind_of(kind: IdentityKind) -> &'static str {
 /// Begins the text of a path that is not Unicode. No absolute path begins like it.
 const HEX: &str = "hex:";
 
-/// A path as text: as it is where it is Unicode, else its bytes in hexadecimal digits.
+/// A path as text: unchanged if it is Unicode, else its bytes in hexadecimal digits.
 fn text_of(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),

@@ -49,7 +49,7 @@ impl Repo {
         self.identity.as_deref()
     }
 
-    /// What a person should know about how it was found: that it is a fresh clone, which continues under the name of
+    /// Notices about the search for the repository: a fresh clone continues under the name of
     /// the repository before it.
     #[must_use]
     pub fn notices(&self) -> &[StorageNotice] {
@@ -71,7 +71,7 @@ impl Repo {
     /// The jobs that hold anything, sorted.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn jobs(&self) -> Result<Vec<JobId>> {
         let deadline = self.inner.deadline();
         self.inner

@@ -22,7 +22,7 @@ use crate::open;
 use crate::registry;
 use crate::repo::Repo;
 
-/// What every handle on one opened storage shares.
+/// The state that all handles on one opened storage share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) caller: Caller,
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the program brought the backend.
     pub(crate) given: bool,
-    /// What this handle knows of setup checkpoints.
+    /// The setup checkpoints that this handle has seen.
     pub(crate) setups: Setups,
     /// Where the search for a repository ends.
     pub(crate) ceilings: Ceilings,
@@ -106,11 +106,11 @@ impl Storage {
         Ok(Repo::new(Arc::clone(&self.inner), name, None))
     }
 
-    /// The namespace of the git repository that a path lies in, the same from each of its worktrees. A folder in no
-    /// repository stands for itself.
+    /// The namespace of the git repository that contains a path, the same from each of its worktrees. A folder in no
+    /// repository is its own namespace.
     ///
-    /// A repository that was never seen is registered under the name of its folder, or, where that stands for
-    /// another one, under that name with a short hash. One that was moved is found again by its inode and birth time.
+    /// A new repository is registered under the name of its folder. If that name belongs to
+    /// another one, a short hash is added. A moved repository is found again by its inode and birth time.
     /// `docs/explanation/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
     /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it.
     ///
@@ -126,7 +126,7 @@ impl Storage {
         Ok(repo.with_notice(found.notice))
     }
 
-    /// Makes a name stand for the repository that a path lies in, from now on, with all data under that name: for a
+    /// Gives a name, with all data under it, to the repository that contains a path, from now on: for a
     /// repository that was moved, copied or cloned again. Data is neither moved nor changed.
     ///
     /// # Errors
@@ -138,8 +138,8 @@ impl Storage {
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
 
-    /// Registers the repository that a path lies in under a name of your choice: for one that is not the repository
-    /// that its own folder's name stands for.
+    /// Registers the repository that contains a path under a name of your choice: for a repository that is not the one
+    /// that owns the name of its folder.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository, whether or not it is
@@ -153,7 +153,7 @@ impl Storage {
     /// The namespaces that hold anything, sorted.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn repositories(&self) -> Result<Vec<RepoName>> {
         self.call(LIST_REPOSITORIES, |backend, deadline| {
             backend.repositories(deadline)
@@ -184,7 +184,7 @@ impl Storage {
     /// All locks that were ever taken, held or not.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn locks(&self) -> Result<Vec<LockInfo>> {
         self.call(LIST_LOCKS, |backend, deadline| backend.locks(deadline))
     }
@@ -204,9 +204,9 @@ impl Storage {
         Ok(health)
     }
 
-    /// What finds damage and moves it out of the way. Nothing is looked at before it is asked to.
+    /// The doctor, which finds damage and moves it out of the way. It does nothing until it is called.
     ///
-    /// Where a damaged `format.json` keeps storage from being opened, [`StorageBuilder::doctor`] gives one all the same.
+    /// If a damaged `format.json` keeps storage from being opened, use [`StorageBuilder::doctor`].
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files: it needs none.
@@ -227,10 +227,10 @@ impl Storage {
         )
     }
 
-    /// What takes the space.
+    /// The use of space.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn usage(&self) -> Result<Usage> {
         self.call(USAGE, |backend, deadline| backend.usage(deadline))
     }
@@ -244,7 +244,7 @@ impl Storage {
     /// Ends background work and makes relaxed writes of this handle survive power loss.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn flush(&self) -> Result<()> {
         self.call(FLUSH, |backend, deadline| backend.flush(deadline))
     }
@@ -255,13 +255,13 @@ impl Storage {
         &self.inner.config
     }
 
-    /// What should be known about how it was opened.
+    /// Notices from opening the storage.
     #[must_use]
     pub fn notices(&self) -> &[StorageNotice] {
         &self.inner.notices
     }
 
-    /// What the backend is and can do.
+    /// The capabilities of the backend.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.inner.caller.capabilities()

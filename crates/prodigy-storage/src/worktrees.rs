@@ -56,7 +56,7 @@ impl Worktrees {
     /// The sessions whose worktree is there, sorted. Links are not followed and not listed.
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) if a link stands in the place of the folder of the worktrees;
+    /// [`Refused`](ErrorKind::Refused) if the folder of the worktrees is a link;
     /// [`Io`](ErrorKind::Io) if it cannot be read.
     pub fn list(&self) -> Result<Vec<SessionId>> {
         let Some(root) = self.root() else {

@@ -69,8 +69,6 @@ const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 const LEFT: &[(&str, usize)] = &[
     ("README.md", 2),
     ("SECURITY.md", 5),
-    ("crates/prodigy-storage", 144),
-    ("crates/prodigy-storage-backend", 159),
     ("crates/prodigy-storage-cli", 62),
     ("crates/prodigy-storage-file", 319),
     ("dev/prodigy-storage-bench", 88),

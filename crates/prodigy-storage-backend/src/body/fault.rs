@@ -78,7 +78,7 @@ impl NoBody {
         self
     }
 
-    /// The same, in bytes that have so many more before them; `None` where they can't be counted.
+    /// The same fault, in a text that has `by` more bytes before it; `None` if their number is unknown.
     pub(super) fn moved(mut self, by: Option<usize>) -> Self {
         self.at = self.at.zip(by).map(|(at, by)| at + by);
         self
@@ -90,19 +90,19 @@ impl NoBody {
         &self.why
     }
 
-    /// The offset of the first byte that is wrong, where it can be told.
+    /// The offset of the first wrong byte, if it is known.
     #[must_use]
     pub const fn at(&self) -> Option<usize> {
         self.at
     }
 
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         self.hint
     }
 
-    /// What the parser or the serialiser said, where it was the one to refuse.
+    /// The error of the parser or the serialiser, if it refused the value.
     #[must_use]
     pub fn into_cause(self) -> Option<serde_json::Error> {
         self.source

@@ -9,7 +9,7 @@ use super::fault::NoBody;
 use super::number::out_of_range;
 use super::text;
 
-/// What is done with raw JSON in a value: text that `serde_json` passes through as it is.
+/// The treatment of raw JSON in a value: text that `serde_json` passes through unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Raw {
     /// All of it is looked at.
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// What it is worth that this was written.
+    /// Decides whether the written text is a body.
     pub(crate) fn of<T: Serialize + ?Sized>(
         self,
         value: &T,
@@ -47,7 +47,7 @@ impl Outcome {
     }
 }
 
-/// What may come next on the level that is written to.
+/// The next allowed token on the current level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// A value, or the text of a key.
@@ -62,13 +62,13 @@ enum Place {
     BehindKey,
 }
 
-/// Writes as [`CompactFormatter`] does, and tells in the outcome, when it is dropped, whether that was one JSON value of
+/// Writes as [`CompactFormatter`] does. Its drop records in the outcome whether the text was one JSON value of
 /// bounded nesting.
 ///
 /// # What it has to see
 ///
 /// `serde_json` escapes strings and writes numbers rightly, and closes what it opened, on the way to an `Ok`. An
-/// implementation of `Serialize` may still make it write what is no JSON: go on with the next value after an error in
+/// implementation of `Serialize` may still make it write invalid JSON: continue with the next value after an error in
 /// the one before, give a key no value, give values to an array that it said is empty, or give raw text that is no
 /// JSON, or none, or two. Each of these is a call that has no place where it comes ([`Place`]), or leaves a level open for
 /// good: the depth then does not get back to zero.
@@ -107,7 +107,7 @@ impl<'a> Guard<'a> {
     #[inline]
     fn open(&mut self, inside: Place) -> io::Result<()> {
         self.step(Place::Value, inside);
-        // Who closes what is closed already is out of place, and may get below zero.
+        // A level that is closed twice is an error, and the depth may get below zero.
         self.depth = self.depth.wrapping_add(1);
         if self.depth > self.deepest {
             return self.too_deep();
@@ -135,7 +135,7 @@ impl<'a> Guard<'a> {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Looks at raw text that stands for a value.
+    /// Checks raw text in the position of a value.
     fn check_raw(&mut self, raw: &str) -> io::Result<()> {
         self.step(Place::Value, Place::Done);
         if self.raw == Raw::Checked
@@ -180,7 +180,7 @@ macro_rules! scalars {
     )*};
 }
 
-// What is not here is written by other methods of these, or takes no place: the inside of strings.
+// The other methods either call these, or write the inside of strings, which changes no place.
 impl Formatter for Guard<'_> {
     scalars! {
         write_null();

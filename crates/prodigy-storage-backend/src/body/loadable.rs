@@ -1,7 +1,7 @@
 //! Refusing what JSON can hold only as something else, which its own type then does not load.
 //!
 //! `serde_json` writes NaN and infinities as `null`, and writes a name twice where a flattened map holds the name of a
-//! field. Both are refused here. A wrapper around the serialiser sees each call: it is compiled away but for a look at each
+//! field. Both are refused here. A wrapper around the serialiser sees each call: it is compiled away except a check of each
 //! float, and at the names of objects whose length is not known, as `#[serde(flatten)]` writes them.
 //!
 //! Where a value is refused it is serialised a second time, to nowhere, to find the path of the field.
@@ -315,7 +315,7 @@ impl Names {
     }
 }
 
-/// What writes the elements or fields of a value.
+/// Serialises the elements or fields of a value.
 struct Inside<C, P> {
     inner: C,
     trail: P,

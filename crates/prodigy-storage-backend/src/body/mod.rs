@@ -1,4 +1,4 @@
-//! What the body of a document is, proved once.
+//! The body of a document: a text that is checked once.
 
 mod fault;
 mod guard;
@@ -68,12 +68,12 @@ impl<'a> Body<'a> {
     /// ([`RawValue`](serde_json::value::RawValue)) is looked at byte for byte; all else is written by `serde_json`, which
     /// is watched: whatever an implementation of `Serialize` does, what comes out is a body or refused.
     ///
-    /// What would not load into its own type again is refused with the path of the field: a float that is NaN or infinite
-    /// (`serde_json` writes `null`), a name that stands twice in a flattened object, a number in raw JSON beyond the range
+    /// A value that would not load into its own type again is refused with the path of the field: a float that is NaN or infinite
+    /// (`serde_json` writes `null`), a name that occurs twice in a flattened object, a number in raw JSON beyond the range
     /// of a 64-bit float.
     ///
     /// # Errors
-    /// What `serde_json` says of the value, or why it gives no body.
+    /// The error of `serde_json`, or the reason why the value is no body.
     pub fn write<T: Serialize + ?Sized>(buffer: &'a mut Vec<u8>, value: &T) -> Result<Self, NoBody> {
         buffer.clear();
         let mut outcome = Outcome::default();
@@ -103,7 +103,7 @@ impl fmt::Debug for Body<'_> {
 /// Serialises a value to raw JSON. What would not load again is refused, as by [`Body::write`].
 ///
 /// # Errors
-/// What `serde_json` says of the value, with the path of the field.
+/// The error of `serde_json`, with the path of the field.
 pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, NoBody> {
     to_raw_value(&Loadable::new(value)).map_err(|error| NoBody::of_value(value, error))
 }

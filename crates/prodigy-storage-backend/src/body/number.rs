@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::path::{Path, Step};
 
-/// So many digits of a number, or of its exponent, are needed to leave the range of a 64-bit float. An exponent below 100
+/// A number, or its exponent, needs at least this number of digits to leave the range of a 64-bit float. An exponent below 100
 /// needs over 200 digits before it.
 const DIGITS: usize = 200;
 const EXPONENT: usize = 3;
@@ -42,7 +42,7 @@ fn may_be_out_of_range(json: &[u8]) -> bool {
         let sign = usize::from(json.get(at + 1) == Some(&b'+'));
         digits_from(at + 1 + sign) >= EXPONENT
     });
-    // Each row of so many digits covers a byte that is looked at, with half of them behind it or before it.
+    // Each run of `DIGITS` digits covers a tested byte, with half of the digits behind it or before it.
     let half = DIGITS / 2;
     has_exponent || (0..json.len()).step_by(half).any(|at| digits_from(at) >= half)
 }

@@ -12,7 +12,7 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// Where a JSON object stands in bytes that hold nothing else but white space around it. Less than a
+/// The range of a JSON object in bytes with only white space around it. Less than a
 /// [`Body`](super::Body): it may be nested as deep as it likes, and an escape in it may be half of a surrogate pair.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, NoBody> {
     let start = bytes.iter().take_while(|byte| is_space(**byte)).count();
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| is_space(**byte)).count();
     let object = bytes.get(start..end).unwrap_or_default();
-    // Cheap, and tells most of what was not meant as an object at all.
+    // Cheap, and finds most texts that were not meant as an object.
     match (object.first(), object.last()) {
         (None, _) => return Err(refuse("it is empty", None)),
         (Some(b'{'), Some(b'}')) => {}
@@ -37,11 +37,11 @@ pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, NoBody> {
 
 /// Whether a text is one JSON value, white space around it allowed.
 pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
-    // What is ignored is not recursed into, so that no depth is too deep here.
+    // Ignored values cause no recursion, so no depth is too deep here.
     serde_json::from_str::<IgnoredAny>(text).map(drop)
 }
 
-/// What JSON has to be beyond JSON: of bounded nesting, the levels above it counted, and of Unicode text.
+/// Checks the limits beyond JSON itself: bounded nesting, including the levels above, and Unicode text.
 pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), NoBody> {
     match deepest.checked_sub(above) {
         Some(left) if !nesting_exceeds(json, left) => {}

@@ -1,4 +1,4 @@
-//! A clock that stands still until it is told otherwise.
+//! A clock that a test moves.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl ManualClock {
         }
     }
 
-    /// Lets time pass: the time of day and the time since the boot go on.
+    /// Lets time pass: the time of day and the time since the boot advance.
     pub fn advance(&self, by: Duration) {
         let nanos = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
         self.wall.fetch_add(nanos, Ordering::SeqCst);
@@ -42,7 +42,7 @@ impl ManualClock {
         self.wall.store(time.as_nanos(), Ordering::SeqCst);
     }
 
-    /// Starts the machine again: the time since the boot begins anew.
+    /// Restarts the machine: the time since the boot begins at zero.
     pub fn reboot(&self) {
         self.boots.fetch_add(1, Ordering::SeqCst);
         self.uptime.store(0, Ordering::SeqCst);

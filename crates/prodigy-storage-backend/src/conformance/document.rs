@@ -518,7 +518,7 @@ fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Reads more than once: whoever keeps what it reads has it from there the second time.
+/// Reads more than once: a cache answers the second time.
 fn sees(backend: &dyn Backend, document: &Document, wanted: Option<(&str, Revision)>, when: &str) -> Check {
     let revision = wanted.map(|(_, revision)| revision);
     let wanted = wanted.map(|(text, revision)| (text.to_owned(), revision));

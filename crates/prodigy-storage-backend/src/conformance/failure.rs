@@ -1,4 +1,4 @@
-//! What differed.
+//! The difference between a promise and the behaviour of a backend.
 
 use std::error::Error;
 use std::fmt;

@@ -33,13 +33,13 @@ pub trait Harness: Send + Sync {
 
 /// Makes stores.
 pub trait HarnessFactory: Sync {
-    /// What is tested, for messages: the backend, and the layers over it.
+    /// The name of the tested backend, with the layers over it, for messages.
     fn name(&self) -> &str;
 
     /// A new, empty store.
     fn fresh(&self) -> Box<dyn Harness>;
 
-    /// A new, empty store that is full after at most 4 MiB; `None` where there is no such thing.
+    /// A new, empty store that is full after at most 4 MiB; `None` if the backend cannot make one.
     fn small(&self) -> Option<Box<dyn Harness>> {
         None
     }

@@ -13,7 +13,7 @@ use super::subject::Subject;
 /// Calls of the longest sequence.
 const LONGEST: usize = 60;
 
-/// Drives two handles through so many random sequences, each on a fresh store, restarts among the calls. A sequence
+/// Drives two handles through random sequences, each on a fresh store, with restarts among the calls. A sequence
 /// that fails is made as short as it gets.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn sequences(factory: &dyn HarnessFactory, cases: u32) -> Result<(), Failure
         let harness = factory.fresh();
         let mut subject = Subject::new(&*harness).map_err(fail)?;
         for (number, step) in steps.iter().enumerate() {
-            // What was never reached is the first to go from a sequence that fails.
+            // Shrinking removes first the calls that a failed sequence never reached.
             if let Some(seen) = &seen {
                 seen.fetch_add(1, Ordering::SeqCst);
             }

@@ -1,4 +1,4 @@
-//! What the [`Backend`] trait means, as tests that run on any backend: also one of your own.
+//! The meaning of the [`Backend`] trait, as tests for any backend, including your own.
 //!
 //! A *property* is one named promise, checked on a fresh store. [`properties`] lists them, [`run_all`] runs each, and
 //! [`run_sequences`] drives two handles through random sequences of calls against a naive model.

@@ -15,9 +15,9 @@ pub(super) const LEASE: u64 = 10;
 pub(super) enum Wish {
     Any,
     Absent,
-    /// The revision that stands; one that never was where nothing stands.
+    /// The present revision; an unknown one if the document is absent.
     Present,
-    /// One that never was.
+    /// An unknown revision.
     Wrong,
 }
 
@@ -57,12 +57,12 @@ pub(super) enum Call {
         job: usize,
         wish: Wish,
     },
-    /// The newest of a series before so many of its newest.
+    /// The newest document of a series before its `before` newest ones.
     Newest {
         job: usize,
         before: usize,
     },
-    /// Deletes the one of a series that so many are newer than.
+    /// Deletes the document of a series that has `newer` newer ones.
     Drop {
         job: usize,
         newer: usize,
@@ -103,7 +103,7 @@ pub(super) struct Step {
     pub(super) call: Call,
 }
 
-/// What the last call has to answer, where it is not read off the model.
+/// The expected answer of the last call, if the model does not state it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Answer {
     #[default]

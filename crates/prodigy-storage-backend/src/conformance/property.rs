@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{cursor, document, errors, limits, listing, lock, log, queue, restart, series};
 
-/// What the run of a property gives.
+/// The outcome of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -14,7 +14,7 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What a property needs of a harness beyond a fresh store.
+/// The needs of a property beyond a fresh store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
@@ -36,11 +36,11 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// Its name, unique.
     pub name: &'static str,
-    /// What it is about: `log`, `cursor`, `document`, `series`, `queue`, `lock`, `listing`, `limit`, `error`, `restart`.
+    /// The topic: `log`, `cursor`, `document`, `series`, `queue`, `lock`, `listing`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, in a sentence.
     pub promise: &'static str,
-    /// What it needs.
+    /// The need of the property.
     pub need: Need,
     run: Run,
 }
@@ -65,7 +65,7 @@ impl Property {
     /// Checks it on a fresh store.
     ///
     /// # Errors
-    /// What differed from the promise.
+    /// The difference from the promise.
     pub fn run(&self, factory: &dyn HarnessFactory) -> Result<Outcome, Failure> {
         let harness = match self.need {
             Need::SmallStore => match factory.small() {

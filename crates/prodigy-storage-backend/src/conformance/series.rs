@@ -147,7 +147,7 @@ fn before_another_series_is_nothing(harness: &dyn Harness) -> Check {
 
 fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
     let (reader, writer, job) = (harness.open(), harness.open(), job("a")?);
-    // More than once: whoever keeps an answer has it from there the second time.
+    // More than once: a cache answers the second time.
     let sees = |phase: Phase, wanted: Option<&Document>, when: &str| {
         for _ in 0..3 {
             let found = newest(&*reader, &job, phase, None)?;

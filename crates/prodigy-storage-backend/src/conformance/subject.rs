@@ -21,7 +21,7 @@ use crate::id::EventId;
 use crate::log::{Cursor, Durability, ScanOptions};
 use crate::queue::{ItemId, LeaseToken, Select, Settled};
 
-/// What is known of the backend beyond the model: what it made up itself.
+/// Values that the backend chose and the model does not know: ids, revisions, tokens.
 #[derive(Default)]
 struct Job {
     ids: HashMap<u64, EventId>,
@@ -69,7 +69,7 @@ impl<'a> Subject<'a> {
             Call::Follow { job, limit } => self.follow(backend, *job, *limit, after),
             Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
             Call::Put { document, wish } => {
-                // What the model holds now is what was put, where the condition held.
+                // The model holds the stored value if the condition was met.
                 let tag = at(&after.documents, *document)?.unwrap_or_default();
                 let document = at(&self.documents, *document)?;
                 let options =

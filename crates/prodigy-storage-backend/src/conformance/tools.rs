@@ -1,4 +1,4 @@
-//! What the properties are written with.
+//! Helpers of the properties.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(super) fn lock_name(name: &str) -> Result<LockName, Failure> {
     Ok(LockName::new(name)?)
 }
 
-/// A moment so many milliseconds after the clock's start.
+/// The moment `millis` milliseconds after the clock's start.
 pub(super) fn moment(millis: i64) -> Timestamp {
     Timestamp::from_millis(ManualClock::START.as_millis() + millis)
 }

@@ -1,4 +1,4 @@
-//! What decides whether an item is taken.
+//! The facts that decide whether an item is taken.
 
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use super::fields::{Fields, Kind, count, flag, text, time};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{ItemId, Select};
 
-/// What a [`Select`] looks at, and what a list shows beside the key.
+/// The fields that a [`Select`] reads, and that a list shows beside the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// `error_signature`.

@@ -45,7 +45,7 @@ pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("json_log_location", Kind::Text),
 ];
 
-/// What a field may hold.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Any,
@@ -59,7 +59,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Why `value` is none; `None` if it is one.
+    /// The reason why `value` has another type; `None` if it fits.
     pub(super) fn refuses(self, value: &RawValue) -> Option<String> {
         let json = value.get();
         let (fits, expected) = match self {
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-/// What was found, and nothing of what it says: it is data.
+/// The type of a found value, without its text: it is data.
 pub(super) fn shown(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "an object",
@@ -114,12 +114,12 @@ pub(super) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The fields of an object in their order. Of a name that stands twice, the last counts.
+/// The fields of an object in their order. Of a duplicate name, the last field counts.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// `None` if `object` is none.
+    /// `None` if `object` is no object.
     pub(super) fn of(object: &'a RawValue) -> Option<Self> {
         serde_json::from_str(object.get()).ok()
     }
@@ -143,7 +143,7 @@ impl<'a> Fields<'a> {
             .map(|&(_, value)| value)
     }
 
-    /// A name that stands twice.
+    /// A duplicate name.
     pub(super) fn twice(&self) -> Option<&str> {
         let mut seen = HashSet::with_capacity(self.0.len());
         let mut names = self.0.iter().map(|(name, _)| name.as_ref());
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
 
     /// The fields that have no meaning here, each name once.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        // Of a name that stands twice, the last place counts.
+        // Of a duplicate name, the last place counts.
         let last: HashMap<&str, usize> = self
             .0
             .iter()

@@ -11,7 +11,7 @@ use crate::queue::{ItemId, QueueItem};
 
 /// A work item that failed, with all that is known of its failures.
 ///
-/// What is `None` on a push is filled by the queue (see [`normalise`]).
+/// The queue fills each field that is `None` on a push (see [`normalise`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
@@ -31,10 +31,10 @@ pub struct DeadLetter<T> {
     /// Its failures, oldest first.
     #[serde(default, deserialize_with = "or_default")]
     pub failure_history: Vec<Failure>,
-    /// What failures of one cause have in common.
+    /// The signature that failures of one cause share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_signature: Option<String>,
-    /// What the last try left behind.
+    /// The remains of the last try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree_artifacts: Option<WorktreeArtifacts>,
     /// Whether a redrive takes it.
@@ -119,10 +119,10 @@ pub struct Failure {
     /// When it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// What kind of failure. Where another program wrote an object, that as JSON.
+    /// The kind of failure. An object that another program wrote is kept as its JSON text.
     #[serde(deserialize_with = "text_or_json")]
     pub error_type: String,
-    /// What a person reads.
+    /// The message for a person.
     #[serde(deserialize_with = "or_default")]
     pub error_message: String,
     /// Whatever explains it.
@@ -188,7 +188,7 @@ impl Failure {
     }
 }
 
-/// What a failed try left in its worktree.
+/// The remains of a failed try in its worktree.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

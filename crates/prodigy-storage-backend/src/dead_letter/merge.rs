@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Result, StorageError};
 ///
 /// The history grows by the pushed failures; where the pushed history is the stored one and more, by what is new.
 /// The count is raised by as many, and at least by 1. `first_attempt` stays, `last_attempt` is the later one, the
-/// signature is that of the last failure. Of all else (data, artifacts, flags, unknown fields) the pushed value
+/// signature belongs to the last failure. For all other fields (data, artifacts, flags, unknown fields) the pushed value
 /// wins, and what only the stored item has stays.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
-//! What an item of a dead-letter queue looks like, and how two of one key become one.
+//! The form of a dead letter, and the merge of two dead letters with one key.
 //!
 //! An item is a JSON object with `item_id` and `item_data`; [`normalise`] checks what a caller pushes and fills what
-//! is missing, [`merge`] adds a push to the stored item of its key, [`facts`] tells what a [`Select`](crate::Select)
-//! looks at. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
+//! is missing, [`merge`] adds a push to the stored item of its key, [`facts`] returns the fields that a [`Select`](crate::Select)
+//! reads. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
 //! same as a type.
 //!
 //! The names of [`RESERVED`] are the queue's own: at the top of a pushed item they are left out, so that lines of a queue's file can be pushed again.

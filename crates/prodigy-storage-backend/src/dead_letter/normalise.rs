@@ -17,11 +17,11 @@ const OPERATION: &str = "push item";
 /// `reprocess_eligible` with true, `manual_review_required` with false.
 ///
 /// `null` counts as missing, but in `item_data`. Unknown fields are kept, and every value that was given is kept byte
-/// for byte, but for line breaks between tokens, which become spaces.
+/// for byte, except line breaks between tokens, which become spaces.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the field: no object, `item_id` or `item_data`
-/// missing, a field of the wrong type, a name that stands twice, nesting over 127, half a surrogate pair.
+/// missing, a field of the wrong type, a duplicate name, nesting over 127, half a surrogate pair.
 pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
     let json = raw.get();
     let Some(fields) = Fields::of(raw) else {

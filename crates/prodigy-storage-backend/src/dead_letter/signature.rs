@@ -1,11 +1,11 @@
-//! What failures of one cause have in common.
+//! The signature that failures of one cause share.
 
 /// The longest signature, in characters.
 const LONGEST: usize = 240;
 
 /// The signature of a failure: its type, and its message with all that differs from one item to the next masked.
 ///
-/// Numbers become `<n>`, UUIDs, hashes and other long ids `<id>`, paths and addresses `<path>`, what stands in quotes
+/// Numbers become `<n>`, UUIDs, hashes and other long ids `<id>`, paths and addresses `<path>`, quoted text
 /// `<text>`. White space counts as one space, and a long message is cut.
 ///
 /// ```
@@ -35,7 +35,7 @@ fn mask(message: &str) -> String {
     let mut out = String::with_capacity(message.len().min(4 * LONGEST));
     let mut rest = message.trim();
     let mut before = ' ';
-    // What is cut off anyway need not be looked at.
+    // The part that is cut off later need not be read.
     while let Some(c) = rest.chars().next().filter(|_| out.len() < 8 * LONGEST) {
         let after = rest.get(c.len_utf8()..).unwrap_or_default();
         if c.is_whitespace() {
@@ -64,12 +64,12 @@ fn mask(message: &str) -> String {
     out
 }
 
-/// What follows the closing quote, if `open` opens a quotation that is closed.
+/// The text after the closing quote, if `open` opens a quotation that is closed.
 fn quoted(open: char, before: char, after: &str) -> Option<&str> {
     match open {
         '"' | '`' => after.find(open).and_then(|end| after.get(end + 1..)),
         '\u{201c}' => after.split_once('\u{201d}').map(|(_, behind)| behind),
-        // An apostrophe stands in a word, a quote at its edge.
+        // An apostrophe is inside a word, a quote at its edge.
         '\'' if !before.is_alphanumeric() => after.match_indices('\'').find_map(|(end, _)| {
             let behind = after.get(end + 1..)?;
             (!behind.starts_with(char::is_alphanumeric)).then_some(behind)

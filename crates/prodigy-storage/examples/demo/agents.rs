@@ -105,7 +105,7 @@ fn follow(job: &Job, total: usize) -> Outcome<usize> {
     Ok(checkpoints)
 }
 
-/// Runs one agent. The victim is killed half way, and a new process goes on where the latest checkpoint says.
+/// Runs one agent. The victim is killed half way, and a new process continues from the latest checkpoint.
 fn supervise(
     store: &Path,
     repo: &Repo,

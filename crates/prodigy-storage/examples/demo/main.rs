@@ -116,7 +116,7 @@ fn run(folder: &Path, tool: &str) -> Outcome {
     check(status.success(), "the proof succeeds")
 }
 
-/// The store, with default settings: nothing is taken from the environment of whoever starts the demo.
+/// The store, with default settings: the environment of the user has no influence.
 fn open(store: &Path) -> prodigy_storage::Result<Storage> {
     Storage::builder()
         .environment(MapEnvironment::new())

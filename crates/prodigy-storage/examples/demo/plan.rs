@@ -41,7 +41,7 @@ pub(crate) struct Step {
     pub(crate) commit: Box<RawValue>,
 }
 
-/// What an agent reads of a commit.
+/// The fields of a commit that an agent reads.
 #[derive(Deserialize)]
 pub(crate) struct Commit {
     #[serde(rename = "commit")]

@@ -14,7 +14,7 @@ use crate::redrive::{RedriveReport, item_id};
 use crate::support::{Outcome, check};
 use crate::{JOB, REPO, open};
 
-/// What the first process tells the one that proves.
+/// The report of the first process to the one that proves.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) seconds: f64,

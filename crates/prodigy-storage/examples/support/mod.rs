@@ -1,4 +1,4 @@
-//! What the examples share.
+//! Shared parts of the examples.
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 use std::error::Error;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// What says where data goes. Where none of it is set, an example works in a folder that goes with it.
+/// The variables that set the place of the data. If all are unset, an example works in a temporary folder.
 const PLACES: [&str; 6] = [
     "PRODIGY_HOME",
     "PRODIGY_CONFIG",

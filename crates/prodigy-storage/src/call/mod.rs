@@ -69,7 +69,7 @@ impl Caller {
         self.read_only
     }
 
-    /// What the backend is and can do through this handle.
+    /// The capabilities of the backend through this handle.
     pub(crate) fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.backend.capabilities();
         capabilities.read_only = self.read_only;

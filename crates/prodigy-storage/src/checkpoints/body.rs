@@ -73,7 +73,7 @@ impl<T> Checkpoint<T> {
 pub struct Skipped {
     /// Which one.
     pub document: Document,
-    /// What is wrong with it.
+    /// The problem.
     pub error: StorageError,
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
     body.map(|body| body.saved_at)
 }
 
-/// `modified` is when its file was changed: asked for only of a bare document whose name tells no time.
+/// `modified` returns the mtime of its file. It is called only for a bare document whose name has no time.
 pub(crate) fn parse<T: DeserializeOwned>(
     job: &JobAddress,
     phase: Phase,

@@ -98,7 +98,7 @@ impl Checkpoints {
         self.newest_of(phase, None)
     }
 
-    /// The latest valid checkpoint of a phase that is older than this one; `None` if there is none. So a program can step
+    /// The latest valid checkpoint of a phase that is older than this one; `None` without such a checkpoint. So a program can step
     /// back from a checkpoint that is not of its type:
     ///
     /// ```no_run
@@ -223,7 +223,7 @@ impl Checkpoints {
         self.latest(phase)
     }
 
-    /// One checkpoint of this job; `None` if there is none, or it is not of this job.
+    /// One checkpoint of this job; `None` if it is absent or belongs to another job.
     ///
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged); [`InvalidInput`](ErrorKind::InvalidInput) where it holds no `T`.
@@ -249,7 +249,7 @@ impl Checkpoints {
     /// All checkpoints of the job, oldest first within a phase, without their states.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn list(&self) -> Result<Vec<DocumentEntry>> {
         self.inner
             .list(&DocumentScope::Job(self.job.clone()), self.inner.deadline())
@@ -258,7 +258,7 @@ impl Checkpoints {
     /// The checkpoints of a phase, oldest first, without their states.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn list_phase(&self, phase: Phase) -> Result<Vec<DocumentEntry>> {
         let scope = DocumentScope::Checkpoints(self.job.clone(), phase);
         self.inner.list(&scope, self.inner.deadline())
@@ -266,7 +266,7 @@ impl Checkpoints {
 
     /// The document of a checkpoint as it is stored: one JSON object with the checkpoint's own fields, verified and not
     /// parsed. With `enable_cache` its bytes are shared with the cache, so that reading them again costs no copy. `None`
-    /// if there is none.
+    /// if the document is absent.
     ///
     /// ```
     /// # use prodigy_storage::{SaveOptions, Storage, config::MapEnvironment};
@@ -299,7 +299,7 @@ impl Checkpoints {
     /// Gives what was removed, or would be in a dry run.
     ///
     /// # Errors
-    /// What the backend says; some may be removed by then.
+    /// The errors of the backend; some checkpoints may be removed by then.
     pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<DocumentEntry>> {
         prune::prune(self, &self.inner, keep, options)
     }

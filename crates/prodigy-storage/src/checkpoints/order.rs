@@ -42,7 +42,7 @@ impl Setups {
 /// The time for a save that begins now: the clock's, or 1 ns above the checkpoints of the other phases that it comes
 /// after.
 ///
-/// A failure leaves the clock's time. It must not stop a save, and the save itself meets what stands in its way.
+/// After a failure the clock's time is used: the save itself will report the same failure.
 pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Deadline) -> Timestamp {
     let after = match phase {
         Phase::Setup => newest_stamp(inner, job, deadline),

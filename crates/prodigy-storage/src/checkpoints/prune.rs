@@ -9,7 +9,7 @@ use crate::storage::Inner;
 /// How to prune; `Default` removes, in every phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PruneOptions {
-    /// Removes nothing, and tells what would be.
+    /// Removes nothing, and returns the checkpoints that would be removed.
     pub dry_run: bool,
     /// Only of this phase.
     pub phase: Option<Phase>,

@@ -10,7 +10,7 @@ use super::order;
 use crate::call::operation::PERSIST;
 use crate::storage::Inner;
 
-/// Past so many bytes a thread's buffer is not kept for its next checkpoint.
+/// A thread keeps its buffer for the next checkpoint up to this number of bytes.
 const KEPT: usize = 4 << 20;
 
 thread_local! {
@@ -30,14 +30,14 @@ pub struct SaveOptions {
     /// The position in the log up to which events led to this state: reading from it resumes exactly. The events before
     /// it are made to survive power loss before the checkpoint is stored, whatever the durability.
     pub cursor: Option<Cursor>,
-    /// What the latest valid checkpoint of the phase has to be, else it is a conflict.
+    /// The expected latest valid checkpoint of the phase. Any other one is a conflict.
     pub expected_revision: Expected,
     /// The token of the lock that the writer holds ([`StorageLock::fencing`](crate::StorageLock::fencing)). The save is
     /// refused if anything of the job was written under a newer token of that lock, even if that is deleted.
     pub fencing: Option<Fence>,
     /// The version of the state's own shape, for the program that reads it. Default: 1.
     pub schema_version: u32,
-    /// What "stored" means for this call, instead of the configured durability.
+    /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
 }
 
@@ -64,7 +64,7 @@ impl SaveOptions {
     }
 }
 
-/// What stands around the state; the state itself comes last.
+/// The envelope of the state; the state itself comes last.
 #[derive(Serialize)]
 struct Saved<'a, T: ?Sized> {
     phase: Phase,

@@ -50,7 +50,7 @@ impl DlqItem {
         Ok(data.item_data)
     }
 
-    /// What there is to know without the data.
+    /// The facts about the item without its data.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where a field is of another type than it has to be.
@@ -96,7 +96,7 @@ impl Taken {
         &self.item.id
     }
 
-    /// What acknowledges it, or gives it back.
+    /// The token that acknowledges the item or gives it back.
     #[must_use]
     pub fn token(&self) -> &LeaseToken {
         &self.lease.token
@@ -111,13 +111,13 @@ impl Taken {
     }
 }
 
-/// What there is to know of an item without its data.
+/// The facts about an item without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DlqSummary {
     /// Its key.
     pub id: ItemId,
-    /// What failures of one cause have in common.
+    /// The signature that failures of one cause share.
     pub signature: Option<String>,
     /// How often it failed.
     pub failure_count: u64,
@@ -139,8 +139,8 @@ pub struct SignatureCount {
     pub signature: Option<String>,
     /// Items in all.
     pub items: u64,
-    /// Those that a redrive takes.
+    /// Items that a redrive takes.
     pub eligible: u64,
-    /// Those that a person has to look at first.
+    /// Items that need a manual review first.
     pub review: u64,
 }

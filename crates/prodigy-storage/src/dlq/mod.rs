@@ -86,7 +86,7 @@ impl Dlq {
     /// One item.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn get(&self, id: &ItemId) -> Result<Option<DlqItem>> {
         let found = self.call(GET_ITEM, |backend, deadline| {
             backend.queue_get(&self.job, id, deadline)
@@ -95,10 +95,10 @@ impl Dlq {
     }
 
     /// All items as they are stored now, in the order in which they were first pushed. Damage is an `Err` item of
-    /// kind [`Damaged`](crate::ErrorKind::Damaged), and reading goes on behind it.
+    /// kind [`Damaged`](crate::ErrorKind::Damaged), and reading continues behind it.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn scan(&self) -> Result<DlqScan> {
         self.call(SCAN_ITEMS, |backend, deadline| {
             backend.queue_scan(&self.job, deadline)
@@ -110,14 +110,14 @@ impl Dlq {
     /// them.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn foreign(&self) -> Result<u64> {
         self.call(COUNT_FOREIGN, |backend, deadline| {
             backend.queue_foreign(&self.job, deadline)
         })
     }
 
-    /// What there is to know of all items without their data, as [`scan`](Self::scan).
+    /// Summaries of all items without their data, as [`scan`](Self::scan).
     ///
     /// # Errors
     /// As [`scan`](Self::scan).
@@ -128,7 +128,7 @@ impl Dlq {
     /// How many items there are by their signature, the most frequent first. Damaged ones are not counted.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn by_signature(&self) -> Result<Vec<SignatureCount>> {
         let mut counts: BTreeMap<Option<String>, SignatureCount> = BTreeMap::new();
         for summary in self.list()? {
@@ -156,7 +156,7 @@ impl Dlq {
     /// Takes up to `limit` pending items for `lease`, oldest first. The leases are stored before the call returns.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn take(&self, select: &Select, limit: usize, lease: Duration) -> Result<Vec<Taken>> {
         let entries = self.call(TAKE, |backend, deadline| {
             backend.queue_take(&self.job, select, limit, lease, deadline)
@@ -176,7 +176,7 @@ impl Dlq {
     /// Removes the items that these tokens took: they are done.
     ///
     /// # Errors
-    /// What the backend says. A token that names nothing any more is no error: see [`Settled::unknown`].
+    /// The errors of the backend. A token that names nothing any more is no error: see [`Settled::unknown`].
     pub fn ack(&self, tokens: &[LeaseToken]) -> Result<Settled<LeaseToken>> {
         if tokens.is_empty() {
             return Ok(nothing());
@@ -217,7 +217,7 @@ impl Dlq {
     /// redriver that dies does at most one batch again.
     ///
     /// # Errors
-    /// What the backend says. Items that were taken and not settled are pending again when their lease ends.
+    /// The errors of the backend. Items that were taken and not settled are pending again when their lease ends.
     pub fn redrive(
         &self,
         select: Select,

@@ -33,7 +33,7 @@ impl Default for RedriveOptions {
     }
 }
 
-/// What became of an item.
+/// The outcome of the work on an item.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// It is done, and goes.
@@ -52,7 +52,7 @@ impl Outcome {
     }
 }
 
-/// What a redrive did.
+/// The result of a redrive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedriveReport {
@@ -83,7 +83,7 @@ pub(crate) fn redrive(
         bound,
         ..RedriveReport::default()
     };
-    // What stays, and must not be taken again in this run whatever its lease and the clock do.
+    // Items that stay. This run must not take them again, whatever their lease and the clock do.
     let mut stays: HashSet<ItemId> = HashSet::new();
     let mut held: Vec<LeaseToken> = Vec::new();
     let mut held_again: HashSet<ItemId> = HashSet::new();

@@ -1,10 +1,10 @@
-//! What an append is given, and the buffer it is made in.
+//! The request of an append, and the buffer for its batch.
 
 use std::cell::RefCell;
 
 use prodigy_storage_backend::{Annotations, Batch, Durability};
 
-/// Past so many bytes a thread's buffer is not kept for its next append.
+/// A thread keeps its buffer for the next append up to this number of bytes.
 const KEPT: usize = 1 << 20;
 
 thread_local! {
@@ -24,7 +24,7 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
     result
 }
 
-/// What stands beside an event, and how to store it.
+/// Optional fields of an event, and its durability.
 ///
 /// ```
 /// use prodigy_storage::{AppendRequest, Durability};
@@ -35,11 +35,11 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendRequest<'a, M = ()> {
-    /// What ties events of one cause together.
+    /// The id that events of one cause share.
     pub correlation_id: Option<&'a str>,
     /// Any JSON object about the event.
     pub metadata: Option<&'a M>,
-    /// What "stored" means for this call, instead of the configured durability.
+    /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
 }
 
@@ -88,7 +88,7 @@ impl<'a, M> AppendRequest<'a, M> {
         }
     }
 
-    /// What "stored" means for this call.
+    /// Sets the durability of this call.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);

@@ -11,15 +11,15 @@ use crate::error::other_shape;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event<T> {
-    /// Its id: of version 7, and in the order of the log, but for lines of other programs.
+    /// Its id: of version 7 and in the order of the log, except for lines of other programs.
     pub id: EventId,
     /// When it was stored.
     pub timestamp: Timestamp,
-    /// What ties it to events of the same cause.
+    /// The id that events of one cause share.
     pub correlation_id: Option<String>,
     /// The payload.
     pub event: T,
-    /// What the writer put beside it.
+    /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
     /// Whether its line carried a checksum that held. A line of another program has none.
     pub verified: bool,

@@ -16,7 +16,7 @@ use super::Events;
 use super::event::Event;
 use super::read::ReadOptions;
 
-/// How to follow; `Default` begins at the first event and waits for ever, looking ten times a second.
+/// How to follow; `Default` begins at the first event, waits without limit, and looks ten times a second.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
     /// Only what comes after this position.
@@ -97,7 +97,7 @@ pub struct FollowLines {
     ended: bool,
 }
 
-/// What a step found. The line itself is in the buffer: a borrow of the scan can't leave the loop that replaces it.
+/// The result of a step. The line itself is in the buffer: a borrow of the scan can't leave the loop that replaces it.
 enum Found {
     Record(EventId, bool),
     Damage(Damage),
@@ -202,7 +202,7 @@ impl FollowLines {
         }
     }
 
-    /// New events of a copy may stand before the cursor.
+    /// A copy may have new events before the cursor.
     fn replaced(&self) -> StorageError {
         let why = "a copy of the store took the store's place, and the cursor is not valid in it";
         StorageError::new(ErrorKind::Replaced, "follow events", &self.events.job, why)
@@ -217,7 +217,7 @@ impl FollowLines {
             .map_or_else(|| self.cursor.clone(), |scan| scan.cursor())
     }
 
-    /// What ends it, or has it look at once, from another thread.
+    /// A handle that stops the follow or wakes it, from another thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
@@ -258,7 +258,7 @@ impl<T> Follow<T> {
         self.lines.cursor()
     }
 
-    /// What ends it, or has it look at once, from another thread.
+    /// A handle that stops the follow or wakes it, from another thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.lines.handle()

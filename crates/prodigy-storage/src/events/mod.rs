@@ -44,7 +44,7 @@ impl Events {
         self.append_with(event, AppendRequest::new())
     }
 
-    /// Appends an event with what stands beside it, under a durability of its own.
+    /// Appends an event with optional fields and its own durability.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -61,9 +61,9 @@ impl Events {
     }
 
     /// Appends events in one write, in their order, and gives their ids in the same order. After a crash a prefix of
-    /// them may stand.
+    /// them may be stored.
     ///
-    /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) pass through byte for byte, but for line breaks between
+    /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) pass through byte for byte, except line breaks between
     /// their tokens.
     ///
     /// # Errors
@@ -110,10 +110,10 @@ impl Events {
     /// Reads what is stored now, merged by id, each id once.
     ///
     /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), a payload that is no `T` one of kind
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading goes on behind both. Any other error ends it.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading continues behind both. Any other error ends it.
     ///
     /// # Errors
-    /// What the backend says. A log that does not exist is empty.
+    /// The errors of the backend. A log that does not exist is empty.
     pub fn read<T: DeserializeOwned>(&self) -> Result<EventReader<T>> {
         self.read_with(ReadOptions::default())
     }
@@ -165,10 +165,10 @@ impl Events {
         FollowLines::begin(self.clone(), options)
     }
 
-    /// What the log holds, without reading it.
+    /// The size of the log, without reading it.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub fn summary(&self) -> Result<LogSummary> {
         let deadline = self.inner.deadline();
         self.inner.caller.call(SUMMARISE, &self.job, deadline, |backend| {
@@ -176,7 +176,7 @@ impl Events {
         })
     }
 
-    /// Which store in the place of the root it is.
+    /// The generation of the store: it changes when the root is replaced.
     fn generation(&self) -> u64 {
         self.inner.caller.capabilities().generation
     }

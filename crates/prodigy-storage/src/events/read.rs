@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::event::Event;
 
-/// What to read; `Default` is everything that is stored now.
+/// The range to read; `Default` is everything that is stored now.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
     /// Only what comes after this position.
@@ -49,7 +49,7 @@ impl<T> EventReader<T> {
         }
     }
 
-    /// The position behind the last item given: reading from it goes on exactly there. Save it with the state that
+    /// The position behind the last returned item: reading from it continues exactly there. Save it with the state that
     /// these events led to ([`SaveOptions::cursor`](crate::SaveOptions::cursor)).
     #[must_use]
     pub fn cursor(&self) -> Cursor {

@@ -159,7 +159,7 @@ fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
             "what was synced once is not synced again"
         );
     }
-    // What can't be made durable is not covered.
+    // The cursor covers no event that cannot be made durable.
     on_each(|fixture| {
         let job = fixture.job();
         job.events().append(&1).unwrap();

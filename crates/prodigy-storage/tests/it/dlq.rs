@@ -132,7 +132,7 @@ fn a_redrive_works_through_each_item_once() {
             left.iter().map(|item| item.failure_count).collect::<Vec<_>>(),
             [2, 1, 2, 1]
         );
-        // What the item was marked with outlives another failure, and all are pending again.
+        // The marks of the item survive another failure, and all items are pending again.
         assert!(left[0].review);
         assert_eq!(dlq.take(&Select::all(), 9, LEASE).unwrap().len(), 4);
     });
@@ -176,7 +176,7 @@ fn a_redrive_takes_no_more_than_its_limit_and_no_later_failure() {
                 .done,
             2
         );
-        // What is pushed during the run is left for the next.
+        // Items that are pushed during the run are left for the next one.
         let dlq_again = dlq.clone();
         let mut pushed = false;
         let report = dlq

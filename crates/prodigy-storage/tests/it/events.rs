@@ -185,7 +185,7 @@ fn a_time_range_is_half_open_and_goes_by_the_clock_of_the_append() {
     ] {
         let events = fixture.job().events();
         let mut times = Vec::new();
-        // The clock steps back by an hour: ids ascend all the same.
+        // The clock steps back by an hour: ids still ascend.
         for (agent, step_secs) in [(0, 0), (1, -3600), (2, 60)] {
             clock.advance_secs(step_secs);
             times.push(clock.now());
@@ -248,7 +248,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
                 .collect::<Vec<_>>(),
             [0, 1, 2]
         );
-        // It goes on where it was.
+        // The follow continues where it was.
         events.append(&step(3)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
         assert!(follow.next().is_none());

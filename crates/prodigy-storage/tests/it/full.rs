@@ -56,7 +56,7 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
     assert_eq!(fixture.storage.stats().get("retry.retries"), 0);
     assert!(fixture.storage.usage().unwrap().bytes() <= LIMIT);
 
-    // What was there is there, in whole.
+    // The earlier data is complete.
     let read: Vec<_> = events.read::<String>().unwrap().map(Result::unwrap).collect();
     assert!(read.iter().map(|event| event.id).eq(acknowledged.iter().copied()));
     assert!(read.iter().all(|event| event.event == large));

@@ -1,4 +1,4 @@
-//! Opening, locks, and what the handle tells of itself.
+//! Opening, locks, and the reports of a handle.
 
 use std::time::Duration;
 
@@ -169,7 +169,7 @@ fn without_locking_a_guard_is_inert_and_says_so() {
     let one = fixture.storage.lock("shop").unwrap();
     let two = fixture.storage.lock("shop").unwrap();
     assert!(one.is_inert() && two.is_inert());
-    // Its token would protect nothing, so there is none to write under.
+    // Its token would protect nothing, so the handle has no token to write under.
     let refused = one.fencing().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(refused.hint().unwrap().contains("enable_locking"), "{refused}");

@@ -1,4 +1,4 @@
-//! What is stored loads into its own type again, or it is refused with the path of the field.
+//! A stored value loads into its own type again, or it was refused with the path of the field.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -177,7 +177,7 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
     on_each(|fixture| {
         let folder = fixture.folder.path().join("plain");
         std::fs::create_dir(&folder).unwrap();
-        // What a file system that folds case gives for `plain` when `Plain` was registered. Its repository is gone:
+        // The entry that a file system that folds case returns for `plain` when `Plain` was registered. Its repository is gone:
         // under the very same name that would be a conflict.
         let identity = fixture.folder.path().join("gone");
         let entry = serde_json::json!({
@@ -278,7 +278,7 @@ fn after_a_repair_a_damaged_entrys_name_goes_to_no_other_repository() {
         let error = fixture.storage.repo_at(folder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     }
-    // Each is told whose it is, and all is as it was.
+    // Each command gets the owner's name, and everything is unchanged.
     fixture.storage.relink(&one, "shop").unwrap();
     fixture.storage.relink(&third, "outlet").unwrap();
     assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");

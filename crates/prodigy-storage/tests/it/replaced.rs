@@ -1,4 +1,4 @@
-//! What a program sees of a root that is replaced while it runs.
+//! A program's view of a root that is replaced while it runs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
             .kind(),
         ErrorKind::Replaced
     );
-    // Storage that is opened now goes on with what is there.
+    // Storage that is opened now continues with the present data.
     let again = builder(&fixture.folder).base_dir(root(&fixture)).open().unwrap();
     let job = again.repo("shop").unwrap().job("job-1").unwrap();
     assert!(job.checkpoints().latest_map::<String>().unwrap().is_none());
@@ -88,7 +88,7 @@ fn a_follower_that_is_running_ends_with_an_error() {
         match way {
             "begun anew" => drop(begin_anew(&fixture)),
             "moved" => std::fs::rename(root(&fixture), fixture.folder.path().join("old")).unwrap(),
-            // What is written to the copy may stand before the place that the follower reached.
+            // Events written to the copy may be before the position of the follower.
             _ => restore(&fixture),
         }
         let error = follow.next().unwrap().unwrap_err();

@@ -1,4 +1,4 @@
-//! What is stored shows in no error and in no `tracing` event; what is planted in the registry leads nowhere.
+//! Stored data appears in no error and in no `tracing` event. A planted registry entry leads nowhere.
 
 use std::fmt::{self, Debug, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -227,7 +227,7 @@ fn scenario(fixture: &Fixture) -> Failures {
     failures
 }
 
-/// The same job over damaged files: what is damage is told, and nothing of it is shown.
+/// The same job over damaged files: damage is reported without its text.
 fn damaged(folder: &TempDir) -> Failures {
     let mut failures = Failures::default();
     let root = folder.path().join("root");
@@ -353,7 +353,7 @@ fn a_registry_entry_that_is_a_link_is_told_and_keeps_no_other_from_being_found()
         ErrorKind::Refused
     );
     assert_eq!(storage.repo_at(&other).unwrap().name().as_str(), "other");
-    // One that is new is looked for among all of them.
+    // A new repository is compared with all of them.
     let new = folder.path().join("new");
     repository(&new);
     assert_eq!(storage.repo_at(&new).unwrap().name().as_str(), "new");

@@ -116,7 +116,7 @@ fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
 #[test]
 fn what_another_process_replaced_is_read_at_once() {
     let stats = no_read_is_stale(Phase::Setup);
-    // What it kept was found to be out of date each time.
+    // Its cached document was out of date each time.
     assert_eq!(stats.get("cache.stale"), u64::from(ROUNDS) - 1);
 }
 

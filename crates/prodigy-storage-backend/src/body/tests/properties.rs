@@ -85,7 +85,7 @@ fn odd() -> impl Strategy<Value = Odd> {
     })
 }
 
-/// What `write` gave is what `parse` takes, all of it.
+/// `parse` accepts the whole output of `write`.
 fn is_a_body(text: &str) -> Result<(), TestCaseError> {
     let parsed = Body::parse(text.as_bytes());
     prop_assert!(parsed.is_ok(), "{text}: {}", parsed.unwrap_err());

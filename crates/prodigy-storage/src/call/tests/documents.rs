@@ -178,7 +178,7 @@ fn a_failed_load_is_not_cached_and_a_failed_check_is_an_error() {
     assert!(read > 100 && failed > 30, "{read} {failed}");
 }
 
-/// A body of so many bytes.
+/// A body of `bytes` bytes.
 fn of_bytes(bytes: usize) -> Vec<u8> {
     format!("{{{}}}", " ".repeat(bytes - 2)).into_bytes()
 }

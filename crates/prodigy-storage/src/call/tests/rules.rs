@@ -223,7 +223,7 @@ fn while_taken(meanwhile: impl FnOnce(&Caller)) {
             })
         });
         until(|| inside.load(Ordering::SeqCst) == 1);
-        // Also when an assertion fails: the other thread must not wait for ever.
+        // Also when an assertion fails: the other thread must not wait without end.
         let _release = Release(&go_on);
         meanwhile(&caller);
     });

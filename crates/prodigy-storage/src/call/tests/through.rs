@@ -20,9 +20,9 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockNam
 use crate::call::Caller;
 use crate::call::operation::{self, Operation};
 
-/// Of 100 calls, so many fail.
+/// The number of failures in 100 calls.
 const FAILING: u64 = 30;
-/// Of 100 appends that fail, so many have an unknown outcome.
+/// The number of unknown outcomes in 100 failed appends.
 const UNCLEAR: u64 = 50;
 
 /// A backend behind a [`Caller`]. One that is [`faulty`](Self::faulty) fails 30 % of its calls with a transient error, at
@@ -49,7 +49,7 @@ enum Source {
     Script(Mutex<VecDeque<Fault>>),
 }
 
-/// What a call fails with.
+/// The failure of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// A transient error; nothing was done.
@@ -98,7 +98,7 @@ fn error_of(fault: Fault, operation: &'static str) -> StorageError {
     }
 }
 
-/// So many retries that random faults never use them up, and hardly a delay between them.
+/// More retries than random faults ever need, with very short delays.
 pub(super) fn patient() -> RetrySettings {
     RetrySettings {
         max_retries: 100,

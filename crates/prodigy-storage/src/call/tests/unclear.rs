@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::through::{Through, everything};
 
 const APPENDS: u32 = 10_000;
-/// The last so many bring ids of their own.
+/// The number of last events with given ids.
 const GIVEN: u32 = 1_000;
 const THREADS: u32 = 4;
 
@@ -72,7 +72,7 @@ fn every_event_is_there_exactly_once(store: &Arc<dyn Backend>) {
         acknowledged.push((id, number));
     }
 
-    // What is stored, asked of the backend itself.
+    // The stored events, read from the backend itself.
     let mut stored = Vec::new();
     let mut scan = store.scan(&job, &ScanOptions::all(), Deadline::never()).unwrap();
     while let Some(item) = scan.next().unwrap() {
