@@ -42,7 +42,12 @@
 //! job.events().append(&json!({"agent": 1, "status": "done"}))?;
 //!
 //! let mut events = job.events().read::<Value>()?;
-//! let done = events.by_ref().filter_map(Result::ok).filter(|event| event.event["status"] == "done").count();
+//! let mut done = 0;
+//! for event in events.by_ref() {
+//!     if event?.event["status"] == "done" {
+//!         done += 1;
+//!     }
+//! }
 //! job.checkpoints().save_map(&json!({"done": done}), SaveOptions::at(events.cursor()))?;
 //!
 //! let latest = job.checkpoints().latest_map::<Value>()?.expect("it was saved");
@@ -157,3 +162,7 @@ pub mod config {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ProjectReadme;

@@ -20,7 +20,8 @@ pub(super) fn check(root: &Path, texts: &[TextFile], findings: &mut Findings) {
                     findings.fault(format_args!("{}:{number}", file.path), fault);
                 }
             }
-            let superseded = file.path.starts_with("docs/decisions/") && line.starts_with("Superseded");
+            let superseded = file.path.starts_with("docs/decisions/")
+                && line.trim_start_matches(['*', '_']).starts_with("Superseded");
             if superseded && targets(line).next().is_none() {
                 let place = format_args!("{}:{number}", file.path);
                 findings.fault(place, "a superseded decision links to its successor");
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_superseded_decision_links_to_its_successor() {
         let with = ("docs/decisions/0001-a.md", "Superseded by [2](0002-b.md).\n");
-        let without = ("docs/decisions/0002-b.md", "Superseded.\n");
+        let without = ("docs/decisions/0002-b.md", "*Superseded.*\n");
         assert_eq!(faults(&[with, without]).len(), 1);
     }
 }
