@@ -42,7 +42,7 @@ pub(crate) struct Options {
     no_write: bool,
 }
 
-/// What else can be measured.
+/// Other measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     /// Instructions and system calls an operation, by callgrind and strace.
@@ -101,7 +101,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
 }
 
 impl Options {
-    /// What the program is called with.
+    /// The arguments of the program.
     fn arguments(&self, project: &Project) -> Vec<std::ffi::OsString> {
         let mut arguments: Vec<std::ffi::OsString> = Vec::new();
         let mut add = |words: &[&OsStr]| arguments.extend(words.iter().map(|word| (*word).to_owned()));

@@ -9,7 +9,7 @@ use crate::project::Project;
 /// Options of `dist`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to write; `dist` in the target folder unless told.
+    /// Where to write; by default `dist` in the target folder.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: the targets of `prodigy-storage-fuzz` under cargo-fuzz, a time each.
 //!
-//! What libFuzzer makes up goes to the target folder and grows from run to run; the committed corpus, `dev/prodigy-storage-fuzz/fuzz/corpus`, is only
-//! read. An input that breaks a property is kept in `dev/prodigy-storage-fuzz/fuzz/artifacts`: copy it to the corpus under a name that says what it
-//! is, and the tests replay it from then on.
+//! Inputs that libFuzzer makes up are kept in the target folder from run to run; the committed corpus is only
+//! read. An input that breaks a property is kept in `artifacts`: copy it to `corpus` under a name that describes
+//! it, and the tests replay it from then on.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,9 +14,9 @@ use crate::project::{Project, show};
 
 /// The folder of cargo-fuzz.
 const FOLDER: &str = "dev/prodigy-storage-fuzz/fuzz";
-/// Past so many MiB an input counts as one that breaks a bound.
+/// An input that needs more MiB breaks a bound.
 const MOST_MEMORY: u32 = 2048;
-/// Past so many seconds one input counts as one that does not end.
+/// An input that takes more seconds counts as one that does not end.
 const LONGEST: u32 = 10;
 
 /// Options of `fuzz`.

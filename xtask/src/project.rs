@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-/// The project's folder, and what `cargo metadata` tells of it.
+/// The project's folder, and its `cargo metadata`.
 #[derive(Debug)]
 pub(crate) struct Project {
     root: PathBuf,
     metadata: Metadata,
 }
 
-/// What is read of `cargo metadata --no-deps`.
+/// The fields of `cargo metadata --no-deps` that are read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
@@ -47,7 +47,7 @@ impl Package {
 }
 
 impl Project {
-    /// Asks cargo. `xtask` lies one folder below the project's.
+    /// Asks cargo. The folder of `xtask` is one level below the project's.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
@@ -76,7 +76,7 @@ impl Project {
         self.root.join(relative)
     }
 
-    /// What `cargo metadata` tells.
+    /// The metadata from cargo.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
     }

@@ -44,7 +44,7 @@ struct Section {
     skipped: Vec<String>,
 }
 
-/// What the last crash tests with `--report` skipped, and why.
+/// The parts that the last crash tests with `--report` skipped, with reasons.
 pub(crate) fn skipped(project: &Project) -> Result<Vec<String>> {
     let path = project.target().join("crash-report.json");
     let text = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;

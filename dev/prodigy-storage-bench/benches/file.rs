@@ -15,7 +15,7 @@ fn main() {
 
 const EVENTS: usize = 8_192;
 
-/// A log in so many segments that interleave event by event: stores that are written to in turns, moved together.
+/// A log in `segments` segments that interleave event by event: stores that are written to in turns, moved together.
 fn interleaved(folder: &std::path::Path, segments: usize, job: &JobAddress) -> Result<FileBackend> {
     let root = |n: usize| folder.join(format!("root-{n}"));
     let backends = (0..segments)

@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// A clock that stands still, and sleeps not at all.
+/// A clock that never advances and never sleeps.
 #[derive(Debug)]
 struct Still(Instant);
 

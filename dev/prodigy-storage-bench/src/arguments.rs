@@ -46,18 +46,18 @@ pub(crate) struct Arguments {
     pub(crate) docs: Option<PathBuf>,
 }
 
-/// What else there is to do.
+/// Other commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chore {
     /// Count instructions and system calls an operation, by callgrind and strace.
     Counts(CountOptions),
-    /// Do an operation so many times.
+    /// Do an operation a number of times.
     #[command(hide = true)]
     Operation(Operation),
     /// Be one of several processes.
     #[command(hide = true)]
     Child {
-        /// What to do, as JSON.
+        /// The task, as JSON.
         task: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a row is held against.
+//! The bar of a row.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bar {
-    /// Ours is at most so many times what it is held against.
+    /// The largest allowed multiple of the reference's time.
     AtMost(f64),
-    /// Ours has at least so many times the throughput of what it is held against.
+    /// The smallest allowed multiple of the reference's throughput.
     AtLeast(f64),
     /// Ours alone is below this, in the row's unit.
     Below(f64),
     /// Ours is at most so much more than what it is held against, in the row's unit.
     MoreBy(f64),
-    /// There is none: the row is a report.
+    /// No bar: the row is a report.
     None,
 }
 

@@ -20,7 +20,7 @@ use crate::{memory, store};
 /// The hidden argument.
 pub(crate) const ARGUMENT: &str = "child";
 
-/// What a child does.
+/// The task of a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Task {
@@ -33,7 +33,7 @@ pub(crate) enum Task {
         /// Locks the file for each.
         lock: bool,
     },
-    /// Appends so many events at each line of its input.
+    /// Appends the number of events in each line of its input.
     InTurns { folder: PathBuf, seed: u64 },
     /// Reads the log of the store in a folder and says how much memory and how many descriptors that took.
     Scan { folder: PathBuf },
@@ -61,7 +61,7 @@ impl Events {
     }
 }
 
-/// What a child says at its end.
+/// The report of a child at its end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Said {
     /// The ids that it was given, where there are any.
@@ -211,7 +211,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Tells it a line.
+    /// Sends it a line.
     pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
         self.input.write_all(format!("{line}\n").as_bytes())?;
         Ok(self.input.flush()?)

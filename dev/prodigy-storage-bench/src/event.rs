@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What an agent did.
+/// The action of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Event {
     pub(crate) kind: String,
@@ -85,7 +85,7 @@ impl Source {
     }
 }
 
-/// Sixteen hexadecimal digits in the place of others.
+/// Overwrites sixteen hexadecimal digits.
 fn overwrite(text: &mut String, at: usize, number: u64) {
     let mut digits = [0u8; DIGITS];
     let mut rest = number;
@@ -108,7 +108,7 @@ fn mixed(number: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// What was stored or read: how many events, and the sum of their hashes.
+/// A digest of stored or read events: their number, and the sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub(crate) count: usize,

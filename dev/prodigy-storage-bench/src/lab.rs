@@ -17,9 +17,9 @@ use crate::rows::resident::Big;
 pub(crate) struct Scale {
     /// Rounds that count; one before them does not.
     pub(crate) rounds: usize,
-    /// What sizes are divided by.
+    /// The divisor of sizes.
     pub(crate) divisor: usize,
-    /// What noise may take of a bar in a check.
+    /// The margin for noise in a check.
     pub(crate) margin: f64,
 }
 
@@ -41,7 +41,7 @@ impl Scale {
     }
 }
 
-/// What every work is made in.
+/// The place in which every work is prepared.
 #[derive(Debug)]
 pub(crate) struct Lab {
     folder: TempDir,
@@ -72,7 +72,7 @@ impl Lab {
         })
     }
 
-    /// So many of something, or the quick share of them.
+    /// The given number, or the quick share of it.
     pub(crate) fn of(&self, number: usize) -> usize {
         (number / self.scale.divisor).max(16)
     }

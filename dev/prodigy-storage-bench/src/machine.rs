@@ -1,4 +1,4 @@
-//! What was measured on.
+//! The machine of a measurement.
 
 use std::fs;
 use std::path::Path;
@@ -90,7 +90,7 @@ struct Mount {
     options: String,
 }
 
-/// The mount that a folder lies in: of those that hold it the deepest, and of those the last, which lies over the others.
+/// The mount that contains a folder: the deepest one, and of several at that path the last, which covers the others.
 fn mount_of(mounts: &str, folder: &Path) -> Option<Mount> {
     let parsed = mounts.lines().filter_map(|line| {
         let mut parts = line.split(' ');

@@ -77,7 +77,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     writeln!(out, "{}\n", page::machine(&report))?;
     out.write_all(table::HEAD.as_bytes())?;
     for row in &rows {
-        // What goes wrong in one row is told, and fails the run at its end: the others took their time, too.
+        // A failed row is reported, and fails the run at its end: the other rows took time, too.
         let outcome =
             one(&lab, row, report.seed).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
         let measured = Measured::new(row, outcome);

@@ -1,4 +1,4 @@
-//! What this process holds, as the kernel says.
+//! The memory and descriptors of this process, from the kernel.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn high_water_mib(status: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Descriptors that are open now, but for the one that looks.
+/// The number of open descriptors, without the one that this function opens.
 pub(crate) fn descriptors() -> Result<usize> {
     let entries = fs::read_dir("/proc/self/fd").context("can't list the descriptors of this process")?;
     Ok(entries.count().saturating_sub(1))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Digest, Event, Source};
 
-/// The form of a line but for its checksum.
+/// The form of a line without its checksum.
 #[derive(Serialize)]
 struct Full<'a> {
     id: &'a str,
@@ -199,7 +199,7 @@ fn parsed(line: &[u8]) -> Result<Event> {
     Ok(line.event)
 }
 
-/// What the lines of a file hold.
+/// The digest of the lines of a file.
 pub(crate) fn digest(path: &Path) -> Result<Digest> {
     let mut digest = Digest::default();
     scan(path, |event| digest.add(event))?;

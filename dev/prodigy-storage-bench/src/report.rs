@@ -1,4 +1,4 @@
-//! What a run gave, as it is shown and as it is kept in a file.
+//! The result of a run, as it is shown and stored.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::spread::{Spread, ratios};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// Whether sizes are those of `--quick`.
+    /// True if the sizes are reduced by `--quick`.
     pub(crate) quick: bool,
     /// Rounds that count, of a row that has no reason for fewer.
     pub(crate) rounds: usize,
-    /// What sizes are divided by.
+    /// The divisor of sizes.
     pub(crate) divisor: usize,
-    /// What noise may take of a bar.
+    /// The margin for noise.
     pub(crate) margin: f64,
     pub(crate) seed: u64,
     pub(crate) rows: Vec<Measured>,
@@ -38,7 +38,7 @@ pub(crate) struct Measured {
     pub(crate) outcome: Outcome,
 }
 
-/// What came out.
+/// The outcome.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
@@ -50,13 +50,13 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// What one work gave, a value a round.
+/// The values of one work, one per round.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Values {
     pub(crate) role: Role,
     pub(crate) name: String,
     pub(crate) values: Vec<f64>,
-    /// What was counted beside the time.
+    /// Other counts beside the time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) beside: BTreeMap<String, Vec<f64>>,
 }

@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 
 use crate::row::{Contestant, Sample, Turn};
 
-/// What one work gave in the rounds that count.
+/// The values of one work in the rounds that count.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(pub(crate) Vec<Sample>);
 
-/// In which order so many works run in a round. Who begins changes each round, and so does the direction: what one work
-/// leaves behind in the machine is not always the same one's burden.
+/// The order of the works in a round. The first work changes each round, and so does the direction: the state that one work
+/// leaves behind in the machine then does not always burden the same other work.
 pub(crate) fn order(round: usize, works: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works).map(|work| (work + round / 2) % works).collect();
     if round % 2 == 1 {

@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 use crate::bar::Bar;
 use crate::lab::Lab;
 
-/// What a row is about, and how its works are made.
+/// The description of a row, and the constructors of its works.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// Its name on the command line.
     pub(crate) key: &'static str,
-    /// What it is plotted with.
+    /// The group of its plot.
     pub(crate) group: &'static str,
-    /// What ours does.
+    /// The work of our side.
     pub(crate) work: &'static str,
-    /// What that is held against.
+    /// The reference of the bar.
     pub(crate) against: &'static str,
     /// Of the values: `µs` is microseconds an operation.
     pub(crate) unit: &'static str,
     pub(crate) bar: Bar,
-    /// At most so many rounds count, for what takes long and hardly differs.
+    /// The largest number of rounds, for works that take long and hardly vary.
     pub(crate) rounds: usize,
     /// Makes the works, and what they need.
     pub(crate) plan: fn(&Lab) -> Result<Plan>,
@@ -31,7 +31,7 @@ pub(crate) struct Row {
 /// Rounds of a row that has no reason for fewer.
 pub(crate) const ALL_ROUNDS: usize = usize::MAX;
 
-/// What a row does here.
+/// The state of a row on this machine.
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// These take turns.
@@ -40,13 +40,13 @@ pub(crate) enum Plan {
     Skipped(String),
 }
 
-/// What a work is to the row.
+/// The role of a work in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
     /// This project, as it is set by default.
     Ours,
-    /// What the bar is held against: the limit of the machine, or ours in another size.
+    /// The reference of the bar: the limit of the machine, or ours in another size.
     Against,
     /// This project with another setting, as a report.
     Variant,
@@ -56,19 +56,19 @@ pub(crate) enum Role {
     Peer,
 }
 
-/// What a turn is given.
+/// The parameters of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
-    /// What the contents are made from: another one each round, the same one for all in a round.
+    /// The seed of the contents: another one each round, the same one for all works in a round.
     pub(crate) seed: u64,
 }
 
-/// What a turn gave.
+/// The result of a turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// In the row's unit; lower is better.
     pub(crate) value: f64,
-    /// What was counted beside it.
+    /// Other counts.
     pub(crate) beside: Vec<(&'static str, f64)>,
 }
 
@@ -89,7 +89,7 @@ impl Sample {
     }
 }
 
-/// One of the works of a row. Sets up, and reads back and checks what it stored, outside of the time that it gives.
+/// A work of a row. It prepares, reads back and checks its data outside of the measured time.
 pub(crate) struct Contestant {
     pub(crate) role: Role,
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! What rounds of one work gave: median, minimum, maximum.
+//! The spread of the rounds of one work: median, minimum, maximum.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of these values; none if there are none. The median of an even number of them is the mean of the middle two.
+    /// The spread of the values; `None` without values. The median of an even number of values is the mean of the middle two.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);

@@ -35,7 +35,7 @@ pub(crate) fn job(storage: &Storage) -> Result<Job> {
     Ok(storage.repo(REPO)?.job(JOB)?)
 }
 
-/// What the log holds, and its ids in order. Each has to be verified.
+/// The digest of the log, and its ids in order. Each record has to be verified.
 pub(crate) fn stored(job: &Job) -> Result<(Digest, Vec<EventId>)> {
     let (mut digest, mut ids) = (Digest::default(), Vec::new());
     for event in job.events().read::<Event>()? {

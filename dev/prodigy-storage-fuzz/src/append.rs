@@ -1,4 +1,4 @@
-//! What an append accepts, and that it reads back.
+//! The input that an append accepts, and its return on a read.
 
 use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder, read_line};
 use prodigy_storage_backend::{Annotations, Batch, ErrorKind, EventId};
@@ -69,7 +69,7 @@ pub fn append(bytes: &[u8]) {
         on_one_line(event.get()),
         "the payload's own bytes"
     );
-    // An absent value and a `null` are told apart by the bytes alone.
+    // Only the bytes distinguish an absent value from a `null`.
     let null = metadata.as_ref().is_some_and(|metadata| metadata.get() == "null");
     assert_eq!(
         read.metadata.map(|metadata| metadata.get().to_owned()),

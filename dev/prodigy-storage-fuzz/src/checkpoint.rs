@@ -20,7 +20,7 @@ pub fn checkpoint(bytes: &[u8]) {
     }
 }
 
-/// What is a body is got as it is put, byte for byte, and is one by either way to it.
+/// A body is returned as it was put, byte for byte, and both constructors accept it.
 fn put(bytes: &[u8]) {
     let raw = std::str::from_utf8(bytes)
         .ok()
@@ -28,7 +28,7 @@ fn put(bytes: &[u8]) {
     let mut buffer = Vec::new();
     let written = raw.and_then(|raw| Body::write(&mut buffer, &raw).ok());
     let parsed = Body::parse(bytes).ok();
-    // A number that no type loads is kept where it stands already, and not written anew.
+    // A number that no type loads is kept in stored documents, and refused in new ones.
     let unloadable = serde_json::from_slice::<Value>(bytes)
         .is_err_and(|error| error.to_string().starts_with("number out of range"));
     if unloadable {
@@ -137,7 +137,7 @@ fn file(choices: u8, bytes: &[u8]) {
     );
 }
 
-/// A writer replaces what stands there, or refuses and leaves it; what it had to move is kept.
+/// A writer replaces the present file, or refuses and leaves it. A file that it moved is kept.
 fn writing(
     place: &Place,
     job: &JobAddress,

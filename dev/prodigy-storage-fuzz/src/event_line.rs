@@ -1,4 +1,4 @@
-//! A line of a log: what is read as a record, and what is told of it.
+//! A line of a log: the record that is read from it, or its report as damage.
 
 use prodigy_storage_backend::record::{
     Crc, MAX_NESTING, RecordEncoder, check_crc, find_record_end, find_record_start, line_time,
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::oracle::{self, is_known_limit};
 
-/// What stands before the time of a record of ours, and behind it.
+/// The offset of the time in a record that this project wrote.
 const TIME_AT: usize = 7 + 36 + 15;
 const BODY_AT: usize = TIME_AT + 27 + 1;
 const TRAILER: usize = 18;
@@ -75,7 +75,7 @@ fn starts_and_ends(bytes: &[u8]) {
     }
 }
 
-/// What an append looks at beyond JSON's own grammar.
+/// The checks of an append beyond JSON's own grammar.
 fn json(text: &str) {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return;

@@ -169,7 +169,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
     assert_eq!(after.ids(), before.ids(), "each id as often as before");
 }
 
-/// What a scan gives.
+/// The steps of a scan.
 #[derive(Debug)]
 struct Items {
     entries: Vec<QueueEntry>,
@@ -191,8 +191,8 @@ impl Items {
             match step.unwrap() {
                 QueueStep::Entry(entry) => items.entries.push(entry),
                 QueueStep::Damage(damage) => {
-                    // A frame is made anew around its item. What has a checksum that holds, and is no JSON all the
-                    // same, was made by hand, and stays until it is removed by its id.
+                    // A frame is written again around its item. A text with a valid checksum that is no JSON
+                    // was made by hand, and stays until it is removed by its id.
                     let end = damage.offset + damage.len;
                     let text = &bytes[usize::try_from(damage.offset).unwrap()..usize::try_from(end).unwrap()];
                     if oracle::is_sealed(text) {
@@ -226,7 +226,7 @@ impl Items {
         }
     }
 
-    /// What is given stands in the file.
+    /// Checks that every returned item is in the file.
     fn stand_in(&self, bytes: &[u8]) {
         for entry in &self.entries {
             let fields: Value = serde_json::from_str(entry.body.get()).unwrap_or_default();

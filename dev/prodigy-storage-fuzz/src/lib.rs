@@ -1,4 +1,4 @@
-//! What must hold for hostile input: a target is a function of bytes that panics where a property does not hold.
+//! Properties for hostile input: a target is a function of bytes that panics if a property does not hold.
 //!
 //! # Model
 //! `fuzz/fuzz_targets` hands each target the bytes that libFuzzer makes up; the tests of this crate hand it the committed

@@ -97,7 +97,7 @@ fn times(text: &str) {
     }
 }
 
-/// What is read from a text is read again from what it is written as.
+/// A value parsed from a text is parsed again from its own text.
 fn both_ways<T>(value: &T)
 where
     T: Display + FromStr + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,

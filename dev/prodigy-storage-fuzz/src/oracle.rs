@@ -23,7 +23,7 @@ pub(crate) fn depth(value: &Value) -> usize {
     }
 }
 
-/// Whether a line ends in `,"crc":"<8 hex>"}`, and these digits are the checksum of what stands before.
+/// True if a line ends in `,"crc":"<8 hex>"}`, and these digits are the checksum of the bytes before.
 pub(crate) fn is_sealed(line: &[u8]) -> bool {
     line.len().checked_sub(18).is_some_and(|at| {
         let (body, trailer) = line.split_at(at);

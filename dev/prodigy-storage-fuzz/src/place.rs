@@ -47,7 +47,7 @@ impl Place {
         self.sim.disk().read(path)
     }
 
-    /// Tells whether anything changed.
+    /// A hash of all files, to detect changes.
     pub(crate) fn hash(&self) -> u128 {
         self.sim.disk().content_hash()
     }
@@ -69,7 +69,7 @@ pub(crate) fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
 }
 
-/// What a scan gave.
+/// A step of a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Record {

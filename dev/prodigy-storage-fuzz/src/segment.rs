@@ -55,7 +55,7 @@ fn check(choices: u8, files: &BTreeMap<PathBuf, (Vec<u8>, u32)>) {
     writing(&place, choices, &before, ends_time);
 }
 
-/// What is given stands in the files, and nothing was touched.
+/// Checks that every returned event is in the files, and that no file was touched.
 fn reading(place: &Place, files: &BTreeMap<PathBuf, (Vec<u8>, u32)>) -> Vec<Step> {
     let hash = place.hash();
     let given = steps(&place.reader());
@@ -135,7 +135,7 @@ fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
     let appended = writer.append(&place.job, &mut batch, &strict, NEVER);
     let new = batch.ids().first().copied();
     if let Err(error) = &appended {
-        // No id, or no name, is left above one that stands at the end of time.
+        // No id, or no name, is left above one at the end of time.
         let spent = before
             .iter()
             .filter_map(Step::id)
@@ -145,7 +145,7 @@ fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
             "{error}"
         );
     }
-    // What has a checksum is stored once, also by one who gives its id.
+    // A record with a checksum is stored once, also by an append that gives its id.
     let known = before
         .iter()
         .filter(|step| step.is_verified())

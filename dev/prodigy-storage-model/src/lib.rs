@@ -24,7 +24,7 @@ fn take<T>(mutex: &shuttle::sync::Mutex<T>) -> shuttle::sync::MutexGuard<'_, T> 
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A lock of whoever made it. A panic does not poison it, as with `parking_lot`.
+/// A lock of the scheduler that made it. A panic does not poison it, as with `parking_lot`.
 #[derive(Debug)]
 pub enum Mutex<T> {
     Plain(parking_lot::Mutex<T>),
@@ -86,7 +86,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// A condition of whoever made it; to be used with a lock of the same maker.
+/// A condition variable of the scheduler that made it; use it with a lock of the same scheduler.
 #[derive(Debug)]
 pub enum Condvar {
     Plain(parking_lot::Condvar),

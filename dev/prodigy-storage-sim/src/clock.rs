@@ -29,7 +29,7 @@ impl SimClock {
         }
     }
 
-    /// The same on a machine that was started so many times.
+    /// The same clock in boot number `boot` of the machine.
     #[must_use]
     pub fn boot(mut self, boot: usize) -> Self {
         self.boot = boot as u128;
@@ -41,7 +41,7 @@ impl SimClock {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What it shows, without moving it on.
+    /// The present time, without advancing the clock.
     #[must_use]
     pub fn shown(&self) -> Timestamp {
         Timestamp::from_nanos(self.nanos.load(Ordering::Relaxed))
@@ -87,7 +87,7 @@ impl ProcessClock {
         }
     }
 
-    /// Sets it to so many nanoseconds before or after the true time.
+    /// Sets it to `offset` nanoseconds before or after the true time.
     pub fn set(&self, offset: i64) {
         self.offset.store(offset, Ordering::Relaxed);
     }

@@ -8,10 +8,10 @@ use crate::replay::{Fate, Moment};
 
 /// Bytes of a sector: what a disk writes whole or not at all.
 const SECTOR: u64 = 512;
-/// With up to so many pending calls every subset is tried.
+/// Up to this number of pending calls, every subset is tried.
 const ALL_SUBSETS: usize = 6;
 
-/// What ends.
+/// The extent of a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
     /// Every process; what was written stays.
@@ -26,20 +26,20 @@ pub struct Effort {
     /// Random subsets at each point, where not every subset is tried.
     pub subsets: usize,
     /// Whether every sector edge of a write is a cut, each pending call is left out by itself, and so on; else a few
-    /// disks that stand for the others.
+    /// disks as a sample.
     pub thorough: bool,
 }
 
 /// A disk after a crash.
 #[derive(Clone, Debug)]
 pub struct Crash {
-    /// What ended.
+    /// The extent of the crash.
     pub loss: Loss,
-    /// What became of each pending call.
+    /// The fate of each pending call.
     pub fates: Vec<Fate>,
-    /// Whether it came in the middle of the last call: that has not returned, and nothing was told after it.
+    /// True if it came in the middle of the last call: that call has not returned, and no later answer exists.
     pub within: bool,
-    /// The moment from which the next life goes on.
+    /// The moment at which the next life begins.
     pub after: Moment,
 }
 
@@ -145,7 +145,7 @@ fn fates(
         pick(&|at| there(is(&files, at))),
         pick(&|at| if is(&writes, at) { Fate::Zeros } else { Fate::There }),
     ];
-    // What was before the last call, and that call alone.
+    // The calls before the last one, and the last call alone.
     sets.push(pick(&|at| there(at + 1 < count)));
     sets.push(pick(&|at| there(at + 1 == count)));
     if effort.thorough {

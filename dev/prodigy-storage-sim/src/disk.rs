@@ -1,4 +1,4 @@
-//! What lies on a disk: folders, files, and which names lead to them.
+//! The contents of a disk: folders, files, and the names that lead to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -73,7 +73,7 @@ impl Node {
 }
 
 impl Disk {
-    /// The bytes of a file; `None` if no file stands there.
+    /// The bytes of a file; `None` if the path is no file.
     #[must_use]
     pub fn read(&self, path: impl AsRef<Path>) -> Option<Arc<Vec<u8>>> {
         match &self.node_at(path.as_ref())?.body {
@@ -83,7 +83,7 @@ impl Disk {
     }
 
     /// Makes these the bytes of a file; makes the file, and the folders above it, where they are missing. False, and
-    /// nothing changed, where something else stands in the way.
+    /// nothing changed, if another kind of file is in the way.
     pub fn write(&mut self, path: impl AsRef<Path>, bytes: impl Into<Vec<u8>>) -> bool {
         let path = path.as_ref();
         if let Ok(found) = self.find(path) {
@@ -100,7 +100,7 @@ impl Disk {
         self.plant(path, node)
     }
 
-    /// Makes a folder and what is missing above it. False where something else stands in the way.
+    /// Makes a folder and its missing parents. False if another kind of file is in the way.
     pub fn make_folder(&mut self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         if path.as_os_str().is_empty() {
@@ -121,7 +121,7 @@ impl Disk {
         self.find(path.as_ref()).is_err() && self.plant(path.as_ref(), node)
     }
 
-    /// Sets the mode of what stands there; false if nothing does.
+    /// Sets the mode of a file or folder; false if the path is absent.
     pub fn set_mode(&mut self, path: impl AsRef<Path>, mode: u32) -> bool {
         let Ok(found) = self.find(path.as_ref()) else {
             return false;
@@ -130,7 +130,7 @@ impl Disk {
         true
     }
 
-    /// Removes a name, and all below it; false if there is none. The root is no name.
+    /// Removes a name, and all below it; false if the name is absent. The root is no name.
     pub fn remove(&mut self, path: impl AsRef<Path>) -> bool {
         let Ok((parent, name)) = self.parent(path.as_ref()) else {
             return false;
@@ -142,7 +142,7 @@ impl Disk {
         removed
     }
 
-    /// What is known of what stands there.
+    /// The metadata of a path.
     #[must_use]
     pub fn metadata(&self, path: impl AsRef<Path>) -> Option<Metadata> {
         self.find(path.as_ref()).ok().and_then(|found| self.about(found))
@@ -172,7 +172,7 @@ impl Disk {
         paths
     }
 
-    /// A hash of all names, kinds, modes and bytes: equal for disks that a program can't tell apart, but for inodes and
+    /// A hash of all names, kinds, modes and bytes: equal for disks that a program can distinguish only by inodes and
     /// times.
     #[must_use]
     pub fn content_hash(&self) -> u128 {
@@ -364,7 +364,7 @@ impl Disk {
         })
     }
 
-    /// What a path leads to, links not followed.
+    /// The inode of a path, links not followed.
     pub(crate) fn find(&self, path: &Path) -> io::Result<Inode> {
         let mut at = self.root.ok_or(io::ErrorKind::NotFound)?;
         for part in path.components() {

@@ -18,14 +18,14 @@ use crate::stage::{Setup, patience};
 use crate::story::{Action, Story};
 use crate::verify::resume;
 
-/// What happened from an opening of the disk to its end.
+/// The calls from the opening of a disk to its end.
 #[derive(Clone, Debug)]
 pub struct Life {
     /// The disk that it began with.
     pub start: Moment,
     /// Every call.
     pub journal: Vec<Arc<Entry>>,
-    /// What was done, and told.
+    /// The operations and their answers.
     pub story: Story,
 }
 
@@ -40,7 +40,7 @@ pub struct Depth {
     pub alike: usize,
     /// Recoveries that are crashed at most.
     pub recoveries: usize,
-    /// One of so many that could be crashed is.
+    /// The share of the lives that are crashed: one of this number.
     pub one_of: u32,
     /// The seed of what is drawn.
     pub seed: u64,
@@ -83,7 +83,7 @@ impl Depth {
         }
     }
 
-    /// What stands for everything in little time.
+    /// A sample that takes little time.
     #[must_use]
     pub fn quick(seed: u64) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Depth {
     }
 }
 
-/// What was looked at.
+/// The numbers of a search.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Counts {
     /// Calls of the workload that changed something, syncs included.
@@ -144,16 +144,16 @@ impl Counts {
     }
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What was looked at.
+    /// The numbers of a search.
     pub counts: Counts,
     /// An account of each failure, up to a few.
     pub failures: Vec<String>,
 }
 
-/// Failures that are told of one workload.
+/// The largest number of failures that are reported for one workload.
 const MOST_FAILURES: usize = 3;
 
 /// A reader's position in each log at the moment of a crash, and what it had been given.
@@ -334,7 +334,7 @@ impl Search {
     }
 }
 
-/// What had been told at a point: before the last call had returned, and after it.
+/// The answers at a point: before the last call had returned, and after it.
 struct Told {
     within: (usize, Story),
     whole: (usize, Story),
@@ -354,7 +354,7 @@ impl Told {
     }
 }
 
-/// Goes on to the point before a call; whether the call before it may have been cut.
+/// Advances to the point before a call. True if the call before it may have been cut.
 fn advance(moment: &mut Moment, life: &Life, point: usize) -> bool {
     let Some(entry) = point.checked_sub(1).and_then(|last| life.journal.get(last)) else {
         return false;
@@ -363,7 +363,7 @@ fn advance(moment: &mut Moment, life: &Life, point: usize) -> bool {
     !entry.call.is_sync()
 }
 
-/// What tells a recovery from one that does the same: its calls, without the random parts of names.
+/// A hash of a recovery's calls without the random parts of names, to find equal recoveries.
 fn shape(life: &Life) -> u64 {
     let mut hasher = DefaultHasher::new();
     for entry in &life.journal {

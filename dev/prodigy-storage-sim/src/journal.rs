@@ -17,7 +17,7 @@ pub struct Name {
     pub name: String,
 }
 
-/// What a call did.
+/// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// The root was made, and what was missing above it.
@@ -75,7 +75,7 @@ pub enum Call {
     },
     /// A name was removed.
     Unlink {
-        /// What it led to.
+        /// The inode of the old name.
         inode: Inode,
         /// The name.
         at: Name,
@@ -116,7 +116,7 @@ pub struct Entry {
     pub path: PathBuf,
     /// When.
     pub time: Timestamp,
-    /// What it did.
+    /// Its effect.
     pub call: Call,
 }
 

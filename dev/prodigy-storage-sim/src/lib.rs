@@ -7,7 +7,7 @@
 //!
 //! A [`Workload`] is played **once**. [`explore`] then goes through its journal and derives, at the point before, in the
 //! middle of and after every call, the disks that a crash could leave there; nothing is played again for that. A
-//! [`Moment`] tells apart what is durable and what is not:
+//! [`Moment`] distinguishes durable data from the rest:
 //!
 //! - a sync of a file makes its data and its length durable, and with `sync_all` its mode; its name is not;
 //! - a sync of a folder makes its entries durable: names made, renamed and removed. The root's own name takes
@@ -16,11 +16,11 @@
 //!   them, all, each prefix, each one left out, every subset where they are few, drawn subsets where they are many, names
 //!   without data, data without names, lengths with zeros for data, the last write cut at each edge of a sector. What is
 //!   left out below what is there is zeros. A rename is there or not;
-//! - the death of every process keeps what was written, but for the end of the write under way.
+//! - the death of every process keeps all written data except the end of the write under way.
 //!
-//! On each disk that differs from those before, a new process reads everything, goes on with everything, and it is read
-//! again: see [`verify`]. What was acknowledged has to be there once, what was not is whole or absent, no damage is told,
-//! every cursor goes on. Then **that** life is crashed at each of its calls as well, in the same way.
+//! On each new disk a process reads everything, continues the work, and everything is read
+//! again: see [`verify`]. Acknowledged data must be there once, other data is whole or absent, no damage is reported,
+//! and every cursor continues. Then **that** life is crashed at each of its calls as well, in the same way.
 //!
 //! Each process has a wall clock of its own, which workloads set before or after the true time: [`ProcessClock`]. The times
 //! of files are true.
@@ -32,7 +32,7 @@
 //! - Of the recoveries that make the same calls as one before, two are crashed, not all.
 //! - Ids, revisions and names of temporary files are random, so that a run with the same seed draws the same subsets of
 //!   other bytes.
-//! - Under `relaxed`, what a loss of power took from the middle of a file may be told as damage: nothing tells it from a
+//! - Under `relaxed`, a loss of power in the middle of a file may be reported as damage: nothing distinguishes it from a
 //!   sector that was lost later.
 //!
 //! # Example

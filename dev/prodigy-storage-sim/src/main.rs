@@ -17,7 +17,7 @@ const MOST_FAILURES: usize = 3;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// Fewer disks: those that stand for the others.
+    /// Fewer disks: a sample.
     #[arg(long)]
     quick: bool,
     /// The seed of what is drawn at random.
@@ -26,7 +26,7 @@ struct Options {
     /// Only these workloads, by name.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// So many workloads drawn at random besides; 200 if all workloads are run in full.
+    /// The number of additional random workloads; 200 if all workloads are run in full.
     #[arg(long)]
     random: Option<usize>,
     /// A line of JSON a workload, and one for the sums.
@@ -126,7 +126,7 @@ fn run(options: &Options) -> Result<bool> {
     Ok(failures.is_empty())
 }
 
-/// Crashes so many workloads that are drawn at random.
+/// Crashes `count` random workloads.
 fn drawn(seed: u64, count: usize) -> (Counts, Vec<String>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut sum, mut failures) = (Counts::default(), Vec::new());

@@ -12,7 +12,7 @@ use crate::stage::patience;
 /// Reads a log on from a position. Returns the position at its end, and everything that was given up to there.
 ///
 /// # Errors
-/// What the backend says, damage, or an event that was given before.
+/// The errors of the backend, damage, or an event that was given before.
 pub(crate) fn read_on(
     backend: &FileBackend,
     job: &JobAddress,

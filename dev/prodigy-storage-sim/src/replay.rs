@@ -1,4 +1,4 @@
-//! What is on the disk for sure, what is only in memory, and what a crash may make of the difference.
+//! The durable disk, the writes that are only in memory, and the possible effects of a crash on them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Moment {
     pending: Vec<Arc<Entry>>,
 }
 
-/// What becomes of a call that was not durable.
+/// The fate of a call that was not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// It is on the disk.
@@ -29,7 +29,7 @@ pub enum Fate {
     Gone,
     /// Of a write the length got there, and zeros for the bytes.
     Zeros,
-    /// Of a write only so many bytes.
+    /// Only this number of bytes of a write.
     Cut(usize),
 }
 
@@ -55,7 +55,7 @@ impl Moment {
         }
     }
 
-    /// What everyone sees.
+    /// The view of all processes.
     #[must_use]
     pub fn live(&self) -> &Disk {
         &self.live
@@ -67,7 +67,7 @@ impl Moment {
         &self.pending
     }
 
-    /// Goes on by one call.
+    /// Advances by one call.
     pub fn step(&mut self, entry: &Arc<Entry>) {
         // The file is there from now on, if only without a name.
         match &entry.call {
@@ -103,7 +103,7 @@ impl Moment {
         disk
     }
 
-    /// The moment after the death of all processes, in which only so many bytes of the last pending call, a write, were
+    /// The moment after the death of all processes, in which only `bytes` bytes of the last pending call, a write, were
     /// taken.
     #[must_use]
     pub fn cut_last(&self, bytes: usize) -> Self {

@@ -19,7 +19,7 @@ use crate::verify::verify;
 const LATER: i64 = 5_000_000_000;
 const NEW: &str = "rescued-item";
 
-/// What a story is about.
+/// The subjects of a story.
 #[derive(Debug, Default)]
 struct Subjects {
     logs: BTreeSet<JobAddress>,
@@ -62,16 +62,16 @@ impl Subjects {
     }
 }
 
-/// A clock that goes on after the story so far. A power failure in it is another start of the machine.
+/// A clock that continues after the story so far. A power failure in it is another start of the machine.
 pub(crate) fn later(generation: u32, story: &Story) -> Arc<SimClock> {
     let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
     Arc::new(SimClock::at(time).boot(story.boots()))
 }
 
-/// Reads the disk after a crash, goes on with it in a new process, and reads it again. Gives the life that this was.
+/// Reads the disk after a crash, continues the work in a new process, and reads it again. Returns this life.
 ///
 /// # Errors
-/// What was expected, and what was found.
+/// The expected and the found value.
 pub(crate) fn rescue(
     crash: &Crash,
     story: &Story,

@@ -24,7 +24,7 @@ pub enum Step {
     Seal,
     /// Reads what is new since it did this before.
     Follow,
-    /// Its clock is set to so many milliseconds before or after the true time.
+    /// Its clock is set to this number of milliseconds before or after the true time.
     Turn(i64),
     /// Flushes.
     Flush,
@@ -36,7 +36,7 @@ pub enum Step {
     Delete(Durability),
     /// Pushes the items of these keys, a bit each.
     Push(u8, Durability),
-    /// Takes up to so many items.
+    /// Takes up to this number of items.
     Take(u8),
     /// Acknowledges one that was taken.
     Ack,
@@ -46,7 +46,7 @@ pub enum Step {
     Remove(u8),
     /// Takes the lock and releases it.
     Lock,
-    /// The process is killed in a write, after so many more calls, with so many bytes of it written.
+    /// The process is killed in a write: after a number of further calls, with a number of bytes written.
     Doom(u8, u16),
     /// The process is killed now.
     Kill,
@@ -100,7 +100,7 @@ pub fn turn(kind: u8, share: i16) -> i64 {
 /// Plays steps, each by the first process or the second one. One that has died is followed by a new one.
 ///
 /// # Errors
-/// What a call says that should succeed.
+/// The error of a call that should succeed.
 pub fn perform(stage: &mut Stage, steps: &[(bool, Step)]) -> Result<()> {
     let mut places = [stage.enter()?, stage.enter()?];
     for (second, step) in steps {

@@ -18,7 +18,7 @@ use crate::fs::{Process, SimFs};
 use crate::reading::read_on;
 use crate::story::{Action, Answer, Story};
 
-/// The longest that a call waits: nothing on a simulated disk takes long, so who waits longer waits for ever.
+/// The longest wait of a call: nothing on a simulated disk takes long, so a longer wait would never end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the backend of every process is opened.
@@ -114,7 +114,7 @@ impl Stage {
     /// A new process; gives its place.
     ///
     /// # Errors
-    /// What opening the backend says.
+    /// The error from opening the backend.
     pub fn enter(&mut self) -> Result<usize> {
         let (backend, process) = self.sim.open(self.setup.options(&self.sim))?;
         self.actors.push(Actor {
@@ -135,7 +135,7 @@ impl Stage {
         }
     }
 
-    /// Has a process die in a write, after so many more calls that change something.
+    /// Makes a process die in a write, after `calls` more calls that change something.
     pub fn doom(&mut self, who: usize, calls: usize, bytes: usize) {
         if let Some(actor) = self.actors.get(who) {
             actor.process.kill_in_write(calls, bytes);
@@ -151,7 +151,7 @@ impl Stage {
         let sealer = self.backend(other)?.clone();
         let job = job.clone();
         self.actor(who)?.0.process.before_it_locks(".jsonl", move || {
-            // What comes of it is seen in the files.
+            // The files show the result.
             let _ = sealer
                 .seal(&job, patience())
                 .and_then(|()| sealer.flush(patience()));
@@ -159,7 +159,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Sets the wall clock of a process to so many nanoseconds before or after the true time.
+    /// Sets the wall clock of a process to `offset` nanoseconds before or after the true time.
     ///
     /// # Errors
     /// If it has ended.
@@ -204,7 +204,7 @@ impl Stage {
         format!("{}{}", self.mark, self.next)
     }
 
-    /// Does something and tells of it. Of a process that died meanwhile nothing is told, and that is no error.
+    /// Performs an action and records its answer. The death of the process is no error, and has no answer.
     fn perform(
         &mut self,
         who: usize,
@@ -224,10 +224,10 @@ impl Stage {
         Ok(Some(answer))
     }
 
-    /// Appends so many events, of which each has about so many bytes.
+    /// Appends events, one for each given size in bytes.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn append(
         &mut self,
         who: usize,
@@ -253,7 +253,7 @@ impl Stage {
     /// Appends these events, perhaps under given ids.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn append_these(
         &mut self,
         who: usize,
@@ -288,7 +288,7 @@ impl Stage {
     /// Reads a log to its end and keeps the cursor.
     ///
     /// # Errors
-    /// What the backend says, or damage.
+    /// The errors of the backend, or damage.
     pub fn scan(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Scan { job: job.clone() }, |backend| {
             let (cursor, given) = read_on(backend, job, None)?;
@@ -303,7 +303,7 @@ impl Stage {
     /// Reads what is new in a log since this process last followed it, and keeps the cursor.
     ///
     /// # Errors
-    /// What the backend says, damage, or an event that was given before.
+    /// The errors of the backend, damage, or an event that was given before.
     pub fn follow(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         let before = self
             .actors
@@ -325,7 +325,7 @@ impl Stage {
     /// Waits for background work and makes relaxed writes durable.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn flush(&mut self, who: usize) -> Result<()> {
         self.perform(who, Action::Flush, |backend| {
             backend.flush(patience())?;
@@ -337,7 +337,7 @@ impl Stage {
     /// Seals what the process appends to, and waits for its compression.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn seal(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Flush, |backend| {
             backend.seal(job, patience())?;
@@ -347,11 +347,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Puts a document of about so many bytes, if it has the revision that is there now, or where it has to be new, if
-    /// there is none.
+    /// Puts a document of about `bytes` bytes, if it has the present revision, or for a new document, if
+    /// it is absent.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn put(
         &mut self,
         who: usize,
@@ -391,7 +391,7 @@ impl Stage {
     /// Deletes a document.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn delete(&mut self, who: usize, document: &Document, durability: Durability) -> Result<()> {
         let action = Action::Put {
             document: document.clone(),
@@ -408,7 +408,7 @@ impl Stage {
     /// Adds a document to a series.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn add(
         &mut self,
         who: usize,
@@ -424,7 +424,7 @@ impl Stage {
     /// Adds a document to a series under a fencing token.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn add_fenced(
         &mut self,
         who: usize,
@@ -468,7 +468,7 @@ impl Stage {
     /// Takes a named lock, and holds it until [`unlock`](Self::unlock) or its death.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn lock(&mut self, who: usize, name: &LockName) -> Result<()> {
         let mut held = None;
         self.perform(who, Action::Lock { name: name.clone() }, |backend| {

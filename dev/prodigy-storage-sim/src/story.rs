@@ -1,4 +1,4 @@
-//! What a workload did, and what it was told.
+//! The operations of a workload, and their answers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::crash::Loss;
 use prodigy_storage_backend::{Cursor, Durability, EventId, LeaseToken};
 use prodigy_storage_layout::{Document, JobAddress, LockName, Phase};
 
-/// What was begun.
+/// An operation that was begun.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Events were appended.
@@ -87,12 +87,12 @@ pub enum Action {
     },
 }
 
-/// What was answered.
+/// The answer to an operation.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// It is done.
     Done,
-    /// Stored under these ids, of which so many were new.
+    /// Stored under these ids; some of them may have been stored before.
     Appended {
         /// One an event.
         ids: Vec<EventId>,
@@ -103,7 +103,7 @@ pub enum Answer {
     Scanned {
         /// The position.
         cursor: Cursor,
-        /// What was given.
+        /// The events that were read.
         given: Arc<HashSet<EventId>>,
     },
     /// Stored under this name.
@@ -119,7 +119,7 @@ pub enum Answer {
 pub struct Deed {
     /// By which process.
     pub process: u32,
-    /// What was begun.
+    /// An operation that was begun.
     pub action: Action,
     /// Calls that were made before it began.
     pub begun: usize,
@@ -134,7 +134,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Tells that something begins.
+    /// Records the begin of an operation.
     pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
         self.deeds.push(Deed {
             process,
@@ -145,14 +145,14 @@ impl Story {
         self.deeds.len() - 1
     }
 
-    /// Tells its answer.
+    /// Records the answer.
     pub fn answer(&mut self, deed: usize, answer: Answer, position: usize) {
         if let Some(deed) = self.deeds.get_mut(deed) {
             deed.answer = Some((position, answer));
         }
     }
 
-    /// As it goes on behind a crash.
+    /// The story after a crash.
     #[must_use]
     pub fn after(&self, loss: Loss) -> Self {
         let mut story = self.clone();
@@ -178,7 +178,7 @@ impl Story {
         &self.deeds
     }
 
-    /// What had been begun and answered before the call of this number, as a story that is over.
+    /// The operations and answers before the call of this number, as a story that is over.
     #[must_use]
     pub fn before(&self, call: usize) -> Self {
         let begun = self.deeds.iter().filter(|deed| deed.begun <= call);
@@ -196,7 +196,7 @@ impl Story {
         }
     }
 
-    /// A number that grows with everything that is told up to the call of this number.
+    /// A number that grows with each record up to the call of this number.
     #[must_use]
     pub fn told_before(&self, call: usize) -> usize {
         let begun = self.deeds.iter().filter(|deed| deed.begun <= call).count();

@@ -1,4 +1,4 @@
-//! What is crashed: short lives that use each part of the store.
+//! The workloads that are crashed: short lives that use each part of the store.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::story::Story;
 pub struct Workload {
     /// Its name.
     pub name: &'static str,
-    /// What it does, in a few words.
+    /// Its actions, in a few words.
     pub about: &'static str,
     /// How its backends are opened.
     pub setup: Setup,
@@ -30,7 +30,7 @@ impl Workload {
     /// Plays it once, on an empty disk.
     ///
     /// # Errors
-    /// What a call says that should succeed.
+    /// The error of a call that should succeed.
     pub fn play(&self) -> Result<Life> {
         record(self.setup, self.play)
     }
@@ -39,7 +39,7 @@ impl Workload {
 /// Plays something once, on an empty disk, and keeps what it did.
 ///
 /// # Errors
-/// What it says.
+/// Its error.
 pub fn record(setup: Setup, play: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Life> {
     let sim = SimFs::new(Disk::default());
     let mut stage = Stage::new(Arc::clone(&sim), setup, Story::default(), "e");
@@ -219,7 +219,7 @@ fn events_relaxed(stage: &mut Stage) -> Result<()> {
     stage.append(who, &job, &[40], Relaxed)
 }
 
-/// An id so many milliseconds before or after now.
+/// An id `millis` milliseconds before or after now.
 fn id(stage: &Stage, millis: i64, number: u128) -> EventId {
     let nanos = stage.sim().clock().shown().as_nanos() + millis * 1_000_000;
     EventId::from_u128(EventId::floor(Timestamp::from_nanos(nanos)).as_u128() + number)
@@ -395,7 +395,7 @@ fn adoption(stage: &mut Stage) -> Result<()> {
     let two = stage.enter()?;
     stage.append(two, &job, &[20], Strict)?;
     stage.scan(two, &job)?;
-    // Whole, but for its line end.
+    // Whole, except for its line end.
     let whole = stage.payloads(&[30]);
     stage.doom(two, 0, 146);
     stage.append_these(two, &job, whole, None, Strict)?;
@@ -420,7 +420,7 @@ fn takeover(stage: &mut Stage) -> Result<()> {
     stage.sealed_meanwhile(two, one, &job)?;
     stage.append(two, &job, &[50], Strict)?;
     stage.append(one, &job, &[20], Strict)?;
-    // A writer dies over the line end, another is told that the event is stored, a third one takes the segment over.
+    // A writer dies over the line end, another one gets the event acknowledged, a third one takes the segment over.
     let id = vec![id(stage, 10, 1)];
     let event = stage.payloads(&[30]);
     stage.doom(one, 0, 146);

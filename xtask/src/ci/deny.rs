@@ -1,4 +1,4 @@
-//! What cargo-deny says of the dependencies.
+//! The checks of dependencies by cargo-deny.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -1,15 +1,15 @@
-//! What the steps came to.
+//! The outcomes of the steps.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// All of it holds.
     Passed,
-    /// What was looked at holds; the text says what was not.
+    /// The checked part holds; the text names the unchecked part.
     Partly(String),
     /// It could not be looked at, and why.
     Skipped(String),

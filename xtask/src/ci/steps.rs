@@ -14,7 +14,7 @@ use crate::{demo, docs, tidy, torture};
 pub(crate) struct Step {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// What it checks.
+    /// Its purpose.
     pub(crate) about: &'static str,
     /// Checks it; an error counts as a failure.
     pub(crate) run: fn(&Project) -> Result<Outcome>,

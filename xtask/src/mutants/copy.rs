@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// A copy of the project's files in the target folder, built in a folder of its own.
 ///
-/// It is kept, and only what differs is written: so cargo builds anew only the crates that a mutant changes.
+/// It is kept, and only changed files are written: so cargo rebuilds only the crates that a mutant changes.
 #[derive(Debug)]
 pub(super) struct Copy<'a> {
     project: &'a Project,
@@ -184,7 +184,7 @@ struct Binary {
     package: PathBuf,
 }
 
-/// What is read of one message of cargo.
+/// The fields of a message of cargo that are read.
 #[derive(Debug, Deserialize)]
 struct Artifact {
     manifest_path: Option<PathBuf>,

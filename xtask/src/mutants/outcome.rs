@@ -1,6 +1,6 @@
-//! What became of a run of tests.
+//! The outcome of a run of tests.
 
-/// So many names of what failed are shown.
+/// The largest number of failed tests in a line.
 const SHOWN: usize = 4;
 
 /// The outcome of one `cargo test`.
@@ -10,9 +10,9 @@ pub(super) enum Outcome {
     NotApplied(String),
     /// The code does not compile.
     NotCompiled(String),
-    /// So many tests ran, and none failed.
+    /// All tests passed.
     Passed { tests: usize },
-    /// What failed: properties of the conformance suite, and tests.
+    /// The names of failed properties of the conformance suite, and of failed tests.
     Failed(Vec<String>),
     /// It had to be ended.
     Hung,

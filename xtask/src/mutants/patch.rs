@@ -1,4 +1,4 @@
-//! A planted bug, as its file tells it.
+//! A planted bug, read from its file.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ const FOLDER: &str = "xtask/mutants";
 pub(super) struct Patch {
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// What it breaks, in a sentence.
+    /// The promise that it breaks, in a sentence.
     pub(super) what: String,
     /// Arguments of the `cargo test` that has to fail.
     pub(super) test: Vec<String>,
@@ -48,7 +48,7 @@ impl Patch {
         Ok(patches)
     }
 
-    /// Those that are named; all if none is.
+    /// The named patches; all of them without a name.
     pub(super) fn select(patches: Vec<Self>, names: &[String]) -> Result<Vec<Self>> {
         if let Some(unknown) = names
             .iter()

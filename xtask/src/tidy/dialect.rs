@@ -67,16 +67,10 @@ const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
 /// The lines that are still to be rewritten, by place.
 const LEFT: &[(&str, usize)] = &[
-    ("SECURITY.md", 5),
     ("crates/prodigy-storage-cli", 62),
     ("crates/prodigy-storage-file", 319),
-    ("dev/prodigy-storage-bench", 88),
-    ("dev/prodigy-storage-fuzz", 26),
-    ("dev/prodigy-storage-model", 2),
-    ("dev/prodigy-storage-sim", 154),
     ("dev/prodigy-storage-torture", 184),
     ("docs", 80),
-    ("xtask", 26),
 ];
 
 /// Compares the number of lines in each place with what may be left.
@@ -133,7 +127,7 @@ fn place_of(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// What to do about a line of a comment or of a page, if it is in dialect.
+/// The advice for a line of a comment or of a page, if it is in dialect.
 fn dialect(file: &TextFile, line: &str) -> Option<String> {
     let text = if file.is_rust() {
         let comment = line.trim_start().strip_prefix("//")?;

@@ -1,7 +1,7 @@
 //! Instructions and system calls an operation: they repeat where times don't.
 //!
 //! An operation is run twice, in two sizes, and what the larger one did more is divided by the difference: what a
-//! process does once falls out. Instructions are those of user space, as callgrind counts them.
+//! process does once falls out. Only instructions in user space count, as callgrind counts them.
 
 mod callgrind;
 mod operation;
@@ -36,7 +36,7 @@ const HEAD: &str = "\
 | operation | instructions | system calls |
 |---|---|---|
 ";
-/// Calls that are made less often than once in so many operations are no part of it.
+/// Calls per operation below this number are left out.
 const RARE: f64 = 0.01;
 
 /// Counts them all, and prints a table. What the machine lacks is said, and its column stays empty.
@@ -88,7 +88,7 @@ fn shown(calls: &[(String, f64)]) -> String {
     let mut text = String::new();
     for (name, times) in calls.iter().filter(|(_, times)| *times >= RARE) {
         let separator = if text.is_empty() { "" } else { ", " };
-        // What grows by whole calls is shown whole: a few more or less are what a process does once.
+        // A number close to whole calls is shown whole: a process makes a few calls once, not per operation.
         let rounded = (times * 100.0).round() / 100.0;
         let _ = write!(text, "{separator}{name} {}", count(rounded));
     }

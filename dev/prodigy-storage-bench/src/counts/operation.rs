@@ -1,4 +1,4 @@
-//! Operations that are counted, each so many times in a process of its own.
+//! Operations that are counted, each repeated in a process of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::rows::checkpoint::{LARGE, State};
 use crate::rows::dlq::{LEASE, TAKEN, letter};
 use crate::store;
 
-/// What is done.
+/// The operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     LimitAppend,
@@ -37,7 +37,7 @@ pub(super) struct Size {
     pub(super) many: usize,
 }
 
-/// An operation, so many times.
+/// An operation and its repetitions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Operation {
     kind: Kind,
@@ -111,7 +111,7 @@ impl Kind {
         Size { few, many }
     }
 
-    /// A command that does it so many times, with what it needs made before.
+    /// A command that repeats it `times` times, after the preparations.
     pub(super) fn prepared(self, lab: &Lab, times: usize) -> Result<Prepared> {
         let folder = lab.bench().folder()?;
         self.prepare(folder.path(), times)?;

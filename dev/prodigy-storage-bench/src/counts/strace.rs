@@ -60,7 +60,7 @@ fn parsed(summary: &str) -> BTreeMap<String, u64> {
     calls
 }
 
-/// What was called more in the second, an operation; the most frequent first.
+/// The additional calls of the second trace, per operation; the most frequent first.
 pub(super) fn difference(
     few: &BTreeMap<String, u64>,
     many: &BTreeMap<String, u64>,

@@ -7,7 +7,7 @@
 //! | fjall | a key and JSON | its default, `PersistMode::Buffer` | `SyncData` after each |
 //! | tracing-appender, file-rotate | the full line, a write each | as they are | they have no sync: not there |
 //!
-//! Without the cargo feature `peers` there are none.
+//! The cargo feature `peers` compiles them.
 
 #[cfg(feature = "peers")]
 pub(crate) mod append;

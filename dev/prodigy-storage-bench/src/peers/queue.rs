@@ -17,7 +17,7 @@ const INSERT: &str = "INSERT INTO letters (id, letter) VALUES (?1, ?2)";
 const TAKE: &str = "UPDATE letters SET lease_until = ?1 WHERE number IN \
     (SELECT number FROM letters WHERE lease_until IS NULL ORDER BY number LIMIT ?2) RETURNING letter";
 
-/// A store with so many items.
+/// A store with `items` items.
 fn filled(lab: &Lab, items: usize) -> Result<(TempDir, Sqlite)> {
     let folder = lab.bench().folder()?;
     let mut sqlite = Sqlite::open(folder.path(), true)?;

@@ -10,7 +10,7 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Role};
 use crate::rows::log::{Read, source};
 
-/// Filled in batches of so many.
+/// Events per batch while a store is filled.
 const FILL: usize = 10_000;
 
 /// Each filled with the events of the log.

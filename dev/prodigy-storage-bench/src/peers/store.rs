@@ -1,4 +1,4 @@
-//! What all peers are asked for.
+//! The operations that all peers offer.
 
 use std::ops::Range;
 use std::path::Path;
@@ -86,10 +86,10 @@ impl Shared {
     }
 }
 
-/// The time that stands in what a peer stores: no reading of the clock, as on the bare side.
+/// The time in each record of a peer: no peer reads the clock, as on the bare side.
 pub(crate) const TIMESTAMP: &str = "2026-01-01T00:00:00.000000Z";
 
-/// What a peer keeps under a key: all of a record that is not its key or its own checksum.
+/// The value of a peer: a record without its key and its checksum.
 #[derive(Debug, Serialize)]
 struct Value<'a> {
     timestamp: &'a str,

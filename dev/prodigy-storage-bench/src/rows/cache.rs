@@ -52,7 +52,7 @@ impl Saved {
         })
     }
 
-    /// Reads its bytes so many times; the first, which fills the cache, does not count.
+    /// Reads its bytes `reads` times; the first read, which fills the cache, does not count.
     fn reads(&self, reads: usize) -> Result<f64> {
         let checkpoints = store::job(&self.storage)?.checkpoints();
         let get = || {

@@ -57,7 +57,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// What a job knows.
+/// The state of a job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     events: Vec<Event>,
@@ -195,7 +195,7 @@ fn load(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(works))
 }
 
-/// A job with so many checkpoints.
+/// A job with a number of checkpoints.
 #[derive(Debug)]
 struct Series {
     _folder: TempDir,
@@ -237,7 +237,7 @@ impl Series {
     }
 }
 
-/// A folder of so many files as a program would write them by hand.
+/// A folder of `number` files, as a program would write them by hand.
 fn bare_series(bench: &Bench, number: usize) -> Result<(TempDir, Digest)> {
     let folder = bench.folder()?;
     for n in 0..number {

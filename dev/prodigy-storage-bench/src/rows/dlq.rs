@@ -111,7 +111,7 @@ impl Queue {
         })
     }
 
-    /// Pushes so many one by one; microseconds each.
+    /// Pushes items one by one; returns microseconds per item.
     fn push(&self, seed: u64, pushes: usize) -> Result<f64> {
         let letters = (0..pushes).map(|n| letter(seed, n)).collect::<Result<Vec<_>>>()?;
         let before = stored(&self.job)?;

@@ -1,4 +1,4 @@
-//! What the tool costs before it does anything.
+//! The cost of the tool before it does anything.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -15,9 +15,9 @@ use crate::event::{Event, Source};
 use crate::lab::{Bench, Lab};
 use crate::store;
 
-/// Contents of the logs that are read. They are made anew each run, and read only.
+/// The seed of the logs that are read. The logs are made in each run, and only read.
 const SEED: u64 = 20_260_101;
-/// What the events of the shared log are spread over, in nanoseconds.
+/// The range of times of the shared log, in nanoseconds.
 const DAY: i64 = 86_400_000_000_000;
 const MINUTE: i64 = 60_000_000_000;
 /// Events of one moment.
@@ -56,7 +56,7 @@ impl Log {
         Self::filled(&lab.bench(), config, million(lab))
     }
 
-    /// With this configuration, but for root and durability.
+    /// With this configuration, except root and durability.
     pub(crate) fn filled(bench: &Bench, mut config: StorageConfig, events: usize) -> Result<Self> {
         let folder = bench.folder()?;
         config.file.base_dir = folder.path().join("root");
@@ -97,7 +97,7 @@ impl Log {
         Ok(log)
     }
 
-    /// The same number of events in so many segments that interleave: as many processes append in turns.
+    /// The same number of events in `segments` segments that interleave: as many processes append in turns.
     pub(crate) fn interleaved(bench: &Bench, segments: usize, events: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let task = Task::InTurns {
@@ -160,7 +160,7 @@ impl Log {
         Ok(took)
     }
 
-    /// Reads a part of it, typed, so many times; microseconds a time, and the events of one.
+    /// Reads a part of it, typed, `times` times; returns microseconds per read, and the events of one read.
     pub(crate) fn part(&self, options: &ReadOptions, times: usize) -> Result<(f64, usize)> {
         let job = self.job()?;
         let mut count = 0;
@@ -192,7 +192,7 @@ pub(crate) fn million(lab: &Lab) -> usize {
     lab.of(1_000_000)
 }
 
-/// What was read: little work, so that it tells the time of reading, and yet each event is looked at.
+/// A cheap sum over the events: it uses each event, and reading dominates the measured time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Read {
     pub(crate) count: usize,

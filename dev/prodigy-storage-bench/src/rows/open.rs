@@ -51,7 +51,7 @@ impl Jobs {
         })
     }
 
-    /// Opens it and appends to a job, so many times; the handle is closed outside of the time.
+    /// Opens it and appends to a job, `opens` times; the handle is closed outside of the measured time.
     fn opens(&mut self, turn: Turn, opens: usize) -> Result<f64> {
         let mut source = Source::new(turn.seed);
         let mut handles: Vec<Storage> = Vec::with_capacity(opens);

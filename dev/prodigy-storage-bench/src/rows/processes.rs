@@ -39,7 +39,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// What the n-th process of a turn appends. Its first event, which does not count, is the one after.
+/// The events of the n-th process of a turn. Its first event, which does not count, follows them.
 pub(crate) fn share(process: usize, each: usize, turn: Turn, strict: bool) -> Events {
     Events {
         seed: turn.seed,
@@ -49,7 +49,7 @@ pub(crate) fn share(process: usize, each: usize, turn: Turn, strict: bool) -> Ev
     }
 }
 
-/// What all of them together appended.
+/// The digest of the events of all processes.
 pub(crate) fn all(each: usize, turn: Turn) -> Digest {
     Source::new(turn.seed).digest(0..PROCESSES * (each + 1))
 }
@@ -102,7 +102,7 @@ fn bare(lab: &Lab, each: usize, strict: bool, role: Role, name: &'static str, lo
     })
 }
 
-/// What the files of a folder hold.
+/// The digest of the files of a folder.
 fn files(folder: &Path) -> Result<Digest> {
     let mut digest = Digest::default();
     for entry in std::fs::read_dir(folder)? {

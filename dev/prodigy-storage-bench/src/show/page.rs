@@ -19,7 +19,7 @@ fn marks(name: &str) -> (String, String) {
     )
 }
 
-/// The text with what stands between the marks of this name replaced.
+/// The text with the part between the marks of this name replaced.
 ///
 /// # Errors
 /// Where the marks are not there, or there more than once.
@@ -86,7 +86,7 @@ pub(crate) fn json(report: &Report) -> Result<String> {
     Ok(format!("{head},\"rows\":[\n{}\n]}}\n", rows.join(",\n")))
 }
 
-/// What was measured on, and how much.
+/// The machine, and the amount of work.
 pub(crate) fn machine(report: &Report) -> String {
     let size = match report.divisor {
         1 => "full size".to_owned(),

@@ -13,7 +13,7 @@ const RIGHT: f64 = 70.0;
 const LINE: f64 = 20.0;
 const HEAD: f64 = 46.0;
 const FOOT: f64 = 34.0;
-/// What ratios may differ by before the axis is logarithmic.
+/// The range of ratios above which the axis is logarithmic.
 const LINEAR: f64 = 6.0;
 
 /// Colours of both pages, by media query, and by class so that a reader may override them.
@@ -155,7 +155,7 @@ fn bar_as_ratio(bar: Bar) -> Option<f64> {
     }
 }
 
-/// Where a ratio lies on the axis.
+/// The position of a ratio on the axis.
 #[derive(Debug)]
 struct Scale {
     low: f64,

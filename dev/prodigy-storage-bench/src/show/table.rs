@@ -146,7 +146,7 @@ fn counted(spread: Spread) -> String {
     format!("({} to {})", count(spread.low), count(spread.high))
 }
 
-/// What was counted: no fraction unless there is one.
+/// A count, with a fraction only if it has one.
 pub(crate) fn count(value: f64) -> String {
     if value.fract() == 0.0 {
         format!("{value:.0}")

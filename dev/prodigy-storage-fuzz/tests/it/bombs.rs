@@ -1,4 +1,4 @@
-//! What is small on the disk and large when it is read, and what is larger than it may be.
+//! Files that are small on the disk and large when they are read, and files over a limit.
 
 use std::io::Write;
 use std::time::Duration;
@@ -65,7 +65,7 @@ fn a_bomb_ends_with_the_time_of_a_step() {
         .map(|_| ())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    // So does a cursor that stands far behind the end.
+    // So does a cursor far behind the end.
     let json = format!(
         "{{\"s\":[[\"{}\",{},null,false]]}}",
         PLAIN.replace(".jsonl", ""),

@@ -28,7 +28,7 @@ fn what_an_append_refuses_is_refused_before_anything_is_written() {
         let error = Batch::new().push(&raw(&payload)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
-    // What is no JSON does not get as far as a batch.
+    // A text that is no JSON does not reach a batch.
     for text in ["\u{feff}1", "\"a\0b\"", "\"a\nb\"", "01", "NaN", "{\"a\":1,}", ""] {
         assert!(RawValue::from_string(text.into()).is_err(), "{text:?}");
     }

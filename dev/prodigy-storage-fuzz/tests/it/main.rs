@@ -1,4 +1,4 @@
-//! The committed corpus, replayed; and what hostile input is documented to give, as `docs/assurance/hostile-input.md` tells it.
+//! The committed corpus, replayed; and the results of hostile input that `docs/assurance/hostile-input.md` states.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

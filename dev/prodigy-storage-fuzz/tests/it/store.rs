@@ -72,7 +72,7 @@ impl Store {
         (store, document)
     }
 
-    /// What a scan gives, each step in a few words.
+    /// The steps of a scan, each in a few words.
     pub(crate) fn events(&self, from: Option<Cursor>) -> Result<Vec<String>> {
         let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.backend().scan(&self.job, &options, NEVER)?;
@@ -87,7 +87,7 @@ impl Store {
         Ok(told)
     }
 
-    /// What a walk through the dead letters gives, each step in a few words.
+    /// The steps of a walk through the dead letters, each in a few words.
     pub(crate) fn items(&self) -> Vec<String> {
         let steps = self.backend().queue_scan(&self.job, NEVER).unwrap();
         let told = steps.map(|step| match step.unwrap() {

@@ -27,7 +27,7 @@ const ROOT: &str = "/simulated";
 ///
 /// It behaves as a local file system does for an ordinary user: modes are honoured, a file that was unlinked lives on
 /// while it is open, a lock belongs to the descriptor that took it and goes with it, nothing follows a link. A folder is
-/// stamped at each change, by a clock that counts calls and goes on by 10 ms at once.
+/// stamped at each change, by a clock that counts calls and advances in steps of 10 ms.
 pub struct SimFs {
     state: Mutex<State>,
     clock: Arc<SimClock>,
@@ -41,7 +41,7 @@ impl SimFs {
         Self::with_clock(disk, Arc::default())
     }
 
-    /// A file system on this disk, whose times are those of a clock.
+    /// A file system on this disk, which takes its times from a clock.
     #[must_use]
     pub fn with_clock(disk: Disk, clock: Arc<SimClock>) -> Arc<Self> {
         Arc::new(Self {
@@ -58,7 +58,7 @@ impl SimFs {
         Arc::new(Process::new(Arc::clone(self), number))
     }
 
-    /// What everyone sees now: files that have no name any more are left out.
+    /// The present view of all processes: files without a name are left out.
     #[must_use]
     pub fn disk(&self) -> Disk {
         let mut disk = self.state.lock().disk.clone();

@@ -15,16 +15,16 @@ use super::folder::SimFolder;
 use super::state::{Caller, State};
 use crate::clock::ProcessClock;
 
-/// What is left on a simulated disk, always.
+/// The free space of a simulated disk, always.
 const FREE: u64 = 1 << 40;
 
-/// A process that uses a [`SimFs`]. Its locks are those of its open files; they are free at once when it is killed.
+/// A process that uses a [`SimFs`]. Its open files hold its locks, which a kill frees at once.
 #[derive(Debug)]
 pub struct Process {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a process and its open files share.
+/// The state that a process and its open files share.
 pub(super) struct Shared {
     sim: Arc<SimFs>,
     number: u32,
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
-/// What others do before a process tries a lock, and how the name of that file ends.
+/// The end of a lock file's name, and the action of another process before this one tries the lock.
 type Meanwhile = (&'static str, Box<dyn FnOnce() + Send>);
 
 impl fmt::Debug for Shared {
@@ -46,7 +46,7 @@ impl fmt::Debug for Shared {
 #[derive(Clone, Copy, Debug)]
 enum Life {
     Alive,
-    /// It dies in a write, after so many more calls that change something, when so many bytes of it are written.
+    /// It dies in a write: after `calls` more calls that change something, with `bytes` bytes written.
     Doomed {
         calls: usize,
         bytes: usize,
@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// Ends it in the middle of a write: `calls` more calls that change something are made, and of the first write after
-    /// them so many `bytes`.
+    /// them `bytes` bytes.
     pub fn kill_in_write(&self, calls: usize, bytes: usize) {
         *self.shared.life.lock() = Life::Doomed { calls, bytes };
     }
@@ -111,7 +111,7 @@ impl Process {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turn {
     Whole,
-    /// Only so many bytes; then the process is dead.
+    /// Only this number of bytes; then the process is dead.
     Last(usize),
 }
 

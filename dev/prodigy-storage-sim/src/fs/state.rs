@@ -1,4 +1,4 @@
-//! What all processes of a simulated file system share.
+//! The state that all processes of a simulated file system share.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +24,7 @@ const STEP: i64 = 10_000_000;
 pub(super) struct State {
     pub(super) disk: Disk,
     pub(super) journal: Vec<Entry>,
-    /// Who holds the lock on a file or a folder.
+    /// The holder of the lock on each file or folder.
     locks: HashMap<Inode, Owner>,
     handles: u64,
     /// Calls so far: what the clock that stamps folders counts.
@@ -38,7 +38,7 @@ pub(super) struct Owner {
     pub(super) handle: u64,
 }
 
-/// Who calls, when, and on which path.
+/// The caller, the time and the path of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
     pub(super) process: u32,

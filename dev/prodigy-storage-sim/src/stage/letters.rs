@@ -1,4 +1,4 @@
-//! What simulated processes do with dead letters.
+//! Operations of simulated processes on dead letters.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Stage {
     /// Pushes dead letters under these keys, each with a failure of its own.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn push(
         &mut self,
         who: usize,
@@ -44,10 +44,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes up to so many dead letters.
+    /// Takes up to `limit` dead letters.
     ///
     /// # Errors
-    /// What the backend says, unless the process died; if another process has one of them under a lease that lasts.
+    /// The errors of the backend, unless the process died; if another process holds one of them under a running lease.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
             let taken = backend.queue_take(job, &Select::all(), limit, LEASE, patience())?;
@@ -70,7 +70,7 @@ impl Stage {
         Ok(())
     }
 
-    /// So many of the dead letters that a process has taken, by key.
+    /// The first `count` of the dead letters that a process has taken, by key.
     fn held(&mut self, who: usize, count: usize) -> (Vec<String>, Vec<LeaseToken>) {
         let Some(actor) = self.actors.get_mut(who) else {
             return (Vec::new(), Vec::new());
@@ -82,10 +82,10 @@ impl Stage {
         (keys, tokens)
     }
 
-    /// Acknowledges so many of what the process has taken.
+    /// Acknowledges `count` of the dead letters that the process has taken.
     ///
     /// # Errors
-    /// What the backend says, unless the process died; if a token of its own is unknown.
+    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
     pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let action = Action::Settle {
@@ -102,10 +102,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Gives so many of what the process has taken back.
+    /// Gives back `count` of the dead letters that the process has taken.
     ///
     /// # Errors
-    /// What the backend says, unless the process died; if a token of its own is unknown.
+    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
     pub fn nack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let action = Action::Nack {
@@ -125,7 +125,7 @@ impl Stage {
     /// Removes dead letters.
     ///
     /// # Errors
-    /// What the backend says, unless the process died.
+    /// The errors of the backend, unless the process died.
     pub fn remove(&mut self, who: usize, job: &JobAddress, keys: &[&str]) -> Result<()> {
         for actor in &mut self.actors {
             actor.tokens.retain(|key, _| !keys.contains(&key.as_str()));

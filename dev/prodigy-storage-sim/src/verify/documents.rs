@@ -1,4 +1,4 @@
-//! Documents: what may stand at each name.
+//! Documents: the possible contents under each name.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,11 +12,11 @@ use crate::crash::Loss;
 use crate::stage::patience;
 use crate::story::{Action, Answer, Deed, Story};
 
-/// What may stand at one name; `None` is nothing.
+/// The possible contents under one name; `None` is an absent document.
 #[derive(Debug, Default)]
 struct Expected<'a> {
     stable: Option<&'a str>,
-    /// What may have taken its place, in order, and the process whose flush makes it stable.
+    /// Possible later contents, in order, each with the process whose flush makes it stable.
     later: Vec<(Option<&'a str>, Option<u32>)>,
 }
 
@@ -57,12 +57,12 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// What a story says of documents.
+/// The documents of a story.
 #[derive(Debug, Default)]
 struct Told<'a> {
     names: BTreeMap<Document, Expected<'a>>,
     series: BTreeSet<(JobAddress, Phase)>,
-    /// Bodies that may stand in a series under a name that nobody was told.
+    /// Bodies that may be in a series under a name that was never acknowledged.
     unnamed: HashSet<&'a str>,
 }
 

@@ -13,16 +13,16 @@ use crate::crash::Loss;
 use crate::stage::patience;
 use crate::story::{Action, Answer, Story};
 
-/// What one log has to give.
+/// The expected events of one log.
 #[derive(Debug, Default)]
 struct Expected<'a> {
-    /// What was acknowledged, by id.
+    /// The acknowledged events, by id.
     must: BTreeMap<EventId, &'a str>,
-    /// What may be there, and under which id where it was given.
+    /// Events that may be there, each with its id if it was given.
     may: HashMap<&'a str, Option<EventId>>,
     /// Batches of which a prefix may be there.
     batches: Vec<&'a [String]>,
-    /// What goes with the power unless it is flushed, by process.
+    /// Events that a loss of power takes unless they are flushed, by process.
     relaxed: HashMap<u32, Vec<(EventId, &'a str)>>,
     /// Whether the power failed over relaxed writes: what one of them left may be zeros below what a later one left.
     holes: bool,
@@ -55,10 +55,10 @@ pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result
     Ok(())
 }
 
-/// Goes on from a cursor that a reader took at the moment of the crash.
+/// Continues from a cursor that a reader took at the moment of the crash.
 ///
 /// # Errors
-/// What was expected, and what was found.
+/// The expected and the found value.
 pub(crate) fn resume(
     story: &Story,
     loss: Loss,
@@ -139,7 +139,7 @@ fn expected(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
 }
 
 impl Expected<'_> {
-    /// What a process wrote relaxed is durable now.
+    /// Marks the relaxed writes of a process as durable.
     fn keep(&mut self, process: u32) {
         self.must
             .extend(self.relaxed.remove(&process).unwrap_or_default());

@@ -27,7 +27,7 @@ pub(super) fn verify(story: &Story, backend: &FileBackend) -> Result<()> {
         }
     }
     for (job, mut greatest) in acknowledged {
-        // A write that nobody was told of may be there as well.
+        // A write without an acknowledgement may be there as well.
         for entry in backend.list(&DocumentScope::Job(job.clone()), patience())? {
             let found = backend
                 .get(&entry.document, patience())?

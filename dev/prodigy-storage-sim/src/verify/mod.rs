@@ -1,4 +1,4 @@
-//! What has to be true after a crash, of all that was told.
+//! The promises that must hold after a crash.
 
 mod documents;
 mod events;
@@ -15,18 +15,18 @@ use crate::story::Story;
 
 /// Reads everything that the story is about, and compares.
 ///
-/// - What was acknowledged is there: once, with its payload, under its id; and what was acknowledged as gone is gone.
-/// - What was begun and not acknowledged is whole or absent; of a batch of events a prefix may stand.
-/// - No damage is told: nobody caused any.
-/// - A cursor goes on without losing or repeating what was acknowledged.
+/// - Acknowledged data is there: once, with its payload, under its id. Data whose removal was acknowledged is gone.
+/// - Data of an unacknowledged operation is whole or absent; of a batch of events a prefix may be there.
+/// - No damage is reported: nobody caused any.
+/// - A cursor continues without losing or repeating acknowledged events.
 /// - No fencing token was given twice.
 /// - No fencing mark is behind a write that carried a token, acknowledged or only visible, relaxed or not.
 ///
-/// What was relaxed counts as acknowledged where every process died, and as only begun where the power failed, unless it
+/// A relaxed write counts as acknowledged if all processes died, and as only begun if the power failed, unless it
 /// was flushed.
 ///
 /// # Errors
-/// What was expected, and what was found.
+/// The expected and the found value.
 pub fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
     events::verify(story, loss, backend)?;
     documents::verify(story, loss, backend)?;

@@ -20,11 +20,11 @@ enum Sure {
     Must,
     /// It was written by this process, and goes with the power.
     Relaxed(u32),
-    /// Nobody was told.
+    /// No acknowledgement arrived.
     Perhaps,
 }
 
-/// What is known of one item.
+/// The known state of one item.
 #[derive(Clone, Debug, Default)]
 struct Item {
     /// It has to be there.
@@ -35,7 +35,7 @@ struct Item {
     failures: Vec<(String, Sure)>,
     /// By which token it is taken, for sure.
     token: Option<String>,
-    /// Whether it may as well be taken by a token that nobody was told, or by none.
+    /// True if an unacknowledged take may hold it, or no take at all.
     loose: bool,
 }
 
@@ -138,7 +138,7 @@ impl Queue {
                     if answered {
                         self.items.insert(key.clone(), Item::default());
                     } else if let Some(item) = self.items.get_mut(key) {
-                        // What comes later under this key may begin anew.
+                        // A later item under this key may start again.
                         item.must = false;
                         item.loose = true;
                         item.failures
@@ -160,14 +160,14 @@ impl Queue {
         }
     }
 
-    /// A strict write makes the whole file durable, whoever wrote to it.
+    /// A strict write makes the whole file durable, including the writes of other processes.
     fn keep_if(&mut self, strict: bool) {
         if strict {
             self.keep(None);
         }
     }
 
-    /// What was relaxed is not to be made durable any more.
+    /// Marks relaxed writes as lost: nothing makes them durable any more.
     fn lose(&mut self) {
         for (_, sure) in self.items.values_mut().flat_map(|item| &mut item.failures) {
             if matches!(sure, Sure::Relaxed(_)) {
@@ -177,7 +177,7 @@ impl Queue {
         }
     }
 
-    /// What was relaxed is durable from now on: of one process, or of all.
+    /// Marks the relaxed writes of one process, or of all, as durable.
     fn keep(&mut self, process: Option<u32>) {
         for item in self.items.values_mut() {
             for (_, sure) in &mut item.failures {

@@ -1,4 +1,4 @@
-//! What the crash model keeps and what it takes, call by call.
+//! The data that the crash model keeps and takes, call by call.
 
 use std::path::Path;
 use std::sync::Arc;

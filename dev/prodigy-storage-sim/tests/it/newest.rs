@@ -1,4 +1,4 @@
-//! The newest of a series is returned as it is now, whoever changed the folder, and when.
+//! The newest of a series is returned as it is now, independent of who changed the folder, and when.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl World {
         found.unwrap().map(|entry| entry.document)
     }
 
-    /// What is there, oldest first.
+    /// The present documents, oldest first.
     fn truth(&self, phase: Phase) -> Vec<Document> {
         let mut found: Vec<Document> = self
             .sim

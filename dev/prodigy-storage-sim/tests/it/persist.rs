@@ -1,4 +1,4 @@
-//! A power loss takes no event that lies before a persisted cursor.
+//! A power loss takes no event before a persisted cursor.
 
 use std::sync::Arc;
 

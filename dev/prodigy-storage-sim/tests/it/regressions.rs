@@ -1,4 +1,4 @@
-//! What a crash once cost, each in the fewest calls that show it.
+//! Losses that crashes once caused, each in the fewest calls that show it.
 
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
@@ -87,7 +87,7 @@ fn a_tail_is_mended_in_an_order_that_a_loss_of_power_keeps() {
         let one = stage.enter()?;
         stage.append(one, &job, &[20], Strict)?;
         let event = stage.payloads(&[30]);
-        // Whole, but for its line end.
+        // Whole, except for its line end.
         stage.doom(one, 0, 146);
         stage.append_these(one, &job, event, None, Strict)?;
         let other = stage.enter()?;
