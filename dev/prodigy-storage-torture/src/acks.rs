@@ -21,7 +21,7 @@ pub(crate) struct Appender {
 pub(crate) struct End {
     /// The exit code; none if it was killed.
     pub(crate) code: Option<i32>,
-    /// What it said.
+    /// Its standard error.
     pub(crate) stderr: String,
 }
 
@@ -65,7 +65,7 @@ impl Appender {
         })
     }
 
-    /// Waits for the next acknowledgement; none when no more come. One cut short by death is none.
+    /// Waits for the next acknowledgement; `None` at the end. A line that the kill cut short does not count.
     pub(crate) fn next(&mut self) -> Result<Option<Uuid>> {
         let mut line = Vec::new();
         self.acks

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// How many times to kill at random moments.
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: u32,
-    /// How long sections work that go on until their time is up, instead of their own choice.
+    /// Seconds for each section that works for a given time, instead of its own choice.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// A short form of each section: what `ci` runs.
@@ -133,7 +133,7 @@ const SECTIONS: &[Section] = &[
 
 /// Sections that kill and hinder processes only: a disk in memory shows the same, and many times sooner.
 const IN_MEMORY: &[&str] = &["syscalls", "faults", "limits"];
-/// Where there is one.
+/// The folder in memory, if the machine has it.
 const MEMORY: &str = "/dev/shm";
 
 fn scratch(section: &str) -> Result<tempfile::TempDir> {
@@ -169,7 +169,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
             bail!("no section is named `{name}`; `cargo xtask crash --list` names them");
         }
     }
-    // A copy, so that whoever builds meanwhile changes nothing.
+    // A copy, so that a build meanwhile changes nothing.
     let bench = tempfile::Builder::new().prefix("prodigy-crash-tool-").tempdir()?;
     let (binary, served) = (
         bench.path().join("prodigy-storage"),

@@ -53,7 +53,7 @@ impl Input {
         &self.lines
     }
 
-    /// How many positions make so many bytes, and use every line: the input once, or over and over.
+    /// The number of positions that make at least `bytes` bytes and use every line: the input once, or repeated.
     pub(crate) fn positions_for(&self, bytes: usize) -> usize {
         let whole: usize = self.lines.iter().map(String::len).sum();
         self.lines.len() * bytes.div_ceil(whole.max(1)).max(1)

@@ -14,7 +14,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// This program was built by cargo: its crate lies two folders below the project's, its file two below the target folder.
+    /// This program was built by cargo: its crate is two levels below the project's folder, its file two below the target folder.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
         let program = std::env::current_exe().context("can't find this program's file")?;

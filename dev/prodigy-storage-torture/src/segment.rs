@@ -1,4 +1,4 @@
-//! The log as it lies on the disk, read without any code of the project.
+//! The files of a log, read without any code of the project.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) struct Record<'a> {
     pub(crate) event: &'a RawValue,
 }
 
-/// What lies there.
+/// The contents of the files.
 #[derive(Debug, Default)]
 pub(crate) struct OnDisk {
     /// Plain segments.

@@ -20,7 +20,7 @@ pub(crate) struct Tool {
     variables: Vec<(String, String)>,
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Answer {
     shown: String,
@@ -34,7 +34,7 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
     project.build("prodigy-storage-cli", "prodigy-storage")
 }
 
-/// Gives a command a home of its own, and none of the settings of whoever runs us.
+/// Gives a command a home of its own, and none of the user's settings.
 pub(crate) fn own_environment(command: &mut Command, home: &Path) {
     for (name, _) in std::env::vars_os() {
         let theirs = name
@@ -87,7 +87,7 @@ impl Tool {
         &self.base
     }
 
-    /// The folder that stands for the user's.
+    /// The home folder of the tool.
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
@@ -153,7 +153,7 @@ pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
     let stdin = child.stdin.take();
     let output = thread::scope(|scope| {
         scope.spawn(move || {
-            // One that ends without reading all of it has its reasons, and says them.
+            // A process that ends without reading all input reports the reason itself.
             stdin.map(|mut stdin| stdin.write_all(input))
         });
         child.wait_with_output()
@@ -187,7 +187,7 @@ impl Answer {
         Err(self.unexpected(&format!("exit code {wanted}")))
     }
 
-    /// An error that tells what came instead.
+    /// An error that states the wanted and the actual end.
     pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
         let said: String = self.stderr.chars().take(2_000).collect();
         anyhow!(
@@ -213,7 +213,7 @@ impl Answer {
     }
 }
 
-/// The lines of a text, without their ends; a last one that is empty is none.
+/// The lines of a text, without their ends; empty lines are skipped.
 pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     only: Vec<String>,
 }
 
-/// What every check works with.
+/// The input of every check.
 #[derive(Debug)]
 struct Bench {
     binary: PathBuf,
@@ -47,10 +47,10 @@ impl Bench {
     }
 }
 
-/// A check. It tells what it has seen, or that it can't look.
+/// A check. It returns figures, or the reason why it was skipped.
 type Check = fn(&Bench) -> Result<Seen>;
 
-/// What a check came to, if nothing was wrong.
+/// The outcome of a check that found nothing wrong.
 #[derive(Debug)]
 enum Seen {
     /// It holds, and figures.

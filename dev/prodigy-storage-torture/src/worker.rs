@@ -1,6 +1,6 @@
 //! A worker of `cargo xtask crash --only many,clocks`: one handle for long, used by several threads, until somebody kills it.
 //!
-//! `torture-worker STORE NAME INPUT FOLDER SIZE` tells what it does as JSON lines, before and after each thing that counts. It
+//! `torture-worker STORE NAME INPUT FOLDER SIZE` reports its work as JSON lines, before and after each thing that counts. It
 //! ends by itself only where something is wrong, or its standard input ends.
 
 use std::collections::HashSet;
@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 const APPENDERS: usize = 3;
 /// Events of a batch.
 const BATCH: usize = 5;
-/// A thread finishes the job each time after so many turns.
+/// A thread finishes the job after each run of this number of turns.
 const FINISH: usize = 24;
 
-/// What it was given.
+/// Its arguments.
 #[derive(Clone)]
 struct Work {
     storage: Storage,
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     ended.recv().context("all threads are gone")?
 }
 
-/// A thread that goes on until something is wrong.
+/// A thread that works until something is wrong.
 fn start(
     work: &Work,
     failed: &Sender<Result<()>>,
@@ -83,7 +83,7 @@ fn start(
     });
 }
 
-/// Tells something, at once.
+/// Prints a report at once.
 fn tell(what: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{what}")?;

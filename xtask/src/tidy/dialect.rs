@@ -69,7 +69,7 @@ const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 const LEFT: &[(&str, usize)] = &[
     ("crates/prodigy-storage-cli", 62),
     ("crates/prodigy-storage-file", 319),
-    ("dev/prodigy-storage-torture", 184),
+    ("dev/prodigy-storage-torture", 2),
     ("docs", 80),
 ];
 

@@ -1,4 +1,4 @@
-//! What is in the store after all the kills.
+//! The contents of the store after all kills.
 
 use std::collections::HashSet;
 

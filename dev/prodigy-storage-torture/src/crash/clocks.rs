@@ -1,8 +1,8 @@
 //! Processes whose clocks differ and step back and forth: the roles of `many`, with a clock for each process.
 //!
-//! libfaketime gives a process its clock: the offset from the true time stands in a file that is replaced while the process
+//! libfaketime gives a process its clock: a file holds the offset from the true time, and is replaced while the process
 //! runs. Clocks that count from the boot are true. Segments are small and compressed, and some processes are stopped
-//! for a while. Judged is what `many` judges: nothing is lost, comes twice or out of order, or is missed by a follower.
+//! for a while. The checks are those of `many`: nothing is lost, comes twice or out of order, or is missed by a follower.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -113,7 +113,7 @@ impl Clocks {
         self.folder.join(format!("clock-{clock}"))
     }
 
-    /// Sets a clock to so many milliseconds before or after the true time.
+    /// Sets a clock to `millis` milliseconds before or after the true time.
     fn set(&self, clock: usize, millis: i64) -> Result<()> {
         let (file, new) = (self.file(clock), self.folder.join("new"));
         let sign = if millis < 0 { '-' } else { '+' };

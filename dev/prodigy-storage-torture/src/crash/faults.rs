@@ -1,7 +1,7 @@
 //! A system call that touches the store fails: once, or from then on.
 //!
-//! The scenarios are those of the kills. Whatever fails, the tool ends with an error that names it, or gets over it and
-//! says the same as unharmed; what it acknowledged is stored, and whoever comes next goes on.
+//! The scenarios are the same as for the kills. The tool ends with an error that names the failure, or recovers and
+//! prints the same as unharmed. Acknowledged data is stored, and the next process continues.
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,11 +16,11 @@ mod poison;
 mod short;
 mod torn;
 
-/// Of the faults of a scenario, so many are tried: first those of calls that change something.
+/// The number of faults that are tried per scenario: first those of calls that change something.
 const FULL: usize = 70;
 const QUICK: usize = 5;
 
-/// What fails, and how.
+/// A failing call, and its error.
 #[derive(Clone, Debug)]
 struct Fault {
     point: Point,
@@ -98,7 +98,7 @@ fn changes(call: &str) -> bool {
         .any(|start| call.starts_with(start))
 }
 
-/// What a call can fail with.
+/// The possible errors of a call.
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "open" | "openat" | "openat2" => &["EIO", "ENOSPC", "EMFILE", "EINTR"],
@@ -114,7 +114,7 @@ fn errors(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether it was told as an error.
+/// True if the fault was reported as an error.
 fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool> {
     let Fault {
         point,
@@ -179,12 +179,12 @@ fn judge(answer: &Answer, fault: &Fault, unharmed: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// One of these has to be said where the fault is told.
+/// The message of a reported fault contains one of these.
 fn words(fault: &Fault) -> &'static [&'static str] {
     let output = fault.point.call == "write";
     match fault.error {
         _ if output => &["No space left on device", "Input/output error"],
-        // Who asks to be interrupted is asked again.
+        // An interrupted call is repeated.
         "EINTR" => &["nothing: it has to be tried again"],
         "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
         "EACCES" | "EROFS" => &["storage directory not writable"],

@@ -1,7 +1,7 @@
-//! What a process may not do: pass a size of file, open more files, write here; and a disk that is full.
+//! Limits of a process: the size of files, the number of open files, rights; and full disks.
 //!
-//! The scenarios are those of the kills. The tool ends with an error of the right kind, or by the signal that the limit
-//! sends; what it acknowledged is stored, and whoever comes next without the limit goes on.
+//! The scenarios are the same as for the kills. The tool ends with an error of the right kind, or by the signal that the limit
+//! sends. Acknowledged data is stored, and the next process without the limit continues.
 
 mod full;
 mod mount;
@@ -25,7 +25,7 @@ const SIGXFSZ: i32 = 25;
 const LONGEST: usize = 9_000;
 /// The program itself needs some open files, and no scenario more than these.
 const FILES: std::ops::Range<usize> = 4..20;
-/// So many limits of each kind are tried on a scenario.
+/// The number of limits of each kind that are tried per scenario.
 const FULL: usize = 12;
 const QUICK: usize = 1;
 /// Where a folder is mounted over itself for reading only, for one command and nobody else.
@@ -78,7 +78,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What a machine does not let us try.
+/// The limits that this machine cannot set.
 #[derive(Debug)]
 struct Lacking {
     prlimit: Option<String>,
@@ -210,7 +210,7 @@ fn trial(prepared: &Prepared<'_>, number: usize, limit: &Limit) -> Result<bool> 
     Ok(felt)
 }
 
-/// What is mounted, or not entered, has to be there.
+/// A root that is mounted or not entered has to exist.
 fn make_base(base: &Path) -> Result<()> {
     if !base.exists() {
         std::fs::create_dir_all(base)?;

@@ -24,10 +24,10 @@ use hall::Hall;
 /// So long they work, in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
-/// What one of them does until the time is up.
+/// The work of one role until the time is up.
 type Role = fn(&Hall<'_>, usize) -> Result<()>;
 
-/// Who is there.
+/// The roles.
 const ROLES: &[(&str, Role)] = &[
     ("appender", appenders::appender),
     ("appender", appenders::appender),

@@ -29,10 +29,10 @@ const AFTER: Duration = Duration::from_millis(2_200);
 /// Between two requests of a process.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// What a process asks for at a turn of its own, with a number that no other request has.
+/// The request of a process at its turn, with a unique number.
 type Script = fn(usize, usize) -> String;
 
-/// Who is there, with the words of what they ask for.
+/// The roles, with the words of their requests.
 const ROLES: &[(&str, Script)] = &[
     ("writer", append),
     ("writer", append),

@@ -2,10 +2,10 @@
 //!
 //! The tool works on a file system in an image. Its process is stopped at a system call or at any moment, or lives on; the
 //! file system is shut down without flushing its log, unmounted and mounted again, which drops all that nobody has
-//! synced. Then an unharmed process looks for what was acknowledged, goes on, and looks again.
+//! synced. Then an unharmed process looks for acknowledged data, continues, and looks again.
 //!
-//! What this can't show: a missing flush of the disk's own cache, as the image lies in memory and on the host's disk; and
-//! some missing syncs of a folder, which these file systems make up for. The simulated disk has no such kindness.
+//! This can't show a missing flush of the disk's own cache, since the image is in memory and on the host's disk; and
+//! some missing syncs of a folder, which these file systems make up for. The simulated disk shows both.
 
 pub(super) mod cut;
 pub(super) mod death;
@@ -39,9 +39,9 @@ use walk::{Call, Walk};
 
 /// Losses of power for each file system, in the short and in the full form.
 const LOSSES: (u32, u32) = (14, 180);
-/// So many losses a store lives, before it is made anew.
+/// The number of losses before a store is replaced by a new one.
 const LIFE: u32 = 24;
-/// After so many all that is on the disk is looked at, not only what was written to.
+/// After this number of losses the whole disk is checked, not only the written part.
 const ROUND: u32 = 6;
 /// A process that is stopped at any moment is stopped within so much, in microseconds.
 const LONGEST: u64 = 60_000;
@@ -109,7 +109,7 @@ pub(super) fn tool(lab: &Lab<'_>, store: PathBuf) -> Result<Tool> {
     Ok(tool)
 }
 
-/// What is written to on one disk.
+/// The scenes on one disk.
 struct Bench<'a> {
     lab: &'a Lab<'a>,
     disk: &'a mut Disk,
@@ -124,7 +124,7 @@ struct Bench<'a> {
     checked: u64,
 }
 
-/// What a store has, by turns.
+/// The scenes that take turns.
 const SCENES: [&str; 5] = ["events", "events again", "checkpoints", "dead letters", "tokens"];
 
 impl<'a> Bench<'a> {
@@ -263,7 +263,7 @@ fn losses_on(name: &str) -> String {
     format!("losses of power on {name}")
 }
 
-/// What is there; then an unharmed process goes on, and it is looked at again.
+/// Checks a scene, continues with an unharmed process, and checks again.
 fn looked_at(scene: &mut dyn Scene) -> Result<u64> {
     let before = scene.check()?;
     scene.go_on().context("when it went on")?;

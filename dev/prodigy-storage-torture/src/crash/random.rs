@@ -20,12 +20,12 @@ use crate::tool::Tool;
 /// The repository and the job that are written to.
 pub(super) const REPO: &str = "crash";
 pub(super) const JOB: &str = "killed";
-/// So many lines a round is given; more than it gets through before it is killed.
+/// The number of lines for a round; more than it stores before it is killed.
 const ROUND: usize = 1_500;
 /// A round goes back so far at most.
 const LONGEST_BACK: usize = 40;
 
-/// What was sent and acknowledged so far.
+/// The events that were sent and acknowledged so far.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// The position in the input of every acknowledged id.
@@ -61,7 +61,7 @@ fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
             );
         }
     }
-    // One that nobody kills ends what the last dead one left.
+    // An undisturbed process finishes the work of the last dead one.
     let mut last = Vec::new();
     let closing = joined([input.at(ledger.next)]);
     Appender::start(
@@ -84,7 +84,7 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
     if with_ids {
         arguments.push("--with-ids");
     }
-    // Who resumes from a checkpoint sends again what was acknowledged behind it; under given ids that is stored once.
+    // A resume from a checkpoint sends again the events acknowledged after it; under given ids they are stored once.
     let again = if with_ids { ledger.again() } else { 0 };
     let from = ledger.next - random.usize(..=again);
     let text = if with_ids {

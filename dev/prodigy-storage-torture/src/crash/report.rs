@@ -1,4 +1,4 @@
-//! What all sections came to, for a person and for a program.
+//! The results of all sections, for a person and for a program.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the tool is doing when it is struck, and what has to hold afterwards.
+//! Scenarios: the work of the tool when it is struck, and the conditions that hold afterwards.
 //!
 //! A scenario prepares a store once; each trial strikes the tool over a copy of it.
 
@@ -37,11 +37,11 @@ pub(super) struct Scenario {
     prepare: fn(&Scene<'_>) -> Result<Before>,
     /// The command that is struck.
     act: fn(&Scene<'_>, &Before) -> Act,
-    /// Looks whether all holds that was acknowledged, goes on, and looks again.
+    /// Checks that all acknowledged data holds, continues, and checks again.
     check: fn(&Scene<'_>, &Before, &[u8]) -> Result<()>,
 }
 
-/// What most have in common: a new store.
+/// The common part of most scenarios: a new store.
 const BASE: Scenario = Scenario {
     name: "",
     threads: true,
@@ -71,12 +71,12 @@ pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
 pub(super) struct Scene<'a> {
     pub(super) lab: &'a Lab<'a>,
     pub(super) tool: Tool,
-    /// Whether the next writer has to mend every torn tail. One that can't be synced it leaves alone, and nobody is told
-    /// of it as damage.
+    /// True if the next writer has to mend every torn tail. It leaves a tail that can't be synced, which nobody reports
+    /// as damage.
     pub(super) mended: bool,
 }
 
-/// What is known before the tool is struck.
+/// The known state before the tool is struck.
 #[derive(Debug, Default)]
 pub(super) struct Before {
     /// Events that were acknowledged, each with the position of its payload in the input.
@@ -224,7 +224,7 @@ impl Scene<'_> {
     }
 }
 
-/// The lines of what a process printed before it died; one cut short by death is none.
+/// The whole lines that a process printed before it died.
 fn whole_lines(said: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = said
         .iter()

@@ -1,4 +1,4 @@
-//! A part of `crash`: what it is given, what it tells.
+//! A section of `crash`: its input, and its report.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::project::Project;
 pub(crate) struct Section {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// What it does.
+    /// Its purpose.
     pub(crate) about: &'static str,
     /// Does it. Anything that is lost, twice, torn or wrong is an error.
     pub(crate) run: fn(&Lab<'_>) -> Result<Tally>,
 }
 
-/// What a section is given.
+/// The input of a section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lab<'a> {
     /// The project.
@@ -31,7 +31,7 @@ pub(crate) struct Lab<'a> {
     pub(crate) this: &'a Path,
     /// A program that keeps one handle for many requests: `torture-served`.
     pub(crate) served: &'a Path,
-    /// What there is to append.
+    /// The lines to append.
     pub(crate) input: &'a Input,
     /// The short form, as `ci` runs it.
     pub(crate) quick: bool,
@@ -64,14 +64,14 @@ impl Lab<'_> {
     }
 }
 
-/// What a section did.
+/// The report of a section.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Tally {
     counts: Vec<Count>,
     skipped: Vec<String>,
 }
 
-/// So many of something.
+/// A number of something.
 #[derive(Debug, Serialize)]
 pub(crate) struct Count {
     /// What, in words.
@@ -98,12 +98,12 @@ impl Tally {
         self.skipped.push(why);
     }
 
-    /// What was counted, in the order in which it came.
+    /// The counts, in the order of their first use.
     pub(crate) fn counts(&self) -> &[Count] {
         &self.counts
     }
 
-    /// What could not be done, and why.
+    /// The skipped parts, with reasons.
     pub(crate) fn skipped(&self) -> &[String] {
         &self.skipped
     }

@@ -32,7 +32,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What the simulation calls it, and in words.
+/// The names of the simulation's counts, and their descriptions.
 const WORDS: &[(&str, &str)] = &[
     ("calls", "calls that change a simulated disk"),
     ("points", "crash points"),

@@ -56,7 +56,7 @@ pub(super) struct Point {
     pub(super) nth: u32,
 }
 
-/// What happens at a point.
+/// The action at a point.
 #[derive(Clone, Debug)]
 pub(super) enum Blow {
     /// SIGKILL: the call has no effect, and nothing of the process runs any more.
@@ -91,7 +91,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// Runs a command unharmed, and tells which of its calls touch something below `base`, or standard output.
+/// Runs a command unharmed, and returns its calls that touch something below `base`, or standard output.
 pub(super) fn census(
     command: &Command,
     threads: bool,

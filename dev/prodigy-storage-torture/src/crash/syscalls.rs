@@ -1,8 +1,8 @@
-//! SIGKILL at every system call that touches the store or tells what was stored.
+//! SIGKILL at every system call that touches the store or acknowledges data.
 //!
 //! Each scenario is run once unharmed to learn its calls. Then it is run for each of them over a fresh copy of its
-//! store, and killed as it enters that call, which has no effect. Whoever comes next has to find everything that was
-//! acknowledged, nothing torn, no damage, and goes on.
+//! store, and killed as it enters that call, which has no effect. The next process has to find all acknowledged
+//! data, nothing torn and no damage, and continues.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use super::scenario::{self, Prepared, Scenario};
 use super::section::{Lab, Tally};
 use super::strace::{self, Blow, Point};
 
-/// The short form kills at one of so many calls of a scenario.
+/// The short form kills at one of this number of calls of a scenario.
 const SAMPLE: usize = 8;
 /// The thread that compresses races with the one that appends, so that each finds more or less to do: a call that counts
-/// high is not made each time. It is tried so often; one in so many may never be reached.
+/// high is not made each time. It is tried this often; one of this number of calls may never be reached.
 const TRIES: usize = 6;
 const MISSED: usize = 20;
 

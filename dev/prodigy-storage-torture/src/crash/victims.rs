@@ -39,7 +39,7 @@ enum Seen {
     Missed,
 }
 
-/// What the checks should say.
+/// The expected verdict of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Caught,
@@ -99,7 +99,7 @@ fn judge(victim: &str, expected: Expected, seen: Seen, on: &str, tally: &mut Tal
     Ok(())
 }
 
-/// What the checks say: whether a promise is seen to be broken. Any other error is one of ours.
+/// The verdict of the checks on a broken promise. Any other error is a failure of this test.
 fn verdict(check: Result<usize>) -> Result<Seen> {
     match check {
         Ok(_) => Ok(Seen::Missed),
@@ -149,7 +149,7 @@ fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<
         return verdict(scene.check());
     }
     let mut scene = Log::new(tool, lab.input, "lost");
-    // Those that wait for more have nothing on its way when the power goes.
+    // A process that waits for more input has no write on its way when the power goes.
     let input = scene.lines(ACKNOWLEDGED);
     let ended = lose(life(command, input), &death, disk)?;
     scene.note(&ended)?;

@@ -62,7 +62,7 @@ fn length(tool: &Tool) -> Result<usize> {
     Ok(items.len())
 }
 
-/// One that is killed when it has its items: they come back when the lease ends, all of them.
+/// A redriver is killed when it has its items: all of them come back when the lease ends.
 pub(super) fn redriver(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("redriver")?;
     let items = items(bench, 50)?;

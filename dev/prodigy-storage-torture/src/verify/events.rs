@@ -14,7 +14,7 @@ use crate::tool::Tool;
 const REPO: &str = "shop";
 /// Writers at once.
 const WRITERS: usize = 8;
-/// Each of them writes at least so many bytes, which is several segments.
+/// Each writer writes at least this number of bytes, which is several segments.
 const SHARE: usize = 256 << 10;
 
 /// `events append --ack` of a job, fed with lines.
@@ -44,7 +44,7 @@ fn stored(tool: &Tool, job: &str) -> Result<HashMap<Uuid, Vec<u8>>> {
     Ok(found)
 }
 
-/// What was acknowledged is what is stored, event by event.
+/// The acknowledged events are the stored ones, event by event.
 fn compare(expected: &HashMap<Uuid, &str>, found: &HashMap<Uuid, Vec<u8>>) -> Result<()> {
     for (id, sent) in expected {
         let found = found

@@ -1,4 +1,4 @@
-//! What is refused, and how: absent roots, bad settings, held locks.
+//! Refusals: absent roots, bad settings, held locks.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

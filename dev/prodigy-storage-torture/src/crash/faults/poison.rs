@@ -18,7 +18,7 @@ const FAILING: usize = 2;
 /// A first event waits for fewer fsyncs than this: of files, and of folders up to the root of the disk.
 const FSYNCS: u32 = 24;
 
-/// The same handle goes on, with and without tries of its own.
+/// The same handle continues, with and without retries.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     for retries in ["0", "3"] {
         let folder = lab.folder(&format!("poison-{retries}"))?;
@@ -104,7 +104,7 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the first event was told as in doubt. All others are stored, and read once.
+/// True if the first event was reported as unclear. All others are stored, and read once.
 fn first(lab: &Lab<'_>, folder: &Path, nth: u32) -> Result<bool> {
     let tool = tool(lab, folder, "0")?;
     let answers = appended(lab, &tool, "fsync", nth)?;

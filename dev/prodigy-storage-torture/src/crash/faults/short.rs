@@ -10,7 +10,7 @@ use super::super::section::{Lab, Tally};
 use crate::project::show;
 use crate::tool::finish;
 
-/// Stands before the C library's calls, and does half of what it is asked for; at the end it tells how often.
+/// Replaces calls of the C library, and does half of the requested work; at the end it prints the number of such calls.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -46,7 +46,7 @@ __attribute__((destructor)) static void tell(void) {
 }
 "#;
 
-/// Every scenario, unharmed but for that.
+/// Every scenario, with no other fault.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let folder = lab.folder("short")?;
     let (source, shim) = (folder.join("shim.c"), folder.join("shim.so"));

@@ -54,7 +54,7 @@ fn one(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<usize> {
         torn += usize::from(!std::fs::read(&path)?.ends_with(b"\n"));
     }
     ensure!(torn > 0, "no write stopped half way");
-    // What one event is too large for is told each time; what is acknowledged is read, and nobody complains.
+    // An event that does not fit fails each time. Acknowledged events are read without a complaint.
     let mut stored = Vec::new();
     for line in answer.lines().map(String::from_utf8_lossy) {
         match line.strip_prefix("stored ") {

@@ -52,7 +52,7 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
             next += 1;
         }
         fill(&ballast)?;
-        // What is left of the last block is still written to.
+        // The rest of the last block still takes data.
         let full = loop {
             let answer = handle.ask(&append(lab, next))?;
             match answer.strip_prefix("stored ") {
@@ -156,7 +156,7 @@ fn fill(path: &Path) -> Result<()> {
             Err(error) => bail!("can't fill the disk: {error}"),
         }
     }
-    // What was promised and does not fit is no error of ours.
+    // Reserved space that does not fit is no error of this check.
     let _ = file.sync_all();
     Ok(())
 }

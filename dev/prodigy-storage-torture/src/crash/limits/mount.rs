@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::show;
 
-/// What the disk is.
+/// The kind of disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// In memory.
@@ -27,7 +27,7 @@ impl Mount {
     /// Makes and mounts one in a folder.
     ///
     /// # Errors
-    /// What the machine lacks for it: the program, the right, the loop device.
+    /// The missing part of the machine: the program, the right, the loop device.
     pub(super) fn make(kind: Kind, folder: &Path) -> Result<Self> {
         let point = folder.join("mount");
         std::fs::create_dir_all(&point)?;

@@ -1,4 +1,4 @@
-//! Who appends: to one job, to many, and twice the same.
+//! Roles that append: to one job, to many, and the same events twice.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::input::{joined, with_id};
 /// Events of one process, at most.
 const MOST: usize = 120;
 
-/// One that appends, with what it has not got acknowledged.
+/// An appender, with its unacknowledged events.
 struct Appender<'h> {
     hall: &'h Hall<'h>,
     by: String,

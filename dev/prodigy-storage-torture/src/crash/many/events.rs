@@ -1,4 +1,4 @@
-//! What was acknowledged of events, and what is there at the end.
+//! The acknowledged events, and the stored ones at the end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub(super) struct Sent {
     pub(super) n: usize,
 }
 
-/// What was acknowledged, by job, in the order in which that was seen.
+/// The acknowledged events, by job, in the order of their acknowledgements.
 #[derive(Debug, Default)]
 pub(super) struct EventLedger {
     jobs: BTreeMap<String, Vec<(Uuid, Sent)>>,

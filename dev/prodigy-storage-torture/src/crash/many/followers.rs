@@ -1,4 +1,4 @@
-//! Who reads while others write: all of it, or only what is new.
+//! Roles that read while others write: everything, or only new events.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::segment;
 /// A follower that lives long has so much time to catch up.
 const AFTER: Duration = Duration::from_secs(20);
 
-/// What followers were given, and how far they are.
+/// The events that followers got, and their positions.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     seen: HashSet<Uuid>,
@@ -26,7 +26,7 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// A worker was given so many, each once in its life.
+    /// A worker got `events` events, each once in its life.
     pub(super) fn given_to_worker(&mut self, events: usize) {
         self.by_workers += events;
     }
@@ -87,7 +87,7 @@ pub(super) fn watcher(hall: &Hall<'_>, _: usize) -> Result<()> {
     Ok(())
 }
 
-/// Goes on from one cursor to the next.
+/// Continues from one cursor to the next.
 pub(super) fn follower(hall: &Hall<'_>, number: usize) -> Result<()> {
     let mut random = hall.random(number);
     while hall.is_open() {

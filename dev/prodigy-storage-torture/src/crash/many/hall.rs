@@ -1,4 +1,4 @@
-//! What all roles share: the store, the time that is left, the ledgers.
+//! The state that all roles share: the store, the remaining time, the ledgers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,13 +25,13 @@ pub(super) const REPO: &str = "many";
 pub(super) const SHARED: &str = "shared";
 /// Both, as the tool takes them.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", SHARED];
-/// One process in so many is killed,
+/// One process of this number is killed,
 const DOOMED: u32 = 4;
-/// within so many microseconds.
+/// within this number of microseconds.
 const LONGEST: u64 = 120_000;
-/// Where clocks differ, one process in so many is stopped for a while,
+/// With different clocks, one process of this number is stopped for a while,
 const STOPPED: u32 = 6;
-/// for so many milliseconds at most.
+/// for at most this number of milliseconds.
 const STOP: u64 = 400;
 
 /// Where they work.
@@ -55,22 +55,22 @@ pub(in crate::crash) struct Hall<'a> {
     pub(super) letters: Ledger<LetterLedger>,
 }
 
-/// What is noted by several.
+/// A ledger that several threads write.
 #[derive(Debug, Default)]
 pub(super) struct Ledger<T>(Mutex<T>);
 
 impl<T> Ledger<T> {
-    /// Alone for a moment. Who panicked with it is told of elsewhere.
+    /// Locks the ledger. A panic of another thread with the lock is reported elsewhere.
     pub(super) fn alone(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the tool told of what it was to do.
+/// The tool's report on its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Done,
-    /// It was killed, or has waited in vain: done or not.
+    /// It was killed, or its wait timed out: done or not.
     Unclear,
     /// Refused: another was there before.
     Conflict,
@@ -221,7 +221,7 @@ impl<'a> Hall<'a> {
         }
     }
 
-    /// What a process told. What it should never tell is an error.
+    /// The report of a process. A report that should never occur is an error.
     pub(super) fn told(&self, ended: &Ended) -> Result<Told> {
         ensure!(
             !ended.stderr.contains("panicked"),
@@ -246,7 +246,7 @@ impl<'a> Hall<'a> {
         Told::Unclear
     }
 
-    /// So many things were done.
+    /// Counts operations.
     pub(super) fn did(&self, operations: usize) {
         self.operations.fetch_add(operations as u64, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What was done with each dead letter, and whether two had it at once.
+//! The operations on each dead letter, to find two workers that had it at once.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -41,7 +41,7 @@ pub(super) enum How {
     Given,
     /// The token was refused.
     Refused,
-    /// One of these was tried; whether it was done is not known.
+    /// One of these was tried, with an unknown outcome.
     Unclear,
 }
 
@@ -69,7 +69,7 @@ impl LetterLedger {
         item.pushed += u64::from(surely);
     }
 
-    /// A take that was told.
+    /// An acknowledged take.
     pub(super) fn took(&mut self, id: &str, token: String, taken: Span, until: Timestamp) -> Result<()> {
         let known = self.of_token.insert(token.clone(), id.to_owned());
         ensure!(known.is_none(), "token {token} was handed out twice");
@@ -119,7 +119,7 @@ impl Letter {
     fn check(&self, id: &str) -> Result<()> {
         for (number, one) in self.takes.iter().enumerate() {
             for other in self.takes.iter().skip(number + 1) {
-                // Whoever came second came while the first had it.
+                // The second worker took it while the first one had it.
                 if one.surely_until() > other.taken.end && other.surely_until() > one.taken.end {
                     bail!("two had item {id} at once: {one:?} and {other:?}");
                 }

@@ -1,4 +1,4 @@
-//! Who works under a named lock: a section that two would spoil, on plain files beside the store.
+//! Roles that work under a named lock: a section that two processes at once would spoil, on plain files beside the store.
 
 use std::collections::BTreeMap;
 use std::path::Path;

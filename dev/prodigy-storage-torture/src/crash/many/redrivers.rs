@@ -1,4 +1,4 @@
-//! Who pushes dead letters, and who takes them.
+//! Roles that push dead letters, and roles that take them.
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::{SignedDuration, Timestamp};

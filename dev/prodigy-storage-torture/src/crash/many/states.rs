@@ -1,4 +1,4 @@
-//! Who saves: if nobody was there in between, or under a lock with its token.
+//! Roles that save: on condition of an unchanged revision, or under a lock with its token.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::crash::section::Tally;
 /// The phases that are saved to by compare-and-set.
 const PHASES: [&str; 2] = ["map", "setup"];
 
-/// What was saved.
+/// The saved states.
 #[derive(Debug, Default)]
 pub(super) struct StateLedger {
     /// Of each phase the revisions that a successful save had expected, and how many saves are unclear.
@@ -99,7 +99,7 @@ pub(super) fn saver(hall: &Hall<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Saves under a lock with its token, then tries with the one before, in vain.
+/// Saves under a lock with its token. A save with the token before is then refused.
 pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
     let mut random = hall.random(number);
     let script = r#"echo "$PRODIGY_LOCK_FENCING"; echo "{\"n\":$PRODIGY_LOCK_FENCING}" | "$@" --fencing "$PRODIGY_LOCK_FENCING""#;

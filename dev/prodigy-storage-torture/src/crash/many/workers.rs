@@ -12,7 +12,7 @@ use super::hall::{Hall, SHARED};
 use super::locks::GATE;
 use crate::tool::own_environment;
 
-/// What a worker tells, a line each.
+/// The reports of a worker, one per line.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -26,7 +26,7 @@ enum Line {
     Passing,
     /// It is through.
     Passed,
-    /// It followed, and was given so many.
+    /// It followed, and got this number of events.
     Followed { events: usize },
 }
 

@@ -1,9 +1,9 @@
-//! What processes were told, judged by when they asked and by what is stored.
+//! Judges the answers to processes by the times of their requests and by the stored data.
 //!
 //! - A write that was begun after the root had gone, and was acknowledged, is stored where the path leads now.
 //! - No process is ever given an empty store. After a second none is given a state of the root that went.
 //! - What is refused names the root. No lock that was lost protects a save; no token is given twice.
-//! - A process that holds nothing goes on in a copy of its store, and may refuse another one. A follower goes on, or ends with an
+//! - A process that holds nothing continues in a copy of its store, and may refuse another store. A follower continues, or ends with an
 //!   error.
 
 use std::collections::HashSet;
@@ -48,7 +48,7 @@ pub(super) struct Deed {
 }
 
 impl Deed {
-    /// What was stored or given; none if it was refused.
+    /// The stored or returned value; `None` if the request was refused.
     fn done(&self) -> Option<&str> {
         self.answer.strip_prefix("stored").map(str::trim)
     }
@@ -145,7 +145,7 @@ impl Round<'_> {
         deed.span.start >= self.went.end
     }
 
-    /// What was acknowledged is stored: at the path, in the root that went, or in one of them.
+    /// Acknowledged data is stored: at the path, in the root that went, or in one of them.
     fn write(&self, deed: &Deed, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
         let (Some(thing), Some(_)) = (deed.thing(), deed.done()) else {
             return Ok(());
@@ -243,7 +243,7 @@ impl Round<'_> {
         Ok(given.len())
     }
 
-    /// A process that holds nothing goes on in the same store, at last.
+    /// A process that holds nothing continues in the same store in the end.
     fn goes_on(&self) -> Result<()> {
         let last = self.deeds.iter().rfind(|deed| deed.word() == "latest");
         let last = last.context("nobody read")?;

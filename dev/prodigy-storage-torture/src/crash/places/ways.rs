@@ -19,7 +19,7 @@ pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
 const LOCK: &str = "crash/struck/gate";
 /// The user and the group that are not ours.
 const NOBODY: &str = "65534";
-/// What the root had saved when its copy was made, and what another store has saved.
+/// The numbers of the states in the copy of the root, and in another store.
 pub(super) const COPIED: i64 = 0;
 pub(super) const OTHER: i64 = -2;
 
@@ -46,7 +46,7 @@ pub(super) enum Leads {
 pub(super) struct Way {
     pub(super) what: &'static str,
     pub(super) leads: Leads,
-    /// Whether its processes are those of another user.
+    /// True if its processes run as another user.
     others: bool,
     go: fn(&Place<'_>) -> Result<()>,
 }
@@ -124,7 +124,7 @@ pub(super) const WAYS: &[Way] = &[
 ];
 
 impl Way {
-    /// What this machine lacks for it.
+    /// The part that this machine lacks for it.
     pub(super) fn lacking(&self) -> Option<String> {
         let user = Command::new("id").arg("-u").output().ok()?.stdout;
         let is_special = self.others || self.leads == Leads::ReadOnly;

@@ -1,4 +1,4 @@
-//! What takes the power from a file system: a system call that needs a helper, as this program has no `unsafe`.
+//! Takes the power from a file system: a system call that needs a helper program, since this one has no `unsafe`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

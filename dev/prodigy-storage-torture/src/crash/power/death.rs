@@ -28,7 +28,7 @@ pub(crate) enum Death {
     Powerless(Duration),
     /// When it has ended by itself.
     AtItsEnd,
-    /// The power goes when it has printed so many lines, and waits for more; then it is killed.
+    /// The power goes when it has printed this number of lines and waits for more; then it is killed.
     Lines(usize),
 }
 
@@ -38,7 +38,7 @@ impl Death {
         matches!(self, Self::Powerless(_) | Self::Lines(_))
     }
 
-    /// What is known of what a process was to do that ended so. One that failed with the power on is an error.
+    /// The outcome of a process that ended like this. A failure with the power on is an error.
     pub(crate) fn outcome(&self, ended: &Ended) -> Result<Outcome> {
         if self.is_survived()
             && ended.code.is_some_and(|code| code != 0)

@@ -15,7 +15,7 @@ use super::cut::Cutter;
 const TRIES: u32 = 150;
 const APART: Duration = Duration::from_millis(20);
 
-/// What the image is formatted with.
+/// The file system of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// ext4 that writes its journal only when asked to, and does not flush a file because it is renamed.
@@ -75,7 +75,7 @@ impl Disk {
     /// Makes and mounts one in a folder.
     ///
     /// # Errors
-    /// What the machine lacks for it: the program, the right, the loop device.
+    /// The missing part of the machine: the program, the right, the loop device.
     pub(crate) fn make(kind: Kind, folder: &Path, cutter: &Cutter) -> Result<Self> {
         let image = folder.join(format!("{}.img", kind.name()));
         let point = folder.join(format!("{}.mount", kind.name()));
@@ -140,7 +140,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs a command until it succeeds, but not for ever.
+/// Runs a command until it succeeds, a limited number of times.
 fn patiently(command: &mut Command) -> Result<()> {
     let mut tries = 0;
     while let Err(error) = quietly(command) {
@@ -153,7 +153,7 @@ fn patiently(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command, and tells what it says only if it fails.
+/// Runs a command, and shows its output only if it fails.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let shown = crate::project::show(command);
     let output = command

@@ -23,7 +23,7 @@ enum State {
     Taken,
 }
 
-/// What a process does with the queue.
+/// An operation of a process on the queue.
 #[derive(Clone, Debug)]
 enum Act {
     Push(Vec<String>),
@@ -33,12 +33,12 @@ enum Act {
     Remove(String),
 }
 
-/// What is known of an item.
+/// The known state of an item.
 #[derive(Debug)]
 struct Item {
     /// The states that it may be in.
     states: Vec<State>,
-    /// Its lease's token, if it is taken and that was told.
+    /// Its lease's token, if an acknowledged take holds it.
     token: Option<String>,
     /// How often its failure was acknowledged, and tried.
     pushed: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Letters {
     tool: Tool,
     items: BTreeMap<String, Item>,
     next: usize,
-    /// What the process under way does.
+    /// The operation of the running process.
     begun: Option<Act>,
 }
 
@@ -223,7 +223,7 @@ impl Letters {
         Ok(found)
     }
 
-    /// What may be either is from now on what it was found to be.
+    /// An unclear state is replaced by the found one.
     fn settle_as_found(&mut self) -> Result<()> {
         let found = self.found()?;
         for (id, item) in &mut self.items {
@@ -234,7 +234,7 @@ impl Letters {
             item.states = vec![state];
             (item.pushed, item.tried) = (count, count);
         }
-        // One that is gone may not come back: `check` knows it no more.
+        // An absent item may not come back: `check` treats it as unknown.
         self.items.retain(|_, item| item.states != [State::Absent]);
         Ok(())
     }

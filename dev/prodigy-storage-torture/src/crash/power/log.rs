@@ -16,7 +16,7 @@ use crate::tool::Tool;
 
 /// The repository that is written to.
 pub(crate) const REPO: &str = "power";
-/// So many lines a process is given; few enough to be tried at each of their calls.
+/// The number of lines for a process; few enough to stop it at each of their calls.
 const LINES: usize = 60;
 
 /// A job's log, as far as it was acknowledged.

@@ -1,4 +1,4 @@
-//! What a check throws when a promise is broken, apart from what goes wrong with the check itself.
+//! The error of a check that finds a broken promise, distinct from a failure of the check itself.
 
 use std::fmt;
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::disk::quietly;
 use crate::project::show;
 
-/// One that has to end or to answer may take so long.
+/// The longest wait for a process to end or to answer.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -29,14 +29,14 @@ pub(crate) struct Process {
     complaints: JoinHandle<Vec<u8>>,
 }
 
-/// What a dead process left behind.
+/// The output of a dead process.
 #[derive(Debug)]
 pub(crate) struct Ended {
     shown: String,
     /// The exit code; none if it was killed.
     pub(crate) code: Option<i32>,
     stdout: Vec<u8>,
-    /// What it said.
+    /// Its standard error.
     pub(crate) stderr: String,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Moment {
     ended: bool,
 }
 
-/// What is known of what it was to do.
+/// The known outcome of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It said that it is done.
@@ -93,7 +93,7 @@ impl Process {
         self.wait_until(|_| false)
     }
 
-    /// Waits until it has printed so many lines, or has ended.
+    /// Waits until it has printed `lines` lines, or has ended.
     pub(crate) fn wait_for_lines(&mut self, lines: usize) -> Result<()> {
         self.wait_until(|printed| printed >= lines)
     }
@@ -164,7 +164,7 @@ impl Ended {
         crate::tool::lines(self.stdout.get(..whole.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// What it had left behind at that moment; whatever came later is not known.
+    /// Its output up to that moment; later output is ignored.
     pub(crate) fn until(mut self, moment: Moment) -> Self {
         if !moment.ended {
             self.code = None;
@@ -192,7 +192,7 @@ impl Ended {
         }
     }
 
-    /// An error that tells what came instead.
+    /// An error that states the wanted and the actual end.
     pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
         let said: String = self.stderr.chars().take(2_000).collect();
         let code = self.code;

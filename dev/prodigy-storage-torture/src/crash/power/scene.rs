@@ -1,4 +1,4 @@
-//! What is stored on a disk that loses its power.
+//! Data on a disk that loses its power.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ pub(crate) struct Life {
     pub(crate) held: bool,
 }
 
-/// A kind of writing, with what it was told is stored.
+/// A kind of writing, with its acknowledged data.
 pub(crate) trait Scene {
     /// A process that writes something, by chance.
     fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life>;
@@ -27,9 +27,9 @@ pub(crate) trait Scene {
     /// The process of either is dead, and the power was lost. What it acknowledged is noted.
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()>;
 
-    /// Everything acknowledged is there, and nothing else that could not be. Tells how many things were looked for.
+    /// Checks that all acknowledged data is there, and no impossible data. Returns the number of checked things.
     fn check(&self) -> Result<usize>;
 
-    /// A process that nobody stops goes on with what the dead one left.
+    /// An undisturbed process continues from the state that the dead one left.
     fn go_on(&mut self) -> Result<()>;
 }

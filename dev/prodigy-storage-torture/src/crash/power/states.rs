@@ -14,7 +14,7 @@ use crate::tool::Tool;
 
 const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
 
-/// What is known of a phase.
+/// The known state of a phase.
 #[derive(Debug)]
 struct Latest {
     phase: &'static str,
@@ -105,7 +105,7 @@ impl Scene for States {
 
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
-        // What it prints is an acknowledgement, whether or not it came to its end.
+        // Its printed line is an acknowledgement, whether or not the process came to its end.
         if death.outcome(ended)? == Outcome::Done || ended.lines().count() > 0 {
             latest.acknowledged = latest.tried;
         }

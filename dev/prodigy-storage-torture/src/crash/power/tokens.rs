@@ -10,7 +10,7 @@ use super::process::Ended;
 use super::scene::{Life, Scene};
 use crate::tool::Tool;
 
-/// What a shell, and the tool, say of a command that SIGKILL ended: 128 and the signal's number.
+/// The exit code of a shell, and of the tool, for a command that SIGKILL ended: 128 and the signal's number.
 const KILLED: i32 = 128 + 9;
 
 /// The newest token that a command under the lock was seen to have.

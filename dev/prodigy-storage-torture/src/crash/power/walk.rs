@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::scene::{Life, Scene};
 use crate::tool;
 
-/// Those that change something on a disk, or what is done with it.
+/// Calls that change something on a disk, or its state.
 const CALLS: &[&str] = &[
     "openat2",
     "write",

@@ -28,7 +28,7 @@ const SHOW: &[&str] = &[
 ];
 const LIST: &[&str] = &["--json", "checkpoint", "list", "--repo", REPO, "--job", JOB];
 
-/// So many checkpoints of the phase are there before.
+/// The number of earlier checkpoints of the phase.
 const OLD: usize = 3;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -91,7 +91,7 @@ fn some(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// The latest is the one that was saved, if that was told, else that or the one before.
+/// The latest checkpoint is the acknowledged one; without an acknowledgement it may be the one before.
 fn check(scene: &Scene<'_>, before: &Before, said: &[u8], phase: &str, position: usize) -> Result<()> {
     let told = whole_lines(said)
         .next()

@@ -35,7 +35,7 @@ const SMALL: &[(&str, &str)] = &[
 /// The same, not compressed.
 const SMALL_PLAIN: (&str, &str) = ("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "false");
 
-/// So many events are there before, and so many are sent.
+/// The numbers of earlier events, and of sent ones.
 const OLD: usize = 6;
 const NEW: usize = 6;
 
@@ -125,7 +125,7 @@ fn sealed(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// A log whose last line is cut: `keep` tells how much of it, its line end counted, stays.
+/// A log whose last line is cut: `keep` returns the length that stays of its length with the line end.
 fn torn(scene: &Scene<'_>, keep: fn(usize) -> usize) -> Result<Before> {
     let mut before = some(scene)?;
     let segments = segment::list(scene.tool.base(), REPO, JOB)?;

@@ -20,11 +20,11 @@ const ACK: &[&str] = &["dlq", "ack", "--repo", REPO, "--job", JOB];
 const NACK: &[&str] = &["dlq", "nack", "--repo", REPO, "--job", JOB];
 const REMOVE: &[&str] = &["dlq", "remove", "--repo", REPO, "--job", JOB];
 
-/// So many items are there before.
+/// The number of earlier items.
 const OLD: usize = 5;
-/// So many are pushed.
+/// The number of pushed items.
 const NEW: usize = 4;
-/// So many are taken.
+/// The number of taken items.
 const TAKEN: usize = 2;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -113,7 +113,7 @@ fn some(scene: &Scene<'_>) -> Result<Before> {
     Ok(Before::default())
 }
 
-/// What a push tells.
+/// A part of a push's output.
 const ADDED: &str = " added, ";
 
 fn open_ended(scene: &Scene<'_>) -> Result<Before> {
@@ -172,7 +172,7 @@ fn item(line: &[u8]) -> Result<Item> {
     })
 }
 
-/// What is in the queue, which must not complain: each item once, its data what was pushed.
+/// The items in the queue, read without a complaint: each item once, with its pushed data.
 fn list(scene: &Scene<'_>) -> Result<BTreeMap<String, Item>> {
     let mut found = BTreeMap::new();
     if scene.tool.run(LIST, b"")?.code() == Some(4) {
@@ -205,7 +205,7 @@ fn exactly(found: &BTreeMap<String, Item>, positions: std::ops::Range<usize>) ->
     Ok(())
 }
 
-/// A push is told by its exit code, so that one that was killed may have stored any whole items from its beginning.
+/// Only the exit code acknowledges a push, so a killed one may have stored any number of whole items from its beginning.
 fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result<()> {
     let found = list(scene)?;
     exactly(&found, 0..found.len())?;
@@ -229,7 +229,7 @@ fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result
     Ok(())
 }
 
-/// Who was given an item has it alone; nothing is gone.
+/// The worker that got an item has it alone; nothing is gone.
 fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     let given: Vec<Item> = whole_lines(said).map(item).collect::<Result<_>>()?;
     let found = list(scene)?;
@@ -248,14 +248,14 @@ fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
         tokens.push(item.token);
     }
     scene.look(&with(ACK, &tokens))?;
-    // What nobody was told of waits for the end of its lease.
+    // An item of an unacknowledged take is pending again after its lease.
     let left = list(scene)?;
     ensure!(left.len() == OLD - tokens.len(), "{} items are left", left.len());
     ensure!(left.values().all(|item| item.leased), "{left:?} are left");
     Ok(())
 }
 
-/// What was acknowledged is gone for good, what was given back is there for all.
+/// An acknowledged item is gone for good, a returned item is there for all.
 fn settled(scene: &Scene<'_>, before: &Before, said: &[u8], again: &[&str], gone: bool) -> Result<()> {
     let told = whole_lines(said).next().is_some();
     let found = list(scene)?;

@@ -7,7 +7,7 @@ use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene, whole_lines};
 
 const LIST: &[&str] = &["--json", "worktree", "orphans", "--repo", REPO, "--job", JOB];
 
-/// So many worktrees are left behind before, and so many more.
+/// The numbers of earlier and of new orphaned worktrees.
 const OLD: usize = 2;
 const NEW: usize = 3;
 
@@ -61,7 +61,7 @@ fn list(scene: &Scene<'_>) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// What was asked for and acknowledged: an answer a request, in their order. The same handle goes on behind a failure.
+/// The outcome of each request, in their order. The same handle continues after a failure.
 fn told(said: &[u8]) -> Vec<bool> {
     whole_lines(said)
         .map(|line| line.starts_with(b"stored"))

@@ -57,7 +57,7 @@ fn other<'a>(scene: &Scene<'a>) -> Scene<'a> {
     }
 }
 
-/// What was acknowledged is there under one name, and the other repository has another.
+/// Acknowledged data is under one name, and the other repository has another name.
 fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     let told = whole_lines(said).count();
     let there = other(scene);

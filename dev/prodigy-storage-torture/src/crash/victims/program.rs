@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Expected;
 
-/// What a victim does wrong.
+/// The fault of a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
     /// Nothing: events are synced, then acknowledged.
@@ -39,7 +39,7 @@ pub(crate) enum Fault {
 /// Options of `victim`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What it does wrong.
+    /// Its fault.
     fault: Fault,
     /// The root of the store that it stores to.
     folder: PathBuf,
@@ -90,7 +90,7 @@ impl Fault {
         matches!(self, Self::Early)
     }
 
-    /// What the checks should say of it.
+    /// The expected verdict of the checks.
     pub(super) const fn expected(self) -> Expected {
         match self {
             Self::None | Self::NoneSaving => Expected::Whole,
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = options.folder.join("events").join(JOB);
     made(&folder)?;
     let mut segment = created(&folder)?;
-    // What is here from the start is synced: only what comes now can be lost.
+    // The initial data is synced: only later data can be lost.
     segment.sync_all()?;
     synced(&folder)?;
     for number in 1.. {

@@ -25,7 +25,7 @@ enum Swallowed {
     BehindRename,
 }
 
-/// What the tool does then, and without which syncs.
+/// The work of the tool, and the syncs that it lacks.
 const VICTIMS: [(&str, &str, Swallowed); 6] = [
     ("events", "events without any sync", Swallowed::All),
     ("events", "events without fdatasync", Swallowed::Data),
