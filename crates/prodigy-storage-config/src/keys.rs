@@ -16,7 +16,7 @@ pub(crate) static OTHER_VARIABLES: &[VariableSpec] = &[
     VariableSpec {
         name: HOME_VARIABLE,
         instead: None,
-        meaning: "a folder that stands for `~/.prodigy`, both as the default of `backend_config.base_dir` and for the configuration file there",
+        meaning: "a folder to use instead of `~/.prodigy`, both as the default of `backend_config.base_dir` and for the configuration file there",
     },
     VariableSpec {
         name: CONFIG_VARIABLE,
@@ -43,26 +43,26 @@ pub static KEYS: &[KeySpec] = &[
         "connection_pool_size",
         "10",
         Field::Count(|c| &mut c.connection_pool_size),
-        "At most so many backend operations run at once. Strict appends to one log count as one.",
+        "The largest number of backend operations that run at once. Appends do not count.",
     ),
     KeySpec::new(
         "timeout",
         "30s",
         Field::Period(|c| &mut c.timeout),
-        "The longest that one call may take, waits and retries counted.",
+        "The longest duration of one call, including waits and retries.",
     ),
     KeySpec::new(
         "enable_locking",
         "true",
         Field::Bool(|c| &mut c.enable_locking),
-        "Whether named locks between processes are taken.",
+        "True to take named locks between processes.",
     )
     .weaker("false"),
     KeySpec::new(
         "enable_cache",
         "false",
         Field::Bool(|c| &mut c.enable_cache),
-        "Whether documents are cached in memory.",
+        "True to cache documents in memory.",
     ),
     KeySpec::new(
         "durability",
@@ -99,7 +99,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.use_global",
         "true",
         Field::Bool(|c| &mut c.file.use_global),
-        "Whether data lies under `base_dir`; `false` puts it into `.prodigy/` of the current worktree.",
+        "True to store data under `base_dir`; `false` puts it into `.prodigy/` of the current worktree.",
     )
     .of(File)
     .deprecated("`false` is deprecated: worktrees then share nothing"),
@@ -107,7 +107,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.enable_file_locks",
         "true",
         Field::Bool(|c| &mut c.file.enable_file_locks),
-        "Whether concurrent writers are held apart by locks of the operating system.",
+        "True to separate concurrent writers by locks of the operating system.",
     )
     .of(File)
     .weaker("false"),
@@ -122,7 +122,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.enable_compression",
         "false",
         Field::Bool(|c| &mut c.file.enable_compression),
-        "Whether sealed log segments are compressed.",
+        "True to compress sealed log segments.",
     )
     .of(File),
     KeySpec::new(
@@ -143,7 +143,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.allow_shared_root",
         "false",
         Field::Bool(|c| &mut c.file.allow_shared_root),
-        "Whether a root that any user may write to is accepted.",
+        "True to accept a root that any user may write to.",
     )
     .of(File)
     .weaker("true"),
@@ -151,7 +151,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.allow_network_fs",
         "false",
         Field::Bool(|c| &mut c.file.allow_network_fs),
-        "Whether a network file system is accepted.",
+        "True to accept a network file system.",
     )
     .of(File)
     .weaker("true"),
@@ -159,7 +159,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.allow_foreign_owner",
         "false",
         Field::Bool(|c| &mut c.file.allow_foreign_owner),
-        "Whether to write as another user than the owner of the root.",
+        "True to write as another user than the owner of the root.",
     )
     .of(File)
     .weaker("true"),
@@ -174,7 +174,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.persist_to_disk",
         "false",
         Field::Bool(|c| &mut c.memory.persist_to_disk),
-        "Whether a snapshot is written on flush and on drop.",
+        "True to write a snapshot on flush and on drop.",
     )
     .of(Memory),
     KeySpec::new(
@@ -200,7 +200,7 @@ pub static KEYS: &[KeySpec] = &[
         "retry_policy.max_delay",
         "30s",
         Field::Delay(|c| &mut c.retry_policy.max_delay),
-        "No delay is longer, jitter counted.",
+        "The longest delay, including jitter.",
     ),
     KeySpec::new(
         "retry_policy.backoff_multiplier",
@@ -212,13 +212,13 @@ pub static KEYS: &[KeySpec] = &[
         "retry_policy.jitter",
         "true",
         Field::Bool(|c| &mut c.retry_policy.jitter),
-        "Whether each delay is drawn from half of it to all of it.",
+        "True to draw each delay at random between half of it and all of it.",
     ),
     KeySpec::new(
         "cache_config.max_entries",
         "1000",
         Field::Count(|c| &mut c.cache_config.max_entries),
-        "At most so many entries; the least recently used goes first.",
+        "The largest number of entries; the least recently used one is evicted first.",
     ),
     KeySpec::new(
         "cache_config.ttl",
@@ -230,7 +230,7 @@ pub static KEYS: &[KeySpec] = &[
         "cache_config.max_bytes",
         "67108864",
         Field::Bytes(|c| &mut c.cache_config.max_bytes),
-        "The size of all entries together, whatever their number.",
+        "The largest total size of all entries.",
     ),
     KeySpec::new(
         "cache_config.cache_type",

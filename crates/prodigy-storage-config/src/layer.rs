@@ -104,7 +104,7 @@ impl Layer {
                 )
                 .key("backend_config.base_dir")
                 .why(format!(
-                    "without global storage data lies in the project's `.prodigy/`; `use_global` is set at {use_global}"
+                    "without global storage data is stored in the project's `.prodigy/`; `use_global` is set at {use_global}"
                 ))
                 .hint("remove one of them; `use_global: false` is deprecated"),
             );

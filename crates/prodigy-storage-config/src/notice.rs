@@ -112,7 +112,7 @@ impl fmt::Display for Notice {
             }
             Self::LocalStorage { origin, path } => write!(
                 f,
-                "`backend_config.use_global: false` ({origin}) is deprecated: data lies in {} and is not shared between worktrees",
+                "`backend_config.use_global: false` ({origin}) is deprecated: data is stored in {} and is not shared between worktrees",
                 shown(&path.to_string_lossy())
             ),
             Self::OtherBackend {

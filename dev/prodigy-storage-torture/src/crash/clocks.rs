@@ -2,7 +2,7 @@
 //!
 //! libfaketime gives a process its clock: a file holds the offset from the true time, and is replaced while the process
 //! runs. Clocks that count from the boot are true. Segments are small and compressed, and some processes are stopped
-//! for a while. The checks are those of `many`: nothing is lost, comes twice or out of order, or is missed by a follower.
+//! for a while. The checks are the same as in `many`: nothing is lost, comes twice or out of order, or is missed by a follower.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -41,7 +41,7 @@ pub(super) enum How {
     Given,
     /// The token was refused.
     Refused,
-    /// One of these was tried, with an unknown outcome.
+    /// A settlement was tried, with an unknown outcome.
     Unclear,
 }
 
