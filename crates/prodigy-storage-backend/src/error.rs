@@ -21,7 +21,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// The configuration is refused.
     InvalidConfig,
-    /// A record, document or item is larger than the configured limit. Nothing was stored.
+    /// A record, document or item is larger than the configured limit: a write stored nothing, and a read leaves what is
+    /// stored as it is.
     TooLarge,
     /// A compare-and-set found another revision, or a document where none was expected.
     Conflict,

@@ -52,6 +52,7 @@ mod parsed;
 mod queue;
 pub mod record;
 mod report;
+mod streamed;
 
 pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
 pub use batch::{Annotations, Batch};
@@ -63,10 +64,13 @@ pub use error::{ErrorKind, Result, StorageError, escape};
 pub use fence::{Fence, FenceMarks, InvalidFence};
 pub use id::{EventId, IdSource, InvalidEventId};
 pub use lock::{Holder, LockGuard, LockInfo, LockOptions};
-pub use log::{AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions};
+pub use log::{
+    AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions, TooLarge,
+};
 pub use parsed::Parsed;
 pub use queue::{
     ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Select, Settled,
 };
 pub use record::Record;
 pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
+pub use streamed::StreamedLine;

@@ -181,6 +181,61 @@ impl From<Damage> for StorageError {
     }
 }
 
+/// A record that is larger than its reader may hold: no damage. The records around it are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Where: a file's path, or a key.
+    pub place: String,
+    /// Bytes from the beginning of the place, uncompressed.
+    pub offset: u64,
+    /// How many bytes the record has.
+    pub len: u64,
+    /// The id of the event or the item, if the record begins with it.
+    pub id: Option<String>,
+    /// Whether it carries a checksum and that holds. A record of another program has none.
+    pub verified: bool,
+    /// The `max_record_size` of the reader, in bytes.
+    pub limit: u64,
+}
+
+impl TooLarge {
+    /// Describes the record, without the place.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let id = self.id.as_deref().unwrap_or("without an id in its place");
+        let seal = if self.verified {
+            "its checksum holds"
+        } else {
+            "it has no checksum"
+        };
+        format!(
+            "the record {id}, {} bytes at offset {}, is larger than `max_record_size`, which is {} here; {seal}",
+            self.len, self.offset, self.limit
+        )
+    }
+
+    /// The setting that reads it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!(
+            "set `backend_config.max_record_size` to {} or more to read it",
+            self.len
+        )
+    }
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.why())
+    }
+}
+
+impl From<TooLarge> for StorageError {
+    fn from(record: TooLarge) -> Self {
+        Self::new(ErrorKind::TooLarge, "read", &record.place, record.why()).with_hint(record.hint())
+    }
+}
+
 /// One step of a scan.
 #[derive(Debug)]
 pub enum ScanItem<'a> {
@@ -188,13 +243,15 @@ pub enum ScanItem<'a> {
     Record(Record<'a>),
     /// Bytes that are no record; reading continues behind them.
     Damage(Damage),
+    /// A record that is larger than the reader's limit; reading continues behind it.
+    TooLarge(TooLarge),
 }
 
 /// A scan under way: a merge of all that was stored when it began, by id.
 ///
 /// It holds a bounded number of buffers and descriptors, whatever the size of the log.
 pub trait Scan: Send {
-    /// The next record, or the next damage, or `None` at the end of what was stored when the scan began.
+    /// The next record, or what can't be given as one, or `None` at the end of what was stored when the scan began.
     ///
     /// # Errors
     /// A failure that ends the scan: input or output, the step's deadline, a cursor's gap.

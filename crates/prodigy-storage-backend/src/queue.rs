@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Uptime};
 use crate::error::{Result, StorageError};
-use crate::log::Damage;
+use crate::log::{Damage, TooLarge};
 
 /// The key of an item: any text of 1 to 1,024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -187,6 +187,8 @@ pub enum QueueStep {
     Entry(QueueEntry),
     /// Bytes that are no item; reading continues behind them.
     Damage(Damage),
+    /// An item that is larger than the reader's limit; reading continues behind it.
+    TooLarge(TooLarge),
 }
 
 /// A walk through a queue in the order in which items were first put; each item's last state once.

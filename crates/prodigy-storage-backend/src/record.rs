@@ -12,13 +12,13 @@ use crate::id::EventId;
 
 const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
-const CRC: &[u8] = b",\"crc\":\"";
-const END: &[u8] = b"\"}";
+pub(crate) const CRC: &[u8] = b",\"crc\":\"";
+pub(crate) const END: &[u8] = b"\"}";
 /// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
 const CRC_LEN: usize = 8;
 /// The length of `,"crc":"xxxxxxxx"}`, which follows the checksummed bytes.
-const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
+pub(crate) const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
 /// The bytes of a record beyond its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
@@ -162,7 +162,7 @@ impl<'a> Record<'a> {
     /// states no time counts as made at the time of its id, or at the earliest time if the id has none.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        let in_form = || time_in_form(self.line).filter(|_| self.verified);
+        let in_form = || time_in_form(self.line.as_bytes()).filter(|_| self.verified);
         in_form().or_else(|| line_time(self.line)).unwrap_or_else(|| {
             if self.id.is_v7() {
                 self.id.time()
@@ -208,15 +208,15 @@ pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_js
 
 /// The timestamp of a line, and the text between it and the crc, if the rest has the form that [`RecordEncoder`] writes.
 pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
-    let time = time_in_form(line)?;
+    let time = time_in_form(line.as_bytes())?;
     let end = line.len().checked_sub(TRAILER)?;
     let body = line.get(HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1..end)?;
     Some((time, body))
 }
 
 /// The timestamp of a line that begins as [`RecordEncoder`] writes it.
-fn time_in_form(line: &str) -> Option<Timestamp> {
-    let bytes = line.as_bytes().strip_prefix(HEAD)?;
+fn time_in_form(line: &[u8]) -> Option<Timestamp> {
+    let bytes = line.strip_prefix(HEAD)?;
     let time = bytes.get(EventId::TEXT_LEN..)?.strip_prefix(TIME)?;
     let (time, rest) = time.split_first_chunk::<TIME_LEN>()?;
     if rest.first() != Some(&b'"') {
@@ -272,7 +272,7 @@ pub enum LineFault {
     Utf8,
     /// It is no JSON object with an `event`, or its `id` is no UUID.
     Shape,
-    /// It is longer than any record may be.
+    /// It is longer than the reader's limit, and its checksum does not hold.
     TooLong,
 }
 
@@ -284,7 +284,7 @@ impl LineFault {
             Self::Crc => "its checksum does not hold",
             Self::Utf8 => "it is not well-formed UTF-8",
             Self::Shape => "it is no JSON object with an `event`, or its `id` is no UUID",
-            Self::TooLong => "it is longer than any record may be",
+            Self::TooLong => "it is longer than `max_record_size` allows, and its checksum does not hold",
         }
     }
 }
@@ -331,6 +331,14 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()
+}
+
+/// The id that the first bytes of a line state as [`RecordEncoder`] writes it, and the time: that of the id where the line
+/// states none.
+pub(crate) fn read_head(bytes: &[u8]) -> Option<(EventId, Timestamp)> {
+    let id = bytes.strip_prefix(HEAD)?.get(..EventId::TEXT_LEN)?;
+    let id = EventId::parse(id)?;
+    Some((id, time_in_form(bytes).unwrap_or_else(|| id.time())))
 }
 
 /// Where a record of ours starts next in `bytes`, from `from` on: what a reader resynchronises at after damage.

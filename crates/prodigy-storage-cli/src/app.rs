@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prodigy_storage::config::Notice;
 use prodigy_storage::doctor::Doctor;
-use prodigy_storage::{Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice};
+use prodigy_storage::{Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge};
 
 use crate::cli::{Command, Global};
 use crate::console::Console;
@@ -199,10 +199,24 @@ impl<'c> App<'c> {
         self.damaged(&format!("{}: {}", error.target(), error.why()));
     }
 
-    /// Tells that data of another program was skipped; the run then ends with its code.
+    /// Reports that data was skipped; the run then ends with its code.
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
         say(&mut self.err, "skipped", what);
+    }
+
+    /// Reports that an event was skipped because it is larger than this reader's limit.
+    pub(crate) fn too_large(&mut self, record: &TooLarge) {
+        self.skipped(&record.to_string());
+        say(&mut self.err, "hint", &record.hint());
+    }
+
+    /// The same for a record that came as an error.
+    pub(crate) fn skipped_by(&mut self, error: &StorageError) {
+        self.skipped(&format!("{}: {}", error.target(), error.why()));
+        if let Some(hint) = error.hint() {
+            say(&mut self.err, "hint", hint);
+        }
     }
 
     fn tell_stats(&mut self) {

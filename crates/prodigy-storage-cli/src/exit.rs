@@ -16,7 +16,7 @@ pub enum Exit {
     Missing,
     /// 5: damaged data was met; the rest was given.
     Damaged,
-    /// 6: data of another program was skipped; the rest was given.
+    /// 6: data was skipped that is another program's or larger than `max_record_size`; the rest was given.
     Skipped,
     /// 7: the lock that a command ran under was lost while the command ran.
     LockLost,

@@ -31,8 +31,11 @@ pub struct FileOptions {
     pub max_file_size: u64,
     /// Whether sealed segments are compressed in the background.
     pub compression: bool,
-    /// Bytes past which an event or an item is refused.
+    /// Bytes past which an event or an item is refused. A stored one that is larger, and larger than 64 MiB, is reported as
+    /// too large instead of given.
     pub max_record_size: u64,
+    /// Records up to this number of bytes are read whatever `max_record_size` says: it may have been larger once.
+    pub(crate) always_read: u64,
     /// Bytes that the buffers of one scan may take, if no record is larger.
     pub(crate) scan_memory: usize,
     /// Bytes past which a checkpoint or another document is refused, and one that is stored is not read.
@@ -61,6 +64,7 @@ impl FileOptions {
             max_file_size: 100 << 20,
             compression: false,
             max_record_size: 64 << 20,
+            always_read: 64 << 20,
             scan_memory: 32 << 20,
             max_document_size: 64 << 20,
             allow_shared_root: false,
@@ -82,6 +86,11 @@ impl FileOptions {
         if self.given != self.root {
             self.root = canonical(&self.given);
         }
+    }
+
+    /// Bytes past which a stored event or item is too large to be given. It is verified in pieces.
+    pub(crate) fn largest_read(&self) -> u64 {
+        self.max_record_size.max(self.always_read)
     }
 
     /// Sets [`read_only`](Self::read_only).

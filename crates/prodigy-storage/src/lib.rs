@@ -134,7 +134,7 @@ pub use prodigy_storage_backend::{
     Damage, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, EventId, Expected, Fence, Health,
     Holder, InvalidEventId, ItemId, Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport,
     QueueStore, Record, Result, Revision, ScanItem, Select, Settled, Severity, Stats, StorageError,
-    StoredDocument, SystemClock, Uptime, Usage, escape,
+    StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{

@@ -190,6 +190,7 @@ impl Items {
         for step in place.reader().queue_scan(&job(), NEVER).unwrap() {
             match step.unwrap() {
                 QueueStep::Entry(entry) => items.entries.push(entry),
+                QueueStep::TooLarge(item) => panic!("no input is as large as the limit: {item}"),
                 QueueStep::Damage(damage) => {
                     // A frame is written again around its item. A text with a valid checksum that is no JSON
                     // was made by hand, and stays until it is removed by its id.

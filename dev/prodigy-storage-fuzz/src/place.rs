@@ -104,6 +104,7 @@ pub(crate) fn scan(
         let step = match scan.next()? {
             None => return Ok(steps),
             Some(ScanItem::Damage(damage)) => Step::Damage(damage),
+            Some(ScanItem::TooLarge(record)) => panic!("no input is as large as the limit: {record}"),
             Some(ScanItem::Record(record)) => Step::Record {
                 id: record.id,
                 line: record.line.to_owned(),

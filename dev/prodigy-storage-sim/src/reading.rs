@@ -27,6 +27,7 @@ pub(crate) fn read_on(
             ScanItem::Record(record) if given.insert(record.id) => {}
             ScanItem::Record(record) => bail!("{} was given twice", record.id),
             ScanItem::Damage(damage) => bail!("damage: {damage}"),
+            ScanItem::TooLarge(record) => bail!("{record}"),
         }
     }
     Ok((scan.cursor(), given))

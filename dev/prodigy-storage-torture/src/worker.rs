@@ -206,6 +206,7 @@ fn follow(work: &Work) -> Result<()> {
         match item {
             ScanItem::Record(record) => ensure!(seen.insert(record.id), "{} was given twice", record.id),
             ScanItem::Damage(damage) => anyhow::bail!("damage: {damage}"),
+            ScanItem::TooLarge(record) => anyhow::bail!("{record}"),
         }
         if seen.len() - told >= 100 {
             tell(&json!({"followed": {"events": seen.len() - told}}))?;

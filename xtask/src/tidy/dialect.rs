@@ -67,8 +67,8 @@ const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
 /// The lines that are still to be rewritten, by place.
 const LEFT: &[(&str, usize)] = &[
-    ("crates/prodigy-storage-cli", 62),
-    ("crates/prodigy-storage-file", 319),
+    ("crates/prodigy-storage-cli", 61),
+    ("crates/prodigy-storage-file", 318),
 ];
 
 /// Compares the number of lines in each place with what may be left.

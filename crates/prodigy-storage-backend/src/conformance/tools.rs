@@ -115,6 +115,9 @@ pub(super) fn read_some(
             Some(ScanItem::Damage(damage)) => {
                 return Err(Failure::new(format!("damage in a whole log: {damage}")));
             }
+            Some(ScanItem::TooLarge(record)) => {
+                return Err(Failure::new(format!("a stored event is not given: {record}")));
+            }
             Some(ScanItem::Record(record)) => {
                 super::failure::ensure!(record.verified, "a record of ours is unverified: {}", record.line);
                 let envelope: Envelope<'_> = record.parse()?;
@@ -182,6 +185,9 @@ pub(super) fn keys(backend: &dyn Backend, job: &JobAddress) -> Result<Vec<String
             QueueStep::Entry(entry) => keys.push(entry.id.as_str().to_owned()),
             QueueStep::Damage(damage) => {
                 return Err(Failure::new(format!("damage in a whole queue: {damage}")));
+            }
+            QueueStep::TooLarge(item) => {
+                return Err(Failure::new(format!("a stored item is not given: {item}")));
             }
         }
     }

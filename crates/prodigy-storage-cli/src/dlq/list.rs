@@ -30,6 +30,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
             }
             Ok(item) => row(app, &mut table, item)?,
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
+            Err(error) if error.kind() == ErrorKind::TooLarge => app.skipped_by(&error),
             Err(error) => return Err(error.into()),
         }
     }

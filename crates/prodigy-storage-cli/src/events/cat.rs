@@ -57,6 +57,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
                 }
             }
             ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
+            ScanItem::TooLarge(record) => app.too_large(&record),
         }
     }
     if !any {

@@ -75,6 +75,7 @@ fn step(app: &mut App<'_>, lines: &mut FollowLines) -> Result<bool> {
         match lines.next()? {
             Some(ScanItem::Record(record)) => app.line(record.line)?,
             Some(ScanItem::Damage(damage)) => app.damaged(&escape(&damage.to_string())),
+            Some(ScanItem::TooLarge(record)) => app.too_large(&record),
             None => {
                 idle = true;
                 break;

@@ -16,6 +16,7 @@ struct Counts {
     events: u64,
     unverified: u64,
     damaged: u64,
+    too_large: u64,
     line_bytes: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
@@ -34,9 +35,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
                 counts.damaged += 1;
                 app.damaged(&escape(&damage.to_string()));
             }
+            ScanItem::TooLarge(record) => {
+                counts.too_large += 1;
+                app.too_large(&record);
+            }
         }
     }
-    if counts.events == 0 && counts.damaged == 0 {
+    if counts.events + counts.damaged + counts.too_large == 0 {
         opened.must_be_known()?;
     }
     ahead::warn(app, counts.newest);
@@ -67,6 +72,7 @@ impl Counts {
                 "events": self.events,
                 "unverified": self.unverified,
                 "damaged": self.damaged,
+                "too_large": self.too_large,
                 "first": time(self.first),
                 "last": time(self.last),
                 "newest_id_ahead": self.newest.is_some_and(|newest| newest.is_ahead_of(Timestamp::now())),
@@ -81,6 +87,7 @@ impl Counts {
         app.line(format!("events      {}", self.events))?;
         app.line(format!("unverified  {}", self.unverified))?;
         app.line(format!("damaged     {}", self.damaged))?;
+        app.line(format!("too large   {}", self.too_large))?;
         app.line(format!("first       {}", time(self.first).unwrap_or_else(none)))?;
         app.line(format!("last        {}", time(self.last).unwrap_or_else(none)))?;
         app.line(format!(

@@ -19,6 +19,7 @@ mod doctor;
 mod follow;
 mod foreign;
 mod in_process;
+mod large;
 mod lock;
 mod memory;
 mod places;

@@ -74,6 +74,15 @@ impl Round<'_> {
                     .advice("use the version that wrote it");
                 return self.tell(finding);
             }
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                self.mode(path);
+                let len = self.store.fs.metadata(path).map_or(0, |found| found.len);
+                let finding = self
+                    .warning(FindingKind::OverLimit, path, error.why().to_owned())
+                    .at(0, len)
+                    .advice(error.hint().unwrap_or("raise the limit").to_owned());
+                return self.tell(finding);
+            }
             Err(error) => return self.unreadable(path, &error),
         };
         self.mode(path);

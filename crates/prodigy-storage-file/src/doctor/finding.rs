@@ -80,7 +80,7 @@ pub enum FindingKind {
     Temporary,
     /// A segment in two forms.
     TwoForms,
-    /// An event that is too long for the reader's `max_record_size`, and so is not verified.
+    /// An event, an item or a document that is larger than this reader's limit.
     OverLimit,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,

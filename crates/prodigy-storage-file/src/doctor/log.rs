@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::record::LineFault;
-use prodigy_storage_backend::{Deadline, Result};
+use prodigy_storage_backend::{Deadline, Result, TooLarge};
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 
 use super::finding::{Finding, FindingKind, Outcome};
@@ -22,18 +22,21 @@ use crate::store::Store;
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Why a line cannot be verified by a reader with a smaller limit.
+/// Why a line that is longer than the limit is damaged.
 const TOO_LONG: &str = LineFault::TooLong.as_str();
-/// Why a segment that holds such a line is not written anew.
-const KEEPS_TOO_LONG: &str = "it holds a line that is too long to verify under this `max_record_size`: repair with the setting of its writer";
+/// Why such a line is not taken out. Records that lost the line end between them may be in it, and a reader with a
+/// larger limit finds those.
+const KEEPS_TOO_LONG: &str = "a damaged line is longer than this `max_record_size`: repair with a larger one";
 
 /// What stands in one segment.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) events: u64,
     pub(super) damaged: Vec<Damaged>,
-    /// Lines that are too long to verify under this reader's limit. They may be whole events of a writer with a larger one.
+    /// Damaged lines that are longer than the limit of this reader.
     pub(super) too_long: Vec<Damaged>,
+    /// Records that are larger than the limit of this reader.
+    too_large: Vec<TooLarge>,
     /// Stretches of lines without a checksum, and how many lines each has.
     unverified: Vec<(u64, u64, u64)>,
 }
@@ -125,6 +128,7 @@ impl Round<'_> {
             return;
         }
         self.unverified(&segment, &contents);
+        self.too_large(&segment, &contents);
         self.too_long(&segment, &contents);
         if form == SegmentForm::Plain {
             if !found.is_sealed() {
@@ -151,20 +155,26 @@ impl Round<'_> {
         }
     }
 
-    /// Lines over this reader's limit. They are never moved: under the setting of their writer they may be whole events.
-    fn too_long(&mut self, segment: &Segment<'_>, contents: &Contents) {
-        for line in &contents.too_long {
+    /// Records over this reader's limit. They are never moved.
+    fn too_large(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        for record in &contents.too_large {
             let finding = self
-                .warning(
-                    FindingKind::OverLimit,
-                    &segment.path,
-                    "a line is too long to verify under this `max_record_size`",
-                )
-                .at(line.start, line.end - line.start)
-                .advice(
-                    "examine the store again with `backend_config.max_record_size` set to what its writers use: a whole event is \
-                     read then, and damage is reported as damage",
-                );
+                .warning(FindingKind::OverLimit, &segment.path, record.why())
+                .at(record.offset, record.len)
+                .advice(format!("{}; readers report it as too large", record.hint()));
+            self.tell(finding);
+        }
+    }
+
+    /// Damaged lines over this reader's limit. They are never moved under that limit.
+    fn too_long(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        for mut finding in self.damaged_events(segment, &contents.too_long) {
+            finding.advice = "repair with a larger `backend_config.max_record_size`".into();
+            if self.repairs() {
+                finding.outcome = Outcome::Left {
+                    why: KEEPS_TOO_LONG.into(),
+                };
+            }
             self.tell(finding);
         }
     }
@@ -201,13 +211,12 @@ impl Round<'_> {
         if contents.damaged.is_empty() {
             return;
         }
-        let findings = self.damaged_events(segment, contents);
+        let findings = self.damaged_events(segment, &contents.damaged);
         self.told(findings, |round| round.repair_plain(segment));
     }
 
-    fn damaged_events(&self, segment: &Segment<'_>, contents: &Contents) -> Vec<Finding> {
-        contents
-            .damaged
+    fn damaged_events(&self, segment: &Segment<'_>, damaged: &[Damaged]) -> Vec<Finding> {
+        damaged
             .iter()
             .map(|damage| {
                 self.damage(FindingKind::DamagedEvents, &segment.path, damage.why.clone())
@@ -225,7 +234,7 @@ impl Round<'_> {
         if contents.damaged.is_empty() && !header {
             return;
         }
-        let mut findings: Vec<Finding> = self.damaged_events(segment, contents);
+        let mut findings: Vec<Finding> = self.damaged_events(segment, &contents.damaged);
         for finding in &mut findings {
             finding.kind = FindingKind::DamagedArchive;
             finding.advice =
@@ -353,6 +362,10 @@ pub(super) fn contents(
                 } else {
                     contents.damaged.push(found);
                 }
+            }
+            Head::TooLarge { verified, .. } => {
+                contents.events += u64::from(*verified);
+                contents.too_large.extend(reader.too_large());
             }
             Head::End => return Ok(Some(contents)),
             Head::Before => {}

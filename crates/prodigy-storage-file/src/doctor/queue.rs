@@ -52,6 +52,13 @@ impl Round<'_> {
                 damaged.into_iter().for_each(|finding| self.tell(finding));
             }
         }
+        for item in &survey.too_large {
+            let finding = self
+                .warning(FindingKind::OverLimit, path, item.why())
+                .at(item.offset, item.len)
+                .advice(format!("{}; readers report it as too large", item.hint()));
+            self.tell(finding);
+        }
         if survey.unverified > 0 {
             let why = format!("{} items have no checksum", survey.unverified);
             let finding = self.note(FindingKind::Unverified, path, why).advice(

@@ -3,9 +3,10 @@
 //! A cursor holds offsets, so each byte that stays keeps its offset: blanks take the place of damaged bytes, with a
 //! line end at both ends, and readers pass over blank lines.
 
+use std::io;
 use std::path::Path;
 
-use prodigy_storage_backend::Result;
+use prodigy_storage_backend::{Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, Timestamp};
 
 use super::keep::{Damaged, keep, whole};
@@ -153,7 +154,7 @@ fn merged(
             readers.push(reader);
         }
     }
-    let (mut buffer, mut flushed) = (Vec::with_capacity(2 * CHUNK), 0u64);
+    let mut copy = Copy::new(out);
     let (mut last_id, mut last_time) = (None, Timestamp::MIN);
     loop {
         let waiting = readers
@@ -162,27 +163,71 @@ fn merged(
         let Some(first) = waiting.min_by_key(|reader| reader.order) else {
             break;
         };
-        if let Some(record) = first.record()
-            && last_id != Some(record.id)
-        {
-            let time = record.time();
-            if record.verified && time < last_time {
-                return Ok(false);
+        let id = match first.head {
+            Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } => Some(id),
+            _ => None,
+        };
+        if id.is_none() || last_id != id {
+            if let Some((time, verified)) = first.time() {
+                if verified && time < last_time {
+                    return Ok(false);
+                }
+                last_time = last_time.max(time);
             }
-            (last_id, last_time) = (Some(record.id), last_time.max(time));
-            buffer.extend_from_slice(record.line.as_bytes());
-            buffer.push(b'\n');
-        }
-        if buffer.len() >= CHUNK {
-            out.write_all_at(&buffer, flushed).map_err(write)?;
-            flushed += buffer.len() as u64;
-            buffer.clear();
+            last_id = id;
+            copy.head(first, &mut clock, write)?;
+            copy.push(b"\n").map_err(write)?;
         }
         first.consume();
         next_record(first, &mut clock)?;
     }
-    out.write_all_at(&buffer, flushed).map_err(write)?;
+    copy.flush().map_err(write)?;
     Ok(true)
+}
+
+/// A file that records are copied to.
+struct Copy<'a> {
+    out: &'a dyn FsFile,
+    buffer: Vec<u8>,
+    flushed: u64,
+}
+
+impl<'a> Copy<'a> {
+    fn new(out: &'a dyn FsFile) -> Self {
+        Self {
+            out,
+            buffer: Vec::with_capacity(2 * CHUNK),
+            flushed: 0,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// Copies the record that a reader stands at, also one that is too large to be held.
+    fn head(
+        &mut self,
+        reader: &mut SegmentReader,
+        clock: &mut StepClock,
+        write: impl Fn(io::Error) -> StorageError,
+    ) -> Result<()> {
+        if let Some(record) = reader.record() {
+            return self.push(record.line.as_bytes()).map_err(write);
+        }
+        reader.copy_head(clock, |piece| self.push(piece).map_err(&write))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all_at(&self.buffer, self.flushed)?;
+        self.flushed += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 /// Goes on to the next record or the end; what is damaged stays in the quarantine.
@@ -294,7 +339,7 @@ fn rescued(
     out: &dyn FsFile,
 ) -> Result<()> {
     let write = |error| store.write_fault(REPAIR, temp, error);
-    let (mut buffer, mut flushed) = (Vec::with_capacity(2 * CHUNK), 0u64);
+    let mut copy = Copy::new(out);
     if let Some(mut reader) = SegmentReader::open(store, segment.folder, segment.name, 0, None, CHUNK)? {
         let mut clock = StepClock::default();
         // Behind the last record, without its line end.
@@ -304,23 +349,24 @@ fn rescued(
             if matches!(reader.head, Head::End) {
                 break;
             }
-            if let Some(record) = reader.record() {
-                fill(&mut buffer, end, reader.head_start());
-                buffer.extend_from_slice(record.line.as_bytes());
-                end = reader.head_start().max(end) + record.line.len() as u64;
-                if buffer.len() >= CHUNK {
-                    out.write_all_at(&buffer, flushed).map_err(write)?;
-                    flushed += buffer.len() as u64;
-                    buffer.clear();
-                }
+            let len = match &reader.head {
+                Head::Record { range, .. } => Some(range.len() as u64),
+                Head::TooLarge { len, .. } => Some(*len),
+                _ => None,
+            };
+            if let Some(len) = len {
+                let start = reader.head_start();
+                fill(&mut copy.buffer, end, start);
+                copy.head(&mut reader, &mut clock, write)?;
+                end = start.max(end) + len;
             }
             reader.consume();
         }
         if end > 0 {
-            buffer.push(b'\n');
+            copy.push(b"\n").map_err(write)?;
         }
     }
-    out.write_all_at(&buffer, flushed).map_err(write)?;
+    copy.flush().map_err(write)?;
     out.set_mode(SEALED_MODE)
         .and_then(|()| out.sync_all())
         .map_err(write)

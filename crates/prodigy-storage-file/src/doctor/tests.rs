@@ -1,6 +1,8 @@
 //! What a repair keeps, and what it leaves alone.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod large;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +111,7 @@ fn read(backend: &FileBackend, options: &ScanOptions) -> (Vec<u32>, usize) {
                 read.push(value["event"].as_u64().unwrap() as u32);
             }
             ScanItem::Damage(_) => damaged += 1,
+            ScanItem::TooLarge(record) => panic!("{record}"),
         }
     }
     (read, damaged)
@@ -329,31 +332,4 @@ fn damaged_fencing_marks_are_restored_from_the_tokens_in_documents() {
     assert_eq!(add("{}", 8).unwrap_err().kind(), ErrorKind::Fenced);
     add("{}", 9).unwrap();
     assert!(place.examine().1.is_empty());
-}
-
-#[test]
-fn an_event_over_the_readers_limit_is_no_damage_and_is_never_moved() {
-    let place = Place::new();
-    let job = JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job").unwrap());
-    let large = place.with(place.options().max_record_size(200 << 20));
-    let mut batch = Batch::new();
-    batch.push(&"a".repeat(66 << 20)).unwrap();
-    large
-        .append(&job, &mut batch, &AppendOptions::default(), Deadline::never())
-        .unwrap();
-    drop(large);
-    let bytes = |place: &Place| -> Vec<u64> {
-        let files = place.files(".jsonl");
-        files.iter().map(|file| file.metadata().unwrap().len()).collect()
-    };
-    let before = bytes(&place);
-    let (_, findings) = place.repair();
-    let kinds: Vec<FindingKind> = findings.iter().map(|finding| finding.kind).collect();
-    assert_eq!(kinds, [FindingKind::OverLimit], "{findings:?}");
-    assert_eq!(findings[0].outcome, Outcome::Found);
-    assert_eq!(bytes(&place), before);
-    // Under the limit of its writer it is read.
-    let large = place.with(place.options().max_record_size(200 << 20));
-    let mut scan = large.scan(&job, &ScanOptions::all(), Deadline::never()).unwrap();
-    assert!(matches!(scan.next().unwrap(), Some(ScanItem::Record(_))));
 }

@@ -449,12 +449,8 @@ impl Merge {
             reader.wake(&mut self.clock)?;
             self.buffered += reader.buffered();
         }
-        let time = match reader.head {
-            Head::Record { .. } if self.since.is_some() || self.until.is_some() => {
-                reader.record().map(|record| (record.time(), record.verified))
-            }
-            _ => None,
-        };
+        let bounded = self.since.is_some() || self.until.is_some();
+        let time = bounded.then(|| reader.time()).flatten();
         let is_late = |(time, verified)| {
             verified && reader.name.is_canonical() && self.until.is_some_and(|until| time >= until)
         };
@@ -465,8 +461,8 @@ impl Merge {
             return Ok(None);
         }
         let given = match reader.head {
-            Head::Damage { .. } => true,
-            Head::Record { id, .. } => {
+            Head::Damage { .. } | Head::TooLarge { id: None, .. } => true,
+            Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } => {
                 let given = self.last_id != Some(id)
                     && time.is_none_or(|(time, _)| {
                         self.since.is_none_or(|since| time >= since)
@@ -506,6 +502,9 @@ impl Scan for Merge {
         let Some(reader) = reader else { return Ok(None) };
         if let Some(damage) = reader.damage() {
             return Ok(Some(ScanItem::Damage(damage)));
+        }
+        if let Some(record) = reader.too_large() {
+            return Ok(Some(ScanItem::TooLarge(record)));
         }
         Ok(reader.record().map(ScanItem::Record))
     }

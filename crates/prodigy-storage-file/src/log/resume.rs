@@ -69,6 +69,8 @@ fn from_start(
             Head::Damage {
                 offset: start, len, ..
             } if start + len <= offset => reader.consume(),
+            // A record that states no id leaves none in the cursor.
+            Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= offset => reader.consume(),
             _ => return Ok(reader),
         }
     }
@@ -123,9 +125,10 @@ fn find_again(
                     return Ok(found.then_some(reader));
                 }
             }
-            Head::Record { id, .. } if id == last => found = true,
-            Head::Record { .. } if by_order && reader.order <= last => {}
-            Head::Record { .. } if !by_order && !found => {}
+            Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= reached.offset => {}
+            Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } if id == last => found = true,
+            Head::Record { .. } | Head::TooLarge { id: Some(_), .. } if by_order && reader.order <= last => {}
+            Head::Record { .. } | Head::TooLarge { .. } if !by_order && !found => {}
             _ => return Ok(found.then_some(reader)),
         }
         reader.consume();

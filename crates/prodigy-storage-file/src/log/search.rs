@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record;
-use prodigy_storage_backend::{EventId, Record, Result};
+use prodigy_storage_backend::record::{self, Crc};
+use prodigy_storage_backend::{EventId, Record, Result, StreamedLine};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::salvage;
 use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
+use super::tail;
 use crate::fs::FsFile;
 use crate::store::Store;
 
@@ -20,8 +21,6 @@ const STRETCH: u64 = 64 << 10;
 const LOOK: usize = 4096;
 /// Bytes read at a time where a segment is read through.
 const CHUNK: usize = 64 << 10;
-/// The longest line that is looked at to tell its id, at least.
-const LONGEST: usize = 64 << 20;
 
 /// What is looked for in a segment: the first record at or behind it.
 #[derive(Clone, Copy, Debug)]
@@ -115,23 +114,19 @@ fn line_after(
             at += filled as u64;
         } else if start > at {
             at = start;
-        } else if bytes.len() < LONGEST {
+        } else if (bytes.len() as u64) < longest_line(store) {
             bytes.resize(bytes.len() * 8, 0);
         } else {
-            // Longer than any record: nothing begins in the middle of it.
+            // Too long to be kept: nothing begins in the middle of it.
             begun = false;
             at += filled as u64;
         }
     }
 }
 
-/// No line that is longer is a record.
+/// A longer line is not kept in memory: it is verified as it is read.
 pub(crate) fn longest_line(store: &Store) -> u64 {
-    store
-        .options
-        .max_record_size
-        .max(LONGEST as u64)
-        .saturating_add(4096)
+    store.options.largest_read()
 }
 
 /// The time of the first record of a plain file, if its first bytes show one of ours.
@@ -198,10 +193,40 @@ pub(crate) fn last_record(
         } else if window < longest {
             window = window.saturating_mul(8).min(longest);
         } else {
-            // Longer than any record: passed over.
-            to = from;
+            let fault = |error| store.read_fault("search segment", path, error);
+            let start = tail::line_start(file, to, u64::MAX).map_err(fault)?.unwrap_or(0);
+            if let Some(last) = last_in_long_line(store, path, file, start..to, clock)? {
+                return Ok(Some(last));
+            }
+            (to, window) = (start.saturating_sub(1), LOOK as u64);
         }
     }
+}
+
+/// The record that a line is which is too long to be kept, if its checksum holds.
+fn last_in_long_line(
+    store: &Store,
+    path: &Path,
+    file: &dyn FsFile,
+    line: Range<u64>,
+    clock: &mut StepClock,
+) -> Result<Option<Last>> {
+    let (mut seen, mut bytes, mut at) = (StreamedLine::default(), vec![0; CHUNK], line.start);
+    while at < line.end {
+        clock.check(store, path)?;
+        let most = usize::try_from(line.end - at).unwrap_or(CHUNK).min(CHUNK);
+        let read = file
+            .read_full_at(bytes.get_mut(..most).unwrap_or_default(), at)
+            .map_err(|error| store.read_fault("search segment", path, error))?;
+        if read == 0 {
+            break;
+        }
+        seen.push(bytes.get(..read).unwrap_or_default());
+        at += read as u64;
+    }
+    let (crc, _) = seen.check(<[u8]>::trim_ascii_end);
+    let event = seen.event().filter(|(id, _)| crc == Crc::Holds && id.is_v7());
+    Ok(event.map(|(id, time)| Last { id, time }))
 }
 
 /// The last id of a segment in whatever form; `None` if it holds no record or is gone.
@@ -260,9 +285,9 @@ pub(crate) fn seek(
     loop {
         reader.step(clock)?;
         let is_behind = match (&reader.head, bound) {
-            (Head::Record { .. }, Bound::Id(id)) => reader.order < id,
-            (Head::Record { .. }, Bound::Time(time)) => {
-                reader.record().is_some_and(|record| record.time() < time)
+            (Head::Record { .. } | Head::TooLarge { id: Some(_), .. }, Bound::Id(id)) => reader.order < id,
+            (Head::Record { .. } | Head::TooLarge { .. }, Bound::Time(bound)) => {
+                reader.time().is_some_and(|(time, _)| time < bound)
             }
             _ => false,
         };
@@ -295,7 +320,12 @@ pub(crate) fn find_ids(
         loop {
             match reader.head {
                 Head::End => return Ok(found),
-                Head::Record { id, verified, .. } => {
+                Head::Record { id, verified, .. }
+                | Head::TooLarge {
+                    id: Some(id),
+                    verified,
+                    ..
+                } => {
                     passed += 1;
                     let order = reader.order;
                     while rest.first().is_some_and(|&wanted| wanted < order && wanted != id) {
@@ -342,6 +372,11 @@ fn find_anywhere(
             Head::End => return Ok(found),
             Head::Record {
                 id, verified: true, ..
+            }
+            | Head::TooLarge {
+                id: Some(id),
+                verified: true,
+                ..
             } if ids.binary_search(&id).is_ok() => found.push(id),
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Reading one segment, line by line.
 
+mod long;
+
 use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
@@ -8,16 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::record::{self, LineFault};
-use prodigy_storage_backend::{Damage, Deadline, EventId, Record, Result, StorageError};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_backend::{Damage, Deadline, EventId, Record, Result, StorageError, TooLarge};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
+use self::long::LongLine;
 use super::resume::gap;
 use super::salvage;
+use super::search;
 use super::source;
 use crate::store::Store;
-
-/// The longest line that is read at least, whatever `max_record_size` says now: it may have been larger once.
-const LONGEST_LINE: u64 = 64 << 20;
 
 /// Bounds one step of a scan, without a look at the clock for each record.
 #[derive(Debug, Default)]
@@ -63,6 +64,10 @@ impl StepClock {
     }
 }
 
+/// Why a line without a checksum of its own is damaged.
+const NOT_INTACT: &str = "it has no checksum, and its file does not decompress as a whole";
+const NO_LINE_END: &str = "its line end is missing";
+
 /// What a reader stands at.
 #[derive(Debug)]
 pub(crate) enum Head {
@@ -80,6 +85,14 @@ pub(crate) enum Head {
         len: u64,
         why: &'static str,
     },
+    /// A record that is too large to be given: no bytes of it are in the buffer.
+    TooLarge {
+        len: u64,
+        /// `None` in a line of another program.
+        id: Option<EventId>,
+        time: Option<Timestamp>,
+        verified: bool,
+    },
     /// The end of what was stored when the segment was opened.
     End,
 }
@@ -96,7 +109,7 @@ enum Line {
     Whole(Range<usize>),
     /// Its end is missing.
     Tail(Range<usize>),
-    /// It was passed over, and is the head.
+    /// It is too long to be kept. It was read to its end, and is the head.
     TooLong,
     Nothing,
 }
@@ -129,6 +142,7 @@ pub(crate) struct SegmentReader {
     /// Whether it decompresses to its end, once that was looked at.
     intact: Option<bool>,
     pieces: VecDeque<Piece>,
+    long: Option<LongLine>,
     pub(crate) head: Head,
     /// Where the head begins, and what comes behind it.
     head_start: u64,
@@ -183,6 +197,7 @@ impl SegmentReader {
             dripping: false,
             intact: None,
             pieces: VecDeque::new(),
+            long: None,
             head: Head::Before,
             head_start: offset,
             head_end: offset,
@@ -262,12 +277,46 @@ impl SegmentReader {
         })
     }
 
+    /// The record at the head that is too large to be given.
+    pub(crate) fn too_large(&self) -> Option<TooLarge> {
+        let Head::TooLarge {
+            len, id, verified, ..
+        } = &self.head
+        else {
+            return None;
+        };
+        Some(TooLarge {
+            place: self.place(),
+            offset: self.head_start,
+            len: *len,
+            id: id.map(|id| id.to_string()),
+            verified: *verified,
+            limit: self.store.options.max_record_size,
+        })
+    }
+
+    /// When the record at the head was appended, and whether its checksum holds. `None` for what is no record, or states
+    /// no time.
+    pub(crate) fn time(&self) -> Option<(Timestamp, bool)> {
+        match self.head {
+            Head::TooLarge { time, verified, .. } => Some((time?, verified)),
+            _ => self.record().map(|record| (record.time(), record.verified)),
+        }
+    }
+
     /// Counts the head as read: the position is behind it.
     pub(crate) fn consume(&mut self) {
         self.position = self.head_end;
-        if let Head::Record { id, .. } = self.head {
+        if let Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } = self.head {
             self.last = Some(id);
         }
+    }
+
+    /// Has the next read begin at the head.
+    fn go_back(&mut self) {
+        self.base = self.head_start;
+        (self.filled, self.next, self.ended) = (0, 0, false);
+        self.long = None;
     }
 
     /// Gives back descriptor and buffer; [`wake`](Self::wake) reads the head again.
@@ -282,8 +331,8 @@ impl SegmentReader {
     ///
     /// Sealed since it was opened first or not: it is read to where it ended then, and may hold more by now.
     pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<()> {
-        self.base = self.head_start;
-        (self.filled, self.next, self.ended, self.asleep) = (0, 0, false, false);
+        self.go_back();
+        self.asleep = false;
         self.step(clock).inspect_err(|_| self.sleep())
     }
 
@@ -348,8 +397,7 @@ impl SegmentReader {
                         (self.next, self.ended) = (line.start, false);
                     })?;
                     if !intact {
-                        let why = "it has no checksum, and its file does not decompress as a whole";
-                        self.pieces.push_back(Piece::Damage(line, why));
+                        self.pieces.push_back(Piece::Damage(line, NOT_INTACT));
                         return Ok(false);
                     }
                 }
@@ -366,8 +414,7 @@ impl SegmentReader {
             _ if bytes.iter().all(u8::is_ascii_whitespace) => false,
             Ok(_) => {
                 if self.sealed {
-                    self.pieces
-                        .push_back(Piece::Damage(line, "its line end is missing"));
+                    self.pieces.push_back(Piece::Damage(line, NO_LINE_END));
                 }
                 false
             }
@@ -469,25 +516,23 @@ impl SegmentReader {
 
     /// The next line, without its end.
     fn next_line(&mut self, clock: &mut StepClock) -> Result<Line> {
+        if self.long.is_some() {
+            return self.long_line(clock);
+        }
         let mut searched = self.next;
         loop {
             let rest = self.buffer.get(searched..self.filled).unwrap_or_default();
-            if let Some(found) = memchr::memchr(b'\n', rest) {
-                let line = self.next..searched + found;
-                self.next = line.end + 1;
-                let skip_mark = self.base == 0
-                    && line.start == 0
-                    && self
-                        .buffer
-                        .get(line.clone())
-                        .is_some_and(|bytes| bytes.starts_with(b"\xef\xbb\xbf"));
-                let start = if skip_mark { line.start + 3 } else { line.start };
-                return Ok(Line::Whole(start..line.end));
+            let end = memchr::memchr(b'\n', rest).map(|found| searched + found);
+            let pending = end.unwrap_or(self.filled) - self.next;
+            if pending as u64 > search::longest_line(&self.store) {
+                self.next += self.byte_order_mark();
+                self.long = Some(LongLine::new(self.base + self.next as u64));
+                return self.long_line(clock);
             }
-            let pending = self.filled - self.next;
-            if pending as u64 > self.longest() {
-                self.skip_line(clock)?;
-                return Ok(Line::TooLong);
+            if let Some(end) = end {
+                let start = self.next + self.byte_order_mark();
+                self.next = end + 1;
+                return Ok(Line::Whole(start..end));
             }
             searched = pending;
             if !self.fill(clock)? {
@@ -506,13 +551,10 @@ impl SegmentReader {
         }
     }
 
-    /// No line that is longer is kept in memory.
-    fn longest(&self) -> u64 {
-        self.store
-            .options
-            .max_record_size
-            .max(LONGEST_LINE)
-            .saturating_add(4096)
+    /// Bytes of the mark that another program may begin a file with.
+    fn byte_order_mark(&self) -> usize {
+        let begins = self.base == 0 && self.next == 0 && self.buffer.starts_with(b"\xef\xbb\xbf");
+        if begins { 3 } else { 0 }
     }
 
     /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
@@ -526,7 +568,7 @@ impl SegmentReader {
         let read_to = self.base + self.filled as u64;
         let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
         // No more than there is: a log may have many small segments.
-        let longest = usize::try_from(self.longest()).unwrap_or(usize::MAX);
+        let longest = usize::try_from(search::longest_line(&self.store)).unwrap_or(usize::MAX);
         let wanted = (self.filled + self.chunk)
             .max((self.filled * 2).min(longest))
             .min(self.filled.saturating_add(left));
@@ -596,31 +638,5 @@ impl SegmentReader {
             len: self.head_end - start,
             why: "it does not decompress from here on",
         };
-    }
-
-    /// Passes over a line that is longer than any record, in bounded memory; the head is the damage.
-    fn skip_line(&mut self, clock: &mut StepClock) -> Result<()> {
-        let start = self.base + self.next as u64;
-        loop {
-            // Drop what is pending.
-            self.next = self.filled;
-            if !self.fill(clock)? {
-                self.ended = true;
-                break;
-            }
-            if let Some(found) = memchr::memchr(b'\n', self.buffer.get(..self.filled).unwrap_or_default()) {
-                self.next = found + 1;
-                break;
-            }
-        }
-        let end = self.base + self.next as u64;
-        self.head_start = start;
-        self.head_end = end;
-        self.head = Head::Damage {
-            offset: start,
-            len: end - start,
-            why: LineFault::TooLong.as_str(),
-        };
-        Ok(())
     }
 }

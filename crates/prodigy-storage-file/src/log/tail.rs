@@ -65,8 +65,13 @@ fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std
 
 /// Where the last line begins; `len` if it has its line end. `None` if it is too long.
 pub(crate) fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
+    line_start(file, len, LONGEST_TAIL)
+}
+
+/// Where the line begins that reaches to `to`. `None` if it is longer than about `longest`.
+pub(crate) fn line_start(file: &dyn FsFile, to: u64, longest: u64) -> std::io::Result<Option<u64>> {
     let mut buffer = [0; 8192];
-    let mut end = len;
+    let mut end = to;
     while end > 0 {
         let from = end.saturating_sub(buffer.len() as u64);
         let Some(window) = buffer.get_mut(..(end - from) as usize) else {
@@ -76,7 +81,7 @@ pub(crate) fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u
         if let Some(found) = memchr::memrchr(b'\n', window.get(..filled).unwrap_or_default()) {
             return Ok(Some(from + found as u64 + 1));
         }
-        if len - from > LONGEST_TAIL {
+        if to - from > longest {
             return Ok(None);
         }
         end = from;

@@ -213,7 +213,7 @@ impl Store {
             known.end = 0;
             known.hashes.clear();
         }
-        let limit = self.options.max_record_size;
+        let limit = self.options.largest_read();
         let file = Arc::clone(&known.file);
         let any = known.any && known.end > 0;
         let mut scanner = Scanner::resume(file, limit, known.end, any).map_err(fault)?;
@@ -226,6 +226,11 @@ impl Store {
             match unit {
                 Unit::Item { range, .. } => {
                     if let Some(id) = line::id(scanner.bytes(range)) {
+                        known.hashes.insert(self.queues.hash(&id));
+                    }
+                }
+                Unit::TooLarge { head, .. } => {
+                    if let Some(id) = line::head_id(&head) {
                         known.hashes.insert(self.queues.hash(&id));
                     }
                 }

@@ -22,6 +22,8 @@ const UPTIME: &str = "\",\"lease_boottime\":\"";
 const TOKEN_LEN: usize = 32;
 /// More than the fields of a lease take.
 const LEASE_LEN: usize = 256;
+/// More than a line has beyond its item.
+pub(super) const ROOM: usize = LEASE_LEN + TRAILER;
 
 /// What the checksum of an item says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(super) enum Seal {
     Framed,
     /// There is none: another program wrote the item.
     Absent,
+    /// The item is too large to be held: its bytes are its first ones alone.
+    TooLarge,
 }
 
 /// Appends the line of an item, without comma and line end. `body` is an object.
@@ -77,13 +81,23 @@ pub(super) fn is_framed(line: &[u8]) -> bool {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
         return false;
     };
+    // The eight digits, and most of the frame: else no sum is worth the time.
+    is_like_a_frame(trailer) && is_frame(record::checksum(body), trailer)
+}
+
+/// Whether these last bytes of a line are its checksum in a frame that is damaged.
+pub(super) fn is_frame(sum: u32, trailer: &[u8]) -> bool {
+    is_like_a_frame(trailer) && trailer.get(8..16) == Some(&record::hex8(sum))
+}
+
+/// Whether most of the bytes are those of a frame.
+fn is_like_a_frame(trailer: &[u8]) -> bool {
     let like = trailer
         .iter()
         .zip(TRAILER_FORM)
         .filter(|(found, form)| **form == b' ' || found == form)
         .count();
-    // The eight digits, and most of the frame: else no sum is worth the time.
-    like + 3 >= TRAILER && trailer.get(8..16) == Some(&record::hex8(record::checksum(body)))
+    like + 3 >= TRAILER
 }
 
 /// The id of an item.
@@ -95,6 +109,13 @@ pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
         return std::str::from_utf8(rest.get(..end)?).ok().map(Cow::Borrowed);
     }
     foreign_id(line)
+}
+
+/// The id that an item begins with, from its first bytes.
+pub(super) fn head_id(head: &[u8]) -> Option<String> {
+    let text = head.get(HEAD.len() - 1..).filter(|_| head.starts_with(HEAD))?;
+    let mut texts = serde_json::Deserializer::from_slice(text).into_iter();
+    texts.next()?.ok()
 }
 
 /// The id of an item that another program wrote; `None` where it is there twice, and nobody knows which counts.
@@ -122,7 +143,7 @@ pub(super) fn is_held(line: &[u8], seal: Seal, clock: &dyn Clock) -> bool {
         let ours = lease.token.len() == TOKEN_LEN && lease.token.bytes().all(|byte| byte.is_ascii_hexdigit());
         lease.lease().filter(|_| ours)
     };
-    seal != Seal::Absent && lease().is_some_and(|lease| !lease.has_ended(clock))
+    matches!(seal, Seal::Holds | Seal::Framed) && lease().is_some_and(|lease| !lease.has_ended(clock))
 }
 
 /// The fields of a lease, as they stand at the end of a line.
@@ -175,6 +196,9 @@ fn uptime(boot: &str, since: &str) -> Option<Uptime> {
 
 /// The token of the lease on an item.
 pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
+    if seal == Seal::TooLarge {
+        return None;
+    }
     if seal != Seal::Absent {
         // An item without a lease mostly ends in something else.
         let body = line.get(..line.len().checked_sub(TRAILER)?)?;
@@ -185,10 +209,12 @@ pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(foreign(line)?.lease?.token.as_str().to_owned()))
 }
 
-/// Reads an item. `None` if it is none after all.
+/// Reads an item. `None` for bytes that are not an item, or are not all of it.
 pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
-    if seal == Seal::Absent {
-        return foreign(line);
+    match seal {
+        Seal::TooLarge => return None,
+        Seal::Absent => return foreign(line),
+        Seal::Holds | Seal::Framed => {}
     }
     let id = ItemId::new(id(line)?).ok()?;
     let (body, lease) = split(line)?;

@@ -6,7 +6,7 @@
 //!
 //! - `scan` tells items from damage, in bounded memory, whoever wrote the file; lines that stand as pushes leave them
 //!   are checked where they were read to, and written again from there;
-//! - `buffer` is what it looks at;
+//! - `buffer` is what it looks at; `large` looks at an item that is larger than a reader may hold;
 //! - `line` is the form of one item;
 //! - `known` is what this process remembers of a queue: where it ends, and hashes of its ids;
 //! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
@@ -14,6 +14,7 @@
 
 mod buffer;
 mod known;
+mod large;
 mod line;
 mod put;
 mod read;

@@ -189,6 +189,19 @@ impl Store {
             {
                 found.insert(id, (*start, entry));
             }
+            if let Unit::TooLarge {
+                start,
+                end,
+                seal,
+                head,
+            } = unit
+            {
+                let item = self.too_large_item(path, *start..*end, *seal, head);
+                // A second one with its id is not stored, and what is not read can't be merged into.
+                if item.id.as_deref().is_some_and(|id| wanted.contains(id)) {
+                    return Err(item.into());
+                }
+            }
             Ok(!wanted.is_empty())
         })?;
         Ok(found)

@@ -1,11 +1,12 @@
 //! Reading a queue: no lock is taken and nothing is written.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Damage, Deadline, ErrorKind, ItemId, QueueEntry, QueueScan, QueueStep, Result, StorageError,
+    Damage, Deadline, ErrorKind, ItemId, QueueEntry, QueueScan, QueueStep, Result, StorageError, TooLarge,
 };
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
@@ -28,7 +29,7 @@ impl Store {
             return Ok(None);
         };
         let mut found = None;
-        let mut damage = None;
+        let (mut damage, mut large) = (None, None);
         self.queue_survey(OPERATION, &path, &file, deadline, |unit, bytes| {
             match unit {
                 Unit::Item { seal, .. } if line::id(bytes).is_some_and(|found| found == id.as_str()) => {
@@ -36,9 +37,24 @@ impl Store {
                 }
                 Unit::Item { .. } => {}
                 Unit::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
+                Unit::TooLarge {
+                    start,
+                    end,
+                    seal,
+                    head,
+                } => {
+                    let item = self.too_large_item(&path, *start..*end, *seal, head);
+                    // An item that does not state its id may be it.
+                    if item.id.as_deref().is_none_or(|found| found == id.as_str()) {
+                        large = large.take().or(Some(item));
+                    }
+                }
             }
             Ok(found.is_none())
         })?;
+        if let (None, Some(large)) = (&found, large) {
+            return Err(large.into());
+        }
         match (found, damage) {
             (None, Some((start, end))) => Err(StorageError::new(
                 ErrorKind::Damaged,
@@ -60,13 +76,20 @@ impl Store {
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(Box::new(std::iter::empty()));
         };
-        let scanner = Scanner::new(file, self.options.max_record_size)
+        let scanner = Scanner::new(file, self.options.largest_read())
             .map_err(|error| self.read_fault(OPERATION, &path, error))?;
         Ok(Box::new(Walk {
             scanner: Some(scanner),
             place: self.absolute(&path).display().to_string(),
+            limit: self.options.max_record_size,
             ahead: None,
         }))
+    }
+
+    /// The report of an item that is larger than the limit.
+    pub(super) fn too_large_item(&self, path: &Path, bytes: Range<u64>, seal: Seal, head: &[u8]) -> TooLarge {
+        let place = self.absolute(path).display().to_string();
+        too_large(place, self.options.max_record_size, bytes, seal, head)
     }
 
     /// The items of another program: a file each, below the queue's folder or, by its earlier layout, below the
@@ -112,7 +135,7 @@ impl Store {
         mut visit: impl FnMut(&Unit, &[u8]) -> Result<bool>,
     ) -> Result<()> {
         let fault = |error| self.read_fault(operation, path, error);
-        let mut scanner = Scanner::new(Arc::clone(file), self.options.max_record_size).map_err(fault)?;
+        let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
         let mut units = 0;
         while let Some(unit) = scanner.next().map_err(fault)? {
             units += 1;
@@ -121,7 +144,7 @@ impl Store {
             }
             let bytes = match &unit {
                 Unit::Item { range, .. } => scanner.bytes(range.clone()),
-                Unit::Damage { .. } => &[],
+                Unit::Damage { .. } | Unit::TooLarge { .. } => &[],
             };
             if !visit(&unit, bytes)? {
                 break;
@@ -131,11 +154,23 @@ impl Store {
     }
 }
 
+fn too_large(place: String, limit: u64, bytes: Range<u64>, seal: Seal, head: &[u8]) -> TooLarge {
+    TooLarge {
+        place,
+        offset: bytes.start,
+        len: bytes.end - bytes.start,
+        id: line::head_id(head),
+        verified: seal == Seal::Holds,
+        limit,
+    }
+}
+
 /// Walks through the file that was there when it began, also where it is replaced under way.
 struct Walk {
     /// `None` after a failure.
     scanner: Option<Scanner>,
     place: String,
+    limit: u64,
     ahead: Option<QueueEntry>,
 }
 
@@ -162,6 +197,15 @@ impl Iterator for Walk {
             Ok(Some(Unit::Item { start, range, seal })) => (start, range, seal),
             Ok(Some(Unit::Damage { start, end, why })) => {
                 return Some(Ok(self.damage(start, end - start, why)));
+            }
+            Ok(Some(Unit::TooLarge {
+                start,
+                end,
+                seal,
+                head,
+            })) => {
+                let item = too_large(self.place.clone(), self.limit, start..end, seal, &head);
+                return Some(Ok(QueueStep::TooLarge(item)));
             }
             Ok(None) => {
                 self.scanner = None;

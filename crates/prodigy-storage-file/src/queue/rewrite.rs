@@ -1,6 +1,9 @@
 //! The queue's file written anew, with some items changed.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +54,7 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn line(&mut self, line: &[u8]) -> std::io::Result<()> {
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
         self.buffer
             .extend_from_slice(if self.any { SEPARATOR } else { b"\n" });
         self.buffer.extend_from_slice(line);
@@ -63,8 +66,26 @@ impl Output<'_> {
         }
     }
 
+    /// Copies a line of another file, byte for byte.
+    fn copy(&mut self, from: &dyn FsFile, bytes: Range<u64>) -> io::Result<()> {
+        self.line(&[])?;
+        let mut at = bytes.start;
+        while at < bytes.end {
+            self.flush()?;
+            let most = usize::try_from(bytes.end - at).unwrap_or(CHUNK).min(CHUNK);
+            self.buffer.resize(most, 0);
+            let read = from.read_full_at(&mut self.buffer, at)?;
+            self.buffer.truncate(read);
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            at += read as u64;
+        }
+        Ok(())
+    }
+
     /// Lines, a separator before each.
-    fn lines(&mut self, lines: &[u8]) -> std::io::Result<()> {
+    fn lines(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -81,7 +102,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.offset)?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
@@ -116,11 +137,14 @@ impl Store {
         } = order;
         let mut first = None;
         self.queue_survey(operation, path, &known.file, deadline, |unit, bytes| {
-            if let Unit::Item { start, seal, .. } = unit
-                && let Some(change) = decide(*seal, bytes)
-            {
-                first = Some((*start, change));
-            }
+            let decided = match unit {
+                Unit::Item { start, seal, .. } => decide(*seal, bytes).map(|change| (*start, change)),
+                Unit::TooLarge { start, head, .. } => {
+                    decide(Seal::TooLarge, head).map(|change| (*start, change))
+                }
+                Unit::Damage { .. } => None,
+            };
+            first = decided;
             Ok(first.is_none())
         })?;
         let Some((at, change)) = first else {
@@ -220,8 +244,8 @@ impl Store {
             let room = hashes.len() + added.len();
             hashes = Hashes::with_capacity_and_hasher(room, Default::default());
         }
-        let mut remember = |line: &[u8]| {
-            if let Some(id) = line::id(line) {
+        let mut remember = |id: Option<Cow<'_, str>>| {
+            if let Some(id) = id {
                 hashes.insert(self.queues.hash(&id));
             }
         };
@@ -231,7 +255,7 @@ impl Store {
             buffer: vec![b'['],
             any: false,
         };
-        let limit = self.options.max_record_size;
+        let limit = self.options.largest_read();
         let mut scanner = Scanner::new(Arc::clone(&known.file), limit).map_err(read)?;
         loop {
             order.deadline.check(
@@ -243,7 +267,7 @@ impl Store {
             let run = scanner.run(|start, line| {
                 change = decide(start, Seal::Holds, line);
                 if drops && change.is_none() {
-                    remember(line);
+                    remember(line::id(line));
                 }
                 change.is_none()
             });
@@ -277,9 +301,19 @@ impl Store {
                         None => stored,
                     };
                     if drops {
-                        remember(line);
+                        remember(line::id(line));
                     }
                     out.line(line).map_err(write)?;
+                }
+                Unit::TooLarge { start, end, head, .. } => {
+                    match decide(start, Seal::TooLarge, &head) {
+                        Some(Change::Drop) => continue,
+                        Some(Change::Line(line)) => out.line(&line).map_err(write)?,
+                        None => out.copy(&*known.file, start..end).map_err(read)?,
+                    }
+                    if drops {
+                        remember(line::head_id(&head).map(Cow::Owned));
+                    }
                 }
                 Unit::Damage { .. } if kept => {}
                 Unit::Damage { mut start, end, .. } => {
@@ -296,7 +330,7 @@ impl Store {
             }
         }
         for line in added {
-            remember(&line);
+            remember(line::id(&line));
             out.line(&line).map_err(write)?;
         }
         let end = out.offset + out.buffer.len() as u64;

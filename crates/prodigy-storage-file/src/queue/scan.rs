@@ -4,12 +4,13 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record::{self, Crc};
+use prodigy_storage_backend::record::{self, Crc, LineFault};
 use serde_json::value::RawValue;
 
 use super::SEPARATOR;
 use super::buffer::Buffer;
-use super::line::{self, HEAD, Seal};
+use super::large::{End, LargeObject};
+use super::line::{self, HEAD, ROOM, Seal};
 use crate::fs::FsFile;
 
 /// Bytes read at once.
@@ -31,6 +32,13 @@ pub(super) enum Unit {
     },
     /// Bytes that are no item.
     Damage { start: u64, end: u64, why: &'static str },
+    /// An item that is larger than the limit, what its checksum says, and its first bytes.
+    TooLarge {
+        start: u64,
+        end: u64,
+        seal: Seal,
+        head: Vec<u8>,
+    },
 }
 
 /// Reads a file from one offset to the length that it had at the beginning: what is pushed since is not read.
@@ -43,7 +51,7 @@ pub(super) struct Scanner {
     at: usize,
     /// How far the file goes.
     len: u64,
-    /// The longest item.
+    /// Bytes of the longest item that is held.
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
     line_end: Option<usize>,
@@ -112,28 +120,20 @@ enum Step {
 
 impl Scanner {
     /// From the beginning of the file.
-    pub(super) fn new(file: Arc<dyn FsFile>, max_record_size: u64) -> io::Result<Self> {
-        Self::resume(file, max_record_size, 0, false)
+    pub(super) fn new(file: Arc<dyn FsFile>, limit: u64) -> io::Result<Self> {
+        Self::resume(file, limit, 0, false)
     }
 
     /// From the end of a unit of a file that is plain so far; `any` if there is one before.
-    pub(super) fn resume(
-        file: Arc<dyn FsFile>,
-        max_record_size: u64,
-        from: u64,
-        any: bool,
-    ) -> io::Result<Self> {
+    pub(super) fn resume(file: Arc<dyn FsFile>, limit: u64, from: u64, any: bool) -> io::Result<Self> {
         let len = file.metadata()?.len;
-        let limit = usize::try_from(max_record_size)
-            .unwrap_or(usize::MAX)
-            .max(64 << 20);
         Ok(Self {
             file,
             buffer: Buffer::default(),
             base: from,
             at: 0,
             len,
-            limit: limit.saturating_add(1 << 20),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(ROOM),
             line_end: None,
             fresh: false,
             twice: 0,
@@ -243,7 +243,7 @@ impl Scanner {
         let line = line.get(..memchr::memchr(b'\n', line)?)?;
         let line = line.strip_suffix(b",").unwrap_or(line);
         let start = self.at + SEPARATOR.len();
-        (record::check_crc(line) == Crc::Holds).then(|| start..start + line.len())
+        (line.len() <= self.limit && record::check_crc(line) == Crc::Holds).then(|| start..start + line.len())
     }
 
     /// Whether an item that a push left here may stand in the buffer in part only.
@@ -326,10 +326,12 @@ impl Scanner {
             // The common case: one line is one item of ours.
             let end = start + trimmed(self.bytes(start..end)).len();
             let text = self.bytes(start..end);
-            if record::check_crc(text) == Crc::Holds {
+            // A longer one may be many items of another program.
+            let fits = text.len() <= self.limit;
+            if fits && record::check_crc(text) == Crc::Holds {
                 return Ok(self.item(start..end, Seal::Holds));
             }
-            if line::is_framed(text) {
+            if fits && line::is_framed(text) {
                 return Ok(self.item(start..end, Seal::Framed));
             }
         }
@@ -342,6 +344,7 @@ impl Scanner {
         };
         self.parsed = self.parsed.saturating_add(self.buffer.len() - start);
         match found {
+            Value::Whole(len) if len > self.limit => self.large(),
             Value::Whole(len) => {
                 let range = start..start + len;
                 let text = self.bytes(range.clone());
@@ -362,7 +365,7 @@ impl Scanner {
                 self.more()?;
                 Ok(Step::More)
             }
-            Value::Open if !whole => self.damaged("it is longer than any item may be", None),
+            Value::Open if !whole => self.large(),
             Value::Open | Value::None => self.damaged("it is no item", None),
         }
     }
@@ -374,15 +377,83 @@ impl Scanner {
         Step::Unit(Unit::Item { start, range, seal })
     }
 
+    /// Reads an object that is longer than the limit. It is read in pieces, to the end of the object or, of
+    /// an object of ours, of the line.
+    fn large(&mut self) -> io::Result<Step> {
+        let start = self.base + self.at as u64;
+        let (mut object, mut bytes, mut offset) = (LargeObject::default(), vec![0; CHUNK], start);
+        let mut ended = false;
+        let found = loop {
+            let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let room = bytes.get_mut(..left.min(CHUNK)).unwrap_or_default();
+            let read = self.file.read_full_at(room, offset)?;
+            let read = bytes.get(..read).unwrap_or_default();
+            offset += read.len() as u64;
+            if let Some(end) = object.push(read) {
+                break end;
+            }
+            if read.is_empty() {
+                ended = true;
+                break object.finish();
+            }
+        };
+        match found {
+            End::Item(len, seal) => {
+                self.go_to(start + len);
+                self.pass(0);
+                self.shape.damaged = false;
+                Ok(Step::Unit(Unit::TooLarge {
+                    start,
+                    end: start + len,
+                    seal,
+                    head: object.head().to_vec(),
+                }))
+            }
+            End::Damage(_) if !self.is_read_twice()? => Ok(Step::More),
+            // The rest of a push that was cut, or a push under way.
+            End::Damage(_) if ended && self.fresh && object.is_open() && object.head().starts_with(HEAD) => {
+                self.go_to(self.len);
+                self.shape.tail = Some(start);
+                Ok(Step::End)
+            }
+            End::Damage(len) => {
+                self.in_vain = self.in_vain.saturating_add(self.parsed);
+                self.go_to(start + len);
+                self.pass(0);
+                self.shape.damaged = true;
+                Ok(Step::Unit(Unit::Damage {
+                    start,
+                    end: start + len,
+                    why: LineFault::TooLong.as_str(),
+                }))
+            }
+        }
+    }
+
+    /// Continues at an offset of the file.
+    fn go_to(&mut self, offset: u64) {
+        self.buffer.truncate(0);
+        (self.base, self.at, self.line_end) = (offset, 0, None);
+    }
+
+    /// False if what begins here has to be read once more: a writer may have changed it under way.
+    fn is_read_twice(&mut self) -> io::Result<bool> {
+        let start = self.base + self.at as u64;
+        if self.twice > start {
+            return Ok(true);
+        }
+        self.twice = (self.base + self.buffer.len() as u64).max(start + 1);
+        self.buffer.truncate(self.at);
+        self.line_end = None;
+        self.len = self.file.metadata()?.len;
+        Ok(false)
+    }
+
     /// Damage from here to `end`; without one, to the next record of ours in the line, or to the line's end. A line
     /// that does not end is a tail, if a push of ours may have left it.
     fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
         let start = self.base + self.at as u64;
-        if self.twice <= start {
-            self.twice = (self.base + self.buffer.len() as u64).max(start + 1);
-            self.buffer.truncate(self.at);
-            self.line_end = None;
-            self.len = self.file.metadata()?.len;
+        if !self.is_read_twice()? {
             return Ok(Step::More);
         }
         self.in_vain = self.in_vain.saturating_add(self.parsed);
@@ -501,7 +572,7 @@ impl Scanner {
 }
 
 /// A line without the white space and the comma behind it.
-fn trimmed(line: &[u8]) -> &[u8] {
+pub(super) fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.trim_ascii_end();
     line.strip_suffix(b",").unwrap_or(line).trim_ascii_end()
 }

@@ -62,7 +62,7 @@ impl Store {
             // An item that is not asked for is not worth a copy.
             let sealed = match seal {
                 Seal::Holds => facts_of_line(bytes).ok(),
-                Seal::Framed | Seal::Absent => None,
+                Seal::Framed | Seal::Absent | Seal::TooLarge => None,
             };
             if sealed.as_ref().is_some_and(|facts| !suits(select, facts)) {
                 return None;
@@ -130,7 +130,10 @@ impl Store {
             ids,
             ItemId::as_str,
             deadline,
-            |bytes, _| line::id(bytes),
+            |bytes, seal| match seal {
+                Seal::TooLarge => line::head_id(bytes).map(Cow::Owned),
+                _ => line::id(bytes),
+            },
             None,
         )
     }

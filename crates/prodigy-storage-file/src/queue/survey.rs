@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, Durability, Result};
+use prodigy_storage_backend::{Deadline, Durability, Result, TooLarge};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::line::{self, Seal, TRAILER};
@@ -34,6 +34,8 @@ pub(crate) struct Survey {
     /// Those among them that have no checksum.
     pub(crate) unverified: u64,
     pub(crate) spots: Vec<Spot>,
+    /// Items that are larger than the limit: no damage.
+    pub(crate) too_large: Vec<TooLarge>,
     /// Where the end of a write that was cut short begins.
     pub(crate) torn: Option<u64>,
     /// Whether the array is closed.
@@ -48,7 +50,10 @@ pub(crate) struct Survey {
 impl Survey {
     /// Whether we wrote any of it, or may have: an array without items is ours by its name.
     pub(crate) fn is_ours(&self) -> bool {
-        self.marked || self.items > self.unverified || (self.items == 0 && self.spots.is_empty())
+        self.marked
+            || self.items > self.unverified
+            || self.too_large.iter().any(|item| item.verified)
+            || (self.items == 0 && self.spots.is_empty() && self.too_large.is_empty())
     }
 }
 
@@ -69,7 +74,7 @@ impl Store {
     fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
         let fault = |error| self.read_fault("examine queue", path, error);
         let mut survey = Survey::default();
-        let mut scanner = Scanner::new(Arc::clone(file), self.options.max_record_size).map_err(fault)?;
+        let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
         while let Some(unit) = scanner.next().map_err(fault)? {
             match unit {
                 Unit::Damage { start, end, why } => {
@@ -84,6 +89,15 @@ impl Store {
                         why,
                         harmless: false,
                     });
+                }
+                Unit::TooLarge {
+                    start,
+                    end,
+                    seal,
+                    head,
+                } => {
+                    let item = self.too_large_item(path, start..end, seal, &head);
+                    survey.too_large.push(item);
                 }
                 Unit::Item { start, range, seal } => {
                     let bytes = scanner.bytes(range);

@@ -121,6 +121,7 @@ impl Place {
             match item {
                 ScanItem::Record(record) => lines.push(record.line.to_owned()),
                 ScanItem::Damage(_) => damaged += 1,
+                ScanItem::TooLarge(record) => panic!("{record}"),
             }
         }
         (lines, damaged, scan.cursor())

@@ -95,7 +95,8 @@ impl Dlq {
     }
 
     /// All items as they are stored now, in the order in which they were first pushed. Damage is an `Err` item of
-    /// kind [`Damaged`](crate::ErrorKind::Damaged), and reading continues behind it.
+    /// kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` one of kind
+    /// [`TooLarge`](crate::ErrorKind::TooLarge); reading continues behind both.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -125,7 +126,7 @@ impl Dlq {
         Ok(self.scan()?.map(|item| item?.summary()))
     }
 
-    /// How many items there are by their signature, the most frequent first. Damaged ones are not counted.
+    /// How many items there are by their signature, the most frequent first. Items that are damaged or larger than `max_record_size` are not counted.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -134,7 +135,7 @@ impl Dlq {
         for summary in self.list()? {
             let summary = match summary {
                 Ok(summary) => summary,
-                Err(error) if error.kind() == crate::ErrorKind::Damaged => continue,
+                Err(error) if is_passed_over(&error) => continue,
                 Err(error) => return Err(error),
             };
             let count = counts
@@ -248,6 +249,14 @@ impl Dlq {
             why,
         )
     }
+}
+
+/// Whether an item could not be given, and those behind it can.
+fn is_passed_over(error: &StorageError) -> bool {
+    matches!(
+        error.kind(),
+        crate::ErrorKind::Damaged | crate::ErrorKind::TooLarge
+    )
 }
 
 fn nothing<K>() -> Settled<K> {

@@ -24,6 +24,7 @@ impl Iterator for DlqScan {
         Some(match self.scan.next()? {
             Ok(QueueStep::Entry(entry)) => Ok(DlqItem::from(entry)),
             Ok(QueueStep::Damage(damage)) => Err(StorageError::from(damage)),
+            Ok(QueueStep::TooLarge(item)) => Err(StorageError::from(item)),
             Err(error) => Err(error),
         })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{
-    Cursor, Damage, ErrorKind, EventId, Record, Result, Scan, ScanItem, StorageError,
+    Cursor, Damage, ErrorKind, EventId, Record, Result, Scan, ScanItem, StorageError, TooLarge,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
@@ -101,6 +101,7 @@ pub struct FollowLines {
 enum Found {
     Record(EventId, bool),
     Damage(Damage),
+    TooLarge(TooLarge),
 }
 
 impl FollowLines {
@@ -123,7 +124,7 @@ impl FollowLines {
         })
     }
 
-    /// The next line, or damage; waits for it. `None` when it was stopped, or nothing was new for as long as the
+    /// The next line, or what can't be given as one; waits for it. `None` when it was stopped, or nothing was new for as long as the
     /// options say.
     ///
     /// # Errors
@@ -140,6 +141,7 @@ impl FollowLines {
                 verified,
             }))),
             Ok(Some(Found::Damage(damage))) => Ok(Some(ScanItem::Damage(damage))),
+            Ok(Some(Found::TooLarge(record))) => Ok(Some(ScanItem::TooLarge(record))),
             Ok(None) => Ok(None),
             Err(error) => {
                 self.ended = true;
@@ -179,6 +181,7 @@ impl FollowLines {
                     Some(Found::Record(record.id, record.verified))
                 }
                 Some(ScanItem::Damage(damage)) => Some(Found::Damage(damage)),
+                Some(ScanItem::TooLarge(record)) => Some(Found::TooLarge(record)),
                 None => None,
             };
             if found.is_some() {
@@ -234,7 +237,7 @@ impl fmt::Debug for FollowLines {
 
 /// Events as they are appended: a blocking iterator.
 ///
-/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read). It ends when it was stopped, when
+/// Damage, records over `max_record_size` and payloads that are no `T` are `Err` items, as in a [read](Events::read). It ends when it was stopped, when
 /// nothing was new for as long as its options say, and after any other error.
 #[derive(Debug)]
 pub struct Follow<T> {
@@ -272,6 +275,7 @@ impl<T: DeserializeOwned> Iterator for Follow<T> {
         match self.lines.next() {
             Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
             Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
+            Ok(Some(ScanItem::TooLarge(record))) => Some(Err(StorageError::from(record))),
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         }

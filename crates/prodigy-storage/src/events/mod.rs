@@ -109,8 +109,9 @@ impl Events {
 
     /// Reads what is stored now, merged by id, each id once.
     ///
-    /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), a payload that is no `T` one of kind
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading continues behind both. Any other error ends it.
+    /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), an event that is larger than
+    /// `max_record_size` one of kind [`TooLarge`](crate::ErrorKind::TooLarge), a payload that is no `T` one of kind
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading continues behind each. Any other error ends it.
     ///
     /// # Errors
     /// The errors of the backend. A log that does not exist is empty.

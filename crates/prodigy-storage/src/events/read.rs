@@ -67,6 +67,7 @@ impl<T: DeserializeOwned> Iterator for EventReader<T> {
         match self.scan.next() {
             Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
             Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
+            Ok(Some(ScanItem::TooLarge(record))) => Some(Err(StorageError::from(record))),
             Ok(None) => {
                 self.ended = true;
                 None
@@ -99,7 +100,7 @@ impl EventLines {
         Self { scan }
     }
 
-    /// The next line, or damage, or `None` at the end of what was stored when it was made.
+    /// The next line, or what can't be given as one, or `None` at the end of what was stored when it was made.
     ///
     /// # Errors
     /// A failure that ends the reading.

@@ -15,6 +15,7 @@ mod events;
 mod full;
 mod handle;
 mod identity;
+mod large;
 mod loadable;
 mod orphans;
 mod registry;

@@ -82,6 +82,7 @@ impl Store {
                 ScanItem::Record(record) if record.verified => "verified".to_owned(),
                 ScanItem::Record(_) => "unverified".to_owned(),
                 ScanItem::Damage(damage) => format!("{}: {}", damage.len, damage.why),
+                ScanItem::TooLarge(record) => record.to_string(),
             });
         }
         Ok(told)
@@ -94,6 +95,7 @@ impl Store {
             QueueStep::Entry(entry) if entry.verified => format!("verified {}", entry.id),
             QueueStep::Entry(entry) => format!("unverified {}", entry.id),
             QueueStep::Damage(damage) => format!("{}: {}", damage.len, damage.why),
+            QueueStep::TooLarge(item) => item.to_string(),
         });
         told.collect()
     }

@@ -251,6 +251,7 @@ impl Expected<'_> {
                 }
                 ScanItem::Damage(_) if self.holes => {}
                 ScanItem::Damage(damage) => bail!("damage that nobody caused: {damage}"),
+                ScanItem::TooLarge(record) => bail!("{record}"),
             }
         }
         Ok(found)

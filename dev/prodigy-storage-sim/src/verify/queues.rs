@@ -65,6 +65,7 @@ pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result
                 QueueStep::Entry(entry) => entry,
                 QueueStep::Damage(_) if queue.holes => continue,
                 QueueStep::Damage(damage) => bail!("queue of {job}: damage that nobody caused: {damage}"),
+                QueueStep::TooLarge(item) => bail!("queue of {job}: {item}"),
             };
             let key = entry.id.as_str().to_owned();
             let Some(item) = left.remove(&key) else {

@@ -238,7 +238,7 @@ fn lines_of_other_programs_are_read_and_told_apart() {
         .iter()
         .filter_map(|item| match item {
             Item::Event { verified, .. } => Some(*verified),
-            Item::Damage(_) => None,
+            Item::Damage(_) | Item::TooLarge(_) => None,
         })
         .collect();
     assert_eq!(verified, [false, false, true]);

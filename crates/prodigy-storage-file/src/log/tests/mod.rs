@@ -9,6 +9,7 @@ mod durability;
 mod faults;
 mod given;
 mod hostile;
+mod large;
 mod names;
 mod persist;
 mod processes;

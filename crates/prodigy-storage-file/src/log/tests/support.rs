@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Clock, Cursor, Damage, Deadline, Durability, EventId, Result, Scan,
-    ScanItem, ScanOptions, SystemClock, Uptime,
+    ScanItem, ScanOptions, SystemClock, TooLarge, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, SegmentForm, SegmentName, Timestamp};
 use serde_json::Value;
@@ -193,6 +193,7 @@ pub(super) enum Item {
         verified: bool,
     },
     Damage(Damage),
+    TooLarge(TooLarge),
 }
 
 pub(super) fn take(scan: &mut dyn Scan) -> Result<Option<Item>> {
@@ -208,6 +209,7 @@ pub(super) fn take(scan: &mut dyn Scan) -> Result<Option<Item>> {
             }
         }
         ScanItem::Damage(damage) => Item::Damage(damage),
+        ScanItem::TooLarge(record) => Item::TooLarge(record),
     }))
 }
 
@@ -218,7 +220,7 @@ pub(super) fn drain(scan: &mut dyn Scan) -> Vec<Item> {
 pub(super) fn payloads(items: &[Item]) -> Vec<String> {
     let payloads = items.iter().filter_map(|item| match item {
         Item::Event { payload, .. } => Some(payload.clone()),
-        Item::Damage(_) => None,
+        Item::Damage(_) | Item::TooLarge(_) => None,
     });
     payloads.collect()
 }
@@ -226,7 +228,7 @@ pub(super) fn payloads(items: &[Item]) -> Vec<String> {
 pub(super) fn ids(items: &[Item]) -> Vec<EventId> {
     let ids = items.iter().filter_map(|item| match item {
         Item::Event { id, .. } => Some(*id),
-        Item::Damage(_) => None,
+        Item::Damage(_) | Item::TooLarge(_) => None,
     });
     ids.collect()
 }
@@ -234,7 +236,7 @@ pub(super) fn ids(items: &[Item]) -> Vec<EventId> {
 pub(super) fn damage(items: &[Item]) -> Vec<Damage> {
     let damage = items.iter().filter_map(|item| match item {
         Item::Damage(damage) => Some(damage.clone()),
-        Item::Event { .. } => None,
+        Item::Event { .. } | Item::TooLarge(_) => None,
     });
     damage.collect()
 }

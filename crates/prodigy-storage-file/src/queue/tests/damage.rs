@@ -63,6 +63,7 @@ fn no_flipped_bit_gives_a_wrong_value_or_costs_a_neighbour() {
                             "byte {at} bit {bit}: {found}"
                         );
                     }
+                    QueueStep::TooLarge(item) => panic!("{item}"),
                 }
             }
             for name in ["a", "b", "c"]
@@ -96,7 +97,7 @@ fn the_next_push_goes_on_and_a_rewrite_moves_the_damage() {
             .into_iter()
             .filter_map(|step| match step {
                 QueueStep::Entry(entry) => Some(entry.id.to_string()),
-                QueueStep::Damage(_) => None,
+                QueueStep::Damage(_) | QueueStep::TooLarge(_) => None,
             })
             .collect();
         place.put(&store, &["next"]).unwrap();
@@ -105,7 +106,7 @@ fn the_next_push_goes_on_and_a_rewrite_moves_the_damage() {
             .into_iter()
             .filter_map(|step| match step {
                 QueueStep::Entry(entry) => Some(entry.id.to_string()),
-                QueueStep::Damage(_) => None,
+                QueueStep::Damage(_) | QueueStep::TooLarge(_) => None,
             })
             .collect();
         assert_eq!(after[..after.len() - 1], readable[..], "byte {at}");
@@ -173,7 +174,7 @@ fn joined_lines_and_lost_bytes_cost_only_themselves() {
                 .into_iter()
                 .filter_map(|step| match step {
                     QueueStep::Entry(entry) => Some(entry.id.to_string()),
-                    QueueStep::Damage(_) => None,
+                    QueueStep::Damage(_) | QueueStep::TooLarge(_) => None,
                 })
                 .collect()
         };

@@ -150,6 +150,7 @@ fn what_is_no_item_is_told_with_its_place() {
             QueueStep::Damage(damage) => {
                 found.push(format!("{}+{} {}", damage.offset, damage.len, damage.why));
             }
+            QueueStep::TooLarge(item) => panic!("{item}"),
         }
     }
     let why = "it has no valid `item_id`";

@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod foreign;
 mod hostile;
+mod large;
 mod leases;
 mod links;
 mod passes;

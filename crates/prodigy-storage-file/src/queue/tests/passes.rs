@@ -73,6 +73,7 @@ fn found(unit: &Unit, scanner: &Scanner, bytes: &[u8]) -> Found {
             let parts: Vec<&[u8]> = parts.into_iter().map(<[u8]>::trim_ascii).collect();
             (None, parts.join(&b'\n'))
         }
+        Unit::TooLarge { .. } => panic!("no item is as large as the limit"),
     }
 }
 

@@ -109,6 +109,7 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
                     match step.unwrap() {
                         QueueStep::Entry(entry) => assert!(entry.verified),
                         QueueStep::Damage(damage) => panic!("{damage}"),
+                        QueueStep::TooLarge(item) => panic!("{item}"),
                     }
                 }
             }

@@ -145,6 +145,7 @@ impl Place {
         let entries = self.steps(store).into_iter().map(|step| match step {
             QueueStep::Entry(entry) => entry,
             QueueStep::Damage(damage) => panic!("{damage}"),
+            QueueStep::TooLarge(item) => panic!("{item}"),
         });
         entries.collect()
     }

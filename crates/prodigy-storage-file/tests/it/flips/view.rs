@@ -73,6 +73,7 @@ impl View {
                     assert!(backend.queue_get(&job(), &entry.id, NEVER())?.is_some());
                 }
                 QueueStep::Damage(damage) => view.told.push((damage.place, damage.offset, damage.len)),
+                QueueStep::TooLarge(item) => panic!("{item}"),
             }
         }
         for lock in backend.locks(NEVER())? {
@@ -103,6 +104,7 @@ impl View {
                     verified: record.verified,
                 }),
                 ScanItem::Damage(damage) => self.told.push((damage.place, damage.offset, damage.len)),
+                ScanItem::TooLarge(record) => panic!("{record}"),
             }
         }
         Ok(read)

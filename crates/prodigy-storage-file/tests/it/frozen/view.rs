@@ -136,6 +136,7 @@ fn events(backend: &FileBackend, job: &JobAddress, options: &ScanOptions) -> Vec
                 });
             }
             ScanItem::Damage(damage) => assert_eq!(job.job.as_str(), "damaged", "{damage}"),
+            ScanItem::TooLarge(record) => panic!("{record}"),
         }
     }
     events
@@ -159,6 +160,7 @@ fn items(backend: &FileBackend, job: &JobAddress) -> Vec<Item> {
                 });
             }
             QueueStep::Damage(damage) => assert_eq!(job.job.as_str(), "damaged", "{damage}"),
+            QueueStep::TooLarge(item) => panic!("{item}"),
         }
     }
     items

@@ -1,0 +1,150 @@
+//! Lines that are verified while they pass, in constant memory.
+
+use prodigy_storage_layout::Timestamp;
+
+use crate::id::EventId;
+use crate::record::{self, CRC, Crc, END, TRAILER};
+
+/// Bytes of a line's beginning that are kept: more than an id takes.
+const HEAD_KEPT: usize = 8 << 10;
+/// Bytes of a line's end that are kept: its checksum, and white space behind that.
+const TAIL_KEPT: usize = 64;
+
+/// A line that is read in pieces and not kept: its length, its checksum, and the id that it begins with.
+///
+/// A reader verifies a record this way that is larger than it may hold.
+///
+/// ```
+/// use prodigy_storage_backend::record::{Crc, RecordEncoder};
+/// use prodigy_storage_backend::{EventId, StreamedLine};
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let time = Timestamp::from_millis(1_800_000_000_000);
+/// let mut line = Vec::new();
+/// RecordEncoder::new().encode(&mut line, EventId::floor(time), time, b",\"event\":1");
+///
+/// let mut streamed = StreamedLine::default();
+/// line.chunks(7).for_each(|piece| streamed.push(piece));
+/// assert_eq!(streamed.check(|end| end), (Crc::Holds, line.len() as u64));
+/// assert_eq!(streamed.event(), Some((EventId::floor(time), time)));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct StreamedLine {
+    len: u64,
+    head: Vec<u8>,
+    /// The last bytes, which the sum does not cover.
+    tail: Vec<u8>,
+    sum: u32,
+    written: bool,
+}
+
+impl StreamedLine {
+    /// Takes the next bytes, without the line end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.written |= !bytes.trim_ascii_start().is_empty();
+        let missing = HEAD_KEPT.saturating_sub(self.head.len()).min(bytes.len());
+        self.head
+            .extend_from_slice(bytes.get(..missing).unwrap_or_default());
+        let (summed, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL_KEPT));
+        let over = (self.tail.len() + kept.len())
+            .saturating_sub(TAIL_KEPT)
+            .min(self.tail.len());
+        self.sum = crc32c::crc32c_append(self.sum, self.tail.get(..over).unwrap_or_default());
+        self.tail.drain(..over);
+        self.sum = crc32c::crc32c_append(self.sum, summed);
+        self.tail.extend_from_slice(kept);
+    }
+
+    /// Whether it is white space alone.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        !self.written
+    }
+
+    /// The first bytes, a few thousand at most.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Whether it begins and ends as a JSON object does. `trim` takes from its last bytes what follows the record.
+    #[must_use]
+    pub fn is_like_an_object(&self, trim: impl Fn(&[u8]) -> &[u8]) -> bool {
+        self.head.first() == Some(&b'{') && trim(&self.tail).last() == Some(&b'}')
+    }
+
+    /// The id and the time that it begins with, if it begins as our events do.
+    #[must_use]
+    pub fn event(&self) -> Option<(EventId, Timestamp)> {
+        record::read_head(&self.head)
+    }
+
+    /// The verdict of the checksum at its end, and the length of the record. `trim` takes from the last bytes what follows
+    /// the record.
+    #[must_use]
+    pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Crc, u64) {
+        let end = trim(&self.tail);
+        let len = self.len - (self.tail.len() - end.len()) as u64;
+        let crc = match self.sealed(trim) {
+            Some((sum, trailer)) => match trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) {
+                Some(digits) if digits == record::hex8(sum) => Crc::Holds,
+                Some(_) => Crc::Wrong,
+                None => Crc::Absent,
+            },
+            None => Crc::Absent,
+        };
+        (crc, len)
+    }
+
+    /// The checksum of the bytes before the last ones, and those bytes: as many as a checksum in its frame takes.
+    #[must_use]
+    pub fn sealed(&self, trim: impl Fn(&[u8]) -> &[u8]) -> Option<(u32, &[u8])> {
+        let end = trim(&self.tail);
+        let (body, trailer) = end.split_at_checked(end.len().wrapping_sub(TRAILER))?;
+        Some((crc32c::crc32c_append(self.sum, body), trailer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn in_pieces_a_line_says_what_it_says_as_a_whole(
+            payload in "[a-z\"]{0,300}", cuts in proptest::collection::vec(1usize..90, 1..40), flip in 0usize..900, mask in 0u8..4,
+        ) {
+            let time = Timestamp::from_millis(1_800_000_000_000);
+            let mut line = Vec::new();
+            let body = format!(",\"event\":{}", serde_json::Value::from(payload));
+            record::RecordEncoder::new().encode(&mut line, EventId::floor(time), time, body.as_bytes());
+            if let Some(byte) = line.get_mut(flip) {
+                *byte ^= mask;
+            }
+            let mut streamed = StreamedLine::default();
+            let (mut rest, mut cuts) = (&line[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                streamed.push(piece);
+                rest = later;
+            }
+            streamed.push(b" \r");
+            let whole = record::check_crc(&line);
+            proptest::prop_assert_eq!(streamed.check(<[u8]>::trim_ascii_end), (whole, line.len() as u64));
+            if whole == Crc::Holds {
+                proptest::prop_assert_eq!(streamed.event(), Some((EventId::floor(time), time)));
+            }
+        }
+    }
+
+    #[test]
+    fn blanks_are_blank_however_many() {
+        let mut line = StreamedLine::default();
+        line.push(&[b' '; 100]);
+        assert!(line.is_blank());
+        line.push(b" x");
+        line.push(&[b' '; 100]);
+        assert!(!line.is_blank());
+    }
+}
