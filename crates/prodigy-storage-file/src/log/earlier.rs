@@ -4,6 +4,7 @@
 //! in two segments. A merge sees equal ids side by side; one that begins at a cursor may have given the first of them
 //! before. So it looks for a record that is not above the newest one given in what lies before the cursor.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use crate::store::Store;
 /// Segments below the mark that are looked into, the newest by their making: what is stored twice is stored twice
 /// soon.
 const MOST_COVERED: usize = 64;
+/// Ids that one look into a segment keeps. A scan asks for ids in ascending order, so a segment is opened once for so many
+/// of its events, and not once for each id.
+const KEPT: usize = 4096;
 
 /// A segment that was read, wholly or up to an id.
 #[derive(Debug)]
@@ -25,6 +29,51 @@ struct Read {
     name: SegmentName,
     /// The last id that was read; found out when it is asked for.
     last: Option<EventId>,
+    /// All of its ids from the first of the range to the last of it, ascending.
+    ids: Vec<EventId>,
+    known: Option<RangeInclusive<EventId>>,
+}
+
+impl Read {
+    fn new(name: SegmentName, last: Option<EventId>) -> Self {
+        Self {
+            name,
+            last,
+            ids: Vec::new(),
+            known: None,
+        }
+    }
+
+    /// Whether it holds the id, in what was read of it.
+    fn holds(
+        &mut self,
+        store: &Arc<Store>,
+        folder: &Path,
+        id: EventId,
+        clock: &mut StepClock,
+    ) -> Result<bool> {
+        let last = match self.last {
+            Some(last) => last,
+            None => {
+                let last = search::last_id_of(store, folder, &self.name, clock)?.unwrap_or(EventId::MIN);
+                self.last = Some(last);
+                last
+            }
+        };
+        if id > last {
+            return Ok(false);
+        }
+        if !self.known.as_ref().is_some_and(|known| known.contains(&id)) {
+            self.known = None;
+            self.ids = search::ids_from(store, folder, &self.name, id, KEPT, clock)?;
+            let end = match self.ids.last() {
+                Some(&end) if self.ids.len() >= KEPT => end,
+                _ => last,
+            };
+            self.known = Some(id..=end.max(id));
+        }
+        Ok(self.ids.binary_search(&id).is_ok())
+    }
 }
 
 /// The segments that lie before a cursor, as far as they are looked into.
@@ -48,10 +97,7 @@ impl Earlier {
                 State::Partly(reached) => reached.last,
                 State::Read => None,
             };
-            let read = Read {
-                name: name.clone(),
-                last,
-            };
+            let read = Read::new(name.clone(), last);
             if position.segments.contains_key(name) {
                 segments.push(read);
             } else {
@@ -83,15 +129,7 @@ impl Earlier {
             if read.name == *at || !read.name.is_canonical() || EventId::floor(read.name.lower()) > id {
                 continue;
             }
-            let last = match read.last {
-                Some(last) => last,
-                None => {
-                    let last = search::last_id_of(store, folder, &read.name, clock)?.unwrap_or(EventId::MIN);
-                    read.last = Some(last);
-                    last
-                }
-            };
-            if id <= last && !search::find_ids(store, folder, &read.name, &[id], clock)?.is_empty() {
+            if read.holds(store, folder, id, clock)? {
                 return Ok(true);
             }
         }

@@ -354,6 +354,33 @@ pub(crate) fn find_ids(
     Ok(found)
 }
 
+/// The ids of a segment of ours from `from` on, ascending, `most` of them at most: those whose crc holds.
+pub(crate) fn ids_from(
+    store: &Arc<Store>,
+    folder: &Path,
+    name: &SegmentName,
+    from: EventId,
+    most: usize,
+    clock: &mut StepClock,
+) -> Result<Vec<EventId>> {
+    let mut ids = Vec::new();
+    let Some(mut reader) = seek(store, folder, name, Bound::Id(from), CHUNK, clock)? else {
+        return Ok(ids);
+    };
+    while ids.len() < most {
+        match reader.head {
+            Head::End => break,
+            Head::Record {
+                id, verified: true, ..
+            } if ids.last() < Some(&id) => ids.push(id),
+            _ => {}
+        }
+        reader.consume();
+        reader.step(clock)?;
+    }
+    Ok(ids)
+}
+
 /// As [`find_ids`], in a file whose order says nothing.
 fn find_anywhere(
     store: &Arc<Store>,

@@ -175,3 +175,44 @@ fn a_merge_of_many_segments_opens_and_reads_each_a_few_times_and_not_once_per_ev
         );
     }
 }
+
+/// A reader that is behind: events of one segment lie below the newest id that it was given, in as many segments as there are.
+#[test]
+fn a_reader_that_is_behind_opens_each_earlier_segment_a_few_times_and_not_once_per_event() {
+    const SEGMENTS: i64 = 40;
+    const EVENTS: i64 = 4_000;
+    for compressed in [false, true] {
+        let place = Place::new();
+        overlapping(&place, SEGMENTS, EVENTS);
+        if compressed {
+            for segment in 0..SEGMENTS {
+                let plain = place.log().join(name(segment, segment));
+                let packed = zstd::encode_all(&std::fs::read(&plain).unwrap()[..], 3).unwrap();
+                std::fs::remove_file(plain).unwrap();
+                place.plant(&(name(segment, segment) + ".zst"), packed);
+            }
+        }
+        let (store, reel) = place.taped(place.options());
+        let mut scan = place.scan(&store, &ScanOptions::all());
+        while scan.next().unwrap().is_some() {}
+        let cursor = scan.cursor();
+        // The same ids but for one more, of a writer that comes late.
+        let late = (0..EVENTS)
+            .map(|n| (id(SEGMENTS + n), "y"))
+            .chain([(id(SEGMENTS - 1), "z")]);
+        let mut late: Vec<_> = late.collect();
+        late.sort();
+        place.plant(&name(SEGMENTS - 1, SEGMENTS + EVENTS), lines(late));
+        reel.take();
+        let mut scan = place.scan(&store, &ScanOptions::after(cursor));
+        let item = take(&mut *scan).unwrap().unwrap();
+        assert_eq!(payloads(&[item]), ["z"]);
+        assert_eq!(take(&mut *scan).unwrap(), None);
+        let calls = reel.take();
+        let opens = calls.iter().filter(|call| call.starts_with("read ")).count() as i64;
+        assert!(
+            opens < SEGMENTS * 8,
+            "{opens} opens for {SEGMENTS} segments, compressed: {compressed}"
+        );
+    }
+}

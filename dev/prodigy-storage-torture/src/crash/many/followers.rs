@@ -12,7 +12,7 @@ use crate::crash::section::Tally;
 use crate::segment;
 
 /// A follower that lives long has so much time to catch up.
-const AFTER: Duration = Duration::from_secs(20);
+const AFTER: Duration = Duration::from_secs(5);
 
 /// The events that followers got, and their positions.
 #[derive(Debug, Default)]
