@@ -32,7 +32,7 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// Runs them one after the other; a finding stops nothing, the end names all that had one.
+/// Runs them one after the other; a finding stops nothing, and the end names all targets with findings.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let known = targets(project)?;
     if options.list {

@@ -117,7 +117,7 @@ impl Project {
     }
 }
 
-/// The cargo that runs us, free of what it told us about ourselves.
+/// The cargo that runs this program, without the variables that it set for it.
 fn cargo_command(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).stdin(Stdio::null());

@@ -27,7 +27,7 @@ impl Deadline {
         Self(None)
     }
 
-    /// So long from now; unbounded where the clock can't tell that moment.
+    /// The deadline after this duration; unbounded if the clock cannot represent it.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
         Self(Instant::now().checked_add(timeout))

@@ -147,13 +147,13 @@ impl FromStr for EventId {
 
 /// Makes ids that ascend strictly, whatever the clock does.
 ///
-/// Each id has a tick of its own: that of the clock, or the next one after the last id's where the clock stands still or
+/// Each id has a tick of its own: the clock's, or the next one after the last id's if the clock has not advanced or has
 /// stepped back. So a source that makes more than four ids in a microsecond runs ahead of the clock for a while. All 62
 /// random bits are drawn for each id, so two sources never count up from the same number.
 ///
 /// # Sources that meet
 /// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the worst case
-/// the clock of every process stands behind the newest id of one log, so that all sources go through the same ticks.
+/// the clock of every process is behind the newest id of one log, so that all sources go through the same ticks.
 /// Then `n` sources with `m` ids each make `m * n * (n - 1) / 2` pairs that could be equal, and a pair is equal with a
 /// chance of 2^-62. For 64 sources with 3 million ids each that is 6.0e9 pairs, and a chance of 1.3e-9 that any two ids
 /// of them are equal. The generators are seeded with 64 bits of the operating system. The chance that two of these 64

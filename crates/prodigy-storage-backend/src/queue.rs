@@ -194,11 +194,11 @@ pub enum QueueStep {
 /// A walk through a queue in the order in which items were first put; each item's last state once.
 pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>;
 
-/// Which items to take. All that is given has to hold; `Default` is every pending item that is eligible.
+/// Which items to take. All given conditions have to hold; `Default` is every pending item that is eligible.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Select {
-    /// Only these; then `reprocess_eligible` is not looked at.
+    /// Only these; then `reprocess_eligible` has no effect.
     pub ids: Option<Vec<ItemId>>,
     /// Only items with this `error_signature`.
     pub signature: Option<String>,

@@ -60,7 +60,7 @@ pub enum Severity {
 pub struct Check {
     /// The name of the check, in a word or two.
     pub name: &'static str,
-    /// How it stands.
+    /// The severity.
     pub severity: Severity,
     /// The finding.
     pub found: String,

@@ -17,11 +17,11 @@ impl StorageConfig {
     /// project (see [`Loader::project_dir`](crate::Loader::project_dir)), every value and combination checked.
     ///
     /// A `base_dir` that is exactly the default gives way to `PRODIGY_HOME` if that is set; no other
-    /// variable is looked at. Calling it again changes nothing.
+    /// variable is read. Calling it again changes nothing.
     ///
     /// # Errors
     /// [`ConfigErrors`] with every value and combination that is not possible. Settings of a backend that is not
-    /// chosen are not looked at.
+    /// chosen are not checked.
     pub fn resolved(
         &self,
         environment: &impl Environment,

@@ -10,7 +10,7 @@ pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KeySpec {
-    /// Where the key stands below `storage`, its parts joined by dots: `retry_policy.max_retries`.
+    /// The path of the key below `storage`, its parts joined by dots: `retry_policy.max_retries`.
     pub path: &'static str,
     /// The default as text, or `none`.
     pub default: &'static str,

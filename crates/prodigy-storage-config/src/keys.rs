@@ -4,7 +4,7 @@ use crate::field::Field;
 use crate::key::{KeySpec, VariableSpec};
 use crate::kind::BackendKind::{File, Memory};
 
-/// Stands for `~/.prodigy`.
+/// Replaces `~/.prodigy`.
 pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
 /// Names a configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "PRODIGY_CONFIG";

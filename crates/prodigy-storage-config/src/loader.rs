@@ -38,7 +38,7 @@ impl<E: Environment> Loader<E> {
     }
 
     /// The project: the root of the current worktree, else the current folder. Its `.prodigy/config.*` is read, and
-    /// `use_global: false` puts data there. Without it no project is looked at.
+    /// `use_global: false` puts data there. Without it no project is read.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self

@@ -20,7 +20,7 @@ pub enum Notice {
     },
     /// A variable by its deprecated name is set, but the new one is set too and wins.
     ShadowedVariable {
-        /// The name that was passed over.
+        /// The name that was ignored.
         name: String,
         /// The name that was read.
         by: String,
@@ -32,7 +32,7 @@ pub enum Notice {
         /// The root of the data.
         path: PathBuf,
     },
-    /// A key of one backend was passed over, since another backend is chosen.
+    /// A key of one backend was ignored, since another backend is chosen.
     OtherBackend {
         /// The key.
         key: &'static str,
@@ -43,9 +43,9 @@ pub enum Notice {
         /// Where that was chosen.
         chosen_by: Origin,
     },
-    /// Of `use_global: false` and `base_dir`, the one set by the earlier source was passed over.
+    /// Of `use_global: false` and `base_dir`, the one set by the earlier source was ignored.
     Overruled {
-        /// The key that was passed over.
+        /// The key that was ignored.
         key: &'static str,
         /// Where it was set.
         origin: Origin,
@@ -63,21 +63,21 @@ pub enum Notice {
     LooksLikeStorage {
         /// The key as it was written.
         key: String,
-        /// Where it stands.
+        /// Its position.
         origin: Origin,
     },
-    /// A key of `storage` stands at the top level of a file, where it sets nothing.
+    /// A key of `storage` is at the top level of a file, where it sets nothing.
     AtTopLevel {
         /// The key.
         key: String,
-        /// Where it stands.
+        /// Its position.
         origin: Origin,
     },
-    /// A key that another program reads from the same file was passed over.
+    /// A key that another program reads from the same file was ignored.
     OtherProgram {
         /// The key.
         key: String,
-        /// Where it stands.
+        /// Its position.
         origin: Origin,
     },
     /// A project's file weakens durability or locking.

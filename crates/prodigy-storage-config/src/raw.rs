@@ -11,7 +11,7 @@ use crate::paths;
 use crate::size;
 use crate::text::{nearest, shown};
 
-/// A value before its key's type is looked at.
+/// A value before it is parsed as its key's type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Raw<'a> {
     Null,

@@ -170,7 +170,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes over a key that another program reads from the same file, with a notice.
+    /// Skips a key that another program reads from the same file, with a notice.
     fn of_another_program(&mut self, section: Option<&'static str>, entry: &Entry) -> bool {
         let name = entry.key.text.as_str();
         if section.is_some_and(|section| section != "backend_config") || !OTHER_PROGRAMS.contains(&name) {

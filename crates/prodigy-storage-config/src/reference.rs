@@ -10,7 +10,7 @@ const INTRO: &str = "\
 
 <!-- Generated from the table of keys in `prodigy-storage-config`. Change it there. -->
 
-Every setting stands under the top-level key `storage` of a YAML or TOML file, and every one has a default: an empty
+Every setting is under the top-level key `storage` of a YAML or TOML file, and every one has a default: an empty
 file, a file without `storage` and no file at all are the defaults. Other top-level keys are left alone.
 
 ```yaml
@@ -70,11 +70,11 @@ error: name the file in `PRODIGY_CONFIG` to use it on purpose. A notice reports 
 durability or locking.
 
 Prodigy reads the same file. Its keys `repository_grouping`, `base_path`, `compression_level`, `file` and `memory`, below
-`storage` or `backend_config`, are passed over with a notice. A key of `storage` at the top level sets nothing, and is
+`storage` or `backend_config`, are ignored with a notice. A key of `storage` at the top level sets nothing, and is
 reported.
 
 Two configuration files in one folder are an error. A key of one backend next to a `backend` that names the other one is
-an error within one source; where a later source changes the backend, it is passed over with a notice. In the same way,
+an error within one source; where a later source changes the backend, it is ignored with a notice. In the same way,
 the later of `base_dir` and `use_global: false` counts.
 
 ## Environment

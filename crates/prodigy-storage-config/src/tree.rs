@@ -14,7 +14,7 @@ pub(crate) struct Position {
     pub(crate) column: usize,
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) position: Position,

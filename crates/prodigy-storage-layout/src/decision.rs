@@ -35,7 +35,7 @@ pub struct Known {
     pub recorded: Evidence,
     /// The present target of its path.
     pub present: Present,
-    /// A live process works on a job under this name. Looked at only for a [`Relation::Replaced`] of the same
+    /// A live process works on a job under this name. Used only for a [`Relation::Replaced`] of the same
     /// origin.
     pub active: bool,
 }

@@ -20,7 +20,7 @@ pub enum Document {
     Finished(JobAddress),
     /// The fencing marks of a job. The store keeps them itself.
     Fencing(JobAddress),
-    /// The registry entry that says which repository a name stands for.
+    /// The registry entry of a name: the repository that owns it.
     Repository(RepoName),
 }
 

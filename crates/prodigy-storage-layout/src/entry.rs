@@ -43,7 +43,7 @@ pub enum Entry {
     Document(Document),
     /// `worktrees/{repo}/session-{id}`: a folder that git fills.
     Worktree(RepoName, SessionId),
-    /// `locks/{n}/a/b.lock`, where n is the number of the name's parts, so that no lock file stands where
+    /// `locks/{n}/a/b.lock`, where n is the number of the name's parts, so that no lock file is at a path where
     /// another lock needs a folder.
     Lock(LockName),
     /// `locks/state/{repo}/{job}.lock`: guards a job's documents.
@@ -79,7 +79,7 @@ impl Entry {
         }
     }
 
-    /// The entry that a path, relative to the root, stands for; `None` for anything that is not one.
+    /// The entry at a path relative to the root; `None` if the path has the form of no entry.
     #[must_use]
     pub fn parse(path: &Path) -> Option<Self> {
         let parts = path

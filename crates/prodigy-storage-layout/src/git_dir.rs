@@ -38,7 +38,7 @@ impl DotGit {
             Err(error) => return Err(IdentityError::io(&dot_git, error)),
         };
         if meta.is_dir() {
-            // Git passes over a `.git` folder that is no repository, and looks further up.
+            // Git skips a `.git` folder that is no repository, and looks further up.
             return if is_git_dir(&dot_git)? {
                 Ok(Self::Folder(canonical(&dot_git)?))
             } else {

@@ -24,7 +24,7 @@ pub enum IdentityKind {
     BareRepository,
     /// A submodule whose git directory is inside the one of its superproject.
     Submodule,
-    /// No repository: the folder stands for itself.
+    /// No repository: the folder is its own identity.
     Folder,
 }
 
@@ -108,7 +108,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`] where the path does not exist, a `.git` file or a `commondir` on the way is broken, or
-    /// something can't be read. A broken one is never passed over for a repository further up; a `.git` folder
+    /// something can't be read. A broken one is never skipped in favour of a repository further up; a `.git` folder
     /// that holds no repository is, as by git.
     pub fn at(path: &Path) -> Result<Self, IdentityError> {
         Self::below(path, &Ceilings::default())
@@ -175,7 +175,7 @@ impl Identity {
         suggested::from_folder_name(&self.folder_name)
     }
 
-    /// A name for the repository where its suggested one stands for another: the suggested name, cut to fit,
+    /// A name for the repository if another one owns its suggested name: the suggested name, cut to fit,
     /// then `-` and 8 hex digits of a hash of the common directory's path.
     #[must_use]
     pub fn distinct_name(&self) -> RepoName {

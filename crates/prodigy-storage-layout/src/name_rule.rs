@@ -46,7 +46,7 @@ pub(crate) fn check(name: &str) -> Result<(), NameProblem> {
     Ok(())
 }
 
-/// Whether a name may hold this character at all, wherever it stands.
+/// True if a name may hold this character at some position.
 pub(crate) fn is_allowed(char: char) -> bool {
     char == ' ' || !(char == '/' || char == '\\' || char.is_whitespace() || is_unprintable(char))
 }
@@ -69,7 +69,7 @@ pub(crate) fn is_unprintable(char: char) -> bool {
     )
 }
 
-/// Windows reads the part before the first dot, in any case and with spaces at its end passed over, as a device.
+/// Windows reads the part before the first dot, in any case and without spaces at its end, as a device.
 pub(crate) fn is_reserved_on_windows(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
     if ["CON", "PRN", "AUX", "NUL"]

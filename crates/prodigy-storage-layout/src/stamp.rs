@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 ///
 /// - `20251115_073606`, `20251115-073606`, `20251115T073606Z`, `20251115073606`, `20251115`
 /// - `2025-11-15T07-36-06Z`, `2025-11-15T07:36:06.123+00:00`, `2025-11-15`
-/// - seconds, milliseconds, microseconds or nanoseconds since 1970 as plain digits, told apart by their number
+/// - seconds, milliseconds, microseconds or nanoseconds since 1970 as plain digits, distinguished by their number
 ///
 /// Without an offset the text is taken as UTC, whatever clock its writer had.
 ///
@@ -54,7 +54,7 @@ impl Stamp {
         digits && (text[8], text[15], text[25]) == (b'T', b'.', b'Z')
     }
 
-    /// The time that it stands for.
+    /// The time that it states.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         self.time

@@ -5,7 +5,7 @@
 //!
 //! # The model
 //!
-//! A [`MemoryBackend`] is a handle; a clone is another one on the same data. Each job stands behind a lock of its
+//! A [`MemoryBackend`] is a handle; a clone is another one on the same data. Each job has a lock of its
 //! own, so threads on different jobs do not wait for each other. Every byte is counted against
 //! [`max_memory`](MemoryOptions::max_memory): a write past it is refused whole, as
 //! [`DiskFull`](prodigy_storage_backend::ErrorKind::DiskFull), and reads continue.

@@ -29,7 +29,7 @@ pub(crate) struct Line {
 /// is the spine's part of it, with the late ones sorted in.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Told apart from a log of the same address in another store: a cursor names it.
+    /// Distinguishes the log from one of the same address in another store: a cursor names it.
     pub(crate) incarnation: u64,
     lines: Vec<Line>,
     /// Positions of the spine; their ids ascend.

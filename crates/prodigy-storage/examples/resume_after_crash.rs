@@ -101,7 +101,7 @@ fn main() -> Outcome {
     Ok(())
 }
 
-/// Works from wherever the job stands to `goal`, with a checkpoint every few events.
+/// Works from the present state of the job to `goal`, with a checkpoint every few events.
 fn work(job: &Job, goal: u64) -> Outcome {
     let latest = job.checkpoints().latest_map::<State>()?;
     let (mut state, mut from) = latest.map_or_else(Default::default, |latest| (latest.data, latest.cursor));
@@ -126,7 +126,7 @@ fn work(job: &Job, goal: u64) -> Outcome {
         }
         for item in state.next..goal.min(state.next + STRIDE) {
             job.events().append(&item)?;
-            // Told only once it is acknowledged.
+            // Printed only once it is acknowledged.
             writeln!(std::io::stdout(), "{item}")?;
         }
     }

@@ -27,7 +27,7 @@ impl LockRequest {
         }
     }
 
-    /// Waits so long.
+    /// Sets the longest wait.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);

@@ -1,4 +1,4 @@
-//! Which repository a name stands for.
+//! The registry: the repository that owns each name.
 //!
 //! An entry per name records the [`Evidence`] of a common git directory. The pure function [`decide`] in the layout crate
 //! chooses the entry of a repository; this module reads, maintains and writes the entries.
@@ -190,7 +190,7 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
     }
 }
 
-/// Makes a name stand for the repository, also one that stood for another repository, unless that is still there.
+/// Gives a name to the repository, also a name of another repository, unless that one is still there.
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
@@ -280,7 +280,7 @@ struct Gathered {
     candidates: Vec<Candidate>,
     /// One for each candidate.
     known: Vec<Known>,
-    /// An entry that does not say which repository it stands for, and what is wrong with it.
+    /// An entry whose repository is unknown, and its error.
     unclear: Option<(RepoName, Option<StorageError>)>,
 }
 
@@ -468,7 +468,7 @@ fn conflict(candidate: &Candidate, active: bool, identity: &Identity) -> Storage
     ))
 }
 
-/// An entry that does not say which repository it stands for, where one is looked for that no other entry has.
+/// An entry whose repository is unknown, during a search for a repository without another entry.
 fn unclear_entry(name: &RepoName, error: Option<StorageError>, identity: &Identity) -> StorageError {
     let here = text_of(&identity.common_dir);
     let why = format!("the entry of this name is damaged, and may be that of {here}");
@@ -533,7 +533,7 @@ fn text_of(path: &Path) -> String {
     }
 }
 
-/// The path that a text stands for; `None` where this platform has no such path.
+/// The path in a text; `None` if this platform has no such path.
 fn path_of(text: &str) -> Option<PathBuf> {
     let Some(digits) = text.strip_prefix(HEX) else {
         return Some(PathBuf::from(text));

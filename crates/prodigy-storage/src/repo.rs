@@ -43,7 +43,7 @@ impl Repo {
         &self.name
     }
 
-    /// The git repository that it stands for, where it was found by a path.
+    /// The git repository, if it was found by a path.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()

@@ -115,7 +115,7 @@ impl Storage {
     /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) where nothing proves whether it is the repository that the name stands
+    /// [`Conflict`](crate::ErrorKind::Conflict) if nothing proves whether it is the repository that the name is registered
     /// for: its directory was replaced, or is gone from where it was. The hint names both ways out:
     /// [`relink`](Self::relink) and [`register`](Self::register). [`NotFound`](crate::ErrorKind::NotFound) for a path
     /// that does not exist, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file,
@@ -130,7 +130,7 @@ impl Storage {
     /// repository that was moved, copied or cloned again. Data is neither moved nor changed.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository that is still there.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository that is still there.
     /// Else as [`repo_at`](Self::repo_at).
     pub fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
@@ -142,7 +142,7 @@ impl Storage {
     /// that owns the name of its folder.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) where the name stands for another repository, whether or not it is
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, whether or not it is
     /// still there, and where this one is registered under another name. Else as [`repo_at`](Self::repo_at).
     pub fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;

@@ -18,7 +18,7 @@ pub(crate) enum Bar {
     None,
 }
 
-/// How a figure stands to its bar.
+/// The verdict on a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It keeps to it.

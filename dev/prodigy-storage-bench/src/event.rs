@@ -16,7 +16,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// A hash of all that it holds.
+    /// A hash of its contents.
     pub(crate) fn digest(&self) -> u64 {
         let numbers = [
             self.sequence,

@@ -103,7 +103,7 @@ impl Measured {
         Spread::of(self.figures()?)
     }
 
-    /// How it stands to its bar.
+    /// Its verdict.
     pub(crate) fn verdict(&self, margin: f64) -> Verdict {
         self.figure()
             .map_or(Verdict::Free, |figure| self.bar.judge(figure.median, margin))

@@ -124,7 +124,7 @@ fn one_component(name: &str) {
     assert!(!name.contains(['/', '\\', '\0']) && !name.chars().any(char::is_control));
 }
 
-/// The path of an entry is below the root, and stands for this entry and no other.
+/// The path of an entry is below the root, and belongs to this entry and no other.
 fn inside(entry: &Entry) {
     let path = entry.path();
     assert!(

@@ -70,7 +70,7 @@ impl Clock for SimClock {
 }
 
 /// The wall clock of one process: the true time and an offset, which may change at any moment. Each look moves the true time
-/// on, so the clock stands still only where the offset falls.
+/// on, so the clock stops only while the offset falls.
 #[derive(Debug)]
 pub struct ProcessClock {
     time: Arc<SimClock>,

@@ -1,4 +1,4 @@
-//! Which disks a crash may leave behind, of all that it could.
+//! The disks that a crash may leave, or a sample of them.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub enum Loss {
     Power,
 }
 
-/// How many disks are looked at.
+/// The number of disks that are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Random subsets at each point, where not every subset is tried.
@@ -55,7 +55,7 @@ impl Crash {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drawn(pub usize);
 
-/// Every disk that is looked at for a crash at this moment. `fresh`: whether the last pending call was the last call that
+/// Every disk that is checked for a crash at this moment. `fresh`: whether the last pending call was the last call that
 /// was made, so that the crash may have cut it.
 #[must_use]
 pub fn crashes(

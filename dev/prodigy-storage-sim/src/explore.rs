@@ -112,7 +112,7 @@ pub struct Counts {
     pub points: usize,
     /// Disks derived.
     pub derived: usize,
-    /// Disks checked: those that differ, in themselves or in what had been told.
+    /// Checked disks: they differ in themselves or in the answers before the crash.
     pub checked: usize,
     /// Cursors of a reader at the moment of a crash that were gone on from.
     pub cursors: usize,

@@ -1,4 +1,4 @@
-//! Crashes the file backend at every call of every workload, and says what was looked at.
+//! Crashes the file backend at every call of every workload, and prints the numbers of the search.
 
 use std::process::ExitCode;
 use std::time::Instant;

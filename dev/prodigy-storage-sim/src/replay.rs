@@ -45,7 +45,7 @@ impl fmt::Display for Fate {
 }
 
 impl Moment {
-    /// A disk with all that is on it durable.
+    /// A disk whose contents are durable.
     #[must_use]
     pub fn new(disk: Disk) -> Self {
         Self {

@@ -84,7 +84,7 @@ impl Step {
     }
 }
 
-/// How far a clock stands from the true time, in milliseconds, of a kind and a share of the most of that kind: seconds, hours,
+/// The offset of a clock from the true time, in milliseconds, of a kind and a share of the most of that kind: seconds, hours,
 /// or half a year ahead. It is never an hour behind, since then given ids are refused as too far ahead.
 #[must_use]
 pub fn turn(kind: u8, share: i16) -> i64 {

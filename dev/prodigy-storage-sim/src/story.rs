@@ -99,7 +99,7 @@ pub enum Answer {
         /// How many were not stored before.
         stored: usize,
     },
-    /// The position behind all that was given.
+    /// The position behind all events that were read.
     Scanned {
         /// The position.
         cursor: Cursor,
@@ -127,7 +127,7 @@ pub struct Deed {
     pub answer: Option<(usize, Answer)>,
 }
 
-/// All that was done, in order.
+/// All operations, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
     deeds: Vec<Deed>,

@@ -197,7 +197,7 @@ impl Answer {
         )
     }
 
-    /// The errors that it told, a line each; those that `served` answers with among them.
+    /// The errors that it printed, one per line, including those in the answers of `torture-served`.
     pub(crate) fn errors(&self) -> String {
         let told = self.stderr.lines().filter(|line| line.starts_with("error: "));
         let mut errors: Vec<String> = told.map(str::to_owned).collect();

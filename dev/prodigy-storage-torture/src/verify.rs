@@ -55,7 +55,7 @@ type Check = fn(&Bench) -> Result<Seen>;
 enum Seen {
     /// It holds, and figures.
     Holds(String),
-    /// It can't be looked at here, and why.
+    /// It can't be checked here, with the reason.
     Skipped(String),
 }
 

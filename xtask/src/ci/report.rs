@@ -11,7 +11,7 @@ pub(crate) enum Outcome {
     Passed,
     /// The checked part holds; the text names the unchecked part.
     Partly(String),
-    /// It could not be looked at, and why.
+    /// It could not be checked, with the reason.
     Skipped(String),
     /// It does not hold.
     Failed(String),

@@ -13,9 +13,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("anew", "again, or new"),
     ("are none", "say what it is instead"),
     ("are those of", "repeat the noun"),
-    ("are told", "are reported, logged or returned"),
     ("as it is where", "say what happens, and when"),
-    ("be told", "be reported, logged or returned"),
     ("but for", "except"),
     ("for ever", "forever, or without a limit"),
     ("go on", "continue"),
@@ -24,23 +22,26 @@ const PHRASES: &[(&str, &str)] = &[
     ("in vain", "without success"),
     ("is none", "say what it is instead"),
     ("is that of", "repeat the noun"),
-    ("is told", "is reported, logged or returned"),
     ("lies", "is"),
+    ("looked at", "read, checked or examined"),
     ("may stand", "may be"),
     ("no such thing", "repeat the noun"),
+    ("passed over", "skipped or ignored"),
+    ("passes over", "skips or ignores"),
+    ("so long", "the duration"),
     ("so many", "the number of"),
+    ("so often", "the number of times"),
     ("stand there", "be there"),
-    ("stands in", "is in"),
-    ("stands there", "is there"),
+    ("stands", "is"),
+    ("stood", "was"),
     ("tell of", "report"),
     ("tells", "reports, logs, returns or states"),
     ("that stand", "that are"),
-    ("that stands", "that is"),
-    ("told of", "reported"),
-    ("unless told", "by default"),
-    ("was told", "was reported, logged or returned"),
+    (
+        "told",
+        "reported, logged or returned; \"by default\" for \"unless told\"",
+    ),
     ("what became of", "the outcome of"),
-    ("what stands", "the content"),
     ("what there is to know", "name the facts"),
     ("where there is one", "if it has one"),
     ("who comes", "the process, thread or user that"),
@@ -67,8 +68,8 @@ const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
 /// The lines that are still to be rewritten, by place.
 const LEFT: &[(&str, usize)] = &[
-    ("crates/prodigy-storage-cli", 61),
-    ("crates/prodigy-storage-file", 318),
+    ("crates/prodigy-storage-cli", 74),
+    ("crates/prodigy-storage-file", 377),
 ];
 
 /// Compares the number of lines in each place with what may be left.
@@ -96,7 +97,7 @@ pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
                 place,
                 format_args!("{} lines of dialect, {allowed} may be left:", lines.len()),
             );
-            for line in lines {
+            for line in lines.iter().take(SHOWN) {
                 findings.list(line);
             }
         } else if lines.len() < allowed {
@@ -110,6 +111,8 @@ pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     findings.sum(format!("{total} lines of dialect"));
 }
 
+/// The largest number of lines that are listed for a place.
+const SHOWN: usize = 40;
 const HERE: &str = "xtask/src/tidy/dialect.rs";
 
 /// The crate that a file belongs to; else its first folder, or the file.
@@ -151,7 +154,8 @@ fn has(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
         let before = text.get(..at).unwrap_or_default().chars().next_back();
         let after = text.get(at + phrase.len()..).unwrap_or_default().chars().next();
-        let is_word = |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || char == '_');
+        let is_word =
+            |char: Option<char>| char.is_some_and(|char| char.is_alphanumeric() || "_-".contains(char));
         !is_word(before) && !is_word(after)
     })
 }
@@ -174,7 +178,7 @@ mod tests {
         assert!(dialect(&source, "    /// Everything, but for the last.").is_some());
         assert!(dialect(&source, "//! Is Told at the end").is_some());
         assert!(dialect(&source, "let text = \"is told\";").is_none());
-        assert!(dialect(&source, "/// The list is toldable, and a butterfly.").is_none());
+        assert!(dialect(&source, "/// A retold list, and a butterfly.").is_none());
         assert!(dialect(&source, "/// What is left.").is_some());
         assert!(dialect(&source, "/// Reports what is left.").is_none());
         assert!(dialect(&page, "What is left is reported").is_none());

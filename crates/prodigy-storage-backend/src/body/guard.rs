@@ -12,9 +12,9 @@ use super::text;
 /// The treatment of raw JSON in a value: text that `serde_json` passes through unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Raw {
-    /// All of it is looked at.
+    /// All of it is checked.
     Checked,
-    /// It is taken for the JSON that its type says it is; nesting and Unicode are looked at, and line breaks between
+    /// It is taken for the JSON that its type says it is; nesting and Unicode are checked, and line breaks between
     /// its tokens become spaces.
     OnOneLine,
 }
@@ -209,7 +209,7 @@ impl Formatter for Guard<'_> {
         self.check_raw(fragment)?;
         let mut rest = fragment.as_bytes();
         if self.raw == Raw::OnOneLine {
-            // JSON text holds no raw control character, so a line break here stands between tokens.
+            // JSON text holds no raw control character, so a line break here is between tokens.
             while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
                 writer.write_all(rest.get(..at).unwrap_or_default())?;
                 writer.write_all(b" ")?;

@@ -65,7 +65,7 @@ impl<'a> Body<'a> {
     }
 
     /// Serialises a value to `buffer`, in place of what that holds. Only raw JSON in the value
-    /// ([`RawValue`](serde_json::value::RawValue)) is looked at byte for byte; all else is written by `serde_json`, which
+    /// ([`RawValue`](serde_json::value::RawValue)) is checked byte for byte; all else is written by `serde_json`, which
     /// is watched: whatever an implementation of `Serialize` does, what comes out is a body or refused.
     ///
     /// A value that would not load into its own type again is refused with the path of the field: a float that is NaN or infinite

@@ -7,7 +7,7 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::clock::{BootId, Clock, Uptime};
 
-/// A clock that a test turns, forwards and back. It begins at the start of 2026 and stands still.
+/// A clock that a test turns, forwards and back. It begins at the start of 2026 and does not advance by itself.
 #[derive(Debug)]
 pub struct ManualClock {
     wall: AtomicI64,

@@ -9,7 +9,7 @@ use crate::body::to_raw;
 use crate::error::Result;
 use crate::queue::{ItemId, QueueItem};
 
-/// A work item that failed, with all that is known of its failures.
+/// A work item that failed, with its failures.
 ///
 /// The queue fills each field that is `None` on a push (see [`normalise`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

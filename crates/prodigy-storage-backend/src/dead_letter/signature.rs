@@ -3,7 +3,7 @@
 /// The longest signature, in characters.
 const LONGEST: usize = 240;
 
-/// The signature of a failure: its type, and its message with all that differs from one item to the next masked.
+/// The signature of a failure: its type, and its message with the parts masked that differ between items.
 ///
 /// Numbers become `<n>`, UUIDs, hashes and other long ids `<id>`, paths and addresses `<path>`, quoted text
 /// `<text>`. White space counts as one space, and a long message is cut.

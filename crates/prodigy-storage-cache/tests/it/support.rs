@@ -1,4 +1,4 @@
-//! A clock that passes only when told to, and settings in short.
+//! A clock that a test advances, and a short form of the settings.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

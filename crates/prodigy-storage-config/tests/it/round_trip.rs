@@ -122,7 +122,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 allow_foreign_owner,
             ] = flags;
             FileSettings {
-                // Without global storage the root follows from that, and stands nowhere.
+                // Without global storage the root follows from that, and is not written.
                 base_dir: if use_global {
                     base_dir
                 } else {

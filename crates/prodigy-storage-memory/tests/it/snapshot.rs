@@ -106,7 +106,7 @@ fn a_place_that_cannot_be_written_is_an_error_of_the_flush() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    // A file stands where a folder has to be.
+    // A file is at the path of a needed folder.
     let error = MemoryBackend::new(MemoryOptions::new().persistence(file.join("store.jsonl")))
         .and_then(|backend| backend.flush(Deadline::never()))
         .unwrap_err();

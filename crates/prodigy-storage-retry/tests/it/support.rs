@@ -1,4 +1,4 @@
-//! Time that passes only when told to.
+//! Time that passes only when a test advances it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

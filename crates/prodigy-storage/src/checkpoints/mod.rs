@@ -25,7 +25,7 @@ use crate::storage::Inner;
 
 /// How often the newest is looked for again where it was removed before it was read.
 const SEARCHES: usize = 5;
-/// How many damaged ones are passed over one by one; past them the series is listed.
+/// The number of damaged checkpoints that are skipped one by one; after them the series is listed.
 const STEPS: usize = 4;
 
 /// The checkpoints of a job: a series a phase. Map and reduce keep every checkpoint until it is pruned, setup keeps

@@ -32,7 +32,7 @@ pub(crate) fn prune(
             continue;
         }
         if !any_valid(inner, &kept)? {
-            // The newest valid one is among the old ones, and is all that a resume has.
+            // The newest valid one is among the old ones, and a resume has no other.
             match newest_valid(inner, &old)? {
                 Some(at) => drop(old.remove(at)),
                 None => continue,

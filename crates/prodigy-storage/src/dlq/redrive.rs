@@ -100,7 +100,7 @@ pub(crate) fn redrive(
         if batch.is_empty() {
             break;
         }
-        // An item that stays may come again where the clock stands still or steps back. It is held until the run ends,
+        // An item that stays may come again if the clock does not advance, or steps back. It is held until the run ends,
         // so that those behind it get their turn.
         let (again, fresh): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|taken| stays.contains(taken.id()));

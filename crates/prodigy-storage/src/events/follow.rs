@@ -23,7 +23,7 @@ pub struct FollowOptions {
     pub from: Option<Cursor>,
     /// How long to pause before looking again where nothing was new.
     pub poll: Duration,
-    /// Ends when nothing was new for so long; never if `None`. Zero gives what is stored now.
+    /// Ends when no event was new for this duration; never if `None`. Zero reads the events that are stored now.
     pub wait: Option<Duration>,
 }
 

@@ -139,7 +139,7 @@ impl Events {
     /// Reads what is stored, from a cursor or from the beginning, and then what is appended from now on. The iterator
     /// blocks until there is something, across rotation, compression and restarts of writers.
     ///
-    /// An event that another process stores late is given late, never passed over: order holds within a segment.
+    /// An event that another process stores late is returned late, never skipped: order holds within a segment.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).

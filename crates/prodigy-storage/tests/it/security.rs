@@ -22,7 +22,7 @@ use crate::support::{Fixture, builder, file_with, memory_with};
 
 const SECRET: &str = "canary-f00d";
 
-/// All that this thread's calls told, as text.
+/// The events and errors of this thread's calls, as text.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<String>>);
 

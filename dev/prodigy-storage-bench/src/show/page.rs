@@ -1,4 +1,4 @@
-//! The page `docs/assurance/performance.md`: what is generated stands between marks, the text around it stays.
+//! The page `docs/assurance/performance.md`: generated parts are between marks, the text around them stays.
 
 use std::fs;
 use std::path::Path;

@@ -204,7 +204,7 @@ impl Expected<'_> {
                         |error: &prodigy_storage_backend::StorageError| error.kind() == ErrorKind::CursorGap,
                     ) =>
             {
-                // It stood behind what was never acknowledged as durable, and that is gone: it says so.
+                // The cursor was behind events that were never acknowledged as durable, and they are gone: it reports the gap.
                 return Ok(());
             }
             other => other?,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use super::many::{hall::Hall, play};
 use super::section::{Lab, Tally};
 
-/// So long they work, in the short and in the full form.
+/// The duration of the work, in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// Clocks that processes share.
 const CLOCKS: usize = 6;
@@ -124,7 +124,7 @@ impl Clocks {
     }
 }
 
-/// How far a clock stands from the true time, in milliseconds: often near it, sometimes hours, seldom a month. No clock is
+/// The offset of a clock from the true time, in milliseconds: often near it, sometimes hours, seldom a month. No clock is
 /// an hour behind: such a process refuses ids of the true time, as they would be too far ahead of it.
 fn offset(random: &mut fastrand::Rng) -> i64 {
     let most = match random.u8(..16) {

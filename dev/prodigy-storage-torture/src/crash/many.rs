@@ -1,7 +1,7 @@
 //! Many processes at once on one store, some of them killed: nothing is lost, and nobody gets what another has.
 //!
 //! Each role drives the real tool, a process a call, or a worker that keeps one handle for long and uses it from several
-//! threads. What they were told is kept in ledgers, and judged when all have ended.
+//! threads. Ledgers keep the answers to them, and are checked when all have ended.
 
 mod appenders;
 mod events;
@@ -21,7 +21,7 @@ use anyhow::{Context, Result, anyhow};
 use super::section::{Lab, Tally};
 use hall::Hall;
 
-/// So long they work, in the short and in the full form.
+/// The duration of the work, in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
 /// The work of one role until the time is up.

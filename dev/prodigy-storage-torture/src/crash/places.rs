@@ -1,7 +1,7 @@
 //! The root is taken away from under running processes: restored, moved, replaced, removed, linked, read-only, another user's.
 //!
 //! A round is one such way. Processes that keep one handle write, save under a lock and read; one follows. At a random moment
-//! the root goes. What they were told is judged by the moments at which they asked: see [`judge`].
+//! the root goes. The answers are judged by the moments of the requests: see [`judge`].
 
 mod judge;
 mod ways;
@@ -20,7 +20,7 @@ use super::section::{Lab, Tally};
 use judge::{Deed, Round, Span};
 use ways::{Place, WAYS, Way};
 
-/// So long rounds are played in the full form; the short form plays each way once.
+/// The duration of the full form; the short form plays each way once.
 const TIME: Duration = Duration::from_secs(60);
 /// Before the root goes, at most.
 const BEFORE: u64 = 400;

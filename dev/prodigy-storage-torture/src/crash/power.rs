@@ -1,7 +1,7 @@
 //! Loss of power on real file systems: what was acknowledged is there when they are mounted again.
 //!
 //! The tool works on a file system in an image. Its process is stopped at a system call or at any moment, or lives on; the
-//! file system is shut down without flushing its log, unmounted and mounted again, which drops all that nobody has
+//! file system is shut down without flushing its log, unmounted and mounted again, which drops all data that no process has
 //! synced. Then an unharmed process looks for acknowledged data, continues, and looks again.
 //!
 //! This can't show a missing flush of the disk's own cache, since the image is in memory and on the host's disk; and

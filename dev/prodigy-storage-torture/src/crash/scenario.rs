@@ -233,7 +233,7 @@ fn whole_lines(said: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines(said.get(..end).unwrap_or_default())
 }
 
-/// Copies a folder with the modes of all that is in it; one that is absent stays so.
+/// Copies a folder with the modes of its contents; an absent one stays absent.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let parent = to.parent().context("a folder has a parent")?;
     std::fs::create_dir_all(parent)?;

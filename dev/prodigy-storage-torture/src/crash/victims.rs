@@ -29,7 +29,7 @@ const TIMES: (u32, u32) = (1, 10);
 /// So much a victim has acknowledged when the power goes.
 const ACKNOWLEDGED: usize = 7;
 
-/// So often a victim is tried, where others spoil it.
+/// The number of tries of a victim, if other programs spoil one.
 const AGAIN: u32 = 8;
 
 /// Whether the checks found out.

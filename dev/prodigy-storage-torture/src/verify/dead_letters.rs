@@ -36,7 +36,7 @@ fn push(tool: &Tool, items: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Takes all that is pending: id and token of each.
+/// Takes all pending items: id and token of each.
 fn take(tool: &Tool, lease: &str) -> Result<Vec<(String, String)>> {
     let taken = tool.done(
         ["dlq", "take", "--all", "--lease", lease].iter().chain(&ADDRESS),

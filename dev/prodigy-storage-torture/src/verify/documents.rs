@@ -1,4 +1,4 @@
-//! Checkpoints: a big one back as it was, and a damaged one passed over.
+//! Checkpoints: a big one is returned unchanged, and a damaged one is skipped.
 
 use anyhow::{Context, Result, bail, ensure};
 

@@ -12,11 +12,11 @@ pub(super) enum Odd {
     Number(i32),
     Text(String),
     Bytes(Vec<u8>),
-    /// Said to be so long.
+    /// With the stated length.
     Array(Option<usize>, Vec<Odd>),
-    /// Said to be so long.
+    /// With the stated length.
     Object(Option<usize>, Vec<Step>),
-    /// A variant whose content is said to be so long.
+    /// A variant with the stated length of its content.
     Variant(usize, Vec<Odd>),
     /// As raw JSON: these texts, one after the other.
     Raw(Vec<String>),

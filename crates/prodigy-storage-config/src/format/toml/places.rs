@@ -1,4 +1,4 @@
-//! Where each key of a TOML file stands, repeated ones included: the table that the parser builds keeps but one.
+//! The position of each key of a TOML file, including repeated ones: the table that the parser builds keeps only one.
 
 use std::collections::HashMap;
 
@@ -56,7 +56,7 @@ impl<'t> Places<'t> {
         places
     }
 
-    /// Where the first key stands that is nested too deep.
+    /// The position of the first key that is nested too deep.
     pub(super) fn too_deep(&self) -> Option<usize> {
         self.too_deep
     }
@@ -66,7 +66,7 @@ impl<'t> Places<'t> {
         self.keys.get(&offset).map(|(name, _)| name.clone())
     }
 
-    /// Where the key at an offset stands for the first time, unless that is this offset.
+    /// The first position of the key at an offset, unless that is this offset.
     pub(super) fn first(&self, offset: usize) -> Option<usize> {
         let (_, place) = self.keys.get(&offset)?;
         self.first.get(*place).copied().filter(|first| *first < offset)

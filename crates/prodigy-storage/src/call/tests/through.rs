@@ -130,7 +130,7 @@ impl Through {
         }
     }
 
-    /// The backend, with random faults and without retries: what another one stands on.
+    /// The backend, with random faults and without retries, below the tested one.
     ///
     /// An append with an unknown outcome is stored if its events brought no ids. If they brought ids it is not, so that the
     /// number of stored events is right after a retry too; with `stores_given` those are stored too.

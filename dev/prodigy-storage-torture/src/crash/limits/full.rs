@@ -15,7 +15,7 @@ use crate::input::same_value;
 use crate::segment;
 use crate::tool::Tool;
 
-/// The disk is filled and emptied so often.
+/// The number of times that the disk is filled and emptied.
 const ROUNDS: usize = 4;
 /// Events before it is full each time, and those that are refused.
 const EVENTS: usize = 5;

@@ -93,7 +93,7 @@ fn fill(lab: &Lab<'_>, tool: &Tool) -> Result<()> {
     Ok(())
 }
 
-/// A folder and all that is below it.
+/// A folder and everything below it.
 fn all(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![folder.to_owned()];
     for entry in std::fs::read_dir(folder).with_context(|| format!("can't list {}", folder.display()))? {

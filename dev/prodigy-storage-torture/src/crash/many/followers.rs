@@ -96,7 +96,7 @@ pub(super) fn follower(hall: &Hall<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// One run of it: how many it was given. What a killed one was given counts for nothing, as it told no cursor.
+/// One run: returns the number of events that it got. The events of a killed follower do not count, as it printed no cursor.
 fn follow(hall: &Hall<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Result<usize> {
     let mut command = hall.tool().command(
         ["--json", "events", "follow", "--for", time]

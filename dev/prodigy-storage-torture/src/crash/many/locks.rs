@@ -14,7 +14,7 @@ const DOOR: &str = "door";
 /// The lock that commands and workers take.
 pub(super) const GATE: &str = "gate";
 
-/// So long two without a lock may take until they meet.
+/// The longest time until two processes without a lock meet.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The section. Reads a number, waits, writes the number that follows: of two at once, one would be lost. The command is

@@ -19,7 +19,7 @@ use crate::crash::power::process::Ended;
 use crate::crash::section::Tally;
 use crate::segment;
 
-/// So long a handle may rely on its last look at the root.
+/// The longest time that a handle may rely on its last check of the root.
 const LOOK: Duration = Duration::from_millis(1_050);
 /// Where states are, below a root.
 const STATES: &str = "state/crash/mapreduce/jobs/struck";

@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::process::{Ended, Outcome, Process};
 use super::scene::Life;
 
-/// So long a process lives on without power, before it is killed.
+/// The time that a process lives without power, before it is killed.
 const AFTERLIFE: Duration = Duration::from_millis(4);
 
 /// When a process is stopped, and the power cut.
@@ -19,9 +19,9 @@ const AFTERLIFE: Duration = Duration::from_millis(4);
 pub(crate) enum Death {
     /// When it makes a system call for the n-th time; the call is not made. Needs `strace`.
     Call { name: String, number: u64 },
-    /// After so long.
+    /// After this duration.
     After(Duration),
-    /// The power goes after so long, while the process lives, which is killed a moment later. What it acknowledged before
+    /// The power goes after this duration, while the process lives, which is killed a moment later. What it acknowledged before
     /// that moment counts: ext4 and XFS may answer a sync that is under way when they are shut down with success, and
     /// store nothing, as a bare loop of `pwrite` and `fdatasync` shows. Where the power really goes, no process lives to
     /// see that.
@@ -63,7 +63,7 @@ pub(crate) fn lose(life: Life, death: &Death, disk: &mut Disk) -> Result<Ended> 
     ended
 }
 
-/// Runs several at once, and cuts the power after so long, while they live; they are killed a moment later.
+/// Runs several at once, and cuts the power after `time`, while they live; they are killed a moment later.
 pub(crate) fn lose_all(lives: Vec<Life>, time: Duration, disk: &mut Disk) -> Result<Vec<Ended>> {
     let started = lives
         .into_iter()

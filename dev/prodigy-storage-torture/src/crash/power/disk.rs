@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cut::Cutter;
 
-/// So often mounting and unmounting is tried, and so long apart: the last process may be on its way out, and another
+/// The number of tries to mount and unmount, and the pause between them: the last process may be on its way out, and another
 /// program may be faster to take the loop device that was free.
 const TRIES: u32 = 150;
 const APART: Duration = Duration::from_millis(20);
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All that are tried.
+    /// All tested kinds.
     pub(crate) const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
 
     /// Its name, as `mount -t` has it.

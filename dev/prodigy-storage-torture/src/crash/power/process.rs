@@ -88,7 +88,7 @@ impl Process {
         })
     }
 
-    /// Waits until it has ended. One that takes too long is killed with all that it started, and is an error.
+    /// Waits until it has ended. A process that takes too long is killed with all its children, and is an error.
     pub(crate) fn wait(&mut self) -> Result<()> {
         self.wait_until(|_| false)
     }
@@ -98,7 +98,7 @@ impl Process {
         self.wait_until(|printed| printed >= lines)
     }
 
-    /// Waits until it has ended, or so long.
+    /// Waits until it has ended, or for `time`.
     pub(crate) fn wait_for(&mut self, time: Duration) -> Result<()> {
         let begun = Instant::now();
         self.wait_until(|_| begun.elapsed() >= time)
@@ -123,7 +123,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Stops it and all that it started for a while. One that has ended is left alone.
+    /// Stops it and all its children for a while. An ended process is left alone.
     pub(crate) fn stop_for(&mut self, time: Duration) -> Result<()> {
         let group = format!("-{}", self.child.id());
         let signal = |signal: &str| quietly(Command::new("kill").args([signal, "--", &group]));

@@ -232,7 +232,7 @@ fn check_given(scene: &Scene<'_>, before: &Before, said: &[u8]) -> Result<()> {
     nothing_else(scene, &all, &[])
 }
 
-/// At the end: all that is known, nothing else, and every line of every segment as it should be.
+/// At the end: all known events, nothing else, and every line of every segment valid.
 fn nothing_else(scene: &Scene<'_>, known: &[(Uuid, usize)], perhaps: &[(Uuid, usize)]) -> Result<()> {
     let more = read(scene, known, perhaps)?;
     ensure!(more.is_empty(), "{} events more than were sent", more.len());
