@@ -94,7 +94,8 @@ impl fmt::Display for ErrorKind {
 /// A failed operation: its name, its path or key, the reason, and a hint.
 ///
 /// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The
-/// message is one line, `kind: operation target: why`; the hint is apart, for a line of its own.
+/// message is one line, `kind: operation target: why`; the hint is apart, for a line of its own. What caused the error, such
+/// as an error of the operating system, is its [`source`](StdError::source). With `{:#}` the message ends with all causes.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, StorageError};
@@ -104,9 +105,12 @@ impl fmt::Display for ErrorKind {
 /// assert_eq!(error.kind(), ErrorKind::Conflict);
 /// assert_eq!(error.to_string(), "conflict: put document shop/job-1 map: the revision is another one");
 /// assert!(!error.is_transient());
+///
+/// let error = error.with_source(std::io::Error::other("device lost"));
+/// assert!(std::error::Error::source(&error).is_some());
+/// assert!(format!("{error:#}").ends_with("the revision is another one: device lost"));
 /// ```
-#[derive(Debug, thiserror::Error)]
-#[error("{inner}")]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct StorageError {
     // Boxed: an error is rare, and `Result` stays as small as what it carries.
@@ -133,13 +137,30 @@ impl fmt::Display for Inner {
             write!(f, " {}", escape(&self.target))?;
         }
         write!(f, ": {}", self.why)?;
-        if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
-        }
         if self.attempts > 1 {
             write!(f, " (after {} tries)", self.attempts)?;
         }
+        let mut source = self
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static));
+        while let Some(cause) = source.filter(|_| f.alternate()) {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
         Ok(())
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+impl StdError for StorageError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -267,12 +288,6 @@ impl StorageError {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
-    }
-
-    /// The error of the operating system or of a library that caused it.
-    #[must_use]
-    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
-        self.inner.source.as_deref()
     }
 }
 

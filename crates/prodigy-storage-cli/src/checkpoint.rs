@@ -101,7 +101,7 @@ pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit>
 
 fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
-    let cursor = cursor.map_err(|error| Failure::usage(error.to_string()))?;
+    let cursor = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
     let opened = arguments.job.open(app, Access::Write)?;
     let state = arguments
         .input
@@ -170,7 +170,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
         return Err(Failure::new(Exit::Missing, what));
     };
     if let Some(error) = all_damaged {
-        app.warn(&format!("no checkpoint of another phase is valid: {error}"));
+        app.warn(&format!("no checkpoint of another phase is valid: {error:#}"));
     }
     if arguments.payload {
         app.line(found.data.get())?;

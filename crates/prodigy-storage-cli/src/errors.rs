@@ -1,6 +1,7 @@
 //! What stops a command, and how it is told.
 
 use std::borrow::Cow;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io::{self, Write};
 
@@ -69,7 +70,7 @@ impl Failure {
 
     /// An error of storage about a place in the input.
     pub(crate) fn at(place: impl Display, error: &StorageError) -> Self {
-        let mut failure = Self::new(exit_of(error), format!("{place}: {error}"));
+        let mut failure = Self::new(exit_of(error), format!("{place}: {error:#}"));
         if let (Self::Told(message), Some(hint)) = (&mut failure, error.hint()) {
             message.hint = Some(hint.to_owned().into());
         }
@@ -126,13 +127,13 @@ fn exit_of(error: &StorageError) -> Exit {
 
 fn tell_storage(error: &StorageError, to: &mut dyn Write) {
     if let Some(errors) = error
-        .cause()
+        .source()
         .and_then(|cause| cause.downcast_ref::<ConfigErrors>())
     {
         tell_config(errors, to);
         return;
     }
-    say(to, "error", &error.to_string());
+    say(to, "error", &format!("{error:#}"));
     if !error.ids().is_empty() {
         let shown: Vec<String> = error
             .ids()

@@ -89,7 +89,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
             }
             lost = true;
         }
-        Err(error) => app.warn(&error.to_string()),
+        Err(error) => app.warn(&format!("{error:#}")),
     }
     if lost {
         let code = code_of(status);

@@ -330,7 +330,7 @@ impl Catalog for FileBackend {
             checks: match self.handle.enter("check health", Look::Now) {
                 Ok(store) => root::health(&store),
                 Err(error) => {
-                    let check = Check::new("root", Severity::Failure, error.to_string());
+                    let check = Check::new("root", Severity::Failure, format!("{error:#}"));
                     vec![check.with_hint(error.hint().unwrap_or_default().to_owned())]
                 }
             },

@@ -202,7 +202,10 @@ pub(crate) fn job_cost(address: &JobAddress) -> u64 {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Err(error) = self.save() {
-            tracing::error!(%error, "the snapshot of the memory backend could not be written");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the snapshot of the memory backend could not be written"
+            );
         }
     }
 }

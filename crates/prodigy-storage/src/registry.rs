@@ -388,11 +388,11 @@ fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>>
             Ok(None) => {}
             // An entry that can't be read must not keep every other repository from being found.
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                tracing::warn!(repo = %name, %error, "a registry entry is damaged");
+                tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is damaged");
                 found.push((name, Err(error)));
             }
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Refused) => {
-                tracing::warn!(repo = %name, %error, "a registry entry is passed over");
+                tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is passed over");
             }
             Err(error) => return Err(error),
         }

@@ -54,7 +54,7 @@ fn row(app: &mut App<'_>, table: &mut Table, item: DlqItem) -> Result<()> {
     let summary = match item.summary() {
         Ok(summary) => summary,
         Err(error) => {
-            app.warn(&format!("the item {id} is of another shape: {error}"));
+            app.warn(&format!("the item {id} is of another shape: {error:#}"));
             return Ok(());
         }
     };

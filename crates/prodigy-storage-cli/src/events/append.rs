@@ -91,7 +91,7 @@ fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
     match storage.flush() {
         Err(error) if error.kind() == ErrorKind::Timeout => {
             app.warn(&format!(
-                "all is stored, and background work goes on at the next append: {error}"
+                "all is stored, and background work goes on at the next append: {error:#}"
             ));
             Ok(())
         }
@@ -134,7 +134,7 @@ impl Sink<'_> {
             let WithId { id, event } = line.parse(r#"`{"id":..,"event":..}`"#)?;
             let id = id
                 .parse()
-                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", line.place())))?;
+                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error:#}", line.place())))?;
             self.ids.push(id);
             event
         } else {

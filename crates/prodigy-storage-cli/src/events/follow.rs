@@ -33,7 +33,7 @@ pub(crate) struct FollowArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
-    let from = cursor.map_err(|error| Failure::usage(error.to_string()))?;
+    let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
     let stop = Stop::on_request();
     let opened = arguments.job.open(app, Access::Read)?;
     let mut lines = opened.job.events().follow_lines(FollowOptions {

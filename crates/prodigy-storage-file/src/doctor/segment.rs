@@ -268,7 +268,7 @@ fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>>
         && !found.is_sealed()
         && let Err(error) = store.sole_writer(REPAIR)
     {
-        return Ok(Err(error.to_string()));
+        return Ok(Err(format!("{error:#}")));
     }
     Ok(Ok(Held { file, found }))
 }

@@ -119,7 +119,7 @@ impl<'a> Round<'a> {
     /// Says that something can't be read.
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
         let finding = self
-            .damage(FindingKind::Unreadable, path, error.to_string())
+            .damage(FindingKind::Unreadable, path, format!("{error:#}"))
             .lost("perhaps nothing: what stands there can't be told")
             .advice(error.hint().unwrap_or("look at the file, its owner and the disk"));
         let finding = match self.repairs() {
@@ -257,7 +257,7 @@ impl<'a> Round<'a> {
 /// Why a repair was not made.
 pub(super) fn left(error: &StorageError) -> Outcome {
     Outcome::Left {
-        why: error.to_string(),
+        why: format!("{error:#}"),
     }
 }
 

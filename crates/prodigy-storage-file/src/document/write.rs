@@ -168,7 +168,10 @@ impl Store {
     /// Moves a damaged document to quarantine. Only for a writer that holds the lock. Where it can't be moved it
     /// stays, with a warning: it is skipped the next time as well. So does one of another program.
     pub(super) fn set_aside(&self, path: &Path, error: &StorageError, bytes: &[u8]) {
-        tracing::warn!(%error, "a damaged document is skipped");
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "a damaged document is skipped"
+        );
         if !self.options.file_locks || !crate::ours::document_at(path, bytes) {
             return;
         }
@@ -180,7 +183,10 @@ impl Store {
             self.sync_folder(folder)
         });
         if let Err(error) = moved {
-            tracing::warn!(%error, "a damaged document could not be moved to quarantine");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a damaged document could not be moved to quarantine"
+            );
         }
     }
 

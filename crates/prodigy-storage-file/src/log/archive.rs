@@ -92,7 +92,11 @@ fn run(store: &Weak<Store>, tasks: &Receiver<Task>) {
         let Some(store) = store.upgrade() else { return };
         wait_for_writer(&store, &task);
         if let Err(error) = compress(&store, &task.0, &task.1) {
-            tracing::warn!(segment = task.1.stem(), %error, "a sealed segment could not be compressed");
+            tracing::warn!(
+                segment = task.1.stem(),
+                error = &error as &dyn std::error::Error,
+                "a sealed segment could not be compressed"
+            );
         }
         store.archive.state.lock().queued.remove(&task);
         store.archive.idle.notify_all();

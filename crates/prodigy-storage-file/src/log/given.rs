@@ -108,7 +108,7 @@ impl LogWriter {
                 .into_iter()
                 .filter(|name| own.iter().all(|held| held.name != *name));
             self.sync_found(store, others)
-                .map_err(|error| self.unknown(error.to_string(), batch.ids()))?;
+                .map_err(|error| self.unknown(format!("{error:#}"), batch.ids()))?;
             let dirty = own.into_iter().filter(|held| held.file.is_dirty());
             self.sync_files(store, dirty.map(|held| (held.file, held.path)).collect())
                 .map_err(|failed| self.unknown(failed.why, batch.ids()))?;
@@ -235,7 +235,7 @@ impl LogWriter {
     /// An error of a write after an earlier one of the same batch was done.
     fn partly(&self, error: StorageError, ids: &[EventId], begun: bool) -> StorageError {
         if begun || error.kind() == ErrorKind::OutcomeUnknown {
-            self.unknown(error.to_string(), ids)
+            self.unknown(format!("{error:#}"), ids)
         } else {
             error
         }

@@ -287,7 +287,7 @@ impl LogWriter {
     /// lock, and does nothing where somebody has it.
     fn close(&self, store: &Arc<Store>, state: &mut State, active: Active) -> Result<()> {
         if let Err(error) = self.sync_and_seal(store, &active) {
-            self.fail(store, state, &[active], &error.to_string());
+            self.fail(store, state, &[active], &format!("{error:#}"));
             return Err(error);
         }
         let name = active.name.clone();
@@ -394,7 +394,7 @@ impl LogWriter {
         for (file, path) in files {
             if let Err(error) = self.sync_file(store, &file, &path) {
                 let mut state = self.state.lock();
-                let why = error.to_string();
+                let why = format!("{error:#}");
                 let up_to = self.poison(store, &mut state, &why);
                 return Err(FailedSync { up_to, why });
             }

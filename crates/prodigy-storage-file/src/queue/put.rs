@@ -277,7 +277,7 @@ impl Store {
                     self,
                     OPERATION,
                     path,
-                    &format!("only in part ({error}), and it could not be taken back"),
+                    &format!("only in part ({error:#}), and it could not be taken back"),
                     again,
                 )),
             };

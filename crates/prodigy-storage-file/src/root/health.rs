@@ -73,7 +73,7 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
 }
 
 fn failure(name: &'static str, error: &StorageError) -> Check {
-    let check = Check::new(name, Severity::Failure, error.to_string());
+    let check = Check::new(name, Severity::Failure, format!("{error:#}"));
     match error.hint() {
         Some(hint) => check.with_hint(hint.to_owned()),
         None => check,

@@ -146,7 +146,7 @@ impl Checkpoints {
                     }
                     Ok(None) => continue 'search,
                     Err(error) if error.kind() == ErrorKind::Damaged => {
-                        tracing::warn!(job = %self.job, %phase, %error, "a damaged checkpoint is skipped");
+                        tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
                         skipped.push(Skipped {
                             document: entry.document,
                             error,

@@ -49,7 +49,7 @@ pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Dead
         Phase::Map | Phase::Reduce => time_of_setup(inner, job, deadline),
     };
     let after = after.unwrap_or_else(|error| {
-        tracing::warn!(%job, %phase, %error, "the order of a save follows the clock alone");
+        tracing::warn!(%job, %phase, error = &error as &dyn std::error::Error, "the order of a save follows the clock alone");
         None
     });
     let now = inner.clock.now();

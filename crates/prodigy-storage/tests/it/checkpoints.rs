@@ -52,7 +52,7 @@ fn a_state_that_gives_no_body_is_refused_with_why_and_stores_nothing() {
         }
         let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
         let error = checkpoints.save_map(&keys, SaveOptions::default()).unwrap_err();
-        assert!(error.to_string().contains("key must be a string"), "{error}");
+        assert!(format!("{error:#}").contains("key must be a string"), "{error:#}");
         assert!(checkpoints.list().unwrap().is_empty());
         assert!(!fixture.folder.path().join("root").exists());
 

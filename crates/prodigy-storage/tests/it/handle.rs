@@ -20,7 +20,10 @@ fn a_refused_configuration_tells_everything_that_is_wrong() {
         .open()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-    let errors = error.cause().unwrap().downcast_ref::<ConfigErrors>().unwrap();
+    let errors = std::error::Error::source(&error)
+        .unwrap()
+        .downcast_ref::<ConfigErrors>()
+        .unwrap();
     assert_eq!(errors.len(), 2);
 }
 

@@ -100,12 +100,14 @@ fn what_was_unclear_once_is_never_called_failed() {
 #[test]
 fn the_error_after_an_unclear_one_is_its_cause() {
     let caller = failing([Fault::Unclear, Fault::Lasting(ErrorKind::DiskFull)]);
-    let text = append(&caller, &mut batch(&["a"])).unwrap_err().to_string();
+    let error = append(&caller, &mut batch(&["a"])).unwrap_err();
+    let text = format!("{error:#}");
     assert!(
         text.starts_with("outcome unknown: append events shop/job"),
         "{text}"
     );
     assert!(text.contains("disk space full"), "{text}");
+    assert!(!error.to_string().contains("disk space full"), "{error}");
     assert_eq!(text.matches("tries").count(), 1, "{text}");
 }
 
