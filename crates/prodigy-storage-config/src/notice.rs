@@ -105,7 +105,7 @@ impl fmt::Display for Notice {
             Self::ShadowedVariable { name, by } => {
                 write!(
                     f,
-                    "variable {} is passed over, since {} is set",
+                    "variable {} is ignored, since {} is set",
                     shown(name),
                     shown(by)
                 )
@@ -123,7 +123,7 @@ impl fmt::Display for Notice {
             } => {
                 write!(
                     f,
-                    "`{key}` ({origin}) is passed over: the backend is `{chosen}` ({chosen_by})"
+                    "`{key}` ({origin}) is ignored: the backend is `{chosen}` ({chosen_by})"
                 )
             }
             Self::Overruled {
@@ -134,7 +134,7 @@ impl fmt::Display for Notice {
             } => {
                 write!(
                     f,
-                    "`{key}` ({origin}) is passed over: `{by}` ({by_origin}) comes later"
+                    "`{key}` ({origin}) is ignored: `{by}` ({by_origin}) comes later"
                 )
             }
             Self::UnusedLocalStorage { path } => write!(
@@ -144,7 +144,7 @@ impl fmt::Display for Notice {
             ),
             Self::AtTopLevel { key, origin } => write!(
                 f,
-                "`{key}` ({origin}) stands at the top level and sets nothing: move it below `storage`"
+                "`{key}` ({origin}) is at the top level and sets nothing: move it below `storage`"
             ),
             Self::OtherProgram { key, origin } => write!(
                 f,

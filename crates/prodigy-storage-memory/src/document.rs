@@ -262,7 +262,9 @@ fn check_expected(
         (Expected::Revision(wanted), Some(kept)) => {
             format!("revision {wanted} was expected, and it has {}", kept.revision)
         }
-        (Expected::Revision(wanted), None) => format!("revision {wanted} was expected, and there is none"),
+        (Expected::Revision(wanted), None) => {
+            format!("revision {wanted} was expected, and the document is absent")
+        }
     };
     Err(StorageError::new(ErrorKind::Conflict, operation, target, why)
         .with_hint("someone else wrote it: read it again and decide"))

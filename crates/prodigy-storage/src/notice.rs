@@ -54,7 +54,7 @@ impl fmt::Display for StorageNotice {
             ),
             Self::FreshClone { repo, path } => write!(
                 f,
-                "{} is a fresh clone of the project that `{repo}` stands for: it continues under this name",
+                "{} is a fresh clone of the project with the name `{repo}`: it continues under this name",
                 path.display()
             ),
         }

@@ -204,7 +204,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
         let known = entry.known(NameRole::Suggested, &found);
         let is_another = entry.kind != LOST && known.is_home() && !is_same(&found, &known);
         if entry.name != name.as_str() || is_another {
-            let why = format!("the name stands for {}, which is still there", entry.identity);
+            let why = format!("the name belongs to {}, which is still there", entry.identity);
             return Err(
                 StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(format!(
                     "choose another name, as two repositories can't share one: `prodigy-storage repo register --as {} \
@@ -246,7 +246,7 @@ pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Id
         if entry.name == name.as_str() && is_same(&found, &entry.known(NameRole::Suggested, &found)) {
             return Ok(identity);
         }
-        let why = format!("the name stands for {}", entry.identity);
+        let why = format!("the name belongs to {}", entry.identity);
         return Err(
             StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
                 "choose another name, or, if it is the same repository: `prodigy-storage repo relink {name} {}`",
@@ -392,7 +392,7 @@ fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>>
                 found.push((name, Err(error)));
             }
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Refused) => {
-                tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is passed over");
+                tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is ignored");
             }
             Err(error) => return Err(error),
         }
@@ -448,17 +448,19 @@ fn conflict(candidate: &Candidate, active: bool, identity: &Identity) -> Storage
     let found = identity.evidence();
     let why = match candidate.entry.evidence().relation(&found) {
         Relation::Replaced { .. } if active => format!(
-            "the name stands for an earlier directory at {here}; the one there now has the same `origin`, but a process \
+            "the name belongs to an earlier directory at {here}; the one there now has the same `origin`, but a process \
              works on a job of this name"
         ),
         Relation::Replaced { .. } => format!(
-            "the name stands for an earlier directory at {here}; the one there now is another, and nothing proves that \
+            "the name belongs to an earlier directory at {here}; the one there now is another, and nothing proves that \
              it is the same repository"
         ),
         Relation::PerhapsElsewhere => format!(
-            "the name stands for {recorded}, which is gone; {here} has its inode and may be it, moved"
+            "the name belongs to {recorded}, which is gone; {here} has its inode and may be the same directory, moved"
         ),
-        _ => format!("the name stands for {recorded}, which is gone; {here} may be it, moved or copied"),
+        _ => format!(
+            "the name belongs to {recorded}, which is gone; {here} may be the same directory, moved or copied"
+        ),
     };
     let place = place(identity);
     StorageError::new(ErrorKind::Conflict, "identify repository", name, why).with_hint(format!(

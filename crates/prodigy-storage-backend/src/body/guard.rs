@@ -141,7 +141,7 @@ impl<'a> Guard<'a> {
         if self.raw == Raw::Checked
             && let Err(error) = text::is_json(raw)
         {
-            return self.refuse(NoBody::new("raw JSON in it is none", None).with_source(error));
+            return self.refuse(NoBody::new("its raw JSON is not valid", None).with_source(error));
         }
         if let Err(fault) = text::check(raw.as_bytes(), self.depth, self.deepest) {
             return self.refuse(fault.moved(None));
@@ -164,7 +164,7 @@ impl Drop for Guard<'_> {
 
 fn broken() -> NoBody {
     NoBody::new(
-        "its `Serialize` writes no JSON: it goes on after an error, or breaks the order of its calls",
+        "its `Serialize` writes invalid JSON: it continues after an error, or breaks the order of its calls",
         None,
     )
 }

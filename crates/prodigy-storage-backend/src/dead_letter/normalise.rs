@@ -43,7 +43,7 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
     }
     if let Some(at) = lone_surrogate(json.as_bytes()) {
         return refuse(format!(
-            "at byte {at} stands half of a surrogate pair: no Unicode text"
+            "byte {at} begins half of a surrogate pair: no Unicode text"
         ));
     }
     if let Some(path) = out_of_range(json) {
@@ -53,7 +53,7 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
         .map_err(|error| error.with_hint(AS_TEXT));
     }
     if let Some(name) = fields.twice() {
-        return refuse(format!("`{name}` stands twice"));
+        return refuse(format!("`{name}` occurs twice"));
     }
     let Some(data) = fields.get_any("item_data") else {
         return refuse("`item_data` is missing".into());

@@ -102,7 +102,7 @@ fn a_wrong_type_is_named() {
         (r#"{"item_id":"a"}"#, "`item_data` is missing"),
         (
             r#"{"item_id":"a","item_data":1,"item_data":2}"#,
-            "`item_data` stands twice",
+            "`item_data` occurs twice",
         ),
         (
             r#"{"item_id":"a","item_data":1,"first_attempt":"soon"}"#,

@@ -100,7 +100,7 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Fault::new(at, "an alias refers to the value that it stands in"));
+                    return Err(Fault::new(at, "an alias refers to the value that contains it"));
                 };
                 return self.node(node, at, None);
             }

@@ -73,7 +73,7 @@ fn the_type_is_in_any_case_and_works_on_any_file() {
     assert_eq!(keys, ["backend_config.base_dir", "backend_config.max_file_size"]);
     assert_eq!(
         fixture.notices()[0],
-        "`backend_config.base_dir` (home/.prodigy/config.yaml:3:20) is passed over: the backend is `memory` (variable PRODIGY_STORAGE_TYPE)"
+        "`backend_config.base_dir` (home/.prodigy/config.yaml:3:20) is ignored: the backend is `memory` (variable PRODIGY_STORAGE_TYPE)"
     );
 
     let fixture = Fixture::new().variable("PRODIGY_STORAGE_TYPE", "flie");
