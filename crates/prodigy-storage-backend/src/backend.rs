@@ -139,9 +139,6 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
     /// All items as they are stored now.
     fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>>;
 
-    /// How many dead letters of the job another program keeps here in a form that no operation on the queue reads.
-    fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64>;
-
     /// Takes up to `limit` pending items for `lease`, oldest first. The leases are stored before the call returns,
     /// and the items stay stored: one that is not acknowledged is pending again when its lease ends.
     fn queue_take(

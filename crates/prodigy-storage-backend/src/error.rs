@@ -36,6 +36,8 @@ pub enum ErrorKind {
     DiskFull,
     /// Stored data is damaged: where and how is in the message.
     Damaged,
+    /// A file of another program stands there, in a form that is not read. It is left as it is.
+    Foreign,
     /// The store was written by a newer version, in a format that this one does not know.
     NewerFormat,
     /// A cursor points into data that is no longer there: what lay between is gone.
@@ -72,6 +74,7 @@ impl ErrorKind {
             Self::NotWritable => "storage directory not writable",
             Self::DiskFull => "disk space full",
             Self::Damaged => "damaged data",
+            Self::Foreign => "another program's data",
             Self::NewerFormat => "newer format",
             Self::CursorGap => "cursor gap",
             Self::Timeout => "timeout",

@@ -110,7 +110,8 @@ impl Health {
 /// The space of one repository in one area.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AreaUsage {
-    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`.
+    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for what lies beside
+    /// these.
     pub area: String,
     /// The repository; `None` for what belongs to none.
     pub repo: Option<RepoName>,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use prodigy_storage::config::Notice;
 use prodigy_storage::doctor::Doctor;
-use prodigy_storage::{Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge};
+use prodigy_storage::{
+    ForeignKind, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge,
+};
 
 use crate::cli::{Command, Global};
 use crate::console::Console;
@@ -34,7 +36,11 @@ pub(crate) struct App<'c> {
     pub(crate) closed: fn() -> bool,
     opened: Option<Storage>,
     damaged: bool,
+    /// Whether the command reads, so that its caller has to know what it skipped.
+    reads: bool,
     skipped: bool,
+    /// The kinds of other programs' data that were reported as skipped.
+    foreign: Vec<ForeignKind>,
 }
 
 impl<'c> App<'c> {
@@ -49,15 +55,19 @@ impl<'c> App<'c> {
             closed: console.closed,
             opened: None,
             damaged: false,
+            reads: false,
             skipped: false,
+            foreign: Vec::new(),
         }
     }
 
     /// Runs a command to its end, and tells what stops it.
     pub(crate) fn run(mut self, command: Command) -> Exit {
+        self.reads = command.reads();
         let ended = self.dispatch(command);
         // What was given so far stands, also where something failed behind it.
         let flushed = self.out.flush().map_err(Failure::output);
+        self.tell_foreign();
         self.tell_stats();
         match ended.and_then(|exit| flushed.map(|()| exit)) {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
@@ -203,6 +213,24 @@ impl<'c> App<'c> {
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
         say(&mut self.err, "skipped", what);
+    }
+
+    /// Reports data of another program that was skipped, once per kind; the run then ends with its code.
+    pub(crate) fn tell_foreign(&mut self) {
+        let Some(storage) = self.opened.as_ref().filter(|_| self.reads) else {
+            return;
+        };
+        let stats = storage.stats();
+        for kind in ForeignKind::ALL {
+            let count = stats.get(kind.counter());
+            if count > 0 && !self.foreign.contains(&kind) {
+                self.foreign.push(kind);
+                self.skipped(&format!(
+                    "{}: not read, and left untouched; a later version imports such data with `prodigy-storage import`",
+                    kind.describe(count)
+                ));
+            }
+        }
     }
 
     /// Reports that an event was skipped because it is larger than this reader's limit.

@@ -55,7 +55,8 @@ pub(crate) struct SaveArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Of this phase; without it, the one that was saved last of all.
+    /// Of this phase; without it, the newest of all: the one that was saved last. One of another program counts by the time
+    /// that it states.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
     /// Print the state alone, byte for byte as it is stored.
@@ -217,9 +218,12 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
                 found.all_damaged = Some(error);
                 continue;
             }
+            // Reported at the end.
+            Err(error) if error.kind() == ErrorKind::Foreign => continue,
             Err(error) => return Err(error.into()),
         };
-        for skipped in &latest.skipped {
+        let damaged = latest.skipped.iter();
+        for skipped in damaged.filter(|skipped| skipped.error.kind() != ErrorKind::Foreign) {
             found.passed_over = true;
             let name = file_name(&skipped.document);
             app.warn(&format!(

@@ -75,6 +75,19 @@ pub(crate) enum Command {
     Repo(RepoCommand),
 }
 
+impl Command {
+    /// Whether the command gives, or looks through, what is stored. The others only store, lock or configure.
+    pub(crate) fn reads(&self) -> bool {
+        match self {
+            Self::Events(command) => !matches!(command, EventsCommand::Append(_)),
+            Self::Checkpoint(command) => !matches!(command, CheckpointCommand::Save(_)),
+            Self::Dlq(command) => !matches!(command, DlqCommand::Push(_)),
+            Self::Worktree(_) | Self::Usage => true,
+            Self::Lock(_) | Self::Config(_) | Self::Health | Self::Doctor(_) | Self::Repo(_) => false,
+        }
+    }
+}
+
 /// The table of commands and flags, for completions and manual pages.
 #[must_use]
 pub fn command() -> clap::Command {

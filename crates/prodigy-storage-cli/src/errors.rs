@@ -121,6 +121,7 @@ fn exit_of(error: &StorageError) -> Exit {
         ErrorKind::LockUnavailable => Exit::Locked,
         ErrorKind::NotFound => Exit::Missing,
         ErrorKind::Damaged => Exit::Damaged,
+        ErrorKind::Foreign => Exit::Skipped,
         _ => Exit::Failed,
     }
 }

@@ -86,14 +86,20 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
     let mut table = Table::new(&["JOB", "AGENT", "ITEM", "LEFT", "PATH", "ERROR"]);
     match job {
         Some(id) => {
-            let orphans = repo.job(id.as_str())?.orphans().list()?;
-            print_job(app, &mut table, &JobOrphans { job: id, orphans })?;
+            match repo.job(id.as_str())?.orphans().list() {
+                Ok(orphans) => print_job(app, &mut table, &JobOrphans { job: id, orphans })?,
+                // Reported at the end.
+                Err(error) if error.kind() == ErrorKind::Foreign => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         None => {
             for of_job in repo.orphans()? {
                 match of_job {
                     Ok(of_job) => print_job(app, &mut table, &of_job)?,
                     Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
+                    // Reported at the end.
+                    Err(error) if error.kind() == ErrorKind::Foreign => {}
                     Err(error) => return Err(error.into()),
                 }
             }

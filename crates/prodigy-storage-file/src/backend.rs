@@ -226,11 +226,6 @@ impl QueueStore for FileBackend {
             .map(|items| Box::new(items) as QueueScan<'static>)
     }
 
-    fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
-        self.handle
-            .read("count other items", |store| store.queue_foreign(job, deadline))
-    }
-
     fn queue_take(
         &self,
         job: &JobAddress,
@@ -342,6 +337,8 @@ impl Catalog for FileBackend {
     }
 
     fn stats(&self, stats: &mut Stats) {
-        self.handle.store().counters.add_to(stats);
+        let store = self.handle.store();
+        store.counters.add_to(stats);
+        store.foreign.add_to(stats);
     }
 }

@@ -50,6 +50,7 @@ mod backend;
 mod doctor;
 mod document;
 mod fault;
+mod foreign;
 pub mod fs;
 mod handle;
 mod holder;
@@ -69,4 +70,5 @@ mod whereabouts;
 
 pub use backend::FileBackend;
 pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+pub use foreign::{Foreign, ForeignKind};
 pub use options::FileOptions;

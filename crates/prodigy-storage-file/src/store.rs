@@ -12,6 +12,7 @@ use prodigy_storage_layout::{QUARANTINE, Timestamp};
 
 use crate::document::DurableMarks;
 use crate::fault::{Access, fault};
+use crate::foreign::Foreign;
 use crate::fs::{FileSystem, FsFile, OpenMode, RealFs, TEMP_PREFIX};
 use crate::lockfile::Gates;
 use crate::log::Logs;
@@ -82,6 +83,8 @@ pub(crate) struct Store {
     pub(crate) whereabouts: Whereabouts,
     /// The fencing marks that are known to be durable.
     pub(crate) durable_marks: DurableMarks,
+    /// What readers skipped of other programs' data.
+    pub(crate) foreign: Foreign,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
@@ -108,6 +111,7 @@ impl Store {
             archive: Archive::default(),
             presence: Presence::default(),
             durable_marks: DurableMarks::default(),
+            foreign: Foreign::default(),
             unflushed: Unflushed::default(),
             whereabouts: Whereabouts::default(),
             durable: Mutex::default(),

@@ -270,10 +270,6 @@ impl QueueStore for MemoryBackend {
     }
 
     /// No other program keeps anything here.
-    fn queue_foreign(&self, _job: &JobAddress, _deadline: Deadline) -> Result<u64> {
-        Ok(0)
-    }
-
     fn queue_take(
         &self,
         job: &JobAddress,

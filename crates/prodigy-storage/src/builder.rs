@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Backend, Clock, Result, SystemClock};
 use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
-use prodigy_storage_file::Doctor;
+use prodigy_storage_file::{Doctor, Foreign};
 use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
@@ -162,6 +162,7 @@ impl StorageBuilder {
             clock: self.clock,
             given,
             setups: Setups::default(),
+            foreign: Foreign::default(),
             ceilings,
         }))
     }

@@ -137,6 +137,7 @@ pub use prodigy_storage_backend::{
     StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
+pub use prodigy_storage_file::ForeignKind;
 pub use prodigy_storage_layout::{
     AgentId, Ceilings, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName,
     NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,

@@ -8,7 +8,7 @@ use prodigy_storage_backend::{
     Result, Severity, Stats, StorageError, Usage,
 };
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_file::Doctor;
+use prodigy_storage_file::{Doctor, Foreign};
 use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
 
 use crate::builder::StorageBuilder;
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) given: bool,
     /// The setup checkpoints that this handle has seen.
     pub(crate) setups: Setups,
+    /// What was skipped of other programs' folders. The backend has its own.
+    pub(crate) foreign: Foreign,
     /// Where the search for a repository ends.
     pub(crate) ceilings: Ceilings,
 }
@@ -235,10 +237,13 @@ impl Storage {
         self.call(USAGE, |backend, deadline| backend.usage(deadline))
     }
 
-    /// Counters of this handle and of its backend since it was opened.
+    /// Counters of this handle and of its backend since it was opened. The counters `foreign.*` say how much was skipped
+    /// because another program keeps it in a form that is not read: see [`ForeignKind`](crate::ForeignKind).
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.caller.stats()
+        let mut stats = self.inner.caller.stats();
+        self.inner.foreign.add_to(&mut stats);
+        stats
     }
 
     /// Ends background work and makes relaxed writes of this handle survive power loss.

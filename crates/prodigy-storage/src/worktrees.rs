@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_file::ForeignKind;
 use prodigy_storage_layout::{Entry, RepoName, SessionId, worktrees_folder};
 
 use crate::storage::Inner;
@@ -53,7 +54,8 @@ impl Worktrees {
         })
     }
 
-    /// The sessions whose worktree is there, sorted. Links are not followed and not listed.
+    /// The sessions whose worktree is there, sorted. Links are not followed and not listed. Folders of another program are
+    /// skipped and counted in [`Storage::stats`](crate::Storage::stats).
     ///
     /// # Errors
     /// [`Refused`](ErrorKind::Refused) if the folder of the worktrees is a link;
@@ -63,13 +65,14 @@ impl Worktrees {
             return Ok(Vec::new());
         };
         let folder = worktrees_folder(&self.repo);
-        let mut sessions: Vec<SessionId> = folders_in(&root, &folder)?
-            .into_iter()
-            .filter_map(|name| match Entry::parse(&folder.join(name))? {
-                Entry::Worktree(_, session) => Some(session),
-                _ => None,
-            })
-            .collect();
+        let (mut sessions, mut others) = (Vec::new(), 0);
+        for name in folders_in(&root, &folder)? {
+            match Entry::parse(&folder.join(name)) {
+                Some(Entry::Worktree(_, session)) => sessions.push(session),
+                _ => others += 1,
+            }
+        }
+        self.inner.foreign.skip(ForeignKind::Worktrees, &folder, others);
         sessions.sort();
         Ok(sessions)
     }

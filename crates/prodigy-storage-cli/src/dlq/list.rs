@@ -7,7 +7,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::JobArgs;
-use crate::output::{Table, counted};
+use crate::output::Table;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
@@ -34,18 +34,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
             Err(error) => return Err(error.into()),
         }
     }
-    let foreign = opened.job.dlq().foreign()?;
-    if !any && foreign == 0 {
+    if !any {
         opened.must_be_known()?;
     }
     table.print(app)?;
-    if foreign > 0 {
-        let items = counted(usize::try_from(foreign).unwrap_or(usize::MAX), "item");
-        app.skipped(&format!(
-            "{items} of another program, in a form that is not read here; a version that has `prodigy-storage import` \
-             can take them over"
-        ));
-    }
     Ok(Exit::Done)
 }
 

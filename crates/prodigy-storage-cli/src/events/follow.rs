@@ -77,6 +77,7 @@ fn step(app: &mut App<'_>, lines: &mut FollowLines) -> Result<bool> {
             Some(ScanItem::Damage(damage)) => app.damaged(&escape(&damage.to_string())),
             Some(ScanItem::TooLarge(record)) => app.too_large(&record),
             None => {
+                app.tell_foreign();
                 idle = true;
                 break;
             }

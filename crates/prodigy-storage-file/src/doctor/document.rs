@@ -12,7 +12,6 @@ use super::keep::{keep, whole};
 use super::walk::Round;
 use crate::document::Found;
 use crate::fs::OpenMode;
-use crate::ours;
 use crate::store::Replace;
 
 const EXAMINE: &str = "examine document";
@@ -64,9 +63,7 @@ impl Round<'_> {
                 }
                 return;
             }
-            Ok(Found::Damaged(_, bytes)) if !ours::document(document, &bytes) => {
-                return self.foreign(Group::Unreadable, path);
-            }
+            Ok(Found::Foreign(_)) => return self.foreign(Group::Unreadable, path),
             Ok(Found::Damaged(error, _)) => error,
             Err(error) if error.kind() == ErrorKind::NewerFormat => {
                 let finding = self
@@ -122,9 +119,6 @@ impl Round<'_> {
         let Found::Damaged(error, bytes) = store.look(REPAIR, path)? else {
             return Ok(None);
         };
-        if !ours::document(document, &bytes) {
-            return Ok(None);
-        }
         let file = store
             .fs
             .open(path, OpenMode::Read)

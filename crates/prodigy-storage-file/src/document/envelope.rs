@@ -21,6 +21,7 @@
 use std::borrow::Cow;
 
 use prodigy_storage_backend::{Body, Revision, StoredDocument, object_bounds};
+use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -174,8 +175,9 @@ impl Fault {
 
 /// Verifies a file's bytes and takes them as a document, nothing copied. Bytes that are refused are handed back.
 ///
-/// With `may_be_list`, a bare array counts as the object that holds it: another program stores its orphaned worktrees so.
-pub(super) fn decode(mut bytes: Vec<u8>, may_be_list: bool) -> Result<StoredDocument, (Fault, Vec<u8>)> {
+/// `orphans`: it is a list of orphaned worktrees. Another program stores it as a bare array, which counts as the object that
+/// holds it; one whose elements are of another shape is refused.
+pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument, (Fault, Vec<u8>)> {
     match read_head(&bytes) {
         Head::Ours(revision) => {
             if !checksum_holds(&bytes, b'1') {
@@ -199,9 +201,13 @@ pub(super) fn decode(mut bytes: Vec<u8>, may_be_list: bool) -> Result<StoredDocu
         )),
         Head::Newer(format) => Err((Fault::Newer(format), bytes)),
         Head::Broken(at) => Err((Fault::damaged("its envelope is broken", Some(at)), bytes)),
-        Head::Bare if may_be_list && is_bare_array(&bytes) => {
+        Head::Bare if orphans && bytes.trim_ascii_start().first() == Some(&b'[') => {
             let revision = Revision::from_u128(xxh3_128(&bytes));
-            Ok(StoredDocument::new(wrapped(&bytes), 0, revision, false))
+            let object = wrapped(&bytes);
+            match check_orphans(&object) {
+                Ok(()) => Ok(StoredDocument::new(object, 0, revision, false)),
+                Err(fault) => Err((fault, bytes)),
+            }
         }
         Head::Bare => match object_bounds(&bytes) {
             Ok(_) if is_respelled(&bytes) => Err((
@@ -209,6 +215,9 @@ pub(super) fn decode(mut bytes: Vec<u8>, may_be_list: bool) -> Result<StoredDocu
                 bytes,
             )),
             Ok(bounds) => {
+                if orphans && let Err(fault) = check_orphans(bytes.get(bounds.clone()).unwrap_or_default()) {
+                    return Err((fault, bytes));
+                }
                 let revision = Revision::from_u128(xxh3_128(&bytes));
                 bytes.truncate(bounds.end);
                 Ok(StoredDocument::new(bytes, bounds.start, revision, false))
@@ -239,11 +248,40 @@ fn has_a_mark(bytes: &[u8]) -> bool {
         .any(|mark| memchr::memmem::find(head, mark).is_some())
 }
 
-/// Whether these bytes are an array, as another program stores a list of orphaned worktrees.
-fn is_bare_array(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().first() == Some(&b'[')
-        && std::str::from_utf8(bytes).is_ok()
-        && serde_json::from_slice::<Vec<IgnoredAny>>(bytes).is_ok()
+/// A list of orphaned worktrees that another program wrote, as far as readers need it.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "the field is parsed to see whether it is there")]
+struct OrphanList<'a> {
+    #[serde(default, borrow)]
+    orphaned_worktrees: Vec<ListedWorktree<'a>>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "the fields are parsed to see whether they are there")]
+struct ListedWorktree<'a> {
+    #[serde(alias = "worktree_path", borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
+    agent_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    #[serde(alias = "timestamp")]
+    failed_at: Timestamp,
+    #[serde(borrow)]
+    error: Cow<'a, str>,
+}
+
+/// Refuses a list of orphaned worktrees that readers can't read.
+fn check_orphans(object: &[u8]) -> Result<(), Fault> {
+    let text = std::str::from_utf8(object).map_err(|_| Fault::damaged("it is not Unicode", None))?;
+    match serde_json::from_str::<OrphanList<'_>>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::Damaged {
+            why: "it is no list of orphaned worktrees".into(),
+            at: None,
+            source: Some(error),
+        }),
+    }
 }
 
 /// The object that stands for a bare array: a body is an object.
@@ -410,18 +448,33 @@ mod tests {
 
     #[test]
     fn a_bare_array_is_the_list_of_another_program() {
-        let text = b" [\n {\"path\":\"/w\"}\n]\n";
+        let text = b" [\n {\"path\":\"/w\",\"agent_id\":\"a\",\"item_id\":\"i\",\
+            \"failed_at\":\"2026-11-28T13:04:46.279964992Z\",\"error\":\"e\"}\n]\n";
         assert!(
             decode(text.to_vec(), false).is_err(),
             "a checkpoint is never an array"
         );
         let document = decode(text.to_vec(), true).unwrap();
         assert!(!document.is_verified());
-        assert_eq!(
-            document.body(),
-            b"{\"orphaned_worktrees\":[\n {\"path\":\"/w\"}\n]}"
-        );
+        let object = [b"{\"orphaned_worktrees\":", text.trim_ascii(), b"}"].concat();
+        assert_eq!(document.body(), object);
         assert_eq!(document.revision(), Revision::from_u128(xxh3_128(text)));
+    }
+
+    #[test]
+    fn a_list_of_orphans_in_another_form_is_refused_and_not_ours() {
+        for other in [
+            "[{\"path\":1}]",
+            "[1]",
+            "{\"orphaned_worktrees\":7}",
+            "[{\"path\":\"/w\"}]",
+        ] {
+            assert!(decode(other.into(), true).is_err(), "{other}");
+            assert!(!is_ours(other.as_bytes()), "{other}");
+        }
+        for list in ["[]", "{}", "{\"job_id\":\"j\",\"orphaned_worktrees\":[]}"] {
+            assert!(decode(list.into(), true).is_ok(), "{list}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Store {
         let (mut marks, revision) = match self.look(operation, &path)? {
             Found::Valid(found) => (self.parse_marks(&path, found.body())?, Some(found.revision())),
             Found::Absent => (self.marks_in_documents(job, deadline)?, None),
-            Found::Damaged(error, _) => {
+            Found::Foreign(error) | Found::Damaged(error, _) => {
                 return Err(error.with_hint(
                     "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the \
                      marks from the tokens in the job's checkpoints",
@@ -168,7 +168,7 @@ impl Store {
         }
         match self.look(MARKS, &path)? {
             Found::Valid(found) => Ok(told_fence(found.body()).flatten()),
-            Found::Absent | Found::Damaged(..) => Ok(None),
+            Found::Absent | Found::Foreign(_) | Found::Damaged(..) => Ok(None),
         }
     }
 }

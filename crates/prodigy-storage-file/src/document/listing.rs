@@ -8,6 +8,7 @@ use prodigy_storage_layout::{
     Document, DocumentScope, Entry, RepoName, STATE, checkpoints_folder, orphans_folder,
 };
 
+use super::newest::is_anothers_state;
 use crate::fs::{DirEntry, FileKind, Metadata};
 use crate::store::Store;
 
@@ -54,14 +55,17 @@ impl Store {
         let Some(folder) = self.open_folder(LIST, path)? else {
             return Ok(Vec::new());
         };
-        let mut named = Vec::new();
+        let (mut named, mut others) = (Vec::new(), 0);
         folder
-            .names(&mut |name| {
-                if let Some(document) = parse(name).filter(|document| scope.contains(document)) {
-                    named.push((name.to_owned(), document));
-                }
+            .names(&mut |name| match parse(name) {
+                Some(document) if scope.contains(&document) => named.push((name.to_owned(), document)),
+                Some(_) => {}
+                None => others += u64::from(is_anothers_state(path, name)),
             })
             .map_err(|error| self.read_fault(LIST, path, error))?;
+        if let DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) = scope {
+            self.skip_state(LIST, job, others)?;
+        }
         let mut found = Vec::with_capacity(named.len());
         for (name, document) in named {
             deadline.check(LIST, &path.display(), "the file system")?;

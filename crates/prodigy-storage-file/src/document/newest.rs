@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, DocumentEntry, Result};
-use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, checkpoints_folder};
+use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, STATE, Stamp, checkpoints_folder};
 
 use super::listing::is_absent;
-use crate::fs::FsFolder;
-use crate::fs::TEMP_PREFIX;
+use crate::foreign::ForeignKind;
+use crate::fs::{DirEntry, FileKind, FsFolder, TEMP_PREFIX};
 use crate::store::Store;
 
 const NEWEST: &str = "find newest document";
@@ -20,6 +20,8 @@ pub(super) struct Names {
     reduce: Option<Stamp>,
     /// Temporary files, of writers alive or dead.
     pub(super) temps: Vec<String>,
+    /// How many files of another program with the state of the job are there.
+    pub(super) others: u64,
 }
 
 impl Names {
@@ -69,10 +71,12 @@ impl Store {
             let Some(folder) = self.open_folder(NEWEST, &path)? else {
                 return Ok(None);
             };
+            // Setup is no series; for it the names of the folder only say what is skipped.
+            let names = self.look_over(NEWEST, &*folder, &path, before)?;
+            self.skip_state(NEWEST, job, names.others)?;
             let document = if phase == Phase::Setup {
                 Document::Setup(job.clone())
             } else {
-                let names = self.look_over(NEWEST, &*folder, &path, before)?;
                 match names.newest_of(phase) {
                     Some(stamp) => Document::checkpoint(job, phase, stamp.clone()),
                     None => return Ok(None),
@@ -107,10 +111,26 @@ impl Store {
                     keep_newer(&mut names.reduce, text, before);
                 } else if name.starts_with(TEMP_PREFIX) {
                     names.temps.push(name.to_owned());
+                } else if is_anothers_state(path, name) {
+                    names.others += 1;
                 }
             })
             .map_err(|error| self.read_fault(operation, path, error))?;
         Ok(names)
+    }
+
+    /// Notes files of another program with the state of a job: so many in the folder of its checkpoints, and those of the
+    /// folder that the program keeps for the job outside of every repository.
+    pub(super) fn skip_state(&self, operation: &'static str, job: &JobAddress, others: u64) -> Result<()> {
+        self.foreign
+            .skip(ForeignKind::Checkpoints, &checkpoints_folder(job), others);
+        let folder = Path::new(STATE).join("reduce_checkpoints").join(job.job.as_str());
+        let names = self.names_in(operation, &folder)?;
+        let is_state =
+            |entry: &&DirEntry| entry.kind == FileKind::File && is_anothers_state(&folder, &entry.name);
+        let count = names.iter().filter(is_state).count() as u64;
+        self.foreign.skip(ForeignKind::Checkpoints, &folder, count);
+        Ok(())
     }
 
     /// A folder, for looking at what is in it; `None` where it is absent.
@@ -125,4 +145,10 @@ impl Store {
             Err(error) => Err(self.read_fault(operation, path, error)),
         }
     }
+}
+
+/// Whether a name in a folder of checkpoints is one that another program gives to a file with the state of a job.
+pub(super) fn is_anothers_state(folder: &Path, name: &str) -> bool {
+    let is_state = !name.starts_with('.') && (name.ends_with(".json") || name.ends_with(".gz"));
+    is_state && Entry::parse(&folder.join(name)).is_none()
 }

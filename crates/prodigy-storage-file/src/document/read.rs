@@ -7,7 +7,9 @@ use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageErro
 use prodigy_storage_layout::{Document, Entry, ORPHANED};
 
 use super::envelope::{Fault, HEAD, Head, decode, read_head};
+use crate::foreign::ForeignKind;
 use crate::fs::{FsFile, OpenMode};
+use crate::ours;
 use crate::store::Store;
 
 /// What stands at the place of a document.
@@ -17,6 +19,8 @@ pub(crate) enum Found {
     Absent,
     /// A document, verified unless another program wrote it.
     Valid(StoredDocument),
+    /// A file of another program in a form that is not read: the error that says so.
+    Foreign(StorageError),
     /// Damage: the error that says so, and the bytes.
     Damaged(StorageError, Vec<u8>),
 }
@@ -30,6 +34,7 @@ impl Store {
         match self.look(GET, &path)? {
             Found::Absent => Ok(None),
             Found::Valid(document) => Ok(Some(document)),
+            Found::Foreign(error) => Err(self.skipped(&path, error)),
             Found::Damaged(error, _) => Err(error),
         }
     }
@@ -44,6 +49,21 @@ impl Store {
     }
 
     pub(super) fn revision_at(&self, operation: &'static str, path: &Path) -> Result<Option<Revision>> {
+        match self.head(operation, path)? {
+            None => return Ok(None),
+            Some(Head::Ours(revision)) => return Ok(Some(revision)),
+            Some(_) => {}
+        }
+        match self.look(operation, path)? {
+            Found::Absent => Ok(None),
+            Found::Valid(document) => Ok(Some(document.revision())),
+            Found::Foreign(error) => Err(self.skipped(path, error)),
+            Found::Damaged(error, _) => Err(error),
+        }
+    }
+
+    /// What the first bytes of a document say; `None` if there is none.
+    pub(super) fn head(&self, operation: &'static str, path: &Path) -> Result<Option<Head>> {
         let Some(file) = self.open_document(operation, path)? else {
             return Ok(None);
         };
@@ -51,14 +71,17 @@ impl Store {
         let read = file
             .read_full_at(&mut head, 0)
             .map_err(|error| self.read_fault(operation, path, error))?;
-        if let Head::Ours(revision) = read_head(head.get(..read).unwrap_or_default()) {
-            return Ok(Some(revision));
-        }
-        match self.read_document(operation, path, &*file)? {
-            Found::Absent => Ok(None),
-            Found::Valid(document) => Ok(Some(document.revision())),
-            Found::Damaged(error, _) => Err(error),
-        }
+        Ok(Some(read_head(head.get(..read).unwrap_or_default())))
+    }
+
+    /// Notes that a reader skips a document of another program.
+    fn skipped(&self, path: &Path, error: StorageError) -> StorageError {
+        let kind = match path.starts_with(ORPHANED) {
+            true => ForeignKind::OrphanLists,
+            false => ForeignKind::Checkpoints,
+        };
+        self.foreign.skip(kind, path, 1);
+        error
     }
 
     /// What stands at a document's place. Damage is no error here; a newer format is.
@@ -106,6 +129,9 @@ impl Store {
                 },
                 bytes,
             )) => {
+                if !ours::document_at(path, &bytes) {
+                    return Ok(Found::Foreign(another_programs(operation, at.display(), source)));
+                }
                 let why = match offset {
                     Some(offset) => format!("{why}, at byte {offset} of {}", bytes.len()),
                     None => format!("{why}; it has {} bytes", bytes.len()),
@@ -121,5 +147,24 @@ impl Store {
                 Ok(Found::Damaged(error, bytes))
             }
         }
+    }
+}
+
+/// A file that carries no mark of ours and is of no form that is read.
+fn another_programs(
+    operation: &'static str,
+    target: impl std::fmt::Display,
+    source: Option<serde_json::Error>,
+) -> StorageError {
+    let error = StorageError::new(
+        ErrorKind::Foreign,
+        operation,
+        target,
+        "the file is not read: it carries none of the marks of this program, and is of no form that is known",
+    )
+    .with_hint("it stays as it is, for the program that wrote it; if no program needs it, look at it and move it away");
+    match source {
+        Some(source) => error.with_source(source),
+        None => error,
     }
 }

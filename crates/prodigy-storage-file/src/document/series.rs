@@ -48,7 +48,11 @@ impl Store {
             self.sweep(&folder, names.temps.iter().map(String::as_str));
             self.check_newest(job, phase, &folder, &names, options, deadline)?;
             let (document, replace) = match phase {
-                Phase::Setup => (Document::Setup(job.clone()), Replace::Over),
+                Phase::Setup => {
+                    let setup = Document::Setup(job.clone());
+                    self.check_ours(ADD, &setup, &Entry::Document(setup.clone()).path())?;
+                    (setup, Replace::Over)
+                }
                 Phase::Map | Phase::Reduce => {
                     let stamp = self.next_stamp(&folder, phase, &names, options.not_before)?;
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
@@ -114,8 +118,8 @@ impl Store {
         match self.look(ADD, &path)? {
             Found::Valid(found) => return Ok(Some(found)),
             Found::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
-            // Removed by hand since the listing.
-            Found::Absent => {}
+            // Another program's, or removed by hand since the listing.
+            Found::Foreign(_) | Found::Absent => {}
         }
         Ok(None)
     }

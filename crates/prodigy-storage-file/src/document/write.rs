@@ -10,9 +10,10 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, Entry};
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Head};
 use super::read::Found;
 use crate::lockfile::FileLock;
+use crate::ours;
 use crate::store::{Replace, Store, count};
 
 /// A put looks for what dead writers left in its folder once in so many writes.
@@ -48,6 +49,7 @@ impl Store {
             // Its bytes may still tell which repository the name stood for.
             self.set_aside(&path, &error, &bytes);
         }
+        self.check_ours(PUT, document, &path)?;
         if self
             .counters
             .documents
@@ -83,6 +85,7 @@ impl Store {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
         }
+        self.check_ours(DELETE, document, &path)?;
         let removed = match self.fs.unlink(&path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -108,6 +111,37 @@ impl Store {
             self.sync_later(path.parent().unwrap_or(Path::new("")))?;
         }
         Ok(removed)
+    }
+
+    /// Refuses to replace or remove a file of another program that has the name of a document. The caller holds the
+    /// document's lock.
+    pub(super) fn check_ours(&self, operation: &'static str, document: &Document, path: &Path) -> Result<()> {
+        if ours::document(document, &[]) {
+            return Ok(());
+        }
+        let is_anothers = match self.head(operation, path) {
+            Ok(None | Some(Head::Ours(_))) => false,
+            Ok(Some(_)) => match self.look(operation, path)? {
+                Found::Valid(found) => !found.is_verified(),
+                Found::Foreign(_) => true,
+                Found::Absent | Found::Damaged(..) => false,
+            },
+            // A link is no file, and is replaced without being followed.
+            Err(error) if error.kind() == ErrorKind::Refused => false,
+            Err(error) => return Err(error),
+        };
+        if !is_anothers {
+            return Ok(());
+        }
+        Err(StorageError::new(
+            ErrorKind::Unsupported,
+            operation,
+            self.absolute(path).display(),
+            "the file belongs to another program, and is neither replaced nor removed",
+        )
+        .with_hint(
+            "use that program for it, or a job id of your own; if no program needs the file, look at it and move it away",
+        ))
     }
 
     fn folder_is_there(&self, path: &Path) -> bool {
@@ -172,7 +206,7 @@ impl Store {
             error = error as &dyn std::error::Error,
             "a damaged document is skipped"
         );
-        if !self.options.file_locks || !crate::ours::document_at(path, bytes) {
+        if !self.options.file_locks || !ours::document_at(path, bytes) {
             return;
         }
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -34,6 +34,8 @@ pub(crate) struct Listing {
     pub(crate) segments: BTreeMap<SegmentName, Forms>,
     /// Names of temporary files.
     pub(crate) temps: Vec<String>,
+    /// How many files of events lie there under names that no segment has.
+    pub(crate) others: u64,
 }
 
 impl Listing {
@@ -70,6 +72,8 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
             }
         } else if entry.name.starts_with(crate::fs::TEMP_PREFIX) {
             listing.temps.push(entry.name);
+        } else if entry.name.contains(".jsonl") {
+            listing.others += 1;
         }
     }
     Ok(listing)

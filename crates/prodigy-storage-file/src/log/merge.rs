@@ -16,6 +16,8 @@ use super::resume::{gap, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
+use crate::foreign::ForeignKind;
+use crate::ours;
 use crate::store::Store;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.
@@ -109,6 +111,9 @@ pub(crate) fn scan(
             return Err(gap(store, folder, name));
         }
     }
+    store
+        .foreign
+        .skip(ForeignKind::EventFiles, folder, listing.others);
     let newest_made = listing.newest_made();
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
@@ -461,6 +466,13 @@ impl Merge {
             return Ok(None);
         }
         let given = match reader.head {
+            // Only what carries our format can be damaged.
+            Head::Damage { offset, len, .. } if !ours::segment(&reader.name) => {
+                self.store
+                    .foreign
+                    .skip_line(ForeignKind::EventLines, &reader.path(), offset, len);
+                false
+            }
             Head::Damage { .. } | Head::TooLarge { id: None, .. } => true,
             Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } => {
                 let given = self.last_id != Some(id)

@@ -247,7 +247,8 @@ impl SegmentReader {
         self.head_start
     }
 
-    fn path(&self) -> PathBuf {
+    /// Its file, below the root.
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.join(self.name.file_name(self.form))
     }
 

@@ -13,7 +13,8 @@ use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 use super::known::STRIDE;
 use super::line::{self, Seal, TRAILER};
 use super::scan::{Scanner, Unit};
-use crate::fs::{FileKind, FsFile, OpenMode};
+use crate::foreign::ForeignKind;
+use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
 use crate::store::Store;
 
 impl Store {
@@ -24,6 +25,7 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Option<QueueEntry>> {
         const OPERATION: &str = "queue get";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
         let path = Entry::Queue(job.clone()).path();
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(None);
@@ -70,8 +72,9 @@ impl Store {
         }
     }
 
-    pub(crate) fn queue_scan(&self, job: &JobAddress, _deadline: Deadline) -> Result<QueueScan<'static>> {
+    pub(crate) fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
         const OPERATION: &str = "queue scan";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
         let path = Entry::Queue(job.clone()).path();
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(Box::new(std::iter::empty()));
@@ -92,21 +95,23 @@ impl Store {
         too_large(place, self.options.max_record_size, bytes, seal, head)
     }
 
-    /// The items of another program: a file each, below the queue's folder or, by its earlier layout, below the
-    /// repository's state.
-    pub(crate) fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
-        const OPERATION: &str = "count items of another program";
-        let mut count = 0;
+    /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
+    /// or, by its earlier layout, below the repository's state.
+    pub(super) fn skip_dead_letters(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        deadline: Deadline,
+    ) -> Result<()> {
         for place in [queue_folder(job), state_folder(&job.repo)] {
             let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
-            deadline.check(OPERATION, &folder.display(), "its turn")?;
-            let items = self.names_in(OPERATION, &folder)?;
-            count += items
-                .iter()
-                .filter(|entry| entry.kind == FileKind::File && entry.name.ends_with(".json"))
-                .count() as u64;
+            deadline.check(operation, &folder.display(), "its turn")?;
+            let items = self.names_in(operation, &folder)?;
+            let is_item = |entry: &&DirEntry| entry.kind == FileKind::File && entry.name.ends_with(".json");
+            let count = items.iter().filter(is_item).count() as u64;
+            self.foreign.skip(ForeignKind::DeadLetters, &folder, count);
         }
-        Ok(count)
+        Ok(())
     }
 
     pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {

@@ -37,6 +37,7 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         const OPERATION: &str = "queue take";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
         let Some(held) = self.hold(OPERATION, job, deadline)? else {
             return Ok(Vec::new());
         };
@@ -124,8 +125,10 @@ impl Store {
         ids: &[ItemId],
         deadline: Deadline,
     ) -> Result<Settled<ItemId>> {
+        const OPERATION: &str = "queue remove";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
         self.settle(
-            "queue remove",
+            OPERATION,
             job,
             ids,
             ItemId::as_str,

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, LogStore, PutOptions,
-    QueueStore, ScanItem, ScanOptions,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected, ItemId,
+    LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Stats,
 };
-use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding};
-use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};
+use prodigy_storage_file::{
+    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, ForeignKind,
+};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp};
 use tempfile::TempDir;
 
 const JOB: &str = "mapreduce-1001";
@@ -126,6 +128,13 @@ impl Place {
         }
         (lines, damaged, scan.cursor())
     }
+}
+
+/// How much of a kind a backend skipped.
+fn skipped(backend: &FileBackend, kind: ForeignKind) -> u64 {
+    let mut stats = Stats::default();
+    backend.stats(&mut stats);
+    stats.get(kind.counter())
 }
 
 /// Work of ours in the job of the other program.
@@ -277,15 +286,24 @@ fn lines_without_an_id_are_read_in_place_and_a_cursor_stands_at_them() {
 }
 
 #[test]
-fn lines_that_are_no_events_are_told_and_stay_as_they_are() {
+fn lines_that_are_no_events_are_skipped_counted_once_and_no_damage() {
     let place = Place::new();
     place.write(
         &format!("{LOG}/events-20261128_150000.jsonl"),
         "{\"event_type\":\"old\"}\n\nnot json\n",
     );
     let before = place.files();
-    let (lines, damaged, _) = place.events(&ScanOptions::all());
-    assert_eq!((lines.len(), damaged), (14, 2));
+    let backend = place.backend();
+    for _ in 0..2 {
+        let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
+        let mut events = 0;
+        while let Some(item) = scan.next().unwrap() {
+            assert!(matches!(item, ScanItem::Record(_)), "{item:?}");
+            events += 1;
+        }
+        assert_eq!(events, 14);
+        assert_eq!(skipped(&backend, ForeignKind::EventLines), 2, "each counts once");
+    }
     let (summary, findings) = place.look(true);
     assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
     assert!(
@@ -347,4 +365,147 @@ fn a_file_of_ours_in_the_same_root_is_still_repaired() {
     std::fs::write(&ours, bytes).unwrap();
     let (summary, findings) = place.look(true);
     assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
+}
+
+#[test]
+fn each_reading_call_counts_what_it_skips() {
+    type Read = fn(&FileBackend);
+    let reads: [(ForeignKind, u64, Read); 8] = [
+        (ForeignKind::DeadLetters, 3, |backend| {
+            backend.queue_scan(&job(), never()).unwrap().for_each(drop);
+        }),
+        (ForeignKind::DeadLetters, 3, |backend| {
+            let id = ItemId::new("item_0").unwrap();
+            assert!(backend.queue_get(&job(), &id, never()).unwrap().is_none());
+        }),
+        (ForeignKind::DeadLetters, 3, |backend| {
+            let taken = backend.queue_take(&job(), &Select::all(), 9, Duration::from_secs(9), never());
+            assert!(taken.unwrap().is_empty());
+        }),
+        (ForeignKind::DeadLetters, 3, |backend| {
+            let id = ItemId::new("item_0").unwrap();
+            assert_eq!(
+                backend
+                    .queue_remove(&job(), &[id], never())
+                    .unwrap()
+                    .unknown
+                    .len(),
+                1
+            );
+        }),
+        (ForeignKind::Checkpoints, 2, |backend| {
+            let scope = DocumentScope::Job(job());
+            assert_eq!(backend.list(&scope, never()).unwrap().len(), 3);
+        }),
+        (ForeignKind::Checkpoints, 2, |backend| {
+            assert!(
+                backend
+                    .newest(&job(), Phase::Setup, None, never())
+                    .unwrap()
+                    .is_some()
+            );
+        }),
+        (ForeignKind::Checkpoints, 2, |backend| {
+            assert!(
+                backend
+                    .newest(&job(), Phase::Map, None, never())
+                    .unwrap()
+                    .is_some()
+            );
+        }),
+        (ForeignKind::EventFiles, 1, |backend| {
+            drop(backend.scan(&job(), &ScanOptions::all(), never()).unwrap());
+        }),
+    ];
+    for (number, (kind, count, read)) in reads.into_iter().enumerate() {
+        let place = Place::new();
+        place.write(&format!("{LOG}/old.jsonl"), "{}\n");
+        let before = place.files();
+        let backend = place.backend();
+        read(&backend);
+        read(&backend);
+        assert_eq!(skipped(&backend, kind), count, "read {number}");
+        let mut after = place.files();
+        after.retain(|path, _| before.contains_key(path));
+        assert_eq!(after, before, "read {number}");
+    }
+}
+
+#[test]
+fn a_list_of_orphans_or_a_checkpoint_that_is_not_read_is_no_damage() {
+    let place = Place::new();
+    place.write(ORPHANS, "[{\"path\":1}]");
+    let map = Document::Map(job(), Stamp::parse("20261128_150000").unwrap());
+    place.write(
+        &format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_150000.json"),
+        "[1]",
+    );
+    let backend = place.backend();
+    for (document, kind) in [
+        (Document::Orphans(job()), ForeignKind::OrphanLists),
+        (map, ForeignKind::Checkpoints),
+    ] {
+        let before = skipped(&backend, kind);
+        for _ in 0..2 {
+            let error = backend.get(&document, never()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Foreign);
+        }
+        assert_eq!(skipped(&backend, kind), before + 1);
+    }
+}
+
+#[test]
+fn no_write_and_no_deletion_touches_a_file_of_another_program() {
+    let place = Place::new();
+    let stamp = Stamp::parse("20261128_130446").unwrap();
+    let unreadable = format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_150000.json");
+    place.write(&unreadable, "");
+    let before = place.files();
+    let backend = place.backend();
+    let body = Body::parse(b"{\"data\":1}").unwrap();
+    let refused = |result: Option<ErrorKind>| assert_eq!(result, Some(ErrorKind::Unsupported));
+    for document in [
+        Document::Setup(job()),
+        Document::Orphans(job()),
+        Document::Map(job(), stamp.clone()),
+        Document::Map(job(), Stamp::parse("20261128_150000").unwrap()),
+        Document::Reduce(job(), stamp),
+    ] {
+        let mut conditions = vec![Expected::Any];
+        conditions.extend(
+            backend
+                .revision(&document, never())
+                .ok()
+                .flatten()
+                .map(Expected::Revision),
+        );
+        for expected in conditions {
+            let options = PutOptions::new(Durability::Strict).expect(expected);
+            let put = backend.put(&document, body, &options, never());
+            refused(put.err().map(|error| error.kind()));
+            let deleted = backend.delete(&document, expected, Durability::Strict, never());
+            refused(deleted.err().map(|error| error.kind()));
+        }
+    }
+    let saved = backend.add(&job(), Phase::Setup, body, &PutOptions::default(), never());
+    refused(saved.err().map(|error| error.kind()));
+    let added = backend.add(&job(), Phase::Map, body, &PutOptions::default(), never());
+    assert!(added.is_ok(), "a new name is ours");
+    let mut after = place.files();
+    after.retain(|path, _| before.contains_key(path));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_line_without_an_id_that_stands_twice_in_a_row_is_one_event_for_readers_and_for_the_doctor() {
+    let place = Place::new();
+    let line = "{\"timestamp\":\"2026-11-28T15:00:00Z\",\"event\":1}\n";
+    let other = "{\"timestamp\":\"2026-11-28T15:00:01Z\",\"event\":2}\n";
+    place.write(
+        &format!("{LOG}/events-20261128_150000.jsonl"),
+        &[line, line, other].concat(),
+    );
+    let (lines, _, _) = place.events(&ScanOptions::all());
+    assert_eq!(lines.len(), 14 + 2);
+    assert_eq!(place.look(false).0.events, 14 + 2);
 }

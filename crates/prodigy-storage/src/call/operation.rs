@@ -71,7 +71,6 @@ operations! {
     PUSH:              "put items",              Write, Permit, Transient;
     GET_ITEM:          "get item",               Read,  Permit, Transient;
     SCAN_ITEMS:        "read items",             Read,  Permit, Transient;
-    COUNT_FOREIGN:     "count other items",      Read,  Permit, Transient;
     TAKE:              "take items",             Write, Permit, Transient;
     ACKNOWLEDGE:       "acknowledge items",      Write, Permit, Transient;
     RELEASE:           "give items back",        Write, Permit, Transient;

@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, Sto
 use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
 use crate::error::{other_shape, refused_name};
 use crate::json;
@@ -23,7 +24,8 @@ pub struct Checkpoint<T> {
     /// Of which phase it is.
     pub phase: Phase,
     /// When it was saved, by the clock of its writer, which may have stepped: [`order`](Self::order) says which checkpoint
-    /// of a job came last. For a bare document, what its name says, else when its file was changed.
+    /// of a job came last. For a bare document, the time that it states (`timestamp`, or `created_at` in its `metadata`),
+    /// else the time in its name, else when its file was changed.
     pub saved_at: Timestamp,
     /// The version of the state's own shape; `None` for a bare document.
     pub schema_version: Option<u32>,
@@ -33,8 +35,9 @@ pub struct Checkpoint<T> {
     pub fencing: Option<Fence>,
     /// The state; for a bare document, all of it.
     pub data: T,
-    /// Newer ones that are damaged, the newest first.
+    /// Newer ones that were skipped, the newest first.
     pub skipped: Vec<Skipped>,
+    order: Timestamp,
 }
 
 impl<T> Checkpoint<T> {
@@ -43,7 +46,8 @@ impl<T> Checkpoint<T> {
     /// where that is needed.
     ///
     /// Two saves of different phases that run at the same moment have no order that is promised. A bare document of
-    /// another program has the place of its [`saved_at`](Self::saved_at).
+    /// another program has the place of the time that it states, else of the time in its name. One without either comes
+    /// before all others: a copy of the file changes the time of the file.
     ///
     /// ```
     /// # use prodigy_storage::{Phase, SaveOptions, Storage, config::MapEnvironment};
@@ -62,12 +66,11 @@ impl<T> Checkpoint<T> {
     /// ```
     #[must_use]
     pub fn order(&self) -> Timestamp {
-        let stamp = self.document.stamp().filter(|stamp| stamp.is_canonical());
-        stamp.map_or(self.saved_at, |stamp| stamp.time())
+        self.order
     }
 }
 
-/// A damaged checkpoint that was skipped.
+/// A checkpoint that was skipped: it is damaged, or a file of another program that is not read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Skipped {
@@ -113,12 +116,13 @@ pub(crate) fn parse<T: DeserializeOwned>(
         )
     };
     if !stored.is_verified() {
-        let named = document.stamp().map(|stamp| stamp.time());
+        let stated = stated_time(stored.body()).or(document.stamp().map(|stamp| stamp.time()));
         return Ok(Checkpoint {
+            order: stated.unwrap_or(Timestamp::MIN),
             revision: stored.revision(),
             verified: false,
             phase,
-            saved_at: named.or(modified).unwrap_or_default(),
+            saved_at: stated.or(modified).unwrap_or_default(),
             schema_version: None,
             cursor: None,
             fencing: None,
@@ -128,7 +132,9 @@ pub(crate) fn parse<T: DeserializeOwned>(
         });
     }
     let body: Body<'_, T> = json::parse(stored.body()).map_err(refuse)?;
+    let stamp = document.stamp().filter(|stamp| stamp.is_canonical());
     Ok(Checkpoint {
+        order: stamp.map_or(body.saved_at, |stamp| stamp.time()),
         document,
         revision: stored.revision(),
         verified: true,
@@ -140,6 +146,20 @@ pub(crate) fn parse<T: DeserializeOwned>(
         data: body.data,
         skipped,
     })
+}
+
+/// The time that a checkpoint of another program states.
+fn stated_time(body: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Bare {
+        #[serde(default)]
+        timestamp: Option<Value>,
+        #[serde(default)]
+        metadata: Option<Value>,
+    }
+    let bare: Bare = json::parse(body).ok()?;
+    let created = || bare.metadata.as_ref()?.get("created_at");
+    bare.timestamp.as_ref().or_else(created)?.as_str()?.parse().ok()
 }
 
 fn fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {

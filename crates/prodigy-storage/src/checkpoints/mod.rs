@@ -87,10 +87,11 @@ impl Checkpoints {
     }
 
     /// The latest valid checkpoint of a phase. A damaged one is skipped, with a warning in the log and in
-    /// [`Checkpoint::skipped`], and the one before is used.
+    /// [`Checkpoint::skipped`], and the one before is used; so is a file of another program that is not read.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) where there are checkpoints and all of them are;
+    /// [`Damaged`](ErrorKind::Damaged), or [`Foreign`](ErrorKind::Foreign), where there are checkpoints and none can be
+    /// read;
     /// [`InvalidInput`](ErrorKind::InvalidInput) where the latest valid one holds no `T`, which is never a reason to
     /// go back to an older one silently: the error names the checkpoint, and [`latest_before`](Self::latest_before) reads
     /// the one before it. What else the backend says.
@@ -145,8 +146,10 @@ impl Checkpoints {
                         return body::parse(&self.job, phase, document, modified, &stored, skipped).map(Some);
                     }
                     Ok(None) => continue 'search,
-                    Err(error) if error.kind() == ErrorKind::Damaged => {
-                        tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
+                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => {
+                        if error.kind() == ErrorKind::Damaged {
+                            tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
+                        }
                         skipped.push(Skipped {
                             document: entry.document,
                             error,
@@ -296,7 +299,7 @@ impl Checkpoints {
     }
 
     /// Removes all but the newest `keep` checkpoints of each phase, and never the newest valid one: `keep` of 0 is 1.
-    /// Gives what was removed, or would be in a dry run.
+    /// Checkpoints of another program are neither counted nor removed. Gives what was removed, or would be in a dry run.
     ///
     /// # Errors
     /// The errors of the backend; some checkpoints may be removed by then.

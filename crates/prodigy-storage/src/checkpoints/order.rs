@@ -87,8 +87,8 @@ fn time_of_setup(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<
     let (revision, time) = match inner.caller.get(&setup, deadline) {
         Ok(Some(stored)) => (stored.revision(), body::saved_at(&stored)),
         Ok(None) => return Ok(None),
-        // It is skipped by readers, too.
-        Err(error) if error.kind() == ErrorKind::Damaged => (revision, None),
+        // Readers skip it, too.
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => (revision, None),
         Err(error) => return Err(error),
     };
     // Without a time of ours it raises no other time.

@@ -26,7 +26,12 @@ pub(crate) fn prune(
         if options.phase.is_some_and(|only| only != phase) {
             continue;
         }
-        let mut old = checkpoints.list_phase(phase)?;
+        let mut old = Vec::new();
+        for entry in checkpoints.list_phase(phase)? {
+            if is_ours(inner, &entry)? {
+                old.push(entry);
+            }
+        }
         let kept = old.split_off(old.len().saturating_sub(keep.max(1)));
         if old.is_empty() {
             continue;
@@ -49,6 +54,19 @@ pub(crate) fn prune(
         }
     }
     Ok(removed)
+}
+
+/// False for a checkpoint of another program, which is never removed. A name that only this program gives needs no look.
+fn is_ours(inner: &Inner, entry: &DocumentEntry) -> Result<bool> {
+    if entry.document.stamp().is_some_and(|stamp| stamp.is_canonical()) {
+        return Ok(true);
+    }
+    match inner.caller.get(&entry.document, inner.deadline()) {
+        Ok(found) => Ok(found.is_some_and(|found| found.is_verified())),
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Foreign => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn any_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<bool> {

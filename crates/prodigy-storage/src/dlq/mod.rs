@@ -21,9 +21,7 @@ pub use item::{DlqItem, DlqSummary, SignatureCount, Taken};
 pub use redrive::{Outcome, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 
-use crate::call::operation::{
-    ACKNOWLEDGE, COUNT_FOREIGN, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE,
-};
+use crate::call::operation::{ACKNOWLEDGE, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE};
 use crate::storage::Inner;
 
 /// The dead-letter queue of a job: items that failed, by `item_id`, until they are acknowledged or removed.
@@ -105,17 +103,6 @@ impl Dlq {
             backend.queue_scan(&self.job, deadline)
         })
         .map(DlqScan::new)
-    }
-
-    /// How many dead letters another program keeps for this job in a form of its own. No other call reads or changes
-    /// them.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn foreign(&self) -> Result<u64> {
-        self.call(COUNT_FOREIGN, |backend, deadline| {
-            backend.queue_foreign(&self.job, deadline)
-        })
     }
 
     /// Summaries of all items without their data, as [`scan`](Self::scan).

@@ -242,7 +242,8 @@ fn lines_of_other_programs_are_read_and_told_apart() {
         })
         .collect();
     assert_eq!(verified, [false, false, true]);
-    assert_eq!(damage(&items).len(), 1);
+    // A line of another program that is no event is skipped, and is no damage.
+    assert!(damage(&items).is_empty());
 }
 
 #[test]

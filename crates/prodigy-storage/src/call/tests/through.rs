@@ -324,12 +324,6 @@ impl QueueStore for Through {
         })
     }
 
-    fn queue_foreign(&self, job: &JobAddress, deadline: Deadline) -> Result<u64> {
-        self.run(operation::COUNT_FOREIGN, deadline, |inner| {
-            inner.queue_foreign(job, deadline)
-        })
-    }
-
     fn queue_take(
         &self,
         job: &JobAddress,

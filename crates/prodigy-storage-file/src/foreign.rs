@@ -1,0 +1,194 @@
+//! What readers skip because another program keeps it here in a form that this one does not read.
+//!
+//! Each reader reports what it skips to [`Foreign`], which warns once per kind through `tracing` and counts. The counts
+//! are the counters `foreign.*` of [`Stats`].
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::Stats;
+
+/// Places whose counts are remembered, so that nothing counts twice. What more places hold is counted at each reading.
+const MOST_PLACES: usize = 4096;
+
+/// A kind of data that another program keeps in the root and that readers skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ForeignKind {
+    /// Files beside the segments of a log, under names that no segment has.
+    EventFiles,
+    /// Lines in event files of another program that are no events.
+    EventLines,
+    /// Files with the state of a job, under other names or in another form than checkpoints have.
+    Checkpoints,
+    /// Dead letters outside of the queue.
+    DeadLetters,
+    /// Lists of orphaned worktrees in a form that is not known.
+    OrphanLists,
+    /// Folders beside the worktrees of sessions.
+    Worktrees,
+}
+
+impl ForeignKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [
+        Self::EventFiles,
+        Self::EventLines,
+        Self::Checkpoints,
+        Self::DeadLetters,
+        Self::OrphanLists,
+        Self::Worktrees,
+    ];
+
+    /// The name of its counter in [`Stats`]: how much of this kind was skipped.
+    #[must_use]
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Self::EventFiles => "foreign.event_files",
+            Self::EventLines => "foreign.event_lines",
+            Self::Checkpoints => "foreign.checkpoints",
+            Self::DeadLetters => "foreign.dead_letters",
+            Self::OrphanLists => "foreign.orphan_lists",
+            Self::Worktrees => "foreign.worktrees",
+        }
+    }
+
+    /// What was skipped, for people.
+    ///
+    /// ```
+    /// use prodigy_storage_file::ForeignKind;
+    ///
+    /// assert_eq!(ForeignKind::DeadLetters.describe(3), "3 dead letters of another program");
+    /// ```
+    #[must_use]
+    pub fn describe(self, count: u64) -> String {
+        let (one, many) = match self {
+            Self::EventFiles => ("event file", "event files"),
+            Self::EventLines => (
+                "line that is no event, in an event file",
+                "lines that are no events, in event files",
+            ),
+            Self::Checkpoints => ("file with the state of a job", "files with the state of jobs"),
+            Self::DeadLetters => ("dead letter", "dead letters"),
+            Self::OrphanLists => ("list of orphaned worktrees", "lists of orphaned worktrees"),
+            Self::Worktrees => (
+                "folder that is no session's worktree",
+                "folders that are no session's worktrees",
+            ),
+        };
+        let what = if count == 1 { one } else { many };
+        format!("{count} {what} of another program")
+    }
+}
+
+/// What was skipped at one place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    count: u64,
+    /// Lines below this offset are counted.
+    upto: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    seen: HashMap<(ForeignKind, PathBuf), Seen>,
+    /// What was skipped at places that are not remembered.
+    beyond: HashMap<ForeignKind, u64>,
+    /// Kinds that were warned of.
+    warned: Vec<ForeignKind>,
+}
+
+/// What a handle skipped of other programs' data.
+#[derive(Debug, Default)]
+pub struct Foreign(Mutex<Counts>);
+
+impl Foreign {
+    /// Notes that a reader skipped so many things at a place. A place that is read again counts once.
+    pub fn skip(&self, kind: ForeignKind, place: &Path, count: u64) {
+        if count > 0 {
+            self.note(kind, place, count, |seen| seen.count = seen.count.max(count));
+        }
+    }
+
+    /// Notes that a reader skipped a stretch of a file. One that is read again counts once.
+    pub(crate) fn skip_line(&self, kind: ForeignKind, file: &Path, offset: u64, len: u64) {
+        self.note(kind, file, 1, |seen| {
+            if offset >= seen.upto {
+                seen.count += 1;
+                seen.upto = offset + len.max(1);
+            }
+        });
+    }
+
+    fn note(&self, kind: ForeignKind, place: &Path, count: u64, note: impl FnOnce(&mut Seen)) {
+        let mut counts = self.0.lock();
+        if !counts.warned.contains(&kind) {
+            counts.warned.push(kind);
+            tracing::warn!(
+                place = %place.display(),
+                count,
+                "skipped {}: it is not read, and stays as it is",
+                kind.describe(count)
+            );
+        }
+        let is_full = counts.seen.len() >= MOST_PLACES;
+        let key = (kind, place.to_owned());
+        if is_full && !counts.seen.contains_key(&key) {
+            *counts.beyond.entry(kind).or_default() += count;
+        } else {
+            note(counts.seen.entry(key).or_default());
+        }
+    }
+
+    /// Adds the counters of the kinds that were skipped.
+    pub fn add_to(&self, stats: &mut Stats) {
+        let counts = self.0.lock();
+        for ((kind, _), seen) in &counts.seen {
+            stats.add(kind.counter(), seen.count);
+        }
+        for (kind, count) in &counts.beyond {
+            stats.add(kind.counter(), *count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(foreign: &Foreign, kind: ForeignKind) -> u64 {
+        let mut stats = Stats::default();
+        foreign.add_to(&mut stats);
+        stats.get(kind.counter())
+    }
+
+    #[test]
+    fn what_is_read_again_counts_once() {
+        let foreign = Foreign::default();
+        for count in [2, 3, 1] {
+            foreign.skip(ForeignKind::DeadLetters, Path::new("a"), count);
+        }
+        foreign.skip(ForeignKind::DeadLetters, Path::new("b"), 4);
+        foreign.skip(ForeignKind::DeadLetters, Path::new("c"), 0);
+        assert_eq!(counted(&foreign, ForeignKind::DeadLetters), 7);
+        for (offset, len) in [(0, 9), (10, 5), (0, 9), (10, 5), (20, 0), (20, 0)] {
+            foreign.skip_line(ForeignKind::EventLines, Path::new("a"), offset, len);
+        }
+        assert_eq!(counted(&foreign, ForeignKind::EventLines), 3);
+        assert_eq!(counted(&foreign, ForeignKind::Checkpoints), 0);
+    }
+
+    #[test]
+    fn a_bounded_number_of_places_is_remembered_and_every_one_counts() {
+        let foreign = Foreign::default();
+        for place in 0..MOST_PLACES + 10 {
+            foreign.skip(ForeignKind::Checkpoints, Path::new(&place.to_string()), 1);
+        }
+        assert_eq!(foreign.0.lock().seen.len(), MOST_PLACES);
+        assert_eq!(
+            counted(&foreign, ForeignKind::Checkpoints),
+            MOST_PLACES as u64 + 10
+        );
+    }
+}
