@@ -126,10 +126,10 @@ impl Foreign {
         if !counts.warned.contains(&kind) {
             counts.warned.push(kind);
             tracing::warn!(
+                kind = kind.counter(),
                 place = %place.display(),
                 count,
-                "skipped {}: it is not read, and stays as it is",
-                kind.describe(count)
+                "another program's data is skipped"
             );
         }
         let is_full = counts.seen.len() >= MOST_PLACES;

@@ -77,8 +77,8 @@ pub(crate) struct OrphansDocument {
 /// A job's orphaned worktrees: one document, changed by compare-and-set, so that no process loses what another
 /// records.
 ///
-/// The list that another program keeps for the job, a bare array of `path`, `agent_id`, `item_id`, `failed_at` and
-/// `error`, is read and never changed.
+/// The list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`, `failed_at`
+/// and `error`, is read and never changed.
 #[derive(Clone, Debug)]
 pub struct Orphans {
     inner: Arc<Inner>,
@@ -151,9 +151,6 @@ impl Orphans {
             if !change(&mut found.orphaned_worktrees) {
                 return Ok(false);
             }
-            if found.job_id.is_none() {
-                return Err(another_programs(operation, &self.job));
-            }
             let Err(error) = self.store(operation, &found, expected, deadline) else {
                 return Ok(true);
             };
@@ -202,17 +199,6 @@ impl Orphans {
             extra: Map::new(),
         }
     }
-}
-
-/// The list of another program is not changed: that program does not read the form that this one writes.
-fn another_programs(operation: &'static str, job: &JobAddress) -> StorageError {
-    StorageError::new(
-        ErrorKind::Unsupported,
-        operation,
-        job,
-        "the job's list of orphaned worktrees belongs to another program, which does not read what this one writes",
-    )
-    .with_hint("record or remove the worktree with that program, or use a job id of your own; the list can be read")
 }
 
 /// The record of a job and its revision.

@@ -74,17 +74,23 @@ fn threads_that_record_at_once_lose_nothing() {
 }
 
 #[test]
-fn fields_of_another_program_are_kept() {
+fn a_document_of_another_program_is_read_with_all_its_fields_and_not_changed() {
     let fixture = file_with(|b| b);
     let folder = fixture.folder.path().join("root/orphaned_worktrees/shop");
     std::fs::create_dir_all(&folder).unwrap();
     let text = r#"{"job_id":"job-1","by":"x","orphaned_worktrees":[{"agent_id":"a","item_id":"i","worktree_path":"/w","timestamp":"2025-11-15T07:36:06Z","error":"e","note":1}]}"#;
     std::fs::write(folder.join("job-1.json"), text).unwrap();
-    fixture.job().orphans().record(&orphan(1)).unwrap();
-    let list = fixture.job().orphans().list().unwrap();
-    assert_eq!((list.len(), list[0].extra["note"].as_u64()), (2, Some(1)));
+    let orphans = fixture.job().orphans();
+    let list = orphans.list().unwrap();
+    assert_eq!((list.len(), list[0].extra["note"].as_u64()), (1, Some(1)));
+    for refused in [
+        orphans.record(&orphan(1)).unwrap_err(),
+        orphans.remove("/w").unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    }
     let stored = std::fs::read_to_string(folder.join("job-1.json")).unwrap();
-    assert!(stored.contains(r#""by":"x""#), "{stored}");
+    assert_eq!(stored, text);
 }
 
 #[test]

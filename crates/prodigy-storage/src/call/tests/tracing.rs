@@ -14,7 +14,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use super::through::Through;
 use crate::config::MapEnvironment;
-use crate::{SaveOptions, Storage, StorageBuilder};
+use crate::{ForeignKind, SaveOptions, Storage, StorageBuilder};
 
 const SECRET: &str = "a-payload-that-no-event-may-show";
 
@@ -189,4 +189,35 @@ fn each_counter_that_moved_has_its_events() {
     }
     assert_eq!(emitted.sum("appended", "events"), stats.get("log.events"));
     assert_eq!(emitted.sum("appended", "bytes"), stats.get("log.bytes"));
+}
+
+#[test]
+fn what_is_skipped_is_warned_of_once_and_counted() {
+    let (emitted, stats) = listen(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        for job in ["job-1", "job-2"] {
+            let items = root.join(format!("dlq/shop/{job}/mapreduce/dlq/{job}/items"));
+            std::fs::create_dir_all(&items).unwrap();
+            std::fs::write(items.join("item_0.json"), SECRET).unwrap();
+        }
+        for name in ["session-1", "agent-1", "agent-2"] {
+            std::fs::create_dir_all(root.join("worktrees/shop").join(name)).unwrap();
+        }
+        let storage = builder(&folder).base_dir(&root).open().unwrap();
+        let repo = storage.repo("shop").unwrap();
+        for job in ["job-1", "job-2", "job-1"] {
+            assert_eq!(repo.job(job).unwrap().dlq().scan().unwrap().count(), 0);
+            assert_eq!(repo.worktrees().list().unwrap().len(), 1);
+        }
+        storage.stats()
+    });
+    let counted = |kind: ForeignKind| stats.get(kind.counter());
+    assert_eq!(
+        (counted(ForeignKind::DeadLetters), counted(ForeignKind::Worktrees)),
+        (2, 2)
+    );
+    // Once for each of the two kinds.
+    let message = "another program's data is skipped";
+    assert_eq!((emitted.times(message), emitted.sum(message, "count")), (2, 3));
 }
