@@ -83,9 +83,9 @@ impl Reader<'_> {
         };
         for (again, first) in map.repeated.iter().filter(|(again, _)| again.key.text == ROOT) {
             self.repeated(ROOT, again.key.position, *first);
-            self.storage(again);
         }
-        if let Some(entry) = map.entries.iter().find(|entry| entry.key.text == ROOT) {
+        let entries = self.undotted(None, map, |key| key == ROOT);
+        for entry in entries.iter().filter(|entry| entry.key.text == ROOT) {
             self.storage(entry);
         }
         for entry in map.all() {
@@ -97,7 +97,7 @@ impl Reader<'_> {
                 self.layer.notices.push(Notice::AtTopLevel { key, origin });
             }
         }
-        if map.entries.iter().any(|entry| entry.key.text == ROOT) {
+        if entries.iter().any(|entry| entry.key.text == ROOT) {
             return;
         }
         for entry in &map.entries {
@@ -118,7 +118,9 @@ impl Reader<'_> {
         for (again, first) in &map.repeated {
             self.repeated(&again.key.text, again.key.position, *first);
         }
-        for entry in map.all() {
+        let is_section =
+            |key: &str| sections().any(|section| section == key) || OTHER_PROGRAMS.contains(&key);
+        for entry in &self.undotted(None, map, is_section) {
             let name = entry.key.text.as_str();
             if let Some(spec) = KEYS
                 .iter()
@@ -134,6 +136,31 @@ impl Reader<'_> {
         }
     }
 
+    /// The entries of a map, with dotted keys written as sections. A key that stands there in both forms is set twice.
+    fn undotted(
+        &mut self,
+        section: Option<&'static str>,
+        map: &Map,
+        is_section: impl Fn(&str) -> bool,
+    ) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(map.entries.len());
+        for entry in &map.entries {
+            let entry = entry.undotted(&is_section);
+            if let Some(known) = entries.iter_mut().find(|known| known.key.text == entry.key.text) {
+                if known.merge(&entry) {
+                    continue;
+                }
+                let first = known.key.position;
+                let name = &entry.key.text;
+                let path = section.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));
+                self.repeated(&path, entry.key.position, first);
+            }
+            entries.push(entry);
+        }
+        entries.extend(map.repeated.iter().map(|(again, _)| again.undotted(&is_section)));
+        entries
+    }
+
     fn keys(&mut self, section: &'static str, entry: &Entry) {
         let Some(map) = self.section(section, entry) else {
             return;
@@ -145,7 +172,7 @@ impl Reader<'_> {
                 *first,
             );
         }
-        for entry in map.all() {
+        for entry in &self.undotted(Some(section), map, |key| OTHER_PROGRAMS.contains(&key)) {
             let found = KEYS
                 .iter()
                 .find(|spec| spec.section() == Some(section) && spec.name() == entry.key.text);

@@ -113,6 +113,59 @@ impl Map {
     }
 }
 
+impl Entry {
+    /// The entry with a dotted key written as sections: `a.b: 1` is `a: {b: 1}`. Only where `is_section` knows the first part.
+    pub(crate) fn undotted(&self, is_section: impl Fn(&str) -> bool) -> Self {
+        match self.key.text.split_once('.') {
+            Some((section, rest)) if !rest.is_empty() && is_section(section) => {
+                let key = |text: &str| Key {
+                    text: text.to_owned(),
+                    position: self.key.position,
+                };
+                let below = Self {
+                    key: key(rest),
+                    value: Rc::clone(&self.value),
+                };
+                let map = Map {
+                    entries: vec![below],
+                    repeated: Vec::new(),
+                };
+                Self {
+                    key: key(section),
+                    value: Rc::new(Node {
+                        position: self.value.position,
+                        kind: Kind::Map(map),
+                    }),
+                }
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Takes the keys of another entry of the same name into this one; false unless both are sections.
+    pub(crate) fn merge(&mut self, other: &Self) -> bool {
+        let (one, other_map) = match (&self.value.kind, &other.value.kind) {
+            (Kind::Map(_), Kind::Null) => return true,
+            // A section without keys.
+            (Kind::Null, Kind::Map(_)) => {
+                self.value = Rc::clone(&other.value);
+                return true;
+            }
+            (Kind::Map(one), Kind::Map(other)) => (one, other),
+            _ => return false,
+        };
+        let map = Map {
+            entries: [&one.entries[..], &other_map.entries].concat(),
+            repeated: [&one.repeated[..], &other_map.repeated].concat(),
+        };
+        self.value = Rc::new(Node {
+            position: self.value.position,
+            kind: Kind::Map(map),
+        });
+        true
+    }
+}
+
 impl Node {
     pub(crate) fn raw(&self) -> Raw<'_> {
         match &self.kind {

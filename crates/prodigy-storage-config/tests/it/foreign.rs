@@ -373,3 +373,67 @@ fn the_places_of_a_loaded_configuration_are_absolute() {
         "{path:?}"
     );
 }
+
+#[test]
+fn dotted_keys_are_read_as_sections_are() {
+    let nested = "storage:\n  timeout: 9s\n  backend_config:\n    base_dir: /srv/data\n    file:\n      base_dir: /other\n  retry_policy: {max_retries: 7}\n";
+    let dotted = [
+        "storage:\n  timeout: 9s\n  backend_config:\n    base_dir: /srv/data\n    file.base_dir: /other\n  retry_policy.max_retries: 7\n",
+        "storage:\n  timeout: 9s\n  backend_config.base_dir: /srv/data\n  backend_config.file.base_dir: /other\n  retry_policy.max_retries: 7\n",
+        "storage.timeout: 9s\nstorage.backend_config.base_dir: /srv/data\nstorage.retry_policy:\n  max_retries: 7\nstorage.backend_config.file.base_dir: /other\n",
+        "storage:\n  timeout: 9s\n  backend_config:\nstorage.backend_config.base_dir: /srv/data\nstorage.backend_config:\n  file: {base_dir: /other}\nstorage.retry_policy.max_retries: 7\n",
+    ];
+    let load = |name: &str, text: &str| {
+        let fixture = Fixture::new();
+        fixture.write(&format!("home/.prodigy/{name}"), text);
+        let loaded = fixture.load().unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        let passed_over = loaded.notices.len();
+        (loaded.config, passed_over)
+    };
+    let (wanted, passed_over) = load("config.yml", nested);
+    assert_eq!((wanted.timeout, passed_over), (Duration::from_secs(9), 1));
+    assert_eq!(wanted.file.base_dir, Path::new("/srv/data"));
+    assert_eq!(wanted.retry_policy.max_retries, 7);
+    for text in dotted {
+        assert_eq!(load("config.yml", text), (wanted.clone(), 1), "{text}");
+    }
+    let toml = "[storage]\ntimeout = \"9s\"\n\"backend_config.base_dir\" = \"/srv/data\"\nbackend_config.file.base_dir = \"/other\"\nretry_policy.max_retries = 7\n";
+    assert_eq!(load("config.toml", toml), (wanted, 1));
+}
+
+#[test]
+fn a_dotted_key_that_is_wrong_is_reported_as_a_nested_one_is() {
+    for (text, told) in [
+        (
+            "storage:\n  retry_policy.max_retires: 7\n",
+            "did you mean `max_retries`?",
+        ),
+        (
+            "storage:\n  retry_policy.max_retries: x\n",
+            "a whole number is wanted",
+        ),
+        ("storage.timeot: 9s\n", "did you mean `timeout`?"),
+        (
+            "storage:\n  timeout: 9s\nstorage.timeout: 8s\n",
+            "`timeout` is set twice",
+        ),
+        (
+            "storage:\n  backend_config: {base_dir: /a}\n  backend_config.base_dir: /b\n",
+            "`backend_config.base_dir` is set twice",
+        ),
+        (
+            "storage:\n  cache_config.file.x: 1\n",
+            "unknown key `cache_config.file",
+        ),
+        (
+            "storage:\n  nothing.like.it: 1\n",
+            "unknown key `nothing.like.it`",
+        ),
+    ] {
+        let fixture = Fixture::new();
+        fixture.write("home/.prodigy/config.yml", text);
+        let errors = fixture.load().unwrap_err();
+        assert_eq!(errors.len(), 1, "{text}\n{errors}");
+        assert!(errors.to_string().contains(told), "{text}\n{errors}");
+    }
+}
