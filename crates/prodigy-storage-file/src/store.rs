@@ -160,7 +160,7 @@ impl Store {
                 target,
                 "this handle was opened for reading only",
             )
-            .with_hint("open the storage without `open_read_only`"));
+            .with_hint("open the storage for writing"));
         }
         if !self.ready.load(Ordering::Acquire) {
             crate::root::check_owner(self)?;

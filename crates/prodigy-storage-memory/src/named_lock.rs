@@ -153,7 +153,7 @@ fn unavailable(name: &LockName, state: &State, began: Instant) -> StorageError {
         name,
         format!("it is held by {holder}; waited {:.1?} for it", began.elapsed()),
     )
-    .with_hint("wait longer, or end what holds it: it is released when its guard is dropped")
+    .with_hint("wait longer, or end its holder: the lock ends with it")
 }
 
 /// A lock that is held.

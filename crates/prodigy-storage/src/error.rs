@@ -47,6 +47,6 @@ pub(crate) fn other_shape(
         target,
         "it is well-formed, but not of the type asked for",
     )
-    .with_hint("read it as `serde_json::Value` to see what it is")
+    .with_hint("look at the stored JSON, or read it as any JSON value")
     .with_source(Mismatch::from(error))
 }

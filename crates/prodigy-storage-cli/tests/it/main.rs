@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod ahead;
 mod append;
 mod cat;
 mod checkpoint;

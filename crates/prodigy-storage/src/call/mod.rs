@@ -91,7 +91,7 @@ impl Caller {
             let why = "the handle was opened for reading only";
             return Err(
                 StorageError::new(ErrorKind::ReadOnly, operation.name, target, why)
-                    .with_hint("open it without `read_only`"),
+                    .with_hint("open the storage for writing"),
             );
         }
         let mut tries = 1;

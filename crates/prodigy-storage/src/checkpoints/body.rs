@@ -112,7 +112,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     let refuse = |error| {
         let path = Entry::Document(document.clone()).path();
         other_shape("read checkpoint", format_args!("{job} {phase} ({})", path.display()), error).with_hint(
-            "`latest_before` reads the checkpoint before it; read this one as `serde_json::Value` to see what it is",
+            "look at the stored state, or read it as any JSON value; the checkpoint before it may be of the type asked for",
         )
     };
     if !stored.is_verified() {

@@ -258,7 +258,10 @@ fn a_latest_checkpoint_of_another_type_is_named_and_the_one_before_is_reached() 
                 .contains(&format!("map-checkpoint-{stamp}.json")),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("latest_before"), "{error}");
+        assert!(
+            error.hint().unwrap().contains("the checkpoint before it"),
+            "{error}"
+        );
         let before = checkpoints.latest_before::<u32>(&bad.document).unwrap().unwrap();
         assert_eq!((before.data, before.document), (7, good.document.clone()));
         assert!(
