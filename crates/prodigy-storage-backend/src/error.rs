@@ -36,7 +36,7 @@ pub enum ErrorKind {
     DiskFull,
     /// Stored data is damaged: where and how is in the message.
     Damaged,
-    /// A file of another program stands there, in a form that is not read. It is left as it is.
+    /// The name belongs to a file of another program, in a form that is not read. The file is left as it is.
     Foreign,
     /// The store was written by a newer version, in a format that this one does not know.
     NewerFormat,

@@ -110,7 +110,7 @@ impl Health {
 /// The space of one repository in one area.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AreaUsage {
-    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for what lies beside
+    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for files beside
     /// these.
     pub area: String,
     /// The repository; `None` for what belongs to none.

@@ -136,7 +136,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The entries of a map, with dotted keys written as sections. A key that stands there in both forms is set twice.
+    /// The entries of a map, with dotted keys written as sections. A key in both forms is set twice.
     fn undotted(
         &mut self,
         section: Option<&'static str>,

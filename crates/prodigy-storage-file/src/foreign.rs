@@ -1,4 +1,4 @@
-//! What readers skip because another program keeps it here in a form that this one does not read.
+//! Data that readers skip, because another program keeps it in the root in a form that this one does not read.
 //!
 //! Each reader reports what it skips to [`Foreign`], which warns once per kind through `tracing` and counts. The counts
 //! are the counters `foreign.*` of [`Stats`].
@@ -54,7 +54,7 @@ impl ForeignKind {
         }
     }
 
-    /// What was skipped, for people.
+    /// Describes the skipped data to people.
     ///
     /// ```
     /// use prodigy_storage_file::ForeignKind;
@@ -82,7 +82,7 @@ impl ForeignKind {
     }
 }
 
-/// What was skipped at one place.
+/// The count of one place.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     count: u64,
@@ -93,18 +93,18 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Counts {
     seen: HashMap<(ForeignKind, PathBuf), Seen>,
-    /// What was skipped at places that are not remembered.
+    /// The counts of places that are not remembered.
     beyond: HashMap<ForeignKind, u64>,
     /// Kinds that were warned of.
     warned: Vec<ForeignKind>,
 }
 
-/// What a handle skipped of other programs' data.
+/// The registry of the data that a handle skipped.
 #[derive(Debug, Default)]
 pub struct Foreign(Mutex<Counts>);
 
 impl Foreign {
-    /// Notes that a reader skipped so many things at a place. A place that is read again counts once.
+    /// Notes that a reader skipped `count` things at a place. A place that is read again counts once.
     pub fn skip(&self, kind: ForeignKind, place: &Path, count: u64) {
         if count > 0 {
             self.note(kind, place, count, |seen| seen.count = seen.count.max(count));

@@ -83,7 +83,7 @@ pub(crate) struct Store {
     pub(crate) whereabouts: Whereabouts,
     /// The fencing marks that are known to be durable.
     pub(crate) durable_marks: DurableMarks,
-    /// What readers skipped of other programs' data.
+    /// The data of other programs that readers skipped.
     pub(crate) foreign: Foreign,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,

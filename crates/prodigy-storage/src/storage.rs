@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) given: bool,
     /// The setup checkpoints that this handle has seen.
     pub(crate) setups: Setups,
-    /// What was skipped of other programs' folders. The backend has its own.
+    /// Counts the folders of other programs that were skipped. The backend has a registry of its own.
     pub(crate) foreign: Foreign,
     /// Where the search for a repository ends.
     pub(crate) ceilings: Ceilings,

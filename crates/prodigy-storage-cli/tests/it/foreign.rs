@@ -96,7 +96,7 @@ fn every_reading_command_that_skips_data_of_another_program_says_so_once_and_end
         orphans,
     );
     run(&["worktree", "list"], &["--repo", "shop"], folders);
-    // An item or a job that is not there has its own code, and what was skipped is said all the same.
+    // An item that does not exist has its own code, and the command says even so what it skipped.
     for arguments in [["dlq", "show", "item_0"], ["dlq", "remove", "item_0"]] {
         let run = bench.run(&[&arguments[..], &JOB].concat()).code(4);
         assert_eq!(count(&run.err, letters), 1, "{}", run.err);

@@ -342,7 +342,7 @@ pub(super) fn contents(
         reader.step(&mut clock)?;
         let start = reader.head_start();
         match &reader.head {
-            // A line that stands twice in a row is one event for readers.
+            // Two equal lines in a row are one event for readers.
             Head::Record {
                 id, verified: false, ..
             } if reader.last == Some(*id) => {}

@@ -119,8 +119,8 @@ impl Store {
         Ok(names)
     }
 
-    /// Notes files of another program with the state of a job: so many in the folder of its checkpoints, and those of the
-    /// folder that the program keeps for the job outside of every repository.
+    /// Notes files of another program with the state of a job: `others` of them in the folder of its checkpoints, and those
+    /// in the folder that the program keeps for the job outside of every repository.
     pub(super) fn skip_state(&self, operation: &'static str, job: &JobAddress, others: u64) -> Result<()> {
         self.foreign
             .skip(ForeignKind::Checkpoints, &checkpoints_folder(job), others);

@@ -62,7 +62,7 @@ impl Store {
         }
     }
 
-    /// What the first bytes of a document say; `None` if there is none.
+    /// The first bytes of a document; `None` if the document does not exist.
     pub(super) fn head(&self, operation: &'static str, path: &Path) -> Result<Option<Head>> {
         let Some(file) = self.open_document(operation, path)? else {
             return Ok(None);
