@@ -120,7 +120,10 @@ fn file(choices: u8, bytes: &[u8]) {
         }
         Err(error) => {
             assert!(
-                matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NewerFormat),
+                matches!(
+                    error.kind(),
+                    ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NewerFormat
+                ),
                 "{error}"
             );
         }

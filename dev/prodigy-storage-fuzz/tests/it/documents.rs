@@ -46,15 +46,15 @@ fn what_is_no_body_and_what_is_put_and_got() {
 #[test]
 fn what_a_file_of_another_program_gives() {
     let cases: &[(&[u8], Result<(), ErrorKind>)] = &[
-        (b"", Err(ErrorKind::Damaged)),
-        (b"\n\n\n", Err(ErrorKind::Damaged)),
-        (b"[]", Err(ErrorKind::Damaged)),
-        (b"null", Err(ErrorKind::Damaged)),
-        (b"{\"a\":1", Err(ErrorKind::Damaged)),
-        (b"\xef\xbb\xbf{}", Err(ErrorKind::Damaged)),
-        (b"{}\0", Err(ErrorKind::Damaged)),
-        (b"{\"a\":\"\xff\"}", Err(ErrorKind::Damaged)),
-        (b"{\"a\":\"\0\"}", Err(ErrorKind::Damaged)),
+        (b"", Err(ErrorKind::Foreign)),
+        (b"\n\n\n", Err(ErrorKind::Foreign)),
+        (b"[]", Err(ErrorKind::Foreign)),
+        (b"null", Err(ErrorKind::Foreign)),
+        (b"{\"a\":1", Err(ErrorKind::Foreign)),
+        (b"\xef\xbb\xbf{}", Err(ErrorKind::Foreign)),
+        (b"{}\0", Err(ErrorKind::Foreign)),
+        (b"{\"a\":\"\xff\"}", Err(ErrorKind::Foreign)),
+        (b"{\"a\":\"\0\"}", Err(ErrorKind::Foreign)),
         (b"{\"format\":2}", Err(ErrorKind::NewerFormat)),
         (b"{\"format\":1}", Err(ErrorKind::Damaged)),
         (b"{\"format\":\"x\",\"format\":\"y\"}", Err(ErrorKind::Damaged)),
@@ -77,5 +77,5 @@ fn what_a_file_of_another_program_gives() {
         Ok(()),
         "nothing of it is recursed into"
     );
-    assert_eq!(get("{\"a\":".repeat(100_000).as_bytes()), Err(ErrorKind::Damaged));
+    assert_eq!(get("{\"a\":".repeat(100_000).as_bytes()), Err(ErrorKind::Foreign));
 }
