@@ -63,7 +63,7 @@ fn what_is_refused_is_pointed_at() {
     let error = fault(b"{\"a\" 1}").refused("put document", "x");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("put document x: "), "{error}");
-    assert!(error.to_string().contains("column 6"), "{error}");
+    assert!(format!("{error:#}").contains("column 6"), "{error:#}");
     assert!(error.hint().is_some());
 
     let deep = nested(128);
