@@ -6,6 +6,7 @@ use std::str::FromStr;
 use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, Variant};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// The id of an event: a UUID, version 7 (RFC 9562, 5.7) for every event that this library stores.
 ///
@@ -68,6 +69,28 @@ impl EventId {
     #[must_use]
     pub fn floor(time: Timestamp) -> Self {
         Self::from_parts(ticks(time), 0)
+    }
+
+    /// The id that always belongs to this time and this key: for an event that several programs, or one program after a
+    /// restart, append "once".
+    ///
+    /// The time has to be the same each time as well, such as the moment at which the work was planned; it gives the event
+    /// its place in the order of the log. The 62 random bits of the id are those of the key's XXH3 hash of 128 bits, so that two
+    /// keys of one tick of the time have the same id with a chance of 2^-62. Someone who chooses keys can make two that do.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::EventId;
+    /// use prodigy_storage_layout::Timestamp;
+    ///
+    /// let planned = Timestamp::from_millis(1_764_018_118_000);
+    /// let id = EventId::for_key(planned, "agent-7 finished");
+    /// assert_eq!(id.to_string(), "019ab7ac-5d70-7000-99f2-194a59eb3f1d");
+    /// assert_eq!(id.time(), planned);
+    /// assert_ne!(id, EventId::for_key(planned, "agent-8 finished"));
+    /// ```
+    #[must_use]
+    pub fn for_key(time: Timestamp, key: impl AsRef<[u8]>) -> Self {
+        Self::from_parts(ticks(time), xxh3_128(key.as_ref()))
     }
 
     /// The time it was made at, exact to a quarter of a microsecond. Meaningless unless [`is_v7`](Self::is_v7).

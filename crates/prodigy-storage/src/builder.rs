@@ -126,7 +126,7 @@ impl StorageBuilder {
     /// Loads the configuration and opens the backend. The root of a file backend is not made before the first write.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`cause`](crate::StorageError::cause) is the
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`source`](std::error::Error::source) is the
     /// [`ConfigErrors`](crate::config::ConfigErrors) with everything that is wrong;
     /// [`Refused`](crate::ErrorKind::Refused) for a root that is not safe;
     /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for one that a newer version wrote.

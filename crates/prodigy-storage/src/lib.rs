@@ -30,10 +30,7 @@
 //! use prodigy_storage::{DeadLetter, Failure, ItemId, SaveOptions, Storage};
 //! use serde_json::{Value, json};
 //!
-//! # let storage = Storage::builder()
-//! #     .environment(prodigy_storage::config::MapEnvironment::new())
-//! #     .set("backend", "memory")
-//! #     .open()?;
+//! # let storage = Storage::in_memory()?;
 //! # #[cfg(any())]
 //! let storage = Storage::open()?; // configuration files and the environment
 //! let job = storage.repo("shop")?.job("mapreduce-7")?;

@@ -7,9 +7,10 @@ use prodigy_storage_backend::{
     Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Durability, ErrorKind, Health, LockInfo,
     Result, Severity, Stats, StorageError, Usage,
 };
-use prodigy_storage_config::StorageConfig;
+use prodigy_storage_config::{BackendKind, StorageConfig};
 use prodigy_storage_file::{Doctor, Foreign};
 use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
@@ -92,6 +93,32 @@ impl Storage {
     /// As [`StorageBuilder::open`].
     pub fn with_config(config: StorageConfig) -> Result<Self> {
         StorageBuilder::new().config(config).open()
+    }
+
+    /// A store in the memory of this process, with the default settings: for tests. It reads no file and no variable, and
+    /// what it holds is gone with its last handle. Two calls give two stores.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&"agent 7 finished")?;
+    /// assert_eq!(job.events().read::<String>()?.count(), 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None today.
+    pub fn in_memory() -> Result<Self> {
+        let config = StorageConfig {
+            backend: BackendKind::Memory,
+            ..StorageConfig::default()
+        };
+        let backend = MemoryBackend::new(MemoryOptions::new().max_memory(config.memory.max_memory))?;
+        StorageBuilder::new()
+            .config(config)
+            .backend(Arc::new(backend))
+            .open()
     }
 
     /// For everything beyond that.

@@ -50,8 +50,8 @@ impl<T> Checkpoint<T> {
     /// before all others: a copy of the file changes the time of the file.
     ///
     /// ```
-    /// # use prodigy_storage::{Phase, SaveOptions, Storage, config::MapEnvironment};
-    /// # let storage = Storage::builder().environment(MapEnvironment::new()).set("backend", "memory").open()?;
+    /// # use prodigy_storage::{Phase, SaveOptions, Storage};
+    /// # let storage = Storage::in_memory()?;
     /// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
     /// for phase in [Phase::Setup, Phase::Reduce, Phase::Map] {
     ///     checkpoints.save(phase, &1, SaveOptions::default())?;

@@ -272,8 +272,8 @@ impl Checkpoints {
     /// if the document is absent.
     ///
     /// ```
-    /// # use prodigy_storage::{SaveOptions, Storage, config::MapEnvironment};
-    /// # let storage = Storage::builder().environment(MapEnvironment::new()).set("backend", "memory").open()?;
+    /// # use prodigy_storage::{SaveOptions, Storage};
+    /// # let storage = Storage::in_memory()?;
     /// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
     /// let saved = checkpoints.save_map(&[1, 2, 3], SaveOptions::default())?;
     /// let stored = checkpoints.stored(&saved.document)?.expect("it was saved");

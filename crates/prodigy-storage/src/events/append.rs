@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use prodigy_storage_backend::{Annotations, Batch, Durability};
+use prodigy_storage_backend::{Annotations, Batch, Durability, EventId};
 
 /// A thread keeps its buffer for the next append up to this number of bytes.
 const KEPT: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
     result
 }
 
-/// Optional fields of an event, and its durability.
+/// Optional fields of an event, its id, and its durability. Each may be left out, and they go together.
 ///
 /// ```
 /// use prodigy_storage::{AppendRequest, Durability};
@@ -35,6 +35,9 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendRequest<'a, M = ()> {
+    /// The id of the event, where the caller chooses it: what is stored already under that id is acknowledged and not stored
+    /// again.
+    pub id: Option<EventId>,
     /// The id that events of one cause share.
     pub correlation_id: Option<&'a str>,
     /// Any JSON object about the event.
@@ -48,6 +51,7 @@ impl AppendRequest<'_> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            id: None,
             correlation_id: None,
             metadata: None,
             durability: None,
@@ -71,6 +75,13 @@ impl Default for AppendRequest<'_> {
 }
 
 impl<'a, M> AppendRequest<'a, M> {
+    /// Stores the event under this id, once. [`EventId::for_key`] makes one that a program finds again after a restart.
+    #[must_use]
+    pub fn id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
     /// Ties it to events of the same cause.
     #[must_use]
     pub fn correlation_id(mut self, id: &'a str) -> Self {
@@ -82,6 +93,7 @@ impl<'a, M> AppendRequest<'a, M> {
     #[must_use]
     pub fn metadata<N>(self, metadata: &'a N) -> AppendRequest<'a, N> {
         AppendRequest {
+            id: self.id,
             correlation_id: self.correlation_id,
             metadata: Some(metadata),
             durability: self.durability,

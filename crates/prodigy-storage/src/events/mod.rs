@@ -44,7 +44,18 @@ impl Events {
         self.append_with(event, AppendRequest::new())
     }
 
-    /// Appends an event with optional fields and its own durability.
+    /// Appends an event with an id of the caller's, optional fields and a durability of its own.
+    ///
+    /// ```
+    /// # use prodigy_storage::{AppendRequest, EventId, Storage, Timestamp};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// let planned = Timestamp::from_millis(1_764_018_118_000);
+    /// let once = AppendRequest::new().id(EventId::for_key(planned, "agent-7 finished")).correlation_id("run-7");
+    /// let first = job.events().append_with(&"finished", once)?;
+    /// assert_eq!(job.events().append_with(&"finished", once)?, first);
+    /// assert_eq!(job.events().read::<String>()?.count(), 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -55,12 +66,13 @@ impl Events {
     {
         append::with_batch(|batch| {
             batch.push_with(event, request.annotations())?;
+            batch.set_ids(request.id);
             self.append_prepared(batch, request.durability)?;
             batch.ids().first().copied().ok_or_else(|| self.without_ids())
         })
     }
 
-    /// Appends events in one write, in their order, and gives their ids in the same order. After a crash a prefix of
+    /// Appends events in one write, in their order, and returns their ids in the same order. After a crash a prefix of
     /// them may be stored.
     ///
     /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) pass through byte for byte, except line breaks between
@@ -69,25 +81,35 @@ impl Events {
     /// # Errors
     /// As [`append`](Self::append). Where one event is refused, none is stored.
     pub fn append_batch<T: Serialize>(&self, events: impl IntoIterator<Item = T>) -> Result<Vec<EventId>> {
-        append::with_batch(|batch| {
-            for event in events {
-                batch.push(&event)?;
-            }
-            self.append_prepared(batch, None)?;
-            Ok(batch.ids().to_vec())
-        })
+        self.append_batch_with(events, AppendRequest::new())
     }
 
-    /// Appends an event under an id of the caller's, once: what is stored already under that id is acknowledged and
-    /// not stored again.
+    /// As [`append_batch`](Self::append_batch), each event with the optional fields of the request. For ids of the caller's,
+    /// or fields that differ, fill a [`Batch`].
     ///
     /// # Errors
-    /// As [`append`](Self::append).
-    pub fn append_with_id<T: Serialize + ?Sized>(&self, id: EventId, event: &T) -> Result<Appended> {
+    /// As [`append_batch`](Self::append_batch); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a request with an id, as
+    /// each event needs its own.
+    pub fn append_batch_with<T, M>(
+        &self,
+        events: impl IntoIterator<Item = T>,
+        request: AppendRequest<'_, M>,
+    ) -> Result<Vec<EventId>>
+    where
+        T: Serialize,
+        M: Serialize,
+    {
+        if request.id.is_some() {
+            let why = "one id can't be the id of a whole batch";
+            return Err(StorageError::invalid("append events", &self.job, why)
+                .with_hint("fill a `Batch`, give it an id for each event, and use `append_prepared`"));
+        }
         append::with_batch(|batch| {
-            batch.push(event)?;
-            batch.set_ids([id]);
-            self.append_prepared(batch, None)
+            for event in events {
+                batch.push_with(&event, request.annotations())?;
+            }
+            self.append_prepared(batch, request.durability)?;
+            Ok(batch.ids().to_vec())
         })
     }
 

@@ -96,8 +96,11 @@ fn an_id_is_stored_once() {
     on_each(|fixture| {
         let events = fixture.job().events();
         let id = events.append(&step(1)).unwrap();
-        let again = events.append_with_id(id, &step(1)).unwrap();
-        assert_eq!((again.stored, again.duplicates), (0, 1));
+        let again = AppendRequest::new().id(id).correlation_id("again");
+        assert_eq!(events.append_with(&step(1), again).unwrap(), id);
+        assert_eq!(events.read::<Step>().unwrap().count(), 1);
+        let error = events.append_batch_with([step(1)], again).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let mut batch = Batch::new();
         batch.push(&step(2)).unwrap();
         events.append_prepared(&mut batch, None).unwrap();
