@@ -8,6 +8,8 @@ use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::error::{ErrorKind, Result, StorageError};
+
 /// Which boot of a machine: a random id that the kernel makes at each start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -81,6 +83,29 @@ pub trait Clock: fmt::Debug + Send + Sync {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         BEGAN.elapsed()
     }
+}
+
+/// The time of day for something that is stored now.
+///
+/// # Errors
+/// [`ErrorKind::Io`] for a clock that stands outside the years 1970 to 2262: no id and no date can hold its time.
+pub fn time_to_store(
+    clock: &dyn Clock,
+    operation: &'static str,
+    target: &dyn fmt::Display,
+) -> Result<Timestamp> {
+    let now = clock.now();
+    if now > Timestamp::MIN && now < Timestamp::MAX {
+        return Ok(now);
+    }
+    let end = if now == Timestamp::MIN {
+        "before 1970"
+    } else {
+        "after 2262"
+    };
+    let why = format!("the clock of this machine is wrong: it shows a time {end}");
+    Err(StorageError::new(ErrorKind::Io, operation, target, why)
+        .with_hint("set the clock (`timedatectl`, or the host's clock for a container or virtual machine), then try again"))
 }
 
 /// The clocks of the operating system.

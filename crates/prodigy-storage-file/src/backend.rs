@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
     QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Severity, Stats,
     StorageError, StoredDocument, Usage,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::FileSystem;
 use crate::handle::{CheckedItems, CheckedScan, Handle};
@@ -94,9 +94,10 @@ impl LogStore for FileBackend {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        self.handle.write("append events", options.durability, |store| {
-            store.append(job, batch, options, deadline)
-        })
+        self.handle
+            .write_dated("append events", job, options.durability, |store| {
+                store.append(job, batch, options, deadline)
+            })
     }
 
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
@@ -147,9 +148,11 @@ impl DocumentStore for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
-        self.handle.write("put document", options.durability, |store| {
-            store.put(document, body, options, deadline)
-        })
+        let path = Entry::Document(document.clone()).path();
+        self.handle
+            .write_dated("put document", &path.display(), options.durability, |store| {
+                store.put(document, body, options, deadline)
+            })
     }
 
     fn add(
@@ -160,9 +163,10 @@ impl DocumentStore for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
-        self.handle.write("add checkpoint", options.durability, |store| {
-            store.add(job, phase, body, options, deadline)
-        })
+        self.handle
+            .write_dated("add checkpoint", job, options.durability, |store| {
+                store.add(job, phase, body, options, deadline)
+            })
     }
 
     fn delete(
@@ -203,7 +207,7 @@ impl QueueStore for FileBackend {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<PutReport> {
-        self.handle.write("put items", durability, |store| {
+        self.handle.write_dated("put items", job, durability, |store| {
             store.queue_put(job, items, durability, deadline)
         })
     }

@@ -4,12 +4,13 @@
 //! another folder, the operation fails if the store holds anything in the old one. Otherwise the new folder is opened, if
 //! it is a copy of the same store. All that is remembered of a root belongs to its [`Store`] and goes with it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
+    Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage, time_to_store,
 };
 
 use crate::fs::Place;
@@ -135,6 +136,18 @@ impl Handle {
             store.still_here(operation)?;
         }
         answer
+    }
+
+    /// Writes something that carries the time of day.
+    pub(crate) fn write_dated<T>(
+        &self,
+        operation: &'static str,
+        target: &dyn fmt::Display,
+        durability: Durability,
+        write: impl FnOnce(&Arc<Store>) -> Result<T>,
+    ) -> Result<T> {
+        time_to_store(&*self.store().options.clock, operation, target)?;
+        self.write(operation, durability, write)
     }
 }
 

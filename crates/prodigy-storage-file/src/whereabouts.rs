@@ -11,8 +11,10 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use crate::fs::Place;
 use crate::store::Store;
 
-/// How long a look at the path lasts for reads and relaxed writes, in nanoseconds.
-const LASTS: u64 = 1_000_000_000;
+/// How long a look at a path lasts for reads and relaxed writes.
+pub(crate) const LASTS: Duration = Duration::from_secs(1);
+
+const LASTS_NANOS: u64 = LASTS.as_nanos() as u64;
 
 /// When to look at the path of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +121,7 @@ impl Store {
         }
         let now = u64::try_from(self.monotonic().as_nanos()).unwrap_or(u64::MAX);
         let looked = self.whereabouts.looked.load(Ordering::Acquire);
-        if look == Look::Soon && looked > 0 && now.saturating_sub(looked) < LASTS {
+        if look == Look::Soon && looked > 0 && now.saturating_sub(looked) < LASTS_NANOS {
             return Ok(Place::Here);
         }
         let place = self

@@ -32,8 +32,15 @@ impl DotGit {
     /// Looks at `.git` in a canonical folder.
     pub(crate) fn of(folder: &Path) -> Result<Self, IdentityError> {
         let dot_git = folder.join(".git");
+        let broken = |problem| IdentityError::BrokenGitFile {
+            file: dot_git.clone(),
+            problem,
+        };
         let meta = match fs::metadata(&dot_git) {
             Ok(meta) => meta,
+            Err(error) if is_absent(&error) && fs::symlink_metadata(&dot_git).is_ok() => {
+                return Err(broken("it is a link that leads to nothing"));
+            }
             Err(error) if is_absent(&error) => return Ok(Self::None),
             Err(error) => return Err(IdentityError::io(&dot_git, error)),
         };
@@ -46,13 +53,9 @@ impl DotGit {
             };
         }
         if !meta.is_file() {
-            return Ok(Self::None);
+            return Err(broken("it is neither a folder nor a regular file"));
         }
         let content = read(&dot_git, MAX_POINTER_BYTES)?.unwrap_or_default();
-        let broken = |problem| IdentityError::BrokenGitFile {
-            file: dot_git.clone(),
-            problem,
-        };
         let target = content
             .strip_prefix(b"gitdir: ")
             .ok_or_else(|| broken("it does not start with `gitdir: `"))?;

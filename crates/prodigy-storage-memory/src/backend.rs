@@ -10,6 +10,7 @@ use prodigy_storage_backend::{
     DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
     LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep,
     QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StoredDocument, Usage,
+    time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, Stamp,
@@ -68,7 +69,7 @@ impl LogStore for MemoryBackend {
         let store = &self.store;
         let held = store.job_or_new(job, APPEND)?;
         let max = store.options.max_record_size;
-        let now = store.options.clock.now();
+        let now = time_to_store(&*store.options.clock, APPEND, job)?;
         let appended = held.data.lock().log.append(job, batch, now, max, &store.budget)?;
         store.touch();
         count(&store.counters.appends, 1);
@@ -135,7 +136,7 @@ impl DocumentStore for MemoryBackend {
         const PUT: &str = "put document";
         check_document(deadline, PUT, document)?;
         let store = &self.store;
-        let now = store.options.clock.now();
+        let now = time_to_store(&*store.options.clock, PUT, &DocumentPath(document))?;
         let revision = store.write_documents(document, PUT, |documents| {
             documents.put(document, body, options, now, &store.budget)
         })?;
@@ -155,7 +156,7 @@ impl DocumentStore for MemoryBackend {
         const ADD: &str = "add document";
         Store::check(deadline, ADD, job)?;
         let store = &self.store;
-        let now = store.options.clock.now();
+        let now = time_to_store(&*store.options.clock, ADD, job)?;
         let series = Document::checkpoint(job, phase, Stamp::from(now));
         let added = store.write_documents(&series, ADD, |documents| {
             documents.add(job, phase, body, options, now, &store.budget)
@@ -241,7 +242,7 @@ impl QueueStore for MemoryBackend {
         }
         let store = &self.store;
         let held = store.job_or_new(job, PUT)?;
-        let now = store.options.clock.now();
+        let now = time_to_store(&*store.options.clock, PUT, job)?;
         let max = store.options.max_record_size;
         let report = held.data.lock().queue.put(job, items, now, max, &store.budget)?;
         store.touch();

@@ -152,14 +152,24 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
                 let (name, error) = gathered
                     .unclear
                     .unwrap_or_else(|| (identity.suggested_name(), None));
-                return Err(unclear_entry(&name, error, &identity));
+                return Err(unclear_entry(
+                    &name,
+                    error,
+                    &identity,
+                    &free_name(inner, &identity, deadline),
+                ));
             }
             Decision::Conflict { index } => {
                 let Some(candidate) = candidate(*index) else {
                     continue;
                 };
                 let active = gathered.known.get(*index).is_some_and(|known| known.active);
-                return Err(conflict(candidate, active, &identity));
+                return Err(conflict(
+                    candidate,
+                    active,
+                    &identity,
+                    &free_name(inner, &identity, deadline),
+                ));
             }
             Decision::NoName | Decision::Register(NameRole::Other) => return Err(no_name(&identity)),
             Decision::Register(role) => {
@@ -209,7 +219,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
                 StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(format!(
                     "choose another name, as two repositories can't share one: `prodigy-storage repo register --as {} \
                      {}`",
-                    identity.proposed_name(),
+                    free_name(inner, &identity, deadline),
                     place(&identity)
                 )),
             );
@@ -441,8 +451,18 @@ fn put(inner: &Inner, name: &RepoName, entry: &Entry, expected: Expected, deadli
         .map(drop)
 }
 
+/// The name to propose for a repository: the one that its path gives, so that every message for the path proposes the
+/// same, unless that name is taken.
+fn free_name(inner: &Inner, identity: &Identity, deadline: Deadline) -> RepoName {
+    let name = identity.distinct_name();
+    match read(inner, &name, deadline) {
+        Ok(None) => name,
+        _ => identity.proposed_name(),
+    }
+}
+
 /// A repository that may be that of an entry, or another one: both ways out are named.
-fn conflict(candidate: &Candidate, active: bool, identity: &Identity) -> StorageError {
+fn conflict(candidate: &Candidate, active: bool, identity: &Identity, free: &RepoName) -> StorageError {
     let (name, recorded) = (&candidate.name, &candidate.entry.identity);
     let here = text_of(&identity.common_dir);
     let found = identity.evidence();
@@ -465,20 +485,23 @@ fn conflict(candidate: &Candidate, active: bool, identity: &Identity) -> Storage
     let place = place(identity);
     StorageError::new(ErrorKind::Conflict, "identify repository", name, why).with_hint(format!(
         "if it is the same repository: `prodigy-storage repo relink {name} {place}`; if it is another one, register it \
-         under a name of its own: `prodigy-storage repo register --as {} {place}`",
-        identity.proposed_name()
+         under a name of its own: `prodigy-storage repo register --as {free} {place}`"
     ))
 }
 
 /// An entry whose repository is unknown, during a search for a repository without another entry.
-fn unclear_entry(name: &RepoName, error: Option<StorageError>, identity: &Identity) -> StorageError {
+fn unclear_entry(
+    name: &RepoName,
+    error: Option<StorageError>,
+    identity: &Identity,
+    free: &RepoName,
+) -> StorageError {
     let here = text_of(&identity.common_dir);
     let why = format!("the entry of this name is damaged, and may be that of {here}");
     let place = place(identity);
     let unclear = StorageError::new(ErrorKind::Damaged, "identify repository", name, why).with_hint(format!(
         "if it is: `prodigy-storage repo relink {name} {place}`; if not, register this one under a name of its own: \
-         `prodigy-storage repo register --as {} {place}`",
-        identity.proposed_name()
+         `prodigy-storage repo register --as {free} {place}`"
     ));
     match error {
         Some(error) => unclear.with_source(error),

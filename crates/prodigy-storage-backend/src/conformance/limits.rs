@@ -1,6 +1,6 @@
 //! Promises at the limits.
 
-use prodigy_storage_layout::Document;
+use prodigy_storage_layout::{Document, Phase, Timestamp};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
@@ -16,6 +16,7 @@ topic! { "limit":
     a_large_item_is_refused (RecordLimit) "a batch with an item past `max_record_size` is refused whole",
     a_merge_past_the_limit_is_refused (RecordLimit) "a merge whose result is past `max_record_size` is refused, and the item stays",
     a_record_just_below_the_limit_is_stored (RecordLimit) "an event just below `max_record_size` is stored",
+    a_wrong_clock_is_refused "an event, a document and an item are refused while the clock stands before 1970 or past 2262",
     the_deepest_nesting_is_stored "an event nested 127 deep is stored and read",
     a_full_store_keeps_what_it_has (SmallStore) "a full store refuses an event as full, keeps all that was acknowledged, and reads go on",
     a_full_store_refuses_documents_whole (SmallStore) "a full store refuses a document as full, and the one before stands",
@@ -101,6 +102,41 @@ fn a_record_just_below_the_limit_is_stored(harness: &dyn Harness) -> Check {
         payloads(&read(&*backend, &job)?) == [payload],
         "the event read is another one"
     );
+    Ok(())
+}
+
+fn a_wrong_clock_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    append(&*backend, &job, &["1"])?;
+    let right = harness.clock().now();
+    for wrong in [Timestamp::MIN, Timestamp::MAX] {
+        harness.clock().set(wrong);
+        let mut batch = batch(&["2"])?;
+        let document = object("{}")?;
+        let options = PutOptions::default();
+        for refusal in [
+            backend
+                .append(&job, &mut batch, &AppendOptions::default(), soon())
+                .map(drop),
+            backend
+                .add(&job, Phase::Map, document, &options, soon())
+                .map(drop),
+            backend
+                .queue_put(&job, &[item("a", "{}", right)?], Durability::Strict, soon())
+                .map(drop),
+        ] {
+            let error = refused(refusal, ErrorKind::Io, "a write under a wrong clock")?;
+            ensure!(
+                error.why().contains("clock") && error.hint().is_some() && !error.is_transient(),
+                "the error does not name the clock: {error}"
+            );
+        }
+        ensure_eq!(payloads(&read(&*backend, &job)?), ["1"], "events");
+        harness.clock().set(right);
+    }
+    append(&*backend, &job, &["3"])?;
+    ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "3"], "events");
+    ensure_eq!(keys(&*backend, &job)?.len(), 0, "items");
     Ok(())
 }
 

@@ -69,16 +69,6 @@ impl SegmentFile {
         } else {
             self.file.sync_all()
         };
-        // Whoever removed the file by hand took with it what is written to it now.
-        let synced = synced.and_then(|()| {
-            if self.file.metadata()?.links == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "the segment was removed under its writer",
-                ));
-            }
-            Ok(())
-        });
         match synced {
             Ok(()) => {
                 self.synced.fetch_max(target, Ordering::AcqRel);

@@ -1,7 +1,7 @@
 //! Appending under given ids: each is stored once.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -60,6 +60,8 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
+        self.still_here(store, &mut state, durability)?;
+        state.notice_folder(store, &self.folder);
         self.adopt_main(store, &mut state, durability, deadline)?;
         let now = store.now();
         check(store, self, state.newest_id(), batch.ids())?;
@@ -254,6 +256,15 @@ struct OwnFile {
 }
 
 impl State {
+    /// Forgets what was read in another folder that stood here.
+    fn notice_folder(&mut self, store: &Store, folder: &Path) {
+        let found = store.fs.metadata(folder).ok().map(|found| found.identity);
+        if self.folder != found {
+            self.known.forget();
+            self.folder = found;
+        }
+    }
+
     /// The newest id of the log, as far as this writer knows.
     fn newest_id(&self) -> EventId {
         self.ids.as_ref().map_or(EventId::MIN, IdSource::newest)

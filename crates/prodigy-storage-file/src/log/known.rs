@@ -29,6 +29,11 @@ impl Known {
         self.sealed.insert(name.clone(), last);
     }
 
+    /// Forgets what was read. What is in doubt stays so.
+    pub(crate) fn forget(&mut self) {
+        self.sealed.clear();
+    }
+
     /// A sync of this segment failed: what is read from it may not be on the disk.
     pub(crate) fn doubt(&mut self, name: &SegmentName) {
         self.doubtful.insert(name.clone());

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder};
@@ -17,6 +18,7 @@ use super::archive;
 use super::commit::{Commit, FailedSync, Unsynced};
 use super::known::Known;
 use crate::store::{Store, count};
+use crate::whereabouts::LASTS;
 
 const APPEND: &str = "append events";
 
@@ -43,6 +45,28 @@ pub(crate) struct State {
     buffer: Vec<u8>,
     /// Number of the last write.
     seq: u64,
+    /// The monotonic time of the last look at the paths of the segments.
+    looked: Option<Duration>,
+    /// The folder of the log, as an append under given ids last found it.
+    pub(super) folder: Option<(u64, u64)>,
+}
+
+impl State {
+    /// Knows nothing of the log but the segments whose contents are in doubt.
+    fn new(known: Known, seq: u64) -> Self {
+        Self {
+            main: None,
+            late: Vec::new(),
+            known,
+            ids: None,
+            warned: false,
+            encoder: RecordEncoder::new(),
+            buffer: Vec::new(),
+            seq,
+            looked: None,
+            folder: None,
+        }
+    }
 }
 
 impl LogWriter {
@@ -50,16 +74,7 @@ impl LogWriter {
         Self {
             job: job.clone(),
             folder: events_folder(job),
-            state: Mutex::new(State {
-                main: None,
-                late: Vec::new(),
-                known: Known::default(),
-                ids: None,
-                warned: false,
-                encoder: RecordEncoder::new(),
-                buffer: Vec::new(),
-                seq: 0,
-            }),
+            state: Mutex::new(State::new(Known::default(), 0)),
             commit: Commit::default(),
         }
     }
@@ -73,6 +88,7 @@ impl LogWriter {
         deadline: Deadline,
     ) -> Result<Appended> {
         let mut state = self.enter(deadline)?;
+        self.still_here(store, &mut state, durability)?;
         self.open_main(store, &mut state, durability, deadline)?;
         let now = store.now();
         if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
@@ -121,6 +137,33 @@ impl LogWriter {
                 StorageError::timeout(APPEND, &self.job, "the threads that write before this one")
             }),
         }
+    }
+
+    /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
+    /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second.
+    pub(crate) fn still_here(&self, store: &Store, state: &mut State, durability: Durability) -> Result<()> {
+        let now = store.options.clock.monotonic();
+        if durability == Durability::Relaxed && state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS)
+        {
+            return Ok(());
+        }
+        state.looked = Some(now);
+        for active in state.main.iter().chain(&state.late) {
+            let Some(error) = moved(store, &active.file, &active.path)? else {
+                continue;
+            };
+            tracing::error!(segment = %active.path.display(), "a segment was moved or removed under its writer");
+            let seq = state.seq;
+            self.commit.fail(FailedSync {
+                up_to: seq,
+                why: error.to_string(),
+            });
+            let mut known = std::mem::take(&mut state.known);
+            known.forget();
+            *state = State::new(known, seq);
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn lost(&self) -> StorageError {
@@ -407,6 +450,10 @@ impl LogWriter {
         store.counters.sync(path);
         file.sync()
             .map_err(|error| store.write_fault("sync segment", path, error))?;
+        // What stands in a folder that was moved away is not acknowledged.
+        if let Some(error) = moved(store, file, path)? {
+            return Err(error);
+        }
         if !file.is_named() {
             store.sync_folder(&self.folder)?;
             file.set_named();
@@ -497,6 +544,22 @@ impl LogWriter {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
                 .with_hint("what was appended since the last flush may be lost after a loss of power")
         })
+    }
+}
+
+/// The error for a segment that its path leads to no longer.
+fn moved(store: &Store, file: &SegmentFile, path: &Path) -> Result<Option<StorageError>> {
+    let place = file
+        .file()
+        .metadata()
+        .and_then(|ours| store.leads_to(path, &ours));
+    match place {
+        Ok(true) => Ok(None),
+        Ok(false) => {
+            let why = "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it";
+            Ok(Some(store.moved(APPEND, path, why)))
+        }
+        Err(error) => Err(store.read_fault(APPEND, path, error)),
     }
 }
 

@@ -14,5 +14,6 @@ mod foreign;
 mod format;
 #[cfg(feature = "compression")]
 mod frozen;
+mod moved;
 mod replaced;
 mod security;

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind, ItemId,
-    LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select,
-    Severity, StorageError, SystemClock, Uptime,
+    AppendOptions, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind, EventId,
+    IdSource, ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result,
+    ScanOptions, Select, Severity, StorageError, SystemClock, Uptime,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, LockName, Phase, RepoName, Timestamp};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
-const NEVER: Deadline = Deadline::never();
+pub(super) const NEVER: Deadline = Deadline::never();
 
 /// A monotonic clock that a test turns. The time of day is the true one.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Clock for Turned {
     }
 }
 
-struct Place {
+pub(super) struct Place {
     folder: TempDir,
     clock: Arc<Turned>,
 }
@@ -49,22 +49,22 @@ impl Place {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.path("root")
     }
 
     /// A handle. Those with different sizes share nothing, as those of two processes.
-    fn open(&self, max_file_size: u64) -> FileBackend {
+    pub(super) fn open(&self, max_file_size: u64) -> FileBackend {
         let options = FileOptions::new(self.root()).max_file_size(max_file_size);
         FileBackend::open(options.clock(self.clock.clone())).unwrap()
     }
 
     /// A store with a checkpoint, an event, a dead letter and a lock, all of a process that has ended.
-    fn filled() -> Self {
+    pub(super) fn filled() -> Self {
         let place = Self::new();
         let backend = place.open(1 << 20);
         save(&backend, Durability::Strict).unwrap();
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Lets the last look at the root grow old.
-    fn second_passes(&self) {
+    pub(super) fn second_passes(&self) {
         self.clock.0.fetch_add(2_000, Ordering::SeqCst);
     }
 }
@@ -142,18 +142,32 @@ impl Way {
     }
 }
 
-fn job() -> JobAddress {
+pub(super) fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("mapreduce-7").unwrap())
 }
 
-fn append(backend: &FileBackend, durability: Durability) -> Result<()> {
+pub(super) fn append(backend: &FileBackend, durability: Durability) -> Result<()> {
     let mut batch = Batch::new();
     batch.push("an event")?;
     backend.append(&job(), &mut batch, &AppendOptions::new(durability), NEVER)?;
     Ok(())
 }
 
-fn save(backend: &FileBackend, durability: Durability) -> Result<()> {
+/// How far ahead of the clock the next id is, in nanoseconds.
+static AHEAD: AtomicU64 = AtomicU64::new(1_000_000_000);
+
+/// An event under an id of the caller's, above all earlier ones.
+pub(super) fn append_given(backend: &FileBackend) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.push("an event")?;
+    let ahead = AHEAD.fetch_add(1_000_000_000, Ordering::SeqCst);
+    let time = Timestamp::from_nanos(Timestamp::now().as_nanos() + ahead as i64);
+    batch.set_ids([IdSource::above(EventId::MIN).next(time)]);
+    backend.append(&job(), &mut batch, &AppendOptions::default(), NEVER)?;
+    Ok(())
+}
+
+pub(super) fn save(backend: &FileBackend, durability: Durability) -> Result<()> {
     let options = PutOptions::new(durability);
     backend.add(
         &job(),
@@ -165,7 +179,7 @@ fn save(backend: &FileBackend, durability: Durability) -> Result<()> {
     Ok(())
 }
 
-fn push(backend: &FileBackend) -> Result<()> {
+pub(super) fn push(backend: &FileBackend) -> Result<()> {
     let body = "{\"item_id\":\"a\",\"item_data\":1}".to_owned();
     let item = QueueItem {
         id: ItemId::new("a")?,
@@ -175,7 +189,7 @@ fn push(backend: &FileBackend) -> Result<()> {
     Ok(())
 }
 
-fn lock(backend: &FileBackend) -> Result<Box<dyn prodigy_storage_backend::LockGuard>> {
+pub(super) fn lock(backend: &FileBackend) -> Result<Box<dyn prodigy_storage_backend::LockGuard>> {
     let name = LockName::new("shop/resume").unwrap();
     backend.lock(
         &name,
@@ -184,7 +198,7 @@ fn lock(backend: &FileBackend) -> Result<Box<dyn prodigy_storage_backend::LockGu
     )
 }
 
-fn events(backend: &FileBackend) -> Result<usize> {
+pub(super) fn events(backend: &FileBackend) -> Result<usize> {
     let mut scan = backend.scan(&job(), &ScanOptions::all(), NEVER)?;
     let mut events = 0;
     while scan.next()?.is_some() {
@@ -228,7 +242,7 @@ fn is_lost(error: &StorageError) -> bool {
         && says.contains("root")
 }
 
-fn files(root: &Path) -> Vec<PathBuf> {
+pub(super) fn files(root: &Path) -> Vec<PathBuf> {
     super::security::world::paths(root)
 }
 

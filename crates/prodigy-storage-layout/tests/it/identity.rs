@@ -418,6 +418,42 @@ fn an_unreadable_git_directory_is_an_error_and_no_plain_folder() {
     mode(&shop.join(".git"), 0o700);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_git_entry_that_is_no_folder_and_no_file_is_an_error() {
+    use std::os::unix::fs::symlink;
+    type Make = fn(&Path);
+    let ways: [(&str, Make); 5] = [
+        ("a FIFO", |at| {
+            let made = std::process::Command::new("mkfifo").arg(at).status();
+            assert!(made.unwrap().success());
+        }),
+        ("a link to a device", |at| symlink("/dev/null", at).unwrap()),
+        ("a socket", |at| {
+            std::os::unix::net::UnixListener::bind(at).unwrap();
+        }),
+        ("a link that leads to nothing", |at| symlink("gone", at).unwrap()),
+        ("a link below a file", |at| symlink("/dev/null/gone", at).unwrap()),
+    ];
+    for (what, make) in ways {
+        let (_temp, root) = fresh();
+        // Also where a repository lies above it: its name would be that of another one.
+        make_git_dir(&root.join("above/.git"));
+        for folder in ["shop", "above/shop"] {
+            let shop = root.join(folder);
+            fs::create_dir_all(shop.join("deep")).unwrap();
+            make(&shop.join(".git"));
+            for path in [shop.clone(), shop.join("deep")] {
+                let error = Identity::at(&path).unwrap_err();
+                assert!(
+                    matches!(&error, IdentityError::BrokenGitFile { file, .. } if *file == shop.join(".git")),
+                    "{what}: {error}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn the_search_ends_below_a_ceiling() {
     let (_temp, root) = fresh();

@@ -259,6 +259,40 @@ fn another_directory_at_the_same_path_is_a_conflict_with_both_ways_out() {
 }
 
 #[test]
+fn every_message_for_a_path_proposes_the_same_name_until_it_is_taken() {
+    on_each(|fixture| {
+        let shop = path(fixture, "shop");
+        fake(&shop, None);
+        let first = name(&fixture.storage, &shop);
+        let mut away = 0;
+        let mut proposal = || {
+            fs::rename(&shop, path(fixture, &format!("away {away}"))).unwrap();
+            away += 1;
+            fake(&shop, None);
+            let error = fixture.storage.repo_at(&shop).unwrap_err();
+            let hint = error.hint().unwrap().to_owned();
+            hint.split("--as ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        let proposed = proposal();
+        assert_ne!(proposed, first);
+        for _ in 0..3 {
+            assert_eq!(proposal(), proposed);
+        }
+        fixture.storage.register(&shop, &proposed).unwrap();
+        // Now it stands for a repository.
+        let other = proposal();
+        assert_ne!(other, proposed);
+        fixture.storage.register(&shop, &other).unwrap();
+    });
+}
+
+#[test]
 fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
     let fixture = file_with(|b| b);
     let old = path(&fixture, "old");
