@@ -59,7 +59,6 @@ mod log;
 mod named_lock;
 mod options;
 mod ours;
-mod presence;
 mod queue;
 mod root;
 mod store;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
+use rustix::io::Errno;
 
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::holder::{describe, this_process};
@@ -61,8 +62,8 @@ impl Drop for FileLock<'_> {
 }
 
 impl Store {
-    /// Takes the lock on a file, which is made if it is missing. Without file locks only threads of this process are
-    /// kept apart.
+    /// Takes the lock on a file, which is made if it is missing. Where the file system has no locks and the user promised a
+    /// single process, only the threads of this process are kept apart.
     pub(crate) fn lock_file(
         &self,
         path: &Path,
@@ -79,15 +80,12 @@ impl Store {
             path: path.to_owned(),
             file: None,
         };
-        if !self.options.file_locks {
-            return Ok(lock);
-        }
         let mut pause = Duration::from_micros(250);
         loop {
             let file = self.open_lock(path)?;
             loop {
-                if file
-                    .try_lock()
+                if self
+                    .try_lock(&*file)
                     .map_err(|error| self.write_fault(operation, path, error))?
                 {
                     break;
@@ -116,6 +114,14 @@ impl Store {
             }
             // Whoever removed the file by hand left us with a lock on nothing.
             deadline.check(operation, &path.display(), "a lock file that stays")?;
+        }
+    }
+
+    /// Tries the lock on a file. On a file system without locks it counts as taken if the user promised a single process.
+    pub(crate) fn try_lock(&self, file: &dyn FsFile) -> io::Result<bool> {
+        match file.try_lock() {
+            Err(error) if !self.options.file_locks && has_no_locks(&error) => Ok(true),
+            answer => answer,
         }
     }
 
@@ -165,6 +171,21 @@ impl Store {
              could hold it then",
         )
     }
+}
+
+/// True if this is how a file system answers that has no locks.
+pub(crate) fn has_no_locks(error: &io::Error) -> bool {
+    let without = [
+        Errno::NOTSUP,
+        Errno::OPNOTSUPP,
+        Errno::NOSYS,
+        Errno::NOLCK,
+        Errno::INVAL,
+    ];
+    error.kind() == io::ErrorKind::Unsupported
+        || without
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Writes who holds a lock into its file: information only, so a failure changes nothing.

@@ -8,16 +8,19 @@ mod exposure;
 mod health;
 mod network;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Weak};
 
+use parking_lot::Mutex;
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{FileKind, FsFile, OpenMode};
+use crate::fs::{FileKind, FsFile, FsFolder, OpenMode};
+use crate::lockfile::has_no_locks;
 use crate::store::{Replace, Store};
 use exposure::Exposed;
 
@@ -51,13 +54,10 @@ fn refused(store: &Store, why: String, hint: &'static str) -> StorageError {
 
 /// Refuses a root that is not safe, or that a newer version wrote. Makes nothing; an absent root passes.
 pub(crate) fn check(store: &Store) -> Result<()> {
-    let root = Path::new("");
     if !check_place(store)? {
         return Ok(());
     }
-    if takes_locks(store) {
-        check_lock(store, root, store.fs.probe_lock())?;
-    }
+    enter(store)?;
     check_format(store)
 }
 
@@ -201,40 +201,97 @@ fn exposed(store: &Store) -> Option<Exposed> {
     exposure::find(&store.options.root, rustix::process::geteuid().as_raw())
 }
 
-/// Whether this handle takes locks of the operating system. One that reads takes none.
-fn takes_locks(store: &Store) -> bool {
-    store.options.file_locks && !store.options.read_only
+/// The roots in which this process is alone. Its handles, and the guards that outlive them, share the lock.
+static ALONE: LazyLock<Mutex<HashMap<(u64, u64), Weak<dyn FsFolder>>>> = LazyLock::new(Mutex::default);
+
+/// Shows other processes that this one works in the root. A process with file locks shares the lock on the root. One
+/// without promised to be the only one: it holds the lock alone. A handle that only reads holds none.
+pub(crate) fn enter(store: &Store) -> Result<()> {
+    let mut held = store.root_lock.lock();
+    if held.is_none() && !store.options.read_only {
+        *held = lock_root(store)?;
+    }
+    Ok(())
 }
 
-/// Refuses a file system that has no locks, by the answer to a try at one. Any other failure is left to the first
-/// lock that is needed, which can say for what.
-fn check_lock(store: &Store, path: &Path, answer: io::Result<()>) -> Result<()> {
-    let Err(error) = answer else { return Ok(()) };
-    let without = [
-        Errno::NOTSUP,
-        Errno::OPNOTSUPP,
-        Errno::NOSYS,
-        Errno::NOLCK,
-        Errno::INVAL,
-    ];
-    if error.kind() != io::ErrorKind::Unsupported
-        && !without
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-    {
-        return Ok(());
+/// The root, locked; `None` where there is nothing to lock yet.
+fn lock_root(store: &Store) -> Result<Option<Arc<dyn FsFolder>>> {
+    let (root, alone) = (Path::new(""), !store.options.file_locks);
+    let folder: Arc<dyn FsFolder> = match store.fs.folder(root) {
+        Ok(folder) => folder.into(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(store.read_fault(OPEN, root, error)),
+    };
+    if !alone {
+        return match folder.try_lock_shared() {
+            Ok(true) => Ok(Some(folder)),
+            Ok(false) => Err(occupied(store, &*folder)),
+            Err(error) if has_no_locks(&error) => Err(without_locks(store, root, error)),
+            // The first lock that is needed says why it fails.
+            Err(_) => Ok(None),
+        };
     }
-    Err(StorageError::new(
+    let fault = |error| store.read_fault(OPEN, root, error);
+    let identity = folder.metadata().map_err(fault)?.identity;
+    let mut roots = ALONE.lock();
+    if let Some(held) = roots.get(&identity).and_then(Weak::upgrade) {
+        return Ok(Some(held));
+    }
+    match folder.try_lock() {
+        Ok(true) => {
+            roots.retain(|_, folder| folder.strong_count() > 0);
+            roots.insert(identity, Arc::downgrade(&folder));
+            Ok(Some(folder))
+        }
+        Ok(false) => Err(occupied(store, &*folder)),
+        // Nobody can lock it.
+        Err(error) if has_no_locks(&error) => Ok(None),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// Another process is in the root, and one of the two promised to be alone.
+fn occupied(store: &Store, folder: &dyn FsFolder) -> StorageError {
+    let other = folder
+        .lock_holder()
+        .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    let (why, hint) = if store.options.file_locks {
+        (
+            format!(
+                "{other} works in this root with `enable_file_locks: false`, which promises that it is the only one"
+            ),
+            "wait until that process has ended, or set `backend_config.enable_file_locks: true` for it",
+        )
+    } else {
+        (
+            format!(
+                "`enable_file_locks: false` promises that this process is the only one, and {other} works in this root"
+            ),
+            "set `backend_config.enable_file_locks: true`, or wait until the other process has ended",
+        )
+    };
+    StorageError::new(
+        ErrorKind::LockUnavailable,
+        OPEN,
+        store.options.root.display(),
+        why,
+    )
+    .with_hint(hint)
+}
+
+/// Refuses a file system that has no locks.
+fn without_locks(store: &Store, path: &Path, error: io::Error) -> StorageError {
+    StorageError::new(
         ErrorKind::Unsupported,
         OPEN,
         store.absolute(path).display(),
         "its file system can't lock files",
     )
     .with_hint(
-        "use a local disk, or set `backend_config.enable_file_locks: false`, for one writer at a time and without \
-         named locks",
+        "use a local disk, or set `backend_config.enable_file_locks: false`, for a single process and without named \
+         locks",
     )
-    .with_source(error))
+    .with_source(error)
 }
 
 fn check_format(store: &Store) -> Result<()> {
@@ -242,9 +299,13 @@ fn check_format(store: &Store) -> Result<()> {
     let Some(format) = read_format(store)? else {
         return Ok(());
     };
-    if takes_locks(store) {
-        // A folder may take a lock where a file does not. Nobody waits for this one.
-        check_lock(store, &path, format.file.try_lock().map(drop))?;
+    // A folder may take a lock where a file does not. Nobody waits for this one.
+    if store.options.file_locks
+        && !store.options.read_only
+        && let Err(error) = format.file.try_lock()
+        && has_no_locks(&error)
+    {
+        return Err(without_locks(store, &path, error));
     }
     store.whereabouts.note_name(format.store);
     Ok(())

@@ -13,12 +13,11 @@ use prodigy_storage_layout::{QUARANTINE, Timestamp};
 use crate::document::DurableMarks;
 use crate::fault::{Access, fault};
 use crate::foreign::Foreign;
-use crate::fs::{FileSystem, FsFile, OpenMode, RealFs, TEMP_PREFIX};
+use crate::fs::{FileSystem, FsFile, FsFolder, OpenMode, RealFs, TEMP_PREFIX};
 use crate::lockfile::Gates;
 use crate::log::Logs;
 use crate::log::archive::Archive;
 use crate::options::FileOptions;
-use crate::presence::Presence;
 use crate::queue::Queues;
 use crate::unflushed::Unflushed;
 use crate::whereabouts::Whereabouts;
@@ -78,7 +77,6 @@ pub(crate) struct Store {
     pub(crate) queues: Queues,
     pub(crate) logs: Logs,
     pub(crate) archive: Archive,
-    pub(crate) presence: Presence,
     pub(crate) unflushed: Unflushed,
     pub(crate) whereabouts: Whereabouts,
     /// The fencing marks that are known to be durable.
@@ -88,6 +86,8 @@ pub(crate) struct Store {
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
+    /// The root, with the lock that tells other processes of this one.
+    pub(crate) root_lock: Mutex<Option<Arc<dyn FsFolder>>>,
 }
 
 /// How an atomic write treats what stands at its path.
@@ -109,13 +109,13 @@ impl Store {
             queues: Queues::default(),
             logs: Logs::default(),
             archive: Archive::default(),
-            presence: Presence::default(),
             durable_marks: DurableMarks::default(),
             foreign: Foreign::default(),
             unflushed: Unflushed::default(),
             whereabouts: Whereabouts::default(),
             durable: Mutex::default(),
             ready: AtomicBool::new(false),
+            root_lock: Mutex::default(),
         }
     }
 
@@ -169,9 +169,6 @@ impl Store {
                 .map_err(|error| self.write_fault("create root", Path::new(""), error))?;
             crate::root::check(self)?;
             crate::root::write_format(self)?;
-            if !self.options.file_locks {
-                self.show_presence()?;
-            }
             self.ready.store(true, Ordering::Release);
         }
         Ok(())
@@ -266,11 +263,8 @@ impl Store {
                 }
                 Err(error) => return Err(self.write_fault("create file", &path, error)),
             };
-            if !self.options.file_locks {
-                return Ok((path, file));
-            }
-            let locked = file
-                .try_lock()
+            let locked = self
+                .try_lock(&*file)
                 .map_err(|error| self.write_fault("lock file", &path, error))?;
             let linked = file
                 .metadata()
@@ -348,9 +342,6 @@ impl Store {
 
     /// Removes the temporary files among `names` that dead writers left in a folder. Best effort.
     pub(crate) fn sweep<'a>(&self, folder: &Path, names: impl IntoIterator<Item = &'a str>) {
-        if !self.options.file_locks {
-            return;
-        }
         for name in names.into_iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
             let path = folder.join(name);
             if let Ok(file) = self.fs.open(&path, OpenMode::Write)

@@ -6,7 +6,7 @@ use prodigy_storage_backend::{Body, Durability, ErrorKind, Result, StorageError}
 use prodigy_storage_layout::{Document, Evidence, Phase, Relation, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::finding::{FindingKind, Outcome};
+use super::finding::FindingKind;
 use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Round;
@@ -213,34 +213,6 @@ impl Round<'_> {
                 .advice("nothing: who holds a lock is the kernel's to say; the next holder writes it anew");
             self.tell(finding);
         }
-    }
-
-    /// The file of a process that writes without file locks.
-    pub(super) fn presence(&mut self, path: &Path) {
-        self.mode(path);
-        let mut finding = match self.store.presence_at(path) {
-            Some(true) => return,
-            Some(false) => self
-                .note(
-                    FindingKind::Stray,
-                    path,
-                    "its process, which wrote without file locks, is gone",
-                )
-                .advice("nothing: the next writer removes it"),
-            None => self
-                .damage(
-                    FindingKind::DamagedLock,
-                    path,
-                    "it does not say which process writes without file locks",
-                )
-                .advice("end that process, its id is in the name; then remove the file"),
-        };
-        if self.repairs() {
-            finding.outcome = Outcome::Left {
-                why: "its process may still be at work".into(),
-            };
-        }
-        self.tell(finding);
     }
 }
 

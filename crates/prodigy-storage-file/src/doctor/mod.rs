@@ -103,13 +103,8 @@ impl Doctor {
         if options.read_only {
             return refused(ErrorKind::ReadOnly, "this root was opened for reading only");
         }
-        if !options.file_locks {
-            return refused(
-                ErrorKind::Unsupported,
-                "file locks are off, so that a writer at work can't be seen",
-            );
-        }
         root::check_owner(&self.store)?;
+        root::enter(&self.store)?;
         walk::Round::new(&self.store, scope, Some(wait), found).run()
     }
 }

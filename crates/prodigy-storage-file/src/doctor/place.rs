@@ -139,7 +139,7 @@ impl Round<'_> {
         let set = || -> std::io::Result<bool> {
             let file = self.store.fs.open(path, OpenMode::Read)?;
             // A writer may seal it at this moment.
-            if locked && (!file.try_lock()? || file.metadata()?.mode != found.mode) {
+            if locked && (!self.store.try_lock(&*file)? || file.metadata()?.mode != found.mode) {
                 return Ok(false);
             }
             file.set_mode(right)?;

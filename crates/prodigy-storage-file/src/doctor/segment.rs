@@ -251,7 +251,7 @@ struct Held {
 fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>> {
     let fault = |error| store.read_fault(REPAIR, path, error);
     let file = store.fs.open(path, OpenMode::Read).map_err(fault)?;
-    if !file.try_lock().map_err(fault)? {
+    if !store.try_lock(&*file).map_err(fault)? {
         return Ok(Err(
             "a living writer holds it: end that process, or have it finish its job".into(),
         ));
@@ -263,12 +263,6 @@ fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>>
         .is_ok_and(|at_path| at_path.identity == found.identity);
     if !same {
         return Ok(Err("it was replaced at this very moment".into()));
-    }
-    if found.is_unlocked()
-        && !found.is_sealed()
-        && let Err(error) = store.sole_writer(REPAIR)
-    {
-        return Ok(Err(format!("{error:#}")));
     }
     Ok(Ok(Held { file, found }))
 }

@@ -290,17 +290,29 @@ fn a_lock_that_is_held_is_waited_for_and_left() {
 }
 
 #[test]
-fn a_root_opened_for_reading_or_without_locks_is_not_repaired() {
+fn a_root_opened_for_reading_or_held_by_another_process_is_not_repaired() {
     let place = Place::new();
-    for options in [place.options().read_only(true), place.options().file_locks(false)] {
+    let repair = |options| {
         let doctor = Doctor::new(options).unwrap();
-        assert!(
-            doctor
-                .repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {})
-                .is_err()
-        );
-    }
+        doctor
+            .repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {})
+            .map(drop)
+    };
+    let refused = repair(place.options().read_only(true)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly);
     assert!(!place.root().exists());
+    std::fs::create_dir(place.root()).unwrap();
+    let root = std::fs::File::open(place.root()).unwrap();
+    root.lock().unwrap();
+    let refused = repair(place.options()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LockUnavailable);
+    root.unlock().unwrap();
+    root.lock_shared().unwrap();
+    repair(place.options()).unwrap();
+    let refused = repair(place.options().file_locks(false)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LockUnavailable);
+    drop(root);
+    repair(place.options().file_locks(false)).unwrap();
 }
 
 #[test]

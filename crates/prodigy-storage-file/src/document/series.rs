@@ -32,7 +32,6 @@ impl Store {
         self.check_size(ADD, &folder.display(), body)?;
         self.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
-        self.check_condition_possible(ADD, options.expected, options.fencing.as_ref())?;
         let _lock = self.lock_file(&Entry::StateLock(job.clone()).path(), ADD, ADD, deadline)?;
         match &options.fencing {
             Some(fence) => self.pass_fence(ADD, job, fence, &folder, deadline)?,

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, Expected, Fence, FenceMarks, PutOptions, Result, Revision,
-    StorageError,
+    Body, Deadline, Durability, ErrorKind, Expected, FenceMarks, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{Document, Entry};
 
@@ -34,7 +33,6 @@ impl Store {
         self.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
-        self.check_condition_possible(PUT, options.expected, options.fencing.as_ref())?;
         let _lock = self.lock_documents(document, PUT, deadline)?;
         match (document.job(), &options.fencing) {
             (Some(job), Some(fence)) => self.pass_fence(PUT, job, fence, &path, deadline)?,
@@ -78,7 +76,6 @@ impl Store {
         self.prepare_write(DELETE, &path.display())?;
         deadline.check(DELETE, &path.display(), "its turn")?;
         FenceMarks::check_target(DELETE, document, None)?;
-        self.check_condition_possible(DELETE, expected, None)?;
         let _lock = self.lock_documents(document, DELETE, deadline)?;
         self.keep_token(document, deadline)?;
         if expected != Expected::Any {
@@ -162,19 +159,6 @@ impl Store {
         self.lock_file(&lock, operation, operation, deadline)
     }
 
-    /// Refuses a condition that can't be kept: without file locks while another writer is there.
-    pub(super) fn check_condition_possible(
-        &self,
-        operation: &'static str,
-        expected: Expected,
-        fencing: Option<&Fence>,
-    ) -> Result<()> {
-        if !self.options.file_locks && (expected != Expected::Any || fencing.is_some()) {
-            self.sole_writer(operation)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn check_expected(
         &self,
         operation: &'static str,
@@ -206,7 +190,7 @@ impl Store {
             error = error as &dyn std::error::Error,
             "a damaged document is skipped"
         );
-        if !self.options.file_locks || !ours::document_at(path, bytes) {
+        if !ours::document_at(path, bytes) {
             return;
         }
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -167,10 +167,6 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// What a name stands for, links not followed. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// Tries the lock of the operating system on the root itself, and gives it back: makes nothing, waits for nobody.
-    /// An error is why there are no locks; also fine while another has it.
-    fn probe_lock(&self) -> io::Result<()>;
-
     /// Space left.
     fn space(&self) -> io::Result<Space>;
 
@@ -213,6 +209,9 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     /// Takes the exclusive lock of the operating system on the folder, if no one else has it. Released when the folder is
     /// closed. It makes nothing, so it leaves nothing behind.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// As [`try_lock`](Self::try_lock), and any number may hold this lock at once.
+    fn try_lock_shared(&self) -> io::Result<bool>;
 
     /// The process that holds the lock on the folder, where the system lists it and this process may see it.
     fn lock_holder(&self) -> Option<u32>;

@@ -433,18 +433,6 @@ impl FileSystem for RealFs {
         )?))
     }
 
-    fn probe_lock(&self) -> io::Result<()> {
-        let root = self.root()?;
-        // Shared: two that try at the same moment don't meet. The descriptor is only ever locked here.
-        match retry_on_intr(|| rustix::fs::flock(&*root, FlockOperation::NonBlockingLockShared)) {
-            Ok(()) => Ok(retry_on_intr(|| {
-                rustix::fs::flock(&*root, FlockOperation::NonBlockingUnlock)
-            })?),
-            Err(Errno::WOULDBLOCK) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     fn space(&self) -> io::Result<Space> {
         let space = rustix::fs::fstatvfs(&*self.root()?)?;
         Ok(Space {
@@ -527,6 +515,15 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
     }
 }
 
+/// Takes a lock; false if others have it.
+fn flock(folder: &OwnedFd, operation: FlockOperation) -> io::Result<bool> {
+    match retry_on_intr(|| rustix::fs::flock(folder, operation)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// An open folder.
 #[derive(Debug)]
 struct RealFolder(OwnedFd);
@@ -554,11 +551,11 @@ impl FsFolder for RealFolder {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match retry_on_intr(|| rustix::fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        flock(&self.0, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        flock(&self.0, FlockOperation::NonBlockingLockShared)
     }
 
     fn lock_holder(&self) -> Option<u32> {

@@ -162,18 +162,20 @@ fn what_is_no_file_is_told_and_does_not_hang() {
 }
 
 #[test]
-fn the_lock_of_the_root_is_tried_without_making_anything_and_without_waiting() {
+fn the_lock_on_a_folder_is_shared_or_exclusive_and_makes_nothing() {
     let (dir, fs) = place();
     let root = dir.path().join("root");
     let before = std::fs::read_dir(&root).unwrap().count();
-    let holder = std::fs::File::open(&root).unwrap();
-    holder.lock().unwrap();
-    fs.probe_lock().unwrap();
-    drop(holder);
-    fs.probe_lock().unwrap();
-    // It was given back.
+    let open = || fs.folder(Path::new("")).unwrap();
+    let (one, two) = (open(), open());
+    assert!(one.try_lock_shared().unwrap() && two.try_lock_shared().unwrap());
+    assert!(!open().try_lock().unwrap());
+    drop((one, two));
+    let alone = open();
+    assert!(alone.try_lock().unwrap());
+    assert!(!open().try_lock_shared().unwrap());
+    assert_eq!(alone.lock_holder(), Some(std::process::id()));
+    drop(alone);
     std::fs::File::open(&root).unwrap().try_lock().unwrap();
     assert_eq!(std::fs::read_dir(&root).unwrap().count(), before);
-    let absent = RealFs::new(dir.path().join("absent"));
-    assert_eq!(absent.probe_lock().unwrap_err().kind(), io::ErrorKind::NotFound);
 }

@@ -15,8 +15,8 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::fs::FsFile;
 pub(crate) use kernel::KernelLocks;
+pub(crate) use process::host;
 use process::{Life, life_of};
-pub(crate) use process::{host, is_alive};
 
 /// This process, as it signs a lock file.
 pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {

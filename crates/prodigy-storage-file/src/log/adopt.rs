@@ -12,7 +12,7 @@ use super::folder::LockedFolder;
 use super::listing;
 use super::segment::StepClock;
 use super::{archive, search, tail};
-use crate::fs::{FsFile, Metadata, OpenMode, UNLOCKED_MODE};
+use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::{Store, count};
 
 /// Sealed segments whose last id is looked at for the newest id of the log, by their making.
@@ -71,24 +71,19 @@ pub(crate) fn adopt(
         }
         if open && forms.only_plain() {
             candidates.push(name.clone());
-        } else if store.options.file_locks
-            && (!forms.only_plain() || store.options.compression)
-            && found.is_sealed()
-        {
+        } else if (!forms.only_plain() || store.options.compression) && found.is_sealed() {
             archive::enqueue(store, folder, name);
         }
     }
     let mut active = None;
-    if store.options.file_locks {
-        for name in candidates {
-            if let Some(taken) = take(store, folder, &name, newest_made, durability, clock)? {
-                newest = newest.max(taken.last.unwrap_or(EventId::MIN));
-                if !taken.is_ahead_of(now) {
-                    active = Some(taken);
-                    break;
-                }
-                seal_ahead(store, folder, taken);
+    for name in candidates {
+        if let Some(taken) = take(store, folder, &name, newest_made, durability, clock)? {
+            newest = newest.max(taken.last.unwrap_or(EventId::MIN));
+            if !taken.is_ahead_of(now) {
+                active = Some(taken);
+                break;
             }
+            seal_ahead(store, folder, taken);
         }
     }
     Ok(Found { active, newest })
@@ -111,7 +106,7 @@ fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
     }
 }
 
-/// Whether a writer with locks may append to it.
+/// Whether a writer may append to it. Versions that wrote without locks marked segments that nobody goes on in.
 fn is_open(found: &Metadata) -> bool {
     !found.is_sealed() && !found.is_unlocked()
 }
@@ -134,7 +129,7 @@ fn take(
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !file.try_lock().map_err(fault)? {
+    if !store.try_lock(&*file).map_err(fault)? {
         return Ok(None);
     }
     // Between opening and locking it may have been sealed, compressed and unlinked.
@@ -199,11 +194,7 @@ pub(crate) fn create(
         }
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let created = if store.options.file_locks {
-            create_locked(store, &path)?
-        } else {
-            create_unlocked(store, folder, &path)?
-        };
+        let created = create_locked(store, &path)?;
         drop(locked);
         if let Some(file) = created {
             return Ok(Active {
@@ -244,7 +235,7 @@ fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> 
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !file.try_lock().map_err(fault)? {
+    if !store.try_lock(&*file).map_err(fault)? {
         return Ok(None);
     }
     // Between creating and locking it, another writer may have adopted it: written to it, sealed it, compressed it, and let
@@ -253,24 +244,4 @@ fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> 
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
     let is_named = store.leads_to(path, &ours).map_err(fault)?;
     Ok((is_new && is_named).then_some(file))
-}
-
-/// Makes a segment that has its mark from the moment that it has its name: a writer with locks that saw it without
-/// could take it.
-fn create_unlocked(store: &Store, folder: &Path, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
-    let (temp, file) = store.create_temp(folder)?;
-    let renamed = file
-        .set_mode(UNLOCKED_MODE)
-        .and_then(|()| store.fs.rename_new(&temp, path));
-    match renamed {
-        Ok(()) => Ok(Some(file)),
-        Err(error) => {
-            let _ = store.fs.unlink(&temp);
-            match error.kind() {
-                // The name is taken, or one with locks swept the temporary file away.
-                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Ok(None),
-                _ => Err(store.write_fault("create segment", path, error)),
-            }
-        }
-    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 
 use crate::fs::FsFolder;
+use crate::lockfile::has_no_locks;
 use crate::store::Store;
 
 const OPERATION: &str = "create segment";
@@ -60,7 +61,9 @@ impl LockedFolder {
                     std::thread::sleep(deadline.remaining().map_or(pause, |left| left.min(pause)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(_) if !store.options.file_locks => return Ok(Self { _folder: None }),
+                Err(error) if !store.options.file_locks && has_no_locks(&error) => {
+                    return Ok(Self { _folder: None });
+                }
                 Err(error) => return Err(fault(error)),
             }
         }

@@ -193,12 +193,11 @@ impl Store {
     /// True if a writer holds a segment of the log. Each segment is asked by trying its lock: another writer that looks
     /// for a segment at that moment makes one of its own.
     pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
-        if !self.options.file_locks {
-            // There is no other process.
-            return match self.logs.existing(job) {
-                Some(writer) => writer.holds_a_segment(deadline),
-                None => Ok(false),
-            };
+        // The locks of this process do not show on a file system without locks.
+        if let Some(writer) = self.logs.existing(job)
+            && writer.holds_a_segment(deadline)?
+        {
+            return Ok(true);
         }
         let folder = events_folder(job);
         for (name, forms) in listing::list(self, &folder, deadline)?.segments {
@@ -209,7 +208,7 @@ impl Store {
             }
             match self.fs.open(&path, OpenMode::Read) {
                 Ok(file) if file.metadata().map_err(fault)?.is_sealed() => {}
-                Ok(file) if file.try_lock().map_err(fault)? => {}
+                Ok(file) if self.try_lock(&*file).map_err(fault)? => {}
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fault(error)),

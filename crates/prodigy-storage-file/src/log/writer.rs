@@ -274,7 +274,7 @@ impl LogWriter {
                         let why = format!(
                             "a write failed, and what it left could not be examined and cut ({uncut})"
                         );
-                        self.poison(store, state, &why);
+                        self.poison(state, &why);
                         return Err(self.unclear(why).with_source(error));
                     }
                 }
@@ -330,12 +330,12 @@ impl LogWriter {
     /// lock, and does nothing where somebody has it.
     fn close(&self, store: &Arc<Store>, state: &mut State, active: Active) -> Result<()> {
         if let Err(error) = self.sync_and_seal(store, &active) {
-            self.fail(store, state, &[active], &format!("{error:#}"));
+            self.fail(state, &[active], &format!("{error:#}"));
             return Err(error);
         }
         let name = active.name.clone();
         drop(active);
-        if store.options.file_locks && store.options.compression {
+        if store.options.compression {
             archive::enqueue(store, &self.folder, &name);
         }
         Ok(())
@@ -344,9 +344,6 @@ impl LogWriter {
     fn sync_and_seal(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
         if active.file.is_dirty() {
             self.sync_file(store, &active.file, &active.path)?;
-        }
-        if !store.options.file_locks {
-            return Ok(());
         }
         active
             .file
@@ -438,7 +435,7 @@ impl LogWriter {
             if let Err(error) = self.sync_file(store, &file, &path) {
                 let mut state = self.state.lock();
                 let why = format!("{error:#}");
-                let up_to = self.poison(store, &mut state, &why);
+                let up_to = self.poison(&mut state, &why);
                 return Err(FailedSync { up_to, why });
             }
         }
@@ -463,21 +460,21 @@ impl LogWriter {
 
     /// After a failed sync: gives up every segment, so that the next append opens afresh. The number of the last
     /// write that is in doubt.
-    fn poison(&self, store: &Store, state: &mut State, why: &str) -> u64 {
+    fn poison(&self, state: &mut State, why: &str) -> u64 {
         let given_up: Vec<Active> = state
             .main
             .take()
             .into_iter()
             .chain(state.late.drain(..))
             .collect();
-        self.fail(store, state, &given_up, why)
+        self.fail(state, &given_up, why)
     }
 
-    fn fail(&self, store: &Store, state: &mut State, given_up: &[Active], why: &str) -> u64 {
+    fn fail(&self, state: &mut State, given_up: &[Active], why: &str) -> u64 {
         for active in given_up {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.known.doubt(&active.name);
-            if store.options.file_locks && !active.is_torn() {
+            if !active.is_torn() {
                 // A mark, so that no one adopts it; what it can't say durably, the next writer finds out. Half a record
                 // is left to whoever adopts it: under the mark nobody would mend it, and it would be damage for ever.
                 let _ = active.file.seal();

@@ -23,6 +23,7 @@ use prodigy_storage_layout::{Entry, LockName};
 
 use crate::fs::{FsFile, OpenMode};
 use crate::holder::{describe, this_process};
+use crate::lockfile::has_no_locks;
 use crate::store::Store;
 use guard::FileGuard;
 use slots::{Slots, State};
@@ -40,18 +41,6 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Box<dyn LockGuard>> {
         let path = Entry::Lock(name.clone()).path();
-        if !self.options.file_locks {
-            return Err(StorageError::new(
-                ErrorKind::Unsupported,
-                LOCK,
-                self.absolute(&path).display(),
-                "a named lock is an operating system lock on a file, and those are switched off",
-            )
-            .with_hint(
-                "set `backend_config.enable_file_locks: true`; or `enable_locking: false`, if nothing else runs at \
-                 the same time",
-            ));
-        }
         self.prepare_write(LOCK, &path.display())?;
         let file = self.acquire(&path, deadline)?;
         let holder = this_process(self.now(), options.purpose.clone());
@@ -73,7 +62,10 @@ impl Store {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let file = self.open_named(path)?;
-            while !file.try_lock().map_err(fault)? {
+            while !file.try_lock().map_err(|error| match has_no_locks(&error) {
+                true => self.no_named_locks(path, error),
+                false => fault(error),
+            })? {
                 if deadline.has_passed() {
                     return Err(self.held_by_another(path, &*file, began));
                 }
@@ -91,6 +83,15 @@ impl Store {
             }
             deadline.check(LOCK, &path.display(), "a lock file that stays")?;
         }
+    }
+
+    fn no_named_locks(&self, path: &Path, error: io::Error) -> StorageError {
+        let why = "a named lock is a lock of the operating system on a file, and this file system has none";
+        StorageError::new(ErrorKind::Unsupported, LOCK, self.absolute(path).display(), why)
+            .with_hint(
+                "use a local disk; or set `enable_locking: false`, if nothing else runs at the same time",
+            )
+            .with_source(error)
     }
 
     /// Why a lock file may not say all that was written; `None` if it does. Takes no lock.

@@ -263,13 +263,17 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
 }
 
 #[test]
-fn without_file_locks_it_is_refused_with_what_to_set() {
+fn without_file_locks_it_excludes_the_threads_of_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let store = self::store(&dir, |options| options.file_locks(false));
-    let error = try_take(&store, "a").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.hint().unwrap().contains("enable_file_locks: true"));
-    assert!(!dir.path().join("root").exists());
+    let guard = take(&store, "a");
+    assert_eq!(
+        try_take(&store, "a").unwrap_err().kind(),
+        ErrorKind::LockUnavailable
+    );
+    let first = guard.fencing();
+    drop(guard);
+    assert!(take(&store, "a").fencing() > first);
 }
 
 #[test]

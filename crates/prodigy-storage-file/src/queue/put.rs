@@ -38,7 +38,6 @@ impl Store {
         deadline: Deadline,
     ) -> Result<PutReport> {
         self.prepare_write(OPERATION, job)?;
-        self.sole_writer(OPERATION)?;
         let mut batch = self.by_key(items)?;
         if batch.is_empty() {
             return Ok(PutReport::default());

@@ -200,7 +200,6 @@ impl Store {
             return Ok(None);
         }
         self.prepare_write(operation, job)?;
-        self.sole_writer(operation)?;
         let lock = self.lock_file(
             &Entry::QueueLock(job.clone()).path(),
             operation,

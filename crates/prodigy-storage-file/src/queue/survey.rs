@@ -141,7 +141,6 @@ impl Store {
     ) -> Result<bool> {
         let path = Entry::Queue(job.clone()).path();
         self.prepare_write(REPAIR, job)?;
-        self.sole_writer(REPAIR)?;
         let _lock = self.lock_file(&Entry::QueueLock(job.clone()).path(), REPAIR, "repair", deadline)?;
         let Some(known) = self.queue_open(REPAIR, &path, Deadline::never())? else {
             return Ok(false);

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Check, Severity, StorageError};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
 use super::exposure::Exposed;
-use super::{FORMAT, check, check_lock, check_owner, network};
+use super::{FORMAT, check, check_owner, lock_root, network};
 use crate::fs::{FileKind, Metadata};
 use crate::store::Store;
 
@@ -60,8 +60,9 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
     }
     checks.extend(way(store));
     checks.push(file_system(store));
-    let locks = match store.options.file_locks && store.options.read_only {
-        true => check_lock(store, root, store.fs.probe_lock()),
+    // A handle that only reads looks whether it could lock the root, and lets it go again.
+    let locks = match store.options.read_only {
+        true => lock_root(store).map(drop),
         false => Ok(()),
     };
     match check(store).and(locks) {

@@ -28,11 +28,6 @@ impl Harness for Folder {
         true
     }
 
-    fn named_locks(&self) -> bool {
-        // They are locks of the operating system on files.
-        self.options.file_locks
-    }
-
     fn record_limit(&self) -> Option<usize> {
         Some(RECORD_LIMIT)
     }

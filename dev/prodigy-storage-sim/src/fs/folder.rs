@@ -63,6 +63,11 @@ impl FsFolder for SimFolder {
             .act(|state| Ok(state.try_lock(self.inode, self.owner)))
     }
 
+    /// Only the lock on the root is shared, and no simulated process wants it alone.
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.process.look(|_| Ok(true))
+    }
+
     fn lock_holder(&self) -> Option<u32> {
         self.process
             .look(|state| Ok(state.lock_holder(self.inode)))

@@ -270,11 +270,6 @@ impl FileSystem for Process {
         })
     }
 
-    fn probe_lock(&self) -> io::Result<()> {
-        self.shared
-            .look(|state| state.disk.root().map(drop).ok_or(io::ErrorKind::NotFound.into()))
-    }
-
     fn space(&self) -> io::Result<Space> {
         self.shared.look(|_| {
             Ok(Space {

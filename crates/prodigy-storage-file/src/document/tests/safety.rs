@@ -158,7 +158,7 @@ fn a_writer_waits_for_another_until_its_deadline() {
 }
 
 #[test]
-fn without_file_locks_nothing_is_moved() {
+fn without_file_locks_a_damaged_document_is_moved_as_with_them() {
     let place = Place::new();
     let store = place.store(|options| options.file_locks(false));
     let one = add(&store, Phase::Map, "{}", &PutOptions::default()).unwrap();
@@ -167,6 +167,6 @@ fn without_file_locks_nothing_is_moved() {
     flip(&place.path(&two.document), 80);
     let options = PutOptions::default().expect(Expected::Revision(one.revision));
     add(&store, Phase::Map, "{}", &options).unwrap();
-    assert!(place.path(&two.document).exists());
-    assert!(place.quarantined().is_empty());
+    assert!(!place.path(&two.document).exists());
+    assert_eq!(place.quarantined().len(), 1);
 }

@@ -210,8 +210,8 @@ fn a_segment_removed_under_its_writer_is_no_place_to_acknowledge_from() {
             NEVER,
         )
         .unwrap_err();
-    assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::OutcomeUnknown);
-    assert_eq!(error.ids(), lost.ids());
+    assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::Replaced);
+    assert!(lost.ids().is_empty(), "nothing was stored");
     store
         .append(
             &place.job,
@@ -220,6 +220,29 @@ fn a_segment_removed_under_its_writer_is_no_place_to_acknowledge_from() {
             NEVER,
         )
         .unwrap();
+    assert_eq!(place.payloads(&store), ["b"]);
+}
+
+#[test]
+fn a_folder_that_goes_between_the_write_and_its_acknowledgement_is_noticed() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["a"]).unwrap();
+    let (log, away) = (place.log(), place.root().join("away"));
+    reel.on(move |call, path| {
+        if call == "sync" && path.extension().is_some_and(|extension| extension == "jsonl") {
+            // The segment is synced once more when it is given up.
+            let _ = std::fs::rename(&log, &away);
+        }
+        Ok(())
+    });
+    let mut lost = super::support::batch(&["b"]);
+    let options = prodigy_storage_backend::AppendOptions::default();
+    let error = store.append(&place.job, &mut lost, &options, NEVER).unwrap_err();
+    assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::OutcomeUnknown);
+    assert_eq!(error.ids(), lost.ids());
+    reel.off();
+    store.append(&place.job, &mut lost, &options, NEVER).unwrap();
     assert_eq!(place.payloads(&store), ["b"]);
 }
 

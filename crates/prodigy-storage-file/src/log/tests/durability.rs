@@ -149,7 +149,7 @@ fn ids_and_names_ascend_when_the_clock_steps_back() {
     drop(next);
     // Another process, and a segment that was made ahead of any clock.
     place.plant(&name(60_000, 60_000), line(id(90_000), "ahead"));
-    let last = place.quick(place.options().file_locks(false));
+    let last = place.quick(place.options());
     place.append(&last, &["f"]).unwrap();
     let newest = *ids(&place.items(&last)).last().unwrap();
     assert!(newest > id(90_000) && newest.time() < at(90_001));

@@ -4,9 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{
-    AppendOptions, Durability, ErrorKind, EventId, ItemId, QueueItem, ScanOptions, dead_letter::normalise,
-};
+use prodigy_storage_backend::{AppendOptions, Durability, ErrorKind, EventId, ScanOptions};
 
 use super::support::{NEVER, Place, batch, drain, ids, job, payloads};
 use crate::FileOptions;
@@ -193,26 +191,25 @@ fn four_processes_that_seal_and_compress_lose_nothing_to_a_follower() {
 }
 
 #[test]
-fn a_queue_without_file_locks_is_refused_while_another_process_is_seen() {
-    let place = Place::new();
-    let store = place.with(place.options().file_locks(false));
-    let item = |id: &str| -> QueueItem {
-        let json = format!("{{\"item_id\":\"{id}\",\"item_data\":1}}");
-        let raw = serde_json::value::RawValue::from_string(json).unwrap();
-        normalise(&raw, super::support::at(0)).unwrap()
-    };
-    let put = |id: &str| store.queue_put(&place.job, &[item(id)], Durability::Relaxed, NEVER);
-    put("one").unwrap();
-    let mut child = Actor::start(&place, "unlocked");
-    child.ready();
-    let error = put("two").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains(&child.0.id().to_string()), "{error}");
-    // Events need no one writer.
-    place.append(&store, &["own"]).unwrap();
-    child.kill();
-    put("two").unwrap();
-    let id = ItemId::new("two").unwrap();
-    assert!(store.queue_get(&place.job, &id, NEVER).unwrap().is_some());
-    assert_eq!(place.items(&store).len(), 2);
+fn a_process_without_file_locks_is_alone_in_the_root() {
+    for (role, locks) in [("unlocked", true), ("unlocked", false), ("hold", false)] {
+        let place = Place::new();
+        let mut child = Actor::start(&place, role);
+        child.ready();
+        let before = place.files();
+        let store = place.with(place.options().file_locks(locks));
+        let error = place.append(&store, &["own"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{role}: {error}");
+        let names = [format!("process {}", child.0.id()), "enable_file_locks".into()];
+        assert!(names.iter().all(|name| error.why().contains(name)), "{error}");
+        assert!(error.hint().is_some());
+        // Who reads holds nothing and is not refused.
+        assert_eq!(
+            place.items(&place.with(place.options().read_only(true))).len(),
+            before.len()
+        );
+        assert_eq!(place.files(), before);
+        child.kill();
+        place.append(&store, &["own"]).unwrap();
+    }
 }

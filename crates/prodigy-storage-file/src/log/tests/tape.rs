@@ -140,11 +140,6 @@ impl FileSystem for Tape {
         self.real.metadata(path)
     }
 
-    fn probe_lock(&self) -> io::Result<()> {
-        self.reel.call("probe", Path::new(""))?;
-        self.real.probe_lock()
-    }
-
     fn space(&self) -> io::Result<Space> {
         self.real.space()
     }

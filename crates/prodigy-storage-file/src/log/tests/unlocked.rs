@@ -1,97 +1,75 @@
-//! Writers without file locks.
+//! Writers without file locks, and the segments that such writers of earlier versions marked.
 
-use super::support::{Place, id, line, mode, name, payloads, set_mode};
+use std::io;
+
+use super::support::{NEVER, Place, id, line, mode, name, payloads, set_mode};
 
 #[test]
-fn a_writer_without_locks_makes_a_segment_of_its_own_and_mends_nothing() {
+fn a_segment_that_an_earlier_version_marked_is_read_and_never_gone_on_in() {
+    for locks in [true, false] {
+        let place = Place::new();
+        let marked = place.plant(&name(0, 0), line(id(0), "a"));
+        set_mode(&marked, 0o700);
+        let before = std::fs::read(&marked).unwrap();
+        let store = place.with(place.options().file_locks(locks).compression(true));
+        place.append(&store, &["b"]).unwrap();
+        place.seal(&store);
+        store.flush(NEVER).unwrap();
+        assert_eq!(std::fs::read(&marked).unwrap(), before);
+        assert_eq!(mode(&marked), 0o700);
+        assert_eq!(payloads(&place.items(&store)), ["a", "b"]);
+    }
+}
+
+#[test]
+fn without_file_locks_a_writer_mends_adopts_seals_and_compresses_as_with_them() {
     let place = Place::new();
     let mut torn = line(id(0), "a");
     torn.extend_from_slice(b"{\"id\":\"");
     let path = place.plant(&name(0, 0), &torn);
-    let sealed = place.plant(&name(1, 1), line(id(1), "b"));
-    set_mode(&sealed, 0o400);
     place.plant(".tmp-left", b"x");
-    let (store, reel) = place.taped(
-        place
-            .options()
-            .file_locks(false)
-            .compression(true)
-            .max_file_size(200),
+    let options = place.options().file_locks(false).compression(true);
+    let store = place.with(options.max_file_size(200));
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(
+        place.files(),
+        [name(0, 0)],
+        "adopted, and what a dead writer left is swept"
     );
+    assert!(std::fs::read(&path).unwrap().starts_with(&line(id(0), "a")));
     for payload in ["c", "d", "e"] {
         place.append(&store, &[payload]).unwrap();
     }
     place.seal(&store);
-    store.flush(super::support::NEVER).unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), torn, "not repaired");
-    assert!(sealed.exists() && place.log().join(".tmp-left").exists());
-    let own: Vec<_> = place
-        .files()
-        .into_iter()
-        .filter(|file| *file > name(1, 1) && file.ends_with(".jsonl"))
-        .collect();
-    assert!(own.len() >= 2, "{own:?}");
-    for file in &own {
-        assert_eq!(mode(&place.log().join(file)), 0o700, "{file} is not sealed");
-    }
-    assert!(place.files().iter().all(|file| !file.ends_with(".zst")));
-    let locks: Vec<_> = reel
-        .take()
-        .into_iter()
-        .filter(|call| call.starts_with("lock"))
-        .collect();
-    assert_eq!(locks, [] as [String; 0]);
+    store.flush(NEVER).unwrap();
+    let files = place.files();
+    assert!(
+        files.len() >= 2 && files.iter().all(|file| file.ends_with(".zst")),
+        "{files:?}"
+    );
     assert_eq!(payloads(&place.items(&store)), ["a", "b", "c", "d", "e"]);
 }
 
 #[test]
-fn a_writer_with_locks_never_goes_on_in_one_without() {
-    let place = Place::new();
-    let unlocked = place.with(place.options().file_locks(false));
-    place.append(&unlocked, &["a"]).unwrap();
-    let path = place.only();
-    let before = std::fs::read(&path).unwrap();
-    let locked = place.store();
-    place.clock.turn(1);
-    place.append(&locked, &["b"]).unwrap();
-    place.clock.turn(1);
-    place.append(&unlocked, &["c"]).unwrap();
-    assert!(std::fs::read(&path).unwrap().starts_with(&before));
-    assert_eq!(place.files().len(), 2);
-    assert_eq!(payloads(&place.items(&locked)), ["a", "b", "c"]);
-}
-
-#[test]
-fn a_segment_without_locks_has_its_mark_before_it_has_its_name() {
-    let place = Place::new();
-    let (unlocked, reel) = place.taped(place.options().file_locks(false));
-    let (root, log) = (place.root(), place.log());
-    // At each call it makes, another one with locks may look.
-    reel.on(move |_, _| {
-        let Ok(folder) = std::fs::read_dir(&log) else {
-            return Ok(());
-        };
-        for entry in folder.flatten() {
-            if entry.file_name().to_string_lossy().ends_with(".jsonl") {
-                assert_eq!(mode(&entry.path()), 0o700, "under {}", root.display());
-            }
-        }
-        Ok(())
-    });
-    place.append(&unlocked, &["a"]).unwrap();
-    reel.off();
-    assert_eq!(place.files().len(), 1);
-}
-
-#[test]
-fn two_writers_without_locks_write_two_segments() {
-    let place = Place::new();
-    let options = || place.options().file_locks(false);
-    let (one, two) = (place.with(options()), place.with(options()));
-    for _ in 0..3 {
-        place.append(&one, &["x"]).unwrap();
-        place.append(&two, &["x"]).unwrap();
+fn a_file_system_without_locks_is_written_to_by_a_process_that_promised_to_be_alone() {
+    for locks in [true, false] {
+        let place = Place::new();
+        place.plant(&name(0, 0), line(id(0), "a"));
+        let (store, reel) = place.taped(place.options().file_locks(locks).max_file_size(200));
+        reel.on(|call, _| match call {
+            "lock" => Err(io::ErrorKind::Unsupported.into()),
+            _ => Ok(()),
+        });
+        let written = place
+            .append(&store, &["b"])
+            .and_then(|_| place.append(&store, &["c"]));
+        assert_eq!(written.is_ok(), !locks, "{written:?}");
+        assert_eq!(
+            store.is_written_to(&place.job, NEVER).is_ok_and(|yes| yes),
+            !locks
+        );
+        reel.off();
+        let stored: &[&str] = if locks { &["a"] } else { &["a", "b", "c"] };
+        assert_eq!(payloads(&place.items(&store)), stored);
     }
-    assert_eq!(place.files().len(), 2);
-    assert_eq!(place.items(&one).len(), 6);
 }

@@ -251,19 +251,6 @@ fn without_file_locks_a_single_process_can_do_it_all() {
             .len(),
         1
     );
-    // Another process that writes without locks, on another host: it can't be seen to be gone.
-    let sign = place.folder.path().join("locks/unlocked/1-other.json");
-    let holder = prodigy_storage_backend::Holder::new(1, "elsewhere".into(), Timestamp::MIN, "a test".into());
-    std::fs::create_dir_all(sign.parent().unwrap()).unwrap();
-    std::fs::write(&sign, serde_json::to_vec(&holder).unwrap()).unwrap();
-    let before = place.bytes();
-    assert_eq!(
-        place.put(&store, &["c"]).unwrap_err().kind(),
-        ErrorKind::Unsupported
-    );
-    let error = store.queue_remove(&place.job, &[id("b")], NEVER).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(place.bytes(), before);
     assert_eq!(place.ids(&store), ["b"]);
 }
 

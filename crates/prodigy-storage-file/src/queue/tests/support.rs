@@ -292,10 +292,6 @@ impl FileSystem for Faulty {
         self.real.metadata(path)
     }
 
-    fn probe_lock(&self) -> io::Result<()> {
-        self.real.probe_lock()
-    }
-
     fn space(&self) -> io::Result<Space> {
         self.real.space()
     }

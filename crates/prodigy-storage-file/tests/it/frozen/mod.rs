@@ -47,14 +47,6 @@ impl Copy {
         }
     }
 
-    /// Without the mark of the writer that used no locks and died: format 1 refuses to settle dead letters beside it,
-    /// and asks the operator to remove it.
-    fn without_mark() -> Self {
-        let copy = Self::new();
-        fs::remove_dir_all(copy.root().join("locks/unlocked")).unwrap();
-        copy
-    }
-
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
@@ -236,7 +228,7 @@ fn documents_and_fencing_of_format_1_go_on() {
 
 #[test]
 fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
-    let copy = Copy::without_mark();
+    let copy = Copy::new();
     let backend = copy.open();
     let job = expected::job("shop/map-7");
     let frozen = &copy.frozen.jobs[&job].items;
@@ -278,7 +270,7 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
 
 #[test]
 fn a_store_of_format_1_is_repaired_as_before() {
-    let copy = Copy::without_mark();
+    let copy = Copy::new();
     let before = tree(&copy.root());
     let (summary, findings) = copy.examine(true);
     assert_eq!((summary.damage, summary.left), (3, 0), "{findings:?}");

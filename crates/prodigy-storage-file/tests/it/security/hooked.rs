@@ -1,5 +1,6 @@
 //! The real file system, with a look at every call before it is made. Syncs of folders are left out.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
 pub struct Hooked {
     real: RealFs,
     before: Hook,
-    /// The answer of [`FileSystem::probe_lock`], where it is not the real one.
+    /// The answer to a try at the lock on the root, where it is not the real one.
     pub locks: Option<fn() -> io::Result<()>>,
 }
 
@@ -77,7 +78,11 @@ impl FileSystem for Hooked {
 
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
         (self.before)("list", path);
-        self.real.folder(path)
+        let real = self.real.folder(path)?;
+        Ok(match self.locks.filter(|_| path.as_os_str().is_empty()) {
+            Some(answer) => Box::new(Lockless { real, answer }),
+            None => real,
+        })
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
@@ -85,15 +90,40 @@ impl FileSystem for Hooked {
         self.real.metadata(path)
     }
 
-    fn probe_lock(&self) -> io::Result<()> {
-        (self.before)("probe", Path::new(""));
-        match self.locks {
-            Some(answer) => answer(),
-            None => self.real.probe_lock(),
-        }
-    }
-
     fn space(&self) -> io::Result<Space> {
         self.real.space()
+    }
+}
+
+/// A folder whose locks have an answer of the test's.
+#[derive(Debug)]
+struct Lockless {
+    real: Box<dyn FsFolder>,
+    answer: fn() -> io::Result<()>,
+}
+
+impl FsFolder for Lockless {
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.real.metadata()
+    }
+
+    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.real.names(show)
+    }
+
+    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
+        self.real.metadata_of(name)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        (self.answer)().map(|()| true)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        (self.answer)().map(|()| true)
+    }
+
+    fn lock_holder(&self) -> Option<u32> {
+        None
     }
 }

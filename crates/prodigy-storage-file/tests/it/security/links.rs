@@ -204,23 +204,15 @@ fn a_root_that_is_a_link_when_it_is_opened_is_the_users_choice() {
 
 #[test]
 fn a_quarantine_that_is_a_link_takes_nothing_in() {
-    for place in ["quarantine", "locks/unlocked"] {
-        let world = full();
-        let whole = world.root().join(place);
-        std::fs::create_dir_all(&whole).unwrap();
-        Plant::LinkToFolder.at(&world, Path::new(place));
-        tear(&world);
-        let before = world.seen_outside();
-        let run = Run::on(world.options());
-        repair(&world);
-        let unlocked = Run::on(world.options().file_locks(false));
-        assert_eq!(world.seen_outside(), before, "{place}");
-        let errors = run.errors.iter().chain(&unlocked.errors);
-        assert!(
-            errors.clone().any(|error| error.kind() == ErrorKind::Refused),
-            "{place}"
-        );
-    }
+    let world = full();
+    std::fs::create_dir_all(world.root().join("quarantine")).unwrap();
+    Plant::LinkToFolder.at(&world, Path::new("quarantine"));
+    tear(&world);
+    let before = world.seen_outside();
+    let run = Run::on(world.options());
+    repair(&world);
+    assert_eq!(world.seen_outside(), before);
+    assert!(run.errors.iter().any(|error| error.kind() == ErrorKind::Refused));
 }
 
 /// Gives a segment and a checkpoint an end that goes to the quarantine.
@@ -299,29 +291,6 @@ fn a_device_in_the_place_of_a_file_is_told() {
         );
         assert_eq!(std::fs::symlink_metadata(&whole).unwrap().rdev(), device);
     }
-}
-
-#[test]
-fn a_presence_that_is_planted_does_not_make_a_writer_write_elsewhere() {
-    let world = World::new();
-    let backend = FileBackend::open(world.options().file_locks(false)).unwrap();
-    std::fs::create_dir_all(world.root().join("locks")).unwrap();
-    Plant::LinkToFolder.at(&world, Path::new("locks/unlocked"));
-    let before = world.seen_outside();
-    let mut run = Run::default();
-    run.all(&backend);
-    drop(backend);
-    assert_eq!(world.seen_outside(), before);
-    assert!(
-        run.errors
-            .iter()
-            .all(|error| error.kind() != ErrorKind::OutcomeUnknown)
-    );
-    assert!(
-        run.errors.iter().any(|error| error.kind() == ErrorKind::Refused),
-        "{:?}",
-        run.errors
-    );
 }
 
 #[test]

@@ -181,27 +181,42 @@ fn a_root_that_comes_to_be_without_locks_is_refused_before_the_first_write() {
 }
 
 #[test]
-fn opening_takes_no_lock_that_another_would_miss() {
+fn a_process_without_file_locks_opens_a_root_only_alone() {
     let world = World::new();
     assert!(Run::on(world.options()).errors.is_empty());
-    // Others have every lock that the opening might try.
-    let held: Vec<_> = [world.root(), world.root().join("format.json")]
-        .iter()
-        .map(|path| {
-            let file = std::fs::File::open(path).unwrap();
-            file.lock().unwrap();
-            file
-        })
-        .collect();
-    let before = paths(&world.root());
-    let backend = FileBackend::open(world.options()).unwrap();
-    backend.health(NEVER).unwrap();
-    drop(held);
-    for path in [world.root(), world.root().join("format.json")] {
-        let free = std::fs::File::open(&path).unwrap();
-        free.try_lock().unwrap();
-    }
-    assert_eq!(paths(&world.root()), before);
+    let root = std::fs::File::open(world.root()).unwrap();
+    let open = |locks: bool| FileBackend::open(world.options().file_locks(locks));
+    let refused = |locks: bool| {
+        let error = open(locks).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
+        assert!(error.why().contains("enable_file_locks"), "{error}");
+        assert!(!error.is_transient() && error.hint().is_some());
+        // Health reports it, and who reads is let in.
+        let reader = FileBackend::open(world.options().file_locks(locks).read_only(true)).unwrap();
+        let health = reader.health(NEVER).unwrap();
+        assert_eq!(health.severity(), Severity::Failure);
+    };
+    // As a process with locks holds it, and as one without.
+    root.lock_shared().unwrap();
+    drop(open(true).unwrap());
+    refused(false);
+    root.unlock().unwrap();
+    root.lock().unwrap();
+    refused(true);
+    refused(false);
+    root.unlock().unwrap();
+    // Held as long as a handle is there.
+    let (one, two) = (open(true).unwrap(), open(true).unwrap());
+    drop(one);
+    assert!(root.try_lock().is_err());
+    root.try_lock_shared().unwrap();
+    root.unlock().unwrap();
+    drop(two);
+    let alone = open(false).unwrap();
+    let again = open(false).unwrap();
+    assert!(root.try_lock_shared().is_err(), "handles of one process share it");
+    drop((alone, again));
+    root.try_lock().unwrap();
 }
 
 #[test]
