@@ -107,7 +107,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.enable_file_locks",
         "true",
         Field::Bool(|c| &mut c.file.enable_file_locks),
-        "True to separate concurrent writers by locks of the operating system.",
+        "True to separate processes by locks of the operating system; `false` promises that a single process writes.",
     )
     .of(File)
     .weaker("false"),

@@ -17,8 +17,8 @@
 //! - One machine a folder: a network file system is refused unless an option allows it.
 //! - A disk that says "synced" and has not is not found out.
 //! - Linux, and macOS; on other systems durable writes are refused rather than pretended.
-//! - Without [`file_locks`](FileOptions::file_locks), what needs a single writer is refused while another process
-//!   that works without them is seen. One that works *with* them can't be seen: don't mix the two on one root.
+//! - A process without [`file_locks`](FileOptions::file_locks) has to be the only one that writes. A file system without locks
+//!   can't tell whether it is.
 //! - A process that forks without exec shares descriptors, and with them locks: not supported.
 //!
 //! # Example

@@ -24,8 +24,8 @@ pub struct FileOptions {
     pub(crate) given: PathBuf,
     /// Nothing is created, moved or repaired; every write is refused.
     pub read_only: bool,
-    /// Operating system locks against concurrent writers. Without them each writer makes segments of its own and
-    /// never adopts, repairs, seals or compresses, and what needs a single writer is refused while another is seen.
+    /// Operating system locks between processes. False promises that this process is the only one that writes: opening is
+    /// refused while another one does, and a file system without locks is accepted.
     pub file_locks: bool,
     /// Bytes past which a log segment is sealed and the next one begun.
     pub max_file_size: u64,

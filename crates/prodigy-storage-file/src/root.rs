@@ -202,7 +202,10 @@ fn exposed(store: &Store) -> Option<Exposed> {
 }
 
 /// The roots in which this process is alone. Its handles, and the guards that outlive them, share the lock.
-static ALONE: LazyLock<Mutex<HashMap<(u64, u64), Weak<dyn FsFolder>>>> = LazyLock::new(Mutex::default);
+static ALONE: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
+
+/// Locked roots by device and inode.
+type Roots = HashMap<(u64, u64), Weak<dyn FsFolder>>;
 
 /// Shows other processes that this one works in the root. A process with file locks shares the lock on the root. One
 /// without promised to be the only one: it holds the lock alone. A handle that only reads holds none.

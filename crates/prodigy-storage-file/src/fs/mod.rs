@@ -24,7 +24,7 @@ pub const FILE_MODE: u32 = 0o600;
 pub const FOLDER_MODE: u32 = 0o700;
 /// Mode that marks a segment as sealed.
 pub const SEALED_MODE: u32 = 0o400;
-/// Mode that marks a segment whose writer takes no lock: no one else may append to it.
+/// Mode that marks a segment of an earlier version's writer without locks: nobody appends to it any more.
 pub const UNLOCKED_MODE: u32 = 0o700;
 
 /// Begins the name of a temporary file: hidden, and no name of a document or a segment.
@@ -89,7 +89,7 @@ impl Metadata {
         self.mode & 0o200 == 0
     }
 
-    /// Whether the mode marks a segment whose writer takes no lock.
+    /// Whether the mode marks a segment of an earlier version's writer without locks.
     #[must_use]
     pub fn is_unlocked(&self) -> bool {
         self.mode & 0o100 != 0
