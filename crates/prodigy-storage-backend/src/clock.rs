@@ -88,7 +88,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// The time of day for something that is stored now.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] for a clock that stands outside the years 1970 to 2262: no id and no date can hold its time.
+/// [`ErrorKind::Io`] for a clock that shows a time outside the years 1970 to 2262: no id and no date can hold its time.
 pub fn time_to_store(
     clock: &dyn Clock,
     operation: &'static str,

@@ -86,7 +86,7 @@ pub(crate) struct Store {
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
-    /// The root, with the lock that tells other processes of this one.
+    /// The root, locked, so that other processes notice this one.
     pub(crate) root_lock: Mutex<Option<Arc<dyn FsFolder>>>,
 }
 

@@ -16,7 +16,7 @@ topic! { "limit":
     a_large_item_is_refused (RecordLimit) "a batch with an item past `max_record_size` is refused whole",
     a_merge_past_the_limit_is_refused (RecordLimit) "a merge whose result is past `max_record_size` is refused, and the item stays",
     a_record_just_below_the_limit_is_stored (RecordLimit) "an event just below `max_record_size` is stored",
-    a_wrong_clock_is_refused "an event, a document and an item are refused while the clock stands before 1970 or past 2262",
+    a_wrong_clock_is_refused "an event, a document and an item are refused while the clock shows a time before 1970 or past 2262",
     the_deepest_nesting_is_stored "an event nested 127 deep is stored and read",
     a_full_store_keeps_what_it_has (SmallStore) "a full store refuses an event as full, keeps all that was acknowledged, and reads go on",
     a_full_store_refuses_documents_whole (SmallStore) "a full store refuses a document as full, and the one before stands",

@@ -256,7 +256,7 @@ struct OwnFile {
 }
 
 impl State {
-    /// Forgets what was read in another folder that stood here.
+    /// Forgets the segments of another folder that had this path.
     fn notice_folder(&mut self, store: &Store, folder: &Path) {
         let found = store.fs.metadata(folder).ok().map(|found| found.identity);
         if self.folder != found {

@@ -447,7 +447,7 @@ impl LogWriter {
         store.counters.sync(path);
         file.sync()
             .map_err(|error| store.write_fault("sync segment", path, error))?;
-        // What stands in a folder that was moved away is not acknowledged.
+        // An event in a folder that was moved away is not acknowledged.
         if let Some(error) = moved(store, file, path)? {
             return Err(error);
         }

@@ -437,7 +437,7 @@ fn a_git_entry_that_is_no_folder_and_no_file_is_an_error() {
     ];
     for (what, make) in ways {
         let (_temp, root) = fresh();
-        // Also where a repository lies above it: its name would be that of another one.
+        // Also where a folder above it is a repository: its name would be that of another one.
         make_git_dir(&root.join("above/.git"));
         for folder in ["shop", "above/shop"] {
             let shop = root.join(folder);

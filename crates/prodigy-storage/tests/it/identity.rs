@@ -285,7 +285,7 @@ fn every_message_for_a_path_proposes_the_same_name_until_it_is_taken() {
             assert_eq!(proposal(), proposed);
         }
         fixture.storage.register(&shop, &proposed).unwrap();
-        // Now it stands for a repository.
+        // The name now belongs to a repository.
         let other = proposal();
         assert_ne!(other, proposed);
         fixture.storage.register(&shop, &other).unwrap();
