@@ -75,7 +75,9 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
     let status = start(&arguments.command, &lock, || match lock.check() {
         Err(error) if error.kind() == ErrorKind::Replaced => {
             lost = true;
-            app.error(&format!("the lock is lost, so the command gets SIGTERM: {error}"));
+            app.error(&format!(
+                "the lock is lost, so the command gets SIGTERM: {error:#}"
+            ));
             Watch::End
         }
         // Another failure does not show that the lock is lost.
@@ -85,7 +87,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::Replaced => {
             if !lost {
-                app.error(&format!("the lock was lost before the command ended: {error}"));
+                app.error(&format!("the lock was lost before the command ended: {error:#}"));
             }
             lost = true;
         }
