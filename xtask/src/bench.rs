@@ -45,7 +45,7 @@ pub(crate) struct Options {
 /// Other measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// Instructions and system calls an operation, by callgrind and strace.
+    /// Instructions and system calls per operation, by callgrind and strace.
     Counts,
     /// Parts of the crates alone: serialise, checksum, merge, retry, cache, names.
     Parts,

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// Plants each bug and looks whether it is caught.
+/// Plants each bug and checks that it is caught.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let patches = Patch::select(Patch::read_all(project)?, &options.names)?;
     let width = patches.iter().map(|patch| patch.name.len()).max().unwrap_or(0);

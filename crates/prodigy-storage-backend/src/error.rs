@@ -238,7 +238,7 @@ impl StorageError {
         self
     }
 
-    /// Adds how often it was tried.
+    /// Adds the number of tries.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.inner.attempts = attempts;

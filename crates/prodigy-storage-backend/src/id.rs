@@ -75,7 +75,7 @@ impl EventId {
     /// restart, append "once".
     ///
     /// The time has to be the same each time as well, such as the moment at which the work was planned; it gives the event
-    /// its place in the order of the log. The 62 random bits of the id are those of the key's XXH3 hash of 128 bits, so that two
+    /// its place in the order of the log. The 62 random bits of the id come from the XXH3 hash of the key (128 bits), so that two
     /// keys of one tick of the time have the same id with a chance of 2^-62. Someone who chooses keys can make two that do.
     ///
     /// ```

@@ -20,7 +20,7 @@ pub const LOCKS: &str = "locks";
 /// The folder that damaged data is moved to.
 pub const QUARANTINE: &str = "quarantine";
 
-/// `events/{repo}`: a folder a job.
+/// `events/{repo}`: one folder per job.
 #[must_use]
 pub fn repo_events_folder(repo: &RepoName) -> PathBuf {
     Path::new(EVENTS).join(repo.as_str())
@@ -32,7 +32,7 @@ pub fn events_folder(job: &JobAddress) -> PathBuf {
     repo_events_folder(&job.repo).join(job.job.as_str())
 }
 
-/// `dlq/{repo}`: a folder a job.
+/// `dlq/{repo}`: one folder per job.
 #[must_use]
 pub fn repo_queues_folder(repo: &RepoName) -> PathBuf {
     Path::new(DLQ).join(repo.as_str())
@@ -50,7 +50,7 @@ pub fn state_folder(repo: &RepoName) -> PathBuf {
     Path::new(STATE).join(repo.as_str())
 }
 
-/// `state/{repo}/mapreduce/jobs`: a folder a job.
+/// `state/{repo}/mapreduce/jobs`: one folder per job.
 #[must_use]
 pub fn jobs_folder(repo: &RepoName) -> PathBuf {
     state_folder(repo).join("mapreduce").join("jobs")
@@ -62,7 +62,7 @@ pub fn checkpoints_folder(job: &JobAddress) -> PathBuf {
     jobs_folder(&job.repo).join(job.job.as_str())
 }
 
-/// `orphaned_worktrees/{repo}`: a document a job.
+/// `orphaned_worktrees/{repo}`: one document per job.
 #[must_use]
 pub fn orphans_folder(repo: &RepoName) -> PathBuf {
     Path::new(ORPHANED).join(repo.as_str())

@@ -1,6 +1,6 @@
 //! Everything in one file: written whole or not at all, and checked before a byte of it is believed.
 //!
-//! The file is JSON, a line a thing: a head that names the format, a line a job, the registry, the locks, and a foot
+//! The file is JSON lines: a head that names the format, one line per job, the registry, the locks, and a foot
 //! with the XXH3-128 of every byte before it. Records and bodies stand in it as strings, byte for byte.
 #![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 

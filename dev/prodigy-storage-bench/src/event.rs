@@ -35,7 +35,7 @@ impl Event {
 const PREFIX: &str = "commit ";
 const DIGITS: usize = 16;
 
-/// Events by number, without an allocation each: the texts of the one before are written over.
+/// Events by number, without an allocation per event: each event overwrites the texts of the previous one.
 #[derive(Debug)]
 pub(crate) struct Source {
     seed: u64,

@@ -15,7 +15,7 @@ use crate::rows::resident::Big;
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
-    /// Rounds that count; one before them does not.
+    /// The number of rounds that count, after one that does not.
     pub(crate) rounds: usize,
     /// The divisor of sizes.
     pub(crate) divisor: usize,

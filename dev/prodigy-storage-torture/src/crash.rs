@@ -1,7 +1,7 @@
-//! `cargo xtask crash`: every way of failing that can be brought about, then a search for what was lost.
+//! `cargo xtask crash`: every failure that can be caused, then a search for lost data.
 //!
-//! A section a way of failing. Each drives the real tool on real input in a folder of its own, and fails at the first
-//! thing that was acknowledged and is lost, stored twice, torn or wrong. What a machine lacks is skipped, and said.
+//! Each section causes one kind of failure. It drives the real tool on real input in a folder of its own, and fails at the first
+//! acknowledged thing that is lost, stored twice, torn or wrong. A section that the machine does not support is skipped with a notice.
 
 mod audit;
 mod clocks;

@@ -48,7 +48,7 @@ fn run() -> Outcome {
     Ok(())
 }
 
-/// Does what a line asks for.
+/// Serves the request in a line.
 fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &str) -> Outcome<String> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, "null"));
     let value: &RawValue = serde_json::from_str(rest)?;

@@ -95,7 +95,7 @@ impl<'a> Body<'a> {
 
 impl fmt::Debug for Body<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It may hold what belongs in no log.
+        // A body may hold data that must not appear in a log.
         f.debug_struct("Body").field("bytes", &self.0.len()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! How the suite gets at a backend.
+//! Access of the suite to a backend.
 
 use std::sync::Arc;
 

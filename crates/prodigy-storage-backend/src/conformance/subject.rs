@@ -197,7 +197,7 @@ impl<'a> Subject<'a> {
             let stored = stands
                 .iter()
                 .find(|event| event.millis == Some(millis) && stored.contains(&event.tag));
-            // A duplicate brings a payload that no event has: read, it would show.
+            // A duplicate brings a payload that no stored event has: if it were stored, a read would show it.
             let tag = stored.filter(|_| first).map_or(0, |event| event.tag);
             events.push((id, tag.to_string()));
         }

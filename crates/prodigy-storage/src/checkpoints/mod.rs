@@ -240,7 +240,7 @@ impl Checkpoints {
         };
         let mut modified = None;
         if !stored.is_verified() && document.stamp().is_none() {
-            // It is the one setup checkpoint.
+            // The series of setup has one checkpoint.
             match self.newest(phase, None, deadline)? {
                 Some(entry) => modified = Some(entry.modified),
                 None => return Ok(None),

@@ -64,7 +64,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The n-th of a seed.
+    /// The n-th checkpoint of a seed.
     pub(crate) fn new(seed: u64, n: usize, events: usize) -> Self {
         let mut source = Source::new(seed);
         let numbers = n * events..(n + 1) * events;

@@ -155,7 +155,7 @@ pub(crate) fn count(value: f64) -> String {
     }
 }
 
-/// Three digits that count, never as a power of ten.
+/// Three significant digits, without an exponent.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let digits = if size >= 100.0 || size == 0.0 {

@@ -11,7 +11,7 @@ use super::state::Owner;
 use crate::disk::{Body, Inode};
 use crate::journal::Call;
 
-/// An open description: what a lock belongs to.
+/// An open file description, which owns locks.
 #[derive(Debug)]
 pub(super) struct SimFile {
     process: Arc<Shared>,

@@ -1,6 +1,6 @@
 //! Many processes at once on one store, some of them killed: nothing is lost, and nobody gets what another has.
 //!
-//! Each role drives the real tool, a process a call, or a worker that keeps one handle for long and uses it from several
+//! Each role drives the real tool, one process per call, or a worker that keeps one handle for long and uses it from several
 //! threads. Ledgers keep the answers to them, and are checked when all have ended.
 
 mod appenders;

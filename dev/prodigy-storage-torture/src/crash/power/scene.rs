@@ -12,7 +12,7 @@ use super::process::Ended;
 pub(crate) struct Life {
     pub(crate) command: Command,
     pub(crate) input: Vec<u8>,
-    /// Whether its input has no end.
+    /// True if its input stays open, so that the process does not end by itself.
     pub(crate) held: bool,
 }
 
