@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use prodigy_storage::{EventId, Failure, Repo, SaveOptions, SessionId};
+use prodigy_storage::{EventId, Failure, Repo, SaveOptions, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -62,8 +62,12 @@ pub(crate) fn make(repo: &Repo, repository: &Path) -> Outcome<Plan> {
         git(repository, &["worktree", "add", "--quiet", "-b", session, path])?;
         plan.insert(session.to_owned(), Vec::new());
     }
-    for (line, session) in (0..COMMITS.lines().count()).zip(SESSIONS.iter().cycle()) {
-        let id = EventId::from_u128(uuid::Uuid::now_v7().as_u128());
+    let planned = Timestamp::now();
+    for ((line, text), session) in COMMITS.lines().enumerate().zip(SESSIONS.iter().cycle()) {
+        let commit: Commit = serde_json::from_str(text)?;
+        // Ids ascend in the order of the input, a microsecond apart.
+        let time = Timestamp::from_nanos(planned.as_nanos() + 1_000 * line as i64);
+        let id = EventId::for_key(time, &commit.hash);
         plan.entry((*session).to_owned())
             .or_default()
             .push(Task { id, line });
