@@ -72,7 +72,7 @@ pub(crate) fn adopt(
         if open && forms.only_plain() {
             candidates.push(name.clone());
         } else if (!forms.only_plain() || store.options.compression) && found.is_sealed() {
-            archive::enqueue(store, folder, name);
+            archive::enqueue(store, folder, name, None);
         }
     }
     let mut active = None;
@@ -99,10 +99,9 @@ fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
         }
     }
     count(&store.counters.sealed, 1);
-    let name = taken.name.clone();
-    drop(taken);
+    let Active { name, file, .. } = taken;
     if store.options.compression {
-        archive::enqueue(store, folder, &name);
+        archive::enqueue(store, folder, &name, Some(file));
     }
 }
 

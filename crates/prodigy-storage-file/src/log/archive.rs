@@ -8,21 +8,20 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, EventId, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::fs::OpenMode;
+use super::active::SegmentFile;
 use crate::store::Store;
 
 type Task = (PathBuf, SegmentName);
 
-/// How often, and how long each time, a segment that is still held is waited for.
-const TRIES: u32 = 250;
-const PAUSE: Duration = Duration::from_millis(2);
+/// Segments that wait for their turn and keep their writer's lock, and a descriptor, meanwhile. More than these are locked
+/// again when their turn comes.
+const HELD: usize = 32;
 
 /// The background thread of a store, and what it has to do.
 #[derive(Debug, Default)]
@@ -33,7 +32,7 @@ pub(crate) struct Archive {
 
 #[derive(Debug, Default)]
 struct State {
-    sender: Option<Sender<Task>>,
+    sender: Option<Sender<(Task, Option<Arc<SegmentFile>>)>>,
     queued: HashSet<Task>,
 }
 
@@ -58,13 +57,15 @@ impl Summary {
     }
 }
 
-/// Has a sealed segment compressed, or its compression finished, some time soon.
-pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName) {
+/// Has a sealed segment compressed, or its compression finished, some time soon. A writer hands its segment over with the lock
+/// that it has on it, so nobody else comes in between.
+pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName, held: Option<Arc<SegmentFile>>) {
     let task = (folder.to_owned(), name.clone());
     let mut state = store.archive.state.lock();
     if !state.queued.insert(task.clone()) {
         return;
     }
+    let held = held.filter(|_| state.queued.len() <= HELD);
     if state.sender.is_none() {
         let (sender, receiver) = channel();
         let weak = Arc::downgrade(store);
@@ -81,40 +82,30 @@ pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName) {
     if state
         .sender
         .as_ref()
-        .is_none_or(|sender| sender.send(task.clone()).is_err())
+        .is_none_or(|sender| sender.send((task.clone(), held)).is_err())
     {
         state.queued.remove(&task);
     }
 }
 
-fn run(store: &Weak<Store>, tasks: &Receiver<Task>) {
-    while let Ok(task) = tasks.recv() {
+fn run(store: &Weak<Store>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>)>) {
+    while let Ok((task, held)) = tasks.recv() {
         let Some(store) = store.upgrade() else { return };
-        wait_for_writer(&store, &task);
-        if let Err(error) = compress(&store, &task.0, &task.1) {
+        let (folder, name) = &task;
+        let compressed = match &held {
+            Some(file) => compress_locked(&store, folder, name, file.file()),
+            None => compress(&store, folder, name),
+        };
+        if let Err(error) = compressed {
             tracing::warn!(
-                segment = task.1.stem(),
+                segment = name.stem(),
                 error = &error as &dyn std::error::Error,
                 "a sealed segment could not be compressed"
             );
         }
+        drop(held);
         store.archive.state.lock().queued.remove(&task);
         store.archive.idle.notify_all();
-    }
-}
-
-/// Waits a moment for who sealed the segment to let it go: it is handed over before that.
-fn wait_for_writer(store: &Store, (folder, name): &Task) {
-    let path = folder.join(name.file_name(SegmentForm::Plain));
-    for _ in 0..TRIES {
-        let held = store
-            .fs
-            .open(&path, OpenMode::Read)
-            .is_ok_and(|file| matches!(file.try_lock(), Ok(false)));
-        if !held {
-            return;
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 
@@ -144,7 +135,7 @@ mod zstandard {
     use prodigy_storage_backend::{ErrorKind, StorageError};
 
     use super::*;
-    use crate::fs::{FsFile, SEALED_MODE};
+    use crate::fs::{FsFile, OpenMode, SEALED_MODE};
     use crate::lockfile::has_no_locks;
     use crate::log::search;
     use crate::log::segment::StepClock;
@@ -161,7 +152,6 @@ mod zstandard {
     /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
     pub(crate) fn compress(store: &Store, folder: &Path, name: &SegmentName) -> Result<()> {
         let plain = folder.join(name.file_name(SegmentForm::Plain));
-        let packed = folder.join(name.file_name(SegmentForm::Zstd));
         let fault = |error| store.write_fault(COPY, &plain, error);
         let file = match store.fs.open(&plain, OpenMode::Read) {
             Ok(file) => file,
@@ -175,6 +165,19 @@ mod zstandard {
             Ok(false) => return Ok(()),
             Err(error) => return Err(fault(error)),
         }
+        compress_locked(store, folder, name, &*file)
+    }
+
+    /// As [`compress`], for a file whose lock the caller holds.
+    pub(crate) fn compress_locked(
+        store: &Store,
+        folder: &Path,
+        name: &SegmentName,
+        file: &dyn FsFile,
+    ) -> Result<()> {
+        let plain = folder.join(name.file_name(SegmentForm::Plain));
+        let packed = folder.join(name.file_name(SegmentForm::Zstd));
+        let fault = |error| store.write_fault(COPY, &plain, error);
         let found = file.metadata().map_err(fault)?;
         let same = store
             .fs
@@ -183,12 +186,12 @@ mod zstandard {
         if !same || !found.is_sealed() {
             return Ok(());
         }
-        let expected = digest(FileRead::new(&*file, 0)).map_err(fault)?;
+        let expected = digest(FileRead::new(file, 0)).map_err(fault)?;
         if store.fs.metadata(&packed).is_err() {
             if !store.options.compression {
                 return Ok(());
             }
-            write(store, folder, &plain, &packed, &*file, found.len)?;
+            write(store, folder, &plain, &packed, file, found.len)?;
         }
         // The plain form goes only when the other one is known to say the same.
         let again = store
@@ -366,10 +369,17 @@ mod zstandard {
 }
 
 #[cfg(feature = "compression")]
+use zstandard::compress_locked;
+#[cfg(feature = "compression")]
 pub(crate) use zstandard::{compress, frame_start, header_is_damaged, says_the_same, summary};
 
 #[cfg(not(feature = "compression"))]
 pub(crate) fn compress(_: &Store, _: &Path, _: &SegmentName) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(not(feature = "compression"))]
+fn compress_locked(_: &Store, _: &Path, _: &SegmentName, _: &dyn crate::fs::FsFile) -> Result<()> {
     Ok(())
 }
 

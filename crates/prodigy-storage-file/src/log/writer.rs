@@ -333,10 +333,9 @@ impl LogWriter {
             self.fail(state, &[active], &format!("{error:#}"));
             return Err(error);
         }
-        let name = active.name.clone();
-        drop(active);
+        let Active { name, file, .. } = active;
         if store.options.compression {
-            archive::enqueue(store, &self.folder, &name);
+            archive::enqueue(store, &self.folder, &name, Some(file));
         }
         Ok(())
     }
