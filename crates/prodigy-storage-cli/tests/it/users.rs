@@ -218,6 +218,44 @@ fn health_fails_for_a_root_where_the_file_system_takes_no_files() {
 }
 
 #[test]
+fn from_a_folder_that_cannot_be_entered_an_absolute_base_dir_is_enough() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    let closed = bench.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let root = bench.root();
+    let root = root.to_str().unwrap();
+    let job = ["--repo", "shop", "--job", "job"];
+    let commands: [&[&str]; 6] = [
+        &["health"],
+        &["usage"],
+        &["lock", "list"],
+        &["events", "cat", job[0], job[1], job[2], job[3]],
+        &["events", "append", job[0], job[1], job[2], job[3]],
+        &["lock", "run", "l", "--wait", "0s", "--", "true"],
+    ];
+    for mode in [0o700, 0o000] {
+        set(&closed, mode);
+        for command in commands {
+            let (before, behind) = match command.iter().position(|word| *word == "--") {
+                Some(at) => command.split_at(at),
+                None => (command, &[][..]),
+            };
+            let arguments = [before, &["--base-dir", root], behind].concat();
+            let tool = bench.std(&arguments);
+            // Entered while this process still has the rights of root.
+            let mut as_user = as_user_with(&[env!("CARGO_BIN_EXE_prodigy-storage")]);
+            as_user.args(&arguments).env_clear().current_dir(&closed);
+            for (name, value) in tool.get_envs() {
+                as_user.env(name, value.unwrap_or_default());
+            }
+            run(as_user, "1\n").code(0);
+        }
+    }
+    set(&closed, 0o755);
+}
+
+#[test]
 fn another_user_who_writes_is_warned_each_time() {
     let Some(bench) = bench() else { return };
     fill(&bench);
