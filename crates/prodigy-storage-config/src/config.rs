@@ -51,9 +51,9 @@ pub struct FileSettings {
     pub max_file_size: u64,
     /// Whether sealed segments are compressed. Default: false.
     pub enable_compression: bool,
-    /// A larger event or item, in bytes, is refused; at least 1. Default: 64 MiB.
+    /// A larger event or item, in bytes, is refused, also by the memory backend; at least 1. Default: 64 MiB.
     pub max_record_size: u64,
-    /// A larger checkpoint or document, in bytes, is refused; at least 1. Default: 64 MiB.
+    /// A larger checkpoint or document, in bytes, is refused, also by the memory backend; at least 1. Default: 64 MiB.
     pub max_document_size: u64,
     /// Whether a root that any user may write to is accepted. Default: false.
     pub allow_shared_root: bool,

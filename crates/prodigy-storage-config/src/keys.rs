@@ -129,16 +129,14 @@ pub static KEYS: &[KeySpec] = &[
         "backend_config.max_record_size",
         "67108864",
         Field::Bytes(|c| &mut c.file.max_record_size),
-        "A larger event or item is refused.",
-    )
-    .of(File),
+        "A larger event or item is refused. A stored one that is larger, and larger than 64 MiB, is reported as too large and not given.",
+    ),
     KeySpec::new(
         "backend_config.max_document_size",
         "67108864",
         Field::Bytes(|c| &mut c.file.max_document_size),
-        "A larger checkpoint or document is refused, and one that is stored is not read.",
-    )
-    .of(File),
+        "A larger checkpoint or document is refused. A stored one that is larger, and larger than 1 MiB, is not read.",
+    ),
     KeySpec::new(
         "backend_config.allow_shared_root",
         "false",

@@ -24,6 +24,8 @@ pub struct MemoryOptions {
     pub read_only: bool,
     /// Bytes past which an event or an item is refused.
     pub max_record_size: u64,
+    /// Bytes past which a checkpoint or another document is refused.
+    pub max_document_size: u64,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -35,6 +37,7 @@ impl Default for MemoryOptions {
             persistence: None,
             read_only: false,
             max_record_size: 64 << 20,
+            max_document_size: 64 << 20,
             clock: Arc::new(SystemClock),
         }
     }
@@ -72,6 +75,13 @@ impl MemoryOptions {
     #[must_use]
     pub fn max_record_size(mut self, bytes: u64) -> Self {
         self.max_record_size = bytes;
+        self
+    }
+
+    /// Sets [`max_document_size`](Self::max_document_size), in bytes.
+    #[must_use]
+    pub fn max_document_size(mut self, bytes: u64) -> Self {
+        self.max_document_size = bytes;
         self
     }
 

@@ -17,6 +17,8 @@ pub(crate) fn open(
         BackendKind::Memory => {
             let mut options = MemoryOptions::new()
                 .max_memory(config.memory.max_memory)
+                .max_record_size(config.file.max_record_size)
+                .max_document_size(config.file.max_document_size)
                 .clock(Arc::clone(clock));
             if config.memory.persist_to_disk
                 && let Some(file) = &config.memory.persistence_path

@@ -29,6 +29,11 @@ pub trait Harness: Send + Sync {
     fn record_limit(&self) -> Option<usize> {
         None
     }
+
+    /// The `max_document_size` of the store, if it has one that a test can exceed: 3 to 4 MiB.
+    fn document_limit(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Makes stores.

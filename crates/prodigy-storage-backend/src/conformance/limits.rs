@@ -17,6 +17,8 @@ topic! { "limit":
     a_merge_past_the_limit_is_refused (RecordLimit) "a merge whose result is past `max_record_size` is refused, and the item stays",
     a_record_just_below_the_limit_is_stored (RecordLimit) "an event just below `max_record_size` is stored",
     a_wrong_clock_is_refused "an event, a document and an item are refused while the clock shows a time before 1970 or past 2262",
+    a_large_document_is_refused (DocumentLimit) "a document past `max_document_size` is refused, and the one before stays",
+    a_document_just_below_the_limit_is_stored (DocumentLimit) "a document just below `max_document_size` is stored and read",
     the_deepest_nesting_is_stored "an event nested 127 deep is stored and read",
     a_full_store_keeps_what_it_has (SmallStore) "a full store refuses an event as full, keeps all that was acknowledged, and reads go on",
     a_full_store_refuses_documents_whole (SmallStore) "a full store refuses a document as full, and the one before stands",
@@ -137,6 +139,58 @@ fn a_wrong_clock_is_refused(harness: &dyn Harness) -> Check {
     append(&*backend, &job, &["3"])?;
     ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "3"], "events");
     ensure_eq!(keys(&*backend, &job)?.len(), 0, "items");
+    Ok(())
+}
+
+fn document_limit(harness: &dyn Harness) -> Result<usize, Failure> {
+    harness
+        .document_limit()
+        .ok_or_else(|| Failure::new("the harness has no document limit any more"))
+}
+
+fn a_large_document_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let document = Document::Orphans(job.clone());
+    let revision = backend.put(&document, object("{\"n\":1}")?, &PutOptions::default(), soon())?;
+    let large = format!("{{\"a\":{}}}", text(document_limit(harness)?));
+    let error = refused(
+        backend.put(&document, object(&large)?, &PutOptions::default(), soon()),
+        ErrorKind::TooLarge,
+        "a document past the limit",
+    )?;
+    ensure!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("max_document_size"))
+            && !error.is_transient(),
+        "no hint, or called transient: {error}"
+    );
+    ensure_eq!(
+        backend.revision(&document, soon())?,
+        Some(revision),
+        "the document from before"
+    );
+    refused(
+        backend.add(&job, Phase::Map, object(&large)?, &PutOptions::default(), soon()),
+        ErrorKind::TooLarge,
+        "a checkpoint past the limit",
+    )?;
+    ensure!(
+        backend.newest(&job, Phase::Map, None, soon())?.is_none(),
+        "a refused checkpoint is the newest"
+    );
+    Ok(())
+}
+
+fn a_document_just_below_the_limit_is_stored(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let body = format!("{{\"a\":{}}}", text(document_limit(harness)? - 512));
+    let added = backend.add(&job, Phase::Map, object(&body)?, &PutOptions::default(), soon())?;
+    let got = backend.get(&added.document, soon())?;
+    ensure!(
+        got.is_some_and(|got| got.body() == body.as_bytes()),
+        "the document read is another one"
+    );
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub enum Need {
     Restart,
     /// [`Harness::record_limit`].
     RecordLimit,
+    /// [`Harness::document_limit`].
+    DocumentLimit,
     /// [`HarnessFactory::small`].
     SmallStore,
 }
@@ -82,6 +84,7 @@ impl Property {
             // Of a store that nobody opened yet: it is as fresh as before.
             Need::Restart => harness.restart(),
             Need::RecordLimit => harness.record_limit().is_some(),
+            Need::DocumentLimit => harness.document_limit().is_some(),
         };
         if !able {
             return Ok(Outcome::Skipped);

@@ -136,7 +136,7 @@ impl Store {
             deadline.check(MARKS, job, "the documents of the job")?;
             if let Some(fence) = self.fence_in(&document)?
                 && marks.clone().raise(&fence)
-                && let Ok(Found::Valid(_)) = self.look(MARKS, &Entry::Document(document).path())
+                && self.is_whole(&document)
             {
                 marks.raise(&fence);
             }
@@ -144,11 +144,19 @@ impl Store {
         Ok(marks)
     }
 
+    /// Whether a document verifies, also one that is too large to be read.
+    fn is_whole(&self, document: &Document) -> bool {
+        match self.look(MARKS, &Entry::Document(document.clone()).path()) {
+            Ok(found) => matches!(found, Found::Valid(_)),
+            Err(error) => error.kind() == ErrorKind::TooLarge,
+        }
+    }
+
     /// The token that a document says it was written under, unverified. A document that is damaged, of a newer version, or
     /// no file of ours tells none.
     fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
         self.read_fence(document).or_else(|error| match error.kind() {
-            ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::TooLarge => Ok(None),
+            ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::Damaged => Ok(None),
             _ => Err(error),
         })
     }
@@ -166,9 +174,19 @@ impl Store {
         if let Some(told) = told_fence(&head) {
             return Ok(told);
         }
-        match self.look(MARKS, &path)? {
-            Found::Valid(found) => Ok(told_fence(found.body()).flatten()),
-            Found::Absent | Found::Foreign(_) | Found::Damaged(..) => Ok(None),
+        match self.look(MARKS, &path) {
+            Ok(Found::Valid(found)) => Ok(told_fence(found.body()).flatten()),
+            Ok(Found::Absent | Found::Foreign(_) | Found::Damaged(..)) => Ok(None),
+            // The fields before a large state may be longer than the head, but not longer than the limit.
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                head.resize(usize::try_from(self.most_read()).unwrap_or(usize::MAX), 0);
+                let read = file
+                    .read_full_at(&mut head, 0)
+                    .map_err(|error| self.read_fault(MARKS, &path, error))?;
+                head.truncate(read);
+                Ok(told_fence(&head).flatten())
+            }
+            Err(error) => Err(error),
         }
     }
 }

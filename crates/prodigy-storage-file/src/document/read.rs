@@ -6,9 +6,10 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, Entry, ORPHANED};
 
-use super::envelope::{Fault, HEAD, Head, decode, read_head};
+use super::envelope::{Fault, HEAD, Head, decode, holds_as_a_stream, read_head};
 use crate::foreign::ForeignKind;
 use crate::fs::{FsFile, OpenMode};
+use crate::log::source::FileRead;
 use crate::ours;
 use crate::store::Store;
 
@@ -104,14 +105,29 @@ impl Store {
         }
     }
 
+    /// The error for a document over the limit. It is verified as a stream: a damaged one is damage whatever the limit is.
+    fn large_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> StorageError {
+        let at = self.absolute(path);
+        match holds_as_a_stream(FileRead::new(file, 0)) {
+            Ok(true) => self.too_large(operation, at.display()),
+            Ok(false) => {
+                let why = "its checksum does not hold; it is also larger than `max_document_size`";
+                StorageError::new(ErrorKind::Damaged, operation, at.display(), why).with_hint(
+                    "restore it from a backup, or repair with a larger `backend_config.max_document_size`",
+                )
+            }
+            Err(error) => self.read_fault(operation, path, error),
+        }
+    }
+
     fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<Found> {
         let at = self.absolute(path);
-        let bytes = file
-            .read_to_end(0, self.most_read())
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => self.too_large(operation, at.display()),
-                _ => self.read_fault(operation, path, error),
-            })?;
+        let bytes = match file.read_to_end(0, self.most_read()) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(self.large_document(operation, path, file));
+            }
+            other => other.map_err(|error| self.read_fault(operation, path, error))?,
+        };
         match decode(bytes, path.starts_with(ORPHANED)) {
             Ok(document) => Ok(Found::Valid(document)),
             Err((Fault::Newer(format), _)) => Err(StorageError::new(

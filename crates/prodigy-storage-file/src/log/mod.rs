@@ -16,7 +16,7 @@ mod resume;
 mod salvage;
 pub(crate) mod search;
 pub(crate) mod segment;
-mod source;
+pub(crate) mod source;
 pub(crate) mod tail;
 #[cfg(all(test, feature = "compression"))]
 mod tests;

@@ -372,6 +372,11 @@ pub(crate) fn ids_from(
             Head::End => break,
             Head::Record {
                 id, verified: true, ..
+            }
+            | Head::TooLarge {
+                id: Some(id),
+                verified: true,
+                ..
             } if ids.last() < Some(&id) => ids.push(id),
             _ => {}
         }

@@ -8,6 +8,7 @@ use prodigy_storage_file::{FileBackend, FileOptions};
 use tempfile::TempDir;
 
 const RECORD_LIMIT: usize = 256 << 10;
+const DOCUMENT_LIMIT: usize = 3 << 20;
 
 struct Folder {
     clock: Arc<ManualClock>,
@@ -31,6 +32,10 @@ impl Harness for Folder {
     fn record_limit(&self) -> Option<usize> {
         Some(RECORD_LIMIT)
     }
+
+    fn document_limit(&self) -> Option<usize> {
+        Some(DOCUMENT_LIMIT)
+    }
 }
 
 struct Factory {
@@ -48,6 +53,7 @@ impl HarnessFactory for Factory {
         let clock = Arc::new(ManualClock::new());
         let options = FileOptions::new(folder.path().join("root"))
             .max_record_size(RECORD_LIMIT as u64)
+            .max_document_size(DOCUMENT_LIMIT as u64)
             .clock(clock.clone());
         Box::new(Folder {
             clock,

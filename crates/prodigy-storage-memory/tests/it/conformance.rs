@@ -18,6 +18,7 @@ struct Memory {
 }
 
 const RECORD_LIMIT: usize = 256 << 10;
+const DOCUMENT_LIMIT: usize = 3 << 20;
 
 impl Memory {
     fn new(folder: Option<TempDir>, max_memory: u64) -> Self {
@@ -25,7 +26,8 @@ impl Memory {
         let mut options = MemoryOptions::new()
             .clock(clock.clone())
             .max_memory(max_memory)
-            .max_record_size(RECORD_LIMIT as u64);
+            .max_record_size(RECORD_LIMIT as u64)
+            .max_document_size(DOCUMENT_LIMIT as u64);
         options.persistence = folder
             .as_ref()
             .map(|folder| -> PathBuf { folder.path().join("store.jsonl") });
@@ -60,6 +62,10 @@ impl Harness for Memory {
 
     fn record_limit(&self) -> Option<usize> {
         Some(RECORD_LIMIT)
+    }
+
+    fn document_limit(&self) -> Option<usize> {
+        Some(DOCUMENT_LIMIT)
     }
 }
 

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, LogStore, PutOptions,
-    QueueStore, ScanOptions,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Fence, LogStore,
+    PutOptions, QueueStore, ScanOptions,
 };
-use prodigy_storage_layout::{Entry, Phase};
+use prodigy_storage_layout::{Document, Entry, Phase};
 
-use super::{
-    Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome, Place, append, job, read, rewrite,
-};
+use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome, Place, append, job, rewrite};
 use crate::{FileBackend, FileOptions};
 
 const LARGE: usize = 9_000;
@@ -204,12 +202,56 @@ fn a_document_over_the_readers_limit_is_no_damage_and_is_never_moved() {
             Deadline::never(),
         )
         .unwrap();
-    let path = place.root().join(Entry::Document(added.document).path());
+    let document = added.document;
+    let path = place.root().join(Entry::Document(document.clone()).path());
     let before = std::fs::read(&path).unwrap();
     let (summary, findings) = repair(&place);
     assert_eq!(kinds(&findings), [FindingKind::OverLimit], "{findings:?}");
     assert!(findings[0].advice.contains("max_document_size"), "{findings:?}");
     assert_eq!((summary.damage, summary.left, place.kept()), (0, 0, 0));
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    assert_eq!(read(&place.open(), &ScanOptions::all()), (Vec::new(), 0));
+    // A damaged one is damage, and stays: it is not copied as a whole under this limit.
+    rewrite(&path, |bytes| bytes[1 << 20] ^= 1);
+    let damaged = std::fs::read(&path).unwrap();
+    let (summary, findings) = repair(&place);
+    assert_eq!((summary.damage, summary.left), (1, 1), "{findings:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    let error = place
+        .with(limited(&place))
+        .get(&document, Deadline::never())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!(place.repair().0.left, 0);
+}
+
+#[test]
+fn the_token_in_a_document_over_the_limit_counts_for_restored_fencing_marks() {
+    let place = Place::new();
+    let add = |options: FileOptions, text: &str, token| {
+        let options_of = PutOptions::default().fencing(Fence::unnamed(token).ok());
+        let body = Body::parse(text.as_bytes()).unwrap();
+        place
+            .with(options)
+            .add(&job(), Phase::Map, body, &options_of, Deadline::never())
+    };
+    let large = format!("{{\"fencing\":9,\"data\":\"{}\"}}", "x".repeat(2 << 20));
+    let added = add(place.options(), &large, 9).unwrap();
+    let marks = place
+        .root()
+        .join(Entry::Document(Document::Fencing(job())).path());
+    let path = place.root().join(Entry::Document(added.document).path());
+    for damaged in [false, true] {
+        if damaged {
+            rewrite(&path, |bytes| bytes[1 << 20] ^= 1);
+        }
+        rewrite(&marks, |bytes| bytes[100] ^= 1);
+        let (_, findings) = repair(&place);
+        assert!(marks.exists(), "{findings:?}");
+        let older = add(limited(&place), "{}", 8).map_err(|error| error.kind()).err();
+        assert_eq!(
+            older,
+            (!damaged).then_some(ErrorKind::Fenced),
+            "damaged {damaged}"
+        );
+    }
 }

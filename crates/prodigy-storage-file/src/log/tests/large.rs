@@ -237,6 +237,19 @@ fn a_given_id_that_is_stored_over_the_limit_is_stored() {
 }
 
 #[test]
+fn an_event_over_the_limit_that_is_stored_twice_is_reported_once() {
+    let place = Place::new();
+    three(&place);
+    let store = reader(&place);
+    let (items, cursor) = place.after(&store, None);
+    assert_eq!(too_large(&items).len(), 1);
+    place.plant(&name(1, 5), lines([(id(1), large().as_str()), (id(4), "d")]));
+    assert_eq!(payloads(&place.after(&store, Some(cursor)).0), ["d"]);
+    let all = place.items(&store);
+    assert_eq!((too_large(&all).len(), all.len()), (1, 4));
+}
+
+#[test]
 fn the_bounds_of_a_scan_hold_for_events_over_the_limit() {
     let place = Place::new();
     three(&place);

@@ -14,6 +14,7 @@ use super::through::{Through, everything};
 
 /// The `max_record_size` of every store.
 const RECORD_LIMIT: usize = 256 << 10;
+const DOCUMENT_LIMIT: usize = 3 << 20;
 /// The size of a store that is soon full.
 const SMALL: u64 = 1 << 20;
 const LARGE: u64 = 64 << 20;
@@ -59,6 +60,10 @@ impl Harness for Store {
     fn record_limit(&self) -> Option<usize> {
         Some(RECORD_LIMIT)
     }
+
+    fn document_limit(&self) -> Option<usize> {
+        Some(DOCUMENT_LIMIT)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -92,7 +97,8 @@ impl Factory {
                     MemoryOptions::new()
                         .clock(clock.clone())
                         .max_memory(max_memory)
-                        .max_record_size(RECORD_LIMIT as u64),
+                        .max_record_size(RECORD_LIMIT as u64)
+                        .max_document_size(DOCUMENT_LIMIT as u64),
                 )
                 .unwrap(),
             ),
@@ -101,7 +107,8 @@ impl Factory {
                 Data::Folder {
                     options: FileOptions::new(folder.path().join("root"))
                         .clock(clock.clone())
-                        .max_record_size(RECORD_LIMIT as u64),
+                        .max_record_size(RECORD_LIMIT as u64)
+                        .max_document_size(DOCUMENT_LIMIT as u64),
                     _folder: folder,
                 }
             }
