@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error may be closed.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -37,7 +37,7 @@ fn run() -> Outcome {
                 Some(error) => format!(
                     "failed {:?} {}",
                     error.kind(),
-                    error.to_string().replace('\n', " ")
+                    format!("{error:#}").replace('\n', " ")
                 ),
                 None => return Err(error),
             },

@@ -64,7 +64,9 @@ pub(crate) fn map(store: &Path, repo: &Repo, job: &Job, plan: &Plan) -> Outcome<
             .iter()
             .map(|(session, tasks)| {
                 // The error of a thread has to be `Send`.
-                scope.spawn(move || supervise(store, repo, job, session, tasks).map_err(|e| e.to_string()))
+                scope.spawn(move || {
+                    supervise(store, repo, job, session, tasks).map_err(|error| format!("{error:#}"))
+                })
             })
             .collect();
         let checkpoints = follow(job, plan.values().map(Vec::len).sum());

@@ -76,8 +76,12 @@ impl Options {
 fn demo(options: &Options) -> Outcome {
     let folder = work_folder(options.dir.as_deref())?;
     println!("PRODIGY STORAGE, the main job in {}\n", folder.display());
-    run(&folder, options.tool.as_deref().unwrap_or("prodigy-storage"))
-        .map_err(|error| format!("the demo failed, its files are in {}: {error}", folder.display()))?;
+    run(&folder, options.tool.as_deref().unwrap_or("prodigy-storage")).map_err(|error| {
+        format!(
+            "the demo failed, its files are in {}: {error:#}",
+            folder.display()
+        )
+    })?;
     if options.remove {
         std::fs::remove_dir_all(&folder)?;
     }
