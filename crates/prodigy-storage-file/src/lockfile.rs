@@ -181,6 +181,8 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
         Errno::NOSYS,
         Errno::NOLCK,
         Errno::INVAL,
+        // NFS, for an exclusive lock on a folder: a folder can't be opened for writing.
+        Errno::BADF,
     ];
     error.kind() == io::ErrorKind::Unsupported
         || without

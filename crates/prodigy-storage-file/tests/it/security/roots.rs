@@ -142,11 +142,12 @@ fn a_file_system_without_locks_is_refused_at_open_with_what_to_set() {
     use rustix::io::Errno;
     let world = World::new();
     std::fs::create_dir(world.root()).unwrap();
-    let without: [fn() -> io::Result<()>; 5] = [
+    let without: [fn() -> io::Result<()>; 6] = [
         || fails(Errno::NOTSUP),
         || fails(Errno::NOSYS),
         || fails(Errno::NOLCK),
         || fails(Errno::INVAL),
+        || fails(Errno::BADF),
         || Err(io::ErrorKind::Unsupported.into()),
     ];
     for answer in without {
