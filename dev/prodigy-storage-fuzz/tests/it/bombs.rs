@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Cursor, ErrorKind, LogStore, ScanOptions};
 
 use crate::store::{NEVER, PLAIN, Store, foreign, record};
 
-const TOO_LONG: &str = "it is longer than any record may be";
+const TOO_LONG: &str = "it is longer than `max_record_size` allows, and its checksum does not hold";
 
 fn zst() -> String {
     format!("{PLAIN}.zst")

@@ -266,7 +266,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
                     error.to_string().contains("1 of 2 events were written"),
                     "{error}"
                 );
-                assert!(error.to_string().contains("disk space full"), "{error}");
+                assert!(format!("{error:#}").contains("disk space full"), "{error:#}");
                 assert_eq!((error.ids(), lost.ids().len()), (lost.ids(), 2));
                 unclear += 1;
             }
