@@ -21,6 +21,8 @@ pub(crate) struct SegmentFile {
     synced: AtomicU64,
     /// Whether its name, and those of all folders above it, are known to survive power loss.
     named: AtomicBool,
+    /// True once it was synced and sealed: from then on its plain form may be replaced by a compressed one.
+    sealed: AtomicBool,
 }
 
 impl SegmentFile {
@@ -32,6 +34,7 @@ impl SegmentFile {
             written: AtomicU64::new(1),
             synced: AtomicU64::new(0),
             named: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
         }
     }
 
@@ -84,7 +87,14 @@ impl SegmentFile {
     /// Marks the segment as sealed, durably.
     pub(crate) fn seal(&self) -> io::Result<()> {
         self.file.set_mode(SEALED_MODE)?;
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.sealed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// True once this process has sealed it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
     }
 }
 

@@ -447,7 +447,10 @@ impl LogWriter {
         file.sync()
             .map_err(|error| store.write_fault("sync segment", path, error))?;
         // An event in a folder that was moved away is not acknowledged.
-        if let Some(error) = moved(store, file, path)? {
+        // A sealed segment was synced and checked by the thread that sealed it, and may be compressed by now.
+        if let Some(error) = moved(store, file, path)?
+            && !file.is_sealed()
+        {
             return Err(error);
         }
         if !file.is_named() {

@@ -247,6 +247,30 @@ fn a_folder_that_goes_between_the_write_and_its_acknowledgement_is_noticed() {
 }
 
 #[test]
+#[cfg(feature = "compression")]
+fn a_thread_that_syncs_a_segment_late_does_not_take_its_compression_for_a_removal() {
+    let place = Place::new();
+    let store = place.with(place.options().compression(true));
+    place.append(&store, &["a"]).unwrap();
+    let writer = store.logs.existing(&place.job).unwrap();
+    let late = {
+        let state = writer.enter(NEVER).unwrap();
+        let main = state.main.as_ref().unwrap();
+        (std::sync::Arc::clone(&main.file), main.path.clone())
+    };
+    place.seal(&store);
+    store.flush(NEVER).unwrap();
+    assert!(
+        place.files().iter().all(|file| file.ends_with(".zst")),
+        "{:?}",
+        place.files()
+    );
+    assert!(writer.sync_files(&store, vec![late]).is_ok());
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.payloads(&store), ["a", "b"]);
+}
+
+#[test]
 fn threads_of_one_process_share_a_writer() {
     let place = Place::new();
     let store = place.quick(place.options());
