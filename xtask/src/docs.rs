@@ -23,17 +23,32 @@ pub(crate) fn check(project: &Project) -> Result<()> {
 /// Writes or checks the pages.
 #[cfg(feature = "docs")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
+    page(
+        project,
+        CONFIGURATION,
+        &prodigy_storage_config::reference_markdown(),
+        options,
+    )?;
+    page(
+        project,
+        crate::mutants::PAGE,
+        &crate::mutants::page(project)?,
+        options,
+    )
+}
+
+#[cfg(feature = "docs")]
+fn page(project: &Project, name: &str, wanted: &str, options: &Options) -> Result<()> {
     use anyhow::{Context, bail};
 
-    let path = project.path(CONFIGURATION);
-    let wanted = prodigy_storage_config::reference_markdown();
+    let path = project.path(name);
     let found = match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("can't read {CONFIGURATION}")),
+        Err(error) => return Err(error).with_context(|| format!("can't read {name}")),
     };
-    if found.as_deref() == Some(wanted.as_str()) {
-        println!("{CONFIGURATION} is what the code says");
+    if found.as_deref() == Some(wanted) {
+        println!("{name} is what the code says");
         return Ok(());
     }
     if options.check {
@@ -48,12 +63,10 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
                 format!("they differ from line {} on", same + 1)
             },
         );
-        bail!(
-            "{CONFIGURATION} is not what the code says: {place}; run `cargo xtask docs` and commit the result"
-        );
+        bail!("{name} is not what the code says: {place}; run `cargo xtask docs` and commit the result");
     }
-    std::fs::write(&path, wanted).with_context(|| format!("can't write {CONFIGURATION}"))?;
-    println!("{CONFIGURATION} written");
+    std::fs::write(&path, wanted).with_context(|| format!("can't write {name}"))?;
+    println!("{name} written");
     Ok(())
 }
 

@@ -13,13 +13,18 @@
 
 mod copy;
 mod outcome;
+#[cfg(feature = "docs")]
 mod page;
 mod patch;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+
+#[cfg(feature = "docs")]
+pub(crate) use page::PAGE;
 
 use crate::project::Project;
 use copy::Copy;
@@ -31,12 +36,15 @@ use patch::Patch;
 pub(crate) struct Options {
     /// Only these; all without a name.
     names: Vec<String>,
-    /// Write docs/assurance/mutants.md, once all are caught.
-    #[arg(long, conflicts_with = "names")]
-    write: bool,
     /// Name them, and run nothing.
     #[arg(long)]
     list: bool,
+}
+
+/// The page that names them, as the patches say it.
+#[cfg(feature = "docs")]
+pub(crate) fn page(project: &Project) -> Result<String> {
+    page::render(&Patch::read_all(project)?)
 }
 
 /// Plants each bug and checks that it is caught.
@@ -80,9 +88,34 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         );
     }
     println!("all {count} mutants are caught");
-    if options.write {
-        page::write(project, &patches)?;
+    Ok(())
+}
+
+/// A change of the code moves what a patch is planted in: then the patch is renewed with it.
+pub(crate) fn must_apply(project: &Project) -> Result<()> {
+    let patches = Patch::read_all(project)?;
+    let mut stale = Vec::new();
+    for patch in &patches {
+        let mut git = Command::new("git");
+        git.args(["apply", "--check"])
+            .arg(project.path(format!("xtask/mutants/{}.patch", patch.name)));
+        let output = git
+            .current_dir(project.path(""))
+            .output()
+            .context("can't run git")?;
+        if !output.status.success() {
+            stale.push(patch.name.as_str());
+        }
     }
+    if !stale.is_empty() {
+        bail!(
+            "{} of {} planted bugs no longer apply: {}",
+            stale.len(),
+            patches.len(),
+            stale.join(", ")
+        );
+    }
+    println!("all {} planted bugs apply", patches.len());
     Ok(())
 }
 

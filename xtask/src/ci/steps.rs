@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Outcome;
 use super::{deny, examples};
 use crate::project::{Project, must, show};
-use crate::{demo, docs, tidy, torture};
+use crate::{demo, docs, mutants, tidy, torture};
 
 /// One step.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "docs",
-        about: "generated pages are what the code says",
+        about: "generated pages are what the code says, and planted bugs still apply",
         run: drift,
     },
     Step {
@@ -216,6 +216,7 @@ fn rustdoc(project: &Project) -> Result<Outcome> {
 
 fn drift(project: &Project) -> Result<Outcome> {
     docs::check(project)?;
+    mutants::must_apply(project)?;
     Ok(Outcome::Passed)
 }
 
