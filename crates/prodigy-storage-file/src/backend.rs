@@ -40,7 +40,8 @@ impl FileBackend {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that any user may write to, one that is no folder, or one on a network file
-    /// system; [`ErrorKind::NewerFormat`] for one that a newer version wrote.
+    /// system; [`ErrorKind::NewerFormat`] for one that a newer version wrote; [`ErrorKind::InvalidInput`] for a relative path
+    /// where the current folder can't be found.
     pub fn open(mut options: FileOptions) -> Result<Self> {
         if options.compression && !cfg!(feature = "compression") {
             return Err(StorageError::new(
@@ -51,7 +52,7 @@ impl FileBackend {
             )
             .with_hint("build with the feature `compression`, or set `enable_compression: false`"));
         }
-        options.resolve();
+        options.resolve()?;
         let key = format!("{options:?}");
         let mut open = OPEN.lock();
         if let Some(handle) = open.get(&key).and_then(Weak::upgrade) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Clock, SystemClock};
+use prodigy_storage_backend::{Clock, ErrorKind, Result, StorageError, SystemClock};
 
 use crate::fs::canonical;
 
@@ -74,10 +74,21 @@ impl FileOptions {
         }
     }
 
-    /// Resolves the links on the path of the root, and keeps the path as it was given.
-    pub(crate) fn resolve(&mut self) {
-        self.given = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+    /// Resolves the links on the path of the root, and keeps the path as it was given. A relative path needs a current
+    /// folder.
+    pub(crate) fn resolve(&mut self) -> Result<()> {
+        self.given = std::path::absolute(&self.root).map_err(|error| {
+            StorageError::new(
+                ErrorKind::InvalidInput,
+                "open storage",
+                self.root.display(),
+                "the path is relative, and the current folder can't be found",
+            )
+            .with_hint("pass an absolute path, or change to a folder that exists")
+            .with_source(error)
+        })?;
         self.root = canonical(&self.given);
+        Ok(())
     }
 
     /// Resolves the links on the path once more. Where the path had none, a link in the place of the root is not followed:

@@ -256,6 +256,35 @@ fn from_a_folder_that_cannot_be_entered_an_absolute_base_dir_is_enough() {
 }
 
 #[test]
+fn from_a_folder_that_is_gone_a_relative_base_dir_is_an_error() {
+    let bench = Bench::new();
+    for command in [&["usage"][..], &["health"], &["lock", "list"], &["doctor"]] {
+        let tool = bench.std(command);
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "mkdir gone && cd gone && rmdir ../gone && exec \"$0\" \"$@\"",
+            ])
+            .arg(env!("CARGO_BIN_EXE_prodigy-storage"))
+            .args(command)
+            .args(["--base-dir", "relative"])
+            .env_clear()
+            .current_dir(bench.path("."));
+        for (name, value) in tool.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        shell.env("PATH", "/usr/bin:/bin");
+        let said = run(shell, "").code(1);
+        assert!(
+            said.err.contains("the current folder can't be found"),
+            "{}",
+            said.err
+        );
+    }
+}
+
+#[test]
 fn another_user_who_writes_is_warned_each_time() {
     let Some(bench) = bench() else { return };
     fill(&bench);

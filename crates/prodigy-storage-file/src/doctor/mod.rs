@@ -59,7 +59,7 @@ impl Doctor {
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
     pub fn new(mut options: FileOptions) -> Result<Self> {
-        options.resolve();
+        options.resolve()?;
         Self::of(Store::open(options))
     }
 
