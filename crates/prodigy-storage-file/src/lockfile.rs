@@ -16,32 +16,33 @@ use crate::store::Store;
 /// The longest pause between two tries at a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
-/// Turns within this process, by path: threads queue here instead of polling the kernel against each other.
+/// A mutex per path within this process: its threads wait here for each other, and not in the kernel.
 #[derive(Debug, Default)]
-pub(crate) struct Gates {
-    closed: Mutex<HashSet<PathBuf>>,
-    opened: Condvar,
+pub(crate) struct KeyedMutex {
+    locked: Mutex<HashSet<PathBuf>>,
+    unlocked: Condvar,
 }
 
-impl Gates {
-    fn enter(&self, path: &Path, deadline: Deadline) -> bool {
-        let mut closed = self.closed.lock();
-        while closed.contains(path) {
+impl KeyedMutex {
+    /// False if the deadline passed first.
+    fn lock(&self, path: &Path, deadline: Deadline) -> bool {
+        let mut locked = self.locked.lock();
+        while locked.contains(path) {
             match deadline.instant() {
-                None => self.opened.wait(&mut closed),
+                None => self.unlocked.wait(&mut locked),
                 Some(at) => {
-                    if self.opened.wait_until(&mut closed, at).timed_out() && closed.contains(path) {
+                    if self.unlocked.wait_until(&mut locked, at).timed_out() && locked.contains(path) {
                         return false;
                     }
                 }
             }
         }
-        closed.insert(path.to_owned())
+        locked.insert(path.to_owned())
     }
 
-    fn leave(&self, path: &Path) {
-        self.closed.lock().remove(path);
-        self.opened.notify_all();
+    fn unlock(&self, path: &Path) {
+        self.locked.lock().remove(path);
+        self.unlocked.notify_all();
     }
 }
 
@@ -57,7 +58,7 @@ impl Drop for FileLock<'_> {
     fn drop(&mut self) {
         // The kernel's lock first, else the next thread would find it taken and wait a pause for nothing.
         self.file = None;
-        self.store.gates.leave(&self.path);
+        self.store.keyed_mutex.unlock(&self.path);
     }
 }
 
@@ -72,7 +73,7 @@ impl Store {
         deadline: Deadline,
     ) -> Result<FileLock<'_>> {
         let began = Instant::now();
-        if !self.gates.enter(path, deadline) {
+        if !self.keyed_mutex.lock(path, deadline) {
             return Err(self.lock_refused(path, operation, began, "another thread of this process"));
         }
         let mut lock = FileLock {

@@ -14,7 +14,7 @@ use crate::document::DurableMarks;
 use crate::fault::{Access, fault};
 use crate::foreign::Foreign;
 use crate::fs::{FileSystem, FsFile, FsFolder, OpenMode, RealFs, TEMP_PREFIX};
-use crate::lockfile::Gates;
+use crate::lockfile::KeyedMutex;
 use crate::log::Logs;
 use crate::log::archive::Archive;
 use crate::options::FileOptions;
@@ -73,7 +73,7 @@ pub(crate) struct Store {
     pub(crate) options: FileOptions,
     pub(crate) counters: Counters,
     /// Turns at what only one thread may do at a time, by lock file.
-    pub(crate) gates: Gates,
+    pub(crate) keyed_mutex: KeyedMutex,
     pub(crate) queues: Queues,
     pub(crate) logs: Logs,
     pub(crate) archive: Archive,
@@ -105,7 +105,7 @@ impl Store {
             fs,
             options,
             counters: Counters::default(),
-            gates: Gates::default(),
+            keyed_mutex: KeyedMutex::default(),
             queues: Queues::default(),
             logs: Logs::default(),
             archive: Archive::default(),
