@@ -139,11 +139,11 @@ impl LogWriter {
             if name.is_canonical() && EventId::floor(name.lower()) > greatest {
                 continue;
             }
-            if state.known.is_doubtful(&name) {
+            if state.index.is_suspect(&name) {
                 continue;
             }
             let own = state.holds(&name);
-            let last = match (own, state.known.last(&name)) {
+            let last = match (own, state.index.last(&name)) {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
@@ -152,7 +152,7 @@ impl LogWriter {
                         !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
                     let last = search::last_id_of(store, &self.folder, &name, clock)?;
                     if sealed {
-                        state.known.learn(&name, last);
+                        state.index.learn(&name, last);
                     }
                     last
                 }
@@ -260,7 +260,7 @@ impl State {
     fn notice_folder(&mut self, store: &Store, folder: &Path) {
         let found = store.fs.metadata(folder).ok().map(|found| found.identity);
         if self.folder != found {
-            self.known.forget();
+            self.index.forget();
             self.folder = found;
         }
     }

@@ -8,7 +8,7 @@ mod cursor;
 mod earlier;
 mod folder;
 mod given;
-mod known;
+mod segment_index;
 pub(crate) mod listing;
 mod merge;
 mod persist;

@@ -16,7 +16,7 @@ use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive;
 use super::commit::{Commit, FailedSync, Unsynced};
-use super::known::Known;
+use super::segment_index::SegmentIndex;
 use crate::store::{Store, count};
 use crate::whereabouts::LASTS;
 
@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) main: Option<Active>,
     /// Segments for events whose given ids are older.
     pub(crate) late: Vec<Active>,
-    pub(crate) known: Known,
+    pub(crate) index: SegmentIndex,
     pub(crate) ids: Option<IdSource>,
     /// Whether it was told that the newest id is ahead of the clock.
     warned: bool,
@@ -53,11 +53,11 @@ pub(crate) struct State {
 
 impl State {
     /// Knows nothing of the log but the segments whose contents are in doubt.
-    fn new(known: Known, seq: u64) -> Self {
+    fn new(index: SegmentIndex, seq: u64) -> Self {
         Self {
             main: None,
             late: Vec::new(),
-            known,
+            index,
             ids: None,
             warned: false,
             encoder: RecordEncoder::new(),
@@ -74,7 +74,7 @@ impl LogWriter {
         Self {
             job: job.clone(),
             folder: events_folder(job),
-            state: Mutex::new(State::new(Known::default(), 0)),
+            state: Mutex::new(State::new(SegmentIndex::default(), 0)),
             commit: Commit::default(),
         }
     }
@@ -158,9 +158,9 @@ impl LogWriter {
                 up_to: seq,
                 why: error.to_string(),
             });
-            let mut known = std::mem::take(&mut state.known);
-            known.forget();
-            *state = State::new(known, seq);
+            let mut index = std::mem::take(&mut state.index);
+            index.forget();
+            *state = State::new(index, seq);
             return Err(error);
         }
         Ok(())
@@ -388,7 +388,7 @@ impl LogWriter {
             .chain(&state.late)
             .find(|active| active.name == *name);
         let Some(active) = held else {
-            if state.known.is_doubtful(name) {
+            if state.index.is_suspect(name) {
                 let why =
                     "a sync of the segment failed, so events before the cursor may be lost in a power loss";
                 let path = store.absolute(&self.folder.join(name.file_name(SegmentForm::Plain)));
@@ -475,7 +475,7 @@ impl LogWriter {
     fn fail(&self, state: &mut State, given_up: &[Active], why: &str) -> u64 {
         for active in given_up {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
-            state.known.doubt(&active.name);
+            state.index.mark_suspect(&active.name);
             if !active.is_torn() {
                 // A mark, so that no one adopts it; what it can't say durably, the next writer finds out. Half a record
                 // is left to whoever adopts it: under the mark nobody would mend it, and it would be damage for ever.
@@ -534,7 +534,7 @@ impl LogWriter {
     pub(crate) fn is_forgettable(&self) -> bool {
         self.state
             .try_lock()
-            .is_some_and(|state| !state.known.has_doubts())
+            .is_some_and(|state| !state.index.has_suspects())
     }
 
     /// Makes relaxed writes survive power loss.

@@ -44,17 +44,17 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere(
     let place = Place::new();
     let (store, reel) = place.taped(place.options());
     place.append(&store, &["before"]).unwrap();
-    let doubtful = place.only();
+    let suspect = place.only();
     fail(&reel, "sync", 1);
     let mut lost = batch(&["a", "b"]);
     let error = strict(&place, &store, &mut lost).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     assert!(error.is_transient() && error.ids() == lost.ids() && lost.ids().len() == 2);
-    assert_eq!(mode(&doubtful), 0o400, "no one goes on in it");
-    let before = std::fs::read(&doubtful).unwrap();
+    assert_eq!(mode(&suspect), 0o400, "no one goes on in it");
+    let before = std::fs::read(&suspect).unwrap();
     reel.take();
     strict(&place, &store, &mut lost).unwrap();
-    assert_eq!(std::fs::read(&doubtful).unwrap(), before);
+    assert_eq!(std::fs::read(&suspect).unwrap(), before);
     assert_eq!(place.files().len(), 2);
     let other = place
         .files()
@@ -66,7 +66,7 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere(
     assert_eq!(
         stored.lines().count(),
         2,
-        "what is read from the doubtful segment is not taken as stored: {stored}"
+        "what is read from the suspect segment is not taken as stored: {stored}"
     );
     assert_eq!(place.payloads(&store), ["before", "a", "b"], "each is read once");
     // And a third time it is a duplicate.
