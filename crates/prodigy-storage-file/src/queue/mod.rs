@@ -8,12 +8,12 @@
 //!   are checked where they were read to, and written again from there;
 //! - `buffer` is what it looks at; `large` looks at an item that is larger than a reader may hold;
 //! - `line` is the form of one item;
-//! - `known` is what this process remembers of a queue: where it ends, and hashes of its ids;
+//! - `state` keeps facts about a queue in this process: where it ends, and hashes of its ids;
 //! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
 mod buffer;
-mod known;
+mod state;
 mod large;
 mod line;
 mod put;
@@ -25,7 +25,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use known::Queues;
+pub(crate) use state::Queues;
 
 /// What stands behind the last item.
 const CLOSING: &[u8] = b"\n]\n";

@@ -13,7 +13,7 @@ use prodigy_storage_layout::{Entry, JobAddress};
 use serde_json::value::RawValue;
 
 use super::CLOSING;
-use super::known::{Known, close};
+use super::state::{QueueState, close};
 use super::line::{self, encoded};
 use super::rewrite::{Change, Changes, Order, unknown};
 use super::scan::Unit;
@@ -49,9 +49,9 @@ impl Store {
             "queue",
             deadline,
         )?;
-        let known = self.queue_open(OPERATION, &path, deadline)?;
-        let found = match &known {
-            Some(known) => self.find(&path, known, &batch, deadline)?,
+        let state = self.queue_open(OPERATION, &path, deadline)?;
+        let found = match &state {
+            Some(state) => self.find(&path, state, &batch, deadline)?,
             None => HashMap::new(),
         };
         let added = batch.len() - found.len();
@@ -79,10 +79,10 @@ impl Store {
                 None => new.push(&*item),
             }
         }
-        let known = match known {
+        let state = match state {
             None => self.create(&path, &new, durability)?,
-            Some(known) if merged.is_empty() && known.plain => self.push(&path, known, &new, durability)?,
-            Some(known) => {
+            Some(state) if merged.is_empty() && state.plain => self.push(&path, state, &new, durability)?,
+            Some(state) => {
                 let order = Order {
                     operation: OPERATION,
                     path: &path,
@@ -95,10 +95,10 @@ impl Store {
                     added: new.iter().map(|item| encoded(&item.body, None)).collect(),
                     kept: false,
                 };
-                self.queue_rewrite(order, known, changes)?
+                self.queue_rewrite(order, state, changes)?
             }
         };
-        self.queues.keep(&path, known);
+        self.queues.keep(&path, state);
         Ok(report)
     }
 
@@ -166,20 +166,20 @@ impl Store {
     fn find<'a>(
         &self,
         path: &Path,
-        known: &Known,
+        state: &QueueState,
         batch: &[Pushed<'a>],
         deadline: Deadline,
     ) -> Result<HashMap<&'a str, (u64, prodigy_storage_backend::QueueEntry)>> {
         let mut wanted: HashSet<&str> = batch
             .iter()
             .map(|item| item.id.as_str())
-            .filter(|id| known.hashes.contains(&self.queues.hash(id)))
+            .filter(|id| state.hashes.contains(&self.queues.hash(id)))
             .collect();
         let mut found = HashMap::new();
         if wanted.is_empty() {
             return Ok(found);
         }
-        self.queue_survey(OPERATION, path, &known.file, deadline, |unit, bytes| {
+        self.queue_survey(OPERATION, path, &state.file, deadline, |unit, bytes| {
             if let Unit::Item { start, seal, .. } = unit
                 && let Some(id) = line::id(bytes)
                 && wanted.contains(id.as_ref())
@@ -207,7 +207,7 @@ impl Store {
     }
 
     /// Makes the file.
-    fn create(&self, path: &Path, new: &[&Pushed<'_>], durability: Durability) -> Result<Known> {
+    fn create(&self, path: &Path, new: &[&Pushed<'_>], durability: Durability) -> Result<QueueState> {
         let mut bytes = vec![b'['];
         lines(&mut bytes, new, false);
         let end = bytes.len() as u64;
@@ -219,7 +219,7 @@ impl Store {
             .open(path, crate::fs::OpenMode::Write)
             .map_err(fault)?
             .into();
-        Ok(Known {
+        Ok(QueueState {
             identity: file.metadata().map_err(fault)?.identity,
             file,
             end,
@@ -240,36 +240,36 @@ impl Store {
     fn push(
         &self,
         path: &Path,
-        mut known: Known,
+        mut state: QueueState,
         new: &[&Pushed<'_>],
         durability: Durability,
-    ) -> Result<Known> {
-        if durability == Durability::Strict && !known.synced {
+    ) -> Result<QueueState> {
+        if durability == Durability::Strict && !state.synced {
             // A loss of power that took what is there, and not what is written behind it, would leave a hole.
             self.counters.sync(path);
-            known
+            state
                 .file
                 .sync()
                 .map_err(|error| self.write_fault(OPERATION, path, error))?;
         }
         let mut bytes = Vec::new();
-        lines(&mut bytes, new, known.any);
-        let end = known.end + bytes.len() as u64;
+        lines(&mut bytes, new, state.any);
+        let end = state.end + bytes.len() as u64;
         bytes.extend_from_slice(CLOSING);
-        let len = known.end + bytes.len() as u64;
-        let written = known.file.write_all_at(&bytes, known.end).and_then(|()| {
+        let len = state.end + bytes.len() as u64;
+        let written = state.file.write_all_at(&bytes, state.end).and_then(|()| {
             // A closing of another program may have been longer.
-            if known.len > len {
-                known.file.set_len(len)
+            if state.len > len {
+                state.file.set_len(len)
             } else {
                 Ok(())
             }
         });
         if let Err(error) = written {
-            return match close(&mut known) {
+            return match close(&mut state) {
                 Ok(()) => {
                     let error = self.write_fault(OPERATION, path, error);
-                    self.queues.keep(path, known);
+                    self.queues.keep(path, state);
                     Err(error)
                 }
                 Err(again) => Err(unknown(
@@ -283,27 +283,27 @@ impl Store {
         }
         if durability == Durability::Strict {
             self.counters.sync(path);
-            known
+            state
                 .file
                 .sync()
                 .map_err(|error| unknown(self, OPERATION, path, "the sync failed", error))?;
-            if !known.linked {
+            if !state.linked {
                 self.sync_folder(path.parent().unwrap_or(Path::new("")))
                     .map_err(|error| {
                         unknown(self, OPERATION, path, "its folder could not be synced", error)
                     })?;
-                known.linked = true;
+                state.linked = true;
             }
-            known.synced = true;
+            state.synced = true;
         } else {
             self.sync_file_later(path)?;
         }
-        known.end = end;
-        known.len = len;
-        known.any = true;
+        state.end = end;
+        state.len = len;
+        state.any = true;
         let hashes = new.iter().map(|item| self.queues.hash(item.id.as_str()));
-        known.hashes.extend(hashes);
-        Ok(known)
+        state.hashes.extend(hashes);
+        Ok(state)
     }
 }
 

@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
-use super::known::STRIDE;
+use super::state::STRIDE;
 use super::line::{self, Seal, TRAILER};
 use super::scan::{Scanner, Unit};
 use crate::foreign::ForeignKind;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
-use super::known::{Hashes, Known};
+use super::state::{Hashes, QueueState};
 use super::line::{self, Seal, TRAILER};
 use super::scan::{Scanner, Unit};
 use super::{CLOSING, SEPARATOR};
@@ -120,15 +120,15 @@ pub(super) struct Order<'a> {
 }
 
 impl Store {
-    /// Changes the items that `decide` names, as in [`Changes`]. Where it names none, nothing is written. Gives what is
-    /// known of the file then. Under the queue's lock.
+    /// Changes the items that `decide` names, as in [`Changes`]. If it names none, nothing is written. Returns
+    /// the state of the file after it. Under the queue's lock.
     pub(super) fn queue_change(
         &self,
         order: Order<'_>,
-        known: Known,
+        state: QueueState,
         drops: bool,
         mut decide: impl FnMut(Seal, &[u8]) -> Option<Change>,
-    ) -> Result<Known> {
+    ) -> Result<QueueState> {
         let Order {
             operation,
             path,
@@ -136,7 +136,7 @@ impl Store {
             ..
         } = order;
         let mut first = None;
-        self.queue_survey(operation, path, &known.file, deadline, |unit, bytes| {
+        self.queue_survey(operation, path, &state.file, deadline, |unit, bytes| {
             let decided = match unit {
                 Unit::Item { start, seal, .. } => decide(*seal, bytes).map(|change| (*start, change)),
                 Unit::TooLarge { start, head, .. } => {
@@ -148,7 +148,7 @@ impl Store {
             Ok(first.is_none())
         })?;
         let Some((at, change)) = first else {
-            return Ok(known);
+            return Ok(state);
         };
         let mut change = Some(change);
         let changes = Changes {
@@ -161,7 +161,7 @@ impl Store {
             added: Vec::new(),
             kept: false,
         };
-        let known = self.queue_rewrite(order, known, changes)?;
+        let state = self.queue_rewrite(order, state, changes)?;
         if change.is_some() {
             return Err(StorageError::new(
                 ErrorKind::Damaged,
@@ -171,17 +171,17 @@ impl Store {
             )
             .with_hint("the bytes are in the quarantine; look at the disk"));
         }
-        Ok(known)
+        Ok(state)
     }
 
     /// Writes the queue anew: temporary file, sync, rename, sync of the folder. Damaged bytes go to `quarantine/`.
-    /// Gives what is known of the new file. Under the queue's lock.
+    /// Returns the state of the new file. Under the queue's lock.
     pub(super) fn queue_rewrite(
         &self,
         order: Order<'_>,
-        known: Known,
+        state: QueueState,
         changes: Changes<'_>,
-    ) -> Result<Known> {
+    ) -> Result<QueueState> {
         let Order {
             operation,
             path,
@@ -190,7 +190,7 @@ impl Store {
         } = order;
         let folder = path.parent().unwrap_or(Path::new(""));
         let (temp, file) = self.create_temp(folder)?;
-        let done = self.fill(order, &temp, &*file, known, changes).and_then(|made| {
+        let done = self.fill(order, &temp, &*file, state, changes).and_then(|made| {
             // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
             self.counters.sync(&temp);
             file.sync_all()
@@ -227,9 +227,9 @@ impl Store {
         order: Order<'_>,
         temp: &Path,
         file: &dyn FsFile,
-        known: Known,
+        state: QueueState,
         changes: Changes<'_>,
-    ) -> Result<Known> {
+    ) -> Result<QueueState> {
         let read = |error| self.write_fault(order.operation, order.path, error);
         let write = |error| self.write_fault(order.operation, temp, error);
         let Changes {
@@ -239,7 +239,7 @@ impl Store {
             kept,
         } = changes;
         // Ids that are gone have to go; else all are there already but what is added.
-        let mut hashes = known.hashes;
+        let mut hashes = state.hashes;
         if drops {
             let room = hashes.len() + added.len();
             hashes = Hashes::with_capacity_and_hasher(room, Default::default());
@@ -256,7 +256,7 @@ impl Store {
             any: false,
         };
         let limit = self.options.largest_read();
-        let mut scanner = Scanner::new(Arc::clone(&known.file), limit).map_err(read)?;
+        let mut scanner = Scanner::new(Arc::clone(&state.file), limit).map_err(read)?;
         loop {
             order.deadline.check(
                 order.operation,
@@ -309,7 +309,7 @@ impl Store {
                     match decide(start, Seal::TooLarge, &head) {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => out.line(&line).map_err(write)?,
-                        None => out.copy(&*known.file, start..end).map_err(read)?,
+                        None => out.copy(&*state.file, start..end).map_err(read)?,
                     }
                     if drops {
                         remember(line::head_id(&head).map(Cow::Owned));
@@ -321,7 +321,7 @@ impl Store {
                     while start < end {
                         let piece = (end - start).min(PIECE);
                         let mut bytes = vec![0; piece as usize];
-                        let len = known.file.read_full_at(&mut bytes, start).map_err(read)?;
+                        let len = state.file.read_full_at(&mut bytes, start).map_err(read)?;
                         bytes.truncate(len);
                         self.quarantine(order.path, start, &bytes)?;
                         start += piece;
@@ -338,7 +338,7 @@ impl Store {
         out.flush().map_err(write)?;
         // A descriptor without the temporary file's lock.
         let file: Arc<dyn FsFile> = self.fs.open(temp, OpenMode::Write).map_err(write)?.into();
-        Ok(Known {
+        Ok(QueueState {
             identity: file.metadata().map_err(write)?.identity,
             file,
             end,

@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::known::Known;
+use super::state::QueueState;
 use super::line::{self, Seal, encoded};
 use super::rewrite::{Change, Order};
 use crate::lockfile::FileLock;
@@ -23,7 +23,7 @@ type Remake = fn(&[u8], Seal) -> Option<Vec<u8>>;
 /// A queue whose lock is held.
 struct Held<'a> {
     path: PathBuf,
-    known: Known,
+    state: QueueState,
     _lock: FileLock<'a>,
 }
 
@@ -42,7 +42,7 @@ impl Store {
             return Ok(Vec::new());
         };
         if limit == 0 {
-            self.queues.keep(&held.path, held.known);
+            self.queues.keep(&held.path, held.state);
             return Ok(Vec::new());
         }
         let clock = &*self.options.clock;
@@ -163,7 +163,7 @@ impl Store {
             return Ok(settled);
         };
         if keys.is_empty() {
-            self.queues.keep(&held.path, held.known);
+            self.queues.keep(&held.path, held.state);
             return Ok(settled);
         }
         let wanted: HashSet<&str> = keys.iter().map(&text).collect();
@@ -206,10 +206,10 @@ impl Store {
             "queue",
             deadline,
         )?;
-        let known = self.queue_open(operation, &path, deadline)?;
-        Ok(known.map(|known| Held {
+        let state = self.queue_open(operation, &path, deadline)?;
+        Ok(state.map(|state| Held {
             path,
-            known,
+            state,
             _lock: lock,
         }))
     }
@@ -229,8 +229,8 @@ impl Store {
             durability: Durability::Strict,
             deadline,
         };
-        let known = self.queue_change(order, held.known, drops, decide)?;
-        self.queues.keep(&held.path, known);
+        let state = self.queue_change(order, held.state, drops, decide)?;
+        self.queues.keep(&held.path, state);
         Ok(())
     }
 }

@@ -142,15 +142,15 @@ impl Store {
         let path = Entry::Queue(job.clone()).path();
         self.prepare_write(REPAIR, job)?;
         let _lock = self.lock_file(&Entry::QueueLock(job.clone()).path(), REPAIR, "repair", deadline)?;
-        let Some(known) = self.queue_open(REPAIR, &path, Deadline::never())? else {
+        let Some(state) = self.queue_open(REPAIR, &path, Deadline::never())? else {
             return Ok(false);
         };
-        let survey = self.survey(&path, &known.file)?;
+        let survey = self.survey(&path, &state.file)?;
         if survey.spots.is_empty() || !survey.is_ours() {
-            self.queues.keep(&path, known);
+            self.queues.keep(&path, state);
             return Ok(false);
         }
-        keep(&*known.file, &survey.spots)?;
+        keep(&*state.file, &survey.spots)?;
         let order = Order {
             operation: REPAIR,
             path: &path,
@@ -164,8 +164,8 @@ impl Store {
             added: Vec::new(),
             kept: true,
         };
-        let known = self.queue_rewrite(order, known, changes)?;
-        self.queues.keep(&path, known);
+        let state = self.queue_rewrite(order, state, changes)?;
+        self.queues.keep(&path, state);
         Ok(true)
     }
 }

@@ -46,7 +46,7 @@ impl Hasher for Hashed {
 /// What this process remembers of its queues: checked against the file, under its lock, before every use.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
-    known: Mutex<HashMap<PathBuf, Known>>,
+    open: Mutex<HashMap<PathBuf, QueueState>>,
     hasher: RandomState,
     /// Bits of a hash that are left out: tests make all ids collide.
     #[cfg(test)]
@@ -61,25 +61,25 @@ impl Queues {
         hash
     }
 
-    fn take(&self, path: &Path) -> Option<Known> {
-        self.known.lock().remove(path)
+    fn take(&self, path: &Path) -> Option<QueueState> {
+        self.open.lock().remove(path)
     }
 
     /// Remembers a queue; only after everything went well.
-    pub(super) fn keep(&self, path: &Path, known: Known) {
-        let mut all = self.known.lock();
+    pub(super) fn keep(&self, path: &Path, state: QueueState) {
+        let mut all = self.open.lock();
         if all.len() >= OPEN
             && let Some(other) = all.keys().next().cloned()
         {
             all.remove(&other);
         }
-        all.insert(path.to_owned(), known);
+        all.insert(path.to_owned(), state);
     }
 }
 
 /// One queue's file, as it was when its lock was last held.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct QueueState {
     /// Kept open, so that no other file can have its identity.
     pub(super) file: Arc<dyn FsFile>,
     pub(super) identity: (u64, u64),
@@ -106,8 +106,8 @@ impl Store {
         operation: &'static str,
         path: &Path,
         deadline: Deadline,
-    ) -> Result<Option<Known>> {
-        let known = self.queues.take(path);
+    ) -> Result<Option<QueueState>> {
+        let state = self.queues.take(path);
         let found = match self.fs.metadata(path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -118,8 +118,8 @@ impl Store {
         } else {
             found
         };
-        let known = match known {
-            Some(known) if known.identity == found.identity && known.end <= found.len => known,
+        let state = match state {
+            Some(state) if state.identity == found.identity && state.end <= found.len => state,
             _ => {
                 let folder = path.parent().unwrap_or(Path::new(""));
                 if let Ok(names) = self.fs.list(folder) {
@@ -134,7 +134,7 @@ impl Store {
                     .metadata()
                     .map_err(|error| self.write_fault(operation, path, error))?
                     .identity;
-                Known {
+                QueueState {
                     file,
                     identity,
                     end: 0,
@@ -147,7 +147,7 @@ impl Store {
                 }
             }
         };
-        self.catch_up(operation, path, known, found.len, deadline)
+        self.catch_up(operation, path, state, found.len, deadline)
             .map(Some)
     }
 
@@ -193,30 +193,30 @@ impl Store {
         &self,
         operation: &'static str,
         path: &Path,
-        mut known: Known,
+        mut state: QueueState,
         len: u64,
         deadline: Deadline,
-    ) -> Result<Known> {
+    ) -> Result<QueueState> {
         let fault = |error| self.write_fault(operation, path, error);
-        if known.plain && len == known.end + CLOSING.len() as u64 {
+        if state.plain && len == state.end + CLOSING.len() as u64 {
             let mut closing = [0; CLOSING.len()];
-            let read = known.file.read_full_at(&mut closing, known.end).map_err(fault)?;
+            let read = state.file.read_full_at(&mut closing, state.end).map_err(fault)?;
             if read == CLOSING.len() && closing == CLOSING {
-                known.len = len;
-                return Ok(known);
+                state.len = len;
+                return Ok(state);
             }
         }
         // Who wrote it may have died before the sync, and what is mended here is not synced either.
-        known.synced = false;
+        state.synced = false;
         // One that has to be rewritten is read from its beginning.
-        if !known.plain {
-            known.end = 0;
-            known.hashes.clear();
+        if !state.plain {
+            state.end = 0;
+            state.hashes.clear();
         }
         let limit = self.options.largest_read();
-        let file = Arc::clone(&known.file);
-        let any = known.any && known.end > 0;
-        let mut scanner = Scanner::resume(file, limit, known.end, any).map_err(fault)?;
+        let file = Arc::clone(&state.file);
+        let any = state.any && state.end > 0;
+        let mut scanner = Scanner::resume(file, limit, state.end, any).map_err(fault)?;
         let mut count = 0;
         while let Some(unit) = scanner.next().map_err(fault)? {
             count += 1;
@@ -226,12 +226,12 @@ impl Store {
             match unit {
                 Unit::Item { range, .. } => {
                     if let Some(id) = line::id(scanner.bytes(range)) {
-                        known.hashes.insert(self.queues.hash(&id));
+                        state.hashes.insert(self.queues.hash(&id));
                     }
                 }
                 Unit::TooLarge { head, .. } => {
                     if let Some(id) = line::head_id(&head) {
-                        known.hashes.insert(self.queues.hash(&id));
+                        state.hashes.insert(self.queues.hash(&id));
                     }
                 }
                 Unit::Damage { start, end, why } => {
@@ -240,38 +240,38 @@ impl Store {
             }
         }
         let shape = scanner.shape();
-        known.end = shape.end;
-        known.any = shape.any;
-        known.plain = shape.plain;
-        known.len = scanner.len();
+        state.end = shape.end;
+        state.any = shape.any;
+        state.plain = shape.plain;
+        state.len = scanner.len();
         if shape.tail.is_some() || !shape.closed {
             // It may be in memory only: a loss of power that took it, and not what mends it, would leave a hole.
-            known.file.sync().map_err(fault)?;
+            state.file.sync().map_err(fault)?;
         }
         if let Some(tail) = shape.tail {
             // It was never acknowledged.
-            let bytes = known.file.read_to_end(tail, u64::MAX).map_err(fault)?;
+            let bytes = state.file.read_to_end(tail, u64::MAX).map_err(fault)?;
             self.quarantine(path, tail, &bytes)?;
         }
         if shape.plain && (shape.tail.is_some() || !shape.closed) {
-            close(&mut known).map_err(fault)?;
+            close(&mut state).map_err(fault)?;
         } else if let Some(tail) = shape.tail {
-            known.file.set_len(tail).map_err(fault)?;
-            known.len = tail;
+            state.file.set_len(tail).map_err(fault)?;
+            state.len = tail;
         }
-        Ok(known)
+        Ok(state)
     }
 }
 
 /// Closes the array behind the last item, and cuts what follows: that first, since half an item behind the bracket would
 /// be damage. The room of the bracket is kept, which a full disk could not give back.
-pub(super) fn close(known: &mut Known) -> io::Result<()> {
-    let len = known.end + CLOSING.len() as u64;
-    if known.file.metadata()?.len > len {
-        known.file.set_len(len)?;
-        known.file.sync()?;
+pub(super) fn close(state: &mut QueueState) -> io::Result<()> {
+    let len = state.end + CLOSING.len() as u64;
+    if state.file.metadata()?.len > len {
+        state.file.set_len(len)?;
+        state.file.sync()?;
     }
-    known.file.write_all_at(CLOSING, known.end)?;
-    known.len = len;
+    state.file.write_all_at(CLOSING, state.end)?;
+    state.len = len;
     Ok(())
 }
