@@ -10,7 +10,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::archive;
 use super::cursor::{Position, Reached, State};
-use super::earlier::Earlier;
+use super::replay_filter::ReplayFilter;
 use super::listing;
 use super::resume::{gap, resume};
 use super::search::{self, Bound};
@@ -65,7 +65,7 @@ pub(crate) struct Merge {
     last_id: Option<EventId>,
     /// The newest id that was given, now or before the cursor.
     newest: Option<EventId>,
-    earlier: Earlier,
+    replay_filter: ReplayFilter,
     start: Position,
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn scan(
     let newest_made = listing.newest_made();
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
-    let earlier = Earlier::new(&position, listing.segments.keys());
+    let replay_filter = ReplayFilter::new(&position, listing.segments.keys());
     for name in listing.segments.into_keys().rev() {
         match position.of(&name) {
             State::Read => {
@@ -167,7 +167,7 @@ pub(crate) fn scan(
         newest_made,
         last_id: position.newest,
         newest: position.newest,
-        earlier,
+        replay_filter,
         start: position,
     })
 }
@@ -481,8 +481,8 @@ impl Merge {
                             && self.until.is_none_or(|until| time < until)
                     })
                     && !self
-                        .earlier
-                        .gave(&self.store, &self.folder, &reader.name, id, &mut self.clock)?;
+                        .replay_filter
+                        .covers(&self.store, &self.folder, &reader.name, id, &mut self.clock)?;
                 self.last_id = Some(id);
                 // What another program made up says nothing of what is newest.
                 if id.is_v7() {

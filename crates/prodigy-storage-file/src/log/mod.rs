@@ -5,7 +5,7 @@ mod adopt;
 pub(crate) mod archive;
 mod commit;
 mod cursor;
-mod earlier;
+mod replay_filter;
 mod folder;
 mod given;
 mod segment_index;

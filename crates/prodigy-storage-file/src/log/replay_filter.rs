@@ -1,8 +1,9 @@
-//! What a cursor has passed over already, for events that stand in two segments.
+//! The replay filter: it keeps a scan from returning an event again that its cursor already covers.
 //!
-//! A batch that is appended again under its ids, by two processes at one moment or after a sync that failed, may stand
-//! in two segments. A merge sees equal ids side by side; one that begins at a cursor may have given the first of them
-//! before. So it looks for a record that is not above the newest one given in what lies before the cursor.
+//! An event can be in two segments: two processes appended a batch under the same ids at one moment, or one process
+//! appended it again after a failed sync. A merge sees equal ids next to each other. If it begins at a cursor, the first
+//! of two equal ids may be before the cursor. So the merge searches there for each record whose id is not above the
+//! newest id that the cursor covers.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -16,18 +17,18 @@ use super::search;
 use super::segment::StepClock;
 use crate::store::Store;
 
-/// Segments below the mark that are looked into, the newest by their making: what is stored twice is stored twice
-/// soon.
+/// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event
+/// is written soon after the first.
 const MOST_COVERED: usize = 64;
-/// Ids that one look into a segment keeps. A scan asks for ids in ascending order, so a segment is opened once for so many
-/// of its events, and not once for each id.
+/// The number of ids that one search of a segment keeps. A scan asks for ids in ascending order, so a segment is opened
+/// once for this number of events, and not once for each.
 const KEPT: usize = 4096;
 
 /// A segment that was read, wholly or up to an id.
 #[derive(Debug)]
 struct Read {
     name: SegmentName,
-    /// The last id that was read; found out when it is asked for.
+    /// The last id that was read; searched for when it is needed.
     last: Option<EventId>,
     /// All of its ids from the first of the range to the last of it, ascending.
     ids: Vec<EventId>,
@@ -76,15 +77,15 @@ impl Read {
     }
 }
 
-/// The segments that lie before a cursor, as far as they are looked into.
+/// The segments before a cursor that are searched.
 #[derive(Debug, Default)]
-pub(crate) struct Earlier {
+pub(crate) struct ReplayFilter {
     newest: Option<EventId>,
     segments: Vec<Read>,
 }
 
-impl Earlier {
-    /// Of the segments that are there.
+impl ReplayFilter {
+    /// A filter for a position in a log of these segments.
     pub(crate) fn new<'a>(position: &Position, names: impl Iterator<Item = &'a SegmentName>) -> Self {
         let Some(newest) = position.newest else {
             return Self::default();
@@ -112,8 +113,8 @@ impl Earlier {
         }
     }
 
-    /// Whether a record of this id, met in `at`, was given before the cursor.
-    pub(crate) fn gave(
+    /// True if the cursor covers this id already, in another segment than `at`.
+    pub(crate) fn covers(
         &mut self,
         store: &Arc<Store>,
         folder: &Path,
@@ -125,7 +126,7 @@ impl Earlier {
             return Ok(false);
         }
         for read in &mut self.segments {
-            // Of another program's file it is not known what stands before a position in it.
+            // A file of another program has no known order of ids before a position.
             if read.name == *at || !read.name.is_canonical() || EventId::floor(read.name.lower()) > id {
                 continue;
             }
