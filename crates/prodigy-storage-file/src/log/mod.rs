@@ -7,7 +7,7 @@ mod commit;
 mod cursor;
 mod replay_filter;
 mod folder;
-mod given;
+mod idempotent;
 mod segment_index;
 pub(crate) mod listing;
 mod merge;

@@ -1,4 +1,4 @@
-//! Appending under given ids: each is stored once.
+//! Idempotent appends: each event is stored once under its given id.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
