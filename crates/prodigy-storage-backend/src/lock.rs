@@ -132,7 +132,7 @@ pub struct LockInfo {
     pub fencing: u64,
     /// Whether a part of what is stored of it does not verify, by damage or because a holder died while it signed:
     /// holder and token are then those that can still be read, and a newer token may have been given out.
-    pub unsure: bool,
+    pub suspect: bool,
 }
 
 impl LockInfo {
@@ -145,7 +145,7 @@ impl LockInfo {
             last_holder: holder.clone(),
             holder,
             fencing,
-            unsure: false,
+            suspect: false,
         }
     }
 
@@ -156,10 +156,10 @@ impl LockInfo {
         self
     }
 
-    /// Sets [`unsure`](Self::unsure).
+    /// Sets [`suspect`](Self::suspect).
     #[must_use]
-    pub fn unsure(mut self, yes: bool) -> Self {
-        self.unsure = yes;
+    pub fn suspect(mut self, yes: bool) -> Self {
+        self.suspect = yes;
         self
     }
 }

@@ -148,7 +148,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
     let mut table = Table::new(&["LOCK", "STATE", "FENCING", "HOLDER", "SINCE", "PURPOSE"]);
     for lock in storage.locks()? {
-        if lock.unsure {
+        if lock.suspect {
             app.warn(&format!(
                 "a part of the file of lock {} does not verify: a newer holder may have been there",
                 lock.name

@@ -206,7 +206,7 @@ pub(crate) fn load(path: &Path, source: Source) -> Layer {
         Err(error) => {
             let mut layer = Layer::failed(*error);
             if path.exists() {
-                layer.doubt_unset();
+                layer.suspect_unset();
             }
             layer
         }

@@ -70,7 +70,7 @@ impl Merged {
                     error = error.hint(hint);
                 }
                 self.errors.push(error);
-                self.doubtful.insert(spec.path);
+                self.suspect.insert(spec.path);
             }
         }
     }
@@ -79,7 +79,7 @@ impl Merged {
     pub(crate) fn expand(&mut self, home: Option<&Path>) {
         let backend = self.config.backend;
         for (spec, (_, origin)) in KEYS.iter().zip(&self.origins) {
-            if spec.backend.is_some_and(|of| of != backend) || self.doubtful.contains(spec.path) {
+            if spec.backend.is_some_and(|of| of != backend) || self.suspect.contains(spec.path) {
                 continue;
             }
             let Some(path) = spec.field.path_mut(&mut self.config) else {
@@ -104,10 +104,10 @@ impl Merged {
 
     /// Checks values against each other, whichever source each came from.
     pub(crate) fn check_combinations(&mut self) {
-        let doubtful = |key: &str| self.doubtful.contains(key);
+        let suspect = |key: &str| self.suspect.contains(key);
         let retry = &self.config.retry_policy;
         let keys = ["retry_policy.initial_delay", "retry_policy.max_delay"];
-        if retry.initial_delay > retry.max_delay && !keys.iter().any(|key| doubtful(key)) {
+        if retry.initial_delay > retry.max_delay && !keys.iter().any(|key| suspect(key)) {
             let [initial, max] = keys.map(|key| self.origin(key));
             // The later of the two is the one to look at first.
             let (at, key) = if max.0 > initial.0 {
@@ -134,7 +134,7 @@ impl Merged {
         if self.config.backend == BackendKind::Memory
             && memory.persist_to_disk
             && memory.persistence_path.is_none()
-            && !doubtful("backend_config.persistence_path")
+            && !suspect("backend_config.persistence_path")
         {
             let key = "backend_config.persist_to_disk";
             let error = ConfigError::new(

@@ -17,7 +17,7 @@ pub(crate) struct Layer {
     /// Where each key that is set was set.
     origins: BTreeMap<&'static str, Origin>,
     /// Keys that the source meant to set and did not: what is said of their value would be a guess.
-    pub(crate) doubtful: BTreeSet<&'static str>,
+    pub(crate) suspect: BTreeSet<&'static str>,
     pub(crate) errors: Vec<ConfigError>,
     pub(crate) notices: Vec<Notice>,
     /// The source is a project's file, which others may have written.
@@ -34,12 +34,12 @@ impl Layer {
     }
 
     /// Notes that the source may set any key that is not known to be set.
-    pub(crate) fn doubt_unset(&mut self) {
+    pub(crate) fn suspect_unset(&mut self) {
         let unset = KEYS
             .iter()
             .map(|spec| spec.path)
             .filter(|path| !self.origins.contains_key(path));
-        self.doubtful.extend(unset);
+        self.suspect.extend(unset);
     }
 
     /// Takes the value, or notes what is wrong with it.
@@ -54,7 +54,7 @@ impl Layer {
 
     /// Notes what is wrong with the value of a key.
     pub(crate) fn refuse(&mut self, spec: &'static KeySpec, problem: Problem, origin: Origin) {
-        self.doubtful.insert(spec.path);
+        self.suspect.insert(spec.path);
         let what = format!("invalid value for `{}`", spec.path);
         let mut error = ConfigError::new(origin, what).key(spec.path).why(problem.why);
         if let Some(hint) = problem.hint {

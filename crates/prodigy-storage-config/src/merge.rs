@@ -20,7 +20,7 @@ pub(crate) struct Merged {
     pub(crate) notices: Vec<Notice>,
     pub(crate) errors: Vec<ConfigError>,
     /// Keys of which nothing more should be said.
-    pub(crate) doubtful: BTreeSet<&'static str>,
+    pub(crate) suspect: BTreeSet<&'static str>,
 }
 
 impl Merged {
@@ -31,7 +31,7 @@ impl Merged {
             origins: KEYS.iter().map(|_| (1, Origin::Code)).collect(),
             notices: Vec::new(),
             errors: Vec::new(),
-            doubtful: BTreeSet::new(),
+            suspect: BTreeSet::new(),
         }
     }
 
@@ -50,9 +50,9 @@ impl Merged {
                 };
                 spec.field.copy(&mut layer.values, &mut merged.config);
                 *slot = (index + 1, origin);
-                merged.doubtful.remove(spec.path);
+                merged.suspect.remove(spec.path);
             }
-            merged.doubtful.append(&mut layer.doubtful);
+            merged.suspect.append(&mut layer.suspect);
             merged.notices.append(&mut layer.notices);
             merged.errors.append(&mut layer.errors);
         }

@@ -50,7 +50,7 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     reader.layer.check_clashes();
     if !parsed.faults.is_empty() {
         // A missing key may be in the part that could not be read.
-        reader.layer.doubt_unset();
+        reader.layer.suspect_unset();
     }
     reader.layer.sort_errors();
     reader.layer
@@ -187,7 +187,7 @@ impl Reader<'_> {
             let (Some(file), Some(path)) = (self.file, spec.field.path_mut(&mut self.layer.values)) else {
                 continue;
             };
-            if !paths::is_relative(path) || self.layer.doubtful.contains(spec.path) {
+            if !paths::is_relative(path) || self.layer.suspect.contains(spec.path) {
                 continue;
             }
             match paths::base_of(file) {
@@ -223,7 +223,7 @@ impl Reader<'_> {
         .key(name)
         .why("it holds keys of its own, and this is a single value or a list");
         self.layer.errors.push(error);
-        self.layer.doubtful.extend(
+        self.layer.suspect.extend(
             KEYS.iter()
                 .filter(|spec| name == ROOT || spec.section() == Some(name))
                 .map(|spec| spec.path),
@@ -272,7 +272,7 @@ impl Reader<'_> {
                     (spec.section() == of && spec.name() == near)
                         || (of.is_none() && spec.section() == Some(near))
                 });
-                self.layer.doubtful.extend(meant.map(|spec| spec.path));
+                self.layer.suspect.extend(meant.map(|spec| spec.path));
                 if of == section {
                     error.hint(format!("did you mean `{near}`?"))
                 } else if near == name {

@@ -189,7 +189,7 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     ));
     error = match near {
         Some((_, spec, variable)) => {
-            layer.doubtful.insert(spec.path);
+            layer.suspect.insert(spec.path);
             error.hint(format!("did you mean {variable}?"))
         }
         None => error.hint(format!(

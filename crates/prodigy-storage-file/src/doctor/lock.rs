@@ -14,7 +14,7 @@ const REPAIR: &str = "repair lock";
 
 impl Round<'_> {
     pub(super) fn named_lock(&mut self, name: &LockName, path: &Path) {
-        let why = match self.store.lock_doubt(path) {
+        let why = match self.store.why_lock_is_suspect(path) {
             Ok(Some(why)) => why,
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),

@@ -57,7 +57,7 @@ impl Store {
             Err(error) => return Err(fault(error)),
         };
         let slots = Slots::read(&*file).map_err(fault)?;
-        let (fencing, unsure) = (slots.fencing(), slots.doubt().is_some());
+        let (fencing, suspect) = (slots.fencing(), slots.why_suspect().is_some());
         let record = slots.into_record();
         let released = record
             .as_ref()
@@ -65,7 +65,7 @@ impl Store {
         let last = record.map(|record| record.holder);
         let who = who_holds(&*file, last.as_ref(), released, kernel).map_err(fault)?;
         let held = who != Who::Nobody;
-        if fencing == 0 && !held && !unsure {
+        if fencing == 0 && !held && !suspect {
             // Abandoned during creation.
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl Store {
         Ok(Some(
             LockInfo::new(name, held, holder, fencing)
                 .last_holder(last)
-                .unsure(unsure),
+                .suspect(suspect),
         ))
     }
 }

@@ -95,10 +95,10 @@ impl Store {
     }
 
     /// Why a lock file may not say all that was written; `None` if it does. Takes no lock.
-    pub(crate) fn lock_doubt(&self, path: &Path) -> Result<Option<&'static str>> {
+    pub(crate) fn why_lock_is_suspect(&self, path: &Path) -> Result<Option<&'static str>> {
         let fault = |error| self.read_fault("examine lock", path, error);
         let file = self.fs.open(path, OpenMode::Read).map_err(fault)?;
-        Ok(Slots::read(&*file).map_err(fault)?.doubt())
+        Ok(Slots::read(&*file).map_err(fault)?.why_suspect())
     }
 
     fn open_named(&self, path: &Path) -> Result<Box<dyn FsFile>> {

@@ -95,7 +95,7 @@ impl Slots {
     }
 
     /// Why it may not say all that was written, in words: by damage, or because a holder died while it signed.
-    pub(super) fn doubt(&self) -> Option<&'static str> {
+    pub(super) fn why_suspect(&self) -> Option<&'static str> {
         match &self.turns {
             _ if self.empty => None,
             [None, None] => Some("neither of its slots verifies"),

@@ -60,7 +60,7 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere(
         .files()
         .into_iter()
         .map(|file| place.log().join(file))
-        .find(|file| *file != doubtful)
+        .find(|file| *file != suspect)
         .unwrap();
     let stored = std::fs::read_to_string(other).unwrap();
     assert_eq!(

@@ -196,7 +196,7 @@ impl Baseline {
                 return Err(format!("lock {name} is lost"));
             };
             if given != stored {
-                hold!(given.unsure, "lock {name} is another one: {given:?}");
+                hold!(given.suspect, "lock {name} is another one: {given:?}");
                 reported = true;
             }
         }
