@@ -3,14 +3,14 @@
 use prodigy_storage_backend::StreamedLine;
 use prodigy_storage_backend::record::Crc;
 
-use super::line::{self, Seal};
+use super::line::{self, ItemChecksum};
 use super::scan::trimmed;
 
 /// The end of a large object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// It is whole: its length in bytes, and its checksum's verdict.
-    Item(u64, Seal),
+    Item(u64, ItemChecksum),
     /// It is no item: the number of damaged bytes.
     Damage(u64),
 }
@@ -54,7 +54,7 @@ impl LargeObject {
                     self.seen.push(bytes.get(pushed..=at).unwrap_or_default());
                     pushed = at + 1;
                     match self.seen.check(|end| end) {
-                        (Crc::Holds, len) => return Some(End::Item(len, Seal::Holds)),
+                        (Crc::Holds, len) => return Some(End::Item(len, ItemChecksum::Valid)),
                         (Crc::Wrong, len) => return Some(End::Damage(len)),
                         (Crc::Absent, len) => self.unsealed = Some(len),
                     }
@@ -69,7 +69,7 @@ impl LargeObject {
     /// The end of the object if the file ends here. Damage goes to the end of its first line.
     pub(super) fn finish(&self) -> End {
         match self.unsealed {
-            Some(len) => End::Item(len, Seal::Absent),
+            Some(len) => End::Item(len, ItemChecksum::Missing),
             None => End::Damage(self.first_line.unwrap_or_else(|| self.seen.check(|end| end).1)),
         }
     }
@@ -93,9 +93,9 @@ impl LargeObject {
             sealed.is_some_and(|(sum, trailer)| line::is_frame(sum, trailer))
         };
         match crc {
-            Crc::Holds => Some(End::Item(len, Seal::Holds)),
-            Crc::Absent if framed() => Some(End::Item(len, Seal::Framed)),
-            Crc::Absent if !self.in_string => self.unsealed.map(|len| End::Item(len, Seal::Absent)),
+            Crc::Holds => Some(End::Item(len, ItemChecksum::Valid)),
+            Crc::Absent if framed() => Some(End::Item(len, ItemChecksum::BadFrame)),
+            Crc::Absent if !self.in_string => self.unsealed.map(|len| End::Item(len, ItemChecksum::Missing)),
             Crc::Wrong | Crc::Absent => Some(End::Damage(len)),
         }
     }

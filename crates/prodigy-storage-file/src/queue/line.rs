@@ -25,16 +25,16 @@ const LEASE_LEN: usize = 256;
 /// More than a line has beyond its item.
 pub(super) const ROOM: usize = LEASE_LEN + TRAILER;
 
-/// What the checksum of an item says.
+/// The state of an item's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seal {
-    /// It holds.
-    Holds,
-    /// It holds, but the bytes around it are damaged.
-    Framed,
-    /// There is none: another program wrote the item.
-    Absent,
-    /// The item is too large to be held: its bytes are its first ones alone.
+pub(super) enum ItemChecksum {
+    /// It matches.
+    Valid,
+    /// It matches, but the bytes around it are damaged.
+    BadFrame,
+    /// The item has no checksum: another program wrote it.
+    Missing,
+    /// The item is too large for memory, and only its first bytes are there.
     TooLarge,
 }
 
@@ -132,7 +132,7 @@ pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Whether a lease of ours is on a sealed item now, from the end of the line alone. What is not of this form has to be read:
 /// false says nothing.
-pub(super) fn is_held(line: &[u8], seal: Seal, clock: &dyn Clock) -> bool {
+pub(super) fn is_held(line: &[u8], checksum: ItemChecksum, clock: &dyn Clock) -> bool {
     let lease = || {
         let open = line
             .get(..line.len().checked_sub(TRAILER)?)?
@@ -143,7 +143,7 @@ pub(super) fn is_held(line: &[u8], seal: Seal, clock: &dyn Clock) -> bool {
         let ours = lease.token.len() == TOKEN_LEN && lease.token.bytes().all(|byte| byte.is_ascii_hexdigit());
         lease.lease().filter(|_| ours)
     };
-    matches!(seal, Seal::Holds | Seal::Framed) && lease().is_some_and(|lease| !lease.has_ended(clock))
+    matches!(checksum, ItemChecksum::Valid | ItemChecksum::BadFrame) && lease().is_some_and(|lease| !lease.has_ended(clock))
 }
 
 /// The fields of a lease, as they stand at the end of a line.
@@ -195,11 +195,11 @@ fn uptime(boot: &str, since: &str) -> Option<Uptime> {
 }
 
 /// The token of the lease on an item.
-pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
-    if seal == Seal::TooLarge {
+pub(super) fn token(line: &[u8], checksum: ItemChecksum) -> Option<Cow<'_, str>> {
+    if checksum == ItemChecksum::TooLarge {
         return None;
     }
-    if seal != Seal::Absent {
+    if checksum != ItemChecksum::Missing {
         // An item without a lease mostly ends in something else.
         let body = line.get(..line.len().checked_sub(TRAILER)?)?;
         body.strip_suffix(b"\"")?;
@@ -210,11 +210,11 @@ pub(super) fn token(line: &[u8], seal: Seal) -> Option<Cow<'_, str>> {
 }
 
 /// Reads an item. `None` for bytes that are not an item, or are not all of it.
-pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
-    match seal {
-        Seal::TooLarge => return None,
-        Seal::Absent => return foreign(line),
-        Seal::Holds | Seal::Framed => {}
+pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<QueueEntry> {
+    match checksum {
+        ItemChecksum::TooLarge => return None,
+        ItemChecksum::Missing => return foreign(line),
+        ItemChecksum::Valid | ItemChecksum::BadFrame => {}
     }
     let id = ItemId::new(id(line)?).ok()?;
     let (body, lease) = split(line)?;
@@ -229,7 +229,7 @@ pub(super) fn read(line: &[u8], seal: Seal) -> Option<QueueEntry> {
         id,
         body: RawValue::from_string(json).ok()?,
         lease,
-        verified: seal == Seal::Holds,
+        verified: checksum == ItemChecksum::Valid,
     })
 }
 

@@ -180,10 +180,10 @@ impl Store {
             return Ok(found);
         }
         self.queue_survey(OPERATION, path, &state.file, deadline, |unit, bytes| {
-            if let Unit::Item { start, seal, .. } = unit
+            if let Unit::Item { start, checksum, .. } = unit
                 && let Some(id) = line::id(bytes)
                 && wanted.contains(id.as_ref())
-                && let Some(entry) = line::read(bytes, *seal)
+                && let Some(entry) = line::read(bytes, *checksum)
                 && let Some(id) = wanted.take(id.as_ref())
             {
                 found.insert(id, (*start, entry));
@@ -191,11 +191,11 @@ impl Store {
             if let Unit::TooLarge {
                 start,
                 end,
-                seal,
+                checksum,
                 head,
             } = unit
             {
-                let item = self.too_large_item(path, *start..*end, *seal, head);
+                let item = self.too_large_item(path, *start..*end, *checksum, head);
                 // A second one with its id is not stored, and what is not read can't be merged into.
                 if item.id.as_deref().is_some_and(|id| wanted.contains(id)) {
                     return Err(item.into());

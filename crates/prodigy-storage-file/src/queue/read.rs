@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
 use super::state::STRIDE;
-use super::line::{self, Seal, TRAILER};
+use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Scanner, Unit};
 use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
@@ -34,18 +34,18 @@ impl Store {
         let (mut damage, mut large) = (None, None);
         self.queue_survey(OPERATION, &path, &file, deadline, |unit, bytes| {
             match unit {
-                Unit::Item { seal, .. } if line::id(bytes).is_some_and(|found| found == id.as_str()) => {
-                    found = line::read(bytes, *seal);
+                Unit::Item { checksum, .. } if line::id(bytes).is_some_and(|found| found == id.as_str()) => {
+                    found = line::read(bytes, *checksum);
                 }
                 Unit::Item { .. } => {}
                 Unit::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
                 Unit::TooLarge {
                     start,
                     end,
-                    seal,
+                    checksum,
                     head,
                 } => {
-                    let item = self.too_large_item(&path, *start..*end, *seal, head);
+                    let item = self.too_large_item(&path, *start..*end, *checksum, head);
                     // An item that does not state its id may be it.
                     if item.id.as_deref().is_none_or(|found| found == id.as_str()) {
                         large = large.take().or(Some(item));
@@ -90,9 +90,9 @@ impl Store {
     }
 
     /// The report of an item that is larger than the limit.
-    pub(super) fn too_large_item(&self, path: &Path, bytes: Range<u64>, seal: Seal, head: &[u8]) -> TooLarge {
+    pub(super) fn too_large_item(&self, path: &Path, bytes: Range<u64>, checksum: ItemChecksum, head: &[u8]) -> TooLarge {
         let place = self.absolute(path).display().to_string();
-        too_large(place, self.options.max_record_size, bytes, seal, head)
+        too_large(place, self.options.max_record_size, bytes, checksum, head)
     }
 
     /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
@@ -159,13 +159,13 @@ impl Store {
     }
 }
 
-fn too_large(place: String, limit: u64, bytes: Range<u64>, seal: Seal, head: &[u8]) -> TooLarge {
+fn too_large(place: String, limit: u64, bytes: Range<u64>, checksum: ItemChecksum, head: &[u8]) -> TooLarge {
     TooLarge {
         place,
         offset: bytes.start,
         len: bytes.end - bytes.start,
         id: line::head_id(head),
-        verified: seal == Seal::Holds,
+        verified: checksum == ItemChecksum::Valid,
         limit,
     }
 }
@@ -198,18 +198,18 @@ impl Iterator for Walk {
             return Some(Ok(QueueStep::Entry(entry)));
         }
         let scanner = self.scanner.as_mut()?;
-        let (start, range, seal) = match scanner.next() {
-            Ok(Some(Unit::Item { start, range, seal })) => (start, range, seal),
+        let (start, range, checksum) = match scanner.next() {
+            Ok(Some(Unit::Item { start, range, checksum })) => (start, range, checksum),
             Ok(Some(Unit::Damage { start, end, why })) => {
                 return Some(Ok(self.damage(start, end - start, why)));
             }
             Ok(Some(Unit::TooLarge {
                 start,
                 end,
-                seal,
+                checksum,
                 head,
             })) => {
-                let item = too_large(self.place.clone(), self.limit, start..end, seal, &head);
+                let item = too_large(self.place.clone(), self.limit, start..end, checksum, &head);
                 return Some(Ok(QueueStep::TooLarge(item)));
             }
             Ok(None) => {
@@ -230,8 +230,8 @@ impl Iterator for Walk {
         };
         let bytes = scanner.bytes(range);
         let len = bytes.len() as u64;
-        match line::read(bytes, seal) {
-            Some(entry) if seal == Seal::Framed => {
+        match line::read(bytes, checksum) {
+            Some(entry) if checksum == ItemChecksum::BadFrame => {
                 self.ahead = Some(entry);
                 let frame = TRAILER as u64;
                 let why = "the frame of a checksum is damaged; its item is whole";

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
 use super::state::{Hashes, QueueState};
-use super::line::{self, Seal, TRAILER};
+use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Scanner, Unit};
 use super::{CLOSING, SEPARATOR};
 use crate::fs::{FsFile, OpenMode};
@@ -32,7 +32,7 @@ pub(super) enum Change {
 
 /// What becomes of an item, if it does not stay as it is: by its offset in the file, what its checksum says, and its
 /// bytes.
-pub(super) type Decide<'a> = dyn FnMut(u64, Seal, &[u8]) -> Option<Change> + 'a;
+pub(super) type Decide<'a> = dyn FnMut(u64, ItemChecksum, &[u8]) -> Option<Change> + 'a;
 
 /// All that one rewrite does. What is not changed is copied byte for byte.
 pub(super) struct Changes<'a> {
@@ -127,7 +127,7 @@ impl Store {
         order: Order<'_>,
         state: QueueState,
         drops: bool,
-        mut decide: impl FnMut(Seal, &[u8]) -> Option<Change>,
+        mut decide: impl FnMut(ItemChecksum, &[u8]) -> Option<Change>,
     ) -> Result<QueueState> {
         let Order {
             operation,
@@ -138,9 +138,9 @@ impl Store {
         let mut first = None;
         self.queue_survey(operation, path, &state.file, deadline, |unit, bytes| {
             let decided = match unit {
-                Unit::Item { start, seal, .. } => decide(*seal, bytes).map(|change| (*start, change)),
+                Unit::Item { start, checksum, .. } => decide(*checksum, bytes).map(|change| (*start, change)),
                 Unit::TooLarge { start, head, .. } => {
-                    decide(Seal::TooLarge, head).map(|change| (*start, change))
+                    decide(ItemChecksum::TooLarge, head).map(|change| (*start, change))
                 }
                 Unit::Damage { .. } => None,
             };
@@ -152,10 +152,10 @@ impl Store {
         };
         let mut change = Some(change);
         let changes = Changes {
-            decide: &mut |start, seal, bytes| match start.cmp(&at) {
+            decide: &mut |start, checksum, bytes| match start.cmp(&at) {
                 Ordering::Less => None,
                 Ordering::Equal => change.take(),
-                Ordering::Greater => decide(seal, bytes),
+                Ordering::Greater => decide(checksum, bytes),
             },
             drops,
             added: Vec::new(),
@@ -265,7 +265,7 @@ impl Store {
             )?;
             let mut change = None;
             let run = scanner.run(|start, line| {
-                change = decide(start, Seal::Holds, line);
+                change = decide(start, ItemChecksum::Valid, line);
                 if drops && change.is_none() {
                     remember(line::id(line));
                 }
@@ -285,16 +285,16 @@ impl Store {
                 },
             };
             match unit {
-                Unit::Item { start, range, seal } => {
+                Unit::Item { start, range, checksum } => {
                     let stored = scanner.bytes(range);
                     if !asked {
-                        change = decide(start, seal, stored);
+                        change = decide(start, checksum, stored);
                     }
                     let mended;
                     let line = match &change {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => line.as_slice(),
-                        None if seal == Seal::Framed => {
+                        None if checksum == ItemChecksum::BadFrame => {
                             mended = resealed(stored);
                             mended.as_slice()
                         }
@@ -306,7 +306,7 @@ impl Store {
                     out.line(line).map_err(write)?;
                 }
                 Unit::TooLarge { start, end, head, .. } => {
-                    match decide(start, Seal::TooLarge, &head) {
+                    match decide(start, ItemChecksum::TooLarge, &head) {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => out.line(&line).map_err(write)?,
                         None => out.copy(&*state.file, start..end).map_err(read)?,

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::SEPARATOR;
 use super::buffer::Buffer;
 use super::large::{End, LargeObject};
-use super::line::{self, HEAD, ROOM, Seal};
+use super::line::{self, HEAD, ROOM, ItemChecksum};
 use crate::fs::FsFile;
 
 /// Bytes read at once.
@@ -28,7 +28,7 @@ pub(super) enum Unit {
     Item {
         start: u64,
         range: Range<usize>,
-        seal: Seal,
+        checksum: ItemChecksum,
     },
     /// Bytes that are no item.
     Damage { start: u64, end: u64, why: &'static str },
@@ -36,7 +36,7 @@ pub(super) enum Unit {
     TooLarge {
         start: u64,
         end: u64,
-        seal: Seal,
+        checksum: ItemChecksum,
         head: Vec<u8>,
     },
 }
@@ -267,7 +267,7 @@ impl Scanner {
         Unit::Item {
             start: self.base + range.start as u64,
             range,
-            seal: Seal::Holds,
+            checksum: ItemChecksum::Valid,
         }
     }
 
@@ -329,10 +329,10 @@ impl Scanner {
             // A longer one may be many items of another program.
             let fits = text.len() <= self.limit;
             if fits && record::check_crc(text) == Crc::Holds {
-                return Ok(self.item(start..end, Seal::Holds));
+                return Ok(self.item(start..end, ItemChecksum::Valid));
             }
             if fits && line::is_framed(text) {
-                return Ok(self.item(start..end, Seal::Framed));
+                return Ok(self.item(start..end, ItemChecksum::BadFrame));
             }
         }
         let found = if self.in_vain < IN_VAIN {
@@ -349,13 +349,13 @@ impl Scanner {
                 let range = start..start + len;
                 let text = self.bytes(range.clone());
                 match record::check_crc(text) {
-                    Crc::Holds => Ok(self.item(range, Seal::Holds)),
+                    Crc::Holds => Ok(self.item(range, ItemChecksum::Valid)),
                     Crc::Wrong => self.damaged("its checksum does not hold", Some(range.end)),
                     Crc::Absent => match line::foreign_id(text) {
                         Some(id)
                             if !id.is_empty() && id.len() <= prodigy_storage_backend::ItemId::MAX_LEN =>
                         {
-                            Ok(self.item(range, Seal::Absent))
+                            Ok(self.item(range, ItemChecksum::Missing))
                         }
                         _ => self.damaged("it has no valid `item_id`", Some(range.end)),
                     },
@@ -370,11 +370,11 @@ impl Scanner {
         }
     }
 
-    fn item(&mut self, range: Range<usize>, seal: Seal) -> Step {
+    fn item(&mut self, range: Range<usize>, checksum: ItemChecksum) -> Step {
         let start = self.base + range.start as u64;
         self.pass(range.end);
         self.shape.damaged = false;
-        Step::Unit(Unit::Item { start, range, seal })
+        Step::Unit(Unit::Item { start, range, checksum })
     }
 
     /// Reads an object that is longer than the limit. It is read in pieces, to the end of the object or, of
@@ -398,14 +398,14 @@ impl Scanner {
             }
         };
         match found {
-            End::Item(len, seal) => {
+            End::Item(len, checksum) => {
                 self.go_to(start + len);
                 self.pass(0);
                 self.shape.damaged = false;
                 Ok(Step::Unit(Unit::TooLarge {
                     start,
                     end: start + len,
-                    seal,
+                    checksum,
                     head: object.head().to_vec(),
                 }))
             }

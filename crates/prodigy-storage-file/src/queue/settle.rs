@@ -12,13 +12,13 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::state::QueueState;
-use super::line::{self, Seal, encoded};
+use super::line::{self, ItemChecksum, encoded};
 use super::rewrite::{Change, Order};
 use crate::lockfile::FileLock;
 use crate::store::Store;
 
 /// The line that takes the place of one; `None` where it has to stay.
-type Remake = fn(&[u8], Seal) -> Option<Vec<u8>>;
+type Remake = fn(&[u8], ItemChecksum) -> Option<Vec<u8>>;
 
 /// A queue whose lock is held.
 struct Held<'a> {
@@ -51,8 +51,8 @@ impl Store {
             .as_ref()
             .map(|ids| ids.iter().map(ItemId::as_str).collect());
         let mut taken = Vec::new();
-        self.change(OPERATION, held, deadline, false, |seal, bytes| {
-            if taken.len() >= limit || line::is_held(bytes, seal, clock) {
+        self.change(OPERATION, held, deadline, false, |checksum, bytes| {
+            if taken.len() >= limit || line::is_held(bytes, checksum, clock) {
                 return None;
             }
             if let Some(named) = &named
@@ -61,14 +61,14 @@ impl Store {
                 return None;
             }
             // An item that is not asked for is not worth a copy.
-            let sealed = match seal {
-                Seal::Holds => facts_of_line(bytes).ok(),
-                Seal::Framed | Seal::Absent | Seal::TooLarge => None,
+            let sealed = match checksum {
+                ItemChecksum::Valid => facts_of_line(bytes).ok(),
+                ItemChecksum::BadFrame | ItemChecksum::Missing | ItemChecksum::TooLarge => None,
             };
             if sealed.as_ref().is_some_and(|facts| !suits(select, facts)) {
                 return None;
             }
-            let mut entry = line::read(bytes, seal)?;
+            let mut entry = line::read(bytes, checksum)?;
             // An item of another program that tells no facts is taken only by its name.
             let wanted = match sealed.map_or_else(|| facts(&entry.body), Ok) {
                 Ok(facts) => suits(select, &facts),
@@ -115,7 +115,7 @@ impl Store {
             LeaseToken::as_str,
             deadline,
             line::token,
-            Some(|bytes, seal| Some(encoded(&line::read(bytes, seal)?.body, None))),
+            Some(|bytes, checksum| Some(encoded(&line::read(bytes, checksum)?.body, None))),
         )
     }
 
@@ -133,8 +133,8 @@ impl Store {
             ids,
             ItemId::as_str,
             deadline,
-            |bytes, seal| match seal {
-                Seal::TooLarge => line::head_id(bytes).map(Cow::Owned),
+            |bytes, checksum| match checksum {
+                ItemChecksum::TooLarge => line::head_id(bytes).map(Cow::Owned),
                 _ => line::id(bytes),
             },
             None,
@@ -151,7 +151,7 @@ impl Store {
         keys: &[K],
         text: impl Fn(&K) -> &str,
         deadline: Deadline,
-        key: impl Fn(&[u8], Seal) -> Option<Cow<'_, str>>,
+        key: impl Fn(&[u8], ItemChecksum) -> Option<Cow<'_, str>>,
         change: Option<Remake>,
     ) -> Result<Settled<K>> {
         let mut settled = Settled {
@@ -168,11 +168,11 @@ impl Store {
         }
         let wanted: HashSet<&str> = keys.iter().map(&text).collect();
         let mut found = HashSet::new();
-        self.change(operation, held, deadline, change.is_none(), |seal, bytes| {
-            let key = key(bytes, seal)?;
+        self.change(operation, held, deadline, change.is_none(), |checksum, bytes| {
+            let key = key(bytes, checksum)?;
             let key = *wanted.get(key.as_ref())?;
             let change = match change {
-                Some(change) => Change::Line(change(bytes, seal)?),
+                Some(change) => Change::Line(change(bytes, checksum)?),
                 None => Change::Drop,
             };
             found.insert(key);
@@ -221,7 +221,7 @@ impl Store {
         held: Held<'_>,
         deadline: Deadline,
         drops: bool,
-        decide: impl FnMut(Seal, &[u8]) -> Option<Change>,
+        decide: impl FnMut(ItemChecksum, &[u8]) -> Option<Change>,
     ) -> Result<()> {
         let order = Order {
             operation,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Deadline, Durability, Result, TooLarge};
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::line::{self, Seal, TRAILER};
+use super::line::{self, ItemChecksum, TRAILER};
 use super::rewrite::{Change, Changes, Order};
 use super::scan::{Scanner, Unit};
 use crate::fs::{FsFile, OpenMode};
@@ -93,16 +93,16 @@ impl Store {
                 Unit::TooLarge {
                     start,
                     end,
-                    seal,
+                    checksum,
                     head,
                 } => {
-                    let item = self.too_large_item(path, start..end, seal, &head);
+                    let item = self.too_large_item(path, start..end, checksum, &head);
                     survey.too_large.push(item);
                 }
-                Unit::Item { start, range, seal } => {
+                Unit::Item { start, range, checksum } => {
                     let bytes = scanner.bytes(range);
                     let end = start + bytes.len() as u64;
-                    if line::read(bytes, seal).is_none() {
+                    if line::read(bytes, checksum).is_none() {
                         survey.unreadable.push(start);
                         survey.spots.push(Spot {
                             start,
@@ -113,8 +113,8 @@ impl Store {
                         continue;
                     }
                     survey.items += 1;
-                    survey.unverified += u64::from(seal == Seal::Absent);
-                    if seal == Seal::Framed {
+                    survey.unverified += u64::from(checksum == ItemChecksum::Missing);
+                    if checksum == ItemChecksum::BadFrame {
                         survey.spots.push(Spot {
                             start: end.saturating_sub(TRAILER as u64),
                             end,

@@ -10,7 +10,7 @@ use prodigy_storage_backend::{BootId, ErrorKind, ItemId, Lease, LeaseToken, Sele
 use prodigy_storage_layout::Timestamp;
 use proptest::prelude::*;
 
-use super::super::line::{self, Seal};
+use super::super::line::{self, ItemChecksum};
 use super::super::scan::{Scanner, Unit};
 use super::support::{Faulty, Hand, NEVER, Place, raw};
 use crate::fs::{FileSystem, OpenMode, RealFs};
@@ -57,14 +57,14 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A unit by what stands there.
-type Found = (Option<Seal>, Vec<u8>);
+type Found = (Option<ItemChecksum>, Vec<u8>);
 
 fn found(unit: &Unit, scanner: &Scanner, bytes: &[u8]) -> Found {
     match unit {
-        Unit::Item { start, range, seal } => {
+        Unit::Item { start, range, checksum } => {
             let line = scanner.bytes(range.clone());
             assert_eq!(&bytes[*start as usize..][..line.len()], line);
-            (Some(*seal), line.to_vec())
+            (Some(*checksum), line.to_vec())
         }
         Unit::Damage { start, end, .. } => {
             // It may go over a separator.
@@ -107,7 +107,7 @@ fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Found>, Scanner) {
             count += 1;
             let keeps = !count.is_multiple_of(stops);
             if keeps {
-                kept.push((Some(Seal::Holds), line.to_vec()));
+                kept.push((Some(ItemChecksum::Valid), line.to_vec()));
             }
             keeps
         });
@@ -133,9 +133,9 @@ fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Found>, Scanner) {
 fn shown(some: &[Found], others: &[Found]) -> String {
     let at = some.iter().zip(others).take_while(|(a, b)| a == b).count();
     let text = |found: &[Found]| {
-        found.get(at).map(|(seal, bytes)| {
+        found.get(at).map(|(checksum, bytes)| {
             let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
-            (*seal, bytes.len(), text)
+            (*checksum, bytes.len(), text)
         })
     };
     format!("unit {at}: {:?}, {:?}", text(some), text(others))
@@ -193,12 +193,12 @@ proptest! {
             token.as_bytes(), b"\",\"lease_until\":\"", until.as_bytes(), b"\"",
         ].concat();
         prodigy_storage_backend::record::seal_line(&mut line, 0);
-        let seal = if framed { Seal::Framed } else { Seal::Holds };
+        let checksum = if framed { ItemChecksum::BadFrame } else { ItemChecksum::Valid };
         let clock = Hand::new(NOW);
-        if line::is_held(&line, seal, &clock) {
-            prop_assert!(line::read(&line, seal).is_none_or(|entry| !entry.is_pending(&clock)));
+        if line::is_held(&line, checksum, &clock) {
+            prop_assert!(line::read(&line, checksum).is_none_or(|entry| !entry.is_pending(&clock)));
         }
-        prop_assert!(!line::is_held(&line, Seal::Absent, &clock));
+        prop_assert!(!line::is_held(&line, ItemChecksum::Missing, &clock));
     }
 
     #[test]
@@ -208,10 +208,10 @@ proptest! {
         let end = Uptime { boot: BootId::from_u128(boot), since: Duration::new(seconds, nanos) };
         let lease = Lease { end: (!old).then_some(end), ..lease("00ff00ff00ff00ff00ff00ff00ff00ff", until) };
         let line = sealed(1, "d", Some(&lease));
-        let entry = line::read(&line, Seal::Holds);
+        let entry = line::read(&line, ItemChecksum::Valid);
         prop_assert_eq!(entry.and_then(|entry| entry.lease), Some(lease.clone()));
         let clock = Hand::new(NOW);
-        prop_assert_eq!(line::is_held(&line, Seal::Holds, &clock), !lease.has_ended(&clock));
+        prop_assert_eq!(line::is_held(&line, ItemChecksum::Valid, &clock), !lease.has_ended(&clock));
     }
 
     #[test]
@@ -240,7 +240,7 @@ proptest! {
             line.extend_from_slice(format!(",{lease}").as_bytes());
         }
         prodigy_storage_backend::record::seal_line(&mut line, 0);
-        let entry = line::read(&line, Seal::Holds);
+        let entry = line::read(&line, ItemChecksum::Valid);
         let told = entry.map(|entry| facts(&entry.body).map_err(|error| error.to_string()));
         // Of what can't be read nothing is told.
         let told = told.unwrap_or_else(|| Err(facts_of_line(b"").unwrap_err().to_string()));
@@ -255,11 +255,11 @@ fn a_lease_of_ours_is_seen_from_the_end_of_its_line() {
     let token = LeaseToken::random();
     for (by, held) in [(-1, false), (0, false), (1, true), (1_000_000_000, true)] {
         let line = sealed(1, "data", Some(&lease(token.as_str(), NOW + by)));
-        assert_eq!(line::is_held(&line, Seal::Holds, &Hand::new(NOW)), held, "{by}");
+        assert_eq!(line::is_held(&line, ItemChecksum::Valid, &Hand::new(NOW)), held, "{by}");
     }
     assert!(!line::is_held(
         &sealed(1, "data", None),
-        Seal::Holds,
+        ItemChecksum::Valid,
         &Hand::new(NOW)
     ));
 }
@@ -384,7 +384,7 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
         let filler = sealed(0, &"d".repeat(to - 2 - sealed(0, "", None).len()), None);
         let bytes = [b"[\n", &filler[..], b",\n", &one, b",\n", &two, b",\n", cut].concat();
         assert_eq!(&bytes[to..to + 2], b",\n");
-        let whole = [&filler, &one, &two].map(|line| (Some(Seal::Holds), line.clone()));
+        let whole = [&filler, &one, &two].map(|line| (Some(ItemChecksum::Valid), line.clone()));
         for (all, scanner) in [stepped(folder.path(), &bytes), run(folder.path(), &bytes, 9)] {
             assert!(all == whole, "{to}");
             assert_eq!(
