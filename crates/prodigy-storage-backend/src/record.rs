@@ -117,31 +117,31 @@ pub fn seal_line(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(END);
 }
 
-/// The state of the crc at the end of a line.
+/// The state of the checksum at the end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crc {
-    /// It is there and holds.
-    Holds,
-    /// It is there and does not.
-    Wrong,
-    /// The line has no crc.
-    Absent,
+pub enum Checksum {
+    /// It matches.
+    Valid,
+    /// It does not match.
+    Mismatch,
+    /// The line has no checksum.
+    Missing,
 }
 
 /// Checks the crc that closes `line` (without its line end).
 #[must_use]
-pub fn check_crc(line: &[u8]) -> Crc {
+pub fn check_crc(line: &[u8]) -> Checksum {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
-        return Crc::Absent;
+        return Checksum::Missing;
     };
     let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
-        return Crc::Absent;
+        return Checksum::Missing;
     };
     // As digits: reading them would branch on each, and no processor foresees which are letters.
     if digits == hex8(crc32c::crc32c(body)) {
-        Crc::Holds
+        Checksum::Valid
     } else {
-        Crc::Wrong
+        Checksum::Mismatch
     }
 }
 
@@ -296,8 +296,8 @@ impl LineFault {
 pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match check_crc(line) {
-        Crc::Wrong => Err(LineFault::Crc),
-        Crc::Holds => {
+        Checksum::Mismatch => Err(LineFault::Crc),
+        Checksum::Valid => {
             let text = text(line).ok_or(LineFault::Utf8)?;
             match line
                 .strip_prefix(HEAD)
@@ -316,7 +316,7 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
                 }),
             }
         }
-        Crc::Absent => {
+        Checksum::Missing => {
             let text = text(line).ok_or(LineFault::Utf8)?;
             Ok(Record {
                 id: shape(text)?.0,

@@ -3,7 +3,7 @@
 use prodigy_storage_layout::Timestamp;
 
 use crate::id::EventId;
-use crate::record::{self, CRC, Crc, END, TRAILER};
+use crate::record::{self, CRC, Checksum, END, TRAILER};
 
 /// Bytes of a line's beginning that are kept: more than an id takes.
 const HEAD_KEPT: usize = 8 << 10;
@@ -15,7 +15,7 @@ const TAIL_KEPT: usize = 64;
 /// A reader verifies a record this way that is larger than it may hold.
 ///
 /// ```
-/// use prodigy_storage_backend::record::{Crc, RecordEncoder};
+/// use prodigy_storage_backend::record::{Checksum, RecordEncoder};
 /// use prodigy_storage_backend::{EventId, StreamedLine};
 /// use prodigy_storage_layout::Timestamp;
 ///
@@ -25,7 +25,7 @@ const TAIL_KEPT: usize = 64;
 ///
 /// let mut streamed = StreamedLine::default();
 /// line.chunks(7).for_each(|piece| streamed.push(piece));
-/// assert_eq!(streamed.check(|end| end), (Crc::Holds, line.len() as u64));
+/// assert_eq!(streamed.check(|end| end), (Checksum::Valid, line.len() as u64));
 /// assert_eq!(streamed.event(), Some((EventId::floor(time), time)));
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -83,16 +83,16 @@ impl StreamedLine {
     /// The verdict of the checksum at its end, and the length of the record. `trim` takes from the last bytes what follows
     /// the record.
     #[must_use]
-    pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Crc, u64) {
+    pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Checksum, u64) {
         let end = trim(&self.tail);
         let len = self.len - (self.tail.len() - end.len()) as u64;
         let crc = match self.sealed(trim) {
             Some((sum, trailer)) => match trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) {
-                Some(digits) if digits == record::hex8(sum) => Crc::Holds,
-                Some(_) => Crc::Wrong,
-                None => Crc::Absent,
+                Some(digits) if digits == record::hex8(sum) => Checksum::Valid,
+                Some(_) => Checksum::Mismatch,
+                None => Checksum::Missing,
             },
-            None => Crc::Absent,
+            None => Checksum::Missing,
         };
         (crc, len)
     }
@@ -132,7 +132,7 @@ mod tests {
             streamed.push(b" \r");
             let whole = record::check_crc(&line);
             proptest::prop_assert_eq!(streamed.check(<[u8]>::trim_ascii_end), (whole, line.len() as u64));
-            if whole == Crc::Holds {
+            if whole == Checksum::Valid {
                 proptest::prop_assert_eq!(streamed.event(), Some((EventId::floor(time), time)));
             }
         }

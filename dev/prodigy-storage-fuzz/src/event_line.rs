@@ -1,7 +1,7 @@
 //! A line of a log: the record that is read from it, or its report as damage.
 
 use prodigy_storage_backend::record::{
-    Crc, MAX_NESTING, RecordEncoder, check_crc, find_record_end, find_record_start, line_time,
+    Checksum, MAX_NESTING, RecordEncoder, check_crc, find_record_end, find_record_start, line_time,
     lone_surrogate, nesting_exceeds, read_line, seal_line,
 };
 use serde_json::Value;
@@ -35,7 +35,7 @@ fn record(line: &[u8]) {
     // A carriage return is part of the line end.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let sealed = oracle::is_sealed(line);
-    assert_eq!(check_crc(line) == Crc::Holds, sealed);
+    assert_eq!(check_crc(line) == Checksum::Valid, sealed);
     let Ok(record) = read_line(whole) else { return };
     assert_eq!(record.line.as_bytes(), line, "the line is given as it is");
     assert_eq!(record.verified, sealed, "verified is: its checksum holds");
@@ -44,7 +44,7 @@ fn record(line: &[u8]) {
     if !record.verified {
         assert_eq!(
             check_crc(line),
-            Crc::Absent,
+            Checksum::Missing,
             "a wrong checksum is never passed over"
         );
         if let Ok(value) = parsed {

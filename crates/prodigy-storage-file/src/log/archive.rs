@@ -131,7 +131,7 @@ impl Archive {
 mod zstandard {
     use std::io::{self, Read, Write};
 
-    use prodigy_storage_backend::record::{Crc, check_crc, seal_line};
+    use prodigy_storage_backend::record::{Checksum, check_crc, seal_line};
     use prodigy_storage_backend::{ErrorKind, StorageError};
 
     use super::*;
@@ -279,7 +279,7 @@ mod zstandard {
             let rest = bytes.strip_prefix(&SKIPPABLE)?;
             let (len, rest) = rest.split_first_chunk::<4>()?;
             let json = rest.get(..u32::from_le_bytes(*len) as usize)?;
-            (check_crc(json) == Crc::Holds)
+            (check_crc(json) == Checksum::Valid)
                 .then(|| serde_json::from_slice(json).ok())
                 .flatten()
         });

@@ -10,8 +10,8 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::archive;
 use super::cursor::{Position, Reached, State};
-use super::replay_filter::ReplayFilter;
 use super::listing;
+use super::replay_filter::ReplayFilter;
 use super::resume::{gap, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
@@ -480,9 +480,13 @@ impl Merge {
                         self.since.is_none_or(|since| time >= since)
                             && self.until.is_none_or(|until| time < until)
                     })
-                    && !self
-                        .replay_filter
-                        .covers(&self.store, &self.folder, &reader.name, id, &mut self.clock)?;
+                    && !self.replay_filter.covers(
+                        &self.store,
+                        &self.folder,
+                        &reader.name,
+                        id,
+                        &mut self.clock,
+                    )?;
                 self.last_id = Some(id);
                 // What another program made up says nothing of what is newest.
                 if id.is_v7() {

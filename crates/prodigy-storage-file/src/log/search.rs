@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record::{self, Crc};
+use prodigy_storage_backend::record::{self, Checksum};
 use prodigy_storage_backend::{EventId, Record, Result, StreamedLine};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
@@ -225,7 +225,9 @@ fn last_in_long_line(
         at += read as u64;
     }
     let (crc, _) = seen.check(<[u8]>::trim_ascii_end);
-    let event = seen.event().filter(|(id, _)| crc == Crc::Holds && id.is_v7());
+    let event = seen
+        .event()
+        .filter(|(id, _)| crc == Checksum::Valid && id.is_v7());
     Ok(event.map(|(id, time)| Last { id, time }))
 }
 

@@ -1,7 +1,7 @@
 //! Items that are larger than may be held, looked at in pieces.
 
 use prodigy_storage_backend::StreamedLine;
-use prodigy_storage_backend::record::Crc;
+use prodigy_storage_backend::record::Checksum;
 
 use super::line::{self, ItemChecksum};
 use super::scan::trimmed;
@@ -54,9 +54,9 @@ impl LargeObject {
                     self.seen.push(bytes.get(pushed..=at).unwrap_or_default());
                     pushed = at + 1;
                     match self.seen.check(|end| end) {
-                        (Crc::Holds, len) => return Some(End::Item(len, ItemChecksum::Valid)),
-                        (Crc::Wrong, len) => return Some(End::Damage(len)),
-                        (Crc::Absent, len) => self.unsealed = Some(len),
+                        (Checksum::Valid, len) => return Some(End::Item(len, ItemChecksum::Valid)),
+                        (Checksum::Mismatch, len) => return Some(End::Damage(len)),
+                        (Checksum::Missing, len) => self.unsealed = Some(len),
                     }
                 }
                 _ => {}
@@ -93,10 +93,12 @@ impl LargeObject {
             sealed.is_some_and(|(sum, trailer)| line::is_frame(sum, trailer))
         };
         match crc {
-            Crc::Holds => Some(End::Item(len, ItemChecksum::Valid)),
-            Crc::Absent if framed() => Some(End::Item(len, ItemChecksum::BadFrame)),
-            Crc::Absent if !self.in_string => self.unsealed.map(|len| End::Item(len, ItemChecksum::Missing)),
-            Crc::Wrong | Crc::Absent => Some(End::Damage(len)),
+            Checksum::Valid => Some(End::Item(len, ItemChecksum::Valid)),
+            Checksum::Missing if framed() => Some(End::Item(len, ItemChecksum::BadFrame)),
+            Checksum::Missing if !self.in_string => {
+                self.unsealed.map(|len| End::Item(len, ItemChecksum::Missing))
+            }
+            Checksum::Mismatch | Checksum::Missing => Some(End::Damage(len)),
         }
     }
 }

@@ -143,7 +143,8 @@ pub(super) fn is_held(line: &[u8], checksum: ItemChecksum, clock: &dyn Clock) ->
         let ours = lease.token.len() == TOKEN_LEN && lease.token.bytes().all(|byte| byte.is_ascii_hexdigit());
         lease.lease().filter(|_| ours)
     };
-    matches!(checksum, ItemChecksum::Valid | ItemChecksum::BadFrame) && lease().is_some_and(|lease| !lease.has_ended(clock))
+    matches!(checksum, ItemChecksum::Valid | ItemChecksum::BadFrame)
+        && lease().is_some_and(|lease| !lease.has_ended(clock))
 }
 
 /// The fields of a lease, as they stand at the end of a line.

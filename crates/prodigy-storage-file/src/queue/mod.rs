@@ -13,7 +13,6 @@
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
 mod buffer;
-mod state;
 mod large;
 mod line;
 mod put;
@@ -21,6 +20,7 @@ mod read;
 mod rewrite;
 mod scan;
 mod settle;
+mod state;
 mod survey;
 #[cfg(test)]
 mod tests;

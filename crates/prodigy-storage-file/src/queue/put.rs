@@ -13,10 +13,10 @@ use prodigy_storage_layout::{Entry, JobAddress};
 use serde_json::value::RawValue;
 
 use super::CLOSING;
-use super::state::{QueueState, close};
 use super::line::{self, encoded};
 use super::rewrite::{Change, Changes, Order, unknown};
 use super::scan::Unit;
+use super::state::{QueueState, close};
 use crate::store::{Replace, Store};
 
 const OPERATION: &str = "queue put";

@@ -10,9 +10,9 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
-use super::state::STRIDE;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Scanner, Unit};
+use super::state::STRIDE;
 use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
 use crate::store::Store;
@@ -90,7 +90,13 @@ impl Store {
     }
 
     /// The report of an item that is larger than the limit.
-    pub(super) fn too_large_item(&self, path: &Path, bytes: Range<u64>, checksum: ItemChecksum, head: &[u8]) -> TooLarge {
+    pub(super) fn too_large_item(
+        &self,
+        path: &Path,
+        bytes: Range<u64>,
+        checksum: ItemChecksum,
+        head: &[u8],
+    ) -> TooLarge {
         let place = self.absolute(path).display().to_string();
         too_large(place, self.options.max_record_size, bytes, checksum, head)
     }
@@ -199,7 +205,11 @@ impl Iterator for Walk {
         }
         let scanner = self.scanner.as_mut()?;
         let (start, range, checksum) = match scanner.next() {
-            Ok(Some(Unit::Item { start, range, checksum })) => (start, range, checksum),
+            Ok(Some(Unit::Item {
+                start,
+                range,
+                checksum,
+            })) => (start, range, checksum),
             Ok(Some(Unit::Damage { start, end, why })) => {
                 return Some(Ok(self.damage(start, end - start, why)));
             }

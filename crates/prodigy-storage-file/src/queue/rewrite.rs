@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
-use super::state::{Hashes, QueueState};
 use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Scanner, Unit};
+use super::state::{Hashes, QueueState};
 use super::{CLOSING, SEPARATOR};
 use crate::fs::{FsFile, OpenMode};
 use crate::store::{Store, count};
@@ -285,7 +285,11 @@ impl Store {
                 },
             };
             match unit {
-                Unit::Item { start, range, checksum } => {
+                Unit::Item {
+                    start,
+                    range,
+                    checksum,
+                } => {
                     let stored = scanner.bytes(range);
                     if !asked {
                         change = decide(start, checksum, stored);

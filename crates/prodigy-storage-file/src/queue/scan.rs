@@ -4,13 +4,13 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record::{self, Crc, LineFault};
+use prodigy_storage_backend::record::{self, Checksum, LineFault};
 use serde_json::value::RawValue;
 
 use super::SEPARATOR;
 use super::buffer::Buffer;
 use super::large::{End, LargeObject};
-use super::line::{self, HEAD, ROOM, ItemChecksum};
+use super::line::{self, HEAD, ItemChecksum, ROOM};
 use crate::fs::FsFile;
 
 /// Bytes read at once.
@@ -243,7 +243,8 @@ impl Scanner {
         let line = line.get(..memchr::memchr(b'\n', line)?)?;
         let line = line.strip_suffix(b",").unwrap_or(line);
         let start = self.at + SEPARATOR.len();
-        (line.len() <= self.limit && record::check_crc(line) == Crc::Holds).then(|| start..start + line.len())
+        (line.len() <= self.limit && record::check_crc(line) == Checksum::Valid)
+            .then(|| start..start + line.len())
     }
 
     /// Whether an item that a push left here may stand in the buffer in part only.
@@ -328,7 +329,7 @@ impl Scanner {
             let text = self.bytes(start..end);
             // A longer one may be many items of another program.
             let fits = text.len() <= self.limit;
-            if fits && record::check_crc(text) == Crc::Holds {
+            if fits && record::check_crc(text) == Checksum::Valid {
                 return Ok(self.item(start..end, ItemChecksum::Valid));
             }
             if fits && line::is_framed(text) {
@@ -349,9 +350,9 @@ impl Scanner {
                 let range = start..start + len;
                 let text = self.bytes(range.clone());
                 match record::check_crc(text) {
-                    Crc::Holds => Ok(self.item(range, ItemChecksum::Valid)),
-                    Crc::Wrong => self.damaged("its checksum does not hold", Some(range.end)),
-                    Crc::Absent => match line::foreign_id(text) {
+                    Checksum::Valid => Ok(self.item(range, ItemChecksum::Valid)),
+                    Checksum::Mismatch => self.damaged("its checksum does not hold", Some(range.end)),
+                    Checksum::Missing => match line::foreign_id(text) {
                         Some(id)
                             if !id.is_empty() && id.len() <= prodigy_storage_backend::ItemId::MAX_LEN =>
                         {
@@ -374,7 +375,11 @@ impl Scanner {
         let start = self.base + range.start as u64;
         self.pass(range.end);
         self.shape.damaged = false;
-        Step::Unit(Unit::Item { start, range, checksum })
+        Step::Unit(Unit::Item {
+            start,
+            range,
+            checksum,
+        })
     }
 
     /// Reads an object that is longer than the limit. It is read in pieces, to the end of the object or, of
@@ -519,7 +524,7 @@ impl Scanner {
             .find(|&at| {
                 let text = self.bytes(at..until);
                 matches!(value(text), Value::Whole(len)
-                if text.get(..len).is_some_and(|text| record::check_crc(text) == Crc::Holds))
+                if text.get(..len).is_some_and(|text| record::check_crc(text) == Checksum::Valid))
             })
     }
 

@@ -11,9 +11,9 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::state::QueueState;
 use super::line::{self, ItemChecksum, encoded};
 use super::rewrite::{Change, Order};
+use super::state::QueueState;
 use crate::lockfile::FileLock;
 use crate::store::Store;
 

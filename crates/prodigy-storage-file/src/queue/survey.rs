@@ -99,7 +99,11 @@ impl Store {
                     let item = self.too_large_item(path, start..end, checksum, &head);
                     survey.too_large.push(item);
                 }
-                Unit::Item { start, range, checksum } => {
+                Unit::Item {
+                    start,
+                    range,
+                    checksum,
+                } => {
                     let bytes = scanner.bytes(range);
                     let end = start + bytes.len() as u64;
                     if line::read(bytes, checksum).is_none() {

@@ -1,6 +1,6 @@
 //! Lines that are too long to be kept: verified as they are read, and copied in pieces.
 
-use prodigy_storage_backend::record::{Crc, LineFault};
+use prodigy_storage_backend::record::{Checksum, LineFault};
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, StreamedLine};
 
 use super::{Head, Line, NO_LINE_END, NOT_INTACT, SegmentReader, StepClock};
@@ -136,9 +136,9 @@ impl LongLine {
         };
         let (crc, len) = self.seen.check(trim);
         let verified = match crc {
-            Crc::Holds => Some(true),
-            Crc::Absent if self.seen.is_like_an_object(<[u8]>::trim_ascii_end) => Some(false),
-            Crc::Absent | Crc::Wrong => None,
+            Checksum::Valid => Some(true),
+            Checksum::Missing if self.seen.is_like_an_object(<[u8]>::trim_ascii_end) => Some(false),
+            Checksum::Missing | Checksum::Mismatch => None,
         };
         (!self.seen.is_blank()).then_some((whole, verified, len))
     }

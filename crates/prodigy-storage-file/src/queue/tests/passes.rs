@@ -61,7 +61,11 @@ type Found = (Option<ItemChecksum>, Vec<u8>);
 
 fn found(unit: &Unit, scanner: &Scanner, bytes: &[u8]) -> Found {
     match unit {
-        Unit::Item { start, range, checksum } => {
+        Unit::Item {
+            start,
+            range,
+            checksum,
+        } => {
             let line = scanner.bytes(range.clone());
             assert_eq!(&bytes[*start as usize..][..line.len()], line);
             (Some(*checksum), line.to_vec())
@@ -255,7 +259,11 @@ fn a_lease_of_ours_is_seen_from_the_end_of_its_line() {
     let token = LeaseToken::random();
     for (by, held) in [(-1, false), (0, false), (1, true), (1_000_000_000, true)] {
         let line = sealed(1, "data", Some(&lease(token.as_str(), NOW + by)));
-        assert_eq!(line::is_held(&line, ItemChecksum::Valid, &Hand::new(NOW)), held, "{by}");
+        assert_eq!(
+            line::is_held(&line, ItemChecksum::Valid, &Hand::new(NOW)),
+            held,
+            "{by}"
+        );
     }
     assert!(!line::is_held(
         &sealed(1, "data", None),
