@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::finding::FindingKind;
 use super::foreign::Group;
 use super::keep::{keep, whole};
-use super::walk::Round;
+use super::walk::Examination;
 use crate::document::Found;
 use crate::fs::OpenMode;
 use crate::store::Replace;
@@ -43,7 +43,7 @@ struct LostEntry<'a> {
     registered_at: Timestamp,
 }
 
-impl Round<'_> {
+impl Examination<'_> {
     pub(super) fn document(&mut self, document: &Document, path: &Path) {
         let error = match self.store.look(EXAMINE, path) {
             Ok(Found::Absent) => return,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_layout::{DLQ, STATE};
 
 use super::finding::{FindingKind, Gravity};
-use super::walk::Round;
+use super::walk::Examination;
 
 /// A kind of files or folders that is told in one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ impl Group {
     }
 }
 
-impl Round<'_> {
+impl Examination<'_> {
     /// Counts a file or a folder of a group.
     pub(super) fn group(&mut self, group: Group, path: &Path) {
         let tally = self.groups.0.entry(group).or_insert_with(|| Tally {

@@ -7,12 +7,12 @@ use prodigy_storage_layout::LockName;
 
 use super::finding::FindingKind;
 use super::keep::{keep, whole};
-use super::walk::Round;
+use super::walk::Examination;
 use crate::fs::OpenMode;
 
 const REPAIR: &str = "repair lock";
 
-impl Round<'_> {
+impl Examination<'_> {
     pub(super) fn named_lock(&mut self, name: &LockName, path: &Path) {
         let why = match self.store.why_lock_is_suspect(path) {
             Ok(Some(why)) => why,

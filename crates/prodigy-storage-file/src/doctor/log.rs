@@ -9,7 +9,7 @@ use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 use super::finding::{Finding, FindingKind, Outcome};
 use super::foreign::Group;
 use super::keep::Damaged;
-use super::walk::Round;
+use super::walk::Examination;
 use crate::fs::{Metadata, OpenMode};
 use crate::log::archive;
 use crate::log::listing::{self, Forms};
@@ -49,7 +49,7 @@ pub(super) struct Segment<'a> {
     pub(super) path: PathBuf,
 }
 
-impl Round<'_> {
+impl Examination<'_> {
     /// The log of a job.
     pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
         match listing::list(self.store, folder, Deadline::never()) {
@@ -212,7 +212,7 @@ impl Round<'_> {
             return;
         }
         let findings = self.damaged_events(segment, &contents.damaged);
-        self.told(findings, |round| round.repair_plain(segment));
+        self.told(findings, |examination| examination.repair_plain(segment));
     }
 
     fn damaged_events(&self, segment: &Segment<'_>, damaged: &[Damaged]) -> Vec<Finding> {
@@ -252,11 +252,11 @@ impl Round<'_> {
                 .advice("repair keeps the file in the quarantine, and writes a plain segment"),
             );
         }
-        self.told(findings, |round| {
+        self.told(findings, |examination| {
             if !contents.too_long.is_empty() {
                 return Ok(Err(KEEPS_TOO_LONG.to_owned()));
             }
-            round.repair_archive(segment)
+            examination.repair_archive(segment)
         });
     }
 
@@ -297,12 +297,12 @@ impl Round<'_> {
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",
             );
-        self.told(vec![finding], |round| {
-            let packed = contents(round.store, plain.folder, &plain.name.twin(form))?;
+        self.told(vec![finding], |examination| {
+            let packed = contents(examination.store, plain.folder, &plain.name.twin(form))?;
             if !held.too_long.is_empty() || packed.is_some_and(|packed| !packed.too_long.is_empty()) {
                 return Ok(Err(KEEPS_TOO_LONG.to_owned()));
             }
-            round.repair_two_forms(plain, form, &path)
+            examination.repair_two_forms(plain, form, &path)
         });
     }
 

@@ -83,7 +83,7 @@ impl Doctor {
     /// # Errors
     /// [`ErrorKind::NewerFormat`] where a newer version wrote the root.
     pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
-        walk::Round::new(&self.store, scope, None, found).run()
+        walk::Examination::new(&self.store, scope, None, found).run()
     }
 
     /// As [`examine`](Self::examine), and takes damage from its place; `wait` bounds each wait for a lock that writers
@@ -105,6 +105,6 @@ impl Doctor {
         }
         root::check_owner(&self.store)?;
         root::enter(&self.store)?;
-        walk::Round::new(&self.store, scope, Some(wait), found).run()
+        walk::Examination::new(&self.store, scope, Some(wait), found).run()
     }
 }

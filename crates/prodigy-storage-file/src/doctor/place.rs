@@ -8,7 +8,7 @@ use prodigy_storage_layout::{Entry, SegmentForm};
 use super::finding::{FindingKind, Gravity, Outcome};
 use super::foreign::Group;
 use super::keep::{keep, whole};
-use super::walk::Round;
+use super::walk::Examination;
 use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_MODE};
 use crate::root;
 use crate::store::Replace;
@@ -29,7 +29,7 @@ fn name_in(bytes: &[u8]) -> Option<String> {
     is_whole.then(|| String::from_utf8_lossy(name).into_owned())
 }
 
-impl Round<'_> {
+impl Examination<'_> {
     /// `format.json`. A newer format ends everything.
     pub(super) fn format(&mut self) -> Result<()> {
         let path = Entry::Format.path();

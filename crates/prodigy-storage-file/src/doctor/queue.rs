@@ -8,9 +8,9 @@ use prodigy_storage_layout::JobAddress;
 use super::finding::{Finding, FindingKind};
 use super::foreign::Group;
 use super::keep::{Damaged, keep};
-use super::walk::Round;
+use super::walk::Examination;
 
-impl Round<'_> {
+impl Examination<'_> {
     /// The queue of a job.
     pub(super) fn queue(&mut self, job: &JobAddress, path: &Path) {
         let survey = match self.store.queue_survey_at(path) {

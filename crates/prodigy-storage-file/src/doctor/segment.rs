@@ -11,7 +11,7 @@ use prodigy_storage_layout::{SegmentForm, Timestamp};
 
 use super::keep::{Damaged, keep, whole};
 use super::log::{Segment, contents};
-use super::walk::Round;
+use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::log::segment::{Head, SegmentReader, StepClock};
 use crate::store::Store;
@@ -22,7 +22,7 @@ const CHUNK: usize = 256 << 10;
 /// What a repair ends in: the copy, or why it was not made.
 type Repaired = Result<std::result::Result<Option<String>, String>>;
 
-impl Round<'_> {
+impl Examination<'_> {
     /// Takes damaged bytes out of a plain segment.
     pub(super) fn repair_plain(&self, segment: &Segment<'_>) -> Repaired {
         let (store, path) = (self.store, &segment.path);

@@ -20,7 +20,7 @@ use crate::store::Store;
 const DEEPEST: usize = 8;
 
 /// One examination or repair.
-pub(super) struct Round<'a> {
+pub(super) struct Examination<'a> {
     pub(super) store: &'a Arc<Store>,
     scope: &'a DoctorScope,
     /// How long to wait for a lock; `None` where nothing is repaired.
@@ -33,7 +33,7 @@ pub(super) struct Round<'a> {
     pub(super) groups: Groups,
 }
 
-impl<'a> Round<'a> {
+impl<'a> Examination<'a> {
     pub(super) fn new(
         store: &'a Arc<Store>,
         scope: &'a DoctorScope,
