@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 
 use super::CLOSING;
 use super::line::{self, encoded};
-use super::rewrite::{Change, Changes, Order, unknown};
-use super::scan::Unit;
+use super::rewrite::{Change, Changes, Context, unknown};
+use super::scan::Fragment;
 use super::state::{QueueState, close};
 use crate::store::{Replace, Store};
 
@@ -83,7 +83,7 @@ impl Store {
             None => self.create(&path, &new, durability)?,
             Some(state) if merged.is_empty() && state.plain => self.push(&path, state, &new, durability)?,
             Some(state) => {
-                let order = Order {
+                let context = Context {
                     operation: OPERATION,
                     path: &path,
                     durability,
@@ -95,7 +95,7 @@ impl Store {
                     added: new.iter().map(|item| encoded(&item.body, None)).collect(),
                     kept: false,
                 };
-                self.queue_rewrite(order, state, changes)?
+                self.queue_rewrite(context, state, changes)?
             }
         };
         self.queues.keep(&path, state);
@@ -179,8 +179,8 @@ impl Store {
         if wanted.is_empty() {
             return Ok(found);
         }
-        self.queue_survey(OPERATION, path, &state.file, deadline, |unit, bytes| {
-            if let Unit::Item { start, checksum, .. } = unit
+        self.queue_survey(OPERATION, path, &state.file, deadline, |fragment, bytes| {
+            if let Fragment::Item { start, checksum, .. } = fragment
                 && let Some(id) = line::id(bytes)
                 && wanted.contains(id.as_ref())
                 && let Some(entry) = line::read(bytes, *checksum)
@@ -188,12 +188,12 @@ impl Store {
             {
                 found.insert(id, (*start, entry));
             }
-            if let Unit::TooLarge {
+            if let Fragment::TooLarge {
                 start,
                 end,
                 checksum,
                 head,
-            } = unit
+            } = fragment
             {
                 let item = self.too_large_item(path, *start..*end, *checksum, head);
                 // A second one with its id is not stored, and what is not read can't be merged into.

@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
 use super::line::{self, ItemChecksum, TRAILER};
-use super::scan::{Scanner, Unit};
+use super::scan::{Fragment, Scanner};
 use super::state::STRIDE;
 use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
@@ -32,14 +32,16 @@ impl Store {
         };
         let mut found = None;
         let (mut damage, mut large) = (None, None);
-        self.queue_survey(OPERATION, &path, &file, deadline, |unit, bytes| {
-            match unit {
-                Unit::Item { checksum, .. } if line::id(bytes).is_some_and(|found| found == id.as_str()) => {
+        self.queue_survey(OPERATION, &path, &file, deadline, |fragment, bytes| {
+            match fragment {
+                Fragment::Item { checksum, .. }
+                    if line::id(bytes).is_some_and(|found| found == id.as_str()) =>
+                {
                     found = line::read(bytes, *checksum);
                 }
-                Unit::Item { .. } => {}
-                Unit::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
-                Unit::TooLarge {
+                Fragment::Item { .. } => {}
+                Fragment::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
+                Fragment::TooLarge {
                     start,
                     end,
                     checksum,
@@ -136,28 +138,28 @@ impl Store {
         }
     }
 
-    /// Shows every unit, with an item's bytes, until `visit` says false.
+    /// Shows every fragment, with an item's bytes, until `visit` says false.
     pub(super) fn queue_survey(
         &self,
         operation: &'static str,
         path: &Path,
         file: &Arc<dyn FsFile>,
         deadline: Deadline,
-        mut visit: impl FnMut(&Unit, &[u8]) -> Result<bool>,
+        mut visit: impl FnMut(&Fragment, &[u8]) -> Result<bool>,
     ) -> Result<()> {
         let fault = |error| self.read_fault(operation, path, error);
         let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
-        let mut units = 0;
-        while let Some(unit) = scanner.next().map_err(fault)? {
-            units += 1;
-            if units % STRIDE == 0 {
+        let mut fragments = 0;
+        while let Some(fragment) = scanner.next().map_err(fault)? {
+            fragments += 1;
+            if fragments % STRIDE == 0 {
                 deadline.check(operation, &path.display(), "the queue to be read")?;
             }
-            let bytes = match &unit {
-                Unit::Item { range, .. } => scanner.bytes(range.clone()),
-                Unit::Damage { .. } | Unit::TooLarge { .. } => &[],
+            let bytes = match &fragment {
+                Fragment::Item { range, .. } => scanner.bytes(range.clone()),
+                Fragment::Damage { .. } | Fragment::TooLarge { .. } => &[],
             };
-            if !visit(&unit, bytes)? {
+            if !visit(&fragment, bytes)? {
                 break;
             }
         }
@@ -205,15 +207,15 @@ impl Iterator for Walk {
         }
         let scanner = self.scanner.as_mut()?;
         let (start, range, checksum) = match scanner.next() {
-            Ok(Some(Unit::Item {
+            Ok(Some(Fragment::Item {
                 start,
                 range,
                 checksum,
             })) => (start, range, checksum),
-            Ok(Some(Unit::Damage { start, end, why })) => {
+            Ok(Some(Fragment::Damage { start, end, why })) => {
                 return Some(Ok(self.damage(start, end - start, why)));
             }
-            Ok(Some(Unit::TooLarge {
+            Ok(Some(Fragment::TooLarge {
                 start,
                 end,
                 checksum,

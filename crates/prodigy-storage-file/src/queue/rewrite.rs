@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
 use super::line::{self, ItemChecksum, TRAILER};
-use super::scan::{Scanner, Unit};
+use super::scan::{Fragment, Scanner};
 use super::state::{Hashes, QueueState};
 use super::{CLOSING, SEPARATOR};
 use crate::fs::{FsFile, OpenMode};
@@ -110,9 +110,9 @@ impl Output<'_> {
     }
 }
 
-/// Where a rewrite reads, and how long it may take.
+/// The call that a rewrite belongs to: its operation, file, durability and deadline.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order<'a> {
+pub(super) struct Context<'a> {
     pub(super) operation: &'static str,
     pub(super) path: &'a Path,
     pub(super) durability: Durability,
@@ -124,25 +124,27 @@ impl Store {
     /// the state of the file after it. Under the queue's lock.
     pub(super) fn queue_change(
         &self,
-        order: Order<'_>,
+        context: Context<'_>,
         state: QueueState,
         drops: bool,
         mut decide: impl FnMut(ItemChecksum, &[u8]) -> Option<Change>,
     ) -> Result<QueueState> {
-        let Order {
+        let Context {
             operation,
             path,
             deadline,
             ..
-        } = order;
+        } = context;
         let mut first = None;
-        self.queue_survey(operation, path, &state.file, deadline, |unit, bytes| {
-            let decided = match unit {
-                Unit::Item { start, checksum, .. } => decide(*checksum, bytes).map(|change| (*start, change)),
-                Unit::TooLarge { start, head, .. } => {
+        self.queue_survey(operation, path, &state.file, deadline, |fragment, bytes| {
+            let decided = match fragment {
+                Fragment::Item { start, checksum, .. } => {
+                    decide(*checksum, bytes).map(|change| (*start, change))
+                }
+                Fragment::TooLarge { start, head, .. } => {
                     decide(ItemChecksum::TooLarge, head).map(|change| (*start, change))
                 }
-                Unit::Damage { .. } => None,
+                Fragment::Damage { .. } => None,
             };
             first = decided;
             Ok(first.is_none())
@@ -161,7 +163,7 @@ impl Store {
             added: Vec::new(),
             kept: false,
         };
-        let state = self.queue_rewrite(order, state, changes)?;
+        let state = self.queue_rewrite(context, state, changes)?;
         if change.is_some() {
             return Err(StorageError::new(
                 ErrorKind::Damaged,
@@ -178,29 +180,31 @@ impl Store {
     /// Returns the state of the new file. Under the queue's lock.
     pub(super) fn queue_rewrite(
         &self,
-        order: Order<'_>,
+        context: Context<'_>,
         state: QueueState,
         changes: Changes<'_>,
     ) -> Result<QueueState> {
-        let Order {
+        let Context {
             operation,
             path,
             durability,
             deadline,
-        } = order;
+        } = context;
         let folder = path.parent().unwrap_or(Path::new(""));
         let (temp, file) = self.create_temp(folder)?;
-        let done = self.fill(order, &temp, &*file, state, changes).and_then(|made| {
-            // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
-            self.counters.sync(&temp);
-            file.sync_all()
-                .map_err(|error| self.write_fault(operation, &temp, error))?;
-            deadline.check(operation, &path.display(), "the queue to be rewritten")?;
-            self.fs
-                .rename(&temp, path)
-                .map_err(|error| self.write_fault(operation, path, error))?;
-            Ok(made)
-        });
+        let done = self
+            .fill(context, &temp, &*file, state, changes)
+            .and_then(|made| {
+                // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
+                self.counters.sync(&temp);
+                file.sync_all()
+                    .map_err(|error| self.write_fault(operation, &temp, error))?;
+                deadline.check(operation, &path.display(), "the queue to be rewritten")?;
+                self.fs
+                    .rename(&temp, path)
+                    .map_err(|error| self.write_fault(operation, path, error))?;
+                Ok(made)
+            });
         drop(file);
         let mut made = match done {
             Ok(made) => made,
@@ -224,14 +228,14 @@ impl Store {
 
     fn fill(
         &self,
-        order: Order<'_>,
+        context: Context<'_>,
         temp: &Path,
         file: &dyn FsFile,
         state: QueueState,
         changes: Changes<'_>,
     ) -> Result<QueueState> {
-        let read = |error| self.write_fault(order.operation, order.path, error);
-        let write = |error| self.write_fault(order.operation, temp, error);
+        let read = |error| self.write_fault(context.operation, context.path, error);
+        let write = |error| self.write_fault(context.operation, temp, error);
         let Changes {
             decide,
             drops,
@@ -258,9 +262,9 @@ impl Store {
         let limit = self.options.largest_read();
         let mut scanner = Scanner::new(Arc::clone(&state.file), limit).map_err(read)?;
         loop {
-            order.deadline.check(
-                order.operation,
-                &order.path.display(),
+            context.deadline.check(
+                context.operation,
+                &context.path.display(),
                 "the queue to be rewritten",
             )?;
             let mut change = None;
@@ -277,15 +281,15 @@ impl Store {
                 continue;
             }
             let asked = run.other.is_some();
-            let unit = match run.other {
-                Some(unit) => unit,
+            let fragment = match run.other {
+                Some(fragment) => fragment,
                 None => match scanner.next().map_err(read)? {
-                    Some(unit) => unit,
+                    Some(fragment) => fragment,
                     None => break,
                 },
             };
-            match unit {
-                Unit::Item {
+            match fragment {
+                Fragment::Item {
                     start,
                     range,
                     checksum,
@@ -309,7 +313,7 @@ impl Store {
                     }
                     out.line(line).map_err(write)?;
                 }
-                Unit::TooLarge { start, end, head, .. } => {
+                Fragment::TooLarge { start, end, head, .. } => {
                     match decide(start, ItemChecksum::TooLarge, &head) {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => out.line(&line).map_err(write)?,
@@ -319,15 +323,15 @@ impl Store {
                         remember(line::head_id(&head).map(Cow::Owned));
                     }
                 }
-                Unit::Damage { .. } if kept => {}
-                Unit::Damage { mut start, end, .. } => {
+                Fragment::Damage { .. } if kept => {}
+                Fragment::Damage { mut start, end, .. } => {
                     // In pieces: neighbouring damage is one, however much it is.
                     while start < end {
                         let piece = (end - start).min(PIECE);
                         let mut bytes = vec![0; piece as usize];
                         let len = state.file.read_full_at(&mut bytes, start).map_err(read)?;
                         bytes.truncate(len);
-                        self.quarantine(order.path, start, &bytes)?;
+                        self.quarantine(context.path, start, &bytes)?;
                         start += piece;
                     }
                 }

@@ -21,9 +21,9 @@ const TRIES: usize = 64;
 /// checksum holds. Each brace that is never closed costs a pass over what follows it.
 const IN_VAIN: usize = 256 << 20;
 
-/// What stands in the file.
+/// A piece of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(super) enum Fragment {
     /// An item: its bytes are [`Scanner::bytes`] of the range until the next step.
     Item {
         start: u64,
@@ -63,34 +63,34 @@ pub(super) struct Scanner {
     in_vain: usize,
     /// Bytes that were parsed for what begins here.
     parsed: usize,
-    damage: Option<Unit>,
-    ahead: Option<Unit>,
-    shape: Shape,
+    damage: Option<Fragment>,
+    ahead: Option<Fragment>,
+    array: ArrayState,
 }
 
-/// What a writer has to know of the file beside its items.
+/// The state of the JSON array around the items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// The end of the last unit, or of the opening bracket.
+pub(super) struct ArrayState {
+    /// The end of the last fragment, or of the opening bracket.
     pub(super) end: u64,
     /// Whether anything stands in the array.
     pub(super) any: bool,
     /// The first bytes are an opening bracket, and one comma stands between two items.
     pub(super) plain: bool,
-    /// The array is closed behind the last unit.
+    /// The array is closed behind the last fragment.
     pub(super) closed: bool,
-    /// Where an unterminated fragment begins.
+    /// The start of an item whose end is missing.
     pub(super) tail: Option<u64>,
     commas: u32,
     brackets: u32,
     begun: bool,
     /// A byte-order mark stands before it all.
     marked: bool,
-    /// The last unit is damage.
+    /// The last fragment is damage.
     damaged: bool,
 }
 
-impl Shape {
+impl ArrayState {
     /// Whether this is the end of an item, and nothing but items stands before it.
     fn is_at(&self, offset: u64) -> bool {
         self.end == offset
@@ -109,11 +109,11 @@ pub(super) struct Run {
     /// range until the next step.
     pub(super) kept: Range<usize>,
     /// The item behind them that is not kept.
-    pub(super) other: Option<Unit>,
+    pub(super) other: Option<Fragment>,
 }
 
 enum Step {
-    Unit(Unit),
+    Fragment(Fragment),
     More,
     End,
 }
@@ -124,7 +124,7 @@ impl Scanner {
         Self::resume(file, limit, 0, false)
     }
 
-    /// From the end of a unit of a file that is plain so far; `any` if there is one before.
+    /// From the end of a fragment of a file that is plain so far; `any` if there is one before.
     pub(super) fn resume(file: Arc<dyn FsFile>, limit: u64, from: u64, any: bool) -> io::Result<Self> {
         let len = file.metadata()?.len;
         Ok(Self {
@@ -141,12 +141,12 @@ impl Scanner {
             parsed: 0,
             damage: None,
             ahead: None,
-            shape: Shape {
+            array: ArrayState {
                 end: from,
                 any,
                 plain: from > 0,
                 begun: from > 0,
-                ..Shape::default()
+                ..ArrayState::default()
             },
         })
     }
@@ -157,11 +157,11 @@ impl Scanner {
     }
 
     /// What was found; complete when [`next`](Self::next) gave `None`.
-    pub(super) fn shape(&self) -> Shape {
-        let mut shape = self.shape;
+    pub(super) fn array(&self) -> ArrayState {
+        let mut array = self.array;
         // Damage at the end may have the closing bracket in it: what came behind it would be no list.
-        shape.plain &= shape.closed || !shape.damaged;
-        shape
+        array.plain &= array.closed || !array.damaged;
+        array
     }
 
     /// The length that is read to.
@@ -169,10 +169,10 @@ impl Scanner {
         self.len
     }
 
-    /// The next unit. Neighbouring damage is one.
-    pub(super) fn next(&mut self) -> io::Result<Option<Unit>> {
-        if let Some(unit) = self.ahead.take() {
-            return Ok(Some(unit));
+    /// The next fragment. Neighbouring damage is one.
+    pub(super) fn next(&mut self) -> io::Result<Option<Fragment>> {
+        if let Some(fragment) = self.ahead.take() {
+            return Ok(Some(fragment));
         }
         if self.damage.is_none() {
             let found = match self.pushed() {
@@ -190,11 +190,11 @@ impl Scanner {
             match self.step()? {
                 Step::More => {}
                 Step::End => return Ok(self.damage.take()),
-                Step::Unit(Unit::Damage { start, end, why }) => match &mut self.damage {
-                    Some(Unit::Damage { end: so_far, .. }) => *so_far = end,
-                    _ => self.damage = Some(Unit::Damage { start, end, why }),
+                Step::Fragment(Fragment::Damage { start, end, why }) => match &mut self.damage {
+                    Some(Fragment::Damage { end: so_far, .. }) => *so_far = end,
+                    _ => self.damage = Some(Fragment::Damage { start, end, why }),
                 },
-                Step::Unit(item) => {
+                Step::Fragment(item) => {
                     if let Some(damage) = self.damage.take() {
                         self.ahead = Some(item);
                         return Ok(Some(damage));
@@ -233,7 +233,7 @@ impl Scanner {
     /// The next item, where it stands as a push leaves it: right behind an item, a comma and a line end, on a line that
     /// is in the buffer, under a checksum that holds.
     fn pushed(&self) -> Option<Range<usize>> {
-        if !self.shape.is_at(self.base + self.at as u64) {
+        if !self.array.is_at(self.base + self.at as u64) {
             return None;
         }
         let line = self.buffer.from(self.at).strip_prefix(SEPARATOR)?;
@@ -258,14 +258,14 @@ impl Scanner {
             }
             None => SEPARATOR.starts_with(rest),
         };
-        begins && rest.len() < CHUNK && self.shape.is_at(self.base + self.at as u64) && !self.at_end()
+        begins && rest.len() < CHUNK && self.array.is_at(self.base + self.at as u64) && !self.at_end()
     }
 
     /// Goes on behind such an item.
-    fn take(&mut self, range: Range<usize>) -> Unit {
+    fn take(&mut self, range: Range<usize>) -> Fragment {
         self.at = range.end;
-        self.shape.end = self.base + range.end as u64;
-        Unit::Item {
+        self.array.end = self.base + range.end as u64;
+        Fragment::Item {
             start: self.base + range.start as u64,
             range,
             checksum: ItemChecksum::Valid,
@@ -281,7 +281,7 @@ impl Scanner {
         };
         match first {
             0xef if self.base == 0 && self.at == 0 && self.buffer.bytes().starts_with(b"\xef\xbb\xbf") => {
-                self.shape.marked = true;
+                self.array.marked = true;
                 self.at = 3;
             }
             b' ' | b'\t' | b'\r' => self.at += 1,
@@ -290,24 +290,24 @@ impl Scanner {
                 self.fresh = true;
             }
             b',' => {
-                self.shape.commas += 1;
+                self.array.commas += 1;
                 self.at += 1;
                 self.fresh = false;
             }
-            b'[' if !self.shape.begun => {
+            b'[' if !self.array.begun => {
                 self.at += 1;
                 self.fresh = false;
-                let shape = &mut self.shape;
-                shape.begun = true;
-                shape.plain = shape.commas == 0 && shape.brackets == 0 && !shape.marked;
-                shape.end = self.base + self.at as u64;
+                let array = &mut self.array;
+                array.begun = true;
+                array.plain = array.commas == 0 && array.brackets == 0 && !array.marked;
+                array.end = self.base + self.at as u64;
             }
             b']' => {
                 self.at += 1;
                 self.fresh = false;
-                let shape = &mut self.shape;
-                shape.brackets += 1;
-                shape.closed = shape.brackets == 1 && shape.commas == 0;
+                let array = &mut self.array;
+                array.brackets += 1;
+                array.closed = array.brackets == 1 && array.commas == 0;
             }
             b'{' => return self.object(),
             _ => return self.damaged("it is no item", None),
@@ -374,8 +374,8 @@ impl Scanner {
     fn item(&mut self, range: Range<usize>, checksum: ItemChecksum) -> Step {
         let start = self.base + range.start as u64;
         self.pass(range.end);
-        self.shape.damaged = false;
-        Step::Unit(Unit::Item {
+        self.array.damaged = false;
+        Step::Fragment(Fragment::Item {
             start,
             range,
             checksum,
@@ -406,8 +406,8 @@ impl Scanner {
             End::Item(len, checksum) => {
                 self.go_to(start + len);
                 self.pass(0);
-                self.shape.damaged = false;
-                Ok(Step::Unit(Unit::TooLarge {
+                self.array.damaged = false;
+                Ok(Step::Fragment(Fragment::TooLarge {
                     start,
                     end: start + len,
                     checksum,
@@ -418,15 +418,15 @@ impl Scanner {
             // The rest of a push that was cut, or a push under way.
             End::Damage(_) if ended && self.fresh && object.is_open() && object.head().starts_with(HEAD) => {
                 self.go_to(self.len);
-                self.shape.tail = Some(start);
+                self.array.tail = Some(start);
                 Ok(Step::End)
             }
             End::Damage(len) => {
                 self.in_vain = self.in_vain.saturating_add(self.parsed);
                 self.go_to(start + len);
                 self.pass(0);
-                self.shape.damaged = true;
-                Ok(Step::Unit(Unit::Damage {
+                self.array.damaged = true;
+                Ok(Step::Fragment(Fragment::Damage {
                     start,
                     end: start + len,
                     why: LineFault::TooLong.as_str(),
@@ -482,7 +482,7 @@ impl Scanner {
                 match self.next_record(until) {
                     Some(record) => record,
                     None if stub || (line_end.is_none() && self.at_end() && self.is_torn()) => {
-                        self.shape.tail = Some(start);
+                        self.array.tail = Some(start);
                         self.at = self.buffer.len();
                         return Ok(Step::End);
                     }
@@ -491,8 +491,8 @@ impl Scanner {
             }
         };
         self.pass(end);
-        self.shape.damaged = true;
-        Ok(Step::Unit(Unit::Damage {
+        self.array.damaged = true;
+        Ok(Step::Fragment(Fragment::Damage {
             start,
             end: self.base + end as u64,
             why,
@@ -528,15 +528,15 @@ impl Scanner {
             })
     }
 
-    /// Goes on behind a unit.
+    /// Continues after a fragment.
     fn pass(&mut self, end: usize) {
-        let shape = &mut self.shape;
-        shape.plain &= shape.commas == u32::from(shape.any) && shape.brackets == 0 && shape.begun;
-        shape.begun = true;
-        shape.any = true;
-        shape.closed = false;
-        shape.commas = 0;
-        shape.end = self.base + end as u64;
+        let array = &mut self.array;
+        array.plain &= array.commas == u32::from(array.any) && array.brackets == 0 && array.begun;
+        array.begun = true;
+        array.any = true;
+        array.closed = false;
+        array.commas = 0;
+        array.end = self.base + end as u64;
         self.at = end;
         self.fresh = false;
         self.parsed = 0;

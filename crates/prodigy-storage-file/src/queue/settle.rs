@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::line::{self, ItemChecksum, encoded};
-use super::rewrite::{Change, Order};
+use super::rewrite::{Change, Context};
 use super::state::QueueState;
 use crate::lockfile::FileLock;
 use crate::store::Store;
@@ -223,13 +223,13 @@ impl Store {
         drops: bool,
         decide: impl FnMut(ItemChecksum, &[u8]) -> Option<Change>,
     ) -> Result<()> {
-        let order = Order {
+        let context = Context {
             operation,
             path: &held.path,
             durability: Durability::Strict,
             deadline,
         };
-        let state = self.queue_change(order, held.state, drops, decide)?;
+        let state = self.queue_change(context, held.state, drops, decide)?;
         self.queues.keep(&held.path, state);
         Ok(())
     }

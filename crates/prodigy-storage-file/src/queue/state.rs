@@ -11,7 +11,7 @@ use prodigy_storage_backend::{Deadline, Result};
 
 use super::CLOSING;
 use super::line;
-use super::scan::{Scanner, Unit};
+use super::scan::{Fragment, Scanner};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::Store;
 
@@ -218,44 +218,44 @@ impl Store {
         let any = state.any && state.end > 0;
         let mut scanner = Scanner::resume(file, limit, state.end, any).map_err(fault)?;
         let mut count = 0;
-        while let Some(unit) = scanner.next().map_err(fault)? {
+        while let Some(fragment) = scanner.next().map_err(fault)? {
             count += 1;
             if count % STRIDE == 0 {
                 deadline.check(operation, &path.display(), "the queue to be read")?;
             }
-            match unit {
-                Unit::Item { range, .. } => {
+            match fragment {
+                Fragment::Item { range, .. } => {
                     if let Some(id) = line::id(scanner.bytes(range)) {
                         state.hashes.insert(self.queues.hash(&id));
                     }
                 }
-                Unit::TooLarge { head, .. } => {
+                Fragment::TooLarge { head, .. } => {
                     if let Some(id) = line::head_id(&head) {
                         state.hashes.insert(self.queues.hash(&id));
                     }
                 }
-                Unit::Damage { start, end, why } => {
+                Fragment::Damage { start, end, why } => {
                     tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
                 }
             }
         }
-        let shape = scanner.shape();
-        state.end = shape.end;
-        state.any = shape.any;
-        state.plain = shape.plain;
+        let array = scanner.array();
+        state.end = array.end;
+        state.any = array.any;
+        state.plain = array.plain;
         state.len = scanner.len();
-        if shape.tail.is_some() || !shape.closed {
+        if array.tail.is_some() || !array.closed {
             // It may be in memory only: a loss of power that took it, and not what mends it, would leave a hole.
             state.file.sync().map_err(fault)?;
         }
-        if let Some(tail) = shape.tail {
+        if let Some(tail) = array.tail {
             // It was never acknowledged.
             let bytes = state.file.read_to_end(tail, u64::MAX).map_err(fault)?;
             self.quarantine(path, tail, &bytes)?;
         }
-        if shape.plain && (shape.tail.is_some() || !shape.closed) {
+        if array.plain && (array.tail.is_some() || !array.closed) {
             close(&mut state).map_err(fault)?;
-        } else if let Some(tail) = shape.tail {
+        } else if let Some(tail) = array.tail {
             state.file.set_len(tail).map_err(fault)?;
             state.len = tail;
         }

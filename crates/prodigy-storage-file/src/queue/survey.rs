@@ -8,8 +8,8 @@ use prodigy_storage_backend::{Deadline, Durability, Result, TooLarge};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::line::{self, ItemChecksum, TRAILER};
-use super::rewrite::{Change, Changes, Order};
-use super::scan::{Scanner, Unit};
+use super::rewrite::{Change, Changes, Context};
+use super::scan::{Fragment, Scanner};
 use crate::fs::{FsFile, OpenMode};
 use crate::ours;
 use crate::store::Store;
@@ -75,9 +75,9 @@ impl Store {
         let fault = |error| self.read_fault("examine queue", path, error);
         let mut survey = Survey::default();
         let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
-        while let Some(unit) = scanner.next().map_err(fault)? {
-            match unit {
-                Unit::Damage { start, end, why } => {
+        while let Some(fragment) = scanner.next().map_err(fault)? {
+            match fragment {
+                Fragment::Damage { start, end, why } => {
                     if !survey.marked {
                         let mut bytes = vec![0; (end - start).min(LOOKED_AT) as usize];
                         let read = file.read_full_at(&mut bytes, start).map_err(fault)?;
@@ -90,7 +90,7 @@ impl Store {
                         harmless: false,
                     });
                 }
-                Unit::TooLarge {
+                Fragment::TooLarge {
                     start,
                     end,
                     checksum,
@@ -99,7 +99,7 @@ impl Store {
                     let item = self.too_large_item(path, start..end, checksum, &head);
                     survey.too_large.push(item);
                 }
-                Unit::Item {
+                Fragment::Item {
                     start,
                     range,
                     checksum,
@@ -129,8 +129,8 @@ impl Store {
                 }
             }
         }
-        survey.torn = scanner.shape().tail;
-        survey.closed = scanner.shape().closed;
+        survey.torn = scanner.array().tail;
+        survey.closed = scanner.array().closed;
         survey.len = scanner.len();
         Ok(survey)
     }
@@ -155,7 +155,7 @@ impl Store {
             return Ok(false);
         }
         keep(&*state.file, &survey.spots)?;
-        let order = Order {
+        let context = Context {
             operation: REPAIR,
             path: &path,
             durability: Durability::Strict,
@@ -168,7 +168,7 @@ impl Store {
             added: Vec::new(),
             kept: true,
         };
-        let state = self.queue_rewrite(order, state, changes)?;
+        let state = self.queue_rewrite(context, state, changes)?;
         self.queues.keep(&path, state);
         Ok(true)
     }

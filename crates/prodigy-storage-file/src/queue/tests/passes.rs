@@ -11,7 +11,7 @@ use prodigy_storage_layout::Timestamp;
 use proptest::prelude::*;
 
 use super::super::line::{self, ItemChecksum};
-use super::super::scan::{Scanner, Unit};
+use super::super::scan::{Fragment, Scanner};
 use super::support::{Faulty, Hand, NEVER, Place, raw};
 use crate::fs::{FileSystem, OpenMode, RealFs};
 
@@ -56,12 +56,12 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A unit by what stands there.
+/// A fragment by what stands there.
 type Found = (Option<ItemChecksum>, Vec<u8>);
 
-fn found(unit: &Unit, scanner: &Scanner, bytes: &[u8]) -> Found {
-    match unit {
-        Unit::Item {
+fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Found {
+    match fragment {
+        Fragment::Item {
             start,
             range,
             checksum,
@@ -70,14 +70,14 @@ fn found(unit: &Unit, scanner: &Scanner, bytes: &[u8]) -> Found {
             assert_eq!(&bytes[*start as usize..][..line.len()], line);
             (Some(*checksum), line.to_vec())
         }
-        Unit::Damage { start, end, .. } => {
+        Fragment::Damage { start, end, .. } => {
             // It may go over a separator.
             let text = bytes[*start as usize..*end as usize].to_vec();
             let parts: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
             let parts: Vec<&[u8]> = parts.into_iter().map(<[u8]>::trim_ascii).collect();
             (None, parts.join(&b'\n'))
         }
-        Unit::TooLarge { .. } => panic!("no item is as large as the limit"),
+        Fragment::TooLarge { .. } => panic!("no item is as large as the limit"),
     }
 }
 
@@ -89,12 +89,12 @@ fn scanner(folder: &Path, bytes: &[u8]) -> Scanner {
     Scanner::new(Arc::from(file), LIMIT).unwrap()
 }
 
-/// Unit by unit.
+/// One by one.
 fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Found>, Scanner) {
     let mut scanner = scanner(folder, bytes);
     let mut all = Vec::new();
-    while let Some(unit) = scanner.next().unwrap() {
-        all.push(found(&unit, &scanner, bytes));
+    while let Some(fragment) = scanner.next().unwrap() {
+        all.push(found(&fragment, &scanner, bytes));
     }
     (all, scanner)
 }
@@ -122,12 +122,12 @@ fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Found>, Scanner) {
             .collect();
         assert!(scanner.bytes(run.kept) == lines, "kept as they stand");
         all.extend(kept);
-        let unit = match run.other {
-            Some(unit) => Some(unit),
+        let fragment = match run.other {
+            Some(fragment) => Some(fragment),
             None => scanner.next().unwrap(),
         };
-        match unit {
-            Some(unit) => all.push(found(&unit, &scanner, bytes)),
+        match fragment {
+            Some(fragment) => all.push(found(&fragment, &scanner, bytes)),
             None => return (all, scanner),
         }
     }
@@ -142,7 +142,7 @@ fn shown(some: &[Found], others: &[Found]) -> String {
             (*checksum, bytes.len(), text)
         })
     };
-    format!("unit {at}: {:?}, {:?}", text(some), text(others))
+    format!("fragment {at}: {:?}, {:?}", text(some), text(others))
 }
 
 fn file(pieces: &[Vec<u8>], separator: &[u8], end: &[u8]) -> Vec<u8> {
@@ -163,13 +163,13 @@ proptest! {
         let (plain, stepped_to) = stepped(folder.path(), &bytes);
         let (runs, ran_to) = run(folder.path(), &bytes, stops);
         prop_assert!(plain == runs, "{}", shown(&plain, &runs));
-        prop_assert_eq!(stepped_to.shape(), ran_to.shape());
+        prop_assert_eq!(stepped_to.array(), ran_to.array());
         prop_assert_eq!(stepped_to.len(), ran_to.len());
         // A blank behind the comma, and no item stands as we push it.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
         prop_assert!(plain == general, "{}", shown(&plain, &general));
-        let (ours, theirs) = (stepped_to.shape(), walked_to.shape());
+        let (ours, theirs) = (stepped_to.array(), walked_to.array());
         prop_assert_eq!(
             (ours.any, ours.plain, ours.closed, ours.tail.is_some()),
             (theirs.any, theirs.plain, theirs.closed, theirs.tail.is_some())
@@ -396,16 +396,16 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
         for (all, scanner) in [stepped(folder.path(), &bytes), run(folder.path(), &bytes, 9)] {
             assert!(all == whole, "{to}");
             assert_eq!(
-                scanner.shape().tail,
+                scanner.array().tail,
                 Some((bytes.len() - cut.len()) as u64),
                 "{to}"
             );
-            assert!(scanner.shape().plain, "{to}");
+            assert!(scanner.array().plain, "{to}");
         }
         // Nothing but the filler before the cut.
         let bytes = [b"[\n", &filler[..], b",\n", cut].concat();
         let (_, scanner) = stepped(folder.path(), &bytes);
-        assert_eq!(scanner.shape().tail, Some(to as u64 + 2));
+        assert_eq!(scanner.array().tail, Some(to as u64 + 2));
     }
 }
 
