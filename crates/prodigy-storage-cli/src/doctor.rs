@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, Gravity, Outcome};
+use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingSeverity, Outcome};
 use prodigy_storage::{JobId, Result as Stored, escape};
 
 use crate::app::{Access, App};
@@ -82,9 +82,9 @@ fn tell(app: &mut App<'_>, finding: &Finding) -> Result<()> {
     if app.json() {
         return app.json_line(finding);
     }
-    let word = match finding.gravity {
-        Gravity::Damage => "damage",
-        Gravity::Warning => "warning",
+    let word = match finding.severity {
+        FindingSeverity::Damage => "damage",
+        FindingSeverity::Warning => "warning",
         _ => "note",
     };
     let place = escape(&finding.place);

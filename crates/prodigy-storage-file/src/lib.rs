@@ -68,6 +68,6 @@ mod usage;
 mod whereabouts;
 
 pub use backend::FileBackend;
-pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
 pub use foreign::{Foreign, ForeignKind};
 pub use options::FileOptions;

@@ -143,7 +143,7 @@ pub use prodigy_storage_layout::{
 /// Finding damage and moving it out of the way: see [`Storage::doctor`].
 pub mod doctor {
     pub use prodigy_storage_file::{
-        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome,
+        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome,
     };
 }
 

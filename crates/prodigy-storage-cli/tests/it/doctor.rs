@@ -122,7 +122,7 @@ fn what_is_harmless_is_told_apart() {
     let findings = bench.run(&["doctor", "--json"]).code(0).jsonl();
     let kinds: Vec<_> = findings
         .iter()
-        .filter_map(|finding| Some((finding["kind"].as_str()?, finding["gravity"].as_str()?)))
+        .filter_map(|finding| Some((finding["kind"].as_str()?, finding["severity"].as_str()?)))
         .collect();
     for kind in ["torn_end", "stray", "temporary"] {
         assert!(kinds.contains(&(kind, "note")), "no {kind} in {kinds:?}");

@@ -40,16 +40,16 @@ impl DoctorScope {
     }
 }
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Gravity {
-    /// Harmless: told so that nobody wonders.
+pub enum FindingSeverity {
+    /// Harmless: reported for completeness.
     Note,
-    /// Nothing is damaged, but somebody should look.
+    /// Nothing is damaged, but a person should look at it.
     Warning,
-    /// Bytes are not what was written.
+    /// Bytes differ from the written ones.
     Damage,
 }
 
@@ -121,8 +121,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How much it matters.
-    pub gravity: Gravity,
+    /// The severity.
+    pub severity: FindingSeverity,
     /// What it is.
     pub kind: FindingKind,
     /// The file, or folder.
@@ -144,9 +144,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(gravity: Gravity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
+    pub(super) fn new(
+        severity: FindingSeverity,
+        kind: FindingKind,
+        place: String,
+        why: impl Into<String>,
+    ) -> Self {
         Self {
-            gravity,
+            severity,
             kind,
             place,
             count: 1,
@@ -177,7 +182,7 @@ impl Finding {
     /// Whether it is damage that is still there.
     #[must_use]
     pub fn is_damage_left(&self) -> bool {
-        self.gravity == Gravity::Damage && !matches!(self.outcome, Outcome::Repaired { .. })
+        self.severity == FindingSeverity::Damage && !matches!(self.outcome, Outcome::Repaired { .. })
     }
 }
 
@@ -199,7 +204,7 @@ pub struct DoctorSummary {
     pub warnings: u64,
     /// Damage that was found.
     pub damage: u64,
-    /// Findings, of any gravity, that were repaired.
+    /// Findings, of any severity, that were repaired.
     pub repaired: u64,
     /// Damage that is still there.
     pub left: u64,
@@ -213,10 +218,10 @@ impl DoctorSummary {
     }
 
     pub(super) fn count(&mut self, finding: &Finding) {
-        match finding.gravity {
-            Gravity::Note => self.notes += 1,
-            Gravity::Warning => self.warnings += 1,
-            Gravity::Damage => self.damage += 1,
+        match finding.severity {
+            FindingSeverity::Note => self.notes += 1,
+            FindingSeverity::Warning => self.warnings += 1,
+            FindingSeverity::Damage => self.damage += 1,
         }
         self.repaired += u64::from(matches!(finding.outcome, Outcome::Repaired { .. }));
         self.left += u64::from(finding.is_damage_left());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_layout::{DLQ, STATE};
 
-use super::finding::{FindingKind, Gravity};
+use super::finding::{FindingKind, FindingSeverity};
 use super::walk::Examination;
 
 /// A kind of files or folders that is told in one finding.
@@ -45,8 +45,8 @@ impl Group {
         }
     }
 
-    /// The gravity, the kind, what is said, and what to do.
-    fn told(self, count: u64) -> (Gravity, FindingKind, String, &'static str) {
+    /// The severity, the kind, what is said, and what to do.
+    fn told(self, count: u64) -> (FindingSeverity, FindingKind, String, &'static str) {
         const KEPT: &str = "nothing: it stays as it is, for the program that wrote it";
         const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; a version that has \
                               `prodigy-storage import` can take it over";
@@ -54,10 +54,10 @@ impl Group {
             1 => one.to_owned(),
             _ => format!("{count} {more}; this is the first"),
         };
-        let foreign = |why: String, advice| (Gravity::Note, FindingKind::Foreign, why, advice);
+        let foreign = |why: String, advice| (FindingSeverity::Note, FindingKind::Foreign, why, advice);
         match self {
             Self::FolderMode => (
-                Gravity::Warning,
+                FindingSeverity::Warning,
                 FindingKind::Mode,
                 many(
                     "other users may reach into this folder",
@@ -122,7 +122,7 @@ impl Group {
                 IMPORT,
             ),
             Self::Stray => (
-                Gravity::Note,
+                FindingSeverity::Note,
                 FindingKind::Stray,
                 many(
                     "a name that the layout does not have",
@@ -147,8 +147,8 @@ impl Examination<'_> {
     /// Says what was found of each group.
     pub(super) fn tell_groups(&mut self) {
         for (group, tally) in std::mem::take(&mut self.groups).0 {
-            let (gravity, kind, why, advice) = group.told(tally.count);
-            let mut finding = self.finding(gravity, kind, &tally.first, why).advice(advice);
+            let (severity, kind, why, advice) = group.told(tally.count);
+            let mut finding = self.finding(severity, kind, &tally.first, why).advice(advice);
             finding.count = tally.count;
             self.tell(finding);
         }

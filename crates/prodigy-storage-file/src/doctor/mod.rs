@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
 
 use crate::fs::FileSystem;
 use crate::options::FileOptions;

@@ -5,7 +5,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Durability, ErrorKind, Result};
 use prodigy_storage_layout::{Entry, SegmentForm};
 
-use super::finding::{FindingKind, Gravity, Outcome};
+use super::finding::{FindingKind, FindingSeverity, Outcome};
 use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Examination;
@@ -124,14 +124,14 @@ impl Examination<'_> {
 
     fn wrong_mode(&mut self, path: &Path, found: &Metadata, right: u32, locked: bool) {
         // Bits of the owner alone bother nobody.
-        let gravity = if found.mode & 0o077 == 0 {
-            Gravity::Note
+        let severity = if found.mode & 0o077 == 0 {
+            FindingSeverity::Note
         } else {
-            Gravity::Warning
+            FindingSeverity::Warning
         };
         let why = format!("mode {:04o} where {right:04o} is due", found.mode);
         let finding = self
-            .finding(gravity, FindingKind::Mode, path, why)
+            .finding(severity, FindingKind::Mode, path, why)
             .advice("repair sets it; a copy has to keep modes");
         if !self.repairs() {
             return self.tell(finding);

@@ -9,7 +9,7 @@ use prodigy_storage_layout::{
     DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
-use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, Gravity, Outcome};
+use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
 use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::TEMP_PREFIX;
@@ -81,24 +81,24 @@ impl<'a> Examination<'a> {
 
     pub(super) fn finding(
         &self,
-        gravity: Gravity,
+        severity: FindingSeverity,
         kind: FindingKind,
         path: &Path,
         why: impl Into<String>,
     ) -> Finding {
-        Finding::new(gravity, kind, place(self.store, path), why)
+        Finding::new(severity, kind, place(self.store, path), why)
     }
 
     pub(super) fn note(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
-        self.finding(Gravity::Note, kind, path, why)
+        self.finding(FindingSeverity::Note, kind, path, why)
     }
 
     pub(super) fn warning(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
-        self.finding(Gravity::Warning, kind, path, why)
+        self.finding(FindingSeverity::Warning, kind, path, why)
     }
 
     pub(super) fn damage(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
-        self.finding(Gravity::Damage, kind, path, why)
+        self.finding(FindingSeverity::Damage, kind, path, why)
     }
 
     /// Says what was found.

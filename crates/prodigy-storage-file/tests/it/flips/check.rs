@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Deadline, DocumentStore, ErrorKind, EventId, Fence, LockOptions, LockStore,
     LogStore, PutOptions, QueueStore, Select, record,
 };
-use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, Gravity};
+use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, Finding, FindingSeverity};
 use prodigy_storage_layout::{Document, Entry, Phase};
 use prodigy_storage_sim::{Disk, SimClock, SimFs};
 
@@ -89,7 +89,8 @@ impl Baseline {
             hold!(
                 findings
                     .iter()
-                    .any(|finding| finding.gravity >= Gravity::Warning && finding.place.ends_with(&*name)),
+                    .any(|finding| finding.severity >= FindingSeverity::Warning
+                        && finding.place.ends_with(&*name)),
                 "a reader tells of it and the doctor does not: {findings:?}"
             );
         }

@@ -71,7 +71,7 @@ pub struct Position {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Found {
-    pub gravity: String,
+    pub severity: String,
     kind: String,
     pub place: String,
     pub offset: usize,
@@ -115,9 +115,9 @@ impl Frozen {
                 let place = Path::new(&finding.place).strip_prefix(root.canonicalize().unwrap());
                 let mut key = serde_json::to_value(finding).unwrap();
                 let mut text = |name: &str| key[name].take().as_str().unwrap().to_owned();
-                let (gravity, kind) = (text("gravity"), text("kind"));
+                let (severity, kind) = (text("severity"), text("kind"));
                 (
-                    gravity,
+                    severity,
                     kind,
                     place.unwrap().to_str().unwrap().to_owned(),
                     finding.offset as usize,
@@ -138,7 +138,7 @@ impl Frozen {
 impl Found {
     fn key(&self) -> (String, String, String, usize, usize) {
         (
-            self.gravity.clone(),
+            self.severity.clone(),
             self.kind.clone(),
             self.place.clone(),
             self.offset,

@@ -15,7 +15,9 @@ use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, Expected, Fence, ItemId,
     LeaseToken, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Select,
 };
-use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, Gravity};
+use prodigy_storage_file::{
+    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, FindingSeverity,
+};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -276,7 +278,11 @@ fn a_store_of_format_1_is_repaired_as_before() {
     assert_eq!((summary.damage, summary.left), (3, 0), "{findings:?}");
     let (again, findings) = copy.examine(false);
     assert_eq!(again.damage, 0, "{findings:?}");
-    assert!(findings.iter().all(|finding| finding.gravity < Gravity::Damage));
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity < FindingSeverity::Damage)
+    );
     copy.view(&copy.open()).check_repaired(&copy.frozen);
     let after = tree(&copy.root());
     let quarantined = |(path, _): &(&PathBuf, &(u32, Vec<u8>))| path.starts_with("quarantine");
@@ -293,7 +299,7 @@ fn a_store_of_format_1_is_repaired_as_before() {
         .frozen
         .findings
         .iter()
-        .filter(|finding| finding.gravity == "damage")
+        .filter(|finding| finding.severity == "damage")
     {
         let bytes = &before[Path::new(&taken.place)].1;
         let range = &bytes[taken.offset..taken.offset + taken.len];
