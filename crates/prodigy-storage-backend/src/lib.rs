@@ -56,7 +56,7 @@ mod streamed;
 
 pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
 pub use batch::{Annotations, Batch};
-pub use body::{Body, NoBody, object_bounds, to_raw};
+pub use body::{Body, BodyError, object_bounds, to_raw};
 pub use clock::{BootId, Clock, SystemClock, Uptime, time_to_store};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};

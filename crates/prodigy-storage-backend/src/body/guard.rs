@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::fault::NoBody;
+use super::error::BodyError;
 use super::number::out_of_range;
 use super::text;
 
@@ -28,7 +28,7 @@ pub(crate) enum Outcome {
     /// One value was written.
     Whole,
     /// This went wrong first.
-    Fault(NoBody),
+    Fault(BodyError),
 }
 
 impl Outcome {
@@ -37,10 +37,10 @@ impl Outcome {
         self,
         value: &T,
         written: Result<(), serde_json::Error>,
-    ) -> Result<(), NoBody> {
+    ) -> Result<(), BodyError> {
         match (self, written) {
             (Self::Fault(fault), _) => Err(fault),
-            (_, Err(error)) => Err(NoBody::of_value(value, error)),
+            (_, Err(error)) => Err(BodyError::of_value(value, error)),
             (Self::Whole, Ok(())) => Ok(()),
             (Self::Open, Ok(())) => Err(broken()),
         }
@@ -128,7 +128,7 @@ impl<'a> Guard<'a> {
     }
 
     #[cold]
-    fn refuse(&mut self, fault: NoBody) -> io::Result<()> {
+    fn refuse(&mut self, fault: BodyError) -> io::Result<()> {
         if !matches!(self.outcome, Outcome::Fault(_)) {
             *self.outcome = Outcome::Fault(fault);
         }
@@ -141,7 +141,7 @@ impl<'a> Guard<'a> {
         if self.raw == Raw::Checked
             && let Err(error) = text::is_json(raw)
         {
-            return self.refuse(NoBody::new("its raw JSON is not valid", None).with_source(error));
+            return self.refuse(BodyError::new("its raw JSON is not valid", None).with_source(error));
         }
         if let Err(fault) = text::check(raw.as_bytes(), self.depth, self.deepest) {
             return self.refuse(fault.moved(None));
@@ -162,8 +162,8 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn broken() -> NoBody {
-    NoBody::new(
+fn broken() -> BodyError {
+    BodyError::new(
         "its `Serialize` writes invalid JSON: it continues after an error, or breaks the order of its calls",
         None,
     )

@@ -1,6 +1,6 @@
 //! The body of a document: a text that is checked once.
 
-mod fault;
+mod error;
 mod guard;
 mod loadable;
 mod number;
@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde_json::ser::Serializer;
 use serde_json::value::{RawValue, to_raw_value};
 
-pub(crate) use fault::AS_TEXT;
-pub use fault::NoBody;
-use fault::OBJECT;
+pub(crate) use error::AS_TEXT;
+pub use error::BodyError;
+use error::OBJECT;
 pub(crate) use guard::{Guard, Outcome, Raw};
 pub(crate) use loadable::Loadable;
 pub(crate) use number::out_of_range;
@@ -39,7 +39,7 @@ use crate::record::MAX_NESTING;
 /// let body = Body::write(&mut buffer, &serde_json::json!({"agents": 3}))?;
 /// assert_eq!(body, Body::parse(b" {\"agents\":3}\n")?);
 /// assert!(Body::parse(b"{\"agents\":3").is_err());
-/// # Ok::<(), prodigy_storage_backend::NoBody>(())
+/// # Ok::<(), prodigy_storage_backend::BodyError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Body<'a>(&'a [u8]);
@@ -56,7 +56,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// Why the bytes are no body, and where.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, NoBody> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
         let bounds = object_bounds(bytes)?;
         let start = bounds.start;
         let object = bytes.get(bounds).unwrap_or_default();
@@ -74,7 +74,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// The error of `serde_json`, or the reason why the value is no body.
-    pub fn write<T: Serialize + ?Sized>(buffer: &'a mut Vec<u8>, value: &T) -> Result<Self, NoBody> {
+    pub fn write<T: Serialize + ?Sized>(buffer: &'a mut Vec<u8>, value: &T) -> Result<Self, BodyError> {
         buffer.clear();
         let mut outcome = Outcome::default();
         let guard = Guard::new(Self::MAX_NESTING, Raw::Checked, &mut outcome);
@@ -82,7 +82,7 @@ impl<'a> Body<'a> {
         outcome.of(value, written)?;
         match (buffer.first(), buffer.last()) {
             (Some(b'{'), Some(b'}')) => Ok(Self(buffer)),
-            _ => Err(NoBody::new("it is no JSON object", None).with_hint(OBJECT)),
+            _ => Err(BodyError::new("it is no JSON object", None).with_hint(OBJECT)),
         }
     }
 
@@ -104,6 +104,6 @@ impl fmt::Debug for Body<'_> {
 ///
 /// # Errors
 /// The error of `serde_json`, with the path of the field.
-pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, NoBody> {
-    to_raw_value(&Loadable::new(value)).map_err(|error| NoBody::of_value(value, error))
+pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, BodyError> {
+    to_raw_value(&Loadable::new(value)).map_err(|error| BodyError::of_value(value, error))
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
-use super::fault::{AS_TEXT, CUT, FLATTEN, NoBody, OBJECT};
+use super::error::{AS_TEXT, BodyError, CUT, FLATTEN, OBJECT};
 use super::path::Path;
 use crate::record::{lone_surrogate, nesting_exceeds};
 
@@ -17,8 +17,8 @@ const fn is_space(byte: u8) -> bool {
 ///
 /// # Errors
 /// Why the bytes are no JSON object, and where.
-pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, NoBody> {
-    let refuse = |why, at| NoBody::new(why, at).with_hint(OBJECT);
+pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
+    let refuse = |why, at| BodyError::new(why, at).with_hint(OBJECT);
     let start = bytes.iter().take_while(|byte| is_space(**byte)).count();
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| is_space(**byte)).count();
     let object = bytes.get(start..end).unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
 }
 
 /// Checks the limits beyond JSON itself: bounded nesting, including the levels above, and Unicode text.
-pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), NoBody> {
+pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), BodyError> {
     match deepest.checked_sub(above) {
         Some(left) if !nesting_exceeds(json, left) => {}
         _ => return Err(too_deep(deepest)),
@@ -53,25 +53,25 @@ pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), NoB
     }
 }
 
-pub(super) fn too_deep(deepest: usize) -> NoBody {
-    NoBody::new(format!("its nesting is over {deepest}"), None).with_hint(FLATTEN)
+pub(super) fn too_deep(deepest: usize) -> BodyError {
+    BodyError::new(format!("its nesting is over {deepest}"), None).with_hint(FLATTEN)
 }
 
-pub(super) fn out_of_range(path: &Path) -> NoBody {
+pub(super) fn out_of_range(path: &Path) -> BodyError {
     let at = if path.is_top() {
         String::new()
     } else {
         format!("`{path}`: ")
     };
-    NoBody::new(
+    BodyError::new(
         format!("{at}the number is beyond the range of a 64-bit float"),
         None,
     )
     .with_hint(AS_TEXT)
 }
 
-fn half_a_character(json: &[u8], at: usize) -> NoBody {
+fn half_a_character(json: &[u8], at: usize) -> BodyError {
     let half = String::from_utf8_lossy(json.get(at..at + 6).unwrap_or_default());
     let why = format!("it is not well-formed Unicode: `{half}` is half of a surrogate pair");
-    NoBody::new(why, Some(at)).with_hint(CUT)
+    BodyError::new(why, Some(at)).with_hint(CUT)
 }

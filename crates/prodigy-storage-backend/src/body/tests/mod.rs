@@ -12,7 +12,7 @@ fn raw(text: impl Into<String>) -> Box<RawValue> {
     RawValue::from_string(text.into()).unwrap()
 }
 
-fn written<T: Serialize + ?Sized>(value: &T) -> Result<String, NoBody> {
+fn written<T: Serialize + ?Sized>(value: &T) -> Result<String, BodyError> {
     let mut buffer = b"left from before".to_vec();
     Body::write(&mut buffer, value).map(|body| String::from_utf8(body.as_bytes().to_vec()).unwrap())
 }

@@ -1,4 +1,4 @@
-//! Why something is no body.
+//! The error for a value that cannot be a body.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -15,9 +15,9 @@ pub(crate) const AS_TEXT: &str = "store it as text: no reader loads it as a numb
 pub(super) const RENAME: &str = "rename the field or the key: readers find only one of the two, or none";
 pub(super) const CUT: &str = "the program that made it cut a string in the middle of a character";
 
-/// Why something is no [`Body`](super::Body).
+/// The error for a value that cannot be a [`Body`](super::Body).
 #[derive(Debug)]
-pub struct NoBody {
+pub struct BodyError {
     why: Cow<'static, str>,
     at: Option<usize>,
     field: Option<Path>,
@@ -25,7 +25,7 @@ pub struct NoBody {
     source: Option<serde_json::Error>,
 }
 
-impl NoBody {
+impl BodyError {
     pub(super) fn new(why: impl Into<Cow<'static, str>>, at: Option<usize>) -> Self {
         Self {
             why: why.into(),
@@ -122,7 +122,7 @@ impl NoBody {
     }
 }
 
-impl fmt::Display for NoBody {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(field) = self.field() {
             write!(f, "`{field}`: ")?;
@@ -135,7 +135,7 @@ impl fmt::Display for NoBody {
     }
 }
 
-impl Error for NoBody {
+impl Error for BodyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| source as _)
     }
