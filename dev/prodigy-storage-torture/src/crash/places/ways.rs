@@ -48,6 +48,8 @@ pub(super) struct Way {
     pub(super) leads: Leads,
     /// True if its processes run as another user.
     others: bool,
+    /// True if the path of the root is a link from the beginning.
+    linked: bool,
     go: fn(&Place<'_>) -> Result<()>,
 }
 
@@ -56,51 +58,73 @@ pub(super) const WAYS: &[Way] = &[
         what: "restored from a copy",
         leads: Leads::Copy,
         others: false,
+        linked: false,
         go: |place| place.away().and_then(|()| place.bring("copy")),
     },
     Way {
         what: "moved",
         leads: Leads::Nowhere,
         others: false,
+        linked: false,
         go: |place| place.away(),
     },
     Way {
         what: "replaced by another store",
         leads: Leads::Other,
         others: false,
+        linked: false,
         go: |place| place.away().and_then(|()| place.bring("other")),
     },
     Way {
         what: "replaced by an empty folder",
         leads: Leads::Empty,
         others: false,
+        linked: false,
         go: |place| place.away().and_then(|()| place.bring("empty")),
     },
     Way {
         what: "removed",
         leads: Leads::Nowhere,
         others: false,
+        linked: false,
         go: |place| place.remove(),
     },
     Way {
         what: "removed and created again",
         leads: Leads::Other,
         others: false,
+        linked: false,
         go: |place| place.remove().and_then(|()| place.bring("other")),
     },
     Way {
         what: "moved, with a link in its place",
         leads: Leads::Same,
         others: false,
+        linked: false,
         go: |place| {
             place.away()?;
             Ok(std::os::unix::fs::symlink(place.old(), place.base())?)
         },
     },
     Way {
+        what: "a link that was pointed at a copy",
+        leads: Leads::Copy,
+        others: false,
+        linked: true,
+        go: |place| place.point("copy"),
+    },
+    Way {
+        what: "a link that was pointed at another store",
+        leads: Leads::Other,
+        others: false,
+        linked: true,
+        go: |place| place.point("other"),
+    },
+    Way {
         what: "mounted read-only",
         leads: Leads::ReadOnly,
         others: false,
+        linked: false,
         go: |place| {
             quietly(
                 Command::new("mount")
@@ -119,6 +143,7 @@ pub(super) const WAYS: &[Way] = &[
         what: "another user's from now on",
         leads: Leads::Shut,
         others: true,
+        linked: false,
         go: |place| own(place.base(), "0"),
     },
 ];
@@ -177,6 +202,10 @@ impl<'a> Place<'a> {
         fill(&place.tool.clone().over(folder.join("other")), OTHER)?;
         std::fs::create_dir(folder.join("empty"))?;
         std::fs::set_permissions(folder.join("empty"), PermissionsExt::from_mode(0o700))?;
+        if way.linked {
+            place.away()?;
+            std::os::unix::fs::symlink(place.old(), place.base())?;
+        }
         if way.others {
             own(folder, NOBODY)?;
         }
@@ -216,6 +245,13 @@ impl<'a> Place<'a> {
 
     fn bring(&self, name: &str) -> Result<()> {
         Ok(std::fs::rename(self.folder.join(name), self.base())?)
+    }
+
+    /// Points the link at another folder, in one step.
+    fn point(&self, name: &str) -> Result<()> {
+        let link = self.folder.join("link");
+        std::os::unix::fs::symlink(self.folder.join(name), &link)?;
+        Ok(std::fs::rename(link, self.base())?)
     }
 
     /// Files may come while it is removed.
