@@ -153,7 +153,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
         Some(phase) => std::slice::from_ref(phase),
         None => &Phase::ALL,
     };
-    let Found {
+    let NewestCheckpoint {
         newest,
         passed_over,
         all_damaged,
@@ -197,14 +197,14 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
 }
 
 /// The newest valid checkpoint of some phases, and what was in the way.
-struct Found {
+struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
     passed_over: bool,
     all_damaged: Option<StorageError>,
 }
 
-fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Result<Found> {
-    let mut found = Found {
+fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Result<NewestCheckpoint> {
+    let mut found = NewestCheckpoint {
         newest: None,
         passed_over: false,
         all_damaged: None,

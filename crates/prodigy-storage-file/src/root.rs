@@ -143,7 +143,7 @@ fn check_network(store: &Store) -> Result<()> {
         return Ok(());
     }
     match file_system(store) {
-        network::Found::Network(name, at) => {
+        network::FileSystemKind::Network(name, at) => {
             let place = match at {
                 None => "it is".to_owned(),
                 Some(at) => format!("{} beneath it is", at.display()),
@@ -157,17 +157,17 @@ fn check_network(store: &Store) -> Result<()> {
                 "use a local disk, or accept the risk with `backend_config.allow_network_fs: true`",
             ))
         }
-        network::Found::Unknown(why) => {
+        network::FileSystemKind::Unknown(why) => {
             let root = store.options.root.display();
             tracing::warn!(%root, why, "whether the root is on a network file system could not be told");
             Ok(())
         }
-        network::Found::Memory(_) | network::Found::Local => Ok(()),
+        network::FileSystemKind::Memory(_) | network::FileSystemKind::Local => Ok(()),
     }
 }
 
 /// What holds the root, or the nearest folder above it that exists.
-fn file_system(store: &Store) -> network::Found {
+fn file_system(store: &Store) -> network::FileSystemKind {
     network::find(&nearest(&store.options.root), &store.options.root)
 }
 

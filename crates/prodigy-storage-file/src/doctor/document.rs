@@ -10,7 +10,7 @@ use super::finding::FindingKind;
 use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Examination;
-use crate::document::Found;
+use crate::document::DocumentRead;
 use crate::fs::OpenMode;
 use crate::store::Replace;
 
@@ -46,8 +46,8 @@ struct LostEntry<'a> {
 impl Examination<'_> {
     pub(super) fn document(&mut self, document: &Document, path: &Path) {
         let error = match self.store.look(EXAMINE, path) {
-            Ok(Found::Absent) => return,
-            Ok(Found::Valid(found)) => {
+            Ok(DocumentRead::Absent) => return,
+            Ok(DocumentRead::Valid(found)) => {
                 self.summary.documents += 1;
                 if found.is_verified() {
                     self.mode(path);
@@ -63,8 +63,8 @@ impl Examination<'_> {
                 }
                 return;
             }
-            Ok(Found::Foreign(_)) => return self.foreign(Group::Unreadable, path),
-            Ok(Found::Damaged(error, _)) => error,
+            Ok(DocumentRead::Foreign(_)) => return self.foreign(Group::Unreadable, path),
+            Ok(DocumentRead::Damaged(error, _)) => error,
             Err(error) if error.kind() == ErrorKind::NewerFormat => {
                 let finding = self
                     .warning(FindingKind::NewerFormat, path, error.why().to_owned())
@@ -116,7 +116,7 @@ impl Examination<'_> {
         store.prepare_write(REPAIR, &path.display())?;
         let _lock = store.lock_documents(document, REPAIR, self.deadline())?;
         // A writer may have replaced it since.
-        let Found::Damaged(error, bytes) = store.look(REPAIR, path)? else {
+        let DocumentRead::Damaged(error, bytes) = store.look(REPAIR, path)? else {
             return Ok(None);
         };
         let file = store

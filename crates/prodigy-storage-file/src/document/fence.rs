@@ -16,7 +16,7 @@ use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, LockNam
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::read::Found;
+use super::read::DocumentRead;
 use crate::store::{Replace, Store};
 
 const MARKS: &str = "read fencing marks";
@@ -39,9 +39,9 @@ impl Store {
     ) -> Result<()> {
         let path = marks_path(job);
         let (mut marks, revision) = match self.look(operation, &path)? {
-            Found::Valid(found) => (self.parse_marks(&path, found.body())?, Some(found.revision())),
-            Found::Absent => (self.marks_in_documents(job, deadline)?, None),
-            Found::Foreign(error) | Found::Damaged(error, _) => {
+            DocumentRead::Valid(found) => (self.parse_marks(&path, found.body())?, Some(found.revision())),
+            DocumentRead::Absent => (self.marks_in_documents(job, deadline)?, None),
+            DocumentRead::Foreign(error) | DocumentRead::Damaged(error, _) => {
                 return Err(error.with_hint(
                     "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the \
                      marks from the tokens in the job's checkpoints",
@@ -147,7 +147,7 @@ impl Store {
     /// Whether a document verifies, also one that is too large to be read.
     fn is_whole(&self, document: &Document) -> bool {
         match self.look(MARKS, &Entry::Document(document.clone()).path()) {
-            Ok(found) => matches!(found, Found::Valid(_)),
+            Ok(found) => matches!(found, DocumentRead::Valid(_)),
             Err(error) => error.kind() == ErrorKind::TooLarge,
         }
     }
@@ -175,8 +175,8 @@ impl Store {
             return Ok(told);
         }
         match self.look(MARKS, &path) {
-            Ok(Found::Valid(found)) => Ok(told_fence(found.body()).flatten()),
-            Ok(Found::Absent | Found::Foreign(_) | Found::Damaged(..)) => Ok(None),
+            Ok(DocumentRead::Valid(found)) => Ok(told_fence(found.body()).flatten()),
+            Ok(DocumentRead::Absent | DocumentRead::Foreign(_) | DocumentRead::Damaged(..)) => Ok(None),
             // The fields before a large state may be longer than the head, but not longer than the limit.
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 head.resize(usize::try_from(self.most_read()).unwrap_or(usize::MAX), 0);

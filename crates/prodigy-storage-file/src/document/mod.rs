@@ -16,7 +16,7 @@ mod write;
 
 pub(crate) use envelope::is_ours;
 pub(crate) use fence::DurableMarks;
-pub(crate) use read::Found;
+pub(crate) use read::DocumentRead;
 
 #[cfg(test)]
 pub(crate) mod faulty;

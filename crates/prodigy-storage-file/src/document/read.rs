@@ -13,10 +13,10 @@ use crate::log::source::FileRead;
 use crate::ours;
 use crate::store::Store;
 
-/// What stands at the place of a document.
+/// The result of reading the path of a document.
 #[derive(Debug)]
-pub(crate) enum Found {
-    /// Nothing.
+pub(crate) enum DocumentRead {
+    /// There is no file.
     Absent,
     /// A document, verified unless another program wrote it.
     Valid(StoredDocument),
@@ -33,10 +33,10 @@ impl Store {
         let path = Entry::Document(document.clone()).path();
         deadline.check(GET, &path.display(), "its turn")?;
         match self.look(GET, &path)? {
-            Found::Absent => Ok(None),
-            Found::Valid(document) => Ok(Some(document)),
-            Found::Foreign(error) => Err(self.skipped(&path, error)),
-            Found::Damaged(error, _) => Err(error),
+            DocumentRead::Absent => Ok(None),
+            DocumentRead::Valid(document) => Ok(Some(document)),
+            DocumentRead::Foreign(error) => Err(self.skipped(&path, error)),
+            DocumentRead::Damaged(error, _) => Err(error),
         }
     }
 
@@ -56,10 +56,10 @@ impl Store {
             Some(_) => {}
         }
         match self.look(operation, path)? {
-            Found::Absent => Ok(None),
-            Found::Valid(document) => Ok(Some(document.revision())),
-            Found::Foreign(error) => Err(self.skipped(path, error)),
-            Found::Damaged(error, _) => Err(error),
+            DocumentRead::Absent => Ok(None),
+            DocumentRead::Valid(document) => Ok(Some(document.revision())),
+            DocumentRead::Foreign(error) => Err(self.skipped(path, error)),
+            DocumentRead::Damaged(error, _) => Err(error),
         }
     }
 
@@ -86,9 +86,9 @@ impl Store {
     }
 
     /// What stands at a document's place. Damage is no error here; a newer format is.
-    pub(crate) fn look(&self, operation: &'static str, path: &Path) -> Result<Found> {
+    pub(crate) fn look(&self, operation: &'static str, path: &Path) -> Result<DocumentRead> {
         match self.open_document(operation, path)? {
-            None => Ok(Found::Absent),
+            None => Ok(DocumentRead::Absent),
             Some(file) => self.read_document(operation, path, &*file),
         }
     }
@@ -120,7 +120,7 @@ impl Store {
         }
     }
 
-    fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<Found> {
+    fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<DocumentRead> {
         let at = self.absolute(path);
         let bytes = match file.read_to_end(0, self.most_read()) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
@@ -129,7 +129,7 @@ impl Store {
             other => other.map_err(|error| self.read_fault(operation, path, error))?,
         };
         match decode(bytes, path.starts_with(ORPHANED)) {
-            Ok(document) => Ok(Found::Valid(document)),
+            Ok(document) => Ok(DocumentRead::Valid(document)),
             Err((Fault::Newer(format), _)) => Err(StorageError::new(
                 ErrorKind::NewerFormat,
                 operation,
@@ -146,7 +146,11 @@ impl Store {
                 bytes,
             )) => {
                 if !ours::document_at(path, &bytes) {
-                    return Ok(Found::Foreign(another_programs(operation, at.display(), source)));
+                    return Ok(DocumentRead::Foreign(another_programs(
+                        operation,
+                        at.display(),
+                        source,
+                    )));
                 }
                 let why = match offset {
                     Some(offset) => format!("{why}, at byte {offset} of {}", bytes.len()),
@@ -160,7 +164,7 @@ impl Store {
                     Some(source) => error.with_source(source),
                     None => error,
                 };
-                Ok(Found::Damaged(error, bytes))
+                Ok(DocumentRead::Damaged(error, bytes))
             }
         }
     }

@@ -8,7 +8,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
 
 use super::newest::Names;
-use super::read::Found;
+use super::read::DocumentRead;
 use crate::store::{Replace, Store};
 
 const ADD: &str = "add checkpoint";
@@ -115,10 +115,10 @@ impl Store {
     fn valid_or_aside(&self, document: &Document) -> Result<Option<StoredDocument>> {
         let path = Entry::Document(document.clone()).path();
         match self.look(ADD, &path)? {
-            Found::Valid(found) => return Ok(Some(found)),
-            Found::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
+            DocumentRead::Valid(found) => return Ok(Some(found)),
+            DocumentRead::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
             // Another program's, or removed by hand since the listing.
-            Found::Foreign(_) | Found::Absent => {}
+            DocumentRead::Foreign(_) | DocumentRead::Absent => {}
         }
         Ok(None)
     }

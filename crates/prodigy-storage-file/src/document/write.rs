@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, Entry};
 
 use super::envelope::{Envelope, Head};
-use super::read::Found;
+use super::read::DocumentRead;
 use crate::lockfile::FileLock;
 use crate::ours;
 use crate::store::{Replace, Store, count};
@@ -42,7 +42,7 @@ impl Store {
             let found = self.revision_at(PUT, &path)?;
             self.check_expected(PUT, &path, options.expected, found)?;
         } else if matches!(document, Document::Repository(_))
-            && let Found::Damaged(error, bytes) = self.look(PUT, &path)?
+            && let DocumentRead::Damaged(error, bytes) = self.look(PUT, &path)?
         {
             // Its bytes may still tell which repository the name stood for.
             self.set_aside(&path, &error, &bytes);
@@ -119,9 +119,9 @@ impl Store {
         let is_anothers = match self.head(operation, path) {
             Ok(None | Some(Head::Ours(_))) => false,
             Ok(Some(_)) => match self.look(operation, path)? {
-                Found::Valid(found) => !found.is_verified(),
-                Found::Foreign(_) => true,
-                Found::Absent | Found::Damaged(..) => false,
+                DocumentRead::Valid(found) => !found.is_verified(),
+                DocumentRead::Foreign(_) => true,
+                DocumentRead::Absent | DocumentRead::Damaged(..) => false,
             },
             // A link is no file, and is replaced without being followed.
             Err(error) if error.kind() == ErrorKind::Refused => false,

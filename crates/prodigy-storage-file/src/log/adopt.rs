@@ -18,11 +18,11 @@ use crate::store::{Store, count};
 /// Sealed segments whose last id is looked at for the newest id of the log, by their making.
 const RECENT: usize = 8;
 
-/// What a new writer finds.
+/// The result of an adoption.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct Adoption {
     pub(crate) active: Option<Active>,
-    /// Above it all new ids have to be.
+    /// The newest id of the log: new ids are above it.
     pub(crate) newest: EventId,
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn adopt(
     folder: &Path,
     durability: Durability,
     deadline: Deadline,
-) -> Result<Found> {
+) -> Result<Adoption> {
     let listing = listing::list(store, folder, deadline)?;
     store.sweep(folder, listing.temps.iter().map(String::as_str));
     let now = store.now();
@@ -86,7 +86,7 @@ pub(crate) fn adopt(
             seal_ahead(store, folder, taken);
         }
     }
-    Ok(Found { active, newest })
+    Ok(Adoption { active, newest })
 }
 
 /// Seals a segment that ends in the future: a record of the present does not fit behind its last one.

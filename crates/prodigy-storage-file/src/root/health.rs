@@ -268,14 +268,14 @@ fn way(store: &Store) -> Option<Check> {
 
 fn file_system(store: &Store) -> Check {
     match super::file_system(store) {
-        network::Found::Local => Check::new("file system", Severity::Ok, "of this machine"),
-        network::Found::Memory(name) => Check::new(
+        network::FileSystemKind::Local => Check::new("file system", Severity::Ok, "of this machine"),
+        network::FileSystemKind::Memory(name) => Check::new(
             "file system",
             Severity::Warning,
             format!("{name} keeps everything in memory: a restart of the machine takes all data"),
         )
         .with_hint("use a disk"),
-        network::Found::Network(name, at) => {
+        network::FileSystemKind::Network(name, at) => {
             let at = at.map_or_else(String::new, |at| format!(" at {}", at.display()));
             Check::new(
                 "file system",
@@ -284,7 +284,7 @@ fn file_system(store: &Store) -> Check {
             )
             .with_hint("use a local disk")
         }
-        network::Found::Unknown(why) => Check::new(
+        network::FileSystemKind::Unknown(why) => Check::new(
             "file system",
             Severity::Warning,
             format!("it is not known whether it is a network's: {why}"),

@@ -8,30 +8,32 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What holds the root.
+/// The kind of file system that holds the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FileSystemKind {
     /// A file system of this machine.
     Local,
     /// One in the memory of this machine, by its name: a restart empties it.
     Memory(&'static str),
     /// One that other machines may reach: its name, and where it is mounted if that is beneath the root.
     Network(Cow<'static, str>, Option<PathBuf>),
-    /// It could not be told.
+    /// The kind is not known, for this reason.
     Unknown(String),
 }
 
 /// Asks the operating system. `path` is the nearest folder that exists, `root` the root.
 #[cfg(target_os = "linux")]
-pub(super) fn find(path: &Path, root: &Path) -> Found {
+pub(super) fn find(path: &Path, root: &Path) -> FileSystemKind {
     let table = std::fs::read_to_string("/proc/self/mountinfo").ok();
     match rustix::fs::statfs(path) {
         Ok(found) => match judge(found.f_type as u32, table.as_deref(), path, root) {
-            Found::Local => in_memory(found.f_type as u32).map_or(Found::Local, Found::Memory),
+            FileSystemKind::Local => {
+                in_memory(found.f_type as u32).map_or(FileSystemKind::Local, FileSystemKind::Memory)
+            }
             other => other,
         },
         Err(error) => match judge(0, table.as_deref(), path, root) {
-            Found::Local => Found::Unknown(error.to_string()),
+            FileSystemKind::Local => FileSystemKind::Unknown(error.to_string()),
             found => found,
         },
     }
@@ -39,10 +41,10 @@ pub(super) fn find(path: &Path, root: &Path) -> Found {
 
 /// Asks the operating system. `path` is the nearest folder that exists.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn find(path: &Path, _: &Path) -> Found {
+pub(super) fn find(path: &Path, _: &Path) -> FileSystemKind {
     let found = match rustix::fs::statfs(path) {
         Ok(found) => found,
-        Err(error) => return Found::Unknown(error.to_string()),
+        Err(error) => return FileSystemKind::Unknown(error.to_string()),
     };
     let name: Vec<u8> = found
         .f_fstypename
@@ -51,8 +53,8 @@ pub(super) fn find(path: &Path, _: &Path) -> Found {
         .take_while(|&byte| byte != 0)
         .collect();
     match by_type(&String::from_utf8_lossy(&name)) {
-        Some(name) => Found::Network(name, None),
-        None => Found::Local,
+        Some(name) => FileSystemKind::Network(name, None),
+        None => FileSystemKind::Local,
     }
 }
 
@@ -61,9 +63,9 @@ const FUSE: u32 = 0x6573_5546;
 
 /// Judges by the magic number of `path`, and by the mount table, where it could be read.
 #[cfg(any(target_os = "linux", test))]
-pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -> Found {
+pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -> FileSystemKind {
     if let Some(name) = by_magic(magic) {
-        return Found::Network(name.into(), None);
+        return FileSystemKind::Network(name.into(), None);
     }
     let mounts: Vec<Mount> = table
         .unwrap_or_default()
@@ -76,13 +78,13 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
         .filter(|mount| path.starts_with(&mount.point))
         .max_by_key(|mount| mount.point.components().count());
     match holder.map(|mount| (by_type(&mount.kind), mount)) {
-        Some((Some(name), _)) => return Found::Network(name, None),
+        Some((Some(name), _)) => return FileSystemKind::Network(name, None),
         Some((None, mount)) if magic == FUSE && !is_fuse(&mount.kind) => {
             // The table shows another file system than `statfs` does.
-            return Found::Network("FUSE of a kind that is not known".into(), None);
+            return FileSystemKind::Network("FUSE of a kind that is not known".into(), None);
         }
         None if magic == FUSE => {
-            return Found::Network("FUSE of a kind that is not known".into(), None);
+            return FileSystemKind::Network("FUSE of a kind that is not known".into(), None);
         }
         _ => {}
     }
@@ -91,10 +93,10 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
         .filter(|mount| mount.point.starts_with(root) && mount.point != root)
     {
         if let Some(name) = by_type(&mount.kind) {
-            return Found::Network(name, Some(mount.point.clone()));
+            return FileSystemKind::Network(name, Some(mount.point.clone()));
         }
     }
-    Found::Local
+    FileSystemKind::Local
 }
 
 /// The file systems that keep everything in memory.
@@ -274,11 +276,11 @@ no line of a table
     fn name(magic: u32, path: &str) -> Option<String> {
         let path = Path::new(path);
         match judge(magic, Some(TABLE), path, path) {
-            Found::Network(name, None) => Some(name.into_owned()),
-            Found::Network(name, Some(point)) => Some(format!("{name} at {}", point.display())),
-            Found::Local => None,
-            Found::Memory(_) => panic!("it is judged by its number alone"),
-            Found::Unknown(why) => panic!("{why}"),
+            FileSystemKind::Network(name, None) => Some(name.into_owned()),
+            FileSystemKind::Network(name, Some(point)) => Some(format!("{name} at {}", point.display())),
+            FileSystemKind::Local => None,
+            FileSystemKind::Memory(_) => panic!("it is judged by its number alone"),
+            FileSystemKind::Unknown(why) => panic!("{why}"),
         }
     }
 
@@ -302,7 +304,7 @@ no line of a table
         ] {
             // The number alone is enough: the table may be out of reach.
             let found = judge(magic, None, Path::new("/x"), Path::new("/x"));
-            assert_eq!(found, Found::Network(told.into(), None), "{magic:#x}");
+            assert_eq!(found, FileSystemKind::Network(told.into(), None), "{magic:#x}");
         }
         // ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs.
         for magic in [
@@ -348,7 +350,7 @@ no line of a table
             let path = Path::new("/elsewhere");
             let found = judge(FUSE, table, path, path);
             assert!(
-                matches!(&found, Found::Network(name, None) if name.contains("not known")),
+                matches!(&found, FileSystemKind::Network(name, None) if name.contains("not known")),
                 "{found:?}"
             );
         }

@@ -98,7 +98,7 @@ pub struct FollowLines {
 }
 
 /// The result of a step. The line itself is in the buffer: a borrow of the scan can't leave the loop that replaces it.
-enum Found {
+enum FollowStep {
     Record(EventId, bool),
     Damage(Damage),
     TooLarge(TooLarge),
@@ -135,13 +135,13 @@ impl FollowLines {
     )]
     pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         match self.step() {
-            Ok(Some(Found::Record(id, verified))) => Ok(Some(ScanItem::Record(Record {
+            Ok(Some(FollowStep::Record(id, verified))) => Ok(Some(ScanItem::Record(Record {
                 id,
                 line: &self.line,
                 verified,
             }))),
-            Ok(Some(Found::Damage(damage))) => Ok(Some(ScanItem::Damage(damage))),
-            Ok(Some(Found::TooLarge(record))) => Ok(Some(ScanItem::TooLarge(record))),
+            Ok(Some(FollowStep::Damage(damage))) => Ok(Some(ScanItem::Damage(damage))),
+            Ok(Some(FollowStep::TooLarge(record))) => Ok(Some(ScanItem::TooLarge(record))),
             Ok(None) => Ok(None),
             Err(error) => {
                 self.ended = true;
@@ -151,7 +151,7 @@ impl FollowLines {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Found>> {
+    fn step(&mut self) -> Result<Option<FollowStep>> {
         let gives_up = self.wait.and_then(|wait| Instant::now().checked_add(wait));
         // A scan that an earlier step began knows nothing of what was stored since.
         let mut looked = false;
@@ -178,10 +178,10 @@ impl FollowLines {
                 Some(ScanItem::Record(record)) => {
                     self.line.clear();
                     self.line.push_str(record.line);
-                    Some(Found::Record(record.id, record.verified))
+                    Some(FollowStep::Record(record.id, record.verified))
                 }
-                Some(ScanItem::Damage(damage)) => Some(Found::Damage(damage)),
-                Some(ScanItem::TooLarge(record)) => Some(Found::TooLarge(record)),
+                Some(ScanItem::Damage(damage)) => Some(FollowStep::Damage(damage)),
+                Some(ScanItem::TooLarge(record)) => Some(FollowStep::TooLarge(record)),
                 None => None,
             };
             if found.is_some() {

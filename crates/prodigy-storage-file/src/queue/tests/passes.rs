@@ -57,9 +57,9 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A fragment by what stands there.
-type Found = (Option<ItemChecksum>, Vec<u8>);
+type Content = (Option<ItemChecksum>, Vec<u8>);
 
-fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Found {
+fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
     match fragment {
         Fragment::Item {
             start,
@@ -90,7 +90,7 @@ fn scanner(folder: &Path, bytes: &[u8]) -> Scanner {
 }
 
 /// One by one.
-fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Found>, Scanner) {
+fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     let mut scanner = scanner(folder, bytes);
     let mut all = Vec::new();
     while let Some(fragment) = scanner.next().unwrap() {
@@ -100,7 +100,7 @@ fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Found>, Scanner) {
 }
 
 /// As a rewrite goes: every item whose number says so is stopped at.
-fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Found>, Scanner) {
+fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Content>, Scanner) {
     let mut scanner = scanner(folder, bytes);
     let mut all = Vec::new();
     loop {
@@ -134,9 +134,9 @@ fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Found>, Scanner) {
 }
 
 /// The first difference.
-fn shown(some: &[Found], others: &[Found]) -> String {
+fn shown(some: &[Content], others: &[Content]) -> String {
     let at = some.iter().zip(others).take_while(|(a, b)| a == b).count();
-    let text = |found: &[Found]| {
+    let text = |found: &[Content]| {
         found.get(at).map(|(checksum, bytes)| {
             let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
             (*checksum, bytes.len(), text)

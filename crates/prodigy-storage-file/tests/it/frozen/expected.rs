@@ -21,7 +21,7 @@ pub struct Frozen {
     pub documents: BTreeMap<Document, Stored>,
     pub locks: BTreeMap<String, u64>,
     pub cursors: Vec<Position>,
-    pub findings: Vec<Found>,
+    pub findings: Vec<ExpectedFinding>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -70,7 +70,7 @@ pub struct Position {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub struct Found {
+pub struct ExpectedFinding {
     pub severity: String,
     kind: String,
     pub place: String,
@@ -108,7 +108,7 @@ impl Frozen {
 
     /// All that was found is found; of damage that and nothing else.
     pub fn check_findings(&self, root: &Path, found: &[Finding]) {
-        let expected: BTreeSet<_> = self.findings.iter().map(Found::key).collect();
+        let expected: BTreeSet<_> = self.findings.iter().map(ExpectedFinding::key).collect();
         let found: BTreeSet<_> = found
             .iter()
             .map(|finding| {
@@ -135,7 +135,7 @@ impl Frozen {
     }
 }
 
-impl Found {
+impl ExpectedFinding {
     fn key(&self) -> (String, String, String, usize, usize) {
         (
             self.severity.clone(),

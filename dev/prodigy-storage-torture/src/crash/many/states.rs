@@ -158,13 +158,13 @@ pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
 }
 
 /// A checkpoint that was found.
-struct Found {
+struct SavedState {
     number: u64,
     revision: String,
     fencing: Option<u64>,
 }
 
-fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<Found>> {
+fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<SavedState>> {
     let show = ["checkpoint", "show", "--strict", "--phase", phase];
     let command: Command = hall.tool().command(show.iter().chain(&ADDRESS));
     let ended = hall.finish(hall.begin(command, Vec::new(), false)?, None)?;
@@ -175,7 +175,7 @@ fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<Found>> {
     }
     let line = ended.lines().next().context("nothing is shown")?;
     let shown: Value = serde_json::from_slice(line)?;
-    Ok(Some(Found {
+    Ok(Some(SavedState {
         number: shown
             .pointer("/data/n")
             .and_then(Value::as_u64)
