@@ -16,7 +16,7 @@ use prodigy_storage_layout::Timestamp;
 use crate::fs::FsFile;
 pub(crate) use kernel::KernelLocks;
 pub(crate) use process::host;
-use process::{Life, life_of};
+use process::{ProcessState, state_of};
 
 /// This process, as it signs a lock file.
 pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
@@ -49,12 +49,12 @@ pub(crate) fn who_holds(
         None => None,
     };
     let is_certain = file.descriptor().is_some() && kernel.is_available();
-    let life = last.filter(|_| !released).map(life_of);
-    Ok(match (listed, life) {
-        (Some(listed), Some(Life::Alive)) if Some(listed) == pid => Who::Signer,
+    let state = last.filter(|_| !released).map(state_of);
+    Ok(match (listed, state) {
+        (Some(listed), Some(ProcessState::Alive)) if Some(listed) == pid => Who::Signer,
         (Some(listed), _) => Who::Unknown(Some(listed).filter(|pid| *pid > 0)),
-        (None, Some(Life::OutOfSight)) => Who::Unknown(None),
-        (None, Some(Life::Alive)) if !is_certain => Who::Signer,
+        (None, Some(ProcessState::OutOfSight)) => Who::Unknown(None),
+        (None, Some(ProcessState::Alive)) if !is_certain => Who::Signer,
         (None, _) => Who::Nobody,
     })
 }

@@ -8,9 +8,9 @@ use prodigy_storage_backend::Holder;
 #[cfg(target_os = "linux")]
 const FIRST_NAMESPACE: &str = "4026531836";
 
-/// What can be said of a process that signed a lock file.
+/// The state of a process that signed a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum ProcessState {
     Alive,
     Ended,
     /// It is of another host or container.
@@ -33,38 +33,38 @@ pub(super) fn instance() -> Option<String> {
     if *of == pid { known.clone() } else { of_this() }
 }
 
-pub(super) fn life_of(signer: &Holder) -> Life {
+pub(super) fn state_of(signer: &Holder) -> ProcessState {
     if signer.host != host() {
-        return Life::OutOfSight;
+        return ProcessState::OutOfSight;
     }
     let Some((space_then, started_then)) = signer.instance.as_deref().and_then(|text| text.rsplit_once('/'))
     else {
         return if is_alive(signer.pid) {
-            Life::Alive
+            ProcessState::Alive
         } else {
-            Life::Ended
+            ProcessState::Ended
         };
     };
     let Some(space_now) = space() else {
         return if is_alive(signer.pid) {
-            Life::Alive
+            ProcessState::Alive
         } else {
-            Life::Ended
+            ProcessState::Ended
         };
     };
     if space_then != space_now {
         let boot = |space: &str| space.split('/').next().map(str::to_owned);
         // Every process of an earlier boot has ended.
         return if boot(space_then) == boot(&space_now) {
-            Life::OutOfSight
+            ProcessState::OutOfSight
         } else {
-            Life::Ended
+            ProcessState::Ended
         };
     }
     if is_alive(signer.pid) && started(signer.pid).is_some_and(|now| now == started_then) {
-        Life::Alive
+        ProcessState::Alive
     } else {
-        Life::Ended
+        ProcessState::Ended
     }
 }
 
@@ -138,11 +138,11 @@ mod tests {
 
     #[test]
     fn a_process_without_an_instance_goes_by_its_id() {
-        assert_eq!(life_of(&holder(std::process::id(), None)), Life::Alive);
-        assert_eq!(life_of(&holder(i32::MAX as u32, None)), Life::Ended);
+        assert_eq!(state_of(&holder(std::process::id(), None)), ProcessState::Alive);
+        assert_eq!(state_of(&holder(i32::MAX as u32, None)), ProcessState::Ended);
         let mut elsewhere = holder(std::process::id(), None);
         elsewhere.host = "another host".into();
-        assert_eq!(life_of(&elsewhere), Life::OutOfSight);
+        assert_eq!(state_of(&elsewhere), ProcessState::OutOfSight);
     }
 
     #[test]
@@ -150,12 +150,12 @@ mod tests {
     fn a_process_that_got_the_id_of_an_ended_one_is_another() {
         let pid = std::process::id();
         let own = instance().unwrap();
-        assert_eq!(life_of(&holder(pid, Some(own.clone()))), Life::Alive);
+        assert_eq!(state_of(&holder(pid, Some(own.clone()))), ProcessState::Alive);
         let (space, started) = own.rsplit_once('/').unwrap();
         let (boot, namespace) = space.split_once('/').unwrap();
-        let life = |text: String| life_of(&holder(pid, Some(text)));
-        assert_eq!(life(format!("{space}/{started}0")), Life::Ended);
-        assert_eq!(life(format!("another-boot/{namespace}/{started}")), Life::Ended);
-        assert_eq!(life(format!("{boot}/1/{started}")), Life::OutOfSight);
+        let state = |text: String| state_of(&holder(pid, Some(text)));
+        assert_eq!(state(format!("{space}/{started}0")), ProcessState::Ended);
+        assert_eq!(state(format!("another-boot/{namespace}/{started}")), ProcessState::Ended);
+        assert_eq!(state(format!("{boot}/1/{started}")), ProcessState::OutOfSight);
     }
 }

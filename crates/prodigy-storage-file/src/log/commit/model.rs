@@ -11,12 +11,12 @@ use shuttle::thread;
 
 use super::*;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Unknown,
     Safe,
-    /// In doubt since this sync failed; 0 for a failure outside of any.
+    /// Suspect since this sync failed; 0 for a failure outside of any sync.
     Lost(usize),
 }
 
@@ -31,20 +31,20 @@ struct Disk {
 
 #[derive(Debug, Default)]
 struct Written {
-    fates: Vec<Fate>,
+    outcomes: Vec<Outcome>,
     syncs: usize,
     is_syncing: bool,
 }
 
 impl Written {
     fn last(&self) -> u64 {
-        self.fates.len() as u64
+        self.outcomes.len() as u64
     }
 
-    fn decide(&mut self, up_to: u64, fate: Fate) {
-        for known in self.fates.iter_mut().take(up_to as usize) {
-            if *known == Fate::Unknown {
-                *known = fate;
+    fn decide(&mut self, up_to: u64, outcome: Outcome) {
+        for known in self.outcomes.iter_mut().take(up_to as usize) {
+            if *known == Outcome::Unknown {
+                *known = outcome;
             }
         }
     }
@@ -60,11 +60,11 @@ impl Disk {
 
     fn write(&self) -> u64 {
         let mut state = self.state.lock().unwrap();
-        state.fates.push(Fate::Unknown);
+        state.outcomes.push(Outcome::Unknown);
         state.last()
     }
 
-    /// As the log's writer does it: looks how far it reaches, syncs, and after a failure doubts all that is written.
+    /// As the log's writer does it: looks how far it reaches, syncs, and after a failure marks all that is written as suspect.
     fn sync(&self) -> Result<u64, FailedSync> {
         let (reach, number) = {
             let mut state = self.state.lock().unwrap();
@@ -77,13 +77,13 @@ impl Disk {
         state.is_syncing = false;
         if number == self.failing {
             let up_to = state.last();
-            state.decide(up_to, Fate::Lost(number));
+            state.decide(up_to, Outcome::Lost(number));
             return Err(FailedSync {
                 up_to,
                 why: number.to_string(),
             });
         }
-        state.decide(reach, Fate::Safe);
+        state.decide(reach, Outcome::Safe);
         Ok(reach)
     }
 
@@ -91,7 +91,7 @@ impl Disk {
     fn fail(&self) -> u64 {
         let mut state = self.state.lock().unwrap();
         let up_to = state.last();
-        state.decide(up_to, Fate::Lost(0));
+        state.decide(up_to, Outcome::Lost(0));
         self.commit.fail(FailedSync {
             up_to,
             why: "0".to_owned(),
@@ -103,8 +103,8 @@ impl Disk {
         self.commit.wait(seq, Deadline::never(), || self.sync())
     }
 
-    fn fate(&self, seq: u64) -> Fate {
-        self.state.lock().unwrap().fates[seq as usize - 1]
+    fn outcome(&self, seq: u64) -> Outcome {
+        self.state.lock().unwrap().outcomes[seq as usize - 1]
     }
 
     fn assert_idle(&self) {
@@ -144,7 +144,7 @@ fn none_returns_before_a_sync_that_began_after_its_write() {
                         for _ in 0..2 {
                             let seq = disk.write();
                             assert_eq!(disk.commit(seq), Ok(()));
-                            assert_eq!(disk.fate(seq), Fate::Safe);
+                            assert_eq!(disk.outcome(seq), Outcome::Safe);
                         }
                     })
                 })
@@ -195,11 +195,11 @@ fn two_writers_in_every_order_there_is() {
 fn told_the_truth(disk: &Disk) {
     let seq = disk.write();
     let told = match disk.commit(seq) {
-        Ok(()) => Fate::Safe,
-        Err(Unsynced::Failed(why)) => Fate::Lost(why.parse().unwrap()),
+        Ok(()) => Outcome::Safe,
+        Err(Unsynced::Failed(why)) => Outcome::Lost(why.parse().unwrap()),
         Err(Unsynced::TimedOut) => panic!("there was no deadline"),
     };
-    assert_eq!(told, disk.fate(seq));
+    assert_eq!(told, disk.outcome(seq));
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn a_failure_elsewhere_is_never_taken_for_a_sync() {
         let up_to = elsewhere.join().unwrap();
         for (seq, told) in told {
             match told {
-                Ok(()) => assert_eq!(disk.fate(seq), Fate::Safe),
-                // A sync that ended at the same time may have saved it: to doubt it is no lie.
+                Ok(()) => assert_eq!(disk.outcome(seq), Outcome::Safe),
+                // A sync that ended at the same time may have saved it: an error is allowed.
                 Err(_) => assert!(seq <= up_to),
             }
         }
@@ -301,7 +301,7 @@ fn who_gives_up_leaves_the_others_to_be_served() {
                         let seq = disk.write();
                         let deadline = Deadline::after(Duration::ZERO);
                         let told = disk.commit.wait(seq, deadline, || disk.sync());
-                        assert!(told.is_err() || disk.fate(seq) == Fate::Safe);
+                        assert!(told.is_err() || disk.outcome(seq) == Outcome::Safe);
                         told
                     })
                 })
