@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::disk::Disk;
 use crate::journal::Call;
-use crate::replay::{Fate, Moment};
+use crate::replay::{CallOutcome, Moment};
 
 /// Bytes of a sector: what a disk writes whole or not at all.
 const SECTOR: u64 = 512;
@@ -35,16 +35,16 @@ pub struct Effort {
 pub struct Crash {
     /// The extent of the crash.
     pub loss: Loss,
-    /// The fate of each pending call.
-    pub fates: Vec<Fate>,
+    /// The outcome of each pending call.
+    pub outcomes: Vec<CallOutcome>,
     /// True if it came in the middle of the last call: that call has not returned, and no later answer exists.
     pub within: bool,
-    /// The moment at which the next life begins.
+    /// The moment at which the next run begins.
     pub after: Moment,
 }
 
 impl Crash {
-    /// The disk that the next life finds.
+    /// The disk that the next run finds.
     #[must_use]
     pub fn disk(&self) -> &Disk {
         self.after.live()
@@ -68,28 +68,28 @@ pub fn crashes(
     let cuts = if fresh { cuts(moment, effort) } else { Vec::new() };
     found.push(Crash {
         loss: Loss::Death,
-        fates: vec![Fate::There; moment.pending().len()],
+        outcomes: vec![CallOutcome::There; moment.pending().len()],
         within: false,
         after: moment.clone(),
     });
     for &cut in &cuts {
-        let mut fates = vec![Fate::There; moment.pending().len()];
-        if let Some(last) = fates.last_mut() {
-            *last = Fate::Cut(cut);
+        let mut outcomes = vec![CallOutcome::There; moment.pending().len()];
+        if let Some(last) = outcomes.last_mut() {
+            *last = CallOutcome::Cut(cut);
         }
         found.push(Crash {
             loss: Loss::Death,
-            fates,
+            outcomes,
             within: true,
             after: moment.cut_last(cut),
         });
     }
-    let (sets, drawn) = fates(moment, &cuts, effort, random);
-    found.extend(sets.into_iter().map(|fates| Crash {
+    let (sets, drawn) = outcomes(moment, &cuts, effort, random);
+    found.extend(sets.into_iter().map(|outcomes| Crash {
         loss: Loss::Power,
-        after: Moment::new(moment.after(&fates)),
+        after: Moment::new(moment.after(&outcomes)),
         within: false,
-        fates,
+        outcomes,
     }));
     (found, drawn)
 }
@@ -114,12 +114,12 @@ fn cuts(moment: &Moment, effort: Effort) -> Vec<usize> {
     cuts
 }
 
-fn fates(
+fn outcomes(
     moment: &Moment,
     cuts: &[usize],
     effort: Effort,
     random: &mut fastrand::Rng,
-) -> (Vec<Vec<Fate>>, Drawn) {
+) -> (Vec<Vec<CallOutcome>>, Drawn) {
     let pending = moment.pending();
     let count = pending.len();
     let writes: Vec<bool> = pending
@@ -133,17 +133,29 @@ fn fates(
         )
     };
     let files: Vec<bool> = pending.iter().map(|entry| of_file(&entry.call)).collect();
-    let pick = |keep: &dyn Fn(usize) -> Fate| (0..count).map(keep).collect::<Vec<Fate>>();
-    let there = |yes: bool| if yes { Fate::There } else { Fate::Gone };
+    let pick = |keep: &dyn Fn(usize) -> CallOutcome| (0..count).map(keep).collect::<Vec<CallOutcome>>();
+    let there = |yes: bool| {
+        if yes {
+            CallOutcome::There
+        } else {
+            CallOutcome::Gone
+        }
+    };
     let is = |list: &[bool], at: usize| list.get(at).copied().unwrap_or_default();
 
     let mut sets = vec![
-        pick(&|_| Fate::Gone),
-        pick(&|_| Fate::There),
+        pick(&|_| CallOutcome::Gone),
+        pick(&|_| CallOutcome::There),
         // Names without data, data without names, lengths without data.
         pick(&|at| there(!is(&files, at))),
         pick(&|at| there(is(&files, at))),
-        pick(&|at| if is(&writes, at) { Fate::Zeros } else { Fate::There }),
+        pick(&|at| {
+            if is(&writes, at) {
+                CallOutcome::Zeros
+            } else {
+                CallOutcome::There
+            }
+        }),
     ];
     // The calls before the last one, and the last call alone.
     sets.push(pick(&|at| there(at + 1 < count)));
@@ -156,13 +168,25 @@ fn fates(
             sets.push(pick(&|at| there(at < point)));
             sets.push(pick(&|at| there(at != point)));
             if is(&writes, point) {
-                sets.push(pick(&|at| if at == point { Fate::Zeros } else { Fate::There }));
+                sets.push(pick(&|at| {
+                    if at == point {
+                        CallOutcome::Zeros
+                    } else {
+                        CallOutcome::There
+                    }
+                }));
             }
         }
     }
     for &cut in cuts {
-        for rest in [Fate::There, Fate::Gone] {
-            sets.push(pick(&|at| if at + 1 == count { Fate::Cut(cut) } else { rest }));
+        for rest in [CallOutcome::There, CallOutcome::Gone] {
+            sets.push(pick(&|at| {
+                if at + 1 == count {
+                    CallOutcome::Cut(cut)
+                } else {
+                    rest
+                }
+            }));
         }
         if !effort.thorough {
             break;
@@ -170,7 +194,7 @@ fn fates(
         // The names are there: that of a new file, in which this was written.
         sets.push(pick(&|at| {
             if at + 1 == count {
-                Fate::Cut(cut)
+                CallOutcome::Cut(cut)
             } else {
                 there(!is(&files, at))
             }
@@ -182,10 +206,10 @@ fn fates(
             drawn += 1;
             let set = pending.iter().map(|entry| match &entry.call {
                 Call::Write { bytes, .. } => match random.u8(..8) {
-                    0 => Fate::Zeros,
-                    1 => Fate::Cut(random.usize(..bytes.len().max(1))),
-                    2..5 => Fate::Gone,
-                    _ => Fate::There,
+                    0 => CallOutcome::Zeros,
+                    1 => CallOutcome::Cut(random.usize(..bytes.len().max(1))),
+                    2..5 => CallOutcome::Gone,
+                    _ => CallOutcome::There,
                 },
                 _ => there(random.bool()),
             });

@@ -1,4 +1,4 @@
-//! A crash at every call of a life, and of the lives that follow.
+//! A crash at every call of a run, and of the runs that follow.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -11,28 +11,28 @@ use serde::Serialize;
 
 use crate::crash::{Crash, Effort, Loss, crashes};
 use crate::fs::SimFs;
+use crate::history::{Action, History};
 use crate::journal::Entry;
-use crate::replay::{Fate, Moment};
+use crate::replay::{CallOutcome, Moment};
 use crate::rescue::{later, rescue};
 use crate::stage::{Setup, patience};
-use crate::story::{Action, Story};
 use crate::verify::resume;
 
 /// The calls from the opening of a disk to its end.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct Trace {
     /// The disk that it began with.
     pub start: Moment,
     /// Every call.
     pub journal: Vec<Arc<Entry>>,
     /// The operations and their answers.
-    pub story: Story,
+    pub history: History,
 }
 
 /// How far a search goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
-    /// In the life of the workload itself.
+    /// In the run of the workload itself.
     pub first: Effort,
     /// In each recovery.
     pub second: Effort,
@@ -40,7 +40,7 @@ pub struct Depth {
     pub alike: usize,
     /// Recoveries that are crashed at most.
     pub recoveries: usize,
-    /// The share of the lives that are crashed: one of this number.
+    /// The share of the runs that are crashed: one of this number.
     pub one_of: u32,
     /// The seed of what is drawn.
     pub seed: u64,
@@ -169,9 +169,9 @@ struct Search {
     outcome: Outcome,
 }
 
-/// Crashes a life at every call, checks what the next one finds, and crashes that too.
+/// Crashes a run at every call, checks what the next one finds, and crashes that too.
 #[must_use]
-pub fn explore(life: &Life, setup: Setup, depth: Depth) -> Outcome {
+pub fn explore(trace: &Trace, setup: Setup, depth: Depth) -> Outcome {
     let mut search = Search {
         setup,
         depth,
@@ -181,8 +181,8 @@ pub fn explore(life: &Life, setup: Setup, depth: Depth) -> Outcome {
         alike: HashMap::new(),
         outcome: Outcome::default(),
     };
-    search.outcome.counts.calls = life.journal.len();
-    search.first(life);
+    search.outcome.counts.calls = trace.journal.len();
+    search.first(trace);
     search.outcome
 }
 
@@ -191,39 +191,39 @@ impl Search {
         self.outcome.failures.len() >= MOST_FAILURES
     }
 
-    fn first(&mut self, life: &Life) {
-        let mut moment = life.start.clone();
-        for point in 0..=life.journal.len() {
-            let fresh = advance(&mut moment, life, point);
+    fn first(&mut self, trace: &Trace) {
+        let mut moment = trace.start.clone();
+        for point in 0..=trace.journal.len() {
+            let fresh = advance(&mut moment, trace, point);
             let (found, drawn) = crashes(&moment, fresh, self.depth.first, &mut self.random);
-            let told = Told::new(life, point);
+            let answers = Answers::new(trace, point);
             let counts = &mut self.outcome.counts;
             counts.points += 1;
             counts.derived += found.len();
             counts.drawn += drawn.0;
-            let glances = glance(&moment, &told.whole.1, self.setup);
+            let glances = glance(&moment, &answers.whole.1, self.setup);
             let live = moment.live().content_hash();
             for crash in found {
                 if self.is_over() {
                     return;
                 }
                 let hash = crash.disk().content_hash();
-                let (told, story) = told.of(&crash);
-                if self.seen.insert((hash, *told, crash.loss)) {
+                let (answers, history) = answers.of(&crash);
+                if self.seen.insert((hash, *answers, crash.loss)) {
                     self.outcome.counts.checked += 1;
-                    match rescue(&crash, story, crash.loss, self.setup, 1) {
-                        Ok(next) => self.second(&next, (life, point, &moment, &crash)),
-                        Err(error) => self.fail(&error, &[(life, point, &moment, &crash)]),
+                    match rescue(&crash, history, crash.loss, self.setup, 1) {
+                        Ok(next) => self.second(&next, (trace, point, &moment, &crash)),
+                        Err(error) => self.fail(&error, &[(trace, point, &moment, &crash)]),
                     }
                 }
                 // Where the crash cut the last call, no reader saw what the call had not written yet.
                 if !glances.is_empty()
                     && !crash.within
-                    && self.glanced.insert((hash, live, *told, crash.loss))
+                    && self.glanced.insert((hash, live, *answers, crash.loss))
                 {
                     self.outcome.counts.cursors += 1;
-                    if let Err(error) = go_on_from(&crash, story, &glances, self.setup) {
-                        self.fail(&error, &[(life, point, &moment, &crash)]);
+                    if let Err(error) = go_on_from(&crash, history, &glances, self.setup) {
+                        self.fail(&error, &[(trace, point, &moment, &crash)]);
                     }
                 }
             }
@@ -231,23 +231,23 @@ impl Search {
     }
 
     /// Crashes a recovery, unless enough of those that make the same calls were.
-    fn second(&mut self, life: &Life, before: (&Life, usize, &Moment, &Crash)) {
+    fn second(&mut self, trace: &Trace, before: (&Trace, usize, &Moment, &Crash)) {
         if self.random.u32(..self.depth.one_of) > 0 {
             return;
         }
-        let alike = self.alike.entry(shape(life)).or_default();
+        let alike = self.alike.entry(shape(trace)).or_default();
         if *alike >= self.depth.alike || self.outcome.counts.recoveries >= self.depth.recoveries {
             return;
         }
         *alike += 1;
         self.outcome.counts.recoveries += 1;
         let loss_before = before.3.loss;
-        let mut moment = life.start.clone();
+        let mut moment = trace.start.clone();
         let mut seen = HashSet::new();
-        for point in 0..=life.journal.len() {
-            let fresh = advance(&mut moment, life, point);
+        for point in 0..=trace.journal.len() {
+            let fresh = advance(&mut moment, trace, point);
             let (found, drawn) = crashes(&moment, fresh, self.depth.second, &mut self.random);
-            let told = Told::new(life, point);
+            let answers = Answers::new(trace, point);
             let counts = &mut self.outcome.counts;
             counts.recovery_points += 1;
             counts.recovery_derived += found.len();
@@ -257,21 +257,21 @@ impl Search {
                     return;
                 }
                 let loss = loss_before.max(crash.loss);
-                let (told, story) = told.of(&crash);
-                if !seen.insert((crash.disk().content_hash(), *told, loss)) {
+                let (answers, history) = answers.of(&crash);
+                if !seen.insert((crash.disk().content_hash(), *answers, loss)) {
                     continue;
                 }
                 self.outcome.counts.recovery_checked += 1;
-                if let Err(error) = rescue(&crash, story, loss, self.setup, 2) {
-                    self.fail(&error, &[before, (life, point, &moment, &crash)]);
+                if let Err(error) = rescue(&crash, history, loss, self.setup, 2) {
+                    self.fail(&error, &[before, (trace, point, &moment, &crash)]);
                 }
             }
         }
     }
 
-    fn fail(&mut self, error: &anyhow::Error, crashes: &[(&Life, usize, &Moment, &Crash)]) {
+    fn fail(&mut self, error: &anyhow::Error, crashes: &[(&Trace, usize, &Moment, &Crash)]) {
         let mut text = format!("{error:#}\n");
-        for (index, (life, point, moment, crash)) in crashes.iter().enumerate() {
+        for (index, (trace, point, moment, crash)) in crashes.iter().enumerate() {
             let which = if index == 0 {
                 "the workload"
             } else {
@@ -282,7 +282,7 @@ impl Search {
                 "  {} before call {point} of {which}; the calls up to there:",
                 crash.loss
             );
-            for (number, entry) in life
+            for (number, entry) in trace
                 .journal
                 .iter()
                 .enumerate()
@@ -293,40 +293,41 @@ impl Search {
                     .pending()
                     .iter()
                     .position(|pending| Arc::ptr_eq(pending, entry));
-                let fate = match pending.and_then(|at| crash.fates.get(at)) {
-                    Some(fate) => format!("[not synced: {fate}] "),
+                let outcome = match pending.and_then(|at| crash.outcomes.get(at)) {
+                    Some(outcome) => format!("[not synced: {outcome}] "),
                     None => String::new(),
                 };
-                let _ = writeln!(text, "    {number:>4} {fate}{entry}");
+                let _ = writeln!(text, "    {number:>4} {outcome}{entry}");
             }
-            let early = moment.pending().iter().zip(&crash.fates).filter(|(entry, fate)| {
-                **fate != Fate::There
-                    && !life
-                        .journal
-                        .iter()
-                        .take(*point)
-                        .skip(point.saturating_sub(14))
-                        .any(|shown| Arc::ptr_eq(shown, entry))
-            });
-            for (entry, fate) in early {
-                let _ = writeln!(text, "    before [not synced: {fate}] {entry}");
+            let early = moment
+                .pending()
+                .iter()
+                .zip(&crash.outcomes)
+                .filter(|(entry, outcome)| {
+                    **outcome != CallOutcome::There
+                        && !trace
+                            .journal
+                            .iter()
+                            .take(*point)
+                            .skip(point.saturating_sub(14))
+                            .any(|shown| Arc::ptr_eq(shown, entry))
+                });
+            for (entry, outcome) in early {
+                let _ = writeln!(text, "    before [not synced: {outcome}] {entry}");
             }
             let _ = writeln!(text, "  the disk then:");
             for path in crash.disk().files() {
                 let len = crash.disk().read(&path).map_or(0, |bytes| bytes.len());
                 let _ = writeln!(text, "    {:>6} {}", len, path.display());
             }
-            let mut open = life.story.deeds().iter().filter(|deed| deed.begun <= *point);
-            if let Some(deed) = open.next_back() {
-                let answered = deed
-                    .answer
-                    .as_ref()
-                    .is_some_and(|(position, _)| position <= point);
+            let mut open = trace.history.ops().iter().filter(|op| op.begun <= *point);
+            if let Some(op) = open.next_back() {
+                let answered = op.answer.as_ref().is_some_and(|(position, _)| position <= point);
                 let _ = writeln!(
                     text,
                     "  the last that was {}: {:.200?}",
                     if answered { "answered" } else { "begun" },
-                    deed.action
+                    op.action
                 );
             }
         }
@@ -335,28 +336,28 @@ impl Search {
 }
 
 /// The answers at a point: before the last call had returned, and after it.
-struct Told {
-    within: (usize, Story),
-    whole: (usize, Story),
+struct Answers {
+    within: (usize, History),
+    whole: (usize, History),
 }
 
-impl Told {
-    fn new(life: &Life, point: usize) -> Self {
-        let at = |point: usize| (life.story.told_before(point), life.story.before(point));
+impl Answers {
+    fn new(trace: &Trace, point: usize) -> Self {
+        let at = |point: usize| (trace.history.answers_before(point), trace.history.before(point));
         Self {
             within: at(point.saturating_sub(1)),
             whole: at(point),
         }
     }
 
-    fn of(&self, crash: &Crash) -> &(usize, Story) {
+    fn of(&self, crash: &Crash) -> &(usize, History) {
         if crash.within { &self.within } else { &self.whole }
     }
 }
 
 /// Advances to the point before a call. True if the call before it may have been cut.
-fn advance(moment: &mut Moment, life: &Life, point: usize) -> bool {
-    let Some(entry) = point.checked_sub(1).and_then(|last| life.journal.get(last)) else {
+fn advance(moment: &mut Moment, trace: &Trace, point: usize) -> bool {
+    let Some(entry) = point.checked_sub(1).and_then(|last| trace.journal.get(last)) else {
         return false;
     };
     moment.step(entry);
@@ -364,31 +365,31 @@ fn advance(moment: &mut Moment, life: &Life, point: usize) -> bool {
 }
 
 /// A hash of a recovery's calls without the random parts of names, to find equal recoveries.
-fn shape(life: &Life) -> u64 {
+fn shape(trace: &Trace) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for entry in &life.journal {
+    for entry in &trace.journal {
         std::mem::discriminant(&entry.call).hash(&mut hasher);
         let path = entry.path.to_string_lossy();
         let kept: String = path.chars().filter(|char| !char.is_ascii_hexdigit()).collect();
         kept.hash(&mut hasher);
     }
-    life.start.pending().len().hash(&mut hasher);
+    trace.start.pending().len().hash(&mut hasher);
     hasher.finish()
 }
 
 /// Reads every log as someone who looks at this very moment.
-fn glance(moment: &Moment, story: &Story, setup: Setup) -> Glances {
+fn glance(moment: &Moment, history: &History, setup: Setup) -> Glances {
     let mut glances = Glances::new();
     let mut jobs = HashSet::new();
-    for deed in story.deeds() {
-        if let Action::Append { job, .. } = &deed.action {
+    for op in history.ops() {
+        if let Action::Append { job, .. } = &op.action {
             jobs.insert(job.clone());
         }
     }
     if jobs.is_empty() {
         return glances;
     }
-    let sim = SimFs::with_clock(moment.live().clone(), later(1, story));
+    let sim = SimFs::with_clock(moment.live().clone(), later(1, history));
     let Ok((backend, _)) = sim.open(setup.options(&sim)) else {
         return glances;
     };
@@ -407,12 +408,12 @@ fn glance(moment: &Moment, story: &Story, setup: Setup) -> Glances {
     glances
 }
 
-fn go_on_from(crash: &Crash, story: &Story, glances: &Glances, setup: Setup) -> anyhow::Result<()> {
-    let story = &story.after(crash.loss);
-    let sim = SimFs::with_clock(crash.disk().clone(), later(1, story));
+fn go_on_from(crash: &Crash, history: &History, glances: &Glances, setup: Setup) -> anyhow::Result<()> {
+    let history = &history.after(crash.loss);
+    let sim = SimFs::with_clock(crash.disk().clone(), later(1, history));
     let (backend, _) = sim.open(setup.options(&sim))?;
     for (job, cursor, given) in glances {
-        resume(story, crash.loss, &backend, job, cursor, given)?;
+        resume(history, crash.loss, &backend, job, cursor, given)?;
     }
     Ok(())
 }

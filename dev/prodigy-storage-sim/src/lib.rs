@@ -20,7 +20,7 @@
 //!
 //! On each new disk a process reads everything, continues the work, and everything is read
 //! again: see [`verify`]. Acknowledged data must be there once, other data is whole or absent, no damage is reported,
-//! and every cursor continues. Then **that** life is crashed at each of its calls as well, in the same way.
+//! and every cursor continues. Then **that** run is crashed at each of its calls as well, in the same way.
 //!
 //! Each process has a wall clock of its own, which workloads set before or after the true time: [`ProcessClock`]. The times
 //! of files are true.
@@ -42,13 +42,13 @@
 //! use prodigy_storage_sim::{Depth, Setup, explore, job, record};
 //!
 //! let setup = Setup::default();
-//! let life = record(setup, |stage| {
+//! let trace = record(setup, |stage| {
 //!     let who = stage.enter()?;
 //!     stage.append(who, &job("one")?, &[20, 600], Durability::Strict)
 //! })?;
-//! let outcome = explore(&life, setup, Depth::quick(1));
+//! let outcome = explore(&trace, setup, Depth::quick(1));
 //! assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
-//! assert!(outcome.counts.checked > life.journal.len());
+//! assert!(outcome.counts.checked > trace.journal.len());
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
@@ -57,25 +57,25 @@ mod crash;
 mod disk;
 mod explore;
 mod fs;
+mod history;
 mod journal;
 mod reading;
 mod replay;
 mod rescue;
 mod script;
 mod stage;
-mod story;
 mod verify;
 mod workloads;
 
 pub use clock::{ProcessClock, START, SimClock};
 pub use crash::{Crash, Drawn, Effort, Loss, crashes};
 pub use disk::{Disk, Inode};
-pub use explore::{Counts, Depth, Life, Outcome, explore};
+pub use explore::{Counts, Depth, Outcome, Trace, explore};
 pub use fs::{Process, SimFs};
+pub use history::{Action, Answer, History, Op};
 pub use journal::{Call, Entry, Name};
-pub use replay::{Fate, Moment};
+pub use replay::{CallOutcome, Moment};
 pub use script::{Step, perform, turn};
 pub use stage::{Setup, Stage, job};
-pub use story::{Action, Answer, Deed, Story};
 pub use verify::verify;
 pub use workloads::{WORKLOADS, Workload, record};

@@ -91,10 +91,10 @@ fn run(options: &Options) -> Result<bool> {
     };
     for workload in WORKLOADS.iter().filter(wanted) {
         let began = Instant::now();
-        let life = workload
+        let trace = workload
             .play()
             .with_context(|| format!("workload `{}` does not even run", workload.name))?;
-        let outcome = explore(&life, workload.setup, depth);
+        let outcome = explore(&trace, workload.setup, depth);
         show(
             options,
             workload.name,
@@ -140,8 +140,8 @@ fn drawn(seed: u64, count: usize) -> (Counts, Vec<String>) {
         };
         let depth = Depth::narrow(random.u64(..));
         match record(setup, |stage| perform(stage, &steps)) {
-            Ok(life) => {
-                let outcome = explore(&life, setup, depth);
+            Ok(trace) => {
+                let outcome = explore(&trace, setup, depth);
                 sum.add(&outcome.counts);
                 let told = outcome.failures.into_iter();
                 failures.extend(told.map(|told| format!("{steps:?} with {setup:?}: {told}")));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, Inode, Node};
 use crate::journal::{Call, Entry};
 
-/// A moment in the life of a disk: what was synced, what everyone sees, and the calls that make the difference.
+/// A moment in the run of a disk: what was synced, what everyone sees, and the calls that make the difference.
 ///
 /// - A sync of a file makes what was written to it durable, and its length; with `all` its mode as well. Neither makes
 ///   its name durable.
@@ -20,9 +20,9 @@ pub struct Moment {
     pending: Vec<Arc<Entry>>,
 }
 
-/// The fate of a call that was not durable.
+/// The outcome of a call that was not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
+pub enum CallOutcome {
     /// It is on the disk.
     There,
     /// It never got there. What a later call wrote behind it has zeros before it.
@@ -33,7 +33,7 @@ pub enum Fate {
     Cut(usize),
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for CallOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::There => f.write_str("there"),
@@ -78,7 +78,7 @@ impl Moment {
             _ => {}
         }
         if !entry.call.is_sync() {
-            apply(&mut self.live, entry, Fate::There);
+            apply(&mut self.live, entry, CallOutcome::There);
             self.pending.push(Arc::clone(entry));
             return;
         }
@@ -86,18 +86,18 @@ impl Moment {
         self.pending.retain(|pending| {
             let synced = is_synced(&pending.call, &entry.call);
             if synced {
-                apply(durable, pending, Fate::There);
+                apply(durable, pending, CallOutcome::There);
             }
             !synced
         });
     }
 
-    /// The disk after a loss of power in which each of the pending calls met its fate.
+    /// The disk after a loss of power with an outcome for each of the pending calls.
     #[must_use]
-    pub fn after(&self, fates: &[Fate]) -> Disk {
+    pub fn after(&self, outcomes: &[CallOutcome]) -> Disk {
         let mut disk = self.durable.clone();
-        for (entry, fate) in self.pending.iter().zip(fates) {
-            apply(&mut disk, entry, *fate);
+        for (entry, outcome) in self.pending.iter().zip(outcomes) {
+            apply(&mut disk, entry, *outcome);
         }
         disk.drop_unreachable();
         disk
@@ -129,7 +129,7 @@ impl Moment {
         }
         cut.live = cut.durable.clone();
         for entry in &cut.pending {
-            apply(&mut cut.live, entry, Fate::There);
+            apply(&mut cut.live, entry, CallOutcome::There);
         }
         cut
     }
@@ -162,8 +162,8 @@ fn is_synced(call: &Call, sync: &Call) -> bool {
     }
 }
 
-fn apply(disk: &mut Disk, entry: &Entry, fate: Fate) {
-    if fate == Fate::Gone {
+fn apply(disk: &mut Disk, entry: &Entry, outcome: CallOutcome) {
+    if outcome == CallOutcome::Gone {
         return;
     }
     match &entry.call {
@@ -171,14 +171,14 @@ fn apply(disk: &mut Disk, entry: &Entry, fate: Fate) {
         Call::Create { inode, at, .. } | Call::CreateDir { inode, at } => {
             disk.link(at.folder, &at.name, *inode);
         }
-        Call::Write { inode, offset, bytes } => match fate {
-            Fate::Zeros => {
+        Call::Write { inode, offset, bytes } => match outcome {
+            CallOutcome::Zeros => {
                 let end = offset + bytes.len() as u64;
                 if disk.len_of(*inode) < end {
                     disk.set_len(*inode, end, entry.time);
                 }
             }
-            Fate::Cut(most) => {
+            CallOutcome::Cut(most) => {
                 let bytes = bytes.get(..most).unwrap_or(bytes);
                 if !bytes.is_empty() {
                     disk.write_at(*inode, bytes, *offset, entry.time);

@@ -1,4 +1,4 @@
-//! The next life: what a new process does on a disk after a crash.
+//! The next run: what a new process does on a disk after a crash.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
 
 use crate::clock::{START, SimClock};
 use crate::crash::{Crash, Loss};
-use crate::explore::Life;
+use crate::explore::Trace;
 use crate::fs::SimFs;
+use crate::history::{Action, History};
 use crate::stage::{Setup, Stage};
-use crate::story::{Action, Story};
 use crate::verify::verify;
 
-/// How much later a new life begins, in nanoseconds.
+/// How much later a new run begins, in nanoseconds.
 const LATER: i64 = 5_000_000_000;
 const NEW: &str = "rescued-item";
 
-/// The subjects of a story.
+/// The subjects of a history.
 #[derive(Debug, Default)]
 struct Subjects {
     logs: BTreeSet<JobAddress>,
@@ -30,10 +30,10 @@ struct Subjects {
 }
 
 impl Subjects {
-    fn of(story: &Story) -> Self {
+    fn of(history: &History) -> Self {
         let mut found = Self::default();
-        for deed in story.deeds() {
-            match &deed.action {
+        for op in history.ops() {
+            match &op.action {
                 Action::Append { job, .. } | Action::Scan { job } => {
                     found.logs.insert(job.clone());
                 }
@@ -62,52 +62,52 @@ impl Subjects {
     }
 }
 
-/// A clock that continues after the story so far. A power failure in it is another start of the machine.
-pub(crate) fn later(generation: u32, story: &Story) -> Arc<SimClock> {
+/// A clock that continues after the history so far. A power failure in it is another start of the machine.
+pub(crate) fn later(generation: u32, history: &History) -> Arc<SimClock> {
     let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
-    Arc::new(SimClock::at(time).boot(story.boots()))
+    Arc::new(SimClock::at(time).boot(history.boots()))
 }
 
-/// Reads the disk after a crash, continues the work in a new process, and reads it again. Returns this life.
+/// Reads the disk after a crash, continues the work in a new process, and reads it again. Returns this run.
 ///
 /// # Errors
 /// The expected and the found value.
 pub(crate) fn rescue(
     crash: &Crash,
-    story: &Story,
+    history: &History,
     loss: Loss,
     setup: Setup,
     generation: u32,
-) -> Result<Life> {
-    let story = &story.after(crash.loss);
-    let sim = SimFs::with_clock(crash.disk().clone(), later(generation, story));
+) -> Result<Trace> {
+    let history = &history.after(crash.loss);
+    let sim = SimFs::with_clock(crash.disk().clone(), later(generation, history));
     let (reader, _) = sim
         .open(setup.options(&sim))
         .context("the crash disk can't be opened")?;
-    verify(story, loss, &reader).context("the first reader")?;
+    verify(history, loss, &reader).context("the first reader")?;
     anyhow::ensure!(sim.position() == 0, "a reader wrote something");
     drop(reader);
 
     let mark = if generation == 1 { "r" } else { "s" };
-    let mut stage = Stage::new(Arc::clone(&sim), setup, story.clone(), mark);
-    go_on(&mut stage, story).context("the next writer")?;
+    let mut stage = Stage::new(Arc::clone(&sim), setup, history.clone(), mark);
+    go_on(&mut stage, history).context("the next writer")?;
     let (reader, _) = sim
         .open(setup.options(&sim))
         .context("the mended disk can't be opened")?;
     // Strict as all of it is, what was acknowledged meanwhile holds in any case.
-    verify(stage.story(), loss, &reader).context("the reader after the next writer")?;
+    verify(stage.history(), loss, &reader).context("the reader after the next writer")?;
     drop(reader);
     let _ = sim.clock().now();
-    Ok(Life {
+    Ok(Trace {
         start: crash.after.clone(),
         journal: sim.journal().into_iter().map(Arc::new).collect(),
-        story: stage.story().clone(),
+        history: stage.history().clone(),
     })
 }
 
-/// Writes to everything that the story is about.
-fn go_on(stage: &mut Stage, story: &Story) -> Result<()> {
-    let subjects = Subjects::of(story);
+/// Writes to everything that the history is about.
+fn go_on(stage: &mut Stage, history: &History) -> Result<()> {
+    let subjects = Subjects::of(history);
     let who = stage.enter()?;
     for job in &subjects.logs {
         stage.append(who, job, &[30, 30], Durability::Strict)?;

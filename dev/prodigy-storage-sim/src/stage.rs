@@ -1,4 +1,4 @@
-//! Simulated processes that do things, and the story of what they did.
+//! Simulated processes that do things, and the history of what they did.
 
 mod letters;
 
@@ -15,8 +15,8 @@ use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::{Process, SimFs};
+use crate::history::{Action, Answer, History};
 use crate::reading::read_on;
-use crate::story::{Action, Answer, Story};
 
 /// The longest wait of a call: nothing on a simulated disk takes long, so a longer wait would never end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,11 +61,11 @@ pub struct Stage {
     sim: Arc<SimFs>,
     setup: Setup,
     actors: Vec<Actor>,
-    story: Story,
+    history: History,
     /// Makes every payload, message and body its own.
     next: usize,
     mark: &'static str,
-    /// Below the numbers of its processes: no two lives share one.
+    /// Below the numbers of its processes: no two runs share one.
     numbers: u32,
 }
 
@@ -80,20 +80,20 @@ struct Actor {
 }
 
 impl Stage {
-    /// On a file system, going on with a story. `mark` is what its payloads begin with.
+    /// On a file system, going on with a history. `mark` is what its payloads begin with.
     #[must_use]
-    pub fn new(sim: Arc<SimFs>, setup: Setup, story: Story, mark: &'static str) -> Self {
+    pub fn new(sim: Arc<SimFs>, setup: Setup, history: History, mark: &'static str) -> Self {
         Self {
-            numbers: story
-                .deeds()
+            numbers: history
+                .ops()
                 .iter()
-                .map(|deed| deed.process)
+                .map(|op| op.process)
                 .max()
                 .unwrap_or_default(),
             sim,
             setup,
             actors: Vec::new(),
-            story,
+            history,
             next: 0,
             mark,
         }
@@ -105,10 +105,10 @@ impl Stage {
         &self.sim
     }
 
-    /// The story so far.
+    /// The history so far.
     #[must_use]
-    pub fn story(&self) -> &Story {
-        &self.story
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// A new process; gives its place.
@@ -212,7 +212,7 @@ impl Stage {
         act: impl FnOnce(&FileBackend) -> Result<Answer>,
     ) -> Result<Option<Answer>> {
         let number = self.numbers + self.actor(who)?.0.process.number();
-        let deed = self.story.begin(number, action, self.sim.position());
+        let op = self.history.begin(number, action, self.sim.position());
         let (actor, backend) = self.actor(who)?;
         let answer = act(backend);
         if actor.process.is_dead() {
@@ -220,7 +220,7 @@ impl Stage {
             return Ok(None);
         }
         let answer = answer?;
-        self.story.answer(deed, answer.clone(), self.sim.position());
+        self.history.answer(op, answer.clone(), self.sim.position());
         Ok(Some(answer))
     }
 

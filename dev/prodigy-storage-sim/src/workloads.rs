@@ -1,4 +1,4 @@
-//! The workloads that are crashed: short lives that use each part of the store.
+//! The workloads that are crashed: short runs that use each part of the store.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use prodigy_storage_backend::EventId;
 use prodigy_storage_layout::{Document, LockName, Phase, RepoName, Timestamp};
 
 use crate::disk::Disk;
-use crate::explore::Life;
+use crate::explore::Trace;
 use crate::fs::SimFs;
+use crate::history::History;
 use crate::replay::Moment;
 use crate::stage::{Setup, Stage, job};
-use crate::story::Story;
 
-/// A short life of a store.
+/// A short run of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
     /// Its name.
@@ -31,7 +31,7 @@ impl Workload {
     ///
     /// # Errors
     /// The error of a call that should succeed.
-    pub fn play(&self) -> Result<Life> {
+    pub fn play(&self) -> Result<Trace> {
         record(self.setup, self.play)
     }
 }
@@ -40,14 +40,14 @@ impl Workload {
 ///
 /// # Errors
 /// Its error.
-pub fn record(setup: Setup, play: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Life> {
+pub fn record(setup: Setup, play: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Trace> {
     let sim = SimFs::new(Disk::default());
-    let mut stage = Stage::new(Arc::clone(&sim), setup, Story::default(), "e");
+    let mut stage = Stage::new(Arc::clone(&sim), setup, History::default(), "e");
     play(&mut stage)?;
-    Ok(Life {
+    Ok(Trace {
         start: Moment::new(Disk::default()),
         journal: sim.journal().into_iter().map(Arc::new).collect(),
-        story: stage.story().clone(),
+        history: stage.history().clone(),
     })
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     sim: Arc<SimFs>,
     number: u32,
     clock: Arc<ProcessClock>,
-    life: Mutex<Life>,
+    life: Mutex<LifeState>,
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Shared {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Life {
+enum LifeState {
     Alive,
     /// It dies in a write: after `calls` more calls that change something, with `bytes` bytes written.
     Doomed {
@@ -61,7 +61,7 @@ impl Process {
                 clock: Arc::new(ProcessClock::new(sim.clock())),
                 sim,
                 number,
-                life: Mutex::new(Life::Alive),
+                life: Mutex::new(LifeState::Alive),
                 meanwhile: Mutex::new(None),
             }),
         }
@@ -87,7 +87,7 @@ impl Process {
     /// Ends it in the middle of a write: `calls` more calls that change something are made, and of the first write after
     /// them `bytes` bytes.
     pub fn kill_in_write(&self, calls: usize, bytes: usize) {
-        *self.shared.life.lock() = Life::Doomed { calls, bytes };
+        *self.shared.life.lock() = LifeState::Doomed { calls, bytes };
     }
 
     /// Has others do something before the process next tries the lock of a file whose name ends so: between opening a
@@ -99,7 +99,7 @@ impl Process {
     /// Whether it has ended.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        matches!(*self.shared.life.lock(), Life::Dead)
+        matches!(*self.shared.life.lock(), LifeState::Dead)
     }
 
     fn caller<'p>(&self, path: &'p Path) -> Caller<'p> {
@@ -124,8 +124,8 @@ impl Shared {
         }
     }
 
-    fn die(&self, life: &mut Life) {
-        *life = Life::Dead;
+    fn die(&self, life: &mut LifeState) {
+        *life = LifeState::Dead;
         self.sim.state.lock().end(self.number);
     }
 
@@ -140,7 +140,7 @@ impl Shared {
 
     /// A call that changes nothing.
     pub(super) fn look<T>(&self, call: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
-        if matches!(*self.life.lock(), Life::Dead) {
+        if matches!(*self.life.lock(), LifeState::Dead) {
             return Err(killed());
         }
         let mut state = self.sim.state.lock();
@@ -151,14 +151,14 @@ impl Shared {
     /// A call that may change something.
     pub(super) fn act<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let mut life = self.life.lock();
-        if matches!(*life, Life::Dead) {
+        if matches!(*life, LifeState::Dead) {
             return Err(killed());
         }
         let mut state = self.sim.state.lock();
         state.tick();
         let before = state.journal.len();
         let done = call(&mut state);
-        if let Life::Doomed { calls, .. } = &mut *life {
+        if let LifeState::Doomed { calls, .. } = &mut *life {
             *calls = calls.saturating_sub(state.journal.len() - before);
         }
         done
@@ -170,7 +170,7 @@ impl Shared {
         call: impl FnOnce(&mut State, Turn) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let doom = match *self.life.lock() {
-            Life::Doomed { calls: 0, bytes } => Some(bytes),
+            LifeState::Doomed { calls: 0, bytes } => Some(bytes),
             _ => None,
         };
         match doom {

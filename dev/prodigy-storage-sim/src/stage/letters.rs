@@ -8,7 +8,7 @@ use prodigy_storage_backend::{Clock, Durability, ItemId, LeaseToken, QueueItem, 
 use prodigy_storage_layout::JobAddress;
 
 use super::{Stage, patience};
-use crate::story::{Action, Answer};
+use crate::history::{Action, Answer};
 
 /// How long a dead letter is taken for.
 const LEASE: Duration = Duration::from_secs(3600);

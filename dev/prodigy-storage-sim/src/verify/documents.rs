@@ -9,8 +9,8 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 
 use super::holds;
 use crate::crash::Loss;
+use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
-use crate::story::{Action, Answer, Deed, Story};
 
 /// The possible contents under one name; `None` is an absent document.
 #[derive(Debug, Default)]
@@ -57,36 +57,36 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// The documents of a story.
+/// The documents of a history.
 #[derive(Debug, Default)]
-struct Told<'a> {
+struct Expectations<'a> {
     names: BTreeMap<Document, Expected<'a>>,
     series: BTreeSet<(JobAddress, Phase)>,
     /// Bodies that may be in a series under a name that was never acknowledged.
     unnamed: HashSet<&'a str>,
 }
 
-pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
-    let mut told = Told::default();
-    for deed in story.deeds() {
-        told.take_in(deed, loss)?;
+pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
+    let mut expected_all = Expectations::default();
+    for op in history.ops() {
+        expected_all.take_in(op, loss)?;
     }
-    for (document, expected) in &told.names {
+    for (document, expected) in &expected_all.names {
         let found = get(backend, document)?;
         expected
             .compare(found.as_deref())
             .with_context(|| format!("document {document:?}"))?;
     }
     let mut strangers = HashSet::new();
-    for (job, phase) in &told.series {
+    for (job, phase) in &expected_all.series {
         let scope = DocumentScope::Checkpoints(job.clone(), *phase);
         for entry in backend.list(&scope, patience())? {
-            if told.names.contains_key(&entry.document) {
+            if expected_all.names.contains_key(&entry.document) {
                 continue;
             }
             let body = get(backend, &entry.document)?.context("what was listed is not there")?;
             ensure!(
-                told.unnamed.contains(body.as_str()),
+                expected_all.unnamed.contains(body.as_str()),
                 "{:?} holds what nobody added: {body:.30}",
                 entry.document
             );
@@ -104,10 +104,10 @@ fn get(backend: &FileBackend, document: &Document) -> Result<Option<String>> {
     Ok(Some(String::from_utf8(found.body().to_vec())?))
 }
 
-impl<'a> Told<'a> {
-    fn take_in(&mut self, deed: &'a Deed, loss: Loss) -> Result<()> {
-        let answered = deed.answer.is_some();
-        match &deed.action {
+impl<'a> Expectations<'a> {
+    fn take_in(&mut self, op: &'a Op, loss: Loss) -> Result<()> {
+        let answered = op.answer.is_some();
+        match &op.action {
             Action::Put {
                 document,
                 body,
@@ -115,7 +115,7 @@ impl<'a> Told<'a> {
             } => {
                 let name = self.names.entry(document.clone()).or_default();
                 let held = answered && holds(*durability, loss);
-                name.put(body.as_deref(), held, answered.then_some(deed.process));
+                name.put(body.as_deref(), held, answered.then_some(op.process));
             }
             Action::Add {
                 job,
@@ -126,7 +126,7 @@ impl<'a> Told<'a> {
             } => {
                 let name = self.names.entry(Document::Setup(job.clone())).or_default();
                 let held = answered && holds(*durability, loss);
-                name.put(Some(body), held, answered.then_some(deed.process));
+                name.put(Some(body), held, answered.then_some(op.process));
             }
             Action::Add {
                 job,
@@ -136,7 +136,7 @@ impl<'a> Told<'a> {
                 ..
             } => {
                 self.series.insert((job.clone(), *phase));
-                let Some((_, Answer::Added(document))) = &deed.answer else {
+                let Some((_, Answer::Added(document))) = &op.answer else {
                     self.unnamed.insert(body);
                     return Ok(());
                 };
@@ -145,7 +145,7 @@ impl<'a> Told<'a> {
                     bail!("the name {document:?} was given twice");
                 }
                 let name = self.names.entry(document.clone()).or_default();
-                name.put(Some(body), holds(*durability, loss), Some(deed.process));
+                name.put(Some(body), holds(*durability, loss), Some(op.process));
             }
             Action::PowerFailure => {
                 for (_, by) in self.names.values_mut().flat_map(|name| &mut name.later) {
@@ -154,7 +154,7 @@ impl<'a> Told<'a> {
             }
             Action::Flush if answered => {
                 for name in self.names.values_mut() {
-                    name.flush(deed.process);
+                    name.flush(op.process);
                 }
             }
             _ => {}

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::holds;
 use crate::crash::Loss;
+use crate::history::{Action, Answer, History};
 use crate::stage::patience;
-use crate::story::{Action, Answer, Story};
 
 /// The expected events of one log.
 #[derive(Debug, Default)]
@@ -33,15 +33,15 @@ struct Line {
     event: String,
 }
 
-pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
-    for (job, expected) in expected(story, loss) {
+pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
+    for (job, expected) in expected(history, loss) {
         let found = expected.read(backend, &job, &ScanOptions::all())?;
         expected
             .compare(&found)
             .with_context(|| format!("events of {job}"))?;
-        for deed in story.deeds() {
+        for op in history.ops() {
             if let (Action::Scan { job: of }, Some((_, Answer::Scanned { cursor, given }))) =
-                (&deed.action, &deed.answer)
+                (&op.action, &op.answer)
                 && *of == job
             {
                 expected
@@ -60,14 +60,14 @@ pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result
 /// # Errors
 /// The expected and the found value.
 pub(crate) fn resume(
-    story: &Story,
+    history: &History,
     loss: Loss,
     backend: &FileBackend,
     job: &JobAddress,
     cursor: &Cursor,
     given: &HashSet<EventId>,
 ) -> Result<()> {
-    match expected(story, loss).remove(job) {
+    match expected(history, loss).remove(job) {
         Some(expected) => expected
             .go_on(backend, job, cursor, given, loss)
             .with_context(|| {
@@ -80,10 +80,10 @@ pub(crate) fn resume(
     }
 }
 
-fn expected(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
+fn expected(history: &History, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
     let mut logs: BTreeMap<JobAddress, Expected<'_>> = BTreeMap::new();
-    for deed in story.deeds() {
-        match &deed.action {
+    for op in history.ops() {
+        match &op.action {
             Action::Append {
                 job,
                 payloads,
@@ -91,14 +91,14 @@ fn expected(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
                 durability,
             } => {
                 let log = logs.entry(job.clone()).or_default();
-                match &deed.answer {
+                match &op.answer {
                     Some((_, Answer::Appended { ids, stored })) => {
                         let events = ids.iter().copied().zip(payloads.iter().map(String::as_str));
                         if holds(*durability, loss) {
                             log.must.extend(events);
                             // Its sync covered what this process had written to the log before.
                             if *stored > 0 {
-                                log.keep(deed.process);
+                                log.keep(op.process);
                             }
                         } else {
                             log.may.extend(
@@ -108,7 +108,7 @@ fn expected(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
                                     .map(|(payload, id)| (payload.as_str(), Some(*id))),
                             );
                             log.batches.push(payloads);
-                            log.relaxed.entry(deed.process).or_default().extend(events);
+                            log.relaxed.entry(op.process).or_default().extend(events);
                         }
                     }
                     _ => {
@@ -127,9 +127,9 @@ fn expected(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
                     log.holes |= log.relaxed.drain().count() > 0;
                 }
             }
-            Action::Flush if deed.answer.is_some() => {
+            Action::Flush if op.answer.is_some() => {
                 for log in logs.values_mut() {
-                    log.keep(deed.process);
+                    log.keep(op.process);
                 }
             }
             _ => {}

@@ -7,21 +7,21 @@ use prodigy_storage_backend::{DocumentStore, ErrorKind, Fence, FenceMarks};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
 
+use crate::history::{Action, History};
 use crate::stage::patience;
-use crate::story::{Action, Story};
 
-pub(super) fn verify(story: &Story, backend: &FileBackend) -> Result<()> {
+pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     // The greatest token of a write that was acknowledged, by job.
     let mut acknowledged: BTreeMap<&JobAddress, u64> = BTreeMap::new();
-    for deed in story.deeds() {
+    for op in history.ops() {
         if let Action::Add {
             job,
             fence: Some(token),
             ..
-        } = &deed.action
+        } = &op.action
         {
             let greatest = acknowledged.entry(job).or_default();
-            if deed.answer.is_some() {
+            if op.answer.is_some() {
                 *greatest = *token.max(greatest);
             }
         }

@@ -7,13 +7,13 @@ use prodigy_storage_backend::LockStore;
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::LockName;
 
+use crate::history::{Action, Answer, History};
 use crate::stage::patience;
-use crate::story::{Action, Answer, Story};
 
-pub(super) fn verify(story: &Story, backend: &FileBackend) -> Result<()> {
+pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     let mut newest: HashMap<&LockName, u64> = HashMap::new();
-    for deed in story.deeds() {
-        if let (Action::Lock { name }, Some((_, Answer::Token(token)))) = (&deed.action, &deed.answer) {
+    for op in history.ops() {
+        if let (Action::Lock { name }, Some((_, Answer::Token(token)))) = (&op.action, &op.answer) {
             let before = newest.insert(name, *token).unwrap_or_default();
             ensure!(
                 *token > before,

@@ -11,9 +11,9 @@ use prodigy_storage_backend::Durability;
 use prodigy_storage_file::FileBackend;
 
 use crate::crash::Loss;
-use crate::story::Story;
+use crate::history::History;
 
-/// Reads everything that the story is about, and compares.
+/// Reads everything that the history is about, and compares.
 ///
 /// - Acknowledged data is there: once, with its payload, under its id. Data whose removal was acknowledged is gone.
 /// - Data of an unacknowledged operation is whole or absent; of a batch of events a prefix may be there.
@@ -27,12 +27,12 @@ use crate::story::Story;
 ///
 /// # Errors
 /// The expected and the found value.
-pub fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
-    events::verify(story, loss, backend)?;
-    documents::verify(story, loss, backend)?;
-    queues::verify(story, loss, backend)?;
-    locks::verify(story, backend)?;
-    fences::verify(story, backend)
+pub fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
+    events::verify(history, loss, backend)?;
+    documents::verify(history, loss, backend)?;
+    queues::verify(history, loss, backend)?;
+    locks::verify(history, backend)?;
+    fences::verify(history, backend)
 }
 
 /// Whether what was acknowledged with this durability outlives the loss.

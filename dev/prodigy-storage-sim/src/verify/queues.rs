@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::holds;
 use crate::crash::Loss;
+use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
-use crate::story::{Action, Answer, Deed, Story};
 
 /// How sure a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,8 @@ struct Failure {
     error_message: String,
 }
 
-pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result<()> {
-    for (job, queue) in told(story, loss) {
+pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
+    for (job, queue) in told(history, loss) {
         let mut left = queue.items;
         for step in backend.queue_scan(&job, patience())? {
             let entry = match step? {
@@ -81,18 +81,18 @@ pub(super) fn verify(story: &Story, loss: Loss, backend: &FileBackend) -> Result
     Ok(())
 }
 
-fn told(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Queue> {
+fn told(history: &History, loss: Loss) -> BTreeMap<JobAddress, Queue> {
     let mut queues: BTreeMap<JobAddress, Queue> = BTreeMap::new();
-    for deed in story.deeds() {
-        match &deed.action {
+    for op in history.ops() {
+        match &op.action {
             Action::Push { job, .. }
             | Action::Take { job }
             | Action::Settle { job, .. }
-            | Action::Nack { job, .. } => queues.entry(job.clone()).or_default().take_in(deed, loss),
+            | Action::Nack { job, .. } => queues.entry(job.clone()).or_default().take_in(op, loss),
             Action::PowerFailure => queues.values_mut().for_each(Queue::lose),
-            Action::Flush if deed.answer.is_some() => queues
-                .values_mut()
-                .for_each(|queue| queue.keep(Some(deed.process))),
+            Action::Flush if op.answer.is_some() => {
+                queues.values_mut().for_each(|queue| queue.keep(Some(op.process)));
+            }
             _ => {}
         }
     }
@@ -100,15 +100,15 @@ fn told(story: &Story, loss: Loss) -> BTreeMap<JobAddress, Queue> {
 }
 
 impl Queue {
-    fn take_in(&mut self, deed: &Deed, loss: Loss) {
-        let answered = deed.answer.is_some();
-        match &deed.action {
+    fn take_in(&mut self, op: &Op, loss: Loss) {
+        let answered = op.answer.is_some();
+        match &op.action {
             Action::Push {
                 items, durability, ..
             } => {
                 let sure = match (answered, holds(*durability, loss)) {
                     (false, _) => Sure::Perhaps,
-                    (true, false) => Sure::Relaxed(deed.process),
+                    (true, false) => Sure::Relaxed(op.process),
                     (true, true) => Sure::Must,
                 };
                 for (key, message) in items {
@@ -121,7 +121,7 @@ impl Queue {
                     self.keep(None);
                 }
             }
-            Action::Take { .. } => match &deed.answer {
+            Action::Take { .. } => match &op.answer {
                 Some((_, Answer::Taken(taken))) => {
                     self.keep_if(!taken.is_empty());
                     for (key, token) in taken {

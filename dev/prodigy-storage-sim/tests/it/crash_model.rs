@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_file::fs::{FileSystem, OpenMode};
-use prodigy_storage_sim::{Disk, Effort, Fate, Loss, Moment, Process, SimFs, crashes};
+use prodigy_storage_sim::{CallOutcome, Disk, Effort, Loss, Moment, Process, SimFs, crashes};
 
 const FULL: Effort = Effort {
     subsets: 4,
@@ -89,7 +89,7 @@ fn a_write_that_is_left_out_below_another_leaves_zeros() {
         file.write_all_at(b"one", 0).unwrap();
         file.write_all_at(b"two", 3).unwrap();
     });
-    let holes = moment.after(&[Fate::Gone, Fate::There]);
+    let holes = moment.after(&[CallOutcome::Gone, CallOutcome::There]);
     assert_eq!(holes.read("a/x").unwrap().as_slice(), b"\0\0\0two");
     let found = contents(&disks(&moment, true, Loss::Power), "a/x");
     assert!(found.contains(&Some(b"\0\0\0two".to_vec())), "{found:?}");

@@ -41,9 +41,9 @@ proptest! {
         seed: u64,
     ) {
         let setup = Setup { max_file_size: 1_200, compression };
-        let life = record(setup, |stage| perform(stage, &steps)).unwrap();
-        let outcome = explore(&life, setup, Depth::narrow(seed));
+        let trace = record(setup, |stage| perform(stage, &steps)).unwrap();
+        let outcome = explore(&trace, setup, Depth::narrow(seed));
         prop_assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
-        prop_assert_eq!(outcome.counts.points, life.journal.len() + 1);
+        prop_assert_eq!(outcome.counts.points, trace.journal.len() + 1);
     }
 }

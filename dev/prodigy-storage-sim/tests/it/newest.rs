@@ -88,7 +88,7 @@ impl World {
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Op {
     Add(bool),
     Delete(usize),
     DropIn(i64),
@@ -97,13 +97,13 @@ enum Deed {
     Walk,
 }
 
-fn deeds() -> impl Strategy<Value = Deed> {
+fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
-        2 => any::<bool>().prop_map(Deed::Add),
-        2 => (0..8usize).prop_map(Deed::Delete),
-        6 => (0..2000i64).prop_map(Deed::DropIn),
-        4 => (0..3usize).prop_map(Deed::Remove),
-        2 => Just(Deed::Walk),
+        2 => any::<bool>().prop_map(Op::Add),
+        2 => (0..8usize).prop_map(Op::Delete),
+        6 => (0..2000i64).prop_map(Op::DropIn),
+        4 => (0..3usize).prop_map(Op::Remove),
+        2 => Just(Op::Walk),
     ]
 }
 
@@ -111,28 +111,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn two_processes_and_a_stranger_never_make_it_wrong(deeds in prop::collection::vec(deeds(), 1..60)) {
+    fn two_processes_and_a_stranger_never_make_it_wrong(ops in prop::collection::vec(ops(), 1..60)) {
         let world = World::new();
         let (second, _) = world.sim.open(world.sim.options()).unwrap();
-        for deed in &deeds {
+        for op in &ops {
             let maps = world.truth(Phase::Map);
             let chosen = |newer: usize| maps.len().checked_sub(newer + 1).and_then(|at| maps.get(at));
-            match deed {
-                Deed::Add(map) => world.add(if *map { Phase::Map } else { Phase::Reduce }),
-                Deed::Delete(newer) => {
+            match op {
+                Op::Add(map) => world.add(if *map { Phase::Map } else { Phase::Reduce }),
+                Op::Delete(newer) => {
                     if let Some(document) = chosen(*newer) {
                         second
                             .delete(document, Expected::Any, Durability::Relaxed, Deadline::never())
                             .unwrap();
                     }
                 }
-                Deed::DropIn(millis) => world.drop_in(*millis),
-                Deed::Remove(newer) => {
+                Op::DropIn(millis) => world.drop_in(*millis),
+                Op::Remove(newer) => {
                     if let Some(document) = chosen(*newer) {
                         world.other.unlink(&Entry::Document(document.clone()).path()).unwrap();
                     }
                 }
-                Deed::Walk => {
+                Op::Walk => {
                     let mut before = None;
                     for wanted in maps.iter().rev().map(Some).chain([None]) {
                         let found = second.newest(&world.job, Phase::Map, before, Deadline::never()).unwrap();

@@ -8,12 +8,12 @@ use prodigy_storage_sim::{Depth, Setup, Stage, explore, job, record};
 /// Crashes it at each call, and each recovery too.
 fn survives(play: impl FnOnce(&mut Stage) -> Result<()>) {
     let setup = Setup::default();
-    let life = record(setup, play).unwrap();
+    let trace = record(setup, play).unwrap();
     let depth = Depth {
         one_of: 1,
         ..Depth::quick(1)
     };
-    let outcome = explore(&life, setup, depth);
+    let outcome = explore(&trace, setup, depth);
     assert!(outcome.failures.is_empty(), "{}", outcome.failures[0]);
     assert!(outcome.counts.recoveries > 0);
 }

@@ -7,8 +7,8 @@ fn survives(name: &str) {
         .iter()
         .find(|workload| workload.name == name)
         .unwrap_or_else(|| panic!("there is no workload `{name}`"));
-    let life = workload.play().unwrap();
-    let outcome = explore(&life, workload.setup, Depth::quick(1));
+    let trace = workload.play().unwrap();
+    let outcome = explore(&trace, workload.setup, Depth::quick(1));
     assert!(
         outcome.failures.is_empty(),
         "{} failures; the first:\n{}",
@@ -16,7 +16,7 @@ fn survives(name: &str) {
         outcome.failures.first().unwrap()
     );
     let counts = outcome.counts;
-    assert_eq!(counts.calls, life.journal.len());
+    assert_eq!(counts.calls, trace.journal.len());
     assert_eq!(
         counts.points,
         counts.calls + 1,

@@ -114,12 +114,12 @@ pub enum Answer {
     Token(u64),
 }
 
-/// One thing that was done.
+/// One operation of a workload.
 #[derive(Clone, Debug)]
-pub struct Deed {
-    /// By which process.
+pub struct Op {
+    /// The process that made it.
     pub process: u32,
-    /// An operation that was begun.
+    /// The kind and the arguments of the operation.
     pub action: Action,
     /// Calls that were made before it began.
     pub begun: usize,
@@ -129,78 +129,76 @@ pub struct Deed {
 
 /// All operations, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Story {
-    deeds: Vec<Deed>,
+pub struct History {
+    ops: Vec<Op>,
 }
 
-impl Story {
+impl History {
     /// Records the begin of an operation.
     pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
-        self.deeds.push(Deed {
+        self.ops.push(Op {
             process,
             action,
             begun: position,
             answer: None,
         });
-        self.deeds.len() - 1
+        self.ops.len() - 1
     }
 
     /// Records the answer.
-    pub fn answer(&mut self, deed: usize, answer: Answer, position: usize) {
-        if let Some(deed) = self.deeds.get_mut(deed) {
-            deed.answer = Some((position, answer));
+    pub fn answer(&mut self, op: usize, answer: Answer, position: usize) {
+        if let Some(op) = self.ops.get_mut(op) {
+            op.answer = Some((position, answer));
         }
     }
 
-    /// The story after a crash.
+    /// The history after a crash.
     #[must_use]
     pub fn after(&self, loss: Loss) -> Self {
-        let mut story = self.clone();
+        let mut history = self.clone();
         if loss == Loss::Power {
-            story.begin(0, Action::PowerFailure, 0);
+            history.begin(0, Action::PowerFailure, 0);
         }
-        story
+        history
     }
 
     /// How often the machine was started.
     #[must_use]
     pub fn boots(&self) -> usize {
         let failures = self
-            .deeds
+            .ops
             .iter()
-            .filter(|deed| matches!(deed.action, Action::PowerFailure));
+            .filter(|op| matches!(op.action, Action::PowerFailure));
         1 + failures.count()
     }
 
-    /// The deeds, in order.
+    /// The ops, in order.
     #[must_use]
-    pub fn deeds(&self) -> &[Deed] {
-        &self.deeds
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
     }
 
-    /// The operations and answers before the call of this number, as a story that is over.
+    /// The operations and answers before the call of this number, as a history that is over.
     #[must_use]
     pub fn before(&self, call: usize) -> Self {
-        let begun = self.deeds.iter().filter(|deed| deed.begun <= call);
-        let deeds = begun.map(|deed| Deed {
+        let begun = self.ops.iter().filter(|op| op.begun <= call);
+        let ops = begun.map(|op| Op {
             begun: 0,
-            answer: deed
+            answer: op
                 .answer
                 .as_ref()
                 .filter(|(position, _)| *position <= call)
                 .map(|(_, answer)| (0, answer.clone())),
-            ..deed.clone()
+            ..op.clone()
         });
-        Self {
-            deeds: deeds.collect(),
-        }
+        Self { ops: ops.collect() }
     }
 
     /// A number that grows with each record up to the call of this number.
     #[must_use]
-    pub fn told_before(&self, call: usize) -> usize {
-        let begun = self.deeds.iter().filter(|deed| deed.begun <= call).count();
-        let answered = self.deeds.iter().filter_map(|deed| deed.answer.as_ref());
+    pub fn answers_before(&self, call: usize) -> usize {
+        let begun = self.ops.iter().filter(|op| op.begun <= call).count();
+        let answered = self.ops.iter().filter_map(|op| op.answer.as_ref());
         begun + answered.filter(|(position, _)| *position <= call).count()
     }
 }
