@@ -155,7 +155,10 @@ mod tests {
         let (boot, namespace) = space.split_once('/').unwrap();
         let state = |text: String| state_of(&holder(pid, Some(text)));
         assert_eq!(state(format!("{space}/{started}0")), ProcessState::Ended);
-        assert_eq!(state(format!("another-boot/{namespace}/{started}")), ProcessState::Ended);
+        assert_eq!(
+            state(format!("another-boot/{namespace}/{started}")),
+            ProcessState::Ended
+        );
         assert_eq!(state(format!("{boot}/1/{started}")), ProcessState::OutOfSight);
     }
 }

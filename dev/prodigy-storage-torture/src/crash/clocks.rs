@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::many::{hall::Hall, play};
+use super::many::{harness::Harness, play};
 use super::section::{Lab, Tally};
 
 /// The duration of the work, in the short and in the full form.
@@ -52,7 +52,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         clocks.set(clock, 0)?;
     }
     play(
-        Hall::open(lab, SEGMENT, Some(clocks))?,
+        Harness::open(lab, SEGMENT, Some(clocks))?,
         lab.time(TIMES.0, TIMES.1),
     )
 }

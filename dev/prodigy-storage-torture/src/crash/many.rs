@@ -6,7 +6,7 @@
 mod appenders;
 mod events;
 mod followers;
-pub(super) mod hall;
+pub(super) mod harness;
 mod letters;
 mod locks;
 mod redrivers;
@@ -19,13 +19,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::section::{Lab, Tally};
-use hall::Hall;
+use harness::Harness;
 
 /// The duration of the work, in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
 /// The work of one role until the time is up.
-type Role = fn(&Hall<'_>, usize) -> Result<()>;
+type Role = fn(&Harness<'_>, usize) -> Result<()>;
 
 /// The roles.
 const ROLES: &[(&str, Role)] = &[
@@ -51,24 +51,24 @@ const ROLES: &[(&str, Role)] = &[
 
 /// Lets them work, then judges.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
-    play(Hall::open(lab, "256KiB", None)?, lab.time(TIMES.0, TIMES.1))
+    play(Harness::open(lab, "256KiB", None)?, lab.time(TIMES.0, TIMES.1))
 }
 
-/// Lets all roles work in a hall, then judges.
-pub(super) fn play(mut hall: Hall<'_>, time: Duration) -> Result<Tally> {
-    locks::control(&hall).context("without locks")?;
-    hall.start(time);
-    let hall = &hall;
+/// Lets all roles work in a harness, then judges.
+pub(super) fn play(mut harness: Harness<'_>, time: Duration) -> Result<Tally> {
+    locks::control(&harness).context("without locks")?;
+    harness.start(time);
+    let harness = &harness;
     thread::scope(|scope| {
-        scope.spawn(|| hall.turn_clocks());
+        scope.spawn(|| harness.turn_clocks());
         let roles: Vec<_> = ROLES
             .iter()
             .enumerate()
             .map(|(number, (name, role))| {
                 let played = scope.spawn(move || {
-                    let played = role(hall, number);
+                    let played = role(harness, number);
                     if played.is_err() {
-                        hall.close();
+                        harness.close();
                     }
                     played
                 });
@@ -82,12 +82,12 @@ pub(super) fn play(mut hall: Hall<'_>, time: Duration) -> Result<Tally> {
     })?;
     let mut tally = Tally::default();
     tally.add("roles at once", ROLES.len());
-    hall.count(&mut tally);
+    harness.count(&mut tally);
     tally.add("doors without a lock, at which two inside were seen", 1_u32);
-    events::check(hall, &mut tally).context("events")?;
-    followers::check(hall, &mut tally).context("following")?;
-    states::check(hall, &mut tally).context("checkpoints")?;
-    locks::check(hall, &mut tally).context("locks")?;
-    letters::check(hall, &mut tally).context("dead letters")?;
+    events::check(harness, &mut tally).context("events")?;
+    followers::check(harness, &mut tally).context("following")?;
+    states::check(harness, &mut tally).context("checkpoints")?;
+    locks::check(harness, &mut tally).context("locks")?;
+    letters::check(harness, &mut tally).context("dead letters")?;
     Ok(tally)
 }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use super::dialogue::Dialogue;
 use super::power::process::Process;
 use super::section::{Lab, Tally};
-use judge::{Deed, Round, Span};
+use judge::{Op, Round, Span};
 use ways::{Place, WAYS, Way};
 
 /// The duration of the full form; the short form plays each way once.
@@ -95,11 +95,11 @@ fn round(
 ) -> Result<()> {
     let place = Place::prepare(lab, way, folder)?;
     let is_over = AtomicBool::new(false);
-    let deeds = Mutex::new(Vec::new());
+    let ops = Mutex::new(Vec::new());
     let follow = ["events", "follow", "--for", "30s"].iter().chain(&ways::ADDRESS);
     let follower = Process::start(place.by_user(place.tool().command(follow)), Vec::new(), false)?;
     let (went, marker) = thread::scope(|scope| {
-        let (place, is_over, deeds) = (&place, &is_over, &deeds);
+        let (place, is_over, ops) = (&place, &is_over, &ops);
         let roles: Vec<_> = ROLES
             .iter()
             .enumerate()
@@ -108,12 +108,11 @@ fn round(
                 (name, asked)
             })
             .collect();
-        let struck = strike(place, random, deeds);
+        let struck = strike(place, random, ops);
         is_over.store(true, Ordering::Release);
         for (name, asked) in roles {
             let asked = asked.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
-            deeds
-                .lock()
+            ops.lock()
                 .map_err(poisoned)?
                 .extend(asked.with_context(|| (*name).to_owned())?);
         }
@@ -124,7 +123,7 @@ fn round(
         place: &place,
         went,
         marker,
-        deeds: deeds.into_inner().map_err(poisoned)?,
+        ops: ops.into_inner().map_err(poisoned)?,
         follower: follower.end()?,
     };
     round.check(tally)
@@ -139,7 +138,7 @@ fn poisoned<T>(_: T) -> anyhow::Error {
 fn strike(
     place: &Place<'_>,
     random: &mut fastrand::Rng,
-    deeds: &Mutex<Vec<Deed>>,
+    ops: &Mutex<Vec<Op>>,
 ) -> Result<(Span, Option<String>)> {
     thread::sleep(Duration::from_millis(200 + random.u64(..BEFORE)));
     let start = Instant::now();
@@ -147,8 +146,8 @@ fn strike(
     let went = Span::since(start);
     let marker = place.mark()?;
     while went.end.elapsed() < AFTER {
-        if let Some(deed) = place.lock_once()? {
-            deeds.lock().map_err(poisoned)?.push(deed);
+        if let Some(op) = place.lock_once()? {
+            ops.lock().map_err(poisoned)?.push(op);
         }
         thread::sleep(AFTER / 8);
     }
@@ -162,9 +161,9 @@ fn ask(
     number: usize,
     script: Script,
     is_over: &AtomicBool,
-) -> Result<Vec<Deed>> {
+) -> Result<Vec<Op>> {
     let mut handle = Dialogue::start(place.by_user(place.tool().command_of(lab.served)))?;
-    let mut deeds = Vec::new();
+    let mut ops = Vec::new();
     for turn in 0.. {
         if is_over.load(Ordering::Acquire) {
             break;
@@ -172,7 +171,7 @@ fn ask(
         let request = script(turn, 1 + turn * ROLES.len() + number);
         let start = Instant::now();
         let answer = handle.ask(&request)?;
-        deeds.push(Deed {
+        ops.push(Op {
             by: number,
             request,
             span: Span::since(start),
@@ -181,5 +180,5 @@ fn ask(
         thread::sleep(PAUSE);
     }
     handle.end()?;
-    Ok(deeds)
+    Ok(ops)
 }

@@ -161,9 +161,9 @@ impl<'a> Bench<'a> {
 
     fn run(&mut self) -> Result<()> {
         let losses = if self.lab.quick { LOSSES.0 } else { LOSSES.1 };
-        let life = if self.lab.quick { ROUND } else { LIFE };
+        let launch = if self.lab.quick { ROUND } else { LIFE };
         for number in 0..losses {
-            if number > 0 && number % life == 0 {
+            if number > 0 && number % launch == 0 {
                 self.anew()?;
             }
             let lost = if number % ROUND == ROUND - 2 {
@@ -204,8 +204,8 @@ impl<'a> Bench<'a> {
         }
         self.losses += 1;
         let told = || format!("{what}, stopped by {death:?}");
-        let life = scene.begin(&mut self.random).with_context(told)?;
-        let ended = death::lose(life, &death, self.disk).with_context(told)?;
+        let launch = scene.begin(&mut self.random).with_context(told)?;
+        let ended = death::lose(launch, &death, self.disk).with_context(told)?;
         scene.end(&ended, &death).with_context(told)?;
         self.checked += looked_at(scene.as_mut()).with_context(told)?;
         Ok(())
@@ -216,9 +216,9 @@ impl<'a> Bench<'a> {
         let time = Duration::from_micros(self.random.u64(..LONGEST));
         let death = Death::Powerless(time);
         let random = &mut self.random;
-        let lives = self.scenes.iter_mut().map(|(_, scene, _)| scene.begin(random));
-        let lives = lives.collect::<Result<Vec<_>>>()?;
-        let all = death::lose_all(lives, time, self.disk)?;
+        let launches = self.scenes.iter_mut().map(|(_, scene, _)| scene.begin(random));
+        let launches = launches.collect::<Result<Vec<_>>>()?;
+        let all = death::lose_all(launches, time, self.disk)?;
         self.losses += 1;
         self.alive += 1;
         self.crowds += 1;

@@ -18,7 +18,7 @@ use super::power::death::{Death, lose};
 use super::power::disk::Disk;
 use super::power::log::Log;
 use super::power::lost::Lost;
-use super::power::scene::{Life, Scene};
+use super::power::scene::{Launch, Scene};
 use super::power::states::States;
 use super::power::{self};
 use super::section::{Lab, Tally};
@@ -143,7 +143,7 @@ fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<
         Death::Lines(ACKNOWLEDGED)
     };
     if fault.saves() {
-        let ended = lose(life(command, states()), &death, disk)?;
+        let ended = lose(launch(command, states()), &death, disk)?;
         let mut scene = States::new(tool);
         scene.note(ended.lines().count() as u64);
         return verdict(scene.check());
@@ -151,13 +151,13 @@ fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<
     let mut scene = Log::new(tool, lab.input, "lost");
     // A process that waits for more input has no write on its way when the power goes.
     let input = scene.lines(ACKNOWLEDGED);
-    let ended = lose(life(command, input), &death, disk)?;
+    let ended = lose(launch(command, input), &death, disk)?;
     scene.note(&ended)?;
     verdict(scene.check())
 }
 
-fn life(command: Command, input: Vec<u8>) -> Life {
-    Life {
+fn launch(command: Command, input: Vec<u8>) -> Launch {
+    Launch {
         command,
         input,
         held: true,

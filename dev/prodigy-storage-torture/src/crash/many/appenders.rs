@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
 use super::events::{Sent, payload};
-use super::hall::{Hall, REPO, SHARED, Told};
+use super::harness::{Harness, Outcome, REPO, SHARED};
 use crate::crash::power::process::Ended;
 use crate::input::{joined, with_id};
 
@@ -15,7 +15,7 @@ const MOST: usize = 120;
 
 /// An appender, with its unacknowledged events.
 struct Appender<'h> {
-    hall: &'h Hall<'h>,
+    harness: &'h Harness<'h>,
     by: String,
     random: fastrand::Rng,
     next: usize,
@@ -24,24 +24,24 @@ struct Appender<'h> {
 }
 
 /// Appends to the shared job.
-pub(super) fn appender(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut appender = Appender::new(hall, number);
-    while hall.is_open() {
+pub(super) fn appender(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut appender = Appender::new(harness, number);
+    while harness.is_open() {
         appender.turn(SHARED)?;
     }
     Ok(())
 }
 
 /// Appends to one of several jobs, by turns.
-pub(super) fn wanderer(hall: &Hall<'_>, number: usize) -> Result<()> {
+pub(super) fn wanderer(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut appenders: Vec<_> = (0..12)
-        .map(|job| (format!("job-{job}"), Appender::new(hall, number)))
+        .map(|job| (format!("job-{job}"), Appender::new(harness, number)))
         .collect();
     for (turn, (_, appender)) in appenders.iter_mut().enumerate() {
-        appender.random = fastrand::Rng::with_seed(hall.random(number).u64(..) ^ turn as u64);
+        appender.random = fastrand::Rng::with_seed(harness.random(number).u64(..) ^ turn as u64);
     }
-    let mut random = hall.random(number);
-    while hall.is_open() {
+    let mut random = harness.random(number);
+    while harness.is_open() {
         let chosen = random.usize(..appenders.len());
         let (job, appender) = appenders.get_mut(chosen).context("no job")?;
         appender.turn(job)?;
@@ -50,21 +50,21 @@ pub(super) fn wanderer(hall: &Hall<'_>, number: usize) -> Result<()> {
 }
 
 /// Two processes that send the same events under the same ids at the same moment.
-pub(super) fn twins(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut appender = Appender::new(hall, number);
-    while hall.is_open() {
+pub(super) fn twins(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut appender = Appender::new(harness, number);
+    while harness.is_open() {
         let lines = appender.with_ids();
         let processes = [appender.command(SHARED, true), appender.command(SHARED, true)]
-            .map(|command| hall.begin(command, lines.clone(), false));
+            .map(|command| harness.begin(command, lines.clone(), false));
         let doomed = appender.random.bool();
         let death = Duration::from_millis(appender.random.u64(..150));
         let [first, second] = processes;
         let ended = [
-            hall.finish(first?, doomed.then_some(death))?,
-            hall.finish(second?, None)?,
+            harness.finish(first?, doomed.then_some(death))?,
+            harness.finish(second?, None)?,
         ];
         for ended in &ended {
-            hall.told(ended)?;
+            harness.outcome(ended)?;
         }
         let longest = ended
             .iter()
@@ -83,11 +83,11 @@ pub(super) fn twins(hall: &Hall<'_>, number: usize) -> Result<()> {
 }
 
 impl<'h> Appender<'h> {
-    fn new(hall: &'h Hall<'h>, number: usize) -> Self {
+    fn new(harness: &'h Harness<'h>, number: usize) -> Self {
         Self {
-            hall,
+            harness,
             by: format!("role-{number}"),
-            random: hall.random(number),
+            random: harness.random(number),
             next: 0,
             pending: Vec::new(),
         }
@@ -95,7 +95,7 @@ impl<'h> Appender<'h> {
 
     fn command(&mut self, job: &str, with_ids: bool) -> std::process::Command {
         let batch = self.random.choice(["1", "1", "8", "64"]).unwrap_or("1");
-        let mut command = self.hall.tool().command(["events", "append", "--ack"]);
+        let mut command = self.harness.tool().command(["events", "append", "--ack"]);
         command.args(["--repo", REPO, "--job", job, "--batch", batch]);
         if with_ids {
             command.arg("--with-ids");
@@ -126,7 +126,7 @@ impl<'h> Appender<'h> {
         let lines: Vec<String> = self
             .pending
             .iter()
-            .map(|(id, sent)| with_id(*id, &payload(self.hall, sent)))
+            .map(|(id, sent)| with_id(*id, &payload(self.harness, sent)))
             .collect();
         joined(lines.iter().map(String::as_str))
     }
@@ -134,28 +134,28 @@ impl<'h> Appender<'h> {
     fn turn(&mut self, job: &str) -> Result<()> {
         if self.random.bool() {
             let (command, lines) = (self.command(job, true), self.with_ids());
-            let ended = self.hall.call(command, lines, &mut self.random)?;
-            self.hall.told(&ended)?;
+            let ended = self.harness.call(command, lines, &mut self.random)?;
+            self.harness.outcome(&ended)?;
             return self.acknowledged(job, &ended);
         }
         let count = self.random.usize(1..MOST);
         let sent: Vec<Sent> = (0..count).map(|_| self.fresh()).collect();
-        let lines: Vec<String> = sent.iter().map(|sent| payload(self.hall, sent)).collect();
+        let lines: Vec<String> = sent.iter().map(|sent| payload(self.harness, sent)).collect();
         let command = self.command(job, false);
-        let ended = self.hall.call(
+        let ended = self.harness.call(
             command,
             joined(lines.iter().map(String::as_str)),
             &mut self.random,
         )?;
-        let told = self.hall.told(&ended)?;
+        let outcome = self.harness.outcome(&ended)?;
         let fresh = acknowledged(&ended)?.into_iter().zip(sent).collect::<Vec<_>>();
         ensure!(
-            told != Told::Done || fresh.len() == count,
+            outcome != Outcome::Done || fresh.len() == count,
             "{} of {count} were acknowledged",
             fresh.len()
         );
-        self.hall.did(fresh.len());
-        self.hall.events.alone().note(job, fresh);
+        self.harness.did(fresh.len());
+        self.harness.events.alone().note(job, fresh);
         Ok(())
     }
 
@@ -165,8 +165,8 @@ impl<'h> Appender<'h> {
         let fresh: Vec<_> = self.pending.drain(..ids.len().min(self.pending.len())).collect();
         let ours: Vec<Uuid> = fresh.iter().map(|(id, _)| *id).collect();
         ensure!(ours == ids, "acknowledged was {ids:?}, sent {ours:?}");
-        self.hall.did(fresh.len());
-        self.hall.events.alone().note(job, fresh);
+        self.harness.did(fresh.len());
+        self.harness.events.alone().note(job, fresh);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use uuid::Uuid;
 
-use super::hall::{Hall, REPO};
+use super::harness::{Harness, REPO};
 use crate::crash::section::Tally;
 use crate::input::same_value;
 use crate::segment;
@@ -53,25 +53,25 @@ impl EventLedger {
 }
 
 /// The payload as it is sent.
-pub(super) fn payload(hall: &Hall<'_>, sent: &Sent) -> String {
+pub(super) fn payload(harness: &Harness<'_>, sent: &Sent) -> String {
     let Sent { by, n } = sent;
-    format!(r#"{{"by":"{by}","n":{n},"line":{}}}"#, hall.input().at(*n))
+    format!(r#"{{"by":"{by}","n":{n},"line":{}}}"#, harness.input().at(*n))
 }
 
 /// Reads every job: each acknowledged event is there once, with its payload, and none was stored twice.
-pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = hall.events.alone();
+pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = harness.events.alone();
     ensure!(!ledger.jobs.is_empty(), "nothing was acknowledged at all");
     let (mut looked_for, mut others, mut segments) = (0, 0, 0);
     for (job, acknowledged) in &ledger.jobs {
         // One more writer mends what the last dead one left.
         let address = ["--repo", REPO, "--job", job];
-        hall.tool().done(
+        harness.tool().done(
             ["events", "append"].iter().chain(&address),
             br#"{"by":"the end","n":0,"line":null}"#,
         )?;
         let expected: HashMap<&Uuid, &Sent> = acknowledged.iter().map(|(id, sent)| (id, sent)).collect();
-        let answer = hall
+        let answer = harness
             .tool()
             .run(["events", "cat"].iter().chain(&address), b"")?
             .expect_code(0)?;
@@ -94,7 +94,7 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
                         "job {job}: {} holds {found:?}, sent was {sent:?}",
                         record.id
                     );
-                    let sent = payload(hall, sent);
+                    let sent = payload(harness, sent);
                     same_value(
                         &format!("job {job}: {}", record.id),
                         sent.as_bytes(),
@@ -108,7 +108,7 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
             bail!("job {job}: {sent:?} was acknowledged as {id} and is gone");
         }
         looked_for += expected.len();
-        let disk = segment::check(hall.tool().base(), REPO, job)?;
+        let disk = segment::check(harness.tool().base(), REPO, job)?;
         segments += disk.plain + disk.compressed;
     }
     tally.add(

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::hall::{ADDRESS, Hall, SHARED, Told};
+use super::harness::{ADDRESS, Harness, Outcome, SHARED};
 use crate::crash::section::Tally;
 use crate::segment;
 
@@ -33,49 +33,53 @@ impl Followed {
 }
 
 /// Reads the shared job: what was acknowledged before is there, and nothing twice.
-pub(super) fn reader(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
-    while hall.is_open() {
-        let known = hall.events.alone().known(SHARED);
-        let command = hall.tool().command(["events", "cat"].iter().chain(&ADDRESS));
-        let ended = hall.call(command, Vec::new(), &mut random)?;
-        match hall.told(&ended)? {
-            Told::Done => {}
-            Told::Unclear => continue,
-            Told::Missing if known == 0 => continue,
-            told => bail!("a reader was told {told:?}"),
+pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
+    while harness.is_open() {
+        let known = harness.events.alone().known(SHARED);
+        let command = harness.tool().command(["events", "cat"].iter().chain(&ADDRESS));
+        let ended = harness.call(command, Vec::new(), &mut random)?;
+        match harness.outcome(&ended)? {
+            Outcome::Done => {}
+            Outcome::Unclear => continue,
+            Outcome::Missing if known == 0 => continue,
+            outcome => bail!("the outcome of a reader: {outcome:?}"),
         }
         let mut seen = HashSet::new();
         for line in ended.lines() {
             let id = segment::record(line)?.id;
             ensure!(seen.insert(id), "a reader was given {id} twice");
         }
-        if let Some(id) = hall.events.alone().missing(SHARED, known, &seen) {
+        if let Some(id) = harness.events.alone().missing(SHARED, known, &seen) {
             bail!("{id} was acknowledged before the reader began, and was not given");
         }
-        hall.followed.alone().readings += 1;
+        harness.followed.alone().readings += 1;
     }
     Ok(())
 }
 
 /// Follows from the beginning in one long life, and a little longer than all others work: it is given each event once.
-pub(super) fn watcher(hall: &Hall<'_>, _: usize) -> Result<()> {
-    let time = format!("{}ms", (hall.left() + AFTER).as_millis());
+pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
+    let time = format!("{}ms", (harness.left() + AFTER).as_millis());
     let words = ["events", "follow", "--for", &time];
-    let command = hall.tool().command(words.iter().chain(&ADDRESS));
-    let mut process = hall.begin(command, Vec::new(), false)?;
-    while hall.is_open() {
+    let command = harness.tool().command(words.iter().chain(&ADDRESS));
+    let mut process = harness.begin(command, Vec::new(), false)?;
+    while harness.is_open() {
         process.wait_for(Duration::from_secs(1))?;
     }
-    let known = hall.events.alone().known(SHARED);
-    let ended = hall.finish(process, None)?;
-    ensure!(hall.told(&ended)? == Told::Done, "{}", ended.unexpected("an end"));
+    let known = harness.events.alone().known(SHARED);
+    let ended = harness.finish(process, None)?;
+    ensure!(
+        harness.outcome(&ended)? == Outcome::Done,
+        "{}",
+        ended.unexpected("an end")
+    );
     let mut seen = HashSet::new();
     for line in ended.lines() {
         let id = segment::record(line)?.id;
         ensure!(seen.insert(id), "a follower was given {id} twice in one life");
     }
-    let events = hall.events.alone();
+    let events = harness.events.alone();
     if let Some(id) = events.missing(SHARED, known, &seen) {
         let count = events.count_missing(SHARED, known, &seen);
         bail!(
@@ -83,39 +87,42 @@ pub(super) fn watcher(hall: &Hall<'_>, _: usize) -> Result<()> {
         );
     }
     drop(events);
-    hall.followed.alone().watched += seen.len();
+    harness.followed.alone().watched += seen.len();
     Ok(())
 }
 
 /// Continues from one cursor to the next.
-pub(super) fn follower(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
-    while hall.is_open() {
-        follow(hall, "700ms", Some(&mut random))?;
+pub(super) fn follower(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
+    while harness.is_open() {
+        follow(harness, "700ms", Some(&mut random))?;
     }
     Ok(())
 }
 
 /// One run: returns the number of events that it got. The events of a killed follower do not count, as it printed no cursor.
-fn follow(hall: &Hall<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Result<usize> {
-    let mut command = hall.tool().command(
+fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Result<usize> {
+    let mut command = harness.tool().command(
         ["--json", "events", "follow", "--for", time]
             .iter()
             .chain(&ADDRESS),
     );
-    if let Some(cursor) = &hall.followed.alone().cursor {
+    if let Some(cursor) = &harness.followed.alone().cursor {
         command.args(["--cursor", cursor]);
     }
     let ended = match random {
-        Some(random) => hall.call(command, Vec::new(), random)?,
-        None => hall.finish(hall.begin(command, Vec::new(), false)?, None)?,
+        Some(random) => harness.call(command, Vec::new(), random)?,
+        None => harness.finish(harness.begin(command, Vec::new(), false)?, None)?,
     };
-    if hall.told(&ended)? != Told::Done {
+    if harness.outcome(&ended)? != Outcome::Done {
         return Ok(0);
     }
-    let told: Value = serde_json::from_str(ended.stderr.trim()).context("no cursor was told")?;
-    let cursor = told.get("cursor").and_then(Value::as_str).context("no cursor")?;
-    let mut followed = hall.followed.alone();
+    let outcome: Value = serde_json::from_str(ended.stderr.trim()).context("no cursor was printed")?;
+    let cursor = outcome
+        .get("cursor")
+        .and_then(Value::as_str)
+        .context("no cursor")?;
+    let mut followed = harness.followed.alone();
     let mut given = 0;
     for line in ended.lines() {
         let id = segment::record(line)?.id;
@@ -128,10 +135,10 @@ fn follow(hall: &Hall<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Re
 }
 
 /// The follower catches up: then it was given everything that was acknowledged, each once.
-pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
-    while follow(hall, "500ms", None)? > 0 {}
-    let followed = hall.followed.alone();
-    let events = hall.events.alone();
+pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
+    while follow(harness, "500ms", None)? > 0 {}
+    let followed = harness.followed.alone();
+    let events = harness.events.alone();
     if let Some(id) = events.missing(SHARED, usize::MAX, &followed.seen) {
         bail!("{id} was acknowledged, and never given to who followed");
     }

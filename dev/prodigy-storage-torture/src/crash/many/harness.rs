@@ -35,7 +35,7 @@ const STOPPED: u32 = 6;
 const STOP: u64 = 400;
 
 /// Where they work.
-pub(in crate::crash) struct Hall<'a> {
+pub(in crate::crash) struct Harness<'a> {
     lab: Lab<'a>,
     tool: Tool,
     max_file_size: &'static str,
@@ -68,7 +68,7 @@ impl<T> Ledger<T> {
 
 /// The tool's report on its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Outcome {
     Done,
     /// It was killed, or its wait timed out: done or not.
     Unclear,
@@ -80,7 +80,7 @@ pub(super) enum Told {
     Missing,
 }
 
-impl<'a> Hall<'a> {
+impl<'a> Harness<'a> {
     /// An empty store, and no time yet. With clocks each process has one of them.
     pub(in crate::crash) fn open(
         lab: &Lab<'a>,
@@ -222,7 +222,7 @@ impl<'a> Hall<'a> {
     }
 
     /// The report of a process. A report that should never occur is an error.
-    pub(super) fn told(&self, ended: &Ended) -> Result<Told> {
+    pub(super) fn outcome(&self, ended: &Ended) -> Result<Outcome> {
         ensure!(
             !ended.stderr.contains("panicked"),
             "{}",
@@ -230,20 +230,20 @@ impl<'a> Hall<'a> {
         );
         let says = |what: &str| ended.stderr.lines().any(|line| line.starts_with(what));
         Ok(match ended.code {
-            Some(0) => Told::Done,
-            None => Told::Unclear,
-            Some(4) => Told::Missing,
-            _ if says("error: conflict") => Told::Conflict,
-            _ if says("error: fenced off") => Told::Fenced,
+            Some(0) => Outcome::Done,
+            None => Outcome::Unclear,
+            Some(4) => Outcome::Missing,
+            _ if says("error: conflict") => Outcome::Conflict,
+            _ if says("error: fenced off") => Outcome::Fenced,
             Some(3) => self.waited(),
             _ if says("error: timeout") || says("error: outcome unknown") => self.waited(),
             Some(_) => return Err(ended.unexpected("success, or a refusal that is meant")),
         })
     }
 
-    fn waited(&self) -> Told {
+    fn waited(&self) -> Outcome {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        Told::Unclear
+        Outcome::Unclear
     }
 
     /// Counts operations.

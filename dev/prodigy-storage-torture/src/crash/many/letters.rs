@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::hall::{ADDRESS, Hall};
+use super::harness::{ADDRESS, Harness};
 use crate::crash::section::Tally;
 
 /// A call, from before its start to behind its end.
@@ -158,9 +158,9 @@ impl Letter {
 }
 
 /// Every item had one owner at a time; who was acknowledged is gone, who was not is there.
-pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = hall.letters.alone();
-    let answer = hall
+pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = harness.letters.alone();
+    let answer = harness
         .tool()
         .run(["--json", "dlq", "list"].iter().chain(&ADDRESS), b"")?
         .expect_code(0)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::hall::{Hall, Told};
+use super::harness::{Harness, Outcome};
 use crate::crash::section::Tally;
 
 /// The lock that only commands take: its section also makes a folder that may not be there.
@@ -55,45 +55,46 @@ impl LockLedger {
 }
 
 /// Goes through the one or the other.
-pub(super) fn locker(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
-    while hall.is_open() {
+pub(super) fn locker(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
+    while harness.is_open() {
         let lock = random.choice([DOOR, GATE]).unwrap_or(DOOR);
-        let folder = hall.folder(lock)?;
+        let folder = harness.folder(lock)?;
         let name = format!("many/{lock}");
-        let mut command = hall.tool().command([
+        let mut command = harness.tool().command([
             "lock", "run", &name, "--wait", "25s", "--", "sh", "-c", SECTION, "sh",
         ]);
         command.arg(folder).arg(lock).arg(random.u8(..9).to_string());
-        let ended = hall.call(command, Vec::new(), &mut random)?;
-        let told = hall.told(&ended)?;
+        let ended = harness.call(command, Vec::new(), &mut random)?;
+        let outcome = harness.outcome(&ended)?;
         let through = ended.lines().any(|line| line == b"through");
         ensure!(
-            through || told == Told::Unclear,
+            through || outcome == Outcome::Unclear,
             "{}",
             ended.unexpected("somebody through")
         );
         if through {
-            hall.locks.alone().passed(lock, true);
-            hall.did(1);
+            harness.locks.alone().passed(lock, true);
+            harness.did(1);
         }
     }
     Ok(())
 }
 
 /// With locks switched off two are inside at once: the section has to tell.
-pub(super) fn control(hall: &Hall<'_>) -> Result<()> {
-    let folder = hall.folder("open")?;
+pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
+    let folder = harness.folder("open")?;
     let start = || {
-        let mut command = hall
-            .tool()
-            .command(["lock", "run", "many/open", "--", "sh", "-c", SECTION, "sh"]);
+        let mut command =
+            harness
+                .tool()
+                .command(["lock", "run", "many/open", "--", "sh", "-c", SECTION, "sh"]);
         command
             .arg(&folder)
             .arg(DOOR)
             .arg("go")
             .env("PRODIGY__STORAGE__ENABLE_LOCKING", "false");
-        hall.begin(command, Vec::new(), false)
+        harness.begin(command, Vec::new(), false)
     };
     let mut processes = [start()?, start()?];
     // The first waits inside for a file; the other sees that it is not alone.
@@ -109,17 +110,17 @@ pub(super) fn control(hall: &Hall<'_>) -> Result<()> {
     }
     std::fs::write(folder.join("go"), "")?;
     for process in processes {
-        hall.finish(process, None)?;
+        harness.finish(process, None)?;
     }
     Ok(())
 }
 
 /// No two were inside at once: no pass is lost, and tokens rise in the order of the passes.
-pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = hall.locks.alone();
+pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = harness.locks.alone();
     let (mut passes, mut tokens) = (0, 0);
     for (lock, passed) in &ledger.locks {
-        let folder = hall.folder(lock)?;
+        let folder = harness.folder(lock)?;
         ensure!(
             !folder.join("doubles").exists(),
             "two were inside `{lock}` at once"

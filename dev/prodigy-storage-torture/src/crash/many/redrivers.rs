@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::hall::{ADDRESS, Hall, Told};
+use super::harness::{ADDRESS, Harness, Outcome};
 use super::letters::{How, Span};
 use crate::input::joined;
 
@@ -12,10 +12,10 @@ use crate::input::joined;
 const KEPT: &str = "kept";
 
 /// Pushes new items, and failures of some that are kept.
-pub(super) fn pusher(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
+pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
     let mut next = 0;
-    while hall.is_open() {
+    while harness.is_open() {
         let mut ids: Vec<String> = (0..random.usize(1..12))
             .map(|of| format!("item-{number}-{}", next + of))
             .collect();
@@ -27,33 +27,33 @@ pub(super) fn pusher(hall: &Hall<'_>, number: usize) -> Result<()> {
             .iter()
             .map(|id| format!(r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}}}}"#))
             .collect();
-        let command = hall.tool().command(["dlq", "push"].iter().chain(&ADDRESS));
-        let ended = hall.call(command, joined(lines.iter().map(String::as_str)), &mut random)?;
-        let told = hall.told(&ended)?;
+        let command = harness.tool().command(["dlq", "push"].iter().chain(&ADDRESS));
+        let ended = harness.call(command, joined(lines.iter().map(String::as_str)), &mut random)?;
+        let outcome = harness.outcome(&ended)?;
         ensure!(
-            matches!(told, Told::Done | Told::Unclear),
+            matches!(outcome, Outcome::Done | Outcome::Unclear),
             "{}",
             ended.unexpected("a push")
         );
-        let mut ledger = hall.letters.alone();
+        let mut ledger = harness.letters.alone();
         for id in &ids {
-            ledger.pushed(id, told == Told::Done);
+            ledger.pushed(id, outcome == Outcome::Done);
         }
-        hall.did(ids.len());
+        harness.did(ids.len());
     }
     Ok(())
 }
 
 /// Takes some, and acknowledges them, gives them back, or forgets them.
-pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
-    while hall.is_open() {
+pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
+    while harness.is_open() {
         let limit = random.usize(1..9).to_string();
         let length = SignedDuration::from_secs(random.choice([1, 3, 60, 60]).unwrap_or(60));
         let lease = format!("{}s", length.as_secs());
         let take = ["dlq", "take", "--limit", limit.as_str(), "--lease", &lease];
-        let (ended, taken) = timed(hall, &take, &[], &mut random)?;
-        if hall.told(&ended)? == Told::Missing {
+        let (ended, taken) = timed(harness, &take, &[], &mut random)?;
+        if harness.outcome(&ended)? == Outcome::Missing {
             continue;
         }
         let (mut ack, mut nack) = (Vec::new(), Vec::new());
@@ -67,8 +67,8 @@ pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
             let (id, token) = (text("item_id")?, text("lease_token")?.to_owned());
             // It counts from some moment in the call, whatever the clock of the process says.
             let until = taken.start + length;
-            hall.letters.alone().took(id, token.clone(), taken, until)?;
-            hall.did(1);
+            harness.letters.alone().took(id, token.clone(), taken, until)?;
+            harness.did(1);
             match random.u8(..4) {
                 _ if id.starts_with(KEPT) => nack.push(token),
                 0 => {}
@@ -76,14 +76,14 @@ pub(super) fn redriver(hall: &Hall<'_>, number: usize) -> Result<()> {
                 _ => ack.push(token),
             }
         }
-        settle(hall, "ack", &ack, How::Acked, &mut random)?;
-        settle(hall, "nack", &nack, How::Given, &mut random)?;
+        settle(harness, "ack", &ack, How::Acked, &mut random)?;
+        settle(harness, "nack", &nack, How::Given, &mut random)?;
     }
     Ok(())
 }
 
 fn settle(
-    hall: &Hall<'_>,
+    harness: &Harness<'_>,
     word: &str,
     tokens: &[String],
     how: How,
@@ -92,11 +92,15 @@ fn settle(
     if tokens.is_empty() {
         return Ok(());
     }
-    let (ended, span) = timed(hall, &["--json", "dlq", word], tokens, random)?;
-    let told = hall.told(&ended)?;
-    let mut ledger = hall.letters.alone();
+    let (ended, span) = timed(harness, &["--json", "dlq", word], tokens, random)?;
+    let outcome = harness.outcome(&ended)?;
+    let mut ledger = harness.letters.alone();
     let Some(line) = ended.lines().next() else {
-        ensure!(told == Told::Unclear, "{}", ended.unexpected("what was settled"));
+        ensure!(
+            outcome == Outcome::Unclear,
+            "{}",
+            ended.unexpected("what was settled")
+        );
         return tokens
             .iter()
             .try_for_each(|token| ledger.settled(token, span, How::Unclear));
@@ -110,24 +114,24 @@ fn settle(
         match (among("settled"), among("unknown")) {
             (true, false) => ledger.settled(token, span, how)?,
             (false, true) => ledger.settled(token, span, How::Refused)?,
-            _ => bail!("of token {token} was told: {answer}"),
+            _ => bail!("the answer for token {token}: {answer}"),
         }
-        hall.did(1);
+        harness.did(1);
     }
     Ok(())
 }
 
 /// A call with when it was.
 fn timed(
-    hall: &Hall<'_>,
+    harness: &Harness<'_>,
     words: &[&str],
     more: &[String],
     random: &mut fastrand::Rng,
 ) -> Result<(crate::crash::power::process::Ended, Span)> {
-    let mut command = hall.tool().command(words.iter().chain(&ADDRESS));
+    let mut command = harness.tool().command(words.iter().chain(&ADDRESS));
     command.args(more);
     let start = Timestamp::now();
-    let ended = hall.call(command, Vec::new(), random)?;
+    let ended = harness.call(command, Vec::new(), random)?;
     let end = Timestamp::now();
     Ok((ended, Span { start, end }))
 }

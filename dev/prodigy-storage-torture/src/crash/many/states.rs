@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::hall::{ADDRESS, Hall, Told};
+use super::harness::{ADDRESS, Harness, Outcome};
 use crate::crash::section::Tally;
 
 /// The phases that are saved to by compare-and-set.
@@ -52,25 +52,25 @@ impl StateLedger {
 }
 
 /// Saves one more than what is there, if it still is.
-pub(super) fn saver(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
-    while hall.is_open() {
+pub(super) fn saver(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
+    while harness.is_open() {
         let phase = random.choice(PHASES).unwrap_or("map");
         if random.u8(..12) == 0 {
             let prune = ["checkpoint", "prune", "--keep", "4", "--phase", phase];
-            let ended = hall.call(
-                hall.tool().command(prune.iter().chain(&ADDRESS)),
+            let ended = harness.call(
+                harness.tool().command(prune.iter().chain(&ADDRESS)),
                 Vec::new(),
                 &mut random,
             )?;
             ensure!(
-                !matches!(hall.told(&ended)?, Told::Conflict | Told::Fenced),
+                !matches!(harness.outcome(&ended)?, Outcome::Conflict | Outcome::Fenced),
                 "{}",
                 ended.unexpected("a pruning")
             );
             continue;
         }
-        let found = latest(hall, phase)?;
+        let found = latest(harness, phase)?;
         let (next, revision) = found.map_or((1, "absent".to_owned()), |found| {
             (found.number + 1, found.revision)
         });
@@ -82,38 +82,39 @@ pub(super) fn saver(hall: &Hall<'_>, number: usize) -> Result<()> {
             "--expected-revision",
             &revision,
         ];
-        let command = hall.tool().command(save.iter().chain(&ADDRESS));
-        let ended = hall.call(command, format!(r#"{{"n":{next}}}"#).into_bytes(), &mut random)?;
-        let told = hall.told(&ended)?;
-        let mut ledger = hall.states.alone();
-        match told {
-            Told::Conflict => ledger.conflicts += 1,
-            Told::Unclear if ended.lines().count() == 0 => ledger.unclear(phase),
-            Told::Done | Told::Unclear => {
+        let command = harness.tool().command(save.iter().chain(&ADDRESS));
+        let ended = harness.call(command, format!(r#"{{"n":{next}}}"#).into_bytes(), &mut random)?;
+        let outcome = harness.outcome(&ended)?;
+        let mut ledger = harness.states.alone();
+        match outcome {
+            Outcome::Conflict => ledger.conflicts += 1,
+            Outcome::Unclear if ended.lines().count() == 0 => ledger.unclear(phase),
+            Outcome::Done | Outcome::Unclear => {
                 ledger.won(phase, &revision, next)?;
-                hall.did(1);
+                harness.did(1);
             }
-            Told::Fenced | Told::Missing => bail!("{}", ended.unexpected("a save or a conflict")),
+            Outcome::Fenced | Outcome::Missing => bail!("{}", ended.unexpected("a save or a conflict")),
         }
     }
     Ok(())
 }
 
 /// Saves under a lock with its token. A save with the token before is then refused.
-pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
+pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
     let script = r#"echo "$PRODIGY_LOCK_FENCING"; echo "{\"n\":$PRODIGY_LOCK_FENCING}" | "$@" --fencing "$PRODIGY_LOCK_FENCING""#;
-    while hall.is_open() {
+    while harness.is_open() {
         let save = ["checkpoint", "save", "--phase", "reduce"];
-        let inner = hall.tool().command(save.iter().chain(&ADDRESS));
-        let mut command = hall
-            .tool()
-            .command(["lock", "run", "many/saver", "--", "sh", "-c", script, "sh"]);
+        let inner = harness.tool().command(save.iter().chain(&ADDRESS));
+        let mut command =
+            harness
+                .tool()
+                .command(["lock", "run", "many/saver", "--", "sh", "-c", script, "sh"]);
         command.arg(inner.get_program()).args(inner.get_args());
-        let ended = hall.call(command, Vec::new(), &mut random)?;
-        let told = hall.told(&ended)?;
+        let ended = harness.call(command, Vec::new(), &mut random)?;
+        let outcome = harness.outcome(&ended)?;
         ensure!(
-            matches!(told, Told::Done | Told::Unclear),
+            matches!(outcome, Outcome::Done | Outcome::Unclear),
             "{}",
             ended.unexpected("a save")
         );
@@ -123,14 +124,14 @@ pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
         // The tool may be dead: the command it has started saves still, and holds the lock meanwhile.
         if lines.next().is_none() {
             ensure!(
-                told == Told::Unclear,
+                outcome == Outcome::Unclear,
                 "{}",
                 ended.unexpected("an acknowledgement")
             );
             continue;
         }
         {
-            let mut ledger = hall.states.alone();
+            let mut ledger = harness.states.alone();
             ensure!(
                 token > ledger.newest,
                 "token {token} came after {}",
@@ -138,20 +139,20 @@ pub(super) fn fenced(hall: &Hall<'_>, number: usize) -> Result<()> {
             );
             ledger.newest = token;
         }
-        hall.did(1);
+        harness.did(1);
         if token == 1 {
             // No token is older.
             continue;
         }
         let old = (token - 1).to_string();
-        let command = hall
+        let command = harness
             .tool()
             .command(save.iter().chain(&ADDRESS).chain(&["--fencing", old.as_str()]));
-        let ended = hall.call(command, br#"{"n":0}"#.to_vec(), &mut random)?;
-        match hall.told(&ended)? {
-            Told::Fenced => hall.states.alone().fenced_off += 1,
-            Told::Unclear => {}
-            told => bail!("a save under token {old}, after {token}, was told {told:?}"),
+        let ended = harness.call(command, br#"{"n":0}"#.to_vec(), &mut random)?;
+        match harness.outcome(&ended)? {
+            Outcome::Fenced => harness.states.alone().fenced_off += 1,
+            Outcome::Unclear => {}
+            outcome => bail!("the outcome of a save under token {old}, after {token}: {outcome:?}"),
         }
     }
     Ok(())
@@ -164,14 +165,14 @@ struct SavedState {
     fencing: Option<u64>,
 }
 
-fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<SavedState>> {
+fn latest(harness: &Harness<'_>, phase: &str) -> Result<Option<SavedState>> {
     let show = ["checkpoint", "show", "--strict", "--phase", phase];
-    let command: Command = hall.tool().command(show.iter().chain(&ADDRESS));
-    let ended = hall.finish(hall.begin(command, Vec::new(), false)?, None)?;
-    match hall.told(&ended)? {
-        Told::Done => {}
-        Told::Missing => return Ok(None),
-        told => bail!("who asked for the latest checkpoint was told {told:?}"),
+    let command: Command = harness.tool().command(show.iter().chain(&ADDRESS));
+    let ended = harness.finish(harness.begin(command, Vec::new(), false)?, None)?;
+    match harness.outcome(&ended)? {
+        Outcome::Done => {}
+        Outcome::Missing => return Ok(None),
+        outcome => bail!("the outcome of a read of the latest checkpoint: {outcome:?}"),
     }
     let line = ended.lines().next().context("nothing is shown")?;
     let shown: Value = serde_json::from_slice(line)?;
@@ -190,11 +191,11 @@ fn latest(hall: &Hall<'_>, phase: &str) -> Result<Option<SavedState>> {
 }
 
 /// Each save that won has raised the number by one.
-pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = hall.states.alone();
+pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
+    let ledger = harness.states.alone();
     let mut won = 0;
     for (phase, saves) in &ledger.phases {
-        let number = latest(hall, phase)?.map_or(0, |found| found.number);
+        let number = latest(harness, phase)?.map_or(0, |found| found.number);
         let least = saves.numbers.len() as u64;
         let most = least + saves.unclear;
         ensure!(
@@ -205,7 +206,7 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
         won += least;
     }
     ensure!(won > 0, "no save has won");
-    let under_lock = latest(hall, "reduce")?;
+    let under_lock = latest(harness, "reduce")?;
     let (number, fencing) = under_lock.map_or((0, None), |found| (found.number, found.fencing));
     ensure!(
         number >= ledger.newest,
@@ -217,7 +218,7 @@ pub(super) fn check(hall: &Hall<'_>, tally: &mut Tally) -> Result<()> {
         "the checkpoint of token {number} says {fencing:?}"
     );
     tally.add("compare-and-set saves that won, each over its own revision", won);
-    tally.add("of those that lost, and were told", ledger.conflicts);
+    tally.add("of those that lost, and were reported", ledger.conflicts);
     tally.add("saves under an old token, all refused", ledger.fenced_off);
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::events::Sent;
-use super::hall::{Hall, SHARED};
+use super::harness::{Harness, SHARED};
 use super::locks::GATE;
 use crate::tool::own_environment;
 
@@ -31,62 +31,62 @@ enum Line {
 }
 
 /// Starts one worker after the other.
-pub(super) fn worker(hall: &Hall<'_>, number: usize) -> Result<()> {
-    let mut random = hall.random(number);
+pub(super) fn worker(harness: &Harness<'_>, number: usize) -> Result<()> {
+    let mut random = harness.random(number);
     let mut life = 0;
-    while hall.is_open() {
+    while harness.is_open() {
         life += 1;
         let by = format!("worker-{number}-{life}");
-        let mut command = Command::new(hall.worker());
-        own_environment(&mut command, hall.tool().home());
+        let mut command = Command::new(harness.worker());
+        own_environment(&mut command, harness.tool().home());
         command
-            .arg(hall.tool().base())
+            .arg(harness.tool().base())
             .arg(&by)
-            .arg(hall.input().path())
-            .arg(hall.folder(GATE)?)
-            .arg(hall.max_file_size());
-        let mut process = hall.begin(command, Vec::new(), true)?;
+            .arg(harness.input().path())
+            .arg(harness.folder(GATE)?)
+            .arg(harness.max_file_size());
+        let mut process = harness.begin(command, Vec::new(), true)?;
         let time = Duration::from_millis(random.u64(300..4_000));
         process.wait_for(time)?;
-        hall.stop(&mut process, &mut random)?;
+        harness.stop(&mut process, &mut random)?;
         let id = process.id();
         let ended = process.end()?;
-        hall.clean(id);
+        harness.clean(id);
         ensure!(
             ended.code.is_none(),
             "{}",
             ended.unexpected("a life until it is killed")
         );
-        hall.killed();
+        harness.killed();
         let (mut passing, mut saving) = (false, false);
         let mut fresh = Vec::new();
         for line in ended.lines() {
-            let shown = || format!("a worker told {}", String::from_utf8_lossy(line));
+            let shown = || format!("a worker printed {}", String::from_utf8_lossy(line));
             match serde_json::from_slice(line).with_context(shown)? {
                 Line::Event { id, n } => fresh.push((id, Sent { by: by.clone(), n })),
                 Line::Saving { .. } => saving = true,
                 Line::Saved { expected, n, won } => {
                     saving = false;
                     if won {
-                        hall.states.alone().won("map", &expected, n)?;
+                        harness.states.alone().won("map", &expected, n)?;
                     }
                 }
                 Line::Passing => passing = true,
                 Line::Passed => {
                     passing = false;
-                    hall.locks.alone().passed(GATE, true);
+                    harness.locks.alone().passed(GATE, true);
                 }
-                Line::Followed { events } => hall.followed.alone().given_to_worker(events),
+                Line::Followed { events } => harness.followed.alone().given_to_worker(events),
             }
         }
         if passing {
-            hall.locks.alone().passed(GATE, false);
+            harness.locks.alone().passed(GATE, false);
         }
         if saving {
-            hall.states.alone().unclear("map");
+            harness.states.alone().unclear("map");
         }
-        hall.did(fresh.len());
-        hall.events.alone().note(SHARED, fresh);
+        harness.did(fresh.len());
+        harness.events.alone().note(SHARED, fresh);
     }
     Ok(())
 }

@@ -40,14 +40,14 @@ impl Span {
 
 /// A request and its answer.
 #[derive(Debug)]
-pub(super) struct Deed {
+pub(super) struct Op {
     pub(super) by: usize,
     pub(super) request: String,
     pub(super) span: Span,
     pub(super) answer: String,
 }
 
-impl Deed {
+impl Op {
     /// The stored or returned value; `None` if the request was refused.
     fn done(&self) -> Option<&str> {
         self.answer.strip_prefix("stored").map(str::trim)
@@ -70,7 +70,7 @@ impl Deed {
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -98,32 +98,32 @@ pub(super) struct Round<'a> {
     pub(super) went: Span,
     /// The event that a new process stored behind that.
     pub(super) marker: Option<String>,
-    pub(super) deeds: Vec<Deed>,
+    pub(super) ops: Vec<Op>,
     pub(super) follower: Ended,
 }
 
 impl Round<'_> {
     pub(super) fn check(mut self, tally: &mut Tally) -> Result<()> {
-        self.deeds.sort_by_key(|deed| deed.span.start);
+        self.ops.sort_by_key(|op| op.span.start);
         let here = stored(self.place, self.place.base()).context("what is stored at the path")?;
         let old = match self.place.old() {
             old if old.exists() => Some(stored(self.place, &old).context("what is stored in the old root")?),
             _ => None,
         };
-        for deed in &self.deeds {
-            self.write(deed, &here, old.as_ref())?;
-            self.reading(deed)?;
-            self.refusal(deed)?;
+        for op in &self.ops {
+            self.write(op, &here, old.as_ref())?;
+            self.reading(op)?;
+            self.refusal(op)?;
         }
         self.guards()?;
         let tokens = self.tokens()?;
         self.goes_on()?;
         self.followed()?;
-        let after = self.deeds.iter().filter(|deed| self.is_after(deed));
-        let (done, refused): (Vec<_>, Vec<_>) = after.partition(|deed| deed.done().is_some());
+        let after = self.ops.iter().filter(|op| self.is_after(op));
+        let (done, refused): (Vec<_>, Vec<_>) = after.partition(|op| op.done().is_some());
         tally.add(
             "requests before a root went",
-            self.deeds.len() - done.len() - refused.len(),
+            self.ops.len() - done.len() - refused.len(),
         );
         tally.add(
             "requests behind that, answered from where the path led",
@@ -141,63 +141,63 @@ impl Round<'_> {
         self.place.way.leads
     }
 
-    fn is_after(&self, deed: &Deed) -> bool {
-        deed.span.start >= self.went.end
+    fn is_after(&self, op: &Op) -> bool {
+        op.span.start >= self.went.end
     }
 
     /// Acknowledged data is stored: at the path, in the root that went, or in one of them.
-    fn write(&self, deed: &Deed, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
-        let (Some(thing), Some(_)) = (deed.thing(), deed.done()) else {
+    fn write(&self, op: &Op, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
+        let (Some(thing), Some(_)) = (op.thing(), op.done()) else {
             return Ok(());
         };
         let is_old = old.map(|old| old.contains(&thing));
-        let holds = if self.is_after(deed) {
+        let holds = if self.is_after(op) {
             here.contains(&thing)
         } else {
             is_old != Some(false) || here.contains(&thing)
         };
         ensure!(
             holds,
-            "{deed}, {:?} after the root had gone; it is not at the path, in the old root: {is_old:?}",
-            deed.span.start.saturating_duration_since(self.went.end),
+            "{op}, {:?} after the root had gone; it is not at the path, in the old root: {is_old:?}",
+            op.span.start.saturating_duration_since(self.went.end),
         );
         Ok(())
     }
 
-    fn reading(&self, deed: &Deed) -> Result<()> {
-        let (true, Some(given)) = (deed.word() == "latest", deed.done()) else {
+    fn reading(&self, op: &Op) -> Result<()> {
+        let (true, Some(given)) = (op.word() == "latest", op.done()) else {
             return Ok(());
         };
         // While it is being removed, file by file, it is empty indeed.
-        let is_going = deed.span.start < self.went.end && deed.span.end > self.went.start;
-        ensure!(given != "nothing" || is_going, "an empty store was read: {deed}");
-        if deed.span.start < self.went.end + LOOK {
+        let is_going = op.span.start < self.went.end && op.span.end > self.went.start;
+        ensure!(given != "nothing" || is_going, "an empty store was read: {op}");
+        if op.span.start < self.went.end + LOOK {
             return Ok(());
         }
         let number = |value: &str| serde_json::from_str::<Value>(value).ok()?.get("n")?.as_i64();
         let is_new = |fresh: i64| {
-            let mut saves = self.deeds.iter().filter(|deed| deed.span.end >= self.went.start);
-            number(given) == Some(fresh) || saves.any(|deed| deed.request == format!("save {given}"))
+            let mut saves = self.ops.iter().filter(|op| op.span.end >= self.went.start);
+            number(given) == Some(fresh) || saves.any(|op| op.request == format!("save {given}"))
         };
         match self.leads() {
-            Leads::Copy => ensure!(is_new(COPIED), "the old root was read: {deed}"),
-            Leads::Other => ensure!(is_new(OTHER), "the old root was read: {deed}"),
-            Leads::Nowhere | Leads::Empty => bail!("a root that is not there was read: {deed}"),
+            Leads::Copy => ensure!(is_new(COPIED), "the old root was read: {op}"),
+            Leads::Other => ensure!(is_new(OTHER), "the old root was read: {op}"),
+            Leads::Nowhere | Leads::Empty => bail!("a root that is not there was read: {op}"),
             Leads::Same | Leads::ReadOnly | Leads::Shut => {}
         }
         Ok(())
     }
 
-    fn refusal(&self, deed: &Deed) -> Result<()> {
-        if deed.done().is_some() {
+    fn refusal(&self, op: &Op) -> Result<()> {
+        if op.done().is_some() {
             return Ok(());
         }
         ensure!(
-            deed.span.end >= self.went.start,
-            "refused before the root went: {deed}"
+            op.span.end >= self.went.start,
+            "refused before the root went: {op}"
         );
-        let names_root = deed.answer.contains(&*self.place.base().to_string_lossy());
-        ensure!(names_root, "the error does not name the root: {deed}");
+        let names_root = op.answer.contains(&*self.place.base().to_string_lossy());
+        ensure!(names_root, "the error does not name the root: {op}");
         Ok(())
     }
 
@@ -209,14 +209,14 @@ impl Round<'_> {
         ) {
             return Ok(());
         }
-        let mut guard: Option<&Deed> = None;
-        for deed in self.deeds.iter().filter(|deed| deed.by != usize::MAX) {
-            match deed.word() {
-                "lock" => guard = deed.done().map(|_| deed),
+        let mut guard: Option<&Op> = None;
+        for op in self.ops.iter().filter(|op| op.by != usize::MAX) {
+            match op.word() {
+                "lock" => guard = op.done().map(|_| op),
                 "unlock" => guard = None,
-                "save" if deed.done().is_some() && self.is_after(deed) => {
+                "save" if op.done().is_some() && self.is_after(op) => {
                     let lost = guard.filter(|lock| lock.span.end <= self.went.start);
-                    ensure!(lost.is_none(), "{deed}, under a lock that was lost: {lost:?}");
+                    ensure!(lost.is_none(), "{op}, under a lock that was lost: {lost:?}");
                 }
                 _ => {}
             }
@@ -227,25 +227,25 @@ impl Round<'_> {
     /// The tokens that were given after the root had gone: each once, and rising where one came behind the other.
     fn tokens(&self) -> Result<usize> {
         let mut given: Vec<(u64, Span)> = Vec::new();
-        for deed in self
-            .deeds
+        for op in self
+            .ops
             .iter()
-            .filter(|deed| deed.word() == "lock" && self.is_after(deed))
+            .filter(|op| op.word() == "lock" && self.is_after(op))
         {
-            let Some(token) = deed.done() else { continue };
-            let token = token.parse().with_context(|| format!("no token: {deed}"))?;
+            let Some(token) = op.done() else { continue };
+            let token = token.parse().with_context(|| format!("no token: {op}"))?;
             for (other, span) in &given {
-                let rises = *other < token || span.end > deed.span.start && *other != token;
-                ensure!(rises, "{deed}, and {other} was given before");
+                let rises = *other < token || span.end > op.span.start && *other != token;
+                ensure!(rises, "{op}, and {other} was given before");
             }
-            given.push((token, deed.span));
+            given.push((token, op.span));
         }
         Ok(given.len())
     }
 
     /// A process that holds nothing continues in the same store in the end.
     fn goes_on(&self) -> Result<()> {
-        let last = self.deeds.iter().rfind(|deed| deed.word() == "latest");
+        let last = self.ops.iter().rfind(|op| op.word() == "latest");
         let last = last.context("nobody read")?;
         let has_store = matches!(self.leads(), Leads::Copy | Leads::ReadOnly);
         ensure!(

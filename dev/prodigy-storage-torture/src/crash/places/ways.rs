@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::judge::{Deed, Span};
+use super::judge::{Op, Span};
 use crate::crash::power::disk::quietly;
 use crate::crash::section::Lab;
 use crate::crash::strace::started_by;
@@ -288,7 +288,7 @@ impl<'a> Place<'a> {
     }
 
     /// A new process takes the lock, if it is free.
-    pub(super) fn lock_once(&self) -> Result<Option<Deed>> {
+    pub(super) fn lock_once(&self) -> Result<Option<Op>> {
         if !self.takes_writers() {
             return Ok(None);
         }
@@ -309,7 +309,7 @@ impl<'a> Place<'a> {
             return Ok(None);
         }
         let token = String::from_utf8(answer.expect_code(0)?.stdout)?;
-        Ok(Some(Deed {
+        Ok(Some(Op {
             by: usize::MAX,
             request: "lock".to_owned(),
             span,

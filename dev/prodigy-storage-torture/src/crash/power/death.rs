@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::disk::Disk;
 use super::process::{Ended, Outcome, Process};
-use super::scene::Life;
+use super::scene::Launch;
 
 /// The time that a process lives without power, before it is killed.
 const AFTERLIFE: Duration = Duration::from_millis(4);
@@ -53,8 +53,8 @@ impl Death {
 /// Runs a process until its death and cuts the power; comes back with the power.
 ///
 /// Its input has an end where it dies at a system call, which it may never come to.
-pub(crate) fn lose(life: Life, death: &Death, disk: &mut Disk) -> Result<Ended> {
-    let ended = run(life, death, disk);
+pub(crate) fn lose(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
+    let ended = run(launch, death, disk);
     // Also after a failure, so that the disk is as it would be.
     if !death.is_survived() {
         disk.cut()?;
@@ -64,10 +64,10 @@ pub(crate) fn lose(life: Life, death: &Death, disk: &mut Disk) -> Result<Ended> 
 }
 
 /// Runs several at once, and cuts the power after `time`, while they live; they are killed a moment later.
-pub(crate) fn lose_all(lives: Vec<Life>, time: Duration, disk: &mut Disk) -> Result<Vec<Ended>> {
-    let started = lives
+pub(crate) fn lose_all(launches: Vec<Launch>, time: Duration, disk: &mut Disk) -> Result<Vec<Ended>> {
+    let started = launches
         .into_iter()
-        .map(|life| Process::start(life.command, life.input, life.held));
+        .map(|launch| Process::start(launch.command, launch.input, launch.held));
     let mut processes: Vec<_> = started.collect::<Result<_>>()?;
     thread::sleep(time);
     let moments: Vec<_> = processes.iter_mut().map(Process::now).collect::<Result<_>>()?;
@@ -81,17 +81,17 @@ pub(crate) fn lose_all(lives: Vec<Life>, time: Duration, disk: &mut Disk) -> Res
     ended
 }
 
-fn run(life: Life, death: &Death, disk: &mut Disk) -> Result<Ended> {
+fn run(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
     let command = match death {
         Death::Call { name, number } => traced(
-            &life.command,
+            &launch.command,
             name,
             &format!("{name}:signal=SIGKILL:when={number}"),
         ),
-        _ => life.command,
+        _ => launch.command,
     };
-    let held = life.held && !matches!(death, Death::Call { .. } | Death::AtItsEnd);
-    let mut process = Process::start(command, life.input, held)?;
+    let held = launch.held && !matches!(death, Death::Call { .. } | Death::AtItsEnd);
+    let mut process = Process::start(command, launch.input, held)?;
     match death {
         Death::Call { .. } | Death::AtItsEnd => process.wait()?,
         Death::After(time) => process.wait_for(*time)?,

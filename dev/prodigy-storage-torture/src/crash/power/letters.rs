@@ -10,7 +10,7 @@ use super::death::Death;
 use super::log::REPO;
 use super::lost::lost;
 use super::process::{Ended, Outcome};
-use super::scene::{Life, Scene};
+use super::scene::{Launch, Scene};
 use crate::tool::Tool;
 
 const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
@@ -130,10 +130,10 @@ impl Letters {
         (command, input)
     }
 
-    fn start(&mut self, act: Act) -> Life {
+    fn start(&mut self, act: Act) -> Launch {
         let (command, input) = self.command(&act);
         self.begun = Some(act);
-        Life {
+        Launch {
             command,
             input,
             held: false,
@@ -262,12 +262,12 @@ impl Item {
 }
 
 impl Scene for Letters {
-    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life> {
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch> {
         let act = self.choose(random);
         Ok(self.start(act))
     }
 
-    fn rehearse(&mut self) -> Result<Life> {
+    fn rehearse(&mut self) -> Result<Launch> {
         let act = self.push();
         Ok(self.start(act))
     }

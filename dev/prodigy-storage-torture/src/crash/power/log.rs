@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::death::Death;
 use super::lost::lost;
 use super::process::Ended;
-use super::scene::{Life, Scene};
+use super::scene::{Launch, Scene};
 use crate::input::{Input, joined, same_value, with_id};
 use crate::segment;
 use crate::tool::Tool;
@@ -95,7 +95,7 @@ impl<'a> Log<'a> {
 }
 
 impl Scene for Log<'_> {
-    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life> {
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch> {
         self.with_ids = random.bool();
         let mut command = self.append(random.choice(["1", "1", "8", "64"]).unwrap_or("1"));
         let input = if self.with_ids {
@@ -104,16 +104,16 @@ impl Scene for Log<'_> {
         } else {
             self.lines(LINES)
         };
-        Ok(Life {
+        Ok(Launch {
             command,
             input,
             held: true,
         })
     }
 
-    fn rehearse(&mut self) -> Result<Life> {
+    fn rehearse(&mut self) -> Result<Launch> {
         self.with_ids = false;
-        Ok(Life {
+        Ok(Launch {
             command: self.append("1"),
             input: self.lines(LINES),
             held: true,

@@ -9,7 +9,7 @@ use super::process::Ended;
 
 /// A process that is to be started.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Launch {
     pub(crate) command: Command,
     pub(crate) input: Vec<u8>,
     /// True if its input stays open, so that the process does not end by itself.
@@ -19,10 +19,10 @@ pub(crate) struct Life {
 /// A kind of writing, with its acknowledged data.
 pub(crate) trait Scene {
     /// A process that writes something, by chance.
-    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life>;
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch>;
 
     /// A process that writes something, always the same after the same.
-    fn rehearse(&mut self) -> Result<Life>;
+    fn rehearse(&mut self) -> Result<Launch>;
 
     /// The process of either is dead, and the power was lost. What it acknowledged is noted.
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()>;

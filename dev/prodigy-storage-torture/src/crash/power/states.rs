@@ -9,7 +9,7 @@ use super::death::Death;
 use super::log::REPO;
 use super::lost::lost;
 use super::process::{Ended, Outcome};
-use super::scene::{Life, Scene};
+use super::scene::{Launch, Scene};
 use crate::tool::Tool;
 
 const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
@@ -81,22 +81,22 @@ impl States {
 }
 
 impl Scene for States {
-    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Life> {
+    fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch> {
         self.turn = random.usize(..self.phases.len());
         let expected = match self.phases.get(self.turn) {
             Some(latest) if random.bool() => self.show(latest)?.map(|(_, revision)| revision),
             _ => None,
         };
-        let mut life = self.rehearse()?;
+        let mut launch = self.rehearse()?;
         if let Some(revision) = expected {
-            life.command.args(["--expected-revision", &revision]);
+            launch.command.args(["--expected-revision", &revision]);
         }
-        Ok(life)
+        Ok(launch)
     }
 
-    fn rehearse(&mut self) -> Result<Life> {
+    fn rehearse(&mut self) -> Result<Launch> {
         let (_, command, input) = self.next()?;
-        Ok(Life {
+        Ok(Launch {
             command,
             input,
             held: false,

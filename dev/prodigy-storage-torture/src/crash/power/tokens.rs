@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::death::Death;
 use super::lost::lost;
 use super::process::Ended;
-use super::scene::{Life, Scene};
+use super::scene::{Launch, Scene};
 use crate::tool::Tool;
 
 /// The exit code of a shell, and of the tool, for a command that SIGKILL ended: 128 and the signal's number.
@@ -54,12 +54,12 @@ impl Tokens {
 }
 
 impl Scene for Tokens {
-    fn begin(&mut self, _: &mut fastrand::Rng) -> Result<Life> {
+    fn begin(&mut self, _: &mut fastrand::Rng) -> Result<Launch> {
         self.rehearse()
     }
 
-    fn rehearse(&mut self) -> Result<Life> {
-        Ok(Life {
+    fn rehearse(&mut self) -> Result<Launch> {
+        Ok(Launch {
             command: self.command(),
             input: Vec::new(),
             held: false,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::scene::{Life, Scene};
+use super::scene::{Launch, Scene};
 use crate::tool;
 
 /// Calls that change something on a disk, or its state.
@@ -51,7 +51,7 @@ impl Walk {
 
     /// Every call that a process makes when nobody stops it.
     pub(super) fn over(scene: &mut dyn Scene, folder: &Path, random: &mut fastrand::Rng) -> Result<Self> {
-        let Life { command, input, .. } = scene.rehearse()?;
+        let Launch { command, input, .. } = scene.rehearse()?;
         let file = folder.join("calls.txt");
         let calls = CALLS.join(",");
         let mut command = super::death::under_strace(&command, &file, &["-e", &format!("trace={calls}")]);

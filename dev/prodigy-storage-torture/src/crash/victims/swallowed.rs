@@ -10,7 +10,7 @@ use crate::crash::power;
 use crate::crash::power::death::{Death, lose, traced, under_strace};
 use crate::crash::power::disk::Disk;
 use crate::crash::power::process::Outcome;
-use crate::crash::power::scene::{Life, Scene};
+use crate::crash::power::scene::{Launch, Scene};
 use crate::crash::section::{Lab, Tally};
 use crate::tool::{finish, lines};
 
@@ -72,17 +72,17 @@ pub(super) fn all(lab: &Lab<'_>, disk: &mut Disk, number: u32, on: &str, tally: 
 /// One whose other syncs reach the kernel is not let come to its end, where it syncs once more.
 fn swallow(scene: &mut dyn Scene, syncs: &str, waits: bool, disk: &mut Disk) -> Result<Seen> {
     scene.go_on()?;
-    let mut life = scene.rehearse()?;
+    let mut launch = scene.rehearse()?;
     let death = if waits {
-        let few = lines(&life.input).take(ACKNOWLEDGED);
-        life.input = few.flat_map(|line| [line, b"\n"].concat()).collect();
+        let few = lines(&launch.input).take(ACKNOWLEDGED);
+        launch.input = few.flat_map(|line| [line, b"\n"].concat()).collect();
         Death::Lines(ACKNOWLEDGED)
     } else {
         Death::AtItsEnd
     };
     let calls = syncs.split(':').next().unwrap_or_default();
-    life.command = traced(&life.command, calls, syncs);
-    let ended = lose(life, &death, disk)?;
+    launch.command = traced(&launch.command, calls, syncs);
+    let ended = lose(launch, &death, disk)?;
     if !waits {
         ensure!(ended.outcome()? == Outcome::Done, "it was killed");
     }
@@ -94,7 +94,7 @@ fn swallow(scene: &mut dyn Scene, syncs: &str, waits: bool, disk: &mut Disk) -> 
 fn before_rename(lab: &Lab<'_>, what: &str, name: &str) -> Result<usize> {
     let mut scene = power::scene(what, lab, lab.scratch.join(name))?;
     scene.go_on()?;
-    let Life { command, input, .. } = scene.rehearse()?;
+    let Launch { command, input, .. } = scene.rehearse()?;
     let file = lab.scratch.join("syncs.txt");
     let trace = trace(&command, &input, &file)?;
     let mut syncs = 0;
