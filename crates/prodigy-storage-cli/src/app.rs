@@ -61,11 +61,11 @@ impl<'c> App<'c> {
         }
     }
 
-    /// Runs a command to its end, and tells what stops it.
+    /// Runs a command to its end, and reports the failure that stops it.
     pub(crate) fn run(mut self, command: Command) -> Exit {
         self.reads = command.reads();
         let ended = self.dispatch(command);
-        // What was given so far stands, also where something failed behind it.
+        // The output so far is complete, even if the command failed after it.
         let flushed = self.out.flush().map_err(Failure::output);
         self.tell_foreign();
         self.tell_stats();
@@ -106,7 +106,7 @@ impl<'c> App<'c> {
         builder
     }
 
-    /// What finds damage in the storage that the configuration and the global flags say, also where it can't be opened.
+    /// The doctor of the configured storage. It works even if the storage can't be opened.
     pub(crate) fn doctor(&self, access: Access) -> Result<Doctor> {
         Ok(self.builder(access).doctor()?)
     }
@@ -115,7 +115,7 @@ impl<'c> App<'c> {
     pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
         let storage = self.builder(access).open()?;
         for notice in storage.notices() {
-            // That locks are inert matters to who takes one, and is told there.
+            // Inert locks matter only to a command that takes a lock, and that command reports them.
             if !matches!(notice, StorageNotice::LockingDisabled) {
                 self.warn(&notice.to_string());
             }
@@ -178,7 +178,7 @@ impl<'c> App<'c> {
         self.out.flush().map_err(Failure::output)
     }
 
-    /// Tells something to who runs the tool; no failure.
+    /// Prints a note to the user; it is no failure.
     pub(crate) fn note(&mut self, text: &str) {
         say(&mut self.err, "note", text);
     }
@@ -188,7 +188,7 @@ impl<'c> App<'c> {
         say(&mut self.err, "warning", text);
     }
 
-    /// Tells a failure that does not end the command.
+    /// Reports a failure that does not end the command.
     pub(crate) fn error(&mut self, text: &str) {
         say(&mut self.err, "error", text);
     }
@@ -198,7 +198,7 @@ impl<'c> App<'c> {
         self.warn(&notice.to_string());
     }
 
-    /// Tells damage that was met; the run then ends with its code.
+    /// Reports damage; the run then ends with its code.
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
         say(&mut self.err, "damaged", what);

@@ -37,7 +37,7 @@ pub(crate) struct SaveArgs {
     /// The phase of the job: setup, map or reduce.
     #[arg(long, value_name = "PHASE")]
     phase: Phase,
-    /// Only if the latest valid checkpoint of the phase has this revision; `absent`: only if there is none.
+    /// Save only if the latest valid checkpoint of the phase has this revision; `absent`: only if the phase has no checkpoint.
     #[arg(long, value_name = "R", value_parser = expected)]
     expected_revision: Option<Expected>,
     /// The position in the log up to which events led to this state.
@@ -62,7 +62,7 @@ pub(crate) struct ShowArgs {
     /// Print the state alone, byte for byte as it is stored.
     #[arg(long)]
     payload: bool,
-    /// End with 5 where a damaged checkpoint had to be passed over.
+    /// End with 5 if a damaged checkpoint had to be skipped.
     #[arg(long)]
     strict: bool,
 }
@@ -80,7 +80,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct PruneArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Keep so many of each phase.
+    /// The number of checkpoints to keep of each phase.
     #[arg(long, value_name = "N")]
     keep: NonZeroUsize,
     /// Of this phase.
@@ -127,7 +127,7 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What `show` prints; the state comes last.
+/// The output of `show`; the state comes last.
 #[derive(Serialize)]
 struct Shown<'a> {
     phase: Phase,
@@ -155,7 +155,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     };
     let NewestCheckpoint {
         newest,
-        passed_over,
+        skipped,
         all_damaged,
     } = find(app, &checkpoints, phases)?;
     let Some(found) = newest else {
@@ -189,7 +189,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
             data: &found.data,
         })?;
     }
-    Ok(if arguments.strict && passed_over {
+    Ok(if arguments.strict && skipped {
         Exit::Damaged
     } else {
         Exit::Done
@@ -199,14 +199,14 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
 /// The newest valid checkpoint of some phases, and what was in the way.
 struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
-    passed_over: bool,
+    skipped: bool,
     all_damaged: Option<StorageError>,
 }
 
 fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Result<NewestCheckpoint> {
     let mut found = NewestCheckpoint {
         newest: None,
-        passed_over: false,
+        skipped: false,
         all_damaged: None,
     };
     for &phase in phases {
@@ -214,7 +214,7 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
             Ok(Some(latest)) => latest,
             Ok(None) => continue,
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                found.passed_over = true;
+                found.skipped = true;
                 found.all_damaged = Some(error);
                 continue;
             }
@@ -224,10 +224,10 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
         };
         let damaged = latest.skipped.iter();
         for skipped in damaged.filter(|skipped| skipped.error.kind() != ErrorKind::Foreign) {
-            found.passed_over = true;
+            found.skipped = true;
             let name = file_name(&skipped.document);
             app.warn(&format!(
-                "{name} is passed over, the one before it is used: {}",
+                "{name} is skipped, and the one before it is used: {}",
                 skipped.error
             ));
         }

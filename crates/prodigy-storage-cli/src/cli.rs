@@ -14,8 +14,8 @@ use crate::repo::RepoCommand;
 use crate::worktree::WorktreeCommand;
 
 const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
-                     4 no such job or item; 5 damaged data met, the rest was given; \
-                     6 data skipped that is another program's or over a limit, the rest was given.";
+                     4 no such job or item; 5 damaged data found, the rest was printed; \
+                     6 data skipped that is another program's or over a limit, the rest was printed.";
 
 /// The storage of Prodigy's jobs: events, checkpoints, dead letters, worktrees and locks.
 #[derive(Debug, Parser)]
@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Tell what takes the space.
     Usage,
-    /// Which repository a name stands for.
+    /// The repository that each name belongs to.
     #[command(subcommand, disable_help_subcommand = true)]
     Repo(RepoCommand),
 }

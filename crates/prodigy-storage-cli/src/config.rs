@@ -47,7 +47,7 @@ pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
     }
 }
 
-/// Loads the configuration, and warns of what should be known; what is wrong with it is told.
+/// Loads the configuration, with its warnings; reports its errors.
 fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
@@ -88,7 +88,8 @@ struct Entry {
     origin: String,
 }
 
-/// What counts. A key that follows from another, or is not set, is left out: the rest, read as a file, says the same.
+/// The values in effect. A key that follows from another, or is not set, is left out: a file with the rest gives the
+/// same.
 fn entries(loaded: &Loaded) -> Vec<Entry> {
     let local = !loaded.config.file.use_global;
     let counts = |key: &KeySpec, text: &str| {

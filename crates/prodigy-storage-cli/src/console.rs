@@ -1,4 +1,4 @@
-//! What a run reads from and writes to.
+//! The streams that a run reads and writes.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};

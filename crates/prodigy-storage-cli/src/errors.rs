@@ -1,4 +1,4 @@
-//! What stops a command, and how it is told.
+//! The failures that stop a command, and their messages.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -17,7 +17,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 /// The most ids that a message lists.
 const IDS_SHOWN: usize = 8;
 
-/// What stops a command.
+/// The failure that stops a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Nobody reads standard output any more: no failure at all.
@@ -86,7 +86,7 @@ impl Failure {
         }
     }
 
-    /// Tells it.
+    /// Prints the message.
     pub(crate) fn tell(&self, to: &mut dyn Write) {
         match self {
             Self::Closed => {}
@@ -159,14 +159,14 @@ fn tell_storage(error: &StorageError, to: &mut dyn Write) {
     }
 }
 
-/// Tells everything that is wrong with a configuration.
+/// Prints every error of a configuration.
 pub(crate) fn tell_config(errors: &ConfigErrors, to: &mut dyn Write) {
     for error in errors {
         say(to, "error", &error.to_string());
     }
 }
 
-/// Writes `label: text`, its control characters escaped but for line ends. What can't be told is left.
+/// Writes `label: text`, with control characters escaped except line ends. Write failures are ignored.
 pub(crate) fn say(to: &mut dyn Write, label: &str, text: &str) {
     let mut said = format!("{label}: ");
     for (number, line) in text.lines().enumerate() {
@@ -179,7 +179,7 @@ pub(crate) fn say(to: &mut dyn Write, label: &str, text: &str) {
     let _ = to.write_all(said.as_bytes());
 }
 
-/// Tells what is wrong with a command line; or gives the help or the version that it asks for.
+/// Prints the errors of a command line; or the help or the version, if it asks for them.
 pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Exit {
     if matches!(
         error.kind(),

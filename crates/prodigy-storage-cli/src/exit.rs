@@ -14,9 +14,9 @@ pub enum Exit {
     Locked,
     /// 4: no such job or item.
     Missing,
-    /// 5: damaged data was met; the rest was given.
+    /// 5: damaged data was found; the rest was printed.
     Damaged,
-    /// 6: data was skipped that is another program's or larger than `max_record_size`; the rest was given.
+    /// 6: data was skipped that is another program's or larger than `max_record_size`; the rest was printed.
     Skipped,
     /// 7: the lock that a command ran under was lost while the command ran.
     LockLost,

@@ -1,4 +1,4 @@
-//! What a command is given: lines of JSON, or one document.
+//! The input of a command: lines of JSON, or one document.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ use crate::signals::Stop;
 
 /// Bytes of the buffer behind the input.
 const BUFFER: usize = 64 << 10;
-/// A producer that sends nothing for so long is idle.
+/// A producer that sends nothing for this duration is idle.
 const IDLE: Duration = Duration::from_millis(100);
 /// Between two pauses of a producer that sends little, and never nothing for long.
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ type Ready = Box<dyn Fn(Duration) -> bool>;
 /// Where input comes from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InputArgs {
-    /// What to read; standard input if it is `-` or missing.
+    /// The file to read; standard input if it is `-` or missing.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -144,7 +144,7 @@ pub(crate) struct Line<'a> {
     number: u64,
 }
 
-/// What an input gives next.
+/// The next element of an input.
 pub(crate) enum Next<'a> {
     /// A line.
     Line(Line<'a>),
@@ -227,7 +227,7 @@ impl Lines<'_> {
         }
     }
 
-    /// How the lines ended. Tells of a line whose end a signal cut off.
+    /// The exit code for the end of the lines. Reports a line that a signal cut off.
     pub(crate) fn ended(&self, app: &mut App<'_>) -> Exit {
         let Some(signal) = self.stop.signal() else {
             return Exit::Done;
@@ -248,12 +248,12 @@ impl<'a> Line<'a> {
         self.text.len()
     }
 
-    /// Where it stands, for a message.
+    /// The file and the line number, for a message.
     pub(crate) fn place(&self) -> String {
         format!("read {}: line {}", self.name, self.number)
     }
 
-    /// What it says.
+    /// Parses the line.
     pub(crate) fn parse<T: Deserialize<'a>>(&self, wanted: &str) -> Result<T> {
         let text = std::str::from_utf8(self.text).map_err(|error| {
             let what = format!("{} is not UTF-8 at byte {}", self.place(), error.valid_up_to());
@@ -262,7 +262,7 @@ impl<'a> Line<'a> {
         serde_json::from_str(text).map_err(|error| {
             let said = error.to_string();
             // The parser counts lines of its own text, which is this one line. Of a value of another shape it shows
-            // the value, which is data; names of fields are none.
+            // the value, which is data; names of fields are not data.
             let named = ["missing field `", "unknown field `", "duplicate field `"];
             let said = match said.split(" at line ").next() {
                 Some(said) if !error.is_data() || named.iter().any(|start| said.starts_with(start)) => said,

@@ -38,7 +38,7 @@ impl RepoArgs {
     }
 }
 
-/// A job, and what it lies in.
+/// A job, and the storage that holds it.
 pub(crate) struct Opened {
     pub(crate) storage: Storage,
     pub(crate) repo: Repo,
@@ -65,7 +65,8 @@ impl Opened {
             return Ok(());
         }
         let what = format!("no job `{id}` in the repository `{}`", self.repo.name());
-        Err(Failure::new(Exit::Missing, what)
-            .hint("look at `--repo` and `--base-dir`; `prodigy-storage config show` tells where data lies"))
+        Err(Failure::new(Exit::Missing, what).hint(
+            "check `--repo` and `--base-dir`; `prodigy-storage config show` prints the folder of the data",
+        ))
     }
 }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::errors::Result;
 
-/// A table has so many rows in memory.
+/// The number of rows that a table keeps in memory.
 const ROWS: usize = 1000;
 
 /// Rows of a table, printed in aligned columns. Columns grow where a row far below needs more room.

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Input shorter than so many bytes is read too soon for a bar to be of use.
+/// An input shorter than this number of bytes is read before a bar would help.
 const SHORT: u64 = 4 << 20;
 /// Bytes between two updates.
 const STEP: u64 = 64 << 10;
@@ -15,7 +15,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Over an input of so many bytes.
+    /// A bar for an input of this number of bytes.
     pub(crate) fn over(bytes: u64, terminal: bool) -> Self {
         if !terminal || bytes < SHORT {
             return Self::default();
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// So many bytes are read.
+    /// Shows that this number of bytes is read.
     pub(crate) fn at(&mut self, bytes: u64) {
         if let Some(bar) = &self.bar
             && bytes.saturating_sub(self.shown) >= STEP

@@ -12,13 +12,13 @@ use crate::exit::Exit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
-    /// Tell which repository a folder belongs to, and under which name its data lies. Registers nothing.
+    /// Print the repository that a folder belongs to, and the name of its data. Registers nothing.
     Identify(IdentifyArgs),
     /// Make a name, with its data, stand for the repository that a folder belongs to: for one that was moved, copied or
     /// cloned again.
     Relink(RelinkArgs),
-    /// Register the repository that a folder belongs to under a name of its own: for one that is another than the
-    /// repository that the name of its folder stands for.
+    /// Register the repository of a folder under a name of its own: for a repository whose folder has the name of
+    /// another one.
     Register(RegisterArgs),
 }
 

@@ -73,7 +73,7 @@ impl Stop {
     }
 }
 
-/// The signals that the tool was told to ignore when it was started, a bit each.
+/// The signals that the tool ignores since its start, a bit each.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -81,7 +81,7 @@ fn ignored() -> u64 {
         .unwrap_or_default()
 }
 
-/// Those of these signals that the tool was not told to ignore.
+/// Those of these signals that the tool does not ignore since its start.
 fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let ignored = ignored();
     signals
@@ -109,12 +109,12 @@ mod pass_on {
     /// The time between two looks at what the command depends on.
     const LOOK: Duration = Duration::from_secs(1);
 
-    /// What a look finds.
+    /// The result of a check.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Watch {
         /// All is well: look again.
         GoOn,
-        /// The command is asked to end, and nothing is looked at any more.
+        /// The command is asked to end, and nothing is checked any more.
         End,
     }
 
@@ -124,7 +124,8 @@ mod pass_on {
 
     impl PassOn {
         pub(crate) fn from_now_on() -> io::Result<Self> {
-            // A command started by `nohup` ignores what the tool was told to ignore. A handler would undo that.
+            // A command started by `nohup` ignores the signals that the tool was started to ignore. A handler would
+            // undo that.
             let caught = super::not_ignored(&super::FATAL).chain(super::not_ignored(&[SIGCONT]));
             let caught = Self(SignalsInfo::new(caught)?);
             super::hand_over();

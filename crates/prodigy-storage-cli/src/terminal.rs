@@ -1,4 +1,4 @@
-//! What a terminal may be given.
+//! The characters that are safe to print on a terminal.
 
 use std::io::{self, Write};
 

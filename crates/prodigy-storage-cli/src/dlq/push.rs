@@ -15,9 +15,9 @@ use crate::output::counted;
 
 /// Items of one write, at most.
 const BATCH: usize = 512;
-/// Bytes of one write, at most, but for an item that is larger by itself.
+/// The largest number of bytes in one write, except for an item that is larger by itself.
 const BATCH_BYTES: usize = 4 << 20;
-/// What a line may have beyond the item that is stored.
+/// The largest number of bytes of a line beyond the stored item.
 const BESIDE: usize = 512;
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
         report: PutReport::default(),
     };
     let fed = sink.feed(&mut lines);
-    // What came before a line that is refused is stored.
+    // The items before a refused line are stored.
     let rest = sink.store();
     let exit = lines.ended(app);
     drop(lines);
@@ -57,7 +57,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     } else {
         format!("{} added, {merged} merged", counted(added, "item"))
     };
-    // A count that can't be told changes nothing.
+    // A count that can't be printed changes nothing.
     let _ = writeln!(app.err, "{count}");
     fed.and(rest).map(|()| exit)
 }

@@ -54,7 +54,7 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &IdArgs) -> Result<Exit> {
     tell(app, &settled, "removed", "no item")
 }
 
-/// Tells what was done, and what names nothing.
+/// Prints the settled items, and the keys that match no item.
 fn tell<K: Display + Serialize>(
     app: &mut App<'_>,
     settled: &Settled<K>,

@@ -25,7 +25,7 @@ pub(crate) struct TakeArgs {
     /// Only items with this `error_signature`.
     #[arg(long, value_name = "S")]
     signature: Option<String>,
-    /// At most so many, oldest first.
+    /// The largest number of items, oldest first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// For how long: what is not acknowledged by then is pending again.
@@ -62,7 +62,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     tell_missed(app, &dlq, missed)
 }
 
-/// Tells why items that were named are not given.
+/// Reports why items are not returned although they were named.
 fn tell_missed<'i>(app: &mut App<'_>, dlq: &Dlq, ids: impl Iterator<Item = &'i ItemId>) -> Result<Exit> {
     let mut exit = Exit::Done;
     for id in ids {

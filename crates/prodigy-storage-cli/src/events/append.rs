@@ -17,19 +17,19 @@ use crate::input::{InputArgs, Line, Lines, Next};
 use crate::job::JobArgs;
 use crate::output::counted;
 
-/// A batch of so many bytes is stored, however few events it has.
+/// A batch of this number of bytes is stored, however few events it has.
 const BATCH_BYTES: usize = 8 << 20;
-/// What a record, or a line with an id, has beyond its payload: more than either.
+/// More than the bytes that a record, or a line with an id, has beyond its payload.
 const BESIDE: usize = 512;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Store so many events in one write; fewer where the input pauses, or a signal ends it.
+    /// The number of events in one write; fewer if the input pauses, or a signal ends it.
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
-    /// Print the id of each event as soon as it is stored, in input order; else a count is told at the end.
+    /// Print the id of each event as soon as it is stored, in input order; by default a count is printed at the end.
     #[arg(long)]
     ack: bool,
     /// Lines are `{"id":..,"event":..}`; an id that is stored already is acknowledged and not stored again.
@@ -49,7 +49,7 @@ struct WithId<'a> {
     event: &'a RawValue,
 }
 
-/// What is on its way into the log.
+/// The events that are not written yet.
 struct Sink<'a> {
     events: Events,
     arguments: &'a AppendArgs,
@@ -74,7 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         newest: None,
     };
     let fed = sink.feed(app, &mut lines, limit);
-    // What came before a line that is refused is stored. After a failed write nothing is left to store.
+    // The events before a refused line are stored. After a failed write nothing is left to store.
     let rest = sink.store(app);
     let exit = lines.ended(app);
     drop(lines);
@@ -91,7 +91,7 @@ fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
     match storage.flush() {
         Err(error) if error.kind() == ErrorKind::Timeout => {
             app.warn(&format!(
-                "all is stored, and background work goes on at the next append: {error:#}"
+                "all is stored, and background work continues at the next append: {error:#}"
             ));
             Ok(())
         }
@@ -110,7 +110,7 @@ impl Sink<'_> {
                 }
                 Next::End => return Ok(()),
             };
-            // One that may be refused for its size goes alone, so that those before it are stored.
+            // An event that may be refused for its size is written alone, so that those before it are stored.
             let large = line.len() > limit.saturating_sub(BESIDE);
             if large {
                 self.store(app)?;
@@ -193,7 +193,7 @@ impl Sink<'_> {
             };
             format!("{} stored{before}", counted(self.stored, "event"))
         };
-        // A count that can't be told changes nothing.
+        // A count that can't be printed changes nothing.
         let _ = writeln!(app.err, "{count}");
     }
 }

@@ -23,10 +23,10 @@ const LINES: usize = 1024;
 pub(crate) struct FollowArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Only what comes after this position: the cursor that an earlier run told at its end.
+    /// Print only what comes after this position: the cursor that an earlier run printed at its end.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
-    /// End after so long, instead of at an interrupt.
+    /// End after this duration, instead of at an interrupt.
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     time: Option<Duration>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let mut lines = opened.job.events().follow_lines(FollowOptions {
         from,
-        // What is stored now, and no more: the pauses are ours, with the output handed over before each.
+        // Only the stored events: this loop makes the pauses, and flushes the output before each.
         wait: Some(Duration::ZERO),
         ..FollowOptions::default()
     })?;

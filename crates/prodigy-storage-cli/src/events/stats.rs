@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::job::JobArgs;
 use crate::output::bytes;
 
-/// What was counted.
+/// The counts of a log.
 #[derive(Debug, Default)]
 struct Counts {
     events: u64,

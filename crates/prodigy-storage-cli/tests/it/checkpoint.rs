@@ -147,7 +147,7 @@ fn none_valid_is_damage_and_none_at_all_is_missing() {
     let name = damage(&bench, &saved);
     let run = bench.run(&of("show", &[])).code(5).says(&name);
     assert!(run.out.is_empty());
-    // Another phase is valid: it is given, and the damage told.
+    // Another phase is valid: it is printed, and the damage reported.
     save(&bench, "setup", "{}");
     bench.run(&of("show", &["--payload"])).code(0).says(&name);
     bench.run(&of("show", &["--payload", "--strict"])).code(5);
@@ -262,7 +262,7 @@ fn a_state_past_the_limit_is_refused_and_no_more_than_the_limit_is_read() {
     let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "200000");
     let state = format!("\"{}\"", "x".repeat(190_000));
     save(&bench, "map", &state);
-    // An input without an end: who reads it whole never comes back.
+    // The input has no end: a reader of the whole input would never return.
     let zeros = std::fs::File::open("/dev/zero").unwrap();
     let refused = bench
         .std(of("save", &["--phase", "map"]))

@@ -56,7 +56,7 @@ fn damage_is_told_with_its_place_and_left_as_it_is() {
         assert!(run.out.contains(word), "no {word:?} in {}", run.out);
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
-    // Another job's, and another repository's, are not looked at.
+    // Data of another job or repository is not checked.
     bench.run(&["doctor", "--repo", "shop", "--job", "job"]).code(5);
     bench.run(&["doctor", "--job", "other"]).code(0);
     bench.run(&["doctor", "--repo", "outlet"]).code(0);

@@ -303,7 +303,7 @@ fn a_signal_ends_the_wait_for_a_lock_and_nothing_is_done() {
             let inner = child_of(outer.id());
             wait_until_open(inner, &lock);
             send(signal, inner);
-            // A tool that passed over the signal would go on now.
+            // A tool that missed the signal would continue now.
             drop(held);
             assert_eq!(outer.wait().unwrap().code(), Some(128 + number), "{arguments:?}");
         }

@@ -1,4 +1,4 @@
-//! What goes in shows in no message, and a root that is not safe is told with what to do.
+//! No message shows input data, and a message about an unsafe root says what to do.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -38,7 +38,7 @@ fn no_message_shows_what_was_read_or_stored() {
         failed += usize::from(run.code != Some(0));
     }
     assert_eq!(failed, 8);
-    // Damage is told by its place.
+    // The message about damage names its place.
     let segment = bench.only_file("events/shop/job", "events-", ".jsonl");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[120] ^= 1;

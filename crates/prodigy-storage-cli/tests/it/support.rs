@@ -43,7 +43,7 @@ impl Bench {
         self.folder.path().join(below)
     }
 
-    /// Where data lies.
+    /// The folder of the data.
     pub fn root(&self) -> PathBuf {
         self.path("home/.prodigy")
     }

@@ -95,7 +95,7 @@ fn a_run_as_root_makes_nothing_in_a_users_root() {
         "{}",
         health.out
     );
-    // On purpose, and then the user goes on.
+    // The user allows it on purpose, and then continues.
     let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__ALLOW_FOREIGN_OWNER", "true");
     bench.feed(&append, "1\n").code(0);
     assert_eq!(
@@ -309,7 +309,7 @@ fn another_user_who_writes_is_warned_each_time() {
     // Reading writes nothing.
     let read = as_user(&bench, &["events", "cat", "--repo", "shop", "--job", "other"], "").code(0);
     assert!(!read.err.contains("warning"), "{}", read.err);
-    // What the superuser writes is given to the owner.
+    // Files that the superuser writes belong to the owner.
     let run = bench.feed(&append, "2\n").code(0);
     assert!(!run.err.contains("belongs to user"), "{}", run.err);
 }
