@@ -15,7 +15,7 @@ use crate::fs::{FsFile, SEALED_MODE};
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     file: Box<dyn FsFile>,
-    /// Held while it is synced: of two threads that sync one descriptor, only one is told of a failure.
+    /// Held during a sync: of two threads that sync one descriptor, the kernel reports a failure to only one.
     failed: Mutex<bool>,
     written: AtomicU64,
     synced: AtomicU64,
@@ -30,7 +30,7 @@ impl SegmentFile {
         Self {
             file,
             failed: Mutex::new(false),
-            // What a dead process left in it was perhaps never synced.
+            // The bytes of a dead process were perhaps never synced.
             written: AtomicU64::new(1),
             synced: AtomicU64::new(0),
             named: AtomicBool::new(false),
@@ -60,7 +60,7 @@ impl SegmentFile {
         self.named.store(true, Ordering::Release);
     }
 
-    /// Makes what was written before the call survive power loss. After a failure it fails for ever.
+    /// Makes everything written before the call survive power loss. After a failure every later call fails.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut failed = self.failed.lock();
         if *failed {
@@ -171,7 +171,7 @@ impl Active {
         Ok(kept)
     }
 
-    /// Whether a failed write stands behind the last record.
+    /// True if a failed write is behind the last record.
     pub(crate) fn is_torn(&self) -> bool {
         let found = self.file.file().metadata();
         found.is_ok_and(|found| found.len > self.len)

@@ -15,7 +15,7 @@ use super::{archive, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::store::{Store, count};
 
-/// Sealed segments whose last id is looked at for the newest id of the log, by their making.
+/// The number of sealed segments whose last id is read to find the newest id of the log, newest first.
 const RECENT: usize = 8;
 
 /// The result of an adoption.
@@ -26,7 +26,7 @@ pub(crate) struct Adoption {
     pub(crate) newest: EventId,
 }
 
-/// Looks through a log for a segment to go on in, and for its newest id; finishes what dead writers left.
+/// Searches a log for a segment to continue, and for its newest id; finishes the work of dead writers.
 pub(crate) fn adopt(
     store: &Arc<Store>,
     folder: &Path,
@@ -105,7 +105,8 @@ fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
     }
 }
 
-/// Whether a writer may append to it. Versions that wrote without locks marked segments that nobody goes on in.
+/// True if a writer may append to it. A segment that an earlier version marked as written without locks is not
+/// continued.
 fn is_open(found: &Metadata) -> bool {
     !found.is_sealed() && !found.is_unlocked()
 }
@@ -152,8 +153,8 @@ fn take(
         return Ok(None);
     };
     if len > 0 && durability == Durability::Strict {
-        // What its dead writer left may be in memory only. A loss of power that took that, and not what is written
-        // behind it, would leave a hole.
+        // The bytes of the dead writer may be in memory only. If a loss of power took them, and not the bytes that are
+        // written behind them, a hole would be left.
         store.counters.sync(&path);
         if let Err(error) = file.sync_all() {
             tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
@@ -220,7 +221,7 @@ pub(super) fn end_of_time(store: &Store, folder: &Path, what: &str) -> StorageEr
         ErrorKind::Damaged,
         "append events",
         store.absolute(folder).display(),
-        format!("{what} stands at the end of time: nothing new can come after it"),
+        format!("{what} has the greatest possible time: no new event can come after it"),
     )
     .with_hint("no writer of ours gets there: look for the segment, and move it away")
 }

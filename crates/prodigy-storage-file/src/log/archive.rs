@@ -2,7 +2,7 @@
 //!
 //! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and only then the
 //! plain form goes. What a dead process left half done, in any of these steps, is finished by the next one. Before
-//! the Zstandard frame stands a skippable frame (RFC 8878, 3.1.2) that tells the last id, for those who look for it.
+//! the Zstandard frame is a skippable frame (RFC 8878, 3.1.2) that states the last id, for a search.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ struct State {
     queued: HashSet<Task>,
 }
 
-/// What the skippable frame tells of a compressed segment.
+/// The content of the skippable frame of a compressed segment.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Summary {
     /// The last id, if it holds a record.
@@ -143,9 +143,9 @@ mod zstandard {
     use crate::store::count;
 
     const LEVEL: i32 = 3;
-    /// The first of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2), as it lies in the file.
+    /// The first of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2), in the byte order of the file.
     const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
-    /// The magic number of a Zstandard frame, as it lies in the file.
+    /// The magic number of a Zstandard frame, in the byte order of the file.
     pub(crate) const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     const COPY: &str = "compress segment";
 
@@ -266,7 +266,7 @@ mod zstandard {
         frame
     }
 
-    /// What the skippable frame of a compressed segment tells; `None` without one that holds.
+    /// The content of the skippable frame of a compressed segment; `None` without a valid one.
     pub(crate) fn summary(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Summary>> {
         let Some((file, _)) = source::open_form(store, folder, name, SegmentForm::Zstd)? else {
             return Ok(None);

@@ -42,8 +42,8 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Waits until write number `seq` is synced. The first thread that comes syncs for all that wrote before it
-    /// looks; `sync` tells up to which write it reached.
+    /// Waits until write number `seq` is synced. The first thread that comes syncs for all threads that wrote before
+    /// it; `sync` returns the number of the last write that it reached.
     pub(crate) fn wait(
         &self,
         seq: u64,
@@ -92,7 +92,7 @@ impl Commit {
         }
     }
 
-    /// Tells those who wait that a sync elsewhere failed.
+    /// Reports to all waiting threads that a sync elsewhere failed.
     pub(crate) fn fail(&self, failed: FailedSync) {
         self.state.lock().fail(failed);
         self.settled.notify_all();

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// What a cursor of the file backend begins with; the rest is JSON in base64url.
+/// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
 const PREFIX: &str = "v1.file.";
 
 /// How far one segment was read.
@@ -21,8 +21,8 @@ pub(crate) struct Reached {
     pub(crate) done: bool,
 }
 
-/// A position: every segment of ours that was made not after the mark is read to its end, but for those that are
-/// named; what was made later is unread, but for those that are named.
+/// A position. Every segment of ours that was made up to the mark is read to its end, except the named ones; every
+/// later one is unread, except the named ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) mark: Option<Timestamp>,
@@ -106,13 +106,13 @@ impl Position {
         })
     }
 
-    /// What it says of a segment that is there now.
+    /// The state of a segment that is there now.
     pub(crate) fn of(&self, name: &SegmentName) -> State {
         match self.segments.get(name) {
             Some(reached) if reached.done => State::Read,
             Some(reached) => State::Partly(*reached),
             None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
-            // A cursor that knows nothing of a twin goes on in it behind the id that it stands at in the segment beside it.
+            // A cursor without a twin continues in it behind its id in the segment beside it.
             None => match name.twin_form().and_then(|_| self.segments.get(&name.base())) {
                 Some(reached) if reached.done => State::Read,
                 Some(reached) => State::Partly(*reached),
@@ -122,7 +122,7 @@ impl Position {
     }
 
     /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were the same after all.
-    /// What was given has ids up to the newest one.
+    /// The events before the cursor have ids up to the newest one.
     pub(crate) fn fold_twins(&mut self, is_there: impl Fn(&SegmentName) -> bool) {
         let gone: Vec<SegmentName> = self
             .segments

@@ -70,7 +70,7 @@ impl LockedFolder {
     }
 }
 
-/// The error of a writer that waited in vain.
+/// The error of a writer that waited without success.
 fn held(store: &Store, folder: &Path, opened: &dyn FsFolder, began: Instant) -> StorageError {
     let holder = opened.lock_holder().map_or_else(
         || "a process that the system does not name".to_owned(),

@@ -27,8 +27,12 @@ fn check(store: &Store, writer: &LogWriter, newest: EventId, ids: &[EventId]) ->
     let latest = Timestamp::from_nanos(now.as_nanos().saturating_add(MOST_AHEAD));
     for id in ids {
         if !id.is_v7() {
-            return Err(StorageError::invalid("append events", &writer.job, format!("the id {id} is no UUID of version 7"))
-                .with_hint("the order of a log is that of its ids, so they have to carry the time that they were made at"));
+            return Err(StorageError::invalid(
+                "append events",
+                &writer.job,
+                format!("the id {id} is no UUID of version 7"),
+            )
+            .with_hint("a log is ordered by its ids, so an id has to carry the time at which it was made"));
         }
         if id.time() > latest {
             let why = format!(
@@ -147,7 +151,7 @@ impl LogWriter {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                    // Looked at before its end is: what is sealed after that may have grown in between.
+                    // Checked before its end is read: a segment that is sealed after that may have grown in between.
                     let sealed =
                         !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
                     let last = search::last_id_of(store, &self.folder, &name, clock)?;
@@ -224,7 +228,7 @@ impl LogWriter {
         let mut any = false;
         for name in names {
             any = true;
-            // What was compressed was synced before.
+            // A compressed segment was synced before.
             store.sync_plain(&self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
         if any {

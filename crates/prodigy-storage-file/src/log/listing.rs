@@ -128,7 +128,7 @@ pub(crate) fn list(store: &Store, folder: &Path, deadline: Deadline) -> Result<L
         deadline.check(
             "list log",
             &store.absolute(folder).display(),
-            "a listing that stands still",
+            "a listing that does not change",
         )?;
         before = after;
     }
@@ -158,7 +158,7 @@ fn add_twins(store: &Store, folder: &Path, listing: &mut Listing, deadline: Dead
     Ok(())
 }
 
-/// Whether a compressed form holds other events than the plain one. The header of ours tells it without decompressing.
+/// True if a compressed form holds other events than the plain one. Our header answers it without decompressing.
 fn differ(
     store: &Store,
     folder: &Path,

@@ -138,7 +138,7 @@ pub(crate) fn scan(
             }
         }
     }
-    // What another program wrote may have any ids, whatever its name says.
+    // The files of another program may have any ids, whatever their names say.
     pending.append(&mut foreign);
     let mut smallest = Timestamp::MAX;
     let mut pending_made: Vec<Timestamp> = Vec::with_capacity(pending.len() + 1);
@@ -187,7 +187,7 @@ impl Merge {
             if !due {
                 return Ok(());
             }
-            // While the mark still stands below the segment: one that is empty holds it there.
+            // This runs while the mark is still below the segment: an empty segment holds it there.
             self.trim_finished();
             let Some(segment) = self.pending.pop() else {
                 return Ok(());
@@ -202,7 +202,7 @@ impl Merge {
     fn open(&mut self, segment: &Pending) -> Result<()> {
         let chunk = self.chunk();
         let Pending { name, from } = segment;
-        if from.is_none() && self.passes_over(name)? {
+        if from.is_none() && self.skips(name)? {
             return Ok(());
         }
         let opened = match from {
@@ -239,8 +239,9 @@ impl Merge {
 
     /// True if a look at the ends of an unread segment shows that none of its events are asked for.
     ///
-    /// One that begins at `until` or later stays unread for the cursor; one that ends before `since` counts as read.
-    fn passes_over(&mut self, name: &SegmentName) -> Result<bool> {
+    /// A segment that begins at `until` or later stays unread for the cursor; a segment that ends before `since`
+    /// counts as read.
+    fn skips(&mut self, name: &SegmentName) -> Result<bool> {
         if !name.is_canonical() || (self.since.is_none() && self.until.is_none()) {
             return Ok(false);
         }
@@ -348,7 +349,7 @@ impl Merge {
 
     /// Notes that a reader is at its end.
     fn finish(&mut self, reader: SegmentReader) {
-        // One that holds nothing yet is as good as not begun: it may be given up by the one who made it.
+        // An empty segment is as good as not begun: its maker may abandon it.
         if reader.last.is_some() || reader.sealed || reader.position > 0 {
             let reached = Reached {
                 offset: reader.position,
@@ -361,13 +362,13 @@ impl Merge {
         }
     }
 
-    /// Keeps the mark below a segment that has to be looked at again.
+    /// Keeps the mark below a segment that has to be read again.
     fn hold_mark(&mut self, made: Timestamp) {
         let below = Timestamp::from_nanos(made.as_nanos().saturating_sub(1));
         self.newest_made = self.newest_made.map(|newest| newest.min(below));
     }
 
-    /// Goes on in the reader whose head was given. After an error it stands where it stood, for another try.
+    /// Continues in the reader whose head was returned. After an error the reader stays at its place, for another try.
     fn advance(&mut self, slot: usize) -> Result<()> {
         let chunk = self.chunk();
         let Some(place) = self.readers.get_mut(slot) else {
@@ -488,7 +489,7 @@ impl Merge {
                         &mut self.clock,
                     )?;
                 self.last_id = Some(id);
-                // What another program made up says nothing of what is newest.
+                // An id of another program has no meaning for the newest id.
                 if id.is_v7() {
                     self.newest = self.newest.max(Some(id));
                 }

@@ -167,7 +167,7 @@ impl Store {
             } else {
                 SegmentForm::Gzip
             };
-            // One that was compressed since it was listed stands in its other form.
+            // A segment that was compressed after the listing is in its other form.
             let mut found = None;
             for form in [seen, SegmentForm::Zstd] {
                 let path = folder.join(name.file_name(form));

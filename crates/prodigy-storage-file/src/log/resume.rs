@@ -1,4 +1,4 @@
-//! Going on where a cursor stands.
+//! Continues a scan at a cursor.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ pub(crate) fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageEr
         store
             .absolute(&folder.join(name.file_name(SegmentForm::Plain)))
             .display(),
-        "the cursor stands in a segment that is gone: what came behind it can't be read any more",
+        "the cursor points into a segment that is gone: the events behind it can't be read any more",
     )
     .with_hint("begin without a cursor, and look into how the segment was removed")
 }
 
-/// Opens a segment where a cursor stands in it.
+/// Opens a segment at the position that a cursor has in it.
 pub(crate) fn resume(
     store: &Arc<Store>,
     folder: &Path,
@@ -52,7 +52,7 @@ pub(crate) fn resume(
     Ok(reader)
 }
 
-/// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is passed over.
+/// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is skipped.
 fn from_start(
     store: &Arc<Store>,
     folder: &Path,
@@ -157,7 +157,7 @@ fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::
         }
         let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
         if !line.is_empty() && line.iter().all(|byte| *byte == b' ') {
-            // A repair put blanks in the place of a damaged record.
+            // A repair replaced a damaged record by blanks.
             return Ok(true);
         }
         if record::read_line(line).is_ok_and(|record| record.id == id) {

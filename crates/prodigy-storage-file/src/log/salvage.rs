@@ -5,10 +5,10 @@ use std::ops::Range;
 use prodigy_storage_backend::EventId;
 use prodigy_storage_backend::record;
 
-/// Beginnings and ends of records that are tried in vain within one line.
+/// The largest number of beginnings and ends of records that are tried without success within one line.
 const TRIES: usize = 4096;
-/// Bytes that are looked through in vain: as a rule, and as often as the line is long. Each beginning that is none costs a
-/// pass over what follows it.
+/// The largest number of bytes that are searched without success: as a rule, and as many times as the line is long.
+/// Each false beginning costs a pass over the bytes behind it.
 const IN_VAIN: usize = 64 << 20;
 const PASSES: usize = 256;
 /// `{"id":"`, the id, and what follows it in every record of ours.
@@ -39,8 +39,8 @@ pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, Event
     })
 }
 
-/// Where a record of ours may begin. An object that only begins with an `id`, as payloads do, is none: each try costs
-/// a pass over what follows.
+/// The start of what may be a record of ours. An object that only begins with an `id`, as payloads do, is not one: each
+/// try costs a pass over the bytes behind it.
 fn start(bytes: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let start = record::find_record_start(bytes, from)?;

@@ -22,7 +22,7 @@ const LOOK: usize = 4096;
 /// Bytes read at a time where a segment is read through.
 const CHUNK: usize = 64 << 10;
 
-/// What is looked for in a segment: the first record at or behind it.
+/// The target of a search in a segment: the first record at or behind it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     Id(EventId),
@@ -69,8 +69,8 @@ pub(crate) fn lower_bound(
     Ok(low)
 }
 
-/// The first line that begins after `from` and before `to` and whose crc holds: where it begins, and whether it lies before
-/// the bound.
+/// The first line that begins after `from` and before `to` and whose checksum matches: its start, and whether it is
+/// before the bound.
 fn line_after(
     store: &Store,
     path: &Path,
@@ -143,8 +143,8 @@ pub(crate) fn first_time(store: &Store, path: &Path, file: &dyn FsFile) -> Resul
         .map(|record| record.time()))
 }
 
-/// The last record of a plain file whose ids ascend, and whose tail is not looked at further than it needs to be. An id of
-/// another version says nothing of the order.
+/// The last record of a plain file whose ids ascend. No more of its tail is read than needed. An id of another
+/// version has no meaning for the order.
 pub(crate) fn last_record(
     store: &Store,
     path: &Path,
@@ -152,7 +152,7 @@ pub(crate) fn last_record(
     len: u64,
     clock: &mut StepClock,
 ) -> Result<Option<Last>> {
-    // What comes behind `to` was looked through.
+    // The bytes behind `to` were searched before.
     let (mut to, mut window) = (len, LOOK as u64);
     let longest = longest_line(store);
     loop {
@@ -258,7 +258,7 @@ pub(crate) fn last_id_of(
     }
 }
 
-/// A reader that stands at the first record that does not lie before the bound, or at damage before it, within a stretch.
+/// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
 /// `None` if the segment is gone.
 pub(crate) fn seek(
     store: &Arc<Store>,

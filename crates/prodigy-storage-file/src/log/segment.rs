@@ -32,7 +32,7 @@ impl StepClock {
         Self { timeout, began: None }
     }
 
-    /// One that bounds all steps together.
+    /// A clock that bounds all steps together.
     pub(crate) fn until(deadline: Deadline) -> Self {
         Self {
             timeout: deadline.remaining(),
@@ -68,7 +68,7 @@ impl StepClock {
 const NOT_INTACT: &str = "it has no checksum, and its file does not decompress as a whole";
 const NO_LINE_END: &str = "its line end is missing";
 
-/// What a reader stands at.
+/// The element at a reader's position.
 #[derive(Debug)]
 pub(crate) enum Head {
     /// Nothing was read yet.
@@ -104,7 +104,7 @@ enum Piece {
     Damage(Range<usize>, &'static str),
 }
 
-/// What a look for the next line finds.
+/// The result of a search for the next line.
 enum Line {
     Whole(Range<usize>),
     /// Its end is missing.
@@ -139,7 +139,7 @@ pub(crate) struct SegmentReader {
     broken: bool,
     /// Whether what comes before the damage is read byte by byte.
     dripping: bool,
-    /// Whether it decompresses to its end, once that was looked at.
+    /// Whether it decompresses to its end, once that was checked.
     intact: Option<bool>,
     pieces: VecDeque<Piece>,
     long: Option<LongLine>,
@@ -147,7 +147,7 @@ pub(crate) struct SegmentReader {
     /// Where the head begins, and what comes behind it.
     head_start: u64,
     head_end: u64,
-    /// What the merge orders by: the greatest id so far, so that the segment's own order is kept.
+    /// The key of the merge's order: the greatest id so far, so that the segment's own order is kept.
     pub(crate) order: EventId,
     /// Behind the last item that was consumed.
     pub(crate) position: u64,
@@ -237,7 +237,7 @@ impl SegmentReader {
         self.source = None;
     }
 
-    /// Where it lies, for messages.
+    /// The path, for messages.
     pub(crate) fn place(&self) -> String {
         self.store.absolute(&self.path()).display().to_string()
     }
@@ -347,7 +347,7 @@ impl SegmentReader {
         Ok(())
     }
 
-    /// Goes on to the next record, damage or the end.
+    /// Continues to the next record, damage or the end.
     pub(crate) fn step(&mut self, clock: &mut StepClock) -> Result<()> {
         loop {
             if let Some(piece) = self.pieces.pop_front() {
@@ -426,8 +426,8 @@ impl SegmentReader {
         })
     }
 
-    /// Whether a compressed file decodes to its end, where its own checksum stands: one flipped byte of it may change
-    /// many lines, and one without a crc can't tell.
+    /// True if a compressed file decompresses to its end, where its own checksum is: one flipped byte of it may change
+    /// many lines, and a line without a checksum can't show it.
     fn is_intact(&mut self, clock: &mut StepClock) -> Result<bool> {
         if let Some(intact) = self.intact {
             return Ok(intact);
@@ -450,7 +450,7 @@ impl SegmentReader {
         Ok(intact)
     }
 
-    /// Finds the records within a line that is none.
+    /// Finds the records within a line that is not a record itself.
     fn salvage(&mut self, line: Range<usize>, fault: LineFault, whole: bool) {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let mut at = 0;
@@ -468,13 +468,14 @@ impl SegmentReader {
         let found = at > 0;
         let rest = bytes.get(at..).unwrap_or_default();
         if found && !whole && !self.sealed && rest.iter().all(|byte| *byte == 0) {
-            // A line end, and what came behind it, that a loss of power took, but for the length: the next writer cuts
-            // it, and goes on where the record ends.
+            // A loss of power took a line end, and the bytes behind it, but not the length: the next writer cuts
+            // them, and continues at the end of the record.
             self.next = line.start + at;
             return;
         }
-        // An end without its line end is what a write under way looks like, unless a record stands in it or nothing
-        // is written here any more.
+        // Bytes without a line end at the end look like a write under way, unless there is a record in them, or no
+        // process
+        // writes here any more.
         if !rest.is_empty() && (whole || self.sealed || found) {
             let why = if found {
                 "a line end is missing before it"
@@ -601,7 +602,7 @@ impl SegmentReader {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     clock.check(&self.store, &path)?;
                 }
-                // What the decoder says, and not the operating system.
+                // The decoder reports this, and not the operating system.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
                     if !std::mem::replace(&mut self.dripping, true)
                         && let Some(again) =
@@ -625,7 +626,7 @@ impl SegmentReader {
         Ok(read > 0)
     }
 
-    /// Stands at the damage behind which nothing decompresses, whole lines before it being given.
+    /// Moves to the damage behind which nothing decompresses; all whole lines before it were returned.
     fn give_up(&mut self) {
         let start = self.base + self.next as u64;
         let told = super::archive::summary(&self.store, &self.folder, &self.name);

@@ -31,11 +31,11 @@ impl<'f, F: Deref<Target = dyn FsFile + 'f>> Read for FileRead<F> {
     }
 }
 
-/// Uncompressed bytes that are passed over between two looks at the clock.
+/// Uncompressed bytes that are skipped between two checks of the clock.
 const STRETCH: u64 = 16 << 20;
 
-/// Passes over a beginning at the first read, so that damage in it is met where all damage is. `Interrupted` says that it
-/// is not through yet: whoever reads looks at the clock, and reads again.
+/// Skips a beginning at the first read, so that damage in it is found at the same place as other damage. `Interrupted`
+/// says that it has not finished: the reader checks the clock, and reads again.
 struct Skipping {
     inner: Box<dyn Read + Send>,
     left: u64,
@@ -65,7 +65,7 @@ impl Read for Skipping {
 /// Reads what a decoder gives before it gives up, byte by byte: of one call that meets damage it hands out nothing.
 struct Dripping {
     inner: Box<dyn Read + Send>,
-    /// What was read before, and is passed over.
+    /// The bytes that were read before and are skipped.
     left: u64,
     failed: Option<io::Error>,
 }
@@ -141,7 +141,7 @@ impl std::fmt::Debug for Opened {
 
 const FORMS: [SegmentForm; 3] = [SegmentForm::Plain, SegmentForm::Zstd, SegmentForm::Gzip];
 
-/// Opens one form of a segment, as it lies; `None` if it is not there.
+/// Opens one form of a segment, without decompression; `None` if it is not there.
 pub(crate) fn open_form(
     store: &Store,
     folder: &Path,
@@ -166,7 +166,7 @@ pub(crate) fn open_form(
 /// Opens a segment in the form that is there, the plain one first, and goes to an uncompressed offset. `None` if it
 /// is in no form: it was pruned.
 pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64) -> Result<Option<Opened>> {
-    // Compressed under way: the plain form goes only after the compressed one stands, so a second look finds it.
+    // It is being compressed: the plain form goes only when the compressed one is complete, so a second try finds it.
     for form in FORMS.into_iter().chain(FORMS) {
         let Some((file, found)) = open_form(store, folder, name, form)? else {
             continue;
@@ -226,7 +226,7 @@ pub(crate) fn decode(
     match form {
         SegmentForm::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(file).and_then(|mut decoder| {
-                // What level 3 makes needs 2 MiB; 8 MiB bounds what a hostile file can ask for.
+                // The output of level 3 needs 2 MiB; 8 MiB bounds the demands of a hostile file.
                 decoder.window_log_max(23)?;
                 Ok(decoder)
             });
@@ -271,6 +271,6 @@ pub(crate) fn undecodable(store: &Store, path: &Path, error: io::Error) -> Stora
         store.absolute(path).display(),
         "it does not decompress",
     )
-    .with_hint("what stands before the damage was given; keep the file, and compare it with a backup")
+    .with_hint("all events before the damage were returned; keep the file, and compare it with a backup")
     .with_source(error)
 }

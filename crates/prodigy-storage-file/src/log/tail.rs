@@ -44,7 +44,7 @@ pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Opti
             .map_err(|error| take_back(store, path, file, end, error))?;
         end += 1;
     }
-    // What is written here next must not get to the disk before the cut does.
+    // The next write here must not get to the disk before the cut does.
     Ok(synced(path, file).then_some(end))
 }
 
@@ -58,7 +58,7 @@ fn synced(path: &Path, file: &dyn FsFile) -> bool {
 }
 
 fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
-    // Without its line end the record stands as well.
+    // The record is valid without its line end, too.
     let _ = file.set_len(end);
     store.write_fault("mend segment", path, error)
 }
@@ -89,7 +89,7 @@ pub(crate) fn line_start(file: &dyn FsFile, to: u64, longest: u64) -> std::io::R
     Ok(Some(0))
 }
 
-/// Where the last record whose crc holds ends in `tail`; 0 if there is none.
+/// The end of the last record in `tail` whose checksum matches; 0 if there is none.
 fn records_end(tail: &[u8]) -> usize {
     salvage::records(tail).last().map_or(0, |(range, _)| range.end)
 }

@@ -39,7 +39,7 @@ pub(crate) struct State {
     pub(crate) late: Vec<Active>,
     pub(crate) index: SegmentIndex,
     pub(crate) ids: Option<IdSource>,
-    /// Whether it was told that the newest id is ahead of the clock.
+    /// Whether a warning said that the newest id is ahead of the clock.
     warned: bool,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
@@ -52,7 +52,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Knows nothing of the log but the segments whose contents are in doubt.
+    /// The state of a writer that knows nothing of the log except the suspect segments.
     fn new(index: SegmentIndex, seq: u64) -> Self {
         Self {
             main: None,
@@ -313,7 +313,7 @@ impl LogWriter {
             .transient()
     }
 
-    /// Closes a segment that is full or ends in the future. A failure is told to those who wait for its sync.
+    /// Closes a segment that is full or ends in the future. Threads that wait for its sync get a failure of it.
     pub(crate) fn rotate(&self, store: &Arc<Store>, state: &mut State, target: Target) {
         let active = match target {
             Target::Main => state.main.take(),
@@ -321,7 +321,7 @@ impl LogWriter {
             Target::Late(_) => None,
         };
         if let Some(active) = active {
-            // Those who wait for its sync are told.
+            // Threads that wait for its sync get the failure.
             let _ = self.close(store, state, active);
         }
     }
@@ -460,8 +460,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// After a failed sync: gives up every segment, so that the next append opens afresh. The number of the last
-    /// write that is in doubt.
+    /// After a failed sync: gives up every segment, so that the next append opens afresh. Returns the number of the last
+    /// write that is suspect.
     fn poison(&self, state: &mut State, why: &str) -> u64 {
         let given_up: Vec<Active> = state
             .main
@@ -477,12 +477,13 @@ impl LogWriter {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.index.mark_suspect(&active.name);
             if !active.is_torn() {
-                // A mark, so that no one adopts it; what it can't say durably, the next writer finds out. Half a record
-                // is left to whoever adopts it: under the mark nobody would mend it, and it would be damage for ever.
+                // The mark keeps others from adopting it; the next writer finds out what the mark can't make durable.
+                // A torn
+                // record is left to the next writer that adopts it: under the mark it would stay, and be damage.
                 let _ = active.file.seal();
             }
         }
-        // Others that were not synced yet share the doubt: their writers learn it and write again.
+        // Other writes that were not synced yet are suspect too: their threads get the error and write again.
         self.commit.fail(FailedSync {
             up_to: state.seq,
             why: why.to_owned(),
@@ -530,7 +531,7 @@ impl LogWriter {
             .is_none_or(|state| state.main.is_some() || !state.late.is_empty())
     }
 
-    /// Whether nothing is lost when this writer is forgotten: no one uses it, and it doubts no segment.
+    /// True if nothing is lost when this writer is dropped: no thread uses it, and no segment is suspect.
     pub(crate) fn is_forgettable(&self) -> bool {
         self.state
             .try_lock()

@@ -87,7 +87,7 @@ impl Disk {
         Ok(reach)
     }
 
-    /// A failure outside of any sync, told under the writer's lock.
+    /// A failure outside of any sync, reported under the writer's lock.
     fn fail(&self) -> u64 {
         let mut state = self.state.lock().unwrap();
         let up_to = state.last();
@@ -191,7 +191,7 @@ fn two_writers_in_every_order_there_is() {
     );
 }
 
-/// Writes once, and asserts that what it hears of it is what became of it.
+/// Writes once, and asserts that the reported outcome is the real one.
 fn told_the_truth(disk: &Disk) {
     let seq = disk.write();
     let told = match disk.commit(seq) {

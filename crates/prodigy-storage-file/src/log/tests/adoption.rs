@@ -1,4 +1,4 @@
-//! Which segment a new writer goes on in, and what it mends first.
+//! The segment that a new writer continues, and the repairs that it makes first.
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ fn one_that_may_not_be_opened_is_passed_over() {
 #[test]
 fn an_empty_segment_older_than_another_is_not_filled() {
     let place = Place::new();
-    // Its maker died before it saw that a newer one was made, to which a reader may have passed over.
+    // Its maker died before it saw that a newer one was made, which a reader may have read already.
     let newer = place.plant(&name(5, 5), line(id(5), "a"));
     set_mode(&newer, 0o400);
     let reader = place.store();

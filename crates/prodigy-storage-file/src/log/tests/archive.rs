@@ -263,7 +263,7 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
 fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     let place = Place::new();
     let before = packing(&place);
-    // Made out of the clock's reach: only a look into the segment tells how far its ids go.
+    // Made out of the clock's reach: only reading the segment shows the range of its ids.
     place.give(&before, &[(id(0), "a"), (id(60_000), "b")]).unwrap();
     drop(before);
     let sealed = place.only();

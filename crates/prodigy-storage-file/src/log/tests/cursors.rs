@@ -1,4 +1,4 @@
-//! Positions: nothing passed over, nothing twice.
+//! Positions: a reader skips no event, and returns none twice.
 
 use prodigy_storage_backend::{ErrorKind, ScanOptions};
 
@@ -60,7 +60,7 @@ fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_re
 fn an_empty_segment_holds_the_mark_and_costs_no_repetition() {
     let place = Place::new();
     let store = place.quick(place.options());
-    // Made early, but for ids that come late in the order: read when hundreds are done.
+    // Made early, but for late ids: it is read after hundreds of others.
     place.plant(&name(5, 5), line(id(5), "first"));
     place.plant(&name(100_000, 6), b"");
     // As many as finished segments are forgotten at.
@@ -119,7 +119,7 @@ fn a_segment_that_is_gone_with_what_was_unread_is_a_gap() {
         assert_eq!(error.kind(), ErrorKind::CursorGap);
         std::fs::write(&path, kept).unwrap();
     }
-    // One whose head was looked at, and not given: it counts as well.
+    // A segment whose head was read, and not returned, counts as well.
     place.plant(&name(0, 2), line(id(3), "d"));
     let mut scan = place.scan(&store, &ScanOptions::all());
     take(&mut *scan).unwrap();

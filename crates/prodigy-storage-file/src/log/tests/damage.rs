@@ -1,4 +1,4 @@
-//! Damage is seen, told and contained.
+//! Damage is found, reported and contained.
 
 use prodigy_storage_backend::ScanOptions;
 
@@ -249,7 +249,7 @@ fn lines_of_other_programs_are_read_and_told_apart() {
 #[test]
 fn times_of_other_programs_lines_are_looked_at_one_by_one() {
     let place = Place::new();
-    // No order, and a name that is later than what stands in it.
+    // No order, and a name that is later than the ids in it.
     place.plant(
         "events-20300101_000000.jsonl",
         lines([

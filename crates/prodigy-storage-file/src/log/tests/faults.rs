@@ -364,7 +364,7 @@ fn half_a_record_that_can_not_be_taken_back_is_a_tail_and_no_damage() {
     reel.room.store(0, Ordering::Relaxed);
     assert!(!std::fs::read(&torn).unwrap().ends_with(b"\n"));
     assert_eq!(mode(&torn), 0o600, "the next writer may mend it");
-    // The handle goes on elsewhere, and nobody is told of damage: what stands there was never acknowledged.
+    // The handle continues in another segment, and reports no damage: the bytes here were never acknowledged.
     place.append(&store, &["b"]).unwrap();
     assert_eq!(place.files().len(), 2);
     assert_eq!(damage(&place.items(&store)), []);

@@ -176,7 +176,7 @@ fn ids_that_the_log_gave_are_taken_back_however_far_the_clock_stepped_back() {
     let store = place.quick(place.options());
     place.append(&store, &["a"]).unwrap();
     place.clock.turn(-3 * 60 * 60 * 1000);
-    // Its id lies above the newest, three hours ahead of the clock; a retry brings it along.
+    // Its id is above the newest, three hours ahead of the clock; a retry brings it along.
     let mut batch = super::support::batch(&["b"]);
     let options = prodigy_storage_backend::AppendOptions::default();
     store

@@ -53,8 +53,8 @@ fn an_id_twice_in_a_segment_is_given_once_also_to_who_goes_on_between_the_two() 
     assert_eq!(super::support::payloads(&rest), ["c"]);
 }
 
-/// A file without a record, and one whose only record lies before more than any line may hold: what a writer looks at does
-/// not grow with them. They are sparse, and far larger than the memory of a machine.
+/// A file without a record, and a file whose only record is before more bytes than any line may hold: the bytes that
+/// a writer reads do not grow with them. They are sparse, and far larger than the memory of a machine.
 #[test]
 fn a_segment_larger_than_memory_is_no_more_than_its_last_lines_to_a_writer() {
     let place = Place::new();

@@ -16,7 +16,7 @@ use crate::store::Store;
 const HOUR: i64 = 3_600_000;
 
 impl Place {
-    /// Another process, whose clock is ahead of the place's by so many milliseconds.
+    /// Another process, whose clock is ahead of the place's by this number of milliseconds.
     fn process(&self, ahead: i64) -> (Arc<Store>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(ahead));
         let options = self.options().clock(clock.clone()).compression(true);
@@ -63,7 +63,7 @@ fn a_segment_never_gets_the_name_of_a_compressed_one() {
     place.append(&b, &["b2"]).unwrap();
     let made = place.made();
     assert!(made.is_sorted_by(|one, next| one < next), "{made:?}");
-    // Ids of two processes that stand behind one newest id are in no particular order.
+    // Ids of two processes behind one newest id are in no particular order.
     let mut stored = place.payloads(&b);
     stored.sort();
     assert_eq!(stored, ["a1", "b1", "b2", "first"]);
@@ -214,7 +214,7 @@ fn an_empty_segment_with_the_highest_name_is_adopted_and_others_go() {
     let store = place.store();
     place.append(&store, &["b"]).unwrap();
     assert!(std::fs::metadata(highest).unwrap().len() > 0);
-    // A second writer finds nothing to adopt. The older one may have been passed over by a cursor.
+    // A second writer finds nothing to adopt. A cursor may have skipped the older one.
     let other = place.store();
     place.append(&other, &["c"]).unwrap();
     assert!(!older.exists());
@@ -252,7 +252,7 @@ fn an_older_format_is_taken_over_before_anything_else_is_written() {
     assert!(format.starts_with("{\"format\":2,"), "{format}");
 }
 
-/// A process that was stopped between creating a segment and locking it goes on.
+/// A process that was stopped between creating a segment and locking it continues.
 fn a_segment_is_adopted_before_its_creator_locks_it(
     let_go: impl Fn(&Place, Arc<Store>) + Send + Sync + 'static,
 ) {

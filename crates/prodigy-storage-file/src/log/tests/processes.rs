@@ -14,7 +14,7 @@ use crate::store::Store;
 const ROLE: &str = "PRODIGY_TEST_ROLE";
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// A child that stands where it said so, until it is told to go on.
+/// A child that stops at a place that it reports, until it gets a line.
 struct Actor(Child);
 
 impl Actor {
@@ -72,7 +72,7 @@ fn append(store: &Arc<Store>, payload: &str, id: Option<EventId>, durability: Du
         .unwrap();
 }
 
-/// What a child does, by its role; nothing in a run of all tests.
+/// The work of a child, by its role; nothing in a run of all tests.
 #[test]
 fn child() {
     let (Some(root), Ok(role)) = (std::env::var_os(ROOT), std::env::var(ROLE)) else {
@@ -203,7 +203,7 @@ fn a_process_without_file_locks_is_alone_in_the_root() {
         let names = [format!("process {}", child.0.id()), "enable_file_locks".into()];
         assert!(names.iter().all(|name| error.why().contains(name)), "{error}");
         assert!(error.hint().is_some());
-        // Who reads holds nothing and is not refused.
+        // A reader holds nothing and is not refused.
         assert_eq!(
             place.items(&place.with(place.options().read_only(true))).len(),
             before.len()

@@ -1,4 +1,4 @@
-//! What readers see, and what they ask of the file system.
+//! The results of readers, and their calls of the file system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,7 +93,7 @@ fn bounds_are_looked_up_and_hold_over_any_segments() {
     let between = |since: Option<Timestamp>, until: Option<Timestamp>| {
         let mut scan = place.scan(&store, &ScanOptions::all().between(since, until));
         let read = drain(&mut *scan).len();
-        // What was left out is not passed over.
+        // The events that were left out are not skipped.
         (read, place.after(&store, Some(scan.cursor())).0.len())
     };
     for (since, until) in [(0, 1000), (17, 18), (500, 500), (300, 700), (999, 2000)] {

@@ -196,7 +196,7 @@ fn a_reader_that_is_behind_opens_each_earlier_segment_a_few_times_and_not_once_p
         let mut scan = place.scan(&store, &ScanOptions::all());
         while scan.next().unwrap().is_some() {}
         let cursor = scan.cursor();
-        // The same ids but for one more, of a writer that comes late.
+        // The same ids and one more, of a late writer.
         let late = (0..EVENTS)
             .map(|n| (id(SEGMENTS + n), "y"))
             .chain([(id(SEGMENTS - 1), "z")]);

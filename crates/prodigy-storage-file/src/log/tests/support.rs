@@ -24,7 +24,7 @@ pub(super) const START: i64 = 1_800_000_000_000_000_000;
 pub(super) struct Hand(AtomicI64);
 
 impl Hand {
-    /// A clock that shows so many milliseconds after the start.
+    /// A clock that shows this number of milliseconds after the start.
     pub(super) fn at(millis: i64) -> Self {
         Self(AtomicI64::new(START + millis * 1_000_000))
     }
@@ -151,7 +151,7 @@ impl Place {
         payloads(&self.items(store))
     }
 
-    /// What comes after a cursor, and the cursor behind it.
+    /// The events after a cursor, and the cursor behind them.
     pub(super) fn after(&self, store: &Arc<Store>, cursor: Option<Cursor>) -> (Vec<Item>, Cursor) {
         let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.scan(store, &options);
@@ -184,7 +184,7 @@ pub(super) fn batch(payloads: &[&str]) -> Batch {
     batch
 }
 
-/// What a scan gave.
+/// The result of a scan.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     Event {

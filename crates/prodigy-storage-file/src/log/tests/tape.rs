@@ -1,4 +1,4 @@
-//! A real file system that writes down its calls, and fails or waits where it is told to.
+//! A real file system that records its calls, and fails or waits where a test says so.
 
 use std::io;
 use std::path::{Path, PathBuf};

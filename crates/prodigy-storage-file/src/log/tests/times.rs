@@ -220,7 +220,7 @@ fn scans_by_time_find_what_a_look_at_every_event_finds() {
         let clock = Arc::new(Hand::at(0));
         let mut stores = [open(&clock), open(&clock)];
         let mut random = fastrand::Rng::with_seed(11);
-        // Records of format 1: their times are those of their ids.
+        // Records of format 1: the time of each is the time of its id.
         place.plant(
             &name(-90, -90),
             (0..30).flat_map(|n| line(id(n - 90), "old")).collect::<Vec<u8>>(),

@@ -50,7 +50,7 @@ fn readers_return_the_events_of_both_forms() {
     let place = Place::new();
     let store = place.with_two_forms();
     assert_eq!(place.payloads(&store), ALL);
-    // A cursor in the middle goes on in both.
+    // A cursor in the middle continues in both.
     let mut cursor = None;
     let mut followed = Vec::new();
     for _ in 0..ALL.len() {
