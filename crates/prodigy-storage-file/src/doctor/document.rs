@@ -16,10 +16,10 @@ use crate::store::Replace;
 
 const EXAMINE: &str = "examine document";
 const REPAIR: &str = "repair document";
-/// The `kind` of a registry entry that stands for one that was damaged.
+/// The `kind` of a registry entry that replaces a damaged one.
 const LOST: &str = "lost";
 
-/// A registry entry, as far as it is looked at.
+/// The fields of a registry entry that the doctor reads.
 #[derive(Deserialize)]
 struct Registered {
     name: Option<String>,
@@ -32,8 +32,8 @@ struct Registered {
     kind: String,
 }
 
-/// What takes the place of a damaged registry entry: it keeps the name from being given to another repository, and
-/// the repository from being registered again under a second name, until somebody says whose it is.
+/// The replacement of a damaged registry entry: it keeps the name from being given to another repository, and
+/// the repository from being registered again under a second name, until a person says whose it is.
 #[derive(Serialize)]
 struct LostEntry<'a> {
     name: &'a str,
@@ -86,7 +86,7 @@ impl Examination<'_> {
         self.damaged_document(document, path, &error);
     }
 
-    /// A file of another program that lies at a place of the layout.
+    /// Counts a file of another program at a path of the layout.
     pub(super) fn foreign(&mut self, group: Group, path: &Path) {
         self.summary.files += 1;
         self.group(group, path);
@@ -217,7 +217,7 @@ impl Examination<'_> {
     }
 }
 
-/// What is lost with a document, and what to do.
+/// The loss with a document, and the advice.
 fn told(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {

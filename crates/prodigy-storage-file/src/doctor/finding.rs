@@ -1,9 +1,9 @@
-//! What the doctor says.
+//! The report of the doctor.
 
 use prodigy_storage_layout::{JobId, RepoName};
 use serde::Serialize;
 
-/// What is looked at; `Default` is the whole root.
+/// The data to examine; `Default` is the whole root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoctorScope {
@@ -34,7 +34,7 @@ impl DoctorScope {
         self
     }
 
-    /// Whether everything is looked at.
+    /// True if the whole root is examined.
     pub(super) fn is_all(&self) -> bool {
         self.repo.is_none() && self.job.is_none()
     }
@@ -53,7 +53,7 @@ pub enum FindingSeverity {
     Damage,
 }
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -98,12 +98,12 @@ pub enum FindingKind {
     Unreadable,
 }
 
-/// What became of a finding.
+/// The outcome of a finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It stands as it is: nothing was to be repaired, or only looked at.
+    /// It is unchanged: there was nothing to repair, or no repair was asked for.
     Found,
     /// It is out of the way.
     Repaired {
@@ -123,7 +123,7 @@ pub enum Outcome {
 pub struct Finding {
     /// The severity.
     pub severity: FindingSeverity,
-    /// What it is.
+    /// The kind.
     pub kind: FindingKind,
     /// The file, or folder.
     pub place: String,
@@ -131,15 +131,15 @@ pub struct Finding {
     pub count: u64,
     /// Where in it; uncompressed, of a compressed segment.
     pub offset: u64,
-    /// How many bytes; 0 where it can't be told.
+    /// The number of bytes; 0 if it is not known.
     pub len: u64,
-    /// What is wrong.
+    /// The fault.
     pub why: String,
-    /// What is lost by it.
+    /// The data that is lost by it.
     pub lost: String,
-    /// What to do.
+    /// The remedy.
     pub advice: String,
-    /// What was done.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -186,11 +186,11 @@ impl Finding {
     }
 }
 
-/// What was looked at and found, in numbers.
+/// The numbers of an examination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DoctorSummary {
-    /// Files that were looked at.
+    /// Files that were examined.
     pub files: u64,
     /// Records of logs whose checksum holds.
     pub events: u64,

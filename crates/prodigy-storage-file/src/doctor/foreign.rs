@@ -1,4 +1,4 @@
-//! What is told once for all files of a kind: those of another program, and modes of folders.
+//! Files that are reported once for all of their kind: those of another program, and modes of folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use prodigy_storage_layout::{DLQ, STATE};
 use super::finding::{FindingKind, FindingSeverity};
 use super::walk::Examination;
 
-/// A kind of files or folders that is told in one finding.
+/// A kind of files or folders that is reported in one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     FolderMode,
@@ -23,14 +23,14 @@ pub(super) enum Group {
     Stray,
 }
 
-/// Where the first of a group lies, and how many there are.
+/// The path of the first of a group, and their number.
 #[derive(Debug)]
 struct Tally {
     first: PathBuf,
     count: u64,
 }
 
-/// What was found of each group.
+/// The files of each group.
 #[derive(Debug, Default)]
 pub(super) struct Groups(BTreeMap<Group, Tally>);
 

@@ -26,7 +26,7 @@ struct Report<'a> {
     format: u32,
     /// When the copy was made.
     when: String,
-    /// The file that the bytes stood in, below the root.
+    /// The file that held the bytes, below the root.
     file: &'a str,
     /// Its permission bits and its length at that moment.
     mode: String,

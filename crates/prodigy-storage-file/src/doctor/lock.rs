@@ -19,7 +19,7 @@ impl Examination<'_> {
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
         };
-        // What a loss of power leaves of a holder that was signing looks the same.
+        // A loss of power during a holder's signature looks the same.
         let finding = self
             .warning(FindingKind::DamagedLock, path, why)
             .lost("perhaps who held it last; no fencing token is given twice, the next one may leave a gap")

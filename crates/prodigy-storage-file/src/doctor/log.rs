@@ -1,4 +1,4 @@
-//! Logs: what stands in their segments.
+//! Logs: the contents of their segments.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ const TOO_LONG: &str = LineFault::TooLong.as_str();
 /// larger limit finds those.
 const KEEPS_TOO_LONG: &str = "a damaged line is longer than this `max_record_size`: repair with a larger one";
 
-/// What stands in one segment.
+/// The contents of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) events: u64,
@@ -56,7 +56,7 @@ impl Examination<'_> {
             Ok(listing) => {
                 self.ahead_of_clock(folder, listing.segments.keys());
                 for (name, forms) in listing.segments {
-                    // A twin is told of with the plain segment beside it.
+                    // A twin is reported with the plain segment beside it.
                     if name.twin_form().is_none() {
                         self.segment(folder, &name, forms);
                     }
@@ -69,7 +69,7 @@ impl Examination<'_> {
     /// A log whose newest id is ahead of the clock.
     fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
         let (store, mut clock) = (self.store, StepClock::default());
-        // A segment that can't be read is told of where it is read as a whole.
+        // A segment that can't be read is reported when it is read as a whole.
         let newest = names
             .filter(|name| name.is_canonical())
             .filter_map(|name| {
@@ -306,7 +306,7 @@ impl Examination<'_> {
         });
     }
 
-    /// Tells what is damaged in a file, and repairs it if that is asked for.
+    /// Reports the damage in a file, and repairs it if that is asked for.
     fn told(
         &mut self,
         findings: Vec<Finding>,

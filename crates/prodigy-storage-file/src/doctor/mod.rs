@@ -8,13 +8,13 @@
 //!
 //! So a repair that is cut short anywhere has lost nothing: what is not replaced yet is found again.
 //!
-//! What was readable before stays readable, where it was: in a plain segment blanks take the place of damaged bytes,
-//! so that every offset a cursor may hold stays what it is; of a compressed one every record that decompresses
-//! goes to a plain segment of the same name. What another process holds is left, and said so.
+//! Readable data stays readable, where it was: in a plain segment blanks replace damaged bytes,
+//! so that every offset in a cursor stays valid; of a compressed one every record that decompresses
+//! goes to a plain segment of the same name. Data that another process holds is left, and the finding says so.
 //!
-//! What other programs keep in the root is told in one finding for each kind, and never touched.
+//! Files of other programs are reported in one finding for each kind, and never changed.
 //!
-//! - `walk` goes through the root and tells what a name stands for; `finding` is what is said;
+//! - `walk` goes through the root and finds the meaning of each name; `finding` is the report;
 //! - `foreign` counts the files of other programs;
 //! - `log`, `queue`, `document`, `lock` and `place` know the files of their kind; `segment` rewrites those of a log;
 //! - `keep` is the quarantine and its reports.

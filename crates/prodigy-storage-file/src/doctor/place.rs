@@ -115,7 +115,7 @@ impl Examination<'_> {
             SegmentForm::Plain => FILE_MODE,
             _ => SEALED_MODE,
         };
-        // What another program compressed may have any bits of its owner.
+        // A file that another program compressed may have any mode bits for its owner.
         let fits = found.mode == right || (form == SegmentForm::Gzip && found.mode & 0o077 == 0);
         if !fits {
             self.wrong_mode(path, found, right, true);

@@ -1,7 +1,7 @@
-//! Segments written anew without what is damaged in them.
+//! Rewrites segments without their damage.
 //!
-//! A cursor holds offsets, so each byte that stays keeps its offset: blanks take the place of damaged bytes, with a
-//! line end at both ends, and readers pass over blank lines.
+//! A cursor holds offsets, so each byte that stays keeps its offset: blanks replace damaged bytes, with a
+//! line end at both ends, and readers skip blank lines.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::store::Store;
 const REPAIR: &str = "repair segment";
 const CHUNK: usize = 256 << 10;
 
-/// What a repair ends in: the copy, or why it was not made.
+/// The result of a repair: the copy, or why it was not made.
 type Repaired = Result<std::result::Result<Option<String>, String>>;
 
 impl Examination<'_> {
@@ -30,7 +30,7 @@ impl Examination<'_> {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        // What stands there now that nobody writes.
+        // The contents now that nobody writes.
         let Some(contents) = contents(store, segment.folder, segment.name)? else {
             return Ok(Ok(None));
         };
@@ -209,7 +209,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies the record that a reader stands at, also one that is too large to be held.
+    /// Copies the record at a reader's position, also one that is too large for memory.
     fn head(
         &mut self,
         reader: &mut SegmentReader,
@@ -230,7 +230,7 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Goes on to the next record or the end; what is damaged stays in the quarantine.
+/// Continues to the next record or the end; damage stays in the quarantine.
 fn next_record(reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
     loop {
         reader.step(clock)?;
@@ -275,7 +275,7 @@ fn remove(store: &Store, folder: &Path, path: &Path) -> Result<()> {
     store.sync_folder(folder)
 }
 
-/// Copies a segment, blanks in the place of damaged bytes.
+/// Copies a segment, with blanks instead of damaged bytes.
 fn blanked(
     store: &Store,
     path: &Path,
@@ -307,7 +307,7 @@ fn blanked(
         .map_err(|error| store.write_fault(REPAIR, temp, error))
 }
 
-/// Blanks what is damaged in a chunk that stands at `at`.
+/// Blanks the damage in a chunk at the offset `at`.
 fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
     let end = at + chunk.len() as u64;
     if damage.end <= at || damage.start >= end {

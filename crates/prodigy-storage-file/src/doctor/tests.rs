@@ -1,4 +1,4 @@
-//! What a repair keeps, and what it leaves alone.
+//! The data that a repair keeps, and the data that it does not touch.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod large;
@@ -100,7 +100,7 @@ fn append(backend: &FileBackend, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// The payloads, and how often damage is told.
+/// The payloads, and the number of reports of damage.
 fn read(backend: &FileBackend, options: &ScanOptions) -> (Vec<u32>, usize) {
     let (mut read, mut damaged) = (Vec::new(), 0);
     let mut scan = backend.scan(&job(), options, Deadline::never()).unwrap();

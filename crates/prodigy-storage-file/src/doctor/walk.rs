@@ -29,7 +29,7 @@ pub(super) struct Examination<'a> {
     pub(super) summary: DoctorSummary,
     /// Registry entries that were read: identity and name.
     pub(super) registry: Vec<(Evidence, RepoName)>,
-    /// What is told once for all files of its kind.
+    /// Files that are reported once for all of their kind.
     pub(super) groups: Groups,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// What has no place in the layout.
+    /// A name that has no place in the layout.
     fn other(&mut self, path: &Path, entry: &DirEntry) {
         if entry.kind == FileKind::Other {
             let finding = self
@@ -262,7 +262,7 @@ pub(super) fn left(error: &StorageError) -> Outcome {
     }
 }
 
-/// The job whose log lies in this folder.
+/// The job whose log is in this folder.
 fn log_of(folder: &Path) -> Option<JobAddress> {
     let mut parts = folder.components();
     if parts.next()?.as_os_str() != EVENTS {

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Body, ErrorKind, Result, StorageError};
 use super::envelope::OVERHEAD;
 use crate::store::Store;
 
-/// Documents of so many bytes are read whatever the limit is: what the store keeps about itself is smaller.
+/// Documents of up to this number of bytes are read whatever the limit is: the store's own documents are smaller.
 const ALWAYS_READ: u64 = 1 << 20;
 
 impl Store {

@@ -15,8 +15,9 @@
 //! another program's bare document if it is a JSON object, and is damaged otherwise. So is an object with all three of
 //! the fields `format`, `revision` and `checksum`: an envelope that a tool wrote again in another spelling.
 //!
-//! A greater number after `{"format":` is a newer format, but for an envelope of this one that is whole if that digit
-//! is taken as the `1` that it was.
+//! A greater number after `{"format":` is a newer format, except in an envelope of this format that is whole if that
+//! digit
+//! is read as the `1` that it was.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -48,7 +49,7 @@ pub(super) const OVERHEAD: u64 = HEAD as u64 + 1;
 
 const _: () = assert!(TEMPLATE.len() == HEAD);
 
-/// What the first bytes of a file say.
+/// The facts in the first bytes of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The head of an envelope of this format; nothing is verified yet.
@@ -245,7 +246,7 @@ pub(crate) fn is_ours(bytes: &[u8]) -> bool {
     read_head(bytes) != Head::Bare || has_a_mark(bytes) || object_bounds(bytes).is_ok() && is_respelled(bytes)
 }
 
-/// Whether a mark stands somewhere in the first bytes, whatever stands around it.
+/// True if a mark is anywhere in the first bytes.
 fn has_a_mark(bytes: &[u8]) -> bool {
     let head = bytes.get(..HEAD.min(bytes.len())).unwrap_or_default();
     [REVISION_MARK, CHECKSUM_MARK]
@@ -289,7 +290,7 @@ fn check_orphans(object: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// The object that stands for a bare array: a body is an object.
+/// The object that represents a bare array: a body is an object.
 fn wrapped(array: &[u8]) -> Vec<u8> {
     [b"{\"orphaned_worktrees\":", array.trim_ascii(), b"}"].concat()
 }
@@ -309,7 +310,7 @@ fn is_respelled(object: &[u8]) -> bool {
     })
 }
 
-/// Whether the checksum is that of the bytes with `format` in the place of the format's number.
+/// True if the checksum matches the bytes with `format` instead of the format's number.
 fn checksum_holds(bytes: &[u8], format: u8) -> bool {
     let (Some(start), Some(between), Some(stored), Some(rest)) = (
         bytes.get(..FORMAT_AT),

@@ -1,4 +1,4 @@
-//! A real file system whose syncs, or looks at names, fail when they are told to.
+//! A real file system whose syncs, or checks of names, fail on request.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, Real
 pub(crate) struct Switches {
     pub(crate) files: AtomicBool,
     pub(crate) folders: AtomicBool,
-    /// No name is looked at.
+    /// No name can be read.
     pub(crate) names: AtomicBool,
 }
 

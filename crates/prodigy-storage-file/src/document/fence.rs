@@ -20,7 +20,7 @@ use super::read::DocumentRead;
 use crate::store::{Replace, Store};
 
 const MARKS: &str = "read fencing marks";
-/// Fields of a checkpoint that stand before its state fit in so many bytes, but for a very long cursor.
+/// The fields of a checkpoint before its state fit in this number of bytes, except with a very long cursor.
 const HEAD: usize = 4096;
 
 /// The revisions of marks that this store knows to be durable, by job.
@@ -105,7 +105,7 @@ impl Store {
                 self.know_durable(job, Some(revision));
                 Ok(())
             }
-            // What is unknown is the mark. The write that carries the token did not begin.
+            // Only the outcome of the mark is unknown. The write that carries the token did not begin.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(StorageError::new(
                 ErrorKind::Io,
                 RAISE,
@@ -126,7 +126,7 @@ impl Store {
         };
     }
 
-    /// The greatest tokens in the documents of a job. A damaged document tells none.
+    /// The greatest tokens in the documents of a job. A damaged document has none.
     fn marks_in_documents(&self, job: &JobAddress, deadline: Deadline) -> Result<FenceMarks> {
         let mut marks = FenceMarks::default();
         let checkpoints = self.list(&DocumentScope::Job(job.clone()), deadline)?;
@@ -152,8 +152,9 @@ impl Store {
         }
     }
 
-    /// The token that a document says it was written under, unverified. A document that is damaged, of a newer version, or
-    /// no file of ours tells none.
+    /// The token that a document says it was written under, unverified; `None` for a document that is damaged, of a
+    /// newer
+    /// version, or not a file of ours.
     fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
         self.read_fence(document).or_else(|error| match error.kind() {
             ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::Damaged => Ok(None),
@@ -195,7 +196,7 @@ fn marks_path(job: &JobAddress) -> std::path::PathBuf {
     Entry::Document(Document::Fencing(job.clone())).path()
 }
 
-/// The token among the fields of an object; `None` where the bytes end before that can be told.
+/// The token among the fields of an object; `None` if the bytes end before it is certain.
 fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
     let mut fields = Fields::default();
     let mut parser = serde_json::Deserializer::from_slice(bytes);
@@ -230,7 +231,7 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
-                // Any value may stand in the fields; only a number is a token, and only a name names a lock.
+                // The fields may have any value; only a number is a token, and only a name names a lock.
                 "fencing" => self.0.token = map.next_value::<&RawValue>()?.get().parse().ok(),
                 "fencing_lock" => {
                     let raw = map.next_value::<&RawValue>()?.get();

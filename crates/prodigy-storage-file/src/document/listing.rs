@@ -92,7 +92,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The line of a listing, by what stands at its path; none where that was removed since.
+    /// The line of a listing for a path; `None` if the file was removed since.
     fn entry(
         &self,
         path: impl FnOnce() -> PathBuf,
@@ -100,7 +100,7 @@ impl Store {
         found: io::Result<Metadata>,
     ) -> Result<Option<DocumentEntry>> {
         match found {
-            // Also what is no file, such as a link: a reader of it is told, instead of finding nothing.
+            // Also for a link and other things that are no file: a reader of it gets an error, instead of nothing.
             Ok(file) => Ok(Some(DocumentEntry::new(document, file.len, file.modified))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.read_fault(LIST, &path(), error)),

@@ -13,7 +13,7 @@ use crate::store::Store;
 
 const NEWEST: &str = "find newest document";
 
-/// What one pass over the names of a folder of checkpoints finds.
+/// The result of one pass over the names of a folder of checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     map: Option<Stamp>,

@@ -85,7 +85,7 @@ impl Store {
         error
     }
 
-    /// What stands at a document's place. Damage is no error here; a newer format is.
+    /// Reads the path of a document. Damage is no error here; a newer format is.
     pub(crate) fn look(&self, operation: &'static str, path: &Path) -> Result<DocumentRead> {
         match self.open_document(operation, path)? {
             None => Ok(DocumentRead::Absent),

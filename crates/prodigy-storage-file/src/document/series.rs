@@ -18,8 +18,8 @@ const TRIES: u32 = 16;
 impl Store {
     /// [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     ///
-    /// Where a condition asks for the newest document, a damaged one is passed over and moved to
-    /// quarantine. Its stamp still counts: no name is given twice.
+    /// If a condition asks for the newest document, a damaged one is skipped and moved to
+    /// quarantine. Its stamp still counts: no name is used twice.
     pub(crate) fn add(
         &self,
         job: &JobAddress,

@@ -15,7 +15,7 @@ use crate::lockfile::FileLock;
 use crate::ours;
 use crate::store::{Replace, Store, count};
 
-/// A put looks for what dead writers left in its folder once in so many writes.
+/// A put searches its folder for files of dead writers once in this number of writes.
 const SWEEP_EVERY: u64 = 64;
 
 impl Store {
@@ -44,7 +44,7 @@ impl Store {
         } else if matches!(document, Document::Repository(_))
             && let DocumentRead::Damaged(error, bytes) = self.look(PUT, &path)?
         {
-            // Its bytes may still tell which repository the name stood for.
+            // Its bytes may still show the repository of the name.
             self.set_aside(&path, &error, &bytes);
         }
         self.check_ours(PUT, document, &path)?;

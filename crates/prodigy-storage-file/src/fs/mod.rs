@@ -1,7 +1,7 @@
 //! The few calls that the file backend makes to a file system, behind a trait.
 //!
 //! Every path is relative to the root of the store. The real implementation resolves it beneath the root and
-//! follows no link, so nothing that lies in the root can lead a write out of it. A simulated one can stop the world
+//! follows no link, so nothing in the root can lead a write out of it. A simulated one can stop the world
 //! at every call.
 
 mod real;
@@ -39,11 +39,11 @@ pub enum OpenMode {
     Write,
     /// A new file, for reading and writing: `AlreadyExists` if there is one.
     CreateNew,
-    /// A file for reading and writing, made if there is none.
+    /// Opens a file for reading and writing; makes it if it is missing.
     Create,
 }
 
-/// What a name in a folder stands for.
+/// The kind of an entry in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -57,16 +57,16 @@ pub enum FileKind {
 /// A name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name; one that is not Unicode is none of ours and left out of listings.
+    /// Its name. A name that is not Unicode is not ours and left out of listings.
     pub name: String,
-    /// What it stands for.
+    /// The kind.
     pub kind: FileKind,
 }
 
-/// What the file system knows of a file.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// What it is.
+    /// The kind.
     pub kind: FileKind,
     /// Bytes.
     pub len: u64,
@@ -96,7 +96,7 @@ impl Metadata {
     }
 }
 
-/// Why a name can't be opened: a folder, a FIFO, a socket or a device stands where a file should.
+/// The reason why a name can't be opened: there is a folder, a FIFO, a socket or a device instead of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("it is no regular file")]
 #[non_exhaustive]
@@ -164,7 +164,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Opens a folder for looking at what is in it; never through a link. The empty path is the root.
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>>;
 
-    /// What a name stands for, links not followed. The empty path is the root.
+    /// The metadata of a name, links not followed. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
     /// Space left.
@@ -196,14 +196,14 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
 /// An open folder: the same one in each call, whatever its path leads to by then.
 pub trait FsFolder: fmt::Debug + Send + Sync {
-    /// What the file system knows of the folder itself.
+    /// The metadata of the folder itself.
     fn metadata(&self) -> io::Result<Metadata>;
 
     /// Shows every name in it, in no order, `.` and `..` left out, and those that are not Unicode. One that is there
     /// from before the call to its end is shown.
     fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()>;
 
-    /// What a name in it stands for, links not followed.
+    /// The metadata of a name in it, links not followed.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
 
     /// Takes the exclusive lock of the operating system on the folder, if no one else has it. Released when the folder is
@@ -240,10 +240,10 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// Sets the permission bits, whatever the umask.
     fn set_mode(&self, mode: u32) -> io::Result<()>;
 
-    /// What the file system knows of it.
+    /// The metadata of the file.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// The descriptor, where there is one.
+    /// The descriptor, if the file has one.
     #[cfg(unix)]
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
@@ -252,7 +252,7 @@ impl dyn FsFile + '_ {
     /// Writes all of it.
     ///
     /// # Errors
-    /// What [`write_at`](FsFile::write_at) says; some of the bytes may then stand in the file.
+    /// The errors of [`write_at`](FsFile::write_at); some of the bytes may then be in the file.
     pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.write_at(bytes, offset)?;
@@ -271,7 +271,7 @@ impl dyn FsFile + '_ {
     /// Fills the buffer as far as the file goes; gives the number of bytes.
     ///
     /// # Errors
-    /// What [`read_at`](FsFile::read_at) says.
+    /// The errors of [`read_at`](FsFile::read_at).
     pub fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..)
@@ -289,7 +289,7 @@ impl dyn FsFile + '_ {
     /// Reads from an offset to the end of the file, refusing more than `limit` bytes.
     ///
     /// # Errors
-    /// What [`read_at`](FsFile::read_at) says; `FileTooLarge` past the limit.
+    /// The errors of [`read_at`](FsFile::read_at); `FileTooLarge` past the limit.
     pub fn read_to_end(&self, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
         let len = self.metadata()?.len.saturating_sub(offset);
         if len > limit {

@@ -30,7 +30,7 @@ use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 /// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
 /// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
 /// read as empty, and stays open: where its path leads to another folder later, [`place`](FileSystem::place) says so, and
-/// that folder takes another `RealFs`. A link in the place of the root is not followed when it is opened: the caller
+/// that folder takes another `RealFs`. A link at the path of the root is not followed when it is opened: the caller
 /// resolves it, and hands over the path as it was given as well.
 #[derive(Debug)]
 pub struct RealFs {
@@ -197,7 +197,7 @@ pub(super) fn open_stepwise(
 fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())) {
-        // What Linux says of a link that is asked for as a folder.
+        // The error of Linux for a link that is opened as a folder.
         Err(Errno::NOTDIR) => {
             let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
@@ -346,7 +346,7 @@ impl FileSystem for RealFs {
                 }
                 // A mount point: its entry belongs to another file system.
                 Ok(_) => break,
-                // One that this user may not read was not made by this user.
+                // A file that this user may not read was not made by this user.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Err(error) => return Err(error),
             }

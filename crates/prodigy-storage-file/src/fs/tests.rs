@@ -1,4 +1,4 @@
-//! The real file system: what stands in the root does not lead out of it.
+//! The real file system: nothing in the root leads out of it.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -131,7 +131,7 @@ fn a_file_with_a_second_name_keeps_its_mode() {
     let outside = dir.path().join("outside/file");
     std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o400)).unwrap();
     std::fs::hard_link(&outside, dir.path().join("root/x.lock")).unwrap();
-    // Who is not the superuser may not even open it.
+    // A user without the superuser's rights may not even open it.
     let _ = fs.open(Path::new("x.lock"), OpenMode::Create);
     let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o400);

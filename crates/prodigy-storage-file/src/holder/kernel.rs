@@ -29,7 +29,7 @@ pub(crate) struct KernelLocks {
     /// Readings that may still be made.
     left: usize,
     available: bool,
-    /// Whether the descriptors of all processes were looked at, or need not be.
+    /// Whether the descriptors of all processes were searched, or need not be.
     searched: bool,
 }
 
@@ -85,7 +85,7 @@ impl KernelLocks {
         self.available
     }
 
-    /// The process that took a lock on a file; 0 if its id is not known here. `signer` tells which lock is meant where a
+    /// The process that took a lock on a file; 0 if its id is not known here. `signer` selects the lock if a
     /// file system shows another device in the table than to a program.
     pub(crate) fn find(&mut self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
         loop {
@@ -176,7 +176,7 @@ fn sees_all() -> bool {
     true
 }
 
-/// The locks of the descriptors of all processes that can be looked at. In a container the table leaves out a lock whose
+/// The locks of the descriptors of all readable processes. In a container the table leaves out a lock whose
 /// taker has ended, though another process inherited it.
 fn locks_of_descriptors() -> Vec<KernelLock> {
     let mut found = Vec::new();
@@ -251,7 +251,7 @@ mod tests {
     fn a_table_in_pieces_that_left_a_lock_out_is_read_again() {
         let mut locks = table(vec![("", false), ("", false), (ONE, false)]);
         assert_eq!(locks.find((device(), 11), None), Some(6));
-        // What was found once is not looked for again, and a free lock ends at the snapshot.
+        // A found holder is not searched again, and a free lock ends at the snapshot.
         assert_eq!(locks.find((device(), 11), None), Some(6));
         let mut locks = table(vec![("", false), (ONE, true)]);
         assert_eq!(locks.find((device(), 12), None), None);

@@ -1,4 +1,4 @@
-//! Who holds a lock file.
+//! The holder of a lock file.
 //!
 //! A lock file says who took the lock last. That process may have died, or another program may hold the file without
 //! writing to it. So a process is named as the holder only if it lives and the kernel lists its lock; otherwise it is
@@ -23,7 +23,7 @@ pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
     Holder::new(std::process::id(), host(), since, purpose).instance(process::instance())
 }
 
-/// Who holds a lock file now.
+/// The process that holds a lock file now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// Nobody.

@@ -22,8 +22,8 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// What tells this process from every other that has, or had, its id: boot id, process namespace and start time, joined
-/// by `/`. `None` where the system does not say.
+/// The fields that distinguish this process from every other that has, or had, its id: boot id, process namespace and
+/// start time, joined by `/`. `None` if the system does not report them.
 pub(super) fn instance() -> Option<String> {
     static OWN: OnceLock<(u32, Option<String>)> = OnceLock::new();
     let pid = std::process::id();
@@ -68,7 +68,7 @@ pub(super) fn state_of(signer: &Holder) -> ProcessState {
     }
 }
 
-/// True if a process of this host has this id, whoever owns it.
+/// True if a process of this host has this id, under any user.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
         return false;

@@ -26,7 +26,7 @@ impl Store {
 
     pub(super) fn locks_by(&self, kernel: &mut KernelLocks, deadline: Deadline) -> Result<Vec<LockInfo>> {
         let mut found = Vec::new();
-        // The number of parts tells how deep the files lie: no link and no stray folder leads deeper.
+        // The number of parts bounds the depth of the files: no link and no stray folder leads deeper.
         let mut folders: Vec<(PathBuf, usize)> = (1..=LockName::MAX_PARTS)
             .map(|parts| (locks_folder().join(parts.to_string()), parts))
             .collect();

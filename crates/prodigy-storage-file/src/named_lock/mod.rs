@@ -4,7 +4,7 @@
 //! ends with the last descriptor that carries it. What the file says of its holder is information. The fencing token
 //! in it is more than that, so it survives power loss before a guard is handed out ([`slots`]).
 //!
-//! A listing takes no lock, so that it never stands in a taker's way ([`listing`]).
+//! A listing takes no lock, so that it never delays a taker ([`listing`]).
 
 mod guard;
 mod listing;
@@ -72,7 +72,7 @@ impl Store {
                 std::thread::sleep(deadline.remaining().map_or(pause, |left| left.min(pause)));
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // Whoever removed the file by hand left us with a lock on nothing.
+            // If a user removed the file by hand, this lock is on nothing.
             let ours = file.metadata().map_err(fault)?;
             if self.leads_to(path, &ours).map_err(fault)? {
                 return if ours.links < 2 {
@@ -150,7 +150,7 @@ impl Store {
     /// power loss.
     fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder) -> Result<u64> {
         let fault = |error| self.write_fault(LOCK, path, error);
-        // What a holder that was killed wrote may be in memory only. It is the slot that is kept: it comes first.
+        // The bytes of a holder that was killed may be in memory only. Its slot is the one to keep: it comes first.
         self.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;

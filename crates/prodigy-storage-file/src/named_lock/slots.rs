@@ -1,4 +1,4 @@
-//! What a lock file holds: three slots of fixed width, each a line of JSON.
+//! The contents of a lock file: three slots of fixed width, each a line of JSON.
 //!
 //! Slots 0 and 1 take turns: a taker signs the one that does **not** hold the greatest token, and syncs it. So the
 //! greatest token that was ever handed out is always in a slot that is not being written, and a torn write loses
@@ -30,7 +30,7 @@ const FENCING: &[u8] = b"\"fencing\":";
 /// Most bytes of texts that others choose: escaped, they still fit a slot.
 const MAX_PURPOSE: usize = 400;
 const MAX_HOST: usize = 128;
-/// No lock file of ours is longer; what stands behind it is not read.
+/// No lock file of ours is longer; bytes behind this are not read.
 const MAX_FILE: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(super) enum State {
     Released,
 }
 
-/// What a slot says.
+/// The content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) fencing: u64,
@@ -54,7 +54,7 @@ pub(super) struct Record {
 pub(super) struct Slots {
     turns: [Option<Record>; NOTE],
     note: Option<Record>,
-    /// Whether something else than a note stands in the place of one.
+    /// Whether other bytes than a note are in its slot.
     note_unclear: bool,
     empty: bool,
     /// The greatest token that can be read in a file without a good slot.
@@ -124,7 +124,7 @@ impl Slots {
         }
     }
 
-    /// Who holds the lock, or held it last.
+    /// The record of the process that holds the lock, or held it last.
     pub(super) fn into_record(self) -> Option<Record> {
         let newest = self
             .turns
@@ -154,8 +154,8 @@ impl Slots {
             holder: holder.clone(),
         };
         if self.turns.iter().all(Option::is_none) {
-            // No slot is to be kept. With both good from the start, a bad one tells damage; and whichever of the two
-            // is lost, the other one stands above all that was handed out before.
+            // No slot is to be kept. If both were good from the start, a bad one shows damage; and whichever of the two
+            // is lost, the other one is above all tokens that were handed out before.
             let below = fencing.saturating_sub(1);
             let both = [encode(record(fencing))?, encode(record(below))?].concat();
             return file.write_all_at(&both, 0);
@@ -225,7 +225,7 @@ fn decode(slot: &[u8]) -> Option<Record> {
     serde_json::from_slice(&[body, b"}"].concat()).ok()
 }
 
-/// The greatest number that still stands behind the name of the field.
+/// The greatest number that is still behind the name of the field.
 fn salvage(bytes: &[u8]) -> u64 {
     memchr::memmem::find_iter(bytes, FENCING)
         .filter_map(|at| {

@@ -195,7 +195,7 @@ fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
     slots.sign(&*file, slots.fencing() + 1, &holder).unwrap();
 }
 
-/// A process that keeps the descriptor that it gets as its standard input until it is told to end.
+/// A process that keeps the descriptor of its standard input until a line ends it.
 fn keeper(guard: &dyn LockGuard) -> std::process::Child {
     let descriptor = guard.descriptor().unwrap().try_clone_to_owned().unwrap();
     let mut child = Command::new("sh")
@@ -305,7 +305,7 @@ fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_truste
         assert_eq!(after[..SLOT], kept[..SLOT], "the slot with the greatest token");
         assert_eq!(after[SLOT..2 * SLOT], [b' '; SLOT]);
     }
-    // The lock is free, and the tokens go on with no gap that could hide one.
+    // The lock is free, and the tokens continue with no gap that could hide one.
     assert_eq!(take(&store, "a").fencing(), 3);
     assert_eq!(take(&store, "a").fencing(), 4);
 }

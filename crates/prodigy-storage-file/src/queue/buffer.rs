@@ -1,4 +1,4 @@
-//! The bytes of a file that are looked at.
+//! The bytes of a file that are in memory.
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Items that are larger than may be held, looked at in pieces.
+//! Items that are larger than the limit, read in pieces.
 
 use prodigy_storage_backend::StreamedLine;
 use prodigy_storage_backend::record::Checksum;

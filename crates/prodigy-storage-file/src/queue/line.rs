@@ -1,4 +1,4 @@
-//! One item as it stands in the file.
+//! The form of an item in the file.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// How a line of ours begins: what reading goes on at after damage.
+/// The beginning of a line of ours: reading continues there after damage.
 pub(super) const HEAD: &[u8] = b"{\"item_id\":\"";
 /// Bytes of `,"crc":"xxxxxxxx"}`.
 pub(super) const TRAILER: usize = 18;
@@ -90,7 +90,7 @@ pub(super) fn is_frame(sum: u32, trailer: &[u8]) -> bool {
     is_like_a_frame(trailer) && trailer.get(8..16) == Some(&record::hex8(sum))
 }
 
-/// Whether most of the bytes are those of a frame.
+/// True if most of the bytes are those of a frame.
 fn is_like_a_frame(trailer: &[u8]) -> bool {
     let like = trailer
         .iter()
@@ -157,7 +157,7 @@ struct LeaseText<'a> {
 }
 
 impl<'a> LeaseText<'a> {
-    /// Reads what stands between the item and the quote that closes the last field.
+    /// Parses the fields between the item and the quote that closes the last field.
     fn parse(fields: &'a str) -> Option<Self> {
         let (token, rest) = fields.strip_prefix(TOKEN)?.split_once(UNTIL)?;
         let (until, end) = match rest.split_once(BOOT) {
@@ -236,8 +236,8 @@ pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<QueueEntry> {
 
 /// The object of a sealed line, without its closing brace, and its lease.
 ///
-/// A quote that follows a comma is none inside a text, and nothing of an item but its lease can end in these names at
-/// its top, so the split is never wrong.
+/// A quote behind a comma is not inside a text, and only the lease of an item can end in these names at
+/// its top level, so the split is never wrong.
 fn split(line: &[u8]) -> Option<(&str, Option<LeaseText<'_>>)> {
     let body = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
     let window = body.len().saturating_sub(LEASE_LEN);

@@ -4,9 +4,9 @@
 //! one write; everything else rewrites the file (temporary file, rename). All writers hold `items.lock`; readers hold
 //! nothing and change nothing.
 //!
-//! - `scan` tells items from damage, in bounded memory, whoever wrote the file; lines that stand as pushes leave them
-//!   are checked where they were read to, and written again from there;
-//! - `buffer` is what it looks at; `large` looks at an item that is larger than a reader may hold;
+//! - `scan` separates items from damage, in bounded memory, for files of any writer; it checks lines that are as a push
+//!   wrote them in the read buffer, and a rewrite copies them from there;
+//! - `buffer` holds the bytes; `large` checks an item that is larger than a reader may hold;
 //! - `line` is the form of one item;
 //! - `state` keeps facts about a queue in this process: where it ends, and hashes of its ids;
 //! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
@@ -27,7 +27,7 @@ mod tests;
 
 pub(crate) use state::Queues;
 
-/// What stands behind the last item.
+/// The bytes behind the last item.
 const CLOSING: &[u8] = b"\n]\n";
-/// What stands between two items, as we write them.
+/// The bytes between two items, as this program writes them.
 const SEPARATOR: &[u8] = b",\n";

@@ -21,11 +21,11 @@ use crate::store::{Replace, Store};
 
 const OPERATION: &str = "queue put";
 
-/// What a batch has under one key.
+/// The items of a batch under one key.
 struct Pushed<'a> {
     id: &'a ItemId,
     body: Cow<'a, RawValue>,
-    /// What is to be merged into it, in order.
+    /// The bodies to be merged into it, in order.
     more: Vec<Cow<'a, RawValue>>,
 }
 

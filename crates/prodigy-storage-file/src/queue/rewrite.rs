@@ -1,4 +1,4 @@
-//! The queue's file written anew, with some items changed.
+//! Rewrites the queue's file, with some items changed.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -21,7 +21,7 @@ const CHUNK: usize = 256 << 10;
 /// Bytes that go to one file of the quarantine, at most.
 const PIECE: u64 = 64 << 20;
 
-/// What becomes of an item.
+/// The change of an item.
 #[derive(Debug)]
 pub(super) enum Change {
     /// It goes.
@@ -30,7 +30,8 @@ pub(super) enum Change {
     Line(Vec<u8>),
 }
 
-/// What becomes of an item, if it does not stay as it is: by its offset in the file, what its checksum says, and its
+/// Decides the change of an item, if it does not stay unchanged: by its offset in the file, the state of its
+/// checksum, and its
 /// bytes.
 pub(super) type Decide<'a> = dyn FnMut(u64, ItemChecksum, &[u8]) -> Option<Change> + 'a;
 
@@ -89,7 +90,7 @@ impl Output<'_> {
         if lines.is_empty() {
             return Ok(());
         }
-        // No comma stands before the first item.
+        // No comma is before the first item.
         let lines = lines.get(usize::from(!self.any)..).unwrap_or_default();
         self.any = true;
         if self.buffer.len() + lines.len() < CHUNK / 4 {
@@ -176,7 +177,7 @@ impl Store {
         Ok(state)
     }
 
-    /// Writes the queue anew: temporary file, sync, rename, sync of the folder. Damaged bytes go to `quarantine/`.
+    /// Rewrites the queue: temporary file, sync, rename, sync of the folder. Damaged bytes go to `quarantine/`.
     /// Returns the state of the new file. Under the queue's lock.
     pub(super) fn queue_rewrite(
         &self,
@@ -195,7 +196,7 @@ impl Store {
         let done = self
             .fill(context, &temp, &*file, state, changes)
             .and_then(|made| {
-                // Also where the change is relaxed: it goes in the place of what may have been stored strictly.
+                // Also for a relaxed change: the file replaces one that may have been stored strictly.
                 self.counters.sync(&temp);
                 file.sync_all()
                     .map_err(|error| self.write_fault(operation, &temp, error))?;
@@ -370,7 +371,7 @@ fn resealed(line: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A write whose fate can't be told.
+/// The error of a write whose outcome is not known.
 pub(super) fn unknown(
     store: &Store,
     operation: &'static str,

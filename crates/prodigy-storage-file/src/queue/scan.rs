@@ -17,8 +17,9 @@ use crate::fs::FsFile;
 const CHUNK: usize = 256 << 10;
 /// How many places in one line are tried as the next record after damage.
 const TRIES: usize = 64;
-/// Bytes that are parsed in vain, at most; behind them an item is looked for only where it has a line of its own and its
-/// checksum holds. Each brace that is never closed costs a pass over what follows it.
+/// The largest number of bytes that are parsed without success. Behind them an item is found only if it has a line of
+/// its
+/// own and its checksum matches. Each brace that is never closed costs a pass over the bytes behind it.
 const IN_VAIN: usize = 256 << 20;
 
 /// A piece of the file.
@@ -46,7 +47,7 @@ pub(super) enum Fragment {
 pub(super) struct Scanner {
     file: Arc<dyn FsFile>,
     buffer: Buffer,
-    /// Where the buffer stands in the file.
+    /// The offset of the buffer in the file.
     base: u64,
     at: usize,
     /// How far the file goes.
@@ -55,11 +56,11 @@ pub(super) struct Scanner {
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
     line_end: Option<usize>,
-    /// Whether nothing but white space, and a line end among it, stands before what begins here.
+    /// Whether only white space with a line end is before the next byte.
     fresh: bool,
     /// Up to where damage was read twice: a writer may have changed it between two reads.
     twice: u64,
-    /// Bytes that were parsed in vain.
+    /// Bytes that were parsed without success.
     in_vain: usize,
     /// Bytes that were parsed for what begins here.
     parsed: usize,
@@ -73,9 +74,9 @@ pub(super) struct Scanner {
 pub(super) struct ArrayState {
     /// The end of the last fragment, or of the opening bracket.
     pub(super) end: u64,
-    /// Whether anything stands in the array.
+    /// Whether the array has anything in it.
     pub(super) any: bool,
-    /// The first bytes are an opening bracket, and one comma stands between two items.
+    /// The first bytes are an opening bracket, and one comma is between two items.
     pub(super) plain: bool,
     /// The array is closed behind the last fragment.
     pub(super) closed: bool,
@@ -84,14 +85,14 @@ pub(super) struct ArrayState {
     commas: u32,
     brackets: u32,
     begun: bool,
-    /// A byte-order mark stands before it all.
+    /// A byte-order mark is before everything.
     marked: bool,
     /// The last fragment is damage.
     damaged: bool,
 }
 
 impl ArrayState {
-    /// Whether this is the end of an item, and nothing but items stands before it.
+    /// True if this is the end of an item, and only items are before it.
     fn is_at(&self, offset: u64) -> bool {
         self.end == offset
             && self.any
@@ -102,10 +103,11 @@ impl ArrayState {
     }
 }
 
-/// Items that stand next to each other.
+/// Items that are next to each other.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Those that are kept, each behind what separates it from the one before: their bytes are [`Scanner::bytes`] of the
+    /// The kept items, each behind the bytes that separate it from the one before: their bytes are [`Scanner::bytes`]
+    /// of the
     /// range until the next step.
     pub(super) kept: Range<usize>,
     /// The item behind them that is not kept.
@@ -156,7 +158,7 @@ impl Scanner {
         self.buffer.get(range)
     }
 
-    /// What was found; complete when [`next`](Self::next) gave `None`.
+    /// The state of the array; complete when [`next`](Self::next) returned `None`.
     pub(super) fn array(&self) -> ArrayState {
         let mut array = self.array;
         // Damage at the end may have the closing bracket in it: what came behind it would be no list.
@@ -205,10 +207,10 @@ impl Scanner {
         }
     }
 
-    /// Goes over the items that stand next as pushes leave them, as long as `keep` says yes and they are in the buffer.
-    /// The same items as from [`next`](Self::next), and the same checks.
+    /// Reads the next items that are as a push wrote them, while `keep` returns true and they are in the buffer.
+    /// Returns the same items as [`next`](Self::next), after the same checks.
     pub(super) fn run(&mut self, mut keep: impl FnMut(u64, &[u8]) -> bool) -> io::Result<Run> {
-        // What was looked at ahead is next, and has to stay in its place.
+        // A fragment that was read ahead is next, and has to stay in its place.
         let free = self.ahead.is_none() && self.damage.is_none();
         if free && self.is_cut() {
             self.more()?;
@@ -230,8 +232,8 @@ impl Scanner {
         Ok(Run { kept, other })
     }
 
-    /// The next item, where it stands as a push leaves it: right behind an item, a comma and a line end, on a line that
-    /// is in the buffer, under a checksum that holds.
+    /// The next item, if it is as a push wrote it: right behind an item, a comma and a line end, on a line that
+    /// is in the buffer, under a checksum that matches.
     fn pushed(&self) -> Option<Range<usize>> {
         if !self.array.is_at(self.base + self.at as u64) {
             return None;
@@ -247,7 +249,7 @@ impl Scanner {
             .then(|| start..start + line.len())
     }
 
-    /// Whether an item that a push left here may stand in the buffer in part only.
+    /// True if only a part of an item that a push wrote may be in the buffer.
     fn is_cut(&self) -> bool {
         let rest = self.buffer.from(self.at);
         let begins = match rest.split_at_checked(SEPARATOR.len()) {
@@ -261,7 +263,7 @@ impl Scanner {
         begins && rest.len() < CHUNK && self.array.is_at(self.base + self.at as u64) && !self.at_end()
     }
 
-    /// Goes on behind such an item.
+    /// Continues behind such an item.
     fn take(&mut self, range: Range<usize>) -> Fragment {
         self.at = range.end;
         self.array.end = self.base + range.end as u64;
@@ -315,7 +317,7 @@ impl Scanner {
         Ok(Step::More)
     }
 
-    /// What stands at an opening brace.
+    /// Reads the fragment at an opening brace.
     fn object(&mut self) -> io::Result<Step> {
         let start = self.at;
         if self.line_end.is_none_or(|end| end < start) {
@@ -499,8 +501,8 @@ impl Scanner {
         }))
     }
 
-    /// Whether what begins here, to the end of the file, may be what is left of a push that was cut: the beginning of a
-    /// line of ours, or nothing yet where it should stand, also right behind a bracket that was mended but for its line
+    /// True if the bytes from here to the end of the file may be the rest of a push that was cut: the beginning of a
+    /// line of ours, or nothing yet at its place, also right behind a bracket that was repaired except for its line
     /// end.
     fn is_torn(&self) -> bool {
         let line = self.buffer.from(self.at);
@@ -546,7 +548,7 @@ impl Scanner {
         self.base + self.buffer.len() as u64 >= self.len
     }
 
-    /// Gives up what stands before.
+    /// Skips the bytes before.
     fn pass_by(&mut self) {
         self.buffer.pass(self.at);
         self.base += self.at as u64;
@@ -560,7 +562,8 @@ impl Scanner {
         self.fill()
     }
 
-    /// Reads on; as much again as there is, so that an item of any length is looked at a bounded number of times.
+    /// Reads as many bytes again as there are, so that the bytes of an item of any length are read a bounded number
+    /// of times.
     fn fill(&mut self) -> io::Result<bool> {
         let old = self.buffer.len();
         let left = self.len.saturating_sub(self.base + old as u64);
@@ -583,7 +586,7 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
 }
 
 enum Value {
-    /// An object of so many bytes.
+    /// An object of this number of bytes.
     Whole(usize),
     /// The beginning of one.
     Open,

@@ -69,7 +69,7 @@ impl Store {
                 return None;
             }
             let mut entry = line::read(bytes, checksum)?;
-            // An item of another program that tells no facts is taken only by its name.
+            // An item of another program without the facts is taken only by its name.
             let wanted = match sealed.map_or_else(|| facts(&entry.body), Ok) {
                 Ok(facts) => suits(select, &facts),
                 Err(_) => named.is_some() && select.signature.is_none() && select.not_after.is_none(),
@@ -188,7 +188,7 @@ impl Store {
         Ok(settled)
     }
 
-    /// Locks a queue that is there and opens it; where there is none, nothing is made.
+    /// Locks and opens an existing queue; it creates none.
     fn hold(
         &self,
         operation: &'static str,

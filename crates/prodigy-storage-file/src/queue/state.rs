@@ -1,4 +1,4 @@
-//! What this process remembers of its queues.
+//! The state that this process keeps of its queues.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
@@ -43,7 +43,7 @@ impl Hasher for Hashed {
     }
 }
 
-/// What this process remembers of its queues: checked against the file, under its lock, before every use.
+/// The state that this process keeps of its queues: checked against the file, under its lock, before every use.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     open: Mutex<HashMap<PathBuf, QueueState>>,
@@ -87,7 +87,7 @@ pub(super) struct QueueState {
     pub(super) end: u64,
     /// The whole length.
     pub(super) len: u64,
-    /// Whether anything stands before the end.
+    /// Whether anything is before the end.
     pub(super) any: bool,
     /// Whether a new item can be written behind the last one; else the file has to be rewritten first.
     pub(super) plain: bool,
@@ -100,7 +100,8 @@ pub(super) struct QueueState {
 }
 
 impl Store {
-    /// The queue's file as it is now, mended where a writer died; `None` if there is none. Under the queue's lock.
+    /// The queue's file in its present state, repaired after a writer that died; `None` if there is no file. Under
+    /// the queue's lock.
     pub(super) fn queue_open(
         &self,
         operation: &'static str,
@@ -151,7 +152,7 @@ impl Store {
             .map(Some)
     }
 
-    /// Puts a copy in the place of a file that has a second name, which may be outside of the root: it is written to
+    /// Replaces a file that has a second name, which may be outside of the root, by a copy: the file is written
     /// in place.
     fn unshare(&self, operation: &'static str, path: &Path, deadline: Deadline) -> Result<Metadata> {
         const CHUNK: usize = 256 << 10;
@@ -206,9 +207,9 @@ impl Store {
                 return Ok(state);
             }
         }
-        // Who wrote it may have died before the sync, and what is mended here is not synced either.
+        // Its writer may have died before the sync, and the repair here is not synced either.
         state.synced = false;
-        // One that has to be rewritten is read from its beginning.
+        // A file that has to be rewritten is read from its beginning.
         if !state.plain {
             state.end = 0;
             state.hashes.clear();

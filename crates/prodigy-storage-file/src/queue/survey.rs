@@ -1,4 +1,4 @@
-//! A queue as a doctor looks at it, and its file written anew without what is damaged.
+//! The doctor's view of a queue, and the rewrite of its file without damage.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -22,11 +22,11 @@ pub(crate) struct Spot {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) why: &'static str,
-    /// Whether the item that they belong to is whole all the same.
+    /// Whether the item that they belong to is whole even so.
     pub(crate) harmless: bool,
 }
 
-/// What stands in a queue's file.
+/// The contents of a queue's file.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Items that can be read.
@@ -41,7 +41,7 @@ pub(crate) struct Survey {
     /// Whether the array is closed.
     pub(crate) closed: bool,
     pub(crate) len: u64,
-    /// Items, by their offset, whose checksum says that they are whole and that can't be read all the same.
+    /// Offsets of items whose checksum matches and that can't be parsed even so.
     unreadable: Vec<u64>,
     /// Whether damaged bytes carry our checksum.
     marked: bool,
@@ -57,11 +57,11 @@ impl Survey {
     }
 }
 
-/// Damaged bytes that are looked at for a checksum of ours, at most.
+/// The largest number of damaged bytes that are searched for a checksum of ours.
 const LOOKED_AT: u64 = 1 << 20;
 
 impl Store {
-    /// Looks through a queue's file; `None` if there is none. Takes no lock.
+    /// Reads a queue's file; `None` if there is none. Takes no lock.
     pub(crate) fn queue_survey_at(&self, path: &Path) -> Result<Option<Survey>> {
         let file: Arc<dyn FsFile> = match self.fs.open(path, OpenMode::Read) {
             Ok(file) => file.into(),
@@ -135,8 +135,8 @@ impl Store {
         Ok(survey)
     }
 
-    /// Writes a queue anew without what is damaged, under its lock. `keep` is shown the file and what is damaged first,
-    /// and has to have copied it when it returns. False if nothing is damaged.
+    /// Rewrites a queue without its damage, under its lock. `keep` gets the file and the damage first,
+    /// and has to have copied the damage when it returns. False if nothing is damaged.
     pub(crate) fn queue_rebuild(
         &self,
         job: &JobAddress,

@@ -1,12 +1,12 @@
-//! Whether other users can put, or have put, a folder of theirs in the place of the root.
+//! Checks whether other users can replace, or have replaced, the root by a folder of theirs.
 //!
-//! Only folders that all may write to, and reach, are of interest. In one with the sticky bit, as `/tmp` has it, anybody
-//! may be the first to make a name, and only its owner may rename it. In one without, anybody may do both at any time.
+//! Only folders that all may write to, and reach, are of interest. In one with the sticky bit, such as `/tmp`, any user
+//! may be the first to make a name, and only its owner may rename it. Without it any user may do both at any time.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What is wrong with the way to the root.
+/// The fault of a folder above the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Exposed {
     /// A user who is neither this one nor the superuser made this folder, where all may make one.

@@ -1,4 +1,4 @@
-//! What the next write will meet. Nothing is left behind.
+//! Finds the obstacles of the next write. It leaves nothing behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// The folders that writes go to.
 const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
-/// Files and folders below the root that are looked at.
+/// The largest number of files and folders below the root that are checked.
 const MOST: usize = 10_000;
 /// Those of them that are named in one check.
 const NAMED: usize = 5;
@@ -123,9 +123,9 @@ struct Below<'a> {
     /// The owner of the root.
     owner: u32,
     left: usize,
-    /// What this user can't read, write to or enter.
+    /// Files and folders that this user can't read, write to or enter.
     closed: Few,
-    /// What belongs to another user than the root.
+    /// Files and folders of another user than the owner of the root.
     strange: Few,
 }
 

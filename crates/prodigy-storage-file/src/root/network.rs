@@ -15,7 +15,7 @@ pub(super) enum FileSystemKind {
     Local,
     /// One in the memory of this machine, by its name: a restart empties it.
     Memory(&'static str),
-    /// One that other machines may reach: its name, and where it is mounted if that is beneath the root.
+    /// A file system that other machines may reach: its name, and where it is mounted if that is beneath the root.
     Network(Cow<'static, str>, Option<PathBuf>),
     /// The kind is not known, for this reason.
     Unknown(String),

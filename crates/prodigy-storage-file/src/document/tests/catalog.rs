@@ -1,4 +1,4 @@
-//! What is there: repositories, jobs, worktrees.
+//! Listings: repositories, jobs, worktrees.
 
 use super::*;
 

@@ -10,7 +10,7 @@ fn under(fence: &str) -> PutOptions {
     PutOptions::default().fencing(Some(fence.parse().unwrap()))
 }
 
-/// What an earlier version left: tokens in checkpoints, and no marks.
+/// The state that an earlier version left: tokens in checkpoints, and no marks.
 fn forget_marks(place: &Place) {
     std::fs::remove_file(place.path(&Document::Fencing(job()))).unwrap();
 }
@@ -106,7 +106,7 @@ fn a_mark_is_durable_before_the_write_begins() {
             switch.store(false, Ordering::Relaxed);
             assert_eq!(count(), 1);
         }
-        // The mark may stand there unsynced. A process that finds it so syncs it before it writes under the same token.
+        // The mark may be there unsynced. A process that finds it so syncs it before it writes under the same token.
         switches.folders.store(true, Ordering::Relaxed);
         assert_eq!(kind(add(&store, Phase::Map, "{}", &options(2))), ErrorKind::Io);
         assert_eq!(count(), 1);

@@ -43,7 +43,7 @@ fn every_change_of_another_program_is_seen_by_the_next_call() {
                 assert_eq!(newest(&store), Some(map(n - 1)));
             }
             1 => {
-                // Over the one before: that is gone, and this one stands where it stood.
+                // It replaces the one before, at its path.
                 let moved = map(1_000 + n);
                 fs::rename(place.path(&map(n)), place.path(&moved)).unwrap();
                 assert_eq!(newest(&store), Some(moved.clone()));

@@ -1,4 +1,4 @@
-//! What this user may do, and to whom the files that it makes belong.
+//! The rights of this user, and the owner of the files that it makes.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::super::{FILE_MODE, TEMP_PREFIX};
 
-/// What is written to try a write.
+/// The bytes of a trial write.
 const BLOCK: [u8; 4096] = [0; 4096];
 
 /// An owner and a group.
@@ -48,7 +48,7 @@ pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     write_named(folder)
 }
 
-/// What `/proc` and its like mean when they report that a new name is missing.
+/// The error that a file system such as `/proc` means when it reports that a new name is missing.
 pub(super) fn takes_nothing() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,

@@ -42,7 +42,7 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
                 .as_str(),
             "next"
         );
-        // What was cut is kept, and was at the end of the file.
+        // The cut bytes are kept, and were at the end of the file.
         for bytes in place.quarantined() {
             assert!(state.ends_with(&bytes) && bytes.starts_with(b"{"), "cut at {cut}");
         }

@@ -154,6 +154,6 @@ fn what_is_no_item_is_told_with_its_place() {
         }
     }
     let why = "it has no valid `item_id`";
-    // Neighbours are told as one, up to the end of a line that no item ends.
+    // Neighbouring damage is reported as one, up to the end of a line that no item ends.
     assert_eq!(found, [format!("1+7 {why}"), "a".into(), format!("25+17 {why}")]);
 }

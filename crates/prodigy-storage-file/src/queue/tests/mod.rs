@@ -1,4 +1,4 @@
-//! What the queue of the file backend promises, sentence by sentence.
+//! The promises of the queue of the file backend, sentence by sentence.
 
 mod crash;
 mod damage;

@@ -1,4 +1,4 @@
-//! Items that stand as we push them are read a shorter way: what is found and decided is the same.
+//! Items that are as we push them are read a shorter way, with the same results and decisions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn lease(token: &str, until: i64) -> Lease {
     }
 }
 
-/// What may stand between two separators.
+/// The bytes that may be between two separators.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let long = prop_oneof![9 => 0..300usize, 1 => 200_000..300_000usize];
     let ours = (0..9usize, long, any::<bool>()).prop_map(|(name, len, leased)| {
@@ -56,7 +56,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A fragment by what stands there.
+/// A fragment by its contents.
 type Content = (Option<ItemChecksum>, Vec<u8>);
 
 fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
@@ -165,7 +165,7 @@ proptest! {
         prop_assert!(plain == runs, "{}", shown(&plain, &runs));
         prop_assert_eq!(stepped_to.array(), ran_to.array());
         prop_assert_eq!(stepped_to.len(), ran_to.len());
-        // A blank behind the comma, and no item stands as we push it.
+        // A blank is behind the comma, so no item is as we push it.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
         prop_assert!(plain == general, "{}", shown(&plain, &general));
@@ -246,7 +246,7 @@ proptest! {
         prodigy_storage_backend::record::seal_line(&mut line, 0);
         let entry = line::read(&line, ItemChecksum::Valid);
         let told = entry.map(|entry| facts(&entry.body).map_err(|error| error.to_string()));
-        // Of what can't be read nothing is told.
+        // Bytes that can't be read have no facts.
         let told = told.unwrap_or_else(|| Err(facts_of_line(b"").unwrap_err().to_string()));
         prop_assert_eq!(facts_of_line(&line).map_err(|error| error.to_string()), told);
     }
@@ -272,7 +272,7 @@ fn a_lease_of_ours_is_seen_from_the_end_of_its_line() {
     ));
 }
 
-/// A queue with so many items, as a handle knows it; and the bytes of its file.
+/// A queue of this number of items, as a handle knows it; and the bytes of its file.
 fn queue(items: usize) -> (Place, Vec<String>) {
     let place = Place::new();
     let names: Vec<String> = (0..items).map(|n| format!("n{n:05}")).collect();

@@ -84,7 +84,7 @@ fn a_push_costs_the_same_however_long_the_queue_is() {
 fn a_relaxed_push_is_not_synced() {
     let place = Place::new();
     let (store, faults) = Faulty::store(&place);
-    // But for the new file, which must not be half there.
+    // Only the new file fails, which must not be half there.
     for (name, expected) in [("a", 1), ("b", 0)] {
         store
             .queue_put(&place.job, &[item(name)], Durability::Relaxed, NEVER)

@@ -181,8 +181,8 @@ pub(super) fn value(entry: &QueueEntry) -> Value {
     serde_json::from_str(entry.body.get()).unwrap()
 }
 
-/// A file system that counts, and fails when it is told to. A quick one leaves syncs out: it is for tests of what a
-/// process sees, and those make thousands.
+/// A file system that counts, and fails on request. A quick one leaves syncs out: it is for tests of the view of a
+/// process, and those make thousands.
 #[derive(Debug)]
 pub(super) struct Faulty {
     real: RealFs,
