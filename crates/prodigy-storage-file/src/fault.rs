@@ -10,7 +10,7 @@ use crate::root;
 use crate::store::Store;
 use crate::usage;
 
-/// What was tried.
+/// The kind of access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -90,7 +90,8 @@ pub(crate) fn fault(
     made.with_source(error)
 }
 
-/// Whether an open failed for what stands there: a folder that was to be written, or what can't be opened at all.
+/// True if an open failed because of the thing at the path: a folder that was to be written, or a thing that can't be
+/// opened.
 fn is_no_file(error: &io::Error) -> bool {
     let raw = error.raw_os_error();
     error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
@@ -105,7 +106,7 @@ fn owner(store: &Store, path: &Path) -> String {
         let folder = found.kind == FileKind::Folder;
         Some((store.absolute(path), folder, found.uid, found.mode))
     });
-    // Where the root itself can't be opened, its name or the folder above it tells more.
+    // If the root itself can't be opened, its name or the folder above it shows the reason.
     let Some((path, folder, uid, mode)) = below.or_else(|| root::seen_from_above(store)) else {
         return String::new();
     };
@@ -118,7 +119,7 @@ fn owner(store: &Store, path: &Path) -> String {
     )
 }
 
-/// What takes the space, most first.
+/// The largest users of the space, most first.
 fn space(store: &Store) -> String {
     let mut text = String::new();
     if let Ok(space) = store.fs.space() {

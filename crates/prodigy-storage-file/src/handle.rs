@@ -151,7 +151,7 @@ impl Handle {
     }
 }
 
-/// What a read gives.
+/// The result of a read.
 pub(crate) trait Answer {
     /// Whether it says that nothing is stored.
     fn is_nothing(&self) -> bool;

@@ -113,7 +113,7 @@ impl Store {
                 lock.file = Some(file);
                 return Ok(lock);
             }
-            // Whoever removed the file by hand left us with a lock on nothing.
+            // If a user removed the file by hand, this lock is on nothing.
             deadline.check(operation, &path.display(), "a lock file that stays")?;
         }
     }
@@ -215,7 +215,7 @@ impl Store {
     }
 }
 
-/// Who holds, or held, a lock.
+/// The process that holds, or held, a lock.
 pub(crate) fn read_holder(file: &dyn FsFile) -> Option<Holder> {
     let bytes = file.read_to_end(0, 64 << 10).ok()?;
     serde_json::Deserializer::from_slice(&bytes)

@@ -20,7 +20,7 @@ use crate::fs::canonical;
 pub struct FileOptions {
     /// The root of all data. It need not exist: the first write makes it.
     pub root: PathBuf,
-    /// The root as it was given, with its links: it is looked at while the store is in use.
+    /// The root as it was given, with its links: it is checked while the store is in use.
     pub(crate) given: PathBuf,
     /// Nothing is created, moved or repaired; every write is refused.
     pub read_only: bool,
@@ -91,7 +91,7 @@ impl FileOptions {
         Ok(())
     }
 
-    /// Resolves the links on the path once more. Where the path had none, a link in the place of the root is not followed:
+    /// Resolves the links on the path once more. If the path had none, a link that replaced the root is not followed:
     /// the user did not choose it.
     pub(crate) fn resolve_again(&mut self) {
         if self.given != self.root {

@@ -36,12 +36,12 @@ struct FormatFile {
     format: u64,
     #[serde(default)]
     written_by: String,
-    /// Names the store: a copy keeps it, a store that is begun anew gets another one.
+    /// Names the store: a copy keeps the name, a new store gets another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
 }
 
-/// What `format.json` says.
+/// The content of `format.json`.
 pub(crate) struct Format {
     file: Box<dyn FsFile>,
     number: u64,
@@ -102,7 +102,7 @@ pub(crate) fn foreign_owner(store: &Store) -> Option<u32> {
     (owner != me).then_some(owner)
 }
 
-/// Refuses a root that is not safe, whatever stands in it; false for an absent one. Only reads.
+/// Refuses a root that is not safe, whatever is in it; false for an absent one. Only reads.
 pub(crate) fn check_place(store: &Store) -> Result<bool> {
     let root = Path::new("");
     check_network(store)?;
@@ -131,7 +131,7 @@ pub(crate) fn check_place(store: &Store) -> Result<bool> {
                 "set another `base_dir`",
             ));
         }
-        // Who may not even enter it can't write there.
+        // A user who may not even enter it can't write there.
         Err(error) if !store.options.read_only => return Err(store.write_fault(OPEN, root, error)),
         Err(error) => return Err(store.read_fault(OPEN, root, error)),
     }
@@ -166,7 +166,7 @@ fn check_network(store: &Store) -> Result<()> {
     }
 }
 
-/// What holds the root, or the nearest folder above it that exists.
+/// The file system of the root, or of the nearest folder above it that exists.
 fn file_system(store: &Store) -> network::FileSystemKind {
     network::find(&nearest(&store.options.root), &store.options.root)
 }
@@ -397,7 +397,7 @@ pub(crate) fn write_format(store: &Store) -> Result<()> {
     }
 }
 
-/// What this version writes as `format.json`; the store gets a new name if it has none.
+/// The `format.json` of this version; the store gets a new name if it has none.
 pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
     let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();

@@ -1,4 +1,4 @@
-//! What every part of the file backend stands on: the file system, the options, folders, atomic writes.
+//! The base of every part of the file backend: the file system, the options, folders, atomic writes.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +22,7 @@ use crate::queue::Queues;
 use crate::unflushed::Unflushed;
 use crate::whereabouts::Whereabouts;
 
-/// What was done, for [`Stats`](prodigy_storage_backend::Stats).
+/// The counters for [`Stats`](prodigy_storage_backend::Stats).
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) appends: AtomicU64,
@@ -54,7 +54,7 @@ impl Counters {
 }
 
 impl Counters {
-    /// Counts and tells a sync that is about to begin.
+    /// Counts and traces a sync that is about to begin.
     pub(crate) fn sync(&self, path: &Path) {
         count(&self.syncs, 1);
         tracing::trace!(path = %path.display(), "sync");
@@ -90,7 +90,7 @@ pub(crate) struct Store {
     pub(crate) root_lock: Mutex<Option<Arc<dyn FsFolder>>>,
 }
 
-/// How an atomic write treats what stands at its path.
+/// The treatment of an existing file by an atomic write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replace {
     /// It goes.
@@ -205,7 +205,7 @@ impl Store {
     }
 
     /// Makes the names in a folder survive power loss, and those of the folder and everything above it, whoever made
-    /// them. What this process synced before is not synced again, but for the folder itself.
+    /// them. A folder that this process synced before is not synced again, except the folder itself.
     pub(crate) fn sync_folder(&self, folder: &Path) -> Result<()> {
         if !cfg!(any(target_os = "linux", target_os = "macos")) {
             return Err(StorageError::new(
@@ -352,7 +352,7 @@ impl Store {
         }
     }
 
-    /// A name in the quarantine that says where the bytes stood.
+    /// A name in the quarantine that states the place of the bytes.
     pub(crate) fn quarantine_name(&self, path: &Path, offset: u64) -> String {
         let flat = path.to_string_lossy().replace(['/', '\\'], "_");
         // Names are up to 255 bytes; the end of a path says most.
@@ -372,7 +372,7 @@ impl Store {
         )
     }
 
-    /// Keeps bytes that must go from their place, with a name that says where they stood. Durable on return.
+    /// Keeps bytes that must go from their place, under a name that states the place. Durable on return.
     pub(crate) fn quarantine(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<PathBuf> {
         let kept = Path::new(QUARANTINE).join(self.quarantine_name(path, offset));
         self.write_atomic("quarantine", &kept, &[bytes], Replace::Never, Durability::Strict)?;

@@ -1,4 +1,4 @@
-//! What was written relaxed and not flushed yet, logs apart: their writers know it themselves.
+//! The relaxed writes that are not flushed yet, except those of logs: their writers keep them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -55,7 +55,7 @@ impl Store {
         self.sync_later(path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Syncs what was put off. What fails is forgotten: it is told once, as with a segment.
+    /// Makes the delayed syncs. A failed one is dropped: it is reported once, as with a segment.
     pub(crate) fn flush_files(&self, deadline: Deadline) -> Result<()> {
         let mut outcome = Ok(());
         for (paths, files) in [(&self.unflushed.files, true), (&self.unflushed.folders, false)] {

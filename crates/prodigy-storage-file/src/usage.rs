@@ -1,4 +1,4 @@
-//! What takes the space.
+//! The use of space.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARAN
 /// Areas whose first level is repositories.
 const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
-/// The area of what lies in the root and belongs to no other area: `format.json`, and what other programs put there.
+/// The area of files in the root that belong to no other area: `format.json`, and files of other programs.
 const OTHER: &str = "other";
 /// Things that could not be read and are named one by one.
 const MOST_NAMED: usize = 100;

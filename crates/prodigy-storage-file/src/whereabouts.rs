@@ -25,7 +25,7 @@ pub(crate) enum Look {
     Soon,
 }
 
-/// What a store knows of its place, and the things that are lost with it.
+/// The facts about a store's place, and the things that are lost with it.
 #[derive(Debug, Default)]
 pub(crate) struct Whereabouts {
     /// The monotonic time of the last look, in nanoseconds; 0 before the first one.
@@ -89,7 +89,7 @@ impl Store {
         }
     }
 
-    /// What would be lost with the folder, if the store holds anything there.
+    /// The things that would be lost with the folder, if the store holds any there.
     pub(crate) fn held(&self) -> Option<&'static str> {
         let now = self.monotonic();
         let leases = self.whereabouts.leases.lock();

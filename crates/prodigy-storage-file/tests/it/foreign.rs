@@ -114,7 +114,7 @@ impl Place {
         (summary.unwrap(), findings)
     }
 
-    /// All events of the job, as lines, and how often damage is told.
+    /// All events of the job, as lines, and the number of reports of damage.
     fn events(&self, options: &ScanOptions) -> (Vec<String>, usize, prodigy_storage_backend::Cursor) {
         let backend = self.backend();
         let mut scan = backend.scan(&job(), options, never()).unwrap();

@@ -389,7 +389,7 @@ fn a_lease_of_the_old_root_is_lost() {
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("a lease"), "{error}");
     }
-    // One that ended is lost already.
+    // A lease that ended is lost already.
     let place = Place::filled();
     let backend = place.open(1 << 20);
     let lease = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! What has to hold after a flip.
+//! The rules that hold after a flip.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use super::view::{Read, View};
 pub enum Outcome {
     /// Everything is as it was.
     Harmless,
-    /// Something is not given, or not vouched for, and told of.
+    /// Data is missing, or unverified, and this is reported.
     Reported,
 }
 
@@ -29,7 +29,7 @@ pub enum Outcome {
 pub struct Baseline {
     pub sample: Sample,
     view: View,
-    /// Where each event stands: its file, and the bytes of its line there where the file is plain.
+    /// The place of each event: its file, and the bytes of its line there if the file is plain.
     places: BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)>,
 }
 
@@ -214,7 +214,7 @@ impl Baseline {
         })
     }
 
-    /// Whether something is told of the events.
+    /// True if a finding concerns the events.
     fn events(&self, flip: &Flip, found: &View, base: &[Read], given: &[Read]) -> Result<bool, String> {
         let mut reported = false;
         let mut rest = given.iter().peekable();

@@ -1,9 +1,10 @@
 //! Every byte of a store flipped, one at a time.
 //!
-//! After each flip everything is read, by a reader that knows nothing of it: what is given is what was stored, and what
-//! is not given is told of with its file. Nothing that stands in another file, and no other record of the same one, is
-//! lost. Then a writer writes everything that can be written, and a doctor looks, and repairs: neither loses what could
-//! be read before.
+//! After each flip a reader without earlier state reads everything. It returns only stored data, and
+//! reports missing data with its file. No data of another file, and no other record of the same one, is
+//! lost. Then a writer writes everything that can be written, and a doctor examines and repairs: neither loses data
+//! that
+//! was readable before.
 
 mod check;
 mod store;
@@ -32,17 +33,17 @@ enum Form {
     Sample,
     /// A bit of every byte, and every bit of those that hold a file together.
     Bytes,
-    /// Every bit, and any byte in the place of a line end.
+    /// Every bit, and any byte instead of a line end.
     Bits,
 }
 
-/// What the byte at `offset` is flipped by.
+/// The masks that flip the byte at `offset`.
 fn masks(bytes: &[u8], offset: usize, form: Form) -> Vec<u8> {
     let bits = (0..8).map(|bit| 1 << bit);
     let one = vec![1 << (offset % 8)];
     match (bytes[offset], form) {
         (b'\n', Form::Bits) => (1..=255).collect(),
-        // In the place of a line end, white space too.
+        // A line end also becomes white space.
         (b'\n', _) => bits
             .chain([b' ', b'\t', b'\r'].map(|byte| byte ^ b'\n'))
             .collect(),

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 pub const NEVER: fn() -> Deadline = Deadline::never;
 
-/// What lies on the disk, and what a test has to know of it.
+/// The files on the disk, and the facts that a test needs about them.
 pub struct Sample {
     pub disk: Disk,
     pub clock: Arc<SimClock>,

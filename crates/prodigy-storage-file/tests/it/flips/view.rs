@@ -27,7 +27,7 @@ impl Read {
     }
 }
 
-/// What a store gives, and what it tells of.
+/// The data that a store returns, and its reports.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub events: Vec<Read>,
@@ -136,7 +136,7 @@ impl View {
         Ok(())
     }
 
-    /// Whether something is told of this file; a segment may be told of under the name of its other form.
+    /// True if a report concerns this file; a segment may be reported under the name of its other form.
     pub fn tells_of(&self, file: &Path) -> bool {
         let name = file.to_string_lossy();
         self.told.iter().any(|(place, ..)| place.ends_with(&*name))

@@ -1,4 +1,4 @@
-//! What the fixture has to read as.
+//! The expected result of reading the fixture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -294,7 +294,7 @@ fn a_store_of_format_1_is_repaired_as_before() {
     for (path, (_, bytes)) in before.iter().filter(quarantined) {
         assert!(kept.contains(&bytes), "{} is lost", path.display());
     }
-    // What was taken from its place is in the quarantine.
+    // The bytes that a repair moved are in the quarantine.
     for taken in copy
         .frozen
         .findings

@@ -1,4 +1,4 @@
-//! What a backend gives of the fixture.
+//! The data that a backend returns from the fixture.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What somebody plants in the root never leads out of it, is told, and hangs nothing.
+//! Files that another user plants in the root never lead out of it, are reported, and hang nothing.
 
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -194,7 +194,7 @@ fn a_root_that_is_a_link_when_it_is_opened_is_the_users_choice() {
     symlink(&target, world.root()).unwrap();
     assert!(Run::on(world.options()).errors.is_empty());
     assert!(target.join("format.json").is_file());
-    // One that leads to nothing is told.
+    // A link to nothing is reported.
     let world = World::new();
     symlink(world.outside().join("new"), world.root()).unwrap();
     let error = FileBackend::open(world.options()).unwrap_err();

@@ -1,4 +1,4 @@
-//! What stands in the root, who may reach it, and what the root stands on.
+//! The contents of the root, the rights on it, and the file system below it.
 
 mod hooked;
 mod links;

@@ -13,7 +13,7 @@ use super::world::{Run, World, mode, options, paths};
 
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// What is not as it should be below a root, itself included.
+/// The paths below a root, itself included, whose mode is wrong.
 fn too_open(root: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     for path in paths(root) {

@@ -1,4 +1,4 @@
-//! What a root may be: who may write to it, whose it is, and what it stands on.
+//! The rules for a root: its writers, its owner, and its file system.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -39,7 +39,7 @@ fn a_root_that_any_user_may_write_to_is_refused_unless_it_is_allowed() {
         assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
         let run = Run::on(world.options().allow_shared_root(true));
         assert!(run.errors.is_empty(), "{:?}", run.errors);
-        // Below it, all the same, nothing is anybody's.
+        // But below it, nothing is open to other users.
         for path in paths(&world.root()).into_iter().skip(1) {
             let mode = std::fs::metadata(world.root().join(&path)).unwrap().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
@@ -110,7 +110,7 @@ fn a_root_of_another_user_is_told_and_one_where_anybody_could_plant_it_is_refuse
     let checks = health(world.options().allow_foreign_owner(true));
     assert_eq!(named(&checks, "owner").unwrap().severity, Severity::Warning);
 
-    // As in `/tmp`: who comes first may make it.
+    // As in `/tmp`: the first user may make it.
     set(world.top(), 0o1777);
     for options in [world.options(), options(&world.root().join("deeper"))] {
         let error = FileBackend::open(options).unwrap_err();
@@ -155,11 +155,11 @@ fn a_file_system_without_locks_is_refused_at_open_with_what_to_set() {
             open_with_locks(answer, world.options()),
             Some(ErrorKind::Unsupported)
         );
-        // Who takes no locks misses none.
+        // A reader takes no locks and misses none.
         assert_eq!(open_with_locks(answer, world.options().read_only(true)), None);
         assert_eq!(open_with_locks(answer, world.options().file_locks(false)), None);
     }
-    // What says nothing of locks is left to the first one that is needed.
+    // An error that does not concern locks is reported by the first lock that is needed.
     assert_eq!(open_with_locks(|| fails(Errno::IO), world.options()), None);
     assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
 }
@@ -192,7 +192,7 @@ fn a_process_without_file_locks_opens_a_root_only_alone() {
         assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
         assert!(error.why().contains("enable_file_locks"), "{error}");
         assert!(!error.is_transient() && error.hint().is_some());
-        // Health reports it, and who reads is let in.
+        // Health reports it, and a reader may open it.
         let reader = FileBackend::open(world.options().file_locks(locks).read_only(true)).unwrap();
         let health = reader.health(NEVER).unwrap();
         assert_eq!(health.severity(), Severity::Failure);

@@ -1,4 +1,4 @@
-//! A root, what lies outside of it, and one run through all that a backend does.
+//! A root, the files outside of it, and one run through all operations of a backend.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub const NEVER: Deadline = Deadline::never();
 
-/// What a look at a path tells, links not followed: kind and mode, owner, time of the last write, contents.
+/// The state of a path, links not followed: kind and mode, owner, time of the last write, contents.
 type Seen = (u32, u32, (i64, i64), Vec<u8>);
 
 pub struct World {
@@ -58,7 +58,7 @@ impl World {
         copy
     }
 
-    /// All that lies outside, as it is.
+    /// The state of everything outside.
     pub fn seen_outside(&self) -> BTreeMap<PathBuf, Seen> {
         let mut all = BTreeMap::new();
         for path in paths(&self.outside()) {
@@ -130,10 +130,10 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// What somebody puts in the place of a file or folder.
+/// The replacement of a file or folder by another user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// A link to a copy of what stood there, outside.
+    /// A link to a copy of the file, outside.
     LinkToCopy,
     /// A link to a file outside.
     LinkToFile,
@@ -141,7 +141,7 @@ pub enum Plant {
     LinkToFolder,
     /// A link to nothing, in a folder outside.
     Dangling,
-    /// A copy of what stood there, which has a second name outside.
+    /// A copy of the file, with a second name outside.
     HardLink,
     Fifo,
     /// A folder for a file, a file for a folder.
