@@ -27,14 +27,6 @@ impl Findings {
         self.faults.push(format!("{place}: {what}"));
     }
 
-    /// A line that belongs to the last fault.
-    fn list(&mut self, line: &str) {
-        if let Some(fault) = self.faults.last_mut() {
-            fault.push_str("\n    ");
-            fault.push_str(line);
-        }
-    }
-
     /// A number for the last line.
     fn sum(&mut self, sum: String) {
         self.sums.push(sum);

@@ -62,16 +62,16 @@ pub(crate) fn fault(
         {
             make(
                 ErrorKind::Refused,
-                "a symbolic link or a mount stands in the path, and none is followed".into(),
+                "a symbolic link or a mount is in the path, and neither is followed".into(),
             )
             .with_hint("find out who put it there; remove it if it is not yours")
         }
         _ if is_no_file(&error) => make(
             ErrorKind::Refused,
-            "a link or something else stands where a file should, and it is not opened".into(),
+            "there is a link or another thing instead of a file, and it is not opened".into(),
         )
         .with_hint("find out who put it there; remove it if it is not yours"),
-        K::NotADirectory => make(ErrorKind::Refused, "a part of its path is no folder".into())
+        K::NotADirectory => make(ErrorKind::Refused, "a part of its path is not a folder".into())
             .with_hint("find out who put it there; remove it if it is not yours"),
         _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error())
             || raw == Some(rustix::io::Errno::NFILE.raw_os_error()) =>

@@ -1,8 +1,5 @@
 //! The root of a store: what it may be, and the format that it is written in.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "checks of the root, which lies outside of it"
-)]
+#![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 mod exposure;
 mod health;
@@ -159,7 +156,7 @@ fn check_network(store: &Store) -> Result<()> {
         }
         network::FileSystemKind::Unknown(why) => {
             let root = store.options.root.display();
-            tracing::warn!(%root, why, "whether the root is on a network file system could not be told");
+            tracing::warn!(%root, why, "it is not known whether the root is on a network file system");
             Ok(())
         }
         network::FileSystemKind::Memory(_) | network::FileSystemKind::Local => Ok(()),
@@ -189,7 +186,7 @@ fn check_way(store: &Store) -> Result<()> {
                 root = %store.options.root.display(),
                 folder = %folder.display(),
                 mode = format_args!("{mode:04o}"),
-                "any user may put another folder in the place of the root"
+                "any user may replace the root by another folder"
             );
             Ok(())
         }

@@ -204,8 +204,8 @@ impl Store {
         }
     }
 
-    /// Makes the names in a folder survive power loss, and those of the folder and everything above it, whoever made
-    /// them. A folder that this process synced before is not synced again, except the folder itself.
+    /// Makes the names in a folder survive power loss, and those of the folder and everything above it, of any process.
+    /// A name that this process synced before is not synced again, except those in the folder itself.
     pub(crate) fn sync_folder(&self, folder: &Path) -> Result<()> {
         if !cfg!(any(target_os = "linux", target_os = "macos")) {
             return Err(StorageError::new(

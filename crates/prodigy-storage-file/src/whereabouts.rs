@@ -177,8 +177,8 @@ impl Store {
     fn replaced(&self, operation: &'static str, why: String) -> StorageError {
         let root = self.options.given.display();
         StorageError::new(ErrorKind::Replaced, operation, root, why).with_hint(
-            "stop the work that relied on the old folder, then put that folder back, or open the storage again to go on \
-             with what is there now",
+            "stop the work that relied on the old folder, then put that folder back, or open the storage again to \
+             continue with the present one",
         )
     }
 }

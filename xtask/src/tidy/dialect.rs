@@ -1,9 +1,6 @@
 //! Plain English: phrases of a dialect that must not come back, in comments and in pages.
 //!
-//! A place that is not in [`LEFT`] has none. The number of a place that is in it only falls: rewrite some of its
-//! lines, and lower it.
-
-use std::collections::BTreeMap;
+//! No crate and no page has any.
 
 use super::{Findings, TextFile};
 
@@ -66,12 +63,9 @@ const OPENINGS: &[&str] = &[
 /// Pages whose words are settled: a decision is not rewritten, and the list of changes quotes.
 const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
-/// The lines that are still to be rewritten, by place.
-const LEFT: &[(&str, usize)] = &[("crates/prodigy-storage-file", 357)];
-
-/// Compares the number of lines in each place with what may be left.
+/// Reports every line of dialect.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
-    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut total = 0;
     for file in texts {
         let settled = SETTLED.iter().any(|start| file.path.starts_with(start));
         if settled || file.is_as_given() || !(file.is_rust() || file.is_markdown()) {
@@ -79,50 +73,12 @@ pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
         }
         for (number, line) in file.text.lines().enumerate() {
             if let Some(advice) = dialect(file, line) {
-                let place = format!("{}:{}: {advice}", file.path, number + 1);
-                found.entry(place_of(&file.path)).or_default().push(place);
+                total += 1;
+                findings.fault(format_args!("{}:{}", file.path, number + 1), advice);
             }
-        }
-    }
-    let mut total = 0;
-    for (place, lines) in &found {
-        total += lines.len();
-        let allowed = LEFT.iter().find(|(name, _)| name == place);
-        let allowed = allowed.map_or(0, |(_, allowed)| *allowed);
-        if lines.len() > allowed {
-            findings.fault(
-                place,
-                format_args!("{} lines of dialect, {allowed} may be left:", lines.len()),
-            );
-            for line in lines.iter().take(SHOWN) {
-                findings.list(line);
-            }
-        } else if lines.len() < allowed {
-            let (now, place) = (lines.len(), *place);
-            findings.notice(
-                place,
-                format_args!("{now} lines of dialect: lower the {allowed} in {HERE}"),
-            );
         }
     }
     findings.sum(format!("{total} lines of dialect"));
-}
-
-/// The largest number of lines that are listed for a place.
-const SHOWN: usize = 40;
-const HERE: &str = "xtask/src/tidy/dialect.rs";
-
-/// The crate that a file belongs to; else its first folder, or the file.
-fn place_of(path: &str) -> &str {
-    let folders = if path.starts_with("crates/") || path.starts_with("dev/") {
-        2
-    } else {
-        1
-    };
-    let mut ends = path.match_indices('/').map(|(at, _)| at);
-    ends.nth(folders - 1)
-        .and_then(|end| path.get(..end))
-        .unwrap_or(path)
 }
 
 /// The advice for a line of a comment or of a page, if it is in dialect.
@@ -159,7 +115,7 @@ fn has(text: &str, phrase: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Findings, TextFile, check, dialect, place_of};
+    use super::{Findings, TextFile, check, dialect};
 
     fn file(path: &str, text: &str) -> TextFile {
         TextFile {
@@ -183,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_rewritten_stays_so() {
+    fn a_line_of_dialect_is_a_fault_except_in_a_settled_page() {
         let mut findings = Findings::default();
         let text = "/// The rest is told.\n";
         check(&[file("crates/new/src/lib.rs", text)], &mut findings);
@@ -191,12 +147,5 @@ mod tests {
         let mut findings = Findings::default();
         check(&[file("docs/decisions/0001-a.md", text)], &mut findings);
         assert!(findings.faults.is_empty());
-    }
-
-    #[test]
-    fn a_place_is_a_crate_or_a_folder() {
-        assert_eq!(place_of("crates/a/src/lib.rs"), "crates/a");
-        assert_eq!(place_of("docs/how-to/a.md"), "docs");
-        assert_eq!(place_of("README.md"), "README.md");
     }
 }

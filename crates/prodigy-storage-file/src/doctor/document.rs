@@ -168,14 +168,14 @@ impl Examination<'_> {
                     origin: None,
                 };
                 self.registry.push((evidence, repo.clone()));
-                (name != repo.as_str()).then_some("its name is not that of its folder")
+                (name != repo.as_str()).then_some("its name differs from the name of its folder")
             }
-            _ => Some("it does not say which repository it stands for"),
+            _ => Some("it does not name its repository"),
         };
         if let Some(why) = why {
             let finding = self
                 .warning(FindingKind::Registry, path, why)
-                .lost("no data: only which repository the name stands for")
+                .lost("no data: only the repository of the name")
                 .advice(hint);
             self.tell(finding);
         }
@@ -195,12 +195,12 @@ impl Examination<'_> {
                 let path =
                     prodigy_storage_layout::Entry::Document(Document::Repository(second.clone())).path();
                 let why = format!(
-                    "`{first}` and `{second}` stand for one repository, {}",
+                    "`{first}` and `{second}` name the same repository, {}",
                     one.path.display()
                 );
                 let finding = self
                     .warning(FindingKind::Registry, &path, why)
-                    .advice("look which of the two holds data; `repo relink NAME PATH` leaves one of them");
+                    .advice("check which of the two holds data; `repo relink NAME PATH` leaves one of them");
                 self.tell(finding);
             }
         }
@@ -211,7 +211,9 @@ impl Examination<'_> {
         if self.store.holder_is_unreadable(path) {
             let finding = self
                 .note(FindingKind::DamagedLock, path, "it does not say who held it")
-                .advice("nothing: who holds a lock is the kernel's to say; the next holder writes it anew");
+                .advice(
+                    "nothing: the kernel decides who holds a lock; the next holder writes the line again",
+                );
             self.tell(finding);
         }
     }
@@ -222,7 +224,7 @@ fn told(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {
         Document::Repository(repo) => (
-            "no data: only which repository the name stands for",
+            "no data: only the repository of the name",
             format!("repair keeps the name; then `prodigy-storage repo relink {repo} PATH`"),
         ),
         Document::Finished(_) => (
@@ -238,7 +240,7 @@ fn told(document: &Document) -> (&'static str, String) {
         _ if document.phase() == Some(Phase::Setup) => ("the setup checkpoint", restore.into()),
         _ => (
             "this checkpoint: the one before it is used",
-            format!("nothing has to be done to go on; {restore}"),
+            format!("nothing has to be done to continue; {restore}"),
         ),
     }
 }

@@ -23,7 +23,7 @@ impl Examination<'_> {
         let finding = self
             .warning(FindingKind::DamagedLock, path, why)
             .lost("perhaps who held it last; no fencing token is given twice, the next one may leave a gap")
-            .advice("nothing has to be done: the next holder writes it anew. Never remove the file");
+            .advice("nothing has to be done: the next holder writes it again. Never remove the file");
         if !self.repairs() {
             return self.tell(finding);
         }

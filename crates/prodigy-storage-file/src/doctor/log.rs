@@ -221,7 +221,7 @@ impl Examination<'_> {
             .map(|damage| {
                 self.damage(FindingKind::DamagedEvents, &segment.path, damage.why.clone())
                     .at(damage.start, damage.end - damage.start)
-                    .lost("the events that stood there, if any did; those before and after it are whole")
+                    .lost("the events at this place, if there were any; those before and after it are whole")
                     .advice("compare it with a backup; repair keeps the bytes in the quarantine")
             })
             .collect()
@@ -272,7 +272,7 @@ impl Examination<'_> {
                 .note(
                     FindingKind::TwoForms,
                     &path,
-                    "the plain segment stands beside it, and says the same",
+                    "the plain segment is beside it, with the same events",
                 )
                 .advice("nothing: readers count one; a later writer ends the compression");
             if !self.repairs() || form != SegmentForm::Zstd {

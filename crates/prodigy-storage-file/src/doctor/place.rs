@@ -46,8 +46,8 @@ impl Examination<'_> {
         }
         let mut finding = self
             .damage(FindingKind::DamagedFormat, &path, error.why().to_owned())
-            .lost("no data, but nothing opens this root until it is mended")
-            .advice("repair writes it anew where it is plainly ours; else restore it from a backup");
+            .lost("no data, but this root can't be opened until the file is repaired")
+            .advice("repair writes it again if the root is plainly ours; otherwise restore it from a backup");
         if !self.repairs() {
             self.tell(finding);
             return Ok(());

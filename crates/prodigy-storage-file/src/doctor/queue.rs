@@ -34,8 +34,8 @@ impl Examination<'_> {
                 self.damage(FindingKind::DamagedItems, path, spot.why)
                     .at(spot.start, spot.end - spot.start)
                     .lost(match spot.harmless {
-                        true => "nothing: the item is read all the same",
-                        false => "the item that stood there, if it was one",
+                        true => "nothing: the item is readable even so",
+                        false => "the item at this place, if there was one",
                     })
                     .advice(
                         "repair keeps the bytes in the quarantine; push the item again if its data is known",

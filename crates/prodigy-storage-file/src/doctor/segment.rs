@@ -127,7 +127,7 @@ impl Examination<'_> {
         }
         if !written? {
             return Ok(Err(
-                "in the order of ids the times of the two would not ascend: readers go on returning the events of both".into(),
+                "in the order of ids the times of the two would not ascend: readers still return the events of both".into(),
             ));
         }
         store.sync_folder(plain.folder)?;

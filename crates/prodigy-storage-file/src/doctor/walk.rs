@@ -120,8 +120,8 @@ impl<'a> Examination<'a> {
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
         let finding = self
             .damage(FindingKind::Unreadable, path, format!("{error:#}"))
-            .lost("perhaps nothing: what stands there can't be told")
-            .advice(error.hint().unwrap_or("look at the file, its owner and the disk"));
+            .lost("perhaps nothing: the contents are not known")
+            .advice(error.hint().unwrap_or("check the file, its owner and the disk"));
         let finding = match self.repairs() {
             true => Finding {
                 outcome: Outcome::Left {

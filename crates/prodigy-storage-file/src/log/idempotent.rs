@@ -184,7 +184,7 @@ impl LogWriter {
         Ok(stored)
     }
 
-    /// The segment whose last id is closest below `id`; a new one named by the id if there is none. No segment that ends
+    /// The segment whose last id is closest below `id`; a new one named by the id if no segment fits. No segment that ends
     /// in the future is taken.
     fn choose(
         &self,

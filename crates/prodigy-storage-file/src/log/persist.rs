@@ -1,4 +1,4 @@
-//! Makes all events before a cursor survive power loss, whoever wrote them.
+//! Makes all events before a cursor survive power loss.
 
 use std::io;
 use std::path::Path;
@@ -57,7 +57,7 @@ impl Store {
         Ok(())
     }
 
-    /// Syncs a plain segment; false if there is none. A compressed segment was synced before it got its name.
+    /// Syncs a plain segment; false if it is not there. A compressed segment was synced before it got its name.
     pub(super) fn sync_plain(&self, path: &Path) -> Result<bool> {
         match self.fs.open(path, OpenMode::Read) {
             Ok(file) => {

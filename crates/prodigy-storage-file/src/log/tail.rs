@@ -89,7 +89,7 @@ pub(crate) fn line_start(file: &dyn FsFile, to: u64, longest: u64) -> std::io::R
     Ok(Some(0))
 }
 
-/// The end of the last record in `tail` whose checksum matches; 0 if there is none.
+/// The end of the last record in `tail` whose checksum matches; 0 without one.
 fn records_end(tail: &[u8]) -> usize {
     salvage::records(tail).last().map_or(0, |(range, _)| range.end)
 }

@@ -93,7 +93,7 @@ impl LockGuard for FileGuard {
                 ErrorKind::Io,
                 "release lock",
                 self.path.display(),
-                "the lock is released, but its file could not be told so",
+                "the lock is released, but the release could not be noted in its file",
             )
             .with_hint("harmless: the next holder signs over it")
             .with_source(error)

@@ -159,12 +159,12 @@ impl Store {
                 ErrorKind::Damaged,
                 LOCK,
                 self.absolute(path).display(),
-                "its fencing token is the last one that there is",
+                "its fencing token is the greatest possible one",
             )
             .with_hint("nothing counts that far: find out what wrote to the file")
         })?;
         if slots.is_damaged() {
-            tracing::warn!(path = %path.display(), fencing, "a lock file was damaged; its fencing tokens go on from here");
+            tracing::warn!(path = %path.display(), fencing, "a lock file was damaged; its fencing tokens continue from here");
         }
         let signed = slots
             .sign(file, fencing, holder)

@@ -90,7 +90,7 @@ pub(super) fn is_frame(sum: u32, trailer: &[u8]) -> bool {
     is_like_a_frame(trailer) && trailer.get(8..16) == Some(&record::hex8(sum))
 }
 
-/// True if most of the bytes are those of a frame.
+/// True if the bytes match most of a frame.
 fn is_like_a_frame(trailer: &[u8]) -> bool {
     let like = trailer
         .iter()

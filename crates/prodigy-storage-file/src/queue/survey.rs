@@ -61,7 +61,7 @@ impl Survey {
 const LOOKED_AT: u64 = 1 << 20;
 
 impl Store {
-    /// Reads a queue's file; `None` if there is none. Takes no lock.
+    /// Reads a queue's file; `None` if there is no file. Takes no lock.
     pub(crate) fn queue_survey_at(&self, path: &Path) -> Result<Option<Survey>> {
         let file: Arc<dyn FsFile> = match self.fs.open(path, OpenMode::Read) {
             Ok(file) => file.into(),

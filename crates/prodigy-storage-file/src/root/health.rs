@@ -212,7 +212,7 @@ impl<'a> Below<'a> {
             );
         }
         if self.left == 0 {
-            let what = format!("only the first {MOST} files and folders below the root were looked at");
+            let what = format!("only the first {MOST} files and folders below the root were checked");
             checks.push(Check::new("below the root", Severity::Ok, what));
         }
         checks
@@ -257,7 +257,7 @@ fn way(store: &Store) -> Option<Check> {
         ),
         Exposed::Loose { folder, mode } => (
             format!(
-                "any user may put another folder in the place of the root: {} has mode {mode:04o}",
+                "any user may replace the root by another folder: {} has mode {mode:04o}",
                 folder.display()
             ),
             "run `chmod o-w` or `chmod +t` on it",

@@ -158,7 +158,7 @@ impl Caller {
                 let waited_for = format!("one of {size} permits for operations that run at once");
                 Err(
                     StorageError::timeout(operation.name, target, &waited_for).with_hint(
-                        "raise `connection_pool_size` or `timeout`, or find out which operations take so long",
+                        "raise `connection_pool_size` or `timeout`, or find out which operations are slow",
                     ),
                 )
             }

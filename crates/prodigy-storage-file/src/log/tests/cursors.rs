@@ -60,7 +60,7 @@ fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_re
 fn an_empty_segment_holds_the_mark_and_costs_no_repetition() {
     let place = Place::new();
     let store = place.quick(place.options());
-    // Made early, but for late ids: it is read after hundreds of others.
+    // It was made early and holds late ids: it is read after hundreds of others.
     place.plant(&name(5, 5), line(id(5), "first"));
     place.plant(&name(100_000, 6), b"");
     // As many as finished segments are forgotten at.
