@@ -1,6 +1,4 @@
-//! Plain English: phrases of a dialect that must not come back, in comments and in pages.
-//!
-//! No crate and no page has any.
+//! Plain English: phrases of a dialect that no comment, no page and no message may have.
 
 use super::{Findings, TextFile};
 
@@ -71,8 +69,11 @@ pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
         if settled || file.is_as_given() || !(file.is_rust() || file.is_markdown()) {
             continue;
         }
+        let mut is_shipped = is_shipped(&file.path);
         for (number, line) in file.text.lines().enumerate() {
-            if let Some(advice) = dialect(file, line) {
+            is_shipped &= line != "mod tests {";
+            let message = || message(line).filter(|_| is_shipped);
+            if let Some(advice) = dialect(file, line).or_else(message) {
                 total += 1;
                 findings.fault(format_args!("{}:{}", file.path, number + 1), advice);
             }
@@ -97,8 +98,28 @@ fn dialect(file: &TextFile, line: &str) -> Option<String> {
             opening.trim_end()
         ));
     }
-    let lower = text.to_lowercase();
-    let (phrase, instead) = PHRASES.iter().find(|(phrase, _)| has(&lower, phrase))?;
+    phrase(&text.to_lowercase())
+}
+
+/// The advice for the texts between quotes on a line of code, if one is in dialect.
+fn message(line: &str) -> Option<String> {
+    let is_comment = line.trim_start().starts_with("//");
+    let mut texts = line.split('"').skip(1).step_by(2).filter(|_| !is_comment);
+    texts.find_map(|text| phrase(&text.to_lowercase()))
+}
+
+/// True if users may read the messages of a source.
+fn is_shipped(path: &str) -> bool {
+    let is_source = path.starts_with("crates/") && path.contains("/src/") && path.ends_with(".rs");
+    is_source
+        && !["/tests/", "/tests.rs", "/conformance/"]
+            .iter()
+            .any(|part| path.contains(part))
+}
+
+/// The advice for the first phrase of a text in lower case.
+fn phrase(text: &str) -> Option<String> {
+    let (phrase, instead) = PHRASES.iter().find(|(phrase, _)| has(text, phrase))?;
     Some(format!("\"{phrase}\": {instead}"))
 }
 
@@ -115,7 +136,7 @@ fn has(text: &str, phrase: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Findings, TextFile, check, dialect};
+    use super::{Findings, TextFile, check, dialect, message};
 
     fn file(path: &str, text: &str) -> TextFile {
         TextFile {
@@ -136,6 +157,24 @@ mod tests {
         assert!(dialect(&source, "/// Reports what is left.").is_none());
         assert!(dialect(&page, "What is left is reported").is_none());
         assert!(dialect(&page, "What is left is told").is_some());
+    }
+
+    #[test]
+    fn a_message_of_a_shipped_source_is_checked() {
+        let text =
+            "fn f() {\n    warn!(\"the rest is told\");\n}\nmod tests {\n    const A: &str = \"is told\";\n";
+        let faults = |path: &str| {
+            let mut findings = Findings::default();
+            check(&[file(path, text)], &mut findings);
+            findings.faults.len()
+        };
+        assert_eq!(faults("crates/new/src/lib.rs"), 1);
+        assert_eq!(faults("crates/new/src/tests/a.rs"), 0);
+        assert_eq!(faults("dev/new/src/lib.rs"), 0);
+        assert!(
+            message("    told(\"a\", \"b\")").is_none(),
+            "names are no messages"
+        );
     }
 
     #[test]
