@@ -62,10 +62,13 @@ impl Cursor {
         let text = text.into();
         if text.is_empty() || text.len() > 16 << 20 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let shown: String = text.chars().take(40).collect();
-            return Err(
-                StorageError::new(ErrorKind::InvalidInput, "read cursor", shown, "it is no cursor")
-                    .with_hint("a cursor is the text that an earlier read gave, whole"),
-            );
+            return Err(StorageError::new(
+                ErrorKind::InvalidInput,
+                "read cursor",
+                shown,
+                "it is not a cursor",
+            )
+            .with_hint("a cursor is the text that an earlier read gave, whole"));
         }
         Ok(Self(text))
     }

@@ -270,7 +270,7 @@ pub enum LineFault {
     Crc,
     /// It is not well-formed UTF-8.
     Utf8,
-    /// It is no JSON object with an `event`, or its `id` is no UUID.
+    /// It is not a JSON object with an `event`, or its `id` is not a UUID.
     Shape,
     /// It is longer than the reader's limit, and its checksum does not hold.
     TooLong,
@@ -283,7 +283,7 @@ impl LineFault {
         match self {
             Self::Crc => "its checksum does not hold",
             Self::Utf8 => "it is not well-formed UTF-8",
-            Self::Shape => "it is no JSON object with an `event`, or its `id` is no UUID",
+            Self::Shape => "it is not a JSON object with an `event`, or its `id` is not a UUID",
             Self::TooLong => "it is longer than `max_record_size` allows, and its checksum does not hold",
         }
     }

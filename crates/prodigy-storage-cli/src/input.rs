@@ -112,8 +112,12 @@ impl InputArgs {
             let at = error.utf8_error().valid_up_to();
             Failure::new(Exit::Failed, format!("read {name}: it is not UTF-8 at byte {at}"))
         })?;
-        RawValue::from_string(text)
-            .map_err(|error| Failure::new(Exit::Failed, format!("read {name}: it is no JSON value: {error}")))
+        RawValue::from_string(text).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("read {name}: it is not a JSON value: {error}"),
+            )
+        })
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn fault(
             };
             make(ErrorKind::DiskFull, format!("{why}{}", space(store))).with_hint(
                 "nothing that was acknowledged is lost; free space (old events, checkpoints, quarantine), enable \
-                 compression, or move the root, then go on with the same handle",
+                 compression, or move the root, then continue with the same handle",
             )
         }
         K::ReadOnlyFilesystem if access == Access::Write => make(

@@ -66,15 +66,15 @@ impl ForeignKind {
         let (one, many) = match self {
             Self::EventFiles => ("event file", "event files"),
             Self::EventLines => (
-                "line that is no event, in an event file",
-                "lines that are no events, in event files",
+                "line that is not an event, in an event file",
+                "lines that are not events, in event files",
             ),
             Self::Checkpoints => ("file with the state of a job", "files with the state of jobs"),
             Self::DeadLetters => ("dead letter", "dead letters"),
             Self::OrphanLists => ("list of orphaned worktrees", "lists of orphaned worktrees"),
             Self::Worktrees => (
-                "folder that is no session's worktree",
-                "folders that are no session's worktrees",
+                "folder that is not a session's worktree",
+                "folders that are not a session's worktrees",
             ),
         };
         let what = if count == 1 { one } else { many };

@@ -106,7 +106,11 @@ pub(crate) fn check_place(store: &Store) -> Result<bool> {
     check_way(store)?;
     match store.fs.metadata(root) {
         Ok(found) if found.kind != FileKind::Folder => {
-            return Err(refused(store, "it is no folder".into(), "set another `base_dir`"));
+            return Err(refused(
+                store,
+                "it is not a folder".into(),
+                "set another `base_dir`",
+            ));
         }
         Ok(found) if found.mode & 0o002 != 0 && !store.options.allow_shared_root => {
             let why = format!(
@@ -124,7 +128,7 @@ pub(crate) fn check_place(store: &Store) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             return Err(refused(
                 store,
-                "it, or a part of its path, is no folder".into(),
+                "it, or a part of its path, is not a folder".into(),
                 "set another `base_dir`",
             ));
         }
@@ -334,7 +338,7 @@ pub(crate) fn read_format(store: &Store) -> Result<Option<Format>> {
             ErrorKind::Damaged,
             "read format",
             at.display(),
-            "it is no format file",
+            "it is not a format file",
         )
         .with_hint(format!(
             "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` mends it where that is plain"

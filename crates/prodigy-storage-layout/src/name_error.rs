@@ -127,7 +127,7 @@ impl fmt::Display for NameProblem {
             Self::TooLong { bytes } => {
                 write!(f, "it is {bytes} bytes long, and {MAX_NAME_BYTES} is the most")
             }
-            Self::Dots => f.write_str("`.` and `..` are no names"),
+            Self::Dots => f.write_str("`.` and `..` are not names"),
             Self::LeadingDot => f.write_str("it starts with a dot"),
             Self::Separator { char, at } => write!(f, "it holds the path separator `{char}` at byte {at}"),
             Self::Control { char, at } => write!(

@@ -140,8 +140,12 @@ fn parse(text: &str) -> Option<(u64, EventId, Position)> {
 
 fn foreign(cursor: &Cursor, job: &JobAddress) -> StorageError {
     let shown: String = cursor.as_str().chars().take(40).collect();
-    StorageError::invalid(READ, job, format!("`{shown}` is no cursor of the memory backend"))
-        .with_hint("a cursor is read by the backend that made it, and of the job that it was made on")
+    StorageError::invalid(
+        READ,
+        job,
+        format!("`{shown}` is not a cursor of the memory backend"),
+    )
+    .with_hint("a cursor is read by the backend that made it, and of the job that it was made on")
 }
 
 #[cfg(test)]

@@ -241,10 +241,12 @@ fn check_batch(job: &JobAddress, batch: &Batch, max_record_size: u64) -> Result<
         ));
     }
     if let Some(id) = batch.ids().iter().find(|id| !id.is_v7()) {
-        return Err(
-            StorageError::invalid(APPEND, job, format!("the given id {id} is no UUID of version 7"))
-                .with_hint("an event's id says when it was made: give ids of version 7"),
-        );
+        return Err(StorageError::invalid(
+            APPEND,
+            job,
+            format!("the given id {id} is not a UUID of version 7"),
+        )
+        .with_hint("an event's id says when it was made: give ids of version 7"));
     }
     for body in batch.bodies() {
         let bytes = (RECORD_OVERHEAD + body.len() + 1) as u64;

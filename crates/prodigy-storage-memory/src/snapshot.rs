@@ -235,7 +235,7 @@ impl Store {
         self.restore_documents(saved.documents, &mut documents)?;
         let mut queue = Queue::default();
         for item in saved.items {
-            let body = RawValue::from_string(item.body).map_err(|_| damaged("an item in it is no JSON"))?;
+            let body = RawValue::from_string(item.body).map_err(|_| damaged("an item in it is not JSON"))?;
             queue
                 .restore(item.id, &body, item.lease)
                 .map_err(|error| Fault::Damaged(format!("an item in it can't be read: {error}")))?;
@@ -398,7 +398,7 @@ fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// All of a file. Nothing but a file is opened: a pipe would never answer.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     std::fs::read(path)
 }

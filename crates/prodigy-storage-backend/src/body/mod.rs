@@ -82,7 +82,7 @@ impl<'a> Body<'a> {
         outcome.of(value, written)?;
         match (buffer.first(), buffer.last()) {
             (Some(b'{'), Some(b'}')) => Ok(Self(buffer)),
-            _ => Err(BodyError::new("it is no JSON object", None).with_hint(OBJECT)),
+            _ => Err(BodyError::new("it is not a JSON object", None).with_hint(OBJECT)),
         }
     }
 

@@ -31,7 +31,7 @@ pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
     }
     let text = std::str::from_utf8(object)
         .map_err(|error| refuse("it is not well-formed UTF-8", Some(start + error.valid_up_to())))?;
-    is_json(text).map_err(|error| refuse("it is no JSON object", None).with_source(error))?;
+    is_json(text).map_err(|error| refuse("it is not a JSON object", None).with_source(error))?;
     Ok(start..end)
 }
 

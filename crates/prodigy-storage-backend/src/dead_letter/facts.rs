@@ -53,7 +53,7 @@ pub fn facts_of_line(line: &[u8]) -> Result<Facts> {
 
 fn told(fields: Option<Fields<'_>>) -> Result<Facts> {
     let damaged = |why: String| StorageError::new(ErrorKind::Damaged, "read item", "", why);
-    let fields = fields.ok_or_else(|| damaged("it is no object".into()))?;
+    let fields = fields.ok_or_else(|| damaged("it is not an object".into()))?;
     let field = |name: &str, kind: Kind| match fields.get(name) {
         Some(value) => match kind.refuses(value) {
             Some(why) => Err(damaged(format!("`{name}`: {why}"))),

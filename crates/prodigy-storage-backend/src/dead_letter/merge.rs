@@ -23,8 +23,8 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Box
     let item = normalise(pushed, now)?;
     let id = &item.id;
     let damaged = |why| StorageError::new(ErrorKind::Damaged, "merge item", id, why);
-    let old = Fields::of(stored).ok_or_else(|| damaged("the stored item is no object"))?;
-    let new = Fields::of(&item.body).ok_or_else(|| damaged("the pushed item is no object"))?;
+    let old = Fields::of(stored).ok_or_else(|| damaged("the stored item is not an object"))?;
+    let new = Fields::of(&item.body).ok_or_else(|| damaged("the pushed item is not an object"))?;
     let old_history = old.get("failure_history").and_then(elements).unwrap_or_default();
     let new_history = new.get("failure_history").and_then(elements).unwrap_or_default();
     let fresh = new_history

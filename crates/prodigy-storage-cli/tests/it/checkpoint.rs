@@ -49,7 +49,7 @@ fn any_value_comes_back_byte_for_byte() {
     bench
         .feed(&of("save", &["--phase", "map"]), "{\"a\":")
         .code(1)
-        .says("no JSON value");
+        .says("not a JSON value");
     bench
         .feed(&of("save", &["--phase", "map"]), b"\"\xff\"".to_vec())
         .code(1)

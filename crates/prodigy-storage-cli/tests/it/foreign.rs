@@ -51,9 +51,9 @@ fn count(text: &str, what: &str) -> usize {
 fn every_reading_command_that_skips_data_of_another_program_says_so_once_and_ends_with_6() {
     let letters = "3 dead letters of another program";
     let state = "2 files with the state of jobs of another program";
-    let lines = "2 lines that are no events, in event files of another program";
+    let lines = "2 lines that are not events, in event files of another program";
     let orphans = "1 list of orphaned worktrees of another program";
-    let folders = "1 folder that is no session's worktree of another program";
+    let folders = "1 folder that is not a session's worktree of another program";
     let commands: &[(&[&str], &str)] = &[
         (&["dlq", "list"], letters),
         (&["dlq", "take", "--all"], letters),

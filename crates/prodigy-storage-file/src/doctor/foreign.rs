@@ -109,8 +109,8 @@ impl Group {
             ),
             Self::Unreadable => foreign(
                 many(
-                    "another program's file, which is not read: it has none of our marks, and is no object",
-                    "files of another program that are not read: they have none of our marks, and are no objects",
+                    "another program's file, which is not read: it has none of our marks, and is not an object",
+                    "files of another program that are not read: they have none of our marks, and are not objects",
                 ),
                 KEPT,
             ),

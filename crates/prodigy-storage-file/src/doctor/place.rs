@@ -82,7 +82,7 @@ impl Examination<'_> {
             store,
             path,
             &*file,
-            &[whole(bytes.len() as u64, "it is no format file")],
+            &[whole(bytes.len() as u64, "it is not a format file")],
         )?;
         let text = root::format_text(path, name_in(&bytes))?;
         store.write_atomic("repair", path, &[&text], Replace::Over, Durability::Strict)?;

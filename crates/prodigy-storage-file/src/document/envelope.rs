@@ -283,7 +283,7 @@ fn check_orphans(object: &[u8]) -> Result<(), Fault> {
     match serde_json::from_str::<OrphanList<'_>>(text) {
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::Damaged {
-            why: "it is no list of orphaned worktrees".into(),
+            why: "it is not a list of orphaned worktrees".into(),
             at: None,
             source: Some(error),
         }),

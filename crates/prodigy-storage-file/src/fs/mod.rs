@@ -98,7 +98,7 @@ impl Metadata {
 
 /// The reason why a name can't be opened: there is a folder, a FIFO, a socket or a device instead of a file.
 #[derive(Debug, thiserror::Error)]
-#[error("it is no regular file")]
+#[error("it is not a regular file")]
 #[non_exhaustive]
 pub struct NotRegular;
 

@@ -81,7 +81,7 @@ impl Position {
             return Err(refuse(if text.starts_with('v') {
                 "it is of another backend or of a newer version"
             } else {
-                "it is no cursor"
+                "it is not a cursor"
             }));
         };
         let json = BASE64URL_NOPAD
@@ -96,7 +96,7 @@ impl Position {
             };
             let name = SegmentName::from_stem(&stem)
                 .or_else(twin)
-                .ok_or_else(|| refuse("it names what is no segment"))?;
+                .ok_or_else(|| refuse("it names a file that is not a segment"))?;
             segments.insert(name, Reached { offset, last, done });
         }
         Ok(Self {

@@ -30,7 +30,7 @@ fn check(store: &Store, writer: &LogWriter, newest: EventId, ids: &[EventId]) ->
             return Err(StorageError::invalid(
                 "append events",
                 &writer.job,
-                format!("the id {id} is no UUID of version 7"),
+                format!("the id {id} is not a UUID of version 7"),
             )
             .with_hint("a log is ordered by its ids, so an id has to carry the time at which it was made"));
         }

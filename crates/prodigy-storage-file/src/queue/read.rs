@@ -250,7 +250,7 @@ impl Iterator for Walk {
                 Some(Ok(self.damage((start + len).saturating_sub(frame), frame, why)))
             }
             Some(entry) => Some(Ok(QueueStep::Entry(entry))),
-            None => Some(Ok(self.damage(start, len, "it is no item"))),
+            None => Some(Ok(self.damage(start, len, "it is not an item"))),
         }
     }
 }

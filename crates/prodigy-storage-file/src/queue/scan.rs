@@ -312,7 +312,7 @@ impl Scanner {
                 array.closed = array.brackets == 1 && array.commas == 0;
             }
             b'{' => return self.object(),
-            _ => return self.damaged("it is no item", None),
+            _ => return self.damaged("it is not an item", None),
         }
         Ok(Step::More)
     }
@@ -369,7 +369,7 @@ impl Scanner {
                 Ok(Step::More)
             }
             Value::Open if !whole => self.large(),
-            Value::Open | Value::None => self.damaged("it is no item", None),
+            Value::Open | Value::None => self.damaged("it is not an item", None),
         }
     }
 

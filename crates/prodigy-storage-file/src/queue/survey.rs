@@ -111,7 +111,7 @@ impl Store {
                         survey.spots.push(Spot {
                             start,
                             end,
-                            why: "it is no item",
+                            why: "it is not an item",
                             harmless: false,
                         });
                         continue;

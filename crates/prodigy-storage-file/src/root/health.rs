@@ -45,7 +45,7 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                 );
             }
             checks.extend(writable(store));
-            checks.extend(Below::new(store, found.uid).checks());
+            checks.extend(TreeCheck::new(store, found.uid).checks());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             checks.push(Check::new(
@@ -117,26 +117,26 @@ fn probe(store: &Store, folder: &Path) -> Option<Check> {
     }
 }
 
-/// A look below the root.
-struct Below<'a> {
+/// The check of the files and folders below the root.
+struct TreeCheck<'a> {
     store: &'a Store,
     /// The owner of the root.
     owner: u32,
     left: usize,
     /// Files and folders that this user can't read, write to or enter.
-    closed: Few,
+    closed: Examples,
     /// Files and folders of another user than the owner of the root.
-    strange: Few,
+    strange: Examples,
 }
 
-/// The first few things of a kind, and how many there are.
+/// The first few paths of a kind, and the number of all.
 #[derive(Default)]
-struct Few {
+struct Examples {
     named: Vec<String>,
     count: usize,
 }
 
-impl Few {
+impl Examples {
     fn add(&mut self, what: impl FnOnce() -> String) {
         self.count += 1;
         if self.named.len() < NAMED {
@@ -154,14 +154,14 @@ impl Few {
     }
 }
 
-impl<'a> Below<'a> {
+impl<'a> TreeCheck<'a> {
     fn new(store: &'a Store, owner: u32) -> Self {
         Self {
             store,
             owner,
             left: MOST,
-            closed: Few::default(),
-            strange: Few::default(),
+            closed: Examples::default(),
+            strange: Examples::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::store::{NEVER, PLAIN, Store, foreign, raw, record};
 
-const SHAPE: &str = "it is no JSON object with an `event`, or its `id` is no UUID";
+const SHAPE: &str = "it is not a JSON object with an `event`, or its `id` is not a UUID";
 const UTF8: &str = "it is not well-formed UTF-8";
 
 fn deep(depth: usize) -> String {

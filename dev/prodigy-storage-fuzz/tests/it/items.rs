@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use crate::store::{NEVER, Store, raw};
 
-const NONE: &str = "it is no item";
+const NONE: &str = "it is not an item";
 
 #[test]
 fn what_a_push_refuses() {
@@ -58,7 +58,7 @@ fn what_a_file_of_another_shape_gives() {
         (b"", &[]),
         (b"\n\n\n", &[]),
         (b"[]", &[]),
-        (b"null", &["4: it is no item"]),
+        (b"null", &["4: it is not an item"]),
         (
             b"{\"items\":[{\"item_id\":\"a\"}]}",
             &["27: it has no valid `item_id`"],
@@ -68,14 +68,14 @@ fn what_a_file_of_another_shape_gives() {
             b"[{\"item_id\":\"a\"},{\"item_id\":\"b\"}]",
             &["unverified a", "unverified b"],
         ),
-        (b"[[{\"item_id\":\"a\"}]]", &["18: it is no item"]),
+        (b"[[{\"item_id\":\"a\"}]]", &["18: it is not an item"]),
         (b"\xef\xbb\xbf[{\"item_id\":\"a\"}]", &["unverified a"]),
         (
             b"[\r\n{\"item_id\":\"a\"},\r\n{\"item_id\":\"b\"}\r\n]\r\n",
             &["unverified a", "unverified b"],
         ),
         (b"[{\"item_id\":\"a\\u0000\"}]", &["unverified a\0"]),
-        (b"[{\"item_id\":\"a\0\"}]", &["17: it is no item"]),
+        (b"[{\"item_id\":\"a\0\"}]", &["17: it is not an item"]),
         (b"[{\"item_id\":\"\\ud800\"}]", &["20: it has no valid `item_id`"]),
         (b"[{\"item_id\":\"a\",\"x\":\"\\ud800\"}]", &["unverified a"]),
         (

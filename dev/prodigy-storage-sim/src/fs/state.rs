@@ -105,7 +105,7 @@ impl State {
         match node.kind() {
             FileKind::File => {}
             FileKind::Folder if mode != OpenMode::Read => return Err(io::ErrorKind::IsADirectory.into()),
-            FileKind::Folder => return Err(io::Error::other("it is no regular file")),
+            FileKind::Folder => return Err(io::Error::other("it is not a regular file")),
             FileKind::Other => return Err(rustix::io::Errno::LOOP.into()),
         }
         let needed = match mode {

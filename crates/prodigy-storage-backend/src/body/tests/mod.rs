@@ -100,11 +100,11 @@ fn what_is_no_object_is_not_written() {
     for value in [json!([]), json!([{}]), json!(1), json!("{}"), json!(null)] {
         assert_eq!(
             written(&value).unwrap_err().why(),
-            "it is no JSON object",
+            "it is not a JSON object",
             "{value}"
         );
     }
-    assert_eq!(written(&raw("[1]")).unwrap_err().why(), "it is no JSON object");
+    assert_eq!(written(&raw("[1]")).unwrap_err().why(), "it is not a JSON object");
 }
 
 #[test]
