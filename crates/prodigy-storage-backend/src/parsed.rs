@@ -104,7 +104,7 @@ fn first_value<'a, T: Deserialize<'a>>(text: &'a str, rest: &mut &'a str) -> Opt
 mod tests {
     use super::*;
     use crate::id::EventId;
-    use crate::record::{RecordEncoder, read_line, seal_line};
+    use crate::record::{RecordEncoder, add_checksum, read_line};
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -198,7 +198,7 @@ mod tests {
         let mut text =
             format!("{{\"id\":\"{id}\",\"timestamp\":\"\",\"event\":12345,\"a\":\"123\",\"event\":1")
                 .into_bytes();
-        seal_line(&mut text, 0);
+        add_checksum(&mut text, 0);
         let record = read_line(&text).unwrap();
         assert!(record.verified);
         assert!(record.parse_in_form::<Value>().is_none());

@@ -110,7 +110,7 @@ pub fn hex8(crc: u32) -> [u8; 8] {
 }
 
 /// Appends `,"crc":"<8 hex>"}` to an object that lacks its closing brace: the form of every checksummed line.
-pub fn seal_line(out: &mut Vec<u8>, start: usize) {
+pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
     out.extend_from_slice(CRC);
     out.extend_from_slice(&hex8(crc));
@@ -266,8 +266,8 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
 /// Why a line is no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFault {
-    /// Its crc does not hold.
-    Crc,
+    /// Its checksum does not match.
+    Checksum,
     /// It is not well-formed UTF-8.
     Utf8,
     /// It is not a JSON object with an `event`, or its `id` is not a UUID.
@@ -281,7 +281,7 @@ impl LineFault {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Crc => "its checksum does not hold",
+            Self::Checksum => "its checksum does not hold",
             Self::Utf8 => "it is not well-formed UTF-8",
             Self::Shape => "it is not a JSON object with an `event`, or its `id` is not a UUID",
             Self::TooLong => "it is longer than `max_record_size` allows, and its checksum does not hold",
@@ -296,7 +296,7 @@ impl LineFault {
 pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match check_crc(line) {
-        Checksum::Mismatch => Err(LineFault::Crc),
+        Checksum::Mismatch => Err(LineFault::Checksum),
         Checksum::Valid => {
             let text = text(line).ok_or(LineFault::Utf8)?;
             match line

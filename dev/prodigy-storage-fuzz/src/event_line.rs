@@ -1,8 +1,8 @@
 //! A line of a log: the record that is read from it, or its report as damage.
 
 use prodigy_storage_backend::record::{
-    Checksum, MAX_NESTING, RecordEncoder, check_crc, find_record_end, find_record_start, line_time,
-    lone_surrogate, nesting_exceeds, read_line, seal_line,
+    Checksum, MAX_NESTING, RecordEncoder, add_checksum, check_crc, find_record_end, find_record_start,
+    line_time, lone_surrogate, nesting_exceeds, read_line,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ pub fn event_line(bytes: &[u8]) {
     };
     let mut line = rest.to_vec();
     if mode & 1 == 1 {
-        seal_line(&mut line, 0);
+        add_checksum(&mut line, 0);
     }
     record(&line);
     starts_and_ends(&line);

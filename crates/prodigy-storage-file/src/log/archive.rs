@@ -131,7 +131,7 @@ impl Archive {
 mod zstandard {
     use std::io::{self, Read, Write};
 
-    use prodigy_storage_backend::record::{Checksum, check_crc, seal_line};
+    use prodigy_storage_backend::record::{Checksum, add_checksum, check_crc};
     use prodigy_storage_backend::{ErrorKind, StorageError};
 
     use super::*;
@@ -259,7 +259,7 @@ mod zstandard {
     fn summary_frame(summary: Summary) -> Vec<u8> {
         let mut json = serde_json::to_vec(&summary).unwrap_or_default();
         json.pop();
-        seal_line(&mut json, 0);
+        add_checksum(&mut json, 0);
         let mut frame = SKIPPABLE.to_vec();
         frame.extend_from_slice(&(json.len() as u32).to_le_bytes());
         frame.extend_from_slice(&json);

@@ -23,7 +23,7 @@ pub(super) struct LargeObject {
     in_string: bool,
     escaped: bool,
     /// Where it ended without a checksum, if it did. Damage may have put an end there: the line of an item of ours says so.
-    unsealed: Option<u64>,
+    without_checksum: Option<u64>,
     /// Where its first line ends.
     first_line: Option<u64>,
 }
@@ -43,7 +43,7 @@ impl LargeObject {
                     let read = self.seen.check(|end| end).1;
                     self.first_line.get_or_insert(read);
                 }
-                _ if self.unsealed.is_some() => {}
+                _ if self.without_checksum.is_some() => {}
                 _ if self.escaped => self.escaped = false,
                 b'\\' if self.in_string => self.escaped = true,
                 b'"' => self.in_string = !self.in_string,
@@ -56,7 +56,7 @@ impl LargeObject {
                     match self.seen.check(|end| end) {
                         (Checksum::Valid, len) => return Some(End::Item(len, ItemChecksum::Valid)),
                         (Checksum::Mismatch, len) => return Some(End::Damage(len)),
-                        (Checksum::Missing, len) => self.unsealed = Some(len),
+                        (Checksum::Missing, len) => self.without_checksum = Some(len),
                     }
                 }
                 _ => {}
@@ -68,7 +68,7 @@ impl LargeObject {
 
     /// The end of the object if the file ends here. Damage goes to the end of its first line.
     pub(super) fn finish(&self) -> End {
-        match self.unsealed {
+        match self.without_checksum {
             Some(len) => End::Item(len, ItemChecksum::Missing),
             None => End::Damage(self.first_line.unwrap_or_else(|| self.seen.check(|end| end).1)),
         }
@@ -76,7 +76,7 @@ impl LargeObject {
 
     /// Whether nothing that was read of it ends: neither the object nor a line.
     pub(super) fn is_open(&self) -> bool {
-        self.unsealed.is_none() && self.first_line.is_none()
+        self.without_checksum.is_none() && self.first_line.is_none()
     }
 
     /// Its first bytes.
@@ -89,15 +89,15 @@ impl LargeObject {
     fn line_end(&self) -> Option<End> {
         let (crc, len) = self.seen.check(trimmed);
         let framed = || {
-            let sealed = self.seen.sealed(trimmed);
-            sealed.is_some_and(|(sum, trailer)| line::is_frame(sum, trailer))
+            let checksum = self.seen.sealed(trimmed);
+            checksum.is_some_and(|(sum, trailer)| line::is_frame(sum, trailer))
         };
         match crc {
             Checksum::Valid => Some(End::Item(len, ItemChecksum::Valid)),
             Checksum::Missing if framed() => Some(End::Item(len, ItemChecksum::BadFrame)),
-            Checksum::Missing if !self.in_string => {
-                self.unsealed.map(|len| End::Item(len, ItemChecksum::Missing))
-            }
+            Checksum::Missing if !self.in_string => self
+                .without_checksum
+                .map(|len| End::Item(len, ItemChecksum::Missing)),
             Checksum::Mismatch | Checksum::Missing => Some(End::Damage(len)),
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, lease: Option<&Lease>) 
         }
         out.push(b'"');
     }
-    record::seal_line(out, start);
+    record::add_checksum(out, start);
 }
 
 /// The line of an item, as [`encode`] makes it.

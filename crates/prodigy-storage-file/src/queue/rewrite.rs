@@ -304,7 +304,7 @@ impl Store {
                         Some(Change::Drop) => continue,
                         Some(Change::Line(line)) => line.as_slice(),
                         None if checksum == ItemChecksum::BadFrame => {
-                            mended = resealed(stored);
+                            mended = with_new_checksum(stored);
                             mended.as_slice()
                         }
                         None => stored,
@@ -362,12 +362,12 @@ impl Store {
 }
 
 /// A line whose checksum holds, with a new frame around it.
-fn resealed(line: &[u8]) -> Vec<u8> {
+fn with_new_checksum(line: &[u8]) -> Vec<u8> {
     let mut out = line
         .get(..line.len().saturating_sub(TRAILER))
         .unwrap_or_default()
         .to_vec();
-    prodigy_storage_backend::record::seal_line(&mut out, 0);
+    prodigy_storage_backend::record::add_checksum(&mut out, 0);
     out
 }
 

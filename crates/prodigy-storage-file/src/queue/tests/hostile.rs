@@ -42,7 +42,7 @@ fn a_pushed_item_that_names_itself_twice_is_refused() {
 #[test]
 fn a_lease_with_a_control_character_is_no_text_whatever_the_checksum_says() {
     let mut line = b"{\"item_id\":\"a\",\"item_data\":1,\"lease_token\":\"t\0\",\"lease_until\":\"2036-01-01T00:00:00Z\"".to_vec();
-    prodigy_storage_backend::record::seal_line(&mut line, 0);
+    prodigy_storage_backend::record::add_checksum(&mut line, 0);
     let place = Place::holding([b"[\n", &line[..], b"\n]\n"].concat());
     let steps = place.steps(&place.store());
     assert!(
@@ -54,7 +54,7 @@ fn a_lease_with_a_control_character_is_no_text_whatever_the_checksum_says() {
 #[test]
 fn a_line_with_a_checksum_that_is_no_json_hides_no_item_of_its_id() {
     let mut rubbish = b"{\"item_id\":\"a\" rubbish".to_vec();
-    prodigy_storage_backend::record::seal_line(&mut rubbish, 0);
+    prodigy_storage_backend::record::add_checksum(&mut rubbish, 0);
     let ours = Place::new();
     ours.put(&ours.store(), &["a"]).unwrap();
     let bytes = ours.bytes();

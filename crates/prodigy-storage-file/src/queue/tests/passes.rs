@@ -196,7 +196,7 @@ proptest! {
             &b"{\"item_id\":\"a\",\"item_data\":\""[..], &data, b"\",\"", name.as_bytes(), b"\":\"",
             token.as_bytes(), b"\",\"lease_until\":\"", until.as_bytes(), b"\"",
         ].concat();
-        prodigy_storage_backend::record::seal_line(&mut line, 0);
+        prodigy_storage_backend::record::add_checksum(&mut line, 0);
         let checksum = if framed { ItemChecksum::BadFrame } else { ItemChecksum::Valid };
         let clock = Hand::new(NOW);
         if line::is_held(&line, checksum, &clock) {
@@ -243,7 +243,7 @@ proptest! {
             let lease = "\"lease_token\":\"00\",\"lease_until\":\"2027-01-15T08:00:00.000000000Z\"";
             line.extend_from_slice(format!(",{lease}").as_bytes());
         }
-        prodigy_storage_backend::record::seal_line(&mut line, 0);
+        prodigy_storage_backend::record::add_checksum(&mut line, 0);
         let entry = line::read(&line, ItemChecksum::Valid);
         let told = entry.map(|entry| facts(&entry.body).map_err(|error| error.to_string()));
         // Bytes that can't be read have no facts.
