@@ -16,11 +16,12 @@ pub trait Environment {
     /// The names of all variables that are set and not empty, in any order.
     fn names(&self) -> Vec<OsString>;
 
-    /// The user's home folder; `HOME` unless the implementation knows better.
+    /// The user's home folder; `HOME` unless the implementation knows better. A relative path is ignored: it
+    /// would mean another folder in each current folder.
     fn home(&self) -> Option<PathBuf> {
         self.var("HOME")
-            .filter(|home| !home.is_empty())
             .map(PathBuf::from)
+            .filter(|home| home.is_absolute())
     }
 
     /// The user who owns the files that this user may have written: the effective user of the process, where the
@@ -58,7 +59,7 @@ impl Environment for ProcessEnvironment {
     }
 
     fn home(&self) -> Option<PathBuf> {
-        std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
+        std::env::home_dir().filter(|home| home.is_absolute())
     }
 }
 

@@ -93,7 +93,7 @@ impl Merged {
             self.errors.push(
                 ConfigError::new(origin.clone(), what)
                     .key(spec.path)
-                    .why("`HOME` is not set")
+                    .why("`HOME` is not set, or is not an absolute path")
                     .hint(format!(
                         "set `HOME` or `PRODIGY_HOME`, or give `{}` as a whole path",
                         spec.path

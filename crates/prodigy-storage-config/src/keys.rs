@@ -33,11 +33,18 @@ pub static KEYS: &[KeySpec] = &[
         Field::Backend(|c| &mut c.backend),
         "Where data goes: `file` (also written `filesystem`) for production, `memory` for tests.",
     )
-    .also(&[VariableSpec {
-        name: "PRODIGY_STORAGE_TYPE",
-        instead: None,
-        meaning: "sets `backend`, in any case of letters",
-    }])
+    .also(&[
+        VariableSpec {
+            name: "PRODIGY_STORAGE_TYPE",
+            instead: None,
+            meaning: "sets `backend`, in any case of letters",
+        },
+        VariableSpec {
+            name: "PRODIGY_STORAGE_BACKEND",
+            instead: Some("PRODIGY_STORAGE_TYPE"),
+            meaning: "the same, as Prodigy reads it; only where the name before it is unset",
+        },
+    ])
     .weaker("memory"),
     KeySpec::new(
         "connection_pool_size",

@@ -1,5 +1,6 @@
 //! From a parsed file to the keys it sets.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::error::ConfigError;
@@ -30,6 +31,7 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     let mut reader = Reader {
         file,
         layer: Layer::default(),
+        unknown: Vec::new(),
     };
     for fault in &parsed.faults {
         let mut error = ConfigError::new(reader.origin(fault.position), fault.what.clone());
@@ -47,6 +49,7 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     if let Some(root) = &parsed.root {
         reader.root(root);
     }
+    reader.report_unknown();
     reader.layer.check_clashes();
     if !parsed.faults.is_empty() {
         // A missing key may be in the part that could not be read.
@@ -59,7 +62,12 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
 struct Reader<'f> {
     file: Option<&'f Path>,
     layer: Layer,
+    /// The positions of unknown keys past [`MOST_UNKNOWN`].
+    unknown: Vec<Position>,
 }
+
+/// Unknown keys that are reported one by one. A file with more is another file than was meant.
+const MOST_UNKNOWN: usize = 50;
 
 impl Reader<'_> {
     fn origin(&self, position: Position) -> Origin {
@@ -144,9 +152,11 @@ impl Reader<'_> {
         is_section: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(map.entries.len());
+        let mut places: HashMap<String, usize> = HashMap::new();
         for entry in &map.entries {
             let entry = entry.undotted(&is_section);
-            if let Some(known) = entries.iter_mut().find(|known| known.key.text == entry.key.text) {
+            let place = *places.entry(entry.key.text.clone()).or_insert(entries.len());
+            if let Some(known) = entries.get_mut(place) {
                 if known.merge(&entry) {
                     continue;
                 }
@@ -240,7 +250,24 @@ impl Reader<'_> {
         self.layer.errors.push(error);
     }
 
+    /// Says how many unknown keys there are beside those that are reported one by one.
+    fn report_unknown(&mut self) {
+        if let Some(&first) = self.unknown.first() {
+            let count = self.unknown.len();
+            let error = ConfigError::new(
+                self.origin(first),
+                format!("{count} more unknown keys, from here on"),
+            )
+            .hint("see whether this is the file that you meant");
+            self.layer.errors.push(error);
+        }
+    }
+
     fn unknown(&mut self, section: Option<&'static str>, entry: &Entry) {
+        if self.layer.errors.len() >= MOST_UNKNOWN {
+            self.unknown.push(entry.key.position);
+            return;
+        }
         let name = &entry.key.text;
         let path = section.map_or_else(|| name.clone(), |section| format!("{section}.{name}"));
         let mut error = ConfigError::new(

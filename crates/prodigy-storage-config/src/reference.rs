@@ -107,7 +107,7 @@ pub fn reference_markdown() -> String {
         "| `{VARIABLE_PREFIX}<SECTION>__<KEY>` | any key: `{example}`; a key directly below `storage` has no section |"
     );
     page.push_str(
-        "\nAny other name that starts with `PRODIGY__STORAGE__` or `PRODIGY_STORAGE_` is an error, except those that container\nplatforms set for a service named `prodigy-storage`: `PRODIGY_STORAGE_SERVICE_*` and `PRODIGY_STORAGE_PORT*`. Other\n`PRODIGY_` variables are left alone.\n",
+        "\nAny other name that starts with `PRODIGY__STORAGE__` or `PRODIGY_STORAGE_` is an error, except those that container\nplatforms set for a service whose name is or begins with `prodigy-storage`: `PRODIGY_STORAGE_SERVICE_*`,\n`PRODIGY_STORAGE_PORT*`, `PRODIGY_STORAGE_DB_SERVICE_HOST` and so on. Other\n`PRODIGY_` variables are left alone.\n",
     );
     page
 }

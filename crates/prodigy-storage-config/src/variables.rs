@@ -19,6 +19,23 @@ const SHORT_PREFIX: &str = "PRODIGY_STORAGE_";
 /// Container platforms set variables that begin so for each service that is named `prodigy-storage`.
 const CONTAINER_PREFIXES: [&str; 2] = ["PRODIGY_STORAGE_SERVICE_", "PRODIGY_STORAGE_PORT"];
 
+/// Whether a container platform sets it for a service whose name is `prodigy-storage`, or begins so: `prodigy-storage-db` gives
+/// `PRODIGY_STORAGE_DB_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_5432_TCP`.
+fn is_of_a_service(name: &str) -> bool {
+    let is_of_a_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
+        let mut words = rest.split('_');
+        let number = words.next().is_some_and(|word| word.parse::<u16>().is_ok());
+        number && matches!(words.next(), Some("TCP" | "UDP" | "SCTP"))
+    });
+    CONTAINER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || name.starts_with(SHORT_PREFIX)
+            && !name.starts_with(VARIABLE_PREFIX)
+            && (is_of_a_port
+                || name.ends_with("_PORT")
+                || name.ends_with("_SERVICE_HOST")
+                || name.contains("_SERVICE_PORT"))
+}
+
 /// A variable's value, unless it is unset or empty.
 fn value(environment: &impl Environment, name: &str) -> Option<OsString> {
     environment.var(name).filter(|value| !value.is_empty())
@@ -48,7 +65,7 @@ fn path(
                 origin(),
                 format!("{name} needs your home folder, which is not known"),
             )
-            .why("`HOME` is not set")
+            .why("`HOME` is not set, or is not an absolute path")
             .hint("set `HOME`, or give a whole path"),
         );
     }
@@ -140,7 +157,7 @@ pub(crate) fn read(environment: &impl Environment) -> Layer {
 fn unknown(layer: &mut Layer, name: &OsStr) {
     let is_unicode = name.to_str().is_some();
     let name = &*name.to_string_lossy();
-    if CONTAINER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    if is_of_a_service(name) {
         return;
     }
     let tail = if let Some(tail) = name.strip_prefix(VARIABLE_PREFIX) {

@@ -311,3 +311,37 @@ fn prodigy_home_stands_for_the_folder_in_the_home() {
         Origin::Variable("PRODIGY_HOME".to_owned())
     );
 }
+
+/// Prodigy's own code reads this name.
+#[test]
+fn the_variable_that_prodigy_reads_sets_the_backend_with_a_notice() {
+    let environment = MapEnvironment::new()
+        .with("HOME", "/home/ada")
+        .with("PRODIGY_STORAGE_BACKEND", "memory");
+    let loaded = Loader::new(environment.clone()).load().unwrap();
+    assert_eq!(loaded.config.backend, BackendKind::Memory);
+    assert!(matches!(
+        &loaded.notices[..],
+        [Notice::DeprecatedVariable { name, .. }] if name == "PRODIGY_STORAGE_BACKEND"
+    ));
+    let both = environment.with("PRODIGY_STORAGE_TYPE", "file");
+    assert_eq!(
+        Loader::new(both).load().unwrap().config.backend,
+        BackendKind::File
+    );
+}
+
+/// It would give each folder a root of its own, so that two commands hold one lock.
+#[test]
+fn a_relative_home_is_no_home() {
+    for home in ["rel", "./rel", "~"] {
+        let error = Loader::new(MapEnvironment::new().with("HOME", home))
+            .load()
+            .unwrap_err();
+        assert!(error.to_string().contains("not an absolute path"), "{error}");
+        let environment = MapEnvironment::new()
+            .with("HOME", home)
+            .with("PRODIGY_STORAGE_BASE_PATH", "/srv/x");
+        assert!(Loader::new(environment).load().is_ok(), "{home}");
+    }
+}

@@ -300,7 +300,12 @@ fn variables_of_a_container_platform_are_ignored() {
         .variable("PRODIGY_STORAGE_SERVICE_PORT_HTTP", "80")
         .variable("PRODIGY_STORAGE_PORT", "tcp://10.0.0.1:80")
         .variable("PRODIGY_STORAGE_PORT_80_TCP", "tcp://10.0.0.1:80")
-        .variable("PRODIGY_STORAGE_PORT_80_TCP_ADDR", "10.0.0.1");
+        .variable("PRODIGY_STORAGE_PORT_80_TCP_ADDR", "10.0.0.1")
+        .variable("PRODIGY_STORAGE_DB_SERVICE_HOST", "10.0.0.2")
+        .variable("PRODIGY_STORAGE_DB_SERVICE_PORT", "5432")
+        .variable("PRODIGY_STORAGE_DB_SERVICE_PORT_SQL", "5432")
+        .variable("PRODIGY_STORAGE_DB_PORT", "tcp://10.0.0.2:5432")
+        .variable("PRODIGY_STORAGE_DB_PORT_5432_TCP_PROTO", "tcp");
     assert!(fixture.notices().is_empty());
     assert_eq!(
         fixture.load().unwrap().config,

@@ -111,3 +111,28 @@ fn bombs_do_not_go_off() {
         assert!(error.len() < 2000, "{} bytes", error.len());
     }
 }
+
+/// A file with very many unknown keys is another file than was meant: it is read in a time that grows with its length, and the
+/// first of its keys stand for all of them.
+#[test]
+fn very_many_unknown_keys_are_counted_and_the_first_are_named() {
+    let keys = |line: fn(usize) -> String| (0..60_000).map(line).collect::<String>();
+    let yaml = format!("storage:\n{}", keys(|key| format!("  key{key}: 1\n")));
+    let toml = format!("[storage]\n{}", keys(|key| format!("key{key} = 1\n")));
+    for errors in [
+        StorageConfig::from_yaml(&yaml).unwrap_err(),
+        StorageConfig::from_toml(&toml).unwrap_err(),
+    ] {
+        assert_eq!(errors.iter().count(), 51);
+        let text = errors.to_string();
+        assert!(
+            text.contains("unknown key `storage.key0`") || text.contains("unknown key `key0`"),
+            "{text}"
+        );
+        assert!(text.contains("59950 more unknown keys, from here on"), "{text}");
+    }
+    // Keys of other programs beside ours.
+    let yaml = keys(|key| format!("key{key}: 1\n")) + "storage:\n  timeout: 7s\n";
+    let config = StorageConfig::from_yaml(&yaml).unwrap();
+    assert_eq!(config.timeout, std::time::Duration::from_secs(7));
+}
