@@ -31,6 +31,14 @@ pub(crate) fn fault(
     let made = match error.kind() {
         K::StorageFull | K::QuotaExceeded | K::FileTooLarge if access == Access::Write => {
             let why = match error.kind() {
+                K::StorageFull if has_no_inode(store) => {
+                    return make(
+                        ErrorKind::DiskFull,
+                        "no inode is free on the file system: each new file needs one".to_owned(),
+                    )
+                    .with_hint("nothing that was acknowledged is lost; remove small files that are not needed, then continue")
+                    .with_source(error);
+                }
                 K::StorageFull => "no space is left on the disk",
                 K::QuotaExceeded => "this user's quota is used up",
                 _ => "the file would pass the limit of the process or the file system",
@@ -117,6 +125,11 @@ fn owner(store: &Store, path: &Path) -> String {
         path.display(),
         me.unwrap_or_default()
     )
+}
+
+/// Whether the file system has a fixed number of inodes and none of them is free.
+fn has_no_inode(store: &Store) -> bool {
+    store.fs.space().is_ok_and(|space| space.free_inodes == Some(0))
 }
 
 /// The largest users of the space, most first.

@@ -358,6 +358,28 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Whether this user may make a file at the path, or the folders above it that are missing.
+pub(crate) fn may_write(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        use rustix::io::Errno;
+
+        let mut folder = folder_of(path);
+        loop {
+            match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+                Err(Errno::NOENT) if folder != folder_of(folder) => folder = folder_of(folder),
+                other => return Ok(other?),
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(())
+    }
+}
+
 /// Makes a folder and what is missing above it, for this user alone whatever the umask.
 pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prodigy_storage_backend::{AreaUsage, Check, Health, Severity, Usage};
 use prodigy_storage_layout::{DLQ, Document, EVENTS, LOCKS, ORPHANED, RepoName, STATE};
 
+use crate::snapshot::may_write;
 use crate::store::Store;
 
 impl Store {
@@ -80,11 +81,21 @@ impl Store {
                 } else {
                     "saved"
                 };
-                Check::new(
-                    "persistence",
-                    Severity::Ok,
-                    format!("{}: {state}", path.display()),
-                )
+                match may_write(path) {
+                    Ok(()) => Check::new(
+                        "persistence",
+                        Severity::Ok,
+                        format!("{}: {state}", path.display()),
+                    ),
+                    Err(error) => Check::new(
+                        "persistence",
+                        Severity::Failure,
+                        format!("{}: no snapshot can be written there: {error}", path.display()),
+                    )
+                    .with_hint(
+                        "check owner and permissions of its folder, or set another `persistence_path`",
+                    ),
+                }
             }
         };
         Health {

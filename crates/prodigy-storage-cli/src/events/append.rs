@@ -83,7 +83,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     if !arguments.ack {
         sink.tell_count(app);
     }
-    fed.and(rest).and(ended).map(|()| exit)
+    match fed.and(rest) {
+        // The reader of the ids has gone: that is no reason to call input stored that was not read.
+        Err(Failure::Closed) => Err(Failure::new(
+            Exit::Failed,
+            format!(
+                "standard output was closed, so appending ended: {} stored, what follows in the input is not",
+                counted(sink.stored, "event")
+            ),
+        )
+        .hint("read the ids to the end, or append without `--ack`")),
+        outcome => outcome.and(ended).map(|()| exit),
+    }
 }
 
 /// Ends background work, such as compression, in time; what is left the next writer finishes.

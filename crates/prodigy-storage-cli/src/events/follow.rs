@@ -43,13 +43,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
         ..FollowOptions::default()
     })?;
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
-    let ends = || stop.asked() || until.is_some_and(|until| Instant::now() >= until);
+    let is_over = || until.is_some_and(|until| Instant::now() >= until);
     let mut given = lines.cursor();
     let followed = loop {
         match step(app, &mut lines) {
             Ok(idle) => {
                 given = lines.cursor();
-                if ends() || (app.closed)() {
+                // Events that are stored when the time ends are printed, however many.
+                if stop.asked() || (app.closed)() || (idle && is_over()) {
                     break Ok(Exit::Done);
                 }
                 if idle {

@@ -314,3 +314,34 @@ fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
     assert!(child.wait().unwrap().success());
     assert_eq!(payloads(&bench), "0\n1\n");
 }
+
+#[test]
+fn a_reader_of_acknowledgements_that_goes_does_not_make_the_rest_of_the_input_stored() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+
+    let bench = Bench::new();
+    let mut child = bench
+        .std(append(&["--ack", "--batch", "1"]))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    input.write_all(b"1\n").unwrap();
+    let mut id = String::new();
+    output.read_line(&mut id).unwrap();
+    drop(output);
+    // Whether the tool still reads the rest is not known.
+    let _ = input.write_all(&b"2\n".repeat(100));
+    drop(input);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(
+        said.contains("standard output was closed") && said.contains("2 events stored"),
+        "{said}"
+    );
+}

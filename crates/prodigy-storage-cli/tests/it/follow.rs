@@ -41,6 +41,14 @@ fn a_cursor_goes_on_exactly_where_it_was_told() {
 }
 
 #[test]
+fn what_is_stored_when_the_time_ends_is_printed_to_its_end() {
+    let bench = Bench::new();
+    bench.append(&"1\n".repeat(3000));
+    let all = bench.run(&follow(&["--for", "0s"])).code(0);
+    assert_eq!(all.lines().len(), 3000);
+}
+
+#[test]
 fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
     let bench = Bench::new();
     // The job is not known yet: it may begin later.

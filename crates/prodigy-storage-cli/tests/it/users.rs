@@ -421,6 +421,16 @@ fn in_a_mount_namespace() {
         files += 1;
     }
     health(1, "0 inodes are free");
+    bench
+        .feed(&["events", "append", "--repo", "shop", "--job", "new"], "1\n")
+        .code(1)
+        .says("no inode is free");
+    // Fewer than the first write of a job may need.
+    for _ in 0..3 {
+        files -= 1;
+        std::fs::remove_file(disk.join(format!("file-{files}"))).unwrap();
+    }
+    health(1, "inodes are free");
     for file in 0..files {
         std::fs::remove_file(disk.join(format!("file-{file}"))).unwrap();
     }

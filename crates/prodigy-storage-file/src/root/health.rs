@@ -19,6 +19,8 @@ const MOST: usize = 10_000;
 const NAMED: usize = 5;
 /// Free inodes below which a warning is due.
 const FEW_INODES: u64 = 1_000;
+/// Inodes that the first write of a job may need: its folders, its file and a temporary one, a lock file, and those of the root.
+const FIRST_WRITE_INODES: u64 = 12;
 
 /// Checks whether a write would succeed: the root and what is below it, its file system, its format, the space left. A
 /// handle that only reads is answered as one that writes.
@@ -314,7 +316,7 @@ fn space(store: &Store) -> Vec<Check> {
     if let Some(free) = space.free_inodes
         && free < FEW_INODES
     {
-        let severity = if free == 0 {
+        let severity = if free < FIRST_WRITE_INODES {
             Severity::Failure
         } else {
             Severity::Warning
