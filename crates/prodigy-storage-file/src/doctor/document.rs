@@ -72,7 +72,11 @@ impl Examination<'_> {
                 return self.tell(finding);
             }
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                self.mode(path);
+                match self.store.is_ours_by_its_head(EXAMINE, document, path) {
+                    Ok(true) => self.mode(path),
+                    Ok(false) => return self.foreign(Group::OverLimit, path),
+                    Err(error) => return self.unreadable(path, &error),
+                }
                 let len = self.store.fs.metadata(path).map_or(0, |found| found.len);
                 let finding = self
                     .warning(FindingKind::OverLimit, path, error.why().to_owned())

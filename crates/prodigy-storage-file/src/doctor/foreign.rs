@@ -19,6 +19,7 @@ pub(super) enum Group {
     OrphanLists,
     Checkpoints,
     Unreadable,
+    OverLimit,
     JobState,
     Stray,
 }
@@ -39,7 +40,14 @@ impl Group {
     pub(super) fn of(path: &Path) -> Self {
         let mut parts = path.components().map(|part| part.as_os_str());
         match (parts.next(), parts.nth(2)) {
-            (Some(area), Some(folder)) if area == DLQ && folder == "mapreduce" => Self::DeadLetters,
+            (Some(area), Some(name))
+                if area == DLQ
+                    && ["mapreduce", "items", "index.json", "dlq-items.json"]
+                        .iter()
+                        .any(|known| name == *known) =>
+            {
+                Self::DeadLetters
+            }
             (Some(area), _) if area == STATE => Self::JobState,
             _ => Self::Stray,
         }
@@ -113,6 +121,13 @@ impl Group {
                     "files of another program that are not read: they have none of our marks, and are not objects",
                 ),
                 KEPT,
+            ),
+            Self::OverLimit => foreign(
+                many(
+                    "another program's file, which is larger than `max_document_size`; readers refuse it",
+                    "files of another program that are larger than `max_document_size`; readers refuse them",
+                ),
+                "raise `backend_config.max_document_size` if they have to be read; they stay as they are",
             ),
             Self::JobState => foreign(
                 many(

@@ -258,7 +258,7 @@ fn has_a_mark(bytes: &[u8]) -> bool {
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "the field is parsed to see whether it is there")]
 struct OrphanList<'a> {
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     orphaned_worktrees: Vec<ListedWorktree<'a>>,
 }
 
@@ -339,6 +339,9 @@ pub(super) fn holds_as_a_stream(mut from: impl Read) -> io::Result<bool> {
         let (first, rest) = bytes.split_at((HEAD - head.len()).min(read));
         head.extend_from_slice(first);
         if head.len() == HEAD && !first.is_empty() {
+            if !matches!(read_head(&head), Head::Ours(_)) {
+                return Ok(true);
+            }
             hash.update(head.get(..CHECKSUM_AT).unwrap_or_default());
             hash.update(head.get(CHECKSUM_END..).unwrap_or_default());
         }
@@ -499,11 +502,13 @@ mod tests {
             "[1]",
             "{\"orphaned_worktrees\":7}",
             "[{\"path\":\"/w\"}]",
+            "{\"orphaned\":[1]}",
+            "{}",
         ] {
             assert!(decode(other.into(), true).is_err(), "{other}");
             assert!(!is_ours(other.as_bytes()), "{other}");
         }
-        for list in ["[]", "{}", "{\"job_id\":\"j\",\"orphaned_worktrees\":[]}"] {
+        for list in ["[]", "{\"job_id\":\"j\",\"orphaned_worktrees\":[]}"] {
             assert!(decode(list.into(), true).is_ok(), "{list}");
         }
     }

@@ -75,6 +75,23 @@ impl Store {
         Ok(Some(read_head(head.get(..read).unwrap_or_default())))
     }
 
+    /// Whether a document is ours, by its name or its first bytes. For one that is too large to be read.
+    pub(crate) fn is_ours_by_its_head(
+        &self,
+        operation: &'static str,
+        document: &Document,
+        path: &Path,
+    ) -> Result<bool> {
+        let Some(file) = self.open_document(operation, path)? else {
+            return Ok(false);
+        };
+        let mut head = [0; HEAD];
+        let read = file
+            .read_full_at(&mut head, 0)
+            .map_err(|error| self.read_fault(operation, path, error))?;
+        Ok(ours::document(document, head.get(..read).unwrap_or_default()))
+    }
+
     /// Notes that a reader skips a document of another program.
     fn skipped(&self, path: &Path, error: StorageError) -> StorageError {
         let kind = match path.starts_with(ORPHANED) {

@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
-    /// or, by its earlier layout, below the repository's state.
+    /// or, by its earlier layout, below the repository's state; and one file for all, or an index, in the queue's folder.
     pub(super) fn skip_dead_letters(
         &self,
         operation: &'static str,
@@ -115,10 +115,19 @@ impl Store {
             let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
             deadline.check(operation, &folder.display(), "its turn")?;
             let items = self.names_in(operation, &folder)?;
-            let is_item = |entry: &&DirEntry| entry.kind == FileKind::File && entry.name.ends_with(".json");
-            let count = items.iter().filter(is_item).count() as u64;
+            let count = items.iter().filter(is_json).count() as u64;
             self.foreign.skip(ForeignKind::DeadLetters, &folder, count);
         }
+        // The same files beside the queue.
+        let folder = queue_folder(job);
+        let items = self.names_in(operation, &folder.join("items"))?;
+        let items = items.iter().filter(is_json).count() as u64;
+        let names = self.names_in(operation, &folder)?;
+        let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
+        // An index lists the items, and says something alone where none is there.
+        let index = u64::from(items == 0 && has("index.json"));
+        let count = items + index + u64::from(has("dlq-items.json"));
+        self.foreign.skip(ForeignKind::DeadLetters, &folder, count);
         Ok(())
     }
 
@@ -165,6 +174,10 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn is_json(entry: &&DirEntry) -> bool {
+    entry.kind == FileKind::File && entry.name.ends_with(".json")
 }
 
 fn too_large(place: String, limit: u64, bytes: Range<u64>, checksum: ItemChecksum, head: &[u8]) -> TooLarge {

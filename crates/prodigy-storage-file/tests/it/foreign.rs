@@ -23,6 +23,15 @@ const ORPHANS: &str = "orphaned_worktrees/shop/mapreduce-1001.json";
 const ROTATED: &str = "events-20261128_110000.20261128_120000.jsonl.gz";
 const CURRENT: &str = "events-20261128_130446.jsonl";
 
+/// More than the limit for documents that is set by default.
+const OVER_LIMIT: u64 = 66 << 20;
+
+/// Makes a file larger than the limit, by a hole.
+fn make_large(path: &Path) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(OVER_LIMIT).unwrap();
+}
+
 struct Place {
     folder: TempDir,
 }
@@ -508,4 +517,102 @@ fn a_line_without_an_id_that_stands_twice_in_a_row_is_one_event_for_readers_and_
     let (lines, _, _) = place.events(&ScanOptions::all());
     assert_eq!(lines.len(), 14 + 2);
     assert_eq!(place.look(false).0.events, 14 + 2);
+}
+
+#[test]
+fn a_repair_changes_no_file_of_another_program_that_is_over_the_limit() {
+    let place = Place::new();
+    let jobs = format!("state/shop/mapreduce/jobs/{JOB}");
+    let mut over = vec![ORPHANS.to_owned()];
+    for name in [
+        "setup-checkpoint.json",
+        "map-checkpoint-20261128_130446.json",
+        "reduce-checkpoint-v1-20261128_130446.json",
+    ] {
+        over.push(format!("{jobs}/{name}"));
+    }
+    let facts = || {
+        let path = |below: &String| place.root().join(below);
+        let facts = |found: std::fs::Metadata| (found.mode(), found.mtime(), found.ino(), found.len());
+        over.iter()
+            .map(|below| facts(std::fs::metadata(path(below)).unwrap()))
+            .collect::<Vec<_>>()
+    };
+    for below in &over {
+        place.write(below, if below == ORPHANS { "[{" } else { "{\"a\":" });
+        make_large(&place.root().join(below));
+    }
+    let before = facts();
+    let (summary, findings) = place.look(true);
+    assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+    let counts: Vec<u64> = findings
+        .iter()
+        .filter(|finding| finding.why.contains("max_document_size"))
+        .map(|finding| finding.count)
+        .collect();
+    assert_eq!(counts, [4], "{findings:?}");
+    assert_eq!(facts(), before);
+}
+
+#[test]
+fn the_mode_of_our_document_is_set_also_if_it_is_over_the_limit() {
+    let place = Place::new();
+    let text = format!("{{\"data\":1{}}}", " ".repeat(OVER_LIMIT as usize));
+    let other = JobAddress::new(job().repo, JobId::new("other").unwrap());
+    let body = Body::parse(text.as_bytes()).unwrap();
+    let backend = FileBackend::open(place.options().max_document_size(2 * OVER_LIMIT)).unwrap();
+    let options = PutOptions::new(Durability::Strict);
+    backend
+        .put(&Document::Setup(other), body, &options, never())
+        .unwrap();
+    let path = place
+        .root()
+        .join("state/shop/mapreduce/jobs/other/setup-checkpoint.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (summary, findings) = place.look(true);
+    assert_eq!(summary.repaired, 1, "{findings:?}");
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.why.contains("max_document_size"))
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn dead_letters_beside_the_queue_are_skipped_and_counted() {
+    for (names, count) in [
+        (&["dlq-items.json"][..], 1),
+        (&["index.json"], 1),
+        (&["index.json", "items/a.json", "items/b.json"], 2),
+    ] {
+        let place = Place::new();
+        let other = JobAddress::new(job().repo, JobId::new("other").unwrap());
+        for name in names {
+            place.write(&format!("dlq/shop/other/{name}"), "{}");
+        }
+        let before = place.files();
+        let backend = place.backend();
+        assert_eq!(backend.queue_scan(&other, never()).unwrap().count(), 0);
+        assert_eq!(skipped(&backend, ForeignKind::DeadLetters), count, "{names:?}");
+        let (_, findings) = place.look(true);
+        let letters = findings
+            .iter()
+            .find(|finding| finding.why.contains("dead letters"))
+            .map(|finding| finding.count);
+        assert_eq!(letters, Some(4 + names.len() as u64), "{findings:?}");
+        assert_eq!(place.files(), before);
+    }
+}
+
+#[test]
+fn a_list_of_orphans_of_unknown_form_is_skipped() {
+    for text in ["{\"orphaned\":[1]}", "[5]", "{}"] {
+        let place = Place::new();
+        place.write(ORPHANS, text);
+        let backend = place.backend();
+        let error = backend.get(&Document::Orphans(job()), never()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Foreign, "{text}");
+        assert_eq!(skipped(&backend, ForeignKind::OrphanLists), 1, "{text}");
+    }
 }

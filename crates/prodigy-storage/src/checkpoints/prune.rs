@@ -64,7 +64,8 @@ fn is_ours(inner: &Inner, entry: &DocumentEntry) -> Result<bool> {
     match inner.caller.get(&entry.document, inner.deadline()) {
         Ok(found) => Ok(found.is_some_and(|found| found.is_verified())),
         Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Foreign => Ok(false),
+        // One over the limit may be another program's, and is neither counted nor removed.
+        Err(error) if matches!(error.kind(), ErrorKind::Foreign | ErrorKind::TooLarge) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -472,3 +472,18 @@ fn pruning_never_takes_the_newest_valid_one() {
     assert_eq!(checkpoints.prune(2, PruneOptions::default()).unwrap().len(), 1);
     assert_eq!(checkpoints.latest_map::<Value>().unwrap().unwrap().data["n"], 1);
 }
+
+#[test]
+fn pruning_passes_over_a_checkpoint_of_another_program_that_is_over_the_limit() {
+    let fixture = file_with(|b| b);
+    let checkpoints = fixture.job().checkpoints();
+    for n in 0..3 {
+        checkpoints.save_map(&n, SaveOptions::default()).unwrap();
+    }
+    let other = folder(&fixture).join("map-checkpoint-20991128_150000.json");
+    let file = std::fs::File::create(&other).unwrap();
+    file.set_len(66 << 20).unwrap();
+    assert_eq!(checkpoints.prune(1, PruneOptions::default()).unwrap().len(), 2);
+    assert!(other.exists());
+    assert_eq!(checkpoints.list().unwrap().len(), 2);
+}
