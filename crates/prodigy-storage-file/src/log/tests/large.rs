@@ -145,7 +145,10 @@ fn ids_and_times_ascend_behind_a_last_event_over_the_limit() {
         let place = Place::new();
         place.clock.turn(700);
         let writer = place.store();
-        place.append(&writer, &["a", &large()]).unwrap();
+        place.append(&writer, &["a"]).unwrap();
+        // An id right above that of the first event is far below that of the last.
+        place.clock.turn(200);
+        place.append(&writer, &[&large()]).unwrap();
         if sealed {
             place.seal(&writer);
         }
