@@ -23,8 +23,27 @@ pub struct Run {
     pub err: String,
 }
 
+/// A shell starts what it runs in the background with some signals ignored, and the tool leaves an ignored signal ignored: it
+/// would never end by it. A program inherits what is ignored, and not a handler.
+fn let_signals_through() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0);
+        for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+            if ignored & (1 << (signal - 1)) != 0 {
+                signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
+            }
+        }
+    });
+}
+
 impl Bench {
     pub fn new() -> Self {
+        let_signals_through();
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("here")).unwrap();
         Self {
