@@ -1,6 +1,7 @@
 //! A file system in an image, and its loss of power.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,6 +15,9 @@ use super::cut::Cutter;
 /// program may be faster to take the loop device that was free.
 const TRIES: u32 = 150;
 const APART: Duration = Duration::from_millis(20);
+
+/// The number of an input/output error on Linux.
+const EIO: i32 = 5;
 
 /// The file system of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +120,30 @@ impl Disk {
             .args(["-t", kind, "-o", options])
             .arg(&self.image)
             .arg(&self.point);
-        patiently(&mut command)?;
-        self.mounted = true;
-        Ok(())
+        for _ in 0..TRIES {
+            patiently(&mut command)?;
+            self.mounted = true;
+            match self.probe() {
+                Ok(()) => return Ok(()),
+                // The kernel lets go of a loop device a moment after it is unmounted, and may still do so while it is used
+                // again: then every call on it fails.
+                Err(error) if error.raw_os_error() == Some(EIO) => self.unmount()?,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("can't use {}", self.point.display()));
+                }
+            }
+            thread::sleep(APART);
+        }
+        bail!("{} answers nothing but input/output errors", self.point.display())
+    }
+
+    /// Whether a file can be written and synced on it.
+    fn probe(&self) -> std::io::Result<()> {
+        let probe = self.point.join("probe");
+        let mut file = File::create(&probe)?;
+        file.write_all(b"probe")?;
+        file.sync_all()?;
+        std::fs::remove_file(probe)
     }
 
     fn unmount(&mut self) -> Result<()> {
