@@ -82,7 +82,7 @@ pub(crate) struct Store {
     /// The fencing marks that are known to be durable.
     pub(crate) durable_marks: DurableMarks,
     /// The data of other programs that readers skipped.
-    pub(crate) foreign: Arc<Foreign>,
+    pub(crate) foreign: Foreign,
     /// Folders whose names are known to survive power loss, with the inode that was synced.
     durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
     ready: AtomicBool,
@@ -110,7 +110,7 @@ impl Store {
             logs: Logs::default(),
             archive: Archive::default(),
             durable_marks: DurableMarks::default(),
-            foreign: Arc::default(),
+            foreign: Foreign::default(),
             unflushed: Unflushed::default(),
             whereabouts: Whereabouts::default(),
             durable: Mutex::default(),

@@ -20,14 +20,11 @@ impl Examination<'_> {
         };
         self.summary.items += survey.items;
         if !survey.is_ours() {
-            let group = match survey.is_read() {
-                true => Group::Items,
-                false => Group::Queues,
-            };
-            return self.foreign(group, path);
-        }
-        if survey.others > 0 {
-            self.group(Group::Elements, path);
+            self.foreign(Group::Items, path);
+            if !survey.spots.is_empty() {
+                self.group(Group::Unreadable, path);
+            }
+            return;
         }
         self.mode(path);
         let damaged: Vec<Finding> = survey

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -11,11 +11,10 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
 use super::line::{self, ItemChecksum, TRAILER};
-use super::scan::{ArrayState, Fragment, Scanner};
+use super::scan::{Fragment, Scanner};
 use super::state::STRIDE;
-use crate::foreign::{Foreign, ForeignKind};
+use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
-use crate::ours;
 use crate::store::Store;
 
 impl Store {
@@ -32,7 +31,7 @@ impl Store {
             return Ok(None);
         };
         let mut found = None;
-        let (mut damage, mut large, mut others) = (None, None, Vec::new());
+        let (mut damage, mut large) = (None, None);
         self.queue_survey(OPERATION, &path, &file, deadline, |fragment, bytes| {
             match fragment {
                 Fragment::Item { checksum, .. }
@@ -42,7 +41,6 @@ impl Store {
                 }
                 Fragment::Item { .. } => {}
                 Fragment::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
-                Fragment::Foreign { start, end } => others.push((*start, *end)),
                 Fragment::TooLarge {
                     start,
                     end,
@@ -58,19 +56,8 @@ impl Store {
             }
             Ok(found.is_none())
         })?;
-        for (start, end) in &others {
-            self.foreign
-                .skip_line(ForeignKind::DeadLetters, &path, *start, end - start);
-        }
         if let (None, Some(large)) = (&found, large) {
             return Err(large.into());
-        }
-        if found.is_none() && (damage.is_some() || !others.is_empty()) && !self.queue_is_ours(&path, &file)? {
-            if let Some((start, end)) = damage {
-                self.foreign
-                    .skip_line(ForeignKind::DeadLetters, &path, start, end - start);
-            }
-            return Err(self.anothers_queue(ErrorKind::Foreign, OPERATION, &path));
         }
         match (found, damage) {
             (None, Some((start, end))) => Err(StorageError::new(
@@ -94,14 +81,10 @@ impl Store {
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(Box::new(std::iter::empty()));
         };
-        let scanner = Scanner::new(Arc::clone(&file), self.options.largest_read())
+        let scanner = Scanner::new(file, self.options.largest_read())
             .map_err(|error| self.read_fault(OPERATION, &path, error))?;
         Ok(Box::new(Walk {
             scanner: Some(scanner),
-            file,
-            path: path.clone(),
-            ours: None,
-            foreign: Arc::clone(&self.foreign),
             place: self.absolute(&path).display().to_string(),
             limit: self.options.max_record_size,
             ahead: None,
@@ -148,46 +131,6 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a queue's file carries marks of ours. Only then can it be damaged.
-    pub(super) fn queue_is_ours(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<bool> {
-        ours::queue(&**file).map_err(|error| self.read_fault("read queue", path, error))
-    }
-
-    /// Refuses to change a file that carries none of our marks and has something in it that is not an item.
-    pub(super) fn check_queue(
-        &self,
-        operation: &'static str,
-        path: &Path,
-        file: &Arc<dyn FsFile>,
-        deadline: Deadline,
-    ) -> Result<()> {
-        if self.queue_is_ours(path, file)? {
-            return Ok(());
-        }
-        let mut is_read = true;
-        let array = self.queue_survey(operation, path, file, deadline, |fragment, _| {
-            is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
-            Ok(is_read)
-        })?;
-        if is_read && array.tail.is_none() {
-            return Ok(());
-        }
-        Err(self.anothers_queue(ErrorKind::Unsupported, operation, path))
-    }
-
-    fn anothers_queue(&self, kind: ErrorKind, operation: &'static str, path: &Path) -> StorageError {
-        let why = match kind {
-            ErrorKind::Foreign => {
-                "no item of that id can be read: the file belongs to another program, and is not an array of items"
-            }
-            _ => "the file belongs to another program, is not an array of items, and is not changed",
-        };
-        StorageError::new(kind, operation, self.absolute(path).display(), why).with_hint(
-            "it stays as it is, for the program that wrote it; if no program needs it, look at it and move it away, or import \
-             it with a version that has `prodigy-storage import`",
-        )
-    }
-
     pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
         match self.fs.metadata(path) {
             Ok(_) => Ok(false),
@@ -196,7 +139,7 @@ impl Store {
         }
     }
 
-    pub(super) fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
+    fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
         match self.fs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -212,7 +155,7 @@ impl Store {
         file: &Arc<dyn FsFile>,
         deadline: Deadline,
         mut visit: impl FnMut(&Fragment, &[u8]) -> Result<bool>,
-    ) -> Result<ArrayState> {
+    ) -> Result<()> {
         let fault = |error| self.read_fault(operation, path, error);
         let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
         let mut fragments = 0;
@@ -223,13 +166,13 @@ impl Store {
             }
             let bytes = match &fragment {
                 Fragment::Item { range, .. } => scanner.bytes(range.clone()),
-                Fragment::Damage { .. } | Fragment::Foreign { .. } | Fragment::TooLarge { .. } => &[],
+                Fragment::Damage { .. } | Fragment::TooLarge { .. } => &[],
             };
             if !visit(&fragment, bytes)? {
                 break;
             }
         }
-        Ok(scanner.array())
+        Ok(())
     }
 }
 
@@ -252,46 +195,12 @@ fn too_large(place: String, limit: u64, bytes: Range<u64>, checksum: ItemChecksu
 struct Walk {
     /// `None` after a failure.
     scanner: Option<Scanner>,
-    file: Arc<dyn FsFile>,
-    path: PathBuf,
-    /// Whether the file carries marks of ours: checked where something in it is not an item.
-    ours: Option<bool>,
-    foreign: Arc<Foreign>,
     place: String,
     limit: u64,
     ahead: Option<QueueEntry>,
 }
 
 impl Walk {
-    /// Whether damage is another program's data. It is counted then.
-    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
-        let ours = match self.ours {
-            Some(ours) => ours,
-            None => *self.ours.insert(ours::queue(&*self.file)?),
-        };
-        if !ours {
-            self.foreign
-                .skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
-        }
-        Ok(!ours)
-    }
-
-    fn next_fragment(&mut self) -> io::Result<Option<Fragment>> {
-        loop {
-            let Some(scanner) = self.scanner.as_mut() else {
-                return Ok(None);
-            };
-            match scanner.next()? {
-                Some(Fragment::Foreign { start, end }) => {
-                    self.foreign
-                        .skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
-                }
-                Some(Fragment::Damage { start, end, .. }) if self.skips(start, end)? => {}
-                found => return Ok(found),
-            }
-        }
-    }
-
     fn damage(&self, offset: u64, len: u64, why: &str) -> QueueStep {
         QueueStep::Damage(Damage {
             place: self.place.clone(),
@@ -309,7 +218,8 @@ impl Iterator for Walk {
         if let Some(entry) = self.ahead.take() {
             return Some(Ok(QueueStep::Entry(entry)));
         }
-        let (start, range, checksum) = match self.next_fragment() {
+        let scanner = self.scanner.as_mut()?;
+        let (start, range, checksum) = match scanner.next() {
             Ok(Some(Fragment::Item {
                 start,
                 range,
@@ -327,8 +237,7 @@ impl Iterator for Walk {
                 let item = too_large(self.place.clone(), self.limit, start..end, checksum, &head);
                 return Some(Ok(QueueStep::TooLarge(item)));
             }
-            // The other fragments are skipped.
-            Ok(None | Some(Fragment::Foreign { .. })) => {
+            Ok(None) => {
                 self.scanner = None;
                 return None;
             }
@@ -344,7 +253,7 @@ impl Iterator for Walk {
                 return Some(Err(error));
             }
         };
-        let bytes = self.scanner.as_ref()?.bytes(range);
+        let bytes = scanner.bytes(range);
         let len = bytes.len() as u64;
         match line::read(bytes, checksum) {
             Some(entry) if checksum == ItemChecksum::BadFrame => {

@@ -145,7 +145,7 @@ impl Store {
                 Fragment::TooLarge { start, head, .. } => {
                     decide(ItemChecksum::TooLarge, head).map(|change| (*start, change))
                 }
-                Fragment::Damage { .. } | Fragment::Foreign { .. } => None,
+                Fragment::Damage { .. } => None,
             };
             first = decided;
             Ok(first.is_none())
@@ -323,9 +323,6 @@ impl Store {
                     if drops {
                         remember(line::head_id(&head).map(Cow::Owned));
                     }
-                }
-                Fragment::Foreign { start, end } => {
-                    out.copy(&*state.file, start..end).map_err(read)?;
                 }
                 Fragment::Damage { .. } if kept => {}
                 Fragment::Damage { mut start, end, .. } => {

@@ -115,9 +115,6 @@ impl Store {
             Err(error) => return Err(self.write_fault(operation, path, error)),
         };
         let found = if found.links > 1 {
-            if let Some(file) = self.queue_file(operation, path)? {
-                self.check_queue(operation, path, &file, deadline)?;
-            }
             self.unshare(operation, path, deadline)?
         } else {
             found
@@ -210,7 +207,6 @@ impl Store {
                 return Ok(state);
             }
         }
-        self.check_queue(operation, path, &state.file, deadline)?;
         // Its writer may have died before the sync, and the repair here is not synced either.
         state.synced = false;
         // A file that has to be rewritten is read from its beginning.
@@ -239,7 +235,6 @@ impl Store {
                         state.hashes.insert(self.queues.hash(&id));
                     }
                 }
-                Fragment::Foreign { .. } => {}
                 Fragment::Damage { start, end, why } => {
                     tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
                 }

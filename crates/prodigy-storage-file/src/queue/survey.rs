@@ -11,6 +11,7 @@ use super::line::{self, ItemChecksum, TRAILER};
 use super::rewrite::{Change, Changes, Context};
 use super::scan::{Fragment, Scanner};
 use crate::fs::{FsFile, OpenMode};
+use crate::ours;
 use crate::store::Store;
 
 const REPAIR: &str = "repair queue";
@@ -42,23 +43,22 @@ pub(crate) struct Survey {
     pub(crate) len: u64,
     /// Offsets of items whose checksum matches and that can't be parsed even so.
     unreadable: Vec<u64>,
-    /// Elements of another program.
-    pub(crate) others: u64,
-    /// Whether the file carries marks of ours.
+    /// Whether damaged bytes carry our checksum.
     marked: bool,
 }
 
 impl Survey {
-    /// Whether we wrote any of it.
+    /// Whether we wrote any of it, or may have: an array without items is ours by its name.
     pub(crate) fn is_ours(&self) -> bool {
         self.marked
-    }
-
-    /// Whether all of it is items.
-    pub(crate) fn is_read(&self) -> bool {
-        self.others == 0 && self.spots.is_empty() && self.torn.is_none()
+            || self.items > self.unverified
+            || self.too_large.iter().any(|item| item.verified)
+            || (self.items == 0 && self.spots.is_empty() && self.too_large.is_empty())
     }
 }
+
+/// The largest number of damaged bytes that are searched for a checksum of ours.
+const LOOKED_AT: u64 = 1 << 20;
 
 impl Store {
     /// Reads a queue's file; `None` if there is no file. Takes no lock.
@@ -73,15 +73,16 @@ impl Store {
 
     fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
         let fault = |error| self.read_fault("examine queue", path, error);
-        let mut survey = Survey {
-            marked: self.queue_is_ours(path, file)?,
-            ..Survey::default()
-        };
+        let mut survey = Survey::default();
         let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             match fragment {
-                Fragment::Foreign { .. } => survey.others += 1,
                 Fragment::Damage { start, end, why } => {
+                    if !survey.marked {
+                        let mut bytes = vec![0; (end - start).min(LOOKED_AT) as usize];
+                        let read = file.read_full_at(&mut bytes, start).map_err(fault)?;
+                        survey.marked = ours::queue_bytes(bytes.get(..read).unwrap_or_default());
+                    }
                     survey.spots.push(Spot {
                         start,
                         end,

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Stats,
-    Uptime,
+    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
+use crate::FileOptions;
 use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 use crate::store::Store;
-use crate::{FileOptions, ForeignKind};
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
@@ -111,13 +110,6 @@ impl Place {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         std::fs::read(self.path()).unwrap()
-    }
-
-    /// How many dead letters of another program a store skipped.
-    pub(super) fn skipped(&self, store: &Store) -> u64 {
-        let mut stats = Stats::default();
-        store.foreign.add_to(&mut stats);
-        stats.get(ForeignKind::DeadLetters.counter())
     }
 
     /// The file as `jq` sees it.
