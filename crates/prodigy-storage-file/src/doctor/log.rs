@@ -297,8 +297,19 @@ impl Examination<'_> {
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",
             );
-        self.told(vec![finding], |examination| {
-            let packed = contents(examination.store, plain.folder, &plain.name.twin(form))?;
+        let packed = match contents(self.store, plain.folder, &plain.name.twin(form)) {
+            Ok(packed) => packed,
+            Err(error) => return self.unreadable(&path, &error),
+        };
+        let damaged = packed.iter().flat_map(|packed| &packed.damaged);
+        let unreadable = damaged.map(|damage| {
+            self.damage(FindingKind::DamagedArchive, &path, damage.why.clone())
+                .at(damage.start, damage.end - damage.start)
+                .lost("the events at this place, if there were any and the plain segment does not hold them")
+                .advice("compare the file with a backup; repair keeps it in the quarantine")
+        });
+        let findings = std::iter::once(finding).chain(unreadable).collect();
+        self.told(findings, |examination| {
             if !held.too_long.is_empty() || packed.is_some_and(|packed| !packed.too_long.is_empty()) {
                 return Ok(Err(KEEPS_TOO_LONG.to_owned()));
             }

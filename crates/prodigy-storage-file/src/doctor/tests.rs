@@ -230,12 +230,38 @@ fn of_two_forms_of_which_one_is_damaged_nothing_is_lost() {
     let (summary, findings) = place.examine();
     assert_eq!((summary.damage, findings[0].kind), (0, FindingKind::TwoForms));
     rewrite(&archive, |bytes| *bytes.last_mut().unwrap() ^= 1);
-    assert_eq!(place.examine().0.damage, 1);
+    assert_eq!(
+        place.examine().0.damage,
+        2,
+        "it differs, and it does not decompress to its end"
+    );
     let (summary, _) = place.repair();
-    assert_eq!((summary.damage, summary.left), (1, 0));
+    assert_eq!((summary.damage, summary.left), (2, 0));
     assert!(plain.exists() && !archive.exists());
     assert_eq!(place.kept(), 4, "a copy of each form, and its report");
     assert_eq!(read(&place.open(), &ScanOptions::all()), ((0..5).collect(), 0));
+}
+
+#[test]
+fn a_compressed_form_that_does_not_decompress_is_reported_beside_a_plain_one_too() {
+    let place = Place::new();
+    let writer = place.with(place.options().compression(true));
+    append(&writer, 0..5);
+    writer.flush(Deadline::never()).unwrap();
+    drop(writer);
+    let archive = place.files(".zst").remove(0);
+    let all = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
+    let first = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    // The plain form holds the first event alone.
+    std::fs::write(archive.with_extension(""), &all[..first]).unwrap();
+    rewrite(&archive, |bytes| bytes.truncate(bytes.len() - 5));
+    let (_, damaged) = read(&place.open(), &ScanOptions::all());
+    assert!(damaged >= 1, "readers report it");
+    let (summary, findings) = place.repair();
+    assert_eq!((summary.damage, summary.left), (2, 0), "{findings:?}");
+    let unreadable = findings.iter().find(|finding| finding.len > 0).unwrap();
+    assert_eq!(unreadable.kind, FindingKind::DamagedArchive);
+    assert!(unreadable.place.ends_with(".zst"), "{findings:?}");
 }
 
 #[test]
