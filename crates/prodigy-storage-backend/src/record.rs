@@ -12,8 +12,8 @@ use crate::id::EventId;
 
 const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
-pub(crate) const CRC: &[u8] = b",\"crc\":\"";
-pub(crate) const END: &[u8] = b"\"}";
+const CRC: &[u8] = b",\"crc\":\"";
+const END: &[u8] = b"\"}";
 /// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
 const CRC_LEN: usize = 8;
@@ -134,11 +134,17 @@ pub fn check_crc(line: &[u8]) -> Checksum {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
         return Checksum::Missing;
     };
+    check_trailer(trailer, || crc32c::crc32c(body))
+}
+
+/// Checks the last [`TRAILER`] bytes of a line against the checksum of the bytes before them.
+#[inline]
+pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checksum {
     let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
         return Checksum::Missing;
     };
     // As digits: reading them would branch on each, and no processor foresees which are letters.
-    if digits == hex8(crc32c::crc32c(body)) {
+    if digits == hex8(sum()) {
         Checksum::Valid
     } else {
         Checksum::Mismatch

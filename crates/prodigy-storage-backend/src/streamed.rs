@@ -3,7 +3,7 @@
 use prodigy_storage_layout::Timestamp;
 
 use crate::id::EventId;
-use crate::record::{self, CRC, Checksum, END, TRAILER};
+use crate::record::{self, Checksum, TRAILER};
 
 /// Bytes of a line's beginning that are kept: more than an id takes.
 const HEAD_KEPT: usize = 8 << 10;
@@ -86,15 +86,10 @@ impl StreamedLine {
     pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Checksum, u64) {
         let end = trim(&self.tail);
         let len = self.len - (self.tail.len() - end.len()) as u64;
-        let crc = match self.sealed(trim) {
-            Some((sum, trailer)) => match trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) {
-                Some(digits) if digits == record::hex8(sum) => Checksum::Valid,
-                Some(_) => Checksum::Mismatch,
-                None => Checksum::Missing,
-            },
-            None => Checksum::Missing,
-        };
-        (crc, len)
+        let checksum = self.sealed(trim).map_or(Checksum::Missing, |(sum, trailer)| {
+            record::check_trailer(trailer, || sum)
+        });
+        (checksum, len)
     }
 
     /// The checksum of the bytes before the last ones, and those bytes: as many as a checksum in its frame takes.

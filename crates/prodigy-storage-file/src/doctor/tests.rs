@@ -211,14 +211,19 @@ fn an_archive_that_holds_nothing_any_more_keeps_its_name_for_cursors() {
     assert!(damaged == 0 && found.ends_with(&[7]), "{found:?}");
 }
 
+/// The file of a log with this number of events, which is one compressed segment.
+fn compressed(place: &Place, events: u32) -> PathBuf {
+    let writer = place.with(place.options().compression(true));
+    append(&writer, 0..events);
+    writer.flush(Deadline::never()).unwrap();
+    drop(writer);
+    place.files(".zst").remove(0)
+}
+
 #[test]
 fn of_two_forms_of_which_one_is_damaged_nothing_is_lost() {
     let place = Place::new();
-    let writer = place.with(place.options().compression(true));
-    append(&writer, 0..5);
-    writer.flush(Deadline::never()).unwrap();
-    drop(writer);
-    let archive = place.files(".zst").remove(0);
+    let archive = compressed(&place, 5);
     let plain = archive.with_extension("");
     std::fs::write(
         &plain,
@@ -245,11 +250,7 @@ fn of_two_forms_of_which_one_is_damaged_nothing_is_lost() {
 #[test]
 fn a_compressed_form_that_does_not_decompress_is_reported_beside_a_plain_one_too() {
     let place = Place::new();
-    let writer = place.with(place.options().compression(true));
-    append(&writer, 0..5);
-    writer.flush(Deadline::never()).unwrap();
-    drop(writer);
-    let archive = place.files(".zst").remove(0);
+    let archive = compressed(&place, 5);
     let all = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
     let first = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     // The plain form holds the first event alone.

@@ -16,8 +16,7 @@
 //! the fields `format`, `revision` and `checksum`: an envelope that a tool wrote again in another spelling.
 //!
 //! A greater number after `{"format":` is a newer format, except in an envelope of this format that is whole if that
-//! digit
-//! is read as the `1` that it was.
+//! digit is read as the `1` that it was.
 
 use std::borrow::Cow;
 use std::io::{self, Read};

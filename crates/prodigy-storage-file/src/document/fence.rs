@@ -153,8 +153,7 @@ impl Store {
     }
 
     /// The token that a document says it was written under, unverified; `None` for a document that is damaged, of a
-    /// newer
-    /// version, or not a file of ours.
+    /// newer version, or not a file of ours.
     fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
         self.read_fence(document).or_else(|error| match error.kind() {
             ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::Damaged => Ok(None),

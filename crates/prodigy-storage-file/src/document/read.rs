@@ -65,14 +65,20 @@ impl Store {
 
     /// The first bytes of a document; `None` if the document does not exist.
     pub(super) fn head(&self, operation: &'static str, path: &Path) -> Result<Option<Head>> {
+        let head = self.first_bytes(operation, path)?;
+        Ok(head.map(|head| read_head(&head)))
+    }
+
+    fn first_bytes(&self, operation: &'static str, path: &Path) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open_document(operation, path)? else {
             return Ok(None);
         };
-        let mut head = [0; HEAD];
+        let mut head = vec![0; HEAD];
         let read = file
             .read_full_at(&mut head, 0)
             .map_err(|error| self.read_fault(operation, path, error))?;
-        Ok(Some(read_head(head.get(..read).unwrap_or_default())))
+        head.truncate(read);
+        Ok(Some(head))
     }
 
     /// Whether a document is ours, by its name or its first bytes. For one that is too large to be read.
@@ -82,14 +88,8 @@ impl Store {
         document: &Document,
         path: &Path,
     ) -> Result<bool> {
-        let Some(file) = self.open_document(operation, path)? else {
-            return Ok(false);
-        };
-        let mut head = [0; HEAD];
-        let read = file
-            .read_full_at(&mut head, 0)
-            .map_err(|error| self.read_fault(operation, path, error))?;
-        Ok(ours::document(document, head.get(..read).unwrap_or_default()))
+        let head = self.first_bytes(operation, path)?;
+        Ok(head.is_some_and(|head| ours::document(document, &head)))
     }
 
     /// Notes that a reader skips a document of another program.

@@ -474,8 +474,7 @@ impl SegmentReader {
             return;
         }
         // Bytes without a line end at the end look like a write under way, unless there is a record in them, or no
-        // process
-        // writes here any more.
+        // process writes here any more.
         if !rest.is_empty() && (whole || self.sealed || found) {
             let why = if found {
                 "a line end is missing before it"

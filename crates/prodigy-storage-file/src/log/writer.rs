@@ -478,8 +478,7 @@ impl LogWriter {
             state.index.mark_suspect(&active.name);
             if !active.is_torn() {
                 // The mark keeps others from adopting it; the next writer finds out what the mark can't make durable.
-                // A torn
-                // record is left to the next writer that adopts it: under the mark it would stay, and be damage.
+                // A torn record is left to the next writer that adopts it: under the mark it would stay, and be damage.
                 let _ = active.file.seal();
             }
         }

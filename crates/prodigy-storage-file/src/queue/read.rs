@@ -111,17 +111,19 @@ impl Store {
         job: &JobAddress,
         deadline: Deadline,
     ) -> Result<()> {
+        let items_in = |folder: &Path| {
+            deadline.check(operation, &folder.display(), "its turn")?;
+            let names = self.names_in(operation, folder)?;
+            Ok::<_, StorageError>(names.iter().filter(is_json).count() as u64)
+        };
         for place in [queue_folder(job), state_folder(&job.repo)] {
             let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
-            deadline.check(operation, &folder.display(), "its turn")?;
-            let items = self.names_in(operation, &folder)?;
-            let count = items.iter().filter(is_json).count() as u64;
-            self.foreign.skip(ForeignKind::DeadLetters, &folder, count);
+            self.foreign
+                .skip(ForeignKind::DeadLetters, &folder, items_in(&folder)?);
         }
         // The same files beside the queue.
         let folder = queue_folder(job);
-        let items = self.names_in(operation, &folder.join("items"))?;
-        let items = items.iter().filter(is_json).count() as u64;
+        let items = items_in(&folder.join("items"))?;
         let names = self.names_in(operation, &folder)?;
         let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
         // An index lists the items, and says something alone where none is there.

@@ -18,8 +18,7 @@ const CHUNK: usize = 256 << 10;
 /// How many places in one line are tried as the next record after damage.
 const TRIES: usize = 64;
 /// The largest number of bytes that are parsed without success. Behind them an item is found only if it has a line of
-/// its
-/// own and its checksum matches. Each brace that is never closed costs a pass over the bytes behind it.
+/// its own and its checksum matches. Each brace that is never closed costs a pass over the bytes behind it.
 const IN_VAIN: usize = 256 << 20;
 
 /// A piece of the file.
@@ -107,8 +106,7 @@ impl ArrayState {
 #[derive(Debug)]
 pub(super) struct Run {
     /// The kept items, each behind the bytes that separate it from the one before: their bytes are [`Scanner::bytes`]
-    /// of the
-    /// range until the next step.
+    /// of the range until the next step.
     pub(super) kept: Range<usize>,
     /// The item behind them that is not kept.
     pub(super) other: Option<Fragment>,
