@@ -18,7 +18,6 @@ mod page;
 mod patch;
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -96,23 +95,16 @@ pub(crate) fn must_apply(project: &Project) -> Result<()> {
     let patches = Patch::read_all(project)?;
     let mut stale = Vec::new();
     for patch in &patches {
-        let mut git = Command::new("git");
-        git.args(["apply", "--check"])
-            .arg(project.path(format!("xtask/mutants/{}.patch", patch.name)));
-        let output = git
-            .current_dir(project.path(""))
-            .output()
-            .context("can't run git")?;
-        if !output.status.success() {
-            stale.push(patch.name.as_str());
+        if let Some(why) = copy::git_apply(project.root(), patch, &["--check"])? {
+            stale.push(format!("{}: {why}", patch.name));
         }
     }
     if !stale.is_empty() {
         bail!(
-            "{} of {} planted bugs no longer apply: {}",
+            "{} of {} planted bugs no longer apply:\n{}",
             stale.len(),
             patches.len(),
-            stale.join(", ")
+            stale.join("\n")
         );
     }
     println!("all {} planted bugs apply", patches.len());

@@ -120,11 +120,15 @@ fn step(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+fn has_git() -> bool {
+    Command::new("git").arg("--version").output().is_ok()
+}
+
 fn format(project: &Project) -> Result<Outcome> {
     step(&mut project.cargo(["fmt", "--all", "--check"]))?;
-    if !project.path(".git").exists() {
+    if !has_git() || !project.path(".git").exists() {
         return Ok(Outcome::Partly(
-            "this is no git checkout: blanks at line ends were not checked".to_owned(),
+            "this is not a git checkout, or git is missing: blanks at line ends were not checked".to_owned(),
         ));
     }
     let texts = ["*.rs", "*.md", "*.toml", ":!*/corpus/*", ":!*/fixtures/*"];
@@ -216,6 +220,11 @@ fn rustdoc(project: &Project) -> Result<Outcome> {
 
 fn drift(project: &Project) -> Result<Outcome> {
     docs::check(project)?;
+    if !has_git() {
+        return Ok(Outcome::Partly(
+            "git is missing: whether the planted bugs apply was not checked".to_owned(),
+        ));
+    }
     mutants::must_apply(project)?;
     Ok(Outcome::Passed)
 }
@@ -236,7 +245,7 @@ fn crash_tool(project: &Project) -> Result<Outcome> {
 }
 
 fn show_demo(project: &Project) -> Result<Outcome> {
-    if Command::new("git").arg("--version").output().is_err() {
+    if !has_git() {
         return Ok(Outcome::Skipped(
             "there is no git here, and the demo makes a repository".to_owned(),
         ));

@@ -31,6 +31,21 @@ pub(super) struct Copy<'a> {
     _lock: File,
 }
 
+/// Applies a patch in a folder; returns why not, if it does not fit.
+pub(super) fn git_apply(root: &Path, patch: &Patch, options: &[&str]) -> Result<Option<String>> {
+    let output = Command::new("git")
+        .current_dir(root)
+        // Of a repository around the copy git would take the paths from the top.
+        .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root))
+        .arg("apply")
+        .args(options)
+        .arg(&patch.path)
+        .stdin(Stdio::null())
+        .output()
+        .context("can't start git, which applies the patches")?;
+    Ok((!output.status.success()).then(|| told(&output.stderr)))
+}
+
 impl<'a> Copy<'a> {
     pub(super) fn open(project: &'a Project) -> Result<Self> {
         let folder = project.target().join("mutants");
@@ -99,19 +114,7 @@ impl<'a> Copy<'a> {
 
     /// Applies a patch; why not, if it does not fit.
     pub(super) fn apply(&self, patch: &Patch) -> Result<Option<String>> {
-        let output = Command::new("git")
-            .current_dir(&self.root)
-            // Of a repository around the copy git would take the paths from the top.
-            .env(
-                "GIT_CEILING_DIRECTORIES",
-                self.root.parent().unwrap_or(&self.root),
-            )
-            .arg("apply")
-            .arg(&patch.path)
-            .stdin(Stdio::null())
-            .output()
-            .context("can't start git, which applies the patches")?;
-        Ok((!output.status.success()).then(|| told(&output.stderr)))
+        git_apply(&self.root, patch, &[])
     }
 
     /// Compiles what `cargo test` with these arguments would run, then runs it. Without cargo in between, which would
