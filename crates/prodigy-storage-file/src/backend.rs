@@ -1,5 +1,9 @@
 //! The file backend as a [`Backend`].
 
+mod catalog;
+mod handle;
+mod stores;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
@@ -15,11 +19,9 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::FileSystem;
-use crate::handle::{CheckedItems, CheckedScan, Handle};
-use crate::options::FileOptions;
-use crate::store::Store;
-use crate::whereabouts::Look;
-use crate::{root, usage};
+use crate::root::{self, FileOptions, Look, Root};
+use handle::{CheckedItems, CheckedScan, Handle};
+use stores::Stores;
 
 /// The roots that are open in this process: all handles on one root share its writers.
 static OPEN: LazyLock<Mutex<HashMap<String, Weak<Handle>>>> = LazyLock::new(Mutex::default);
@@ -58,7 +60,7 @@ impl FileBackend {
         if let Some(handle) = open.get(&key).and_then(Weak::upgrade) {
             match handle.enter(OPENING, Look::Now) {
                 Ok(store) => {
-                    root::check(&store)?;
+                    root::check(&store.root)?;
                     return Ok(Self { handle });
                 }
                 // The other handles keep what they lost; this one begins with the folder that is there now.
@@ -67,8 +69,8 @@ impl FileBackend {
             }
         }
         open.retain(|_, handle| handle.strong_count() > 0);
-        let store = Store::open(options);
-        root::check(&store)?;
+        let store = Stores::new(Root::open(options));
+        root::check(&store.root)?;
         let handle = Arc::new(Handle::new(store, true));
         open.insert(key, Arc::downgrade(&handle));
         Ok(Self { handle })
@@ -79,8 +81,8 @@ impl FileBackend {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
-        let store = Store::new(file_system, options);
-        root::check(&store)?;
+        let store = Stores::new(Root::new(file_system, options));
+        root::check(&store.root)?;
         Ok(Self {
             handle: Arc::new(Handle::new(store, false)),
         })
@@ -97,14 +99,14 @@ impl LogStore for FileBackend {
     ) -> Result<Appended> {
         self.handle
             .write_dated("append events", job, options.durability, |store| {
-                store.append(job, batch, options, deadline)
+                store.logs.append(job, batch, options, deadline)
             })
     }
 
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
         self.handle
             .scan("scan events", |store| {
-                let scan = store.scan(job, options, deadline)?;
+                let scan = store.logs.scan(job, options, deadline)?;
                 Ok(CheckedScan {
                     scan,
                     store: Arc::clone(store),
@@ -115,18 +117,18 @@ impl LogStore for FileBackend {
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
         self.handle
-            .read("summarise events", |store| store.log_summary(job, deadline))
+            .read("summarise events", |store| store.logs.log_summary(job, deadline))
     }
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.handle.write("seal events", Durability::Strict, |store| {
-            store.seal(job, deadline)
+            store.logs.seal(job, deadline)
         })
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
         self.handle.write("persist events", Durability::Strict, |store| {
-            store.persist(job, cursor, deadline)
+            store.logs.persist(job, cursor, deadline)
         })
     }
 }
@@ -134,12 +136,13 @@ impl LogStore for FileBackend {
 impl DocumentStore for FileBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         self.handle
-            .read("get document", |store| store.get(document, deadline))
+            .read("get document", |store| store.documents.get(document, deadline))
     }
 
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
-        self.handle
-            .read("get revision", |store| store.revision(document, deadline))
+        self.handle.read("get revision", |store| {
+            store.documents.revision(document, deadline)
+        })
     }
 
     fn put(
@@ -152,7 +155,7 @@ impl DocumentStore for FileBackend {
         let path = Entry::Document(document.clone()).path();
         self.handle
             .write_dated("put document", &path.display(), options.durability, |store| {
-                store.put(document, body, options, deadline)
+                store.documents.put(document, body, options, deadline)
             })
     }
 
@@ -166,7 +169,7 @@ impl DocumentStore for FileBackend {
     ) -> Result<Added> {
         self.handle
             .write_dated("add checkpoint", job, options.durability, |store| {
-                store.add(job, phase, body, options, deadline)
+                store.documents.add(job, phase, body, options, deadline)
             })
     }
 
@@ -178,13 +181,13 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         self.handle.write("delete document", durability, |store| {
-            store.delete(document, expected, durability, deadline)
+            store.documents.delete(document, expected, durability, deadline)
         })
     }
 
     fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
         self.handle
-            .read("list documents", |store| store.list(scope, deadline))
+            .read("list documents", |store| store.documents.list(scope, deadline))
     }
 
     fn newest(
@@ -195,7 +198,7 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
         self.handle.read("find newest document", |store| {
-            store.newest(job, phase, before, deadline)
+            store.documents.newest(job, phase, before, deadline)
         })
     }
 }
@@ -209,19 +212,19 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<PutReport> {
         self.handle.write_dated("put items", job, durability, |store| {
-            store.queue_put(job, items, durability, deadline)
+            store.queues.queue_put(job, items, durability, deadline)
         })
     }
 
     fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
         self.handle
-            .read("get item", |store| store.queue_get(job, id, deadline))
+            .read("get item", |store| store.queues.queue_get(job, id, deadline))
     }
 
     fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
         self.handle
             .scan("read items", |store| {
-                let items = store.queue_scan(job, deadline)?;
+                let items = store.queues.queue_scan(job, deadline)?;
                 Ok(CheckedItems {
                     items,
                     store: Arc::clone(store),
@@ -240,8 +243,11 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         self.handle.write("take items", Durability::Strict, |store| {
-            let taken = store.queue_take(job, select, limit, lease, deadline)?;
-            store.leases_taken(taken.len(), lease);
+            let taken = store.queues.queue_take(job, select, limit, lease, deadline)?;
+            store
+                .queues
+                .leases
+                .taken(taken.len(), store.monotonic().saturating_add(lease));
             Ok(taken)
         })
     }
@@ -254,8 +260,8 @@ impl QueueStore for FileBackend {
     ) -> Result<Settled<LeaseToken>> {
         self.handle
             .write("acknowledge items", Durability::Strict, |store| {
-                let settled = store.queue_ack(job, tokens, deadline)?;
-                store.leases_settled(settled.settled.len());
+                let settled = store.queues.queue_ack(job, tokens, deadline)?;
+                store.queues.leases.settled(settled.settled.len());
                 Ok(settled)
             })
     }
@@ -267,15 +273,15 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Settled<LeaseToken>> {
         self.handle.write("give items back", Durability::Strict, |store| {
-            let settled = store.queue_nack(job, tokens, deadline)?;
-            store.leases_settled(settled.settled.len());
+            let settled = store.queues.queue_nack(job, tokens, deadline)?;
+            store.queues.leases.settled(settled.settled.len());
             Ok(settled)
         })
     }
 
     fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
         self.handle.write("remove items", Durability::Strict, |store| {
-            store.queue_remove(job, ids, deadline)
+            store.queues.queue_remove(job, ids, deadline)
         })
     }
 }
@@ -283,12 +289,12 @@ impl QueueStore for FileBackend {
 impl LockStore for FileBackend {
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
         self.handle.write("take lock", Durability::Strict, |store| {
-            store.lock(name, options, deadline)
+            store.locks.lock(name, options, deadline)
         })
     }
 
     fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.handle.read("list locks", |store| store.locks(deadline))
+        self.handle.read("list locks", |store| store.locks.list(deadline))
     }
 }
 
@@ -296,12 +302,12 @@ impl Catalog for FileBackend {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("file");
         let store = self.handle.store();
-        let options = &store.options;
+        let options = &store.root.options;
         capabilities.root = Some(options.root.clone());
         capabilities.persistent = true;
         capabilities.multi_process = options.file_locks;
         capabilities.read_only = options.read_only;
-        capabilities.foreign_owner = root::foreign_owner(&store);
+        capabilities.foreign_owner = root::foreign_owner(&store.root);
         capabilities.generation = self.handle.generation();
         capabilities
     }
@@ -328,7 +334,7 @@ impl Catalog for FileBackend {
     fn health(&self, _: Deadline) -> Result<Health> {
         Ok(Health {
             checks: match self.handle.enter("check health", Look::Now) {
-                Ok(store) => root::health(&store),
+                Ok(store) => root::health(&store.root),
                 Err(error) => {
                     let check = Check::new("root", Severity::Failure, format!("{error:#}"));
                     vec![check.with_hint(error.hint().unwrap_or_default().to_owned())]
@@ -338,12 +344,13 @@ impl Catalog for FileBackend {
     }
 
     fn usage(&self, _: Deadline) -> Result<Usage> {
-        self.handle.read("measure usage", |store| Ok(usage::usage(store)))
+        self.handle
+            .read("measure usage", |store| Ok(root::usage(&store.root)))
     }
 
     fn stats(&self, stats: &mut Stats) {
         let store = self.handle.store();
-        store.counters.add_to(stats);
-        store.foreign.add_to(stats);
+        store.root.counters.add_to(stats);
+        store.root.foreign.add_to(stats);
     }
 }

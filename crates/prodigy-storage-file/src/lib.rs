@@ -49,25 +49,13 @@
 mod backend;
 mod doctor;
 mod document;
-mod fault;
-mod foreign;
 pub mod fs;
-mod handle;
-mod holder;
-mod lockfile;
+mod kernel;
+mod lock;
 mod log;
-mod named_lock;
-mod options;
-mod ours;
 mod queue;
 mod root;
-mod store;
-mod sync;
-mod unflushed;
-mod usage;
-mod whereabouts;
 
 pub use backend::FileBackend;
 pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
-pub use foreign::{Foreign, ForeignKind};
-pub use options::FileOptions;
+pub use root::{FileOptions, Foreign, ForeignKind};

@@ -12,7 +12,7 @@ use super::keep::{keep, whole};
 use super::walk::Examination;
 use crate::document::DocumentRead;
 use crate::fs::OpenMode;
-use crate::store::Replace;
+use crate::root::Replace;
 
 const EXAMINE: &str = "examine document";
 const REPAIR: &str = "repair document";
@@ -45,7 +45,7 @@ struct LostEntry<'a> {
 
 impl Examination<'_> {
     pub(super) fn document(&mut self, document: &Document, path: &Path) {
-        let error = match self.store.look(EXAMINE, path) {
+        let error = match self.parts.documents.look(EXAMINE, path) {
             Ok(DocumentRead::Absent) => return,
             Ok(DocumentRead::Valid(found)) => {
                 self.summary.documents += 1;
@@ -72,12 +72,12 @@ impl Examination<'_> {
                 return self.tell(finding);
             }
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                match self.store.is_ours_by_its_head(EXAMINE, document, path) {
+                match self.parts.documents.is_ours_by_its_head(EXAMINE, document, path) {
                     Ok(true) => self.mode(path),
                     Ok(false) => return self.foreign(Group::OverLimit, path),
                     Err(error) => return self.unreadable(path, &error),
                 }
-                let len = self.store.fs.metadata(path).map_or(0, |found| found.len);
+                let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
                 let finding = self
                     .warning(FindingKind::OverLimit, path, error.why().to_owned())
                     .at(0, len)
@@ -101,7 +101,7 @@ impl Examination<'_> {
             Document::Repository(_) => FindingKind::Registry,
             _ => FindingKind::DamagedDocument,
         };
-        let len = self.store.fs.metadata(path).map_or(0, |found| found.len);
+        let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
         let (lost, advice) = told(document);
         let finding = self
             .damage(kind, path, error.why().to_owned())
@@ -116,39 +116,38 @@ impl Examination<'_> {
     }
 
     fn repair_document(&self, document: &Document, path: &Path) -> Result<Option<String>> {
-        let store = self.store;
-        store.prepare_write(REPAIR, &path.display())?;
-        let _lock = store.lock_documents(document, REPAIR, self.deadline())?;
+        let (root, documents) = (self.root, &self.parts.documents);
+        root.prepare_write(REPAIR, &path.display())?;
+        let _lock = documents.lock_documents(document, REPAIR, self.deadline())?;
         // A writer may have replaced it since.
-        let DocumentRead::Damaged(error, bytes) = store.look(REPAIR, path)? else {
+        let DocumentRead::Damaged(error, bytes) = documents.look(REPAIR, path)? else {
             return Ok(None);
         };
-        let file = store
+        let file = root
             .fs
             .open(path, OpenMode::Read)
-            .map_err(|error| store.read_fault(REPAIR, path, error))?;
-        let kept = keep(store, path, &*file, &[whole(bytes.len() as u64, error.why())])?;
+            .map_err(|error| root.read_fault(REPAIR, path, error))?;
+        let kept = keep(root, path, &*file, &[whole(bytes.len() as u64, error.why())])?;
         if let Document::Repository(repo) = document {
             let entry = LostEntry {
                 name: repo.as_str(),
                 identity: format!("/{LOST}/{kept}"),
                 kind: LOST,
-                registered_at: store.now(),
+                registered_at: root.now(),
             };
             let mut buffer = Vec::new();
             let body =
                 Body::write(&mut buffer, &entry).map_err(|fault| fault.refused(REPAIR, path.display()))?;
-            store.write_document(REPAIR, path, body, Replace::Over, Durability::Strict)?;
+            documents.write_document(REPAIR, path, body, Replace::Over, Durability::Strict)?;
             return Ok(Some(kept));
         }
-        store
-            .fs
+        root.fs
             .unlink(path)
-            .map_err(|error| store.write_fault(REPAIR, path, error))?;
-        store.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+            .map_err(|error| root.write_fault(REPAIR, path, error))?;
+        root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
         if let Document::Fencing(job) = document {
             // The wait bounds waits for locks, and this one is held.
-            store.restore_marks(job, Deadline::never())?;
+            documents.restore_marks(job, Deadline::never())?;
         }
         Ok(Some(kept))
     }
@@ -212,7 +211,7 @@ impl Examination<'_> {
 
     /// A lock file that holds information alone: a line about its last holder.
     pub(super) fn information(&mut self, path: &Path) {
-        if self.store.holder_is_unreadable(path) {
+        if self.root.holder_is_unreadable(path) {
             let finding = self
                 .note(FindingKind::DamagedLock, path, "it does not say who held it")
                 .advice(

@@ -7,7 +7,9 @@ use prodigy_storage_layout::QUARANTINE;
 use serde::Serialize;
 
 use crate::fs::{FsFile, SEALED_MODE};
-use crate::store::{Replace, Store};
+use crate::root::{Quarantine, Replace, Root, TempFile};
+
+const REPAIR: &str = "repair";
 
 /// Bytes copied at once.
 const CHUNK: usize = 256 << 10;
@@ -47,24 +49,16 @@ struct Copied<'a> {
 
 /// Copies bytes of an open file to the quarantine, and a report beside them. Durable on return; gives the copy's
 /// absolute path.
-pub(super) fn keep(store: &Store, path: &Path, file: &dyn FsFile, ranges: &[Damaged]) -> Result<String> {
+pub(super) fn keep(root: &Root, path: &Path, file: &dyn FsFile, ranges: &[Damaged]) -> Result<String> {
     let found = file
         .metadata()
-        .map_err(|error| store.read_fault("repair", path, error))?;
+        .map_err(|error| root.read_fault(REPAIR, path, error))?;
     let offset = ranges.first().map_or(0, |range| range.start);
-    let name = store.quarantine_name(path, offset);
-    let kept = Path::new(QUARANTINE).join(&name);
-    let (temp, out) = store.create_temp(Path::new(QUARANTINE))?;
-    let copied = copy_ranges(store, path, file, &temp, &*out, ranges).and_then(|()| {
-        store
-            .fs
-            .rename_new(&temp, &kept)
-            .map_err(|error| store.write_fault("repair", &kept, error))
-    });
-    if let Err(error) = copied {
-        let _ = store.fs.unlink(&temp);
-        return Err(error);
-    }
+    let kept = Quarantine::of(root).path_for(path, offset);
+    let name = kept.file_name().unwrap_or_default().to_string_lossy();
+    let mut temp = TempFile::create(root, REPAIR, Path::new(QUARANTINE))?;
+    copy_ranges(root, path, file, &mut temp, ranges)?;
+    temp.publish(&kept, Replace::Never)?;
     let mut at = 0;
     let ranges = ranges
         .iter()
@@ -81,7 +75,7 @@ pub(super) fn keep(store: &Store, path: &Path, file: &dyn FsFile, ranges: &[Dama
         .collect();
     let report = Report {
         format: 1,
-        when: store.now().to_rfc3339(),
+        when: root.now().to_rfc3339(),
         file: &path.to_string_lossy(),
         mode: format!("{:04o}", found.mode),
         bytes: found.len,
@@ -91,7 +85,7 @@ pub(super) fn keep(store: &Store, path: &Path, file: &dyn FsFile, ranges: &[Dama
     let mut text = serde_json::to_vec_pretty(&report).map_err(|error| {
         StorageError::new(
             ErrorKind::Io,
-            "repair",
+            REPAIR,
             path.display(),
             "its report does not serialise",
         )
@@ -100,9 +94,16 @@ pub(super) fn keep(store: &Store, path: &Path, file: &dyn FsFile, ranges: &[Dama
     text.push(b'\n');
     let report = Path::new(QUARANTINE).join(format!("{name}.report.json"));
     // Its folder is synced with it, and so the copy's name.
-    store.write_atomic("repair", &report, &[&text], Replace::Never, Durability::Strict)?;
+    TempFile::write_whole(
+        root,
+        REPAIR,
+        &report,
+        &[&text],
+        Replace::Never,
+        Durability::Strict,
+    )?;
     tracing::warn!(from = %path.display(), to = %kept.display(), "damage was copied to quarantine");
-    Ok(store.absolute(&kept).display().to_string())
+    Ok(root.absolute(&kept).display().to_string())
 }
 
 /// All of a file as one range.
@@ -115,38 +116,35 @@ pub(super) fn whole(len: u64, why: impl Into<String>) -> Damaged {
 }
 
 fn copy_ranges(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: &dyn FsFile,
-    temp: &Path,
-    out: &dyn FsFile,
+    temp: &mut TempFile<'_>,
     ranges: &[Damaged],
 ) -> Result<()> {
-    let write = |error| store.write_fault("repair", temp, error);
-    let (mut buffer, mut to) = (vec![0; CHUNK], 0);
+    let mut buffer = vec![0; CHUNK];
     for range in ranges {
         let mut at = range.start;
         while at < range.end {
             let most = usize::try_from(range.end - at).unwrap_or(CHUNK).min(CHUNK);
             let read = file
                 .read_full_at(buffer.get_mut(..most).unwrap_or_default(), at)
-                .map_err(|error| store.read_fault("repair", path, error))?;
+                .map_err(|error| root.read_fault(REPAIR, path, error))?;
             if read == 0 {
                 break;
             }
-            out.write_all_at(buffer.get(..read).unwrap_or_default(), to)
-                .map_err(write)?;
+            temp.append(buffer.get(..read).unwrap_or_default())
+                .map_err(|error| temp.fault(error))?;
             at += read as u64;
-            to += read as u64;
         }
     }
-    out.set_mode(SEALED_MODE)
-        .and_then(|()| out.sync_all())
-        .map_err(write)
+    temp.file()
+        .set_mode(SEALED_MODE)
+        .map_err(|error| temp.fault(error))
 }
 
 /// The absolute path of a file, for people.
-pub(super) fn place(store: &Store, path: &Path) -> String {
-    let absolute: PathBuf = store.absolute(path);
+pub(super) fn place(root: &Root, path: &Path) -> String {
+    let absolute: PathBuf = root.absolute(path);
     absolute.display().to_string()
 }

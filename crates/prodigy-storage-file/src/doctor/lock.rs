@@ -14,7 +14,7 @@ const REPAIR: &str = "repair lock";
 
 impl Examination<'_> {
     pub(super) fn named_lock(&mut self, name: &LockName, path: &Path) {
-        let why = match self.store.why_lock_is_suspect(path) {
+        let why = match self.parts.locks.why_suspect(path) {
             Ok(Some(why)) => why,
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
@@ -33,18 +33,19 @@ impl Examination<'_> {
 
     /// Takes the lock once: its new holder signs both slots.
     fn repair_lock(&self, name: &LockName, path: &Path) -> Result<Option<String>> {
-        let store = self.store;
-        let file = store
+        let root = self.root;
+        let file = root
             .fs
             .open(path, OpenMode::Read)
-            .map_err(|error| store.read_fault(REPAIR, path, error))?;
+            .map_err(|error| root.read_fault(REPAIR, path, error))?;
         let len = file
             .metadata()
-            .map_err(|error| store.read_fault(REPAIR, path, error))?
+            .map_err(|error| root.read_fault(REPAIR, path, error))?
             .len;
-        let kept = keep(store, path, &*file, &[whole(len, "a part of it does not verify")])?;
+        let kept = keep(root, path, &*file, &[whole(len, "a part of it does not verify")])?;
         drop(file);
-        store
+        self.parts
+            .locks
             .lock(name, &LockOptions::new("repair"), self.deadline())?
             .release()?;
         Ok(Some(kept))

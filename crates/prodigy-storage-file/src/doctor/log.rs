@@ -16,8 +16,7 @@ use crate::log::listing::{self, Forms};
 use crate::log::search;
 use crate::log::segment::{Head, SegmentReader, StepClock};
 use crate::log::tail;
-use crate::ours;
-use crate::store::Store;
+use crate::root::Root;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
@@ -52,7 +51,7 @@ pub(super) struct Segment<'a> {
 impl Examination<'_> {
     /// The log of a job.
     pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
-        match listing::list(self.store, folder, Deadline::never()) {
+        match listing::list(self.root, folder, Deadline::never()) {
             Ok(listing) => {
                 self.ahead_of_clock(folder, listing.segments.keys());
                 for (name, forms) in listing.segments {
@@ -68,17 +67,17 @@ impl Examination<'_> {
 
     /// A log whose newest id is ahead of the clock.
     fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
-        let (store, mut clock) = (self.store, StepClock::default());
+        let (root, mut clock) = (self.root, StepClock::default());
         // A segment that can't be read is reported when it is read as a whole.
         let newest = names
             .filter(|name| name.is_canonical())
             .filter_map(|name| {
-                search::last_id_of(store, folder, name, &mut clock)
+                search::last_id_of(root, folder, name, &mut clock)
                     .ok()?
                     .map(|id| (id, name))
             })
             .max();
-        if let Some((newest, name)) = newest.filter(|(newest, _)| newest.is_ahead_of(store.now())) {
+        if let Some((newest, name)) = newest.filter(|(newest, _)| newest.is_ahead_of(root.now())) {
             let path = folder.join(name.file_name(name.twin_form().unwrap_or(SegmentForm::Plain)));
             let why = format!(
                 "the newest id of the log is dated {}, more than an hour ahead of the clock",
@@ -107,14 +106,14 @@ impl Examination<'_> {
             path: folder.join(name.file_name(form)),
         };
         // It may have been compressed or pruned since.
-        let Ok(found) = self.store.fs.metadata(&segment.path) else {
+        let Ok(found) = self.root.fs.metadata(&segment.path) else {
             return;
         };
-        let is_ours = ours::segment(name);
+        let is_ours = name.is_canonical();
         if is_ours {
             self.segment_mode(&segment.path, form, &found);
         }
-        let contents = match contents(self.store, folder, name) {
+        let contents = match contents(self.root, folder, name) {
             Ok(Some(contents)) => contents,
             Ok(None) => return,
             Err(error) => return self.unreadable(&segment.path, &error),
@@ -182,14 +181,14 @@ impl Examination<'_> {
     /// The end of a segment that is not sealed.
     fn torn(&mut self, segment: &Segment<'_>, found: &Metadata) {
         let start = self
-            .store
+            .root
             .fs
             .open(&segment.path, OpenMode::Read)
             .and_then(|file| tail::last_line(&*file, found.len));
         let start = match start {
             Ok(start) => start.unwrap_or(0),
             Err(error) => {
-                let error = self.store.read_fault("examine segment", &segment.path, error);
+                let error = self.root.read_fault("examine segment", &segment.path, error);
                 return self.unreadable(&segment.path, &error);
             }
         };
@@ -230,7 +229,7 @@ impl Examination<'_> {
     /// A segment that is compressed only.
     fn archived(&mut self, segment: &Segment<'_>, contents: &Contents) {
         let header = segment.form == SegmentForm::Zstd
-            && archive::header_is_damaged(self.store, segment.folder, segment.name).unwrap_or(false);
+            && archive::header_is_damaged(self.root, segment.folder, segment.name).unwrap_or(false);
         if contents.damaged.is_empty() && !header {
             return;
         }
@@ -263,7 +262,7 @@ impl Examination<'_> {
     /// A compressed form beside the plain one.
     fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, held: &Contents) {
         let path = plain.folder.join(plain.name.file_name(form));
-        let same = match archive::says_the_same(self.store, plain.folder, plain.name, form) {
+        let same = match archive::says_the_same(self.root, plain.folder, plain.name, form) {
             Ok(same) => same,
             Err(error) => return self.unreadable(&path, &error),
         };
@@ -278,9 +277,9 @@ impl Examination<'_> {
             if !self.repairs() || form != SegmentForm::Zstd {
                 return self.tell(finding);
             }
-            let finished = archive::compress(self.store, plain.folder, plain.name);
+            let finished = archive::compress(self.root, plain.folder, plain.name);
             return match finished {
-                Ok(()) if self.store.fs.metadata(&plain.path).is_err() => {
+                Ok(()) if self.root.fs.metadata(&plain.path).is_err() => {
                     self.tell_repaired(finding, &Ok(None));
                 }
                 _ => self.tell(finding),
@@ -297,7 +296,7 @@ impl Examination<'_> {
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",
             );
-        let packed = match contents(self.store, plain.folder, &plain.name.twin(form)) {
+        let packed = match contents(self.root, plain.folder, &plain.name.twin(form)) {
             Ok(packed) => packed,
             Err(error) => return self.unreadable(&path, &error),
         };
@@ -341,11 +340,11 @@ impl Examination<'_> {
 
 /// Reads a segment in the form that readers take; `None` if it is gone.
 pub(super) fn contents(
-    store: &std::sync::Arc<Store>,
+    root: &std::sync::Arc<Root>,
     folder: &Path,
     name: &SegmentName,
 ) -> Result<Option<Contents>> {
-    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
         return Ok(None);
     };
     let (mut contents, mut clock) = (Contents::default(), StepClock::default());

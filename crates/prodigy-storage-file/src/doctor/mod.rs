@@ -39,10 +39,11 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
 
+use crate::document::Documents;
 use crate::fs::FileSystem;
-use crate::options::FileOptions;
-use crate::root;
-use crate::store::Store;
+use crate::lock::Locks;
+use crate::queue::Queues;
+use crate::root::{self, FileOptions, Root};
 
 /// Looks through a root for damage, and repairs it.
 ///
@@ -50,7 +51,16 @@ use crate::store::Store;
 /// may be at work meanwhile. Unlike one it opens a root whose `format.json` is damaged.
 #[derive(Clone, Debug)]
 pub struct Doctor {
-    store: Arc<Store>,
+    parts: Arc<Parts>,
+}
+
+/// A root, and the stores that repairs write through.
+#[derive(Debug)]
+struct Parts {
+    root: Arc<Root>,
+    documents: Documents,
+    queues: Queues,
+    locks: Locks,
 }
 
 impl Doctor {
@@ -60,7 +70,7 @@ impl Doctor {
     /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
     pub fn new(mut options: FileOptions) -> Result<Self> {
         options.resolve()?;
-        Self::of(Store::open(options))
+        Self::of(Root::open(options))
     }
 
     /// For a root on another file system: for tests.
@@ -68,13 +78,20 @@ impl Doctor {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
-        Self::of(Store::new(file_system, options))
+        Self::of(Root::new(file_system, options))
     }
 
-    fn of(store: Store) -> Result<Self> {
-        let store = Arc::new(store);
-        root::check_place(&store)?;
-        Ok(Self { store })
+    fn of(root: Arc<Root>) -> Result<Self> {
+        root::check_place(&root)?;
+        let parts = Parts {
+            documents: Documents::new(Arc::clone(&root)),
+            queues: Queues::new(Arc::clone(&root)),
+            locks: Locks::new(Arc::clone(&root)),
+            root,
+        };
+        Ok(Self {
+            parts: Arc::new(parts),
+        })
     }
 
     /// Reads everything in the scope and gives what is found, file by file. Takes no lock and writes nothing; an
@@ -83,7 +100,7 @@ impl Doctor {
     /// # Errors
     /// [`ErrorKind::NewerFormat`] where a newer version wrote the root.
     pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
-        walk::Examination::new(&self.store, scope, None, found).run()
+        walk::Examination::new(&self.parts, scope, None, found).run()
     }
 
     /// As [`examine`](Self::examine), and takes damage from its place; `wait` bounds each wait for a lock that writers
@@ -98,13 +115,14 @@ impl Doctor {
         wait: Duration,
         found: &mut dyn FnMut(Finding),
     ) -> Result<DoctorSummary> {
-        let options = &self.store.options;
+        let root = &self.parts.root;
+        let options = &root.options;
         let refused = |kind, why| Err(StorageError::new(kind, "repair", options.root.display(), why));
         if options.read_only {
             return refused(ErrorKind::ReadOnly, "this root was opened for reading only");
         }
-        root::check_owner(&self.store)?;
-        root::enter(&self.store)?;
-        walk::Examination::new(&self.store, scope, Some(wait), found).run()
+        root::check_owner(root)?;
+        root::enter(root)?;
+        walk::Examination::new(&self.parts, scope, Some(wait), found).run()
     }
 }

@@ -11,7 +11,7 @@ use super::keep::{keep, whole};
 use super::walk::Examination;
 use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_MODE};
 use crate::root;
-use crate::store::Replace;
+use crate::root::{Replace, TempFile};
 
 /// How a `format.json` of ours begins.
 const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
@@ -33,7 +33,7 @@ impl Examination<'_> {
     /// `format.json`. A newer format ends everything.
     pub(super) fn format(&mut self) -> Result<()> {
         let path = Entry::Format.path();
-        let Err(error) = root::read_format(self.store) else {
+        let Err(error) = root::read_format(self.root) else {
             return Ok(());
         };
         match error.kind() {
@@ -66,9 +66,9 @@ impl Examination<'_> {
 
     /// `None` if it is not plainly ours.
     fn repair_format(&self, path: &Path) -> Result<Option<String>> {
-        let store = self.store;
-        let fault = |error| store.read_fault("repair", path, error);
-        let file = store.fs.open(path, OpenMode::Read).map_err(fault)?;
+        let root = self.root;
+        let fault = |error| root.read_fault("repair", path, error);
+        let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
         let bytes = file.read_to_end(0, 64 << 10).map_err(fault)?;
         let wrong = OURS
             .iter()
@@ -79,19 +79,19 @@ impl Examination<'_> {
             return Ok(None);
         }
         let kept = keep(
-            store,
+            root,
             path,
             &*file,
             &[whole(bytes.len() as u64, "it is not a format file")],
         )?;
         let text = root::format_text(path, name_in(&bytes))?;
-        store.write_atomic("repair", path, &[&text], Replace::Over, Durability::Strict)?;
+        TempFile::write_whole(root, "repair", path, &[&text], Replace::Over, Durability::Strict)?;
         Ok(Some(kept))
     }
 
     /// Permission bits of a folder, or of a file that is no segment.
     pub(super) fn mode(&mut self, path: &Path) {
-        let Ok(found) = self.store.fs.metadata(path) else {
+        let Ok(found) = self.root.fs.metadata(path) else {
             return;
         };
         match found.kind {
@@ -137,9 +137,9 @@ impl Examination<'_> {
             return self.tell(finding);
         }
         let set = || -> std::io::Result<bool> {
-            let file = self.store.fs.open(path, OpenMode::Read)?;
+            let file = self.root.fs.open(path, OpenMode::Read)?;
             // A writer may seal it at this moment.
-            if locked && (!self.store.try_lock(&*file)? || file.metadata()?.mode != found.mode) {
+            if locked && (!self.root.try_lock(&*file)? || file.metadata()?.mode != found.mode) {
                 return Ok(false);
             }
             file.set_mode(right)?;
@@ -156,7 +156,7 @@ impl Examination<'_> {
                 self.tell(finding);
             }
             Err(error) => {
-                let error = self.store.write_fault("repair", path, error);
+                let error = self.root.write_fault("repair", path, error);
                 self.tell_repaired(finding, &Err(error));
             }
         }

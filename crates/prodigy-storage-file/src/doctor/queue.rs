@@ -13,7 +13,7 @@ use super::walk::Examination;
 impl Examination<'_> {
     /// The queue of a job.
     pub(super) fn queue(&mut self, job: &JobAddress, path: &Path) {
-        let survey = match self.store.queue_survey_at(path) {
+        let survey = match self.parts.queues.queue_survey_at(path) {
             Ok(Some(survey)) => survey,
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
@@ -83,18 +83,20 @@ impl Examination<'_> {
 
     fn repair_queue(&self, job: &JobAddress, path: &Path) -> Result<Option<String>> {
         let mut kept = None;
-        self.store.queue_rebuild(job, self.deadline(), |file, spots| {
-            let ranges: Vec<Damaged> = spots
-                .iter()
-                .map(|spot| Damaged {
-                    start: spot.start,
-                    end: spot.end,
-                    why: spot.why.to_owned(),
-                })
-                .collect();
-            kept = Some(keep(self.store, path, file, &ranges)?);
-            Ok(())
-        })?;
+        self.parts
+            .queues
+            .queue_rebuild(job, self.deadline(), |file, spots| {
+                let ranges: Vec<Damaged> = spots
+                    .iter()
+                    .map(|spot| Damaged {
+                        start: spot.start,
+                        end: spot.end,
+                        why: spot.why.to_owned(),
+                    })
+                    .collect();
+                kept = Some(keep(self.root, path, file, &ranges)?);
+                Ok(())
+            })?;
         Ok(kept)
     }
 }

@@ -3,10 +3,9 @@
 //! A cursor holds offsets, so each byte that stays keeps its offset: blanks replace damaged bytes, with a
 //! line end at both ends, and readers skip blank lines.
 
-use std::io;
 use std::path::Path;
 
-use prodigy_storage_backend::{Result, StorageError};
+use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{SegmentForm, Timestamp};
 
 use super::keep::{Damaged, keep, whole};
@@ -14,7 +13,7 @@ use super::log::{Segment, contents};
 use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::log::segment::{Head, SegmentReader, StepClock};
-use crate::store::Store;
+use crate::root::{Replace, Root, TempFile};
 
 const REPAIR: &str = "repair segment";
 const CHUNK: usize = 256 << 10;
@@ -25,64 +24,48 @@ type Repaired = Result<std::result::Result<Option<String>, String>>;
 impl Examination<'_> {
     /// Takes damaged bytes out of a plain segment.
     pub(super) fn repair_plain(&self, segment: &Segment<'_>) -> Repaired {
-        let (store, path) = (self.store, &segment.path);
-        let held = match hold(store, path)? {
+        let (root, path) = (self.root, &segment.path);
+        let held = match hold(root, path)? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
         // The contents now that nobody writes.
-        let Some(contents) = contents(store, segment.folder, segment.name)? else {
+        let Some(contents) = contents(root, segment.folder, segment.name)? else {
             return Ok(Ok(None));
         };
         if contents.damaged.is_empty() {
             return Ok(Ok(None));
         }
-        store.prepare_write(REPAIR, &path.display())?;
-        let kept = keep(store, path, &*held.file, &contents.damaged)?;
-        let (temp, out) = store.create_temp(segment.folder)?;
-        let written = blanked(store, path, &held, &temp, &*out, &contents.damaged).and_then(|()| {
-            store
-                .fs
-                .rename(&temp, path)
-                .map_err(|error| store.write_fault(REPAIR, path, error))
-        });
-        if let Err(error) = written {
-            let _ = store.fs.unlink(&temp);
-            return Err(error);
-        }
-        store.sync_folder(segment.folder)?;
+        root.prepare_write(REPAIR, &path.display())?;
+        let kept = keep(root, path, &*held.file, &contents.damaged)?;
+        let mut temp = TempFile::create(root, REPAIR, segment.folder)?;
+        blanked(root, path, &held, &mut temp, &contents.damaged)?;
+        temp.publish(path, Replace::Over)?;
+        root.sync_folder(segment.folder)?;
         Ok(Ok(Some(kept)))
     }
 
     /// Writes what decompresses of a compressed segment as a plain one, sealed, and takes the compressed one away.
     pub(super) fn repair_archive(&self, segment: &Segment<'_>) -> Repaired {
-        let (store, path) = (self.store, &segment.path);
-        let held = match hold(store, path)? {
+        let (root, path) = (self.root, &segment.path);
+        let held = match hold(root, path)? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        store.prepare_write(REPAIR, &path.display())?;
+        root.prepare_write(REPAIR, &path.display())?;
         let kept = keep(
-            store,
+            root,
             path,
             &*held.file,
             &[whole(held.found.len, "it does not decompress as a whole")],
         )?;
         let plain = segment.folder.join(segment.name.file_name(SegmentForm::Plain));
         // Its lock is held until the compressed form is gone, so that nobody compares the two.
-        let (temp, out) = store.create_temp(segment.folder)?;
-        let written = rescued(store, segment, &temp, &*out).and_then(|()| {
-            store
-                .fs
-                .rename_new(&temp, &plain)
-                .map_err(|error| store.write_fault(REPAIR, &plain, error))
-        });
-        if let Err(error) = written {
-            let _ = store.fs.unlink(&temp);
-            return Err(error);
-        }
-        store.sync_folder(segment.folder)?;
-        remove(store, segment.folder, path)?;
+        let mut temp = TempFile::create(root, REPAIR, segment.folder)?;
+        rescued(root, segment, &mut temp)?;
+        temp.publish(&plain, Replace::Never)?;
+        root.sync_folder(segment.folder)?;
+        remove(root, segment.folder, path)?;
         Ok(Ok(Some(kept)))
     }
 
@@ -91,70 +74,56 @@ impl Examination<'_> {
     /// A plain segment with the events of both takes the place of the plain one before the other goes, so a repair that is
     /// cut short loses nothing, and the next one ends it.
     pub(super) fn repair_two_forms(&self, plain: &Segment<'_>, form: SegmentForm, packed: &Path) -> Repaired {
-        let (store, path) = (self.store, &plain.path);
-        let held = match hold(store, path)? {
+        let (root, path) = (self.root, &plain.path);
+        let held = match hold(root, path)? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        store.prepare_write(REPAIR, &packed.display())?;
-        let file = store
+        root.prepare_write(REPAIR, &packed.display())?;
+        let file = root
             .fs
             .open(packed, OpenMode::Read)
-            .map_err(|error| store.read_fault(REPAIR, packed, error))?;
+            .map_err(|error| root.read_fault(REPAIR, packed, error))?;
         let len = file
             .metadata()
-            .map_err(|error| store.read_fault(REPAIR, packed, error))?
+            .map_err(|error| root.read_fault(REPAIR, packed, error))?
             .len;
         let why = "the plain and the compressed segment of this name hold different events";
-        keep(store, path, &*held.file, &[whole(held.found.len, why)])?;
-        let kept = keep(store, packed, &*file, &[whole(len, why)])?;
-        let (temp, out) = store.create_temp(plain.folder)?;
-        let written = merged(store, plain, form, &temp, &*out).and_then(|in_order| {
-            if !in_order {
-                return Ok(false);
-            }
-            out.set_mode(held.found.mode & 0o700)
-                .and_then(|()| out.sync_all())
-                .map_err(|error| store.write_fault(REPAIR, &temp, error))?;
-            store
-                .fs
-                .rename(&temp, path)
-                .map_err(|error| store.write_fault(REPAIR, path, error))?;
-            Ok(true)
-        });
-        if !matches!(written, Ok(true)) {
-            let _ = store.fs.unlink(&temp);
-        }
-        if !written? {
+        keep(root, path, &*held.file, &[whole(held.found.len, why)])?;
+        let kept = keep(root, packed, &*file, &[whole(len, why)])?;
+        let mut temp = TempFile::create(root, REPAIR, plain.folder)?;
+        if !merged(root, plain, form, &mut temp)? {
             return Ok(Err(
                 "in the order of ids the times of the two would not ascend: readers still return the events of both".into(),
             ));
         }
-        store.sync_folder(plain.folder)?;
-        remove(store, plain.folder, packed)?;
+        temp.file()
+            .set_mode(held.found.mode & 0o700)
+            .map_err(|error| temp.fault(error))?;
+        temp.publish(path, Replace::Over)?;
+        root.sync_folder(plain.folder)?;
+        remove(root, plain.folder, packed)?;
         Ok(Ok(Some(kept)))
     }
 }
 
 /// Writes the records of both forms of a segment by id, each once. False if their times do not ascend then.
 fn merged(
-    store: &std::sync::Arc<Store>,
+    root: &std::sync::Arc<Root>,
     plain: &Segment<'_>,
     form: SegmentForm,
-    temp: &Path,
-    out: &dyn FsFile,
+    temp: &mut TempFile<'_>,
 ) -> Result<bool> {
-    let write = |error| store.write_fault(REPAIR, temp, error);
     let mut clock = StepClock::default();
     let mut readers = Vec::new();
     for name in [plain.name.clone(), plain.name.twin(form)] {
-        let opened = SegmentReader::open(store, plain.folder, &name, 0, None, CHUNK)?;
+        let opened = SegmentReader::open(root, plain.folder, &name, 0, None, CHUNK)?;
         if let Some(mut reader) = opened {
             next_record(&mut reader, &mut clock)?;
             readers.push(reader);
         }
     }
-    let mut copy = Copy::new(out);
+    let mut copy = Copy::new(temp);
     let (mut last_id, mut last_time) = (None, Timestamp::MIN);
     loop {
         let waiting = readers
@@ -175,33 +144,31 @@ fn merged(
                 last_time = last_time.max(time);
             }
             last_id = id;
-            copy.head(first, &mut clock, write)?;
-            copy.push(b"\n").map_err(write)?;
+            copy.head(first, &mut clock)?;
+            copy.push(b"\n")?;
         }
         first.consume();
         next_record(first, &mut clock)?;
     }
-    copy.flush().map_err(write)?;
+    copy.flush()?;
     Ok(true)
 }
 
 /// A file that records are copied to.
-struct Copy<'a> {
-    out: &'a dyn FsFile,
+struct Copy<'a, 'r> {
+    temp: &'a mut TempFile<'r>,
     buffer: Vec<u8>,
-    flushed: u64,
 }
 
-impl<'a> Copy<'a> {
-    fn new(out: &'a dyn FsFile) -> Self {
+impl<'a, 'r> Copy<'a, 'r> {
+    fn new(temp: &'a mut TempFile<'r>) -> Self {
         Self {
-            out,
+            temp,
             buffer: Vec::with_capacity(2 * CHUNK),
-            flushed: 0,
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= CHUNK {
             return self.flush();
@@ -210,21 +177,17 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies the record at a reader's position, also one that is too large for memory.
-    fn head(
-        &mut self,
-        reader: &mut SegmentReader,
-        clock: &mut StepClock,
-        write: impl Fn(io::Error) -> StorageError,
-    ) -> Result<()> {
+    fn head(&mut self, reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
         if let Some(record) = reader.record() {
-            return self.push(record.line.as_bytes()).map_err(write);
+            return self.push(record.line.as_bytes());
         }
-        reader.copy_head(clock, |piece| self.push(piece).map_err(&write))
+        reader.copy_head(clock, |piece| self.push(piece))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.write_all_at(&self.buffer, self.flushed)?;
-        self.flushed += self.buffer.len() as u64;
+    fn flush(&mut self) -> Result<()> {
+        self.temp
+            .append(&self.buffer)
+            .map_err(|error| self.temp.fault(error))?;
         self.buffer.clear();
         Ok(())
     }
@@ -248,16 +211,16 @@ struct Held {
 }
 
 /// Takes the lock of a segment; else says why not.
-fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>> {
-    let fault = |error| store.read_fault(REPAIR, path, error);
-    let file = store.fs.open(path, OpenMode::Read).map_err(fault)?;
-    if !store.try_lock(&*file).map_err(fault)? {
+fn hold(root: &Root, path: &Path) -> Result<std::result::Result<Held, String>> {
+    let fault = |error| root.read_fault(REPAIR, path, error);
+    let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
+    if !root.try_lock(&*file).map_err(fault)? {
         return Ok(Err(
             "a living writer holds it: end that process, or have it finish its job".into(),
         ));
     }
     let found = file.metadata().map_err(fault)?;
-    let same = store
+    let same = root
         .fs
         .metadata(path)
         .is_ok_and(|at_path| at_path.identity == found.identity);
@@ -267,21 +230,19 @@ fn hold(store: &Store, path: &Path) -> Result<std::result::Result<Held, String>>
     Ok(Ok(Held { file, found }))
 }
 
-fn remove(store: &Store, folder: &Path, path: &Path) -> Result<()> {
-    store
-        .fs
+fn remove(root: &Root, folder: &Path, path: &Path) -> Result<()> {
+    root.fs
         .unlink(path)
-        .map_err(|error| store.write_fault(REPAIR, path, error))?;
-    store.sync_folder(folder)
+        .map_err(|error| root.write_fault(REPAIR, path, error))?;
+    root.sync_folder(folder)
 }
 
 /// Copies a segment, with blanks instead of damaged bytes.
 fn blanked(
-    store: &Store,
+    root: &Root,
     path: &Path,
     held: &Held,
-    temp: &Path,
-    out: &dyn FsFile,
+    temp: &mut TempFile<'_>,
     damaged: &[Damaged],
 ) -> Result<()> {
     let mut buffer = vec![0; CHUNK];
@@ -290,7 +251,7 @@ fn blanked(
         let read = held
             .file
             .read_full_at(&mut buffer, at)
-            .map_err(|error| store.read_fault(REPAIR, path, error))?;
+            .map_err(|error| root.read_fault(REPAIR, path, error))?;
         if read == 0 {
             break;
         }
@@ -298,13 +259,12 @@ fn blanked(
         for damage in damaged {
             blank(chunk, at, damage);
         }
-        out.write_all_at(chunk, at)
-            .map_err(|error| store.write_fault(REPAIR, temp, error))?;
+        temp.append(chunk).map_err(|error| temp.fault(error))?;
         at += read as u64;
     }
-    out.set_mode(held.found.mode & 0o700)
-        .and_then(|()| out.sync_all())
-        .map_err(|error| store.write_fault(REPAIR, temp, error))
+    temp.file()
+        .set_mode(held.found.mode & 0o700)
+        .map_err(|error| temp.fault(error))
 }
 
 /// Blanks the damage in a chunk at the offset `at`.
@@ -326,15 +286,9 @@ fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
 }
 
 /// Writes the records of a compressed segment, each at the offset that it had.
-fn rescued(
-    store: &std::sync::Arc<Store>,
-    segment: &Segment<'_>,
-    temp: &Path,
-    out: &dyn FsFile,
-) -> Result<()> {
-    let write = |error| store.write_fault(REPAIR, temp, error);
-    let mut copy = Copy::new(out);
-    if let Some(mut reader) = SegmentReader::open(store, segment.folder, segment.name, 0, None, CHUNK)? {
+fn rescued(root: &std::sync::Arc<Root>, segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
+    let mut copy = Copy::new(temp);
+    if let Some(mut reader) = SegmentReader::open(root, segment.folder, segment.name, 0, None, CHUNK)? {
         let mut clock = StepClock::default();
         // Behind the last record, without its line end.
         let mut end = 0u64;
@@ -351,19 +305,19 @@ fn rescued(
             if let Some(len) = len {
                 let start = reader.head_start();
                 fill(&mut copy.buffer, end, start);
-                copy.head(&mut reader, &mut clock, write)?;
+                copy.head(&mut reader, &mut clock)?;
                 end = start.max(end) + len;
             }
             reader.consume();
         }
         if end > 0 {
-            copy.push(b"\n").map_err(write)?;
+            copy.push(b"\n")?;
         }
     }
-    copy.flush().map_err(write)?;
-    out.set_mode(SEALED_MODE)
-        .and_then(|()| out.sync_all())
-        .map_err(write)
+    copy.flush()?;
+    temp.file()
+        .set_mode(SEALED_MODE)
+        .map_err(|error| temp.fault(error))
 }
 
 /// Blanks between two records, with a line end at both ends.

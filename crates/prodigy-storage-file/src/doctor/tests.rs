@@ -15,8 +15,8 @@ use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, Phase
 use tempfile::TempDir;
 
 use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome};
-use crate::document::faulty::{Faulty, Switches};
 use crate::fs::RealFs;
+use crate::fs::faulty::{Faulty, Switches};
 use crate::{FileBackend, FileOptions};
 
 struct Place {

@@ -9,19 +9,21 @@ use prodigy_storage_layout::{
     DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
+use super::Parts;
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
 use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
-use crate::store::Store;
+use crate::root::{Root, TempFile};
 
 /// Folders that lie deeper than any of ours are not gone into.
 const DEEPEST: usize = 8;
 
 /// One examination or repair.
 pub(super) struct Examination<'a> {
-    pub(super) store: &'a Arc<Store>,
+    pub(super) root: &'a Arc<Root>,
+    pub(super) parts: &'a Parts,
     scope: &'a DoctorScope,
     /// How long to wait for a lock; `None` where nothing is repaired.
     wait: Option<Duration>,
@@ -35,13 +37,14 @@ pub(super) struct Examination<'a> {
 
 impl<'a> Examination<'a> {
     pub(super) fn new(
-        store: &'a Arc<Store>,
+        parts: &'a Parts,
         scope: &'a DoctorScope,
         wait: Option<Duration>,
         found: &'a mut dyn FnMut(Finding),
     ) -> Self {
         Self {
-            store,
+            root: &parts.root,
+            parts,
             scope,
             wait,
             found,
@@ -86,7 +89,7 @@ impl<'a> Examination<'a> {
         path: &Path,
         why: impl Into<String>,
     ) -> Finding {
-        Finding::new(severity, kind, place(self.store, path), why)
+        Finding::new(severity, kind, place(self.root, path), why)
     }
 
     pub(super) fn note(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
@@ -136,7 +139,7 @@ impl<'a> Examination<'a> {
 
     /// The names in a folder, sorted; an absent one has none.
     pub(super) fn names(&mut self, folder: &Path) -> Vec<DirEntry> {
-        match self.store.names_in("examine", folder) {
+        match self.root.names_in("examine", folder) {
             Ok(mut names) => {
                 names.sort_by(|a, b| a.name.cmp(&b.name));
                 names
@@ -214,8 +217,8 @@ impl<'a> Examination<'a> {
             return self.tell(finding);
         }
         let (folder, name) = (path.parent(), path.file_name().and_then(|name| name.to_str()));
-        self.store.sweep(folder.unwrap_or(Path::new("")), name);
-        if self.store.fs.metadata(path).is_err() {
+        TempFile::sweep(self.root, folder.unwrap_or(Path::new("")), name);
+        if self.root.fs.metadata(path).is_err() {
             self.tell_repaired(finding, &Ok(None));
         } else {
             self.tell(finding);

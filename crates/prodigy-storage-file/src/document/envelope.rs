@@ -241,7 +241,7 @@ pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument
 
 /// Whether a file carries a mark of the envelope, or once did: whether it is ours. Only such a file can be damaged. One
 /// without any is another program's, whatever it holds, and is left alone.
-pub(crate) fn is_ours(bytes: &[u8]) -> bool {
+pub(super) fn is_ours(bytes: &[u8]) -> bool {
     read_head(bytes) != Head::Bare || has_a_mark(bytes) || object_bounds(bytes).is_ok() && is_respelled(bytes)
 }
 

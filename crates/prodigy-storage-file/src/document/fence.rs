@@ -16,8 +16,9 @@ use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, LockNam
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::Documents;
 use super::read::DocumentRead;
-use crate::store::{Replace, Store};
+use crate::root::Replace;
 
 const MARKS: &str = "read fencing marks";
 /// The fields of a checkpoint before its state fit in this number of bytes, except with a very long cursor.
@@ -25,9 +26,9 @@ const HEAD: usize = 4096;
 
 /// The revisions of marks that this store knows to be durable, by job.
 #[derive(Debug, Default)]
-pub(crate) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
+pub(super) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
 
-impl Store {
+impl Documents {
     /// Refuses an overtaken token, and raises the mark of its lock. The caller holds the job's state lock.
     pub(super) fn pass_fence(
         &self,
@@ -48,14 +49,14 @@ impl Store {
                 ));
             }
         };
-        marks.check(operation, self.absolute(target).display(), fence)?;
+        marks.check(operation, self.root.absolute(target).display(), fence)?;
         if marks.raise(fence) || revision.is_none() {
             return self.write_marks(job, &marks);
         }
         // The process that wrote it may have died before its sync.
         let is_durable = self.durable_marks.0.lock().get(job).copied() == revision;
         if !is_durable {
-            self.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+            self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
             self.know_durable(job, revision);
         }
         Ok(())
@@ -67,7 +68,7 @@ impl Store {
         let Some(job) = document.job() else {
             return Ok(());
         };
-        let has_marks = self.fs.metadata(&marks_path(job)).is_ok();
+        let has_marks = self.root.fs.metadata(&marks_path(job)).is_ok();
         if !has_marks && self.fence_in(document)?.is_some() {
             let marks = self.marks_in_documents(job, deadline)?;
             self.write_marks(job, &marks)?;
@@ -86,7 +87,7 @@ impl Store {
             StorageError::new(
                 ErrorKind::Damaged,
                 MARKS,
-                self.absolute(path).display(),
+                self.root.absolute(path).display(),
                 "it does not hold the fencing marks of a job",
             )
             .with_hint("restore the file, or move it away: marks are then taken from the job's checkpoints")
@@ -109,7 +110,7 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(StorageError::new(
                 ErrorKind::Io,
                 RAISE,
-                self.absolute(&path).display(),
+                self.root.absolute(&path).display(),
                 "the mark could not be made durable; nothing else was written",
             )
             .with_hint("try again once the disk works")
@@ -169,7 +170,7 @@ impl Store {
         let mut head = vec![0; HEAD];
         let read = file
             .read_full_at(&mut head, 0)
-            .map_err(|error| self.read_fault(MARKS, &path, error))?;
+            .map_err(|error| self.root.read_fault(MARKS, &path, error))?;
         head.truncate(read);
         if let Some(told) = told_fence(&head) {
             return Ok(told);
@@ -182,7 +183,7 @@ impl Store {
                 head.resize(usize::try_from(self.most_read()).unwrap_or(usize::MAX), 0);
                 let read = file
                     .read_full_at(&mut head, 0)
-                    .map_err(|error| self.read_fault(MARKS, &path, error))?;
+                    .map_err(|error| self.root.read_fault(MARKS, &path, error))?;
                 head.truncate(read);
                 Ok(told_fence(&head).flatten())
             }

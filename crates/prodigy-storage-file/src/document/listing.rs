@@ -8,13 +8,13 @@ use prodigy_storage_layout::{
     Document, DocumentScope, Entry, RepoName, STATE, checkpoints_folder, orphans_folder,
 };
 
+use super::Documents;
 use super::newest::is_anothers_state;
-use crate::fs::{DirEntry, FileKind, Metadata};
-use crate::store::Store;
+use crate::fs::{FileKind, Metadata};
 
 const LIST: &str = "list documents";
 
-impl Store {
+impl Documents {
     /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list): those without a stamp come first, by name.
     pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
         let mut found = match scope {
@@ -52,7 +52,7 @@ impl Store {
         deadline: Deadline,
         parse: impl Fn(&str) -> Option<Document>,
     ) -> Result<Vec<DocumentEntry>> {
-        let Some(folder) = self.open_folder(LIST, path)? else {
+        let Some(folder) = self.root.open_folder(LIST, path)? else {
             return Ok(Vec::new());
         };
         let (mut named, mut others) = (Vec::new(), 0);
@@ -62,7 +62,7 @@ impl Store {
                 Some(_) => {}
                 None => others += u64::from(is_anothers_state(path, name)),
             })
-            .map_err(|error| self.read_fault(LIST, path, error))?;
+            .map_err(|error| self.root.read_fault(LIST, path, error))?;
         if let DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) = scope {
             self.skip_state(LIST, job, others)?;
         }
@@ -77,7 +77,7 @@ impl Store {
 
     fn list_repositories(&self, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
         let mut found = Vec::new();
-        for entry in self.names_in(LIST, Path::new(STATE))? {
+        for entry in self.root.names_in(LIST, Path::new(STATE))? {
             let Ok(repo) = RepoName::new(&entry.name) else {
                 continue;
             };
@@ -85,7 +85,7 @@ impl Store {
                 let document = Document::Repository(repo);
                 let path = Entry::Document(document.clone()).path();
                 deadline.check(LIST, &path.display(), "the file system")?;
-                let looked = self.fs.metadata(&path);
+                let looked = self.root.fs.metadata(&path);
                 found.extend(self.entry(|| path, document, looked)?);
             }
         }
@@ -103,16 +103,7 @@ impl Store {
             // Also for a link and other things that are no file: a reader of it gets an error, instead of nothing.
             Ok(file) => Ok(Some(DocumentEntry::new(document, file.len, file.modified))),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(self.read_fault(LIST, &path(), error)),
-        }
-    }
-
-    /// The names in a folder; none where it is absent.
-    pub(crate) fn names_in(&self, operation: &'static str, folder: &Path) -> Result<Vec<DirEntry>> {
-        match self.fs.list(folder) {
-            Ok(entries) => Ok(entries),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(self.read_fault(operation, folder, error)),
+            Err(error) => Err(self.root.read_fault(LIST, &path(), error)),
         }
     }
 }

@@ -5,20 +5,37 @@
 //! that was found true is still true when the new file gets its name.
 
 mod body;
-mod catalog;
 mod envelope;
 mod fence;
 mod listing;
 mod newest;
+mod ours;
 mod read;
 mod series;
 mod write;
 
-pub(crate) use envelope::is_ours;
-pub(crate) use fence::DurableMarks;
+use std::sync::Arc;
+
+use crate::root::Root;
+use fence::DurableMarks;
 pub(crate) use read::DocumentRead;
 
-#[cfg(test)]
-pub(crate) mod faulty;
+/// The documents of a root.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    root: Arc<Root>,
+    /// The fencing marks that are known to be durable.
+    durable_marks: DurableMarks,
+}
+
+impl Documents {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self {
+            root,
+            durable_marks: DurableMarks::default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,14 @@
 //! The newest of a series, by one pass over the names of its folder.
 
-use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, DocumentEntry, Result};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, STATE, Stamp, checkpoints_folder};
 
+use super::Documents;
 use super::listing::is_absent;
-use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFolder, TEMP_PREFIX};
-use crate::store::Store;
+use crate::root::ForeignKind;
 
 const NEWEST: &str = "find newest document";
 
@@ -45,7 +44,7 @@ fn keep_newer(newest: &mut Option<Stamp>, text: &str, before: Option<&Stamp>) {
     }
 }
 
-impl Store {
+impl Documents {
     /// [`DocumentStore::newest`](prodigy_storage_backend::DocumentStore::newest).
     pub(crate) fn newest(
         &self,
@@ -68,7 +67,7 @@ impl Store {
         let path = checkpoints_folder(job);
         loop {
             deadline.check(NEWEST, &path.display(), "the file system")?;
-            let Some(folder) = self.open_folder(NEWEST, &path)? else {
+            let Some(folder) = self.root.open_folder(NEWEST, &path)? else {
                 return Ok(None);
             };
             // Setup is no series; for it the names of the folder only say what is skipped.
@@ -88,7 +87,7 @@ impl Store {
                 Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),
                 // Removed since: another one may be the newest now.
                 Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(self.read_fault(NEWEST, &at, error)),
+                Err(error) => return Err(self.root.read_fault(NEWEST, &at, error)),
             }
         }
     }
@@ -115,35 +114,23 @@ impl Store {
                     names.others += 1;
                 }
             })
-            .map_err(|error| self.read_fault(operation, path, error))?;
+            .map_err(|error| self.root.read_fault(operation, path, error))?;
         Ok(names)
     }
 
     /// Notes files of another program with the state of a job: `others` of them in the folder of its checkpoints, and those
     /// in the folder that the program keeps for the job outside of every repository.
     pub(super) fn skip_state(&self, operation: &'static str, job: &JobAddress, others: u64) -> Result<()> {
-        self.foreign
+        self.root
+            .foreign
             .skip(ForeignKind::Checkpoints, &checkpoints_folder(job), others);
         let folder = Path::new(STATE).join("reduce_checkpoints").join(job.job.as_str());
-        let names = self.names_in(operation, &folder)?;
+        let names = self.root.names_in(operation, &folder)?;
         let is_state =
             |entry: &&DirEntry| entry.kind == FileKind::File && is_anothers_state(&folder, &entry.name);
         let count = names.iter().filter(is_state).count() as u64;
-        self.foreign.skip(ForeignKind::Checkpoints, &folder, count);
+        self.root.foreign.skip(ForeignKind::Checkpoints, &folder, count);
         Ok(())
-    }
-
-    /// A folder, for looking at what is in it; `None` where it is absent.
-    pub(super) fn open_folder(
-        &self,
-        operation: &'static str,
-        path: &Path,
-    ) -> Result<Option<Box<dyn FsFolder>>> {
-        match self.fs.folder(path) {
-            Ok(folder) => Ok(Some(folder)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.read_fault(operation, path, error)),
-        }
     }
 }
 

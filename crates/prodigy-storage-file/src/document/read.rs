@@ -6,12 +6,11 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, Entry, ORPHANED};
 
+use super::Documents;
 use super::envelope::{Fault, HEAD, Head, decode, holds_as_a_stream, read_head};
-use crate::foreign::ForeignKind;
-use crate::fs::{FsFile, OpenMode};
-use crate::log::source::FileRead;
-use crate::ours;
-use crate::store::Store;
+use super::ours;
+use crate::fs::{FileRead, FsFile, OpenMode};
+use crate::root::ForeignKind;
 
 /// The result of reading the path of a document.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub(crate) enum DocumentRead {
     Damaged(StorageError, Vec<u8>),
 }
 
-impl Store {
+impl Documents {
     /// [`DocumentStore::get`](prodigy_storage_backend::DocumentStore::get).
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         const GET: &str = "get document";
@@ -76,7 +75,7 @@ impl Store {
         let mut head = vec![0; HEAD];
         let read = file
             .read_full_at(&mut head, 0)
-            .map_err(|error| self.read_fault(operation, path, error))?;
+            .map_err(|error| self.root.read_fault(operation, path, error))?;
         head.truncate(read);
         Ok(Some(head))
     }
@@ -98,7 +97,7 @@ impl Store {
             true => ForeignKind::OrphanLists,
             false => ForeignKind::Checkpoints,
         };
-        self.foreign.skip(kind, path, 1);
+        self.root.foreign.skip(kind, path, 1);
         error
     }
 
@@ -115,16 +114,16 @@ impl Store {
         operation: &'static str,
         path: &Path,
     ) -> Result<Option<Box<dyn FsFile>>> {
-        match self.fs.open(path, OpenMode::Read) {
+        match self.root.fs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.read_fault(operation, path, error)),
+            Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
     }
 
     /// The error for a document over the limit. It is verified as a stream: a damaged one is damage whatever the limit is.
     fn large_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> StorageError {
-        let at = self.absolute(path);
+        let at = self.root.absolute(path);
         match holds_as_a_stream(FileRead::new(file, 0)) {
             Ok(true) => self.too_large(operation, at.display()),
             Ok(false) => {
@@ -133,17 +132,17 @@ impl Store {
                     "restore it from a backup, or repair with a larger `backend_config.max_document_size`",
                 )
             }
-            Err(error) => self.read_fault(operation, path, error),
+            Err(error) => self.root.read_fault(operation, path, error),
         }
     }
 
     fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<DocumentRead> {
-        let at = self.absolute(path);
+        let at = self.root.absolute(path);
         let bytes = match file.read_to_end(0, self.most_read()) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(self.large_document(operation, path, file));
             }
-            other => other.map_err(|error| self.read_fault(operation, path, error))?,
+            other => other.map_err(|error| self.root.read_fault(operation, path, error))?,
         };
         match decode(bytes, path.starts_with(ORPHANED)) {
             Ok(document) => Ok(DocumentRead::Valid(document)),

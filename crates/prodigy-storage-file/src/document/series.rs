@@ -7,15 +7,16 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
 
+use super::Documents;
 use super::newest::Names;
 use super::read::DocumentRead;
-use crate::store::{Replace, Store};
+use crate::root::{LockedFile, Replace, TempFile};
 
 const ADD: &str = "add checkpoint";
 /// Tries at a new name. A name is taken only by a writer that keeps no lock of ours.
 const TRIES: u32 = 16;
 
-impl Store {
+impl Documents {
     /// [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     ///
     /// If a condition asks for the newest document, a damaged one is skipped and moved to
@@ -30,9 +31,15 @@ impl Store {
     ) -> Result<Added> {
         let folder = checkpoints_folder(job);
         self.check_size(ADD, &folder.display(), body)?;
-        self.prepare_write(ADD, &folder.display())?;
+        self.root.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
-        let _lock = self.lock_file(&Entry::StateLock(job.clone()).path(), ADD, ADD, deadline)?;
+        let _lock = LockedFile::take(
+            &self.root,
+            &Entry::StateLock(job.clone()).path(),
+            ADD,
+            ADD,
+            deadline,
+        )?;
         match &options.fencing {
             Some(fence) => self.pass_fence(ADD, job, fence, &folder, deadline)?,
             None if phase == Phase::Setup => self.keep_token(&Document::Setup(job.clone()), deadline)?,
@@ -40,11 +47,11 @@ impl Store {
         }
         let mut tries = 0;
         loop {
-            let names = match self.open_folder(ADD, &folder)? {
+            let names = match self.root.open_folder(ADD, &folder)? {
                 Some(open) => self.look_over(ADD, &*open, &folder, None)?,
                 None => Names::default(),
             };
-            self.sweep(&folder, names.temps.iter().map(String::as_str));
+            TempFile::sweep(&self.root, &folder, names.temps.iter().map(String::as_str));
             self.check_newest(job, phase, &folder, &names, options, deadline)?;
             let (document, replace) = match phase {
                 Phase::Setup => {
@@ -139,7 +146,7 @@ impl Store {
         let above = others
             .filter(|stamp| stamp.is_canonical())
             .map(|stamp| stamp.time().next());
-        let lowest = above.chain(not_before).fold(self.now(), Timestamp::max);
+        let lowest = above.chain(not_before).fold(self.root.now(), Timestamp::max);
         let Some(newest) = names.newest_of(phase).map(Stamp::time) else {
             return Ok(Stamp::from(lowest));
         };
@@ -148,7 +155,7 @@ impl Store {
             return Err(StorageError::new(
                 ErrorKind::Refused,
                 ADD,
-                self.absolute(folder).display(),
+                self.root.absolute(folder).display(),
                 format!("the newest checkpoint there has the last stamp that there is, {newest}"),
             )
             .with_hint("no clock gave it: look at that file and move it away"));

@@ -9,16 +9,16 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, Entry};
 
+use super::Documents;
 use super::envelope::{Envelope, Head};
+use super::ours;
 use super::read::DocumentRead;
-use crate::lockfile::FileLock;
-use crate::ours;
-use crate::store::{Replace, Store, count};
+use crate::root::{LockedFile, Quarantine, Replace, TempFile, count};
 
 /// A put searches its folder for files of dead writers once in this number of writes.
 const SWEEP_EVERY: u64 = 64;
 
-impl Store {
+impl Documents {
     /// [`DocumentStore::put`](prodigy_storage_backend::DocumentStore::put).
     pub(crate) fn put(
         &self,
@@ -30,7 +30,7 @@ impl Store {
         const PUT: &str = "put document";
         let path = Entry::Document(document.clone()).path();
         self.check_size(PUT, &path.display(), body)?;
-        self.prepare_write(PUT, &path.display())?;
+        self.root.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
         let _lock = self.lock_documents(document, PUT, deadline)?;
@@ -49,12 +49,13 @@ impl Store {
         }
         self.check_ours(PUT, document, &path)?;
         if self
+            .root
             .counters
             .documents
             .load(Ordering::Relaxed)
             .is_multiple_of(SWEEP_EVERY)
         {
-            self.sweep_folder(path.parent().unwrap_or(Path::new("")));
+            TempFile::sweep_all(&self.root, path.parent().unwrap_or(Path::new("")));
         }
         let replace = match options.expected {
             Expected::Absent => Replace::Never,
@@ -73,7 +74,7 @@ impl Store {
     ) -> Result<bool> {
         const DELETE: &str = "delete document";
         let path = Entry::Document(document.clone()).path();
-        self.prepare_write(DELETE, &path.display())?;
+        self.root.prepare_write(DELETE, &path.display())?;
         deadline.check(DELETE, &path.display(), "its turn")?;
         FenceMarks::check_target(DELETE, document, None)?;
         let _lock = self.lock_documents(document, DELETE, deadline)?;
@@ -83,29 +84,29 @@ impl Store {
             self.check_expected(DELETE, &path, expected, found)?;
         }
         self.check_ours(DELETE, document, &path)?;
-        let removed = match self.fs.unlink(&path) {
+        let removed = match self.root.fs.unlink(&path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(self.write_fault(DELETE, &path, error)),
+            Err(error) => return Err(self.root.write_fault(DELETE, &path, error)),
         };
         if !removed && !self.folder_is_there(&path) {
             return Ok(false);
         }
         // Also where there was none: who removed it may have died before its sync.
         if durability == Durability::Strict {
-            self.sync_folder(path.parent().unwrap_or(Path::new("")))
+            self.root.sync_folder(path.parent().unwrap_or(Path::new("")))
                 .map_err(|error| {
                     StorageError::new(
                         ErrorKind::OutcomeUnknown,
                         DELETE,
-                        self.absolute(&path).display(),
+                        self.root.absolute(&path).display(),
                         "it was removed, but its folder could not be synced: it may be back after a loss of power",
                     )
                     .with_hint("delete it again")
                     .with_source(error)
                 })?;
         } else {
-            self.sync_later(path.parent().unwrap_or(Path::new("")))?;
+            self.root.sync_later(path.parent().unwrap_or(Path::new("")))?;
         }
         Ok(removed)
     }
@@ -133,7 +134,7 @@ impl Store {
         Err(StorageError::new(
             ErrorKind::Unsupported,
             operation,
-            self.absolute(path).display(),
+            self.root.absolute(path).display(),
             "the file belongs to another program, and is neither replaced nor removed",
         )
         .with_hint(
@@ -142,7 +143,10 @@ impl Store {
     }
 
     fn folder_is_there(&self, path: &Path) -> bool {
-        self.fs.metadata(path.parent().unwrap_or(Path::new(""))).is_ok()
+        self.root
+            .fs
+            .metadata(path.parent().unwrap_or(Path::new("")))
+            .is_ok()
     }
 
     /// The lock that all writers of a document hold: its job's, or the registry's.
@@ -151,12 +155,12 @@ impl Store {
         document: &Document,
         operation: &'static str,
         deadline: Deadline,
-    ) -> Result<FileLock<'_>> {
+    ) -> Result<LockedFile<'_>> {
         let lock: PathBuf = match document.job() {
             Some(job) => Entry::StateLock(job.clone()).path(),
             None => Entry::RegistryLock.path(),
         };
-        self.lock_file(&lock, operation, operation, deadline)
+        LockedFile::take(&self.root, &lock, operation, operation, deadline)
     }
 
     pub(super) fn check_expected(
@@ -177,7 +181,7 @@ impl Store {
         Err(StorageError::new(
             ErrorKind::Conflict,
             operation,
-            self.absolute(path).display(),
+            self.root.absolute(path).display(),
             format!("expected {wanted}, found {found}"),
         )
         .with_hint("another writer was there in between: read it again and decide"))
@@ -194,11 +198,12 @@ impl Store {
             return;
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        let moved = self.quarantine(path, 0, bytes).and_then(|_| {
-            self.fs
+        let moved = Quarantine::of(&self.root).keep(path, 0, bytes).and_then(|_| {
+            self.root
+                .fs
                 .unlink(path)
-                .map_err(|error| self.write_fault("quarantine", path, error))?;
-            self.sync_folder(folder)
+                .map_err(|error| self.root.write_fault("quarantine", path, error))?;
+            self.root.sync_folder(folder)
         });
         if let Err(error) = moved {
             tracing::warn!(
@@ -218,15 +223,16 @@ impl Store {
         durability: Durability,
     ) -> Result<Revision> {
         let envelope = Envelope::new(Revision::random(), body);
-        self.write_atomic(operation, path, &envelope.parts(), replace, durability)?;
-        count(&self.counters.documents, 1);
+        TempFile::write_whole(
+            &self.root,
+            operation,
+            path,
+            &envelope.parts(),
+            replace,
+            durability,
+        )?;
+        count(&self.root.counters.documents, 1);
         tracing::debug!(path = %path.display(), bytes = body.as_bytes().len(), "document written");
         Ok(envelope.revision)
-    }
-
-    fn sweep_folder(&self, folder: &Path) {
-        if let Ok(entries) = self.fs.list(folder) {
-            self.sweep(folder, entries.iter().map(|entry| entry.name.as_str()));
-        }
     }
 }

@@ -4,6 +4,9 @@
 //! follows no link, so nothing in the root can lead a write out of it. A simulated one can stop the world
 //! at every call.
 
+#[cfg(test)]
+pub(crate) mod faulty;
+mod read;
 mod real;
 #[cfg(test)]
 mod tests;
@@ -15,6 +18,7 @@ use std::path::Path;
 
 use prodigy_storage_layout::Timestamp;
 
+pub(crate) use read::FileRead;
 pub use real::RealFs;
 pub(crate) use real::canonical;
 

@@ -17,7 +17,7 @@ use prodigy_storage_layout::Timestamp;
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::holder::KernelLocks;
+use crate::kernel::KernelLocks;
 
 use super::{
     DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,

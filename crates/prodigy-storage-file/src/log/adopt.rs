@@ -8,12 +8,13 @@ use prodigy_storage_backend::{Deadline, Durability, ErrorKind, EventId, Result, 
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
+use super::archive::Archive;
 use super::folder::LockedFolder;
 use super::listing;
 use super::segment::StepClock;
-use super::{archive, search, tail};
+use super::{search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
-use crate::store::{Store, count};
+use crate::root::{Root, TempFile, count};
 
 /// The number of sealed segments whose last id is read to find the newest id of the log, newest first.
 const RECENT: usize = 8;
@@ -28,14 +29,15 @@ pub(crate) struct Adoption {
 
 /// Searches a log for a segment to continue, and for its newest id; finishes the work of dead writers.
 pub(crate) fn adopt(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
+    archive: &Arc<Archive>,
     folder: &Path,
     durability: Durability,
     deadline: Deadline,
 ) -> Result<Adoption> {
-    let listing = listing::list(store, folder, deadline)?;
-    store.sweep(folder, listing.temps.iter().map(String::as_str));
-    let now = store.now();
+    let listing = listing::list(root, folder, deadline)?;
+    TempFile::sweep(root, folder, listing.temps.iter().map(String::as_str));
+    let now = root.now();
     let newest_made = listing.newest_made();
     let mut newest = EventId::MIN;
     let mut candidates = Vec::new();
@@ -49,48 +51,48 @@ pub(crate) fn adopt(
     for (age, (name, forms)) in names.into_iter().enumerate() {
         newest = newest.max(EventId::floor(name.lower()));
         if name.twin_form().is_some() {
-            newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
+            newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
             continue;
         }
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let found = match forms.plain.then(|| store.fs.metadata(&path)).transpose() {
+        let found = match forms.plain.then(|| root.fs.metadata(&path)).transpose() {
             // It may have been compressed at this very moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => other.map_err(|error| store.read_fault("adopt segment", &path, error))?,
+            other => other.map_err(|error| root.read_fault("adopt segment", &path, error))?,
         };
         let Some(found) = found else {
             if age < RECENT {
-                newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
+                newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
             }
             continue;
         };
         let open = is_open(&found);
         // A file that was written to after now was written before the clock stepped back.
         if age < RECENT || open || found.is_unlocked() || found.modified > now {
-            newest = newest.max(search::last_id_of(store, folder, name, clock)?.unwrap_or(EventId::MIN));
+            newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
         }
         if open && forms.only_plain() {
             candidates.push(name.clone());
-        } else if (!forms.only_plain() || store.options.compression) && found.is_sealed() {
-            archive::enqueue(store, folder, name, None);
+        } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
+            archive.enqueue(folder, name, None);
         }
     }
     let mut active = None;
     for name in candidates {
-        if let Some(taken) = take(store, folder, &name, newest_made, durability, clock)? {
+        if let Some(taken) = take(root, folder, &name, newest_made, durability, clock)? {
             newest = newest.max(taken.last.unwrap_or(EventId::MIN));
             if !taken.is_ahead_of(now) {
                 active = Some(taken);
                 break;
             }
-            seal_ahead(store, folder, taken);
+            seal_ahead(root, archive, folder, taken);
         }
     }
     Ok(Adoption { active, newest })
 }
 
 /// Seals a segment that ends in the future: a record of the present does not fit behind its last one.
-fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
+fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active) {
     match taken.file.seal() {
         Ok(()) => tracing::debug!(segment = %taken.path.display(), "sealed: it ends in the future"),
         Err(error) => {
@@ -98,10 +100,10 @@ fn seal_ahead(store: &Arc<Store>, folder: &Path, taken: Active) {
             return;
         }
     }
-    count(&store.counters.sealed, 1);
+    count(&root.counters.sealed, 1);
     let Active { name, file, .. } = taken;
-    if store.options.compression {
-        archive::enqueue(store, folder, &name, Some(file));
+    if root.options.compression {
+        archive.enqueue(folder, &name, Some(file));
     }
 }
 
@@ -113,7 +115,7 @@ fn is_open(found: &Metadata) -> bool {
 
 /// Takes an unsealed segment, unless someone holds it or it is not what it was.
 fn take(
-    store: &Store,
+    root: &Root,
     folder: &Path,
     name: &SegmentName,
     newest_made: Option<Timestamp>,
@@ -121,20 +123,20 @@ fn take(
     clock: &mut StepClock,
 ) -> Result<Option<Active>> {
     let path = folder.join(name.file_name(SegmentForm::Plain));
-    let fault = |error| store.write_fault("adopt segment", &path, error);
-    let file = match store.fs.open(&path, OpenMode::Write) {
+    let fault = |error| root.write_fault("adopt segment", &path, error);
+    let file = match root.fs.open(&path, OpenMode::Write) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // Sealed at this moment, or of another user: another one will do.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !store.try_lock(&*file).map_err(fault)? {
+    if !root.try_lock(&*file).map_err(fault)? {
         return Ok(None);
     }
     // Between opening and locking it may have been sealed, compressed and unlinked.
     let ours = file.metadata().map_err(fault)?;
-    let at_path = match store.fs.metadata(&path) {
+    let at_path = match root.fs.metadata(&path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault(error)),
@@ -146,22 +148,22 @@ fn take(
     if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
         // Its writer died before the first record. A cursor may have passed it over, so nothing is written to it any more.
         // It is not the segment with the highest name, which is never removed.
-        store.fs.unlink(&path).map_err(fault)?;
+        root.fs.unlink(&path).map_err(fault)?;
         return Ok(None);
     }
-    let Some(len) = tail::mend(store, &path, &*file)? else {
+    let Some(len) = tail::mend(root, &path, &*file)? else {
         return Ok(None);
     };
     if len > 0 && durability == Durability::Strict {
         // The bytes of the dead writer may be in memory only. If a loss of power took them, and not the bytes that are
         // written behind them, a hole would be left.
-        store.counters.sync(&path);
+        root.counters.sync(&path);
         if let Err(error) = file.sync_all() {
             tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
             return Ok(None);
         }
     }
-    let last = search::last_record(store, &path, &*file, len, clock)?;
+    let last = search::last_record(root, &path, &*file, len, clock)?;
     tracing::debug!(segment = %path.display(), len, "adopted");
     Ok(Some(Active {
         name: name.clone(),
@@ -180,21 +182,21 @@ fn take(
 /// unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers say. A
 /// cursor whose mark covers all segments up to one of them covers none that is created later.
 pub(crate) fn create(
-    store: &Store,
+    root: &Root,
     folder: &Path,
     lower: Option<Timestamp>,
     deadline: Deadline,
 ) -> Result<Active> {
     loop {
-        let locked = LockedFolder::take(store, folder, deadline)?;
-        let (now, newest) = (store.now(), listing::newest_made(store, folder)?);
+        let locked = LockedFolder::take(root, folder, deadline)?;
+        let (now, newest) = (root.now(), listing::newest_made(root, folder)?);
         let made = newest.map_or(now, |newest| now.max(newest.next()));
         if newest == Some(made) {
-            return Err(end_of_time(store, folder, "a segment's name"));
+            return Err(end_of_time(root, folder, "a segment's name"));
         }
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let created = create_locked(store, &path)?;
+        let created = create_locked(root, &path)?;
         drop(locked);
         if let Some(file) = created {
             return Ok(Active {
@@ -209,18 +211,18 @@ pub(crate) fn create(
         }
         deadline.check(
             "create segment",
-            &store.absolute(folder).display(),
+            &root.absolute(folder).display(),
             "a segment that no one else takes",
         )?;
     }
 }
 
 /// Nothing can come after what the log says of itself.
-pub(super) fn end_of_time(store: &Store, folder: &Path, what: &str) -> StorageError {
+pub(super) fn end_of_time(root: &Root, folder: &Path, what: &str) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,
         "append events",
-        store.absolute(folder).display(),
+        root.absolute(folder).display(),
         format!("{what} has the greatest possible time: no new event can come after it"),
     )
     .with_hint("no writer of ours gets there: look for the segment, and move it away")
@@ -228,20 +230,20 @@ pub(super) fn end_of_time(store: &Store, folder: &Path, what: &str) -> StorageEr
 
 /// Creates a segment and takes its lock. `None` if another writer adopted the empty file first, or if a program that
 /// does not take the folder's lock created the name.
-fn create_locked(store: &Store, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
-    let fault = |error| store.write_fault("create segment", path, error);
-    let file = match store.fs.open(path, OpenMode::CreateNew) {
+fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
+    let fault = |error| root.write_fault("create segment", path, error);
+    let file = match root.fs.open(path, OpenMode::CreateNew) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !store.try_lock(&*file).map_err(fault)? {
+    if !root.try_lock(&*file).map_err(fault)? {
         return Ok(None);
     }
     // Between creating and locking it, another writer may have adopted it: written to it, sealed it, compressed it, and let
     // it go again. It is ours only if it is as it was created.
     let ours = file.metadata().map_err(fault)?;
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
-    let is_named = store.leads_to(path, &ours).map_err(fault)?;
+    let is_named = root.leads_to(path, &ours).map_err(fault)?;
     Ok((is_new && is_named).then_some(file))
 }

@@ -15,7 +15,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::active::SegmentFile;
-use crate::store::Store;
+use crate::root::Root;
 
 type Task = (PathBuf, SegmentName);
 
@@ -23,9 +23,10 @@ type Task = (PathBuf, SegmentName);
 /// again when their turn comes.
 const HELD: usize = 32;
 
-/// The background thread of a store, and what it has to do.
-#[derive(Debug, Default)]
+/// The compression of a root's segments by a background thread.
+#[derive(Debug)]
 pub(crate) struct Archive {
+    root: Arc<Root>,
     state: Mutex<State>,
     idle: Condvar,
 }
@@ -57,44 +58,13 @@ impl Summary {
     }
 }
 
-/// Has a sealed segment compressed, or its compression finished, some time soon. A writer hands its segment over with the lock
-/// that it has on it, so nobody else comes in between.
-pub(crate) fn enqueue(store: &Arc<Store>, folder: &Path, name: &SegmentName, held: Option<Arc<SegmentFile>>) {
-    let task = (folder.to_owned(), name.clone());
-    let mut state = store.archive.state.lock();
-    if !state.queued.insert(task.clone()) {
-        return;
-    }
-    let held = held.filter(|_| state.queued.len() <= HELD);
-    if state.sender.is_none() {
-        let (sender, receiver) = channel();
-        let weak = Arc::downgrade(store);
-        let spawned = std::thread::Builder::new()
-            .name("prodigy-archive".into())
-            .spawn(move || run(&weak, &receiver));
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for compression: sealed segments stay as they are");
-            state.queued.remove(&task);
-            return;
-        }
-        state.sender = Some(sender);
-    }
-    if state
-        .sender
-        .as_ref()
-        .is_none_or(|sender| sender.send((task.clone(), held)).is_err())
-    {
-        state.queued.remove(&task);
-    }
-}
-
-fn run(store: &Weak<Store>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>)>) {
+fn run(archive: &Weak<Archive>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>)>) {
     while let Ok((task, held)) = tasks.recv() {
-        let Some(store) = store.upgrade() else { return };
+        let Some(archive) = archive.upgrade() else { return };
         let (folder, name) = &task;
         let compressed = match &held {
-            Some(file) => compress_locked(&store, folder, name, file.file()),
-            None => compress(&store, folder, name),
+            Some(file) => compress_locked(&archive.root, folder, name, file.file()),
+            None => compress(&archive.root, folder, name),
         };
         if let Err(error) = compressed {
             tracing::warn!(
@@ -104,12 +74,56 @@ fn run(store: &Weak<Store>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>)>) 
             );
         }
         drop(held);
-        store.archive.state.lock().queued.remove(&task);
-        store.archive.idle.notify_all();
+        archive.state.lock().queued.remove(&task);
+        archive.idle.notify_all();
     }
 }
 
 impl Archive {
+    pub(crate) fn new(root: Arc<Root>) -> Arc<Self> {
+        Arc::new(Self {
+            root,
+            state: Mutex::default(),
+            idle: Condvar::default(),
+        })
+    }
+
+    /// Has a sealed segment compressed, or its compression finished, some time soon. A writer hands its segment over with the lock
+    /// that it has on it, so nobody else comes in between.
+    pub(crate) fn enqueue(
+        self: &Arc<Self>,
+        folder: &Path,
+        name: &SegmentName,
+        held: Option<Arc<SegmentFile>>,
+    ) {
+        let task = (folder.to_owned(), name.clone());
+        let mut state = self.state.lock();
+        if !state.queued.insert(task.clone()) {
+            return;
+        }
+        let held = held.filter(|_| state.queued.len() <= HELD);
+        if state.sender.is_none() {
+            let (sender, receiver) = channel();
+            let weak = Arc::downgrade(self);
+            let spawned = std::thread::Builder::new()
+                .name("prodigy-archive".into())
+                .spawn(move || run(&weak, &receiver));
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "no thread for compression: sealed segments stay as they are");
+                state.queued.remove(&task);
+                return;
+            }
+            state.sender = Some(sender);
+        }
+        if state
+            .sender
+            .as_ref()
+            .is_none_or(|sender| sender.send((task.clone(), held)).is_err())
+        {
+            state.queued.remove(&task);
+        }
+    }
+
     /// Waits until there is nothing left to do.
     pub(crate) fn finish(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
@@ -129,18 +143,17 @@ impl Archive {
 
 #[cfg(feature = "compression")]
 mod zstandard {
-    use std::io::{self, Read, Write};
+    use std::io::{self, Read};
 
     use prodigy_storage_backend::record::{Checksum, add_checksum, check_crc};
     use prodigy_storage_backend::{ErrorKind, StorageError};
 
     use super::*;
-    use crate::fs::{FsFile, OpenMode, SEALED_MODE};
-    use crate::lockfile::has_no_locks;
+    use crate::fs::{FileRead, FsFile, OpenMode, SEALED_MODE};
     use crate::log::search;
     use crate::log::segment::StepClock;
-    use crate::log::source::{self, FileRead};
-    use crate::store::count;
+    use crate::log::source;
+    use crate::root::{Replace, TempFile, count, has_no_locks};
 
     const LEVEL: i32 = 3;
     /// The first of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2), in the byte order of the file.
@@ -150,10 +163,10 @@ mod zstandard {
     const COPY: &str = "compress segment";
 
     /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
-    pub(crate) fn compress(store: &Store, folder: &Path, name: &SegmentName) -> Result<()> {
+    pub(crate) fn compress(root: &Root, folder: &Path, name: &SegmentName) -> Result<()> {
         let plain = folder.join(name.file_name(SegmentForm::Plain));
-        let fault = |error| store.write_fault(COPY, &plain, error);
-        let file = match store.fs.open(&plain, OpenMode::Read) {
+        let fault = |error| root.write_fault(COPY, &plain, error);
+        let file = match root.fs.open(&plain, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(fault(error)),
@@ -165,21 +178,21 @@ mod zstandard {
             Ok(false) => return Ok(()),
             Err(error) => return Err(fault(error)),
         }
-        compress_locked(store, folder, name, &*file)
+        compress_locked(root, folder, name, &*file)
     }
 
     /// As [`compress`], for a file whose lock the caller holds.
     pub(crate) fn compress_locked(
-        store: &Store,
+        root: &Root,
         folder: &Path,
         name: &SegmentName,
         file: &dyn FsFile,
     ) -> Result<()> {
         let plain = folder.join(name.file_name(SegmentForm::Plain));
         let packed = folder.join(name.file_name(SegmentForm::Zstd));
-        let fault = |error| store.write_fault(COPY, &plain, error);
+        let fault = |error| root.write_fault(COPY, &plain, error);
         let found = file.metadata().map_err(fault)?;
-        let same = store
+        let same = root
             .fs
             .metadata(&plain)
             .is_ok_and(|at_path| at_path.identity == found.identity);
@@ -187,73 +200,62 @@ mod zstandard {
             return Ok(());
         }
         let expected = digest(FileRead::new(file, 0)).map_err(fault)?;
-        if store.fs.metadata(&packed).is_err() {
-            if !store.options.compression {
+        if root.fs.metadata(&packed).is_err() {
+            if !root.options.compression {
                 return Ok(());
             }
-            write(store, folder, &plain, &packed, file, found.len)?;
+            write(root, folder, &plain, &packed, file, found.len)?;
         }
         // The plain form goes only when the other one is known to say the same.
-        let again = store
+        let again = root
             .fs
             .open(&packed, OpenMode::Read)
-            .map_err(|error| store.read_fault(COPY, &packed, error))?;
-        let decoder = source::decode(store, &packed, again, SegmentForm::Zstd)?;
-        if digest(decoder).map_err(|error| source::undecodable(store, &packed, error))? != expected {
+            .map_err(|error| root.read_fault(COPY, &packed, error))?;
+        let decoder = source::decode(root, &packed, again, SegmentForm::Zstd)?;
+        if digest(decoder).map_err(|error| source::undecodable(root, &packed, error))? != expected {
             return Err(StorageError::new(
                 ErrorKind::Damaged,
                 COPY,
-                store.absolute(&packed).display(),
+                root.absolute(&packed).display(),
                 "it does not hold what the plain segment beside it holds",
             )
             .with_hint("the plain segment is kept; move the compressed one away"));
         }
-        store.sync_folder(folder)?;
-        store.fs.unlink(&plain).map_err(fault)?;
-        count(&store.counters.compressed, 1);
+        root.sync_folder(folder)?;
+        root.fs.unlink(&plain).map_err(fault)?;
+        count(&root.counters.compressed, 1);
         tracing::debug!(segment = %plain.display(), "compressed");
         Ok(())
     }
 
     fn write(
-        store: &Store,
+        root: &Root,
         folder: &Path,
         plain: &Path,
         packed: &Path,
         file: &dyn FsFile,
         len: u64,
     ) -> Result<()> {
-        let from = search::first_time(store, plain, file)?;
-        let last = search::last_record(store, plain, file, len, &mut StepClock::default())?;
+        let from = search::first_time(root, plain, file)?;
+        let last = search::last_record(root, plain, file, len, &mut StepClock::default())?;
         let summary = Summary {
             last: last.map(|last| last.id),
             bytes: len,
             from,
             to: last.map(|last| last.time),
         };
-        let (temp, out) = store.create_temp(folder)?;
-        let fault = |error| store.write_fault(COPY, &temp, error);
-        let written = (|| {
-            let mut out = FileWrite {
-                file: &*out,
-                offset: 0,
-            };
-            out.write_all(&summary_frame(summary))?;
-            let mut encoder = zstd::stream::write::Encoder::new(&mut out, LEVEL)?;
-            encoder.include_checksum(true)?;
-            io::copy(&mut FileRead::new(file, 0), &mut encoder)?;
-            encoder.finish()?.flush()?;
-            out.file.set_mode(SEALED_MODE)?;
-            out.file.sync_all()
-        })();
-        let renamed = written.map_err(fault).and_then(|()| {
-            store.counters.sync(packed);
-            store.fs.rename_new(&temp, packed).map_err(fault)
-        });
-        if renamed.is_err() {
-            let _ = store.fs.unlink(&temp);
-        }
-        renamed
+        let mut temp = TempFile::create(root, COPY, folder)?;
+        pack(&mut temp, summary, file).map_err(|error| temp.fault(error))?;
+        temp.publish(packed, Replace::Never)
+    }
+
+    fn pack(temp: &mut TempFile<'_>, summary: Summary, file: &dyn FsFile) -> io::Result<()> {
+        temp.append(&summary_frame(summary))?;
+        let mut encoder = zstd::stream::write::Encoder::new(&mut *temp, LEVEL)?;
+        encoder.include_checksum(true)?;
+        io::copy(&mut FileRead::new(file, 0), &mut encoder)?;
+        encoder.finish()?;
+        temp.file().set_mode(SEALED_MODE)
     }
 
     fn summary_frame(summary: Summary) -> Vec<u8> {
@@ -267,14 +269,14 @@ mod zstandard {
     }
 
     /// The content of the skippable frame of a compressed segment; `None` without a valid one.
-    pub(crate) fn summary(store: &Store, folder: &Path, name: &SegmentName) -> Result<Option<Summary>> {
-        let Some((file, _)) = source::open_form(store, folder, name, SegmentForm::Zstd)? else {
+    pub(crate) fn summary(root: &Root, folder: &Path, name: &SegmentName) -> Result<Option<Summary>> {
+        let Some((file, _)) = source::open_form(root, folder, name, SegmentForm::Zstd)? else {
             return Ok(None);
         };
         let mut bytes = [0; 512];
         let filled = file
             .read_full_at(&mut bytes, 0)
-            .map_err(|error| store.read_fault("read segment", folder, error))?;
+            .map_err(|error| root.read_fault("read segment", folder, error))?;
         let told = bytes.get(..filled).and_then(|bytes| {
             let rest = bytes.strip_prefix(&SKIPPABLE)?;
             let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -298,55 +300,38 @@ mod zstandard {
     }
 
     /// Whether a compressed segment begins as ours do and its header does not hold.
-    pub(crate) fn header_is_damaged(store: &Store, folder: &Path, name: &SegmentName) -> Result<bool> {
-        let Some((file, _)) = source::open_form(store, folder, name, SegmentForm::Zstd)? else {
+    pub(crate) fn header_is_damaged(root: &Root, folder: &Path, name: &SegmentName) -> Result<bool> {
+        let Some((file, _)) = source::open_form(root, folder, name, SegmentForm::Zstd)? else {
             return Ok(false);
         };
         let mut magic = [0; 4];
         let filled = file
             .read_full_at(&mut magic, 0)
-            .map_err(|error| store.read_fault("read segment", folder, error))?;
+            .map_err(|error| root.read_fault("read segment", folder, error))?;
         let foreign = filled == magic.len() && magic == FRAME;
-        Ok(!foreign && summary(store, folder, name)?.is_none())
+        Ok(!foreign && summary(root, folder, name)?.is_none())
     }
 
     /// Whether a compressed form decodes to what the plain one holds.
     pub(crate) fn says_the_same(
-        store: &Store,
+        root: &Root,
         folder: &Path,
         name: &SegmentName,
         form: SegmentForm,
     ) -> Result<bool> {
         let (Some((plain, _)), Some((packed, _))) = (
-            source::open_form(store, folder, name, SegmentForm::Plain)?,
-            source::open_form(store, folder, name, form)?,
+            source::open_form(root, folder, name, SegmentForm::Plain)?,
+            source::open_form(root, folder, name, form)?,
         ) else {
             return Ok(true);
         };
-        let fault = |error| store.read_fault("read segment", folder, error);
+        let fault = |error| root.read_fault("read segment", folder, error);
         let expected = digest(FileRead::new(&*plain, 0)).map_err(fault)?;
-        let decoder = source::decode(store, &folder.join(name.file_name(form)), packed, form)?;
+        let decoder = source::decode(root, &folder.join(name.file_name(form)), packed, form)?;
         match digest(decoder) {
             Ok(found) => Ok(found == expected),
             Err(error) if error.raw_os_error().is_none() => Ok(false),
             Err(error) => Err(fault(error)),
-        }
-    }
-
-    struct FileWrite<'a> {
-        file: &'a dyn FsFile,
-        offset: u64,
-    }
-
-    impl Write for FileWrite<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let written = self.file.write_at(bytes, self.offset)?;
-            self.offset += written as u64;
-            Ok(written)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
         }
     }
 
@@ -374,26 +359,26 @@ use zstandard::compress_locked;
 pub(crate) use zstandard::{compress, frame_start, header_is_damaged, says_the_same, summary};
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn compress(_: &Store, _: &Path, _: &SegmentName) -> Result<()> {
+pub(crate) fn compress(_: &Root, _: &Path, _: &SegmentName) -> Result<()> {
     Ok(())
 }
 
 #[cfg(not(feature = "compression"))]
-fn compress_locked(_: &Store, _: &Path, _: &SegmentName, _: &dyn crate::fs::FsFile) -> Result<()> {
+fn compress_locked(_: &Root, _: &Path, _: &SegmentName, _: &dyn crate::fs::FsFile) -> Result<()> {
     Ok(())
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn summary(_: &Store, _: &Path, _: &SegmentName) -> Result<Option<Summary>> {
+pub(crate) fn summary(_: &Root, _: &Path, _: &SegmentName) -> Result<Option<Summary>> {
     Ok(None)
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn header_is_damaged(_: &Store, _: &Path, _: &SegmentName) -> Result<bool> {
+pub(crate) fn header_is_damaged(_: &Root, _: &Path, _: &SegmentName) -> Result<bool> {
     Ok(false)
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn says_the_same(_: &Store, _: &Path, _: &SegmentName, _: SegmentForm) -> Result<bool> {
+pub(crate) fn says_the_same(_: &Root, _: &Path, _: &SegmentName, _: SegmentForm) -> Result<bool> {
     Ok(true)
 }

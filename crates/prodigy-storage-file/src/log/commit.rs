@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use prodigy_storage_backend::Deadline;
 
-use crate::sync::{Condvar, Mutex, yield_now};
+use super::sync::{Condvar, Mutex, yield_now};
 
 /// Why a wait for a sync ended without one.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 
 use crate::fs::FsFolder;
-use crate::lockfile::has_no_locks;
-use crate::store::Store;
+use crate::root::Root;
+use crate::root::has_no_locks;
 
 const OPERATION: &str = "create segment";
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
@@ -26,15 +26,15 @@ pub(super) struct LockedFolder {
 
 impl LockedFolder {
     /// Takes the lock on a folder, which is created if it is missing.
-    pub(super) fn take(store: &Store, folder: &Path, deadline: Deadline) -> Result<Self> {
-        let fault = |error| store.write_fault(OPERATION, folder, error);
+    pub(super) fn take(root: &Root, folder: &Path, deadline: Deadline) -> Result<Self> {
+        let fault = |error| root.write_fault(OPERATION, folder, error);
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let opened = match store.fs.folder(folder) {
+            let opened = match root.fs.folder(folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    store.make_folder(folder)?;
-                    store.fs.folder(folder)
+                    root.make_folder(folder)?;
+                    root.fs.folder(folder)
                 }
                 other => other,
             };
@@ -42,26 +42,22 @@ impl LockedFolder {
             match opened.try_lock() {
                 Ok(true) => {
                     let ours = opened.metadata().map_err(fault)?;
-                    if store.leads_to(folder, &ours).map_err(fault)? {
+                    if root.leads_to(folder, &ours).map_err(fault)? {
                         return Ok(Self {
                             _folder: Some(opened),
                         });
                     }
                     // The folder was removed or replaced in between: the lock is on one that no path leads to.
-                    deadline.check(
-                        OPERATION,
-                        &store.absolute(folder).display(),
-                        "a folder that stays",
-                    )?;
+                    deadline.check(OPERATION, &root.absolute(folder).display(), "a folder that stays")?;
                 }
                 Ok(false) => {
                     if deadline.has_passed() {
-                        return Err(held(store, folder, &*opened, began));
+                        return Err(held(root, folder, &*opened, began));
                     }
                     std::thread::sleep(deadline.remaining().map_or(pause, |left| left.min(pause)));
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(error) if !store.options.file_locks && has_no_locks(&error) => {
+                Err(error) if !root.options.file_locks && has_no_locks(&error) => {
                     return Ok(Self { _folder: None });
                 }
                 Err(error) => return Err(fault(error)),
@@ -71,7 +67,7 @@ impl LockedFolder {
 }
 
 /// The error of a writer that waited without success.
-fn held(store: &Store, folder: &Path, opened: &dyn FsFolder, began: Instant) -> StorageError {
+fn held(root: &Root, folder: &Path, opened: &dyn FsFolder, began: Instant) -> StorageError {
     let holder = opened.lock_holder().map_or_else(
         || "a process that the system does not name".to_owned(),
         |pid| format!("process {pid}"),
@@ -80,7 +76,7 @@ fn held(store: &Store, folder: &Path, opened: &dyn FsFolder, began: Instant) -> 
     StorageError::new(
         ErrorKind::LockUnavailable,
         OPERATION,
-        store.absolute(folder).display(),
+        root.absolute(folder).display(),
         format!("the folder is locked by {holder}; waited {waited} ms"),
     )
     .with_hint(

@@ -12,8 +12,8 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use super::active::SegmentFile;
 use super::segment::StepClock;
 use super::writer::{LogWriter, State, Target, stored_len};
-use super::{adopt, listing, search};
-use crate::store::{Store, count};
+use super::{adopt, listing, persist, search};
+use crate::root::{Root, count};
 
 /// How far ahead of the clock a given id may be: later ids have to lie above it.
 const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
@@ -22,8 +22,8 @@ const MOST_LATE: usize = 8;
 
 /// Refuses ids that would spoil the order of the log: how far ahead they may be counts from now, or from the newest
 /// of the log where the clock stepped back behind that.
-fn check(store: &Store, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> Result<()> {
-    let now = store.now().max(newest.time());
+fn check(root: &Root, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> Result<()> {
+    let now = root.now().max(newest.time());
     let latest = Timestamp::from_nanos(now.as_nanos().saturating_add(MOST_AHEAD));
     for id in ids {
         if !id.is_v7() {
@@ -50,7 +50,6 @@ impl LogWriter {
     /// Appends a batch under the ids that it brings.
     pub(crate) fn append_given(
         &self,
-        store: &Arc<Store>,
         batch: &Batch,
         durability: Durability,
         deadline: Deadline,
@@ -64,13 +63,13 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
-        self.still_here(store, &mut state, durability)?;
-        state.notice_folder(store, &self.folder);
-        self.adopt_main(store, &mut state, durability, deadline)?;
-        let now = store.now();
-        check(store, self, state.newest_id(), batch.ids())?;
+        self.still_here(&mut state, durability)?;
+        state.notice_folder(&self.root, &self.folder);
+        self.adopt_main(&mut state, durability, deadline)?;
+        let now = self.root.now();
+        check(&self.root, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
-        let stored = self.find_stored(store, &mut state, &wanted, deadline)?;
+        let stored = self.find_stored(&mut state, &wanted, deadline)?;
         // Held from here on: whether their sync fails is known, whatever becomes of the writer.
         let own = state.held(stored.values());
         records.retain(|(id, _)| !stored.contains_key(id));
@@ -84,7 +83,7 @@ impl LogWriter {
         while let Some(&(first, _)) = rest.first() {
             let begun = rest.len() < records.len();
             let target = self
-                .choose(store, &mut state, first, now, deadline)
+                .choose(&mut state, first, now, deadline)
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
             let bound = state.next_last(target, first);
@@ -95,12 +94,12 @@ impl LogWriter {
                 .max(1);
             let (these, later) = rest.split_at(run.min(rest.len()));
             seq = self
-                .write(store, &mut state, target, now, these.iter().copied())
+                .write(&mut state, target, now, these.iter().copied())
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             rest = later;
         }
         drop(state);
-        count(&store.counters.appends, 1);
+        count(&self.root.counters.appends, 1);
         tracing::trace!(
             job = %self.job,
             events = appended.stored,
@@ -113,13 +112,13 @@ impl LogWriter {
             let others = names
                 .into_iter()
                 .filter(|name| own.iter().all(|held| held.name != *name));
-            self.sync_found(store, others)
+            self.sync_found(others)
                 .map_err(|error| self.unknown(format!("{error:#}"), batch.ids()))?;
             let dirty = own.into_iter().filter(|held| held.file.is_dirty());
-            self.sync_files(store, dirty.map(|held| (held.file, held.path)).collect())
+            self.sync_files(dirty.map(|held| (held.file, held.path)).collect())
                 .map_err(|failed| self.unknown(failed.why, batch.ids()))?;
             if appended.stored > 0 {
-                self.settle(store, seq, batch.ids(), durability, deadline)?;
+                self.settle(seq, batch.ids(), durability, deadline)?;
             }
         }
         Ok(appended)
@@ -128,7 +127,6 @@ impl LogWriter {
     /// Which of `wanted` (ascending) are stored, and in which segment.
     fn find_stored(
         &self,
-        store: &Arc<Store>,
         state: &mut State,
         wanted: &[EventId],
         deadline: Deadline,
@@ -137,7 +135,7 @@ impl LogWriter {
         let (Some(&smallest), Some(&greatest)) = (wanted.first(), wanted.last()) else {
             return Ok(stored);
         };
-        let segments = listing::list(store, &self.folder, deadline)?.segments;
+        let segments = listing::list(&self.root, &self.folder, deadline)?.segments;
         let clock = &mut StepClock::until(deadline);
         for (name, forms) in segments {
             if name.is_canonical() && EventId::floor(name.lower()) > greatest {
@@ -153,8 +151,8 @@ impl LogWriter {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
                     // Checked before its end is read: a segment that is sealed after that may have grown in between.
                     let sealed =
-                        !forms.plain || store.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
-                    let last = search::last_id_of(store, &self.folder, &name, clock)?;
+                        !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
+                    let last = search::last_id_of(&self.root, &self.folder, &name, clock)?;
                     if sealed {
                         state.index.learn(&name, last);
                     }
@@ -177,7 +175,7 @@ impl LogWriter {
             if range.is_empty() {
                 continue;
             }
-            for id in search::find_ids(store, &self.folder, &name, range, clock)? {
+            for id in search::find_ids(&self.root, &self.folder, &name, range, clock)? {
                 stored.insert(id, name.clone());
             }
         }
@@ -186,16 +184,9 @@ impl LogWriter {
 
     /// The segment whose last id is closest below `id`; a new one named by the id if no segment fits. No segment that ends
     /// in the future is taken.
-    fn choose(
-        &self,
-        store: &Arc<Store>,
-        state: &mut State,
-        id: EventId,
-        now: Timestamp,
-        deadline: Deadline,
-    ) -> Result<Target> {
+    fn choose(&self, state: &mut State, id: EventId, now: Timestamp, deadline: Deadline) -> Result<Target> {
         if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
-            self.rotate(store, state, Target::Main);
+            self.rotate(state, Target::Main);
         }
         let late = state
             .late
@@ -212,27 +203,27 @@ impl LogWriter {
             return Ok(target);
         }
         if state.main.is_none() {
-            self.create_main(store, state, Some(id.time()), deadline)?;
+            self.create_main(state, Some(id.time()), deadline)?;
             return Ok(Target::Main);
         }
         if state.late.len() >= MOST_LATE {
-            self.close_late(store, state)?;
+            self.close_late(state)?;
         }
-        let made = adopt::create(store, &self.folder, Some(id.time()), deadline)?;
+        let made = adopt::create(&self.root, &self.folder, Some(id.time()), deadline)?;
         state.late.push(made);
         Ok(Target::Late(state.late.len() - 1))
     }
 
     /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
-    fn sync_found(&self, store: &Arc<Store>, names: impl Iterator<Item = SegmentName>) -> Result<()> {
+    fn sync_found(&self, names: impl Iterator<Item = SegmentName>) -> Result<()> {
         let mut any = false;
         for name in names {
             any = true;
             // A compressed segment was synced before.
-            store.sync_plain(&self.folder.join(name.file_name(SegmentForm::Plain)))?;
+            persist::sync_plain(&self.root, &self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
         if any {
-            store.sync_folder(&self.folder)
+            self.root.sync_folder(&self.folder)
         } else {
             Ok(())
         }
@@ -261,8 +252,8 @@ struct OwnFile {
 
 impl State {
     /// Forgets the segments of another folder that had this path.
-    fn notice_folder(&mut self, store: &Store, folder: &Path) {
-        let found = store.fs.metadata(folder).ok().map(|found| found.identity);
+    fn notice_folder(&mut self, root: &Root, folder: &Path) {
+        let found = root.fs.metadata(folder).ok().map(|found| found.identity);
         if self.folder != found {
             self.index.forget();
             self.folder = found;

@@ -10,7 +10,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use super::segment::StepClock;
 use super::{archive, search, source};
 use crate::fs::{FileKind, NotRegular};
-use crate::store::Store;
+use crate::root::Root;
 
 /// In which forms a segment was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,18 +47,18 @@ impl Listing {
 }
 
 /// One pass over the folder; an absent one has no segments. A name that comes or goes meanwhile may be missed.
-pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
-    let entries = match store.fs.list(folder) {
+pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
+    let entries = match root.fs.list(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
-        Err(error) => return Err(store.read_fault("list log", folder, error)),
+        Err(error) => return Err(root.read_fault("list log", folder, error)),
     };
     let mut listing = Listing::default();
     for entry in entries {
         if entry.kind != FileKind::File {
             if SegmentName::parse(&entry.name).is_some() {
                 // Events that are not there must not pass for none.
-                return Err(store.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
+                return Err(root.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
             }
             continue;
         }
@@ -84,14 +84,14 @@ pub(crate) fn list_once(store: &Store, folder: &Path) -> Result<Listing> {
 /// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all before
 /// them. The caller holds the folder's lock, so no segment is created meanwhile. Two passes: a segment that is being
 /// compressed may show neither of its names to one pass, and that happens once in its life.
-pub(crate) fn newest_made(store: &Store, folder: &Path) -> Result<Option<Timestamp>> {
+pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp>> {
     let width = Timestamp::MIN.to_string().len();
     let mut newest: Option<(String, Timestamp)> = None;
     for _ in 0..2 {
-        let entries = store
+        let entries = root
             .fs
             .list(folder)
-            .map_err(|error| store.read_fault("list log", folder, error))?;
+            .map_err(|error| root.read_fault("list log", folder, error))?;
         for entry in &entries {
             // In every form of a name the last stamp says when the segment was created, and stamps sort as text.
             let stem = entry.name.split(".jsonl").next().unwrap_or_default();
@@ -114,20 +114,20 @@ pub(crate) fn newest_made(store: &Store, folder: &Path) -> Result<Option<Timesta
 ///
 /// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.
 /// A segment changes its name once in its life, so two passes that agree have missed none.
-pub(crate) fn list(store: &Store, folder: &Path, deadline: Deadline) -> Result<Listing> {
-    let mut before = list_once(store, folder)?;
-    if before.segments.is_empty() && before.temps.is_empty() && store.fs.metadata(folder).is_err() {
+pub(crate) fn list(root: &Root, folder: &Path, deadline: Deadline) -> Result<Listing> {
+    let mut before = list_once(root, folder)?;
+    if before.segments.is_empty() && before.temps.is_empty() && root.fs.metadata(folder).is_err() {
         return Ok(before);
     }
     loop {
-        let mut after = list_once(store, folder)?;
+        let mut after = list_once(root, folder)?;
         if before.segments.keys().eq(after.segments.keys()) {
-            add_twins(store, folder, &mut after, deadline)?;
+            add_twins(root, folder, &mut after, deadline)?;
             return Ok(after);
         }
         deadline.check(
             "list log",
-            &store.absolute(folder).display(),
+            &root.absolute(folder).display(),
             "a listing that does not change",
         )?;
         before = after;
@@ -136,14 +136,14 @@ pub(crate) fn list(store: &Store, folder: &Path, deadline: Deadline) -> Result<L
 
 /// Adds the twins. Format 1 could give a plain segment the name of a compressed one; where a compression is under way, or its
 /// process died, the two say the same.
-fn add_twins(store: &Store, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
+fn add_twins(root: &Root, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
     let mut twins = Vec::new();
     for (name, forms) in &listing.segments {
         if !forms.plain || !name.is_canonical() {
             continue;
         }
         for (there, form) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
-            if there && differ(store, folder, name, form, deadline)? {
+            if there && differ(root, folder, name, form, deadline)? {
                 twins.push((
                     name.twin(form),
                     Forms {
@@ -160,23 +160,23 @@ fn add_twins(store: &Store, folder: &Path, listing: &mut Listing, deadline: Dead
 
 /// True if a compressed form holds other events than the plain one. Our header answers it without decompressing.
 fn differ(
-    store: &Store,
+    root: &Root,
     folder: &Path,
     name: &SegmentName,
     form: SegmentForm,
     deadline: Deadline,
 ) -> Result<bool> {
-    let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? else {
+    let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? else {
         return Ok(false);
     };
     let header = match form {
-        SegmentForm::Zstd => archive::summary(store, folder, name)?,
+        SegmentForm::Zstd => archive::summary(root, folder, name)?,
         _ => None,
     };
     let Some(header) = header else {
-        return Ok(!archive::says_the_same(store, folder, name, form)?);
+        return Ok(!archive::says_the_same(root, folder, name, form)?);
     };
     let path = folder.join(name.file_name(SegmentForm::Plain));
-    let last = search::last_record(store, &path, &*file, found.len, &mut StepClock::until(deadline))?;
+    let last = search::last_record(root, &path, &*file, found.len, &mut StepClock::until(deadline))?;
     Ok(header.bytes != found.len || header.last != last.map(|last| last.id))
 }

@@ -16,9 +16,8 @@ use super::resume::{gap, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
-use crate::foreign::ForeignKind;
-use crate::ours;
-use crate::store::Store;
+use crate::root::ForeignKind;
+use crate::root::Root;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.
 const MOST_OPEN: usize = 48;
@@ -40,7 +39,7 @@ struct Pending {
 /// A merge under way.
 #[derive(Debug)]
 pub(crate) struct Merge {
-    store: Arc<Store>,
+    root: Arc<Root>,
     folder: PathBuf,
     clock: StepClock,
     since: Option<Timestamp>,
@@ -92,7 +91,7 @@ fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
 
 /// Begins a scan.
 pub(crate) fn scan(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     options: &ScanOptions,
     deadline: Deadline,
@@ -103,17 +102,15 @@ pub(crate) fn scan(
         .map(Position::decode)
         .transpose()?
         .unwrap_or_default();
-    let listing = listing::list(store, folder, deadline)?;
+    let listing = listing::list(root, folder, deadline)?;
     follow_rotation(&mut position, &listing);
     position.fold_twins(|name| listing.segments.contains_key(name));
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
-            return Err(gap(store, folder, name));
+            return Err(gap(root, folder, name));
         }
     }
-    store
-        .foreign
-        .skip(ForeignKind::EventFiles, folder, listing.others);
+    root.foreign.skip(ForeignKind::EventFiles, folder, listing.others);
     let newest_made = listing.newest_made();
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
@@ -150,7 +147,7 @@ pub(crate) fn scan(
         pending_made.push(smallest);
     }
     Ok(Merge {
-        store: Arc::clone(store),
+        root: Arc::clone(root),
         folder: folder.to_owned(),
         clock: StepClock::new(options.step_timeout),
         since: options.since,
@@ -207,16 +204,16 @@ impl Merge {
         }
         let opened = match from {
             Some(reached) => {
-                let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
-                Some(resume(store, folder, name, *reached, chunk, clock)?)
+                let (root, folder, clock) = (&self.root, &self.folder, &mut self.clock);
+                Some(resume(root, folder, name, *reached, chunk, clock)?)
             }
             None => match self.since {
                 Some(since) => {
-                    let (store, folder, clock) = (&self.store, &self.folder, &mut self.clock);
-                    search::seek(store, folder, name, Bound::Time(since), chunk, clock)?
+                    let (root, folder, clock) = (&self.root, &self.folder, &mut self.clock);
+                    search::seek(root, folder, name, Bound::Time(since), chunk, clock)?
                 }
                 None => {
-                    let mut opened = SegmentReader::open(&self.store, &self.folder, name, 0, None, chunk)?;
+                    let mut opened = SegmentReader::open(&self.root, &self.folder, name, 0, None, chunk)?;
                     if let Some(reader) = opened.as_mut() {
                         reader.step(&mut self.clock)?;
                     }
@@ -233,7 +230,7 @@ impl Merge {
 
     /// How many bytes a read asks for now.
     fn chunk(&self) -> usize {
-        let left = self.store.options.scan_memory.saturating_sub(self.buffered);
+        let left = self.root.options.scan_memory.saturating_sub(self.buffered);
         (left / SHARE).clamp(SMALL_CHUNK, LARGE_CHUNK)
     }
 
@@ -245,13 +242,13 @@ impl Merge {
         if !name.is_canonical() || (self.since.is_none() && self.until.is_none()) {
             return Ok(false);
         }
-        let (from, archived) = match source::open_form(&self.store, &self.folder, name, SegmentForm::Plain)? {
+        let (from, archived) = match source::open_form(&self.root, &self.folder, name, SegmentForm::Plain)? {
             Some((file, _)) => {
                 let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                (search::first_time(&self.store, &path, &*file)?, None)
+                (search::first_time(&self.root, &path, &*file)?, None)
             }
             None => {
-                let summary = archive::summary(&self.store, &self.folder, name)?;
+                let summary = archive::summary(&self.root, &self.folder, name)?;
                 (summary.and_then(|summary| summary.from), summary)
             }
         };
@@ -309,7 +306,7 @@ impl Merge {
             .heap
             .peek()
             .is_none_or(|Reverse((smallest, _))| order <= *smallest);
-        if self.buffered > self.store.options.scan_memory && !is_next {
+        if self.buffered > self.root.options.scan_memory && !is_next {
             self.buffered -= reader.buffered();
             reader.sleep();
         }
@@ -468,8 +465,8 @@ impl Merge {
         }
         let given = match reader.head {
             // Only what carries our format can be damaged.
-            Head::Damage { offset, len, .. } if !ours::segment(&reader.name) => {
-                self.store
+            Head::Damage { offset, len, .. } if !reader.name.is_canonical() => {
+                self.root
                     .foreign
                     .skip_line(ForeignKind::EventLines, &reader.path(), offset, len);
                 false
@@ -482,7 +479,7 @@ impl Merge {
                             && self.until.is_none_or(|until| time < until)
                     })
                     && !self.replay_filter.covers(
-                        &self.store,
+                        &self.root,
                         &self.folder,
                         &reader.name,
                         id,

@@ -17,6 +17,7 @@ pub(crate) mod search;
 pub(crate) mod segment;
 mod segment_index;
 pub(crate) mod source;
+mod sync;
 pub(crate) mod tail;
 #[cfg(all(test, feature = "compression"))]
 mod tests;
@@ -35,15 +36,19 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
 
 use crate::fs::OpenMode;
-use crate::store::Store;
+use crate::root::Root;
+use archive::Archive;
 use writer::LogWriter;
 
 /// Logs that are held open for writing at once, where no one is writing to them.
 const MOST_WRITERS: usize = 128;
 
-/// The writers of a store: one a log.
-#[derive(Debug, Default)]
+/// The logs of a root.
+#[derive(Debug)]
 pub(crate) struct Logs {
+    root: Arc<Root>,
+    archive: Arc<Archive>,
+    /// One writer a log.
     /// Looked into at each append, so by a cheap hash: who names jobs is no stranger.
     writers: Mutex<HashMap<JobAddress, Held, foldhash::fast::RandomState>>,
     uses: AtomicU64,
@@ -56,7 +61,16 @@ struct Held {
 }
 
 impl Logs {
-    fn writer(&self, store: &Arc<Store>, job: &JobAddress) -> Arc<LogWriter> {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self {
+            archive: Archive::new(Arc::clone(&root)),
+            root,
+            writers: Mutex::default(),
+            uses: AtomicU64::new(0),
+        }
+    }
+
+    fn writer(&self, job: &JobAddress) -> Arc<LogWriter> {
         let mut writers = self.writers.lock();
         let used = self.uses.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = writers.get_mut(job) {
@@ -69,13 +83,17 @@ impl Logs {
                 .filter(|(_, held)| Arc::strong_count(&held.writer) == 1 && held.writer.is_forgettable());
             // Relaxed writes must not slip past a later flush: where they can't be synced now, the writer stays.
             if let Some((oldest, held)) = idle.min_by_key(|(_, held)| held.used)
-                && held.writer.flush(store).is_ok()
+                && held.writer.flush().is_ok()
             {
                 let oldest = oldest.clone();
                 writers.remove(&oldest);
             }
         }
-        let writer = Arc::new(LogWriter::new(job));
+        let writer = Arc::new(LogWriter::new(
+            Arc::clone(&self.root),
+            Arc::clone(&self.archive),
+            job,
+        ));
         writers.insert(
             job.clone(),
             Held {
@@ -104,29 +122,29 @@ impl Logs {
     }
 }
 
-impl Store {
+impl Logs {
     pub(crate) fn append(
-        self: &Arc<Self>,
+        &self,
         job: &JobAddress,
         batch: &mut Batch,
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        self.prepare_write("append events", job)?;
+        self.root.prepare_write("append events", job)?;
         if batch.is_empty() {
             return Ok(Appended::default());
         }
         self.check_sizes(job, batch)?;
-        let writer = self.logs.writer(self, job);
+        let writer = self.writer(job);
         if batch.ids().is_empty() {
-            writer.append(self, batch, options.durability, deadline)
+            writer.append(batch, options.durability, deadline)
         } else {
-            writer.append_given(self, batch, options.durability, deadline)
+            writer.append_given(batch, options.durability, deadline)
         }
     }
 
     fn check_sizes(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
-        let limit = self.options.max_record_size;
+        let limit = self.root.options.max_record_size;
         // One look at the sum is enough for nearly all batches.
         if (batch.bytes() + RECORD_OVERHEAD) as u64 <= limit {
             return Ok(());
@@ -143,13 +161,13 @@ impl Store {
     }
 
     pub(crate) fn scan(
-        self: &Arc<Self>,
+        &self,
         job: &JobAddress,
         options: &ScanOptions,
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>> {
         Ok(Box::new(merge::scan(
-            self,
+            &self.root,
             &events_folder(job),
             options,
             deadline,
@@ -159,7 +177,7 @@ impl Store {
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
         let folder = events_folder(job);
         let mut summary = LogSummary::default();
-        for (name, forms) in listing::list(self, &folder, deadline)?.segments {
+        for (name, forms) in listing::list(&self.root, &folder, deadline)?.segments {
             let seen = if forms.plain {
                 SegmentForm::Plain
             } else if forms.zstd {
@@ -171,13 +189,13 @@ impl Store {
             let mut found = None;
             for form in [seen, SegmentForm::Zstd] {
                 let path = folder.join(name.file_name(form));
-                match self.fs.metadata(&path) {
+                match self.root.fs.metadata(&path) {
                     Ok(metadata) => {
                         found = Some((form, metadata));
                         break;
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(self.read_fault("summarise events", &path, error)),
+                    Err(error) => return Err(self.root.read_fault("summarise events", &path, error)),
                 }
             }
             let Some((form, found)) = found else { continue };
@@ -194,21 +212,21 @@ impl Store {
     /// for a segment at that moment makes one of its own.
     pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
         // The locks of this process do not show on a file system without locks.
-        if let Some(writer) = self.logs.existing(job)
+        if let Some(writer) = self.existing(job)
             && writer.holds_a_segment(deadline)?
         {
             return Ok(true);
         }
         let folder = events_folder(job);
-        for (name, forms) in listing::list(self, &folder, deadline)?.segments {
+        for (name, forms) in listing::list(&self.root, &folder, deadline)?.segments {
             let path = folder.join(name.file_name(SegmentForm::Plain));
-            let fault = |error| self.read_fault("find writers", &path, error);
+            let fault = |error| self.root.read_fault("find writers", &path, error);
             if !forms.plain {
                 continue;
             }
-            match self.fs.open(&path, OpenMode::Read) {
+            match self.root.fs.open(&path, OpenMode::Read) {
                 Ok(file) if file.metadata().map_err(fault)?.is_sealed() => {}
-                Ok(file) if self.try_lock(&*file).map_err(fault)? => {}
+                Ok(file) if self.root.try_lock(&*file).map_err(fault)? => {}
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fault(error)),
@@ -217,20 +235,20 @@ impl Store {
         Ok(false)
     }
 
-    pub(crate) fn seal(self: &Arc<Self>, job: &JobAddress, deadline: Deadline) -> Result<()> {
-        self.prepare_write("seal log", job)?;
-        match self.logs.existing(job) {
-            Some(writer) => writer.seal(self, deadline),
+    pub(crate) fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        self.root.prepare_write("seal log", job)?;
+        match self.existing(job) {
+            Some(writer) => writer.seal(deadline),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn flush(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
-        for writer in self.logs.all() {
+    /// Makes relaxed appends survive power loss, and ends the compression of sealed segments.
+    pub(crate) fn flush(&self, deadline: Deadline) -> Result<()> {
+        for writer in self.all() {
             deadline.check("flush", &writer.job, "the syncs of other logs")?;
-            writer.flush(self)?;
+            writer.flush()?;
         }
-        self.flush_files(deadline)?;
         self.archive.finish(deadline)
     }
 }

@@ -15,7 +15,7 @@ use prodigy_storage_layout::SegmentName;
 use super::cursor::{Position, State};
 use super::search;
 use super::segment::StepClock;
-use crate::store::Store;
+use crate::root::Root;
 
 /// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event
 /// is written soon after the first.
@@ -46,17 +46,11 @@ impl Read {
     }
 
     /// Whether it holds the id, in what was read of it.
-    fn holds(
-        &mut self,
-        store: &Arc<Store>,
-        folder: &Path,
-        id: EventId,
-        clock: &mut StepClock,
-    ) -> Result<bool> {
+    fn holds(&mut self, root: &Arc<Root>, folder: &Path, id: EventId, clock: &mut StepClock) -> Result<bool> {
         let last = match self.last {
             Some(last) => last,
             None => {
-                let last = search::last_id_of(store, folder, &self.name, clock)?.unwrap_or(EventId::MIN);
+                let last = search::last_id_of(root, folder, &self.name, clock)?.unwrap_or(EventId::MIN);
                 self.last = Some(last);
                 last
             }
@@ -66,7 +60,7 @@ impl Read {
         }
         if !self.known.as_ref().is_some_and(|known| known.contains(&id)) {
             self.known = None;
-            self.ids = search::ids_from(store, folder, &self.name, id, KEPT, clock)?;
+            self.ids = search::ids_from(root, folder, &self.name, id, KEPT, clock)?;
             let end = match self.ids.last() {
                 Some(&end) if self.ids.len() >= KEPT => end,
                 _ => last,
@@ -116,7 +110,7 @@ impl ReplayFilter {
     /// True if the cursor covers this id already, in another segment than `at`.
     pub(crate) fn covers(
         &mut self,
-        store: &Arc<Store>,
+        root: &Arc<Root>,
         folder: &Path,
         at: &SegmentName,
         id: EventId,
@@ -130,7 +124,7 @@ impl ReplayFilter {
             if read.name == *at || !read.name.is_canonical() || EventId::floor(read.name.lower()) > id {
                 continue;
             }
-            if read.holds(store, folder, id, clock)? {
+            if read.holds(root, folder, id, clock)? {
                 return Ok(true);
             }
         }

@@ -11,15 +11,14 @@ use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
 use crate::fs::FsFile;
-use crate::store::Store;
+use crate::root::Root;
 
 /// A segment is gone that was not read to its end.
-pub(crate) fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageError {
+pub(crate) fn gap(root: &Root, folder: &Path, name: &SegmentName) -> StorageError {
     StorageError::new(
         ErrorKind::CursorGap,
         "scan",
-        store
-            .absolute(&folder.join(name.file_name(SegmentForm::Plain)))
+        root.absolute(&folder.join(name.file_name(SegmentForm::Plain)))
             .display(),
         "the cursor points into a segment that is gone: the events behind it can't be read any more",
     )
@@ -28,7 +27,7 @@ pub(crate) fn gap(store: &Store, folder: &Path, name: &SegmentName) -> StorageEr
 
 /// Opens a segment at the position that a cursor has in it.
 pub(crate) fn resume(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     reached: Reached,
@@ -36,33 +35,33 @@ pub(crate) fn resume(
     clock: &mut StepClock,
 ) -> Result<SegmentReader> {
     if let Some(last) = reached.last
-        && !stands(store, folder, name, reached.offset, last)?
+        && !stands(root, folder, name, reached.offset, last)?
     {
-        return match find_again(store, folder, name, reached, last, chunk, clock)? {
+        return match find_again(root, folder, name, reached, last, chunk, clock)? {
             Some(reader) => Ok(reader),
-            None => from_start(store, folder, name, reached.offset, chunk, clock),
+            None => from_start(root, folder, name, reached.offset, chunk, clock),
         };
     }
     if reached.last.is_none() {
-        return from_start(store, folder, name, reached.offset, chunk, clock);
+        return from_start(root, folder, name, reached.offset, chunk, clock);
     }
-    let opened = SegmentReader::open(store, folder, name, reached.offset, reached.last, chunk)?;
-    let mut reader = opened.ok_or_else(|| gap(store, folder, name))?;
+    let opened = SegmentReader::open(root, folder, name, reached.offset, reached.last, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(root, folder, name))?;
     reader.step(clock)?;
     Ok(reader)
 }
 
 /// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is skipped.
 fn from_start(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     offset: u64,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<SegmentReader> {
-    let opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
-    let mut reader = opened.ok_or_else(|| gap(store, folder, name))?;
+    let opened = SegmentReader::open(root, folder, name, 0, None, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(root, folder, name))?;
     loop {
         reader.step(clock)?;
         match reader.head {
@@ -77,23 +76,23 @@ fn from_start(
 }
 
 /// Whether the record `last` ends at `offset` in the plain form.
-fn stands(store: &Store, folder: &Path, name: &SegmentName, offset: u64, last: EventId) -> Result<bool> {
-    let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? else {
+fn stands(root: &Root, folder: &Path, name: &SegmentName, offset: u64, last: EventId) -> Result<bool> {
+    let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? else {
         return Ok(false);
     };
     if found.len < offset {
         return Ok(false);
     }
     let path = folder.join(name.file_name(SegmentForm::Plain));
-    ends_with(&*file, offset, last, search::longest_line(store))
-        .map_err(|error| store.read_fault("resume scan", &path, error))
+    ends_with(&*file, offset, last, search::longest_line(root))
+        .map_err(|error| root.read_fault("resume scan", &path, error))
 }
 
 /// Finds the place behind the record `last` by reading, where the record does not end at the cursor's offset: in a
 /// segment that was compressed, or behind damage. `None` if the record is not in the segment: a power loss took it, and
 /// what was appended since may have any id.
 fn find_again(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     reached: Reached,
@@ -103,9 +102,9 @@ fn find_again(
 ) -> Result<Option<SegmentReader>> {
     let by_order = name.is_canonical() && last.is_v7();
     let opened = if by_order {
-        search::seek(store, folder, name, Bound::Id(last), chunk, clock)?
+        search::seek(root, folder, name, Bound::Id(last), chunk, clock)?
     } else {
-        let mut opened = SegmentReader::open(store, folder, name, 0, None, chunk)?;
+        let mut opened = SegmentReader::open(root, folder, name, 0, None, chunk)?;
         if let Some(reader) = opened.as_mut() {
             reader.step(clock)?;
         }

@@ -13,7 +13,7 @@ use super::segment::{Head, SegmentReader, StepClock};
 use super::source;
 use super::tail;
 use crate::fs::FsFile;
-use crate::store::Store;
+use crate::root::Root;
 
 /// A stretch that is read through rather than halved again.
 const STRETCH: u64 = 64 << 10;
@@ -51,7 +51,7 @@ pub(crate) struct Last {
 /// Holds for a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid crc are skipped:
 /// a flipped id must not lead the search astray.
 pub(crate) fn lower_bound(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: &dyn FsFile,
     len: u64,
@@ -61,7 +61,7 @@ pub(crate) fn lower_bound(
     let (mut low, mut high) = (0, len);
     while high.saturating_sub(low) > STRETCH {
         let middle = low + (high - low) / 2;
-        match line_after(store, path, file, middle..high, bound, clock)? {
+        match line_after(root, path, file, middle..high, bound, clock)? {
             Some((start, true)) => low = start,
             _ => high = middle,
         }
@@ -72,7 +72,7 @@ pub(crate) fn lower_bound(
 /// The first line that begins after `from` and before `to` and whose checksum matches: its start, and whether it is
 /// before the bound.
 fn line_after(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: &dyn FsFile,
     Range { start: from, end: to }: Range<u64>,
@@ -83,10 +83,10 @@ fn line_after(
     // The buffer holds what begins at `at`; the line that `at` is in the middle of is of no use.
     let (mut at, mut begun) = (from, false);
     loop {
-        clock.check(store, path)?;
+        clock.check(root, path)?;
         let filled = file
             .read_full_at(&mut bytes, at)
-            .map_err(|error| store.read_fault("search segment", path, error))?;
+            .map_err(|error| root.read_fault("search segment", path, error))?;
         let mut rest = bytes.get(..filled).unwrap_or_default();
         let mut start = at;
         loop {
@@ -114,7 +114,7 @@ fn line_after(
             at += filled as u64;
         } else if start > at {
             at = start;
-        } else if (bytes.len() as u64) < longest_line(store) {
+        } else if (bytes.len() as u64) < longest_line(root) {
             bytes.resize(bytes.len() * 8, 0);
         } else {
             // Too long to be kept: nothing begins in the middle of it.
@@ -125,16 +125,16 @@ fn line_after(
 }
 
 /// A longer line is not kept in memory: it is verified as it is read.
-pub(crate) fn longest_line(store: &Store) -> u64 {
-    store.options.largest_read()
+pub(crate) fn longest_line(root: &Root) -> u64 {
+    root.options.largest_read()
 }
 
 /// The time of the first record of a plain file, if its first bytes show one of ours.
-pub(crate) fn first_time(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Option<Timestamp>> {
+pub(crate) fn first_time(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<Timestamp>> {
     let mut bytes = [0; LOOK];
     let filled = file
         .read_full_at(&mut bytes, 0)
-        .map_err(|error| store.read_fault("search segment", path, error))?;
+        .map_err(|error| root.read_fault("search segment", path, error))?;
     let bytes = bytes.get(..filled).unwrap_or_default();
     let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end));
     let record = line.and_then(|line| record::read_line(line).ok());
@@ -146,7 +146,7 @@ pub(crate) fn first_time(store: &Store, path: &Path, file: &dyn FsFile) -> Resul
 /// The last record of a plain file whose ids ascend. No more of its tail is read than needed. An id of another
 /// version has no meaning for the order.
 pub(crate) fn last_record(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: &dyn FsFile,
     len: u64,
@@ -154,14 +154,14 @@ pub(crate) fn last_record(
 ) -> Result<Option<Last>> {
     // The bytes behind `to` were searched before.
     let (mut to, mut window) = (len, LOOK as u64);
-    let longest = longest_line(store);
+    let longest = longest_line(root);
     loop {
-        clock.check(store, path)?;
+        clock.check(root, path)?;
         let from = to.saturating_sub(window);
         let mut bytes = vec![0; (to - from) as usize];
         let filled = file
             .read_full_at(&mut bytes, from)
-            .map_err(|error| store.read_fault("search segment", path, error))?;
+            .map_err(|error| root.read_fault("search segment", path, error))?;
         bytes.truncate(filled);
         let mut end = bytes.len();
         while end > 0 {
@@ -193,9 +193,9 @@ pub(crate) fn last_record(
         } else if window < longest {
             window = window.saturating_mul(8).min(longest);
         } else {
-            let fault = |error| store.read_fault("search segment", path, error);
+            let fault = |error| root.read_fault("search segment", path, error);
             let start = tail::line_start(file, to, u64::MAX).map_err(fault)?.unwrap_or(0);
-            if let Some(last) = last_in_long_line(store, path, file, start..to, clock)? {
+            if let Some(last) = last_in_long_line(root, path, file, start..to, clock)? {
                 return Ok(Some(last));
             }
             (to, window) = (start.saturating_sub(1), LOOK as u64);
@@ -205,7 +205,7 @@ pub(crate) fn last_record(
 
 /// The record that a line is which is too long to be kept, if its checksum holds.
 fn last_in_long_line(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: &dyn FsFile,
     line: Range<u64>,
@@ -213,11 +213,11 @@ fn last_in_long_line(
 ) -> Result<Option<Last>> {
     let (mut seen, mut bytes, mut at) = (StreamedLine::default(), vec![0; CHUNK], line.start);
     while at < line.end {
-        clock.check(store, path)?;
+        clock.check(root, path)?;
         let most = usize::try_from(line.end - at).unwrap_or(CHUNK).min(CHUNK);
         let read = file
             .read_full_at(bytes.get_mut(..most).unwrap_or_default(), at)
-            .map_err(|error| store.read_fault("search segment", path, error))?;
+            .map_err(|error| root.read_fault("search segment", path, error))?;
         if read == 0 {
             break;
         }
@@ -233,20 +233,20 @@ fn last_in_long_line(
 
 /// The last id of a segment in whatever form; `None` if it holds no record or is gone.
 pub(crate) fn last_id_of(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     clock: &mut StepClock,
 ) -> Result<Option<EventId>> {
-    if let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)? {
+    if let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? {
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let last = last_record(store, &path, &*file, found.len, clock)?;
+        let last = last_record(root, &path, &*file, found.len, clock)?;
         return Ok(last.map(|last| last.id));
     }
-    if let Some(summary) = super::archive::summary(store, folder, name)? {
+    if let Some(summary) = super::archive::summary(root, folder, name)? {
         return Ok(summary.last);
     }
-    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
         return Ok(None);
     };
     loop {
@@ -261,7 +261,7 @@ pub(crate) fn last_id_of(
 /// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
 /// `None` if the segment is gone.
 pub(crate) fn seek(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     bound: Bound,
@@ -270,10 +270,10 @@ pub(crate) fn seek(
 ) -> Result<Option<SegmentReader>> {
     let mut start = 0;
     if name.is_canonical()
-        && let Some((file, found)) = source::open_form(store, folder, name, SegmentForm::Plain)?
+        && let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)?
     {
         start = lower_bound(
-            store,
+            root,
             &folder.join(name.file_name(SegmentForm::Plain)),
             &*file,
             found.len,
@@ -281,7 +281,7 @@ pub(crate) fn seek(
             clock,
         )?;
     }
-    let Some(mut reader) = SegmentReader::open(store, folder, name, start, None, chunk)? else {
+    let Some(mut reader) = SegmentReader::open(root, folder, name, start, None, chunk)? else {
         return Ok(None);
     };
     loop {
@@ -302,7 +302,7 @@ pub(crate) fn seek(
 
 /// Which of `ids` (ascending) a segment holds, with a crc that holds.
 pub(crate) fn find_ids(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     ids: &[EventId],
@@ -311,11 +311,11 @@ pub(crate) fn find_ids(
     let mut found = Vec::new();
     let mut rest = ids;
     if !name.is_canonical() {
-        return find_anywhere(store, folder, name, ids, clock);
+        return find_anywhere(root, folder, name, ids, clock);
     }
     // Ids that lie close together are looked for in one go, others each by a search of its own.
     while let Some(&first) = rest.first() {
-        let Some(mut reader) = seek(store, folder, name, Bound::Id(first), CHUNK, clock)? else {
+        let Some(mut reader) = seek(root, folder, name, Bound::Id(first), CHUNK, clock)? else {
             break;
         };
         let mut passed = 0u64;
@@ -358,7 +358,7 @@ pub(crate) fn find_ids(
 
 /// The ids of a segment of ours from `from` on, ascending, `most` of them at most: those whose crc holds.
 pub(crate) fn ids_from(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     from: EventId,
@@ -366,7 +366,7 @@ pub(crate) fn ids_from(
     clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut ids = Vec::new();
-    let Some(mut reader) = seek(store, folder, name, Bound::Id(from), CHUNK, clock)? else {
+    let Some(mut reader) = seek(root, folder, name, Bound::Id(from), CHUNK, clock)? else {
         return Ok(ids);
     };
     while ids.len() < most {
@@ -390,14 +390,14 @@ pub(crate) fn ids_from(
 
 /// As [`find_ids`], in a file whose order says nothing.
 fn find_anywhere(
-    store: &Arc<Store>,
+    root: &Arc<Root>,
     folder: &Path,
     name: &SegmentName,
     ids: &[EventId],
     clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
-    let Some(mut reader) = SegmentReader::open(store, folder, name, 0, None, CHUNK)? else {
+    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
         return Ok(found);
     };
     loop {

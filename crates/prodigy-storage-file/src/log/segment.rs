@@ -18,7 +18,7 @@ use super::resume::gap;
 use super::salvage;
 use super::search;
 use super::source;
-use crate::store::Store;
+use crate::root::Root;
 
 /// Bounds one step of a scan, without a look at the clock for each record.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl StepClock {
         self.began = None;
     }
 
-    pub(crate) fn check(&mut self, store: &Store, path: &Path) -> Result<()> {
+    pub(crate) fn check(&mut self, root: &Root, path: &Path) -> Result<()> {
         let Some(timeout) = self.timeout else {
             return Ok(());
         };
@@ -54,7 +54,7 @@ impl StepClock {
             Some(began) if began.elapsed() > timeout => {
                 return Err(StorageError::timeout(
                     "read segment",
-                    store.absolute(path).display(),
+                    root.absolute(path).display(),
                     "the next record",
                 ));
             }
@@ -116,7 +116,7 @@ enum Line {
 
 /// Reads a segment from a position on.
 pub(crate) struct SegmentReader {
-    store: Arc<Store>,
+    root: Arc<Root>,
     folder: PathBuf,
     pub(crate) name: SegmentName,
     form: SegmentForm,
@@ -168,18 +168,18 @@ impl std::fmt::Debug for SegmentReader {
 impl SegmentReader {
     /// Opens a segment at an offset where a line begins; `None` if it is gone.
     pub(crate) fn open(
-        store: &Arc<Store>,
+        root: &Arc<Root>,
         folder: &Path,
         name: &SegmentName,
         offset: u64,
         last: Option<EventId>,
         chunk: usize,
     ) -> Result<Option<Self>> {
-        let Some(opened) = source::open(store, folder, name, offset)? else {
+        let Some(opened) = source::open(root, folder, name, offset)? else {
             return Ok(None);
         };
         Ok(Some(Self {
-            store: Arc::clone(store),
+            root: Arc::clone(root),
             folder: folder.to_owned(),
             name: name.clone(),
             form: opened.form,
@@ -239,7 +239,7 @@ impl SegmentReader {
 
     /// The path, for messages.
     pub(crate) fn place(&self) -> String {
-        self.store.absolute(&self.path()).display().to_string()
+        self.root.absolute(&self.path()).display().to_string()
     }
 
     /// Where the head begins.
@@ -292,7 +292,7 @@ impl SegmentReader {
             len: *len,
             id: id.map(|id| id.to_string()),
             verified: *verified,
-            limit: self.store.options.max_record_size,
+            limit: self.root.options.max_record_size,
         })
     }
 
@@ -339,8 +339,8 @@ impl SegmentReader {
 
     /// Opens it at an uncompressed offset, in the form that is there now.
     fn open_at(&mut self, offset: u64) -> Result<()> {
-        let opened = source::open(&self.store, &self.folder, &self.name, offset)?;
-        let opened = opened.ok_or_else(|| gap(&self.store, &self.folder, &self.name))?;
+        let opened = source::open(&self.root, &self.folder, &self.name, offset)?;
+        let opened = opened.ok_or_else(|| gap(&self.root, &self.folder, &self.name))?;
         self.form = opened.form;
         self.source = Some(opened.bytes);
         self.dripping = false;
@@ -432,18 +432,18 @@ impl SegmentReader {
         if let Some(intact) = self.intact {
             return Ok(intact);
         }
-        let Some(mut opened) = source::open(&self.store, &self.folder, &self.name, 0)? else {
+        let Some(mut opened) = source::open(&self.root, &self.folder, &self.name, 0)? else {
             return Ok(true);
         };
         let (path, mut buffer) = (self.path(), vec![0; self.chunk]);
         let intact = loop {
-            clock.check(&self.store, &path)?;
+            clock.check(&self.root, &path)?;
             match opened.bytes.read(&mut buffer) {
                 Ok(0) => break true,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error().is_none() => break false,
-                Err(error) => return Err(self.store.read_fault("read segment", &path, error)),
+                Err(error) => return Err(self.root.read_fault("read segment", &path, error)),
             }
         };
         self.intact = Some(intact);
@@ -525,7 +525,7 @@ impl SegmentReader {
             let rest = self.buffer.get(searched..self.filled).unwrap_or_default();
             let end = memchr::memchr(b'\n', rest).map(|found| searched + found);
             let pending = end.unwrap_or(self.filled) - self.next;
-            if pending as u64 > search::longest_line(&self.store) {
+            if pending as u64 > search::longest_line(&self.root) {
                 self.next += self.byte_order_mark();
                 self.long = Some(LongLine::new(self.base + self.next as u64));
                 return self.long_line(clock);
@@ -561,7 +561,7 @@ impl SegmentReader {
     /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
     fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
         let path = self.path();
-        clock.check(&self.store, &path)?;
+        clock.check(&self.root, &path)?;
         self.buffer.copy_within(self.next..self.filled, 0);
         self.base += self.next as u64;
         self.filled -= self.next;
@@ -569,7 +569,7 @@ impl SegmentReader {
         let read_to = self.base + self.filled as u64;
         let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
         // No more than there is: a log may have many small segments.
-        let longest = usize::try_from(search::longest_line(&self.store)).unwrap_or(usize::MAX);
+        let longest = usize::try_from(search::longest_line(&self.root)).unwrap_or(usize::MAX);
         let wanted = (self.filled + self.chunk)
             .max((self.filled * 2).min(longest))
             .min(self.filled.saturating_add(left));
@@ -599,13 +599,13 @@ impl SegmentReader {
         let read = loop {
             match source.read(space) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    clock.check(&self.store, &path)?;
+                    clock.check(&self.root, &path)?;
                 }
                 // The decoder reports this, and not the operating system.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
                     if !std::mem::replace(&mut self.dripping, true)
                         && let Some(again) =
-                            source::open_again(&self.store, &self.folder, &self.name, self.form, read_to)?
+                            source::open_again(&self.root, &self.folder, &self.name, self.form, read_to)?
                     {
                         self.source = Some(again);
                         return self.fill(clock);
@@ -614,7 +614,7 @@ impl SegmentReader {
                     tracing::warn!(path = %path.display(), %error, "a segment does not decompress");
                     return Ok(false);
                 }
-                other => break other.map_err(|error| self.store.read_fault("read segment", &path, error))?,
+                other => break other.map_err(|error| self.root.read_fault("read segment", &path, error))?,
             }
         };
         self.filled += read;
@@ -628,7 +628,7 @@ impl SegmentReader {
     /// Moves to the damage behind which nothing decompresses; all whole lines before it were returned.
     fn give_up(&mut self) {
         let start = self.base + self.next as u64;
-        let told = super::archive::summary(&self.store, &self.folder, &self.name);
+        let told = super::archive::summary(&self.root, &self.folder, &self.name);
         // Of another program's file it is not known how much is lost.
         let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
         self.next = self.filled;

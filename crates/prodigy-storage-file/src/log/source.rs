@@ -1,35 +1,13 @@
 //! The bytes of a segment, whatever its form.
 
 use std::io::{self, Read};
-use std::ops::Deref;
 use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
-use crate::fs::{FsFile, Metadata, OpenMode};
-use crate::store::Store;
-
-/// Reads an open file, held or borrowed, from an offset on.
-#[derive(Debug)]
-pub(crate) struct FileRead<F> {
-    file: F,
-    offset: u64,
-}
-
-impl<F> FileRead<F> {
-    pub(crate) fn new(file: F, offset: u64) -> Self {
-        Self { file, offset }
-    }
-}
-
-impl<'f, F: Deref<Target = dyn FsFile + 'f>> Read for FileRead<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
-}
+use crate::fs::{FileRead, FsFile, Metadata, OpenMode};
+use crate::root::Root;
 
 /// Uncompressed bytes that are skipped between two checks of the clock.
 const STRETCH: u64 = 16 << 20;
@@ -102,16 +80,16 @@ impl Read for Dripping {
 
 /// Opens a compressed form that met damage once more, behind the bytes that it gave. `None` if it is gone.
 pub(crate) fn open_again(
-    store: &Store,
+    root: &Root,
     folder: &Path,
     name: &SegmentName,
     form: SegmentForm,
     read: u64,
 ) -> Result<Option<Box<dyn Read + Send>>> {
-    let Some((file, _)) = open_form(store, folder, name, form)? else {
+    let Some((file, _)) = open_form(root, folder, name, form)? else {
         return Ok(None);
     };
-    let inner = decode(store, &folder.join(name.file_name(form)), file, form)?;
+    let inner = decode(root, &folder.join(name.file_name(form)), file, form)?;
     Ok(Some(Box::new(Dripping {
         inner,
         left: read,
@@ -143,7 +121,7 @@ const FORMS: [SegmentForm; 3] = [SegmentForm::Plain, SegmentForm::Zstd, SegmentF
 
 /// Opens one form of a segment, without decompression; `None` if it is not there.
 pub(crate) fn open_form(
-    store: &Store,
+    root: &Root,
     folder: &Path,
     name: &SegmentName,
     form: SegmentForm,
@@ -152,23 +130,23 @@ pub(crate) fn open_form(
         return Ok(None);
     }
     let path = folder.join(name.file_name(form));
-    let file = match store.fs.open(&path, OpenMode::Read) {
+    let file = match root.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(store.read_fault("open segment", &path, error)),
+        Err(error) => return Err(root.read_fault("open segment", &path, error)),
     };
     let found = file
         .metadata()
-        .map_err(|error| store.read_fault("open segment", &path, error))?;
+        .map_err(|error| root.read_fault("open segment", &path, error))?;
     Ok(Some((file, found)))
 }
 
 /// Opens a segment in the form that is there, the plain one first, and goes to an uncompressed offset. `None` if it
 /// is in no form: it was pruned.
-pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64) -> Result<Option<Opened>> {
+pub(crate) fn open(root: &Root, folder: &Path, name: &SegmentName, offset: u64) -> Result<Option<Opened>> {
     // It is being compressed: the plain form goes only when the compressed one is complete, so a second try finds it.
     for form in FORMS.into_iter().chain(FORMS) {
-        let Some((file, found)) = open_form(store, folder, name, form)? else {
+        let Some((file, found)) = open_form(root, folder, name, form)? else {
             continue;
         };
         let path = folder.join(name.file_name(form));
@@ -183,7 +161,7 @@ pub(crate) fn open(store: &Store, folder: &Path, name: &SegmentName, offset: u64
                 sealed: true,
                 len: None,
                 bytes: Box::new(Skipping {
-                    inner: decode(store, &path, file, form)?,
+                    inner: decode(root, &path, file, form)?,
                     left: offset,
                 }),
                 form,
@@ -210,16 +188,15 @@ fn form_of_content(file: &dyn FsFile, form: SegmentForm) -> io::Result<SegmentFo
 
 #[cfg(feature = "compression")]
 pub(crate) fn decode(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
-    let form =
-        form_of_content(&*file, form).map_err(|error| store.read_fault("read segment", path, error))?;
+    let form = form_of_content(&*file, form).map_err(|error| root.read_fault("read segment", path, error))?;
     let start = match form {
         SegmentForm::Zstd => super::archive::frame_start(&*file)
-            .map_err(|error| store.read_fault("read segment", path, error))?,
+            .map_err(|error| root.read_fault("read segment", path, error))?,
         _ => 0,
     };
     let file = FileRead::new(file, start);
@@ -230,9 +207,7 @@ pub(crate) fn decode(
                 decoder.window_log_max(23)?;
                 Ok(decoder)
             });
-            Ok(Box::new(
-                decoder.map_err(|error| undecodable(store, path, error))?,
-            ))
+            Ok(Box::new(decoder.map_err(|error| undecodable(root, path, error))?))
         }
         SegmentForm::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(
             file,
@@ -243,20 +218,19 @@ pub(crate) fn decode(
 
 #[cfg(not(feature = "compression"))]
 pub(crate) fn decode(
-    store: &Store,
+    root: &Root,
     path: &Path,
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
-    let form =
-        form_of_content(&*file, form).map_err(|error| store.read_fault("read segment", path, error))?;
+    let form = form_of_content(&*file, form).map_err(|error| root.read_fault("read segment", path, error))?;
     if form == SegmentForm::Plain {
         return Ok(Box::new(FileRead::new(file, 0)));
     }
     Err(StorageError::new(
         ErrorKind::Unsupported,
         "read segment",
-        store.absolute(path).display(),
+        root.absolute(path).display(),
         "it is compressed, and this build can't read that",
     )
     .with_hint("build with the feature `compression`"))
@@ -264,11 +238,11 @@ pub(crate) fn decode(
 
 /// A compressed segment that does not decode.
 #[cfg(feature = "compression")]
-pub(crate) fn undecodable(store: &Store, path: &Path, error: io::Error) -> StorageError {
+pub(crate) fn undecodable(root: &Root, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,
         "read segment",
-        store.absolute(path).display(),
+        root.absolute(path).display(),
         "it does not decompress",
     )
     .with_hint("all events before the damage were returned; keep the file, and compare it with a backup")

@@ -6,7 +6,7 @@ use prodigy_storage_backend::{Result, StorageError};
 
 use super::salvage;
 use crate::fs::FsFile;
-use crate::store::Store;
+use crate::root::{Quarantine, Root};
 
 /// The longest end without a line end that is looked into.
 const LONGEST_TAIL: u64 = 1 << 30;
@@ -16,8 +16,8 @@ const LONGEST_TAIL: u64 = 1 << 30;
 ///
 /// A last line without its line end whose crc holds is a record, and gets its line end. Any other was never
 /// acknowledged: it is copied to the quarantine, then cut.
-pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Option<u64>> {
-    let fault = |error| store.write_fault("mend segment", path, error);
+pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<u64>> {
+    let fault = |error| root.write_fault("mend segment", path, error);
     let len = file.metadata().map_err(fault)?.len;
     let Some(start) = last_line(file, len).map_err(fault)? else {
         return Ok(None);
@@ -35,13 +35,13 @@ pub(crate) fn mend(store: &Store, path: &Path, file: &dyn FsFile) -> Result<Opti
     let keep = records_end(&tail);
     if keep < tail.len() {
         let lost = tail.get(keep..).unwrap_or_default();
-        store.quarantine(path, start + keep as u64, lost)?;
+        Quarantine::of(root).keep(path, start + keep as u64, lost)?;
         file.set_len(start + keep as u64).map_err(fault)?;
     }
     let mut end = start + keep as u64;
     if keep > 0 {
         file.write_all_at(b"\n", end)
-            .map_err(|error| take_back(store, path, file, end, error))?;
+            .map_err(|error| take_back(root, path, file, end, error))?;
         end += 1;
     }
     // The next write here must not get to the disk before the cut does.
@@ -57,10 +57,10 @@ fn synced(path: &Path, file: &dyn FsFile) -> bool {
         .is_ok()
 }
 
-fn take_back(store: &Store, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
+fn take_back(root: &Root, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
     // The record is valid without its line end, too.
     let _ = file.set_len(end);
-    store.write_fault("mend segment", path, error)
+    root.write_fault("mend segment", path, error)
 }
 
 /// Where the last line begins; `len` if it has its line end. `None` if it is too long.

@@ -14,17 +14,19 @@ use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, ev
 
 use super::active::{Active, SegmentFile};
 use super::adopt;
-use super::archive;
+use super::archive::Archive;
 use super::commit::{Commit, FailedSync, Unsynced};
 use super::segment_index::SegmentIndex;
-use crate::store::{Store, count};
-use crate::whereabouts::LASTS;
+use crate::root::LASTS;
+use crate::root::{Root, count};
 
 const APPEND: &str = "append events";
 
 /// Writes one log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
+    pub(super) root: Arc<Root>,
+    archive: Arc<Archive>,
     pub(crate) job: JobAddress,
     pub(crate) folder: PathBuf,
     state: Mutex<State>,
@@ -70,8 +72,10 @@ impl State {
 }
 
 impl LogWriter {
-    pub(crate) fn new(job: &JobAddress) -> Self {
+    pub(crate) fn new(root: Arc<Root>, archive: Arc<Archive>, job: &JobAddress) -> Self {
         Self {
+            root,
+            archive,
             job: job.clone(),
             folder: events_folder(job),
             state: Mutex::new(State::new(SegmentIndex::default(), 0)),
@@ -82,28 +86,26 @@ impl LogWriter {
     /// Appends a batch under new ids.
     pub(crate) fn append(
         &self,
-        store: &Arc<Store>,
         batch: &mut Batch,
         durability: Durability,
         deadline: Deadline,
     ) -> Result<Appended> {
         let mut state = self.enter(deadline)?;
-        self.still_here(store, &mut state, durability)?;
-        self.open_main(store, &mut state, durability, deadline)?;
-        let now = store.now();
+        self.still_here(&mut state, durability)?;
+        self.open_main(&mut state, durability, deadline)?;
+        let now = self.root.now();
         if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
-            self.rotate(store, &mut state, Target::Main);
-            self.create_main(store, &mut state, None, deadline)?;
+            self.rotate(&mut state, Target::Main);
+            self.create_main(&mut state, None, deadline)?;
         }
         let Some(ids) = state.ids.as_mut() else {
             return Err(self.lost());
         };
         if ids.is_spent() {
-            return Err(adopt::end_of_time(store, &self.folder, "an event's id"));
+            return Err(adopt::end_of_time(&self.root, &self.folder, "an event's id"));
         }
         batch.set_ids(std::iter::repeat_with(|| ids.next(now)).take(batch.len()));
         let written = self.write(
-            store,
             &mut state,
             Target::Main,
             now,
@@ -120,9 +122,9 @@ impl LogWriter {
             }
         };
         drop(state);
-        count(&store.counters.appends, 1);
+        count(&self.root.counters.appends, 1);
         tracing::trace!(job = %self.job, events = batch.len(), bytes = stored_len(batch.bodies()), "appended");
-        self.settle(store, seq, batch.ids(), durability, deadline)?;
+        self.settle(seq, batch.ids(), durability, deadline)?;
         Ok(Appended {
             stored: batch.len(),
             duplicates: 0,
@@ -141,15 +143,15 @@ impl LogWriter {
 
     /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
     /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second.
-    pub(crate) fn still_here(&self, store: &Store, state: &mut State, durability: Durability) -> Result<()> {
-        let now = store.options.clock.monotonic();
+    pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
+        let now = self.root.options.clock.monotonic();
         if durability == Durability::Relaxed && state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS)
         {
             return Ok(());
         }
         state.looked = Some(now);
         for active in state.main.iter().chain(&state.late) {
-            let Some(error) = moved(store, &active.file, &active.path)? else {
+            let Some(error) = moved(&self.root, &active.file, &active.path)? else {
                 continue;
             };
             tracing::error!(segment = %active.path.display(), "a segment was moved or removed under its writer");
@@ -173,14 +175,13 @@ impl LogWriter {
     /// Makes sure that there is a segment for new events.
     pub(crate) fn open_main(
         &self,
-        store: &Arc<Store>,
         state: &mut State,
         durability: Durability,
         deadline: Deadline,
     ) -> Result<()> {
-        self.adopt_main(store, state, durability, deadline)?;
+        self.adopt_main(state, durability, deadline)?;
         if state.main.is_none() {
-            self.create_main(store, state, None, deadline)?;
+            self.create_main(state, None, deadline)?;
         }
         Ok(())
     }
@@ -188,13 +189,12 @@ impl LogWriter {
     /// At the first call, takes a segment that a writer before has left, if there is one.
     pub(crate) fn adopt_main(
         &self,
-        store: &Arc<Store>,
         state: &mut State,
         durability: Durability,
         deadline: Deadline,
     ) -> Result<()> {
         if state.ids.is_none() {
-            let found = adopt::adopt(store, &self.folder, durability, deadline)?;
+            let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
             state.main = found.active;
         }
@@ -204,12 +204,11 @@ impl LogWriter {
     /// Begins a segment for new events, and for given ids from `lower` on.
     pub(crate) fn create_main(
         &self,
-        store: &Arc<Store>,
         state: &mut State,
         lower: Option<Timestamp>,
         deadline: Deadline,
     ) -> Result<()> {
-        let made = adopt::create(store, &self.folder, lower, deadline)?;
+        let made = adopt::create(&self.root, &self.folder, lower, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }
@@ -220,7 +219,6 @@ impl LogWriter {
     /// Writes records to a segment with one call; gives the number of the write. Seals the segment when it is full.
     pub(crate) fn write<'b>(
         &self,
-        store: &Arc<Store>,
         state: &mut State,
         target: Target,
         now: Timestamp,
@@ -266,7 +264,7 @@ impl LogWriter {
                 (events, None)
             }
             Err(error) => {
-                let error = store.write_fault(APPEND, &active.path, error);
+                let error = self.root.write_fault(APPEND, &active.path, error);
                 match active.keep_whole(buffer) {
                     Ok(0) => return Err(error),
                     Ok(kept) => (kept, Some(error)),
@@ -290,8 +288,8 @@ impl LogWriter {
                 tracing::warn!(job = %self.job, %newest, "the newest id of a log is more than an hour ahead of the clock");
             }
         }
-        count(&store.counters.events, kept);
-        count(&store.counters.appended_bytes, active.len - before);
+        count(&self.root.counters.events, kept);
+        count(&self.root.counters.appended_bytes, active.len - before);
         if let Some(error) = failed
             && kept < events
         {
@@ -301,8 +299,8 @@ impl LogWriter {
         if buffer.capacity() > 4 << 20 {
             *buffer = Vec::new();
         }
-        if active.len >= store.options.max_file_size {
-            self.rotate(store, state, target);
+        if active.len >= self.root.options.max_file_size {
+            self.rotate(state, target);
         }
         Ok(seq)
     }
@@ -314,7 +312,7 @@ impl LogWriter {
     }
 
     /// Closes a segment that is full or ends in the future. Threads that wait for its sync get a failure of it.
-    pub(crate) fn rotate(&self, store: &Arc<Store>, state: &mut State, target: Target) {
+    pub(crate) fn rotate(&self, state: &mut State, target: Target) {
         let active = match target {
             Target::Main => state.main.take(),
             Target::Late(index) if index < state.late.len() => Some(state.late.remove(index)),
@@ -322,33 +320,33 @@ impl LogWriter {
         };
         if let Some(active) = active {
             // Threads that wait for its sync get the failure.
-            let _ = self.close(store, state, active);
+            let _ = self.close(state, active);
         }
     }
 
     /// Syncs a segment, seals it and lets it go; one that fails is given up. Only then it is compressed: that takes its
     /// lock, and does nothing where somebody has it.
-    fn close(&self, store: &Arc<Store>, state: &mut State, active: Active) -> Result<()> {
-        if let Err(error) = self.sync_and_seal(store, &active) {
+    fn close(&self, state: &mut State, active: Active) -> Result<()> {
+        if let Err(error) = self.sync_and_seal(&active) {
             self.fail(state, &[active], &format!("{error:#}"));
             return Err(error);
         }
         let Active { name, file, .. } = active;
-        if store.options.compression {
-            archive::enqueue(store, &self.folder, &name, Some(file));
+        if self.root.options.compression {
+            self.archive.enqueue(&self.folder, &name, Some(file));
         }
         Ok(())
     }
 
-    fn sync_and_seal(&self, store: &Arc<Store>, active: &Active) -> Result<()> {
+    fn sync_and_seal(&self, active: &Active) -> Result<()> {
         if active.file.is_dirty() {
-            self.sync_file(store, &active.file, &active.path)?;
+            self.sync_file(&active.file, &active.path)?;
         }
         active
             .file
             .seal()
-            .map_err(|error| store.write_fault("seal segment", &active.path, error))?;
-        count(&store.counters.sealed, 1);
+            .map_err(|error| self.root.write_fault("seal segment", &active.path, error))?;
+        count(&self.root.counters.sealed, 1);
         tracing::debug!(segment = %active.path.display(), bytes = active.len, "sealed");
         Ok(())
     }
@@ -356,7 +354,6 @@ impl LogWriter {
     /// Waits until a write is as durable as asked for.
     pub(crate) fn settle(
         &self,
-        store: &Arc<Store>,
         seq: u64,
         ids: &[EventId],
         durability: Durability,
@@ -365,7 +362,7 @@ impl LogWriter {
         if durability == Durability::Relaxed {
             return Ok(());
         }
-        let waited = self.commit.wait(seq, deadline, || self.sync(store));
+        let waited = self.commit.wait(seq, deadline, || self.sync());
         waited.map_err(|unsynced| {
             let why = match unsynced {
                 Unsynced::Failed(why) => {
@@ -379,7 +376,7 @@ impl LogWriter {
 
     /// Syncs a segment if this writer holds it; false if it does not. A segment that this writer gave up, because a sync
     /// of it failed, can't be made durable any more.
-    pub(crate) fn persist(&self, store: &Store, name: &SegmentName, deadline: Deadline) -> Result<bool> {
+    pub(crate) fn persist(&self, name: &SegmentName, deadline: Deadline) -> Result<bool> {
         const PERSIST: &str = "persist events";
         let state = self.enter(deadline)?;
         let held = state
@@ -391,7 +388,9 @@ impl LogWriter {
             if state.index.is_suspect(name) {
                 let why =
                     "a sync of the segment failed, so events before the cursor may be lost in a power loss";
-                let path = store.absolute(&self.folder.join(name.file_name(SegmentForm::Plain)));
+                let path = self
+                    .root
+                    .absolute(&self.folder.join(name.file_name(SegmentForm::Plain)));
                 return Err(StorageError::new(ErrorKind::Io, PERSIST, path.display(), why)
                     .with_hint("append the events whose outcome was unknown again, read on, and save with the new cursor"));
             }
@@ -402,15 +401,16 @@ impl LogWriter {
             .is_dirty()
             .then(|| (Arc::clone(&active.file), active.path.clone()));
         drop(state);
-        self.sync_files(store, dirty.into_iter().collect()).map_err(|failed| {
-            StorageError::new(ErrorKind::Io, PERSIST, &self.job, failed.why)
-                .with_hint("append the events whose outcome was unknown again, read on, and save with the new cursor")
+        self.sync_files(dirty.into_iter().collect()).map_err(|failed| {
+            StorageError::new(ErrorKind::Io, PERSIST, &self.job, failed.why).with_hint(
+                "append the events whose outcome was unknown again, read on, and save with the new cursor",
+            )
         })?;
         Ok(true)
     }
 
     /// Syncs all that was written; gives the number of the last write that it covers.
-    pub(crate) fn sync(&self, store: &Arc<Store>) -> Result<u64, FailedSync> {
+    pub(crate) fn sync(&self) -> Result<u64, FailedSync> {
         let (seq, dirty) = {
             let state = self.state.lock();
             let actives = state.main.iter().chain(&state.late);
@@ -420,18 +420,14 @@ impl LogWriter {
                 .collect();
             (state.seq, dirty)
         };
-        self.sync_files(store, dirty)?;
+        self.sync_files(dirty)?;
         Ok(seq)
     }
 
     /// Syncs segments that are held, or were a moment ago.
-    pub(crate) fn sync_files(
-        &self,
-        store: &Store,
-        files: Vec<(Arc<SegmentFile>, PathBuf)>,
-    ) -> Result<(), FailedSync> {
+    pub(crate) fn sync_files(&self, files: Vec<(Arc<SegmentFile>, PathBuf)>) -> Result<(), FailedSync> {
         for (file, path) in files {
-            if let Err(error) = self.sync_file(store, &file, &path) {
+            if let Err(error) = self.sync_file(&file, &path) {
                 let mut state = self.state.lock();
                 let why = format!("{error:#}");
                 let up_to = self.poison(&mut state, &why);
@@ -442,19 +438,19 @@ impl LogWriter {
     }
 
     /// Syncs a segment and, once, its name.
-    fn sync_file(&self, store: &Store, file: &SegmentFile, path: &Path) -> Result<()> {
-        store.counters.sync(path);
+    fn sync_file(&self, file: &SegmentFile, path: &Path) -> Result<()> {
+        self.root.counters.sync(path);
         file.sync()
-            .map_err(|error| store.write_fault("sync segment", path, error))?;
+            .map_err(|error| self.root.write_fault("sync segment", path, error))?;
         // An event in a folder that was moved away is not acknowledged.
         // A sealed segment was synced and checked by the thread that sealed it, and may be compressed by now.
-        if let Some(error) = moved(store, file, path)?
+        if let Some(error) = moved(&self.root, file, path)?
             && !file.is_sealed()
         {
             return Err(error);
         }
         if !file.is_named() {
-            store.sync_folder(&self.folder)?;
+            self.root.sync_folder(&self.folder)?;
             file.set_named();
         }
         Ok(())
@@ -491,12 +487,12 @@ impl LogWriter {
     }
 
     /// Seals the segment for older ids that was made first.
-    pub(crate) fn close_late(&self, store: &Arc<Store>, state: &mut State) -> Result<()> {
+    pub(crate) fn close_late(&self, state: &mut State) -> Result<()> {
         if state.late.is_empty() {
             return Ok(());
         }
         let active = state.late.remove(0);
-        self.close(store, state, active)
+        self.close(state, active)
     }
 
     pub(crate) fn holds_a_segment(&self, deadline: Deadline) -> Result<bool> {
@@ -505,7 +501,7 @@ impl LogWriter {
     }
 
     /// Seals what this process appends to.
-    pub(crate) fn seal(&self, store: &Arc<Store>, deadline: Deadline) -> Result<()> {
+    pub(crate) fn seal(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.enter(deadline)?;
         let held: Vec<Active> = state
             .main
@@ -517,7 +513,7 @@ impl LogWriter {
         for active in held {
             // An empty one may as well serve the next writer.
             if active.last.is_some() {
-                outcome = outcome.and(self.close(store, &mut state, active));
+                outcome = outcome.and(self.close(&mut state, active));
             }
         }
         outcome
@@ -538,8 +534,8 @@ impl LogWriter {
     }
 
     /// Makes relaxed writes survive power loss.
-    pub(crate) fn flush(&self, store: &Arc<Store>) -> Result<()> {
-        self.sync(store).map(drop).map_err(|failed| {
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.sync().map(drop).map_err(|failed| {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
                 .with_hint("what was appended since the last flush may be lost after a loss of power")
         })
@@ -547,18 +543,15 @@ impl LogWriter {
 }
 
 /// The error for a segment that its path leads to no longer.
-fn moved(store: &Store, file: &SegmentFile, path: &Path) -> Result<Option<StorageError>> {
-    let place = file
-        .file()
-        .metadata()
-        .and_then(|ours| store.leads_to(path, &ours));
+fn moved(root: &Root, file: &SegmentFile, path: &Path) -> Result<Option<StorageError>> {
+    let place = file.file().metadata().and_then(|ours| root.leads_to(path, &ours));
     match place {
         Ok(true) => Ok(None),
         Ok(false) => {
             let why = "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it";
-            Ok(Some(store.moved(APPEND, path, why)))
+            Ok(Some(root.moved(APPEND, path, why)))
         }
-        Err(error) => Err(store.read_fault(APPEND, path, error)),
+        Err(error) => Err(root.read_fault(APPEND, path, error)),
     }
 }
 

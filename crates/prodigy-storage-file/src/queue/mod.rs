@@ -14,6 +14,7 @@
 
 mod buffer;
 mod large;
+mod leases;
 mod line;
 mod put;
 mod read;

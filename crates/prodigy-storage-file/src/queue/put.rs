@@ -13,11 +13,12 @@ use prodigy_storage_layout::{Entry, JobAddress};
 use serde_json::value::RawValue;
 
 use super::CLOSING;
+use super::Queues;
 use super::line::{self, encoded};
 use super::rewrite::{Change, Changes, Context, unknown};
 use super::scan::Fragment;
 use super::state::{QueueState, close};
-use crate::store::{Replace, Store};
+use crate::root::{LockedFile, Replace, TempFile};
 
 const OPERATION: &str = "queue put";
 
@@ -29,7 +30,7 @@ struct Pushed<'a> {
     more: Vec<Cow<'a, RawValue>>,
 }
 
-impl Store {
+impl Queues {
     pub(crate) fn queue_put(
         &self,
         job: &JobAddress,
@@ -37,13 +38,14 @@ impl Store {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<PutReport> {
-        self.prepare_write(OPERATION, job)?;
+        self.root.prepare_write(OPERATION, job)?;
         let mut batch = self.by_key(items)?;
         if batch.is_empty() {
             return Ok(PutReport::default());
         }
         let path = Entry::Queue(job.clone()).path();
-        let _lock = self.lock_file(
+        let _lock = LockedFile::take(
+            &self.root,
             &Entry::QueueLock(job.clone()).path(),
             OPERATION,
             "queue",
@@ -65,10 +67,10 @@ impl Store {
         for item in &mut batch {
             let stored = found.get(item.id.as_str());
             if let Some((_, entry)) = stored {
-                item.body = Cow::Owned(merge(&entry.body, &item.body, self.now())?);
+                item.body = Cow::Owned(merge(&entry.body, &item.body, self.root.now())?);
             }
             for more in item.more.drain(..) {
-                item.body = Cow::Owned(merge(&item.body, &more, self.now())?);
+                item.body = Cow::Owned(merge(&item.body, &more, self.root.now())?);
             }
             self.fits(item.id, &item.body)?;
             match stored {
@@ -98,7 +100,7 @@ impl Store {
                 self.queue_rewrite(context, state, changes)?
             }
         };
-        self.queues.keep(&path, state);
+        self.keep(&path, state);
         Ok(report)
     }
 
@@ -136,7 +138,7 @@ impl Store {
         if normal {
             return Ok(Cow::Borrowed(&item.body));
         }
-        let again = normalise(&item.body, self.now())?;
+        let again = normalise(&item.body, self.root.now())?;
         if again.id != item.id {
             return Err(StorageError::invalid(
                 OPERATION,
@@ -148,7 +150,7 @@ impl Store {
     }
 
     fn fits(&self, id: &ItemId, body: &RawValue) -> Result<()> {
-        let (len, limit) = (body.get().len() as u64, self.options.max_record_size);
+        let (len, limit) = (body.get().len() as u64, self.root.options.max_record_size);
         if len <= limit {
             return Ok(());
         }
@@ -173,7 +175,7 @@ impl Store {
         let mut wanted: HashSet<&str> = batch
             .iter()
             .map(|item| item.id.as_str())
-            .filter(|id| state.hashes.contains(&self.queues.hash(id)))
+            .filter(|id| state.hashes.contains(&self.hash(id)))
             .collect();
         let mut found = HashMap::new();
         if wanted.is_empty() {
@@ -212,9 +214,10 @@ impl Store {
         lines(&mut bytes, new, false);
         let end = bytes.len() as u64;
         bytes.extend_from_slice(CLOSING);
-        self.write_atomic(OPERATION, path, &[&bytes], Replace::Never, durability)?;
-        let fault = |error| self.write_fault(OPERATION, path, error);
+        TempFile::write_whole(&self.root, OPERATION, path, &[&bytes], Replace::Never, durability)?;
+        let fault = |error| self.root.write_fault(OPERATION, path, error);
         let file: Arc<dyn crate::fs::FsFile> = self
+            .root
             .fs
             .open(path, crate::fs::OpenMode::Write)
             .map_err(fault)?
@@ -226,10 +229,7 @@ impl Store {
             len: bytes.len() as u64,
             any: true,
             plain: true,
-            hashes: new
-                .iter()
-                .map(|item| self.queues.hash(item.id.as_str()))
-                .collect(),
+            hashes: new.iter().map(|item| self.hash(item.id.as_str())).collect(),
             linked: durability == Durability::Strict,
             synced: true,
         })
@@ -246,11 +246,11 @@ impl Store {
     ) -> Result<QueueState> {
         if durability == Durability::Strict && !state.synced {
             // A loss of power that took what is there, and not what is written behind it, would leave a hole.
-            self.counters.sync(path);
+            self.root.counters.sync(path);
             state
                 .file
                 .sync()
-                .map_err(|error| self.write_fault(OPERATION, path, error))?;
+                .map_err(|error| self.root.write_fault(OPERATION, path, error))?;
         }
         let mut bytes = Vec::new();
         lines(&mut bytes, new, state.any);
@@ -268,12 +268,12 @@ impl Store {
         if let Err(error) = written {
             return match close(&mut state) {
                 Ok(()) => {
-                    let error = self.write_fault(OPERATION, path, error);
-                    self.queues.keep(path, state);
+                    let error = self.root.write_fault(OPERATION, path, error);
+                    self.keep(path, state);
                     Err(error)
                 }
                 Err(again) => Err(unknown(
-                    self,
+                    &self.root,
                     OPERATION,
                     path,
                     &format!("only in part ({error:#}), and it could not be taken back"),
@@ -282,26 +282,33 @@ impl Store {
             };
         }
         if durability == Durability::Strict {
-            self.counters.sync(path);
+            self.root.counters.sync(path);
             state
                 .file
                 .sync()
-                .map_err(|error| unknown(self, OPERATION, path, "the sync failed", error))?;
+                .map_err(|error| unknown(&self.root, OPERATION, path, "the sync failed", error))?;
             if !state.linked {
-                self.sync_folder(path.parent().unwrap_or(Path::new("")))
+                self.root
+                    .sync_folder(path.parent().unwrap_or(Path::new("")))
                     .map_err(|error| {
-                        unknown(self, OPERATION, path, "its folder could not be synced", error)
+                        unknown(
+                            &self.root,
+                            OPERATION,
+                            path,
+                            "its folder could not be synced",
+                            error,
+                        )
                     })?;
                 state.linked = true;
             }
             state.synced = true;
         } else {
-            self.sync_file_later(path)?;
+            self.root.sync_file_later(path)?;
         }
         state.end = end;
         state.len = len;
         state.any = true;
-        let hashes = new.iter().map(|item| self.queues.hash(item.id.as_str()));
+        let hashes = new.iter().map(|item| self.hash(item.id.as_str()));
         state.hashes.extend(hashes);
         Ok(state)
     }

@@ -10,14 +10,14 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
+use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Fragment, Scanner};
 use super::state::STRIDE;
-use crate::foreign::ForeignKind;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
-use crate::store::Store;
+use crate::root::ForeignKind;
 
-impl Store {
+impl Queues {
     pub(crate) fn queue_get(
         &self,
         job: &JobAddress,
@@ -63,7 +63,7 @@ impl Store {
             (None, Some((start, end))) => Err(StorageError::new(
                 ErrorKind::Damaged,
                 OPERATION,
-                self.absolute(&path).display(),
+                self.root.absolute(&path).display(),
                 format!(
                     "no readable item has the id `{id}`, but {} bytes at offset {start} are damaged and may be it",
                     end - start
@@ -81,12 +81,12 @@ impl Store {
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(Box::new(std::iter::empty()));
         };
-        let scanner = Scanner::new(file, self.options.largest_read())
-            .map_err(|error| self.read_fault(OPERATION, &path, error))?;
+        let scanner = Scanner::new(file, self.root.options.largest_read())
+            .map_err(|error| self.root.read_fault(OPERATION, &path, error))?;
         Ok(Box::new(Walk {
             scanner: Some(scanner),
-            place: self.absolute(&path).display().to_string(),
-            limit: self.options.max_record_size,
+            place: self.root.absolute(&path).display().to_string(),
+            limit: self.root.options.max_record_size,
             ahead: None,
         }))
     }
@@ -99,8 +99,8 @@ impl Store {
         checksum: ItemChecksum,
         head: &[u8],
     ) -> TooLarge {
-        let place = self.absolute(path).display().to_string();
-        too_large(place, self.options.max_record_size, bytes, checksum, head)
+        let place = self.root.absolute(path).display().to_string();
+        too_large(place, self.root.options.max_record_size, bytes, checksum, head)
     }
 
     /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
@@ -113,39 +113,40 @@ impl Store {
     ) -> Result<()> {
         let items_in = |folder: &Path| {
             deadline.check(operation, &folder.display(), "its turn")?;
-            let names = self.names_in(operation, folder)?;
+            let names = self.root.names_in(operation, folder)?;
             Ok::<_, StorageError>(names.iter().filter(is_json).count() as u64)
         };
         for place in [queue_folder(job), state_folder(&job.repo)] {
             let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
-            self.foreign
+            self.root
+                .foreign
                 .skip(ForeignKind::DeadLetters, &folder, items_in(&folder)?);
         }
         // The same files beside the queue.
         let folder = queue_folder(job);
         let items = items_in(&folder.join("items"))?;
-        let names = self.names_in(operation, &folder)?;
+        let names = self.root.names_in(operation, &folder)?;
         let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
         // An index lists the items, and says something alone where none is there.
         let index = u64::from(items == 0 && has("index.json"));
         let count = items + index + u64::from(has("dlq-items.json"));
-        self.foreign.skip(ForeignKind::DeadLetters, &folder, count);
+        self.root.foreign.skip(ForeignKind::DeadLetters, &folder, count);
         Ok(())
     }
 
     pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
-        match self.fs.metadata(path) {
+        match self.root.fs.metadata(path) {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(self.read_fault(operation, path, error)),
+            Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
     }
 
     fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
-        match self.fs.open(path, OpenMode::Read) {
+        match self.root.fs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.read_fault(operation, path, error)),
+            Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
     }
 
@@ -158,8 +159,8 @@ impl Store {
         deadline: Deadline,
         mut visit: impl FnMut(&Fragment, &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        let fault = |error| self.read_fault(operation, path, error);
-        let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
+        let fault = |error| self.root.read_fault(operation, path, error);
+        let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         let mut fragments = 0;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             fragments += 1;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 
+use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::scan::{Fragment, Scanner};
 use super::state::{Hashes, QueueState};
 use super::{CLOSING, SEPARATOR};
 use crate::fs::{FsFile, OpenMode};
-use crate::store::{Store, count};
+use crate::root::{Quarantine, Replace, Root, TempFile, count};
 
 /// Bytes written at once.
 const CHUNK: usize = 256 << 10;
@@ -120,7 +121,7 @@ pub(super) struct Context<'a> {
     pub(super) deadline: Deadline,
 }
 
-impl Store {
+impl Queues {
     /// Changes the items that `decide` names, as in [`Changes`]. If it names none, nothing is written. Returns
     /// the state of the file after it. Under the queue's lock.
     pub(super) fn queue_change(
@@ -169,7 +170,7 @@ impl Store {
             return Err(StorageError::new(
                 ErrorKind::Damaged,
                 operation,
-                self.absolute(path).display(),
+                self.root.absolute(path).display(),
                 format!("the item at offset {at} could be read once, and not again"),
             )
             .with_hint("the bytes are in the quarantine; look at the disk"));
@@ -192,37 +193,26 @@ impl Store {
             deadline,
         } = context;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (temp, file) = self.create_temp(folder)?;
-        let done = self
-            .fill(context, &temp, &*file, state, changes)
-            .and_then(|made| {
-                // Also for a relaxed change: the file replaces one that may have been stored strictly.
-                self.counters.sync(&temp);
-                file.sync_all()
-                    .map_err(|error| self.write_fault(operation, &temp, error))?;
-                deadline.check(operation, &path.display(), "the queue to be rewritten")?;
-                self.fs
-                    .rename(&temp, path)
-                    .map_err(|error| self.write_fault(operation, path, error))?;
-                Ok(made)
-            });
-        drop(file);
-        let mut made = match done {
-            Ok(made) => made,
-            Err(error) => {
-                // Best effort: what stays is swept by the next writer.
-                let _ = self.fs.unlink(&temp);
-                return Err(error);
-            }
-        };
-        count(&self.counters.queue_rewrites, 1);
+        let mut temp = TempFile::create(&self.root, operation, folder)?;
+        let mut made = self.fill(context, &temp, state, changes)?;
+        deadline.check(operation, &path.display(), "the queue to be rewritten")?;
+        // Also for a relaxed change: the file replaces one that may have been stored strictly.
+        temp.publish(path, Replace::Over)?;
+        count(&self.root.counters.queue_rewrites, 1);
         tracing::debug!(path = %path.display(), bytes = made.len, "queue rewritten");
         if durability == Durability::Strict {
-            self.sync_folder(folder)
-                .map_err(|error| unknown(self, operation, path, "its folder could not be synced", error))?;
+            self.root.sync_folder(folder).map_err(|error| {
+                unknown(
+                    &self.root,
+                    operation,
+                    path,
+                    "its folder could not be synced",
+                    error,
+                )
+            })?;
             made.linked = true;
         } else {
-            self.sync_later(folder)?;
+            self.root.sync_later(folder)?;
         }
         Ok(made)
     }
@@ -230,13 +220,12 @@ impl Store {
     fn fill(
         &self,
         context: Context<'_>,
-        temp: &Path,
-        file: &dyn FsFile,
+        temp: &TempFile<'_>,
         state: QueueState,
         changes: Changes<'_>,
     ) -> Result<QueueState> {
-        let read = |error| self.write_fault(context.operation, context.path, error);
-        let write = |error| self.write_fault(context.operation, temp, error);
+        let read = |error| self.root.write_fault(context.operation, context.path, error);
+        let write = |error| temp.fault(error);
         let Changes {
             decide,
             drops,
@@ -251,16 +240,16 @@ impl Store {
         }
         let mut remember = |id: Option<Cow<'_, str>>| {
             if let Some(id) = id {
-                hashes.insert(self.queues.hash(&id));
+                hashes.insert(self.hash(&id));
             }
         };
         let mut out = Output {
-            file,
+            file: temp.file(),
             offset: 0,
             buffer: vec![b'['],
             any: false,
         };
-        let limit = self.options.largest_read();
+        let limit = self.root.options.largest_read();
         let mut scanner = Scanner::new(Arc::clone(&state.file), limit).map_err(read)?;
         loop {
             context.deadline.check(
@@ -332,7 +321,7 @@ impl Store {
                         let mut bytes = vec![0; piece as usize];
                         let len = state.file.read_full_at(&mut bytes, start).map_err(read)?;
                         bytes.truncate(len);
-                        self.quarantine(context.path, start, &bytes)?;
+                        Quarantine::of(&self.root).keep(context.path, start, &bytes)?;
                         start += piece;
                     }
                 }
@@ -346,7 +335,12 @@ impl Store {
         out.buffer.extend_from_slice(CLOSING);
         out.flush().map_err(write)?;
         // A descriptor without the temporary file's lock.
-        let file: Arc<dyn FsFile> = self.fs.open(temp, OpenMode::Write).map_err(write)?.into();
+        let file: Arc<dyn FsFile> = self
+            .root
+            .fs
+            .open(temp.path(), OpenMode::Write)
+            .map_err(write)?
+            .into();
         Ok(QueueState {
             identity: file.metadata().map_err(write)?.identity,
             file,
@@ -373,7 +367,7 @@ fn with_new_checksum(line: &[u8]) -> Vec<u8> {
 
 /// The error of a write whose outcome is not known.
 pub(super) fn unknown(
-    store: &Store,
+    root: &Root,
     operation: &'static str,
     path: &Path,
     why: &str,
@@ -382,7 +376,7 @@ pub(super) fn unknown(
     StorageError::new(
         ErrorKind::OutcomeUnknown,
         operation,
-        store.absolute(path).display(),
+        root.absolute(path).display(),
         format!("it was written, but {why}: it may be there, and it may be gone after a loss of power"),
     )
     .with_hint("read the items again, and repeat the call; the file is opened afresh and checked")

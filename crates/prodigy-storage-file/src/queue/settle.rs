@@ -11,11 +11,11 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
+use super::Queues;
 use super::line::{self, ItemChecksum, encoded};
 use super::rewrite::{Change, Context};
 use super::state::QueueState;
-use crate::lockfile::FileLock;
-use crate::store::Store;
+use crate::root::LockedFile;
 
 /// The line that takes the place of one; `None` where it has to stay.
 type Remake = fn(&[u8], ItemChecksum) -> Option<Vec<u8>>;
@@ -24,10 +24,10 @@ type Remake = fn(&[u8], ItemChecksum) -> Option<Vec<u8>>;
 struct Held<'a> {
     path: PathBuf,
     state: QueueState,
-    _lock: FileLock<'a>,
+    _lock: LockedFile<'a>,
 }
 
-impl Store {
+impl Queues {
     pub(crate) fn queue_take(
         &self,
         job: &JobAddress,
@@ -42,10 +42,10 @@ impl Store {
             return Ok(Vec::new());
         };
         if limit == 0 {
-            self.queues.keep(&held.path, held.state);
+            self.keep(&held.path, held.state);
             return Ok(Vec::new());
         }
-        let clock = &*self.options.clock;
+        let clock = &*self.root.options.clock;
         let named: Option<HashSet<&str>> = select
             .ids
             .as_ref()
@@ -163,7 +163,7 @@ impl Store {
             return Ok(settled);
         };
         if keys.is_empty() {
-            self.queues.keep(&held.path, held.state);
+            self.keep(&held.path, held.state);
             return Ok(settled);
         }
         let wanted: HashSet<&str> = keys.iter().map(&text).collect();
@@ -196,11 +196,12 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Option<Held<'_>>> {
         let path = Entry::Queue(job.clone()).path();
-        if !self.options.read_only && self.queue_is_absent(operation, &path)? {
+        if !self.root.options.read_only && self.queue_is_absent(operation, &path)? {
             return Ok(None);
         }
-        self.prepare_write(operation, job)?;
-        let lock = self.lock_file(
+        self.root.prepare_write(operation, job)?;
+        let lock = LockedFile::take(
+            &self.root,
             &Entry::QueueLock(job.clone()).path(),
             operation,
             "queue",
@@ -230,7 +231,7 @@ impl Store {
             deadline,
         };
         let state = self.queue_change(context, held.state, drops, decide)?;
-        self.queues.keep(&held.path, state);
+        self.keep(&held.path, state);
         Ok(())
     }
 }

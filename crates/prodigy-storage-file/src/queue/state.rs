@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Deadline, Result};
 
 use super::CLOSING;
+use super::leases::Leases;
 use super::line;
 use super::scan::{Fragment, Scanner};
 use crate::fs::{FsFile, Metadata, OpenMode};
-use crate::store::Store;
+use crate::root::{Quarantine, Replace, Root, TempFile};
 
 /// Queues that are kept open at once.
 const OPEN: usize = 64;
@@ -43,9 +44,12 @@ impl Hasher for Hashed {
     }
 }
 
-/// The state that this process keeps of its queues: checked against the file, under its lock, before every use.
-#[derive(Debug, Default)]
+/// The queues of a root.
+#[derive(Debug)]
 pub(crate) struct Queues {
+    pub(super) root: Arc<Root>,
+    pub(crate) leases: Leases,
+    /// The state that this process keeps of its queues: checked against the file, under its lock, before every use.
     open: Mutex<HashMap<PathBuf, QueueState>>,
     hasher: RandomState,
     /// Bits of a hash that are left out: tests make all ids collide.
@@ -54,6 +58,17 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self {
+            root,
+            leases: Leases::default(),
+            open: Mutex::default(),
+            hasher: RandomState::new(),
+            #[cfg(test)]
+            ignored_bits: std::sync::atomic::AtomicU64::default(),
+        }
+    }
+
     pub(super) fn hash(&self, id: &str) -> u64 {
         let hash = self.hasher.hash_one(id);
         #[cfg(test)]
@@ -99,7 +114,7 @@ pub(super) struct QueueState {
     pub(super) synced: bool,
 }
 
-impl Store {
+impl Queues {
     /// The queue's file in its present state, repaired after a writer that died; `None` if there is no file. Under
     /// the queue's lock.
     pub(super) fn queue_open(
@@ -108,11 +123,11 @@ impl Store {
         path: &Path,
         deadline: Deadline,
     ) -> Result<Option<QueueState>> {
-        let state = self.queues.take(path);
-        let found = match self.fs.metadata(path) {
+        let state = self.take(path);
+        let found = match self.root.fs.metadata(path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.write_fault(operation, path, error)),
+            Err(error) => return Err(self.root.write_fault(operation, path, error)),
         };
         let found = if found.links > 1 {
             self.unshare(operation, path, deadline)?
@@ -123,17 +138,16 @@ impl Store {
             Some(state) if state.identity == found.identity && state.end <= found.len => state,
             _ => {
                 let folder = path.parent().unwrap_or(Path::new(""));
-                if let Ok(names) = self.fs.list(folder) {
-                    self.sweep(folder, names.iter().map(|entry| entry.name.as_str()));
-                }
+                TempFile::sweep_all(&self.root, folder);
                 let file: Arc<dyn FsFile> = self
+                    .root
                     .fs
                     .open(path, OpenMode::Write)
-                    .map_err(|error| self.write_fault(operation, path, error))?
+                    .map_err(|error| self.root.write_fault(operation, path, error))?
                     .into();
                 let identity = file
                     .metadata()
-                    .map_err(|error| self.write_fault(operation, path, error))?
+                    .map_err(|error| self.root.write_fault(operation, path, error))?
                     .identity;
                 QueueState {
                     file,
@@ -156,37 +170,26 @@ impl Store {
     /// in place.
     fn unshare(&self, operation: &'static str, path: &Path, deadline: Deadline) -> Result<Metadata> {
         const CHUNK: usize = 256 << 10;
-        let fault = |error| self.write_fault(operation, path, error);
-        let from = self.fs.open(path, OpenMode::Read).map_err(fault)?;
+        let fault = |error| self.root.write_fault(operation, path, error);
+        let from = self.root.fs.open(path, OpenMode::Read).map_err(fault)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (temp, to) = self.create_temp(folder)?;
-        let copied = (|| {
-            let mut buffer = vec![0; CHUNK];
-            let mut offset = 0;
-            loop {
-                deadline.check(operation, &path.display(), "the queue to be copied")?;
-                let read = from.read_full_at(&mut buffer, offset).map_err(fault)?;
-                if read == 0 {
-                    break;
-                }
-                let bytes = buffer.get(..read).unwrap_or_default();
-                to.write_all_at(bytes, offset)
-                    .map_err(|error| self.write_fault(operation, &temp, error))?;
-                offset += read as u64;
+        let mut temp = TempFile::create(&self.root, operation, folder)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut offset = 0;
+        loop {
+            deadline.check(operation, &path.display(), "the queue to be copied")?;
+            let read = from.read_full_at(&mut buffer, offset).map_err(fault)?;
+            if read == 0 {
+                break;
             }
-            self.counters.sync(&temp);
-            to.sync_all()
-                .map_err(|error| self.write_fault(operation, &temp, error))?;
-            self.fs.rename(&temp, path).map_err(fault)
-        })();
-        if let Err(error) = copied {
-            // Best effort: what stays is swept by the next writer.
-            let _ = self.fs.unlink(&temp);
-            return Err(error);
+            temp.append(buffer.get(..read).unwrap_or_default())
+                .map_err(|error| temp.fault(error))?;
+            offset += read as u64;
         }
-        self.sync_folder(folder)?;
+        temp.publish(path, Replace::Over)?;
+        self.root.sync_folder(folder)?;
         tracing::warn!(path = %path.display(), "a file with a second name was replaced by a copy before it is written to");
-        self.fs.metadata(path).map_err(fault)
+        self.root.fs.metadata(path).map_err(fault)
     }
 
     /// Reads what was added since, and mends the end.
@@ -198,7 +201,7 @@ impl Store {
         len: u64,
         deadline: Deadline,
     ) -> Result<QueueState> {
-        let fault = |error| self.write_fault(operation, path, error);
+        let fault = |error| self.root.write_fault(operation, path, error);
         if state.plain && len == state.end + CLOSING.len() as u64 {
             let mut closing = [0; CLOSING.len()];
             let read = state.file.read_full_at(&mut closing, state.end).map_err(fault)?;
@@ -214,7 +217,7 @@ impl Store {
             state.end = 0;
             state.hashes.clear();
         }
-        let limit = self.options.largest_read();
+        let limit = self.root.options.largest_read();
         let file = Arc::clone(&state.file);
         let any = state.any && state.end > 0;
         let mut scanner = Scanner::resume(file, limit, state.end, any).map_err(fault)?;
@@ -227,12 +230,12 @@ impl Store {
             match fragment {
                 Fragment::Item { range, .. } => {
                     if let Some(id) = line::id(scanner.bytes(range)) {
-                        state.hashes.insert(self.queues.hash(&id));
+                        state.hashes.insert(self.hash(&id));
                     }
                 }
                 Fragment::TooLarge { head, .. } => {
                     if let Some(id) = line::head_id(&head) {
-                        state.hashes.insert(self.queues.hash(&id));
+                        state.hashes.insert(self.hash(&id));
                     }
                 }
                 Fragment::Damage { start, end, why } => {
@@ -252,7 +255,7 @@ impl Store {
         if let Some(tail) = array.tail {
             // It was never acknowledged.
             let bytes = state.file.read_to_end(tail, u64::MAX).map_err(fault)?;
-            self.quarantine(path, tail, &bytes)?;
+            Quarantine::of(&self.root).keep(path, tail, &bytes)?;
         }
         if array.plain && (array.tail.is_some() || !array.closed) {
             close(&mut state).map_err(fault)?;

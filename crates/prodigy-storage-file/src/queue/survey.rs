@@ -7,12 +7,12 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Deadline, Durability, Result, TooLarge};
 use prodigy_storage_layout::{Entry, JobAddress};
 
+use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::rewrite::{Change, Changes, Context};
 use super::scan::{Fragment, Scanner};
 use crate::fs::{FsFile, OpenMode};
-use crate::ours;
-use crate::store::Store;
+use crate::root::LockedFile;
 
 const REPAIR: &str = "repair queue";
 
@@ -60,28 +60,33 @@ impl Survey {
 /// The largest number of damaged bytes that are searched for a checksum of ours.
 const LOOKED_AT: u64 = 1 << 20;
 
-impl Store {
+/// Whether bytes carry the checksum that closes each item of ours.
+fn has_a_checksum(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b",\"crc\":\"").is_some()
+}
+
+impl Queues {
     /// Reads a queue's file; `None` if there is no file. Takes no lock.
     pub(crate) fn queue_survey_at(&self, path: &Path) -> Result<Option<Survey>> {
-        let file: Arc<dyn FsFile> = match self.fs.open(path, OpenMode::Read) {
+        let file: Arc<dyn FsFile> = match self.root.fs.open(path, OpenMode::Read) {
             Ok(file) => file.into(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.read_fault("examine queue", path, error)),
+            Err(error) => return Err(self.root.read_fault("examine queue", path, error)),
         };
         self.survey(path, &file).map(Some)
     }
 
     fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
-        let fault = |error| self.read_fault("examine queue", path, error);
+        let fault = |error| self.root.read_fault("examine queue", path, error);
         let mut survey = Survey::default();
-        let mut scanner = Scanner::new(Arc::clone(file), self.options.largest_read()).map_err(fault)?;
+        let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             match fragment {
                 Fragment::Damage { start, end, why } => {
                     if !survey.marked {
                         let mut bytes = vec![0; (end - start).min(LOOKED_AT) as usize];
                         let read = file.read_full_at(&mut bytes, start).map_err(fault)?;
-                        survey.marked = ours::queue_bytes(bytes.get(..read).unwrap_or_default());
+                        survey.marked = has_a_checksum(bytes.get(..read).unwrap_or_default());
                     }
                     survey.spots.push(Spot {
                         start,
@@ -144,14 +149,20 @@ impl Store {
         keep: impl FnOnce(&dyn FsFile, &[Spot]) -> Result<()>,
     ) -> Result<bool> {
         let path = Entry::Queue(job.clone()).path();
-        self.prepare_write(REPAIR, job)?;
-        let _lock = self.lock_file(&Entry::QueueLock(job.clone()).path(), REPAIR, "repair", deadline)?;
+        self.root.prepare_write(REPAIR, job)?;
+        let _lock = LockedFile::take(
+            &self.root,
+            &Entry::QueueLock(job.clone()).path(),
+            REPAIR,
+            "repair",
+            deadline,
+        )?;
         let Some(state) = self.queue_open(REPAIR, &path, Deadline::never())? else {
             return Ok(false);
         };
         let survey = self.survey(&path, &state.file)?;
         if survey.spots.is_empty() || !survey.is_ours() {
-            self.queues.keep(&path, state);
+            self.keep(&path, state);
             return Ok(false);
         }
         keep(&*state.file, &survey.spots)?;
@@ -169,7 +180,7 @@ impl Store {
             kept: true,
         };
         let state = self.queue_rewrite(context, state, changes)?;
-        self.queues.keep(&path, state);
+        self.keep(&path, state);
         Ok(true)
     }
 }

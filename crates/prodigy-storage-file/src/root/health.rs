@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_backend::{Check, Severity, StorageError};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
+use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
-use super::{FORMAT, check, check_owner, lock_root, network};
+use super::{FORMAT, Root, network};
 use crate::fs::{FileKind, Metadata};
-use crate::store::Store;
 
 /// The folders that writes go to.
 const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
@@ -24,18 +24,18 @@ const FIRST_WRITE_INODES: u64 = 12;
 
 /// Checks whether a write would succeed: the root and what is below it, its file system, its format, the space left. A
 /// handle that only reads is answered as one that writes.
-pub(crate) fn health(store: &Store) -> Vec<Check> {
-    let root = Path::new("");
-    let at = store.options.root.display().to_string();
+pub(crate) fn health(root: &Root) -> Vec<Check> {
+    let top = Path::new("");
+    let at = root.options.root.display().to_string();
     let mut checks = Vec::new();
-    match store.fs.metadata(root) {
+    match root.fs.metadata(top) {
         Ok(found) => {
             checks.push(Check::new(
                 "root",
                 Severity::Ok,
                 format!("{at} is there, mode {:04o}, owner {}", found.mode, found.uid),
             ));
-            checks.extend(owner(store, &at, found.uid));
+            checks.extend(owner(root, &at, found.uid));
             if found.mode & 0o022 != 0 {
                 checks.push(
                     Check::new(
@@ -46,8 +46,8 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                     .with_hint("run `chmod go-w` on it"),
                 );
             }
-            checks.extend(writable(store));
-            checks.extend(TreeCheck::new(store, found.uid).checks());
+            checks.extend(writable(root));
+            checks.extend(TreeCheck::new(root, found.uid).checks());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             checks.push(Check::new(
@@ -55,23 +55,23 @@ pub(crate) fn health(store: &Store) -> Vec<Check> {
                 Severity::Ok,
                 format!("{at} is not there yet; the first write makes it"),
             ));
-            checks.extend(check_owner(store).err().map(|error| failure("owner", &error)));
-            checks.extend(probe(store, root));
+            checks.extend(check_owner(root).err().map(|error| failure("owner", &error)));
+            checks.extend(probe(root, top));
         }
-        Err(error) => checks.push(failure("root", &store.write_fault("check health", root, error))),
+        Err(error) => checks.push(failure("root", &root.write_fault("check health", top, error))),
     }
-    checks.extend(way(store));
-    checks.push(file_system(store));
+    checks.extend(way(root));
+    checks.push(file_system(root));
     // A handle that only reads looks whether it could lock the root, and lets it go again.
-    let locks = match store.options.read_only {
-        true => lock_root(store).map(drop),
+    let locks = match root.options.read_only {
+        true => lock_root(root).map(drop),
         false => Ok(()),
     };
-    match check(store).and(locks) {
+    match check(root).and(locks) {
         Ok(()) => checks.push(Check::new("format", Severity::Ok, format!("format {FORMAT}"))),
         Err(error) => checks.push(failure("format", &error)),
     }
-    checks.extend(space(store));
+    checks.extend(space(root));
     checks
 }
 
@@ -84,9 +84,9 @@ fn failure(name: &'static str, error: &StorageError) -> Check {
 }
 
 /// Another owner than this user.
-fn owner(store: &Store, at: &str, owner: u32) -> Option<Check> {
-    let me = store.fs.user().filter(|me| *me != owner)?;
-    if let Err(error) = check_owner(store) {
+fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
+    let me = root.fs.user().filter(|me| *me != owner)?;
+    if let Err(error) = check_owner(root) {
         return Some(failure("owner", &error));
     }
     let check = Check::new(
@@ -102,26 +102,26 @@ fn owner(store: &Store, at: &str, owner: u32) -> Option<Check> {
 }
 
 /// Tries to write to the root and to the folders in it.
-fn writable(store: &Store) -> Vec<Check> {
+fn writable(root: &Root) -> Vec<Check> {
     let mut folders = vec![PathBuf::new()];
     folders.extend(AREAS.iter().map(PathBuf::from));
-    folders.iter().filter_map(|folder| probe(store, folder)).collect()
+    folders.iter().filter_map(|folder| probe(root, folder)).collect()
 }
 
-fn probe(store: &Store, folder: &Path) -> Option<Check> {
-    match store.fs.probe_write(folder) {
+fn probe(root: &Root, folder: &Path) -> Option<Check> {
+    match root.fs.probe_write(folder) {
         Ok(()) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(failure(
             "writable",
-            &store.write_fault("check health", folder, error),
+            &root.write_fault("check health", folder, error),
         )),
     }
 }
 
 /// The check of the files and folders below the root.
 struct TreeCheck<'a> {
-    store: &'a Store,
+    root: &'a Root,
     /// The owner of the root.
     owner: u32,
     left: usize,
@@ -157,9 +157,9 @@ impl Examples {
 }
 
 impl<'a> TreeCheck<'a> {
-    fn new(store: &'a Store, owner: u32) -> Self {
+    fn new(root: &'a Root, owner: u32) -> Self {
         Self {
-            store,
+            root,
             owner,
             left: MOST,
             closed: Examples::default(),
@@ -170,19 +170,19 @@ impl<'a> TreeCheck<'a> {
     fn checks(mut self) -> Vec<Check> {
         let mut folders: Vec<PathBuf> = AREAS.iter().rev().map(PathBuf::from).collect();
         for folder in folders.clone() {
-            if let Ok(found) = self.store.fs.metadata(&folder) {
+            if let Ok(found) = self.root.fs.metadata(&folder) {
                 self.look(&folder, &found);
             }
         }
         while let Some(folder) = folders.pop() {
             // A folder that can't be listed was reported already.
-            for entry in self.store.fs.list(&folder).unwrap_or_default() {
+            for entry in self.root.fs.list(&folder).unwrap_or_default() {
                 if self.left == 0 {
                     break;
                 }
                 self.left -= 1;
                 let path = folder.join(&entry.name);
-                let Ok(found) = self.store.fs.metadata(&path) else {
+                let Ok(found) = self.root.fs.metadata(&path) else {
                     continue;
                 };
                 self.look(&path, &found);
@@ -229,12 +229,12 @@ impl<'a> TreeCheck<'a> {
         let describe = || {
             format!(
                 "{} (owner {}, mode {:04o})",
-                self.store.absolute(path).display(),
+                self.root.absolute(path).display(),
                 found.uid,
                 found.mode
             )
         };
-        match self.store.fs.may(path, found.kind, write) {
+        match self.root.fs.may(path, found.kind, write) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed.add(describe),
             _ if found.uid != self.owner => self.strange.add(describe),
             _ => {}
@@ -248,8 +248,8 @@ fn is_opened_for_writing(path: &Path) -> bool {
 }
 
 /// That of another user's making makes [`check`] fail, unless it is allowed.
-fn way(store: &Store) -> Option<Check> {
-    let (found, hint) = match super::exposed(store)? {
+fn way(root: &Root) -> Option<Check> {
+    let (found, hint) = match exposed(root)? {
         Exposed::Planted { folder, uid } => (
             format!(
                 "user {uid} made {}, where any user may make a folder",
@@ -268,8 +268,8 @@ fn way(store: &Store) -> Option<Check> {
     Some(Check::new("way to the root", Severity::Warning, found).with_hint(hint))
 }
 
-fn file_system(store: &Store) -> Check {
-    match super::file_system(store) {
+fn file_system(root: &Root) -> Check {
+    match super::check::file_system(root) {
         network::FileSystemKind::Local => Check::new("file system", Severity::Ok, "of this machine"),
         network::FileSystemKind::Memory(name) => Check::new(
             "file system",
@@ -295,8 +295,8 @@ fn file_system(store: &Store) -> Check {
     }
 }
 
-fn space(store: &Store) -> Vec<Check> {
-    let Ok(space) = store.fs.space() else {
+fn space(root: &Root) -> Vec<Check> {
+    let Ok(space) = root.fs.space() else {
         return Vec::new();
     };
     let mut checks = Vec::new();

@@ -3,6 +3,7 @@
 //! Three things tell: the magic number of `statfs`; for the many that share FUSE's, the kind in the mount table; and
 //! the mounts beneath the root, which `statfs` of the root does not see. A FUSE kind that is not known to be local is
 //! taken for a network's: there is no telling it apart, and silence would be the wrong answer.
+#![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::borrow::Cow;
 use std::ffi::OsString;

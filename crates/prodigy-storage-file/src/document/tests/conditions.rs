@@ -137,7 +137,7 @@ fn a_checkpoint_is_above_the_newest_though_the_clock_steps_back() {
     let store = place.writer();
     let stamp = |added: &Added| added.document.stamp().unwrap().time();
     let first = add(&store, Phase::Map, "{\"n\":1}", &PutOptions::default()).unwrap();
-    assert_eq!(stamp(&first), store.now());
+    assert_eq!(stamp(&first), store.root.now());
     place.hand.0.fetch_sub(3_600_000_000_000, Ordering::Relaxed);
     let second = add(&place.writer(), Phase::Map, "{\"n\":2}", &PutOptions::default()).unwrap();
     assert_eq!(stamp(&second), stamp(&first).next());
@@ -146,7 +146,7 @@ fn a_checkpoint_is_above_the_newest_though_the_clock_steps_back() {
     assert_eq!(stamp(&reduce), stamp(&second).next());
     place.hand.0.fetch_add(7_200_000_000_000, Ordering::Relaxed);
     let third = add(&store, Phase::Map, "{\"n\":3}", &PutOptions::default()).unwrap();
-    assert_eq!(stamp(&third), store.now());
+    assert_eq!(stamp(&third), store.root.now());
     let listed = store.list(&DocumentScope::Job(job()), never()).unwrap();
     let listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
     assert_eq!(

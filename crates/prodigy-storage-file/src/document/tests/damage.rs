@@ -74,7 +74,10 @@ fn a_failed_sync_stores_nothing_before_the_rename_and_is_unclear_after_it() {
     let place = Place::new();
     let switches = Arc::new(Switches::default());
     let fs = Faulty::new(RealFs::new(place.root()), Arc::clone(&switches));
-    let store = Store::new(Arc::new(fs), FileOptions::new(place.root()));
+    let store = Documents::new(crate::root::Root::new(
+        Arc::new(fs),
+        FileOptions::new(place.root()),
+    ));
     let document = Document::Finished(job());
     put(&store, &document, "{\"n\":1}", Expected::Any).unwrap();
 

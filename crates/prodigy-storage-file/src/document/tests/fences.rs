@@ -62,7 +62,7 @@ fn marks_of_an_earlier_version_are_taken_over_from_all_checkpoints() {
 
 #[test]
 fn a_token_of_an_earlier_version_outlives_its_checkpoint() {
-    type Removal = fn(&Store, &Document);
+    type Removal = fn(&Documents, &Document);
     let removals: [(Phase, Removal); 3] = [
         (Phase::Map, |store, document| {
             assert!(
@@ -95,7 +95,10 @@ fn a_mark_is_durable_before_the_write_begins() {
         let place = Place::new();
         let switches = Arc::new(Switches::default());
         let fs = Faulty::new(RealFs::new(place.root()), Arc::clone(&switches));
-        let store = Store::new(Arc::new(fs), FileOptions::new(place.root()));
+        let store = Documents::new(crate::root::Root::new(
+            Arc::new(fs),
+            FileOptions::new(place.root()),
+        ));
         let options = |token| PutOptions::new(durability).fencing(Fence::unnamed(token).ok());
         add(&store, Phase::Map, "{}", &options(1)).unwrap();
         let count = || store.list(&DocumentScope::Job(job()), never()).unwrap().len();

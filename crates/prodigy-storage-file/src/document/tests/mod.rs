@@ -1,6 +1,5 @@
 //! Tests of documents.
 
-mod catalog;
 mod conditions;
 mod damage;
 mod fences;
@@ -22,11 +21,11 @@ use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp,
 };
 
-use super::faulty::{Faulty, Switches};
+use crate::document::Documents;
 use crate::fs::TEMP_PREFIX;
+use crate::fs::faulty::{Faulty, Switches};
 use crate::fs::{FILE_MODE, FOLDER_MODE, RealFs};
-use crate::options::FileOptions;
-use crate::store::Store;
+use crate::root::FileOptions;
 
 #[derive(Debug, Default)]
 struct Hand(AtomicI64);
@@ -61,17 +60,20 @@ impl Place {
     }
 
     /// A store of its own, as another process would have it.
-    fn store(&self, change: impl FnOnce(FileOptions) -> FileOptions) -> Store {
+    fn store(&self, change: impl FnOnce(FileOptions) -> FileOptions) -> Documents {
         let clock: Arc<dyn Clock> = Arc::clone(&self.hand) as _;
         let options = change(FileOptions::new(self.root()).clock(clock));
-        Store::new(Arc::new(RealFs::new(self.root())), options)
+        Documents::new(crate::root::Root::new(
+            Arc::new(RealFs::new(self.root())),
+            options,
+        ))
     }
 
-    fn writer(&self) -> Store {
+    fn writer(&self) -> Documents {
         self.store(|options| options)
     }
 
-    fn reader(&self) -> Store {
+    fn reader(&self) -> Documents {
         self.store(|options| options.read_only(true))
     }
 
@@ -117,16 +119,16 @@ fn parsed(body: &str) -> Body<'_> {
     Body::parse(body.as_bytes()).unwrap()
 }
 
-fn put(store: &Store, document: &Document, body: &str, expected: Expected) -> Result<Revision> {
+fn put(store: &Documents, document: &Document, body: &str, expected: Expected) -> Result<Revision> {
     let options = PutOptions::default().expect(expected);
     store.put(document, parsed(body), &options, never())
 }
 
-fn add(store: &Store, phase: Phase, body: &str, options: &PutOptions) -> Result<Added> {
+fn add(store: &Documents, phase: Phase, body: &str, options: &PutOptions) -> Result<Added> {
     store.add(&job(), phase, parsed(body), options, never())
 }
 
-fn body(store: &Store, document: &Document) -> Option<String> {
+fn body(store: &Documents, document: &Document) -> Option<String> {
     let document = store.get(document, never()).unwrap()?;
     Some(String::from_utf8(document.body().to_vec()).unwrap())
 }

@@ -16,7 +16,7 @@ fn map(millis: i64) -> Document {
     Document::Map(job(), Stamp::from(Timestamp::from_millis(millis)))
 }
 
-fn newest(store: &Store) -> Option<Document> {
+fn newest(store: &Documents) -> Option<Document> {
     let found = store.newest(&job(), Phase::Map, None, never()).unwrap();
     found.map(|entry| entry.document)
 }

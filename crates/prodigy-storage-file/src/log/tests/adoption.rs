@@ -252,7 +252,7 @@ fn a_thread_that_syncs_a_segment_late_does_not_take_its_compression_for_a_remova
     let place = Place::new();
     let store = place.with(place.options().compression(true));
     place.append(&store, &["a"]).unwrap();
-    let writer = store.logs.existing(&place.job).unwrap();
+    let writer = store.existing(&place.job).unwrap();
     let late = {
         let state = writer.enter(NEVER).unwrap();
         let main = state.main.as_ref().unwrap();
@@ -265,7 +265,7 @@ fn a_thread_that_syncs_a_segment_late_does_not_take_its_compression_for_a_remova
         "{:?}",
         place.files()
     );
-    assert!(writer.sync_files(&store, vec![late]).is_ok());
+    assert!(writer.sync_files(vec![late]).is_ok());
     place.append(&store, &["b"]).unwrap();
     assert_eq!(place.payloads(&store), ["a", "b"]);
 }

@@ -7,15 +7,15 @@ use super::support::{NEVER, Place, damage, drain, id, ids, line, lines, name, pa
 use prodigy_storage_backend::{Damage, ScanOptions};
 use prodigy_storage_layout::{SegmentName, events_folder};
 
+use crate::log::Logs;
 use crate::log::archive;
-use crate::store::Store;
 
-fn packing(place: &Place) -> Arc<Store> {
+fn packing(place: &Place) -> Arc<Logs> {
     place.store_with(|options| options.compression(true))
 }
 
 impl Place {
-    fn store_with(&self, adapt: impl Fn(crate::FileOptions) -> crate::FileOptions) -> Arc<Store> {
+    fn store_with(&self, adapt: impl Fn(crate::FileOptions) -> crate::FileOptions) -> Arc<Logs> {
         self.with(adapt(self.options()))
     }
 }
@@ -108,7 +108,7 @@ fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
         });
         let segment = prodigy_storage_layout::SegmentName::parse(&name(0, 0)).unwrap().0;
         let folder = prodigy_storage_layout::events_folder(&place.job);
-        let ended = super::super::archive::compress(&dying, &folder, &segment).is_ok();
+        let ended = super::super::archive::compress(&dying.root, &folder, &segment).is_ok();
         let done = ended && !plain.exists();
         let reader = place.store();
         assert_eq!(place.items(&reader).len(), 20, "after step {step}: counted once");
@@ -277,7 +277,7 @@ fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     let folder = events_folder(&place.job);
     reel.on(move |what, path| {
         if what == "stat" && path.extension().is_some_and(|extension| extension == "jsonl") {
-            archive::compress(&other, &folder, &segment).unwrap();
+            archive::compress(&other.root, &folder, &segment).unwrap();
         }
         Ok(())
     });

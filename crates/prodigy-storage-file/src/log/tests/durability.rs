@@ -100,7 +100,7 @@ fn eight_threads_share_syncs() {
         }
         Ok(())
     });
-    let before = store.counters.syncs.load(Ordering::Relaxed);
+    let before = store.root.counters.syncs.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let (store, place) = (&store, &place);
@@ -111,7 +111,7 @@ fn eight_threads_share_syncs() {
             });
         }
     });
-    let syncs = store.counters.syncs.load(Ordering::Relaxed) - before;
+    let syncs = store.root.counters.syncs.load(Ordering::Relaxed) - before;
     assert!(syncs < 320, "{syncs} syncs for 320 appends");
     let items = place.items(&store);
     assert_eq!(items.len(), 321);
@@ -160,7 +160,7 @@ fn a_deadline_that_passes_before_the_turn_leaves_nothing() {
     let place = Place::new();
     let store = place.quick(place.options());
     place.append(&store, &["a"]).unwrap();
-    let writer = store.logs.existing(&place.job).unwrap();
+    let writer = store.existing(&place.job).unwrap();
     let held = writer.enter(NEVER).unwrap();
     let mut late = batch(&["b"]);
     let deadline = Deadline::after(std::time::Duration::from_millis(5));

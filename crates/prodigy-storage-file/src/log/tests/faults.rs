@@ -10,10 +10,10 @@ use prodigy_storage_backend::{AppendOptions, Batch, Durability, ErrorKind, Resul
 use super::support::{NEVER, Place, batch, damage, drain, id, ids, line, mode, name, payloads};
 use super::tape::Reel;
 use crate::fs::OpenMode;
+use crate::log::Logs;
 use crate::log::active::SegmentFile;
-use crate::store::Store;
 
-fn strict(place: &Place, store: &Arc<Store>, batch: &mut Batch) -> Result<()> {
+fn strict(place: &Place, store: &Arc<Logs>, batch: &mut Batch) -> Result<()> {
     let options = AppendOptions::new(Durability::Strict);
     store.append(&place.job, batch, &options, NEVER).map(drop)
 }
@@ -133,7 +133,7 @@ fn a_file_whose_sync_failed_once_is_never_synced_again() {
     let path = place.plant(&name(0, 0), line(id(0), "a"));
     let (store, reel) = place.taped(place.options());
     let path = path.strip_prefix(place.root()).unwrap();
-    let file = SegmentFile::new(store.fs.open(path, OpenMode::Write).unwrap());
+    let file = SegmentFile::new(store.root.fs.open(path, OpenMode::Write).unwrap());
     fail(&reel, "sync", 1);
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
     // The system would say yes now: it forgot what it could not write.

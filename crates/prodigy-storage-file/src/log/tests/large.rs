@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::support::{Item, Place, at, damage, drain, id, ids, line, lines, name, payloads, set_mode, take};
 use crate::FileOptions;
-use crate::store::Store;
+use crate::log::Logs;
 
 /// Bytes of a record that is over the limit, and that limit.
 const LARGE: usize = 9_000;
@@ -21,7 +21,7 @@ fn limited(place: &Place, limit: u64) -> FileOptions {
     options
 }
 
-fn reader(place: &Place) -> Arc<Store> {
+fn reader(place: &Place) -> Arc<Logs> {
     place.with(limited(place, LIMIT))
 }
 
@@ -125,7 +125,7 @@ fn a_cursor_passes_over_a_large_event_only_once_it_was_reported() {
 }
 
 /// From the cursor behind each item, and behind none, exactly the rest is given.
-fn goes_on_exactly(place: &Place, store: &Arc<Store>, all: &[Item]) {
+fn goes_on_exactly(place: &Place, store: &Arc<Logs>, all: &[Item]) {
     let mut scan = place.scan(store, &ScanOptions::all());
     let mut cursors: Vec<Cursor> = vec![scan.cursor()];
     while take(&mut *scan).unwrap().is_some() {

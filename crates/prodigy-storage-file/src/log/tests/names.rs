@@ -11,13 +11,13 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp, events_folder}
 use super::super::archive;
 use super::support::{Hand, NEVER, Place, at, batch, id, ids, line, name, payloads, set_mode};
 use crate::fs::{FileSystem, RealFs};
-use crate::store::Store;
+use crate::log::Logs;
 
 const HOUR: i64 = 3_600_000;
 
 impl Place {
     /// Another process, whose clock is ahead of the place's by this number of milliseconds.
-    fn process(&self, ahead: i64) -> (Arc<Store>, Arc<Hand>) {
+    fn process(&self, ahead: i64) -> (Arc<Logs>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(ahead));
         let options = self.options().clock(clock.clone()).compression(true);
         (self.with(options), clock)
@@ -34,7 +34,7 @@ impl Place {
             .map(|(name, _)| name)
             .collect();
         for name in &names {
-            let same = archive::says_the_same(&store, &folder, name, SegmentForm::Zstd);
+            let same = archive::says_the_same(&store.root, &folder, name, SegmentForm::Zstd);
             assert!(same.unwrap(), "{name} has two forms that differ");
         }
         let mut made: Vec<_> = names.iter().map(SegmentName::made).collect();
@@ -254,7 +254,7 @@ fn an_older_format_is_taken_over_before_anything_else_is_written() {
 
 /// A process that was stopped between creating a segment and locking it continues.
 fn a_segment_is_adopted_before_its_creator_locks_it(
-    let_go: impl Fn(&Place, Arc<Store>) + Send + Sync + 'static,
+    let_go: impl Fn(&Place, Arc<Logs>) + Send + Sync + 'static,
 ) {
     let place = Arc::new(Place::new());
     let (creator, reel) = place.taped(place.options());

@@ -9,7 +9,7 @@ use prodigy_storage_backend::{AppendOptions, Durability, ErrorKind, EventId, Sca
 use super::support::{NEVER, Place, batch, drain, ids, job, payloads};
 use crate::FileOptions;
 use crate::fs::RealFs;
-use crate::store::Store;
+use crate::log::Logs;
 
 const ROLE: &str = "PRODIGY_TEST_ROLE";
 const ROOT: &str = "PRODIGY_TEST_ROOT";
@@ -60,11 +60,14 @@ fn pause() {
     std::io::stdin().read_line(&mut line).unwrap();
 }
 
-fn open(options: FileOptions) -> Arc<Store> {
-    Arc::new(Store::new(Arc::new(RealFs::new(&options.root)), options))
+fn open(options: FileOptions) -> Arc<Logs> {
+    Arc::new(Logs::new(crate::root::Root::new(
+        Arc::new(RealFs::new(&options.root)),
+        options,
+    )))
 }
 
-fn append(store: &Arc<Store>, payload: &str, id: Option<EventId>, durability: Durability) {
+fn append(store: &Arc<Logs>, payload: &str, id: Option<EventId>, durability: Durability) {
     let mut batch = batch(&[payload]);
     batch.set_ids(id);
     store

@@ -36,11 +36,13 @@ fn child(test: &str, place: &Place) {
 }
 
 /// The root that a parent process prepared; `None` in a run of all tests.
-fn prepared() -> Option<std::sync::Arc<crate::store::Store>> {
+fn prepared() -> Option<std::sync::Arc<crate::log::Logs>> {
     let root = std::env::var_os(ROOT)?;
     let fs = std::sync::Arc::new(crate::fs::RealFs::new(&root));
     let options = crate::FileOptions::new(root);
-    Some(std::sync::Arc::new(crate::store::Store::new(fs, options)))
+    Some(std::sync::Arc::new(crate::log::Logs::new(
+        crate::root::Root::new(fs, options),
+    )))
 }
 
 /// Reads all of it in this process, twice: once as a whole, once on and on from cursors.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::tape::{Reel, Tape};
 use crate::FileOptions;
 use crate::fs::RealFs;
-use crate::store::Store;
+use crate::log::Logs;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 pub(super) const START: i64 = 1_800_000_000_000_000_000;
@@ -69,21 +69,27 @@ impl Place {
     }
 
     /// As another process would open it.
-    pub(super) fn store(&self) -> Arc<Store> {
+    pub(super) fn store(&self) -> Arc<Logs> {
         self.with(self.options())
     }
 
-    pub(super) fn with(&self, options: FileOptions) -> Arc<Store> {
-        Arc::new(Store::new(Arc::new(RealFs::new(self.root())), options))
+    pub(super) fn with(&self, options: FileOptions) -> Arc<Logs> {
+        Arc::new(Logs::new(crate::root::Root::new(
+            Arc::new(RealFs::new(self.root())),
+            options,
+        )))
     }
 
-    pub(super) fn taped(&self, options: FileOptions) -> (Arc<Store>, Arc<Reel>) {
+    pub(super) fn taped(&self, options: FileOptions) -> (Arc<Logs>, Arc<Reel>) {
         let (tape, reel) = Tape::new(&self.root());
-        (Arc::new(Store::new(Arc::new(tape), options)), reel)
+        (
+            Arc::new(Logs::new(crate::root::Root::new(Arc::new(tape), options))),
+            reel,
+        )
     }
 
     /// One whose syncs cost nothing.
-    pub(super) fn quick(&self, options: FileOptions) -> Arc<Store> {
+    pub(super) fn quick(&self, options: FileOptions) -> Arc<Logs> {
         let (store, reel) = self.taped(options);
         reel.quick.store(true, Ordering::Relaxed);
         store
@@ -121,45 +127,45 @@ impl Place {
             .collect()
     }
 
-    pub(super) fn append(&self, store: &Arc<Store>, payloads: &[&str]) -> Result<Appended> {
+    pub(super) fn append(&self, store: &Arc<Logs>, payloads: &[&str]) -> Result<Appended> {
         let mut batch = batch(payloads);
         store.append(&self.job, &mut batch, &AppendOptions::default(), NEVER)
     }
 
-    pub(super) fn relaxed(&self, store: &Arc<Store>, payloads: &[&str]) -> Result<Appended> {
+    pub(super) fn relaxed(&self, store: &Arc<Logs>, payloads: &[&str]) -> Result<Appended> {
         let mut batch = batch(payloads);
         let options = AppendOptions::new(Durability::Relaxed);
         store.append(&self.job, &mut batch, &options, NEVER)
     }
 
-    pub(super) fn give(&self, store: &Arc<Store>, events: &[(EventId, &str)]) -> Result<Appended> {
+    pub(super) fn give(&self, store: &Arc<Logs>, events: &[(EventId, &str)]) -> Result<Appended> {
         let payloads: Vec<&str> = events.iter().map(|(_, payload)| *payload).collect();
         let mut batch = batch(&payloads);
         batch.set_ids(events.iter().map(|(id, _)| *id));
         store.append(&self.job, &mut batch, &AppendOptions::default(), NEVER)
     }
 
-    pub(super) fn scan(&self, store: &Arc<Store>, options: &ScanOptions) -> Box<dyn Scan> {
+    pub(super) fn scan(&self, store: &Arc<Logs>, options: &ScanOptions) -> Box<dyn Scan> {
         store.scan(&self.job, options, NEVER).unwrap()
     }
 
-    pub(super) fn items(&self, store: &Arc<Store>) -> Vec<Item> {
+    pub(super) fn items(&self, store: &Arc<Logs>) -> Vec<Item> {
         drain(&mut *self.scan(store, &ScanOptions::all()))
     }
 
-    pub(super) fn payloads(&self, store: &Arc<Store>) -> Vec<String> {
+    pub(super) fn payloads(&self, store: &Arc<Logs>) -> Vec<String> {
         payloads(&self.items(store))
     }
 
     /// The events after a cursor, and the cursor behind them.
-    pub(super) fn after(&self, store: &Arc<Store>, cursor: Option<Cursor>) -> (Vec<Item>, Cursor) {
+    pub(super) fn after(&self, store: &Arc<Logs>, cursor: Option<Cursor>) -> (Vec<Item>, Cursor) {
         let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.scan(store, &options);
         let items = drain(&mut *scan);
         (items, scan.cursor())
     }
 
-    pub(super) fn seal(&self, store: &Arc<Store>) {
+    pub(super) fn seal(&self, store: &Arc<Logs>) {
         store.seal(&self.job, NEVER).unwrap();
     }
 

@@ -7,7 +7,7 @@ use prodigy_storage_layout::Timestamp;
 
 use super::support::{Hand, NEVER, Place, at, drain, id, ids, line, mode, name, payloads, set_mode};
 use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind};
-use crate::store::Store;
+use crate::log::Logs;
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600_000;
@@ -17,7 +17,7 @@ const FAR: i64 = 27_000 * DAY;
 
 impl Place {
     /// Another process with the place's options and a clock of its own.
-    fn at(&self, millis: i64) -> (Arc<Store>, Arc<Hand>) {
+    fn at(&self, millis: i64) -> (Arc<Logs>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(millis));
         (
             self.with(self.options().clock(clock.clone()).compression(true)),
@@ -25,13 +25,13 @@ impl Place {
         )
     }
 
-    fn between(&self, store: &Arc<Store>, since: Option<i64>, until: Option<i64>) -> Vec<String> {
+    fn between(&self, store: &Arc<Logs>, since: Option<i64>, until: Option<i64>) -> Vec<String> {
         let options = ScanOptions::all().between(since.map(at), until.map(at));
         payloads(&drain(&mut *self.scan(store, &options)))
     }
 
     /// The times of all events, with their payloads.
-    fn times(&self, store: &Arc<Store>) -> Vec<(Timestamp, String)> {
+    fn times(&self, store: &Arc<Logs>) -> Vec<(Timestamp, String)> {
         let mut scan = self.scan(store, &ScanOptions::all());
         let mut times = Vec::new();
         while let Some(item) = scan.next().unwrap() {

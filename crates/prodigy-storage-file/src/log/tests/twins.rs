@@ -9,11 +9,11 @@ use prodigy_storage_layout::events_folder;
 use super::super::listing;
 use super::support::{NEVER, Place, id, ids, lines, name, payloads, set_mode};
 use crate::doctor::{Doctor, DoctorScope, Finding, Outcome};
-use crate::store::Store;
+use crate::log::Logs;
 
 impl Place {
     /// A log whose segment holds `a1` and `a3` compressed, and `b2` and `b4` plain.
-    fn with_two_forms(&self) -> Arc<Store> {
+    fn with_two_forms(&self) -> Arc<Logs> {
         let path = self.plant(&name(0, 0), lines([(id(1), "a1"), (id(3), "a3")]));
         set_mode(&path, 0o400);
         // Compressed by a writer that finds it sealed.
@@ -160,7 +160,7 @@ fn a_compression_that_died_before_its_end_is_no_second_segment() {
     let path = place.plant(&name(0, 0), lines([(id(1), "a1"), (id(3), "a3")]));
     set_mode(&path, 0o400);
     let folder = events_folder(&place.job);
-    let listing = listing::list(&store, &folder, NEVER).unwrap();
+    let listing = listing::list(&store.root, &folder, NEVER).unwrap();
     assert!(
         listing.segments.keys().all(|name| name.twin_form().is_none()),
         "{listing:?}"

@@ -78,7 +78,7 @@ fn a_held_lock_is_waited_for_until_the_deadline() {
     place.put(&store, &["a"]).unwrap();
     let other = place.store();
     let lock = std::path::Path::new("dlq/shop/j/items.lock");
-    let held = other.lock_file(lock, "test", "a test", NEVER).unwrap();
+    let held = crate::root::LockedFile::take(&other.root, lock, "test", "a test", NEVER).unwrap();
     let error = store
         .queue_put(
             &place.job,

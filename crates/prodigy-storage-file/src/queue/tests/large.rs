@@ -8,15 +8,18 @@ use proptest::prelude::*;
 
 use super::support::{NEVER, Place, id, item, item_of};
 use crate::fs::RealFs;
-use crate::store::Store;
+use crate::queue::Queues;
 
 const LIMIT: u64 = 2_000;
 const LARGE: usize = 700_000;
 
-fn limited(place: &Place, limit: u64) -> Store {
+fn limited(place: &Place, limit: u64) -> Queues {
     let mut options = place.options().max_record_size(limit);
     options.always_read = 0;
-    Store::new(Arc::new(RealFs::new(place.folder.path())), options)
+    Queues::new(crate::root::Root::new(
+        Arc::new(RealFs::new(place.folder.path())),
+        options,
+    ))
 }
 
 fn sized(id: &str, len: usize) -> QueueItem {
@@ -46,7 +49,7 @@ fn large_line(place: &Place) -> Vec<u8> {
 }
 
 /// The ids of the items that are given, and the items that are too large.
-fn read(place: &Place, store: &Store) -> (Vec<String>, Vec<TooLarge>) {
+fn read(place: &Place, store: &Queues) -> (Vec<String>, Vec<TooLarge>) {
     let (mut ids, mut large) = (Vec::new(), Vec::new());
     for step in place.steps(store) {
         match step {

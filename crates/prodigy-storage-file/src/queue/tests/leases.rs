@@ -5,11 +5,11 @@ use prodigy_storage_layout::Timestamp;
 
 use super::super::line;
 use super::support::{NEVER, Place, id, item_of, value};
-use crate::store::Store;
+use crate::queue::Queues;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn take(place: &Place, store: &Store, limit: usize) -> Vec<QueueEntry> {
+fn take(place: &Place, store: &Queues, limit: usize) -> Vec<QueueEntry> {
     store
         .queue_take(&place.job, &Select::all(), limit, MINUTE, NEVER)
         .unwrap()
@@ -183,10 +183,10 @@ fn the_longest_lease_does_not_overflow() {
 fn an_absent_queue_is_empty_and_stays_absent() {
     let place = Place::new();
     let root = place.folder.path().join("root");
-    let store = Store::new(
+    let store = Queues::new(crate::root::Root::new(
         std::sync::Arc::new(crate::fs::RealFs::new(&root)),
         crate::FileOptions::new(&root),
-    );
+    ));
     assert!(place.entries(&store).is_empty());
     assert!(store.queue_get(&place.job, &id("a"), NEVER).unwrap().is_none());
     assert!(take(&place, &store, 3).is_empty());
@@ -214,10 +214,10 @@ fn writes_are_refused_where_they_may_not_be() {
     let place = Place::new();
     place.put(&place.store(), &["a"]).unwrap();
     let open = |options| {
-        Store::new(
+        Queues::new(crate::root::Root::new(
             std::sync::Arc::new(crate::fs::RealFs::new(place.folder.path())),
             options,
-        )
+        ))
     };
     let reader = open(place.options().read_only(true));
     let before = place.bytes();
@@ -237,10 +237,10 @@ fn writes_are_refused_where_they_may_not_be() {
 fn without_file_locks_a_single_process_can_do_it_all() {
     let place = Place::new();
     let options = place.options().file_locks(false);
-    let store = Store::new(
+    let store = Queues::new(crate::root::Root::new(
         std::sync::Arc::new(crate::fs::RealFs::new(place.folder.path())),
         options,
-    );
+    ));
     place.put(&store, &["a", "b"]).unwrap();
     let taken = take(&place, &store, 1);
     assert_eq!(

@@ -135,7 +135,7 @@ fn a_known_id_is_merged_and_keeps_place_and_lease() {
         (line(&after, 1), line(&after, 3))
     );
     assert_eq!(place.array().len(), 4);
-    assert_eq!(store.counters.queue_rewrites.load(Ordering::Relaxed), 2);
+    assert_eq!(store.root.counters.queue_rewrites.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn one_id_twice_in_a_batch_is_one_item() {
 fn ids_of_one_hash_are_told_apart() {
     let place = Place::new();
     let store = place.store();
-    store.queues.ignored_bits.store(u64::MAX, Ordering::Relaxed);
+    store.ignored_bits.store(u64::MAX, Ordering::Relaxed);
     place.put(&store, &["a"]).unwrap();
     assert_eq!(
         place.put(&store, &["b", "c"]).unwrap(),
@@ -179,10 +179,10 @@ fn ids_of_one_hash_are_told_apart() {
 #[test]
 fn too_large_an_item_stores_nothing_of_its_batch() {
     let place = Place::new();
-    let store = crate::store::Store::new(
+    let store = crate::queue::Queues::new(crate::root::Root::new(
         std::sync::Arc::new(crate::fs::RealFs::new(place.folder.path())),
         place.options().max_record_size(600),
-    );
+    ));
     place.put(&store, &["a"]).unwrap();
     let before = place.bytes();
     let large = item_of(&format!(r#"{{"item_id":"l","item_data":"{}"}}"#, "x".repeat(600)));

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::FileOptions;
 use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
-use crate::store::Store;
+use crate::queue::Queues;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
@@ -100,7 +100,7 @@ impl Place {
     }
 
     /// As another process would open it.
-    pub(super) fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Queues {
         Faulty::open(self, true).0
     }
 
@@ -128,12 +128,12 @@ impl Place {
             .collect()
     }
 
-    pub(super) fn put(&self, store: &Store, ids: &[&str]) -> Result<PutReport> {
+    pub(super) fn put(&self, store: &Queues, ids: &[&str]) -> Result<PutReport> {
         let items: Vec<QueueItem> = ids.iter().map(|id| item(id)).collect();
         store.queue_put(&self.job, &items, Durability::Strict, NEVER)
     }
 
-    pub(super) fn steps(&self, store: &Store) -> Vec<QueueStep> {
+    pub(super) fn steps(&self, store: &Queues) -> Vec<QueueStep> {
         store
             .queue_scan(&self.job, NEVER)
             .unwrap()
@@ -141,7 +141,7 @@ impl Place {
             .collect()
     }
 
-    pub(super) fn entries(&self, store: &Store) -> Vec<QueueEntry> {
+    pub(super) fn entries(&self, store: &Queues) -> Vec<QueueEntry> {
         let entries = self.steps(store).into_iter().map(|step| match step {
             QueueStep::Entry(entry) => entry,
             QueueStep::Damage(damage) => panic!("{damage}"),
@@ -150,7 +150,7 @@ impl Place {
         entries.collect()
     }
 
-    pub(super) fn ids(&self, store: &Store) -> Vec<String> {
+    pub(super) fn ids(&self, store: &Queues) -> Vec<String> {
         self.entries(store)
             .iter()
             .map(|entry| entry.id.to_string())
@@ -214,18 +214,21 @@ impl Faults {
 }
 
 impl Faulty {
-    pub(super) fn store(place: &Place) -> (Store, Arc<Faults>) {
+    pub(super) fn store(place: &Place) -> (Queues, Arc<Faults>) {
         Self::open(place, false)
     }
 
-    fn open(place: &Place, quick: bool) -> (Store, Arc<Faults>) {
+    fn open(place: &Place, quick: bool) -> (Queues, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
         let fs = Self {
             real: RealFs::new(place.folder.path()),
             quick,
             faults: Arc::clone(&faults),
         };
-        (Store::new(Arc::new(fs), place.options()), faults)
+        (
+            Queues::new(crate::root::Root::new(Arc::new(fs), place.options())),
+            faults,
+        )
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 
+use super::Root;
 use crate::fs::OpenMode;
-use crate::store::Store;
 
 const FLUSH: &str = "flush";
 /// Paths of a kind that are remembered at most; one more is synced at once.
@@ -16,7 +16,7 @@ const MOST: usize = 1024;
 
 /// The paths that a flush has to sync.
 #[derive(Debug, Default)]
-pub(crate) struct Unflushed {
+pub(super) struct Unflushed {
     /// Files that were written to in place.
     files: Mutex<BTreeSet<PathBuf>>,
     /// Folders whose names were changed.
@@ -24,10 +24,6 @@ pub(crate) struct Unflushed {
 }
 
 impl Unflushed {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.lock().is_empty() && self.folders.lock().is_empty()
-    }
-
     /// Remembers a path, unless there are too many.
     fn keep(paths: &Mutex<BTreeSet<PathBuf>>, path: &Path) -> bool {
         let mut paths = paths.lock();
@@ -38,7 +34,13 @@ impl Unflushed {
     }
 }
 
-impl Store {
+impl Root {
+    /// Whether relaxed writes wait for the next flush.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        let Unflushed { files, folders } = &self.unflushed;
+        !files.lock().is_empty() || !folders.lock().is_empty()
+    }
+
     /// Has the names in a folder synced by the next flush.
     pub(crate) fn sync_later(&self, folder: &Path) -> Result<()> {
         if Unflushed::keep(&self.unflushed.folders, folder) {

@@ -5,33 +5,32 @@ use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
+use super::check::seen_from_above;
+use super::{Root, usage};
 use crate::fs::{FileKind, NotRegular};
-use crate::root;
-use crate::store::Store;
-use crate::usage;
 
 /// The kind of access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(super) enum Access {
     Read,
     Write,
 }
 
-pub(crate) fn fault(
-    store: &Store,
+pub(super) fn fault(
+    root: &Root,
     operation: &'static str,
     path: &Path,
     error: io::Error,
     access: Access,
 ) -> StorageError {
     use io::ErrorKind as K;
-    let at = store.absolute(path);
+    let at = root.absolute(path);
     let make = |kind: ErrorKind, why: String| StorageError::new(kind, operation, at.display(), why);
     let raw = error.raw_os_error();
     let made = match error.kind() {
         K::StorageFull | K::QuotaExceeded | K::FileTooLarge if access == Access::Write => {
             let why = match error.kind() {
-                K::StorageFull if has_no_inode(store) => {
+                K::StorageFull if has_no_inode(root) => {
                     return make(
                         ErrorKind::DiskFull,
                         "no inode is free on the file system: each new file needs one".to_owned(),
@@ -43,7 +42,7 @@ pub(crate) fn fault(
                 K::QuotaExceeded => "this user's quota is used up",
                 _ => "the file would pass the limit of the process or the file system",
             };
-            make(ErrorKind::DiskFull, format!("{why}{}", space(store))).with_hint(
+            make(ErrorKind::DiskFull, format!("{why}{}", space(root))).with_hint(
                 "nothing that was acknowledged is lost; free space (old events, checkpoints, quarantine), enable \
                  compression, or move the root, then continue with the same handle",
             )
@@ -58,7 +57,7 @@ pub(crate) fn fault(
                 Access::Write => ErrorKind::NotWritable,
                 Access::Read => ErrorKind::Io,
             },
-            format!("the operating system refuses it{}", owner(store, path)),
+            format!("the operating system refuses it{}", owner(root, path)),
         )
         .with_hint("check owner and permissions of the folder, or set another `base_dir`"),
         K::NotFound => make(ErrorKind::NotFound, "there is no such file or folder".into()),
@@ -108,18 +107,18 @@ fn is_no_file(error: &io::Error) -> bool {
 }
 
 /// The owner and mode of the nearest thing that can be seen, and who this is.
-fn owner(store: &Store, path: &Path) -> String {
+fn owner(root: &Root, path: &Path) -> String {
     let below = path.ancestors().find_map(|path| {
-        let found = store.fs.metadata(path).ok()?;
+        let found = root.fs.metadata(path).ok()?;
         let folder = found.kind == FileKind::Folder;
-        Some((store.absolute(path), folder, found.uid, found.mode))
+        Some((root.absolute(path), folder, found.uid, found.mode))
     });
     // If the root itself can't be opened, its name or the folder above it shows the reason.
-    let Some((path, folder, uid, mode)) = below.or_else(|| root::seen_from_above(store)) else {
+    let Some((path, folder, uid, mode)) = below.or_else(|| seen_from_above(root)) else {
         return String::new();
     };
     let kind = if folder { "folder" } else { "file" };
-    let me = store.fs.user().map(|me| format!(", this is user {me}"));
+    let me = root.fs.user().map(|me| format!(", this is user {me}"));
     format!(
         ": the {kind} {} is of user {uid} with mode {mode:04o}{}",
         path.display(),
@@ -128,17 +127,17 @@ fn owner(store: &Store, path: &Path) -> String {
 }
 
 /// Whether the file system has a fixed number of inodes and none of them is free.
-fn has_no_inode(store: &Store) -> bool {
-    store.fs.space().is_ok_and(|space| space.free_inodes == Some(0))
+fn has_no_inode(root: &Root) -> bool {
+    root.fs.space().is_ok_and(|space| space.free_inodes == Some(0))
 }
 
 /// The largest users of the space, most first.
-fn space(store: &Store) -> String {
+fn space(root: &Root) -> String {
     let mut text = String::new();
-    if let Ok(space) = store.fs.space() {
+    if let Ok(space) = root.fs.space() {
         text = format!(" ({} of {} bytes are free)", space.free, space.capacity);
     }
-    let mut areas = usage::by_area(store);
+    let mut areas = usage::by_area(root);
     areas.sort_by_key(|area| std::cmp::Reverse(area.1));
     let shown: Vec<String> = areas
         .iter()

@@ -8,20 +8,21 @@ use std::time::Duration;
 use prodigy_storage_backend::{Deadline, ErrorKind, LockGuard, LockOptions, Result};
 use prodigy_storage_layout::{Entry, LockName, Timestamp};
 
+use super::Locks;
 use super::slots::{SLOT, Slots};
-use crate::document::faulty::{Faulty, Switches};
+use crate::fs::faulty::{Faulty, Switches};
 use crate::fs::{FileSystem, OpenMode, RealFs};
-use crate::holder::{KernelLocks, this_process};
-use crate::options::FileOptions;
-use crate::store::Store;
+use crate::kernel::KernelLocks;
+use crate::root::holder::this_process;
+use crate::root::{FileOptions, LockedFile, Root};
 
-fn store(dir: &tempfile::TempDir, change: impl FnOnce(FileOptions) -> FileOptions) -> Arc<Store> {
+fn store(dir: &tempfile::TempDir, change: impl FnOnce(FileOptions) -> FileOptions) -> Arc<Locks> {
     let root = dir.path().join("root");
     let options = change(FileOptions::new(&root));
-    Arc::new(Store::new(Arc::new(RealFs::new(root)), options))
+    Arc::new(Locks::new(Root::new(Arc::new(RealFs::new(root)), options)))
 }
 
-fn writer(dir: &tempfile::TempDir) -> Arc<Store> {
+fn writer(dir: &tempfile::TempDir) -> Arc<Locks> {
     store(dir, |options| options)
 }
 
@@ -33,7 +34,7 @@ fn path(dir: &tempfile::TempDir, text: &str) -> PathBuf {
     dir.path().join("root").join(Entry::Lock(name(text)).path())
 }
 
-fn try_take(store: &Arc<Store>, text: &str) -> Result<Box<dyn LockGuard>> {
+fn try_take(store: &Arc<Locks>, text: &str) -> Result<Box<dyn LockGuard>> {
     store.lock(
         &name(text),
         &LockOptions::new("a test"),
@@ -41,12 +42,12 @@ fn try_take(store: &Arc<Store>, text: &str) -> Result<Box<dyn LockGuard>> {
     )
 }
 
-fn take(store: &Arc<Store>, text: &str) -> Box<dyn LockGuard> {
+fn take(store: &Arc<Locks>, text: &str) -> Box<dyn LockGuard> {
     try_take(store, text).unwrap()
 }
 
-fn held(store: &Store, text: &str) -> bool {
-    let locks = store.locks(Deadline::never()).unwrap();
+fn held(store: &Locks, text: &str) -> bool {
+    let locks = store.list(Deadline::never()).unwrap();
     locks.iter().find(|lock| lock.name.as_str() == text).unwrap().held
 }
 
@@ -63,7 +64,7 @@ fn a_lock_excludes_every_other_handle_and_says_who_holds_it() {
             .lock(&name("shop/job/resume"), &LockOptions::default(), deadline)
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LockUnavailable);
-        let pid = format!("process {} on {}", std::process::id(), crate::holder::host());
+        let pid = format!("process {} on {}", std::process::id(), crate::kernel::host());
         assert!(
             error.why().contains(&pid) && error.why().contains("(a test)"),
             "{error}"
@@ -149,7 +150,7 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = writer(&dir);
     let reader = self::store(&dir, |options| options.read_only(true));
-    assert!(reader.locks(Deadline::never()).unwrap().is_empty());
+    assert!(reader.list(Deadline::never()).unwrap().is_empty());
     assert!(!dir.path().join("root").exists());
     drop(take(&store, "b/c"));
     let guard = take(&store, "a/b/c/d");
@@ -157,7 +158,7 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     std::fs::write(dir.path().join("root/locks/1/stray"), "").unwrap();
     std::fs::write(path(&dir, "empty"), "").unwrap();
     let before = std::fs::read(path(&dir, "a/b/c/d")).unwrap();
-    let locks = reader.locks(Deadline::never()).unwrap();
+    let locks = reader.list(Deadline::never()).unwrap();
     let seen: Vec<_> = locks
         .iter()
         .map(|lock| (lock.name.as_str(), lock.held, lock.fencing))
@@ -258,7 +259,7 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
         .unwrap();
     std::os::unix::fs::symlink(&outside, path(&dir, "b")).unwrap();
     assert_eq!(try_take(&store, "b").unwrap_err().kind(), ErrorKind::Refused);
-    assert_eq!(store.locks(Deadline::never()).unwrap().len(), 1);
+    assert_eq!(store.list(Deadline::never()).unwrap().len(), 1);
     assert_eq!(std::fs::read(outside).unwrap(), b"keep");
 }
 
@@ -294,7 +295,7 @@ fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_truste
     let root = dir.path().join("root");
     let switches = Arc::new(Switches::default());
     let fs = Faulty::new(RealFs::new(&root), Arc::clone(&switches));
-    let store = Arc::new(Store::new(Arc::new(fs), FileOptions::new(&root)));
+    let store = Arc::new(Locks::new(Root::new(Arc::new(fs), FileOptions::new(&root))));
     assert_eq!(take(&store, "a").fencing(), 1);
     let kept = std::fs::read(path(&dir, "a")).unwrap();
     for switch in [&switches.files, &switches.folders] {
@@ -316,10 +317,10 @@ fn a_lock_whose_name_cant_be_looked_at_is_told_as_that_and_not_waited_for() {
     let root = dir.path().join("root");
     let switches = Arc::new(Switches::default());
     let fs = Faulty::new(RealFs::new(&root), Arc::clone(&switches));
-    let store = Arc::new(Store::new(Arc::new(fs), FileOptions::new(&root)));
+    let store = Arc::new(Locks::new(Root::new(Arc::new(fs), FileOptions::new(&root))));
     assert_eq!(take(&store, "a").fencing(), 1);
     let file = Path::new("locks/registry.lock");
-    let lock = |deadline| store.lock_file(file, "test", "", deadline).map(drop);
+    let lock = |deadline| LockedFile::take(&store.root, file, "test", "", deadline).map(drop);
     lock(Deadline::never()).unwrap();
     switches.names.store(true, Ordering::Relaxed);
     assert_eq!(try_take(&store, "a").unwrap_err().kind(), ErrorKind::Io);
@@ -343,7 +344,7 @@ fn a_held_lock_that_a_reading_of_the_kernels_table_left_out_is_listed_as_held() 
     let inode = std::fs::metadata(path(&dir, "a/b")).unwrap().ino();
     for left_out in 0..3 {
         let mut kernel = KernelLocks::torn(inode, left_out);
-        let locks = store.locks_by(&mut kernel, Deadline::never()).unwrap();
+        let locks = store.list_by(&mut kernel, Deadline::never()).unwrap();
         let held: Vec<_> = locks.iter().map(|lock| (lock.name.as_str(), lock.held)).collect();
         assert_eq!(held, [("a/b", true), ("c", false)], "left out {left_out} times");
     }
@@ -376,7 +377,7 @@ fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
                 std::process::id()
             );
             assert!(error.why().contains(&listed), "{error}");
-            let lock = &store.locks(Deadline::never()).unwrap()[0];
+            let lock = &store.list(Deadline::never()).unwrap()[0];
             let pid = if released { std::process::id() } else { child.id() };
             assert!(lock.held && lock.holder.is_none(), "{lock:?}");
             assert_eq!(lock.last_holder.as_ref().unwrap().pid, pid);
@@ -389,14 +390,12 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, other) = (writer(&dir), writer(&dir));
     let file = Path::new("locks/registry.lock");
-    let lock = |store: &Store| {
+    let lock = |store: &Locks| {
         let deadline = Deadline::after(Duration::ZERO);
-        store.lock_file(file, "test", "to test", deadline).map(drop)
+        LockedFile::take(&store.root, file, "test", "to test", deadline).map(drop)
     };
     {
-        let _held = store
-            .lock_file(file, "test", "to test", Deadline::never())
-            .unwrap();
+        let _held = LockedFile::take(&store.root, file, "test", "to test", Deadline::never()).unwrap();
         let error = lock(&other).unwrap_err();
         let named = format!("it is held by process {} on ", std::process::id());
         assert!(error.why().starts_with(&named), "{error}");

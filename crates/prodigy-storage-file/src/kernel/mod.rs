@@ -7,7 +7,13 @@
 //! that is released meanwhile makes it leave out another that is still held. Only a table that came in one piece is a
 //! snapshot. A lock that is missing in a longer one is looked for again in further readings.
 
+#![expect(clippy::disallowed_methods, reason = "the tables of the kernel")]
+
+mod process;
+
 use std::io::{self, Read};
+
+pub(crate) use process::{ProcessState, host, instance, state_of};
 
 /// Readings of a table that comes in several pieces. Each leaves out a given lock with a chance of a few per cent at most.
 const READINGS: usize = 8;
@@ -168,7 +174,7 @@ fn read_pieces(mut table: impl Read) -> io::Result<Reading> {
 
 #[cfg(target_os = "linux")]
 fn sees_all() -> bool {
-    super::process::sees_all()
+    process::sees_all()
 }
 
 #[cfg(not(target_os = "linux"))]

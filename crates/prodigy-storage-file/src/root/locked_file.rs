@@ -9,16 +9,16 @@ use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
 use rustix::io::Errno;
 
+use super::Root;
+use super::holder::{describe, this_process};
 use crate::fs::{FsFile, Metadata, OpenMode};
-use crate::holder::{describe, this_process};
-use crate::store::Store;
 
 /// The longest pause between two tries at a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// A mutex per path within this process: its threads wait here for each other, and not in the kernel.
 #[derive(Debug, Default)]
-pub(crate) struct KeyedMutex {
+pub(super) struct KeyedMutex {
     locked: Mutex<HashSet<PathBuf>>,
     unlocked: Condvar,
 }
@@ -48,52 +48,52 @@ impl KeyedMutex {
 
 /// A lock that is held until it is dropped. The file stays: a lock file that is unlinked can be held twice.
 #[derive(Debug)]
-pub(crate) struct FileLock<'a> {
-    store: &'a Store,
+pub(crate) struct LockedFile<'a> {
+    root: &'a Root,
     path: PathBuf,
     file: Option<Box<dyn FsFile>>,
 }
 
-impl Drop for FileLock<'_> {
+impl Drop for LockedFile<'_> {
     fn drop(&mut self) {
         // The kernel's lock first, else the next thread would find it taken and wait a pause for nothing.
         self.file = None;
-        self.store.keyed_mutex.unlock(&self.path);
+        self.root.keyed_mutex.unlock(&self.path);
     }
 }
 
-impl Store {
+impl<'r> LockedFile<'r> {
     /// Takes the lock on a file, which is made if it is missing. Where the file system has no locks and the user promised a
     /// single process, only the threads of this process are kept apart.
-    pub(crate) fn lock_file(
-        &self,
+    pub(crate) fn take(
+        root: &'r Root,
         path: &Path,
         operation: &'static str,
         purpose: &str,
         deadline: Deadline,
-    ) -> Result<FileLock<'_>> {
+    ) -> Result<Self> {
         let began = Instant::now();
-        if !self.keyed_mutex.lock(path, deadline) {
-            return Err(self.lock_refused(path, operation, began, "another thread of this process"));
+        if !root.keyed_mutex.lock(path, deadline) {
+            return Err(root.lock_refused(path, operation, began, "another thread of this process"));
         }
-        let mut lock = FileLock {
-            store: self,
+        let mut lock = LockedFile {
+            root,
             path: path.to_owned(),
             file: None,
         };
         let mut pause = Duration::from_micros(250);
         loop {
-            let file = self.open_lock(path)?;
+            let file = root.open_lock(path)?;
             loop {
-                if self
+                if root
                     .try_lock(&*file)
-                    .map_err(|error| self.write_fault(operation, path, error))?
+                    .map_err(|error| root.write_fault(operation, path, error))?
                 {
                     break;
                 }
                 if deadline.has_passed() {
                     let holder = describe(&*file, read_holder(&*file).as_ref(), false);
-                    return Err(self.lock_refused(path, operation, began, &holder));
+                    return Err(root.lock_refused(path, operation, began, &holder));
                 }
                 let pause_now = deadline.remaining().map_or(pause, |left| left.min(pause));
                 std::thread::sleep(pause_now);
@@ -101,14 +101,14 @@ impl Store {
             }
             let ours = file
                 .metadata()
-                .map_err(|error| self.write_fault(operation, path, error))?;
-            let leads_here = self
+                .map_err(|error| root.write_fault(operation, path, error))?;
+            let leads_here = root
                 .leads_to(path, &ours)
-                .map_err(|error| self.write_fault(operation, path, error))?;
+                .map_err(|error| root.write_fault(operation, path, error))?;
             if leads_here {
                 // One with a second name may be a file of somebody else: it locks as well, and is not written to.
                 if ours.links < 2 {
-                    write_holder(self, &*file, purpose);
+                    write_holder(root, &*file, purpose);
                 }
                 lock.file = Some(file);
                 return Ok(lock);
@@ -117,7 +117,9 @@ impl Store {
             deadline.check(operation, &path.display(), "a lock file that stays")?;
         }
     }
+}
 
+impl Root {
     /// Tries the lock on a file. On a file system without locks it counts as taken if the user promised a single process.
     pub(crate) fn try_lock(&self, file: &dyn FsFile) -> io::Result<bool> {
         match file.try_lock() {
@@ -192,8 +194,8 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
 }
 
 /// Writes who holds a lock into its file: information only, so a failure changes nothing.
-pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
-    let holder = this_process(store.now(), purpose.to_owned());
+fn write_holder(root: &Root, file: &dyn FsFile, purpose: &str) {
+    let holder = this_process(root.now(), purpose.to_owned());
     if let Ok(mut text) = serde_json::to_vec(&holder) {
         text.push(b'\n');
         let len = text.len() as u64;
@@ -205,7 +207,7 @@ pub(crate) fn write_holder(store: &Store, file: &dyn FsFile, purpose: &str) {
     }
 }
 
-impl Store {
+impl Root {
     /// Whether a lock file that holds a line about its last holder holds something else.
     pub(crate) fn holder_is_unreadable(&self, path: &Path) -> bool {
         let Ok(file) = self.fs.open(path, OpenMode::Read) else {
@@ -216,7 +218,7 @@ impl Store {
 }
 
 /// The process that holds, or held, a lock.
-pub(crate) fn read_holder(file: &dyn FsFile) -> Option<Holder> {
+fn read_holder(file: &dyn FsFile) -> Option<Holder> {
     let bytes = file.read_to_end(0, 64 << 10).ok()?;
     serde_json::Deserializer::from_slice(&bytes)
         .into_iter::<Holder>()

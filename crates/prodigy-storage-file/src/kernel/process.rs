@@ -10,7 +10,7 @@ const FIRST_NAMESPACE: &str = "4026531836";
 
 /// The state of a process that signed a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProcessState {
+pub(crate) enum ProcessState {
     Alive,
     Ended,
     /// It is of another host or container.
@@ -24,7 +24,7 @@ pub(crate) fn host() -> String {
 
 /// The fields that distinguish this process from every other that has, or had, its id: boot id, process namespace and
 /// start time, joined by `/`. `None` if the system does not report them.
-pub(super) fn instance() -> Option<String> {
+pub(crate) fn instance() -> Option<String> {
     static OWN: OnceLock<(u32, Option<String>)> = OnceLock::new();
     let pid = std::process::id();
     let of_this = || Some(format!("{}/{}", space()?, started(pid)?));
@@ -33,7 +33,7 @@ pub(super) fn instance() -> Option<String> {
     if *of == pid { known.clone() } else { of_this() }
 }
 
-pub(super) fn state_of(signer: &Holder) -> ProcessState {
+pub(crate) fn state_of(signer: &Holder) -> ProcessState {
     if signer.host != host() {
         return ProcessState::OutOfSight;
     }

@@ -2,7 +2,7 @@
 //!
 //! Every operation of the backend passes through [`Handle::read`] or [`Handle::write`]. When the path of the root leads to
 //! another folder, the operation fails if the store holds anything in the old one. Otherwise the new folder is opened, if
-//! it is a copy of the same store. All that is remembered of a root belongs to its [`Store`] and goes with it.
+//! it is a copy of the same store. All that is remembered of a root belongs to its [`Stores`] and goes with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,15 +13,14 @@ use prodigy_storage_backend::{
     Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage, time_to_store,
 };
 
+use super::stores::Stores;
 use crate::fs::Place;
-use crate::root;
-use crate::store::Store;
-use crate::whereabouts::Look;
+use crate::root::{self, Look, Root};
 
 /// The present store of a root.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    store: RwLock<Arc<Store>>,
+    store: RwLock<Arc<Stores>>,
     /// How often a copy has taken the place of the store.
     generation: AtomicU64,
     /// Whether the root is a folder of the operating system, and can be opened again.
@@ -29,16 +28,16 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(store: Store, real: bool) -> Self {
+    pub(crate) fn new(store: Arc<Stores>, real: bool) -> Self {
         Self {
-            store: RwLock::new(Arc::new(store)),
+            store: RwLock::new(store),
             generation: AtomicU64::new(0),
             real,
         }
     }
 
     /// The present store, whether or not the path still leads to it.
-    pub(crate) fn store(&self) -> Arc<Store> {
+    pub(crate) fn store(&self) -> Arc<Stores> {
         Arc::clone(&self.store.read())
     }
 
@@ -48,16 +47,16 @@ impl Handle {
     }
 
     /// The store that the path of the root leads to.
-    pub(crate) fn enter(&self, operation: &'static str, look: Look) -> Result<Arc<Store>> {
+    pub(crate) fn enter(&self, operation: &'static str, look: Look) -> Result<Arc<Stores>> {
         let store = self.store();
-        match store.look_at_root(operation, look)? {
+        match store.root.look_at_root(operation, look)? {
             Place::Here => Ok(store),
             place => self.follow(operation, &store, place),
         }
     }
 
     /// Opens the folder that the path leads to by now, if that may be.
-    fn follow(&self, operation: &'static str, old: &Arc<Store>, place: Place) -> Result<Arc<Store>> {
+    fn follow(&self, operation: &'static str, old: &Arc<Stores>, place: Place) -> Result<Arc<Stores>> {
         let mut current = self.store.write();
         if !Arc::ptr_eq(&current, old) {
             // Another thread was quicker.
@@ -66,20 +65,22 @@ impl Handle {
         if place == Place::Gone || !self.real || old.held().is_some() {
             return Err(old.leave(operation, place));
         }
-        let mut options = old.options.clone();
+        let mut options = old.root.options.clone();
         options.resolve_again();
-        let new = Arc::new(Store::open(options));
-        root::check(&new)?;
-        let name = old.name();
+        let new = Stores::new(Root::open(options));
+        root::check(&new.root)?;
+        let name = old.root.name();
         if place == Place::Redirected {
             *current = Arc::clone(&new);
             return Ok(new);
         }
-        if name.is_none() || name != new.name() {
-            old.lose("the folder in its place holds another store than the one that was in use".into());
-            old.look_at_root(operation, Look::Now)?;
+        if name.is_none() || name != new.root.name() {
+            old.root
+                .lose("the folder in its place holds another store than the one that was in use".into());
+            old.root.look_at_root(operation, Look::Now)?;
         }
-        old.lose("it was replaced by a copy of the same store, which is in use now".into());
+        old.root
+            .lose("it was replaced by a copy of the same store, which is in use now".into());
         *current = Arc::clone(&new);
         self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(new)
@@ -89,7 +90,7 @@ impl Handle {
     pub(crate) fn read<T: Answer>(
         &self,
         operation: &'static str,
-        read: impl Fn(&Arc<Store>) -> Result<T>,
+        read: impl Fn(&Arc<Stores>) -> Result<T>,
     ) -> Result<T> {
         self.read_after(operation, Look::Soon, read)
     }
@@ -98,7 +99,7 @@ impl Handle {
     pub(crate) fn scan<T: Answer>(
         &self,
         operation: &'static str,
-        scan: impl Fn(&Arc<Store>) -> Result<T>,
+        scan: impl Fn(&Arc<Stores>) -> Result<T>,
     ) -> Result<T> {
         self.read_after(operation, Look::Now, scan)
     }
@@ -107,7 +108,7 @@ impl Handle {
         &self,
         operation: &'static str,
         look: Look,
-        read: impl Fn(&Arc<Store>) -> Result<T>,
+        read: impl Fn(&Arc<Stores>) -> Result<T>,
     ) -> Result<T> {
         let store = self.enter(operation, look)?;
         let answer = read(&store);
@@ -127,7 +128,7 @@ impl Handle {
         &self,
         operation: &'static str,
         durability: Durability,
-        write: impl FnOnce(&Arc<Store>) -> Result<T>,
+        write: impl FnOnce(&Arc<Stores>) -> Result<T>,
     ) -> Result<T> {
         let strict = durability == Durability::Strict;
         let store = self.enter(operation, if strict { Look::Now } else { Look::Soon })?;
@@ -144,9 +145,9 @@ impl Handle {
         operation: &'static str,
         target: &dyn fmt::Display,
         durability: Durability,
-        write: impl FnOnce(&Arc<Store>) -> Result<T>,
+        write: impl FnOnce(&Arc<Stores>) -> Result<T>,
     ) -> Result<T> {
-        time_to_store(&*self.store().options.clock, operation, target)?;
+        time_to_store(&*self.store().root.options.clock, operation, target)?;
         self.write(operation, durability, write)
     }
 }
@@ -197,7 +198,7 @@ impl Answer for Usage {
 /// A scan of a log whose end is checked: a folder that went meanwhile does not look like one that was read whole.
 pub(crate) struct CheckedScan {
     pub(crate) scan: Box<dyn Scan>,
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Arc<Stores>,
 }
 
 const SCAN: &str = "scan events";
@@ -224,7 +225,7 @@ impl Answer for CheckedScan {
 /// The same for a queue.
 pub(crate) struct CheckedItems {
     pub(crate) items: QueueScan<'static>,
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Arc<Stores>,
     pub(crate) ended: bool,
 }
 

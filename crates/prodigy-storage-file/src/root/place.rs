@@ -1,15 +1,15 @@
-//! Whether the path of the root still leads to the folder that a store opened, and what the store holds there.
+//! Whether the path of the root still leads to the folder that was opened.
 
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
+use super::Root;
 use crate::fs::Place;
-use crate::store::Store;
 
 /// How long a look at a path lasts for reads and relaxed writes.
 pub(crate) const LASTS: Duration = Duration::from_secs(1);
@@ -25,93 +25,35 @@ pub(crate) enum Look {
     Soon,
 }
 
-/// The facts about a store's place, and the things that are lost with it.
+/// The facts about the place of a root.
 #[derive(Debug, Default)]
-pub(crate) struct Whereabouts {
+pub(super) struct Whereabouts {
     /// The monotonic time of the last look, in nanoseconds; 0 before the first one.
     looked: AtomicU64,
     /// Why the store must not be used any more. It is set once.
     lost: OnceLock<String>,
     /// The name in `format.json`, once it was read.
     name: Mutex<Option<String>>,
-    guards: AtomicUsize,
-    leases: Mutex<Leases>,
-}
-
-/// The leases that were taken here and not settled here.
-#[derive(Debug, Default)]
-struct Leases {
-    count: usize,
-    /// The monotonic time at which the last of them ends.
-    until: Duration,
 }
 
 impl Whereabouts {
     /// Remembers the name of the store.
-    pub(crate) fn note_name(&self, name: Option<String>) {
+    pub(super) fn note_name(&self, name: Option<String>) {
         if name.is_some() {
             *self.name.lock() = name;
         }
     }
-
-    /// Counts a named lock that was handed out.
-    pub(crate) fn lock_taken(&self) {
-        self.guards.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Counts a named lock that was given back.
-    pub(crate) fn lock_released(&self) {
-        self.guards.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
-impl Store {
+impl Root {
     fn monotonic(&self) -> Duration {
         self.options.clock.monotonic()
-    }
-
-    /// Counts leases that were handed out.
-    pub(crate) fn leases_taken(&self, count: usize, lease: Duration) {
-        if count > 0 {
-            let until = self.monotonic().saturating_add(lease);
-            let mut leases = self.whereabouts.leases.lock();
-            leases.count += count;
-            leases.until = leases.until.max(until);
-        }
-    }
-
-    /// Counts leases that were settled.
-    pub(crate) fn leases_settled(&self, count: usize) {
-        let mut leases = self.whereabouts.leases.lock();
-        leases.count = leases.count.saturating_sub(count);
-        if leases.count == 0 {
-            leases.until = Duration::ZERO;
-        }
-    }
-
-    /// The things that would be lost with the folder, if the store holds any there.
-    pub(crate) fn held(&self) -> Option<&'static str> {
-        let now = self.monotonic();
-        let leases = self.whereabouts.leases.lock();
-        let leased = leases.count > 0 && leases.until > now;
-        drop(leases);
-        if self.whereabouts.guards.load(Ordering::Acquire) > 0 {
-            Some("a named lock")
-        } else if leased {
-            Some("a lease on a dead letter")
-        } else if self.logs.is_writing() {
-            Some("an event log that is open for writing")
-        } else if !self.unflushed.is_empty() {
-            Some("relaxed writes that were not flushed")
-        } else {
-            None
-        }
     }
 
     /// The name of the store, from memory or from the open folder.
     pub(crate) fn name(&self) -> Option<String> {
         let known = self.whereabouts.name.lock().clone();
-        known.or_else(|| crate::root::store_name(self))
+        known.or_else(|| super::format::store_name(self))
     }
 
     /// Where the path of the root leads. A store that was lost fails from then on.
@@ -134,22 +76,31 @@ impl Store {
         Ok(place)
     }
 
-    /// Fails if the path of the root leads to the open folder no longer.
-    pub(crate) fn still_here(&self, operation: &'static str) -> Result<()> {
+    /// Fails if the path of the root leads to the open folder no longer. `held`: the things that would be lost with it.
+    pub(crate) fn still_here(
+        &self,
+        operation: &'static str,
+        held: impl FnOnce() -> Option<&'static str>,
+    ) -> Result<()> {
         match self.look_at_root(operation, Look::Now)? {
             Place::Here => Ok(()),
-            place => Err(self.leave(operation, place)),
+            place => Err(self.leave(operation, place, held())),
         }
     }
 
-    /// The error for a store whose path leads elsewhere. If the store holds anything, it can't be used from now on,
-    /// whatever the path leads to later.
-    pub(crate) fn leave(&self, operation: &'static str, place: Place) -> StorageError {
+    /// The error for a root whose path leads elsewhere. If the process holds anything there, the root can't be used from now
+    /// on, whatever the path leads to later.
+    pub(crate) fn leave(
+        &self,
+        operation: &'static str,
+        place: Place,
+        held: Option<&'static str>,
+    ) -> StorageError {
         let mut why = match place {
             Place::Gone => "the folder was removed or moved away while it was in use".to_owned(),
             _ => "the path leads to another folder than the one that was in use".to_owned(),
         };
-        if let Some(held) = self.held() {
+        if let Some(held) = held {
             why.push_str(&format!(
                 "; this process held {held} in the old folder, which is lost"
             ));

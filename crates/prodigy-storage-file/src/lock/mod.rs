@@ -16,37 +16,60 @@ mod tests;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOptions, Result, StorageError};
 use prodigy_storage_layout::{Entry, LockName};
 
 use crate::fs::{FsFile, OpenMode};
-use crate::holder::{describe, this_process};
-use crate::lockfile::has_no_locks;
-use crate::store::Store;
+use crate::root::Root;
+use crate::root::has_no_locks;
+use crate::root::holder::{describe, this_process};
 use guard::FileGuard;
+pub(crate) use guard::HELD;
 use slots::{Slots, State};
 
 const LOCK: &str = "take lock";
 const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
-impl Store {
+/// The named locks of a root.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    root: Arc<Root>,
+    /// The locks that are handed out.
+    held: Arc<AtomicUsize>,
+}
+
+impl Locks {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self {
+            root,
+            held: Arc::default(),
+        }
+    }
+
+    /// Whether this process holds a lock.
+    pub(crate) fn is_any_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) > 0
+    }
+
     /// [`LockStore::lock`](prodigy_storage_backend::LockStore::lock): always strict, whatever else is written relaxed.
     pub(crate) fn lock(
-        self: &Arc<Self>,
+        &self,
         name: &LockName,
         options: &LockOptions,
         deadline: Deadline,
     ) -> Result<Box<dyn LockGuard>> {
         let path = Entry::Lock(name.clone()).path();
-        self.prepare_write(LOCK, &path.display())?;
+        self.root.prepare_write(LOCK, &path.display())?;
         let file = self.acquire(&path, deadline)?;
-        let holder = this_process(self.now(), options.purpose.clone());
+        let holder = this_process(self.root.now(), options.purpose.clone());
         let fencing = self.next_token(&path, &*file, &holder)?;
         Ok(Box::new(FileGuard::new(
-            self,
+            Arc::clone(&self.root),
+            Arc::clone(&self.held),
             name.clone(),
             path,
             file,
@@ -58,7 +81,7 @@ impl Store {
     /// The lock file, locked.
     fn acquire(&self, path: &Path, deadline: Deadline) -> Result<Box<dyn FsFile>> {
         let began = Instant::now();
-        let fault = |error| self.write_fault(LOCK, path, error);
+        let fault = |error| self.root.write_fault(LOCK, path, error);
         let mut pause = SHORTEST_PAUSE;
         loop {
             let file = self.open_named(path)?;
@@ -74,7 +97,7 @@ impl Store {
             }
             // If a user removed the file by hand, this lock is on nothing.
             let ours = file.metadata().map_err(fault)?;
-            if self.leads_to(path, &ours).map_err(fault)? {
+            if self.root.leads_to(path, &ours).map_err(fault)? {
                 return if ours.links < 2 {
                     Ok(file)
                 } else {
@@ -87,29 +110,32 @@ impl Store {
 
     fn no_named_locks(&self, path: &Path, error: io::Error) -> StorageError {
         let why = "a named lock is a lock of the operating system on a file, and this file system has none";
-        StorageError::new(ErrorKind::Unsupported, LOCK, self.absolute(path).display(), why)
-            .with_hint(
-                "use a local disk; or set `enable_locking: false`, if nothing else runs at the same time",
-            )
-            .with_source(error)
+        StorageError::new(
+            ErrorKind::Unsupported,
+            LOCK,
+            self.root.absolute(path).display(),
+            why,
+        )
+        .with_hint("use a local disk; or set `enable_locking: false`, if nothing else runs at the same time")
+        .with_source(error)
     }
 
     /// Why a lock file may not say all that was written; `None` if it does. Takes no lock.
-    pub(crate) fn why_lock_is_suspect(&self, path: &Path) -> Result<Option<&'static str>> {
-        let fault = |error| self.read_fault("examine lock", path, error);
-        let file = self.fs.open(path, OpenMode::Read).map_err(fault)?;
+    pub(crate) fn why_suspect(&self, path: &Path) -> Result<Option<&'static str>> {
+        let fault = |error| self.root.read_fault("examine lock", path, error);
+        let file = self.root.fs.open(path, OpenMode::Read).map_err(fault)?;
         Ok(Slots::read(&*file).map_err(fault)?.why_suspect())
     }
 
     fn open_named(&self, path: &Path) -> Result<Box<dyn FsFile>> {
-        match self.fs.open(path, OpenMode::Create) {
+        match self.root.fs.open(path, OpenMode::Create) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folder(path.parent().unwrap_or(Path::new("")))?;
-                self.fs.open(path, OpenMode::Create)
+                self.root.make_folder(path.parent().unwrap_or(Path::new("")))?;
+                self.root.fs.open(path, OpenMode::Create)
             }
             other => other,
         }
-        .map_err(|error| self.write_fault(LOCK, path, error))
+        .map_err(|error| self.root.write_fault(LOCK, path, error))
     }
 
     /// Its tokens have to be written into it, and it may be a file of somebody else.
@@ -117,7 +143,7 @@ impl Store {
         StorageError::new(
             ErrorKind::Refused,
             LOCK,
-            self.absolute(path).display(),
+            self.root.absolute(path).display(),
             "the lock file has a second name (a hard link), and what it leads to is not written to",
         )
         .with_hint(
@@ -137,7 +163,7 @@ impl Store {
         StorageError::new(
             ErrorKind::LockUnavailable,
             LOCK,
-            self.absolute(path).display(),
+            self.root.absolute(path).display(),
             format!("it is held by {holder}; waited {waited} ms"),
         )
         .with_hint(
@@ -149,16 +175,16 @@ impl Store {
     /// Signs the file under the next token. On return the token, the file's name and all folders above it survive
     /// power loss.
     fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder) -> Result<u64> {
-        let fault = |error| self.write_fault(LOCK, path, error);
+        let fault = |error| self.root.write_fault(LOCK, path, error);
         // The bytes of a holder that was killed may be in memory only. Its slot is the one to keep: it comes first.
-        self.counters.sync(path);
+        self.root.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
-        let fencing = slots.next_token(self.now()).ok_or_else(|| {
+        let fencing = slots.next_token(self.root.now()).ok_or_else(|| {
             StorageError::new(
                 ErrorKind::Damaged,
                 LOCK,
-                self.absolute(path).display(),
+                self.root.absolute(path).display(),
                 "its fencing token is the greatest possible one",
             )
             .with_hint("nothing counts that far: find out what wrote to the file")
@@ -170,10 +196,10 @@ impl Store {
             .sign(file, fencing, holder)
             .map_err(fault)
             .and_then(|()| {
-                self.counters.sync(path);
+                self.root.counters.sync(path);
                 file.sync_all().map_err(fault)
             })
-            .and_then(|()| self.sync_folder(path.parent().unwrap_or(Path::new(""))));
+            .and_then(|()| self.root.sync_folder(path.parent().unwrap_or(Path::new(""))));
         if let Err(error) = signed {
             // The slot may or may not be on the disk. Blank, it can't pass for one that is.
             let _ = slots.blank(file);
@@ -181,7 +207,7 @@ impl Store {
         }
         if slots.has_gap() {
             // The slot that was just synced is the one that is kept now, whatever comes of the other.
-            self.counters.sync(path);
+            self.root.counters.sync(path);
             slots
                 .close_gap(file, fencing, holder)
                 .and_then(|()| file.sync_all())

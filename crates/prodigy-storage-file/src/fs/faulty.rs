@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
+use super::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 
 #[derive(Debug, Default)]
 pub(crate) struct Switches {

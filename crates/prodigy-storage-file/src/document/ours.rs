@@ -8,30 +8,22 @@
 
 use std::path::Path;
 
-use prodigy_storage_layout::{Document, Entry, SegmentName};
+use prodigy_storage_layout::{Document, Entry};
 
-/// Whether a segment is ours: its name has the stamps that only we write.
-pub(crate) fn segment(name: &SegmentName) -> bool {
-    name.is_canonical()
-}
+use super::envelope::is_ours;
 
 /// Whether a document is ours, by its name or by its bytes.
-pub(crate) fn document(document: &Document, bytes: &[u8]) -> bool {
+pub(super) fn document(document: &Document, bytes: &[u8]) -> bool {
     let by_name = match document {
         Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.is_canonical(),
         Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) => true,
         // Another program gives its files these names, too.
         _ => false,
     };
-    by_name || crate::document::is_ours(bytes)
+    by_name || is_ours(bytes)
 }
 
 /// Whether the document at a path is ours.
-pub(crate) fn document_at(path: &Path, bytes: &[u8]) -> bool {
+pub(super) fn document_at(path: &Path, bytes: &[u8]) -> bool {
     matches!(Entry::parse(path), Some(Entry::Document(found)) if document(&found, bytes))
-}
-
-/// Whether bytes of a dead-letter queue carry the checksum that closes each item of ours.
-pub(crate) fn queue_bytes(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b",\"crc\":\"").is_some()
 }

@@ -3,10 +3,6 @@
 //! A lock file says who took the lock last. That process may have died, or another program may hold the file without
 //! writing to it. So a process is named as the holder only if it lives and the kernel lists its lock; otherwise it is
 //! the last known holder.
-#![expect(clippy::disallowed_methods, reason = "the tables of the kernel")]
-
-mod kernel;
-mod process;
 
 use std::io;
 
@@ -14,13 +10,11 @@ use prodigy_storage_backend::Holder;
 use prodigy_storage_layout::Timestamp;
 
 use crate::fs::FsFile;
-pub(crate) use kernel::KernelLocks;
-pub(crate) use process::host;
-use process::{ProcessState, state_of};
+use crate::kernel::{KernelLocks, ProcessState, host, instance, state_of};
 
 /// This process, as it signs a lock file.
 pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
-    Holder::new(std::process::id(), host(), since, purpose).instance(process::instance())
+    Holder::new(std::process::id(), host(), since, purpose).instance(instance())
 }
 
 /// The process that holds a lock file now.

@@ -6,8 +6,8 @@ use std::path::Path;
 use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
 
+use super::Root;
 use crate::fs::{DirEntry, FileKind};
-use crate::store::Store;
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
 /// Areas whose first level is repositories.
@@ -19,8 +19,8 @@ const OTHER: &str = "other";
 const MOST_NAMED: usize = 100;
 
 /// Bytes by area.
-pub(crate) fn by_area(store: &Store) -> Vec<(&'static str, u64)> {
-    let mut measure = Measure::new(store);
+pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
+    let mut measure = Measure::new(root);
     AREAS
         .iter()
         .map(|area| (*area, measure.below(Path::new(area)).1))
@@ -28,8 +28,8 @@ pub(crate) fn by_area(store: &Store) -> Vec<(&'static str, u64)> {
 }
 
 /// Files and bytes by area and repository.
-pub(crate) fn usage(store: &Store) -> Usage {
-    let mut measure = Measure::new(store);
+pub(crate) fn usage(root: &Root) -> Usage {
+    let mut measure = Measure::new(root);
     let mut areas = Vec::new();
     for area in AREAS {
         if !BY_REPO.contains(&area) {
@@ -48,7 +48,7 @@ pub(crate) fn usage(store: &Store) -> Usage {
     }
     let (_, rest) = measure.sorted(Path::new(""), |entry| AREAS.contains(&&*entry.name).then_some(()));
     push(&mut areas, OTHER, None, measure.all(Path::new(""), rest));
-    let space = store.fs.space().ok();
+    let space = root.fs.space().ok();
     Usage {
         areas,
         free: space.map(|space| space.free),
@@ -71,15 +71,15 @@ fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, (files, 
 
 /// A count of files and bytes, and of the things that could not be read and are not in it.
 struct Measure<'a> {
-    store: &'a Store,
+    root: &'a Root,
     unreadable: Vec<String>,
     unreadable_count: u64,
 }
 
 impl<'a> Measure<'a> {
-    fn new(store: &'a Store) -> Self {
+    fn new(root: &'a Root) -> Self {
         Self {
-            store,
+            root,
             unreadable: Vec::new(),
             unreadable_count: 0,
         }
@@ -87,7 +87,7 @@ impl<'a> Measure<'a> {
 
     /// The names in a folder. A folder that was removed meanwhile has none.
     fn list(&mut self, folder: &Path) -> Vec<DirEntry> {
-        self.store.fs.list(folder).unwrap_or_else(|error| {
+        self.root.fs.list(folder).unwrap_or_else(|error| {
             self.failed(folder, error);
             Vec::new()
         })
@@ -99,7 +99,7 @@ impl<'a> Measure<'a> {
         }
         self.unreadable_count += 1;
         if self.unreadable.len() < MOST_NAMED {
-            let error = self.store.read_fault("measure usage", path, error);
+            let error = self.root.read_fault("measure usage", path, error);
             self.unreadable
                 .push(format!("{}: {}", error.target(), error.why()));
         }
@@ -141,7 +141,7 @@ impl<'a> Measure<'a> {
                         let below = self.list(&path);
                         folders.push((path, below));
                     }
-                    FileKind::File => match self.store.fs.metadata(&path) {
+                    FileKind::File => match self.root.fs.metadata(&path) {
                         Ok(found) => {
                             files += 1;
                             bytes += found.len;

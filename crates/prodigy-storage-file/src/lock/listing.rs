@@ -11,27 +11,28 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_backend::{Deadline, LockInfo, Result};
 use prodigy_storage_layout::{Entry, LockName, locks_folder};
 
+use super::Locks;
 use super::slots::{Slots, State};
 use crate::fs::{FileKind, OpenMode};
-use crate::holder::{KernelLocks, Who, who_holds};
-use crate::store::Store;
+use crate::kernel::KernelLocks;
+use crate::root::holder::{Who, who_holds};
 
 const LOCKS: &str = "list locks";
 
-impl Store {
+impl Locks {
     /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), by name.
-    pub(crate) fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.locks_by(&mut KernelLocks::new(), deadline)
+    pub(crate) fn list(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
+        self.list_by(&mut KernelLocks::new(), deadline)
     }
 
-    pub(super) fn locks_by(&self, kernel: &mut KernelLocks, deadline: Deadline) -> Result<Vec<LockInfo>> {
+    pub(super) fn list_by(&self, kernel: &mut KernelLocks, deadline: Deadline) -> Result<Vec<LockInfo>> {
         let mut found = Vec::new();
         // The number of parts bounds the depth of the files: no link and no stray folder leads deeper.
         let mut folders: Vec<(PathBuf, usize)> = (1..=LockName::MAX_PARTS)
             .map(|parts| (locks_folder().join(parts.to_string()), parts))
             .collect();
         while let Some((folder, depth)) = folders.pop() {
-            for entry in self.names_in(LOCKS, &folder)? {
+            for entry in self.root.names_in(LOCKS, &folder)? {
                 let path = folder.join(&entry.name);
                 deadline.check(LOCKS, &path.display(), "the file system")?;
                 match entry.kind {
@@ -50,8 +51,8 @@ impl Store {
     }
 
     fn lock_info(&self, name: LockName, path: &Path, kernel: &mut KernelLocks) -> Result<Option<LockInfo>> {
-        let fault = |error| self.read_fault(LOCKS, path, error);
-        let file = match self.fs.open(path, OpenMode::Read) {
+        let fault = |error| self.root.read_fault(LOCKS, path, error);
+        let file = match self.root.fs.open(path, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault(error)),

@@ -2,21 +2,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, Result, StorageError};
 use prodigy_storage_layout::LockName;
 
 use super::slots::note_release;
 use crate::fs::FsFile;
-use crate::store::Store;
+use crate::root::Root;
 
+/// The thing that is lost with the root while a guard is held.
+pub(crate) const HELD: &str = "a named lock";
 const CHECK: &str = "check lock";
 
 /// Holds the lock as long as its descriptor, or a duplicate in another process, is open.
 #[derive(Debug)]
 pub(super) struct FileGuard {
-    store: Arc<Store>,
+    root: Arc<Root>,
+    held: Arc<AtomicUsize>,
     name: LockName,
     path: PathBuf,
     file: Box<dyn FsFile>,
@@ -28,16 +31,18 @@ pub(super) struct FileGuard {
 
 impl FileGuard {
     pub(super) fn new(
-        store: &Arc<Store>,
+        root: Arc<Root>,
+        held: Arc<AtomicUsize>,
         name: LockName,
         path: PathBuf,
         file: Box<dyn FsFile>,
         holder: Holder,
         fencing: u64,
     ) -> Self {
-        store.whereabouts.lock_taken();
+        held.fetch_add(1, Ordering::AcqRel);
         Self {
-            store: Arc::clone(store),
+            root,
+            held,
             name,
             path,
             file,
@@ -68,20 +73,20 @@ impl LockGuard for FileGuard {
     }
 
     fn check(&self) -> Result<()> {
-        self.store.still_here(CHECK)?;
+        self.root.still_here(CHECK, || Some(HELD))?;
         let place = self
             .file
             .metadata()
-            .and_then(|ours| self.store.leads_to(&self.path, &ours));
+            .and_then(|ours| self.root.leads_to(&self.path, &ours));
         match place {
             Ok(true) if !self.lost.load(Ordering::Relaxed) => Ok(()),
             // It stays lost if its file comes back: another holder may have worked meanwhile.
             Ok(_) => {
                 self.lost.store(true, Ordering::Relaxed);
                 let why = "the lock file, or a folder above it, was removed, moved or replaced while the lock was held";
-                Err(self.store.moved(CHECK, &self.path, why))
+                Err(self.root.moved(CHECK, &self.path, why))
             }
-            Err(error) => Err(self.store.read_fault(CHECK, &self.path, error)),
+            Err(error) => Err(self.root.read_fault(CHECK, &self.path, error)),
         }
     }
 
@@ -108,6 +113,6 @@ impl Drop for FileGuard {
             // Information only.
             let _ = self.note();
         }
-        self.store.whereabouts.lock_released();
+        self.held.fetch_sub(1, Ordering::AcqRel);
     }
 }

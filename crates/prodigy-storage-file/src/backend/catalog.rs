@@ -1,0 +1,165 @@
+//! Which repositories, jobs and sessions there are, by the folders that are there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use prodigy_storage_backend::{Deadline, LockInfo, Result};
+use prodigy_storage_layout::{
+    DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES, jobs_folder,
+    orphans_folder, repo_events_folder, repo_queues_folder,
+};
+
+use super::stores::Stores;
+use crate::fs::FileKind;
+
+impl Stores {
+    /// [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
+    pub(super) fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+        const REPOSITORIES: &str = "list repositories";
+        let mut repos = BTreeSet::new();
+        for area in [EVENTS, DLQ, STATE, WORKTREES, ORPHANED] {
+            deadline.check(REPOSITORIES, &area, "the file system")?;
+            for name in self.folders_in(REPOSITORIES, Path::new(area))? {
+                repos.extend(RepoName::new(name).ok());
+            }
+        }
+        Ok(repos.into_iter().collect())
+    }
+
+    /// [`Catalog::jobs`](prodigy_storage_backend::Catalog::jobs).
+    pub(super) fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+        const JOBS: &str = "list jobs";
+        let mut jobs = BTreeSet::new();
+        for folder in [
+            repo_events_folder(repo),
+            repo_queues_folder(repo),
+            jobs_folder(repo),
+        ] {
+            deadline.check(JOBS, &repo, "the file system")?;
+            for name in self.folders_in(JOBS, &folder)? {
+                jobs.extend(JobId::new(name).ok());
+            }
+        }
+        let folder = orphans_folder(repo);
+        deadline.check(JOBS, &repo, "the file system")?;
+        for entry in self.root.names_in(JOBS, &folder)? {
+            if entry.kind == FileKind::File
+                && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&folder.join(&entry.name))
+            {
+                jobs.insert(job.job);
+            }
+        }
+        Ok(jobs.into_iter().collect())
+    }
+
+    /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
+    pub(super) fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
+        if self
+            .locks
+            .list(deadline)?
+            .iter()
+            .any(|lock| lock.held && is_ours(lock))
+        {
+            return Ok(true);
+        }
+        for job in self.jobs(repo, deadline)? {
+            if self
+                .logs
+                .is_written_to(&JobAddress::new(repo.clone(), job), deadline)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn folders_in(&self, operation: &'static str, folder: &Path) -> Result<impl Iterator<Item = String>> {
+        Ok(self
+            .root
+            .names_in(operation, folder)?
+            .into_iter()
+            .filter(|entry| entry.kind == FileKind::Folder)
+            .map(|entry| entry.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prodigy_storage_backend::{Body, PutOptions};
+    use prodigy_storage_layout::DocumentScope;
+
+    use super::*;
+    use crate::root::{FileOptions, Root};
+
+    const NEVER: Deadline = Deadline::never();
+
+    #[test]
+    fn repositories_jobs_and_sessions_are_told_by_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = &folder.path().join("root");
+        let stores = Stores::new(Root::open(FileOptions::new(root)));
+        let none = stores.repositories(NEVER).unwrap();
+        assert!(
+            none.is_empty()
+                && stores
+                    .jobs(&RepoName::new("a").unwrap(), NEVER)
+                    .unwrap()
+                    .is_empty()
+        );
+        assert!(!root.exists(), "a listing makes nothing");
+        let put = |document: Document| {
+            let body = Body::parse(b"{}").unwrap();
+            let put = stores
+                .documents
+                .put(&document, body, &PutOptions::default(), NEVER);
+            put.unwrap();
+        };
+        let make = |folder: &str| std::fs::create_dir_all(root.join(folder)).unwrap();
+        for folder in [
+            "events/a/job-e",
+            "dlq/b/job-d",
+            "state/c/mapreduce/jobs/job-s",
+            "worktrees/d/session-1",
+            "worktrees/d/other",
+            "events/.hidden",
+            "locks/state/z",
+        ] {
+            make(folder);
+        }
+        std::fs::write(root.join("events/file"), "").unwrap();
+        std::fs::write(root.join("worktrees/d/session-2"), "").unwrap();
+        let e = JobAddress::new(RepoName::new("e").unwrap(), JobId::new("job-o").unwrap());
+        put(Document::Orphans(e.clone()));
+        put(Document::Repository(e.repo.clone()));
+        let repos = stores.repositories(NEVER).unwrap();
+        let names: Vec<_> = repos.iter().map(RepoName::as_str).collect();
+        assert_eq!(names, ["a", "b", "c", "d", "e"]);
+        for (repo, job) in
+            repos
+                .iter()
+                .zip([Some("job-e"), Some("job-d"), Some("job-s"), None, Some("job-o")])
+        {
+            let jobs = stores.jobs(repo, NEVER).unwrap();
+            assert_eq!(jobs.first().map(JobId::as_str), job);
+            assert!(jobs.len() <= 1);
+        }
+        let listed = stores
+            .documents
+            .list(&DocumentScope::Repositories, NEVER)
+            .unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].document, Document::Repository(e.repo.clone()));
+        assert_eq!(
+            listed[0].bytes,
+            std::fs::metadata(root.join(Entry::Document(listed[0].document.clone()).path()))
+                .unwrap()
+                .len()
+        );
+        let orphans = stores
+            .documents
+            .list(&DocumentScope::Orphans(e.repo.clone()), NEVER)
+            .unwrap();
+        assert_eq!(orphans[0].document, Document::Orphans(e));
+    }
+}

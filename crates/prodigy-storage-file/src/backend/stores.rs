@@ -1,0 +1,71 @@
+//! The four stores on one root, put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, Result, StorageError};
+
+use crate::document::Documents;
+use crate::fs::Place;
+use crate::lock::{self, Locks};
+use crate::log::Logs;
+use crate::queue::Queues;
+use crate::root::Root;
+
+/// One root, as all handles of one process on it share it.
+#[derive(Debug)]
+pub(super) struct Stores {
+    pub(super) root: Arc<Root>,
+    pub(super) logs: Logs,
+    pub(super) documents: Documents,
+    pub(super) queues: Queues,
+    pub(super) locks: Locks,
+}
+
+impl Stores {
+    pub(super) fn new(root: Arc<Root>) -> Arc<Self> {
+        Arc::new(Self {
+            logs: Logs::new(Arc::clone(&root)),
+            documents: Documents::new(Arc::clone(&root)),
+            queues: Queues::new(Arc::clone(&root)),
+            locks: Locks::new(Arc::clone(&root)),
+            root,
+        })
+    }
+
+    /// The time that leases are counted in.
+    pub(super) fn monotonic(&self) -> Duration {
+        self.root.options.clock.monotonic()
+    }
+
+    /// The things that would be lost with the folder, if this process holds any there.
+    pub(super) fn held(&self) -> Option<&'static str> {
+        if self.locks.is_any_held() {
+            Some(lock::HELD)
+        } else if self.queues.leases.last_at(self.monotonic()) {
+            Some("a lease on a dead letter")
+        } else if self.logs.is_writing() {
+            Some("an event log that is open for writing")
+        } else if self.root.has_unflushed() {
+            Some("relaxed writes that were not flushed")
+        } else {
+            None
+        }
+    }
+
+    /// Fails if the path of the root leads to the open folder no longer.
+    pub(super) fn still_here(&self, operation: &'static str) -> Result<()> {
+        self.root.still_here(operation, || self.held())
+    }
+
+    /// The error for a root whose path leads elsewhere.
+    pub(super) fn leave(&self, operation: &'static str, place: Place) -> StorageError {
+        self.root.leave(operation, place, self.held())
+    }
+
+    /// Makes everything that was written relaxed survive power loss.
+    pub(super) fn flush(&self, deadline: Deadline) -> Result<()> {
+        self.root.flush_files(deadline)?;
+        self.logs.flush(deadline)
+    }
+}

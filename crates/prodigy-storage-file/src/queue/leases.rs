@@ -1,0 +1,42 @@
+//! The leases that this process took and did not settle.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// Whether a process holds leases: they would be lost with the root.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    count: usize,
+    /// The monotonic time at which the last of them ends.
+    until: Duration,
+}
+
+impl Leases {
+    /// Counts leases that were handed out and end at a monotonic time.
+    pub(crate) fn taken(&self, count: usize, until: Duration) {
+        if count > 0 {
+            let mut taken = self.0.lock();
+            taken.count += count;
+            taken.until = taken.until.max(until);
+        }
+    }
+
+    /// Counts leases that were settled.
+    pub(crate) fn settled(&self, count: usize) {
+        let mut taken = self.0.lock();
+        taken.count = taken.count.saturating_sub(count);
+        if taken.count == 0 {
+            taken.until = Duration::ZERO;
+        }
+    }
+
+    /// Whether a lease lasts at a monotonic time.
+    pub(crate) fn last_at(&self, now: Duration) -> bool {
+        let taken = self.0.lock();
+        taken.count > 0 && taken.until > now
+    }
+}

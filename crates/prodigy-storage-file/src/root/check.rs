@@ -1,0 +1,299 @@
+//! The checks of a root: whether it is safe, and whether another process claimed it for itself alone.
+#![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Weak};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::Entry;
+
+use super::exposure::{self, Exposed};
+use super::{Root, has_no_locks, network, read_format};
+use crate::fs::{FileKind, FsFolder};
+
+const OPEN: &str = "open storage";
+
+fn refused(root: &Root, why: String, hint: &'static str) -> StorageError {
+    StorageError::new(ErrorKind::Refused, OPEN, root.options.root.display(), why).with_hint(hint)
+}
+
+/// Refuses a root that is not safe, or that a newer version wrote. Makes nothing; an absent root passes.
+pub(crate) fn check(root: &Root) -> Result<()> {
+    if !check_place(root)? {
+        return Ok(());
+    }
+    enter(root)?;
+    check_format(root)
+}
+
+/// Refuses to write as another user than the owner of the root: the owner could not enter what this user creates. For a
+/// root that does not exist yet, the superuser counts as a stranger in the folder of another user.
+pub(crate) fn check_owner(root: &Root) -> Result<()> {
+    let Some(me) = root.fs.user().filter(|_| !root.options.allow_foreign_owner) else {
+        return Ok(());
+    };
+    let (folder, owner, mode) = match root.fs.metadata(Path::new("")) {
+        Ok(found) => (root.options.root.clone(), found.uid, found.mode),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && me == 0 => match seen_from_above(root) {
+            Some((above, _, owner, mode)) => (above, owner, mode),
+            None => return Ok(()),
+        },
+        // Whatever is wrong with the root is found by the checks of the root.
+        Err(_) => return Ok(()),
+    };
+    if owner == me {
+        return Ok(());
+    }
+    let why = format!(
+        "the folder {} belongs to user {owner} (mode {mode:04o}), and this process runs as user {me}: user {owner} could \
+         not enter what it creates",
+        folder.display()
+    );
+    Err(
+        StorageError::new(ErrorKind::Refused, "write", root.options.root.display(), why).with_hint(format!(
+            "run it as user {owner}, or accept another user with `backend_config.allow_foreign_owner: true`"
+        )),
+    )
+}
+
+/// The owner of the root, if this process may write there as another user who can't give files away.
+pub(crate) fn foreign_owner(root: &Root) -> Option<u32> {
+    let options = &root.options;
+    if !options.allow_foreign_owner || options.read_only {
+        return None;
+    }
+    let me = root.fs.user().filter(|me| *me != 0)?;
+    let owner = root.fs.metadata(Path::new("")).ok()?.uid;
+    (owner != me).then_some(owner)
+}
+
+/// Refuses a root that is not safe, whatever is in it; false for an absent one. Only reads.
+pub(crate) fn check_place(root: &Root) -> Result<bool> {
+    let top = Path::new("");
+    check_network(root)?;
+    check_way(root)?;
+    match root.fs.metadata(top) {
+        Ok(found) if found.kind != FileKind::Folder => {
+            return Err(refused(
+                root,
+                "it is not a folder".into(),
+                "set another `base_dir`",
+            ));
+        }
+        Ok(found) if found.mode & 0o002 != 0 && !root.options.allow_shared_root => {
+            let why = format!(
+                "any user may write to it (mode {:04o}, owner {})",
+                found.mode, found.uid
+            );
+            return Err(refused(
+                root,
+                why,
+                "run `chmod o-w` on it, or accept the risk with `backend_config.allow_shared_root: true`",
+            ));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refused(
+                root,
+                "it, or a part of its path, is not a folder".into(),
+                "set another `base_dir`",
+            ));
+        }
+        // A user who may not even enter it can't write there.
+        Err(error) if !root.options.read_only => return Err(root.write_fault(OPEN, top, error)),
+        Err(error) => return Err(root.read_fault(OPEN, top, error)),
+    }
+    Ok(true)
+}
+
+fn check_network(root: &Root) -> Result<()> {
+    if root.options.allow_network_fs {
+        return Ok(());
+    }
+    match file_system(root) {
+        network::FileSystemKind::Network(name, at) => {
+            let place = match at {
+                None => "it is".to_owned(),
+                Some(at) => format!("{} beneath it is", at.display()),
+            };
+            Err(refused(
+                root,
+                format!(
+                    "{place} on a file system that other machines may reach ({name}), where locks and syncs can't be \
+                     relied on"
+                ),
+                "use a local disk, or accept the risk with `backend_config.allow_network_fs: true`",
+            ))
+        }
+        network::FileSystemKind::Unknown(why) => {
+            tracing::warn!(root = %root.options.root.display(), why, "it is not known whether the root is on a network file system");
+            Ok(())
+        }
+        network::FileSystemKind::Memory(_) | network::FileSystemKind::Local => Ok(()),
+    }
+}
+
+/// The file system of the root, or of the nearest folder above it that exists.
+pub(super) fn file_system(root: &Root) -> network::FileSystemKind {
+    network::find(&nearest(&root.options.root), &root.options.root)
+}
+
+fn check_way(root: &Root) -> Result<()> {
+    if root.options.allow_shared_root {
+        return Ok(());
+    }
+    match exposed(root) {
+        Some(Exposed::Planted { folder, uid }) => Err(refused(
+            root,
+            format!(
+                "user {uid} made {}, in a folder where any user may make one",
+                folder.display()
+            ),
+            "set another `base_dir`, or accept the risk with `backend_config.allow_shared_root: true`",
+        )),
+        Some(Exposed::Loose { folder, mode }) => {
+            tracing::warn!(
+                root = %root.options.root.display(),
+                folder = %folder.display(),
+                mode = format_args!("{mode:04o}"),
+                "any user may replace the root by another folder"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn exposed(root: &Root) -> Option<Exposed> {
+    exposure::find(&root.options.root, rustix::process::geteuid().as_raw())
+}
+
+/// The roots in which this process is alone. Its handles, and the guards that outlive them, share the lock.
+static ALONE: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
+
+/// Locked roots by device and inode.
+type Roots = HashMap<(u64, u64), Weak<dyn FsFolder>>;
+
+/// Shows other processes that this one works in the root. A process with file locks shares the lock on the root. One
+/// without promised to be the only one: it holds the lock alone. A handle that only reads holds none.
+pub(crate) fn enter(root: &Root) -> Result<()> {
+    let mut held = root.root_lock.lock();
+    if held.is_none() && !root.options.read_only {
+        *held = lock_root(root)?;
+    }
+    Ok(())
+}
+
+/// The root, locked; `None` where there is nothing to lock yet.
+pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
+    let (top, alone) = (Path::new(""), !root.options.file_locks);
+    let folder: Arc<dyn FsFolder> = match root.fs.folder(top) {
+        Ok(folder) => folder.into(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(root.read_fault(OPEN, top, error)),
+    };
+    if !alone {
+        return match folder.try_lock_shared() {
+            Ok(true) => Ok(Some(folder)),
+            Ok(false) => Err(occupied(root, &*folder)),
+            Err(error) if has_no_locks(&error) => Err(without_locks(root, top, error)),
+            // The first lock that is needed says why it fails.
+            Err(_) => Ok(None),
+        };
+    }
+    let fault = |error| root.read_fault(OPEN, top, error);
+    let identity = folder.metadata().map_err(fault)?.identity;
+    let mut roots = ALONE.lock();
+    if let Some(held) = roots.get(&identity).and_then(Weak::upgrade) {
+        return Ok(Some(held));
+    }
+    match folder.try_lock() {
+        Ok(true) => {
+            roots.retain(|_, folder| folder.strong_count() > 0);
+            roots.insert(identity, Arc::downgrade(&folder));
+            Ok(Some(folder))
+        }
+        Ok(false) => Err(occupied(root, &*folder)),
+        // Nobody can lock it.
+        Err(error) if has_no_locks(&error) => Ok(None),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// Another process is in the root, and one of the two promised to be alone.
+fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
+    let other = folder
+        .lock_holder()
+        .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    let (why, hint) = if root.options.file_locks {
+        (
+            format!(
+                "{other} works in this root with `enable_file_locks: false`, which promises that it is the only one"
+            ),
+            "wait until that process has ended, or set `backend_config.enable_file_locks: true` for it",
+        )
+    } else {
+        (
+            format!(
+                "`enable_file_locks: false` promises that this process is the only one, and {other} works in this root"
+            ),
+            "set `backend_config.enable_file_locks: true`, or wait until the other process has ended",
+        )
+    };
+    StorageError::new(ErrorKind::LockUnavailable, OPEN, root.options.root.display(), why).with_hint(hint)
+}
+
+/// Refuses a file system that has no locks.
+fn without_locks(root: &Root, path: &Path, error: io::Error) -> StorageError {
+    StorageError::new(
+        ErrorKind::Unsupported,
+        OPEN,
+        root.absolute(path).display(),
+        "its file system can't lock files",
+    )
+    .with_hint(
+        "use a local disk, or set `backend_config.enable_file_locks: false`, for a single process and without named \
+         locks",
+    )
+    .with_source(error)
+}
+
+fn check_format(root: &Root) -> Result<()> {
+    let path = Entry::Format.path();
+    let Some(format) = read_format(root)? else {
+        return Ok(());
+    };
+    // A folder may take a lock where a file does not. Nobody waits for this one.
+    if root.options.file_locks
+        && !root.options.read_only
+        && let Err(error) = format.file.try_lock()
+        && has_no_locks(&error)
+    {
+        return Err(without_locks(root, &path, error));
+    }
+    root.whereabouts.note_name(format.store);
+    Ok(())
+}
+
+/// The root, or the nearest folder above it that exists, without opening it: its path, whether it is a folder, its owner
+/// and its mode.
+pub(super) fn seen_from_above(root: &Root) -> Option<(PathBuf, bool, u32, u32)> {
+    root.options.root.ancestors().find_map(|path| {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        let mode = found.mode() & 0o7777;
+        Some((path.to_owned(), found.is_dir(), found.uid(), mode))
+    })
+}
+
+/// The nearest folder above that exists.
+fn nearest(root: &Path) -> PathBuf {
+    root.ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}

@@ -1,0 +1,136 @@
+//! The format of a store, and its name: `format.json`.
+
+use std::io;
+use std::path::Path;
+
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::Entry;
+use serde::{Deserialize, Serialize};
+
+use super::{Replace, Root, TempFile};
+use crate::fs::{FsFile, OpenMode};
+
+/// The format that this version writes. It reads format 1 as well, and its first write takes such a store over.
+pub(crate) const FORMAT: u64 = 2;
+
+#[derive(Serialize, Deserialize)]
+struct FormatFile {
+    format: u64,
+    #[serde(default)]
+    written_by: String,
+    /// Names the store: a copy keeps the name, a new store gets another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+}
+
+/// The content of `format.json`.
+pub(crate) struct Format {
+    pub(super) file: Box<dyn FsFile>,
+    number: u64,
+    pub(super) store: Option<String>,
+}
+
+/// The name of the store in `format.json`, if it can be read and has one.
+pub(crate) fn store_name(root: &Root) -> Option<String> {
+    read_format(root).ok()??.store
+}
+
+/// Reads `format.json`, with the number in it: refuses what a newer version wrote, and one that is damaged. No file at all
+/// is format 1.
+pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
+    let path = Entry::Format.path();
+    let file = match root.fs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(root.read_fault("read format", &path, error)),
+    };
+    let bytes = file
+        .read_to_end(0, 64 << 10)
+        .map_err(|error| root.read_fault("read format", &path, error))?;
+    let at = root.absolute(&path);
+    let format: FormatFile = serde_json::from_slice(&bytes).map_err(|error| {
+        StorageError::new(
+            ErrorKind::Damaged,
+            "read format",
+            at.display(),
+            "it is not a format file",
+        )
+        .with_hint(format!(
+            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` mends it where that is plain"
+        ))
+        .with_source(error)
+    })?;
+    if format.format > FORMAT {
+        return Err(StorageError::new(
+            ErrorKind::NewerFormat,
+            "open storage",
+            at.display(),
+            format!(
+                "the store has format {}, this version knows up to {FORMAT}",
+                format.format
+            ),
+        )
+        .with_hint("use the version that wrote it, or a newer one"));
+    }
+    if format.format == 0 {
+        return Err(StorageError::new(
+            ErrorKind::Damaged,
+            "read format",
+            at.display(),
+            "there is no format 0",
+        ));
+    }
+    Ok(Some(Format {
+        file,
+        number: format.format,
+        store: format.store,
+    }))
+}
+
+/// Writes `format.json` if it is missing or names an older format: this is how a store of an older format is taken over.
+/// The file is replaced atomically and durably before anything else is written.
+pub(crate) fn write_format(root: &Root) -> Result<()> {
+    let path = Entry::Format.path();
+    loop {
+        let (replace, name) = match read_format(root)? {
+            Some(format) if format.number == FORMAT => {
+                root.whereabouts.note_name(format.store);
+                return Ok(());
+            }
+            Some(format) => {
+                let older = format.number;
+                tracing::info!(root = %root.options.root.display(), older, now = FORMAT, "the store is taken over");
+                (Replace::Over, format.store)
+            }
+            None => (Replace::Never, None),
+        };
+        let text = format_text(&path, name)?;
+        match TempFile::write_whole(root, "write format", &path, &[&text], replace, Durability::Strict) {
+            // Another process was quicker, perhaps one of an older version.
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => other?,
+        }
+    }
+}
+
+/// The `format.json` of this version; the store gets a new name if it has none.
+pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
+    let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+    let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
+    let mut text = serde_json::to_vec(&FormatFile {
+        format: FORMAT,
+        written_by,
+        store: Some(name),
+    })
+    .map_err(|error| {
+        StorageError::new(
+            ErrorKind::Io,
+            "write format",
+            path.display(),
+            "it does not serialise",
+        )
+        .with_source(error)
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
