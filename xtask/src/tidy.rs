@@ -2,6 +2,7 @@
 
 mod crates;
 mod dialect;
+mod direction;
 mod files;
 mod links;
 mod sources;
@@ -76,6 +77,7 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     links::check(project.root(), &texts, &mut findings);
     sources::check(&texts, &mut findings);
     dialect::check(&texts, &mut findings);
+    direction::check(&texts, &mut findings);
     for notice in &findings.notices {
         println!("notice: {notice}");
     }
