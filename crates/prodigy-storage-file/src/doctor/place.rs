@@ -139,7 +139,7 @@ impl Examination<'_> {
         let set = || -> std::io::Result<bool> {
             let file = self.root.fs.open(path, OpenMode::Read)?;
             // A writer may seal it at this moment.
-            if locked && (!self.root.try_lock(&*file)? || file.metadata()?.mode != found.mode) {
+            if locked && (!self.root.try_lock(&file)? || file.metadata()?.mode != found.mode) {
                 return Ok(false);
             }
             file.set_mode(right)?;

@@ -13,7 +13,7 @@ use super::log::{Segment, contents};
 use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::log::segment::{Head, SegmentReader, StepClock};
-use crate::root::{Replace, Root, TempFile};
+use crate::root::{LockNow, Replace, Root, TempFile};
 
 const REPAIR: &str = "repair segment";
 const CHUNK: usize = 256 << 10;
@@ -212,22 +212,14 @@ struct Held {
 
 /// Takes the lock of a segment; else says why not.
 fn hold(root: &Root, path: &Path) -> Result<std::result::Result<Held, String>> {
-    let fault = |error| root.read_fault(REPAIR, path, error);
-    let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
-    if !root.try_lock(&*file).map_err(fault)? {
-        return Ok(Err(
-            "a living writer holds it: end that process, or have it finish its job".into(),
-        ));
-    }
-    let found = file.metadata().map_err(fault)?;
-    let same = root
-        .fs
-        .metadata(path)
-        .is_ok_and(|at_path| at_path.identity == found.identity);
-    if !same {
-        return Ok(Err("it was replaced at this very moment".into()));
-    }
-    Ok(Ok(Held { file, found }))
+    let locked = root
+        .lock_now(path, OpenMode::Read)
+        .map_err(|error| root.read_fault(REPAIR, path, error))?;
+    Ok(match locked {
+        LockNow::Taken(file, found) => Ok(Held { file, found }),
+        LockNow::Held => Err("a living writer holds it: end that process, or have it finish its job".into()),
+        LockNow::Absent | LockNow::Replaced => Err("it was replaced at this very moment".into()),
+    })
 }
 
 fn remove(root: &Root, folder: &Path, path: &Path) -> Result<()> {

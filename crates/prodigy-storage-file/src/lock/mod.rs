@@ -17,21 +17,19 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOptions, Result, StorageError};
 use prodigy_storage_layout::{Entry, LockName};
 
 use crate::fs::{FsFile, OpenMode};
-use crate::root::Root;
-use crate::root::has_no_locks;
 use crate::root::holder::{describe, this_process};
+use crate::root::{LockWait, Root, has_no_locks};
 use guard::FileGuard;
 pub(crate) use guard::HELD;
 use slots::{Slots, State};
 
 const LOCK: &str = "take lock";
-const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 
 /// The named locks of a root.
@@ -80,31 +78,29 @@ impl Locks {
 
     /// The lock file, locked.
     fn acquire(&self, path: &Path, deadline: Deadline) -> Result<Box<dyn FsFile>> {
-        let began = Instant::now();
-        let fault = |error| self.root.write_fault(LOCK, path, error);
-        let mut pause = SHORTEST_PAUSE;
-        loop {
-            let file = self.open_named(path)?;
-            while !file.try_lock().map_err(|error| match has_no_locks(&error) {
-                true => self.no_named_locks(path, error),
-                false => fault(error),
-            })? {
-                if deadline.has_passed() {
-                    return Err(self.held_by_another(path, &*file, began));
-                }
-                std::thread::sleep(deadline.remaining().map_or(pause, |left| left.min(pause)));
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            // If a user removed the file by hand, this lock is on nothing.
-            let ours = file.metadata().map_err(fault)?;
-            if self.root.leads_to(path, &ours).map_err(fault)? {
-                return if ours.links < 2 {
-                    Ok(file)
-                } else {
-                    Err(self.has_second_name(path))
-                };
-            }
-            deadline.check(LOCK, &path.display(), "a lock file that stays")?;
+        let wait = LockWait {
+            root: &self.root,
+            operation: LOCK,
+            path,
+            folder: path.parent().unwrap_or(Path::new("")),
+            deadline,
+            longest_pause: LONGEST_PAUSE,
+            hint: "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
+                   could hold it then, and its fencing tokens would begin again",
+        };
+        let (file, found) = wait.take(
+            || self.root.fs.open(path, OpenMode::Create),
+            |file| {
+                file.try_lock().map_err(|error| match has_no_locks(&error) {
+                    true => self.no_named_locks(path, error),
+                    false => self.root.write_fault(LOCK, path, error),
+                })
+            },
+            |file| holder_of(&**file),
+        )?;
+        match found.links {
+            0 | 1 => Ok(file),
+            _ => Err(self.has_second_name(path)),
         }
     }
 
@@ -127,17 +123,6 @@ impl Locks {
         Ok(Slots::read(&*file).map_err(fault)?.why_suspect())
     }
 
-    fn open_named(&self, path: &Path) -> Result<Box<dyn FsFile>> {
-        match self.root.fs.open(path, OpenMode::Create) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.root.make_folder(path.parent().unwrap_or(Path::new("")))?;
-                self.root.fs.open(path, OpenMode::Create)
-            }
-            other => other,
-        }
-        .map_err(|error| self.root.write_fault(LOCK, path, error))
-    }
-
     /// Its tokens have to be written into it, and it may be a file of somebody else.
     fn has_second_name(&self, path: &Path) -> StorageError {
         StorageError::new(
@@ -149,26 +134,6 @@ impl Locks {
         .with_hint(
             "find out who made it (`find -samefile`) and remove the other name; back the root up with copies, not \
              with hard links",
-        )
-    }
-
-    fn held_by_another(&self, path: &Path, file: &dyn FsFile, began: Instant) -> StorageError {
-        let waited = began.elapsed().as_millis();
-        let record = Slots::read(file).ok().and_then(Slots::into_record);
-        // After a release, a process that inherited the lock may still hold it, or the new holder has yet to sign.
-        let released = record
-            .as_ref()
-            .is_some_and(|record| record.state == State::Released);
-        let holder = describe(file, record.as_ref().map(|record| &record.holder), released);
-        StorageError::new(
-            ErrorKind::LockUnavailable,
-            LOCK,
-            self.root.absolute(path).display(),
-            format!("it is held by {holder}; waited {waited} ms"),
-        )
-        .with_hint(
-            "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
-             could hold it then, and its fencing tokens would begin again",
         )
     }
 
@@ -215,4 +180,14 @@ impl Locks {
         }
         Ok(fencing)
     }
+}
+
+/// The words for the process that has the lock on a file.
+fn holder_of(file: &dyn FsFile) -> String {
+    let record = Slots::read(file).ok().and_then(Slots::into_record);
+    // After a release, a process that inherited the lock may still hold it, or the new holder has yet to sign.
+    let released = record
+        .as_ref()
+        .is_some_and(|record| record.state == State::Released);
+    describe(file, record.as_ref().map(|record| &record.holder), released)
 }

@@ -14,7 +14,7 @@ use super::listing;
 use super::segment::StepClock;
 use super::{search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
-use crate::root::{Root, TempFile, count};
+use crate::root::{LockNow, Root, TempFile, count};
 
 /// The number of sealed segments whose last id is read to find the newest id of the log, newest first.
 const RECENT: usize = 8;
@@ -124,25 +124,15 @@ fn take(
 ) -> Result<Option<Active>> {
     let path = folder.join(name.file_name(SegmentForm::Plain));
     let fault = |error| root.write_fault("adopt segment", &path, error);
-    let file = match root.fs.open(&path, OpenMode::Write) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let (file, ours) = match root.lock_now(&path, OpenMode::Write) {
+        Ok(LockNow::Taken(file, found)) => (file, found),
+        Ok(LockNow::Absent | LockNow::Held | LockNow::Replaced) => return Ok(None),
         // Sealed at this moment, or of another user: another one will do.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !root.try_lock(&*file).map_err(fault)? {
-        return Ok(None);
-    }
-    // Between opening and locking it may have been sealed, compressed and unlinked.
-    let ours = file.metadata().map_err(fault)?;
-    let at_path = match root.fs.metadata(&path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault(error)),
-    };
     // One with a second name, which may be outside of the root, is left as it is.
-    if ours.identity != at_path.identity || ours.links != 1 || !is_open(&ours) {
+    if ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
     if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
@@ -237,7 +227,7 @@ fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if !root.try_lock(&*file).map_err(fault)? {
+    if !root.try_lock(&file).map_err(fault)? {
         return Ok(None);
     }
     // Between creating and locking it, another writer may have adopted it: written to it, sealed it, compressed it, and let

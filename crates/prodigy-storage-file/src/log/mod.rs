@@ -226,7 +226,7 @@ impl Logs {
             }
             match self.root.fs.open(&path, OpenMode::Read) {
                 Ok(file) if file.metadata().map_err(fault)?.is_sealed() => {}
-                Ok(file) if self.root.try_lock(&*file).map_err(fault)? => {}
+                Ok(file) if self.root.try_lock(&file).map_err(fault)? => {}
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fault(error)),

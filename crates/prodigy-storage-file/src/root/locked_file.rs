@@ -1,20 +1,21 @@
 //! Exclusive locks on files, waited for until a deadline.
 
 use std::collections::HashSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use prodigy_storage_backend::{Deadline, ErrorKind, Holder, Result, StorageError};
-use rustix::io::Errno;
+use prodigy_storage_backend::{Deadline, Holder, Result};
 
 use super::Root;
 use super::holder::{describe, this_process};
-use crate::fs::{FsFile, Metadata, OpenMode};
+use super::lock_wait::LockWait;
+use crate::fs::{FsFile, OpenMode};
 
 /// The longest pause between two tries at a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+const HINT: &str = "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
+                    could hold it then";
 
 /// A mutex per path within this process: its threads wait here for each other, and not in the kernel.
 #[derive(Debug, Default)]
@@ -73,124 +74,38 @@ impl<'r> LockedFile<'r> {
         deadline: Deadline,
     ) -> Result<Self> {
         let began = Instant::now();
+        let wait = LockWait {
+            root,
+            operation,
+            path,
+            folder: path.parent().unwrap_or(Path::new("")),
+            deadline,
+            longest_pause: LONGEST_PAUSE,
+            hint: HINT,
+        };
         if !root.keyed_mutex.lock(path, deadline) {
-            return Err(root.lock_refused(path, operation, began, "another thread of this process"));
+            return Err(wait.refused(began, "another thread of this process"));
         }
         let mut lock = LockedFile {
             root,
             path: path.to_owned(),
             file: None,
         };
-        let mut pause = Duration::from_micros(250);
-        loop {
-            let file = root.open_lock(path)?;
-            loop {
-                if root
-                    .try_lock(&*file)
-                    .map_err(|error| root.write_fault(operation, path, error))?
-                {
-                    break;
-                }
-                if deadline.has_passed() {
-                    let holder = describe(&*file, read_holder(&*file).as_ref(), false);
-                    return Err(root.lock_refused(path, operation, began, &holder));
-                }
-                let pause_now = deadline.remaining().map_or(pause, |left| left.min(pause));
-                std::thread::sleep(pause_now);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            let ours = file
-                .metadata()
-                .map_err(|error| root.write_fault(operation, path, error))?;
-            let leads_here = root
-                .leads_to(path, &ours)
-                .map_err(|error| root.write_fault(operation, path, error))?;
-            if leads_here {
-                // One with a second name may be a file of somebody else: it locks as well, and is not written to.
-                if ours.links < 2 {
-                    write_holder(root, &*file, purpose);
-                }
-                lock.file = Some(file);
-                return Ok(lock);
-            }
-            // If a user removed the file by hand, this lock is on nothing.
-            deadline.check(operation, &path.display(), "a lock file that stays")?;
+        let (file, found) = wait.take(
+            || root.fs.open(path, OpenMode::Create),
+            |file| {
+                root.try_lock(file)
+                    .map_err(|error| root.write_fault(operation, path, error))
+            },
+            |file| describe(&**file, read_holder(&**file).as_ref(), false),
+        )?;
+        // One with a second name may be a file of somebody else: it locks as well, and is not written to.
+        if found.links < 2 {
+            write_holder(root, &*file, purpose);
         }
+        lock.file = Some(file);
+        Ok(lock)
     }
-}
-
-impl Root {
-    /// Tries the lock on a file. On a file system without locks it counts as taken if the user promised a single process.
-    pub(crate) fn try_lock(&self, file: &dyn FsFile) -> io::Result<bool> {
-        match file.try_lock() {
-            Err(error) if !self.options.file_locks && has_no_locks(&error) => Ok(true),
-            answer => answer,
-        }
-    }
-
-    /// Whether a name still leads to a file that was opened by it.
-    pub(crate) fn leads_to(&self, path: &Path, opened: &Metadata) -> io::Result<bool> {
-        match self.fs.metadata(path) {
-            Ok(found) => Ok(found.identity == opened.identity),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn open_lock(&self, path: &Path) -> Result<Box<dyn FsFile>> {
-        match self.fs.open(path, OpenMode::Create) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folder(path.parent().unwrap_or(Path::new("")))?;
-                self.fs.open(path, OpenMode::Create)
-            }
-            other => other,
-        }
-        .map_err(|error| self.write_fault("open lock", path, error))
-    }
-
-    fn lock_refused(
-        &self,
-        path: &Path,
-        operation: &'static str,
-        began: Instant,
-        holder: &str,
-    ) -> StorageError {
-        let waited = began.elapsed().as_millis();
-        StorageError::new(
-            ErrorKind::LockUnavailable,
-            operation,
-            self.absolute(path).display(),
-            format!("it is held by {holder}; waited {waited} ms"),
-        )
-        .with_hint(
-            "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
-             could hold it then",
-        )
-    }
-}
-
-/// True if this is how a file system answers that has no locks.
-pub(crate) fn has_no_locks(error: &io::Error) -> bool {
-    let without = [
-        Errno::NOTSUP,
-        Errno::OPNOTSUPP,
-        Errno::NOSYS,
-        Errno::NOLCK,
-        Errno::INVAL,
-        // NFS, for an exclusive lock on a folder: a folder can't be opened for writing.
-        Errno::BADF,
-    ];
-    error.kind() == io::ErrorKind::Unsupported
-        || without
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Writes who holds a lock into its file: information only, so a failure changes nothing.

@@ -36,15 +36,10 @@ impl<'r> TempFile<'r> {
         loop {
             let path = folder.join(format!("{TEMP_PREFIX}{}", uuid::Uuid::new_v4().simple()));
             let fault = |error| root.write_fault(operation, &path, error);
-            let file = match root.fs.open(&path, OpenMode::CreateNew) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    root.make_folder(folder)?;
-                    root.fs.open(&path, OpenMode::CreateNew)
-                }
-                other => other,
-            }
-            .map_err(fault)?;
-            let locked = root.try_lock(&*file).map_err(fault)?;
+            let file = root
+                .open_in(folder, || root.fs.open(&path, OpenMode::CreateNew))?
+                .map_err(fault)?;
+            let locked = root.try_lock(&file).map_err(fault)?;
             let linked = file.metadata().map_err(fault)?.links > 0;
             // Else a sweeper was quicker, and removes it.
             if locked && linked {
