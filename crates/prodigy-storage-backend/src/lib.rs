@@ -52,6 +52,7 @@ mod parsed;
 mod queue;
 pub mod record;
 mod report;
+mod series;
 mod streamed;
 
 pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
@@ -73,4 +74,5 @@ pub use queue::{
 };
 pub use record::Record;
 pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
+pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;

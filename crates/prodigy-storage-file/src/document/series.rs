@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::{
-    Added, Body, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, StoredDocument,
+    Added, Body, Deadline, ErrorKind, Expected, PutOptions, Result, StorageError, newest_valid,
 };
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, Stamp, Timestamp, checkpoints_folder};
 
@@ -76,7 +76,7 @@ impl Documents {
         }
     }
 
-    /// Checks the condition against the newest valid document of the series.
+    /// Checks the condition against the newest valid document of the series. A damaged one is moved to quarantine.
     fn check_newest(
         &self,
         job: &JobAddress,
@@ -89,45 +89,36 @@ impl Documents {
         if options.expected == Expected::Any {
             return Ok(());
         }
-        let newest = self.newest_valid(job, phase, names, deadline)?;
-        let revision = newest.as_ref().map(StoredDocument::revision);
+        let newest = newest_valid(
+            |last: Option<&Document>| match (last, phase) {
+                // The pass over the names is done.
+                (None, Phase::Setup) => Ok(Some(Document::Setup(job.clone()))),
+                (None, Phase::Map | Phase::Reduce) => Ok(names
+                    .newest_of(phase)
+                    .map(|stamp| Document::checkpoint(job, phase, stamp.clone()))),
+                (Some(_), _) => {
+                    let older = self.newest(job, phase, last, deadline)?;
+                    Ok(older.map(|entry| entry.document))
+                }
+            },
+            |document| {
+                let path = Entry::Document(document.clone()).path();
+                match self.look(ADD, &path)? {
+                    DocumentRead::Valid(found) => Ok(found.revision()),
+                    DocumentRead::Damaged(error, bytes) => {
+                        self.set_aside(&path, &error, &bytes);
+                        Err(error)
+                    }
+                    DocumentRead::Foreign(error) => Err(error),
+                    DocumentRead::Absent => {
+                        let why = "it was removed by hand since it was listed";
+                        Err(StorageError::new(ErrorKind::NotFound, ADD, path.display(), why))
+                    }
+                }
+            },
+        )?;
+        let revision = newest.found.map(|(_, revision)| revision);
         self.check_expected(ADD, folder, options.expected, revision)
-    }
-
-    /// Goes down from the newest one, by one more pass over the folder for each damaged document.
-    fn newest_valid(
-        &self,
-        job: &JobAddress,
-        phase: Phase,
-        names: &Names,
-        deadline: Deadline,
-    ) -> Result<Option<StoredDocument>> {
-        let mut next = match phase {
-            Phase::Setup => Some(Document::Setup(job.clone())),
-            Phase::Map | Phase::Reduce => names
-                .newest_of(phase)
-                .map(|stamp| Document::checkpoint(job, phase, stamp.clone())),
-        };
-        while let Some(document) = next {
-            if let Some(found) = self.valid_or_aside(&document)? {
-                return Ok(Some(found));
-            }
-            let older = self.newest(job, phase, Some(&document), deadline)?;
-            next = older.map(|entry| entry.document);
-        }
-        Ok(None)
-    }
-
-    /// A document, if it is valid; a damaged one is moved to quarantine.
-    fn valid_or_aside(&self, document: &Document) -> Result<Option<StoredDocument>> {
-        let path = Entry::Document(document.clone()).path();
-        match self.look(ADD, &path)? {
-            DocumentRead::Valid(found) => return Ok(Some(found)),
-            DocumentRead::Damaged(error, bytes) => self.set_aside(&path, &error, &bytes),
-            // Another program's, or removed by hand since the listing.
-            DocumentRead::Foreign(_) | DocumentRead::Absent => {}
-        }
-        Ok(None)
     }
 
     /// The stamp of the next addition, as [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add) says.

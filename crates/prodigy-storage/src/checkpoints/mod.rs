@@ -8,7 +8,7 @@ mod save;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument,
+    Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument, newest_valid,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 use serde::Serialize;
@@ -133,62 +133,68 @@ impl Checkpoints {
         before: Option<&Document>,
     ) -> Result<Option<Checkpoint<T>>> {
         let deadline = self.inner.deadline();
-        'search: for _ in 0..SEARCHES {
-            let mut skipped: Vec<Skipped> = Vec::new();
-            let mut older = None;
-            while let Some(entry) = self.next_older(phase, before, &skipped, &mut older, deadline)? {
-                match self.inner.caller.get(&entry.document, deadline) {
-                    Ok(Some(stored)) => {
-                        let DocumentEntry {
-                            document, modified, ..
-                        } = entry;
-                        let modified = Some(modified);
-                        return body::parse(&self.job, phase, document, modified, &stored, skipped).map(Some);
+        for _ in 0..SEARCHES {
+            let (mut steps, mut listed, mut is_gone) = (0, None, false);
+            let newest = newest_valid(
+                |last: Option<&DocumentEntry>| {
+                    steps += 1;
+                    let last = last.map(|last| &last.document).or(before);
+                    self.next_older(phase, last, steps > STEPS, &mut listed, deadline)
+                },
+                |entry| match self.inner.caller.get(&entry.document, deadline)? {
+                    Some(stored) => Ok(stored),
+                    None => {
+                        is_gone = true;
+                        Err(self.gone("it was removed after it was found"))
                     }
-                    Ok(None) => continue 'search,
-                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => {
-                        if error.kind() == ErrorKind::Damaged {
-                            tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
-                        }
-                        skipped.push(Skipped {
-                            document: entry.document,
-                            error,
-                        });
-                    }
-                    Err(error) => return Err(error),
-                }
+                },
+            )?;
+            if is_gone {
+                // A newer one may be there by now.
+                continue;
             }
-            return match skipped.into_iter().next() {
-                Some(newest) => Err(newest.error),
-                None => Ok(None),
+            let skipped = newest.skipped.into_iter().map(|(entry, error)| {
+                if error.kind() == ErrorKind::Damaged {
+                    tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
+                }
+                Skipped {
+                    document: entry.document,
+                    error,
+                }
+            });
+            let mut skipped: Vec<Skipped> = skipped.collect();
+            return match newest.found {
+                Some((entry, stored)) => {
+                    let modified = Some(entry.modified);
+                    body::parse(&self.job, phase, entry.document, modified, &stored, skipped).map(Some)
+                }
+                None if skipped.is_empty() => Ok(None),
+                None => Err(skipped.swap_remove(0).error),
             };
         }
-        let why = "its checkpoints are removed as fast as they are found";
-        Err(StorageError::new(
-            ErrorKind::NotFound,
-            "read checkpoint",
-            &self.job,
-            why,
-        ))
+        Err(self.gone("its checkpoints are removed as fast as they are found"))
     }
 
-    /// The newest checkpoint that is older than those that were skipped. Of a long row of damaged ones `older` keeps
-    /// the rest of the listing.
+    fn gone(&self, why: &'static str) -> StorageError {
+        StorageError::new(ErrorKind::NotFound, "read checkpoint", &self.job, why)
+    }
+
+    /// The newest checkpoint that is older than the last one. Of a long row of damaged ones `listed` keeps the rest of the
+    /// listing.
     fn next_older(
         &self,
         phase: Phase,
-        before: Option<&Document>,
-        skipped: &[Skipped],
-        older: &mut Option<Vec<DocumentEntry>>,
+        last: Option<&Document>,
+        list: bool,
+        listed: &mut Option<Vec<DocumentEntry>>,
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
-        let last = skipped.last().map(|skipped| &skipped.document).or(before);
-        if older.is_none() && skipped.len() >= STEPS {
+        if listed.is_none() && list {
             let mut entries = self.list_phase(phase)?;
             entries.retain(|entry| entry.document.stamp() < last.and_then(Document::stamp));
-            *older = Some(entries);
+            *listed = Some(entries);
         }
-        match older {
+        match listed {
             Some(entries) => Ok(entries.pop()),
             None => self.newest(phase, last, deadline),
         }

@@ -1,6 +1,6 @@
 //! Removing old checkpoints.
 
-use prodigy_storage_backend::{DocumentEntry, ErrorKind, Expected, Result};
+use prodigy_storage_backend::{DocumentEntry, ErrorKind, Expected, Result, StorageError, newest_valid};
 use prodigy_storage_layout::Phase;
 
 use super::Checkpoints;
@@ -36,9 +36,9 @@ pub(crate) fn prune(
         if old.is_empty() {
             continue;
         }
-        if !any_valid(inner, &kept)? {
+        if newest_place(inner, &kept)?.is_none() {
             // The newest valid one is among the old ones, and a resume has no other.
-            match newest_valid(inner, &old)? {
+            match newest_place(inner, &old)? {
                 Some(at) => drop(old.remove(at)),
                 None => continue,
             }
@@ -70,18 +70,23 @@ fn is_ours(inner: &Inner, entry: &DocumentEntry) -> Result<bool> {
     }
 }
 
-fn any_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<bool> {
-    Ok(newest_valid(inner, entries)?.is_some())
-}
-
-fn newest_valid(inner: &Inner, entries: &[DocumentEntry]) -> Result<Option<usize>> {
-    for (at, entry) in entries.iter().enumerate().rev() {
-        match inner.caller.get(&entry.document, inner.deadline()) {
-            Ok(Some(_)) => return Ok(Some(at)),
-            Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Damaged => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+/// The place of the newest valid one among entries.
+fn newest_place(inner: &Inner, entries: &[DocumentEntry]) -> Result<Option<usize>> {
+    let newest = newest_valid(
+        |last: Option<&usize>| Ok(last.map_or(entries.len(), |at| *at).checked_sub(1)),
+        |at| {
+            let stored = entries
+                .get(*at)
+                .map(|entry| inner.caller.get(&entry.document, inner.deadline()));
+            stored.transpose()?.flatten().ok_or_else(|| {
+                StorageError::new(
+                    ErrorKind::NotFound,
+                    "prune checkpoints",
+                    at,
+                    "it was removed since",
+                )
+            })
+        },
+    )?;
+    Ok(newest.found.map(|(at, _)| at))
 }

@@ -1,0 +1,61 @@
+//! The newest valid document of a series.
+
+use crate::{ErrorKind, Result, StorageError};
+
+/// The result of [`newest_valid`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NewestValid<N, T> {
+    /// The newest document that could be read, and its content.
+    pub found: Option<(N, T)>,
+    /// Newer ones that were skipped, each with the reason, the newest first.
+    pub skipped: Vec<(N, StorageError)>,
+}
+
+/// Goes down a series to the newest document that can be read. `older` gives the newest one, or the one before the last that
+/// was skipped. `read` reads a document; one that is damaged, of another program, or gone is skipped.
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, StorageError, newest_valid};
+///
+/// let series = ["whole", "whole", "torn"];
+/// let newest = newest_valid(
+///     |last: Option<&usize>| Ok(last.copied().unwrap_or(series.len()).checked_sub(1)),
+///     |at| match series[*at] {
+///         "torn" => Err(StorageError::new(ErrorKind::Damaged, "read", at, "it is torn")),
+///         state => Ok(state),
+///     },
+/// )?;
+/// assert_eq!(newest.found, Some((1, "whole")));
+/// assert_eq!(newest.skipped.len(), 1);
+/// # Ok::<(), StorageError>(())
+/// ```
+///
+/// # Errors
+/// The errors of `older`, and those of `read` for other reasons.
+pub fn newest_valid<N, T>(
+    mut older: impl FnMut(Option<&N>) -> Result<Option<N>>,
+    mut read: impl FnMut(&N) -> Result<T>,
+) -> Result<NewestValid<N, T>> {
+    let mut skipped: Vec<(N, StorageError)> = Vec::new();
+    while let Some(next) = older(skipped.last().map(|(last, _)| last))? {
+        match read(&next) {
+            Ok(content) => {
+                return Ok(NewestValid {
+                    found: Some((next, content)),
+                    skipped,
+                });
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NotFound
+                ) =>
+            {
+                skipped.push((next, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(NewestValid { found: None, skipped })
+}
