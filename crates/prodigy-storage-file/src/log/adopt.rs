@@ -50,28 +50,20 @@ pub(crate) fn adopt(
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
     for (age, (name, forms)) in names.into_iter().enumerate() {
         newest = newest.max(EventId::floor(name.lower()));
-        if name.twin_form().is_some() {
-            newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
-            continue;
-        }
         let path = folder.join(name.file_name(SegmentForm::Plain));
-        let found = match forms.plain.then(|| root.fs.metadata(&path)).transpose() {
+        let is_plain = forms.plain && name.twin_form().is_none();
+        let found = match is_plain.then(|| root.fs.metadata(&path)).transpose() {
             // It may have been compressed at this very moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.map_err(|error| root.read_fault("adopt segment", &path, error))?,
         };
-        let Some(found) = found else {
-            if age < RECENT {
-                newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
-            }
-            continue;
-        };
-        let open = is_open(&found);
         // A file that was written to after now was written before the clock stepped back.
-        if age < RECENT || open || found.is_unlocked() || found.modified > now {
+        let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;
+        if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
             newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
         }
-        if open && forms.only_plain() {
+        let Some(found) = found else { continue };
+        if is_open(&found) && forms.only_plain() {
             candidates.push(name.clone());
         } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
             archive.enqueue(folder, name, None);

@@ -11,14 +11,12 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::SegmentFile;
 use super::segment::StepClock;
-use super::writer::{LogWriter, State, Target, stored_len};
-use super::{adopt, listing, persist, search};
+use super::writer::{LogWriter, State, stored_len};
+use super::{listing, persist, search};
 use crate::root::{Root, count};
 
 /// How far ahead of the clock a given id may be: later ids have to lie above it.
 const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
-/// Segments for older ids that are held at once.
-const MOST_LATE: usize = 8;
 
 /// Refuses ids that would spoil the order of the log: how far ahead they may be counts from now, or from the newest
 /// of the log where the clock stepped back behind that.
@@ -65,7 +63,7 @@ impl LogWriter {
         let mut state = self.enter(deadline)?;
         self.still_here(&mut state, durability)?;
         state.notice_folder(&self.root, &self.folder);
-        self.adopt_main(&mut state, durability, deadline)?;
+        self.adopt_first(&mut state, durability, deadline)?;
         let now = self.root.now();
         check(&self.root, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
@@ -82,11 +80,11 @@ impl LogWriter {
         let mut rest = records.as_slice();
         while let Some(&(first, _)) = rest.first() {
             let begun = rest.len() < records.len();
-            let target = self
-                .choose(&mut state, first, now, deadline)
+            let at = self
+                .choose(&mut state, first, Some(first.time()), now, deadline)
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
-            let bound = state.next_last(target, first);
+            let bound = state.next_last(at, first);
             let run = rest
                 .iter()
                 .take_while(|(id, _)| bound.is_none_or(|bound| *id < bound))
@@ -94,7 +92,7 @@ impl LogWriter {
                 .max(1);
             let (these, later) = rest.split_at(run.min(rest.len()));
             seq = self
-                .write(&mut state, target, now, these.iter().copied())
+                .write(&mut state, at, now, these.iter().copied())
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
             rest = later;
         }
@@ -182,38 +180,6 @@ impl LogWriter {
         Ok(stored)
     }
 
-    /// The segment whose last id is closest below `id`; a new one named by the id if no segment fits. No segment that ends
-    /// in the future is taken.
-    fn choose(&self, state: &mut State, id: EventId, now: Timestamp, deadline: Deadline) -> Result<Target> {
-        if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
-            self.rotate(state, Target::Main);
-        }
-        let late = state
-            .late
-            .iter()
-            .enumerate()
-            .filter(|(_, active)| active.takes(id) && !active.is_ahead_of(now))
-            .map(|(index, active)| (active.last, Target::Late(index)));
-        let main = state
-            .main
-            .iter()
-            .filter(|active| active.takes(id))
-            .map(|active| (active.last, Target::Main));
-        if let Some((_, target)) = late.chain(main).max_by_key(|(last, _)| *last) {
-            return Ok(target);
-        }
-        if state.main.is_none() {
-            self.create_main(state, Some(id.time()), deadline)?;
-            return Ok(Target::Main);
-        }
-        if state.late.len() >= MOST_LATE {
-            self.close_late(state)?;
-        }
-        let made = adopt::create(&self.root, &self.folder, Some(id.time()), deadline)?;
-        state.late.push(made);
-        Ok(Target::Late(state.late.len() - 1))
-    }
-
     /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
     fn sync_found(&self, names: impl Iterator<Item = SegmentName>) -> Result<()> {
         let mut any = false;
@@ -268,9 +234,8 @@ impl State {
     /// Those of `names` that this writer holds.
     fn held<'a>(&self, names: impl Iterator<Item = &'a SegmentName>) -> Vec<OwnFile> {
         let names: HashSet<&SegmentName> = names.collect();
-        self.main
+        self.open
             .iter()
-            .chain(&self.late)
             .filter(|active| names.contains(&active.name))
             .map(|active| OwnFile {
                 name: active.name.clone(),
@@ -282,23 +247,16 @@ impl State {
 
     /// The last id of a segment that this writer holds; `None` if it holds no such segment.
     fn holds(&self, name: &SegmentName) -> Option<Option<EventId>> {
-        self.main
+        self.open
             .iter()
-            .chain(&self.late)
             .find(|active| active.name == *name)
             .map(|active| active.last)
     }
 
     /// The smallest last id above `id` among the other segments.
-    fn next_last(&self, target: Target, id: EventId) -> Option<EventId> {
-        let late = self
-            .late
-            .iter()
-            .enumerate()
-            .map(|(index, active)| (Target::Late(index), active));
-        let main = self.main.iter().map(|active| (Target::Main, active));
-        late.chain(main)
-            .filter(|(other, _)| *other != target)
+    fn next_last(&self, at: usize, id: EventId) -> Option<EventId> {
+        let others = self.open.iter().enumerate().filter(|(other, _)| *other != at);
+        others
             .filter_map(|(_, active)| active.last.or(Some(EventId::floor(active.name.lower()))))
             .filter(|last| *last > id)
             .min()

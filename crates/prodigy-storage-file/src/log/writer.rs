@@ -21,6 +21,8 @@ use crate::root::LASTS;
 use crate::root::{Root, count};
 
 const APPEND: &str = "append events";
+/// Segments that are held at once.
+const MOST_OPEN: usize = 9;
 
 /// Writes one log.
 #[derive(Debug)]
@@ -35,10 +37,8 @@ pub(crate) struct LogWriter {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The segment that new events go to.
-    pub(crate) main: Option<Active>,
-    /// Segments for events whose given ids are older.
-    pub(crate) late: Vec<Active>,
+    /// The segments that events go to. More than one only while given ids come in no order: new ids fit into each.
+    pub(crate) open: Vec<Active>,
     pub(crate) index: SegmentIndex,
     pub(crate) ids: Option<IdSource>,
     /// Whether a warning said that the newest id is ahead of the clock.
@@ -57,8 +57,7 @@ impl State {
     /// The state of a writer that knows nothing of the log except the suspect segments.
     fn new(index: SegmentIndex, seq: u64) -> Self {
         Self {
-            main: None,
-            late: Vec::new(),
+            open: Vec::new(),
             index,
             ids: None,
             warned: false,
@@ -92,22 +91,20 @@ impl LogWriter {
     ) -> Result<Appended> {
         let mut state = self.enter(deadline)?;
         self.still_here(&mut state, durability)?;
-        self.open_main(&mut state, durability, deadline)?;
-        let now = self.root.now();
-        if state.main.as_ref().is_some_and(|main| main.is_ahead_of(now)) {
-            self.rotate(&mut state, Target::Main);
-            self.create_main(&mut state, None, deadline)?;
+        self.adopt_first(&mut state, durability, deadline)?;
+        if state.ids.as_ref().is_some_and(IdSource::is_spent) {
+            return Err(adopt::end_of_time(&self.root, &self.folder, "an event's id"));
         }
+        let now = self.root.now();
+        // New ids are above all others.
+        let at = self.choose(&mut state, EventId::MAX, None, now, deadline)?;
         let Some(ids) = state.ids.as_mut() else {
             return Err(self.lost());
         };
-        if ids.is_spent() {
-            return Err(adopt::end_of_time(&self.root, &self.folder, "an event's id"));
-        }
         batch.set_ids(std::iter::repeat_with(|| ids.next(now)).take(batch.len()));
         let written = self.write(
             &mut state,
-            Target::Main,
+            at,
             now,
             batch.ids().iter().copied().zip(batch.bodies()),
         );
@@ -150,7 +147,7 @@ impl LogWriter {
             return Ok(());
         }
         state.looked = Some(now);
-        for active in state.main.iter().chain(&state.late) {
+        for active in &state.open {
             let Some(error) = moved(&self.root, &active.file, &active.path)? else {
                 continue;
             };
@@ -172,22 +169,8 @@ impl LogWriter {
         StorageError::new(ErrorKind::Io, APPEND, &self.job, "the writer lost its segment").transient()
     }
 
-    /// Makes sure that there is a segment for new events.
-    pub(crate) fn open_main(
-        &self,
-        state: &mut State,
-        durability: Durability,
-        deadline: Deadline,
-    ) -> Result<()> {
-        self.adopt_main(state, durability, deadline)?;
-        if state.main.is_none() {
-            self.create_main(state, None, deadline)?;
-        }
-        Ok(())
-    }
-
     /// At the first call, takes a segment that a writer before has left, if there is one.
-    pub(crate) fn adopt_main(
+    pub(crate) fn adopt_first(
         &self,
         state: &mut State,
         durability: Durability,
@@ -196,37 +179,61 @@ impl LogWriter {
         if state.ids.is_none() {
             let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
-            state.main = found.active;
+            state.open.extend(found.active);
         }
         Ok(())
     }
 
-    /// Begins a segment for new events, and for given ids from `lower` on.
-    pub(crate) fn create_main(
+    /// The place of the segment whose last id is closest below `id`; of a new one, whose ids are not below `lower`, if no
+    /// segment fits. Segments that end in the future are closed.
+    pub(crate) fn choose(
         &self,
         state: &mut State,
+        id: EventId,
         lower: Option<Timestamp>,
+        now: Timestamp,
         deadline: Deadline,
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        while let Some(at) = state.open.iter().position(|active| active.is_ahead_of(now)) {
+            self.rotate(state, at);
+        }
+        let fits = state
+            .open
+            .iter()
+            .enumerate()
+            .filter(|(_, active)| active.takes(id));
+        if let Some((at, _)) = fits.max_by_key(|(_, active)| active.last) {
+            return Ok(at);
+        }
+        if state.open.len() >= MOST_OPEN {
+            let lasts = state
+                .open
+                .iter()
+                .enumerate()
+                .map(|(at, active)| (active.last, at));
+            if let Some((_, lowest)) = lasts.min() {
+                let active = state.open.remove(lowest);
+                self.close(state, active)?;
+            }
+        }
         let made = adopt::create(&self.root, &self.folder, lower, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }
-        state.main = Some(made);
-        Ok(())
+        state.open.push(made);
+        Ok(state.open.len() - 1)
     }
 
     /// Writes records to a segment with one call; gives the number of the write. Seals the segment when it is full.
     pub(crate) fn write<'b>(
         &self,
         state: &mut State,
-        target: Target,
+        at: usize,
         now: Timestamp,
         records: impl Iterator<Item = (EventId, &'b [u8])>,
     ) -> Result<u64> {
         let State {
-            main,
-            late,
+            open,
             ids,
             warned,
             encoder,
@@ -234,11 +241,7 @@ impl LogWriter {
             seq,
             ..
         } = state;
-        let active = match target {
-            Target::Main => main.as_mut(),
-            Target::Late(index) => late.get_mut(index),
-        };
-        let Some(active) = active else {
+        let Some(active) = open.get_mut(at) else {
             return Err(self.lost());
         };
         buffer.clear();
@@ -300,7 +303,7 @@ impl LogWriter {
             *buffer = Vec::new();
         }
         if active.len >= self.root.options.max_file_size {
-            self.rotate(state, target);
+            self.rotate(state, at);
         }
         Ok(seq)
     }
@@ -312,13 +315,9 @@ impl LogWriter {
     }
 
     /// Closes a segment that is full or ends in the future. Threads that wait for its sync get a failure of it.
-    pub(crate) fn rotate(&self, state: &mut State, target: Target) {
-        let active = match target {
-            Target::Main => state.main.take(),
-            Target::Late(index) if index < state.late.len() => Some(state.late.remove(index)),
-            Target::Late(_) => None,
-        };
-        if let Some(active) = active {
+    fn rotate(&self, state: &mut State, at: usize) {
+        if at < state.open.len() {
+            let active = state.open.remove(at);
             // Threads that wait for its sync get the failure.
             let _ = self.close(state, active);
         }
@@ -379,11 +378,7 @@ impl LogWriter {
     pub(crate) fn persist(&self, name: &SegmentName, deadline: Deadline) -> Result<bool> {
         const PERSIST: &str = "persist events";
         let state = self.enter(deadline)?;
-        let held = state
-            .main
-            .iter()
-            .chain(&state.late)
-            .find(|active| active.name == *name);
+        let held = state.open.iter().find(|active| active.name == *name);
         let Some(active) = held else {
             if state.index.is_suspect(name) {
                 let why =
@@ -413,8 +408,9 @@ impl LogWriter {
     pub(crate) fn sync(&self) -> Result<u64, FailedSync> {
         let (seq, dirty) = {
             let state = self.state.lock();
-            let actives = state.main.iter().chain(&state.late);
-            let dirty: Vec<_> = actives
+            let dirty: Vec<_> = state
+                .open
+                .iter()
                 .filter(|active| active.file.is_dirty())
                 .map(|active| (Arc::clone(&active.file), active.path.clone()))
                 .collect();
@@ -459,12 +455,7 @@ impl LogWriter {
     /// After a failed sync: gives up every segment, so that the next append opens afresh. Returns the number of the last
     /// write that is suspect.
     fn poison(&self, state: &mut State, why: &str) -> u64 {
-        let given_up: Vec<Active> = state
-            .main
-            .take()
-            .into_iter()
-            .chain(state.late.drain(..))
-            .collect();
+        let given_up = std::mem::take(&mut state.open);
         self.fail(state, &given_up, why)
     }
 
@@ -486,29 +477,15 @@ impl LogWriter {
         state.seq
     }
 
-    /// Seals the segment for older ids that was made first.
-    pub(crate) fn close_late(&self, state: &mut State) -> Result<()> {
-        if state.late.is_empty() {
-            return Ok(());
-        }
-        let active = state.late.remove(0);
-        self.close(state, active)
-    }
-
     pub(crate) fn holds_a_segment(&self, deadline: Deadline) -> Result<bool> {
         let state = self.enter(deadline)?;
-        Ok(state.main.is_some() || !state.late.is_empty())
+        Ok(!state.open.is_empty())
     }
 
     /// Seals what this process appends to.
     pub(crate) fn seal(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.enter(deadline)?;
-        let held: Vec<Active> = state
-            .main
-            .take()
-            .into_iter()
-            .chain(std::mem::take(&mut state.late))
-            .collect();
+        let held = std::mem::take(&mut state.open);
         let mut outcome = Ok(());
         for active in held {
             // An empty one may as well serve the next writer.
@@ -521,9 +498,7 @@ impl LogWriter {
 
     /// Whether it has a segment open, or another thread is at work with it.
     pub(crate) fn is_writing(&self) -> bool {
-        self.state
-            .try_lock()
-            .is_none_or(|state| state.main.is_some() || !state.late.is_empty())
+        self.state.try_lock().is_none_or(|state| !state.open.is_empty())
     }
 
     /// True if nothing is lost when this writer is dropped: no thread uses it, and no segment is suspect.
@@ -558,11 +533,4 @@ fn moved(root: &Root, file: &SegmentFile, path: &Path) -> Result<Option<StorageE
 /// The bytes that these bodies take in a segment, each as a record with its line end.
 pub(super) fn stored_len<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> u64 {
     bodies.map(|body| (RECORD_OVERHEAD + body.len() + 1) as u64).sum()
-}
-
-/// Which of a writer's segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Main,
-    Late(usize),
 }

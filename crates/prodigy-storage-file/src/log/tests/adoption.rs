@@ -255,7 +255,7 @@ fn a_thread_that_syncs_a_segment_late_does_not_take_its_compression_for_a_remova
     let writer = store.existing(&place.job).unwrap();
     let late = {
         let state = writer.enter(NEVER).unwrap();
-        let main = state.main.as_ref().unwrap();
+        let main = state.open.first().unwrap();
         (std::sync::Arc::clone(&main.file), main.path.clone())
     };
     place.seal(&store);
