@@ -12,9 +12,10 @@ use super::keep::Damaged;
 use super::walk::Examination;
 use crate::fs::{Metadata, OpenMode};
 use crate::log::archive;
+use crate::log::clock::StepClock;
 use crate::log::listing::{self, Forms};
 use crate::log::search;
-use crate::log::segment::{Head, SegmentReader, StepClock};
+use crate::log::segment::{Head, SegmentReader};
 use crate::log::tail;
 use crate::root::Root;
 

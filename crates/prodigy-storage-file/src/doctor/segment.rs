@@ -12,7 +12,8 @@ use super::keep::{Damaged, keep, whole};
 use super::log::{Segment, contents};
 use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
-use crate::log::segment::{Head, SegmentReader, StepClock};
+use crate::log::clock::StepClock;
+use crate::log::segment::{Head, SegmentReader};
 use crate::root::{LockNow, Replace, Root, TempFile};
 
 const REPAIR: &str = "repair segment";

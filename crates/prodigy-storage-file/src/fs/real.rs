@@ -1,28 +1,32 @@
 //! The file system of the operating system, below one root.
 #![expect(clippy::disallowed_methods, reason = "the real file system")]
 
+mod beneath;
+mod file;
+mod folder;
 mod rights;
 
-use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_layout::Timestamp;
-use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::kernel::KernelLocks;
-
 use super::{
-    DirEntry, FILE_MODE, FOLDER_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode,
-    Place, Space,
+    DirEntry, FILE_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode, Place, Space,
 };
+#[cfg(test)]
+pub(super) use beneath::{chmod_unread, open_stepwise};
+use beneath::{make_folder, open_beneath, open_folder};
+use file::{RealFile, full_sync};
+use folder::RealFolder;
 use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 
 /// The file system of the operating system, below one root.
@@ -143,102 +147,6 @@ pub(crate) fn canonical(root: &Path) -> PathBuf {
         }
     }
     absolute
-}
-
-#[cfg(target_os = "linux")]
-fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    use rustix::fs::ResolveFlags;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, flags, mode, resolve) {
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            // A kernel or a sandbox without it.
-            Err(Errno::NOSYS | Errno::PERM) => {
-                return open_stepwise(root, path, flags, mode);
-            }
-            other => return Ok(other?),
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    open_stepwise(root, path, flags, mode)
-}
-
-pub(super) fn open_stepwise(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    flags: OFlags,
-    mode: Mode,
-) -> io::Result<OwnedFd> {
-    let mut parts = path.components().peekable();
-    let mut folder: Option<OwnedFd> = None;
-    while let Some(part) = parts.next() {
-        let name = match part {
-            Component::Normal(name) => name,
-            Component::CurDir => std::ffi::OsStr::new("."),
-            _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
-        };
-        let here = folder.as_ref().map_or(root, AsFd::as_fd);
-        if parts.peek().is_none() {
-            if flags.contains(OFlags::DIRECTORY) {
-                return open_folder(here, Path::new(name));
-            }
-            let flags = flags | OFlags::NOFOLLOW;
-            return Ok(retry_on_intr(|| rustix::fs::openat(here, name, flags, mode))?);
-        }
-        folder = Some(open_folder(here, Path::new(name))?);
-    }
-    Err(io::Error::from(io::ErrorKind::InvalidInput))
-}
-
-/// Opens a folder; a link in its place is `ELOOP`.
-fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())) {
-        // The error of Linux for a link that is opened as a folder.
-        Err(Errno::NOTDIR) => {
-            let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
-            Err(if link { Errno::LOOP } else { Errno::NOTDIR }.into())
-        }
-        other => Ok(other?),
-    }
-}
-
-/// Makes a folder, with its mode whatever the umask.
-fn make_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(FOLDER_MODE as _);
-    rustix::fs::mkdirat(parent, name, mode)?;
-    match open_folder(parent, name) {
-        Ok(made) => Ok(rustix::fs::fchmod(&made, mode)?),
-        // The umask took our own right to read it.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => chmod_unread(parent, name, mode),
-        Err(error) => Err(error),
-    }
-}
-
-/// Sets the mode of a folder that may not be opened, and never that of what a link leads to.
-#[cfg(target_os = "linux")]
-pub(super) fn chmod_unread(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty()))?;
-    Ok(rustix::fs::chmod(
-        format!("/proc/self/fd/{}", made.as_raw_fd()),
-        mode,
-    )?)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn chmod_unread(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<()> {
-    Ok(rustix::fs::chmodat(
-        parent,
-        name,
-        mode,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
 }
 
 impl FileSystem for RealFs {
@@ -512,144 +420,5 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
         modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-    }
-}
-
-/// Takes a lock; false if others have it.
-fn flock(folder: &OwnedFd, operation: FlockOperation) -> io::Result<bool> {
-    match retry_on_intr(|| rustix::fs::flock(folder, operation)) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// An open folder.
-#[derive(Debug)]
-struct RealFolder(OwnedFd);
-
-impl FsFolder for RealFolder {
-    fn metadata(&self) -> io::Result<Metadata> {
-        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
-    }
-
-    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
-        // Opened afresh: some file systems show what was there when the descriptor was opened, and nothing newer.
-        let folder = open_folder(self.0.as_fd(), Path::new("."))?;
-        each_name(&folder, |name| match name.to_str() {
-            Ok("." | "..") | Err(_) => {}
-            Ok(name) => show(name),
-        })
-    }
-
-    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
-        Ok(metadata_of(&rustix::fs::statat(
-            &self.0,
-            name,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?))
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        flock(&self.0, FlockOperation::NonBlockingLockExclusive)
-    }
-
-    fn try_lock_shared(&self) -> io::Result<bool> {
-        flock(&self.0, FlockOperation::NonBlockingLockShared)
-    }
-
-    fn lock_holder(&self) -> Option<u32> {
-        let identity = self.metadata().ok()?.identity;
-        KernelLocks::new().find(identity, None).filter(|pid| *pid > 0)
-    }
-}
-
-/// Bytes of names that the kernel is asked for at once.
-#[cfg(target_os = "linux")]
-const NAMES: usize = 64 << 10;
-
-/// Shows each name, without a copy of it.
-#[cfg(target_os = "linux")]
-fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(NAMES);
-    let mut dir = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
-    while let Some(entry) = dir.next() {
-        match entry {
-            Ok(entry) => show(entry.file_name()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
-    let mut dir = retry_on_intr(|| Dir::read_from(folder))?;
-    while let Some(entry) = dir.read() {
-        show(entry?.file_name());
-    }
-    Ok(())
-}
-
-/// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.
-fn full_sync(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
-
-#[derive(Debug)]
-struct RealFile(File);
-
-impl FsFile for RealFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        uninterrupted(|| self.0.read_at(buffer, offset))
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        uninterrupted(|| self.0.write_at(bytes, offset))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        full_sync(&self.0)
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        loop {
-            match self.0.try_lock() {
-                Ok(()) => return Ok(true),
-                Err(TryLockError::WouldBlock) => return Ok(false),
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-    }
-
-    fn set_mode(&self, mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode as _))?)
-    }
-
-    fn metadata(&self) -> io::Result<Metadata> {
-        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
-    }
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
     }
 }

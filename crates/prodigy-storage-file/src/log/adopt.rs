@@ -9,9 +9,9 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
 use super::archive::Archive;
+use super::clock::StepClock;
 use super::folder::LockedFolder;
 use super::listing;
-use super::segment::StepClock;
 use super::{search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::root::{LockNow, Root, TempFile, count};

@@ -150,8 +150,8 @@ mod zstandard {
 
     use super::*;
     use crate::fs::{FileRead, FsFile, OpenMode, SEALED_MODE};
+    use crate::log::clock::StepClock;
     use crate::log::search;
-    use crate::log::segment::StepClock;
     use crate::log::source;
     use crate::root::{Replace, TempFile, count, has_no_locks};
 

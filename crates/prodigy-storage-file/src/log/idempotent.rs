@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::SegmentFile;
-use super::segment::StepClock;
+use super::clock::StepClock;
 use super::writer::{LogWriter, State, stored_len};
 use super::{listing, persist, search};
 use crate::root::{Root, count};

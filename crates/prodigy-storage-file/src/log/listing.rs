@@ -7,7 +7,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
-use super::segment::StepClock;
+use super::clock::StepClock;
 use super::{archive, search, source};
 use crate::fs::{FileKind, NotRegular};
 use crate::root::Root;

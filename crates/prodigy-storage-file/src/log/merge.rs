@@ -9,12 +9,13 @@ use prodigy_storage_backend::{Cursor, Deadline, EventId, Result, Scan, ScanItem,
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::archive;
+use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::ReplayFilter;
 use super::resume::{gap, resume};
 use super::search::{self, Bound};
-use super::segment::{Head, SegmentReader, StepClock};
+use super::segment::{Head, SegmentReader};
 use super::source;
 use crate::root::ForeignKind;
 use crate::root::Root;

@@ -3,6 +3,7 @@
 mod active;
 mod adopt;
 pub(crate) mod archive;
+pub(crate) mod clock;
 mod commit;
 mod cursor;
 mod folder;

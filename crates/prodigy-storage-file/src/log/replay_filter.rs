@@ -12,9 +12,9 @@ use std::sync::Arc;
 use prodigy_storage_backend::{EventId, Result};
 use prodigy_storage_layout::SegmentName;
 
+use super::clock::StepClock;
 use super::cursor::{Position, State};
 use super::search;
-use super::segment::StepClock;
 use crate::root::Root;
 
 /// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event

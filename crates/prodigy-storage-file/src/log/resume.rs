@@ -6,9 +6,10 @@ use std::sync::Arc;
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
+use super::clock::StepClock;
 use super::cursor::Reached;
 use super::search::{self, Bound};
-use super::segment::{Head, SegmentReader, StepClock};
+use super::segment::{Head, SegmentReader};
 use super::source;
 use crate::fs::FsFile;
 use crate::root::Root;

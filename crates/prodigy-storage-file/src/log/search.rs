@@ -8,8 +8,9 @@ use prodigy_storage_backend::record::{self, Checksum};
 use prodigy_storage_backend::{EventId, Record, Result, StreamedLine};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
+use super::clock::StepClock;
 use super::salvage;
-use super::segment::{Head, SegmentReader, StepClock};
+use super::segment::{Head, SegmentReader};
 use super::source;
 use super::tail;
 use crate::fs::FsFile;

@@ -3,7 +3,9 @@
 use prodigy_storage_backend::record::{Checksum, LineFault};
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, StreamedLine};
 
-use super::{Head, Line, NO_LINE_END, NOT_INTACT, SegmentReader, StepClock};
+use super::fill::Line;
+use super::{Head, NO_LINE_END, NOT_INTACT, SegmentReader};
+use crate::log::clock::StepClock;
 
 /// A line that is too long to be kept, as far as it was read: a step that is cut short continues in it.
 #[derive(Debug)]

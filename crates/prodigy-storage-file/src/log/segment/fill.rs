@@ -1,0 +1,160 @@
+//! The bytes of a segment, and the lines in them.
+
+use std::ops::Range;
+
+use prodigy_storage_backend::Result;
+use prodigy_storage_layout::SegmentForm;
+
+use super::long::LongLine;
+use super::{Head, SegmentReader};
+use crate::log::clock::StepClock;
+use crate::log::resume::gap;
+use crate::log::{archive, search, source};
+
+/// The result of a search for the next line.
+pub(super) enum Line {
+    Whole(Range<usize>),
+    /// Its end is missing.
+    Tail(Range<usize>),
+    /// It is too long to be kept. It was read to its end, and is the head.
+    TooLong,
+    Nothing,
+}
+
+impl SegmentReader {
+    /// Opens it at an uncompressed offset, in the form that is there now.
+    fn open_at(&mut self, offset: u64) -> Result<()> {
+        let opened = source::open(&self.root, &self.folder, &self.name, offset)?;
+        let opened = opened.ok_or_else(|| gap(&self.root, &self.folder, &self.name))?;
+        self.form = opened.form;
+        self.source = Some(opened.bytes);
+        self.dripping = false;
+        Ok(())
+    }
+
+    /// The next line, without its end.
+    pub(super) fn next_line(&mut self, clock: &mut StepClock) -> Result<Line> {
+        if self.long.is_some() {
+            return self.long_line(clock);
+        }
+        let mut searched = self.next;
+        loop {
+            let rest = self.buffer.get(searched..self.filled).unwrap_or_default();
+            let end = memchr::memchr(b'\n', rest).map(|found| searched + found);
+            let pending = end.unwrap_or(self.filled) - self.next;
+            if pending as u64 > search::longest_line(&self.root) {
+                self.next += self.byte_order_mark();
+                self.long = Some(LongLine::new(self.base + self.next as u64));
+                return self.long_line(clock);
+            }
+            if let Some(end) = end {
+                let start = self.next + self.byte_order_mark();
+                self.next = end + 1;
+                return Ok(Line::Whole(start..end));
+            }
+            searched = pending;
+            if !self.fill(clock)? {
+                self.ended = true;
+                if self.broken {
+                    return Ok(Line::Nothing);
+                }
+                let line = self.next..self.filled;
+                self.next = self.filled;
+                return Ok(if line.is_empty() {
+                    Line::Nothing
+                } else {
+                    Line::Tail(line)
+                });
+            }
+        }
+    }
+
+    /// Bytes of the mark that another program may begin a file with.
+    fn byte_order_mark(&self) -> usize {
+        let begins = self.base == 0 && self.next == 0 && self.buffer.starts_with(b"\xef\xbb\xbf");
+        if begins { 3 } else { 0 }
+    }
+
+    /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
+    pub(super) fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
+        let path = self.path();
+        clock.check(&self.root, &path)?;
+        self.buffer.copy_within(self.next..self.filled, 0);
+        self.base += self.next as u64;
+        self.filled -= self.next;
+        self.next = 0;
+        let read_to = self.base + self.filled as u64;
+        let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
+        // No more than there is: a log may have many small segments.
+        let longest = usize::try_from(search::longest_line(&self.root)).unwrap_or(usize::MAX);
+        let wanted = (self.filled + self.chunk)
+            .max((self.filled * 2).min(longest))
+            .min(self.filled.saturating_add(left));
+        if self.buffer.len() > wanted.saturating_mul(8) {
+            // One long line must not cost its memory for the rest of the segment.
+            self.buffer.truncate(wanted);
+            self.buffer.shrink_to_fit();
+        } else if self.filled == 0 && self.buffer.len() < wanted {
+            // Nothing is kept: fresh pages come zeroed.
+            self.buffer = vec![0; wanted];
+        } else if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let end = self.buffer.len().min(self.filled.saturating_add(left));
+        if self.filled >= end {
+            return Ok(false);
+        }
+        if self.source.is_none() {
+            self.open_at(read_to)?;
+        }
+        let Some(space) = self.buffer.get_mut(self.filled..end) else {
+            return Ok(false);
+        };
+        let Some(source) = self.source.as_mut() else {
+            return Ok(false);
+        };
+        let read = loop {
+            match source.read(space) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    clock.check(&self.root, &path)?;
+                }
+                // The decoder reports this, and not the operating system.
+                Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
+                    if !std::mem::replace(&mut self.dripping, true)
+                        && let Some(again) =
+                            source::open_again(&self.root, &self.folder, &self.name, self.form, read_to)?
+                    {
+                        self.source = Some(again);
+                        return self.fill(clock);
+                    }
+                    self.broken = true;
+                    tracing::warn!(path = %path.display(), %error, "a segment does not decompress");
+                    return Ok(false);
+                }
+                other => break other.map_err(|error| self.root.read_fault("read segment", &path, error))?,
+            }
+        };
+        self.filled += read;
+        if read == 0 || read_to + read as u64 >= self.limit {
+            // Nothing comes after this.
+            self.close();
+        }
+        Ok(read > 0)
+    }
+
+    /// Moves to the damage behind which nothing decompresses; all whole lines before it were returned.
+    pub(super) fn give_up(&mut self) {
+        let start = self.base + self.next as u64;
+        let told = archive::summary(&self.root, &self.folder, &self.name);
+        // Of another program's file it is not known how much is lost.
+        let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
+        self.next = self.filled;
+        self.head_start = start;
+        self.head_end = start.max(end);
+        self.head = Head::Damage {
+            offset: start,
+            len: self.head_end - start,
+            why: "it does not decompress from here on",
+        };
+    }
+}
