@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Durability, ItemId, QueueEntry, QueueItem, QueueStep, QueueStore, Select};
+use prodigy_storage_backend::{
+    Durability, ErrorKind, ItemId, QueueEntry, QueueItem, QueueStep, QueueStore, Select, StorageError,
+};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::Entry;
 use serde_json::Value;
@@ -47,9 +49,10 @@ pub fn items(bytes: &[u8]) {
 
     let writer = place.open(place.options());
     let new = item(NEW, "{\"a\":1}");
-    let report = writer
-        .queue_put(&place.job, &[new], Durability::Strict, NEVER)
-        .unwrap();
+    let report = match writer.queue_put(&place.job, &[new], Durability::Strict, NEVER) {
+        Ok(report) => report,
+        Err(error) => return refused(&place, &bytes, &error),
+    };
     assert_eq!((report.added, report.merged), (1, 0));
     let pushed = Items::of(&place);
     assert_eq!(
@@ -81,6 +84,22 @@ pub fn items(bytes: &[u8]) {
             String::from_utf8_lossy(&json)
         );
     }
+}
+
+/// Only a file of another program is refused, and the refusal changes nothing.
+fn refused(place: &Place, bytes: &[u8], error: &StorageError) {
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
+    assert!(
+        !bytes.is_empty() && !bytes.windows(8).any(|part| part == b",\"crc\":\""),
+        "a file with a checksum of ours is ours"
+    );
+    assert!(
+        !bytes.starts_with(b"[\n{\"item_id\":\""),
+        "so is one that begins as ours do"
+    );
+    let now = place.read(&Entry::Queue(job()).path()).unwrap();
+    assert_eq!(now.as_slice(), bytes, "another program's file stays as it is");
+    assert!(place.quarantined().is_empty(), "and nothing of it is moved");
 }
 
 fn item(id: &str, data: &str) -> QueueItem {

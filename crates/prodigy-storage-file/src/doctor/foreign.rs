@@ -16,6 +16,8 @@ pub(super) enum Group {
     EventLines,
     DeadLetters,
     Items,
+    Elements,
+    Queues,
     OrphanLists,
     Checkpoints,
     Unreadable,
@@ -100,6 +102,20 @@ impl Group {
                     "queues of dead letters of another program; they are read, and the next change of a queue gives it our form",
                 ),
                 KEPT,
+            ),
+            Self::Elements => foreign(
+                many(
+                    "a queue of dead letters with elements of another program, which are skipped and kept",
+                    "queues of dead letters with elements of another program, which are skipped and kept",
+                ),
+                KEPT,
+            ),
+            Self::Queues => foreign(
+                many(
+                    "another program's file at the path of a queue of dead letters; what is not an item is skipped, and the queue is not changed",
+                    "files of another program at the paths of queues of dead letters; what is not an item is skipped, and the queues are not changed",
+                ),
+                IMPORT,
             ),
             Self::OrphanLists => foreign(
                 many(

@@ -19,12 +19,15 @@ impl Examination<'_> {
             Err(error) => return self.unreadable(path, &error),
         };
         self.summary.items += survey.items;
-        if !survey.is_ours() {
-            self.foreign(Group::Items, path);
-            if !survey.spots.is_empty() {
-                self.group(Group::Unreadable, path);
-            }
-            return;
+        if !survey.ours {
+            let group = match survey.is_read() {
+                true => Group::Items,
+                false => Group::Queues,
+            };
+            return self.foreign(group, path);
+        }
+        if survey.others > 0 {
+            self.group(Group::Elements, path);
         }
         self.mode(path);
         let damaged: Vec<Finding> = survey

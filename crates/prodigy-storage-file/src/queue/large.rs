@@ -46,7 +46,15 @@ impl LargeObject {
                 _ if self.without_checksum.is_some() => {}
                 _ if self.escaped => self.escaped = false,
                 b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
+                b'"' => {
+                    self.in_string = !self.in_string;
+                    if !self.in_string && self.depth == 0 {
+                        // A bare text, which another program wrote.
+                        self.seen.push(bytes.get(pushed..=at).unwrap_or_default());
+                        pushed = at + 1;
+                        self.without_checksum = Some(self.seen.check(|end| end).1);
+                    }
+                }
                 _ if self.in_string => {}
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' if self.depth > 1 => self.depth -= 1,

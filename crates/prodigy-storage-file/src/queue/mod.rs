@@ -7,7 +7,7 @@
 //! - `scan` separates items from damage, in bounded memory, for files of any writer; it checks lines that are as a push
 //!   wrote them in the read buffer, and a rewrite copies them from there;
 //! - `buffer` holds the bytes; `large` checks an item that is larger than a reader may hold;
-//! - `line` is the form of one item;
+//! - `line` is the form of one item; `owner` decides whether a file is ours;
 //! - `state` keeps facts about a queue in this process: where it ends, and hashes of its ids;
 //! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
 //! - `survey` is what a doctor sees of a queue, and does to it.
@@ -16,6 +16,7 @@ mod buffer;
 mod large;
 mod leases;
 mod line;
+mod owner;
 mod put;
 mod read;
 mod rewrite;

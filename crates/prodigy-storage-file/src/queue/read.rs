@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
@@ -12,10 +12,11 @@ use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
 
 use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
-use super::scan::{Fragment, Scanner};
+use super::owner;
+use super::scan::{ArrayState, Fragment, Scanner};
 use super::state::STRIDE;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
-use crate::root::ForeignKind;
+use crate::root::{ForeignKind, Root};
 
 impl Queues {
     pub(crate) fn queue_get(
@@ -31,7 +32,7 @@ impl Queues {
             return Ok(None);
         };
         let mut found = None;
-        let (mut damage, mut large) = (None, None);
+        let (mut damage, mut large, mut others) = (None, None, Vec::new());
         self.queue_survey(OPERATION, &path, &file, deadline, |fragment, bytes| {
             match fragment {
                 Fragment::Item { checksum, .. }
@@ -41,6 +42,7 @@ impl Queues {
                 }
                 Fragment::Item { .. } => {}
                 Fragment::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
+                Fragment::Foreign { start, end } => others.push((*start, *end)),
                 Fragment::TooLarge {
                     start,
                     end,
@@ -56,8 +58,20 @@ impl Queues {
             }
             Ok(found.is_none())
         })?;
+        for (start, end) in &others {
+            let foreign = &self.root.foreign;
+            foreign.skip_line(ForeignKind::DeadLetters, &path, *start, end - start);
+        }
         if let (None, Some(large)) = (&found, large) {
             return Err(large.into());
+        }
+        if found.is_none() && (damage.is_some() || !others.is_empty()) && !self.queue_is_ours(&path, &file)? {
+            if let Some((start, end)) = damage {
+                let foreign = &self.root.foreign;
+                foreign.skip_line(ForeignKind::DeadLetters, &path, start, end - start);
+            }
+            let why = "no item of that id can be read: the file belongs to another program, and is not an array of items";
+            return Err(self.anothers_queue(OPERATION, &path, why));
         }
         match (found, damage) {
             (None, Some((start, end))) => Err(StorageError::new(
@@ -81,12 +95,15 @@ impl Queues {
         let Some(file) = self.queue_file(OPERATION, &path)? else {
             return Ok(Box::new(std::iter::empty()));
         };
-        let scanner = Scanner::new(file, self.root.options.largest_read())
+        let scanner = Scanner::new(Arc::clone(&file), self.root.options.largest_read())
             .map_err(|error| self.root.read_fault(OPERATION, &path, error))?;
         Ok(Box::new(Walk {
             scanner: Some(scanner),
+            file,
+            root: Arc::clone(&self.root),
+            ours: None,
             place: self.root.absolute(&path).display().to_string(),
-            limit: self.root.options.max_record_size,
+            path,
             ahead: None,
         }))
     }
@@ -134,6 +151,46 @@ impl Queues {
         Ok(())
     }
 
+    /// True if a queue's file is ours. Only then can it be damaged.
+    pub(super) fn queue_is_ours(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<bool> {
+        owner::is_ours(&**file).map_err(|error| self.root.read_fault("read queue", path, error))
+    }
+
+    /// Refuses to change another program's file that holds anything else than items.
+    pub(super) fn check_queue(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        file: &Arc<dyn FsFile>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if self.queue_is_ours(path, file)? {
+            return Ok(());
+        }
+        let mut is_read = true;
+        let array = self.queue_survey(operation, path, file, deadline, |fragment, _| {
+            is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
+            Ok(is_read)
+        })?;
+        if is_read && array.tail.is_none() {
+            return Ok(());
+        }
+        let why = "the file belongs to another program and is not an array of items; nothing was changed";
+        Err(self.anothers_queue(operation, path, why))
+    }
+
+    fn anothers_queue(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
+        StorageError::new(
+            ErrorKind::Foreign,
+            operation,
+            self.root.absolute(path).display(),
+            why,
+        )
+        .with_hint(
+            "if no other program needs the file, look at it and move it out of the root: the next push then begins a queue there",
+        )
+    }
+
     pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
         match self.root.fs.metadata(path) {
             Ok(_) => Ok(false),
@@ -142,7 +199,7 @@ impl Queues {
         }
     }
 
-    fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
+    pub(super) fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
         match self.root.fs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -158,7 +215,7 @@ impl Queues {
         file: &Arc<dyn FsFile>,
         deadline: Deadline,
         mut visit: impl FnMut(&Fragment, &[u8]) -> Result<bool>,
-    ) -> Result<()> {
+    ) -> Result<ArrayState> {
         let fault = |error| self.root.read_fault(operation, path, error);
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         let mut fragments = 0;
@@ -169,13 +226,13 @@ impl Queues {
             }
             let bytes = match &fragment {
                 Fragment::Item { range, .. } => scanner.bytes(range.clone()),
-                Fragment::Damage { .. } | Fragment::TooLarge { .. } => &[],
+                Fragment::Damage { .. } | Fragment::Foreign { .. } | Fragment::TooLarge { .. } => &[],
             };
             if !visit(&fragment, bytes)? {
                 break;
             }
         }
-        Ok(())
+        Ok(scanner.array())
     }
 }
 
@@ -198,12 +255,46 @@ fn too_large(place: String, limit: u64, bytes: Range<u64>, checksum: ItemChecksu
 struct Walk {
     /// `None` after a failure.
     scanner: Option<Scanner>,
+    file: Arc<dyn FsFile>,
+    path: PathBuf,
+    /// Whether the file is ours: checked at the first bytes that are not an item.
+    ours: Option<bool>,
+    root: Arc<Root>,
     place: String,
-    limit: u64,
     ahead: Option<QueueEntry>,
 }
 
 impl Walk {
+    /// True if bytes that are not an item are another program's data. They are counted then.
+    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
+        let ours = match self.ours {
+            Some(ours) => ours,
+            None => *self.ours.insert(owner::is_ours(&*self.file)?),
+        };
+        if !ours {
+            self.note_foreign(start, end);
+        }
+        Ok(!ours)
+    }
+
+    fn note_foreign(&self, start: u64, end: u64) {
+        let foreign = &self.root.foreign;
+        foreign.skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
+    }
+
+    fn next_fragment(&mut self) -> io::Result<Option<Fragment>> {
+        loop {
+            let Some(scanner) = self.scanner.as_mut() else {
+                return Ok(None);
+            };
+            match scanner.next()? {
+                Some(Fragment::Foreign { start, end }) => self.note_foreign(start, end),
+                Some(Fragment::Damage { start, end, .. }) if self.skips(start, end)? => {}
+                found => return Ok(found),
+            }
+        }
+    }
+
     fn damage(&self, offset: u64, len: u64, why: &str) -> QueueStep {
         QueueStep::Damage(Damage {
             place: self.place.clone(),
@@ -221,8 +312,7 @@ impl Iterator for Walk {
         if let Some(entry) = self.ahead.take() {
             return Some(Ok(QueueStep::Entry(entry)));
         }
-        let scanner = self.scanner.as_mut()?;
-        let (start, range, checksum) = match scanner.next() {
+        let (start, range, checksum) = match self.next_fragment() {
             Ok(Some(Fragment::Item {
                 start,
                 range,
@@ -237,10 +327,17 @@ impl Iterator for Walk {
                 checksum,
                 head,
             })) => {
-                let item = too_large(self.place.clone(), self.limit, start..end, checksum, &head);
+                let item = too_large(
+                    self.place.clone(),
+                    self.root.options.max_record_size,
+                    start..end,
+                    checksum,
+                    &head,
+                );
                 return Some(Ok(QueueStep::TooLarge(item)));
             }
-            Ok(None) => {
+            // The other fragments are skipped.
+            Ok(None | Some(Fragment::Foreign { .. })) => {
                 self.scanner = None;
                 return None;
             }
@@ -256,7 +353,7 @@ impl Iterator for Walk {
                 return Some(Err(error));
             }
         };
-        let bytes = scanner.bytes(range);
+        let bytes = self.scanner.as_ref()?.bytes(range);
         let len = bytes.len() as u64;
         match line::read(bytes, checksum) {
             Some(entry) if checksum == ItemChecksum::BadFrame => {

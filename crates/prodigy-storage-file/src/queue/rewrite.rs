@@ -146,7 +146,7 @@ impl Queues {
                 Fragment::TooLarge { start, head, .. } => {
                     decide(ItemChecksum::TooLarge, head).map(|change| (*start, change))
                 }
-                Fragment::Damage { .. } => None,
+                Fragment::Damage { .. } | Fragment::Foreign { .. } => None,
             };
             first = decided;
             Ok(first.is_none())
@@ -312,6 +312,9 @@ impl Queues {
                     if drops {
                         remember(line::head_id(&head).map(Cow::Owned));
                     }
+                }
+                Fragment::Foreign { start, end } => {
+                    out.copy(&*state.file, start..end).map_err(read)?;
                 }
                 Fragment::Damage { .. } if kept => {}
                 Fragment::Damage { mut start, end, .. } => {

@@ -11,6 +11,7 @@ use super::SEPARATOR;
 use super::buffer::Buffer;
 use super::large::{End, LargeObject};
 use super::line::{self, HEAD, ItemChecksum, ROOM};
+use super::owner;
 use crate::fs::FsFile;
 
 /// Bytes read at once.
@@ -32,6 +33,8 @@ pub(super) enum Fragment {
     },
     /// Bytes that are no item.
     Damage { start: u64, end: u64, why: &'static str },
+    /// An element of the array that is JSON and not an item, and carries no checksum of ours: another program's.
+    Foreign { start: u64, end: u64 },
     /// An item that is larger than the limit, what its checksum says, and its first bytes.
     TooLarge {
         start: u64,
@@ -310,7 +313,7 @@ impl Scanner {
                 array.closed = array.brackets == 1 && array.commas == 0;
             }
             b'{' => return self.object(),
-            _ => return self.damaged("it is not an item", None),
+            _ => return self.other(),
         }
         Ok(Step::More)
     }
@@ -352,14 +355,17 @@ impl Scanner {
                 match record::check_crc(text) {
                     Checksum::Valid => Ok(self.item(range, ItemChecksum::Valid)),
                     Checksum::Mismatch => self.damaged("its checksum does not hold", Some(range.end)),
-                    Checksum::Missing => match line::foreign_id(text) {
-                        Some(id)
-                            if !id.is_empty() && id.len() <= prodigy_storage_backend::ItemId::MAX_LEN =>
-                        {
-                            Ok(self.item(range, ItemChecksum::Missing))
+                    Checksum::Missing => {
+                        let is_item = line::foreign_id(text).is_some()
+                            && line::read(text, ItemChecksum::Missing).is_some();
+                        match is_item {
+                            true => Ok(self.item(range, ItemChecksum::Missing)),
+                            false if owner::has_checksum(text) => {
+                                self.damaged("it has no valid `item_id`", Some(range.end))
+                            }
+                            false => Ok(self.foreign(range.end)),
                         }
-                        _ => self.damaged("it has no valid `item_id`", Some(range.end)),
-                    },
+                    }
                 }
             }
             Value::Open if !whole && self.buffer.len() - start < self.limit => {
@@ -379,6 +385,53 @@ impl Scanner {
             start,
             range,
             checksum,
+        })
+    }
+
+    /// Reads what begins with something else than a brace: an element of another program, or damage.
+    fn other(&mut self) -> io::Result<Step> {
+        let in_array = self.array.begun && self.array.brackets == 0;
+        if in_array && self.in_vain < IN_VAIN {
+            let rest = self.buffer.from(self.at);
+            let found = value(rest);
+            let is_long = match found {
+                Value::Whole(len) => len > self.limit,
+                Value::Open => rest.len() >= self.limit && !self.at_end(),
+                Value::None => false,
+            };
+            if is_long && matches!(rest.first(), Some(b'[' | b'"')) {
+                return self.large();
+            }
+            // A number at the end of the buffer may continue behind it.
+            let is_open = match found {
+                Value::Whole(len) => rest.len() == len,
+                Value::Open => true,
+                Value::None => false,
+            };
+            if is_open && !self.at_end() && rest.len() < self.limit {
+                self.parsed = self.parsed.saturating_add(rest.len());
+                self.more()?;
+                return Ok(Step::More);
+            }
+            if let Value::Whole(len) = found {
+                let (element, behind) = rest.split_at_checked(len).unwrap_or_default();
+                let is_element = matches!(behind.trim_ascii_start().first(), Some(b',' | b']'));
+                if is_element && len <= self.limit && !owner::has_checksum(element) {
+                    return Ok(self.foreign(self.at + len));
+                }
+            }
+            self.parsed = self.parsed.saturating_add(rest.len());
+        }
+        self.damaged("it is not an item", None)
+    }
+
+    fn foreign(&mut self, end: usize) -> Step {
+        let start = self.base + self.at as u64;
+        self.pass(end);
+        self.array.damaged = false;
+        Step::Fragment(Fragment::Foreign {
+            start,
+            end: self.array.end,
         })
     }
 
@@ -407,6 +460,10 @@ impl Scanner {
                 self.go_to(start + len);
                 self.pass(0);
                 self.array.damaged = false;
+                if checksum == ItemChecksum::Missing && !object.head().starts_with(b"{") {
+                    let end = self.array.end;
+                    return Ok(Step::Fragment(Fragment::Foreign { start, end }));
+                }
                 Ok(Step::Fragment(Fragment::TooLarge {
                     start,
                     end: start + len,

@@ -130,6 +130,9 @@ impl Queues {
             Err(error) => return Err(self.root.write_fault(operation, path, error)),
         };
         let found = if found.links > 1 {
+            if let Some(file) = self.queue_file(operation, path)? {
+                self.check_queue(operation, path, &file, deadline)?;
+            }
             self.unshare(operation, path, deadline)?
         } else {
             found
@@ -210,6 +213,7 @@ impl Queues {
                 return Ok(state);
             }
         }
+        self.check_queue(operation, path, &state.file, deadline)?;
         // Its writer may have died before the sync, and the repair here is not synced either.
         state.synced = false;
         // A file that has to be rewritten is read from its beginning.
@@ -238,6 +242,7 @@ impl Queues {
                         state.hashes.insert(self.hash(&id));
                     }
                 }
+                Fragment::Foreign { .. } => {}
                 Fragment::Damage { start, end, why } => {
                     tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
                 }

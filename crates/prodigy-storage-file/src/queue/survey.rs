@@ -43,26 +43,17 @@ pub(crate) struct Survey {
     pub(crate) len: u64,
     /// Offsets of items whose checksum matches and that can't be parsed even so.
     unreadable: Vec<u64>,
-    /// Whether damaged bytes carry our checksum.
-    marked: bool,
+    /// The number of elements of another program.
+    pub(crate) others: u64,
+    /// True if the file is ours.
+    pub(crate) ours: bool,
 }
 
 impl Survey {
-    /// Whether we wrote any of it, or may have: an array without items is ours by its name.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.marked
-            || self.items > self.unverified
-            || self.too_large.iter().any(|item| item.verified)
-            || (self.items == 0 && self.spots.is_empty() && self.too_large.is_empty())
+    /// True if the file holds items only.
+    pub(crate) fn is_read(&self) -> bool {
+        self.others == 0 && self.spots.is_empty() && self.torn.is_none()
     }
-}
-
-/// The largest number of damaged bytes that are searched for a checksum of ours.
-const LOOKED_AT: u64 = 1 << 20;
-
-/// Whether bytes carry the checksum that closes each item of ours.
-fn has_a_checksum(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b",\"crc\":\"").is_some()
 }
 
 impl Queues {
@@ -78,16 +69,15 @@ impl Queues {
 
     fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
         let fault = |error| self.root.read_fault("examine queue", path, error);
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            ours: self.queue_is_ours(path, file)?,
+            ..Survey::default()
+        };
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             match fragment {
+                Fragment::Foreign { .. } => survey.others += 1,
                 Fragment::Damage { start, end, why } => {
-                    if !survey.marked {
-                        let mut bytes = vec![0; (end - start).min(LOOKED_AT) as usize];
-                        let read = file.read_full_at(&mut bytes, start).map_err(fault)?;
-                        survey.marked = has_a_checksum(bytes.get(..read).unwrap_or_default());
-                    }
                     survey.spots.push(Spot {
                         start,
                         end,
@@ -161,7 +151,7 @@ impl Queues {
             return Ok(false);
         };
         let survey = self.survey(&path, &state.file)?;
-        if survey.spots.is_empty() || !survey.is_ours() {
+        if survey.spots.is_empty() || !survey.ours {
             self.keep(&path, state);
             return Ok(false);
         }

@@ -616,3 +616,27 @@ fn a_list_of_orphans_of_unknown_form_is_skipped() {
         assert_eq!(skipped(&backend, ForeignKind::OrphanLists), 1, "{text}");
     }
 }
+
+#[test]
+fn a_queue_file_of_another_program_is_one_note_and_keeps_its_mode() {
+    for (text, note) in [
+        ("[]", "it is read"),
+        ("[{\"item_id\":\"a\"}]", "it is read"),
+        ("garbage", "the queue is not changed"),
+        ("{\"items\":{\"a\":1}}", "the queue is not changed"),
+        ("[{\"a\":1}]", "the queue is not changed"),
+    ] {
+        let place = Place::new();
+        place.write("dlq/shop/other/items.json", text);
+        let before = place.files();
+        let (summary, findings) = place.look(true);
+        assert_eq!((summary.damage, summary.repaired), (0, 0), "{findings:?}");
+        let told: Vec<&str> = findings
+            .iter()
+            .filter(|finding| finding.place.ends_with("items.json"))
+            .map(|finding| finding.why.as_str())
+            .collect();
+        assert!(told.len() == 1 && told[0].contains(note), "{text}: {told:?}");
+        assert_eq!(place.files(), before, "{text}");
+    }
+}

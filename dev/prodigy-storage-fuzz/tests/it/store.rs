@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Cursor, Deadline, EventId, LogStore, QueueStep, QueueStore, Result, ScanItem,
-    ScanOptions,
+    AppendOptions, Batch, Catalog, Cursor, Deadline, EventId, LogStore, QueueStep, QueueStore, Result,
+    ScanItem, ScanOptions, Stats,
 };
-use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_file::{FileBackend, FileOptions, ForeignKind};
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -88,16 +88,25 @@ impl Store {
         Ok(told)
     }
 
-    /// The steps of a walk through the dead letters, each in a few words.
+    /// The steps of a walk through the dead letters, each in a few words, and how many elements of another program it
+    /// skipped.
     pub(crate) fn items(&self) -> Vec<String> {
-        let steps = self.backend().queue_scan(&self.job, NEVER).unwrap();
-        let told = steps.map(|step| match step.unwrap() {
+        let backend = self.backend();
+        let steps = backend.queue_scan(&self.job, NEVER).unwrap();
+        let steps = steps.map(|step| match step.unwrap() {
             QueueStep::Entry(entry) if entry.verified => format!("verified {}", entry.id),
             QueueStep::Entry(entry) => format!("unverified {}", entry.id),
             QueueStep::Damage(damage) => format!("{}: {}", damage.len, damage.why),
             QueueStep::TooLarge(item) => item.to_string(),
         });
-        told.collect()
+        let mut told: Vec<String> = steps.collect();
+        let mut stats = Stats::default();
+        backend.stats(&mut stats);
+        match stats.get(ForeignKind::DeadLetters.counter()) {
+            0 => {}
+            count => told.push(format!("skipped {count}")),
+        }
+        told
     }
 
     pub(crate) fn append(&self, payload: &str) -> Result<EventId> {

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
-use prodigy_storage_backend::{PutReport, QueueStep, Select};
+use prodigy_storage_backend::{ErrorKind, LeaseToken, PutReport, Select};
 use serde_json::{Value, json};
+
+use crate::queue::Queues;
 
 use super::support::{NEVER, Place, id, value};
 
@@ -138,22 +140,97 @@ fn empty_files_and_arrays_are_empty_queues() {
     }
 }
 
+/// Elements that are not items, beside an item.
+const ELEMENTS: [&str; 6] = [
+    "{\"k\":2}",
+    "{\"item_id\":7}",
+    "8",
+    "\"text\"",
+    "[1,\n{\"k\":[]}]",
+    "null",
+];
+
 #[test]
-fn what_is_no_item_is_told_with_its_place() {
-    let text = "[{\"k\":2},{\"item_id\":\"a\"},{\"item_id\":7},\n8]\n";
-    let place = Place::holding(text);
-    let store = place.store();
-    let mut found = Vec::new();
-    for step in place.steps(&store) {
-        match step {
-            QueueStep::Entry(entry) => found.push(entry.id.to_string()),
-            QueueStep::Damage(damage) => {
-                found.push(format!("{}+{} {}", damage.offset, damage.len, damage.why));
-            }
-            QueueStep::TooLarge(item) => panic!("{item}"),
-        }
+fn elements_that_are_not_items_are_skipped_and_outlive_every_rewrite_byte_for_byte() {
+    for element in ELEMENTS {
+        let place = Place::new();
+        let store = place.store();
+        place.put(&store, &["a", "b"]).unwrap();
+        let text = String::from_utf8(place.bytes()).unwrap();
+        place.write(text.replace("[\n", &format!("[\n{element},\n")));
+        let ids = |store: &Queues| -> Vec<String> {
+            place
+                .entries(store)
+                .iter()
+                .map(|entry| entry.id.to_string())
+                .collect()
+        };
+        let store = place.store();
+        assert_eq!(ids(&store), ["a", "b"], "{element}");
+        assert_eq!(place.skipped(&store), 1, "{element}");
+        let one = id("nobody");
+        assert!(store.queue_get(&place.job, &one, NEVER).unwrap().is_none());
+        let taken = store
+            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+            .unwrap();
+        let token = taken[0].lease.clone().unwrap().token;
+        store.queue_ack(&place.job, &[token], NEVER).unwrap();
+        place.put(&store, &["b", "c"]).unwrap();
+        let one = id("b");
+        store.queue_remove(&place.job, &[one], NEVER).unwrap();
+        assert_eq!(ids(&store), ["c"], "{element}");
+        let text = String::from_utf8(place.bytes()).unwrap();
+        assert!(text.starts_with(&format!("[\n{element},\n")), "{text}");
+        assert!(!place.folder.path().join("quarantine").exists(), "{element}");
     }
-    let why = "it has no valid `item_id`";
-    // Neighbouring damage is reported as one, up to the end of a line that no item ends.
-    assert_eq!(found, [format!("1+7 {why}"), "a".into(), format!("25+17 {why}")]);
+}
+
+#[test]
+fn a_file_without_our_marks_that_is_not_an_array_of_items_is_skipped_and_never_changed() {
+    let mut texts: Vec<String> = ELEMENTS
+        .iter()
+        .map(|element| format!("[{element}, {{\"item_id\":\"a\"}}]"))
+        .collect();
+    texts.extend(
+        [
+            "{\"items\":{\"a\":1}}",
+            "garbage",
+            "[{\"a\":1}]",
+            "[{\"item_id\": \"a\"}, {\"item",
+        ]
+        .map(String::from),
+    );
+    for text in texts {
+        let place = Place::holding(&text);
+        let store = place.store();
+        let readable = place.entries(&store).len();
+        assert!(readable < 2, "{text}");
+        assert_eq!(place.skipped(&store), 1, "{text}");
+        let one = id("nobody");
+        let error = store.queue_get(&place.job, &one, NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Foreign, "{text}");
+        assert_eq!(place.skipped(&store), 1, "{text}");
+        let token = LeaseToken::from("t".to_owned());
+        for error in [
+            place.put(&store, &["x"]).unwrap_err(),
+            store
+                .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+                .unwrap_err(),
+            store.queue_remove(&place.job, &[id("a")], NEVER).unwrap_err(),
+            store
+                .queue_ack(&place.job, std::slice::from_ref(&token), NEVER)
+                .unwrap_err(),
+            store
+                .queue_nack(&place.job, std::slice::from_ref(&token), NEVER)
+                .unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Foreign, "{text}");
+            assert!(
+                error.hint().unwrap().contains("move it out of the root"),
+                "{error}"
+            );
+        }
+        assert_eq!(place.bytes(), text.as_bytes());
+        assert!(!place.folder.path().join("quarantine").exists(), "{text}");
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::support::{NEVER, Place, id};
 
 #[test]
-fn an_item_that_names_itself_twice_is_damage_and_none_of_the_two() {
+fn an_item_that_names_itself_twice_is_skipped_and_none_of_the_two() {
     for twice in [
         r#"{"item_id":"a","item_id":"b","item_data":1}"#,
         r#"{"item_data":1,"item_id":"a","item_id":"b"}"#,
@@ -14,11 +14,11 @@ fn an_item_that_names_itself_twice_is_damage_and_none_of_the_two() {
         let place = Place::holding(format!("[{twice},\n{{\"item_id\":\"c\"}}]"));
         let store = place.store();
         let steps = place.steps(&store);
-        assert!(matches!(&steps[0], QueueStep::Damage(damage) if damage.len == twice.len() as u64));
-        assert!(matches!(&steps[1], QueueStep::Entry(entry) if entry.id == id("c")));
+        assert!(matches!(&steps[..], [QueueStep::Entry(entry)] if entry.id == id("c")));
+        assert_eq!(place.skipped(&store), 1);
         for name in ["a", "b"] {
             let error = store.queue_get(&place.job, &id(name), NEVER).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Damaged);
+            assert_eq!(error.kind(), ErrorKind::Foreign);
         }
     }
 }

@@ -242,3 +242,22 @@ proptest! {
         prop_assert!(place.array() == expected, "the others stay as they are");
     }
 }
+
+#[test]
+fn elements_over_the_limit_that_are_not_objects_are_skipped_and_kept() {
+    let long = "x".repeat(LARGE);
+    for element in [format!("\"{long}\""), format!("[1,\n\"{long}\"]")] {
+        let place = Place::new();
+        place.put(&place.store(), &["a", "b"]).unwrap();
+        let text = String::from_utf8(place.bytes()).unwrap();
+        place.write(text.replace("[\n", &format!("[\n{element},\n")));
+        let store = limited(&place, LIMIT);
+        assert_eq!(place.entries(&store).len(), 2);
+        assert_eq!(place.skipped(&store), 1);
+        store.queue_remove(&place.job, &[id("a")], NEVER).unwrap();
+        assert_eq!(place.entries(&store).len(), 1);
+        let text = String::from_utf8(place.bytes()).unwrap();
+        assert!(text.starts_with(&format!("[\n{element},\n")));
+        assert!(!place.folder.path().join("quarantine").exists());
+    }
+}

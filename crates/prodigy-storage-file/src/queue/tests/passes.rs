@@ -77,6 +77,7 @@ fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
             let parts: Vec<&[u8]> = parts.into_iter().map(<[u8]>::trim_ascii).collect();
             (None, parts.join(&b'\n'))
         }
+        Fragment::Foreign { start, end } => (None, bytes[*start as usize..*end as usize].to_vec()),
         Fragment::TooLarge { .. } => panic!("no item is as large as the limit"),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Uptime,
+    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Stats,
+    Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde_json::Value;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use crate::FileOptions;
 use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 use crate::queue::Queues;
+use crate::root::ForeignKind;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
@@ -110,6 +112,13 @@ impl Place {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         std::fs::read(self.path()).unwrap()
+    }
+
+    /// How many dead letters of another program a store skipped.
+    pub(super) fn skipped(&self, store: &Queues) -> u64 {
+        let mut stats = Stats::default();
+        store.root.foreign.add_to(&mut stats);
+        stats.get(ForeignKind::DeadLetters.counter())
     }
 
     /// The file as `jq` sees it.

@@ -1,0 +1,118 @@
+//! Whose a queue's file is.
+//!
+//! Another program may keep a file of its own at the path of a queue. Only a file of ours can be damaged, repaired or
+//! moved. A file is ours if a checksum of ours is anywhere in it, or if its first bytes may be what is left of a write
+//! of ours. A power loss leaves an empty file, zeros, or a beginning with zeros behind it.
+
+use std::io;
+
+use super::line;
+use crate::fs::FsFile;
+
+/// The bytes before the checksum that closes each item of ours.
+const CHECKSUM: &[u8] = b",\"crc\":\"";
+/// The first bytes of a queue of ours are the opening bracket and the beginning of an item, or an empty array.
+const OPENING: &[u8] = b"[\n";
+const EMPTY: &[u8] = b"[\n]\n";
+/// As many first bytes of a queue as decide about its owner.
+const BEGINNING: usize = OPENING.len() + line::HEAD.len();
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// True if bytes of a queue carry the checksum that closes each item of ours.
+pub(super) fn has_checksum(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, CHECKSUM).is_some()
+}
+
+/// True if the file of a queue is ours. The file is read up to the first mark of ours.
+pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
+    let mut beginning = [0; BEGINNING];
+    let read = file.read_full_at(&mut beginning, 0)?;
+    if begins_as_ours(beginning.get(..read).unwrap_or_default()) {
+        return Ok(true);
+    }
+    let (mut buffer, mut offset) = (vec![0; CHUNK], 0);
+    loop {
+        let read = file.read_full_at(&mut buffer, offset)?;
+        if has_checksum(buffer.get(..read).unwrap_or_default()) {
+            return Ok(true);
+        }
+        if read < CHUNK {
+            return Ok(false);
+        }
+        // A mark may cross the border of two pieces.
+        offset += (CHUNK - CHECKSUM.len()) as u64;
+    }
+}
+
+/// True if each of the first bytes of a file is one that a write of ours puts there, or zero. A power loss leaves a zero
+/// where a byte was not stored yet.
+fn begins_as_ours(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(at, byte)| {
+        let item = OPENING.iter().chain(line::HEAD).nth(at);
+        *byte == 0 || item == Some(byte) || EMPTY.get(at) == Some(byte)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::fs::{FileSystem, OpenMode, RealFs};
+
+    fn ours(bytes: impl AsRef<[u8]>) -> bool {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("items.json"), bytes).unwrap();
+        let fs = RealFs::new(folder.path());
+        let file = fs.open("items.json".as_ref(), OpenMode::Read).unwrap();
+        is_ours(&*file).unwrap()
+    }
+
+    const WHOLE: &str = "[\n{\"item_id\":\"a\",\"item_data\":1,\"crc\":\"01234567\"}\n]\n";
+
+    #[test]
+    fn each_beginning_of_a_write_of_ours_is_ours_also_with_zeros_behind_or_before_it() {
+        for len in 0..=WHOLE.len() {
+            let (stored, lost) = WHOLE.as_bytes().split_at(len);
+            assert!(ours(stored), "{len}");
+            assert!(ours([stored, &vec![0; lost.len()]].concat()), "{len}");
+            assert!(ours([&vec![0; stored.len()], lost].concat()), "{len}");
+            // The first push into an empty array.
+            let pushed = &WHOLE.as_bytes()[OPENING.len()..];
+            let push = [&pushed[..len.min(pushed.len())], &[0; 9]].concat();
+            let mut file = EMPTY.to_vec();
+            file.resize(file.len().max(OPENING.len() + push.len()), 0);
+            file[OPENING.len()..][..push.len()].copy_from_slice(&push);
+            assert!(ours(file), "{len}");
+        }
+        assert!(ours("[\n{\n"));
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_not_ours() {
+        for text in [
+            "[]",
+            "[ ]\n",
+            "{}",
+            "{\"items\":[]}",
+            "garbage",
+            "[{\"item_id\":\"a\"}]",
+            "[\n  {\n    \"item_id\": \"a\"\n  }\n]\n",
+            "[\n]\n\n{}",
+            "[\n{\"id\":1}\n]\n",
+            "\n",
+        ] {
+            assert!(!ours(text), "{text}");
+            assert!(!ours(format!("{text}{}", " ".repeat(2 * CHUNK))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_anywhere_makes_a_file_ours() {
+        let mark = "\"a\":1,\"crc\":\"01234567\"}]";
+        for before in [0, 1, CHUNK - 12, CHUNK - 4, CHUNK, 3 * CHUNK - 20] {
+            assert!(ours(format!("{{{}{mark}", " ".repeat(before))), "{before}");
+        }
+    }
+}
