@@ -16,8 +16,8 @@ use crate::log::clock::StepClock;
 use crate::log::listing::{self, Forms};
 use crate::log::search;
 use crate::log::segment::{Head, SegmentReader};
+use crate::log::segment_ref::SegmentRef;
 use crate::log::tail;
-use crate::root::Root;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
@@ -43,8 +43,7 @@ pub(super) struct Contents {
 
 /// A segment, and the file that it is read from.
 pub(super) struct Segment<'a> {
-    pub(super) folder: &'a Path,
-    pub(super) name: &'a SegmentName,
+    pub(super) at: SegmentRef<'a>,
     pub(super) form: SegmentForm,
     pub(super) path: PathBuf,
 }
@@ -73,7 +72,7 @@ impl Examination<'_> {
         let newest = names
             .filter(|name| name.is_canonical())
             .filter_map(|name| {
-                search::last_id_of(root, folder, name, &mut clock)
+                search::last_id_of(SegmentRef::new(root, folder, name), &mut clock)
                     .ok()?
                     .map(|id| (id, name))
             })
@@ -100,12 +99,9 @@ impl Examination<'_> {
         } else {
             SegmentForm::Gzip
         };
-        let segment = Segment {
-            folder,
-            name,
-            form,
-            path: folder.join(name.file_name(form)),
-        };
+        let at = SegmentRef::new(self.root, folder, name);
+        let path = at.path(form);
+        let segment = Segment { at, form, path };
         // It may have been compressed or pruned since.
         let Ok(found) = self.root.fs.metadata(&segment.path) else {
             return;
@@ -114,7 +110,7 @@ impl Examination<'_> {
         if is_ours {
             self.segment_mode(&segment.path, form, &found);
         }
-        let contents = match contents(self.root, folder, name) {
+        let contents = match contents(at) {
             Ok(Some(contents)) => contents,
             Ok(None) => return,
             Err(error) => return self.unreadable(&segment.path, &error),
@@ -229,8 +225,8 @@ impl Examination<'_> {
 
     /// A segment that is compressed only.
     fn archived(&mut self, segment: &Segment<'_>, contents: &Contents) {
-        let header = segment.form == SegmentForm::Zstd
-            && archive::header_is_damaged(self.root, segment.folder, segment.name).unwrap_or(false);
+        let header =
+            segment.form == SegmentForm::Zstd && archive::header_is_damaged(segment.at).unwrap_or(false);
         if contents.damaged.is_empty() && !header {
             return;
         }
@@ -262,8 +258,8 @@ impl Examination<'_> {
 
     /// A compressed form beside the plain one.
     fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, held: &Contents) {
-        let path = plain.folder.join(plain.name.file_name(form));
-        let same = match archive::says_the_same(self.root, plain.folder, plain.name, form) {
+        let path = plain.at.path(form);
+        let same = match archive::says_the_same(plain.at, form) {
             Ok(same) => same,
             Err(error) => return self.unreadable(&path, &error),
         };
@@ -278,7 +274,7 @@ impl Examination<'_> {
             if !self.repairs() || form != SegmentForm::Zstd {
                 return self.tell(finding);
             }
-            let finished = archive::compress(self.root, plain.folder, plain.name);
+            let finished = archive::compress(plain.at);
             return match finished {
                 Ok(()) if self.root.fs.metadata(&plain.path).is_err() => {
                     self.tell_repaired(finding, &Ok(None));
@@ -297,7 +293,12 @@ impl Examination<'_> {
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",
             );
-        let packed = match contents(self.root, plain.folder, &plain.name.twin(form)) {
+        let twin = plain.at.name.twin(form);
+        let twin = SegmentRef {
+            name: &twin,
+            ..plain.at
+        };
+        let packed = match contents(twin) {
             Ok(packed) => packed,
             Err(error) => return self.unreadable(&path, &error),
         };
@@ -340,12 +341,8 @@ impl Examination<'_> {
 }
 
 /// Reads a segment in the form that readers take; `None` if it is gone.
-pub(super) fn contents(
-    root: &std::sync::Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
-) -> Result<Option<Contents>> {
-    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
+pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
+    let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
     };
     let (mut contents, mut clock) = (Contents::default(), StepClock::default());

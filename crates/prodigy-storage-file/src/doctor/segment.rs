@@ -14,6 +14,7 @@ use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::log::clock::StepClock;
 use crate::log::segment::{Head, SegmentReader};
+use crate::log::segment_ref::SegmentRef;
 use crate::root::{LockNow, Replace, Root, TempFile};
 
 const REPAIR: &str = "repair segment";
@@ -31,7 +32,7 @@ impl Examination<'_> {
             Err(why) => return Ok(Err(why)),
         };
         // The contents now that nobody writes.
-        let Some(contents) = contents(root, segment.folder, segment.name)? else {
+        let Some(contents) = contents(segment.at)? else {
             return Ok(Ok(None));
         };
         if contents.damaged.is_empty() {
@@ -39,10 +40,10 @@ impl Examination<'_> {
         }
         root.prepare_write(REPAIR, &path.display())?;
         let kept = keep(root, path, &*held.file, &contents.damaged)?;
-        let mut temp = TempFile::create(root, REPAIR, segment.folder)?;
+        let mut temp = TempFile::create(root, REPAIR, segment.at.folder)?;
         blanked(root, path, &held, &mut temp, &contents.damaged)?;
         temp.publish(path, Replace::Over)?;
-        root.sync_folder(segment.folder)?;
+        root.sync_folder(segment.at.folder)?;
         Ok(Ok(Some(kept)))
     }
 
@@ -60,13 +61,13 @@ impl Examination<'_> {
             &*held.file,
             &[whole(held.found.len, "it does not decompress as a whole")],
         )?;
-        let plain = segment.folder.join(segment.name.file_name(SegmentForm::Plain));
+        let plain = segment.at.path(SegmentForm::Plain);
         // Its lock is held until the compressed form is gone, so that nobody compares the two.
-        let mut temp = TempFile::create(root, REPAIR, segment.folder)?;
-        rescued(root, segment, &mut temp)?;
+        let mut temp = TempFile::create(root, REPAIR, segment.at.folder)?;
+        rescued(segment, &mut temp)?;
         temp.publish(&plain, Replace::Never)?;
-        root.sync_folder(segment.folder)?;
-        remove(root, segment.folder, path)?;
+        root.sync_folder(segment.at.folder)?;
+        remove(root, segment.at.folder, path)?;
         Ok(Ok(Some(kept)))
     }
 
@@ -92,8 +93,8 @@ impl Examination<'_> {
         let why = "the plain and the compressed segment of this name hold different events";
         keep(root, path, &*held.file, &[whole(held.found.len, why)])?;
         let kept = keep(root, packed, &*file, &[whole(len, why)])?;
-        let mut temp = TempFile::create(root, REPAIR, plain.folder)?;
-        if !merged(root, plain, form, &mut temp)? {
+        let mut temp = TempFile::create(root, REPAIR, plain.at.folder)?;
+        if !merged(plain, form, &mut temp)? {
             return Ok(Err(
                 "in the order of ids the times of the two would not ascend: readers still return the events of both".into(),
             ));
@@ -102,23 +103,26 @@ impl Examination<'_> {
             .set_mode(held.found.mode & 0o700)
             .map_err(|error| temp.fault(error))?;
         temp.publish(path, Replace::Over)?;
-        root.sync_folder(plain.folder)?;
-        remove(root, plain.folder, packed)?;
+        root.sync_folder(plain.at.folder)?;
+        remove(root, plain.at.folder, packed)?;
         Ok(Ok(Some(kept)))
     }
 }
 
 /// Writes the records of both forms of a segment by id, each once. False if their times do not ascend then.
-fn merged(
-    root: &std::sync::Arc<Root>,
-    plain: &Segment<'_>,
-    form: SegmentForm,
-    temp: &mut TempFile<'_>,
-) -> Result<bool> {
+fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Result<bool> {
     let mut clock = StepClock::default();
     let mut readers = Vec::new();
-    for name in [plain.name.clone(), plain.name.twin(form)] {
-        let opened = SegmentReader::open(root, plain.folder, &name, 0, None, CHUNK)?;
+    for name in [plain.at.name.clone(), plain.at.name.twin(form)] {
+        let opened = SegmentReader::open(
+            SegmentRef {
+                name: &name,
+                ..plain.at
+            },
+            0,
+            None,
+            CHUNK,
+        )?;
         if let Some(mut reader) = opened {
             next_record(&mut reader, &mut clock)?;
             readers.push(reader);
@@ -279,9 +283,9 @@ fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
 }
 
 /// Writes the records of a compressed segment, each at the offset that it had.
-fn rescued(root: &std::sync::Arc<Root>, segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
+fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
     let mut copy = Copy::new(temp);
-    if let Some(mut reader) = SegmentReader::open(root, segment.folder, segment.name, 0, None, CHUNK)? {
+    if let Some(mut reader) = SegmentReader::open(segment.at, 0, None, CHUNK)? {
         let mut clock = StepClock::default();
         // Behind the last record, without its line end.
         let mut end = 0u64;

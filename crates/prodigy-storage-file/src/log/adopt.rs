@@ -12,6 +12,7 @@ use super::archive::Archive;
 use super::clock::StepClock;
 use super::folder::LockedFolder;
 use super::listing;
+use super::segment_ref::SegmentRef;
 use super::{search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::root::{LockNow, Root, TempFile, count};
@@ -60,7 +61,8 @@ pub(crate) fn adopt(
         // A file that was written to after now was written before the clock stepped back.
         let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;
         if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
-            newest = newest.max(search::last_id_of(root, folder, name, clock)?.unwrap_or(EventId::MIN));
+            newest = newest
+                .max(search::last_id_of(SegmentRef::new(root, folder, name), clock)?.unwrap_or(EventId::MIN));
         }
         let Some(found) = found else { continue };
         if is_open(&found) && forms.only_plain() {
@@ -71,7 +73,12 @@ pub(crate) fn adopt(
     }
     let mut active = None;
     for name in candidates {
-        if let Some(taken) = take(root, folder, &name, newest_made, durability, clock)? {
+        if let Some(taken) = take(
+            SegmentRef::new(root, folder, &name),
+            newest_made,
+            durability,
+            clock,
+        )? {
             newest = newest.max(taken.last.unwrap_or(EventId::MIN));
             if !taken.is_ahead_of(now) {
                 active = Some(taken);
@@ -107,16 +114,14 @@ fn is_open(found: &Metadata) -> bool {
 
 /// Takes an unsealed segment, unless someone holds it or it is not what it was.
 fn take(
-    root: &Root,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     newest_made: Option<Timestamp>,
     durability: Durability,
     clock: &mut StepClock,
 ) -> Result<Option<Active>> {
-    let path = folder.join(name.file_name(SegmentForm::Plain));
-    let fault = |error| root.write_fault("adopt segment", &path, error);
-    let (file, ours) = match root.lock_now(&path, OpenMode::Write) {
+    let path = segment.path(SegmentForm::Plain);
+    let fault = |error| segment.root.write_fault("adopt segment", &path, error);
+    let (file, ours) = match segment.root.lock_now(&path, OpenMode::Write) {
         Ok(LockNow::Taken(file, found)) => (file, found),
         Ok(LockNow::Absent | LockNow::Held | LockNow::Replaced) => return Ok(None),
         // Sealed at this moment, or of another user: another one will do.
@@ -127,28 +132,28 @@ fn take(
     if ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
-    if ours.len == 0 && newest_made.is_some_and(|newest| newest > name.made()) {
+    if ours.len == 0 && newest_made.is_some_and(|newest| newest > segment.name.made()) {
         // Its writer died before the first record. A cursor may have passed it over, so nothing is written to it any more.
         // It is not the segment with the highest name, which is never removed.
-        root.fs.unlink(&path).map_err(fault)?;
+        segment.root.fs.unlink(&path).map_err(fault)?;
         return Ok(None);
     }
-    let Some(len) = tail::mend(root, &path, &*file)? else {
+    let Some(len) = tail::mend(segment.root, &path, &*file)? else {
         return Ok(None);
     };
     if len > 0 && durability == Durability::Strict {
         // The bytes of the dead writer may be in memory only. If a loss of power took them, and not the bytes that are
         // written behind them, a hole would be left.
-        root.counters.sync(&path);
+        segment.root.counters.sync(&path);
         if let Err(error) = file.sync_all() {
             tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
             return Ok(None);
         }
     }
-    let last = search::last_record(root, &path, &*file, len, clock)?;
+    let last = search::last_record(segment.root, &path, &*file, len, clock)?;
     tracing::debug!(segment = %path.display(), len, "adopted");
     Ok(Some(Active {
-        name: name.clone(),
+        name: segment.name.clone(),
         path,
         file: Arc::new(SegmentFile::new(file)),
         len,

@@ -15,6 +15,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::active::SegmentFile;
+use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
 type Task = (PathBuf, SegmentName);
@@ -62,9 +63,10 @@ fn run(archive: &Weak<Archive>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>
     while let Ok((task, held)) = tasks.recv() {
         let Some(archive) = archive.upgrade() else { return };
         let (folder, name) = &task;
+        let segment = SegmentRef::new(&archive.root, folder, name);
         let compressed = match &held {
-            Some(file) => compress_locked(&archive.root, folder, name, file.file()),
-            None => compress(&archive.root, folder, name),
+            Some(file) => compress_locked(segment, file.file()),
+            None => compress(segment),
         };
         if let Err(error) = compressed {
             tracing::warn!(
@@ -163,10 +165,10 @@ mod zstandard {
     const COPY: &str = "compress segment";
 
     /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
-    pub(crate) fn compress(root: &Root, folder: &Path, name: &SegmentName) -> Result<()> {
-        let plain = folder.join(name.file_name(SegmentForm::Plain));
-        let fault = |error| root.write_fault(COPY, &plain, error);
-        let file = match root.fs.open(&plain, OpenMode::Read) {
+    pub(crate) fn compress(segment: SegmentRef<'_>) -> Result<()> {
+        let plain = segment.path(SegmentForm::Plain);
+        let fault = |error| segment.root.write_fault(COPY, &plain, error);
+        let file = match segment.root.fs.open(&plain, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(fault(error)),
@@ -178,21 +180,17 @@ mod zstandard {
             Ok(false) => return Ok(()),
             Err(error) => return Err(fault(error)),
         }
-        compress_locked(root, folder, name, &*file)
+        compress_locked(segment, &*file)
     }
 
     /// As [`compress`], for a file whose lock the caller holds.
-    pub(crate) fn compress_locked(
-        root: &Root,
-        folder: &Path,
-        name: &SegmentName,
-        file: &dyn FsFile,
-    ) -> Result<()> {
-        let plain = folder.join(name.file_name(SegmentForm::Plain));
-        let packed = folder.join(name.file_name(SegmentForm::Zstd));
-        let fault = |error| root.write_fault(COPY, &plain, error);
+    pub(crate) fn compress_locked(segment: SegmentRef<'_>, file: &dyn FsFile) -> Result<()> {
+        let plain = segment.path(SegmentForm::Plain);
+        let packed = segment.path(SegmentForm::Zstd);
+        let fault = |error| segment.root.write_fault(COPY, &plain, error);
         let found = file.metadata().map_err(fault)?;
-        let same = root
+        let same = segment
+            .root
             .fs
             .metadata(&plain)
             .is_ok_and(|at_path| at_path.identity == found.identity);
@@ -200,30 +198,31 @@ mod zstandard {
             return Ok(());
         }
         let expected = digest(FileRead::new(file, 0)).map_err(fault)?;
-        if root.fs.metadata(&packed).is_err() {
-            if !root.options.compression {
+        if segment.root.fs.metadata(&packed).is_err() {
+            if !segment.root.options.compression {
                 return Ok(());
             }
-            write(root, folder, &plain, &packed, file, found.len)?;
+            write(segment.root, segment.folder, &plain, &packed, file, found.len)?;
         }
         // The plain form goes only when the other one is known to say the same.
-        let again = root
+        let again = segment
+            .root
             .fs
             .open(&packed, OpenMode::Read)
-            .map_err(|error| root.read_fault(COPY, &packed, error))?;
-        let decoder = source::decode(root, &packed, again, SegmentForm::Zstd)?;
-        if digest(decoder).map_err(|error| source::undecodable(root, &packed, error))? != expected {
+            .map_err(|error| segment.root.read_fault(COPY, &packed, error))?;
+        let decoder = source::decode(segment, again, SegmentForm::Zstd)?;
+        if digest(decoder).map_err(|error| source::undecodable(segment.root, &packed, error))? != expected {
             return Err(StorageError::new(
                 ErrorKind::Damaged,
                 COPY,
-                root.absolute(&packed).display(),
+                segment.root.absolute(&packed).display(),
                 "it does not hold what the plain segment beside it holds",
             )
             .with_hint("the plain segment is kept; move the compressed one away"));
         }
-        root.sync_folder(folder)?;
-        root.fs.unlink(&plain).map_err(fault)?;
-        count(&root.counters.compressed, 1);
+        segment.root.sync_folder(segment.folder)?;
+        segment.root.fs.unlink(&plain).map_err(fault)?;
+        count(&segment.root.counters.compressed, 1);
         tracing::debug!(segment = %plain.display(), "compressed");
         Ok(())
     }
@@ -269,14 +268,14 @@ mod zstandard {
     }
 
     /// The content of the skippable frame of a compressed segment; `None` without a valid one.
-    pub(crate) fn summary(root: &Root, folder: &Path, name: &SegmentName) -> Result<Option<Summary>> {
-        let Some((file, _)) = source::open_form(root, folder, name, SegmentForm::Zstd)? else {
+    pub(crate) fn summary(segment: SegmentRef<'_>) -> Result<Option<Summary>> {
+        let Some((file, _)) = source::open_form(segment, SegmentForm::Zstd)? else {
             return Ok(None);
         };
         let mut bytes = [0; 512];
         let filled = file
             .read_full_at(&mut bytes, 0)
-            .map_err(|error| root.read_fault("read segment", folder, error))?;
+            .map_err(|error| segment.root.read_fault("read segment", segment.folder, error))?;
         let told = bytes.get(..filled).and_then(|bytes| {
             let rest = bytes.strip_prefix(&SKIPPABLE)?;
             let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -300,34 +299,29 @@ mod zstandard {
     }
 
     /// Whether a compressed segment begins as ours do and its header does not hold.
-    pub(crate) fn header_is_damaged(root: &Root, folder: &Path, name: &SegmentName) -> Result<bool> {
-        let Some((file, _)) = source::open_form(root, folder, name, SegmentForm::Zstd)? else {
+    pub(crate) fn header_is_damaged(segment: SegmentRef<'_>) -> Result<bool> {
+        let Some((file, _)) = source::open_form(segment, SegmentForm::Zstd)? else {
             return Ok(false);
         };
         let mut magic = [0; 4];
         let filled = file
             .read_full_at(&mut magic, 0)
-            .map_err(|error| root.read_fault("read segment", folder, error))?;
+            .map_err(|error| segment.root.read_fault("read segment", segment.folder, error))?;
         let foreign = filled == magic.len() && magic == FRAME;
-        Ok(!foreign && summary(root, folder, name)?.is_none())
+        Ok(!foreign && summary(segment)?.is_none())
     }
 
     /// Whether a compressed form decodes to what the plain one holds.
-    pub(crate) fn says_the_same(
-        root: &Root,
-        folder: &Path,
-        name: &SegmentName,
-        form: SegmentForm,
-    ) -> Result<bool> {
+    pub(crate) fn says_the_same(segment: SegmentRef<'_>, form: SegmentForm) -> Result<bool> {
         let (Some((plain, _)), Some((packed, _))) = (
-            source::open_form(root, folder, name, SegmentForm::Plain)?,
-            source::open_form(root, folder, name, form)?,
+            source::open_form(segment, SegmentForm::Plain)?,
+            source::open_form(segment, form)?,
         ) else {
             return Ok(true);
         };
-        let fault = |error| root.read_fault("read segment", folder, error);
+        let fault = |error| segment.root.read_fault("read segment", segment.folder, error);
         let expected = digest(FileRead::new(&*plain, 0)).map_err(fault)?;
-        let decoder = source::decode(root, &folder.join(name.file_name(form)), packed, form)?;
+        let decoder = source::decode(segment, packed, form)?;
         match digest(decoder) {
             Ok(found) => Ok(found == expected),
             Err(error) if error.raw_os_error().is_none() => Ok(false),
@@ -369,16 +363,16 @@ fn compress_locked(_: &Root, _: &Path, _: &SegmentName, _: &dyn crate::fs::FsFil
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn summary(_: &Root, _: &Path, _: &SegmentName) -> Result<Option<Summary>> {
+pub(crate) fn summary(_: SegmentRef<'_>) -> Result<Option<Summary>> {
     Ok(None)
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn header_is_damaged(_: &Root, _: &Path, _: &SegmentName) -> Result<bool> {
+pub(crate) fn header_is_damaged(_: SegmentRef<'_>) -> Result<bool> {
     Ok(false)
 }
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn says_the_same(_: &Root, _: &Path, _: &SegmentName, _: SegmentForm) -> Result<bool> {
+pub(crate) fn says_the_same(_: SegmentRef<'_>, _: SegmentForm) -> Result<bool> {
     Ok(true)
 }

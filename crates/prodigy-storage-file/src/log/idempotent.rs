@@ -11,6 +11,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::active::SegmentFile;
 use super::clock::StepClock;
+use super::segment_ref::SegmentRef;
 use super::writer::{LogWriter, State, stored_len};
 use super::{listing, persist, search};
 use crate::root::{Root, count};
@@ -150,7 +151,7 @@ impl LogWriter {
                     // Checked before its end is read: a segment that is sealed after that may have grown in between.
                     let sealed =
                         !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
-                    let last = search::last_id_of(&self.root, &self.folder, &name, clock)?;
+                    let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, &name), clock)?;
                     if sealed {
                         state.index.learn(&name, last);
                     }
@@ -173,7 +174,7 @@ impl LogWriter {
             if range.is_empty() {
                 continue;
             }
-            for id in search::find_ids(&self.root, &self.folder, &name, range, clock)? {
+            for id in search::find_ids(SegmentRef::new(&self.root, &self.folder, &name), range, clock)? {
                 stored.insert(id, name.clone());
             }
         }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
+use super::segment_ref::SegmentRef;
 use super::{archive, search, source};
 use crate::fs::{FileKind, NotRegular};
 use crate::root::Root;
@@ -114,7 +116,7 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
 ///
 /// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.
 /// A segment changes its name once in its life, so two passes that agree have missed none.
-pub(crate) fn list(root: &Root, folder: &Path, deadline: Deadline) -> Result<Listing> {
+pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
     let mut before = list_once(root, folder)?;
     if before.segments.is_empty() && before.temps.is_empty() && root.fs.metadata(folder).is_err() {
         return Ok(before);
@@ -136,14 +138,14 @@ pub(crate) fn list(root: &Root, folder: &Path, deadline: Deadline) -> Result<Lis
 
 /// Adds the twins. Format 1 could give a plain segment the name of a compressed one; where a compression is under way, or its
 /// process died, the two say the same.
-fn add_twins(root: &Root, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
+fn add_twins(root: &Arc<Root>, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
     let mut twins = Vec::new();
     for (name, forms) in &listing.segments {
         if !forms.plain || !name.is_canonical() {
             continue;
         }
         for (there, form) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
-            if there && differ(root, folder, name, form, deadline)? {
+            if there && differ(SegmentRef::new(root, folder, name), form, deadline)? {
                 twins.push((
                     name.twin(form),
                     Forms {
@@ -159,24 +161,24 @@ fn add_twins(root: &Root, folder: &Path, listing: &mut Listing, deadline: Deadli
 }
 
 /// True if a compressed form holds other events than the plain one. Our header answers it without decompressing.
-fn differ(
-    root: &Root,
-    folder: &Path,
-    name: &SegmentName,
-    form: SegmentForm,
-    deadline: Deadline,
-) -> Result<bool> {
-    let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? else {
+fn differ(segment: SegmentRef<'_>, form: SegmentForm, deadline: Deadline) -> Result<bool> {
+    let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);
     };
     let header = match form {
-        SegmentForm::Zstd => archive::summary(root, folder, name)?,
+        SegmentForm::Zstd => archive::summary(segment)?,
         _ => None,
     };
     let Some(header) = header else {
-        return Ok(!archive::says_the_same(root, folder, name, form)?);
+        return Ok(!archive::says_the_same(segment, form)?);
     };
-    let path = folder.join(name.file_name(SegmentForm::Plain));
-    let last = search::last_record(root, &path, &*file, found.len, &mut StepClock::until(deadline))?;
+    let path = segment.path(SegmentForm::Plain);
+    let last = search::last_record(
+        segment.root,
+        &path,
+        &*file,
+        found.len,
+        &mut StepClock::until(deadline),
+    )?;
     Ok(header.bytes != found.len || header.last != last.map(|last| last.id))
 }

@@ -16,6 +16,7 @@ use super::replay_filter::ReplayFilter;
 use super::resume::{gap, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
+use super::segment_ref::SegmentRef;
 use super::source;
 use crate::root::ForeignKind;
 use crate::root::Root;
@@ -108,7 +109,7 @@ pub(crate) fn scan(
     position.fold_twins(|name| listing.segments.contains_key(name));
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
-            return Err(gap(root, folder, name));
+            return Err(gap(SegmentRef::new(root, folder, name)));
         }
     }
     root.foreign.skip(ForeignKind::EventFiles, folder, listing.others);
@@ -206,15 +207,26 @@ impl Merge {
         let opened = match from {
             Some(reached) => {
                 let (root, folder, clock) = (&self.root, &self.folder, &mut self.clock);
-                Some(resume(root, folder, name, *reached, chunk, clock)?)
+                Some(resume(
+                    SegmentRef::new(root, folder, name),
+                    *reached,
+                    chunk,
+                    clock,
+                )?)
             }
             None => match self.since {
                 Some(since) => {
                     let (root, folder, clock) = (&self.root, &self.folder, &mut self.clock);
-                    search::seek(root, folder, name, Bound::Time(since), chunk, clock)?
+                    search::seek(
+                        SegmentRef::new(root, folder, name),
+                        Bound::Time(since),
+                        chunk,
+                        clock,
+                    )?
                 }
                 None => {
-                    let mut opened = SegmentReader::open(&self.root, &self.folder, name, 0, None, chunk)?;
+                    let mut opened =
+                        SegmentReader::open(SegmentRef::new(&self.root, &self.folder, name), 0, None, chunk)?;
                     if let Some(reader) = opened.as_mut() {
                         reader.step(&mut self.clock)?;
                     }
@@ -243,13 +255,16 @@ impl Merge {
         if !name.is_canonical() || (self.since.is_none() && self.until.is_none()) {
             return Ok(false);
         }
-        let (from, archived) = match source::open_form(&self.root, &self.folder, name, SegmentForm::Plain)? {
+        let (from, archived) = match source::open_form(
+            SegmentRef::new(&self.root, &self.folder, name),
+            SegmentForm::Plain,
+        )? {
             Some((file, _)) => {
                 let path = self.folder.join(name.file_name(SegmentForm::Plain));
                 (search::first_time(&self.root, &path, &*file)?, None)
             }
             None => {
-                let summary = archive::summary(&self.root, &self.folder, name)?;
+                let summary = archive::summary(SegmentRef::new(&self.root, &self.folder, name))?;
                 (summary.and_then(|summary| summary.from), summary)
             }
         };

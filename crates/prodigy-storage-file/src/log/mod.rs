@@ -17,6 +17,7 @@ mod salvage;
 pub(crate) mod search;
 pub(crate) mod segment;
 mod segment_index;
+pub(crate) mod segment_ref;
 pub(crate) mod source;
 mod sync;
 pub(crate) mod tail;

@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Cursor, Deadline, Result};
-use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, events_folder};
+use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
 
 use super::Logs;
 use super::cursor::Position;
 use super::resume::gap;
+use super::segment_ref::SegmentRef;
 use crate::fs::OpenMode;
 use crate::root::Root;
 
@@ -34,14 +35,15 @@ impl Logs {
                 &self.root.absolute(&folder).display(),
                 "the syncs of other segments",
             )?;
+            let segment = SegmentRef::new(&self.root, &folder, name);
             let own = match &writer {
                 Some(writer) => writer.persist(name, deadline)?,
                 None => false,
             };
             if !own {
-                let plain = sync_plain(&self.root, &folder.join(name.file_name(SegmentForm::Plain)))?;
-                if !plain && !is_compressed(&self.root, &folder, name) {
-                    return Err(gap(&self.root, &folder, name));
+                let plain = sync_plain(&self.root, &segment.path(SegmentForm::Plain))?;
+                if !plain && !is_compressed(segment) {
+                    return Err(gap(segment));
                 }
                 others = true;
             }
@@ -67,8 +69,8 @@ pub(super) fn sync_plain(root: &Root, path: &Path) -> Result<bool> {
     }
 }
 
-fn is_compressed(root: &Root, folder: &Path, name: &SegmentName) -> bool {
+fn is_compressed(segment: SegmentRef<'_>) -> bool {
     [SegmentForm::Zstd, SegmentForm::Gzip]
         .iter()
-        .any(|form| root.fs.metadata(&folder.join(name.file_name(*form))).is_ok())
+        .any(|form| segment.root.fs.metadata(&segment.path(*form)).is_ok())
 }

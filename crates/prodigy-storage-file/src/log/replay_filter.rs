@@ -15,6 +15,7 @@ use prodigy_storage_layout::SegmentName;
 use super::clock::StepClock;
 use super::cursor::{Position, State};
 use super::search;
+use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
 /// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event
@@ -50,7 +51,8 @@ impl Read {
         let last = match self.last {
             Some(last) => last,
             None => {
-                let last = search::last_id_of(root, folder, &self.name, clock)?.unwrap_or(EventId::MIN);
+                let last = search::last_id_of(SegmentRef::new(root, folder, &self.name), clock)?
+                    .unwrap_or(EventId::MIN);
                 self.last = Some(last);
                 last
             }
@@ -60,7 +62,7 @@ impl Read {
         }
         if !self.known.as_ref().is_some_and(|known| known.contains(&id)) {
             self.known = None;
-            self.ids = search::ids_from(root, folder, &self.name, id, KEPT, clock)?;
+            self.ids = search::ids_from(SegmentRef::new(root, folder, &self.name), id, KEPT, clock)?;
             let end = match self.ids.last() {
                 Some(&end) if self.ids.len() >= KEPT => end,
                 _ => last,

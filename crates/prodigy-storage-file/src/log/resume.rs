@@ -1,26 +1,22 @@
 //! Continues a scan at a cursor.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::SegmentForm;
 
 use super::clock::StepClock;
 use super::cursor::Reached;
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
+use super::segment_ref::SegmentRef;
 use super::source;
 use crate::fs::FsFile;
-use crate::root::Root;
 
 /// A segment is gone that was not read to its end.
-pub(crate) fn gap(root: &Root, folder: &Path, name: &SegmentName) -> StorageError {
+pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
     StorageError::new(
         ErrorKind::CursorGap,
         "scan",
-        root.absolute(&folder.join(name.file_name(SegmentForm::Plain)))
-            .display(),
+        segment.root.absolute(&segment.path(SegmentForm::Plain)).display(),
         "the cursor points into a segment that is gone: the events behind it can't be read any more",
     )
     .with_hint("begin without a cursor, and look into how the segment was removed")
@@ -28,41 +24,37 @@ pub(crate) fn gap(root: &Root, folder: &Path, name: &SegmentName) -> StorageErro
 
 /// Opens a segment at the position that a cursor has in it.
 pub(crate) fn resume(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     reached: Reached,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<SegmentReader> {
     if let Some(last) = reached.last
-        && !stands(root, folder, name, reached.offset, last)?
+        && !stands(segment, reached.offset, last)?
     {
-        return match find_again(root, folder, name, reached, last, chunk, clock)? {
+        return match find_again(segment, reached, last, chunk, clock)? {
             Some(reader) => Ok(reader),
-            None => from_start(root, folder, name, reached.offset, chunk, clock),
+            None => from_start(segment, reached.offset, chunk, clock),
         };
     }
     if reached.last.is_none() {
-        return from_start(root, folder, name, reached.offset, chunk, clock);
+        return from_start(segment, reached.offset, chunk, clock);
     }
-    let opened = SegmentReader::open(root, folder, name, reached.offset, reached.last, chunk)?;
-    let mut reader = opened.ok_or_else(|| gap(root, folder, name))?;
+    let opened = SegmentReader::open(segment, reached.offset, reached.last, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(segment))?;
     reader.step(clock)?;
     Ok(reader)
 }
 
 /// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is skipped.
 fn from_start(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     offset: u64,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<SegmentReader> {
-    let opened = SegmentReader::open(root, folder, name, 0, None, chunk)?;
-    let mut reader = opened.ok_or_else(|| gap(root, folder, name))?;
+    let opened = SegmentReader::open(segment, 0, None, chunk)?;
+    let mut reader = opened.ok_or_else(|| gap(segment))?;
     loop {
         reader.step(clock)?;
         match reader.head {
@@ -77,35 +69,33 @@ fn from_start(
 }
 
 /// Whether the record `last` ends at `offset` in the plain form.
-fn stands(root: &Root, folder: &Path, name: &SegmentName, offset: u64, last: EventId) -> Result<bool> {
-    let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? else {
+fn stands(segment: SegmentRef<'_>, offset: u64, last: EventId) -> Result<bool> {
+    let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);
     };
     if found.len < offset {
         return Ok(false);
     }
-    let path = folder.join(name.file_name(SegmentForm::Plain));
-    ends_with(&*file, offset, last, search::longest_line(root))
-        .map_err(|error| root.read_fault("resume scan", &path, error))
+    let path = segment.path(SegmentForm::Plain);
+    ends_with(&*file, offset, last, search::longest_line(segment.root))
+        .map_err(|error| segment.root.read_fault("resume scan", &path, error))
 }
 
 /// Finds the place behind the record `last` by reading, where the record does not end at the cursor's offset: in a
 /// segment that was compressed, or behind damage. `None` if the record is not in the segment: a power loss took it, and
 /// what was appended since may have any id.
 fn find_again(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     reached: Reached,
     last: EventId,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<Option<SegmentReader>> {
-    let by_order = name.is_canonical() && last.is_v7();
+    let by_order = segment.name.is_canonical() && last.is_v7();
     let opened = if by_order {
-        search::seek(root, folder, name, Bound::Id(last), chunk, clock)?
+        search::seek(segment, Bound::Id(last), chunk, clock)?
     } else {
-        let mut opened = SegmentReader::open(root, folder, name, 0, None, chunk)?;
+        let mut opened = SegmentReader::open(segment, 0, None, chunk)?;
         if let Some(reader) = opened.as_mut() {
             reader.step(clock)?;
         }

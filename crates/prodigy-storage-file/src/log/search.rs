@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use prodigy_storage_backend::record::{self, Checksum};
 use prodigy_storage_backend::{EventId, Record, Result, StreamedLine};
-use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+use prodigy_storage_layout::{SegmentForm, Timestamp};
 
 use super::clock::StepClock;
 use super::salvage;
 use super::segment::{Head, SegmentReader};
+use super::segment_ref::SegmentRef;
 use super::source;
 use super::tail;
 use crate::fs::FsFile;
@@ -233,21 +233,16 @@ fn last_in_long_line(
 }
 
 /// The last id of a segment in whatever form; `None` if it holds no record or is gone.
-pub(crate) fn last_id_of(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
-    clock: &mut StepClock,
-) -> Result<Option<EventId>> {
-    if let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)? {
-        let path = folder.join(name.file_name(SegmentForm::Plain));
-        let last = last_record(root, &path, &*file, found.len, clock)?;
+pub(crate) fn last_id_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<EventId>> {
+    if let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? {
+        let path = segment.path(SegmentForm::Plain);
+        let last = last_record(segment.root, &path, &*file, found.len, clock)?;
         return Ok(last.map(|last| last.id));
     }
-    if let Some(summary) = super::archive::summary(root, folder, name)? {
+    if let Some(summary) = super::archive::summary(segment)? {
         return Ok(summary.last);
     }
-    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
+    let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
     };
     loop {
@@ -262,27 +257,25 @@ pub(crate) fn last_id_of(
 /// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
 /// `None` if the segment is gone.
 pub(crate) fn seek(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     bound: Bound,
     chunk: usize,
     clock: &mut StepClock,
 ) -> Result<Option<SegmentReader>> {
     let mut start = 0;
-    if name.is_canonical()
-        && let Some((file, found)) = source::open_form(root, folder, name, SegmentForm::Plain)?
+    if segment.name.is_canonical()
+        && let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)?
     {
         start = lower_bound(
-            root,
-            &folder.join(name.file_name(SegmentForm::Plain)),
+            segment.root,
+            &segment.path(SegmentForm::Plain),
             &*file,
             found.len,
             bound,
             clock,
         )?;
     }
-    let Some(mut reader) = SegmentReader::open(root, folder, name, start, None, chunk)? else {
+    let Some(mut reader) = SegmentReader::open(segment, start, None, chunk)? else {
         return Ok(None);
     };
     loop {
@@ -303,20 +296,18 @@ pub(crate) fn seek(
 
 /// Which of `ids` (ascending) a segment holds, with a crc that holds.
 pub(crate) fn find_ids(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     ids: &[EventId],
     clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
     let mut rest = ids;
-    if !name.is_canonical() {
-        return find_anywhere(root, folder, name, ids, clock);
+    if !segment.name.is_canonical() {
+        return find_anywhere(segment, ids, clock);
     }
     // Ids that lie close together are looked for in one go, others each by a search of its own.
     while let Some(&first) = rest.first() {
-        let Some(mut reader) = seek(root, folder, name, Bound::Id(first), CHUNK, clock)? else {
+        let Some(mut reader) = seek(segment, Bound::Id(first), CHUNK, clock)? else {
             break;
         };
         let mut passed = 0u64;
@@ -359,30 +350,17 @@ pub(crate) fn find_ids(
 
 /// The ids of a segment of ours from `from` on, ascending, `most` of them at most: those whose crc holds.
 pub(crate) fn ids_from(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     from: EventId,
     most: usize,
     clock: &mut StepClock,
 ) -> Result<Vec<EventId>> {
     let mut ids = Vec::new();
-    let Some(mut reader) = seek(root, folder, name, Bound::Id(from), CHUNK, clock)? else {
+    let Some(mut reader) = seek(segment, Bound::Id(from), CHUNK, clock)? else {
         return Ok(ids);
     };
-    while ids.len() < most {
-        match reader.head {
-            Head::End => break,
-            Head::Record {
-                id, verified: true, ..
-            }
-            | Head::TooLarge {
-                id: Some(id),
-                verified: true,
-                ..
-            } if ids.last() < Some(&id) => ids.push(id),
-            _ => {}
-        }
+    while ids.len() < most && !matches!(reader.head, Head::End) {
+        ids.extend(reader.head.verified_id().filter(|id| ids.last() < Some(id)));
         reader.consume();
         reader.step(clock)?;
     }
@@ -390,31 +368,18 @@ pub(crate) fn ids_from(
 }
 
 /// As [`find_ids`], in a file whose order says nothing.
-fn find_anywhere(
-    root: &Arc<Root>,
-    folder: &Path,
-    name: &SegmentName,
-    ids: &[EventId],
-    clock: &mut StepClock,
-) -> Result<Vec<EventId>> {
+fn find_anywhere(segment: SegmentRef<'_>, ids: &[EventId], clock: &mut StepClock) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
-    let Some(mut reader) = SegmentReader::open(root, folder, name, 0, None, CHUNK)? else {
+    let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(found);
     };
     loop {
         reader.step(clock)?;
-        match reader.head {
-            Head::End => return Ok(found),
-            Head::Record {
-                id, verified: true, ..
-            }
-            | Head::TooLarge {
-                id: Some(id),
-                verified: true,
-                ..
-            } if ids.binary_search(&id).is_ok() => found.push(id),
-            _ => {}
+        if matches!(reader.head, Head::End) {
+            return Ok(found);
         }
+        let id = reader.head.verified_id();
+        found.extend(id.filter(|id| ids.binary_search(id).is_ok()));
         reader.consume();
     }
 }

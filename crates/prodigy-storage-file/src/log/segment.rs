@@ -6,7 +6,7 @@ mod long;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage_backend::record::{self, LineFault};
@@ -17,6 +17,7 @@ use self::fill::Line;
 use self::long::LongLine;
 use super::clock::StepClock;
 use super::salvage;
+use super::segment_ref::SegmentRef;
 use super::source;
 use crate::root::Root;
 
@@ -51,6 +52,23 @@ pub(crate) enum Head {
     },
     /// The end of what was stored when the segment was opened.
     End,
+}
+
+impl Head {
+    /// The id of a record whose checksum holds.
+    pub(crate) fn verified_id(&self) -> Option<EventId> {
+        match *self {
+            Self::Record {
+                id, verified: true, ..
+            }
+            | Self::TooLarge {
+                id: Some(id),
+                verified: true,
+                ..
+            } => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// A piece of a line that is no record as a whole.
@@ -114,20 +132,18 @@ impl std::fmt::Debug for SegmentReader {
 impl SegmentReader {
     /// Opens a segment at an offset where a line begins; `None` if it is gone.
     pub(crate) fn open(
-        root: &Arc<Root>,
-        folder: &Path,
-        name: &SegmentName,
+        segment: SegmentRef<'_>,
         offset: u64,
         last: Option<EventId>,
         chunk: usize,
     ) -> Result<Option<Self>> {
-        let Some(opened) = source::open(root, folder, name, offset)? else {
+        let Some(opened) = source::open(segment, offset)? else {
             return Ok(None);
         };
         Ok(Some(Self {
-            root: Arc::clone(root),
-            folder: folder.to_owned(),
-            name: name.clone(),
+            root: Arc::clone(segment.root),
+            folder: segment.folder.to_owned(),
+            name: segment.name.clone(),
             form: opened.form,
             sealed: opened.sealed,
             source: Some(opened.bytes),
@@ -151,6 +167,11 @@ impl SegmentReader {
             position: offset,
             last,
         }))
+    }
+
+    /// The segment that it reads.
+    fn at(&self) -> SegmentRef<'_> {
+        SegmentRef::new(&self.root, &self.folder, &self.name)
     }
 
     /// Whether it holds a decoder, which weighs more than a descriptor.
@@ -195,7 +216,7 @@ impl SegmentReader {
 
     /// Its file, below the root.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.join(self.name.file_name(self.form))
+        self.at().path(self.form)
     }
 
     /// The record at the head.
@@ -368,7 +389,7 @@ impl SegmentReader {
         if let Some(intact) = self.intact {
             return Ok(intact);
         }
-        let Some(mut opened) = source::open(&self.root, &self.folder, &self.name, 0)? else {
+        let Some(mut opened) = source::open(self.at(), 0)? else {
             return Ok(true);
         };
         let (path, mut buffer) = (self.path(), vec![0; self.chunk]);

@@ -4,8 +4,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::SegmentForm;
 
+use super::segment_ref::SegmentRef;
 use crate::fs::{FileRead, FsFile, Metadata, OpenMode};
 use crate::root::Root;
 
@@ -80,16 +81,14 @@ impl Read for Dripping {
 
 /// Opens a compressed form that met damage once more, behind the bytes that it gave. `None` if it is gone.
 pub(crate) fn open_again(
-    root: &Root,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     form: SegmentForm,
     read: u64,
 ) -> Result<Option<Box<dyn Read + Send>>> {
-    let Some((file, _)) = open_form(root, folder, name, form)? else {
+    let Some((file, _)) = open_form(segment, form)? else {
         return Ok(None);
     };
-    let inner = decode(root, &folder.join(name.file_name(form)), file, form)?;
+    let inner = decode(segment, file, form)?;
     Ok(Some(Box::new(Dripping {
         inner,
         left: read,
@@ -121,35 +120,32 @@ const FORMS: [SegmentForm; 3] = [SegmentForm::Plain, SegmentForm::Zstd, SegmentF
 
 /// Opens one form of a segment, without decompression; `None` if it is not there.
 pub(crate) fn open_form(
-    root: &Root,
-    folder: &Path,
-    name: &SegmentName,
+    segment: SegmentRef<'_>,
     form: SegmentForm,
 ) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
-    if name.twin_form().is_some_and(|only| only != form) {
+    if segment.name.twin_form().is_some_and(|only| only != form) {
         return Ok(None);
     }
-    let path = folder.join(name.file_name(form));
-    let file = match root.fs.open(&path, OpenMode::Read) {
+    let path = segment.path(form);
+    let file = match segment.root.fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(root.read_fault("open segment", &path, error)),
+        Err(error) => return Err(segment.root.read_fault("open segment", &path, error)),
     };
     let found = file
         .metadata()
-        .map_err(|error| root.read_fault("open segment", &path, error))?;
+        .map_err(|error| segment.root.read_fault("open segment", &path, error))?;
     Ok(Some((file, found)))
 }
 
 /// Opens a segment in the form that is there, the plain one first, and goes to an uncompressed offset. `None` if it
 /// is in no form: it was pruned.
-pub(crate) fn open(root: &Root, folder: &Path, name: &SegmentName, offset: u64) -> Result<Option<Opened>> {
+pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened>> {
     // It is being compressed: the plain form goes only when the compressed one is complete, so a second try finds it.
     for form in FORMS.into_iter().chain(FORMS) {
-        let Some((file, found)) = open_form(root, folder, name, form)? else {
+        let Some((file, found)) = open_form(segment, form)? else {
             continue;
         };
-        let path = folder.join(name.file_name(form));
         return Ok(Some(match form {
             SegmentForm::Plain => Opened {
                 sealed: found.is_sealed(),
@@ -161,7 +157,7 @@ pub(crate) fn open(root: &Root, folder: &Path, name: &SegmentName, offset: u64) 
                 sealed: true,
                 len: None,
                 bytes: Box::new(Skipping {
-                    inner: decode(root, &path, file, form)?,
+                    inner: decode(segment, file, form)?,
                     left: offset,
                 }),
                 form,
@@ -188,15 +184,15 @@ fn form_of_content(file: &dyn FsFile, form: SegmentForm) -> io::Result<SegmentFo
 
 #[cfg(feature = "compression")]
 pub(crate) fn decode(
-    root: &Root,
-    path: &Path,
+    segment: SegmentRef<'_>,
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
-    let form = form_of_content(&*file, form).map_err(|error| root.read_fault("read segment", path, error))?;
+    let path = segment.path(form);
+    let fault = |error| segment.root.read_fault("read segment", &path, error);
+    let form = form_of_content(&*file, form).map_err(fault)?;
     let start = match form {
-        SegmentForm::Zstd => super::archive::frame_start(&*file)
-            .map_err(|error| root.read_fault("read segment", path, error))?,
+        SegmentForm::Zstd => super::archive::frame_start(&*file).map_err(fault)?,
         _ => 0,
     };
     let file = FileRead::new(file, start);
@@ -207,7 +203,9 @@ pub(crate) fn decode(
                 decoder.window_log_max(23)?;
                 Ok(decoder)
             });
-            Ok(Box::new(decoder.map_err(|error| undecodable(root, path, error))?))
+            Ok(Box::new(
+                decoder.map_err(|error| undecodable(segment.root, &path, error))?,
+            ))
         }
         SegmentForm::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(
             file,
@@ -218,19 +216,20 @@ pub(crate) fn decode(
 
 #[cfg(not(feature = "compression"))]
 pub(crate) fn decode(
-    root: &Root,
-    path: &Path,
+    segment: SegmentRef<'_>,
     file: Box<dyn FsFile>,
     form: SegmentForm,
 ) -> Result<Box<dyn Read + Send>> {
-    let form = form_of_content(&*file, form).map_err(|error| root.read_fault("read segment", path, error))?;
+    let path = segment.path(form);
+    let fault = |error| segment.root.read_fault("read segment", &path, error);
+    let form = form_of_content(&*file, form).map_err(fault)?;
     if form == SegmentForm::Plain {
         return Ok(Box::new(FileRead::new(file, 0)));
     }
     Err(StorageError::new(
         ErrorKind::Unsupported,
         "read segment",
-        root.absolute(path).display(),
+        segment.root.absolute(&path).display(),
         "it is compressed, and this build can't read that",
     )
     .with_hint("build with the feature `compression`"))

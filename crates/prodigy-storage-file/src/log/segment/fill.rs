@@ -24,8 +24,8 @@ pub(super) enum Line {
 impl SegmentReader {
     /// Opens it at an uncompressed offset, in the form that is there now.
     fn open_at(&mut self, offset: u64) -> Result<()> {
-        let opened = source::open(&self.root, &self.folder, &self.name, offset)?;
-        let opened = opened.ok_or_else(|| gap(&self.root, &self.folder, &self.name))?;
+        let opened = source::open(self.at(), offset)?;
+        let opened = opened.ok_or_else(|| gap(self.at()))?;
         self.form = opened.form;
         self.source = Some(opened.bytes);
         self.dripping = false;
@@ -121,8 +121,7 @@ impl SegmentReader {
                 // The decoder reports this, and not the operating system.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
                     if !std::mem::replace(&mut self.dripping, true)
-                        && let Some(again) =
-                            source::open_again(&self.root, &self.folder, &self.name, self.form, read_to)?
+                        && let Some(again) = source::open_again(self.at(), self.form, read_to)?
                     {
                         self.source = Some(again);
                         return self.fill(clock);
@@ -145,7 +144,7 @@ impl SegmentReader {
     /// Moves to the damage behind which nothing decompresses; all whole lines before it were returned.
     pub(super) fn give_up(&mut self) {
         let start = self.base + self.next as u64;
-        let told = archive::summary(&self.root, &self.folder, &self.name);
+        let told = archive::summary(self.at());
         // Of another program's file it is not known how much is lost.
         let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
         self.next = self.filled;

@@ -9,6 +9,7 @@ use prodigy_storage_layout::{SegmentName, events_folder};
 
 use crate::log::Logs;
 use crate::log::archive;
+use crate::log::segment_ref::SegmentRef;
 
 fn packing(place: &Place) -> Arc<Logs> {
     place.store_with(|options| options.compression(true))
@@ -108,7 +109,7 @@ fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
         });
         let segment = prodigy_storage_layout::SegmentName::parse(&name(0, 0)).unwrap().0;
         let folder = prodigy_storage_layout::events_folder(&place.job);
-        let ended = super::super::archive::compress(&dying.root, &folder, &segment).is_ok();
+        let ended = super::super::archive::compress(SegmentRef::new(&dying.root, &folder, &segment)).is_ok();
         let done = ended && !plain.exists();
         let reader = place.store();
         assert_eq!(place.items(&reader).len(), 20, "after step {step}: counted once");
@@ -277,7 +278,7 @@ fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     let folder = events_folder(&place.job);
     reel.on(move |what, path| {
         if what == "stat" && path.extension().is_some_and(|extension| extension == "jsonl") {
-            archive::compress(&other.root, &folder, &segment).unwrap();
+            archive::compress(SegmentRef::new(&other.root, &folder, &segment)).unwrap();
         }
         Ok(())
     });

@@ -12,6 +12,7 @@ use super::super::archive;
 use super::support::{Hand, NEVER, Place, at, batch, id, ids, line, name, payloads, set_mode};
 use crate::fs::{FileSystem, RealFs};
 use crate::log::Logs;
+use crate::log::segment_ref::SegmentRef;
 
 const HOUR: i64 = 3_600_000;
 
@@ -34,7 +35,7 @@ impl Place {
             .map(|(name, _)| name)
             .collect();
         for name in &names {
-            let same = archive::says_the_same(&store.root, &folder, name, SegmentForm::Zstd);
+            let same = archive::says_the_same(SegmentRef::new(&store.root, &folder, name), SegmentForm::Zstd);
             assert!(same.unwrap(), "{name} has two forms that differ");
         }
         let mut made: Vec<_> = names.iter().map(SegmentName::made).collect();

@@ -1,0 +1,27 @@
+//! One segment of a log, in whatever form it is stored.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use crate::root::Root;
+
+/// Names a segment: the root, the folder of its log, and its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentRef<'a> {
+    pub(crate) root: &'a Arc<Root>,
+    pub(crate) folder: &'a Path,
+    pub(crate) name: &'a SegmentName,
+}
+
+impl<'a> SegmentRef<'a> {
+    pub(crate) fn new(root: &'a Arc<Root>, folder: &'a Path, name: &'a SegmentName) -> Self {
+        Self { root, folder, name }
+    }
+
+    /// The path of one of its forms.
+    pub(crate) fn path(self, form: SegmentForm) -> PathBuf {
+        self.folder.join(self.name.file_name(form))
+    }
+}
