@@ -120,41 +120,30 @@ impl Environment for MapEnvironment {
     }
 }
 
-impl<E: Environment + ?Sized> Environment for &E {
-    fn var(&self, name: &str) -> Option<OsString> {
-        (**self).var(name)
-    }
+/// A reference to an environment is an environment.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<E: Environment + ?Sized> Environment for $pointer {
+            fn var(&self, name: &str) -> Option<OsString> {
+                (**self).var(name)
+            }
 
-    fn names(&self) -> Vec<OsString> {
-        (**self).names()
-    }
+            fn names(&self) -> Vec<OsString> {
+                (**self).names()
+            }
 
-    fn home(&self) -> Option<PathBuf> {
-        (**self).home()
-    }
+            fn home(&self) -> Option<PathBuf> {
+                (**self).home()
+            }
 
-    fn user(&self) -> Option<u32> {
-        (**self).user()
-    }
+            fn user(&self) -> Option<u32> {
+                (**self).user()
+            }
+        }
+    )*};
 }
 
-impl<E: Environment + ?Sized> Environment for Box<E> {
-    fn var(&self, name: &str) -> Option<OsString> {
-        (**self).var(name)
-    }
-
-    fn names(&self) -> Vec<OsString> {
-        (**self).names()
-    }
-
-    fn home(&self) -> Option<PathBuf> {
-        (**self).home()
-    }
-
-    fn user(&self) -> Option<u32> {
-        (**self).user()
-    }
-}
+forward!(&E, Box<E>);
 
 #[cfg(test)]
 mod tests {

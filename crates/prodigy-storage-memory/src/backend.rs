@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Cursor, Deadline, DocumentEntry,
-    DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo,
-    LockOptions, LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
-    QueueStep, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StorageError,
-    StoredDocument, Usage, time_to_store,
+    DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep,
+    QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StoredDocument, Usage,
+    time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, Stamp,
@@ -136,12 +136,7 @@ impl DocumentStore for MemoryBackend {
         const PUT: &str = "put document";
         check_document(deadline, PUT, document)?;
         let store = &self.store;
-        check_size(
-            PUT,
-            &DocumentPath(document),
-            body,
-            store.options.max_document_size,
-        )?;
+        body.check_size(store.options.max_document_size, PUT, DocumentPath(document))?;
         let now = time_to_store(&*store.options.clock, PUT, &DocumentPath(document))?;
         let revision = store.write_documents(document, PUT, |documents| {
             documents.put(document, body, options, now, &store.budget)
@@ -162,7 +157,7 @@ impl DocumentStore for MemoryBackend {
         const ADD: &str = "add document";
         Store::check(deadline, ADD, job)?;
         let store = &self.store;
-        check_size(ADD, job, body, store.options.max_document_size)?;
+        body.check_size(store.options.max_document_size, ADD, job)?;
         let now = time_to_store(&*store.options.clock, ADD, job)?;
         let series = Document::checkpoint(job, phase, Stamp::from(now));
         let added = store.write_documents(&series, ADD, |documents| {
@@ -402,25 +397,6 @@ impl Catalog for MemoryBackend {
     fn stats(&self, stats: &mut Stats) {
         self.store.stats(stats);
     }
-}
-
-/// Refuses a body that is larger than `max_document_size`.
-fn check_size(
-    operation: &'static str,
-    target: &dyn std::fmt::Display,
-    body: Body<'_>,
-    max: u64,
-) -> Result<()> {
-    let bytes = body.as_bytes().len() as u64;
-    if bytes <= max {
-        return Ok(());
-    }
-    let why = format!("the document has {bytes} bytes, `max_document_size` is {max}; nothing was stored");
-    Err(
-        StorageError::new(ErrorKind::TooLarge, operation, target, why).with_hint(
-            "keep large data in files of its own and their paths in the document, or raise `backend_config.max_document_size`",
-        ),
-    )
 }
 
 fn check_document(deadline: Deadline, operation: &'static str, document: &Document) -> Result<()> {

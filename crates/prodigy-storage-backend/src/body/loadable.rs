@@ -110,11 +110,35 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// Methods that only call the one of the serialiser within.
 macro_rules! forward {
-    ($($method:ident: $type:ty),* $(,)?) => {$(
+    ($($method:ident($($argument:ident: $type:ty),*)),* $(,)?) => {$(
+        #[inline]
+        fn $method(self, $($argument: $type),*) -> Result<S::Ok, S::Error> {
+            self.inner.$method($($argument),*)
+        }
+    )*};
+}
+
+macro_rules! finite {
+    ($($method:ident: $type:ty),*) => {$(
         #[inline]
         fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
+            if !value.is_finite() {
+                return Err(S::Error::custom(NOT_FINITE));
+            }
             self.inner.$method(value)
+        }
+    )*};
+}
+
+/// Methods that begin a value with elements or fields; those of an enum's variant enter its name first.
+macro_rules! begin {
+    ($($method:ident($($argument:ident: $type:ty),*) -> $inside:ident $(enters $variant:ident)?;)*) => {$(
+        #[inline]
+        fn $method(self, $($argument: $type),*) -> Result<Self::$inside, S::Error> {
+            $(self.trail.enter(|| Step::name($variant));)?
+            Ok(Inside::new(self.inner.$method($($argument),*)?, self.trail))
         }
     )*};
 }
@@ -131,27 +155,29 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     type SerializeStructVariant = Inside<S::SerializeStructVariant, P>;
 
     forward! {
-        serialize_bool: bool,
-        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
-        serialize_char: char,
-        serialize_bytes: &[u8],
+        serialize_bool(value: bool),
+        serialize_i8(value: i8), serialize_i16(value: i16), serialize_i32(value: i32), serialize_i64(value: i64),
+        serialize_i128(value: i128),
+        serialize_u8(value: u8), serialize_u16(value: u16), serialize_u32(value: u32), serialize_u64(value: u64),
+        serialize_u128(value: u128),
+        serialize_char(value: char),
+        serialize_bytes(value: &[u8]),
+        serialize_none(),
+        serialize_unit(),
+        serialize_unit_struct(name: &'static str),
     }
 
-    #[inline]
-    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
-        if !value.is_finite() {
-            return Err(S::Error::custom(NOT_FINITE));
-        }
-        self.inner.serialize_f32(value)
-    }
+    finite!(serialize_f32: f32, serialize_f64: f64);
 
-    #[inline]
-    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
-        if !value.is_finite() {
-            return Err(S::Error::custom(NOT_FINITE));
-        }
-        self.inner.serialize_f64(value)
+    begin! {
+        serialize_seq(len: Option<usize>) -> SerializeSeq;
+        serialize_tuple(len: usize) -> SerializeTuple;
+        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
+            -> SerializeTupleVariant enters variant;
+        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize)
+            -> SerializeStructVariant enters variant;
     }
 
     #[inline]
@@ -166,24 +192,9 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_none()
-    }
-
-    #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         let Self { inner, trail, name } = self;
         inner.serialize_some(&Loadable { value, trail, name })
-    }
-
-    #[inline]
-    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_unit()
-    }
-
-    #[inline]
-    fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_unit_struct(name)
     }
 
     #[inline]
@@ -228,62 +239,11 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     }
 
     #[inline]
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Ok(Inside::new(self.inner.serialize_seq(len)?, self.trail))
-    }
-
-    #[inline]
-    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Ok(Inside::new(self.inner.serialize_tuple(len)?, self.trail))
-    }
-
-    #[inline]
-    fn serialize_tuple_struct(
-        self,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let inner = self.inner.serialize_tuple_struct(name, len)?;
-        Ok(Inside::new(inner, self.trail))
-    }
-
-    #[inline]
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.trail.enter(|| Step::name(variant));
-        let inner = self.inner.serialize_tuple_variant(name, index, variant, len)?;
-        Ok(Inside::new(inner, self.trail))
-    }
-
-    #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let mut inside = Inside::new(self.inner.serialize_map(len)?, self.trail);
         // A map that knows its length has each key once.
         inside.names = len.is_none().then(Names::default);
         Ok(inside)
-    }
-
-    #[inline]
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        Ok(Inside::new(self.inner.serialize_struct(name, len)?, self.trail))
-    }
-
-    #[inline]
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.trail.enter(|| Step::name(variant));
-        let inner = self.inner.serialize_struct_variant(name, index, variant, len)?;
-        Ok(Inside::new(inner, self.trail))
     }
 
     #[inline]
@@ -351,8 +311,9 @@ impl<C, P: Trail> Inside<C, P> {
     }
 }
 
+/// The elements of a value; the end of an enum's variant leaves its name.
 macro_rules! elements {
-    ($($trait:ident::$method:ident;)*) => {$(
+    ($($trait:ident::$method:ident $(, $leave:ident)?;)*) => {$(
         impl<C: $trait, P: Trail> $trait for Inside<C, P> {
             type Ok = C::Ok;
             type Error = C::Error;
@@ -368,6 +329,7 @@ macro_rules! elements {
 
             #[inline]
             fn end(self) -> Result<C::Ok, C::Error> {
+                $(self.trail.$leave();)?
                 self.inner.end()
             }
         }
@@ -378,26 +340,46 @@ elements! {
     SerializeSeq::serialize_element;
     SerializeTuple::serialize_element;
     SerializeTupleStruct::serialize_field;
+    SerializeTupleVariant::serialize_field, leave;
 }
 
-impl<C: SerializeTupleVariant, P: Trail> SerializeTupleVariant for Inside<C, P> {
-    type Ok = C::Ok;
-    type Error = C::Error;
+/// The fields of a value, likewise.
+macro_rules! fields {
+    ($($trait:ident $(, $leave:ident)?;)*) => {$(
+        impl<C: $trait, P: Trail> $trait for Inside<C, P> {
+            type Ok = C::Ok;
+            type Error = C::Error;
 
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.step();
-        let value = self.value(value);
-        self.inner.serialize_field(&value)?;
-        self.trail.leave();
-        Ok(())
-    }
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), C::Error> {
+                self.trail.enter(|| Step::name(name));
+                let value = self.value(value);
+                self.inner.serialize_field(name, &value)?;
+                self.trail.leave();
+                Ok(())
+            }
 
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.trail.leave();
-        self.inner.end()
-    }
+            #[inline]
+            fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
+                self.inner.skip_field(name)
+            }
+
+            #[inline]
+            fn end(self) -> Result<C::Ok, C::Error> {
+                $(self.trail.$leave();)?
+                self.inner.end()
+            }
+        }
+    )*};
+}
+
+fields! {
+    SerializeStruct;
+    SerializeStructVariant, leave;
 }
 
 impl<C: SerializeMap, P: Trail> SerializeMap for Inside<C, P> {
@@ -432,63 +414,6 @@ impl<C: SerializeMap, P: Trail> SerializeMap for Inside<C, P> {
 
     #[inline]
     fn end(self) -> Result<C::Ok, C::Error> {
-        self.inner.end()
-    }
-}
-
-impl<C: SerializeStruct, P: Trail> SerializeStruct for Inside<C, P> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), C::Error> {
-        self.trail.enter(|| Step::name(name));
-        let value = self.value(value);
-        self.inner.serialize_field(name, &value)?;
-        self.trail.leave();
-        Ok(())
-    }
-
-    #[inline]
-    fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
-        self.inner.skip_field(name)
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.inner.end()
-    }
-}
-
-impl<C: SerializeStructVariant, P: Trail> SerializeStructVariant for Inside<C, P> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), C::Error> {
-        self.trail.enter(|| Step::name(name));
-        let value = self.value(value);
-        self.inner.serialize_field(name, &value)?;
-        self.trail.leave();
-        Ok(())
-    }
-
-    #[inline]
-    fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
-        self.inner.skip_field(name)
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.trail.leave();
         self.inner.end()
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use number::out_of_range;
 pub use text::object_bounds;
 
 use crate::record::MAX_NESTING;
+use crate::{ErrorKind, StorageError};
 
 /// The body of a document: bytes that are known to be one JSON object in well-formed Unicode, in UTF-8, nested no
 /// deeper than [`Body::MAX_NESTING`], with nothing around it.
@@ -90,6 +91,31 @@ impl<'a> Body<'a> {
     #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
+    }
+
+    /// Refuses a body of more than `max_document_size` bytes.
+    ///
+    /// # Errors
+    /// [`TooLarge`](ErrorKind::TooLarge).
+    pub fn check_size(
+        self,
+        max_document_size: u64,
+        operation: &'static str,
+        target: impl fmt::Display,
+    ) -> crate::Result<()> {
+        let bytes = self.0.len() as u64;
+        if bytes <= max_document_size {
+            return Ok(());
+        }
+        let why = format!(
+            "the document has {bytes} bytes, `max_document_size` is {max_document_size}; nothing was stored"
+        );
+        Err(
+            StorageError::new(ErrorKind::TooLarge, operation, target, why).with_hint(
+                "keep large data in files of its own and their paths in the document, or raise \
+                 `backend_config.max_document_size`",
+            ),
+        )
     }
 }
 

@@ -155,7 +155,9 @@ impl Handle {
 /// The result of a read.
 pub(crate) trait Answer {
     /// Whether it says that nothing is stored.
-    fn is_nothing(&self) -> bool;
+    fn is_nothing(&self) -> bool {
+        false
+    }
 }
 
 impl<T> Answer for Option<T> {
@@ -173,13 +175,6 @@ impl<T> Answer for Vec<T> {
 impl Answer for bool {
     fn is_nothing(&self) -> bool {
         !self
-    }
-}
-
-/// A count.
-impl Answer for u64 {
-    fn is_nothing(&self) -> bool {
-        *self == 0
     }
 }
 
@@ -216,11 +211,7 @@ impl Scan for CheckedScan {
     }
 }
 
-impl Answer for CheckedScan {
-    fn is_nothing(&self) -> bool {
-        false
-    }
-}
+impl Answer for CheckedScan {}
 
 /// The same for a queue.
 pub(crate) struct CheckedItems {
@@ -245,8 +236,4 @@ impl Iterator for CheckedItems {
     }
 }
 
-impl Answer for CheckedItems {
-    fn is_nothing(&self) -> bool {
-        false
-    }
-}
+impl Answer for CheckedItems {}

@@ -55,113 +55,105 @@ impl Group {
         }
     }
 
-    /// The severity, the kind, what is said, and what to do.
-    fn told(self, count: u64) -> (FindingSeverity, FindingKind, String, &'static str) {
+    /// The severity, the kind, what is said of one and of more, and what to do.
+    const fn words(
+        self,
+    ) -> (
+        FindingSeverity,
+        FindingKind,
+        &'static str,
+        &'static str,
+        &'static str,
+    ) {
         const KEPT: &str = "nothing: it stays as it is, for the program that wrote it";
         const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; a version that has \
                               `prodigy-storage import` can take it over";
-        let many = |one: &str, more: &str| match count {
+        let (one, more, advice) = match self {
+            Self::FolderMode => {
+                return (
+                    FindingSeverity::Warning,
+                    FindingKind::Mode,
+                    "other users may reach into this folder",
+                    "folders into which other users may reach",
+                    "run `chmod 0700` on the root if no other user needs it",
+                );
+            }
+            Self::Stray => {
+                return (
+                    FindingSeverity::Note,
+                    FindingKind::Stray,
+                    "a name that the layout does not have",
+                    "names that the layout does not have",
+                    "nothing reads them; move them away if you know that no program needs them",
+                );
+            }
+            Self::EventFiles => (
+                "another program's event file; it is read, and not verified",
+                "event files of another program; they are read, and not verified",
+                KEPT,
+            ),
+            Self::EventLines => (
+                "another program's event file, with lines that are not read as events",
+                "event files of another program, with lines that are not read as events",
+                KEPT,
+            ),
+            Self::DeadLetters => (
+                "a file of another program's dead letters; it is not read",
+                "files of another program's dead letters; they are not read",
+                IMPORT,
+            ),
+            Self::Items => (
+                "another program's queue of dead letters; it is read, and the next change of the queue gives it our form",
+                "queues of dead letters of another program; they are read, and the next change of a queue gives it our form",
+                KEPT,
+            ),
+            Self::Elements => (
+                "a queue of dead letters with elements of another program, which are skipped and kept",
+                "queues of dead letters with elements of another program, which are skipped and kept",
+                KEPT,
+            ),
+            Self::Queues => (
+                "another program's file at the path of a queue of dead letters; what is not an item is skipped, and the queue is not changed",
+                "files of another program at the paths of queues of dead letters; what is not an item is skipped, and the queues are not changed",
+                IMPORT,
+            ),
+            Self::OrphanLists => (
+                "another program's list of orphaned worktrees; it is read, and not changed",
+                "lists of orphaned worktrees of another program; they are read, and not changed",
+                KEPT,
+            ),
+            Self::Checkpoints => (
+                "another program's checkpoint; it is read, and not verified",
+                "documents of another program; they are read, and not verified",
+                KEPT,
+            ),
+            Self::Unreadable => (
+                "another program's file, which is not read: it has none of our marks, and is not an object",
+                "files of another program that are not read: they have none of our marks, and are not objects",
+                KEPT,
+            ),
+            Self::OverLimit => (
+                "another program's file, which is larger than `max_document_size`; readers refuse it",
+                "files of another program that are larger than `max_document_size`; readers refuse them",
+                "raise `backend_config.max_document_size` if they have to be read; they stay as they are",
+            ),
+            Self::JobState => (
+                "another program's file about a job; it is not read",
+                "files of another program about jobs; they are not read",
+                IMPORT,
+            ),
+        };
+        (FindingSeverity::Note, FindingKind::Foreign, one, more, advice)
+    }
+
+    /// The severity, the kind, what is said, and what to do.
+    fn told(self, count: u64) -> (FindingSeverity, FindingKind, String, &'static str) {
+        let (severity, kind, one, more, advice) = self.words();
+        let why = match count {
             1 => one.to_owned(),
             _ => format!("{count} {more}; this is the first"),
         };
-        let foreign = |why: String, advice| (FindingSeverity::Note, FindingKind::Foreign, why, advice);
-        match self {
-            Self::FolderMode => (
-                FindingSeverity::Warning,
-                FindingKind::Mode,
-                many(
-                    "other users may reach into this folder",
-                    "folders into which other users may reach",
-                ),
-                "run `chmod 0700` on the root if no other user needs it",
-            ),
-            Self::EventFiles => foreign(
-                many(
-                    "another program's event file; it is read, and not verified",
-                    "event files of another program; they are read, and not verified",
-                ),
-                KEPT,
-            ),
-            Self::EventLines => foreign(
-                many(
-                    "another program's event file, with lines that are not read as events",
-                    "event files of another program, with lines that are not read as events",
-                ),
-                KEPT,
-            ),
-            Self::DeadLetters => foreign(
-                many(
-                    "a file of another program's dead letters; it is not read",
-                    "files of another program's dead letters; they are not read",
-                ),
-                IMPORT,
-            ),
-            Self::Items => foreign(
-                many(
-                    "another program's queue of dead letters; it is read, and the next change of the queue gives it our form",
-                    "queues of dead letters of another program; they are read, and the next change of a queue gives it our form",
-                ),
-                KEPT,
-            ),
-            Self::Elements => foreign(
-                many(
-                    "a queue of dead letters with elements of another program, which are skipped and kept",
-                    "queues of dead letters with elements of another program, which are skipped and kept",
-                ),
-                KEPT,
-            ),
-            Self::Queues => foreign(
-                many(
-                    "another program's file at the path of a queue of dead letters; what is not an item is skipped, and the queue is not changed",
-                    "files of another program at the paths of queues of dead letters; what is not an item is skipped, and the queues are not changed",
-                ),
-                IMPORT,
-            ),
-            Self::OrphanLists => foreign(
-                many(
-                    "another program's list of orphaned worktrees; it is read, and not changed",
-                    "lists of orphaned worktrees of another program; they are read, and not changed",
-                ),
-                KEPT,
-            ),
-            Self::Checkpoints => foreign(
-                many(
-                    "another program's checkpoint; it is read, and not verified",
-                    "documents of another program; they are read, and not verified",
-                ),
-                KEPT,
-            ),
-            Self::Unreadable => foreign(
-                many(
-                    "another program's file, which is not read: it has none of our marks, and is not an object",
-                    "files of another program that are not read: they have none of our marks, and are not objects",
-                ),
-                KEPT,
-            ),
-            Self::OverLimit => foreign(
-                many(
-                    "another program's file, which is larger than `max_document_size`; readers refuse it",
-                    "files of another program that are larger than `max_document_size`; readers refuse them",
-                ),
-                "raise `backend_config.max_document_size` if they have to be read; they stay as they are",
-            ),
-            Self::JobState => foreign(
-                many(
-                    "another program's file about a job; it is not read",
-                    "files of another program about jobs; they are not read",
-                ),
-                IMPORT,
-            ),
-            Self::Stray => (
-                FindingSeverity::Note,
-                FindingKind::Stray,
-                many(
-                    "a name that the layout does not have",
-                    "names that the layout does not have",
-                ),
-                "nothing reads them; move them away if you know that no program needs them",
-            ),
-        }
+        (severity, kind, why, advice)
     }
 }
 

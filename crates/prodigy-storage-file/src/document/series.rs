@@ -30,7 +30,7 @@ impl Documents {
         deadline: Deadline,
     ) -> Result<Added> {
         let folder = checkpoints_folder(job);
-        self.check_size(ADD, &folder.display(), body)?;
+        body.check_size(self.root.options.max_document_size, ADD, folder.display())?;
         self.root.prepare_write(ADD, &folder.display())?;
         deadline.check(ADD, &folder.display(), "its turn")?;
         let _lock = LockedFile::take(

@@ -29,7 +29,7 @@ impl Documents {
     ) -> Result<Revision> {
         const PUT: &str = "put document";
         let path = Entry::Document(document.clone()).path();
-        self.check_size(PUT, &path.display(), body)?;
+        body.check_size(self.root.options.max_document_size, PUT, path.display())?;
         self.root.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
