@@ -12,6 +12,7 @@ use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, Stor
 use crate::error::Result;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
 use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
+use crate::page::{Page, PageOptions};
 use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
 use crate::report::{Capabilities, Health, Stats, Usage};
 
@@ -105,8 +106,14 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<bool>;
 
-    /// The documents of a scope, oldest first by stamp, without their bodies.
-    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>>;
+    /// A page of the documents of a scope, oldest first by stamp, without their bodies. Documents without a stamp come
+    /// first; those of one stamp are ordered by their address.
+    fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>>;
 
     /// The newest document of a checkpoint series, or with `before` the newest that comes before that one: what
     /// [`list`](Self::list) gives last, or last before it, at less cost than listing. `None` if no such document exists.
@@ -176,8 +183,8 @@ pub trait LockStore: fmt::Debug + Send + Sync {
     /// Takes a named lock, waiting for it until the deadline.
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>>;
 
-    /// All locks that were ever taken, held or not.
-    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>>;
+    /// A page of all locks that were ever taken, held or not, sorted by name.
+    fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>>;
 }
 
 /// The contents of a store, and its maintenance.
@@ -185,11 +192,11 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// The capabilities of the backend.
     fn capabilities(&self) -> Capabilities;
 
-    /// The repositories that hold anything, sorted.
-    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>>;
+    /// A page of the repositories that hold anything, sorted.
+    fn repositories(&self, page: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>>;
 
-    /// The jobs of a repository that hold anything, sorted.
-    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>>;
+    /// A page of the jobs of a repository that hold anything, sorted.
+    fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>>;
 
     /// True if a live process works on a job of a repository: it holds a part of a log that it appends to, or a named
     /// lock whose first part is the repository's name. A process between two calls on a queue or a document holds

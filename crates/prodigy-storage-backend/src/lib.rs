@@ -48,6 +48,7 @@ mod fence;
 mod id;
 mod lock;
 mod log;
+mod page;
 mod parsed;
 mod queue;
 pub mod record;
@@ -68,6 +69,7 @@ pub use lock::{Holder, LockGuard, LockInfo, LockOptions};
 pub use log::{
     AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions, TooLarge,
 };
+pub use page::{Entries, Page, PageBuilder, PageOptions};
 pub use parsed::Parsed;
 pub use queue::{
     ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Select, Settled,

@@ -246,9 +246,10 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let checkpoints = opened.job.checkpoints();
     let entries = match arguments.phase {
-        Some(phase) => checkpoints.list_phase(phase)?,
-        None => checkpoints.list()?,
-    };
+        Some(phase) => checkpoints.list_phase(phase),
+        None => checkpoints.list(),
+    }
+    .all()?;
     if entries.is_empty() {
         opened.must_be_known()?;
     }

@@ -61,8 +61,10 @@ impl Opened {
     /// Ends with [`Exit::Missing`] where nothing was ever stored under the job.
     pub(crate) fn must_be_known(&self) -> Result<()> {
         let id = &self.job.address().job;
-        if self.repo.jobs()?.contains(id) {
-            return Ok(());
+        for job in self.repo.jobs() {
+            if job? == *id {
+                return Ok(());
+            }
         }
         let what = format!("no job `{id}` in the repository `{}`", self.repo.name());
         Err(Failure::new(Exit::Missing, what).hint(

@@ -147,7 +147,8 @@ fn code_of(status: ExitStatus) -> u8 {
 fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
     let mut table = Table::new(&["LOCK", "STATE", "FENCING", "HOLDER", "SINCE", "PURPOSE"]);
-    for lock in storage.locks()? {
+    for lock in storage.locks() {
+        let lock = lock?;
         if lock.suspect {
             app.warn(&format!(
                 "a part of the file of lock {} does not verify: a newer holder may have been there",

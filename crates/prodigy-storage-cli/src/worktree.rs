@@ -94,7 +94,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
             }
         }
         None => {
-            for of_job in repo.orphans()? {
+            for of_job in repo.orphans() {
                 match of_job {
                     Ok(of_job) => print_job(app, &mut table, &of_job)?,
                     Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),

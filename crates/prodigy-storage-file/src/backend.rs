@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
-    LockInfo, LockOptions, LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem,
-    QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Severity, Stats,
-    StorageError, StoredDocument, Usage,
+    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
+    QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
+    Severity, Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName};
 
@@ -185,9 +185,15 @@ impl DocumentStore for FileBackend {
         })
     }
 
-    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        self.handle
-            .read("list documents", |store| store.documents.list(scope, deadline))
+    fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
+        self.handle.read("list documents", |store| {
+            store.documents.list(scope, page, deadline)
+        })
     }
 
     fn newest(
@@ -293,8 +299,9 @@ impl LockStore for FileBackend {
         })
     }
 
-    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.handle.read("list locks", |store| store.locks.list(deadline))
+    fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>> {
+        self.handle
+            .read("list locks", |store| store.locks.list(page, deadline))
     }
 }
 
@@ -312,13 +319,14 @@ impl Catalog for FileBackend {
         capabilities
     }
 
-    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+    fn repositories(&self, page: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         self.handle
-            .read("list repositories", |store| store.repositories(deadline))
+            .read("list repositories", |store| store.repositories(page, deadline))
     }
 
-    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
-        self.handle.read("list jobs", |store| store.jobs(repo, deadline))
+    fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>> {
+        self.handle
+            .read("list jobs", |store| store.jobs(repo, page, deadline))
     }
 
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use prodigy_storage_backend::{
     Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Cursor, Deadline, DocumentEntry,
     DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
-    LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep,
-    QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StoredDocument, Usage,
-    time_to_store,
+    LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry,
+    QueueItem, QueueScan, QueueStep, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats,
+    StoredDocument, Usage, time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, Stamp,
@@ -191,7 +191,12 @@ impl DocumentStore for MemoryBackend {
         Ok(deleted)
     }
 
-    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
+    fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
         Store::check(deadline, "list documents", &"")?;
         let mut entries = Vec::new();
         match scope {
@@ -209,11 +214,19 @@ impl DocumentStore for MemoryBackend {
             }
             _ => self.store.registry.lock().list(scope, &mut entries),
         }
-        entries.sort_by(|a, b| {
-            let key = |entry: &DocumentEntry| entry.document.stamp().cloned();
-            key(a).cmp(&key(b)).then_with(|| a.document.cmp(&b.document))
-        });
-        Ok(entries)
+        let order = |document: &Document| (document.stamp().cloned(), document.clone());
+        entries.sort_by_cached_key(|entry| order(&entry.document));
+        if let Some(after) = page.after.as_ref().map(order) {
+            entries.retain(|entry| order(&entry.document) > after);
+        }
+        let limit = page.limit.max(1);
+        let goes_on = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries
+            .last()
+            .filter(|_| goes_on)
+            .map(|entry| entry.document.clone());
+        Ok(Page::new(entries, next))
     }
 
     fn newest(
@@ -337,9 +350,9 @@ impl LockStore for MemoryBackend {
         LockTable::lock(&self.store, name, options, deadline)
     }
 
-    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
+    fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>> {
         Store::check(deadline, "list locks", &"")?;
-        Ok(self.store.locks.list())
+        Ok(self.store.locks.page(page))
     }
 }
 
@@ -350,30 +363,34 @@ impl Catalog for MemoryBackend {
         capabilities
     }
 
-    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+    fn repositories(&self, page: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         Store::check(deadline, "list repositories", &"")?;
+        let mut names = PageBuilder::new(page.clone());
         let jobs = self.store.all_jobs().into_iter();
-        let mut names: BTreeSet<RepoName> = jobs
-            .filter(|(_, held)| !held.data.lock().is_empty())
-            .map(|(address, _)| address.repo)
-            .collect();
+        names.extend(
+            jobs.filter(|(_, held)| !held.data.lock().is_empty())
+                .map(|(address, _)| address.repo),
+        );
         let registry = self.store.registry.lock();
         names.extend(registry.iter().map(|(document, _)| document.repo().clone()));
-        Ok(names.into_iter().collect())
+        Ok(names.finish())
     }
 
-    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+    fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>> {
         Store::check(deadline, "list jobs", repo)?;
+        let mut names = PageBuilder::new(page.clone());
         let jobs = self.store.all_jobs().into_iter();
-        Ok(jobs
-            .filter(|(address, held)| address.repo == *repo && !held.data.lock().is_empty())
-            .map(|(address, _)| address.job)
-            .collect())
+        names.extend(
+            jobs.filter(|(address, held)| address.repo == *repo && !held.data.lock().is_empty())
+                .map(|(address, _)| address.job),
+        );
+        Ok(names.finish())
     }
 
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        Store::check(deadline, "find active jobs", repo)?;
         let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
-        let locks = self.locks(deadline)?;
+        let locks = self.store.locks.list();
         let mut jobs = self.store.all_jobs().into_iter();
         Ok(locks.iter().any(|lock| lock.held && is_ours(lock))
             || jobs.any(|(address, held)| address.repo == *repo && held.data.lock().log.is_open()))

@@ -1,12 +1,13 @@
 //! Named locks between the threads of this process.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{
-    Deadline, ErrorKind, Holder, LockGuard, LockInfo, LockOptions, Result, StorageError,
+    Deadline, ErrorKind, Holder, LockGuard, LockInfo, LockOptions, Page, PageOptions, Result, StorageError,
 };
 use prodigy_storage_layout::LockName;
 
@@ -112,18 +113,23 @@ impl LockTable {
     }
 
     pub(crate) fn list(&self) -> Vec<LockInfo> {
-        self.table
-            .lock()
-            .locks
-            .iter()
-            // A lock without a fencing token was never acquired: callers only waited for it.
-            .filter(|(_, state)| state.fencing > 0)
-            .map(|(name, state)| {
-                let holder = state.holder.clone().filter(|_| state.held);
-                LockInfo::new(name.clone(), state.held, holder, state.fencing)
-                    .last_holder(state.holder.clone())
-            })
-            .collect()
+        acquired(self.table.lock().locks.iter()).collect()
+    }
+
+    pub(crate) fn page(&self, page: &PageOptions<LockName>) -> Page<LockInfo, LockName> {
+        let limit = page.limit.max(1);
+        let behind = match &page.after {
+            Some(after) => (Bound::Excluded(after), Bound::Unbounded),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let table = self.table.lock();
+        let mut found = acquired(table.locks.range::<LockName, _>(behind));
+        let entries: Vec<LockInfo> = found.by_ref().take(limit).collect();
+        let next = found
+            .next()
+            .and_then(|_| entries.last())
+            .map(|last| last.name.clone());
+        Page::new(entries, next)
     }
 
     /// Puts one back as a snapshot holds it: free, and its token kept.
@@ -135,6 +141,14 @@ impl LockTable {
         };
         self.table.lock().locks.insert(name, state);
     }
+}
+
+/// The lines of the listing. A lock without a fencing token was never acquired: callers only waited for it.
+fn acquired<'a>(locks: impl Iterator<Item = (&'a LockName, &'a State)>) -> impl Iterator<Item = LockInfo> {
+    locks.filter(|(_, state)| state.fencing > 0).map(|(name, state)| {
+        let holder = state.holder.clone().filter(|_| state.held);
+        LockInfo::new(name.clone(), state.held, holder, state.fencing).last_holder(state.holder.clone())
+    })
 }
 
 /// The bytes of the budget that a lock uses.

@@ -98,6 +98,7 @@ mod error;
 mod events;
 mod job;
 mod json;
+mod listing;
 mod lock;
 mod mismatch;
 mod notice;
@@ -118,6 +119,7 @@ pub use events::{
     ReadOptions,
 };
 pub use job::Job;
+pub use listing::Listing;
 pub use lock::{LockRequest, StorageLock};
 pub use notice::StorageNotice;
 pub use orphans::{JobOrphans, OrphanedWorktree, Orphans};

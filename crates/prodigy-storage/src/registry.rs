@@ -389,8 +389,8 @@ type Listed = Result<(Entry, Revision)>;
 /// Every entry.
 fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>> {
     let mut found = Vec::new();
-    for listed in inner.list(&DocumentScope::Repositories, deadline)? {
-        let Document::Repository(name) = listed.document else {
+    for listed in inner.list(&DocumentScope::Repositories, deadline) {
+        let Document::Repository(name) = listed?.document else {
             continue;
         };
         match read(inner, &name, deadline) {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::Result;
+use prodigy_storage_backend::{DocumentEntry, Result};
 use prodigy_storage_layout::{Document, DocumentScope, Identity, JobAddress, JobId, RepoName};
 
 use crate::call::operation::LIST_JOBS;
 use crate::error::refused_name;
 use crate::job::Job;
+use crate::listing::Listing;
 use crate::notice::StorageNotice;
 use crate::orphans::{JobOrphans, read_orphans};
 use crate::storage::Inner;
@@ -69,16 +70,11 @@ impl Repo {
     }
 
     /// The jobs that hold anything, sorted.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn jobs(&self) -> Result<Vec<JobId>> {
-        let deadline = self.inner.deadline();
-        self.inner
-            .caller
-            .call(LIST_JOBS, &self.name, deadline, |backend| {
-                backend.jobs(&self.name, deadline)
-            })
+    pub fn jobs(&self) -> Listing<JobId> {
+        let (inner, repo) = (Arc::clone(&self.inner), self.name.clone());
+        Listing::new(inner, LIST_JOBS, repo.clone(), move |backend, page, deadline| {
+            backend.jobs(&repo, page, deadline)
+        })
     }
 
     /// The worktrees of its sessions.
@@ -88,16 +84,15 @@ impl Repo {
     }
 
     /// The orphaned worktrees of all its jobs, job by job. A job whose record can't be read is an `Err` item, and the
-    /// others follow.
-    ///
-    /// # Errors
-    /// Where the records can't be listed.
-    pub fn orphans(&self) -> Result<impl Iterator<Item = Result<JobOrphans>> + use<>> {
-        let scope = DocumentScope::Orphans(self.name.clone());
-        let entries = self.inner.list(&scope, self.inner.deadline())?;
+    /// others follow. If the records can't be listed, the iterator ends with an `Err` item.
+    pub fn orphans(&self) -> impl Iterator<Item = Result<JobOrphans>> + use<> {
         let inner = Arc::clone(&self.inner);
-        Ok(entries.into_iter().filter_map(move |entry| match entry.document {
-            Document::Orphans(address) => match read_orphans(&inner, &address) {
+        let scope = DocumentScope::Orphans(self.name.clone());
+        Listing::documents(&self.inner, scope).filter_map(move |entry| match entry {
+            Ok(DocumentEntry {
+                document: Document::Orphans(address),
+                ..
+            }) => match read_orphans(&inner, &address) {
                 Ok(Some((orphans, _))) => Some(Ok(JobOrphans {
                     job: address.job,
                     orphans: orphans.orphaned_worktrees,
@@ -106,7 +101,8 @@ impl Repo {
                 Ok(None) => None,
                 Err(error) => Some(Err(error)),
             },
-            _ => None,
-        }))
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Durability, ErrorKind, Health, LockInfo,
-    Result, Severity, Stats, StorageError, Usage,
+    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Durability, Entries, ErrorKind, Health,
+    LockInfo, Result, Severity, Stats, StorageError, Usage,
 };
 use prodigy_storage_config::{BackendKind, StorageConfig};
 use prodigy_storage_file::{Doctor, Foreign};
@@ -17,6 +17,7 @@ use crate::call::Caller;
 use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
 use crate::checkpoints::Setups;
 use crate::error::refused_name;
+use crate::listing::Listing;
 use crate::lock::{LockRequest, StorageLock};
 use crate::notice::StorageNotice;
 use crate::open;
@@ -47,10 +48,16 @@ impl Inner {
         Deadline::after(self.config.timeout)
     }
 
-    /// The documents of a scope, oldest first, without their bodies.
-    pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        self.caller
-            .call(LIST, &"", deadline, |backend| backend.list(scope, deadline))
+    /// The documents of a scope, oldest first, without their bodies, by one deadline.
+    pub(crate) fn list(
+        &self,
+        scope: &DocumentScope,
+        deadline: Deadline,
+    ) -> impl Iterator<Item = Result<DocumentEntry>> {
+        Entries::new(move |page| {
+            self.caller
+                .call(LIST, &"", deadline, |backend| backend.list(scope, page, deadline))
+        })
     }
 }
 
@@ -180,12 +187,10 @@ impl Storage {
     }
 
     /// The namespaces that hold anything, sorted.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn repositories(&self) -> Result<Vec<RepoName>> {
-        self.call(LIST_REPOSITORIES, |backend, deadline| {
-            backend.repositories(deadline)
+    pub fn repositories(&self) -> Listing<RepoName> {
+        let inner = Arc::clone(&self.inner);
+        Listing::new(inner, LIST_REPOSITORIES, "", |backend, page, deadline| {
+            backend.repositories(page, deadline)
         })
     }
 
@@ -210,12 +215,12 @@ impl Storage {
         crate::lock::take(&self.inner, &name, request)
     }
 
-    /// All locks that were ever taken, held or not.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn locks(&self) -> Result<Vec<LockInfo>> {
-        self.call(LIST_LOCKS, |backend, deadline| backend.locks(deadline))
+    /// All locks that were ever taken, held or not, sorted by name.
+    pub fn locks(&self) -> Listing<LockInfo> {
+        let inner = Arc::clone(&self.inner);
+        Listing::new(inner, LIST_LOCKS, "", |backend, page, deadline| {
+            backend.locks(page, deadline)
+        })
     }
 
     /// Checks what can be checked without writing to it. A failing check is no error: see

@@ -129,8 +129,13 @@ fn file(choices: u8, bytes: &[u8]) {
         }
     }
     let listed = reader
-        .list(&DocumentScope::Checkpoints(job.clone(), phase), NEVER)
-        .unwrap();
+        .list(
+            &DocumentScope::Checkpoints(job.clone(), phase),
+            &Default::default(),
+            NEVER,
+        )
+        .unwrap()
+        .entries;
     assert!(listed.iter().any(|entry| entry.document == document));
     writing(
         &place,

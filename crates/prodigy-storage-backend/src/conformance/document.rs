@@ -7,7 +7,7 @@ use prodigy_storage_layout::{Document, DocumentScope, Phase, Stamp};
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, job, moment, object, refused, repo, soon};
+use super::tools::{Check, job, list, moment, object, refused, repo, repositories, soon};
 use crate::backend::Backend;
 use crate::body::Body;
 use crate::document::{Expected, PutOptions, Revision};
@@ -74,7 +74,7 @@ fn an_absent_document_is_none(harness: &dyn Harness) -> Check {
         !backend.delete(&document, Expected::Any, Durability::Strict, soon())?,
         "a deletion of nothing says that there was something"
     );
-    ensure_eq!(backend.repositories(soon())?.len(), 0, "repositories after that");
+    ensure_eq!(repositories(&*backend)?.len(), 0, "repositories after that");
     Ok(())
 }
 
@@ -293,7 +293,7 @@ fn the_fencing_mark_outlives_deletion(harness: &dyn Harness) -> Check {
     for phase in Phase::ALL {
         backend.add(&job, phase, object("{}")?, &under("5"), soon())?;
     }
-    for entry in backend.list(&DocumentScope::Job(job.clone()), soon())? {
+    for entry in list(&*backend, &DocumentScope::Job(job.clone()))? {
         ensure!(
             backend.delete(&entry.document, Expected::Any, Durability::Strict, soon())?,
             "there was nothing at {:?}",
@@ -301,7 +301,7 @@ fn the_fencing_mark_outlives_deletion(harness: &dyn Harness) -> Check {
         );
     }
     ensure_eq!(
-        backend.list(&DocumentScope::Job(job.clone()), soon())?.len(),
+        list(&*backend, &DocumentScope::Job(job.clone()))?.len(),
         0,
         "documents"
     );
@@ -391,9 +391,7 @@ fn a_series_ascends(harness: &dyn Harness) -> Check {
         "stamps do not ascend: {stamps:?}"
     );
     let scope = DocumentScope::Checkpoints(job("a")?, Phase::Map);
-    let listed: Vec<_> = harness
-        .open()
-        .list(&scope, soon())?
+    let listed: Vec<_> = list(&*harness.open(), &scope)?
         .into_iter()
         .map(|entry| entry.document)
         .collect();
@@ -468,7 +466,7 @@ fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
         "an addition after another one than the newest",
     )?;
     let scope = DocumentScope::Checkpoints(job, Phase::Reduce);
-    ensure_eq!(one.list(&scope, soon())?.len(), 2, "documents of the series");
+    ensure_eq!(list(&*one, &scope)?.len(), 2, "documents of the series");
     Ok(())
 }
 
@@ -484,7 +482,7 @@ fn an_addition_is_fenced(harness: &dyn Harness) -> Check {
     )?;
     backend.add(&job, Phase::Map, object("{\"fencing\":8}")?, &under(8), soon())?;
     let scope = DocumentScope::Checkpoints(job, Phase::Map);
-    ensure_eq!(backend.list(&scope, soon())?.len(), 2, "documents of the series");
+    ensure_eq!(list(&*backend, &scope)?.len(), 2, "documents of the series");
     Ok(())
 }
 
@@ -512,7 +510,7 @@ fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
     }
     for phase in Phase::ALL {
         let scope = DocumentScope::Checkpoints(job("a")?, phase);
-        let listed = harness.open().list(&scope, soon())?;
+        let listed = list(&*harness.open(), &scope)?;
         ensure_eq!(listed.len(), 1, "documents of phase {phase}");
     }
     Ok(())
@@ -563,7 +561,7 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
         let scope = DocumentScope::Checkpoints(job.clone(), phase);
         for n in 1..=3 {
             let added = writer.add(&job, phase, object(&text(n))?, &any, soon())?;
-            let newest = reader.list(&scope, soon())?.pop().map(|entry| entry.document);
+            let newest = list(&*reader, &scope)?.pop().map(|entry| entry.document);
             ensure_eq!(
                 newest.as_ref(),
                 Some(&added.document),

@@ -5,7 +5,7 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockNam
 use super::failure::{ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, append, item, job, object, repo, soon};
+use super::tools::{Check, append, item, job, jobs, list, locks, object, repo, repositories, soon};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::document::PutOptions;
@@ -49,7 +49,7 @@ fn repositories_are_listed(harness: &dyn Harness) -> Check {
         &PutOptions::default(),
         soon(),
     )?;
-    let listed = harness.open().repositories(soon())?;
+    let listed = repositories(&*harness.open())?;
     ensure_eq!(
         listed,
         [repo("a")?, repo("b")?, repo("c")?, repo("d")?, repo("e")?],
@@ -103,7 +103,7 @@ fn jobs_are_listed(harness: &dyn Harness) -> Check {
     )?;
     append(&*backend, &job_of("shop", "a")?, &["1"])?;
     append(&*backend, &job_of("other", "z")?, &["1"])?;
-    let listed = harness.open().jobs(&repo("shop")?, soon())?;
+    let listed = jobs(&*harness.open(), &repo("shop")?)?;
     ensure_eq!(
         listed.iter().map(JobId::as_str).collect::<Vec<_>>(),
         ["a", "b", "c", "d"],
@@ -130,7 +130,7 @@ fn a_job_scope_holds_its_checkpoints(harness: &dyn Harness) -> Check {
         &PutOptions::default(),
         soon(),
     )?;
-    let listed = backend.list(&DocumentScope::Job(mine.clone()), soon())?;
+    let listed = list(&*backend, &DocumentScope::Job(mine.clone()))?;
     ensure_eq!(listed.len(), 3, "checkpoints of one job");
     for entry in &listed {
         ensure!(
@@ -154,7 +154,7 @@ fn orphans_are_listed_by_repository(harness: &dyn Harness) -> Check {
             soon(),
         )?;
     }
-    let listed = backend.list(&DocumentScope::Orphans(repo("shop")?), soon())?;
+    let listed = list(&*backend, &DocumentScope::Orphans(repo("shop")?))?;
     let mut listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
     listed.sort();
     ensure_eq!(listed, [Document::Orphans(a), Document::Orphans(b)], "orphans");
@@ -172,7 +172,7 @@ fn registry_entries_are_listed(harness: &dyn Harness) -> Check {
             soon(),
         )?;
     }
-    let listed = backend.list(&DocumentScope::Repositories, soon())?;
+    let listed = list(&*backend, &DocumentScope::Repositories)?;
     let mut listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
     listed.sort();
     let wanted = [
@@ -191,10 +191,10 @@ fn a_listing_of_nothing_is_empty(harness: &dyn Harness) -> Check {
         DocumentScope::Orphans(job.repo.clone()),
         DocumentScope::Repositories,
     ] {
-        ensure_eq!(backend.list(&scope, soon())?.len(), 0, "entries of {scope:?}");
+        ensure_eq!(list(&*backend, &scope)?.len(), 0, "entries of {scope:?}");
     }
-    ensure_eq!(backend.jobs(&job.repo, soon())?.len(), 0, "jobs");
-    ensure_eq!(backend.locks(soon())?.len(), 0, "locks");
+    ensure_eq!(jobs(&*backend, &job.repo)?.len(), 0, "jobs");
+    ensure_eq!(locks(&*backend)?.len(), 0, "locks");
     ensure_eq!(backend.usage(soon())?.bytes(), 0, "bytes");
     Ok(())
 }
@@ -269,7 +269,7 @@ fn names_are_not_confused(harness: &dyn Harness) -> Check {
             "events of {job}"
         );
         ensure_eq!(
-            backend.jobs(&job.repo, soon())?,
+            jobs(&*backend, &job.repo)?,
             std::slice::from_ref(&job.job),
             "jobs of {}",
             job.repo

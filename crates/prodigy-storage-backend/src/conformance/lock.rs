@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, lock_name, refused, soon};
+use super::tools::{Check, lock_name, locks, refused, soon};
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::lock::LockOptions;
@@ -136,11 +136,11 @@ fn threads_take_turns(harness: &dyn Harness) -> Check {
 
 fn locks_are_listed(harness: &dyn Harness) -> Check {
     let backend = harness.open();
-    ensure_eq!(backend.locks(soon())?.len(), 0, "locks of an empty store");
+    ensure_eq!(locks(&*backend)?.len(), 0, "locks of an empty store");
     let (first, second) = (lock_name("a/b")?, lock_name("c")?);
     let guard = backend.lock(&first, &LockOptions::new("to test"), soon())?;
     drop(backend.lock(&second, &LockOptions::default(), soon())?);
-    let mut locks = harness.open().locks(soon())?;
+    let mut locks = locks(&*harness.open())?;
     locks.sort_by(|a, b| a.name.cmp(&b.name));
     let told: Vec<_> = locks.iter().map(|lock| (lock.name.as_str(), lock.held)).collect();
     ensure_eq!(

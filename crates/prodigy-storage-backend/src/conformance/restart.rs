@@ -8,7 +8,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, append, append_given, given, item, job, keys, lock_name, moment, object, payloads, read,
+    Check, append, append_given, given, item, job, keys, list, lock_name, moment, object, payloads, read,
     read_from, read_some, refused, soon,
 };
 use crate::clock::Clock;
@@ -122,8 +122,7 @@ fn documents_outlive_the_process(harness: &dyn Harness) -> Check {
     harness.clock().set(moment(-1000));
     let second = backend.add(&job, Phase::Map, object("{\"n\":3}")?, &any, soon())?;
     let scope = DocumentScope::Checkpoints(job, Phase::Map);
-    let listed: Vec<_> = backend
-        .list(&scope, soon())?
+    let listed: Vec<_> = list(&*backend, &scope)?
         .into_iter()
         .map(|entry| entry.document)
         .collect();

@@ -5,7 +5,7 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp};
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, job, moment, object, soon};
+use super::tools::{Check, job, list, moment, object, soon};
 use crate::backend::Backend;
 use crate::body::Body;
 use crate::document::{Expected, PutOptions};
@@ -36,7 +36,7 @@ fn newest(
 /// Goes down from the newest of each series, and compares with the listing.
 fn agrees(backend: &dyn Backend, job: &JobAddress) -> Check {
     for phase in Phase::ALL {
-        let mut listed = backend.list(&DocumentScope::Checkpoints(job.clone(), phase), soon())?;
+        let mut listed = list(backend, &DocumentScope::Checkpoints(job.clone(), phase))?;
         let mut before = None;
         loop {
             let wanted = listed.pop();

@@ -11,7 +11,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, Wish};
 use super::tools::{
-    Check, append, append_given, field, given, item, item_id, job, keys, object, read, read_some, soon,
+    Check, append, append_given, field, given, item, item_id, job, keys, list, object, read, read_some, soon,
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -155,7 +155,7 @@ impl<'a> Subject<'a> {
             self.queue(&*backend, job, state)?;
             let scope = DocumentScope::Checkpoints(at(&self.names, job)?.clone(), Phase::Map);
             let mut found = Vec::new();
-            for entry in backend.list(&scope, soon())? {
+            for entry in list(&*backend, &scope)? {
                 let got = backend.get(&entry.document, soon())?;
                 found.push(got.map(|got| String::from_utf8_lossy(got.body()).into_owned()));
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName, Timestamp};
+use prodigy_storage_layout::{DocumentScope, JobAddress, JobId, LockName, RepoName, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -13,9 +13,12 @@ use crate::batch::Batch;
 use crate::body::Body;
 use crate::dead_letter;
 use crate::deadline::Deadline;
+use crate::document::DocumentEntry;
 use crate::error::{ErrorKind, StorageError};
 use crate::id::EventId;
+use crate::lock::LockInfo;
 use crate::log::{AppendOptions, Appended, Cursor, ScanItem, ScanOptions};
+use crate::page::Entries;
 use crate::queue::{ItemId, QueueItem, QueueStep};
 
 pub(super) type Check = Result<(), Failure>;
@@ -175,6 +178,34 @@ pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, 
         serde_json::to_string(name)?
     );
     Ok(dead_letter::normalise(&RawValue::from_string(text)?, now)?)
+}
+
+/// All documents of a scope. This listing and the others are read in pages of two entries.
+pub(super) fn list(backend: &dyn Backend, scope: &DocumentScope) -> Result<Vec<DocumentEntry>, Failure> {
+    Ok(Entries::new(|page| backend.list(scope, page, soon()))
+        .limit(2)
+        .collect::<crate::Result<_>>()?)
+}
+
+/// All locks of a store.
+pub(super) fn locks(backend: &dyn Backend) -> Result<Vec<LockInfo>, Failure> {
+    Ok(Entries::new(|page| backend.locks(page, soon()))
+        .limit(2)
+        .collect::<crate::Result<_>>()?)
+}
+
+/// All repositories of a store.
+pub(super) fn repositories(backend: &dyn Backend) -> Result<Vec<RepoName>, Failure> {
+    Ok(Entries::new(|page| backend.repositories(page, soon()))
+        .limit(2)
+        .collect::<crate::Result<_>>()?)
+}
+
+/// All jobs of a repository.
+pub(super) fn jobs(backend: &dyn Backend, repo: &RepoName) -> Result<Vec<JobId>, Failure> {
+    Ok(Entries::new(|page| backend.jobs(repo, page, soon()))
+        .limit(2)
+        .collect::<crate::Result<_>>()?)
 }
 
 /// The keys of a queue, in its order.

@@ -1,9 +1,8 @@
 //! Which repositories, jobs and sessions there are, by the folders that are there.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, LockInfo, Result};
+use prodigy_storage_backend::{Deadline, Entries, LockInfo, Page, PageBuilder, PageOptions, Result};
 use prodigy_storage_layout::{
     DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES, jobs_folder,
     orphans_folder, repo_events_folder, repo_queues_folder,
@@ -14,22 +13,31 @@ use crate::fs::FileKind;
 
 impl Stores {
     /// [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
-    pub(super) fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+    pub(super) fn repositories(
+        &self,
+        page: &PageOptions<RepoName>,
+        deadline: Deadline,
+    ) -> Result<Page<RepoName>> {
         const REPOSITORIES: &str = "list repositories";
-        let mut repos = BTreeSet::new();
+        let mut repos = PageBuilder::new(page.clone());
         for area in [EVENTS, DLQ, STATE, WORKTREES, ORPHANED] {
             deadline.check(REPOSITORIES, &area, "the file system")?;
             for name in self.folders_in(REPOSITORIES, Path::new(area))? {
                 repos.extend(RepoName::new(name).ok());
             }
         }
-        Ok(repos.into_iter().collect())
+        Ok(repos.finish())
     }
 
     /// [`Catalog::jobs`](prodigy_storage_backend::Catalog::jobs).
-    pub(super) fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
+    pub(super) fn jobs(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobId>> {
         const JOBS: &str = "list jobs";
-        let mut jobs = BTreeSet::new();
+        let mut jobs = PageBuilder::new(page.clone());
         for folder in [
             repo_events_folder(repo),
             repo_queues_folder(repo),
@@ -46,28 +54,24 @@ impl Stores {
             if entry.kind == FileKind::File
                 && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&folder.join(&entry.name))
             {
-                jobs.insert(job.job);
+                jobs.offer(job.job);
             }
         }
-        Ok(jobs.into_iter().collect())
+        Ok(jobs.finish())
     }
 
     /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
     pub(super) fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
-        if self
-            .locks
-            .list(deadline)?
-            .iter()
-            .any(|lock| lock.held && is_ours(lock))
-        {
-            return Ok(true);
+        for lock in Entries::new(|page| self.locks.list(page, deadline)) {
+            let lock = lock?;
+            if lock.held && is_ours(&lock) {
+                return Ok(true);
+            }
         }
-        for job in self.jobs(repo, deadline)? {
-            if self
-                .logs
-                .is_written_to(&JobAddress::new(repo.clone(), job), deadline)?
-            {
+        for job in Entries::new(|page| self.jobs(repo, page, deadline)) {
+            let job = JobAddress::new(repo.clone(), job?);
+            if self.logs.is_written_to(&job, deadline)? {
                 return Ok(true);
             }
         }
@@ -99,13 +103,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = &folder.path().join("root");
         let stores = Stores::new(Root::open(FileOptions::new(root)));
-        let none = stores.repositories(NEVER).unwrap();
+        let none = stores
+            .repositories(&PageOptions::default(), NEVER)
+            .unwrap()
+            .entries;
         assert!(
             none.is_empty()
                 && stores
-                    .jobs(&RepoName::new("a").unwrap(), NEVER)
+                    .jobs(&RepoName::new("a").unwrap(), &PageOptions::default(), NEVER)
                     .unwrap()
-                    .is_empty()
+                    .is_nothing()
         );
         assert!(!root.exists(), "a listing makes nothing");
         let put = |document: Document| {
@@ -132,7 +139,10 @@ mod tests {
         let e = JobAddress::new(RepoName::new("e").unwrap(), JobId::new("job-o").unwrap());
         put(Document::Orphans(e.clone()));
         put(Document::Repository(e.repo.clone()));
-        let repos = stores.repositories(NEVER).unwrap();
+        let repos = stores
+            .repositories(&PageOptions::default(), NEVER)
+            .unwrap()
+            .entries;
         let names: Vec<_> = repos.iter().map(RepoName::as_str).collect();
         assert_eq!(names, ["a", "b", "c", "d", "e"]);
         for (repo, job) in
@@ -140,14 +150,15 @@ mod tests {
                 .iter()
                 .zip([Some("job-e"), Some("job-d"), Some("job-s"), None, Some("job-o")])
         {
-            let jobs = stores.jobs(repo, NEVER).unwrap();
+            let jobs = stores.jobs(repo, &PageOptions::default(), NEVER).unwrap().entries;
             assert_eq!(jobs.first().map(JobId::as_str), job);
             assert!(jobs.len() <= 1);
         }
         let listed = stores
             .documents
-            .list(&DocumentScope::Repositories, NEVER)
-            .unwrap();
+            .list(&DocumentScope::Repositories, &PageOptions::default(), NEVER)
+            .unwrap()
+            .entries;
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].document, Document::Repository(e.repo.clone()));
         assert_eq!(
@@ -158,8 +169,13 @@ mod tests {
         );
         let orphans = stores
             .documents
-            .list(&DocumentScope::Orphans(e.repo.clone()), NEVER)
-            .unwrap();
+            .list(
+                &DocumentScope::Orphans(e.repo.clone()),
+                &PageOptions::default(),
+                NEVER,
+            )
+            .unwrap()
+            .entries;
         assert_eq!(orphans[0].document, Document::Orphans(e));
     }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Durability, LogSummary, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage, time_to_store,
+    Durability, LogSummary, Page, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
+    time_to_store,
 };
 
 use super::stores::Stores;
@@ -169,6 +170,12 @@ impl<T> Answer for Option<T> {
 impl<T> Answer for Vec<T> {
     fn is_nothing(&self) -> bool {
         self.is_empty()
+    }
+}
+
+impl<T, K> Answer for Page<T, K> {
+    fn is_nothing(&self) -> bool {
+        Page::is_nothing(self)
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, Fence, FenceMarks, Result, Revision, StorageError,
+    Body, Deadline, Durability, Entries, ErrorKind, Fence, FenceMarks, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, LockName};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -130,10 +130,14 @@ impl Documents {
     /// The greatest tokens in the documents of a job. A damaged document has none.
     fn marks_in_documents(&self, job: &JobAddress, deadline: Deadline) -> Result<FenceMarks> {
         let mut marks = FenceMarks::default();
-        let checkpoints = self.list(&DocumentScope::Job(job.clone()), deadline)?;
-        let checkpoints = checkpoints.into_iter().map(|entry| entry.document);
+        let scope = DocumentScope::Job(job.clone());
+        let checkpoints = Entries::new(|page| self.list(&scope, page, deadline));
         let others = [Document::Orphans(job.clone()), Document::Finished(job.clone())];
-        for document in checkpoints.chain(others) {
+        for document in checkpoints
+            .map(|entry| entry.map(|entry| entry.document))
+            .chain(others.map(Ok))
+        {
+            let document = document?;
             deadline.check(MARKS, job, "the documents of the job")?;
             if let Some(fence) = self.fence_in(&document)?
                 && marks.clone().raise(&fence)

@@ -3,99 +3,114 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Deadline, DocumentEntry, Result};
+use prodigy_storage_backend::{Deadline, DocumentEntry, Page, PageBuilder, PageOptions, Result};
 use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, RepoName, STATE, checkpoints_folder, orphans_folder,
+    Document, DocumentScope, Entry, RepoName, STATE, Stamp, checkpoints_folder, orphans_folder,
 };
 
 use super::Documents;
 use super::newest::is_anothers_state;
-use crate::fs::{FileKind, Metadata};
+use crate::fs::{FileKind, FsFolder, Metadata};
 
 const LIST: &str = "list documents";
 
+/// The keys of a page, in the order of the listing: a document and its stamp.
+type Keys = PageBuilder<(Option<Stamp>, Document)>;
+
+fn key(document: Document) -> (Option<Stamp>, Document) {
+    (document.stamp().cloned(), document)
+}
+
 impl Documents {
     /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list): those without a stamp come first, by name.
-    pub(crate) fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        let mut found = match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
-                let folder = checkpoints_folder(job);
-                self.list_in(&folder, scope, deadline, |name| {
-                    Document::in_checkpoints(job, name)
-                })?
+    pub(crate) fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
+        let mut options = PageOptions::default().limit(page.limit);
+        options.after = page.after.clone().map(key);
+        let mut keys = PageBuilder::new(options);
+        let path = match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => checkpoints_folder(job),
+            DocumentScope::Orphans(repo) => orphans_folder(repo),
+            DocumentScope::Repositories => {
+                self.find_repositories(&mut keys)?;
+                PathBuf::new()
             }
-            DocumentScope::Orphans(repo) => {
-                let folder = orphans_folder(repo);
-                self.list_in(&folder, scope, deadline, |name| {
-                    match Entry::parse(&folder.join(name))? {
-                        Entry::Document(document) => Some(document),
-                        _ => None,
-                    }
-                })?
-            }
-            DocumentScope::Repositories => self.list_repositories(deadline)?,
             // A scope that a later layout adds lists nothing here.
-            _ => Vec::new(),
+            _ => return Ok(Page::new(Vec::new(), None)),
         };
-        found.sort_unstable_by(|one, other| {
-            let stamps = one.document.stamp().cmp(&other.document.stamp());
-            stamps.then_with(|| one.document.cmp(&other.document))
-        });
-        Ok(found)
+        let folder = match scope {
+            DocumentScope::Repositories => None,
+            _ => self.root.open_folder(LIST, &path)?,
+        };
+        if let Some(folder) = &folder {
+            self.find_in(&**folder, &path, scope, &mut keys)?;
+        }
+        let keys = keys.finish();
+        let mut found = Vec::with_capacity(keys.entries.len());
+        for (_, document) in keys.entries {
+            let path = Entry::Document(document.clone()).path();
+            deadline.check(LIST, &path.display(), "the file system")?;
+            let looked = match (&folder, path.file_name()) {
+                (Some(folder), Some(name)) => folder.metadata_of(name),
+                _ => self.root.fs.metadata(&path),
+            };
+            found.extend(self.entry(&path, document, looked)?);
+        }
+        Ok(Page::new(found, keys.next.map(|(_, document)| document)))
     }
 
     /// The documents of a scope whose names stand in one folder.
-    fn list_in(
+    fn find_in(
         &self,
+        folder: &dyn FsFolder,
         path: &Path,
         scope: &DocumentScope,
-        deadline: Deadline,
-        parse: impl Fn(&str) -> Option<Document>,
-    ) -> Result<Vec<DocumentEntry>> {
-        let Some(folder) = self.root.open_folder(LIST, path)? else {
-            return Ok(Vec::new());
+        keys: &mut Keys,
+    ) -> Result<()> {
+        let parse = |name: &str| match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+                Document::in_checkpoints(job, name)
+            }
+            _ => match Entry::parse(&path.join(name))? {
+                Entry::Document(document) => Some(document),
+                _ => None,
+            },
         };
-        let (mut named, mut others) = (Vec::new(), 0);
+        let mut others = 0;
         folder
             .names(&mut |name| match parse(name) {
-                Some(document) if scope.contains(&document) => named.push((name.to_owned(), document)),
+                Some(document) if scope.contains(&document) => keys.offer(key(document)),
                 Some(_) => {}
                 None => others += u64::from(is_anothers_state(path, name)),
             })
             .map_err(|error| self.root.read_fault(LIST, path, error))?;
-        if let DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) = scope {
-            self.skip_state(LIST, job, others)?;
+        match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+                self.skip_state(LIST, job, others)
+            }
+            _ => Ok(()),
         }
-        let mut found = Vec::with_capacity(named.len());
-        for (name, document) in named {
-            deadline.check(LIST, &path.display(), "the file system")?;
-            let looked = folder.metadata_of(name.as_ref());
-            found.extend(self.entry(|| path.join(name), document, looked)?);
-        }
-        Ok(found)
     }
 
-    fn list_repositories(&self, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        let mut found = Vec::new();
+    fn find_repositories(&self, keys: &mut Keys) -> Result<()> {
         for entry in self.root.names_in(LIST, Path::new(STATE))? {
-            let Ok(repo) = RepoName::new(&entry.name) else {
-                continue;
-            };
-            if entry.kind == FileKind::Folder {
-                let document = Document::Repository(repo);
-                let path = Entry::Document(document.clone()).path();
-                deadline.check(LIST, &path.display(), "the file system")?;
-                let looked = self.root.fs.metadata(&path);
-                found.extend(self.entry(|| path, document, looked)?);
+            if entry.kind == FileKind::Folder
+                && let Ok(repo) = RepoName::new(&entry.name)
+            {
+                keys.offer(key(Document::Repository(repo)));
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The line of a listing for a path; `None` if the file was removed since.
     fn entry(
         &self,
-        path: impl FnOnce() -> PathBuf,
+        path: &Path,
         document: Document,
         found: io::Result<Metadata>,
     ) -> Result<Option<DocumentEntry>> {
@@ -103,7 +118,7 @@ impl Documents {
             // Also for a link and other things that are no file: a reader of it gets an error, instead of nothing.
             Ok(file) => Ok(Some(DocumentEntry::new(document, file.len, file.modified))),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(self.root.read_fault(LIST, &path(), error)),
+            Err(error) => Err(self.root.read_fault(LIST, path, error)),
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Deadline, LockInfo, Result};
+use prodigy_storage_backend::{Deadline, LockInfo, Page, PageBuilder, PageOptions, Result};
 use prodigy_storage_layout::{Entry, LockName, locks_folder};
 
 use super::Locks;
@@ -21,12 +21,21 @@ const LOCKS: &str = "list locks";
 
 impl Locks {
     /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), by name.
-    pub(crate) fn list(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.list_by(&mut KernelLocks::new(), deadline)
+    pub(crate) fn list(
+        &self,
+        page: &PageOptions<LockName>,
+        deadline: Deadline,
+    ) -> Result<Page<LockInfo, LockName>> {
+        self.list_by(&mut KernelLocks::new(), page, deadline)
     }
 
-    pub(super) fn list_by(&self, kernel: &mut KernelLocks, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        let mut found = Vec::new();
+    pub(super) fn list_by(
+        &self,
+        kernel: &mut KernelLocks,
+        page: &PageOptions<LockName>,
+        deadline: Deadline,
+    ) -> Result<Page<LockInfo, LockName>> {
+        let mut names = PageBuilder::new(page.clone());
         // The number of parts bounds the depth of the files: no link and no stray folder leads deeper.
         let mut folders: Vec<(PathBuf, usize)> = (1..=LockName::MAX_PARTS)
             .map(|parts| (locks_folder().join(parts.to_string()), parts))
@@ -39,15 +48,21 @@ impl Locks {
                     FileKind::Folder if depth > 1 => folders.push((path, depth - 1)),
                     FileKind::File if depth == 1 => {
                         if let Some(Entry::Lock(name)) = Entry::parse(&path) {
-                            found.extend(self.lock_info(name, &path, kernel)?);
+                            names.offer(name);
                         }
                     }
                     _ => {}
                 }
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        let names = names.finish();
+        let mut found = Vec::with_capacity(names.entries.len());
+        for name in names.entries {
+            let path = Entry::Lock(name.clone()).path();
+            deadline.check(LOCKS, &path.display(), "the file system")?;
+            found.extend(self.lock_info(name, &path, kernel)?);
+        }
+        Ok(Page::new(found, names.next))
     }
 
     fn lock_info(&self, name: LockName, path: &Path, kernel: &mut KernelLocks) -> Result<Option<LockInfo>> {

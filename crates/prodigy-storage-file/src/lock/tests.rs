@@ -47,7 +47,10 @@ fn take(store: &Arc<Locks>, text: &str) -> Box<dyn LockGuard> {
 }
 
 fn held(store: &Locks, text: &str) -> bool {
-    let locks = store.list(Deadline::never()).unwrap();
+    let locks = store
+        .list(&Default::default(), Deadline::never())
+        .unwrap()
+        .entries;
     locks.iter().find(|lock| lock.name.as_str() == text).unwrap().held
 }
 
@@ -150,7 +153,13 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = writer(&dir);
     let reader = self::store(&dir, |options| options.read_only(true));
-    assert!(reader.list(Deadline::never()).unwrap().is_empty());
+    assert!(
+        reader
+            .list(&Default::default(), Deadline::never())
+            .unwrap()
+            .entries
+            .is_empty()
+    );
     assert!(!dir.path().join("root").exists());
     drop(take(&store, "b/c"));
     let guard = take(&store, "a/b/c/d");
@@ -158,7 +167,10 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     std::fs::write(dir.path().join("root/locks/1/stray"), "").unwrap();
     std::fs::write(path(&dir, "empty"), "").unwrap();
     let before = std::fs::read(path(&dir, "a/b/c/d")).unwrap();
-    let locks = reader.list(Deadline::never()).unwrap();
+    let locks = reader
+        .list(&Default::default(), Deadline::never())
+        .unwrap()
+        .entries;
     let seen: Vec<_> = locks
         .iter()
         .map(|lock| (lock.name.as_str(), lock.held, lock.fencing))
@@ -259,7 +271,14 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
         .unwrap();
     std::os::unix::fs::symlink(&outside, path(&dir, "b")).unwrap();
     assert_eq!(try_take(&store, "b").unwrap_err().kind(), ErrorKind::Refused);
-    assert_eq!(store.list(Deadline::never()).unwrap().len(), 1);
+    assert_eq!(
+        store
+            .list(&Default::default(), Deadline::never())
+            .unwrap()
+            .entries
+            .len(),
+        1
+    );
     assert_eq!(std::fs::read(outside).unwrap(), b"keep");
 }
 
@@ -344,7 +363,10 @@ fn a_held_lock_that_a_reading_of_the_kernels_table_left_out_is_listed_as_held() 
     let inode = std::fs::metadata(path(&dir, "a/b")).unwrap().ino();
     for left_out in 0..3 {
         let mut kernel = KernelLocks::torn(inode, left_out);
-        let locks = store.list_by(&mut kernel, Deadline::never()).unwrap();
+        let locks = store
+            .list_by(&mut kernel, &Default::default(), Deadline::never())
+            .unwrap()
+            .entries;
         let held: Vec<_> = locks.iter().map(|lock| (lock.name.as_str(), lock.held)).collect();
         assert_eq!(held, [("a/b", true), ("c", false)], "left out {left_out} times");
     }
@@ -377,7 +399,10 @@ fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
                 std::process::id()
             );
             assert!(error.why().contains(&listed), "{error}");
-            let lock = &store.list(Deadline::never()).unwrap()[0];
+            let lock = &store
+                .list(&Default::default(), Deadline::never())
+                .unwrap()
+                .entries[0];
             let pid = if released { std::process::id() } else { child.id() };
             assert!(lock.held && lock.holder.is_none(), "{lock:?}");
             assert_eq!(lock.last_holder.as_ref().unwrap().pid, pid);

@@ -404,7 +404,14 @@ fn each_reading_call_counts_what_it_skips() {
         }),
         (ForeignKind::Checkpoints, 2, |backend| {
             let scope = DocumentScope::Job(job());
-            assert_eq!(backend.list(&scope, never()).unwrap().len(), 3);
+            assert_eq!(
+                backend
+                    .list(&scope, &Default::default(), never())
+                    .unwrap()
+                    .entries
+                    .len(),
+                3
+            );
         }),
         (ForeignKind::Checkpoints, 2, |backend| {
             assert!(

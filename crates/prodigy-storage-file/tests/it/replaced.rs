@@ -224,12 +224,29 @@ fn reads(backend: &FileBackend) -> Vec<(&'static str, Result<usize>)> {
                 .map(|log| log.segments as usize),
         ),
         ("items", items.map(|items| items.len())),
-        ("list", backend.list(&scope, NEVER).map(|found| found.len())),
-        ("locks", backend.locks(NEVER).map(|found| found.len())),
-        ("jobs", backend.jobs(&job().repo, NEVER).map(|found| found.len())),
+        (
+            "list",
+            backend
+                .list(&scope, &Default::default(), NEVER)
+                .map(|found| found.entries.len()),
+        ),
+        (
+            "locks",
+            backend
+                .locks(&Default::default(), NEVER)
+                .map(|found| found.entries.len()),
+        ),
+        (
+            "jobs",
+            backend
+                .jobs(&job().repo, &Default::default(), NEVER)
+                .map(|found| found.entries.len()),
+        ),
         (
             "repositories",
-            backend.repositories(NEVER).map(|found| found.len()),
+            backend
+                .repositories(&Default::default(), NEVER)
+                .map(|found| found.entries.len()),
         ),
         ("usage", backend.usage(NEVER).map(|usage| usage.areas.len())),
     ]
@@ -470,7 +487,7 @@ fn what_a_process_knows_of_the_old_root_is_not_taken_for_the_new_one() {
     save(&backend, Durability::Strict).unwrap();
     assert!(syncs(&backend) > usual, "every folder of the copy is synced once");
     let scope = prodigy_storage_layout::DocumentScope::Job(job());
-    let listed = backend.list(&scope, NEVER).unwrap();
+    let listed = backend.list(&scope, &Default::default(), NEVER).unwrap().entries;
     assert_eq!(listed.len(), 2, "one of the copy, one that was saved now");
     let newest = backend.newest(&job(), Phase::Map, None, NEVER).unwrap().unwrap();
     assert!(listed.iter().any(|entry| entry.document == newest.document));

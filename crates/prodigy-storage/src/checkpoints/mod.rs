@@ -21,6 +21,7 @@ pub use prune::PruneOptions;
 pub use save::SaveOptions;
 
 use crate::call::operation::NEWEST;
+use crate::listing::Listing;
 use crate::storage::Inner;
 
 /// How often the newest is looked for again where it was removed before it was read.
@@ -190,7 +191,7 @@ impl Checkpoints {
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
         if listed.is_none() && list {
-            let mut entries = self.list_phase(phase)?;
+            let mut entries = self.list_phase(phase).all()?;
             entries.retain(|entry| entry.document.stamp() < last.and_then(Document::stamp));
             *listed = Some(entries);
         }
@@ -256,21 +257,14 @@ impl Checkpoints {
     }
 
     /// All checkpoints of the job, oldest first within a phase, without their states.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn list(&self) -> Result<Vec<DocumentEntry>> {
-        self.inner
-            .list(&DocumentScope::Job(self.job.clone()), self.inner.deadline())
+    pub fn list(&self) -> Listing<DocumentEntry> {
+        Listing::documents(&self.inner, DocumentScope::Job(self.job.clone()))
     }
 
     /// The checkpoints of a phase, oldest first, without their states.
-    ///
-    /// # Errors
-    /// The errors of the backend.
-    pub fn list_phase(&self, phase: Phase) -> Result<Vec<DocumentEntry>> {
+    pub fn list_phase(&self, phase: Phase) -> Listing<DocumentEntry> {
         let scope = DocumentScope::Checkpoints(self.job.clone(), phase);
-        self.inner.list(&scope, self.inner.deadline())
+        Listing::documents(&self.inner, scope)
     }
 
     /// The document of a checkpoint as it is stored: one JSON object with the checkpoint's own fields, verified and not

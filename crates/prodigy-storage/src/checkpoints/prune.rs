@@ -27,7 +27,8 @@ pub(crate) fn prune(
             continue;
         }
         let mut old = Vec::new();
-        for entry in checkpoints.list_phase(phase)? {
+        for entry in checkpoints.list_phase(phase) {
+            let entry = entry?;
             if is_ours(inner, &entry)? {
                 old.push(entry);
             }

@@ -53,7 +53,7 @@ fn a_state_that_gives_no_body_is_refused_with_why_and_stores_nothing() {
         let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
         let error = checkpoints.save_map(&keys, SaveOptions::default()).unwrap_err();
         assert!(format!("{error:#}").contains("key must be a string"), "{error:#}");
-        assert!(checkpoints.list().unwrap().is_empty());
+        assert!(checkpoints.list().all().unwrap().is_empty());
         assert!(!fixture.folder.path().join("root").exists());
 
         checkpoints
@@ -111,7 +111,7 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
             checkpoints.latest_raw(Phase::Reduce).unwrap().unwrap().data.get(),
             "[]"
         );
-        assert_eq!(checkpoints.list().unwrap().len(), 4);
+        assert_eq!(checkpoints.list().all().unwrap().len(), 4);
         assert_eq!(
             checkpoints.get::<Value>(&added.document).unwrap().unwrap().data["done"],
             2
@@ -166,7 +166,7 @@ fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
         let foreign = SaveOptions::at("v1.nobody.7".parse().unwrap());
         let error = job.checkpoints().save_map(&1, foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(job.checkpoints().list().unwrap().is_empty());
+        assert!(job.checkpoints().list().all().unwrap().is_empty());
     });
 }
 
@@ -362,7 +362,7 @@ fn a_long_row_of_damaged_ones_is_skipped_and_told() {
             .save_map(&json!({"n": n}), SaveOptions::default())
             .unwrap();
     }
-    let listed = checkpoints.list_phase(Phase::Map).unwrap();
+    let listed = checkpoints.list_phase(Phase::Map).all().unwrap();
     for damaged in 1..12 {
         damage(&fixture, damaged - 1);
         let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
@@ -446,14 +446,14 @@ fn pruning_keeps_the_newest_and_a_dry_run_keeps_all() {
             ..PruneOptions::default()
         };
         assert_eq!(checkpoints.prune(1, dry).unwrap().len(), 6);
-        assert_eq!(checkpoints.list().unwrap().len(), 9);
+        assert_eq!(checkpoints.list().all().unwrap().len(), 9);
         let maps = PruneOptions {
             phase: Some(Phase::Map),
             ..PruneOptions::default()
         };
         assert_eq!(checkpoints.prune(2, maps).unwrap().len(), 2);
         assert_eq!(checkpoints.prune(0, PruneOptions::default()).unwrap().len(), 4);
-        assert_eq!(checkpoints.list().unwrap().len(), 3);
+        assert_eq!(checkpoints.list().all().unwrap().len(), 3);
         assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 3);
     });
 }
@@ -485,5 +485,5 @@ fn pruning_passes_over_a_checkpoint_of_another_program_that_is_over_the_limit() 
     file.set_len(66 << 20).unwrap();
     assert_eq!(checkpoints.prune(1, PruneOptions::default()).unwrap().len(), 2);
     assert!(other.exists());
-    assert_eq!(checkpoints.list().unwrap().len(), 2);
+    assert_eq!(checkpoints.list().all().unwrap().len(), 2);
 }

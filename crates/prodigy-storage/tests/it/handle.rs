@@ -63,8 +63,8 @@ fn opening_for_reading_creates_nothing_and_reads_an_absent_root() {
     assert!(job.checkpoints().latest_map::<Value>().unwrap().is_none());
     assert_eq!(job.dlq().list().unwrap().count(), 0);
     assert!(job.orphans().list().unwrap().is_empty());
-    assert!(storage.repositories().unwrap().is_empty() && storage.locks().unwrap().is_empty());
-    assert!(storage.repo("shop").unwrap().jobs().unwrap().is_empty());
+    assert!(storage.repositories().all().unwrap().is_empty() && storage.locks().all().unwrap().is_empty());
+    assert!(storage.repo("shop").unwrap().jobs().all().unwrap().is_empty());
     assert!(job.finished_at().unwrap().is_none());
     storage.health().unwrap();
     assert_eq!(storage.usage().unwrap().bytes(), 0);
@@ -153,7 +153,7 @@ fn a_lock_keeps_others_out_until_it_is_released() {
             refused.to_string().contains(&std::process::id().to_string()),
             "{refused}"
         );
-        let locks = fixture.storage.locks().unwrap();
+        let locks = fixture.storage.locks().all().unwrap();
         assert!(locks.iter().any(|lock| lock.name.as_str() == name && lock.held));
         let first = held.fencing().unwrap().token();
         held.release().unwrap();
@@ -249,11 +249,26 @@ fn a_finished_job_is_marked_once() {
         job.events().append(&2).unwrap();
         assert_eq!(job.events().read::<u32>().unwrap().count(), 2);
         assert_eq!(
-            fixture.storage.repo("shop").unwrap().jobs().unwrap(),
+            fixture.storage.repo("shop").unwrap().jobs().all().unwrap(),
             [job.address().job.clone()]
         );
-        assert_eq!(fixture.storage.repositories().unwrap().len(), 1);
+        assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
     });
+}
+
+#[test]
+fn a_listing_longer_than_a_page_gives_every_job_once() {
+    let storage = Storage::in_memory().unwrap();
+    let repo = storage.repo("shop").unwrap();
+    let names: Vec<String> = (0..10_001).map(|n| format!("job-{n:05}")).collect();
+    for name in &names {
+        repo.job(name).unwrap().events().append(&1).unwrap();
+    }
+    let mut jobs = repo.jobs();
+    for name in &names {
+        assert_eq!(jobs.next().unwrap().unwrap().as_str(), name);
+    }
+    assert!(jobs.next().is_none());
 }
 
 #[test]

@@ -390,7 +390,7 @@ fn a_name_is_registered_for_one_repository_only() {
             second.hint().unwrap().contains("repo relink second "),
             "{second:?}"
         );
-        assert_eq!(fixture.storage.repositories().unwrap().len(), 1);
+        assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
         // A name whose repository is gone is not given away by mistake either.
         fs::remove_dir_all(&one).unwrap();
         let gone = fixture.storage.register(&two, "first").unwrap_err();
@@ -408,7 +408,7 @@ fn a_git_directory_that_cannot_be_read_is_an_error() {
         std::os::unix::fs::symlink(shop.join(".git"), shop.join(".git")).unwrap();
         let error = fixture.storage.repo_at(&shop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-        assert!(fixture.storage.repositories().unwrap().is_empty());
+        assert!(fixture.storage.repositories().all().unwrap().is_empty());
     });
 }
 

@@ -74,7 +74,7 @@ fn store<T: Serialize>(fixture: &Fixture, value: &T) -> [Result<(), StorageError
 
 fn nothing_is_stored(fixture: &Fixture) {
     let job = fixture.job();
-    assert!(job.checkpoints().list().unwrap().is_empty());
+    assert!(job.checkpoints().list().all().unwrap().is_empty());
     assert_eq!(job.events().read::<RawJson>().unwrap().count(), 0);
     assert_eq!(job.dlq().scan().unwrap().count(), 0);
 }

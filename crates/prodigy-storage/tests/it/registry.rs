@@ -236,7 +236,7 @@ fn a_damaged_entry_makes_no_second_namespace_and_a_relink_mends_it() {
             error.hint()
         );
     }
-    assert_eq!(fixture.storage.repositories().unwrap().len(), 1);
+    assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
     fixture.storage.relink(&shop, "outlet").unwrap();
     assert_eq!(fixture.storage.repo_at(&shop).unwrap().name().as_str(), "outlet");
     let kept = std::fs::read_dir(fixture.folder.path().join("root/quarantine")).unwrap();
@@ -295,7 +295,7 @@ fn no_flipped_byte_of_an_entry_makes_a_second_namespace_or_gives_the_first_to_an
     fixture.storage.repo_at(&one).unwrap();
     let second = fixture.storage.repo_at(&two).unwrap().name().clone();
     fixture.storage.relink(&third, "outlet").unwrap();
-    let names = fixture.storage.repositories().unwrap();
+    let names = fixture.storage.repositories().all().unwrap();
     for (folder, name) in [(&one, "shop"), (&two, second.as_str()), (&third, "outlet")] {
         let path = fixture
             .folder
@@ -320,5 +320,5 @@ fn no_flipped_byte_of_an_entry_makes_a_second_namespace_or_gives_the_first_to_an
         }
         std::fs::write(&path, &whole).unwrap();
     }
-    assert_eq!(fixture.storage.repositories().unwrap(), names);
+    assert_eq!(fixture.storage.repositories().all().unwrap(), names);
 }

@@ -247,7 +247,7 @@ fn cached_reads(folder: &Path, times: usize) -> Result<()> {
     config.enable_cache = true;
     let storage = Storage::with_config(config)?;
     let checkpoints = store::job(&storage)?.checkpoints();
-    let listed = checkpoints.list()?;
+    let listed = checkpoints.list().all()?;
     let document = &listed.first().context("no checkpoint")?.document;
     for _ in 0..times {
         let stored = checkpoints.stored(document)?;

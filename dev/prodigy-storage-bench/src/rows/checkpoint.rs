@@ -211,7 +211,7 @@ impl Series {
         for n in 0..number {
             checkpoints.save_map(&State::new(7, n, SMALL), SaveOptions::default())?;
         }
-        let saved = checkpoints.list()?.len();
+        let saved = checkpoints.list().all()?.len();
         ensure!(saved == number, "{saved} of {number} checkpoints are there");
         Ok(Self {
             _folder: folder,

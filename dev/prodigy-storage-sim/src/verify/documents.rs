@@ -80,7 +80,7 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
     let mut strangers = HashSet::new();
     for (job, phase) in &expected_all.series {
         let scope = DocumentScope::Checkpoints(job.clone(), *phase);
-        for entry in backend.list(&scope, patience())? {
+        for entry in backend.list(&scope, &Default::default(), patience())?.entries {
             if expected_all.names.contains_key(&entry.document) {
                 continue;
             }

@@ -28,7 +28,10 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     }
     for (job, mut greatest) in acknowledged {
         // A write without an acknowledgement may be there as well.
-        for entry in backend.list(&DocumentScope::Job(job.clone()), patience())? {
+        for entry in backend
+            .list(&DocumentScope::Job(job.clone()), &Default::default(), patience())?
+            .entries
+        {
             let found = backend
                 .get(&entry.document, patience())?
                 .context("what was listed is not there")?;

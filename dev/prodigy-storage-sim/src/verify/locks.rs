@@ -25,7 +25,7 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     if newest.is_empty() {
         return Ok(());
     }
-    let listed = backend.locks(patience())?;
+    let listed = backend.locks(&Default::default(), patience())?.entries;
     for (name, token) in newest {
         let found = listed.iter().find(|info| info.name == *name);
         let found = found.map_or(0, |info| info.fencing);

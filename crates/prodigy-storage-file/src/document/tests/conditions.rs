@@ -127,7 +127,10 @@ fn stores_that_add_at_once_get_a_name_each_and_one_first() {
     });
     assert_eq!((firsts, names.len()), (1, 41));
     let scope = DocumentScope::Checkpoints(job(), Phase::Map);
-    let listed = stores[0].list(&scope, never()).unwrap();
+    let listed = stores[0]
+        .list(&scope, &Default::default(), never())
+        .unwrap()
+        .entries;
     assert!(listed.iter().map(|entry| &entry.document).eq(names.iter()));
 }
 
@@ -147,7 +150,10 @@ fn a_checkpoint_is_above_the_newest_though_the_clock_steps_back() {
     place.hand.0.fetch_add(7_200_000_000_000, Ordering::Relaxed);
     let third = add(&store, Phase::Map, "{\"n\":3}", &PutOptions::default()).unwrap();
     assert_eq!(stamp(&third), store.root.now());
-    let listed = store.list(&DocumentScope::Job(job()), never()).unwrap();
+    let listed = store
+        .list(&DocumentScope::Job(job()), &Default::default(), never())
+        .unwrap()
+        .entries;
     let listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
     assert_eq!(
         listed,

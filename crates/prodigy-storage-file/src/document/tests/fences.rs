@@ -27,7 +27,14 @@ fn marks_are_a_document_that_people_can_read() {
     let expected = r#"{"marks":[{"token":5},{"lock":"shop/resume","token":8}]}"#;
     assert_eq!(marks(&place).as_deref(), Some(expected));
     // They are no checkpoint.
-    assert_eq!(store.list(&DocumentScope::Job(job()), never()).unwrap().len(), 4);
+    assert_eq!(
+        store
+            .list(&DocumentScope::Job(job()), &Default::default(), never())
+            .unwrap()
+            .entries
+            .len(),
+        4
+    );
 }
 
 #[test]
@@ -101,7 +108,13 @@ fn a_mark_is_durable_before_the_write_begins() {
         ));
         let options = |token| PutOptions::new(durability).fencing(Fence::unnamed(token).ok());
         add(&store, Phase::Map, "{}", &options(1)).unwrap();
-        let count = || store.list(&DocumentScope::Job(job()), never()).unwrap().len();
+        let count = || {
+            store
+                .list(&DocumentScope::Job(job()), &Default::default(), never())
+                .unwrap()
+                .entries
+                .len()
+        };
         for switch in [&switches.files, &switches.folders] {
             switch.store(true, Ordering::Relaxed);
             // Not an unclear outcome: the document was not written.

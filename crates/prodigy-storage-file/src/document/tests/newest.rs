@@ -69,8 +69,13 @@ fn a_changed_file_is_returned_as_it_is_now() {
     let found = look();
     assert_eq!(found.bytes, 7);
     let listed = store
-        .list(&DocumentScope::Checkpoints(job(), Phase::Map), never())
-        .unwrap();
+        .list(
+            &DocumentScope::Checkpoints(job(), Phase::Map),
+            &Default::default(),
+            never(),
+        )
+        .unwrap()
+        .entries;
     assert_eq!(listed, [found]);
 }
 
@@ -134,7 +139,7 @@ fn what_takes_the_place_of_the_folder_is_told() {
     let refused = store.newest(&job(), Phase::Map, None, never());
     assert_eq!(
         kind(refused),
-        kind(store.list(&DocumentScope::Job(job()), never()))
+        kind(store.list(&DocumentScope::Job(job()), &Default::default(), never()))
     );
 }
 

@@ -20,7 +20,10 @@ fn a_planted_link_is_not_followed() {
     );
     let job_scope = DocumentScope::Job(job());
     // It is listed: a reader who goes by the listing must not take it for absent.
-    let listed = store.list(&job_scope, never()).unwrap();
+    let listed = store
+        .list(&job_scope, &Default::default(), never())
+        .unwrap()
+        .entries;
     assert!(listed.iter().any(|entry| entry.document == document));
     put(&store, &document, "{\"n\":1}", Expected::Any).unwrap();
     assert!(
@@ -86,7 +89,14 @@ fn what_a_dead_writer_left_is_swept_and_no_link_among_it_is_followed() {
     add(&store, Phase::Map, "{}", &PutOptions::default()).unwrap();
     assert!(!folder.join(dead).exists());
     assert_eq!(std::fs::read_to_string(outside).unwrap(), "keep");
-    assert_eq!(store.list(&DocumentScope::Job(job()), never()).unwrap().len(), 2);
+    assert_eq!(
+        store
+            .list(&DocumentScope::Job(job()), &Default::default(), never())
+            .unwrap()
+            .entries
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -109,8 +119,9 @@ fn a_read_only_store_refuses_writes_and_makes_nothing() {
     );
     assert!(
         store
-            .list(&DocumentScope::Repositories, never())
+            .list(&DocumentScope::Repositories, &Default::default(), never())
             .unwrap()
+            .entries
             .is_empty()
     );
     assert!(!place.root().exists());

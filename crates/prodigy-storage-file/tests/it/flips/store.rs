@@ -141,8 +141,13 @@ pub fn sample() -> Sample {
         }
     }
     let mut documents: Vec<Document> = backend
-        .list(&prodigy_storage_layout::DocumentScope::Job(job()), NEVER())
+        .list(
+            &prodigy_storage_layout::DocumentScope::Job(job()),
+            &Default::default(),
+            NEVER(),
+        )
         .unwrap()
+        .entries
         .into_iter()
         .map(|entry| entry.document)
         .collect();

@@ -61,7 +61,7 @@ impl View {
             DocumentScope::Repositories,
         ];
         for scope in &scopes {
-            let listed = backend.list(scope, NEVER())?;
+            let listed = backend.list(scope, &Default::default(), NEVER())?.entries;
             view.listed.extend(listed.into_iter().map(|entry| entry.document));
         }
         for step in backend.queue_scan(&job(), NEVER())? {
@@ -76,16 +76,18 @@ impl View {
                 QueueStep::TooLarge(item) => panic!("{item}"),
             }
         }
-        for lock in backend.locks(NEVER())? {
+        for lock in backend.locks(&Default::default(), NEVER())?.entries {
             view.locks.insert(lock.name.to_string(), lock);
         }
         view.repos = backend
-            .repositories(NEVER())?
+            .repositories(&Default::default(), NEVER())?
+            .entries
             .iter()
             .map(ToString::to_string)
             .collect();
         view.jobs = backend
-            .jobs(&job().repo, NEVER())?
+            .jobs(&job().repo, &Default::default(), NEVER())?
+            .entries
             .iter()
             .map(ToString::to_string)
             .collect();

@@ -127,15 +127,17 @@ fn a_store_of_format_1_is_read_whole_and_reading_changes_nothing() {
     let backend = FileBackend::open(copy.options().read_only(true)).unwrap();
     copy.view(&backend).check(&copy.frozen);
     let names: Vec<_> = backend
-        .repositories(NEVER())
+        .repositories(&Default::default(), NEVER())
         .unwrap()
+        .entries
         .iter()
         .map(ToString::to_string)
         .collect();
     assert_eq!(names, ["api", "shop", "shop-172448bd"]);
     let locks: BTreeMap<_, _> = backend
-        .locks(NEVER())
+        .locks(&Default::default(), NEVER())
         .unwrap()
+        .entries
         .into_iter()
         .map(|lock| (lock.name.to_string(), (lock.fencing, lock.holder.is_some())))
         .collect();

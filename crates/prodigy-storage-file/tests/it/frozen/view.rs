@@ -27,11 +27,12 @@ impl View {
             items: items(backend, job),
         };
         let jobs = backend
-            .repositories(NEVER())
+            .repositories(&Default::default(), NEVER())
             .unwrap()
+            .entries
             .into_iter()
             .flat_map(|repo| {
-                let jobs = backend.jobs(&repo, NEVER()).unwrap();
+                let jobs = backend.jobs(&repo, &Default::default(), NEVER()).unwrap().entries;
                 jobs.into_iter()
                     .map(move |job| JobAddress::new(repo.clone(), job))
             });

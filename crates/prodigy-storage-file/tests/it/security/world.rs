@@ -270,7 +270,8 @@ impl Run {
             self.note(backend.add(&job(), phase, Body::EMPTY, &relaxed, NEVER));
         }
         for scope in [DocumentScope::Job(job()), DocumentScope::Repositories] {
-            for listed in self.note(backend.list(&scope, NEVER)).unwrap_or_default() {
+            let page = self.note(backend.list(&scope, &Default::default(), NEVER));
+            for listed in page.map(|page| page.entries).unwrap_or_default() {
                 self.note(backend.get(&listed.document, NEVER));
             }
         }
@@ -310,9 +311,9 @@ impl Run {
         if let Some(guard) = self.note(backend.lock(&name, &LockOptions::new("a test"), NEVER)) {
             self.note(guard.release());
         }
-        self.note(backend.locks(NEVER));
-        self.note(backend.repositories(NEVER));
-        self.note(backend.jobs(&job().repo, NEVER));
+        self.note(backend.locks(&Default::default(), NEVER));
+        self.note(backend.repositories(&Default::default(), NEVER));
+        self.note(backend.jobs(&job().repo, &Default::default(), NEVER));
         self.note(backend.health(NEVER));
         self.note(backend.usage(NEVER));
     }

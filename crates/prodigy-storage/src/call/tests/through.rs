@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Cursor, Deadline,
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
-    LockInfo, LockOptions, LockStore, LogStore, LogSummary, PutOptions, PutReport, QueueEntry, QueueItem,
-    QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats, StorageError,
-    StoredDocument, Usage,
+    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
+    QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
+    Stats, StorageError, StoredDocument, Usage,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -282,8 +282,15 @@ impl DocumentStore for Through {
         self.caller.delete(document, expected, durability, deadline)
     }
 
-    fn list(&self, scope: &DocumentScope, deadline: Deadline) -> Result<Vec<DocumentEntry>> {
-        self.run(operation::LIST, deadline, |inner| inner.list(scope, deadline))
+    fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
+        self.run(operation::LIST, deadline, |inner| {
+            inner.list(scope, page, deadline)
+        })
     }
 
     fn newest(
@@ -373,8 +380,10 @@ impl LockStore for Through {
         })
     }
 
-    fn locks(&self, deadline: Deadline) -> Result<Vec<LockInfo>> {
-        self.run(operation::LIST_LOCKS, deadline, |inner| inner.locks(deadline))
+    fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>> {
+        self.run(operation::LIST_LOCKS, deadline, |inner| {
+            inner.locks(page, deadline)
+        })
     }
 }
 
@@ -383,14 +392,16 @@ impl Catalog for Through {
         self.caller.capabilities()
     }
 
-    fn repositories(&self, deadline: Deadline) -> Result<Vec<RepoName>> {
+    fn repositories(&self, page: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         self.run(operation::LIST_REPOSITORIES, deadline, |inner| {
-            inner.repositories(deadline)
+            inner.repositories(page, deadline)
         })
     }
 
-    fn jobs(&self, repo: &RepoName, deadline: Deadline) -> Result<Vec<JobId>> {
-        self.run(operation::LIST_JOBS, deadline, |inner| inner.jobs(repo, deadline))
+    fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>> {
+        self.run(operation::LIST_JOBS, deadline, |inner| {
+            inner.jobs(repo, page, deadline)
+        })
     }
 
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
