@@ -20,7 +20,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     run(project, &Options { check: true })
 }
 
-/// Writes or checks the pages.
+/// Writes or checks the pages, and checks that the planted bugs fit the code.
 #[cfg(feature = "docs")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     page(

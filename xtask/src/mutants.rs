@@ -1,21 +1,27 @@
 //! `cargo xtask mutants`: bugs planted into a copy of the project, each of which its tests have to catch.
 //!
-//! A mutant is a patch in `xtask/mutants`, applied to the code that is shipped; nothing in that code knows of it. Its
-//! first lines say what it breaks, which test to run, and which property or test has to fail:
+//! Each bug breaks a promise. The lists in `xtask/mutants` name it by text, so that it survives a move of lines, and the shipped
+//! code contains nothing of it:
 //!
-//! ```text
-//! # what: a scan ends one record early
-//! # test: -p prodigy-storage-memory --test it -- --exact conformance::every_property_holds
-//! # caught by: appended_is_read
+//! ```toml
+//! [ids-restart]
+//! promise = "ids ascend over a restart, also if the clock stepped back"
+//! file = "crates/prodigy-storage-file/src/log/writer.rs"
+//! replace = 'IdSource::above(found.newest)'
+//! by = 'IdSource::above(EventId::MIN)'
+//! test = "prodigy-storage-file lib ids_and_names_ascend_when_the_clock_steps_back"
 //! ```
 //!
-//! A patch that no longer applies, or that no longer compiles, is a failure like one that survives.
+//! `property` names the property of the conformance suite that has to fail, if the test runs the suite. A text that does not
+//! occur exactly once, and a bug that does not compile, are failures like a bug that survives.
 
+mod bug;
+#[cfg(feature = "docs")]
+mod check;
 mod copy;
 mod outcome;
 #[cfg(feature = "docs")]
 mod page;
-mod patch;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -26,100 +32,81 @@ use anyhow::{Context, Result, bail};
 pub(crate) use page::PAGE;
 
 use crate::project::Project;
+use bug::Bug;
 use copy::Copy;
 use outcome::Outcome;
-use patch::Patch;
 
 /// Options of `mutants`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only these; all without a name.
+    /// Only the bugs of these names; all without a name.
     names: Vec<String>,
-    /// Name them, and run nothing.
+    /// List the bugs, and run nothing.
     #[arg(long)]
     list: bool,
 }
 
-/// The page that names them, as the patches say it.
+/// The page that names the bugs, as the lists say it; an error if a bug does not fit the code.
 #[cfg(feature = "docs")]
 pub(crate) fn page(project: &Project) -> Result<String> {
-    page::render(&Patch::read_all(project)?)
+    let bugs = Bug::read_all(project)?;
+    check::check(project, &bugs)?;
+    page::render(&bugs)
 }
 
 /// Plants each bug and checks that it is caught.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
-    let patches = Patch::select(Patch::read_all(project)?, &options.names)?;
-    let width = patches.iter().map(|patch| patch.name.len()).max().unwrap_or(0);
+    let bugs = Bug::select(Bug::read_all(project)?, &options.names)?;
+    let width = bugs.iter().map(|bug| bug.name.len()).max().unwrap_or(0);
     if options.list {
-        for patch in &patches {
-            println!("{:width$}  {}", patch.name, patch.what);
+        for bug in &bugs {
+            println!("{:width$}  {}", bug.name, bug.promise);
         }
         return Ok(());
     }
 
     let copy = Copy::open(project)?;
     copy.refresh()?;
-    must_pass_unchanged(&copy, &patches)?;
+    must_pass_unchanged(&copy, &bugs)?;
 
     let mut escaped = Vec::new();
-    for patch in &patches {
+    for bug in &bugs {
         let began = Instant::now();
         copy.refresh()?;
-        let outcome = plant(&copy, patch)?;
+        let outcome = plant(&copy, bug)?;
         let seconds = began.elapsed().as_secs();
         println!(
             "{:width$}  {seconds:>4} s  {}",
-            patch.name,
-            outcome.told(&patch.caught_by)
+            bug.name,
+            outcome.told(bug.caught_by())
         );
-        if !outcome.is_caught_by(&patch.caught_by) {
-            escaped.push(patch.name.as_str());
+        if !outcome.is_caught_by(bug.caught_by()) {
+            escaped.push(bug.name.as_str());
         }
     }
     copy.refresh()?;
 
-    let count = patches.len();
+    let count = bugs.len();
     if !escaped.is_empty() {
         bail!(
-            "{} of {count} mutants were not caught by what should catch them: {}",
+            "{} of {count} planted bugs were not caught by their test: {}",
             escaped.len(),
             escaped.join(", ")
         );
     }
-    println!("all {count} mutants are caught");
+    println!("all {count} planted bugs are caught");
     Ok(())
 }
 
-/// A change of the code moves what a patch is planted in: then the patch is renewed with it.
-pub(crate) fn must_apply(project: &Project) -> Result<()> {
-    let patches = Patch::read_all(project)?;
-    let mut stale = Vec::new();
-    for patch in &patches {
-        if let Some(why) = copy::git_apply(project.root(), patch, &["--check"])? {
-            stale.push(format!("{}: {why}", patch.name));
-        }
-    }
-    if !stale.is_empty() {
-        bail!(
-            "{} of {} planted bugs no longer apply:\n{}",
-            stale.len(),
-            patches.len(),
-            stale.join("\n")
-        );
-    }
-    println!("all {} planted bugs apply", patches.len());
-    Ok(())
-}
-
-/// A test that fails anyway catches nothing: the tests that the patches name have to pass on the code as it is.
-fn must_pass_unchanged(copy: &Copy<'_>, patches: &[Patch]) -> Result<()> {
-    let tests: BTreeSet<&[String]> = patches.iter().map(|patch| patch.test.as_slice()).collect();
-    println!("without a mutant: {} runs", tests.len());
+/// A test that fails without a bug proves nothing: the tests that the bugs name have to pass on the code as it is.
+fn must_pass_unchanged(copy: &Copy<'_>, bugs: &[Bug]) -> Result<()> {
+    let tests: BTreeSet<Vec<String>> = bugs.iter().map(Bug::test_arguments).collect();
+    println!("without a bug: {} runs", tests.len());
     for test in tests {
-        match copy.test(test)? {
+        match copy.test(&test)? {
             Outcome::Passed { tests: 1.. } => {}
             other => bail!(
-                "`cargo test {}` without a mutant: {}",
+                "`cargo test {}` without a bug: {}",
                 test.join(" "),
                 other.told("")
             ),
@@ -128,10 +115,10 @@ fn must_pass_unchanged(copy: &Copy<'_>, patches: &[Patch]) -> Result<()> {
     Ok(())
 }
 
-fn plant(copy: &Copy<'_>, patch: &Patch) -> Result<Outcome> {
-    if let Some(why) = copy.apply(patch)? {
-        return Ok(Outcome::NotApplied(why));
+fn plant(copy: &Copy<'_>, bug: &Bug) -> Result<Outcome> {
+    if let Err(error) = copy.plant(bug) {
+        return Ok(Outcome::NotPlanted(format!("{error:#}")));
     }
-    copy.test(&patch.test)
-        .with_context(|| format!("mutant {}", patch.name))
+    copy.test(&bug.test_arguments())
+        .with_context(|| format!("planted bug {}", bug.name))
 }

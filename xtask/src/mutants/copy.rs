@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::bug::Bug;
 use super::outcome::Outcome;
-use super::patch::Patch;
 use crate::project::Project;
 
 /// The longest that one test is waited for.
@@ -29,21 +29,6 @@ pub(super) struct Copy<'a> {
     output: PathBuf,
     /// Held while the copy is used.
     _lock: File,
-}
-
-/// Applies a patch in a folder; returns why not, if it does not fit.
-pub(super) fn git_apply(root: &Path, patch: &Patch, options: &[&str]) -> Result<Option<String>> {
-    let output = Command::new("git")
-        .current_dir(root)
-        // Of a repository around the copy git would take the paths from the top.
-        .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root))
-        .arg("apply")
-        .args(options)
-        .arg(&patch.path)
-        .stdin(Stdio::null())
-        .output()
-        .context("can't start git, which applies the patches")?;
-    Ok((!output.status.success()).then(|| told(&output.stderr)))
 }
 
 impl<'a> Copy<'a> {
@@ -112,9 +97,11 @@ impl<'a> Copy<'a> {
             .collect())
     }
 
-    /// Applies a patch; why not, if it does not fit.
-    pub(super) fn apply(&self, patch: &Patch) -> Result<Option<String>> {
-        git_apply(&self.root, patch, &[])
+    /// Plants a bug in its file.
+    pub(super) fn plant(&self, bug: &Bug) -> Result<()> {
+        let path = self.root.join(&bug.file);
+        let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+        fs::write(&path, bug.plant(&text)?).with_context(|| format!("can't write {}", path.display()))
     }
 
     /// Compiles what `cargo test` with these arguments would run, then runs it. Without cargo in between, which would

@@ -6,8 +6,8 @@ const SHOWN: usize = 4;
 /// The outcome of one `cargo test`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The patch does not fit the code.
-    NotApplied(String),
+    /// The text to replace is not in the code, or more than once.
+    NotPlanted(String),
     /// The code does not compile.
     NotCompiled(String),
     /// All tests passed.
@@ -55,7 +55,7 @@ impl Outcome {
     /// In a line; what was expected to fail comes first.
     pub(super) fn told(&self, wanted: &str) -> String {
         match self {
-            Self::NotApplied(why) => format!("DOES NOT APPLY: {why}"),
+            Self::NotPlanted(why) => format!("DOES NOT FIT: {why}"),
             Self::NotCompiled(why) => format!("DOES NOT COMPILE: {why}"),
             Self::Passed { tests: 0 } => "NO TEST RAN: there is none of that name".to_owned(),
             Self::Passed { tests } => format!("SURVIVED: {tests} tests passed"),

@@ -4,39 +4,36 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::patch::Patch;
+use super::bug::Bug;
 
 /// Its path in the project.
 pub(crate) const PAGE: &str = "docs/assurance/mutants.md";
 
-/// The page as the patches say it.
-pub(super) fn render(patches: &[Patch]) -> Result<String> {
+/// The page as the lists say it.
+pub(super) fn render(bugs: &[Bug]) -> Result<String> {
     let mut text = String::new();
-    let count = patches.len();
+    let count = bugs.len();
     write!(
         text,
-        "# Mutants\n\n\
-         Tests are only worth what they catch. `cargo xtask mutants` plants {count} bugs, one at a time, into a copy of \
-         the code that is shipped: patches in `xtask/mutants`. Each must compile, and must be caught by the property of \
-         the conformance suite or the test named here, which passes without it. A patch that no longer applies, and one \
-         that survives, fail the command. `cargo xtask ci` only sees whether each applies. `cargo xtask docs` writes this page \
-         from the patches.\n\n\
-         | mutant | what it breaks | what catches it |\n|---|---|---|\n"
+        "# Planted bugs\n\n\
+         `cargo xtask mutants` plants {count} bugs, one at a time, into a copy of the shipped code. Each bug breaks a promise, and \
+         the named test or property of the conformance suite has to fail; without the bug it has to pass. The lists in \
+         `xtask/mutants` name a bug by the text that it replaces; `cargo xtask ci` checks that each text occurs exactly once and \
+         that each test exists. `cargo xtask docs` writes this page from the lists. cargo-mutants finds general bugs, such as a \
+         reversed condition: CONTRIBUTING.md says how to run it.\n\n\
+         | bug | the promise that it breaks | what catches it |\n|---|---|---|\n"
     )?;
-    for patch in patches {
-        let Patch {
-            name,
-            what,
-            caught_by,
-            ..
-        } = patch;
-        let kind = if patch.is_caught_by_property() {
+    for bug in bugs {
+        let kind = if bug.property.is_some() {
             "property"
         } else {
             "test"
         };
-        let package = patch.package();
-        writeln!(text, "| `{name}` | {what} | {kind} `{caught_by}`, `{package}` |")?;
+        let (name, promise, caught_by, package) = (&bug.name, &bug.promise, bug.caught_by(), bug.package());
+        writeln!(
+            text,
+            "| `{name}` | {promise} | {kind} `{caught_by}`, `{package}` |"
+        )?;
     }
     Ok(text)
 }
