@@ -4,10 +4,13 @@ use anyhow::Result;
 use prodigy_storage_backend::{Durability, EventId};
 use prodigy_storage_layout::{Document, LockName, Phase, Timestamp};
 
+use crate::fs::Doom;
 use crate::stage::{Stage, job};
 
 /// Keys of dead letters.
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+/// The files in a write to which a process may die, each by a part of its path: any, segments, queues, locks, new files.
+pub const FILES: [&str; 5] = ["", "events/", "dlq/", ".lock", ".tmp-"];
 /// The longest payload, in bytes.
 const LONGEST: usize = 900;
 
@@ -46,8 +49,8 @@ pub enum Step {
     Remove(u8),
     /// Takes the lock and releases it.
     Lock,
-    /// The process is killed in a write: after a number of further calls, with a number of bytes written.
-    Doom(u8, u16),
+    /// The process is killed in a write to a file whose path contains this text, after this number of bytes.
+    Doom(&'static str, u16),
     /// The process is killed now.
     Kill,
 }
@@ -77,7 +80,7 @@ impl Step {
             21 => Self::Lock,
             22..24 => Self::Turn(turn(random.u8(..4), random.i16(..))),
             24..26 => Self::Follow,
-            26 => Self::Doom(random.u8(..8), random.u16(..400)),
+            26 => Self::Doom(random.choice(FILES).unwrap_or_default(), random.u16(..400)),
             _ => Self::Kill,
         };
         (random.bool(), step)
@@ -161,8 +164,8 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
             stage.unlock(who);
             Ok(())
         }
-        Step::Doom(calls, bytes) => {
-            stage.doom(who, usize::from(calls), usize::from(bytes));
+        Step::Doom(file, bytes) => {
+            stage.doom(who, Doom::after_bytes(file, usize::from(bytes)));
             Ok(())
         }
         Step::Kill => {

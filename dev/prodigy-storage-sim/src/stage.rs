@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, EventId, Expected,
     Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions,
@@ -14,7 +14,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 
-use crate::fs::{Process, SimFs};
+use crate::fs::{Doom, Process, SimFs};
 use crate::history::{Action, Answer, History};
 use crate::reading::read_on;
 
@@ -135,11 +135,27 @@ impl Stage {
         }
     }
 
-    /// Makes a process die in a write, after `calls` more calls that change something.
-    pub fn doom(&mut self, who: usize, calls: usize, bytes: usize) {
+    /// Makes a process die in its next call of this kind.
+    pub fn doom(&mut self, who: usize, doom: Doom) {
         if let Some(actor) = self.actors.get(who) {
-            actor.process.kill_in_write(calls, bytes);
+            actor.process.kill_in(doom);
         }
+    }
+
+    /// Does something in which a process dies.
+    ///
+    /// # Errors
+    /// If it did not die.
+    pub fn dying(
+        &mut self,
+        who: usize,
+        doom: Doom,
+        play: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.doom(who, doom);
+        play(self)?;
+        ensure!(self.is_dead(who), "the process made no such call: {doom:?}");
+        Ok(())
     }
 
     /// Has `other` seal and compress what it appends to between the moments at which `who` opens a segment and tries its

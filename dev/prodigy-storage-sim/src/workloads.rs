@@ -9,7 +9,7 @@ use prodigy_storage_layout::{Document, LockName, Phase, RepoName, Timestamp};
 
 use crate::disk::Disk;
 use crate::explore::Trace;
-use crate::fs::SimFs;
+use crate::fs::{Doom, SimFs};
 use crate::history::History;
 use crate::replay::Moment;
 use crate::stage::{Setup, Stage, job};
@@ -288,11 +288,15 @@ fn fenced(stage: &mut Stage) -> Result<()> {
         stage.delete(who, &pruned, Strict)?;
     }
     // It dies while it raises the mark; the next process writes under the same token.
-    for calls in [1, 3] {
-        let token = 9 + calls as u64;
+    let dooms = [
+        Doom::after_bytes(".tmp-", 40),
+        Doom::before_rename("fencing.json"),
+    ];
+    for (token, doom) in (10..).step_by(2).zip(dooms) {
         let dies = stage.enter()?;
-        stage.doom(dies, calls, 40);
-        stage.add_fenced(dies, &job, Phase::Map, token, Strict)?;
+        stage.dying(dies, doom, |stage| {
+            stage.add_fenced(dies, &job, Phase::Map, token, Strict).map(drop)
+        })?;
         let next = stage.enter()?;
         stage.add_fenced(next, &job, Phase::Setup, token, Relaxed)?;
     }
@@ -327,9 +331,9 @@ fn push(stage: &mut Stage) -> Result<()> {
     stage.push(one, &job, &["b", "c"], Strict)?;
     stage.push(other, &job, &["d"], Strict)?;
     stage.push(one, &job, &["e"], Strict)?;
-    // After its call on the lock file.
-    stage.doom(one, 1, 90);
-    stage.push(one, &job, &["f", "g"], Strict)?;
+    stage.dying(one, Doom::after_bytes("dlq/", 90), |stage| {
+        stage.push(one, &job, &["f", "g"], Strict)
+    })?;
     stage.push(other, &job, &["h"], Strict)?;
     let again = stage.enter()?;
     stage.push(again, &job, &["i", "j", "k"], Strict)
@@ -343,8 +347,9 @@ fn merge(stage: &mut Stage) -> Result<()> {
     stage.push(other, &job, &["b", "c"], Strict)?;
     stage.push(one, &job, &["c", "d"], Strict)?;
     stage.push(other, &job, &["a", "b", "c", "d"], Strict)?;
-    stage.doom(other, 1, 60);
-    stage.push(other, &job, &["a", "e"], Strict)?;
+    stage.dying(other, Doom::after_bytes("dlq/", 60), |stage| {
+        stage.push(other, &job, &["a", "e"], Strict)
+    })?;
     stage.push(one, &job, &["e", "a"], Strict)
 }
 
@@ -362,8 +367,9 @@ fn redrive(stage: &mut Stage) -> Result<()> {
     stage.ack(one, &job, 3)?;
     stage.push(one, &job, &["a"], Strict)?;
     stage.nack(other, &job, 1)?;
-    stage.doom(other, 2, 0);
-    stage.take(other, &job, 1)?;
+    stage.dying(other, Doom::after_bytes("dlq/", 0), |stage| {
+        stage.take(other, &job, 1)
+    })?;
     stage.take(one, &job, 9)?;
     stage.ack(one, &job, 9)?;
     stage.push(one, &job, &["z"], Strict)
@@ -386,26 +392,31 @@ fn letters_relaxed(stage: &mut Stage) -> Result<()> {
     stage.push(one, &job, &["i"], Relaxed)
 }
 
+/// Bytes behind a record.
+const LINE_END: usize = 1;
+
 fn adoption(stage: &mut Stage) -> Result<()> {
     let job = job("events")?;
     let one = stage.enter()?;
     stage.append(one, &job, &[40], Strict)?;
-    stage.doom(one, 0, 70);
-    stage.append(one, &job, &[30, 30], Strict)?;
+    stage.dying(one, Doom::after_bytes("events/", 70), |stage| {
+        stage.append(one, &job, &[30, 30], Strict)
+    })?;
     let two = stage.enter()?;
     stage.append(two, &job, &[20], Strict)?;
     stage.scan(two, &job)?;
-    // Whole, except for its line end.
     let whole = stage.payloads(&[30]);
-    stage.doom(two, 0, 146);
-    stage.append_these(two, &job, whole, None, Strict)?;
+    stage.dying(two, Doom::short_of("events/", LINE_END), |stage| {
+        stage.append_these(two, &job, whole, None, Strict)
+    })?;
     let three = stage.enter()?;
     stage.append(three, &job, &[30], Relaxed)?;
     stage.kill(three);
     let four = stage.enter()?;
     stage.append(four, &job, &[900], Strict)?;
-    stage.doom(four, 0, 200);
-    stage.append(four, &job, &[600], Strict)?;
+    stage.dying(four, Doom::after_bytes("events/", 200), |stage| {
+        stage.append(four, &job, &[600], Strict)
+    })?;
     let five = stage.enter()?;
     stage.append(five, &job, &[20, 20], Strict)?;
     stage.flush(five)?;
@@ -423,8 +434,9 @@ fn takeover(stage: &mut Stage) -> Result<()> {
     // A writer dies over the line end, another one gets the event acknowledged, a third one takes the segment over.
     let id = vec![id(stage, 10, 1)];
     let event = stage.payloads(&[30]);
-    stage.doom(one, 0, 146);
-    stage.append_these(one, &job, event.clone(), Some(id.clone()), Strict)?;
+    stage.dying(one, Doom::short_of("events/", LINE_END), |stage| {
+        stage.append_these(one, &job, event.clone(), Some(id.clone()), Strict)
+    })?;
     stage.append_these(two, &job, event, Some(id), Strict)?;
     let three = stage.enter()?;
     stage.append(three, &job, &[30], Strict)?;
@@ -464,8 +476,9 @@ fn locks(stage: &mut Stage) -> Result<()> {
     stage.unlock(one);
     let third = stage.enter()?;
     // It dies while it signs, and the next finds half a slot.
-    stage.doom(third, 1, 2_000);
-    stage.lock(third, &name)?;
+    stage.dying(third, Doom::after_bytes("resume.lock", 2_000), |stage| {
+        stage.lock(third, &name)
+    })?;
     stage.lock(one, &name)?;
     stage.unlock(one);
     stage.lock(one, &name)?;
@@ -475,8 +488,9 @@ fn locks(stage: &mut Stage) -> Result<()> {
 fn first_use(stage: &mut Stage) -> Result<()> {
     let (one, other) = (stage.enter()?, stage.enter()?);
     let (shop, mill) = (RepoName::new("shop")?, RepoName::new("mill")?);
-    stage.doom(one, 3, 10);
-    stage.put(one, &Document::Repository(shop.clone()), true, 60, Strict)?;
+    stage.dying(one, Doom::after_bytes("registry.lock", 10), |stage| {
+        stage.put(one, &Document::Repository(shop.clone()), true, 60, Strict)
+    })?;
     stage.put(other, &Document::Repository(shop.clone()), true, 60, Strict)?;
     stage.put(other, &Document::Repository(mill), true, 60, Strict)?;
     let third = stage.enter()?;

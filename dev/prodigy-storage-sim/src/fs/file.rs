@@ -79,10 +79,10 @@ impl FsFile for SimFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.check_writable()?;
         let caller = self.process.caller(&self.path);
-        self.process.write(|state, turn| {
+        self.process.write(&self.path, |state, turn| {
             let bytes = match turn {
                 Turn::Whole => bytes,
-                Turn::Last(most) => bytes.get(..most).unwrap_or(bytes),
+                Turn::Last(written) => written.of(bytes),
             };
             if bytes.is_empty() {
                 return Ok(0);

@@ -1,5 +1,6 @@
 //! The simulated file system, and the processes that use it.
 
+mod doom;
 mod file;
 mod folder;
 mod process;
@@ -16,6 +17,7 @@ use prodigy_storage_file::{FileBackend, FileOptions};
 use crate::clock::SimClock;
 use crate::disk::Disk;
 use crate::journal::Entry;
+pub use doom::Doom;
 pub use process::Process;
 use state::State;
 

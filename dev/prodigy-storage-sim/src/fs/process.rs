@@ -10,6 +10,7 @@ use prodigy_storage_backend::Clock;
 use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, Space};
 
 use super::SimFs;
+use super::doom::{Doom, Kind, Written};
 use super::file::SimFile;
 use super::folder::SimFolder;
 use super::state::{Caller, State};
@@ -46,11 +47,8 @@ impl fmt::Debug for Shared {
 #[derive(Clone, Copy, Debug)]
 enum LifeState {
     Alive,
-    /// It dies in a write: after `calls` more calls that change something, with `bytes` bytes written.
-    Doomed {
-        calls: usize,
-        bytes: usize,
-    },
+    /// It dies in this call.
+    Doomed(Doom),
     Dead,
 }
 
@@ -84,10 +82,9 @@ impl Process {
         self.shared.die(&mut self.shared.life.lock());
     }
 
-    /// Ends it in the middle of a write: `calls` more calls that change something are made, and of the first write after
-    /// them `bytes` bytes.
-    pub fn kill_in_write(&self, calls: usize, bytes: usize) {
-        *self.shared.life.lock() = LifeState::Doomed { calls, bytes };
+    /// Ends it in the next call of this kind.
+    pub fn kill_in(&self, doom: Doom) {
+        *self.shared.life.lock() = LifeState::Doomed(doom);
     }
 
     /// Has others do something before the process next tries the lock of a file whose name ends so: between opening a
@@ -111,8 +108,8 @@ impl Process {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turn {
     Whole,
-    /// Only this number of bytes; then the process is dead.
-    Last(usize),
+    /// Only this part; then the process is dead.
+    Last(Written),
 }
 
 impl Shared {
@@ -150,37 +147,44 @@ impl Shared {
 
     /// A call that may change something.
     pub(super) fn act<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut life = self.life.lock();
+        let life = self.life.lock();
         if matches!(*life, LifeState::Dead) {
             return Err(killed());
         }
         let mut state = self.sim.state.lock();
         state.tick();
-        let before = state.journal.len();
-        let done = call(&mut state);
-        if let LifeState::Doomed { calls, .. } = &mut *life {
-            *calls = calls.saturating_sub(state.journal.len() - before);
+        call(&mut state)
+    }
+
+    /// The doom of the process, if it comes on this path.
+    fn doom(&self, path: &Path) -> Option<Kind> {
+        match *self.life.lock() {
+            LifeState::Doomed(doom) if doom.is_on(path) => Some(doom.kind),
+            _ => None,
         }
-        done
     }
 
     /// A write, which may be the one that the process dies in.
     pub(super) fn write(
         &self,
+        path: &Path,
         call: impl FnOnce(&mut State, Turn) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let doom = match *self.life.lock() {
-            LifeState::Doomed { calls: 0, bytes } => Some(bytes),
-            _ => None,
+        let Some(Kind::Write(written)) = self.doom(path) else {
+            return self.act(|state| call(state, Turn::Whole));
         };
-        match doom {
-            None => self.act(|state| call(state, Turn::Whole)),
-            Some(bytes) => {
-                let done = self.act(|state| call(state, Turn::Last(bytes)));
-                self.die(&mut self.life.lock());
-                done.and(Err(killed()))
-            }
+        let done = self.act(|state| call(state, Turn::Last(written)));
+        self.die(&mut self.life.lock());
+        done.and(Err(killed()))
+    }
+
+    /// A rename, which may be the call in which the process dies.
+    fn rename(&self, from: &Path, to: &Path, over: bool) -> io::Result<()> {
+        if self.doom(to) == Some(Kind::Rename) {
+            self.die(&mut self.life.lock());
         }
+        let caller = self.caller(to);
+        self.act(|state| state.rename(caller, from, over))
     }
 
     /// Also of a process that is dead: its descriptors are closed.
@@ -225,13 +229,11 @@ impl FileSystem for Process {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let caller = self.caller(to);
-        self.shared.act(|state| state.rename(caller, from, true))
+        self.shared.rename(from, to, true)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let caller = self.caller(to);
-        self.shared.act(|state| state.rename(caller, from, false))
+        self.shared.rename(from, to, false)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Random workloads, crashed at each of their calls.
 
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
-use prodigy_storage_sim::{Depth, Setup, Step, explore, perform, record, turn};
+use prodigy_storage_sim::{Depth, FILES, Setup, Step, explore, perform, record, turn};
 use proptest::prelude::*;
 
 fn durability() -> impl Strategy<Value = prodigy_storage_backend::Durability> {
@@ -26,7 +26,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Nack),
         1 => any::<u8>().prop_map(Step::Remove),
         1 => Just(Step::Lock),
-        1 => (0u8..8, 0u16..400).prop_map(|(calls, bytes)| Step::Doom(calls, bytes)),
+        1 => (proptest::sample::select(&FILES[..]), 0u16..400).prop_map(|(file, bytes)| Step::Doom(file, bytes)),
         1 => Just(Step::Kill),
     ]
 }

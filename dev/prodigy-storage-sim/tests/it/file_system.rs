@@ -6,7 +6,7 @@ use std::path::Path;
 use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::fs::{FileKind, FileSystem, OpenMode, SEALED_MODE};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
-use prodigy_storage_sim::{Call, Disk, SimFs};
+use prodigy_storage_sim::{Call, Disk, Doom, SimFs};
 
 const FILE: &str = "a/file";
 
@@ -156,12 +156,29 @@ fn a_process_can_die_in_the_middle_of_a_write() {
     let sim = SimFs::new(with_file());
     let process = sim.process();
     let file = process.open(Path::new(FILE), OpenMode::Write).unwrap();
-    process.kill_in_write(1, 2);
+    process.kill_in(Doom::after_bytes("other", 2));
     file.write_all_at(b"AB", 0).unwrap();
+    process.kill_in(Doom::after_bytes(FILE, 2));
     assert!(file.write_at(b"CDEF", 2).is_err());
     assert!(process.is_dead());
     assert_eq!(sim.disk().read(FILE).unwrap().as_slice(), b"ABCD");
     assert_eq!(sim.position(), 2);
+    let process = sim.process();
+    let file = process.open(Path::new(FILE), OpenMode::Write).unwrap();
+    process.kill_in(Doom::short_of(FILE, 1));
+    assert!(file.write_at(b"abcd", 0).is_err());
+    assert_eq!(sim.disk().read(FILE).unwrap().as_slice(), b"abcD");
+}
+
+#[test]
+fn a_process_can_die_before_a_rename() {
+    let sim = SimFs::new(with_file());
+    let process = sim.process();
+    process.kill_in(Doom::before_rename("second"));
+    process.rename(Path::new(FILE), Path::new("first")).unwrap();
+    assert!(process.rename(Path::new("first"), Path::new("second")).is_err());
+    assert!(process.is_dead());
+    assert!(sim.disk().read("first").is_some() && sim.disk().read("second").is_none());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
 use prodigy_storage_layout::{Document, Phase, RepoName};
-use prodigy_storage_sim::{Depth, Setup, Stage, explore, job, record};
+use prodigy_storage_sim::{Depth, Doom, Setup, Stage, explore, job, record};
 
 /// Crashes it at each call, and each recovery too.
 fn survives(play: impl FnOnce(&mut Stage) -> Result<()>) {
@@ -73,8 +73,9 @@ fn what_a_dead_writer_left_unsynced_is_no_hole_below_the_next_ones() {
         stage.append(one, &job, &[20], Strict)?;
         // Whole, line end included, and never synced.
         let event = stage.payloads(&[30]);
-        stage.doom(one, 0, 147);
-        stage.append_these(one, &job, event, None, Strict)?;
+        stage.dying(one, Doom::short_of("events/", 0), |stage| {
+            stage.append_these(one, &job, event, None, Strict)
+        })?;
         let other = stage.enter()?;
         stage.append(other, &job, &[40], Strict)
     });
@@ -88,12 +89,14 @@ fn a_tail_is_mended_in_an_order_that_a_loss_of_power_keeps() {
         stage.append(one, &job, &[20], Strict)?;
         let event = stage.payloads(&[30]);
         // Whole, except for its line end.
-        stage.doom(one, 0, 146);
-        stage.append_these(one, &job, event, None, Strict)?;
+        stage.dying(one, Doom::short_of("events/", 1), |stage| {
+            stage.append_these(one, &job, event, None, Strict)
+        })?;
         let other = stage.enter()?;
         stage.append(other, &job, &[20], Strict)?;
-        stage.doom(other, 0, 400);
-        stage.append(other, &job, &[500], Strict)?;
+        stage.dying(other, Doom::after_bytes("events/", 400), |stage| {
+            stage.append(other, &job, &[500], Strict)
+        })?;
         let third = stage.enter()?;
         stage.append(third, &job, &[20, 20], Strict)
     });
@@ -105,9 +108,9 @@ fn half_an_item_never_stands_behind_the_bracket() {
         let job = job("one")?;
         let one = stage.enter()?;
         stage.push(one, &job, &["a"], Strict)?;
-        // After its call on the lock file.
-        stage.doom(one, 1, 180);
-        stage.push(one, &job, &["b", "c"], Strict)?;
+        stage.dying(one, Doom::after_bytes("dlq/", 180), |stage| {
+            stage.push(one, &job, &["b", "c"], Strict)
+        })?;
         let other = stage.enter()?;
         stage.push(other, &job, &["d"], Strict)
     });
@@ -119,8 +122,9 @@ fn an_item_pushed_behind_an_unsynced_one_is_no_damage() {
         let job = job("one")?;
         let one = stage.enter()?;
         stage.push(one, &job, &["a"], Strict)?;
-        stage.doom(one, 1, 670);
-        stage.push(one, &job, &["b", "c"], Strict)?;
+        stage.dying(one, Doom::short_of("dlq/", 1), |stage| {
+            stage.push(one, &job, &["b", "c"], Strict)
+        })?;
         let other = stage.enter()?;
         stage.push(other, &job, &["d"], Strict)
     });
