@@ -8,9 +8,12 @@ use prodigy_storage_layout::{Document, LockName};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Result, StorageError};
-use crate::lock::LockGuard;
+use crate::lock::{LockGuard, LockOrigin};
 
-/// The fencing token of one holder of a lock, and the name of that lock.
+/// The fencing token of one holder of a lock, the name of that lock, and the origin of the token.
+///
+/// The origin distinguishes it from the same number of another store: one that was restored from an older copy, or created again
+/// at the same place. A number without an origin counts in every store.
 ///
 /// A write that carries it is refused as [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
 /// lock. A token without a name is compared with other tokens without a name.
@@ -27,6 +30,7 @@ use crate::lock::LockGuard;
 pub struct Fence {
     lock: Option<LockName>,
     token: u64,
+    origin: Option<LockOrigin>,
 }
 
 impl Fence {
@@ -44,7 +48,11 @@ impl Fence {
             )
             .with_hint("set `enable_locking: true`, or write without a token"));
         }
-        Self::new(guard.name().clone(), guard.fencing())
+        let fence = Self::new(guard.name().clone(), guard.fencing())?;
+        Ok(Self {
+            origin: guard.origin(),
+            ..fence
+        })
     }
 
     /// A token of a named lock.
@@ -68,7 +76,11 @@ impl Fence {
                 "no lock has this token: tokens begin at 1",
             ));
         }
-        Ok(Self { lock: None, token })
+        Ok(Self {
+            lock: None,
+            token,
+            origin: None,
+        })
     }
 
     /// The lock, if it is named.
@@ -82,21 +94,36 @@ impl Fence {
     pub fn token(&self) -> u64 {
         self.token
     }
+
+    /// The origin of the token, if it is known.
+    #[must_use]
+    pub fn origin(&self) -> Option<LockOrigin> {
+        self.origin
+    }
+
+    /// The token with its origin and without the name of its lock: `5@0123456789abcdef`.
+    #[must_use]
+    pub fn token_text(&self) -> String {
+        match self.origin {
+            Some(origin) => format!("{}@{origin}", self.token),
+            None => self.token.to_string(),
+        }
+    }
 }
 
-/// `5`, or `NAME=5`.
+/// `5`, `NAME=5`, or either with the origin behind it: `NAME=5@0123456789abcdef`.
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(lock) = &self.lock {
             write!(f, "{lock}=")?;
         }
-        write!(f, "{}", self.token)
+        f.write_str(&self.token_text())
     }
 }
 
 /// A text that is no fencing token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fencing token is a number above 0, or NAME=NUMBER with the name of its lock")]
+#[error("a fencing token is NUMBER or NUMBER@ORIGIN with a number above 0, or NAME= and one of them")]
 pub struct InvalidFence;
 
 impl FromStr for Fence {
@@ -107,8 +134,12 @@ impl FromStr for Fence {
             Some((name, token)) => (Some(LockName::new(name).map_err(|_| InvalidFence)?), token),
             None => (None, text),
         };
+        let (token, origin) = match token.split_once('@') {
+            Some((token, origin)) => (token, Some(origin.parse()?)),
+            None => (token, None),
+        };
         match token.parse() {
-            Ok(token) if token > 0 => Ok(Self { lock, token }),
+            Ok(token) if token > 0 => Ok(Self { lock, token, origin }),
             _ => Err(InvalidFence),
         }
     }
@@ -161,7 +192,11 @@ impl FenceMarks {
         for StoredMark { lock, token } in stored.marks {
             let lock = lock.map(LockName::new).transpose();
             let lock = lock.map_err(|_| serde::de::Error::custom("a lock has a name that is refused"))?;
-            marks.raise(&Fence { lock, token });
+            marks.raise(&Fence {
+                lock,
+                token,
+                origin: None,
+            });
         }
         Ok(marks)
     }
@@ -212,6 +247,13 @@ impl FenceMarks {
         raised
     }
 
+    /// The marks of named locks.
+    pub fn named(&self) -> impl Iterator<Item = (&LockName, u64)> {
+        self.0
+            .iter()
+            .filter_map(|(lock, token)| Some((lock.as_ref()?, *token)))
+    }
+
     /// True if no write carried a token yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -255,10 +297,28 @@ mod tests {
 
     #[test]
     fn a_token_is_a_number_above_0() {
-        for wrong in ["", "0", "a=0", "-1", "a", "=5", "a/=5", "18446744073709551616"] {
+        for wrong in [
+            "",
+            "0",
+            "a=0",
+            "-1",
+            "a",
+            "=5",
+            "a/=5",
+            "18446744073709551616",
+            "5@",
+            "5@0",
+            "@0123456789abcdef",
+        ] {
             assert_eq!(wrong.parse::<Fence>(), Err(InvalidFence), "{wrong}");
         }
-        for text in ["5", "a/b=5", "18446744073709551615"] {
+        for text in [
+            "5",
+            "a/b=5",
+            "18446744073709551615",
+            "a/b=5@0123456789abcdef",
+            "5@fedcba9876543210",
+        ] {
             assert_eq!(fence(text).to_string(), text);
         }
         assert_eq!(Fence::unnamed(0).unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -65,7 +65,7 @@ pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, 
 pub use error::{ErrorKind, Result, StorageError, escape};
 pub use fence::{Fence, FenceMarks, InvalidFence};
 pub use id::{EventId, IdSource, InvalidEventId};
-pub use lock::{Holder, LockGuard, LockInfo, LockOptions};
+pub use lock::{Holder, LockGuard, LockInfo, LockOptions, LockOrigin};
 pub use log::{
     AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions, TooLarge,
 };

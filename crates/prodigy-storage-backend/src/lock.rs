@@ -1,11 +1,13 @@
 //! Named locks between processes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use prodigy_storage_layout::{LockName, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Result;
+use crate::fence::InvalidFence;
 
 /// The holder of a lock, in its own words: information only, the kernel (or the database) decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +90,11 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     /// The fencing token: above that of every earlier holder. Hand it to what the lock protects.
     fn fencing(&self) -> u64;
 
+    /// The origin of the token. `None` if the backend can't distinguish two stores that give out the same numbers.
+    fn origin(&self) -> Option<LockOrigin> {
+        None
+    }
+
     /// Whether it protects nothing, since locking is disabled.
     fn is_inert(&self) -> bool {
         false
@@ -115,6 +122,56 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     fn release(self: Box<Self>) -> Result<()>;
 }
 
+/// The origin of a fencing token: the store that gave it out, and the moment at which its holder took the lock. The
+/// token of a root that was restored or created again has another origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOrigin {
+    store: u32,
+    taking: u32,
+}
+
+impl LockOrigin {
+    /// An origin of two checksums, which the backend chooses.
+    #[must_use]
+    pub fn new(store: u32, taking: u32) -> Self {
+        Self { store, taking }
+    }
+
+    /// The checksum of the store.
+    #[must_use]
+    pub fn store(self) -> u32 {
+        self.store
+    }
+}
+
+/// 16 hexadecimal digits.
+impl fmt::Display for LockOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}{:08x}", self.store, self.taking)
+    }
+}
+
+impl Serialize for LockOrigin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for LockOrigin {
+    type Err = InvalidFence;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFence> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u64::from_str_radix(text, 16) {
+            Ok(both) if is_hex => Ok(Self {
+                store: (both >> 32) as u32,
+                taking: both as u32,
+            }),
+            _ => Err(InvalidFence),
+        }
+    }
+}
+
 /// A line of the listing of locks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -130,6 +187,9 @@ pub struct LockInfo {
     pub last_holder: Option<Holder>,
     /// The newest fencing token given out.
     pub fencing: u64,
+    /// The origin of that token, if its holder is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<LockOrigin>,
     /// Whether a part of what is stored of it does not verify, by damage or because a holder died while it signed:
     /// holder and token are then those that can still be read, and a newer token may have been given out.
     pub suspect: bool,
@@ -145,8 +205,16 @@ impl LockInfo {
             last_holder: holder.clone(),
             holder,
             fencing,
+            origin: None,
             suspect: false,
         }
+    }
+
+    /// Sets [`origin`](Self::origin).
+    #[must_use]
+    pub fn origin(mut self, origin: Option<LockOrigin>) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// Sets [`last_holder`](Self::last_holder).

@@ -44,7 +44,9 @@ pub(crate) struct SaveArgs {
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
     /// The fencing token of the lock that the writer holds, alone or as NAME=TOKEN with the lock's name. The save is
-    /// refused if the job was written to under a newer token of that lock.
+    /// refused if the job was written to under a newer token of that lock. A token with its origin
+    /// (`5@0123456789abcdef`, as `lock run` gives it) is also refused in a store that did not give it out; a number alone
+    /// counts in every store.
     #[arg(long, value_name = "TOKEN")]
     fencing: Option<Fence>,
     #[command(flatten)]

@@ -25,7 +25,8 @@ pub(crate) enum LockCommand {
     /// Run a command under a lock, and end with its code.
     ///
     /// The command inherits the lock: it is held as long as either of the two lives. The variables
-    /// `PRODIGY_LOCK_FENCING` and `PRODIGY_LOCK_NAME` tell it the lock's fencing token and name. Signals that end, stop or
+    /// `PRODIGY_LOCK_FENCING` holds the fencing token, a number and its origin (`5@0123456789abcdef`), and
+    /// `PRODIGY_LOCK_NAME` the name of the lock: `checkpoint save --fencing "$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`. Signals that end, stop or
     /// inform a process are passed on to it, and the tool ends when it ends: with its code, or with 128 and the number of
     /// the signal that ended it. A signal that arrives while the tool waits for the lock ends the wait, and nothing is run.
     ///
@@ -120,7 +121,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
     command.args(arguments).env_remove(FENCING).env_remove(NAME);
     if !lock.is_inert() {
         let fence = lock.fencing()?;
-        command.env(FENCING, fence.token().to_string());
+        command.env(FENCING, fence.token_text());
         command.env(NAME, lock.name().as_str());
     }
     let pass_on = PassOn::from_now_on().map_err(failed)?;
@@ -174,7 +175,10 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
             [
                 lock.name.to_string(),
                 if lock.held { "held" } else { "free" }.to_owned(),
-                lock.fencing.to_string(),
+                match lock.origin {
+                    Some(origin) => format!("{}@{origin}", lock.fencing),
+                    None => lock.fencing.to_string(),
+                },
                 who,
                 holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
                 holder.map_or_else(none, |holder| holder.purpose.clone()),

@@ -5,6 +5,7 @@ mod handle;
 mod stores;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -133,6 +134,24 @@ impl LogStore for FileBackend {
     }
 }
 
+const PUT: &str = "put document";
+const ADD: &str = "add checkpoint";
+
+/// Makes a write whose fencing token may come from another store.
+fn fenced<T>(
+    store: &Stores,
+    operation: &'static str,
+    target: &dyn fmt::Display,
+    options: &PutOptions,
+    write: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let Some(fence) = &options.fencing else {
+        return write();
+    };
+    store.locks.check_origin(operation, target, fence)?;
+    write().map_err(|error| store.locks.explain_fenced(error, fence))
+}
+
 impl DocumentStore for FileBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         self.handle
@@ -154,8 +173,10 @@ impl DocumentStore for FileBackend {
     ) -> Result<Revision> {
         let path = Entry::Document(document.clone()).path();
         self.handle
-            .write_dated("put document", &path.display(), options.durability, |store| {
-                store.documents.put(document, body, options, deadline)
+            .write_dated(PUT, &path.display(), options.durability, |store| {
+                fenced(store, PUT, &path.display(), options, || {
+                    store.documents.put(document, body, options, deadline)
+                })
             })
     }
 
@@ -167,10 +188,11 @@ impl DocumentStore for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
-        self.handle
-            .write_dated("add checkpoint", job, options.durability, |store| {
+        self.handle.write_dated(ADD, job, options.durability, |store| {
+            fenced(store, ADD, job, options, || {
                 store.documents.add(job, phase, body, options, deadline)
             })
+        })
     }
 
     fn delete(

@@ -36,7 +36,7 @@ fn the_fencing_token_rises_and_the_listing_knows_it() {
         let run = bench
             .run(&held_by("shop/resume", &[], "echo $PRODIGY_LOCK_FENCING"))
             .code(0);
-        run.out.trim().parse::<u64>().unwrap()
+        run.out.split('@').next().unwrap().parse::<u64>().unwrap()
     };
     let (first, second) = (token(), token());
     assert!(second > first);

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{Body, Deadline, Durability, ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Document, Evidence, Phase, Relation, RepoName, Timestamp};
+use prodigy_storage_backend::{
+    Body, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, StorageError,
+};
+use prodigy_storage_layout::{Document, Entry, Evidence, LockName, Phase, Relation, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::finding::FindingKind;
@@ -58,8 +60,10 @@ impl Examination<'_> {
                     };
                     self.foreign(group, path);
                 }
-                if let Document::Repository(repo) = document {
-                    self.registered(repo, path, found.body());
+                match document {
+                    Document::Repository(repo) => self.registered(repo, path, found.body()),
+                    Document::Fencing(_) => self.marks(path, found.body()),
+                    _ => {}
                 }
                 return;
             }
@@ -150,6 +154,50 @@ impl Examination<'_> {
             documents.restore_marks(job, Deadline::never())?;
         }
         Ok(Some(kept))
+    }
+
+    /// Compares the fencing marks of a job with the locks: a lock file that was removed or restored gives out tokens below
+    /// them, and every save under such a token is refused.
+    fn marks(&mut self, path: &Path, body: &[u8]) {
+        let Ok(marks) = FenceMarks::parse(body) else {
+            return;
+        };
+        for (lock, mark) in marks.named() {
+            let newest = match self.parts.locks.newest_token(lock) {
+                Ok(newest) if newest < mark => newest,
+                Ok(_) => continue,
+                Err(error) => {
+                    self.unreadable(&Entry::Lock(lock.clone()).path(), &error);
+                    continue;
+                }
+            };
+            let why = format!(
+                "the fencing mark of lock {lock} is {mark}, and the newest token of the lock is {newest}: its lock file was \
+                 removed or restored, or the token {mark} is not from a lock"
+            );
+            let finding = self
+                .warning(FindingKind::LockBehindMark, path, why)
+                .lost("nothing; saves under a token of this lock below the mark are refused")
+                .advice(
+                    "end the holders of the lock; repair raises its tokens above the mark, for those who take it from then on",
+                );
+            if self.repairs() {
+                let raised = self.raise_token(lock, mark);
+                self.tell_repaired(finding, &raised);
+            } else {
+                self.tell(finding);
+            }
+        }
+    }
+
+    /// Takes a lock once, under a token above a mark.
+    fn raise_token(&self, lock: &LockName, mark: u64) -> Result<Option<String>> {
+        let options = LockOptions::new("repair");
+        let locks = &self.parts.locks;
+        locks
+            .lock_above(lock, &options, mark, self.deadline())?
+            .release()?;
+        Ok(None)
     }
 
     /// Looks at what a registry entry says.

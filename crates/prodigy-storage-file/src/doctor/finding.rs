@@ -70,6 +70,8 @@ pub enum FindingKind {
     Registry,
     /// A lock file that is not what was written.
     DamagedLock,
+    /// A lock whose tokens began again below the fencing mark of a job.
+    LockBehindMark,
     /// `format.json` is not what was written.
     DamagedFormat,
     /// Data without a checksum: another program wrote it, or its checksum is damaged.

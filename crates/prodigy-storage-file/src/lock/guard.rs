@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, Result, StorageError};
+use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, LockOrigin, Result, StorageError};
 use prodigy_storage_layout::LockName;
 
+use super::origin::origin;
 use super::slots::note_release;
 use crate::fs::FsFile;
 use crate::root::Root;
@@ -66,6 +67,10 @@ impl LockGuard for FileGuard {
 
     fn fencing(&self) -> u64 {
         self.fencing
+    }
+
+    fn origin(&self) -> Option<LockOrigin> {
+        Some(origin(&self.root, &self.name, self.fencing, &self.holder))
     }
 
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {

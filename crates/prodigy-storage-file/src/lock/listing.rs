@@ -12,6 +12,7 @@ use prodigy_storage_backend::{Deadline, LockInfo, Page, PageBuilder, PageOptions
 use prodigy_storage_layout::{Entry, LockName, locks_folder};
 
 use super::Locks;
+use super::origin::origin;
 use super::slots::{Slots, State};
 use crate::fs::{FileKind, OpenMode};
 use crate::kernel::KernelLocks;
@@ -79,6 +80,9 @@ impl Locks {
             .as_ref()
             .is_some_and(|record| record.state == State::Released);
         let last = record.map(|record| record.holder);
+        let origin = last
+            .as_ref()
+            .map(|holder| origin(&self.root, &name, fencing, holder));
         let who = who_holds(&*file, last.as_ref(), released, kernel).map_err(fault)?;
         let held = who != Who::Nobody;
         if fencing == 0 && !held && !suspect {
@@ -89,6 +93,7 @@ impl Locks {
         Ok(Some(
             LockInfo::new(name, held, holder, fencing)
                 .last_holder(last)
+                .origin(origin)
                 .suspect(suspect),
         ))
     }

@@ -8,6 +8,7 @@
 
 mod guard;
 mod listing;
+mod origin;
 mod slots;
 
 #[cfg(test)]
@@ -60,11 +61,22 @@ impl Locks {
         options: &LockOptions,
         deadline: Deadline,
     ) -> Result<Box<dyn LockGuard>> {
+        self.lock_above(name, options, 0, deadline)
+    }
+
+    /// Takes a lock under a token above `above` and above all earlier ones.
+    pub(crate) fn lock_above(
+        &self,
+        name: &LockName,
+        options: &LockOptions,
+        above: u64,
+        deadline: Deadline,
+    ) -> Result<Box<dyn LockGuard>> {
         let path = Entry::Lock(name.clone()).path();
         self.root.prepare_write(LOCK, &path.display())?;
         let file = self.acquire(&path, deadline)?;
         let holder = this_process(self.root.now(), options.purpose.clone());
-        let fencing = self.next_token(&path, &*file, &holder)?;
+        let fencing = self.next_token(&path, &*file, &holder, above)?;
         Ok(Box::new(FileGuard::new(
             Arc::clone(&self.root),
             Arc::clone(&self.held),
@@ -139,13 +151,15 @@ impl Locks {
 
     /// Signs the file under the next token. On return the token, the file's name and all folders above it survive
     /// power loss.
-    fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder) -> Result<u64> {
+    fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder, above: u64) -> Result<u64> {
         let fault = |error| self.root.write_fault(LOCK, path, error);
         // The bytes of a holder that was killed may be in memory only. Its slot is the one to keep: it comes first.
         self.root.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
-        let fencing = slots.next_token(self.root.now()).ok_or_else(|| {
+        let next = slots.next_token(self.root.now());
+        let next = next.and_then(|next| Some(next.max(above.checked_add(1)?)));
+        let fencing = next.ok_or_else(|| {
             StorageError::new(
                 ErrorKind::Damaged,
                 LOCK,
@@ -170,7 +184,7 @@ impl Locks {
             let _ = slots.blank(file);
             return Err(error);
         }
-        if slots.has_gap() {
+        if slots.has_gap() || above > 0 {
             // The slot that was just synced is the one that is kept now, whatever comes of the other.
             self.root.counters.sync(path);
             slots

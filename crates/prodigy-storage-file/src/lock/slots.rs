@@ -111,6 +111,14 @@ impl Slots {
         turns.max().unwrap_or(self.salvaged)
     }
 
+    /// The holder that got a token, if its slot is still there.
+    pub(super) fn holder(&self, token: u64) -> Option<&Holder> {
+        let mut turns = self.turns.iter().flatten();
+        turns
+            .find(|record| record.fencing == token)
+            .map(|record| &record.holder)
+    }
+
     /// A token above every one that was handed out, by the rule above.
     pub(super) fn next_token(&self, now: Timestamp) -> Option<u64> {
         match &self.turns {

@@ -17,3 +17,4 @@ mod frozen;
 mod moved;
 mod replaced;
 mod security;
+mod tokens;

@@ -196,7 +196,12 @@ impl Baseline {
             let Some(given) = found.locks.get(name) else {
                 return Err(format!("lock {name} is lost"));
             };
-            if given != stored {
+            let mut given = given.clone();
+            if flip.file.ends_with("format.json") {
+                // The name of the store has no checksum. A token of the store is then refused, not accepted.
+                given.origin = stored.origin;
+            }
+            if given != *stored {
                 hold!(given.suspect, "lock {name} is another one: {given:?}");
                 reported = true;
             }

@@ -23,7 +23,7 @@ const SECTION: &str = r#"
 cd "$1" || exit 90
 if [ "$2" = door ] && ! mkdir inside 2>/dev/null; then echo two >>doubles; exit 91; fi
 number=$(cat counter 2>/dev/null || echo 0)
-echo "$PRODIGY_LOCK_FENCING" >>tokens
+echo "${PRODIGY_LOCK_FENCING%%@*}" >>tokens
 if [ "$3" = go ]; then until [ -e go ]; do sleep 0.01; done; else sleep 0.00$3; fi
 echo $((number + 1)) >counter.new && mv counter.new counter
 if [ "$2" = door ]; then rmdir inside; fi

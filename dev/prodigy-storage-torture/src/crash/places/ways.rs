@@ -309,6 +309,8 @@ impl<'a> Place<'a> {
             return Ok(None);
         }
         let token = String::from_utf8(answer.expect_code(0)?.stdout)?;
+        // The number without its origin.
+        let token = token.split('@').next().unwrap_or_default();
         Ok(Some(Op {
             by: usize::MAX,
             request: "lock".to_owned(),

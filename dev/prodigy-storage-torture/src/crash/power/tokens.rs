@@ -34,7 +34,7 @@ impl Tokens {
             "--",
             "sh",
             "-c",
-            "echo $PRODIGY_LOCK_FENCING",
+            "echo ${PRODIGY_LOCK_FENCING%%@*}",
         ])
     }
 

@@ -13,7 +13,7 @@ const RUN: &[&str] = &[
     "--",
     "sh",
     "-c",
-    "echo $PRODIGY_LOCK_FENCING",
+    "echo ${PRODIGY_LOCK_FENCING%%@*}",
 ];
 
 pub(super) const SCENARIOS: &[Scenario] = &[

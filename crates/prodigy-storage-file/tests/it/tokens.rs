@@ -1,0 +1,168 @@
+//! Fencing tokens of a root that was restored or created again, and of a lock file that was removed.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Body, DocumentStore, ErrorKind, Fence, LockGuard, LockStore, PutOptions, Result, StorageError,
+};
+use prodigy_storage_file::{Doctor, DoctorScope, FileBackend, FileOptions, Finding, FindingKind};
+use prodigy_storage_layout::Phase;
+use tempfile::TempDir;
+
+use super::replaced::{NEVER, job, lock};
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// As another process opens it: handles with different sizes share nothing.
+    fn open(&self, process: u64) -> FileBackend {
+        let options = FileOptions::new(self.0.path().join("root")).max_file_size(process << 20);
+        FileBackend::open(options).unwrap()
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([self.0.path().join(from), self.0.path().join(to)])
+            .status();
+        assert!(copied.unwrap().success());
+    }
+
+    fn remove(&self, name: impl AsRef<Path>) {
+        let path = self.0.path().join(name);
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(path).unwrap(),
+            false => std::fs::remove_file(path).unwrap(),
+        }
+    }
+
+    fn doctor(&self, repairs: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let doctor = Doctor::new(FileOptions::new(self.0.path().join("root"))).unwrap();
+        let (scope, tell) = (DoctorScope::all(), &mut |finding| findings.push(finding));
+        match repairs {
+            true => doctor.repair(&scope, Duration::ZERO, tell).unwrap(),
+            false => doctor.examine(&scope, tell).unwrap(),
+        };
+        findings.retain(|finding| finding.kind == FindingKind::LockBehindMark);
+        findings
+    }
+}
+
+fn save(backend: &FileBackend, fence: &Fence) -> Result<(), StorageError> {
+    let options = PutOptions::default().fencing(Some(fence.clone()));
+    let body = Body::parse(b"{\"n\":1}").unwrap();
+    backend.add(&job(), Phase::Map, body, &options, NEVER).map(drop)
+}
+
+/// The token of one holder, as a process passes it on: as text.
+fn take(backend: &FileBackend) -> Fence {
+    let guard = lock(backend).unwrap();
+    let text = Fence::of(&*guard).unwrap().to_string();
+    guard.release().unwrap();
+    text.parse().unwrap()
+}
+
+fn refused(backend: &FileBackend, fence: &Fence) -> String {
+    let error = save(backend, fence).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    format!("{error:#} {}", error.hint().unwrap())
+}
+
+#[test]
+fn a_token_of_a_root_that_was_created_again_counts_no_more() {
+    let place = Place::new();
+    let old = take(&place.open(1));
+    place.remove("root");
+    let backend = place.open(2);
+    for _ in 0..3 {
+        let new = take(&backend);
+        save(&backend, &new).unwrap();
+    }
+    assert!(refused(&backend, &old).contains("another store"));
+    // Without a name the store is compared as well.
+    let unnamed: Fence = old.token_text().parse().unwrap();
+    assert!(refused(&place.open(3), &unnamed).contains("another store"));
+    // A person types a number.
+    save(&backend, &"shop/resume=3".parse().unwrap()).unwrap();
+}
+
+#[test]
+fn a_token_of_a_root_that_was_restored_from_an_older_copy_counts_no_more() {
+    let place = Place::new();
+    let first = take(&place.open(1));
+    place.copy("root", "copy");
+    let (same, later) = (take(&place.open(1)), take(&place.open(1)));
+    place.remove("root");
+    place.copy("copy", "root");
+    let backend = place.open(2);
+    // The newest holder of the copy may continue.
+    save(&backend, &first).unwrap();
+    assert!(refused(&backend, &later).contains("restored"));
+    let new = take(&backend);
+    assert_eq!(new.token(), same.token());
+    assert!(refused(&backend, &same).contains("restored"));
+    save(&backend, &new).unwrap();
+    // Nor once its number is below the newest one.
+    take(&backend);
+    assert!(refused(&backend, &same).contains("restored"));
+    take(&backend);
+    assert!(refused(&backend, &same).contains("taken by others since"));
+}
+
+#[test]
+fn the_listing_gives_the_origin_of_the_newest_token() {
+    let place = Place::new();
+    let backend = place.open(1);
+    let guard: Box<dyn LockGuard> = lock(&backend).unwrap();
+    let listed = backend.locks(&Default::default(), NEVER).unwrap().entries;
+    assert_eq!(
+        (listed[0].fencing, listed[0].origin),
+        (guard.fencing(), guard.origin())
+    );
+    guard.release().unwrap();
+    assert_eq!(
+        backend.locks(&Default::default(), NEVER).unwrap().entries,
+        [listed[0].clone()].map(|mut info| {
+            (info.held, info.holder) = (false, None);
+            info
+        })
+    );
+}
+
+#[test]
+fn tokens_that_began_again_below_the_mark_are_reported_and_raised_by_a_repair() {
+    let place = Place::new();
+    let backend = place.open(1);
+    for _ in 0..7 {
+        take(&backend);
+    }
+    save(&backend, &take(&backend)).unwrap();
+    assert!(place.doctor(false).is_empty());
+    drop(backend);
+    place.remove("root/locks/2/shop/resume.lock");
+    let backend = place.open(2);
+    let new = take(&backend);
+    assert_eq!(new.token(), 1);
+    let said = refused(&backend, &new);
+    assert!(
+        said.contains("no newer holder took the lock shop/resume") && said.contains("doctor --repair"),
+        "{said}"
+    );
+    let found = place.doctor(false);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].why.contains("lock shop/resume is 8"), "{found:?}");
+    assert!(found[0].advice.contains("repair raises"), "{found:?}");
+    assert_eq!(place.doctor(true).len(), 1);
+    assert!(place.doctor(false).is_empty());
+    let after = take(&backend);
+    assert!(after.token() > 8, "{after}");
+    save(&backend, &after).unwrap();
+    assert!(refused(&backend, &new).contains("taken by others since"));
+}
