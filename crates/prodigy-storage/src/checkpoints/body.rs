@@ -31,7 +31,7 @@ pub struct Checkpoint<T> {
     pub schema_version: Option<u32>,
     /// The position in the log up to which events led to this state.
     pub cursor: Option<Cursor>,
-    /// The token of the lock that it was saved under.
+    /// The token of the lock that it was saved under, without its origin.
     pub fencing: Option<Fence>,
     /// The state; for a bare document, all of it.
     pub data: T,

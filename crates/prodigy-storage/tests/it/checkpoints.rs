@@ -239,7 +239,12 @@ fn a_writer_with_an_older_token_is_fenced_off_also_after_a_save_without_one() {
         }
         checkpoints.save_map(&5, under(&newer)).unwrap();
         let latest = checkpoints.latest_map::<u32>().unwrap().unwrap();
-        assert_eq!((latest.data, latest.fencing), (5, Some(newer)));
+        // A checkpoint keeps the token and the name of its lock.
+        let fencing = latest.fencing.unwrap();
+        assert_eq!(
+            (latest.data, fencing.lock(), fencing.token()),
+            (5, newer.lock(), newer.token())
+        );
     });
 }
 

@@ -104,7 +104,9 @@ fn a_lock_that_was_lost_says_so_and_gives_no_token() {
     let before = lock.fencing().unwrap();
     let other = begin_anew(&fixture);
     let newer = other.lock("shop/resume").unwrap();
-    assert_eq!(newer.fencing().unwrap(), before, "a new store counts afresh");
+    let newer = newer.fencing().unwrap();
+    assert_eq!(newer.token(), before.token(), "a new store counts afresh");
+    assert_ne!(newer, before, "a token names its store");
     assert_eq!(lock.check().unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(lock.fencing().unwrap_err().kind(), ErrorKind::Replaced);
     let options = SaveOptions {
