@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::finding::FindingKind;
 use super::foreign::Group;
-use super::keep::{keep, whole};
+use super::keep::keep_file;
 use super::walk::Examination;
 use crate::document::DocumentRead;
-use crate::fs::OpenMode;
 use crate::root::Replace;
 
 const EXAMINE: &str = "examine document";
@@ -124,14 +123,10 @@ impl Examination<'_> {
         root.prepare_write(REPAIR, &path.display())?;
         let _lock = documents.lock_documents(document, REPAIR, self.deadline())?;
         // A writer may have replaced it since.
-        let DocumentRead::Damaged(error, bytes) = documents.look(REPAIR, path)? else {
+        let DocumentRead::Damaged(error, _) = documents.look(REPAIR, path)? else {
             return Ok(None);
         };
-        let file = root
-            .fs
-            .open(path, OpenMode::Read)
-            .map_err(|error| root.read_fault(REPAIR, path, error))?;
-        let kept = keep(root, path, &*file, &[whole(bytes.len() as u64, error.why())])?;
+        let kept = keep_file(root, path, error.why())?;
         if let Document::Repository(repo) = document {
             let entry = LostEntry {
                 name: repo.as_str(),

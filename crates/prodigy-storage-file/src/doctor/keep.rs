@@ -6,7 +6,7 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::QUARANTINE;
 use serde::Serialize;
 
-use crate::fs::{FsFile, SEALED_MODE};
+use crate::fs::{FsFile, OpenMode, SEALED_MODE};
 use crate::root::{Quarantine, Replace, Root, TempFile};
 
 const REPAIR: &str = "repair";
@@ -104,6 +104,14 @@ pub(super) fn keep(root: &Root, path: &Path, file: &dyn FsFile, ranges: &[Damage
     )?;
     tracing::warn!(from = %path.display(), to = %kept.display(), "damage was copied to quarantine");
     Ok(root.absolute(&kept).display().to_string())
+}
+
+/// Copies a whole file to the quarantine, as [`keep`].
+pub(super) fn keep_file(root: &Root, path: &Path, why: &str) -> Result<String> {
+    let fault = |error| root.read_fault(REPAIR, path, error);
+    let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
+    let len = file.metadata().map_err(fault)?.len;
+    keep(root, path, &*file, &[whole(len, why)])
 }
 
 /// All of a file as one range.

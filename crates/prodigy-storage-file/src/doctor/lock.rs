@@ -6,11 +6,8 @@ use prodigy_storage_backend::{LockOptions, Result};
 use prodigy_storage_layout::LockName;
 
 use super::finding::FindingKind;
-use super::keep::{keep, whole};
+use super::keep::keep_file;
 use super::walk::Examination;
-use crate::fs::OpenMode;
-
-const REPAIR: &str = "repair lock";
 
 impl Examination<'_> {
     pub(super) fn named_lock(&mut self, name: &LockName, path: &Path) {
@@ -33,17 +30,7 @@ impl Examination<'_> {
 
     /// Takes the lock once: its new holder signs both slots.
     fn repair_lock(&self, name: &LockName, path: &Path) -> Result<Option<String>> {
-        let root = self.root;
-        let file = root
-            .fs
-            .open(path, OpenMode::Read)
-            .map_err(|error| root.read_fault(REPAIR, path, error))?;
-        let len = file
-            .metadata()
-            .map_err(|error| root.read_fault(REPAIR, path, error))?
-            .len;
-        let kept = keep(root, path, &*file, &[whole(len, "a part of it does not verify")])?;
-        drop(file);
+        let kept = keep_file(self.root, path, "a part of it does not verify")?;
         self.parts
             .locks
             .lock(name, &LockOptions::new("repair"), self.deadline())?

@@ -8,7 +8,7 @@ use std::path::Path;
 use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{SegmentForm, Timestamp};
 
-use super::keep::{Damaged, keep, whole};
+use super::keep::{Damaged, keep, keep_file, whole};
 use super::log::{Segment, contents};
 use super::walk::Examination;
 use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
@@ -82,17 +82,9 @@ impl Examination<'_> {
             Err(why) => return Ok(Err(why)),
         };
         root.prepare_write(REPAIR, &packed.display())?;
-        let file = root
-            .fs
-            .open(packed, OpenMode::Read)
-            .map_err(|error| root.read_fault(REPAIR, packed, error))?;
-        let len = file
-            .metadata()
-            .map_err(|error| root.read_fault(REPAIR, packed, error))?
-            .len;
         let why = "the plain and the compressed segment of this name hold different events";
         keep(root, path, &*held.file, &[whole(held.found.len, why)])?;
-        let kept = keep(root, packed, &*file, &[whole(len, why)])?;
+        let kept = keep_file(root, packed, why)?;
         let mut temp = TempFile::create(root, REPAIR, plain.at.folder)?;
         if !merged(plain, form, &mut temp)? {
             return Ok(Err(
