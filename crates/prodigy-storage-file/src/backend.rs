@@ -17,7 +17,7 @@ use prodigy_storage_backend::{
     QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
     Severity, Stats, StorageError, StoredDocument, Usage,
 };
-use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::FileSystem;
 use crate::root::{self, FileOptions, Look, Root};
@@ -171,7 +171,7 @@ impl DocumentStore for FileBackend {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         self.handle
             .write_dated(PUT, &path.display(), options.durability, |store| {
                 fenced(store, PUT, &path.display(), options, || {

@@ -1,5 +1,6 @@
 //! The meaning of a path in a storage root.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::address::{JobAddress, Phase};
@@ -62,7 +63,7 @@ impl Entry {
             Self::Segment(job, segment, form) => events_folder(job).join(segment.file_name(*form)),
             Self::Queue(job) => queue_folder(job).join(ITEMS),
             Self::QueueLock(job) => queue_folder(job).join(ITEMS_LOCK),
-            Self::Document(document) => document_path(document),
+            Self::Document(document) => document.path(),
             Self::Worktree(repo, session) => worktrees_folder(repo).join(session.folder_name()),
             Self::Lock(name) => {
                 let mut path = locks_folder().join(name.parts().count().to_string());
@@ -124,19 +125,21 @@ fn address(repo: &str, job: &str) -> Option<JobAddress> {
     Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?))
 }
 
-fn document_path(document: &Document) -> PathBuf {
-    match document {
-        Document::Setup(job) => checkpoints_folder(job).join(SETUP),
-        Document::Map(job, stamp) => checkpoints_folder(job).join(format!("{MAP}{stamp}{JSON}")),
-        Document::Reduce(job, stamp) => checkpoints_folder(job).join(format!("{REDUCE}{stamp}{JSON}")),
-        Document::Orphans(job) => orphans_folder(&job.repo).join(format!("{}{JSON}", job.job)),
-        Document::Finished(job) => checkpoints_folder(job).join(FINISHED),
-        Document::Fencing(job) => checkpoints_folder(job).join(FENCING),
-        Document::Repository(repo) => state_folder(repo).join(REPOSITORY),
-    }
-}
-
 impl Document {
+    /// Its path, relative to the root, as [`Entry::path`] gives it.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Setup(job) => checkpoints_folder(job).join(SETUP),
+            Self::Map(job, stamp) => checkpoints_folder(job).join(format!("{MAP}{stamp}{JSON}")),
+            Self::Reduce(job, stamp) => checkpoints_folder(job).join(format!("{REDUCE}{stamp}{JSON}")),
+            Self::Orphans(job) => orphans_folder(&job.repo).join(format!("{}{JSON}", job.job)),
+            Self::Finished(job) => checkpoints_folder(job).join(FINISHED),
+            Self::Fencing(job) => checkpoints_folder(job).join(FENCING),
+            Self::Repository(repo) => state_folder(repo).join(REPOSITORY),
+        }
+    }
+
     /// Parses a file name in the folder of a job's checkpoints
     /// ([`checkpoints_folder`](crate::checkpoints_folder)). [`Entry::parse`] gives the same for the whole path.
     #[must_use]
@@ -155,6 +158,13 @@ impl Document {
                 Stamp::parse(Phase::Reduce.stamp_in(file)?)?,
             ))
         }
+    }
+}
+
+/// Shows its path.
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().display().fmt(f)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The trait, over what the handles share.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,7 @@ use prodigy_storage_backend::{
     QueueItem, QueueScan, QueueStep, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats,
     StoredDocument, Usage, time_to_store,
 };
-use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, Stamp,
-};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp};
 
 use crate::document::Documents;
 use crate::named_lock::LockTable;
@@ -113,14 +110,14 @@ impl LogStore for MemoryBackend {
 
 impl DocumentStore for MemoryBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
-        check_document(deadline, "get document", document)?;
+        Store::check(deadline, "get document", document)?;
         Ok(self
             .store
             .read_documents(document, |documents| documents.get(document)))
     }
 
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
-        check_document(deadline, "get revision", document)?;
+        Store::check(deadline, "get revision", document)?;
         Ok(self
             .store
             .read_documents(document, |documents| documents.revision(document)))
@@ -134,15 +131,15 @@ impl DocumentStore for MemoryBackend {
         deadline: Deadline,
     ) -> Result<Revision> {
         const PUT: &str = "put document";
-        check_document(deadline, PUT, document)?;
+        Store::check(deadline, PUT, document)?;
         let store = &self.store;
-        body.check_size(store.options.max_document_size, PUT, DocumentPath(document))?;
-        let now = time_to_store(&*store.options.clock, PUT, &DocumentPath(document))?;
+        body.check_size(store.options.max_document_size, PUT, document)?;
+        let now = time_to_store(&*store.options.clock, PUT, document)?;
         let revision = store.write_documents(document, PUT, |documents| {
             documents.put(document, body, options, now, &store.budget)
         })?;
         count(&store.counters.documents, 1);
-        tracing::debug!(path = %DocumentPath(document), bytes = body.as_bytes().len(), "document written");
+        tracing::debug!(path = %document, bytes = body.as_bytes().len(), "document written");
         Ok(revision)
     }
 
@@ -176,7 +173,7 @@ impl DocumentStore for MemoryBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         const DELETE: &str = "delete document";
-        check_document(deadline, DELETE, document)?;
+        Store::check(deadline, DELETE, document)?;
         let store = &self.store;
         if document.job().is_some_and(|job| store.job(job).is_none()) {
             return Documents::default().delete(document, expected, &store.budget);
@@ -186,7 +183,7 @@ impl DocumentStore for MemoryBackend {
         })?;
         if deleted {
             count(&store.counters.documents, 1);
-            tracing::debug!(path = %DocumentPath(document), "document removed");
+            tracing::debug!(path = %document, "document removed");
         }
         Ok(deleted)
     }
@@ -413,23 +410,6 @@ impl Catalog for MemoryBackend {
 
     fn stats(&self, stats: &mut Stats) {
         self.store.stats(stats);
-    }
-}
-
-fn check_document(deadline: Deadline, operation: &'static str, document: &Document) -> Result<()> {
-    if deadline.has_passed() {
-        let target = Entry::Document(document.clone()).path();
-        return Store::check(deadline, operation, &target.display());
-    }
-    Ok(())
-}
-
-/// Shows the path of a document; made only when it is shown.
-struct DocumentPath<'a>(&'a Document);
-
-impl fmt::Display for DocumentPath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Entry::Document(self.0.clone()).path().display())
     }
 }
 

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{
     Added, Body, DocumentEntry, ErrorKind, Expected, FenceMarks, PutOptions, Result, Revision, StorageError,
     StoredDocument,
 };
-use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp, Timestamp};
 
 use crate::budget::{Budget, DOCUMENT_COST};
 
@@ -60,7 +60,7 @@ impl Documents {
         budget: &Budget,
     ) -> Result<Revision> {
         const PUT: &str = "put document";
-        let target = Entry::Document(document.clone()).path();
+        let target = document.path();
         let stands = self.0.get(document);
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
         let marks = self.pass_fence(PUT, document.job(), &target.display(), options)?;
@@ -178,7 +178,7 @@ impl Documents {
     ) -> Result<bool> {
         FenceMarks::check_target("delete document", document, None)?;
         let stands = self.0.get(document);
-        let target = Entry::Document(document.clone()).path();
+        let target = document.path();
         check_expected("delete document", &target.display(), expected, stands)?;
         match self.0.remove(document) {
             Some(kept) => {

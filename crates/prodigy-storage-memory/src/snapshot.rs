@@ -300,10 +300,7 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
 
 fn save_documents(documents: &Documents) -> Vec<SavedDocument> {
     let save = |(document, kept): (&Document, &Kept)| SavedDocument {
-        path: Entry::Document(document.clone())
-            .path()
-            .to_string_lossy()
-            .into_owned(),
+        path: document.path().to_string_lossy().into_owned(),
         revision: kept.revision,
         modified: kept.modified,
         // Checked at the put.

@@ -75,7 +75,7 @@ fn put_and_changed(bytes: &[u8]) {
         .open(place.options())
         .put(&document, body, &PutOptions::default(), NEVER)
         .unwrap();
-    let path = Entry::Document(document.clone()).path();
+    let path = document.path();
     let mut changed = place.read(&path).unwrap().to_vec();
     let at = usize::from(u16::from_be_bytes([high, low])) % changed.len();
     if changed[at] == value {
@@ -99,7 +99,7 @@ fn file(choices: u8, bytes: &[u8]) {
     } else {
         Document::Setup(job.clone())
     };
-    let path = Entry::Document(document.clone()).path();
+    let path = document.path();
     let place = Place::new([(path, bytes, 0o600)]);
     let hash = place.hash();
     let reader = place.reader();
@@ -153,7 +153,7 @@ fn writing(
     revision: Option<prodigy_storage_backend::Revision>,
 ) {
     let backend = place.open(place.options());
-    let before = place.read(&Entry::Document(document.clone()).path()).unwrap();
+    let before = place.read(&document.path()).unwrap();
     let expected = revision.map_or(Expected::Any, Expected::Revision);
     let options = PutOptions::default().expect(expected);
     let body = Body::parse(b"{\"phase\":\"map\"}").unwrap();
@@ -169,8 +169,7 @@ fn writing(
         Ok(now) => {
             let got = place.reader().get(&now, NEVER).unwrap().unwrap();
             assert!(got.is_verified() && got.body() == body.as_bytes());
-            let kept = now != *document
-                && place.read(&Entry::Document(document.clone()).path()) == Some(before.clone());
+            let kept = now != *document && place.read(&document.path()) == Some(before.clone());
             let moved = place.quarantined().contains(&before);
             assert!(
                 kept || moved || revision.is_some() || now == *document,
@@ -178,7 +177,7 @@ fn writing(
             );
         }
         Err(error) => {
-            let there = place.read(&Entry::Document(document.clone()).path());
+            let there = place.read(&document.path());
             assert_eq!(there, Some(before), "{error}");
         }
     }

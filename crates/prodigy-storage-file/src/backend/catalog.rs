@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(listed[0].document, Document::Repository(e.repo.clone()));
         assert_eq!(
             listed[0].bytes,
-            std::fs::metadata(root.join(Entry::Document(listed[0].document.clone()).path()))
+            std::fs::metadata(root.join(listed[0].document.path()))
                 .unwrap()
                 .len()
         );

@@ -238,8 +238,7 @@ impl Examination<'_> {
             if let [(one, first), (other, second)] = pair
                 && matches!(one.relation(other), Relation::Same | Relation::Incomplete)
             {
-                let path =
-                    prodigy_storage_layout::Entry::Document(Document::Repository(second.clone())).path();
+                let path = Document::Repository(second.clone()).path();
                 let why = format!(
                     "`{first}` and `{second}` name the same repository, {}",
                     one.path.display()

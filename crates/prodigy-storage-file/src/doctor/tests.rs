@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, Fence, LockOptions, LockStore,
     LogStore, PutOptions, ScanItem, ScanOptions,
 };
-use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 use tempfile::TempDir;
 
 use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome};
@@ -354,7 +354,7 @@ fn damaged_fencing_marks_are_restored_from_the_tokens_in_documents() {
             .add(&job, Phase::Map, body, &options, Deadline::never())
     };
     add(r#"{"fencing":9}"#, 9).unwrap();
-    let marks = Entry::Document(Document::Fencing(job.clone())).path();
+    let marks = Document::Fencing(job.clone()).path();
     let path = place.root().join(&marks);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Body, Deadline, Durability, Entries, ErrorKind, Fence, FenceMarks, Result, Revision, StorageError,
 };
-use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, LockName};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -151,7 +151,7 @@ impl Documents {
 
     /// Whether a document verifies, also one that is too large to be read.
     fn is_whole(&self, document: &Document) -> bool {
-        match self.look(MARKS, &Entry::Document(document.clone()).path()) {
+        match self.look(MARKS, &document.path()) {
             Ok(found) => matches!(found, DocumentRead::Valid(_)),
             Err(error) => error.kind() == ErrorKind::TooLarge,
         }
@@ -167,7 +167,7 @@ impl Documents {
     }
 
     fn read_fence(&self, document: &Document) -> Result<Option<Fence>> {
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         let Some(file) = self.open_document(MARKS, &path)? else {
             return Ok(None);
         };
@@ -197,7 +197,7 @@ impl Documents {
 }
 
 fn marks_path(job: &JobAddress) -> std::path::PathBuf {
-    Entry::Document(Document::Fencing(job.clone())).path()
+    Document::Fencing(job.clone()).path()
 }
 
 /// The token among the fields of an object; `None` if the bytes end before it is certain.

@@ -52,7 +52,7 @@ impl Documents {
         let keys = keys.finish();
         let mut found = Vec::with_capacity(keys.entries.len());
         for (_, document) in keys.entries {
-            let path = Entry::Document(document.clone()).path();
+            let path = document.path();
             deadline.check(LIST, &path.display(), "the file system")?;
             let looked = match (&folder, path.file_name()) {
                 (Some(folder), Some(name)) => folder.metadata_of(name),

@@ -81,7 +81,7 @@ impl Documents {
                     None => return Ok(None),
                 }
             };
-            let at = Entry::Document(document.clone()).path();
+            let at = document.path();
             match folder.metadata_of(at.file_name().unwrap_or_default()) {
                 Ok(found) => return Ok(Some(DocumentEntry::new(document, found.len, found.modified))),
                 Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, Entry, ORPHANED};
+use prodigy_storage_layout::{Document, ORPHANED};
 
 use super::Documents;
 use super::envelope::{Fault, HEAD, Head, decode, holds_as_a_stream, read_head};
@@ -29,7 +29,7 @@ impl Documents {
     /// [`DocumentStore::get`](prodigy_storage_backend::DocumentStore::get).
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         const GET: &str = "get document";
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         deadline.check(GET, &path.display(), "its turn")?;
         match self.look(GET, &path)? {
             DocumentRead::Absent => Ok(None),
@@ -43,7 +43,7 @@ impl Documents {
     /// another program is read whole, since its revision is its hash.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         const REVISION: &str = "read revision";
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         deadline.check(REVISION, &path.display(), "its turn")?;
         self.revision_at(REVISION, &path)
     }

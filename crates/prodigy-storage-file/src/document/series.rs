@@ -56,7 +56,7 @@ impl Documents {
             let (document, replace) = match phase {
                 Phase::Setup => {
                     let setup = Document::Setup(job.clone());
-                    self.check_ours(ADD, &setup, &Entry::Document(setup.clone()).path())?;
+                    self.check_ours(ADD, &setup, &setup.path())?;
                     (setup, Replace::Over)
                 }
                 Phase::Map | Phase::Reduce => {
@@ -64,7 +64,7 @@ impl Documents {
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
                 }
             };
-            let path = Entry::Document(document.clone()).path();
+            let path = document.path();
             match self.write_document(ADD, &path, body, replace, options.durability) {
                 Ok(revision) => return Ok(Added { document, revision }),
                 Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES => {
@@ -102,7 +102,7 @@ impl Documents {
                 }
             },
             |document| {
-                let path = Entry::Document(document.clone()).path();
+                let path = document.path();
                 match self.look(ADD, &path)? {
                     DocumentRead::Valid(found) => Ok(found.revision()),
                     DocumentRead::Damaged(error, bytes) => {

@@ -28,7 +28,7 @@ impl Documents {
         deadline: Deadline,
     ) -> Result<Revision> {
         const PUT: &str = "put document";
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         body.check_size(self.root.options.max_document_size, PUT, path.display())?;
         self.root.prepare_write(PUT, &path.display())?;
         deadline.check(PUT, &path.display(), "its turn")?;
@@ -73,7 +73,7 @@ impl Documents {
         deadline: Deadline,
     ) -> Result<bool> {
         const DELETE: &str = "delete document";
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         self.root.prepare_write(DELETE, &path.display())?;
         deadline.check(DELETE, &path.display(), "its turn")?;
         FenceMarks::check_target(DELETE, document, None)?;

@@ -1,13 +1,11 @@
 //! Documents, and the cache in front of reading them.
 
-use std::fmt;
-
 use prodigy_storage_backend::{
     Added, Body, Deadline, Durability, Expected, PutOptions, Result, Revision, Stats, StorageError,
     StoredDocument,
 };
 use prodigy_storage_cache::{Cache, CacheEvent, CacheSettings, LoadError, Loaded};
-use prodigy_storage_layout::{Document, Entry, JobAddress, Phase};
+use prodigy_storage_layout::{Document, JobAddress, Phase};
 
 use super::Caller;
 use super::operation::{ADD, DELETE, GET, PUT, REVISION};
@@ -72,8 +70,7 @@ impl Caller {
     /// Threads that miss one document at the same time load it once. A thread that waits for another one's load does
     /// so until its own deadline.
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
-        let path = DocumentPath(document);
-        let load = || self.call(GET, &path, deadline, |backend| backend.get(document, deadline));
+        let load = || self.call(GET, document, deadline, |backend| backend.get(document, deadline));
         let Some(cache) = &self.cache else {
             return load();
         };
@@ -82,13 +79,13 @@ impl Caller {
             deadline.instant(),
             |found| Ok(self.revision(document, deadline)? == found.as_ref().map(StoredDocument::revision)),
             || load().map(|stored| cache.loaded(stored)),
-            &|event| trace(&path, event),
+            &|event| trace(document, event),
         );
         found.map_err(|error| match error {
             LoadError::Failed(error) => error,
             _ => StorageError::timeout(
                 GET.name,
-                &path,
+                document,
                 "another thread that loads the same document into the cache",
             ),
         })
@@ -96,7 +93,7 @@ impl Caller {
 
     /// The revision of a document, at less cost than the document.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
-        self.call(REVISION, &DocumentPath(document), deadline, |backend| {
+        self.call(REVISION, document, deadline, |backend| {
             backend.revision(document, deadline)
         })
     }
@@ -109,7 +106,7 @@ impl Caller {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
-        let stored = self.call(PUT, &DocumentPath(document), deadline, |backend| {
+        let stored = self.call(PUT, document, deadline, |backend| {
             backend.put(document, body, options, deadline)
         });
         self.forget(document);
@@ -143,7 +140,7 @@ impl Caller {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<bool> {
-        let deleted = self.call(DELETE, &DocumentPath(document), deadline, |backend| {
+        let deleted = self.call(DELETE, document, deadline, |backend| {
             backend.delete(document, expected, durability, deadline)
         });
         self.forget(document);
@@ -160,23 +157,14 @@ impl Caller {
 }
 
 /// Emits the `tracing` event of a counter. An evicted entry belonged to another document, whose place this one took.
-fn trace(path: &DocumentPath<'_>, event: CacheEvent) {
+fn trace(document: &Document, event: CacheEvent) {
     match event {
-        CacheEvent::Hit => tracing::trace!(document = %path, "cache hit"),
-        CacheEvent::Miss => tracing::trace!(document = %path, "cache miss"),
-        CacheEvent::Shared => tracing::trace!(document = %path, "cache load shared"),
-        CacheEvent::Stale => tracing::trace!(document = %path, "cache entry stale"),
-        CacheEvent::FailedLoad => tracing::debug!(document = %path, "cache load failed"),
-        CacheEvent::Evicted => tracing::trace!(replaced_by = %path, "cache entry evicted"),
+        CacheEvent::Hit => tracing::trace!(%document, "cache hit"),
+        CacheEvent::Miss => tracing::trace!(%document, "cache miss"),
+        CacheEvent::Shared => tracing::trace!(%document, "cache load shared"),
+        CacheEvent::Stale => tracing::trace!(%document, "cache entry stale"),
+        CacheEvent::FailedLoad => tracing::debug!(%document, "cache load failed"),
+        CacheEvent::Evicted => tracing::trace!(replaced_by = %document, "cache entry evicted"),
         _ => {}
-    }
-}
-
-/// Displays the path of a document, and builds it only when it is displayed.
-struct DocumentPath<'a>(&'a Document);
-
-impl fmt::Display for DocumentPath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Entry::Document(self.0.clone()).path().display())
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -110,7 +110,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     skipped: Vec<Skipped>,
 ) -> Result<Checkpoint<T>> {
     let refuse = |error| {
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         other_shape("read checkpoint", format_args!("{job} {phase} ({})", path.display()), error).with_hint(
             "look at the stored state, or read it as any JSON value; the checkpoint before it may be of the type asked for",
         )

@@ -129,7 +129,7 @@ proptest! {
                 Op::DropIn(millis) => world.drop_in(*millis),
                 Op::Remove(newer) => {
                     if let Some(document) = chosen(*newer) {
-                        world.other.unlink(&Entry::Document(document.clone()).path()).unwrap();
+                        world.other.unlink(&document.path()).unwrap();
                     }
                 }
                 Op::Walk => {

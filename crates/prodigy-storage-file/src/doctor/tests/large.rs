@@ -203,7 +203,7 @@ fn a_document_over_the_readers_limit_is_no_damage_and_is_never_moved() {
         )
         .unwrap();
     let document = added.document;
-    let path = place.root().join(Entry::Document(document.clone()).path());
+    let path = place.root().join(document.path());
     let before = std::fs::read(&path).unwrap();
     let (summary, findings) = repair(&place);
     assert_eq!(kinds(&findings), [FindingKind::OverLimit], "{findings:?}");

@@ -78,7 +78,7 @@ impl Place {
     }
 
     fn path(&self, document: &Document) -> PathBuf {
-        self.root().join(Entry::Document(document.clone()).path())
+        self.root().join(document.path())
     }
 
     /// All that is there, with the bytes of files.

@@ -147,7 +147,7 @@ impl Baseline {
         let base = &self.view;
         let mut reported = self.events(flip, found, &base.events, &found.events)?;
         reported |= self.events(flip, found, &base.after, &found.after)?;
-        let stands_at = |document: &Document| Entry::Document(document.clone()).path() == flip.file;
+        let stands_at = |document: &Document| document.path() == flip.file;
         for (document, stored) in &base.documents {
             let given = found.documents.get(document);
             hold!(

@@ -8,7 +8,7 @@ use prodigy_storage_backend::{
     Result, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::FileBackend;
-use prodigy_storage_layout::{Document, DocumentScope, Entry, Phase};
+use prodigy_storage_layout::{Document, DocumentScope, Phase};
 
 use super::store::{NEVER, job};
 
@@ -113,7 +113,7 @@ impl View {
     }
 
     fn document(&mut self, backend: &FileBackend, document: &Document) -> Result<()> {
-        let path = Entry::Document(document.clone()).path();
+        let path = document.path();
         match backend.get(document, NEVER()) {
             Ok(Some(found)) => {
                 let read = (found.body().to_vec(), found.revision().to_string());
