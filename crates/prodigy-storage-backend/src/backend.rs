@@ -15,6 +15,7 @@ use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, 
 use crate::page::{Page, PageOptions};
 use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
 use crate::report::{Capabilities, Health, Stats, Usage};
+use crate::wait::WaitOptions;
 
 /// A place that keeps logs, documents, queues and locks: one value with the five storage traits.
 ///
@@ -55,6 +56,33 @@ pub trait LogStore: fmt::Debug + Send + Sync {
 
     /// Reads what is stored now, merged by id, each id once. A log that does not exist is empty.
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>>;
+
+    /// Reads the newest `count` events of what is stored now, merged by id, oldest first, and finds them without reading the
+    /// rest. Its cursor says that everything before them was read. Events that are appended between the search for the
+    /// first one and the beginning of the scan come as well.
+    fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>>;
+
+    /// The cursor behind everything that is stored now, without reading it: a scan from it gives what is stored later,
+    /// also under older ids.
+    fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor>;
+
+    /// Waits until something is stored behind a cursor: true. False at the deadline, which is no error, and when the
+    /// [interrupt](WaitOptions::interrupt) is raised. It looks once at least.
+    ///
+    /// A writer of the same process ends the wait at once; what another process stores is found by the next look.
+    fn wait(
+        &self,
+        job: &JobAddress,
+        cursor: &Cursor,
+        options: &WaitOptions,
+        deadline: Deadline,
+    ) -> Result<bool>;
 
     /// The size of the log, without reading it.
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;

@@ -55,6 +55,11 @@ pub enum ErrorKind {
     /// The store that this handle, guard or scan belongs to is no longer at its place: its folder was removed, moved, or
     /// replaced by another one. Open the storage again.
     Replaced,
+    /// The service behind the store can't be reached, or refuses work for the moment: a network that is down, a server that
+    /// restarts. Transient from the start: the same call may succeed later.
+    Unavailable,
+    /// The service behind the store refuses the caller: its name, its secret or its rights.
+    Unauthorised,
     /// Any other failure of the operating system.
     Io,
 }
@@ -83,6 +88,8 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
             Self::Replaced => "store replaced",
+            Self::Unavailable => "unavailable",
+            Self::Unauthorised => "unauthorised",
             Self::Io => "input/output error",
         }
     }
@@ -168,7 +175,7 @@ impl StdError for StorageError {
 }
 
 impl StorageError {
-    /// An error that is not transient. `target` is the path or key, may be empty, and is escaped when shown.
+    /// An error that is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the path or key, may be empty, and is escaped when shown.
     pub fn new(
         kind: ErrorKind,
         operation: &'static str,
@@ -182,7 +189,7 @@ impl StorageError {
                 target: target.to_string(),
                 why: why.into(),
                 hint: None,
-                transient: false,
+                transient: kind == ErrorKind::Unavailable,
                 attempts: 1,
                 ids: Vec::new(),
                 source: None,
@@ -318,4 +325,23 @@ pub fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unavailable_is_transient_by_its_kind() {
+        let error = |kind| StorageError::new(kind, "get document", "shop/job-1", "the server restarts");
+        assert!(error(ErrorKind::Unavailable).is_transient());
+        for kind in [ErrorKind::Unauthorised, ErrorKind::Timeout, ErrorKind::Io] {
+            assert!(!error(kind).is_transient(), "{kind}");
+        }
+        assert!(
+            error(ErrorKind::Unauthorised)
+                .to_string()
+                .starts_with("unauthorised: get document")
+        );
+    }
 }

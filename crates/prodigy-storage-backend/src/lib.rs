@@ -55,6 +55,7 @@ pub mod record;
 mod report;
 mod series;
 mod streamed;
+mod wait;
 
 pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
 pub use batch::{Annotations, Batch};
@@ -78,3 +79,4 @@ pub use record::Record;
 pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
+pub use wait::{Interrupt, WaitOptions, Waiters};

@@ -15,7 +15,7 @@ use prodigy_storage_backend::{
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
     LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
     QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
-    Severity, Stats, StorageError, StoredDocument, Usage,
+    Severity, Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
@@ -98,10 +98,14 @@ impl LogStore for FileBackend {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        self.handle
+        let appended = self
+            .handle
             .write_dated("append events", job, options.durability, |store| {
                 store.logs.append(job, batch, options, deadline)
-            })
+            });
+        // Also after an error: some of them may be stored.
+        self.handle.waiters.notify(job);
+        appended
     }
 
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
@@ -114,6 +118,44 @@ impl LogStore for FileBackend {
                 })
             })
             .map(|scan| Box::new(scan) as Box<dyn Scan>)
+    }
+
+    fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        self.handle
+            .scan("read last events", |store| {
+                let scan = store.logs.tail(job, count, step_timeout, deadline)?;
+                Ok(CheckedScan {
+                    scan,
+                    store: Arc::clone(store),
+                })
+            })
+            .map(|scan| Box::new(scan) as Box<dyn Scan>)
+    }
+
+    fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
+        self.handle
+            .scan("find end of events", |store| store.logs.end(job, deadline))
+    }
+
+    fn wait(
+        &self,
+        job: &JobAddress,
+        cursor: &Cursor,
+        options: &WaitOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let scan = ScanOptions::after(cursor.clone());
+        self.handle.waiters.wait(job, options, deadline, || {
+            self.handle.scan("wait for events", |store| {
+                Ok(store.logs.scan(job, &scan, Deadline::never())?.next()?.is_some())
+            })
+        })
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {

@@ -9,10 +9,11 @@ use prodigy_storage_backend::{
     DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
     LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry,
     QueueItem, QueueScan, QueueStep, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats,
-    StoredDocument, Usage, time_to_store,
+    StoredDocument, Usage, WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp};
 
+use crate::cursor::Position;
 use crate::document::Documents;
 use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
@@ -68,6 +69,7 @@ impl LogStore for MemoryBackend {
         let max = store.options.max_record_size;
         let now = time_to_store(&*store.options.clock, APPEND, job)?;
         let appended = held.data.lock().log.append(job, batch, now, max, &store.budget)?;
+        store.waiters.notify(job);
         store.touch();
         count(&store.counters.appends, 1);
         count(&store.counters.events, appended.stored as u64);
@@ -81,6 +83,41 @@ impl LogStore for MemoryBackend {
         Ok(match self.store.job(job) {
             Some(held) => Box::new(MemoryScan::open(held, job, options)?),
             None => Box::new(EmptyScan::open(job, options)?),
+        })
+    }
+
+    fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        _step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        Store::check(deadline, "read last events", job)?;
+        Ok(match self.store.job(job) {
+            Some(held) => Box::new(MemoryScan::tail(held, job, count)?),
+            None => Box::new(EmptyScan::open(job, &ScanOptions::all())?),
+        })
+    }
+
+    fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
+        Store::check(deadline, "find end of events", job)?;
+        match self.store.job(job) {
+            Some(held) => Position::end_of(&held.data.lock().log),
+            None => Ok(EmptyScan::open(job, &ScanOptions::all())?.cursor()),
+        }
+    }
+
+    fn wait(
+        &self,
+        job: &JobAddress,
+        cursor: &Cursor,
+        options: &WaitOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let scan = ScanOptions::after(cursor.clone());
+        self.store.waiters.wait(job, options, deadline, || {
+            Ok(self.scan(job, &scan, Deadline::never())?.next()?.is_some())
         })
     }
 

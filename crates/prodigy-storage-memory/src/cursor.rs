@@ -66,6 +66,15 @@ impl Position {
         }
     }
 
+    /// The position behind everything that a log holds.
+    pub(crate) fn end_of(log: &EventLog) -> Result<Cursor> {
+        let end = Self {
+            from: log.len(),
+            windows: Vec::new(),
+        };
+        end.encode(log)
+    }
+
     pub(crate) fn encode(&self, log: &EventLog) -> Result<Cursor> {
         let anchor = anchor(log, self.end());
         let mut text = format!(

@@ -130,6 +130,22 @@ impl EventLog {
             .map_or(EventId::MIN, |line| line.id)
     }
 
+    /// The newest id before the newest `count` ids; `None` where there are no more than `count`.
+    pub(crate) fn before_newest(&self, count: usize) -> Option<EventId> {
+        let mut spine = self.spine.iter().rev().filter_map(|&at| self.lines.get(at));
+        let mut spine_id = spine.next().map(|line| line.id);
+        let mut late = self.late_ids.iter().rev().copied();
+        let mut late_id = late.next();
+        for _ in 0..count.min(self.lines.len()) {
+            if spine_id >= late_id {
+                spine_id = spine.next().map(|line| line.id);
+            } else {
+                late_id = late.next();
+            }
+        }
+        spine_id.max(late_id)
+    }
+
     fn holds(&self, id: EventId) -> bool {
         id <= self.newest()
             && (self

@@ -75,6 +75,19 @@ impl MemoryScan {
         })
     }
 
+    /// The scan of the newest `count` lines.
+    pub(crate) fn tail(job: Arc<Job>, address: &JobAddress, count: usize) -> Result<Self> {
+        let data = job.data.lock();
+        let log = &data.log;
+        let from = match log.before_newest(count) {
+            Some(given) => Some(Position::default().behind(given, log.len()).encode(log)?),
+            None => None,
+        };
+        drop(data);
+        let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
+        Self::open(job, address, &options)
+    }
+
     fn fetch(&mut self) {
         let job = Arc::clone(&self.job);
         let data = job.data.lock();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use prodigy_storage_backend::{Result, Stats};
+use prodigy_storage_backend::{Result, Stats, Waiters};
 use prodigy_storage_layout::{Document, JobAddress};
 
 use crate::budget::{Budget, JOB_COST};
@@ -49,6 +49,8 @@ pub(crate) struct Store {
     pub(crate) options: MemoryOptions,
     pub(crate) budget: Budget,
     pub(crate) locks: LockTable,
+    /// The callers that wait for events.
+    pub(crate) waiters: Waiters,
     /// The registry entries: they belong to no job.
     pub(crate) registry: Mutex<Documents>,
     pub(crate) counters: Counters,
@@ -66,6 +68,7 @@ impl Store {
             budget: Budget::new(options.max_memory),
             options,
             locks: LockTable::default(),
+            waiters: Waiters::default(),
             registry: Mutex::default(),
             counters: Counters::default(),
             saved: Mutex::new(None),

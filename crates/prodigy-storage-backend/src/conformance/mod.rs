@@ -71,6 +71,7 @@ mod restart;
 mod series;
 mod subject;
 mod tools;
+mod wait;
 
 pub use clock::ManualClock;
 pub use failure::Failure;

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
-use super::{cursor, document, errors, limits, listing, lock, log, pages, queue, restart, series};
+use super::{cursor, document, errors, limits, listing, lock, log, pages, queue, restart, series, wait};
 
 /// The outcome of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// Its name, unique.
     pub name: &'static str,
-    /// The topic: `log`, `cursor`, `document`, `series`, `queue`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
+    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `queue`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, in a sentence.
     pub promise: &'static str,
@@ -117,6 +117,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
     [
         log::PROPERTIES,
         cursor::PROPERTIES,
+        wait::PROPERTIES,
         document::PROPERTIES,
         series::PROPERTIES,
         queue::PROPERTIES,

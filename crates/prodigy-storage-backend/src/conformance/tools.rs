@@ -17,7 +17,7 @@ use crate::document::DocumentEntry;
 use crate::error::{ErrorKind, StorageError};
 use crate::id::EventId;
 use crate::lock::LockInfo;
-use crate::log::{AppendOptions, Appended, Cursor, ScanItem, ScanOptions};
+use crate::log::{AppendOptions, Appended, Cursor, Scan, ScanItem, ScanOptions};
 use crate::page::Entries;
 use crate::queue::{ItemId, QueueItem, QueueStep};
 
@@ -110,7 +110,11 @@ pub(super) fn read_some(
     options: &ScanOptions,
     limit: usize,
 ) -> Result<(Vec<Event>, Cursor), Failure> {
-    let mut scan = backend.scan(job, options, soon())?;
+    drain(backend.scan(job, options, soon())?, limit)
+}
+
+/// The next events of a scan, `limit` at most, and the cursor behind them.
+pub(super) fn drain(mut scan: Box<dyn Scan>, limit: usize) -> Result<(Vec<Event>, Cursor), Failure> {
     let mut events = Vec::new();
     while events.len() < limit {
         match scan.next()? {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Durability, LogSummary, Page, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
-    time_to_store,
+    Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
+    Waiters, time_to_store,
 };
 
 use super::stores::Stores;
@@ -22,6 +22,8 @@ use crate::root::{self, Look, Root};
 #[derive(Debug)]
 pub(crate) struct Handle {
     store: RwLock<Arc<Stores>>,
+    /// The callers of this process that wait for events.
+    pub(crate) waiters: Waiters,
     /// How often a copy has taken the place of the store.
     generation: AtomicU64,
     /// Whether the root is a folder of the operating system, and can be opened again.
@@ -32,6 +34,7 @@ impl Handle {
     pub(crate) fn new(store: Arc<Stores>, real: bool) -> Self {
         Self {
             store: RwLock::new(store),
+            waiters: Waiters::default(),
             generation: AtomicU64::new(0),
             real,
         }
@@ -185,6 +188,13 @@ impl Answer for bool {
     }
 }
 
+/// A cursor may be that of an empty log, so it is checked like an answer of nothing.
+impl Answer for Cursor {
+    fn is_nothing(&self) -> bool {
+        true
+    }
+}
+
 impl Answer for LogSummary {
     fn is_nothing(&self) -> bool {
         self.segments == 0
@@ -213,7 +223,7 @@ impl Scan for CheckedScan {
         }
     }
 
-    fn cursor(&self) -> prodigy_storage_backend::Cursor {
+    fn cursor(&self) -> Cursor {
         self.scan.cursor()
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Merge {
     clock: StepClock,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// Only what comes at or behind this id; what comes before it counts as read.
+    floor: Option<EventId>,
     /// By lower bound, the smallest last; behind them those of other programs.
     pending: Vec<Pending>,
     /// For each length of `pending`, the smallest `made` in it.
@@ -91,11 +93,12 @@ fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
     }
 }
 
-/// Begins a scan.
+/// Begins a scan. With `floor` only what comes at or behind this id is read, and everything before it counts as read.
 pub(crate) fn scan(
     root: &Arc<Root>,
     folder: &Path,
     options: &ScanOptions,
+    floor: Option<EventId>,
     deadline: Deadline,
 ) -> Result<Merge> {
     let mut position = options
@@ -148,12 +151,13 @@ pub(crate) fn scan(
         }
         pending_made.push(smallest);
     }
-    Ok(Merge {
+    let mut merge = Merge {
         root: Arc::clone(root),
         folder: folder.to_owned(),
         clock: StepClock::new(options.step_timeout),
         since: options.since,
         until: options.until,
+        floor,
         pending,
         pending_made,
         readers: Vec::new(),
@@ -168,7 +172,12 @@ pub(crate) fn scan(
         newest: position.newest,
         replay_filter,
         start: position,
-    })
+    };
+    if merge.floor.is_some() {
+        // A cursor that is taken before the first event, too, says that what comes before it was read.
+        merge.open_due()?;
+    }
+    Ok(merge)
 }
 
 impl Merge {
@@ -214,15 +223,10 @@ impl Merge {
                     clock,
                 )?)
             }
-            None => match self.since {
-                Some(since) => {
+            None => match self.floor.map(Bound::Id).or(self.since.map(Bound::Time)) {
+                Some(bound) => {
                     let (root, folder, clock) = (&self.root, &self.folder, &mut self.clock);
-                    search::seek(
-                        SegmentRef::new(root, folder, name),
-                        Bound::Time(since),
-                        chunk,
-                        clock,
-                    )?
+                    search::seek(SegmentRef::new(root, folder, name), bound, chunk, clock)?
                 }
                 None => {
                     let mut opened =
@@ -252,6 +256,9 @@ impl Merge {
     /// A segment that begins at `until` or later stays unread for the cursor; a segment that ends before `since`
     /// counts as read.
     fn skips(&mut self, name: &SegmentName) -> Result<bool> {
+        if let Some(floor) = self.floor {
+            return self.ends_before(name, floor);
+        }
         if !name.is_canonical() || (self.since.is_none() && self.until.is_none()) {
             return Ok(false);
         }
@@ -289,8 +296,41 @@ impl Merge {
         Ok(is_early)
     }
 
+    /// True for a sealed segment whose last event comes before the floor: it counts as read.
+    fn ends_before(&mut self, name: &SegmentName, floor: EventId) -> Result<bool> {
+        if !name.is_canonical() {
+            return Ok(false);
+        }
+        let segment = SegmentRef::new(&self.root, &self.folder, name);
+        let (bytes, last) = match source::open_form(segment, SegmentForm::Plain)? {
+            Some((file, found)) if found.is_sealed() => {
+                let path = segment.path(SegmentForm::Plain);
+                let last = search::last_record(&self.root, &path, &*file, found.len, &mut self.clock)?;
+                (found.len, last.map(|last| last.id))
+            }
+            Some(_) => return Ok(false),
+            None => match archive::summary(segment)? {
+                Some(summary) => (summary.bytes, summary.last),
+                None => return Ok(false),
+            },
+        };
+        if last.is_none_or(|last| last >= floor) {
+            return Ok(false);
+        }
+        self.newest = self.newest.max(last);
+        let reached = Reached {
+            offset: bytes,
+            last,
+            done: true,
+        };
+        self.finished.insert(name.clone(), reached);
+        Ok(true)
+    }
+
     /// Takes a reader into the merge.
     fn place(&mut self, reader: SegmentReader) {
+        // Everything before its head counts as read.
+        self.newest = self.newest.max(reader.last.filter(|last| last.is_v7()));
         if matches!(reader.head, Head::End) {
             self.finish(reader);
             return;

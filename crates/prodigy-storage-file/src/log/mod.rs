@@ -10,6 +10,7 @@ mod folder;
 mod idempotent;
 pub(crate) mod listing;
 mod merge;
+mod newest;
 mod persist;
 mod replay_filter;
 mod resume;
@@ -29,11 +30,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::record::RECORD_OVERHEAD;
 use prodigy_storage_backend::{
-    AppendOptions, Appended, Batch, Deadline, ErrorKind, LogSummary, Result, Scan, ScanOptions, StorageError,
+    AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogSummary, Result, Scan,
+    ScanOptions, StorageError,
 };
 use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
 
@@ -172,8 +175,36 @@ impl Logs {
             &self.root,
             &events_folder(job),
             options,
+            None,
             deadline,
         )?))
+    }
+
+    pub(crate) fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        let folder = events_folder(job);
+        let floor = newest::floor(&self.root, &folder, count, deadline)?;
+        let options = ScanOptions::all().step_timeout(step_timeout);
+        Ok(Box::new(merge::scan(
+            &self.root,
+            &folder,
+            &options,
+            Some(floor),
+            deadline,
+        )?))
+    }
+
+    pub(crate) fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
+        let folder = events_folder(job);
+        let options = ScanOptions::all().step_timeout(deadline.remaining());
+        let mut scan = merge::scan(&self.root, &folder, &options, Some(EventId::MAX), deadline)?;
+        while scan.next()?.is_some() {}
+        Ok(scan.cursor())
     }
 
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {

@@ -24,8 +24,8 @@ pub(crate) enum Access {
 pub(crate) enum Limit {
     /// It runs while it holds a permit.
     Permit,
-    /// It runs without one. Appends share a sync and are one piece of work. A named lock is waited for by
-    /// callers whose holder may need a permit before it can release the lock.
+    /// It runs without one. Appends share a sync and are one piece of work. Callers wait for a named lock whose holder
+    /// may need a permit before it can release the lock, and for events that a writer may need one to append.
     Free,
 }
 
@@ -58,6 +58,9 @@ operations! {
     // constant        name in errors            access limit   repeated
     APPEND:            "append events",          Write, Free,   SameIds;
     SCAN:              "scan events",            Read,  Permit, Transient;
+    TAIL:              "read last events",       Read,  Permit, Transient;
+    END:               "find end of events",     Read,  Permit, Transient;
+    WAIT:              "wait for events",        Read,  Free,   Transient;
     SUMMARISE:         "summarise events",       Read,  Permit, Transient;
     SEAL:              "seal events",            Write, Permit, Transient;
     PERSIST:           "persist events",         Write, Permit, Transient;

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{
-    Cursor, Damage, ErrorKind, EventId, Record, Result, Scan, ScanItem, StorageError, TooLarge,
+    Cursor, Damage, Deadline, ErrorKind, EventId, Interrupt, Record, Result, Scan, ScanItem, StorageError,
+    TooLarge, WaitOptions,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
@@ -16,12 +17,12 @@ use super::Events;
 use super::event::Event;
 use super::read::ReadOptions;
 
-/// How to follow; `Default` begins at the first event, waits without limit, and looks ten times a second.
+/// How to follow; `Default` begins at the first event, waits without limit, and looks ten times a second for what other processes store.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
     /// Only what comes after this position.
     pub from: Option<Cursor>,
-    /// How long to pause before looking again where nothing was new.
+    /// How long to pause before looking again where nothing was new. An append in this process ends the pause.
     pub poll: Duration,
     /// Ends when no event was new for this duration; never if `None`. Zero reads the events that are stored now.
     pub wait: Option<Duration>,
@@ -39,46 +40,25 @@ impl Default for FollowOptions {
 
 /// Ends a follow, or has it look at once, from another thread.
 #[derive(Clone, Debug, Default)]
-pub struct FollowHandle(Arc<Signal>);
-
-#[derive(Debug, Default)]
-struct Signal {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    stopped: bool,
-    woken: bool,
+pub struct FollowHandle {
+    stopped: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl FollowHandle {
     /// Ends the follow: what it has read and not given yet is left.
     pub fn stop(&self) {
-        self.0.state.lock().stopped = true;
-        self.0.changed.notify_all();
+        self.stopped.store(true, Ordering::Release);
+        self.interrupt.raise();
     }
 
     /// Has the follow look for new events now, without waiting for the end of its pause.
     pub fn wake(&self) {
-        self.0.state.lock().woken = true;
-        self.0.changed.notify_all();
+        self.interrupt.raise();
     }
 
     fn is_stopped(&self) -> bool {
-        self.0.state.lock().stopped
-    }
-
-    /// Waits until `until`, or until woken or stopped.
-    fn pause(&self, until: Instant) {
-        let mut state = self.0.state.lock();
-        while !state.stopped && !state.woken {
-            if self.0.changed.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        state.woken = false;
+        self.stopped.load(Ordering::Acquire)
     }
 }
 
@@ -90,7 +70,7 @@ pub struct FollowLines {
     /// The generation of the store that the cursor belongs to.
     generation: u64,
     handle: FollowHandle,
-    poll: Duration,
+    waiting: WaitOptions,
     wait: Option<Duration>,
     /// The line that is lent.
     line: String,
@@ -110,14 +90,18 @@ impl FollowLines {
             from: options.from,
             ..ReadOptions::default()
         })?;
+        let handle = FollowHandle::default();
+        let waiting = WaitOptions::new()
+            .poll(options.poll)
+            .interrupt(handle.interrupt.clone());
         Ok(Self {
             cursor: scan.cursor(),
             // A change after the scan began ends the scan with an error.
             generation: events.generation(),
             events,
             scan: Some(scan),
-            handle: FollowHandle::default(),
-            poll: options.poll,
+            handle,
+            waiting,
             wait: options.wait,
             line: String::new(),
             ended: false,
@@ -152,7 +136,7 @@ impl FollowLines {
     }
 
     fn step(&mut self) -> Result<Option<FollowStep>> {
-        let gives_up = self.wait.and_then(|wait| Instant::now().checked_add(wait));
+        let gives_up = self.wait.map_or(Deadline::never(), Deadline::after);
         // A scan that an earlier step began knows nothing of what was stored since.
         let mut looked = false;
         loop {
@@ -192,16 +176,10 @@ impl FollowLines {
             if !looked {
                 continue;
             }
-            let now = Instant::now();
-            if gives_up.is_some_and(|at| now >= at) {
+            if gives_up.has_passed() {
                 return Ok(None);
             }
-            // A pause too long for the clock is cut: it only costs another look.
-            let next_look = now
-                .checked_add(self.poll)
-                .unwrap_or(now + Duration::from_secs(3600));
-            self.handle
-                .pause(gives_up.map_or(next_look, |at| at.min(next_look)));
+            self.events.wait(&self.cursor, &self.waiting, gives_up)?;
         }
     }
 

@@ -8,7 +8,8 @@ mod read;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Appended, Batch, Cursor, Durability, EventId, LogSummary, Result, Scan, ScanOptions, StorageError,
+    Appended, Batch, Cursor, Deadline, Durability, EventId, LogSummary, Result, Scan, ScanOptions,
+    StorageError, WaitOptions,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
@@ -19,7 +20,7 @@ pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
 
-use crate::call::operation::{SCAN, SUMMARISE};
+use crate::call::operation::{END, SCAN, SUMMARISE, TAIL, WAIT};
 use crate::storage::Inner;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
@@ -186,6 +187,58 @@ impl Events {
     /// As [`read_with`](Self::read_with).
     pub fn follow_lines(&self, options: FollowOptions) -> Result<FollowLines> {
         FollowLines::begin(self.clone(), options)
+    }
+
+    /// Reads the newest `count` events of what is stored now, oldest first, without reading the rest. A log with fewer is
+    /// read whole. The reader's cursor continues behind the newest one, so a follow from it misses nothing.
+    ///
+    /// ```
+    /// # use prodigy_storage::Storage;
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append_batch(["started", "half done", "finished"])?;
+    /// let newest: Vec<String> =
+    ///     job.events().tail(2)?.map(|event| Ok(event?.event)).collect::<Result<_, prodigy_storage::StorageError>>()?;
+    /// assert_eq!(newest, ["half done", "finished"]);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn tail<T: DeserializeOwned>(&self, count: usize) -> Result<EventReader<T>> {
+        let (deadline, step_timeout) = (self.inner.deadline(), Some(self.inner.config.timeout));
+        let scan = self.inner.caller.call(TAIL, &self.job, deadline, |backend| {
+            backend.tail(&self.job, count, step_timeout, deadline)
+        })?;
+        Ok(EventReader::new(scan, &self.job))
+    }
+
+    /// The cursor behind everything that is stored now, without reading it. What is read from it was stored later.
+    ///
+    /// ```
+    /// # use prodigy_storage::{ReadOptions, Storage};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&"before")?;
+    /// let end = job.events().end()?;
+    /// job.events().append(&"after")?;
+    /// let event = job.events().read_with::<String>(ReadOptions::after(end))?.next().expect("one event")?;
+    /// assert_eq!(event.event, "after");
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn end(&self) -> Result<Cursor> {
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(END, &self.job, deadline, |backend| {
+            backend.end(&self.job, deadline)
+        })
+    }
+
+    /// Waits until something is stored behind a cursor: true. False at the deadline or when it is interrupted.
+    fn wait(&self, cursor: &Cursor, options: &WaitOptions, deadline: Deadline) -> Result<bool> {
+        self.inner.caller.call(WAIT, &self.job, deadline, |backend| {
+            backend.wait(&self.job, cursor, options, deadline)
+        })
     }
 
     /// The size of the log, without reading it.

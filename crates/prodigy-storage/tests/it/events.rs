@@ -298,6 +298,49 @@ fn a_follow_is_woken_and_stopped_from_another_thread() {
 }
 
 #[test]
+fn an_append_of_the_same_process_wakes_a_follow() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        // A pause that no test would outlast: only the append can have it look again.
+        let options = FollowOptions {
+            poll: Duration::from_secs(3600),
+            ..FollowOptions::default()
+        };
+        let mut follow = events.follow_with::<Step>(options).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for agent in 0..50 {
+                    events.append(&step(agent)).unwrap();
+                }
+            });
+            for agent in 0..50 {
+                assert_eq!(follow.next().unwrap().unwrap().event.agent, agent);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_tail_gives_the_newest_events_and_a_follow_goes_on_behind_it() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        for agent in 0..9 {
+            events.append(&step(agent)).unwrap();
+        }
+        let mut tail = events.tail::<Step>(3).unwrap();
+        let newest: Vec<u64> = tail
+            .by_ref()
+            .map(|event| u64::from(event.unwrap().event.agent))
+            .collect();
+        assert_eq!(newest, [6, 7, 8]);
+        assert_eq!(tail.cursor(), events.end().unwrap());
+        let mut follow = events.follow::<Step>(Some(tail.cursor())).unwrap();
+        events.append(&step(9)).unwrap();
+        assert_eq!(follow.next().unwrap().unwrap().event.agent, 9);
+    });
+}
+
+#[test]
 fn a_follow_crosses_rotation_and_compression() {
     let fixture = file_with(|b| {
         b.set("backend_config.max_file_size", "300")

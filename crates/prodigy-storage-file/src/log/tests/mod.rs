@@ -11,6 +11,7 @@ mod given;
 mod hostile;
 mod large;
 mod names;
+mod newest;
 mod persist;
 mod processes;
 mod readers;

@@ -248,11 +248,11 @@ fn a_caller_that_waits_too_long_learns_what_it_waited_for() {
 }
 
 #[test]
-fn every_operation_needs_a_permit_but_appends_and_named_locks() {
+fn every_operation_needs_a_permit_but_appends_and_waits() {
     while_taken(|caller| {
         for &operation in operation::ALL {
             let (tries, outcome) = scripted(caller, operation, Deadline::at(Instant::now()), []);
-            let free = operation == operation::APPEND || operation == operation::LOCK;
+            let free = [operation::APPEND, operation::LOCK, operation::WAIT].contains(&operation);
             assert_eq!(
                 (tries, outcome.is_ok()),
                 (usize::from(free), free),

@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
     LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
     QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
-    Stats, StorageError, StoredDocument, Usage,
+    Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -216,6 +216,34 @@ impl LogStore for Through {
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
         self.run(operation::SCAN, deadline, |inner| {
             inner.scan(job, options, deadline)
+        })
+    }
+
+    fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        self.run(operation::TAIL, deadline, |inner| {
+            inner.tail(job, count, step_timeout, deadline)
+        })
+    }
+
+    fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
+        self.run(operation::END, deadline, |inner| inner.end(job, deadline))
+    }
+
+    fn wait(
+        &self,
+        job: &JobAddress,
+        cursor: &Cursor,
+        options: &WaitOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        self.run(operation::WAIT, deadline, |inner| {
+            inner.wait(job, cursor, options, deadline)
         })
     }
 

@@ -1,0 +1,265 @@
+//! Promises of the end of a log: its newest events, its cursor, and waiting for what comes behind it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use prodigy_storage_layout::JobAddress;
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{
+    Check, Event, append, append_given, drain, given, job, payloads, read, read_from, refused, soon,
+};
+use crate::backend::Backend;
+use crate::deadline::Deadline;
+use crate::error::ErrorKind;
+use crate::log::Cursor;
+use crate::wait::{Interrupt, WaitOptions};
+
+topic! { "end":
+    a_tail_gives_the_newest "a tail gives the newest events by id, oldest first, over seals and late ids; all if there are fewer",
+    a_cursor_of_a_tail_goes_on "from the cursor of a tail, anywhere in it, come exactly the events that it has not given",
+    a_tail_of_nothing_is_empty "a tail of an absent log is empty, and so is a tail of no events",
+    the_end_is_behind_everything "from the end come exactly the events that were stored later, also under older ids",
+    the_end_of_nothing_gives_all "from the end of an absent log comes everything that is stored later",
+    a_wait_finds_what_is_there "a wait for what is stored already ends at once",
+    a_wait_ends_at_its_deadline "a wait for nothing ends at its deadline, without an error",
+    an_append_ends_a_wait "an append through any handle of this process ends a wait at once, also the first one of the job",
+    an_interrupt_ends_a_wait "a raised interrupt ends the wait that is under way or else the next one, and only that one",
+    a_wait_at_a_foreign_cursor_is_refused "a wait at a cursor that no backend made is refused",
+}
+
+/// A log with two segments and late ids: 10 and 40, then 20, 30 and 50, then 25.
+fn woven(backend: &dyn Backend, job: &JobAddress) -> Check {
+    append_given(backend, job, &[(given(10), "10"), (given(40), "40")])?;
+    backend.seal(job, soon())?;
+    append_given(
+        backend,
+        job,
+        &[(given(20), "20"), (given(30), "30"), (given(50), "50")],
+    )?;
+    append_given(backend, job, &[(given(25), "25")])?;
+    Ok(())
+}
+
+fn tail(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    count: usize,
+    most: usize,
+) -> Result<(Vec<Event>, Cursor), Failure> {
+    drain(backend.tail(job, count, None, soon())?, most)
+}
+
+fn a_tail_gives_the_newest(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    woven(&*backend, &job)?;
+    let all = ["10", "20", "25", "30", "40", "50"];
+    for count in 0..8 {
+        let (events, _) = tail(&*harness.open(), &job, count, usize::MAX)?;
+        let wanted = all.get(all.len().saturating_sub(count)..).unwrap_or_default();
+        ensure_eq!(payloads(&events), wanted, "the newest {count} events");
+    }
+    ensure_eq!(
+        tail(&*backend, &job, usize::MAX, usize::MAX)?.0.len(),
+        6,
+        "events of a tail without bound"
+    );
+    Ok(())
+}
+
+fn a_cursor_of_a_tail_goes_on(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    woven(&*backend, &job)?;
+    for count in 0..7 {
+        for given_events in 0..=count.min(6) {
+            let (_, cursor) = tail(&*backend, &job, count, given_events)?;
+            let (rest, _) = read_from(&*backend, &job, Some(cursor))?;
+            let all = read(&*backend, &job)?;
+            let from = all.len() - count.min(6) + given_events;
+            ensure_eq!(
+                rest,
+                all.get(from..).unwrap_or_default(),
+                "behind event {given_events} of a tail of {count}"
+            );
+        }
+    }
+    let (_, cursor) = tail(&*backend, &job, 2, usize::MAX)?;
+    append_given(&*backend, &job, &[(given(15), "15"), (given(60), "60")])?;
+    let (rest, _) = read_from(&*backend, &job, Some(cursor))?;
+    ensure_eq!(payloads(&rest), ["15", "60"], "what was stored after the tail");
+    Ok(())
+}
+
+fn a_tail_of_nothing_is_empty(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let (events, cursor) = tail(&*backend, &job, 10, usize::MAX)?;
+    ensure_eq!(events.len(), 0, "events of an absent log");
+    append(&*backend, &job, &["1"])?;
+    ensure_eq!(
+        tail(&*backend, &job, 0, usize::MAX)?.0.len(),
+        0,
+        "a tail of no events"
+    );
+    ensure_eq!(
+        payloads(&read_from(&*backend, &job, Some(cursor))?.0),
+        ["1"],
+        "what is stored later"
+    );
+    Ok(())
+}
+
+fn the_end_is_behind_everything(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    woven(&*backend, &job)?;
+    let end = harness.open().end(&job, soon())?;
+    ensure_eq!(
+        read_from(&*backend, &job, Some(end.clone()))?.0.len(),
+        0,
+        "events behind the end"
+    );
+    append_given(
+        &*backend,
+        &job,
+        &[(given(5), "5"), (given(35), "35"), (given(60), "60")],
+    )?;
+    let (events, behind) = read_from(&*backend, &job, Some(end))?;
+    ensure_eq!(
+        payloads(&events),
+        ["5", "35", "60"],
+        "events behind the end, later"
+    );
+    backend.seal(&job, soon())?;
+    let end = backend.end(&job, soon())?;
+    for cursor in [end, behind] {
+        append(&*backend, &job, &["1"])?;
+        let (events, _) = read_from(&*backend, &job, Some(cursor))?;
+        ensure!(
+            !events.is_empty() && events.iter().all(|event| event.1 == "1"),
+            "events behind the end of a sealed log: {events:?}"
+        );
+    }
+    Ok(())
+}
+
+fn the_end_of_nothing_gives_all(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let end = backend.end(&job, soon())?;
+    append(&*backend, &job, &["1", "2"])?;
+    ensure_eq!(
+        payloads(&read_from(&*backend, &job, Some(end))?.0),
+        ["1", "2"],
+        "events"
+    );
+    Ok(())
+}
+
+/// No look for an hour, unless something ends the pause.
+fn rarely() -> WaitOptions {
+    WaitOptions::new().poll(Duration::from_secs(3600))
+}
+
+fn a_wait_finds_what_is_there(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let start = backend.end(&job, soon())?;
+    append(&*backend, &job, &["1"])?;
+    ensure!(
+        backend.wait(&job, &start, &rarely(), soon())?,
+        "the event is not found"
+    );
+    let passed = Deadline::after(Duration::ZERO);
+    ensure!(
+        backend.wait(&job, &start, &rarely(), passed)?,
+        "the event is not found without time"
+    );
+    Ok(())
+}
+
+fn a_wait_ends_at_its_deadline(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    append(&*backend, &job, &["1"])?;
+    let end = backend.end(&job, soon())?;
+    for time in [0, 30] {
+        let deadline = Deadline::after(Duration::from_millis(time));
+        ensure!(
+            !backend.wait(&job, &end, &rarely(), deadline)?,
+            "an event is found where there is none"
+        );
+        ensure!(deadline.has_passed(), "the wait ended before its deadline");
+    }
+    Ok(())
+}
+
+/// Begins a wait in a thread, makes `act`, and gives the result of the wait.
+fn wait_while(
+    backend: &Arc<dyn Backend>,
+    job: &JobAddress,
+    options: &WaitOptions,
+    act: impl FnOnce() -> Check,
+) -> Result<bool, Failure> {
+    let end = backend.end(job, soon())?;
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| backend.wait(job, &end, options, soon()));
+        // Whether the wait has begun by then or not: it ends.
+        thread::sleep(Duration::from_millis(5));
+        act()?;
+        match waiting.join() {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(Failure::new("the wait panicked")),
+        }
+    })
+}
+
+fn an_append_ends_a_wait(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    for number in 0..5 {
+        let other = harness.open();
+        let found = wait_while(&backend, &job, &rarely(), || {
+            append(&*other, &job, &["1"])?;
+            Ok(())
+        })?;
+        ensure!(found, "wait {number} ended without the event");
+    }
+    Ok(())
+}
+
+fn an_interrupt_ends_a_wait(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let interrupt = Interrupt::new();
+    let options = rarely().interrupt(interrupt.clone());
+    let raise = || {
+        interrupt.raise();
+        Ok(())
+    };
+    ensure!(
+        !wait_while(&backend, &job, &options, raise)?,
+        "an event is found where there is none"
+    );
+    interrupt.raise();
+    let end = backend.end(&job, soon())?;
+    ensure!(
+        !backend.wait(&job, &end, &options, soon())?,
+        "an event is found where there is none"
+    );
+    let briefly = Deadline::after(Duration::from_millis(30));
+    ensure!(
+        !backend.wait(&job, &end, &options, briefly)?,
+        "an event is found where there is none"
+    );
+    ensure!(briefly.has_passed(), "an interrupt ended two waits");
+    Ok(())
+}
+
+fn a_wait_at_a_foreign_cursor_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    append(&*backend, &job, &["1"])?;
+    let foreign = Cursor::new("v1.other.zzzz")?;
+    refused(
+        backend.wait(&job, &foreign, &rarely(), soon()),
+        ErrorKind::InvalidInput,
+        "a wait at a foreign cursor",
+    )?;
+    Ok(())
+}

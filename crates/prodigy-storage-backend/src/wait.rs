@@ -1,0 +1,296 @@
+//! Waiting for new events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_layout::JobAddress;
+
+use crate::deadline::Deadline;
+use crate::error::Result;
+
+/// How to wait for new events; `Default` looks ten times a second, and nothing interrupts it.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::{Interrupt, WaitOptions};
+///
+/// let interrupt = Interrupt::new();
+/// let options = WaitOptions::new().poll(Duration::from_secs(1)).interrupt(interrupt.clone());
+/// assert_eq!(options.poll, Duration::from_secs(1));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WaitOptions {
+    /// How long to pause before the store is looked into again. A writer of the same process ends the pause.
+    pub poll: Duration,
+    /// Ends the wait from another thread.
+    pub interrupt: Interrupt,
+}
+
+impl Default for WaitOptions {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_millis(100),
+            interrupt: Interrupt::new(),
+        }
+    }
+}
+
+impl WaitOptions {
+    /// The usual pause, and nothing that interrupts.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With this pause between two looks.
+    #[must_use]
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// With this interrupt.
+    #[must_use]
+    pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+}
+
+/// Ends a [wait](crate::LogStore::wait) from another thread. A clone is the same interrupt.
+///
+/// ```
+/// use prodigy_storage_backend::Interrupt;
+///
+/// let interrupt = Interrupt::new();
+/// interrupt.clone().raise(); // The next wait that uses it ends after one look.
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<Signal>);
+
+#[derive(Debug, Default)]
+struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    raised: bool,
+    /// Something was appended since the last look.
+    appended: bool,
+}
+
+impl Interrupt {
+    /// An interrupt that is not raised.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the wait that is under way, or else the next one. The wait looks for events once more at most.
+    pub fn raise(&self) {
+        self.0.state.lock().raised = true;
+        self.0.changed.notify_all();
+    }
+
+    fn appended(&self) {
+        self.0.state.lock().appended = true;
+        self.0.changed.notify_all();
+    }
+
+    fn begin_look(&self) {
+        self.0.state.lock().appended = false;
+    }
+
+    /// Pauses until something was appended. False if it was interrupted.
+    fn pause(&self, until: Instant) -> bool {
+        let mut state = self.0.state.lock();
+        while !state.raised && !state.appended {
+            if self.0.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        !std::mem::take(&mut state.raised)
+    }
+}
+
+/// The callers of one process that wait for events, by job: for a backend that implements
+/// [`LogStore::wait`](crate::LogStore::wait).
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, WaitOptions, Waiters};
+/// # use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+/// # let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let waiters = Waiters::default();
+/// waiters.notify(&job); // After each append.
+/// assert!(waiters.wait(&job, &WaitOptions::new(), Deadline::never(), || Ok(true))?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Waiters {
+    /// How many callers wait, so that an append without any takes no lock.
+    count: AtomicUsize,
+    by_job: Mutex<HashMap<JobAddress, Vec<Interrupt>>>,
+}
+
+impl Waiters {
+    /// Has each caller that waits for events of this job look again.
+    pub fn notify(&self, job: &JobAddress) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for waiting in self.by_job.lock().get(job).into_iter().flatten() {
+            waiting.appended();
+        }
+    }
+
+    /// Waits until `look` finds something: true. False at the deadline, or if it was interrupted.
+    ///
+    /// # Errors
+    /// The errors of `look`.
+    pub fn wait(
+        &self,
+        job: &JobAddress,
+        options: &WaitOptions,
+        deadline: Deadline,
+        mut look: impl FnMut() -> Result<bool>,
+    ) -> Result<bool> {
+        let interrupt = &options.interrupt;
+        let _waiting = Waiting::begin(self, job, interrupt);
+        loop {
+            interrupt.begin_look();
+            if look()? {
+                return Ok(true);
+            }
+            if deadline.has_passed() {
+                return Ok(false);
+            }
+            let next_look = Deadline::after(options.poll).min(deadline);
+            // A pause too long for the clock is cut: it only costs another look.
+            let until = next_look
+                .instant()
+                .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            if !interrupt.pause(until) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// A caller that waits.
+struct Waiting<'a> {
+    waiters: &'a Waiters,
+    job: &'a JobAddress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(waiters: &'a Waiters, job: &'a JobAddress, interrupt: &'a Interrupt) -> Self {
+        let mut by_job = waiters.by_job.lock();
+        by_job.entry(job.clone()).or_default().push(interrupt.clone());
+        drop(by_job);
+        // Before the first look: an append that the look does not see finds the caller.
+        waiters.count.fetch_add(1, Ordering::SeqCst);
+        Self {
+            waiters,
+            job,
+            interrupt,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::SeqCst);
+        let mut by_job = self.waiters.by_job.lock();
+        if let Some(waiting) = by_job.get_mut(self.job) {
+            if let Some(at) = waiting
+                .iter()
+                .position(|other| Arc::ptr_eq(&other.0, &self.interrupt.0))
+            {
+                waiting.swap_remove(at);
+            }
+            if waiting.is_empty() {
+                by_job.remove(self.job);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use prodigy_storage_layout::{JobId, RepoName};
+
+    use super::*;
+
+    fn job(name: &str) -> JobAddress {
+        JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(name).unwrap())
+    }
+
+    /// No look for an hour, unless something wakes it.
+    fn rarely() -> WaitOptions {
+        WaitOptions::new().poll(Duration::from_secs(3600))
+    }
+
+    #[test]
+    fn a_notification_ends_the_pause_and_one_of_another_job_does_not() {
+        let (waiters, stored, looks) = (Waiters::default(), AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                waiters.wait(&job("a"), &rarely(), Deadline::never(), || {
+                    looks.fetch_add(1, Ordering::SeqCst);
+                    Ok(stored.load(Ordering::SeqCst))
+                })
+            });
+            while looks.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            waiters.notify(&job("b"));
+            stored.store(true, Ordering::SeqCst);
+            waiters.notify(&job("a"));
+            assert!(waiting.join().unwrap().unwrap());
+        });
+        assert_eq!(looks.load(Ordering::SeqCst), 2, "the other job caused no look");
+        assert!(waiters.by_job.lock().is_empty() && waiters.count.load(Ordering::SeqCst) == 0);
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_wait_once_also_if_it_came_before() {
+        let (waiters, interrupt) = (Waiters::default(), Interrupt::new());
+        let options = rarely().interrupt(interrupt.clone());
+        interrupt.raise();
+        let mut looks = 0;
+        let found = waiters.wait(&job("a"), &options, Deadline::never(), || {
+            looks += 1;
+            Ok(false)
+        });
+        assert_eq!((found.unwrap(), looks), (false, 1));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| waiters.wait(&job("a"), &options, Deadline::never(), || Ok(false)));
+            while waiters.count.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            assert!(!waiting.is_finished(), "the first interrupt was used up");
+            interrupt.raise();
+            assert!(!waiting.join().unwrap().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_deadline_ends_a_wait_after_a_look() {
+        let waiters = Waiters::default();
+        let passed = Deadline::after(Duration::ZERO);
+        assert!(!waiters.wait(&job("a"), &rarely(), passed, || Ok(false)).unwrap());
+        assert!(waiters.wait(&job("a"), &rarely(), passed, || Ok(true)).unwrap());
+        let soon = Deadline::after(Duration::from_millis(20));
+        assert!(!waiters.wait(&job("a"), &rarely(), soon, || Ok(false)).unwrap());
+    }
+}
