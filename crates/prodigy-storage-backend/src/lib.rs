@@ -52,6 +52,8 @@ mod page;
 mod parsed;
 mod queue;
 pub mod record;
+#[cfg(feature = "reference")]
+pub mod reference;
 mod report;
 mod series;
 mod streamed;

@@ -1,7 +1,8 @@
 //! Crash tests of the tool and the library: `cargo xtask crash --help`.
 //!
 //! Every check starts the real binary as a user would, in a folder of its own and with an environment of its own. This
-//! program does not link the code that it checks; only `torture-served` and `torture-worker`, which it starts, do.
+//! program links the reference model of the traits, and none of the code that it checks; `torture-served` and `torture-worker`,
+//! which it starts, link that.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::value::RawValue;
 
-use crate::tool::lines;
+use crate::tool::{Answer, lines};
 
 /// A record, as a program of somebody else would read it.
 #[derive(Debug, serde::Deserialize)]
@@ -32,6 +32,13 @@ pub(crate) struct OnDisk {
 /// Reads a record of `events cat` or of a segment.
 pub(crate) fn record(line: &[u8]) -> Result<Record<'_>> {
     serde_json::from_slice(line).with_context(|| format!("no record: {}", String::from_utf8_lossy(line)))
+}
+
+/// The events that `events cat` printed: ids and payloads.
+pub(crate) fn events(answer: &Answer) -> Result<Vec<(uuid::Uuid, &[u8])>> {
+    let records = answer.lines().map(record);
+    let events = records.map(|record| record.map(|record| (record.id, record.event.get().as_bytes())));
+    events.collect()
 }
 
 /// The segments of a job, by name.

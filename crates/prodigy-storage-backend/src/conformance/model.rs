@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
+use crate::reference::{Certainty, Content};
+
 /// Jobs, documents and handles that a sequence uses.
 pub(super) const JOBS: usize = 2;
 pub(super) const DOCUMENTS: usize = 3;
@@ -143,7 +145,7 @@ pub(super) struct State {
     tags: u64,
     tokens: [usize; JOBS],
     pub(super) events: [Vec<Event>; JOBS],
-    pub(super) documents: [Option<u64>; DOCUMENTS],
+    pub(super) documents: [Content<u64>; DOCUMENTS],
     pub(super) series: [Vec<u64>; JOBS],
     pub(super) queues: [Vec<Item>; JOBS],
     pub(super) answer: Answer,
@@ -196,19 +198,19 @@ impl State {
             }
             Call::Put { document, wish } => {
                 let tag = self.tag();
-                let stands = self.documents.get_mut(*document)?;
-                let holds = Self::holds(*wish, stands.is_some());
+                let content = self.documents.get_mut(*document)?;
+                let holds = Self::holds(*wish, content.stable().is_some());
                 if holds {
-                    *stands = Some(tag);
+                    content.put(Some(tag), Certainty::Durable);
                 }
                 Answer::Written(holds.then_some(true))
             }
             Call::Delete { document, wish } => {
-                let stands = self.documents.get_mut(*document)?;
-                let holds = Self::holds(*wish, stands.is_some());
-                let there = stands.is_some();
+                let content = self.documents.get_mut(*document)?;
+                let there = content.stable().is_some();
+                let holds = Self::holds(*wish, there);
                 if holds {
-                    *stands = None;
+                    content.put(None, Certainty::Durable);
                 }
                 Answer::Written(holds.then_some(there))
             }

@@ -1,6 +1,5 @@
 //! The backend under a random sequence: makes each call and compares the answer with the model's.
 
-use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +19,15 @@ use crate::error::{ErrorKind, Result as StorageResult};
 use crate::id::EventId;
 use crate::log::{Cursor, Durability, ScanOptions};
 use crate::queue::{ItemId, LeaseToken, Select, Settled};
+use crate::reference::{Log, Reading};
 
 /// Values that the backend chose and the model does not know: ids, revisions, tokens.
 #[derive(Default)]
 struct Job {
-    ids: HashMap<u64, EventId>,
+    /// The events, each with its tag.
+    log: Log<EventId, u64>,
     cursor: Option<Cursor>,
-    followed: BTreeSet<u64>,
+    followed: Reading<EventId>,
     /// The series by tag, oldest first.
     series: Vec<(u64, Added)>,
     tokens: Vec<LeaseToken>,
@@ -66,11 +67,14 @@ impl<'a> Subject<'a> {
             Call::Append { job, .. } => self.append(backend, *job, after),
             Call::AppendGiven { job, millis } => self.append_given(backend, *job, millis, after),
             Call::Read { job } => self.read(backend, *job, after),
-            Call::Follow { job, limit } => self.follow(backend, *job, *limit, after),
+            Call::Follow { job, limit } => self.follow(backend, *job, *limit),
             Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
             Call::Put { document, wish } => {
                 // The model holds the stored value if the condition was met.
-                let tag = at(&after.documents, *document)?.unwrap_or_default();
+                let tag = at(&after.documents, *document)?
+                    .stable()
+                    .copied()
+                    .unwrap_or_default();
                 let document = at(&self.documents, *document)?;
                 let options =
                     PutOptions::default().expect(expected(*wish, backend.revision(document, soon())?));
@@ -89,9 +93,11 @@ impl<'a> Subject<'a> {
                 let name = at(&self.documents, *document)?;
                 let got = backend.get(name, soon())?;
                 let revision = got.as_ref().map(StoredDocument::revision);
-                let got = got.map(|got| String::from_utf8_lossy(got.body()).into_owned());
-                let wanted = at(&after.documents, *document)?.map(body);
-                ensure_eq!(got, wanted, "body of a document");
+                let tag = match got {
+                    Some(got) => Some(tag_of(&got)?),
+                    None => None,
+                };
+                at(&after.documents, *document)?.check(tag.as_ref())?;
                 ensure_eq!(
                     backend.revision(name, soon())?,
                     revision,
@@ -151,7 +157,7 @@ impl<'a> Subject<'a> {
         let backend = at(&self.handles, 0)?.clone();
         for job in 0..JOBS {
             self.read(&*backend, job, state)?;
-            self.follow(&*backend, job, usize::MAX, state)?;
+            self.follow(&*backend, job, usize::MAX)?;
             self.queue(&*backend, job, state)?;
             let scope = DocumentScope::Checkpoints(at(&self.names, job)?.clone(), Phase::Map);
             let mut found = Vec::new();
@@ -176,12 +182,14 @@ impl<'a> Subject<'a> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let ids = append(backend, at(&self.names, index)?, &texts)?;
         let job = at_mut(&mut self.jobs, index)?;
-        let newest = job.ids.values().max().copied().unwrap_or(EventId::MIN);
+        let newest = job.log.durable().last().map_or(EventId::MIN, |(id, _)| id);
         ensure!(
             ids.iter().all(|&id| id > newest),
             "assigned {ids:?}, and there was {newest}"
         );
-        job.ids.extend(stored.iter().copied().zip(ids));
+        for (id, tag) in ids.into_iter().zip(stored) {
+            job.log.store(id, *tag)?;
+        }
         Ok(())
     }
 
@@ -208,31 +216,29 @@ impl<'a> Subject<'a> {
             (stored.len(), *duplicates),
             "events stored and known already"
         );
-        let ids = &mut at_mut(&mut self.jobs, index)?.ids;
+        let log = &mut at_mut(&mut self.jobs, index)?.log;
         for event in stands.iter().filter(|event| stored.contains(&event.tag)) {
-            ids.insert(event.tag, given(event.millis.unwrap_or_default()));
+            log.store(given(event.millis.unwrap_or_default()), event.tag)?;
         }
         Ok(())
     }
 
-    fn wanted(&self, index: usize, after: &State) -> Result<Vec<(EventId, String)>, Failure> {
-        let ids = &at(&self.jobs, index)?.ids;
-        let mut wanted: Vec<(EventId, String)> = at(&after.events, index)?
-            .iter()
-            .filter_map(|event| Some((*ids.get(&event.tag)?, event.tag.to_string())))
-            .collect();
-        wanted.sort();
-        Ok(wanted)
-    }
-
     fn read(&self, backend: &dyn Backend, index: usize, after: &State) -> Check {
+        let log = &at(&self.jobs, index)?.log;
+        ensure_eq!(
+            log.durable().len(),
+            at(&after.events, index)?.len(),
+            "events stored"
+        );
         let found = read(backend, at(&self.names, index)?)?;
-        ensure_eq!(found, self.wanted(index, after)?, "events read");
+        log.check(found, |id, tag, payload| -> Check {
+            ensure_eq!(Some(payload), tag.map(u64::to_string), "payload of event {id}");
+            Ok(())
+        })?;
         Ok(())
     }
 
-    fn follow(&mut self, backend: &dyn Backend, index: usize, limit: usize, after: &State) -> Check {
-        let all: BTreeSet<u64> = at(&after.events, index)?.iter().map(|event| event.tag).collect();
+    fn follow(&mut self, backend: &dyn Backend, index: usize, limit: usize) -> Check {
         let name = at(&self.names, index)?;
         let job = at_mut(&mut self.jobs, index)?;
         let options = job
@@ -246,11 +252,15 @@ impl<'a> Subject<'a> {
             "events followed are out of order: {events:?}"
         );
         for (id, payload) in &events {
-            let tag: u64 = payload.parse()?;
-            ensure!(job.followed.insert(tag), "event {tag} ({id}) was followed twice");
+            job.followed.give(*id)?;
+            ensure_eq!(
+                Some(payload),
+                job.log.get(*id).map(u64::to_string).as_ref(),
+                "payload of event {id}"
+            );
         }
         if events.len() < limit {
-            ensure_eq!(job.followed, all, "events followed up to the end");
+            job.followed.check_all(&job.log)?;
         }
         Ok(())
     }
@@ -405,6 +415,17 @@ fn at_mut<T>(of: &mut [T], index: usize) -> Result<&mut T, Failure> {
 
 fn body(tag: u64) -> String {
     format!("{{\"n\":{tag}}}")
+}
+
+fn tag_of(document: &StoredDocument) -> Result<u64, Failure> {
+    let tag = field(document.body(), "n")?.as_u64();
+    let tag = tag.ok_or_else(|| Failure::new("a document has no number"))?;
+    ensure_eq!(
+        String::from_utf8_lossy(document.body()),
+        body(tag),
+        "body of a document"
+    );
+    Ok(tag)
 }
 
 fn expected(wish: Wish, present: Option<Revision>) -> Expected {

@@ -4,63 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use prodigy_storage_backend::DocumentStore;
+use prodigy_storage_backend::reference::Content;
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 
-use super::holds;
+use super::certainty;
 use crate::crash::Loss;
 use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
 
-/// The possible contents under one name; `None` is an absent document.
-#[derive(Debug, Default)]
-struct Expected<'a> {
-    stable: Option<&'a str>,
-    /// Possible later contents, in order, each with the process whose flush makes it stable.
-    later: Vec<(Option<&'a str>, Option<u32>)>,
-}
-
-impl<'a> Expected<'a> {
-    fn put(&mut self, body: Option<&'a str>, held: bool, flushed_by: Option<u32>) {
-        if held {
-            self.stable = body;
-            self.later.clear();
-        } else {
-            self.later.push((body, flushed_by));
-        }
-    }
-
-    fn flush(&mut self, process: u32) {
-        let written = self.later.iter().rposition(|(_, by)| *by == Some(process));
-        if let Some(at) = written
-            && let Some((body, _)) = self.later.get(at).copied()
-        {
-            self.stable = body;
-            self.later.drain(..=at);
-        }
-    }
-
-    fn compare(&self, found: Option<&str>) -> Result<()> {
-        let fits = self.stable == found || self.later.iter().any(|(body, _)| *body == found);
-        let shown = |body: Option<&str>| body.map_or("nothing".to_owned(), |body| format!("{body:.30}"));
-        ensure!(
-            fits,
-            "{} stands there; expected was {}{}",
-            shown(found),
-            shown(self.stable),
-            self.later
-                .iter()
-                .map(|(body, _)| format!(", or {}", shown(*body)))
-                .collect::<String>(),
-        );
-        Ok(())
-    }
-}
-
 /// The documents of a history.
 #[derive(Debug, Default)]
 struct Expectations<'a> {
-    names: BTreeMap<Document, Expected<'a>>,
+    names: BTreeMap<Document, Content<&'a str>>,
     series: BTreeSet<(JobAddress, Phase)>,
     /// Bodies that may be in a series under a name that was never acknowledged.
     unnamed: HashSet<&'a str>,
@@ -74,7 +30,7 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
     for (document, expected) in &expected_all.names {
         let found = get(backend, document)?;
         expected
-            .compare(found.as_deref())
+            .check(found.as_deref().as_ref())
             .with_context(|| format!("document {document:?}"))?;
     }
     let mut strangers = HashSet::new();
@@ -106,7 +62,6 @@ fn get(backend: &FileBackend, document: &Document) -> Result<Option<String>> {
 
 impl<'a> Expectations<'a> {
     fn take_in(&mut self, op: &'a Op, loss: Loss) -> Result<()> {
-        let answered = op.answer.is_some();
         match &op.action {
             Action::Put {
                 document,
@@ -114,8 +69,7 @@ impl<'a> Expectations<'a> {
                 durability,
             } => {
                 let name = self.names.entry(document.clone()).or_default();
-                let held = answered && holds(*durability, loss);
-                name.put(body.as_deref(), held, answered.then_some(op.process));
+                name.put(body.as_deref(), certainty(op, *durability, loss));
             }
             Action::Add {
                 job,
@@ -125,8 +79,7 @@ impl<'a> Expectations<'a> {
                 ..
             } => {
                 let name = self.names.entry(Document::Setup(job.clone())).or_default();
-                let held = answered && holds(*durability, loss);
-                name.put(Some(body), held, answered.then_some(op.process));
+                name.put(Some(body), certainty(op, *durability, loss));
             }
             Action::Add {
                 job,
@@ -145,14 +98,10 @@ impl<'a> Expectations<'a> {
                     bail!("the name {document:?} was given twice");
                 }
                 let name = self.names.entry(document.clone()).or_default();
-                name.put(Some(body), holds(*durability, loss), Some(op.process));
+                name.put(Some(body), certainty(op, *durability, loss));
             }
-            Action::PowerFailure => {
-                for (_, by) in self.names.values_mut().flat_map(|name| &mut name.later) {
-                    *by = None;
-                }
-            }
-            Action::Flush if answered => {
+            Action::PowerFailure => self.names.values_mut().for_each(Content::lose),
+            Action::Flush if op.answer.is_some() => {
                 for name in self.names.values_mut() {
                     name.flush(op.process);
                 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
+use prodigy_storage_backend::reference::{Certainty, Log, Reading};
 use prodigy_storage_backend::{Cursor, ErrorKind, EventId, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Deserialize;
 
-use super::holds;
+use super::certainty;
 use crate::crash::Loss;
 use crate::history::{Action, Answer, History};
 use crate::stage::patience;
@@ -16,14 +17,12 @@ use crate::stage::patience;
 /// The expected events of one log.
 #[derive(Debug, Default)]
 struct Expected<'a> {
-    /// The acknowledged events, by id.
-    must: BTreeMap<EventId, &'a str>,
+    /// The acknowledged events.
+    log: Log<EventId, &'a str>,
     /// Events that may be there, each with its id if it was given.
     may: HashMap<&'a str, Option<EventId>>,
     /// Batches of which a prefix may be there.
     batches: Vec<&'a [String]>,
-    /// Events that a loss of power takes unless they are flushed, by process.
-    relaxed: HashMap<u32, Vec<(EventId, &'a str)>>,
     /// Whether the power failed over relaxed writes: what one of them left may be zeros below what a later one left.
     holes: bool,
 }
@@ -34,7 +33,7 @@ struct Line {
 }
 
 pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
-    for (job, expected) in expected(history, loss) {
+    for (job, expected) in expected(history, loss)? {
         let found = expected.read(backend, &job, &ScanOptions::all())?;
         expected
             .compare(&found)
@@ -67,7 +66,7 @@ pub(crate) fn resume(
     cursor: &Cursor,
     given: &HashSet<EventId>,
 ) -> Result<()> {
-    match expected(history, loss).remove(job) {
+    match expected(history, loss)?.remove(job) {
         Some(expected) => expected
             .go_on(backend, job, cursor, given, loss)
             .with_context(|| {
@@ -80,7 +79,7 @@ pub(crate) fn resume(
     }
 }
 
-fn expected(history: &History, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>> {
+fn expected(history: &History, loss: Loss) -> Result<BTreeMap<JobAddress, Expected<'_>>> {
     let mut logs: BTreeMap<JobAddress, Expected<'_>> = BTreeMap::new();
     for op in history.ops() {
         match &op.action {
@@ -90,95 +89,75 @@ fn expected(history: &History, loss: Loss) -> BTreeMap<JobAddress, Expected<'_>>
                 given,
                 durability,
             } => {
-                let log = logs.entry(job.clone()).or_default();
-                match &op.answer {
-                    Some((_, Answer::Appended { ids, stored })) => {
-                        let events = ids.iter().copied().zip(payloads.iter().map(String::as_str));
-                        if holds(*durability, loss) {
-                            log.must.extend(events);
-                            // Its sync covered what this process had written to the log before.
-                            if *stored > 0 {
-                                log.keep(op.process);
-                            }
-                        } else {
-                            log.may.extend(
-                                payloads
-                                    .iter()
-                                    .zip(ids)
-                                    .map(|(payload, id)| (payload.as_str(), Some(*id))),
-                            );
-                            log.batches.push(payloads);
-                            log.relaxed.entry(op.process).or_default().extend(events);
+                let expected = logs.entry(job.clone()).or_default();
+                let (ids, stored) = match &op.answer {
+                    Some((_, Answer::Appended { ids, stored })) => (Some(ids), *stored),
+                    _ => (given.as_ref(), 0),
+                };
+                let ids = (0..).map(|at: usize| ids.and_then(|ids| ids.get(at).copied()));
+                let certainty = certainty(op, *durability, loss);
+                for (payload, id) in payloads.iter().map(String::as_str).zip(ids) {
+                    match (certainty, id) {
+                        (Certainty::Durable, Some(id)) => expected.log.store(id, payload)?,
+                        (Certainty::Relaxed(process), Some(id)) => {
+                            expected.may.insert(payload, Some(id));
+                            expected.log.store_relaxed(process, id, payload);
+                        }
+                        _ => {
+                            expected.may.insert(payload, id);
                         }
                     }
-                    _ => {
-                        let ids = |at: usize| given.as_ref().and_then(|given| given.get(at).copied());
-                        let events = payloads.iter().enumerate();
-                        log.may
-                            .extend(events.map(|(at, payload)| (payload.as_str(), ids(at))));
-                        if given.is_none() {
-                            log.batches.push(payloads);
-                        }
-                    }
+                }
+                match certainty {
+                    // Its sync covered what this process had written to the log before.
+                    Certainty::Durable if stored > 0 => expected.log.flush(op.process)?,
+                    Certainty::Durable => {}
+                    Certainty::Unclear if given.is_some() => {}
+                    _ => expected.batches.push(payloads),
                 }
             }
             Action::PowerFailure => {
-                for log in logs.values_mut() {
-                    log.holes |= log.relaxed.drain().count() > 0;
+                for expected in logs.values_mut() {
+                    expected.holes |= expected.log.lose();
                 }
             }
             Action::Flush if op.answer.is_some() => {
-                for log in logs.values_mut() {
-                    log.keep(op.process);
+                for expected in logs.values_mut() {
+                    expected.log.flush(op.process)?;
                 }
             }
             _ => {}
         }
     }
-    logs
+    Ok(logs)
 }
 
 impl Expected<'_> {
-    /// Marks the relaxed writes of a process as durable.
-    fn keep(&mut self, process: u32) {
-        self.must
-            .extend(self.relaxed.remove(&process).unwrap_or_default());
-    }
-
     fn compare(&self, found: &[(EventId, String)]) -> Result<()> {
-        let mut seen: HashMap<&str, EventId> = HashMap::new();
-        let mut last = EventId::MIN;
-        for (id, payload) in found {
-            ensure!(*id > last, "ids ascend: {id} came behind {last}");
-            last = *id;
-            let shown: String = payload.chars().take(20).collect();
-            if seen.insert(payload, *id).is_some() {
-                bail!("`{shown}` was read twice");
-            }
-            match self.must.get(id) {
-                Some(expected) => ensure!(
-                    *expected == payload,
-                    "under {id} `{expected:.20}` was stored, `{shown}` was read"
+        let mut seen = HashSet::new();
+        let events = found.iter().map(|(id, payload)| (*id, payload.as_str()));
+        self.log.check(events, |id, stored, payload| {
+            ensure!(seen.insert(payload), "`{payload:.20}` was read under two ids");
+            match (stored, self.may.get(payload)) {
+                (Some(stored), _) => ensure!(
+                    *stored == payload,
+                    "under {id} `{stored:.20}` was stored, `{payload:.20}` was read"
                 ),
-                None => match self.may.get(payload.as_str()) {
-                    Some(Some(given)) => {
-                        ensure!(given == id, "`{shown}` was given as {given}, and read as {id}");
-                    }
-                    Some(None) => {}
-                    None => bail!("`{shown}` was read, which nobody appended, under {id}"),
-                },
+                (None, Some(Some(given))) => {
+                    ensure!(
+                        *given == id,
+                        "`{payload:.20}` was given as {given}, and read as {id}"
+                    );
+                }
+                (None, Some(None)) => {}
+                (None, None) => bail!("`{payload:.20}` was read, which nobody appended, under {id}"),
             }
-        }
-        for (id, payload) in &self.must {
-            ensure!(
-                seen.get(payload) == Some(id),
-                "`{payload:.20}` was acknowledged as {id}, and is not there"
-            );
-        }
+            Ok(())
+        })?;
         for batch in &self.batches {
             let there: Vec<bool> = batch
                 .iter()
-                .map(|payload| seen.contains_key(payload.as_str()))
+                .map(|payload| seen.contains(payload.as_str()))
                 .collect();
             ensure!(
                 !there.windows(2).any(|pair| pair == [false, true]),
@@ -199,7 +178,7 @@ impl Expected<'_> {
         let found = match self.read(backend, job, &ScanOptions::after(cursor.clone())) {
             Err(error)
                 if loss == Loss::Power
-                    && given.iter().any(|id| !self.must.contains_key(id))
+                    && given.iter().any(|id| self.log.get(*id).is_none())
                     && error.downcast_ref().is_some_and(
                         |error: &prodigy_storage_backend::StorageError| error.kind() == ErrorKind::CursorGap,
                     ) =>
@@ -216,20 +195,15 @@ impl Expected<'_> {
             let stand: HashSet<EventId> = all.into_iter().map(|(id, _)| id).collect();
             given.iter().any(|id| !stand.contains(id))
         };
-        let mut seen = HashSet::new();
+        let mut reading = Reading::default();
         for (id, payload) in &found {
             ensure!(
                 lost || !given.contains(id),
                 "`{payload:.20}` ({id}) was given before, and again"
             );
-            ensure!(seen.insert(*id), "`{payload:.20}` ({id}) was given twice");
+            reading.give(*id)?;
         }
-        for (id, payload) in &self.must {
-            ensure!(
-                given.contains(id) || seen.contains(id),
-                "`{payload:.20}` ({id}) was acknowledged, and passed over"
-            );
-        }
+        self.log.check_seen(|id| given.contains(&id) || reading.has(id))?;
         Ok(())
     }
 

@@ -8,10 +8,11 @@ mod queues;
 
 use anyhow::Result;
 use prodigy_storage_backend::Durability;
+use prodigy_storage_backend::reference::Certainty;
 use prodigy_storage_file::FileBackend;
 
 use crate::crash::Loss;
-use crate::history::History;
+use crate::history::{History, Op};
 
 /// Reads everything that the history is about, and compares.
 ///
@@ -38,6 +39,15 @@ pub fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()
 /// Whether what was acknowledged with this durability outlives the loss.
 fn holds(durability: Durability, loss: Loss) -> bool {
     durability == Durability::Strict || loss == Loss::Death
+}
+
+/// How sure an operation of this durability is after the loss.
+fn certainty(op: &Op, durability: Durability, loss: Loss) -> Certainty {
+    match op.answer {
+        None => Certainty::Unclear,
+        Some(_) if holds(durability, loss) => Certainty::Durable,
+        Some(_) => Certainty::Relaxed(op.process),
+    }
 }
 
 pub(crate) use events::resume;

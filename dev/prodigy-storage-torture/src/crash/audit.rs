@@ -1,9 +1,6 @@
 //! The contents of the store after all kills.
 
-use std::collections::HashSet;
-
-use anyhow::{Context, Result, bail, ensure};
-use uuid::Uuid;
+use anyhow::{Context, Result, ensure};
 
 use super::random::{JOB, Ledger, REPO};
 use super::section::Tally;
@@ -20,47 +17,29 @@ pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> 
     let payloads = tool
         .run(["events", "cat", "--payload"].iter().chain(&address), b"")?
         .expect_code(0)?;
-    let (mut seen, mut unacknowledged) = (HashSet::<Uuid>::new(), 0_usize);
     let mut plain = payloads.lines();
-    for line in records.lines() {
-        let record = segment::record(line)?;
-        ensure!(seen.insert(record.id), "{} is stored twice", record.id);
-        let found = record.event.get().as_bytes();
-        let payload = plain
-            .next()
-            .context("`events cat --payload` gives fewer events than `events cat`")?;
-        same_value(&format!("payload of {}", record.id), found, payload)?;
-        match ledger.acknowledged.get(&record.id) {
-            Some(position) => same_value(
-                &format!("event {}", record.id),
-                input.at(*position).as_bytes(),
-                found,
-            )?,
-            None => unacknowledged += 1,
-        }
-    }
+    let unacknowledged = ledger
+        .log
+        .check(segment::events(&records)?, |id, position, found| {
+            let payload = plain
+                .next()
+                .context("`events cat --payload` gives fewer events than `events cat`")?;
+            same_value(&format!("payload of {id}"), found, payload)?;
+            position.map_or(Ok(()), |position| {
+                same_value(&format!("event {id}"), input.at(*position).as_bytes(), found)
+            })
+        })?;
     ensure!(
         plain.next().is_none(),
         "`events cat --payload` gives more events than `events cat`"
     );
-    let lost: Vec<&Uuid> = ledger
-        .acknowledged
-        .keys()
-        .filter(|id| !seen.contains(id))
-        .collect();
-    if let Some(first) = lost.first() {
-        bail!(
-            "{} acknowledged events are not there, {first} for one",
-            lost.len()
-        );
-    }
     let disk = segment::check(tool.base(), REPO, JOB)?;
     let quarantine = tool.base().join("quarantine");
     let mut tally = Tally::default();
     tally.add("kills at random moments", kills);
     tally.add(
         "acknowledged events, each stored once, its payload the one sent",
-        ledger.acknowledged.len(),
+        ledger.log.durable().len(),
     );
     tally.add(
         "of them sent again under their ids, and stored once still",

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use prodigy_storage_backend::reference::Log;
 use uuid::Uuid;
 
 use super::audit;
@@ -28,8 +29,8 @@ const LONGEST_BACK: usize = 40;
 /// The events that were sent and acknowledged so far.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// The position in the input of every acknowledged id.
-    pub(super) acknowledged: HashMap<Uuid, usize>,
+    /// The acknowledged events, each with its position in the input.
+    pub(super) log: Log<Uuid, usize>,
     /// The ids given by us, by position.
     given: HashMap<usize, Uuid>,
     /// The first position that is not acknowledged.
@@ -57,7 +58,7 @@ fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
         if number % 50 == 0 {
             println!(
                 "  {number} killed, {} events acknowledged",
-                ledger.acknowledged.len()
+                ledger.log.durable().len()
             );
         }
     }
@@ -127,7 +128,7 @@ impl Ledger {
     fn again(&self) -> usize {
         let ours = |position: &usize| {
             let id = self.given.get(position);
-            id.is_some_and(|id| self.acknowledged.get(id) == Some(position))
+            id.is_some_and(|id| self.log.get(*id) == Some(position))
         };
         (0..self.next).rev().take(LONGEST_BACK).take_while(ours).count()
     }
@@ -159,9 +160,7 @@ impl Ledger {
     /// Takes down what was acknowledged.
     fn note(&mut self, fresh: &[Uuid]) -> Result<()> {
         for id in fresh {
-            if self.acknowledged.insert(*id, self.next).is_some() {
-                bail!("{id} was acknowledged for two events");
-            }
+            self.log.store(*id, self.next)?;
             self.next += 1;
         }
         Ok(())

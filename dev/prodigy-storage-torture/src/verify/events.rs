@@ -1,8 +1,9 @@
 //! Events: back as they went in, from many writers, sent twice, and behind a bad line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use prodigy_storage_backend::reference::Log;
 use uuid::Uuid;
 
 use super::{Bench, Seen};
@@ -30,34 +31,17 @@ fn append_all(tool: &Tool, job: &str, more: &[&str], input: Vec<u8>) -> Result<V
     Ok(acknowledged)
 }
 
-/// Every record of a job by id; an id that is there twice is an error.
-fn stored(tool: &Tool, job: &str) -> Result<HashMap<Uuid, Vec<u8>>> {
+/// The acknowledged events of a job are the stored ones, event by event.
+fn compare(expected: &Log<Uuid, &str>, tool: &Tool, job: &str) -> Result<()> {
     let answer = tool
         .run(["events", "cat", "--repo", REPO, "--job", job], b"")?
         .expect_code(0)?;
-    let mut found = HashMap::new();
-    for line in answer.lines() {
-        let record = segment::record(line)?;
-        let twice = found.insert(record.id, record.event.get().as_bytes().to_vec());
-        ensure!(twice.is_none(), "{} is read twice", record.id);
-    }
-    Ok(found)
-}
-
-/// The acknowledged events are the stored ones, event by event.
-fn compare(expected: &HashMap<Uuid, &str>, found: &HashMap<Uuid, Vec<u8>>) -> Result<()> {
-    for (id, sent) in expected {
-        let found = found
-            .get(id)
-            .with_context(|| format!("{id} was acknowledged and is not there"))?;
-        same_value(&format!("event {id}"), sent.as_bytes(), found)?;
-    }
-    ensure!(
-        found.len() == expected.len(),
-        "{} events are stored, {} were sent",
-        found.len(),
-        expected.len()
-    );
+    let others = expected.check(segment::events(&answer)?, |id, sent, found| {
+        sent.map_or(Ok(()), |sent| {
+            same_value(&format!("event {id}"), sent.as_bytes(), found)
+        })
+    })?;
+    ensure!(others == 0, "{others} events are stored that nobody sent");
     Ok(())
 }
 
@@ -112,7 +96,7 @@ pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
         .iter()
         .map(|share| append(&tool, "busy", &["--batch", "4"], joined(share.iter().copied())))
         .collect::<Result<Vec<_>>>()?;
-    let mut expected = HashMap::new();
+    let mut expected = Log::default();
     for (share, writer) in shares.iter().zip(running) {
         let mut acknowledged = Vec::new();
         writer.end(&mut acknowledged)?.well()?;
@@ -123,18 +107,16 @@ pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
             share.len()
         );
         for (id, sent) in acknowledged.into_iter().zip(share) {
-            ensure!(
-                expected.insert(id, *sent).is_none(),
-                "{id} was given to two events"
-            );
+            ensure!(expected.get(id).is_none(), "{id} was given to two events");
+            expected.store(id, *sent)?;
         }
     }
-    compare(&expected, &stored(&tool, "busy")?)?;
+    compare(&expected, &tool, "busy")?;
     let disk = segment::check(tool.base(), REPO, "busy")?;
     ensure!(disk.compressed > 0, "no segment was compressed: {disk:?}");
     Ok(Seen::Holds(format!(
         "{} events by {WRITERS} processes at once, each once; {} segments plain, {} compressed",
-        expected.len(),
+        expected.durable().len(),
         disk.plain,
         disk.compressed
     )))
@@ -143,11 +125,11 @@ pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
 /// One batch under given ids: sent, sent again, and sent from two processes at once.
 pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("same-batch")?;
-    let mut expected = HashMap::new();
+    let mut expected = Log::default();
     let mut text = Vec::new();
     for line in bench.input.lines() {
         let id = Uuid::now_v7();
-        expected.insert(id, line.as_str());
+        expected.store(id, line.as_str())?;
         text.extend_from_slice(&joined([with_id(id, line).as_str()]));
     }
     let more = ["--with-ids", "--batch", "16"];
@@ -157,7 +139,7 @@ pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
         first == second,
         "the second sending was acknowledged otherwise than the first"
     );
-    compare(&expected, &stored(&tool, "again")?).context("sent one after the other")?;
+    compare(&expected, &tool, "again").context("sent one after the other")?;
 
     let running = [
         append(&tool, "at-once", &more, text.clone())?,
@@ -167,14 +149,15 @@ pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
         let mut acknowledged = Vec::new();
         writer.end(&mut acknowledged)?.well()?;
         ensure!(
-            acknowledged.iter().collect::<HashSet<_>>() == expected.keys().collect(),
+            acknowledged.iter().copied().collect::<BTreeSet<_>>()
+                == expected.durable().map(|(id, _)| id).collect(),
             "not all were acknowledged"
         );
     }
-    compare(&expected, &stored(&tool, "at-once")?).context("sent from two processes at once")?;
+    compare(&expected, &tool, "at-once").context("sent from two processes at once")?;
     Ok(Seen::Holds(format!(
         "{} events sent twice, and from two processes at once, each read once",
-        expected.len()
+        expected.durable().len()
     )))
 }
 

@@ -1,8 +1,9 @@
 //! The acknowledged events, and the stored ones at the end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use prodigy_storage_backend::reference::Log;
 use uuid::Uuid;
 
 use super::harness::{Harness, REPO};
@@ -70,44 +71,28 @@ pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
             ["events", "append"].iter().chain(&address),
             br#"{"by":"the end","n":0,"line":null}"#,
         )?;
-        let expected: HashMap<&Uuid, &Sent> = acknowledged.iter().map(|(id, sent)| (id, sent)).collect();
+        let mut expected = Log::default();
+        for (id, sent) in acknowledged {
+            expected.store(*id, sent)?;
+        }
         let answer = harness
             .tool()
             .run(["events", "cat"].iter().chain(&address), b"")?
             .expect_code(0)?;
-        let (mut seen, mut payloads) = (HashSet::new(), HashSet::new());
-        let mut last = Uuid::nil();
-        for line in answer.lines() {
-            let record = segment::record(line)?;
-            ensure!(record.id >= last, "job {job}: {} comes after {last}", record.id);
-            last = record.id;
-            let found: Sent = serde_json::from_str(record.event.get()).context("no payload of ours")?;
-            ensure!(seen.insert(record.id), "job {job}: {} is read twice", record.id);
+        let mut payloads = HashSet::new();
+        let compare = |id: Uuid, sent: Option<&&Sent>, event: &[u8]| {
+            let found: Sent = serde_json::from_slice(event).context("no payload of ours")?;
             ensure!(
                 payloads.insert(found.clone()),
-                "job {job}: {found:?} is stored under two ids"
+                "{found:?} is stored under two ids"
             );
-            match expected.get(&record.id) {
-                Some(sent) => {
-                    ensure!(
-                        **sent == found,
-                        "job {job}: {} holds {found:?}, sent was {sent:?}",
-                        record.id
-                    );
-                    let sent = payload(harness, sent);
-                    same_value(
-                        &format!("job {job}: {}", record.id),
-                        sent.as_bytes(),
-                        record.event.get().as_bytes(),
-                    )?;
-                }
-                None => others += 1,
-            }
-        }
-        if let Some((id, sent)) = expected.iter().find(|(id, _)| !seen.contains(**id)) {
-            bail!("job {job}: {sent:?} was acknowledged as {id} and is gone");
-        }
-        looked_for += expected.len();
+            let Some(sent) = sent else { return Ok(()) };
+            same_value(&id.to_string(), payload(harness, sent).as_bytes(), event)
+        };
+        others += segment::events(&answer)
+            .and_then(|events| expected.check(events, compare))
+            .with_context(|| format!("job {job}"))?;
+        looked_for += expected.durable().len();
         let disk = segment::check(harness.tool().base(), REPO, job)?;
         segments += disk.plain + disk.compressed;
     }

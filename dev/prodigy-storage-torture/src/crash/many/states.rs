@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use prodigy_storage_backend::reference::Tokens;
 use serde_json::Value;
 
 use super::harness::{ADDRESS, Harness, Outcome};
@@ -18,8 +19,8 @@ pub(super) struct StateLedger {
     /// Of each phase the revisions that a successful save had expected, and how many saves are unclear.
     phases: BTreeMap<String, Saves>,
     conflicts: usize,
-    /// The newest token under which was saved.
-    newest: u64,
+    /// The tokens of the saves.
+    tokens: Tokens,
     fenced_off: usize,
 }
 
@@ -130,15 +131,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
             );
             continue;
         }
-        {
-            let mut ledger = harness.states.alone();
-            ensure!(
-                token > ledger.newest,
-                "token {token} came after {}",
-                ledger.newest
-            );
-            ledger.newest = token;
-        }
+        harness.states.alone().tokens.hand_out(token)?;
         harness.did(1);
         if token == 1 {
             // No token is older.
@@ -208,11 +201,7 @@ pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
     ensure!(won > 0, "no save has won");
     let under_lock = latest(harness, "reduce")?;
     let (number, fencing) = under_lock.map_or((0, None), |found| (found.number, found.fencing));
-    ensure!(
-        number >= ledger.newest,
-        "saved under token {number} at last, {} before",
-        ledger.newest
-    );
+    ledger.tokens.check(number).context("the last save")?;
     ensure!(
         number == 0 || fencing == Some(number),
         "the checkpoint of token {number} says {fencing:?}"

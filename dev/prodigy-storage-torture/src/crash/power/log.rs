@@ -1,9 +1,10 @@
 //! Events: what was acknowledged, and whether it is there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use prodigy_storage_backend::reference;
 use uuid::Uuid;
 
 use super::death::Death;
@@ -25,8 +26,8 @@ pub(crate) struct Log<'a> {
     input: &'a Input,
     tool: Tool,
     job: &'static str,
-    /// The position in the input of every acknowledged id.
-    acknowledged: HashMap<Uuid, usize>,
+    /// The acknowledged events, each with its position in the input.
+    log: reference::Log<Uuid, usize>,
     /// The ids given by us, by position.
     given: HashMap<usize, Uuid>,
     /// The first position that is not acknowledged.
@@ -42,7 +43,7 @@ impl<'a> Log<'a> {
             input,
             tool,
             job,
-            acknowledged: HashMap::new(),
+            log: reference::Log::default(),
             given: HashMap::new(),
             next: 0,
             with_ids: false,
@@ -85,9 +86,9 @@ impl<'a> Log<'a> {
             if self.with_ids && self.given.get(&self.next) != Some(&id) {
                 return Err(lost(format!("{id} was acknowledged for the event behind it")));
             }
-            if self.acknowledged.insert(id, self.next).is_some() {
-                return Err(lost(format!("{id} was acknowledged for two events")));
-            }
+            self.log
+                .store(id, self.next)
+                .map_err(|error| lost(error.to_string()))?;
             self.next += 1;
         }
         Ok(())
@@ -131,30 +132,18 @@ impl Scene for Log<'_> {
             .run(["events", "cat"].iter().chain(&self.address()), b"")?;
         match answer.code() {
             Some(0) => {}
-            Some(4) if self.acknowledged.is_empty() => return Ok(0),
+            Some(4) if self.log.durable().len() == 0 => return Ok(0),
             _ => return Err(lost(answer.unexpected("all events").to_string())),
         }
-        let mut seen = HashSet::new();
-        for line in answer.lines() {
-            let record = segment::record(line).map_err(|error| lost(format!("{error:#}")))?;
-            if !seen.insert(record.id) {
-                return Err(lost(format!("{} is stored twice", record.id)));
-            }
-            if let Some(position) = self.acknowledged.get(&record.id) {
-                let (sent, found) = (self.input.at(*position).as_bytes(), record.event.get().as_bytes());
-                same_value(&record.id.to_string(), sent, found)
-                    .map_err(|error| lost(format!("{error:#}")))?;
-            }
-        }
-        let gone = |id: &&Uuid| !seen.contains(*id);
-        let number = self.acknowledged.keys().filter(gone).count();
-        if let Some(first) = self.acknowledged.keys().find(gone) {
-            let all = self.acknowledged.len();
-            return Err(lost(format!(
-                "{number} of {all} acknowledged events are gone, {first} for one"
-            )));
-        }
-        Ok(self.acknowledged.len())
+        let same = |id: Uuid, position: Option<&usize>, found: &[u8]| {
+            position.map_or(Ok(()), |position| {
+                same_value(&id.to_string(), self.input.at(*position).as_bytes(), found)
+            })
+        };
+        segment::events(&answer)
+            .and_then(|events| self.log.check(events, same))
+            .map_err(|error| lost(format!("{error:#}")))?;
+        Ok(self.log.durable().len())
     }
 
     /// One more process, that nobody stops, mends what the last one left; then the files themselves are read.
@@ -166,7 +155,7 @@ impl Scene for Log<'_> {
         let (Some(id), None) = (lines.next(), lines.next()) else {
             bail!("one event was sent, and acknowledged as {:?}", answer.stdout);
         };
-        self.acknowledged.insert(Uuid::try_parse_ascii(id)?, self.next);
+        self.log.store(Uuid::try_parse_ascii(id)?, self.next)?;
         self.next += 1;
         segment::check(self.tool.base(), REPO, self.job).map_err(|error| lost(format!("{error:#}")))?;
         Ok(())

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use prodigy_storage_backend::reference::{Certainty, Content};
 use serde_json::Value;
 
 use super::death::Death;
@@ -18,10 +19,16 @@ const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
 #[derive(Debug)]
 struct Latest {
     phase: &'static str,
-    /// The number of the last one that was acknowledged.
-    acknowledged: u64,
+    /// The number of the latest one, as far as it is known.
+    number: Content<u64>,
     /// The number of the last one that was tried.
     tried: u64,
+}
+
+impl Latest {
+    fn acknowledge(&mut self) {
+        self.number.put(Some(self.tried), Certainty::Durable);
+    }
 }
 
 /// A job's checkpoints, each a number of its own.
@@ -37,7 +44,7 @@ impl States {
     pub(crate) fn new(tool: Tool) -> Self {
         let phases = ["map", "setup", "reduce"].map(|phase| Latest {
             phase,
-            acknowledged: 0,
+            number: Content::default(),
             tried: 0,
         });
         Self {
@@ -50,7 +57,8 @@ impl States {
     /// That the map phase's first `number` states were acknowledged.
     pub(crate) fn note(&mut self, number: u64) {
         if let Some(map) = self.phases.first_mut() {
-            (map.acknowledged, map.tried) = (number, number);
+            map.tried = number;
+            map.acknowledge();
         }
     }
 
@@ -58,6 +66,7 @@ impl States {
     fn next(&mut self) -> Result<(&mut Latest, Command, Vec<u8>)> {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
         latest.tried += 1;
+        latest.number.put(Some(latest.tried), Certainty::Unclear);
         let mut command = self.tool.command(["checkpoint", "save"].iter().chain(&ADDRESS));
         command.args(["--phase", latest.phase]);
         let text = format!(r#"{{"n":{},"padding":"{:4096}"}}"#, latest.tried, "");
@@ -107,32 +116,32 @@ impl Scene for States {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
         // Its printed line is an acknowledgement, whether or not the process came to its end.
         if death.outcome(ended)? == Outcome::Done || ended.lines().count() > 0 {
-            latest.acknowledged = latest.tried;
+            latest.acknowledge();
         }
         Ok(())
     }
 
     fn check(&self) -> Result<usize> {
         for latest in &self.phases {
-            let (phase, least, most) = (latest.phase, latest.acknowledged, latest.tried);
-            let found = self.show(latest)?.map_or(0, |(number, _)| number);
-            if !(least..=most).contains(&found) {
-                return Err(lost(format!(
-                    "the latest {phase} checkpoint is number {found}; number {least} was acknowledged, {most} tried"
-                )));
-            }
+            let found = self.show(latest)?.map(|(number, _)| number);
+            latest.number.check(found.as_ref()).map_err(|error| {
+                lost(format!(
+                    "the number of the latest {} checkpoint: {error}",
+                    latest.phase
+                ))
+            })?;
         }
         Ok(self
             .phases
             .iter()
-            .filter(|latest| latest.acknowledged > 0)
+            .filter(|latest| latest.number.stable().is_some())
             .count())
     }
 
     fn go_on(&mut self) -> Result<()> {
         let (latest, command, text) = self.next()?;
         crate::tool::finish(command, &text)?.expect_code(0)?;
-        latest.acknowledged = latest.tried;
+        latest.acknowledge();
         Ok(())
     }
 }

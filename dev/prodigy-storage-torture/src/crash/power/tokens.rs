@@ -4,6 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use prodigy_storage_backend::reference;
+
 use super::death::Death;
 use super::lost::lost;
 use super::process::Ended;
@@ -13,17 +15,20 @@ use crate::tool::Tool;
 /// The exit code of a shell, and of the tool, for a command that SIGKILL ended: 128 and the signal's number.
 const KILLED: i32 = 128 + 9;
 
-/// The newest token that a command under the lock was seen to have.
+/// The tokens that commands under the lock had.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     tool: Tool,
-    newest: u64,
+    tokens: reference::Tokens,
 }
 
 impl Tokens {
     /// None so far, in the tool's store.
     pub(crate) fn new(tool: Tool) -> Self {
-        Self { tool, newest: 0 }
+        Self {
+            tool,
+            tokens: reference::Tokens::default(),
+        }
     }
 
     fn command(&self) -> Command {
@@ -41,13 +46,9 @@ impl Tokens {
     fn note<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) -> Result<()> {
         for line in lines {
             let token: u64 = std::str::from_utf8(line)?.parse().context("no token")?;
-            if token <= self.newest {
-                let newest = self.newest;
-                return Err(lost(format!(
-                    "the lock's token is {token}, after {newest} was handed out"
-                )));
-            }
-            self.newest = token;
+            self.tokens
+                .hand_out(token)
+                .map_err(|error| lost(error.to_string()))?;
         }
         Ok(())
     }
@@ -77,18 +78,18 @@ impl Scene for Tokens {
 
     fn check(&self) -> Result<usize> {
         let answer = self.tool.run(["--json", "lock", "list"], b"")?.expect_code(0)?;
-        if let Some(line) = answer.lines().next() {
-            let lock: serde_json::Value = serde_json::from_slice(line)?;
-            let told = lock.get("fencing").and_then(serde_json::Value::as_u64);
-            if told.unwrap_or_default() < self.newest {
-                return Err(lost(format!("{lock} is told, after token {}", self.newest)));
+        let listed = answer.lines().next();
+        let newest = match listed {
+            Some(line) => {
+                let lock: serde_json::Value = serde_json::from_slice(line)?;
+                lock.get("fencing").and_then(serde_json::Value::as_u64)
             }
-            return Ok(1);
-        }
-        if self.newest > 0 {
-            return Err(lost(format!("no lock is known, after token {}", self.newest)));
-        }
-        Ok(0)
+            None => None,
+        };
+        self.tokens
+            .check(newest.unwrap_or_default())
+            .map_err(|error| lost(error.to_string()))?;
+        Ok(usize::from(listed.is_some()))
     }
 
     fn go_on(&mut self) -> Result<()> {

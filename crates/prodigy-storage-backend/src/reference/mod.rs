@@ -1,0 +1,45 @@
+//! The reference model: what a log, a document and a lock hold after operations, some of which a crash may have undone.
+//!
+//! The conformance suite, the simulator and the crash tests compare a store with it. Each operation has a [`Certainty`];
+//! where nothing crashes, each operation is durable, and the model is exact.
+
+mod content;
+mod log;
+mod reading;
+mod tokens;
+
+use std::fmt;
+
+pub use content::Content;
+pub use log::Log;
+pub use reading::Reading;
+pub use tokens::Tokens;
+
+/// How sure it is that an operation has an effect after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// The operation was acknowledged, and its effect survives the crash.
+    Durable,
+    /// The operation of this process was acknowledged, and a loss of power undoes it unless the process flushes.
+    Relaxed(u32),
+    /// The operation was not acknowledged: it happened, or it did not.
+    Unclear,
+}
+
+/// The difference between the model and a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch(String);
+
+impl Mismatch {
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Mismatch {}

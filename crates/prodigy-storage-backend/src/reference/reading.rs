@@ -1,0 +1,73 @@
+//! A reader that continues from cursor to cursor.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Log, Mismatch};
+
+/// The events that a reader was given, in one life or over its cursors.
+#[derive(Clone, Debug)]
+pub struct Reading<I> {
+    given: BTreeSet<I>,
+}
+
+impl<I> Default for Reading<I> {
+    fn default() -> Self {
+        Self {
+            given: BTreeSet::new(),
+        }
+    }
+}
+
+impl<I: Copy + Ord + fmt::Display> Reading<I> {
+    /// The reader was given an event.
+    ///
+    /// # Errors
+    /// It was given this event before.
+    pub fn give(&mut self, id: I) -> Result<(), Mismatch> {
+        if self.given.insert(id) {
+            return Ok(());
+        }
+        Err(Mismatch::new(format!("a reader was given {id} twice")))
+    }
+
+    /// True if the reader was given this event.
+    pub fn has(&self, id: I) -> bool {
+        self.given.contains(&id)
+    }
+
+    /// The number of events that the reader was given.
+    pub fn len(&self) -> usize {
+        self.given.len()
+    }
+
+    /// True if the reader was given nothing.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// Checks that the reader, at the end of the log, was given each durable event.
+    ///
+    /// # Errors
+    /// The reader missed an event.
+    pub fn check_all<P: PartialEq>(&self, log: &Log<I, P>) -> Result<(), Mismatch> {
+        log.check_seen(|id| self.has(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Log;
+    use super::Reading;
+
+    #[test]
+    fn a_reader_is_given_each_event_once() {
+        let (mut log, mut reading) = (Log::default(), Reading::default());
+        log.store(1, "a").unwrap();
+        assert!(reading.is_empty() && reading.check_all(&log).is_err());
+        reading.give(1).unwrap();
+        reading.check_all(&log).unwrap();
+        assert!(reading.give(1).is_err() && reading.has(1));
+        assert_eq!(reading.len(), 1);
+    }
+}

@@ -1,0 +1,62 @@
+//! The fencing tokens of a lock.
+
+use super::Mismatch;
+
+/// The newest token of a lock that was handed out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tokens {
+    newest: u64,
+}
+
+impl Tokens {
+    /// A holder got this token.
+    ///
+    /// # Errors
+    /// It is not above each token before.
+    pub fn hand_out(&mut self, token: u64) -> Result<(), Mismatch> {
+        if token <= self.newest {
+            return Err(Mismatch::new(format!(
+                "token {token} was handed out after {}",
+                self.newest
+            )));
+        }
+        self.newest = token;
+        Ok(())
+    }
+
+    /// The newest token; 0 if none was handed out.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Compares with the newest token that the store names.
+    ///
+    /// # Errors
+    /// A newer one was handed out.
+    pub fn check(&self, found: u64) -> Result<(), Mismatch> {
+        if found >= self.newest {
+            return Ok(());
+        }
+        Err(Mismatch::new(format!(
+            "token {} was handed out, and the store names {found}",
+            self.newest
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tokens;
+
+    #[test]
+    fn tokens_ascend() {
+        let mut tokens = Tokens::default();
+        tokens.check(0).unwrap();
+        tokens.hand_out(2).unwrap();
+        assert!(tokens.hand_out(2).is_err() && tokens.hand_out(1).is_err());
+        tokens.hand_out(5).unwrap();
+        assert_eq!(tokens.newest(), 5);
+        tokens.check(7).unwrap();
+        assert!(tokens.check(4).is_err());
+    }
+}
