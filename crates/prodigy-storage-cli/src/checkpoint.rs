@@ -109,12 +109,10 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     let state = arguments
         .input
         .document(app, opened.storage.config().file.max_document_size)?;
-    let options = SaveOptions {
-        cursor,
-        expected_revision: arguments.expected_revision.unwrap_or_default(),
-        fencing: arguments.fencing.clone(),
-        ..SaveOptions::default()
-    };
+    let options = SaveOptions::new()
+        .cursor(cursor)
+        .expected_revision(arguments.expected_revision.unwrap_or_default())
+        .fencing(arguments.fencing.clone());
     let added = opened.job.checkpoints().save(arguments.phase, &state, options)?;
     let document = file_name(&added.document);
     if app.json() {
@@ -261,10 +259,9 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
 
 fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
-    let options = PruneOptions {
-        dry_run: arguments.dry_run,
-        phase: arguments.phase,
-    };
+    let options = PruneOptions::new()
+        .dry_run(arguments.dry_run)
+        .phase(arguments.phase);
     let removed = opened.job.checkpoints().prune(arguments.keep.get(), options)?;
     if removed.is_empty() {
         opened.must_be_known()?;

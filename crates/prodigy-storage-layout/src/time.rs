@@ -121,6 +121,21 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let time = SystemTime::from(Timestamp::from_millis(1_500));
+/// assert_eq!(time, SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+/// assert_eq!(Timestamp::from(time), Timestamp::from_millis(1_500));
+/// ```
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        let nanos = u64::try_from(time.0).unwrap_or_default();
+        UNIX_EPOCH + std::time::Duration::from_nanos(nanos)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = self.civil();

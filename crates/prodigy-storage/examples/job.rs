@@ -69,10 +69,7 @@ fn main() -> Outcome {
     for event in events.by_ref().take(7) {
         state.apply(&event?.event);
     }
-    let options = SaveOptions {
-        fencing: Some(lock.fencing()?),
-        ..SaveOptions::at(events.cursor())
-    };
+    let options = SaveOptions::at(events.cursor()).fencing(lock.fencing()?);
     job.checkpoints().save_map(&state, options)?;
     // Which of them came first is the agents' race: how many they are is not.
     println!("checkpoint after {} events", state.done + state.failed);
@@ -124,13 +121,8 @@ fn main() -> Outcome {
         "the orphan is removed",
     )?;
 
-    job.checkpoints().save_reduce(
-        &state,
-        SaveOptions {
-            fencing: Some(lock.fencing()?),
-            ..SaveOptions::default()
-        },
-    )?;
+    job.checkpoints()
+        .save_reduce(&state, SaveOptions::new().fencing(lock.fencing()?))?;
     job.finish()?;
     lock.release()?;
     check(job.finished_at()?.is_some(), "the job is finished")?;

@@ -107,10 +107,9 @@ fn work(job: &Job, goal: u64) -> Outcome {
     let (mut state, mut from) = latest.map_or_else(Default::default, |latest| (latest.data, latest.cursor));
     loop {
         // Events after the state: those of this process, and at first those of the killed one.
-        let mut events = job.events().read_with::<u64>(ReadOptions {
-            from: from.take(),
-            ..ReadOptions::default()
-        })?;
+        let mut events = job
+            .events()
+            .read_with::<u64>(ReadOptions::new().from(from.take()))?;
         for event in events.by_ref() {
             let item = event?.event;
             check(item == state.next, "the log goes on exactly where the state ends")?;

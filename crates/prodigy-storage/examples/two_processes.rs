@@ -42,11 +42,9 @@ fn main() -> Outcome {
         })
         .collect::<Result<Vec<_>, _>>()?;
 
-    let options = FollowOptions {
-        poll: Duration::from_millis(5),
-        wait: Some(Duration::from_secs(60)),
-        ..FollowOptions::default()
-    };
+    let options = FollowOptions::new()
+        .poll(Duration::from_millis(5))
+        .wait(Duration::from_secs(60));
     let mut seen: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for event in job
         .events()

@@ -9,7 +9,21 @@ use crate::call::operation::LOCK;
 use crate::storage::Inner;
 
 /// How to take a lock; `Default` waits for the configured `timeout`.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use prodigy_storage::{ErrorKind, LockRequest, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let request = LockRequest::new("resume the job").wait(Duration::ZERO);
+/// let lock = storage.lock_with("shop/mapreduce-7/resume", &request)?;
+/// let error = storage.lock_with("shop/mapreduce-7/resume", &request).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+/// assert!(error.to_string().contains("resume the job"));
+/// # drop(lock);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct LockRequest {
     /// The purpose of the lock; waiting processes see it.
     pub purpose: String,

@@ -61,10 +61,7 @@ fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &st
             .map_err(Into::into),
         "save" => {
             let fencing = lock.as_ref().map(StorageLock::fencing).transpose()?;
-            let options = SaveOptions {
-                fencing,
-                ..SaveOptions::default()
-            };
+            let options = SaveOptions::new().fencing(fencing);
             Ok(job.checkpoints().save_map(value, options)?.revision.to_string())
         }
         "latest" => {

@@ -153,10 +153,7 @@ fn save(work: &Work) -> Result<()> {
             None => (1, "absent".to_owned(), Expected::Absent),
         };
         tell(&json!({"saving": {"expected": expected, "n": n}}))?;
-        let options = SaveOptions {
-            expected_revision: condition,
-            ..SaveOptions::default()
-        };
+        let options = SaveOptions::new().expected_revision(condition);
         let won = match checkpoints.save_map(&json!({"n": n}), options) {
             Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::Conflict => false,

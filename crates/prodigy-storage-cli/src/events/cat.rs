@@ -39,11 +39,10 @@ struct Payload<'a> {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let mut lines = opened.job.events().read_lines(ReadOptions {
-        from: None,
-        since: arguments.since,
-        until: arguments.until,
-    })?;
+    let mut lines = opened
+        .job
+        .events()
+        .read_lines(ReadOptions::new().since(arguments.since).until(arguments.until))?;
     let (mut any, mut unverified) = (false, 0);
     while let Some(item) = lines.next()? {
         any = true;

@@ -36,12 +36,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
     let stop = Stop::on_request();
     let opened = arguments.job.open(app, Access::Read)?;
-    let mut lines = opened.job.events().follow_lines(FollowOptions {
-        from,
+    let mut lines = opened.job.events().follow_lines(
         // Only the stored events: this loop makes the pauses, and flushes the output before each.
-        wait: Some(Duration::ZERO),
-        ..FollowOptions::default()
-    })?;
+        FollowOptions::new().from(from).wait(Duration::ZERO),
+    )?;
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
     let is_over = || until.is_some_and(|until| Instant::now() >= until);
     let mut given = lines.cursor();

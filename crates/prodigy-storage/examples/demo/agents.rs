@@ -86,11 +86,9 @@ pub(crate) fn map(store: &Path, repo: &Repo, job: &Job, plan: &Plan) -> Outcome<
 
 /// Follows the log to the end of the work. Each checkpoint holds the progress and the position in the log that led to it.
 fn follow(job: &Job, total: usize) -> Outcome<usize> {
-    let options = FollowOptions {
-        poll: Duration::from_millis(5),
-        wait: Some(Duration::from_secs(60)),
-        ..FollowOptions::default()
-    };
+    let options = FollowOptions::new()
+        .poll(Duration::from_millis(5))
+        .wait(Duration::from_secs(60));
     let mut events = job.events().follow_with::<Step>(options)?;
     let mut progress = Progress::default();
     let (mut seen, mut checkpoints) = (0, 0);

@@ -7,12 +7,47 @@ use super::Checkpoints;
 use crate::storage::Inner;
 
 /// How to prune; `Default` removes, in every phase.
+///
+/// ```
+/// # use prodigy_storage::{Phase, PruneOptions, SaveOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// for state in 0..3 {
+///     job.checkpoints().save_map(&state, SaveOptions::new())?;
+/// }
+/// let options = PruneOptions::new().phase(Phase::Map).dry_run(true);
+/// assert_eq!(job.checkpoints().prune(1, options)?.len(), 2);
+/// assert_eq!(job.checkpoints().list().count(), 3);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct PruneOptions {
     /// Removes nothing, and returns the checkpoints that would be removed.
     pub dry_run: bool,
     /// Only of this phase.
     pub phase: Option<Phase>,
+}
+
+impl PruneOptions {
+    /// Removes, in every phase.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Removes nothing if true, and returns the checkpoints that would be removed.
+    #[must_use]
+    pub fn dry_run(mut self, yes: bool) -> Self {
+        self.dry_run = yes;
+        self
+    }
+
+    /// Only of this phase.
+    #[must_use]
+    pub fn phase(mut self, phase: impl Into<Option<Phase>>) -> Self {
+        self.phase = phase.into();
+        self
+    }
 }
 
 pub(crate) fn prune(

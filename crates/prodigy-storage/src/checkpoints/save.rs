@@ -22,10 +22,11 @@ thread_local! {
 /// ```
 /// use prodigy_storage::{Expected, SaveOptions};
 ///
-/// let first = SaveOptions { expected_revision: Expected::Absent, ..SaveOptions::default() };
+/// let first = SaveOptions::new().expected_revision(Expected::Absent);
 /// assert_eq!(first.schema_version, 1);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SaveOptions {
     /// The position in the log up to which events led to this state: reading from it resumes exactly. The events before
     /// it are made to survive power loss before the checkpoint is stored, whatever the durability.
@@ -54,6 +55,12 @@ impl Default for SaveOptions {
 }
 
 impl SaveOptions {
+    /// Without a position, a condition or a token.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// With the position up to which events led to the state.
     #[must_use]
     pub fn at(cursor: Cursor) -> Self {
@@ -61,6 +68,41 @@ impl SaveOptions {
             cursor: Some(cursor),
             ..Self::default()
         }
+    }
+
+    /// With the position up to which events led to the state, if there is one.
+    #[must_use]
+    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.cursor = cursor.into();
+        self
+    }
+
+    /// Only if this is the latest valid checkpoint of the phase.
+    #[must_use]
+    pub fn expected_revision(mut self, expected: Expected) -> Self {
+        self.expected_revision = expected;
+        self
+    }
+
+    /// With the token of the lock that the writer holds.
+    #[must_use]
+    pub fn fencing(mut self, fence: impl Into<Option<Fence>>) -> Self {
+        self.fencing = fence.into();
+        self
+    }
+
+    /// With the version of the state's own shape.
+    #[must_use]
+    pub fn schema_version(mut self, version: u32) -> Self {
+        self.schema_version = version;
+        self
+    }
+
+    /// With this durability instead of the configured one.
+    #[must_use]
+    pub fn durability(mut self, durability: impl Into<Option<Durability>>) -> Self {
+        self.durability = durability.into();
+        self
     }
 }
 

@@ -18,7 +18,19 @@ use super::event::Event;
 use super::read::ReadOptions;
 
 /// How to follow; `Default` begins at the first event, waits without limit, and looks ten times a second for what other processes store.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use prodigy_storage::{FollowOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// // What is stored, and whatever comes until nothing is new for 10 ms.
+/// let options = FollowOptions::new().wait(Duration::from_millis(10));
+/// assert_eq!(job.events().follow_with::<String>(options)?.count(), 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FollowOptions {
     /// Only what comes after this position.
     pub from: Option<Cursor>,
@@ -35,6 +47,35 @@ impl Default for FollowOptions {
             poll: Duration::from_millis(100),
             wait: None,
         }
+    }
+}
+
+impl FollowOptions {
+    /// From the first event, without limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only what comes after this position, if there is one.
+    #[must_use]
+    pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.from = cursor.into();
+        self
+    }
+
+    /// With this pause between two looks.
+    #[must_use]
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// Ends when no event was new for this duration.
+    #[must_use]
+    pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.wait = wait.into();
+        self
     }
 }
 
@@ -86,10 +127,7 @@ enum FollowStep {
 
 impl FollowLines {
     pub(crate) fn begin(events: Events, options: FollowOptions) -> Result<Self> {
-        let scan = events.scan(ReadOptions {
-            from: options.from,
-            ..ReadOptions::default()
-        })?;
+        let scan = events.scan(ReadOptions::new().from(options.from))?;
         let handle = FollowHandle::default();
         let waiting = WaitOptions::new()
             .poll(options.poll)
@@ -148,10 +186,7 @@ impl FollowLines {
                 none => {
                     looked = true;
                     let from = Some(self.cursor.clone());
-                    let scan = self.events.scan(ReadOptions {
-                        from,
-                        ..ReadOptions::default()
-                    })?;
+                    let scan = self.events.scan(ReadOptions::new().from(from))?;
                     if self.events.generation() != self.generation {
                         return Err(self.replaced());
                     }

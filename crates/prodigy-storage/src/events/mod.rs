@@ -167,10 +167,7 @@ impl Events {
     /// # Errors
     /// As [`read_with`](Self::read_with).
     pub fn follow<T: DeserializeOwned>(&self, cursor: Option<Cursor>) -> Result<Follow<T>> {
-        self.follow_with(FollowOptions {
-            from: cursor,
-            ..FollowOptions::default()
-        })
+        self.follow_with(FollowOptions::new().from(cursor))
     }
 
     /// Follows with other waits than the usual ones.

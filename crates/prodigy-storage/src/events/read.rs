@@ -10,7 +10,18 @@ use serde::de::DeserializeOwned;
 use super::event::Event;
 
 /// The range to read; `Default` is everything that is stored now.
+///
+/// ```
+/// # use prodigy_storage::{ReadOptions, Storage, Timestamp};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// let hour = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+/// let recent = ReadOptions::new().since(Timestamp::from(hour));
+/// assert_eq!(job.events().read_with::<String>(recent)?.count(), 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ReadOptions {
     /// Only what comes after this position.
     pub from: Option<Cursor>,
@@ -21,6 +32,12 @@ pub struct ReadOptions {
 }
 
 impl ReadOptions {
+    /// Everything that is stored now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Only what comes after this position.
     #[must_use]
     pub fn after(cursor: Cursor) -> Self {
@@ -28,6 +45,27 @@ impl ReadOptions {
             from: Some(cursor),
             ..Self::default()
         }
+    }
+
+    /// Only what comes after this position, if there is one.
+    #[must_use]
+    pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.from = cursor.into();
+        self
+    }
+
+    /// Only events whose time is not before this.
+    #[must_use]
+    pub fn since(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.since = time.into();
+        self
+    }
+
+    /// Only events whose time is before this.
+    #[must_use]
+    pub fn until(mut self, time: impl Into<Option<Timestamp>>) -> Self {
+        self.until = time.into();
+        self
     }
 }
 

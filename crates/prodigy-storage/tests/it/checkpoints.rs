@@ -80,12 +80,10 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
         job.events().append(&1).unwrap();
         let mut read = job.events().read::<Value>().unwrap();
         read.next().unwrap().unwrap();
-        let options = SaveOptions {
-            cursor: Some(read.cursor()),
-            fencing: Some(Fence::unnamed(4).unwrap()),
-            schema_version: 7,
-            ..SaveOptions::default()
-        };
+        let options = SaveOptions::new()
+            .cursor(read.cursor())
+            .fencing(Fence::unnamed(4).unwrap())
+            .schema_version(7);
         let added = checkpoints.save_map(&json!({"done": 2}), options).unwrap();
         checkpoints
             .save_reduce(&json!([]), SaveOptions::default())
@@ -138,11 +136,7 @@ fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
         let syncs = || fixture.storage.stats().get("file.syncs");
         let save = |cursor| {
             let begun = syncs();
-            let options = SaveOptions {
-                cursor,
-                durability: Some(durability),
-                ..SaveOptions::default()
-            };
+            let options = SaveOptions::new().cursor(cursor).durability(durability);
             job.checkpoints().save_map(&1, options).unwrap();
             syncs() - begun
         };
@@ -200,10 +194,7 @@ fn resuming_at_a_checkpoints_cursor_reads_each_event_once() {
 fn a_save_that_expects_another_latest_one_is_a_conflict() {
     on_each(|fixture| {
         let checkpoints = fixture.job().checkpoints();
-        let expecting = |expected_revision| SaveOptions {
-            expected_revision,
-            ..SaveOptions::default()
-        };
+        let expecting = |expected_revision| SaveOptions::new().expected_revision(expected_revision);
         let first = checkpoints.save_map(&1, expecting(Expected::Absent)).unwrap();
         let refused = checkpoints.save_map(&2, expecting(Expected::Absent)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict);
@@ -223,10 +214,7 @@ fn a_writer_with_an_older_token_is_fenced_off_also_after_a_save_without_one() {
     on_each(|fixture| {
         let checkpoints = fixture.job().checkpoints();
         let hold = || fixture.storage.lock("shop/resume").unwrap();
-        let under = |fencing: &Fence| SaveOptions {
-            fencing: Some(fencing.clone()),
-            ..SaveOptions::default()
-        };
+        let under = |fencing: &Fence| SaveOptions::new().fencing(fencing.clone());
         let older = hold().fencing().unwrap();
         let newer = hold().fencing().unwrap();
         checkpoints.save_map(&1, under(&older)).unwrap();
@@ -446,16 +434,10 @@ fn pruning_keeps_the_newest_and_a_dry_run_keeps_all() {
             checkpoints.save_map(&n, SaveOptions::default()).unwrap();
             checkpoints.save_reduce(&n, SaveOptions::default()).unwrap();
         }
-        let dry = PruneOptions {
-            dry_run: true,
-            ..PruneOptions::default()
-        };
+        let dry = PruneOptions::new().dry_run(true);
         assert_eq!(checkpoints.prune(1, dry).unwrap().len(), 6);
         assert_eq!(checkpoints.list().all().unwrap().len(), 9);
-        let maps = PruneOptions {
-            phase: Some(Phase::Map),
-            ..PruneOptions::default()
-        };
+        let maps = PruneOptions::new().phase(Phase::Map);
         assert_eq!(checkpoints.prune(2, maps).unwrap().len(), 2);
         assert_eq!(checkpoints.prune(0, PruneOptions::default()).unwrap().len(), 4);
         assert_eq!(checkpoints.list().all().unwrap().len(), 3);

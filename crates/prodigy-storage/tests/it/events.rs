@@ -195,11 +195,7 @@ fn a_time_range_is_half_open_and_goes_by_the_clock_of_the_append() {
             events.append(&step(agent)).unwrap();
         }
         let agents = |since: Option<Timestamp>, until: Option<Timestamp>| -> Vec<u32> {
-            let options = ReadOptions {
-                since,
-                until,
-                ..ReadOptions::default()
-            };
+            let options = ReadOptions::new().since(since).until(until);
             let read = events.read_with::<Step>(options).unwrap();
             read.map(|event| event.unwrap().event.agent).collect()
         };
@@ -239,10 +235,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
     on_each(|fixture| {
         let events = fixture.job().events();
         events.append_batch((0..3).map(step)).unwrap();
-        let options = || FollowOptions {
-            wait: Some(Duration::ZERO),
-            ..FollowOptions::default()
-        };
+        let options = || FollowOptions::new().wait(Duration::ZERO);
         let mut follow = events.follow_with::<Step>(options()).unwrap();
         assert_eq!(
             follow
@@ -257,9 +250,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
         assert!(follow.next().is_none());
         let from = Some(follow.cursor());
         events.append(&step(4)).unwrap();
-        let later = events
-            .follow_with::<Step>(FollowOptions { from, ..options() })
-            .unwrap();
+        let later = events.follow_with::<Step>(options().from(from)).unwrap();
         assert_eq!(
             later.map(|event| event.unwrap().event.agent).collect::<Vec<_>>(),
             [4]
@@ -272,10 +263,7 @@ fn a_follow_is_woken_and_stopped_from_another_thread() {
     on_each(|fixture| {
         let events = fixture.job().events();
         // A pause that no test would outlast: only a wake can have it look again.
-        let options = FollowOptions {
-            poll: Duration::from_secs(3600),
-            ..FollowOptions::default()
-        };
+        let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         let handle = follow.handle();
         let (given, got) = std::sync::mpsc::channel();
@@ -302,10 +290,7 @@ fn an_append_of_the_same_process_wakes_a_follow() {
     on_each(|fixture| {
         let events = fixture.job().events();
         // A pause that no test would outlast: only the append can have it look again.
-        let options = FollowOptions {
-            poll: Duration::from_secs(3600),
-            ..FollowOptions::default()
-        };
+        let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -347,10 +332,7 @@ fn a_follow_crosses_rotation_and_compression() {
             .set("backend_config.enable_compression", "true")
     });
     let events = fixture.job().events();
-    let options = FollowOptions {
-        wait: Some(Duration::ZERO),
-        ..FollowOptions::default()
-    };
+    let options = FollowOptions::new().wait(Duration::ZERO);
     let mut follow = events.follow_with::<Step>(options).unwrap();
     for agent in 0..20 {
         events.append(&step(agent)).unwrap();

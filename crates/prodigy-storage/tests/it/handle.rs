@@ -312,10 +312,7 @@ fn a_backend_of_the_callers_gets_the_layers_too() {
         assert_eq!(seen.latest_map::<u32>().unwrap().unwrap().data, n);
         let latest = seen.latest_map::<u32>().unwrap().unwrap();
         // Another handle's write is never hidden by the cache.
-        let options = SaveOptions {
-            expected_revision: Expected::Revision(latest.revision),
-            ..SaveOptions::default()
-        };
+        let options = SaveOptions::new().expected_revision(Expected::Revision(latest.revision));
         fixture.job().checkpoints().save_map(&(n + 1), options).unwrap();
     }
     assert!(shared.stats().get("cache.hits") > 0);

@@ -41,10 +41,7 @@ fn a_typed_reader_gets_an_error_for_an_event_over_the_limit_and_goes_on() {
         );
     };
     check(limited.events().read().unwrap().collect());
-    let follow = FollowOptions {
-        wait: Some(Duration::ZERO),
-        ..FollowOptions::default()
-    };
+    let follow = FollowOptions::new().wait(Duration::ZERO);
     check(limited.events().follow_with(follow).unwrap().collect());
 }
 

@@ -78,11 +78,9 @@ fn a_follower_that_is_running_ends_with_an_error() {
             .open()
             .unwrap();
         let events = reader.repo("shop").unwrap().job("job-1").unwrap().events();
-        let options = FollowOptions {
-            poll: Duration::from_millis(1),
-            wait: Some(Duration::from_secs(60)),
-            ..FollowOptions::default()
-        };
+        let options = FollowOptions::new()
+            .poll(Duration::from_millis(1))
+            .wait(Duration::from_secs(60));
         let mut follow = events.follow_with::<String>(options).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event, "an event");
         match way {
@@ -109,10 +107,7 @@ fn a_lock_that_was_lost_says_so_and_gives_no_token() {
     assert_ne!(newer, before, "a token names its store");
     assert_eq!(lock.check().unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(lock.fencing().unwrap_err().kind(), ErrorKind::Replaced);
-    let options = SaveOptions {
-        fencing: Some(before),
-        ..SaveOptions::default()
-    };
+    let options = SaveOptions::new().fencing(before);
     let saved = fixture.job().checkpoints().save_map(&"state", options);
     assert_eq!(saved.unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(lock.release().unwrap_err().kind(), ErrorKind::Replaced);

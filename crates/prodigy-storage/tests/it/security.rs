@@ -141,15 +141,9 @@ fn checkpoints(job: &Job, failures: &mut Failures) {
     failures.note("map as enum", checkpoints.latest_map::<Colour>());
     failures.note("setup as struct", checkpoints.latest_setup::<Other>());
     failures.note("get", checkpoints.get::<Vec<u8>>(&saved.document));
-    let stale = SaveOptions {
-        expected_revision: Expected::Absent,
-        ..SaveOptions::default()
-    };
+    let stale = SaveOptions::new().expected_revision(Expected::Absent);
     failures.note("conflict", checkpoints.save_setup(&SECRET, stale));
-    let fenced = |token| SaveOptions {
-        fencing: Some(Fence::unnamed(token).unwrap()),
-        ..SaveOptions::default()
-    };
+    let fenced = |token| SaveOptions::new().fencing(Fence::unnamed(token).unwrap());
     checkpoints.save_map(&SECRET, fenced(9)).unwrap();
     failures.note("fenced", checkpoints.save_map(&SECRET, fenced(3)));
 }

@@ -109,10 +109,7 @@ fn last_minute(lab: &Lab) -> Result<Plan> {
     let log = lab.log()?;
     let all = Rc::clone(&log);
     let ours = Contestant::ours(move |_| {
-        let options = ReadOptions {
-            since: Some(log.last_minute),
-            ..ReadOptions::default()
-        };
+        let options = ReadOptions::new().since(log.last_minute);
         let (took, events) = log.part(&options, 20)?;
         ensure!(
             events == log.in_last_minute && events > 0,
