@@ -276,7 +276,7 @@ fn check_format(root: &Root) -> Result<()> {
     {
         return Err(without_locks(root, &path, error));
     }
-    root.whereabouts.note_name(format.store);
+    root.note_name(format.store);
     Ok(())
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn write_format(root: &Root) -> Result<()> {
     loop {
         let (replace, name) = match read_format(root)? {
             Some(format) if format.number == FORMAT => {
-                root.whereabouts.note_name(format.store);
+                root.note_name(format.store);
                 return Ok(());
             }
             Some(format) => {

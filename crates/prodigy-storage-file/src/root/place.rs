@@ -1,5 +1,6 @@
 //! Whether the path of the root still leads to the folder that was opened.
 
+use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::Entry;
 
 use super::Root;
-use crate::fs::Place;
+use crate::fs::{FsFile, OpenMode, Place};
 
 /// How long a look at a path lasts for reads and relaxed writes.
 pub(crate) const LASTS: Duration = Duration::from_secs(1);
@@ -34,18 +36,38 @@ pub(super) struct Whereabouts {
     lost: OnceLock<String>,
     /// The name in `format.json`, once it was read.
     name: Mutex<Option<String>>,
-}
-
-impl Whereabouts {
-    /// Remembers the name of the store.
-    pub(super) fn note_name(&self, name: Option<String>) {
-        if name.is_some() {
-            *self.name.lock() = name;
-        }
-    }
+    /// The `format.json` that has the name. It stays open, so that no other file can have its identity.
+    format: OnceLock<Box<dyn FsFile>>,
 }
 
 impl Root {
+    /// Remembers the name of the store and the file that has it.
+    pub(super) fn note_name(&self, name: Option<String>) {
+        if name.is_none() {
+            return;
+        }
+        *self.whereabouts.name.lock() = name;
+        if self.whereabouts.format.get().is_none()
+            && let Ok(file) = self.fs.open(&Entry::Format.path(), OpenMode::Read)
+        {
+            let _ = self.whereabouts.format.set(file);
+        }
+    }
+
+    /// Whether the folder is still there with the contents that were in use: a backup may be restored into the same folder.
+    fn place(&self) -> io::Result<Place> {
+        let place = self.fs.place()?;
+        let (Place::Here, Some(format)) = (place, self.whereabouts.format.get()) else {
+            return Ok(place);
+        };
+        match self.fs.metadata(&Entry::Format.path()) {
+            Ok(found) if found.identity == format.metadata()?.identity => Ok(Place::Here),
+            Ok(_) => Ok(Place::Elsewhere),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
     fn monotonic(&self) -> Duration {
         self.options.clock.monotonic()
     }
@@ -67,7 +89,6 @@ impl Root {
             return Ok(Place::Here);
         }
         let place = self
-            .fs
             .place()
             .map_err(|error| self.read_fault(operation, "".as_ref(), error))?;
         // The next operation looks again, whatever its rule is.
@@ -97,8 +118,11 @@ impl Root {
         held: Option<&'static str>,
     ) -> StorageError {
         let mut why = match place {
-            Place::Gone => "the folder was removed or moved away while it was in use".to_owned(),
-            _ => "the path leads to another folder than the one that was in use".to_owned(),
+            Place::Gone => {
+                "the folder, or what was in it, was removed or moved away while it was in use".to_owned()
+            }
+            _ => "the path leads to another folder, or to other contents, than those that were in use"
+                .to_owned(),
         };
         if let Some(held) = held {
             why.push_str(&format!(

@@ -36,6 +36,27 @@ fn restore(fixture: &Fixture) {
     std::fs::rename(copy, root(fixture)).unwrap();
 }
 
+/// Restores a copy of the contents into the same folder.
+fn restore_contents(fixture: &Fixture) {
+    let (root, copy) = (root(fixture), fixture.folder.path().join("copy"));
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&root, &copy])
+        .status();
+    assert!(copied.unwrap().success());
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(path).unwrap(),
+            false => std::fs::remove_file(path).unwrap(),
+        }
+    }
+    for entry in std::fs::read_dir(&copy).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), root.join(entry.file_name())).unwrap();
+    }
+}
+
 #[test]
 fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
     let fixture = file_with(|b| b);
@@ -68,7 +89,7 @@ fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
 
 #[test]
 fn a_follower_that_is_running_ends_with_an_error() {
-    for way in ["moved", "restored", "begun anew"] {
+    for way in ["moved", "restored", "contents restored", "begun anew"] {
         let fixture = file_with(|b| b);
         fixture.job().events().append(&"an event").unwrap();
         // A handle of its own, which holds nothing.
@@ -86,6 +107,7 @@ fn a_follower_that_is_running_ends_with_an_error() {
         match way {
             "begun anew" => drop(begin_anew(&fixture)),
             "moved" => std::fs::rename(root(&fixture), fixture.folder.path().join("old")).unwrap(),
+            "contents restored" => restore_contents(&fixture),
             // Events written to the copy may be before the position of the follower.
             _ => restore(&fixture),
         }
@@ -93,6 +115,29 @@ fn a_follower_that_is_running_ends_with_an_error() {
         assert_eq!(error.kind(), ErrorKind::Replaced);
         assert!(follow.next().is_none());
     }
+}
+
+#[test]
+fn a_scan_that_is_running_ends_with_an_error_when_the_contents_are_restored() {
+    let fixture = file_with(|b| b);
+    fixture.job().events().append(&"an event").unwrap();
+    let reader = builder(&fixture.folder)
+        .base_dir(root(&fixture))
+        .set("backend_config.max_file_size", "9MB")
+        .open()
+        .unwrap();
+    let events = reader.repo("shop").unwrap().job("job-1").unwrap().events();
+    let mut scan = events.read::<String>().unwrap();
+    assert_eq!(scan.next().unwrap().unwrap().event, "an event");
+    restore_contents(&fixture);
+    let error = scan.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Replaced);
+    // A new scan reads the copy.
+    let again: Vec<_> = events.read::<String>().unwrap().collect();
+    assert_eq!(again.len(), 1);
+    // The writer that held a segment in the old contents ends.
+    let error = fixture.job().events().append(&"another").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Replaced);
 }
 
 #[test]
