@@ -1,9 +1,10 @@
 //! Logs: the contents of their segments.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::record::LineFault;
-use prodigy_storage_backend::{Deadline, Result, TooLarge};
+use prodigy_storage_backend::{Deadline, EventId, Result, TooLarge};
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 
 use super::finding::{Finding, FindingKind, Outcome};
@@ -298,10 +299,23 @@ impl Examination<'_> {
             name: &twin,
             ..plain.at
         };
-        let packed = match contents(twin) {
-            Ok(packed) => packed,
+        let read = contents(twin).and_then(|packed| Ok((packed, ids(twin)?, ids(plain.at)?)));
+        let (mut packed, packed_ids, plain_ids) = match read {
+            Ok(read) => read,
             Err(error) => return self.unreadable(&path, &error),
         };
+        self.summary.events += packed_ids.difference(&plain_ids).count() as u64;
+        if let Some(packed) = &mut packed {
+            // The plain form reports those that it holds, too.
+            let held = |record: &TooLarge| held.too_large.iter().any(|other| other.id == record.id);
+            packed.too_large.retain(|record| !held(record));
+            let segment = Segment {
+                at: twin,
+                form,
+                path: path.clone(),
+            };
+            self.too_large(&segment, packed);
+        }
         let damaged = packed.iter().flat_map(|packed| &packed.damaged);
         let unreadable = damaged.map(|damage| {
             self.damage(FindingKind::DamagedArchive, &path, damage.why.clone())
@@ -337,6 +351,23 @@ impl Examination<'_> {
             finding.outcome = outcome.clone();
             self.tell(finding);
         }
+    }
+}
+
+/// The ids of the events of a segment.
+fn ids(segment: SegmentRef<'_>) -> Result<HashSet<EventId>> {
+    let (mut ids, mut clock) = (HashSet::new(), StepClock::default());
+    let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
+        return Ok(ids);
+    };
+    loop {
+        reader.step(&mut clock)?;
+        match reader.head {
+            Head::Record { id, .. } => _ = ids.insert(id),
+            Head::End => return Ok(ids),
+            _ => ids.extend(reader.head.verified_id()),
+        }
+        reader.consume();
     }
 }
 

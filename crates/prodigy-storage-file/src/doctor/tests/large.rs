@@ -156,6 +156,32 @@ fn of_two_forms_each_event_over_the_limit_is_kept_once() {
 }
 
 #[test]
+fn events_that_only_the_compressed_form_of_two_holds_are_counted_and_reported_if_over_the_limit() {
+    let place = Place::new();
+    let writer = place.with(place.options().max_file_size(4_000).compression(true));
+    append(&writer, 0..2);
+    append_large(&writer, 2);
+    writer.flush(Deadline::never()).unwrap();
+    drop(writer);
+    let archive = place.files(".zst").remove(0);
+    let bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
+    // The plain form holds the first event only.
+    let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    std::fs::write(archive.with_extension(""), &bytes[..=first]).unwrap();
+    let mut findings = Vec::new();
+    let doctor = Doctor::new(limited(&place)).unwrap();
+    let summary = doctor
+        .examine(&DoctorScope::all(), &mut |finding| findings.push(finding))
+        .unwrap();
+    assert_eq!(summary.events, 3, "{findings:?}");
+    let over: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::OverLimit)
+        .collect();
+    assert!(over.len() == 1 && over[0].place.ends_with(".zst"), "{findings:?}");
+}
+
+#[test]
 fn an_item_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     let place = Place::new();
     let items: Vec<_> = [("a", 10), ("large", LARGE), ("c", 10)]
