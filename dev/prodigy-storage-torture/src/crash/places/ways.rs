@@ -1,6 +1,7 @@
 //! The ways in which a root goes, and the place where it was.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -18,7 +19,7 @@ pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
 /// The lock of the example.
 const LOCK: &str = "crash/struck/gate";
 /// The user and the group that are not ours.
-const NOBODY: &str = "65534";
+const NOBODY: u32 = 65534;
 /// The numbers of the states in the copy of the root, and in another store.
 pub(super) const COPIED: i64 = 0;
 pub(super) const OTHER: i64 = -2;
@@ -144,7 +145,7 @@ pub(super) const WAYS: &[Way] = &[
         leads: Leads::Shut,
         others: true,
         linked: false,
-        go: |place| own(place.base(), "0"),
+        go: |place| own(place.base(), 0),
     },
 ];
 
@@ -165,12 +166,38 @@ pub(super) fn open_to_all(lab: &Lab<'_>) -> Result<()> {
     Ok(())
 }
 
-fn own(path: &Path, user: &str) -> Result<()> {
-    quietly(
-        Command::new("chown")
-            .args(["-R", "-h", &format!("{user}:{user}")])
-            .arg(path),
-    )
+/// Gives a folder and all that is in it to a user. Processes work there meanwhile, so names may vanish under way.
+fn own(path: &Path, user: u32) -> Result<()> {
+    let missing_is_fine = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    missing_is_fine(lchown(path, Some(user), Some(user)))?;
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => own(&path, user)?,
+            _ => missing_is_fine(lchown(&path, Some(user), Some(user)))?,
+        }
+    }
+    Ok(())
 }
 
 /// Where a root is, goes, and may come from.
@@ -231,7 +258,8 @@ impl<'a> Place<'a> {
             return command;
         }
         let mut outer = Command::new("setpriv");
-        outer.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+        let user = NOBODY.to_string();
+        outer.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
         started_by(outer, &command)
     }
 
