@@ -38,6 +38,8 @@ pub(crate) struct App<'c> {
     damaged: bool,
     /// Whether the command reads, so that its caller has to know what it skipped.
     reads: bool,
+    /// True once the command opened storage to write.
+    writes: bool,
     skipped: bool,
     /// The kinds of other programs' data that were reported as skipped.
     foreign: Vec<ForeignKind>,
@@ -56,6 +58,7 @@ impl<'c> App<'c> {
             opened: None,
             damaged: false,
             reads: false,
+            writes: false,
             skipped: false,
             foreign: Vec::new(),
         }
@@ -73,6 +76,13 @@ impl<'c> App<'c> {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
             Ok(Exit::Done) if self.skipped => Exit::Skipped,
             Ok(exit) => exit,
+            // The reader of a command that changes something has to know what changed.
+            Err(Failure::Closed) if self.writes => {
+                self.error(
+                    "standard output was closed before the command had printed all: what it changed until then is stored",
+                );
+                Exit::Failed
+            }
             Err(failure) => {
                 failure.tell(&mut self.err);
                 failure.exit()
@@ -107,12 +117,14 @@ impl<'c> App<'c> {
     }
 
     /// The doctor of the configured storage. It works even if the storage can't be opened.
-    pub(crate) fn doctor(&self, access: Access) -> Result<Doctor> {
+    pub(crate) fn doctor(&mut self, access: Access) -> Result<Doctor> {
+        self.writes |= access == Access::Write;
         Ok(self.builder(access).doctor()?)
     }
 
     /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
     pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
+        self.writes |= access == Access::Write;
         let storage = self.builder(access).open()?;
         for notice in storage.notices() {
             // Inert locks matter only to a command that takes a lock, and that command reports them.

@@ -20,7 +20,7 @@ const IDS_SHOWN: usize = 8;
 /// The failure that stops a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads standard output any more: no failure at all.
+    /// Nobody reads standard output any more: no failure of a command that only reads.
     Closed,
     /// Storage says so.
     Storage(StorageError),

@@ -172,3 +172,17 @@ fn damage_is_told_and_the_rest_is_listed() {
         .run(&["dlq", "list", "--repo", "shop", "--job", "other"])
         .code(4);
 }
+
+#[test]
+fn a_closed_output_is_a_failure_of_a_command_that_changed_something_and_none_of_one_that_reads() {
+    let bench = Bench::new();
+    push(&bench, &["a"]);
+    for (command, code) in [(of("list", &[]), 0), (of("take", &["--limit", "1"]), 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = bench.std(command).stdout(writer).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{said}");
+        assert_eq!(said.contains("standard output was closed"), code == 1, "{said}");
+    }
+}
