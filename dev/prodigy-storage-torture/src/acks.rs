@@ -1,11 +1,13 @@
 //! A running `events append --ack`: what it was given, what it has acknowledged.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, ChildStdout, Command};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 use uuid::Uuid;
+
+use crate::tool::{feed, start_piped};
 
 /// A process that appends and acknowledges.
 #[derive(Debug)]
@@ -37,19 +39,10 @@ impl Appender {
     }
 
     fn begin(mut command: Command, input: Vec<u8>, doomed: bool) -> Result<Self> {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().context("can't start the tool")?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut child = start_piped(&mut command)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let acks = BufReader::new(stdout.context("the tool has no standard output")?);
-        let feeder = thread::spawn(move || {
-            let mut stdin = stdin?;
-            // Fails when the process is killed, which is what it is for.
-            let _ = stdin.write_all(&input);
-            doomed.then_some(stdin)
-        });
+        let feeder = feed(child.stdin.take(), input, doomed);
         let complaints = thread::spawn(move || {
             let mut text = Vec::new();
             if let Some(mut stderr) = stderr {

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -140,16 +140,31 @@ impl Tool {
     }
 }
 
-/// Feeds a command, and collects what it prints.
-pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
-    let shown = show(&command);
+/// Starts a command whose three standard streams are pipes.
+pub(crate) fn start_piped(command: &mut Command) -> Result<Child> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command
+    command
         .spawn()
-        .with_context(|| format!("can't start `{shown}`"))?;
+        .with_context(|| format!("can't start `{}`", show(command)))
+}
+
+/// Feeds a process in the background. With `held` its input has no end, so that it can't finish before it is killed.
+pub(crate) fn feed(stdin: Option<ChildStdin>, input: Vec<u8>, held: bool) -> JoinHandle<Option<ChildStdin>> {
+    thread::spawn(move || {
+        let mut stdin = stdin?;
+        // Fails if the process is killed meanwhile.
+        let _ = stdin.write_all(&input);
+        held.then_some(stdin)
+    })
+}
+
+/// Feeds a command, and collects what it prints.
+pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
+    let shown = show(&command);
+    let mut child = start_piped(&mut command)?;
     let stdin = child.stdin.take();
     let output = thread::scope(|scope| {
         scope.spawn(move || {

@@ -100,18 +100,14 @@ fn a_line_that_is_no_event_is_told_and_its_neighbours_are_read() {
 
 #[test]
 fn what_editors_and_other_systems_do_to_a_segment_costs_no_event() {
+    let verified = |store: &Store| {
+        let steps = store.events(None).unwrap();
+        steps.iter().filter(|step| *step == "verified").count()
+    };
     let lines = [record(1), record(2)].concat();
     let crlf = String::from_utf8(lines.clone()).unwrap().replace('\n', "\r\n");
     let (store, _) = Store::segment(PLAIN, crlf.as_bytes());
-    assert_eq!(
-        store
-            .events(None)
-            .unwrap()
-            .iter()
-            .filter(|step| *step == "verified")
-            .count(),
-        2
-    );
+    assert_eq!(verified(&store), 2);
     let with_mark = [&b"\xef\xbb\xbf"[..], &lines].concat();
     let (store, _) = Store::segment(PLAIN, &with_mark);
     assert_eq!(store.events(None).unwrap(), ["verified", "verified"]);
@@ -121,15 +117,7 @@ fn what_editors_and_other_systems_do_to_a_segment_costs_no_event() {
         .filter(|byte| *byte != b'\n')
         .collect::<Vec<_>>();
     let (store, _) = Store::segment(PLAIN, &without_ends);
-    assert_eq!(
-        store
-            .events(None)
-            .unwrap()
-            .iter()
-            .filter(|step| *step == "verified")
-            .count(),
-        2
-    );
+    assert_eq!(verified(&store), 2);
 }
 
 #[test]

@@ -20,9 +20,10 @@ const FSYNCS: u32 = 24;
 
 /// The same handle continues, with and without retries.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
+    let sync = sync_of(lab, FAILING)?;
     for retries in ["0", "3"] {
         let folder = lab.folder(&format!("poison-{retries}"))?;
-        later(lab, &folder, retries)
+        later(lab, &folder, retries, &sync)
             .with_context(|| format!("the sync of a later event, {retries} retries"))?;
         tally.add("failed syncs, the same handle gone on", 1_u64);
     }
@@ -46,21 +47,32 @@ fn tool(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<Tool> {
         .with("PRODIGY__STORAGE__RETRY_POLICY__INITIAL_DELAY", "1ms"))
 }
 
+/// The requests that append all events.
+fn requests(lab: &Lab<'_>) -> Vec<u8> {
+    let events = (0..EVENTS).map(|position| lab.input.at(position));
+    events
+        .flat_map(|event| format!("append {event}\n").into_bytes())
+        .collect()
+}
+
+/// The fdatasync of a segment that acknowledges a later event, found by a run in a folder of its own.
+fn sync_of(lab: &Lab<'_>, position: usize) -> Result<Point> {
+    let tool = tool(lab, &lab.folder("poison-unharmed")?, "0")?;
+    let command = tool.command_of(lab.served);
+    let (_, points) = strace::census(&command, true, &tool.base().join("events"), &requests(lab))?;
+    let mut syncs = points.into_iter().filter(|point| point.call == "fdatasync");
+    let sync = position.checked_sub(1).and_then(|before| syncs.nth(before));
+    sync.with_context(|| format!("no fdatasync of a segment acknowledges event {position}"))
+}
+
 /// Appends all events with one handle, a call failing; what was answered to each.
-fn appended(lab: &Lab<'_>, tool: &Tool, call: &str, nth: u32) -> Result<Vec<String>> {
-    let requests: String = (0..EVENTS)
-        .map(|position| format!("append {}\n", lab.input.at(position)))
-        .collect();
-    let point = Point {
-        call: call.to_owned(),
-        nth,
-    };
+fn appended(lab: &Lab<'_>, tool: &Tool, point: &Point) -> Result<Vec<String>> {
     let blow = Blow::Fail {
         error: "EIO",
         lasting: false,
     };
     let command = tool.command_of(lab.served);
-    let answer = strace::strike(&command, true, &point, &blow, requests.as_bytes())?.expect_code(0)?;
+    let answer = strace::strike(&command, true, point, &blow, &requests(lab))?.expect_code(0)?;
     let answers: Vec<String> = answer
         .lines()
         .map(|line| String::from_utf8_lossy(line).into_owned())
@@ -76,9 +88,9 @@ fn read(tool: &Tool) -> Result<Vec<String>> {
         .collect()
 }
 
-fn later(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<()> {
+fn later(lab: &Lab<'_>, folder: &Path, retries: &str, sync: &Point) -> Result<()> {
     let tool = tool(lab, folder, retries)?;
-    let answers = appended(lab, &tool, "fdatasync", u32::try_from(FAILING)?)?;
+    let answers = appended(lab, &tool, sync)?;
     for (position, answer) in answers.iter().enumerate() {
         let fails = retries == "0" && position == FAILING;
         let wanted = if fails { "failed OutcomeUnknown" } else { "stored " };
@@ -107,7 +119,11 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<()> {
 /// True if the first event was reported as unclear. All others are stored, and read once.
 fn first(lab: &Lab<'_>, folder: &Path, nth: u32) -> Result<bool> {
     let tool = tool(lab, folder, "0")?;
-    let answers = appended(lab, &tool, "fsync", nth)?;
+    let point = Point {
+        call: "fsync".to_owned(),
+        nth,
+    };
+    let answers = appended(lab, &tool, &point)?;
     let read = read(&tool)?;
     let mut failed = false;
     for (position, answer) in answers.iter().enumerate() {

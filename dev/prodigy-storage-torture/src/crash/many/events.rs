@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage_backend::reference::Log;
+use prodigy_storage_backend::reference::{Log, Reading};
 use uuid::Uuid;
 
 use super::harness::{Harness, REPO};
@@ -36,20 +36,20 @@ impl EventLedger {
     }
 
     /// How many of the first `known` are not among those seen.
-    pub(super) fn count_missing(&self, job: &str, known: usize, seen: &HashSet<Uuid>) -> usize {
+    pub(super) fn count_missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> usize {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         acknowledged
             .iter()
             .take(known)
-            .filter(|(id, _)| !seen.contains(id))
+            .filter(|(id, _)| !seen.has(*id))
             .count()
     }
 
     /// The first of the first `known` that is not among those seen.
-    pub(super) fn missing(&self, job: &str, known: usize, seen: &HashSet<Uuid>) -> Option<Uuid> {
+    pub(super) fn missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> Option<Uuid> {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         let ids = acknowledged.iter().take(known).map(|(id, _)| *id);
-        ids.into_iter().find(|id| !seen.contains(id))
+        ids.into_iter().find(|id| !seen.has(*id))
     }
 }
 

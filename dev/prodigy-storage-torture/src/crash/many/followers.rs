@@ -1,9 +1,9 @@
 //! Roles that read while others write: everything, or only new events.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use prodigy_storage_backend::reference::Reading;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ const AFTER: Duration = Duration::from_secs(5);
 /// The events that followers got, and their positions.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
-    seen: HashSet<Uuid>,
+    seen: Reading<Uuid>,
     cursor: Option<String>,
     runs: usize,
     readings: usize,
@@ -45,10 +45,9 @@ pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
             Outcome::Missing if known == 0 => continue,
             outcome => bail!("the outcome of a reader: {outcome:?}"),
         }
-        let mut seen = HashSet::new();
+        let mut seen = Reading::default();
         for line in ended.lines() {
-            let id = segment::record(line)?.id;
-            ensure!(seen.insert(id), "a reader was given {id} twice");
+            seen.give(segment::record(line)?.id)?;
         }
         if let Some(id) = harness.events.alone().missing(SHARED, known, &seen) {
             bail!("{id} was acknowledged before the reader began, and was not given");
@@ -74,10 +73,9 @@ pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
         "{}",
         ended.unexpected("an end")
     );
-    let mut seen = HashSet::new();
+    let mut seen = Reading::default();
     for line in ended.lines() {
-        let id = segment::record(line)?.id;
-        ensure!(seen.insert(id), "a follower was given {id} twice in one life");
+        seen.give(segment::record(line)?.id)?;
     }
     let events = harness.events.alone();
     if let Some(id) = events.missing(SHARED, known, &seen) {
@@ -125,8 +123,7 @@ fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>)
     let mut followed = harness.followed.alone();
     let mut given = 0;
     for line in ended.lines() {
-        let id = segment::record(line)?.id;
-        ensure!(followed.seen.insert(id), "a follower was given {id} twice");
+        followed.seen.give(segment::record(line)?.id)?;
         given += 1;
     }
     followed.cursor = Some(cursor.to_owned());

@@ -1,8 +1,8 @@
 //! A process that is fed, read and killed, all at once.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::disk::quietly;
 use crate::project::show;
+use crate::tool::{feed, start_piped};
 
 /// The longest wait for a process to end or to answer.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -60,21 +61,8 @@ impl Process {
     /// Starts one. With `held` its input has no end.
     pub(crate) fn start(mut command: Command, input: Vec<u8>, held: bool) -> Result<Self> {
         let shown = show(&command);
-        command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("can't start `{shown}`"))?;
-        let stdin = child.stdin.take();
-        let feeder = thread::spawn(move || {
-            let mut stdin = stdin?;
-            // Fails when the process is killed, which is what it is for.
-            let _ = stdin.write_all(&input);
-            held.then_some(stdin)
-        });
+        let mut child = start_piped(command.process_group(0))?;
+        let feeder = feed(child.stdin.take(), input, held);
         let printed = Arc::new(AtomicUsize::new(0));
         let output = collect(child.stdout.take(), Arc::clone(&printed));
         let complaints = collect(child.stderr.take(), Arc::default());
