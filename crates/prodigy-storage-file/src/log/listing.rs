@@ -58,9 +58,13 @@ pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     for entry in entries {
         if entry.kind != FileKind::File {
-            if SegmentName::parse(&entry.name).is_some() {
-                // Events that are not there must not pass for none.
-                return Err(root.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
+            match SegmentName::parse(&entry.name) {
+                // Events of ours that are not there must not pass for none.
+                Some((name, _)) if name.is_canonical() => {
+                    return Err(root.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
+                }
+                Some(_) => listing.others += 1,
+                None => {}
             }
             continue;
         }

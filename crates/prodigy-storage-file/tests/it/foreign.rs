@@ -647,3 +647,29 @@ fn a_queue_file_of_another_program_is_one_note_and_keeps_its_mode() {
         assert_eq!(place.files(), before, "{text}");
     }
 }
+
+#[test]
+fn a_pipe_or_a_link_under_the_name_of_another_programs_event_file_is_skipped_and_one_under_a_name_of_ours_is_an_error()
+ {
+    let place = Place::new();
+    let (before, ..) = place.events(&ScanOptions::all());
+    let folder = place.root().join("events/shop").join(JOB);
+    let make = |name: &str| {
+        let made = std::process::Command::new("mkfifo")
+            .arg(folder.join(name))
+            .status();
+        assert!(made.unwrap().success());
+    };
+    make("events-20261128_100000.jsonl");
+    std::os::unix::fs::symlink("nothing", folder.join("events-20261128_090000.jsonl")).unwrap();
+    let (after, ..) = place.events(&ScanOptions::all());
+    assert_eq!(after, before);
+    let backend = place.backend();
+    let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
+    while scan.next().unwrap().is_some() {}
+    assert_eq!(skipped(&backend, ForeignKind::EventFiles), 2);
+    // Events of ours that are not there do not pass for none.
+    make("events-20270115T080000.000000000Z.jsonl");
+    let scan = place.backend().scan(&job(), &ScanOptions::all(), never());
+    assert!(scan.map(drop).is_err());
+}
