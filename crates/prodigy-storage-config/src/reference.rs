@@ -48,8 +48,8 @@ errors of all sources come at once.
 
 A relative path in a file starts at the main worktree of the project that the file belongs to, so that all worktrees name
 the same folder; outside of a repository it starts at the file's folder. In a bare repository the folder that holds the git
-directory takes the main worktree's place. A relative path in a variable is an error. A relative path in a flag starts at
-the current folder.
+directory takes the main worktree's place. Where the file is a symbolic link, the place of the link counts. A relative
+path in a variable is an error. A relative path in a flag starts at the current folder.
 ";
 
 const SOURCES: &str = "\

@@ -216,6 +216,21 @@ fn what_is_found_but_can_not_be_read_is_an_error() {
 }
 
 #[test]
+fn relative_paths_in_a_linked_file_start_at_the_place_of_the_link() {
+    let fixture = Fixture::new();
+    let file = fixture.write(
+        "shared/prodigy.yaml",
+        "storage:\n  backend_config:\n    base_dir: data\n",
+    );
+    fs::create_dir(fixture.path("project/.prodigy")).unwrap();
+    std::os::unix::fs::symlink(file, fixture.path("project/.prodigy/config.yaml")).unwrap();
+    assert_eq!(
+        fixture.load().unwrap().config.file.base_dir,
+        fixture.path("project/.prodigy/data")
+    );
+}
+
+#[test]
 fn relative_paths_start_at_the_file_or_stay() {
     let fixture = Fixture::new();
     fixture.write(
