@@ -13,7 +13,10 @@ use crate::error::Result;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
 use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
 use crate::page::{Page, PageOptions};
-use crate::queue::{ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, Select, Settled};
+use crate::queue::{
+    Compaction, ItemId, PutReport, QueueEntry, QueueItem, QueueScan, QueueSummary, Select, Settled,
+    Settlement,
+};
 use crate::report::{Capabilities, Health, Stats, Usage};
 use crate::wait::WaitOptions;
 
@@ -157,9 +160,18 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 }
 
 /// The dead letters of jobs: keyed items, taken under a lease.
+///
+/// A queue has one counter: each change takes the next number ([`QueueMark`](crate::QueueMark)). An item that is taken gets a new place
+/// behind all others, so a run that is bounded by the counter at its start ([`Select::until`]) never gets one item
+/// twice.
 pub trait QueueStore: fmt::Debug + Send + Sync {
     /// Puts items: one with a new key goes to the end, one with a known key is merged into it
-    /// ([`dead_letter::merge`](crate::dead_letter::merge)), a lease on it kept.
+    /// ([`dead_letter::merge`](crate::dead_letter::merge)), its place, its delay and a lease on it kept. A push that was
+    /// made before changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::QueueFull`](crate::ErrorKind::QueueFull) if the queue would be larger than its cap; nothing is stored
+    /// then.
     fn queue_put(
         &self,
         job: &JobAddress,
@@ -171,11 +183,17 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
     /// One item.
     fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>>;
 
-    /// All items as they are stored now.
-    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>>;
+    /// The items that are selected, as they are stored now, whether taken or not. An item whose facts can't be read is
+    /// among them.
+    fn queue_scan(&self, job: &JobAddress, select: &Select, deadline: Deadline)
+    -> Result<QueueScan<'static>>;
 
-    /// Takes up to `limit` pending items for `lease`, oldest first. The leases are stored before the call returns,
-    /// and the items stay stored: one that is not acknowledged is pending again when its lease ends.
+    /// The queue in numbers. All zero if the queue does not exist.
+    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary>;
+
+    /// Takes up to `limit` of the selected items that are pending, for `lease`, in the order of their places. The leases
+    /// are stored before the call returns, and the items stay stored: one that is not settled is pending again when its
+    /// lease ends. An item whose facts can't be read is taken only by its id.
     fn queue_take(
         &self,
         job: &JobAddress,
@@ -185,25 +203,22 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>>;
 
-    /// Removes the items that these tokens took. A token whose lease ended still counts while no one else took the
-    /// item.
-    fn queue_ack(
+    /// Changes stored items, all in one write, in their order: each sees the changes before it. Returns the outcome of
+    /// each.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an edit or a failure that is no item or names
+    /// another id, and for an extension without a token; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for contents over the limit.
+    /// Nothing is changed then.
+    fn queue_settle(
         &self,
         job: &JobAddress,
-        tokens: &[LeaseToken],
+        settlements: &[Settlement],
         deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>>;
+    ) -> Result<Vec<Settled>>;
 
-    /// Gives the items that these tokens took back: they are pending at once.
-    fn queue_nack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>>;
-
-    /// Removes items, taken or not.
-    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>>;
+    /// Frees the room of settled items, whatever it costs. A backend does so by itself in time.
+    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction>;
 }
 
 /// Named locks between processes, with fencing tokens.

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     NotWritable,
     /// The disk, or the memory backend's limit, is full. What was stored before is intact.
     DiskFull,
+    /// The queue has reached the size that its configuration allows. Nothing of the push was stored.
+    QueueFull,
     /// Stored data is damaged: where and how is in the message.
     Damaged,
     /// The name belongs to a file of another program, in a form that is not read. The file is left as it is.
@@ -78,6 +80,7 @@ impl ErrorKind {
             Self::LockUnavailable => "failed to acquire storage lock",
             Self::NotWritable => "storage directory not writable",
             Self::DiskFull => "disk space full",
+            Self::QueueFull => "queue full",
             Self::Damaged => "damaged data",
             Self::Foreign => "another program's data",
             Self::NewerFormat => "newer format",
@@ -215,6 +218,22 @@ impl StorageError {
             format!("the deadline passed while waiting for {waited_for}"),
         )
         .with_hint("raise `timeout`, or find out what holds it up")
+    }
+
+    /// A push of `more` bytes would make a queue of `bytes` larger than its cap.
+    pub fn queue_full(
+        operation: &'static str,
+        target: impl fmt::Display,
+        bytes: u64,
+        more: u64,
+        max: u64,
+    ) -> Self {
+        let why = format!(
+            "the queue has {bytes} bytes and this push takes {more} more, `max_queue_size` is {max}; nothing was stored"
+        );
+        Self::new(ErrorKind::QueueFull, operation, target, why).with_hint(
+            "redrive or remove dead letters, compact the queue, or raise `backend_config.max_queue_size`",
+        )
     }
 
     /// Adds what to do about it.

@@ -7,7 +7,7 @@
 //!
 //! - a **log** of events a job: append a [`Batch`], [`scan`](LogStore::scan) from a [`Cursor`];
 //! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], put under a condition ([`Expected`]);
-//! - a **queue** of keyed items a job, taken under a [`Lease`], stored until acknowledged;
+//! - a **queue** of keyed items a job, taken under a [`Lease`], stored until they are settled;
 //! - named **locks** with a fencing token that never falls.
 //!
 //! Layers (retry, cache, limit) wrap a backend and implement the trait themselves.
@@ -75,7 +75,8 @@ pub use log::{
 pub use page::{Entries, Page, PageBuilder, PageOptions};
 pub use parsed::Parsed;
 pub use queue::{
-    ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, Select, Settled,
+    Change, Claim, Compaction, Delay, Eligible, ItemId, ItemState, Lease, LeaseToken, PutReport, QueueEntry,
+    QueueItem, QueueMark, QueueScan, QueueStep, QueueSummary, Select, Settled, Settlement,
 };
 pub use record::Record;
 pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};

@@ -96,6 +96,12 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
+/// The checksum of bytes that follow the bytes with the checksum `sum`; 0 for no bytes before them.
+#[must_use]
+pub fn checksum_on(sum: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(sum, bytes)
+}
+
 /// The eight hexadecimal digits of a checksum, lower case.
 #[must_use]
 pub fn hex8(crc: u32) -> [u8; 8] {

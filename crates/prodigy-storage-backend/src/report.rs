@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use prodigy_storage_layout::RepoName;
+use prodigy_storage_layout::{JobAddress, RepoName};
 use serde::Serialize;
 
 /// The capabilities of a backend.
@@ -85,6 +85,46 @@ impl Check {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The sizes of the queues against their cap: a warning from 80 % on, a failure for a queue that takes no more pushes.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Check, Severity};
+    /// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+    /// let check = Check::queues([(job, 85)], 100);
+    /// assert_eq!(check.severity, Severity::Warning);
+    /// assert!(check.found.contains("85 of 100 bytes"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn queues(sizes: impl IntoIterator<Item = (JobAddress, u64)>, max: u64) -> Self {
+        let name = "queues";
+        let mut near = 0;
+        let mut largest: Option<(JobAddress, u64)> = None;
+        for (job, bytes) in sizes {
+            near += usize::from(bytes >= max / 5 * 4);
+            if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
+                largest = Some((job, bytes));
+            }
+        }
+        let Some((job, bytes)) = largest else {
+            return Self::new(name, Severity::Ok, "no dead letters");
+        };
+        let found = format!("the largest, {job}, has {bytes} of {max} bytes");
+        if near == 0 {
+            return Self::new(name, Severity::Ok, found);
+        }
+        let severity = if bytes >= max {
+            Severity::Failure
+        } else {
+            Severity::Warning
+        };
+        Self::new(name, severity, format!("{found}; {near} at 80 % or more")).with_hint(
+            "redrive or remove dead letters, compact the queue, or raise `backend_config.max_queue_size` before pushes are refused",
+        )
     }
 }
 

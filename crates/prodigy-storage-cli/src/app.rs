@@ -33,6 +33,8 @@ pub(crate) struct App<'c> {
     pub(crate) out: BufWriter<Box<dyn Write + 'c>>,
     pub(crate) err: Box<dyn Write + 'c>,
     pub(crate) terminal: bool,
+    /// The columns of the terminal that the output is.
+    pub(crate) width: Option<usize>,
     pub(crate) closed: fn() -> bool,
     opened: Option<Storage>,
     damaged: bool,
@@ -54,6 +56,7 @@ impl<'c> App<'c> {
             out: BufWriter::with_capacity(BUFFER, console.output),
             err: console.errors,
             terminal: console.terminal,
+            width: console.width,
             closed: console.closed,
             opened: None,
             damaged: false,
@@ -145,6 +148,16 @@ impl<'c> App<'c> {
         Ok(storage)
     }
 
+    /// Ends background work on what was written.
+    pub(crate) fn end_writes(&mut self) {
+        let storage = self.opened.as_ref().filter(|_| self.writes);
+        if let Some(Err(error)) = storage.map(Storage::flush) {
+            self.warn(&format!(
+                "all is stored, and a later command tidies up: {error:#}"
+            ));
+        }
+    }
+
     /// The repository that is named, else the one here.
     pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
         let repo = match name {
@@ -188,6 +201,14 @@ impl<'c> App<'c> {
     /// Hands over what was written so far.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(Failure::output)
+    }
+
+    /// Drops what was not handed over: it will not be written any more.
+    pub(crate) fn discard(&mut self) {
+        let sink: Box<dyn Write + 'c> = Box::new(std::io::sink());
+        let out = std::mem::replace(&mut self.out, BufWriter::with_capacity(0, sink));
+        let (output, _) = out.into_parts();
+        self.out = BufWriter::with_capacity(BUFFER, output);
     }
 
     /// Prints a note to the user; it is no failure.
@@ -237,8 +258,13 @@ impl<'c> App<'c> {
             let count = stats.get(kind.counter());
             if count > 0 && !self.foreign.contains(&kind) {
                 self.foreign.push(kind);
+                let import = if kind == ForeignKind::DeadLetters {
+                    "`prodigy-storage dlq import` reads their files"
+                } else {
+                    "a later version imports such data with `prodigy-storage import`"
+                };
                 self.skipped(&format!(
-                    "{}: not read, and left untouched; a later version imports such data with `prodigy-storage import`",
+                    "{}: not read, and left untouched; {import}",
                     kind.describe(count)
                 ));
             }

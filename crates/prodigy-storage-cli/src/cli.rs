@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::CheckpointCommand;
 use crate::config::ConfigCommand;
-use crate::dlq::DlqCommand;
+use crate::dlq::{self, DlqCommand};
 use crate::doctor::DoctorArgs;
 use crate::events::EventsCommand;
 use crate::lock::LockCommand;
@@ -52,8 +52,8 @@ pub(crate) enum Command {
     /// The states that a job resumes from.
     #[command(subcommand, disable_help_subcommand = true)]
     Checkpoint(CheckpointCommand),
-    /// The items that failed.
-    #[command(subcommand, disable_help_subcommand = true)]
+    /// The items that failed: see why, fix one, run them again, park the rest.
+    #[command(subcommand, disable_help_subcommand = true, after_help = dlq::GUIDE)]
     Dlq(DlqCommand),
     /// The worktrees of a repository's sessions.
     #[command(subcommand, disable_help_subcommand = true)]
@@ -81,7 +81,7 @@ impl Command {
         match self {
             Self::Events(command) => !matches!(command, EventsCommand::Append(_)),
             Self::Checkpoint(command) => !matches!(command, CheckpointCommand::Save(_)),
-            Self::Dlq(command) => !matches!(command, DlqCommand::Push(_)),
+            Self::Dlq(command) => command.reads(),
             Self::Worktree(_) | Self::Usage => true,
             Self::Lock(_) | Self::Config(_) | Self::Health | Self::Doctor(_) | Self::Repo(_) => false,
         }

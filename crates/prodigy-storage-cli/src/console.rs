@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::terminal::Terminal;
 
+/// The columns of a terminal that does not say how wide it is.
+const USUAL_COLUMNS: usize = 80;
+
 /// The streams of a run, handed in so that a test, or another program, can bring its own.
 pub struct Console<'a> {
     /// Standard input.
@@ -18,6 +21,8 @@ pub struct Console<'a> {
     pub errors: Box<dyn Write + 'a>,
     /// Whether `errors` is a terminal, and a progress bar is welcome.
     pub terminal: bool,
+    /// The columns of the terminal that `output` is; `None` if it is a pipe or a file.
+    pub width: Option<usize>,
     /// Whether nobody reads `output` any more: asked while a command that follows waits.
     pub closed: fn() -> bool,
 }
@@ -40,6 +45,7 @@ impl Console<'static> {
                 Box::new(io::stderr())
             },
             terminal: io::stderr().is_terminal(),
+            width: io::stdout().is_terminal().then(columns),
             closed,
         }
     }
@@ -66,6 +72,20 @@ fn output() -> Box<dyn Write> {
 #[cfg(not(unix))]
 fn output() -> Box<dyn Write> {
     Box::new(io::stdout())
+}
+
+/// The columns of the terminal behind standard output.
+#[cfg(unix)]
+fn columns() -> usize {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => USUAL_COLUMNS,
+    }
+}
+
+#[cfg(not(unix))]
+fn columns() -> usize {
+    USUAL_COLUMNS
 }
 
 /// Whether a stream can be read without a wait, within this time. A signal ends the wait.

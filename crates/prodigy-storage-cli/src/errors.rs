@@ -77,6 +77,15 @@ impl Failure {
         failure
     }
 
+    /// The message: the operation that failed, and the reason.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::Closed => "write to standard output: its reader has gone".to_owned(),
+            Self::Storage(error) => format!("{error:#}"),
+            Self::Told(message) => message.what.clone(),
+        }
+    }
+
     /// The code that it ends with.
     pub(crate) fn exit(&self) -> Exit {
         match self {

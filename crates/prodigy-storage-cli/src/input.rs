@@ -26,7 +26,7 @@ const BETWEEN: Duration = Duration::from_secs(1);
 type Ready = Box<dyn Fn(Duration) -> bool>;
 
 /// Where input comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct InputArgs {
     /// The file to read; standard input if it is `-` or missing.
     #[arg(value_name = "FILE")]
@@ -42,6 +42,11 @@ struct Source<'c> {
 }
 
 impl InputArgs {
+    /// This file.
+    pub(crate) fn of(file: PathBuf) -> Self {
+        Self { file: Some(file) }
+    }
+
     fn open<'c>(&self, app: &mut App<'c>) -> Result<Source<'c>> {
         let Some(path) = self.file.as_deref().filter(|path| *path != Path::new("-")) else {
             return Ok(Source {
@@ -80,6 +85,7 @@ impl InputArgs {
             stop: Stop::on_request(),
             paused: Instant::now(),
             begun: false,
+            too_long: false,
             name: source.name,
             line: Vec::new(),
             number: 0,
@@ -133,6 +139,8 @@ pub(crate) struct Lines<'c> {
     paused: Instant,
     /// Whether `line` holds the start of a line whose end has not come yet.
     begun: bool,
+    /// Whether the line under way is longer than it may be: its rest is skipped.
+    too_long: bool,
     name: String,
     line: Vec<u8>,
     number: u64,
@@ -152,6 +160,8 @@ pub(crate) struct Line<'a> {
 pub(crate) enum Next<'a> {
     /// A line.
     Line(Line<'a>),
+    /// A line that is longer than it may be. Reading continues behind it.
+    TooLong(Failure),
     /// No line right now: the time to store what came before.
     Pause,
     /// The end; or a signal came, and what was read before it is given.
@@ -161,6 +171,7 @@ pub(crate) enum Next<'a> {
 /// How the buffer of a line was filled.
 enum Filled {
     Line,
+    TooLong,
     Pause,
     End,
 }
@@ -172,6 +183,7 @@ impl Lines<'_> {
             match self.fill()? {
                 Filled::Line if self.line.trim_ascii().is_empty() => {}
                 Filled::Line => break,
+                Filled::TooLong => return Ok(Next::TooLong(self.too_long())),
                 Filled::Pause => return Ok(Next::Pause),
                 Filled::End => return Ok(Next::End),
             }
@@ -202,33 +214,52 @@ impl Lines<'_> {
                 Err(error) => return Err(unreadable(&self.name, &error)),
             };
             if read.is_empty() {
+                self.too_long = false;
                 let line = std::mem::take(&mut self.begun);
                 return Ok(if line { Filled::Line } else { Filled::End });
             }
-            if !self.begun {
+            if !self.begun && !self.too_long {
                 self.begun = true;
                 self.line.clear();
                 self.number += 1;
             }
             let end = memchr::memchr(b'\n', read);
             let piece = read.get(..end.unwrap_or(read.len())).unwrap_or_default();
-            if self.line.len() + piece.len() > self.longest {
-                let what = format!(
-                    "read {}: line {} is longer than {} bytes",
-                    self.name, self.number, self.longest
-                );
-                return Err(Failure::new(Exit::Failed, what)
-                    .hint("raise `backend_config.max_record_size`, or keep large data in a file and its path in the line"));
+            let is_too_long = self.begun && self.line.len() + piece.len() > self.longest;
+            if self.begun && !is_too_long {
+                self.line.extend_from_slice(piece);
             }
-            self.line.extend_from_slice(piece);
             let used = piece.len() + usize::from(end.is_some());
             self.reader.consume(used);
             self.read += used as u64;
-            if end.is_some() {
+            if is_too_long {
                 self.begun = false;
-                return Ok(Filled::Line);
+                self.too_long = end.is_none();
+                return Ok(Filled::TooLong);
+            }
+            if end.is_some() {
+                self.too_long = false;
+                if std::mem::take(&mut self.begun) {
+                    return Ok(Filled::Line);
+                }
             }
         }
+    }
+
+    fn too_long(&self) -> Failure {
+        let what = format!(
+            "{} is longer than {} bytes",
+            self.place(self.number),
+            self.longest
+        );
+        Failure::new(Exit::Failed, what).hint(
+            "raise `backend_config.max_record_size`, or keep large data in a file and its path in the line",
+        )
+    }
+
+    /// A line of it, for a message.
+    pub(crate) fn place(&self, number: u64) -> String {
+        format!("read {}: line {number}", self.name)
     }
 
     /// The exit code for the end of the lines. Reports a line that a signal cut off.
@@ -247,9 +278,14 @@ impl Lines<'_> {
 }
 
 impl<'a> Line<'a> {
-    /// Its bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.text.len()
+    /// Its bytes, without the end of the line.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Which line it is, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The file and the line number, for a message.

@@ -14,6 +14,8 @@
 //!
 //! - An event or item that is read takes its own size in memory; a checkpoint that is saved, a few times its size.
 //! - `lock run` hands its lock to the command by an inherited descriptor: on Unix only.
+//! - The commands that `dlq redrive` and `lock run` start write to the standard output of the process, not to a [`Console`].
+//!   Those of `dlq redrive` run in process groups of their own: they cannot read from the terminal.
 //!
 //! # Example
 //!
@@ -27,6 +29,7 @@
 //!     output: Box::new(&mut output),
 //!     errors: Box::new(&mut errors),
 //!     terminal: false,
+//!     width: None,
 //!     closed: || false,
 //! };
 //! assert_eq!(run(["prodigy-storage", "--version"], console), Exit::Done);
@@ -46,6 +49,7 @@ mod exit;
 mod health;
 mod input;
 mod job;
+mod json;
 mod lock;
 mod output;
 mod progress;

@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use std::borrow::Cow;
+
 use crate::app::App;
 use crate::errors::Result;
 
@@ -12,6 +14,7 @@ pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
     any: bool,
+    cut: bool,
 }
 
 impl Table {
@@ -21,7 +24,13 @@ impl Table {
             rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
             widths: vec![0; headings.len()],
             any: false,
+            cut: false,
         }
+    }
+
+    /// The same, with each line cut to the width of the terminal, if the output is one.
+    pub(crate) fn cut(self) -> Self {
+        Self { cut: true, ..self }
     }
 
     /// Adds a row. It stays on one line: the line ends in its cells are escaped.
@@ -52,10 +61,23 @@ impl Table {
             for (cell, &width) in row.iter().zip(&self.widths) {
                 line.push_str(&format!("{cell:width$}  "));
             }
-            app.line(line.trim_end())?;
+            let line = line.trim_end();
+            match app.width.filter(|_| self.cut) {
+                Some(width) => app.line(shortened(line, width).as_ref())?,
+                None => app.line(line)?,
+            }
         }
         Ok(())
     }
+}
+
+/// The line, with an ellipsis at its end if it has more characters than this.
+fn shortened(line: &str, width: usize) -> Cow<'_, str> {
+    if width == 0 || line.chars().nth(width).is_none() {
+        return Cow::Borrowed(line);
+    }
+    let kept: String = line.chars().take(width - 1).collect();
+    Cow::Owned(format!("{kept}\u{2026}"))
 }
 
 /// Bytes as a person reads them: `12.3 MiB`.
@@ -96,6 +118,7 @@ mod tests {
             output: Box::new(&mut output),
             errors: Box::new(std::io::sink()),
             terminal: false,
+            width: None,
             closed: || false,
         };
         let mut app = App::new(crate::cli::Global::default(), console);
@@ -111,6 +134,13 @@ mod tests {
             .chain((0..5 * ROWS).map(|number| format!("i{number}\n")))
             .collect();
         assert_eq!(String::from_utf8(output).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_line_is_cut_to_the_width_and_no_shorter() {
+        assert_eq!(shortened("\u{e4}bc", 3), "\u{e4}bc");
+        assert_eq!(shortened("\u{e4}bcd", 3), "\u{e4}b\u{2026}");
+        assert_eq!(shortened("abc", 0), "abc");
     }
 
     #[test]

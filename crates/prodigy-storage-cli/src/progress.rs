@@ -7,7 +7,7 @@ const SHORT: u64 = 4 << 20;
 /// Bytes between two updates.
 const STEP: u64 = 64 << 10;
 
-/// How far a long input is read; silent where it is short or no terminal looks on.
+/// How much of a long input is read, or how many items have ended; silent if the input is short, or without a terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -28,6 +28,38 @@ impl Progress {
         Self {
             bar: Some(bar),
             shown: 0,
+        }
+    }
+
+    /// A bar for this number of items.
+    pub(crate) fn of_items(items: u64, terminal: bool) -> Self {
+        if !terminal {
+            return Self::default();
+        }
+        let bar = ProgressBar::with_draw_target(Some(items), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}, {msg}{eta} left") {
+            bar.set_style(style);
+        }
+        bar.tick();
+        Self {
+            bar: Some(bar),
+            shown: 0,
+        }
+    }
+
+    /// Shows that this number of items has ended.
+    pub(crate) fn ended(&self, items: u64, message: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+            bar.set_position(items);
+        }
+    }
+
+    /// Takes the bar away while something else is written to the terminal.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
         }
     }
 

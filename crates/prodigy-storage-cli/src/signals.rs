@@ -64,6 +64,13 @@ impl Stop {
         self.signal().is_some()
     }
 
+    /// The number of the signal that came last, once: the next call returns only a signal that came after this one.
+    pub(crate) fn take(&self) -> Option<u8> {
+        u8::try_from(self.0.swap(0, Ordering::Relaxed))
+            .ok()
+            .filter(|&number| number > 0)
+    }
+
     /// The number of the signal that came last.
     pub(crate) fn signal(&self) -> Option<u8> {
         match self.0.load(Ordering::Relaxed) {

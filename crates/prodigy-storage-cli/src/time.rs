@@ -35,9 +35,53 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// An age as a column of a table: `45s`, `12m`, `3h`, `5d`.
+pub(crate) fn age(passed: Duration) -> String {
+    let seconds = passed.as_secs();
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The rest of a time in its two largest units, rounded up: `30s`, `4m 12s`, `2d 3h`.
+pub(crate) fn left(rest: Duration) -> String {
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    let two = |large: u64, large_unit, small: u64, small_unit| match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    };
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_and_rests() {
+        let ages = [(0, "0s"), (59, "59s"), (60, "1m"), (7199, "1h"), (90_000, "1d")];
+        for (seconds, wanted) in ages {
+            assert_eq!(age(Duration::from_secs(seconds)), wanted);
+        }
+        let rests = [
+            (1, "1s"),
+            (60_000, "1m"),
+            (251_001, "4m 12s"),
+            (3_720_000, "1h 2m"),
+            (270_000_000, "3d 3h"),
+        ];
+        for (millis, wanted) in rests {
+            assert_eq!(left(Duration::from_millis(millis)), wanted);
+        }
+    }
 
     #[test]
     fn every_form_of_a_time() {

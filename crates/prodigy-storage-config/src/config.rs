@@ -55,6 +55,9 @@ pub struct FileSettings {
     pub max_record_size: u64,
     /// A larger checkpoint or document, in bytes, is refused, also by the memory backend; at least 1. Default: 64 MiB.
     pub max_document_size: u64,
+    /// A push that would make a queue larger, in bytes, is refused, also by the memory backend; at least 1. Default:
+    /// none.
+    pub max_queue_size: Option<u64>,
     /// Whether a root that any user may write to is accepted. Default: false.
     pub allow_shared_root: bool,
     /// Whether a network file system is accepted. Default: false.
@@ -101,6 +104,7 @@ impl Default for FileSettings {
             enable_compression: false,
             max_record_size: 64 * 1024 * 1024,
             max_document_size: 64 * 1024 * 1024,
+            max_queue_size: None,
             allow_shared_root: false,
             allow_network_fs: false,
             allow_foreign_owner: false,

@@ -24,6 +24,8 @@ pub(crate) enum Field {
     Retries(At<u32>),
     /// At least 1.
     Bytes(At<u64>),
+    /// At least 1, or none.
+    OptionalBytes(At<Option<u64>>),
     /// Above zero.
     Period(At<Duration>),
     /// Zero is fine.
@@ -48,6 +50,7 @@ impl Field {
             Self::Count(_) => "integer, at least 1",
             Self::Retries(_) => "integer",
             Self::Bytes(_) => "bytes",
+            Self::OptionalBytes(_) => "bytes, or `none`",
             Self::Period(_) => "duration, above zero",
             Self::Delay(_) => "duration",
             Self::Factor(_) => "float, at least 1",
@@ -72,6 +75,13 @@ impl Field {
             Self::Count(at) => *at(&mut next) = raw.integer(MAX_INTEGER.min(usize::MAX as u64))?,
             Self::Retries(at) => *at(&mut next) = raw.integer(u64::from(u32::MAX))?,
             Self::Bytes(at) => *at(&mut next) = raw.bytes(MAX_INTEGER)?,
+            Self::OptionalBytes(at) => {
+                *at(&mut next) = if raw.is_none() {
+                    None
+                } else {
+                    Some(raw.bytes(MAX_INTEGER)?)
+                };
+            }
             Self::Period(at) | Self::Delay(at) => *at(&mut next) = raw.duration()?,
             Self::Factor(at) => *at(&mut next) = raw.float()?,
             Self::Path(at) => *at(&mut next) = raw.path()?,
@@ -98,6 +108,7 @@ impl Field {
         match self {
             Self::Count(at) => count(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
             Self::Bytes(at) => count(*at(config)),
+            Self::OptionalBytes(at) => at(config).map_or(Ok(()), count),
             Self::Period(at) if at(config).is_zero() => Err(Problem::new("it must be above zero")),
             Self::Period(at) | Self::Delay(at) if *at(config) > MAX_DURATION => {
                 Err(Problem::new("it is too long: a duration is at most 100y"))
@@ -135,6 +146,7 @@ impl Field {
             Self::Count(at) => *at(to) = *at(from),
             Self::Retries(at) => *at(to) = *at(from),
             Self::Bytes(at) => *at(to) = *at(from),
+            Self::OptionalBytes(at) => *at(to) = *at(from),
             Self::Period(at) | Self::Delay(at) => *at(to) = *at(from),
             Self::Factor(at) => *at(to) = *at(from),
             Self::Path(at) => at(to).clone_from(at(from)),
@@ -170,6 +182,7 @@ impl Field {
             Self::Count(at) => Value::Integer(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
             Self::Retries(at) => Value::Integer(u64::from(*at(config))),
             Self::Bytes(at) => Value::Integer(*at(config)),
+            Self::OptionalBytes(at) => at(config).map_or(Value::None, Value::Integer),
             Self::Period(at) | Self::Delay(at) => {
                 Value::Text(humantime::format_duration(*at(config)).to_string())
             }

@@ -145,6 +145,12 @@ pub static KEYS: &[KeySpec] = &[
         "A larger checkpoint or document is refused. A stored one that is larger, and larger than 1 MiB, is not read.",
     ),
     KeySpec::new(
+        "backend_config.max_queue_size",
+        "none",
+        Field::OptionalBytes(|c| &mut c.file.max_queue_size),
+        "A push that would make a job's queue of dead letters larger is refused; `health` warns from 80 % on.",
+    ),
+    KeySpec::new(
         "backend_config.allow_shared_root",
         "false",
         Field::Bool(|c| &mut c.file.allow_shared_root),

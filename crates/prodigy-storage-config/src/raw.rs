@@ -136,6 +136,18 @@ impl Raw<'_> {
         T::try_from(value).map_err(|_| too_large())
     }
 
+    /// Whether it says that there is no value.
+    pub(crate) fn is_none(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.trim() == "none",
+            Self::Untyped(text) | Self::Variable(text) => {
+                text.to_str().is_some_and(|text| text.trim() == "none")
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn bytes(&self, max: u64) -> Result<u64, Problem> {
         match self {
             Self::Integer(_) => self.integer(max),

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
-    DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
-    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
-    QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
-    Severity, Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim, Compaction,
+    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId,
+    LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
+    PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan,
+    ScanOptions, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument, Usage,
+    WaitOptions,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
@@ -291,17 +292,28 @@ impl QueueStore for FileBackend {
             .read("get item", |store| store.queues.queue_get(job, id, deadline))
     }
 
-    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+    fn queue_scan(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        deadline: Deadline,
+    ) -> Result<QueueScan<'static>> {
         self.handle
-            .scan("read items", |store| {
-                let items = store.queues.queue_scan(job, deadline)?;
+            .scan("read items", |stores| {
+                let items = stores.queues.queue_scan(job, select, deadline)?;
                 Ok(CheckedItems {
                     items,
-                    store: Arc::clone(store),
+                    store: Arc::clone(stores),
                     ended: false,
                 })
             })
             .map(|items| Box::new(items) as QueueScan<'static>)
+    }
+
+    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
+        self.handle.read("summarise items", |stores| {
+            stores.queues.queue_summary(job, deadline)
+        })
     }
 
     fn queue_take(
@@ -312,46 +324,40 @@ impl QueueStore for FileBackend {
         lease: Duration,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
-        self.handle.write("take items", Durability::Strict, |store| {
-            let taken = store.queues.queue_take(job, select, limit, lease, deadline)?;
-            store
-                .queues
-                .leases
-                .taken(taken.len(), store.monotonic().saturating_add(lease));
+        self.handle.write("take items", Durability::Strict, |stores| {
+            let taken = stores.queues.queue_take(job, select, limit, lease, deadline)?;
+            let until = stores.monotonic().saturating_add(lease);
+            stores.queues.leases.taken(taken.len(), until);
             Ok(taken)
         })
     }
 
-    fn queue_ack(
+    fn queue_settle(
         &self,
         job: &JobAddress,
-        tokens: &[LeaseToken],
+        settlements: &[Settlement],
         deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.handle
-            .write("acknowledge items", Durability::Strict, |store| {
-                let settled = store.queues.queue_ack(job, tokens, deadline)?;
-                store.queues.leases.settled(settled.settled.len());
-                Ok(settled)
-            })
-    }
-
-    fn queue_nack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.handle.write("give items back", Durability::Strict, |store| {
-            let settled = store.queues.queue_nack(job, tokens, deadline)?;
-            store.queues.leases.settled(settled.settled.len());
+    ) -> Result<Vec<Settled>> {
+        self.handle.write("settle items", Durability::Strict, |stores| {
+            let settled = stores.queues.queue_settle(job, settlements, deadline)?;
+            for (settlement, settled) in settlements.iter().zip(&settled) {
+                let counts = matches!(settlement.claim, Claim::Lease(_))
+                    && matches!(settled, Settled::Done | Settled::Kept);
+                if counts {
+                    stores.queues.leases.settled(1);
+                    if let Change::Extend(length) = settlement.change {
+                        let until = stores.monotonic().saturating_add(length);
+                        stores.queues.leases.taken(1, until);
+                    }
+                }
+            }
             Ok(settled)
         })
     }
 
-    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
-        self.handle.write("remove items", Durability::Strict, |store| {
-            store.queues.queue_remove(job, ids, deadline)
+    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
+        self.handle.write("compact queue", Durability::Strict, |stores| {
+            stores.queues.queue_compact(job, deadline)
         })
     }
 }
@@ -406,7 +412,11 @@ impl Catalog for FileBackend {
     fn health(&self, _: Deadline) -> Result<Health> {
         Ok(Health {
             checks: match self.handle.enter("check health", Look::Now) {
-                Ok(store) => root::health(&store.root),
+                Ok(store) => {
+                    let mut checks = root::health(&store.root);
+                    checks.extend(store.queues.health());
+                    checks
+                }
                 Err(error) => {
                     let check = Check::new("root", Severity::Failure, format!("{error:#}"));
                     vec![check.with_hint(error.hint().unwrap_or_default().to_owned())]

@@ -15,6 +15,7 @@ use crate::stamp::Stamp;
 
 const FORMAT: &str = "format.json";
 const ITEMS: &str = "items.json";
+const ITEMS_JOURNAL: &str = "items.journal";
 const ITEMS_LOCK: &str = "items.lock";
 const REPOSITORY: &str = "repository.json";
 const REGISTRY_LOCK: &str = "registry.lock";
@@ -38,6 +39,8 @@ pub enum Entry {
     Segment(JobAddress, SegmentName, SegmentForm),
     /// `dlq/{repo}/{job}/items.json`.
     Queue(JobAddress),
+    /// `dlq/{repo}/{job}/items.journal`: the changes of stored items since `items.json` was written as a whole.
+    QueueJournal(JobAddress),
     /// `dlq/{repo}/{job}/items.lock`.
     QueueLock(JobAddress),
     /// A checkpoint, a mark, a record of orphans or a registry entry.
@@ -62,6 +65,7 @@ impl Entry {
         match self {
             Self::Segment(job, segment, form) => events_folder(job).join(segment.file_name(*form)),
             Self::Queue(job) => queue_folder(job).join(ITEMS),
+            Self::QueueJournal(job) => queue_folder(job).join(ITEMS_JOURNAL),
             Self::QueueLock(job) => queue_folder(job).join(ITEMS_LOCK),
             Self::Document(document) => document.path(),
             Self::Worktree(repo, session) => worktrees_folder(repo).join(session.folder_name()),
@@ -97,6 +101,7 @@ impl Entry {
                 Self::Segment(address(repo, job)?, segment, form)
             }
             [DLQ, repo, job, ITEMS] => Self::Queue(address(repo, job)?),
+            [DLQ, repo, job, ITEMS_JOURNAL] => Self::QueueJournal(address(repo, job)?),
             [DLQ, repo, job, ITEMS_LOCK] => Self::QueueLock(address(repo, job)?),
             [STATE, repo, REPOSITORY] => Self::Document(Document::Repository(RepoName::new(repo).ok()?)),
             [STATE, repo, "mapreduce", "jobs", job, file] => {

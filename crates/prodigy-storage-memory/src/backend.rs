@@ -1,22 +1,24 @@
 //! The trait, over what the handles share.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Cursor, Deadline, DocumentEntry,
-    DocumentStore, Durability, Expected, Health, ItemId, LeaseToken, LockGuard, LockInfo, LockOptions,
+    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor, Deadline,
+    DocumentEntry, DocumentStore, Durability, Expected, Health, ItemId, LockGuard, LockInfo, LockOptions,
     LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry,
-    QueueItem, QueueScan, QueueStep, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled, Stats,
-    StoredDocument, Usage, WaitOptions, time_to_store,
+    QueueItem, QueueScan, QueueStep, QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select,
+    Settled, Settlement, Stats, StoredDocument, Usage, WaitOptions, time_to_store,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
+};
 
 use crate::cursor::Position;
 use crate::document::Documents;
 use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
+use crate::queue::{Queue, Rules};
 use crate::scan::{EmptyScan, MemoryScan};
 use crate::store::{Store, count};
 
@@ -276,6 +278,20 @@ impl DocumentStore for MemoryBackend {
     }
 }
 
+impl MemoryBackend {
+    fn rules<'a>(&'a self, job: &'a JobAddress, now: Timestamp) -> Rules<'a> {
+        let options = &self.store.options;
+        Rules {
+            job,
+            now,
+            clock: &*options.clock,
+            max_record_size: options.max_record_size,
+            max_queue_size: options.max_queue_size,
+            budget: &self.store.budget,
+        }
+    }
+}
+
 impl QueueStore for MemoryBackend {
     fn queue_put(
         &self,
@@ -291,9 +307,8 @@ impl QueueStore for MemoryBackend {
         }
         let store = &self.store;
         let held = store.job_or_new(job, PUT)?;
-        let now = time_to_store(&*store.options.clock, PUT, job)?;
-        let max = store.options.max_record_size;
-        let report = held.data.lock().queue.put(job, items, now, max, &store.budget)?;
+        let rules = self.rules(job, time_to_store(&*store.options.clock, PUT, job)?);
+        let report = held.data.lock().queue.put(items, &rules)?;
         store.touch();
         count(&store.counters.items, items.len() as u64);
         tracing::trace!(%job, items = items.len(), "items put");
@@ -308,15 +323,29 @@ impl QueueStore for MemoryBackend {
             .and_then(|held| held.data.lock().queue.get(id)))
     }
 
-    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+    fn queue_scan(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        deadline: Deadline,
+    ) -> Result<QueueScan<'static>> {
         Store::check(deadline, "read items", job)?;
-        let items: Vec<_> = match self.store.job(job) {
-            Some(held) => held.data.lock().queue.items().cloned().collect(),
+        let items = match self.store.job(job) {
+            Some(held) => held.data.lock().queue.select(select),
             None => Vec::new(),
         };
         Ok(Box::new(
             items.into_iter().map(|item| Ok(QueueStep::Entry(item.entry()))),
         ))
+    }
+
+    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
+        Store::check(deadline, "summarise items", job)?;
+        let clock = &*self.store.options.clock;
+        let held = self.store.job(job);
+        Ok(held
+            .map(|held| held.data.lock().queue.summary(clock))
+            .unwrap_or_default())
     }
 
     /// No other program keeps anything here.
@@ -338,44 +367,30 @@ impl QueueStore for MemoryBackend {
         Ok(taken)
     }
 
-    fn queue_ack(
+    fn queue_settle(
         &self,
         job: &JobAddress,
-        tokens: &[LeaseToken],
+        settlements: &[Settlement],
         deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        Store::check(deadline, "acknowledge items", job)?;
-        let Some(held) = self.store.job(job) else {
-            return Ok(all_unknown(tokens));
+    ) -> Result<Vec<Settled>> {
+        const SETTLE: &str = "settle items";
+        Store::check(deadline, SETTLE, job)?;
+        let store = &self.store;
+        let now = time_to_store(&*store.options.clock, SETTLE, job)?;
+        let rules = self.rules(job, now);
+        let Some(held) = store.job(job) else {
+            return Queue::default().settle(settlements, &rules);
         };
-        let settled = held.data.lock().queue.ack(tokens, &self.store.budget);
-        self.store.touch();
+        let settled = held.data.lock().queue.settle(settlements, &rules)?;
+        store.touch();
+        tracing::trace!(%job, items = settlements.len(), "items settled");
         Ok(settled)
     }
 
-    fn queue_nack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        Store::check(deadline, "give items back", job)?;
-        let Some(held) = self.store.job(job) else {
-            return Ok(all_unknown(tokens));
-        };
-        let settled = held.data.lock().queue.nack(tokens);
-        self.store.touch();
-        Ok(settled)
-    }
-
-    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
-        Store::check(deadline, "remove items", job)?;
-        let Some(held) = self.store.job(job) else {
-            return Ok(all_unknown(ids));
-        };
-        let settled = held.data.lock().queue.remove(ids, &self.store.budget);
-        self.store.touch();
-        Ok(settled)
+    /// A settled item takes no room.
+    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
+        let bytes = self.queue_summary(job, deadline)?.bytes;
+        Ok(Compaction::new(bytes, bytes))
     }
 }
 
@@ -447,13 +462,5 @@ impl Catalog for MemoryBackend {
 
     fn stats(&self, stats: &mut Stats) {
         self.store.stats(stats);
-    }
-}
-
-fn all_unknown<K: Clone + Ord>(keys: &[K]) -> Settled<K> {
-    let mut seen = BTreeSet::new();
-    Settled {
-        settled: Vec::new(),
-        unknown: keys.iter().filter(|key| seen.insert(*key)).cloned().collect(),
     }
 }

@@ -26,6 +26,8 @@ pub struct MemoryOptions {
     pub max_record_size: u64,
     /// Bytes past which a checkpoint or another document is refused.
     pub max_document_size: u64,
+    /// Bytes that one queue may have: a push that would make it larger is refused. `None` for no cap.
+    pub max_queue_size: Option<u64>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -38,6 +40,7 @@ impl Default for MemoryOptions {
             read_only: false,
             max_record_size: 64 << 20,
             max_document_size: 64 << 20,
+            max_queue_size: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -82,6 +85,13 @@ impl MemoryOptions {
     #[must_use]
     pub fn max_document_size(mut self, bytes: u64) -> Self {
         self.max_document_size = bytes;
+        self
+    }
+
+    /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
+    #[must_use]
+    pub fn max_queue_size(mut self, bytes: Option<u64>) -> Self {
+        self.max_queue_size = bytes;
         self
     }
 

@@ -1,13 +1,13 @@
 //! Keyed items of one job, taken under a lease.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{self, Facts};
 use prodigy_storage_backend::{
-    Clock, ErrorKind, ItemId, Lease, LeaseToken, PutReport, QueueEntry, QueueItem, Result, Select, Settled,
-    StorageError,
+    Change, Claim, Clock, Delay, ErrorKind, ItemId, ItemState, Lease, LeaseToken, PutReport, QueueEntry,
+    QueueItem, QueueMark, QueueSummary, Result, Select, Settled, Settlement, StorageError,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde_json::value::RawValue;
@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::budget::{Budget, ITEM_COST};
 
 const PUT: &str = "put items";
+const SETTLE: &str = "settle items";
 
 /// An item as it is kept; replaced, never changed, so that a scan holds what it saw.
 #[derive(Clone, Debug)]
@@ -22,26 +23,71 @@ pub(crate) struct Item {
     pub(crate) id: ItemId,
     pub(crate) body: Arc<RawValue>,
     pub(crate) lease: Option<Lease>,
+    pub(crate) delay: Option<Delay>,
+    /// The number of the change that put it.
+    pub(crate) birth: QueueMark,
+    pub(crate) revision: QueueMark,
+    pub(crate) place: QueueMark,
     facts: Facts,
 }
 
 impl Item {
-    fn new(id: ItemId, body: &RawValue, lease: Option<Lease>) -> Result<Self> {
+    /// An item that is put with this number.
+    fn new(id: ItemId, body: &RawValue, birth: QueueMark) -> Result<Self> {
         Ok(Self {
             facts: dead_letter::facts(body)?,
             body: Arc::from(body.to_owned()),
             id,
-            lease,
+            lease: None,
+            delay: None,
+            birth,
+            revision: birth,
+            place: birth,
         })
+    }
+
+    /// As a snapshot holds it.
+    pub(crate) fn restored(
+        id: ItemId,
+        body: &RawValue,
+        lease: Option<Lease>,
+        delay: Option<Delay>,
+        [birth, revision, place]: [QueueMark; 3],
+    ) -> Result<Self> {
+        Ok(Self {
+            lease,
+            delay,
+            revision,
+            place,
+            ..Self::new(id, body, birth)?
+        })
+    }
+
+    /// The same item with other contents.
+    fn with_body(&self, body: &RawValue) -> Result<Self> {
+        Ok(Self {
+            facts: dead_letter::facts(body)?,
+            body: Arc::from(body.to_owned()),
+            ..self.clone()
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.body.get().len() as u64
     }
 
     fn cost(&self) -> u64 {
         // The key is in the order, in the index and in the body.
-        (self.body.get().len() + 2 * self.id.as_str().len()) as u64 + ITEM_COST
+        self.bytes() + 2 * self.id.as_str().len() as u64 + ITEM_COST
     }
 
-    fn is_pending(&self, clock: &dyn Clock) -> bool {
-        self.lease.as_ref().is_none_or(|lease| lease.has_ended(clock))
+    fn state(&self, clock: &dyn Clock) -> ItemState {
+        ItemState::of(self.lease.as_ref(), self.delay.as_ref(), clock)
+    }
+
+    /// Whether it is selected. The key is looked up by the caller.
+    fn is_selected(&self, select: &Select) -> bool {
+        select.until.is_none_or(|mark| self.place <= mark) && dead_letter::suits(select, &self.facts)
     }
 
     pub(crate) fn entry(&self) -> QueueEntry {
@@ -49,18 +95,101 @@ impl Item {
             id: self.id.clone(),
             body: (*self.body).to_owned(),
             lease: self.lease.clone(),
+            delay: self.delay,
+            revision: self.revision,
+            place: self.place,
             verified: true,
         }
     }
 }
 
-/// A queue, in the order in which items were first put.
+/// A queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    items: BTreeMap<u64, Arc<Item>>,
-    keys: HashMap<ItemId, u64>,
-    tokens: HashMap<LeaseToken, u64>,
-    next: u64,
+    /// By birth: in the order in which items were first put.
+    items: BTreeMap<QueueMark, Arc<Item>>,
+    /// Births by key, by place and by token.
+    keys: HashMap<ItemId, QueueMark>,
+    places: BTreeMap<QueueMark, QueueMark>,
+    tokens: HashMap<LeaseToken, QueueMark>,
+    /// The number of the last change.
+    counter: QueueMark,
+    /// Bytes of bodies.
+    bytes: u64,
+}
+
+/// The changes of a call, over the queue as it is. Nothing is changed before the whole call is known to succeed.
+#[derive(Default)]
+struct Staged {
+    /// By birth; `None` for an item that goes.
+    items: BTreeMap<QueueMark, Option<Item>>,
+    /// Births of new items by key.
+    new: HashMap<ItemId, QueueMark>,
+    counter: QueueMark,
+}
+
+impl Staged {
+    fn over(queue: &Queue) -> Self {
+        Self {
+            counter: queue.counter,
+            ..Self::default()
+        }
+    }
+
+    fn next(&mut self) -> QueueMark {
+        self.counter.0 += 1;
+        self.counter
+    }
+
+    fn stage(&mut self, item: Item) {
+        self.items.insert(item.birth, Some(item));
+    }
+
+    fn item<'a>(&'a self, queue: &'a Queue, birth: QueueMark) -> Option<&'a Item> {
+        match self.items.get(&birth) {
+            Some(staged) => staged.as_ref(),
+            None => queue.items.get(&birth).map(AsRef::as_ref),
+        }
+    }
+
+    fn by_id<'a>(&'a self, queue: &'a Queue, id: &ItemId) -> Option<&'a Item> {
+        let birth = self.new.get(id).or_else(|| queue.keys.get(id))?;
+        self.item(queue, *birth)
+    }
+
+    fn by_token<'a>(&'a self, queue: &'a Queue, token: &LeaseToken) -> Option<&'a Item> {
+        let item = self.item(queue, *queue.tokens.get(token)?)?;
+        item.lease
+            .as_ref()
+            .is_some_and(|lease| lease.token == *token)
+            .then_some(item)
+    }
+}
+
+/// The rules that a change is checked against.
+pub(crate) struct Rules<'a> {
+    pub(crate) job: &'a JobAddress,
+    pub(crate) now: Timestamp,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) max_record_size: u64,
+    pub(crate) max_queue_size: Option<u64>,
+    pub(crate) budget: &'a Budget,
+}
+
+impl Rules<'_> {
+    fn fits(&self, operation: &'static str, item: &Item) -> Result<()> {
+        let (bytes, max) = (item.bytes(), self.max_record_size);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(StorageError::new(
+            ErrorKind::TooLarge,
+            operation,
+            format!("{} {}", self.job, item.id),
+            format!("an item of {bytes} bytes is larger than `max_record_size` ({max})"),
+        )
+        .with_hint("store the large part elsewhere and its place in the item, or raise `max_record_size`"))
+    }
 }
 
 impl Queue {
@@ -72,120 +201,146 @@ impl Queue {
         self.items.values()
     }
 
+    /// The number of the last change.
+    pub(crate) fn counter(&self) -> QueueMark {
+        self.counter
+    }
+
     /// The bytes of the budget that the items use.
     pub(crate) fn cost(&self) -> u64 {
         self.items.values().map(|item| item.cost()).sum()
     }
 
-    /// Bytes of keys and bodies.
+    /// Bytes of bodies.
     pub(crate) fn bytes(&self) -> u64 {
-        self.items.values().map(|item| item.body.get().len() as u64).sum()
+        self.bytes
     }
 
-    /// Puts one back as a snapshot holds it.
-    pub(crate) fn restore(&mut self, id: ItemId, body: &RawValue, lease: Option<Lease>) -> Result<()> {
-        let item = Item::new(id, body, lease)?;
-        let seq = self.next;
-        self.next += 1;
-        self.set(seq, item);
-        Ok(())
-    }
-
-    fn set(&mut self, seq: u64, item: Item) {
-        if let Some(old) = self.items.get(&seq).and_then(|old| old.lease.as_ref()) {
-            self.tokens.remove(&old.token);
+    /// A queue as a snapshot holds it.
+    pub(crate) fn restored(counter: QueueMark, items: impl IntoIterator<Item = Item>) -> Self {
+        let mut queue = Self::default();
+        for item in items {
+            queue.counter = queue.counter.max(item.revision).max(item.place);
+            queue.set(item);
         }
+        queue.counter = queue.counter.max(counter);
+        queue
+    }
+
+    fn set(&mut self, item: Item) {
+        self.unset(item.birth);
         if let Some(lease) = &item.lease {
-            self.tokens.insert(lease.token.clone(), seq);
+            self.tokens.insert(lease.token.clone(), item.birth);
         }
-        if !self.keys.contains_key(&item.id) {
-            self.keys.insert(item.id.clone(), seq);
-        }
-        self.items.insert(seq, Arc::new(item));
+        self.keys.insert(item.id.clone(), item.birth);
+        self.places.insert(item.place, item.birth);
+        self.bytes += item.bytes();
+        self.items.insert(item.birth, Arc::new(item));
     }
 
-    fn unset(&mut self, seq: u64, budget: &Budget) {
-        if let Some(item) = self.items.remove(&seq) {
+    fn unset(&mut self, birth: QueueMark) {
+        if let Some(item) = self.items.remove(&birth) {
             self.keys.remove(&item.id);
+            self.places.remove(&item.place);
+            self.bytes -= item.bytes();
             if let Some(lease) = &item.lease {
                 self.tokens.remove(&lease.token);
             }
-            budget.release(item.cost());
         }
+    }
+
+    /// The bytes of what is staged, and of what that replaces.
+    fn difference(&self, staged: &Staged, of: impl Fn(&Item) -> u64) -> (u64, u64) {
+        let old = staged.items.keys().filter_map(|birth| self.items.get(birth));
+        let new = staged.items.values().flatten();
+        (old.map(|item| of(item)).sum(), new.map(&of).sum())
+    }
+
+    fn commit(&mut self, staged: Staged, operation: &'static str, rules: &Rules<'_>) -> Result<()> {
+        let (old, new) = self.difference(&staged, Item::cost);
+        rules.budget.replace(old, new, operation, rules.job)?;
+        self.counter = staged.counter;
+        for (birth, item) in staged.items {
+            match item {
+                Some(item) => self.set(item),
+                None => self.unset(birth),
+            }
+        }
+        Ok(())
     }
 
     /// Puts a batch, whole or not at all.
-    pub(crate) fn put(
-        &mut self,
-        job: &JobAddress,
-        items: &[QueueItem],
-        now: Timestamp,
-        max_record_size: u64,
-        budget: &Budget,
-    ) -> Result<PutReport> {
-        let mut report = PutReport::default();
-        // The items of the batch, by place. A key that comes twice is merged again.
-        let mut made: BTreeMap<u64, Item> = BTreeMap::new();
-        let mut new_keys: HashMap<&ItemId, u64> = HashMap::new();
-        let mut next = self.next;
-        for item in items {
-            let known = self
-                .keys
-                .get(&item.id)
-                .or_else(|| new_keys.get(&item.id))
-                .copied();
-            let (seq, merged) = match known {
+    pub(crate) fn put(&mut self, items: &[QueueItem], rules: &Rules<'_>) -> Result<PutReport> {
+        let (mut report, mut staged) = (PutReport::default(), Staged::over(self));
+        for pushed in items {
+            let item = match staged.by_id(self, &pushed.id) {
                 None => {
-                    let seq = next;
-                    next += 1;
-                    new_keys.insert(&item.id, seq);
                     report.added += 1;
-                    (seq, Item::new(item.id.clone(), &item.body, None)?)
+                    let body = dead_letter::first(&pushed.body)?;
+                    let birth = staged.next();
+                    staged.new.insert(pushed.id.clone(), birth);
+                    Item::new(pushed.id.clone(), &body, birth)?
                 }
-                Some(seq) => {
-                    report.merged += 1;
-                    let stored = made
-                        .get(&seq)
-                        .or_else(|| self.items.get(&seq).map(Arc::as_ref))
-                        .map(|stored| (Arc::clone(&stored.body), stored.lease.clone()));
-                    let Some((body, lease)) = stored else {
+                Some(stored) => match dead_letter::merge(&stored.body, &pushed.body, rules.now)? {
+                    None => {
+                        report.known += 1;
                         continue;
-                    };
-                    let body = dead_letter::merge(&body, &item.body, now)?;
-                    (seq, Item::new(item.id.clone(), &body, lease)?)
-                }
+                    }
+                    Some(body) => {
+                        report.merged += 1;
+                        let merged = stored.with_body(&body)?;
+                        let revision = staged.next();
+                        Item { revision, ..merged }
+                    }
+                },
             };
-            let bytes = merged.body.get().len() as u64;
-            if bytes > max_record_size {
-                return Err(StorageError::new(
-                    ErrorKind::TooLarge,
-                    PUT,
-                    format!("{job} {}", item.id),
-                    format!("an item of {bytes} bytes is larger than `max_record_size` ({max_record_size})"),
-                )
-                .with_hint(
-                    "store the large part elsewhere and its place in the item, or raise `max_record_size`",
-                ));
-            }
-            made.insert(seq, merged);
+            rules.fits(PUT, &item)?;
+            staged.stage(item);
         }
-        let new: u64 = made.values().map(Item::cost).sum();
-        let old: u64 = made
-            .keys()
-            .filter_map(|seq| self.items.get(seq))
-            .map(|item| item.cost())
-            .sum();
-        budget.replace(old, new, PUT, job)?;
-        self.next = next;
-        for (seq, item) in made {
-            self.set(seq, item);
-        }
+        self.has_room(&staged, rules)?;
+        self.commit(staged, PUT, rules)?;
         Ok(report)
     }
 
+    /// Refuses what would make the queue grow over its cap.
+    fn has_room(&self, staged: &Staged, rules: &Rules<'_>) -> Result<()> {
+        let Some(max) = rules.max_queue_size else {
+            return Ok(());
+        };
+        let (old, new) = self.difference(staged, Item::bytes);
+        let before = self.bytes();
+        let after = before.saturating_sub(old).saturating_add(new);
+        if new <= old || after <= max {
+            return Ok(());
+        }
+        Err(StorageError::queue_full(
+            PUT,
+            rules.job,
+            before,
+            after - before,
+            max,
+        ))
+    }
+
     pub(crate) fn get(&self, id: &ItemId) -> Option<QueueEntry> {
-        let seq = self.keys.get(id)?;
-        self.items.get(seq).map(|item| item.entry())
+        let birth = self.keys.get(id)?;
+        self.items.get(birth).map(|item| item.entry())
+    }
+
+    /// The selected items by birth.
+    pub(crate) fn select(&self, select: &Select) -> Vec<Arc<Item>> {
+        let selected = |item: &&Arc<Item>| item.is_selected(select);
+        match &select.ids {
+            // A few keys of a long queue are looked up.
+            Some(ids) => {
+                let found = ids.iter().filter_map(|id| self.keys.get(id));
+                let found: BTreeMap<_, _> = found
+                    .filter_map(|birth| Some((*birth, self.items.get(birth)?)))
+                    .collect();
+                found.into_values().filter(selected).cloned().collect()
+            }
+            None => self.items.values().filter(selected).cloned().collect(),
+        }
     }
 
     pub(crate) fn take(
@@ -195,92 +350,119 @@ impl Queue {
         lease: Duration,
         clock: &dyn Clock,
     ) -> Vec<QueueEntry> {
-        let takes =
-            |item: &Item| item.is_pending(clock) && dead_letter::selects(select, &item.id, &item.facts);
-        let places: Vec<u64> = match &select.ids {
-            // A few keys of a long queue are looked up, not looked for.
-            Some(ids) => {
-                let mut places: Vec<u64> = ids
-                    .iter()
-                    .filter_map(|id| self.keys.get(id).copied())
-                    .filter(|seq| self.items.get(seq).is_some_and(|item| takes(item)))
-                    .collect();
-                places.sort_unstable();
-                places.dedup();
-                places.truncate(limit);
-                places
-            }
-            None => self
-                .items
-                .iter()
-                .filter(|(_, item)| takes(item))
-                .map(|(&seq, _)| seq)
+        let is_pending = |item: &&Arc<Item>| item.state(clock) == ItemState::Pending;
+        let found: Vec<Arc<Item>> = if select.ids.is_some() {
+            let mut found = self.select(select);
+            found.retain(|item| is_pending(&item));
+            found.sort_unstable_by_key(|item| item.place);
+            found.truncate(limit);
+            found
+        } else {
+            let by_place = self.places.values().filter_map(|birth| self.items.get(birth));
+            by_place
+                .filter(is_pending)
+                .filter(|item| item.is_selected(select))
                 .take(limit)
-                .collect(),
+                .cloned()
+                .collect()
         };
-        let mut taken = Vec::with_capacity(places.len());
-        for seq in places {
-            let Some(mut item) = self.items.get(&seq).map(|item| Item::clone(item)) else {
-                continue;
+        let mut taken = Vec::with_capacity(found.len());
+        for item in found {
+            self.counter.0 += 1;
+            let item = Item {
+                lease: Some(Lease::begin(lease, clock)),
+                delay: None,
+                place: self.counter,
+                ..Item::clone(&item)
             };
-            item.lease = Some(Lease::begin(lease, clock));
             taken.push(item.entry());
-            self.set(seq, item);
+            self.set(item);
         }
         taken
     }
 
-    /// Settles each token once; what no token of `each` names (any more) is unknown.
-    fn settle<K: Clone + Eq + std::hash::Hash>(
-        &mut self,
-        each: &[K],
-        find: impl Fn(&Self, &K) -> Option<u64>,
-        mut apply: impl FnMut(&mut Self, u64),
-    ) -> Settled<K> {
-        let mut settled = Settled {
-            settled: Vec::new(),
-            unknown: Vec::new(),
+    /// Makes changes, all or none.
+    pub(crate) fn settle(&mut self, settlements: &[Settlement], rules: &Rules<'_>) -> Result<Vec<Settled>> {
+        let mut staged = Staged::over(self);
+        let settled = settlements
+            .iter()
+            .map(|settlement| self.settle_one(settlement, &mut staged, rules))
+            .collect::<Result<Vec<_>>>()?;
+        self.commit(staged, SETTLE, rules)?;
+        Ok(settled)
+    }
+
+    fn settle_one(&self, settlement: &Settlement, staged: &mut Staged, rules: &Rules<'_>) -> Result<Settled> {
+        settlement.check(SETTLE, rules.now)?;
+        let found = match &settlement.claim {
+            Claim::Lease(token) => staged.by_token(self, token),
+            Claim::Item(id) | Claim::Revision(id, _) => staged.by_id(self, id),
         };
-        let mut seen = HashSet::new();
-        for key in each.iter().filter(|key| seen.insert((*key).clone())) {
-            match find(self, key) {
-                Some(seq) => {
-                    apply(self, seq);
-                    settled.settled.push(key.clone());
-                }
-                None => settled.unknown.push(key.clone()),
-            }
+        let Some(stored) = found.cloned() else {
+            return Ok(Settled::Unknown);
+        };
+        if matches!(settlement.claim, Claim::Revision(_, revision) if revision != stored.revision) {
+            return Ok(Settled::Changed);
         }
-        settled
-    }
-
-    pub(crate) fn ack(&mut self, tokens: &[LeaseToken], budget: &Budget) -> Settled<LeaseToken> {
-        self.settle(
-            tokens,
-            |queue, token| queue.tokens.get(token).copied(),
-            |queue, seq| queue.unset(seq, budget),
-        )
-    }
-
-    pub(crate) fn nack(&mut self, tokens: &[LeaseToken]) -> Settled<LeaseToken> {
-        self.settle(
-            tokens,
-            |queue, token| queue.tokens.get(token).copied(),
-            |queue, seq| {
-                if let Some(item) = queue.items.get(&seq) {
-                    let mut item = Item::clone(item);
-                    item.lease = None;
-                    queue.set(seq, item);
+        let contents = dead_letter::changed(&stored.id, &stored.body, &settlement.change, rules.now)?;
+        let number = staged.next();
+        let mut item = match contents {
+            Some(body) => {
+                let item = stored.with_body(&body)?;
+                rules.fits(SETTLE, &item)?;
+                Item {
+                    revision: number,
+                    ..item
                 }
-            },
-        )
+            }
+            None => stored,
+        };
+        let by_token = matches!(settlement.claim, Claim::Lease(_));
+        let mut settled = Settled::Done;
+        match &settlement.change {
+            Change::Remove if by_token && item.revision > item.place => {
+                settled = Settled::Kept;
+                item.lease = None;
+                item.place = number;
+            }
+            Change::Remove => {
+                staged.items.insert(item.birth, None);
+                return Ok(Settled::Done);
+            }
+            Change::Extend(length) => {
+                item.lease = item.lease.map(|lease| lease.extended(*length, rules.clock));
+            }
+            Change::Release { delay } => {
+                item.lease = None;
+                item.delay = Delay::begin(*delay, rules.clock);
+                item.place = number;
+            }
+            Change::Fail(_) => {
+                item.lease = None;
+                item.delay = None;
+                item.place = number;
+            }
+            // Parking, unparking, editing.
+            _ => item.lease = None,
+        }
+        staged.stage(item);
+        Ok(settled)
     }
 
-    pub(crate) fn remove(&mut self, ids: &[ItemId], budget: &Budget) -> Settled<ItemId> {
-        self.settle(
-            ids,
-            |queue, id| queue.keys.get(id).copied(),
-            |queue, seq| queue.unset(seq, budget),
-        )
+    pub(crate) fn summary(&self, clock: &dyn Clock) -> QueueSummary {
+        let mut summary = QueueSummary::default();
+        summary.items = self.items.len() as u64;
+        summary.bytes = self.bytes();
+        summary.mark = self.counter;
+        for item in self.items.values() {
+            let counted = match (item.state(clock), item.facts.eligible) {
+                (ItemState::Leased, _) => &mut summary.leased,
+                (_, false) => &mut summary.parked,
+                (ItemState::Delayed, true) => &mut summary.delayed,
+                (ItemState::Pending, true) => &mut summary.pending,
+            };
+            *counted += 1;
+        }
+        summary
     }
 }

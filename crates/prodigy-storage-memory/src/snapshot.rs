@@ -9,7 +9,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{ErrorKind, Holder, ItemId, Lease, Result, Revision, StorageError};
+use prodigy_storage_backend::{
+    Delay, ErrorKind, Holder, ItemId, Lease, QueueMark, Result, Revision, StorageError,
+};
 use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,12 +21,13 @@ use crate::document::{Documents, Kept, cost as document_cost};
 use crate::job::{Job, JobData};
 use crate::log::EventLog;
 use crate::named_lock::cost as lock_cost;
-use crate::queue::Queue;
+use crate::queue::{Item, Queue};
 use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
-const VERSION: u32 = 1;
+/// Version 1 has no numbers of a queue.
+const VERSION: u32 = 2;
 const SAVE: &str = "write snapshot";
 const LOAD: &str = "load snapshot";
 
@@ -57,6 +60,9 @@ struct SavedJob {
     open: bool,
     events: Vec<String>,
     documents: Vec<SavedDocument>,
+    /// The number of the queue's last change.
+    #[serde(default)]
+    queue_counter: QueueMark,
     items: Vec<SavedItem>,
 }
 
@@ -71,7 +77,12 @@ struct SavedDocument {
 #[derive(Serialize, Deserialize)]
 struct SavedItem {
     id: ItemId,
+    /// Birth, revision and place.
+    #[serde(default)]
+    numbers: Option<[QueueMark; 3]>,
     lease: Option<Lease>,
+    #[serde(default)]
+    delay: Option<Delay>,
     body: String,
 }
 
@@ -233,13 +244,15 @@ impl Store {
             .ok_or_else(|| damaged("an event in it is no record"))?;
         let mut documents = Documents::default();
         self.restore_documents(saved.documents, &mut documents)?;
-        let mut queue = Queue::default();
-        for item in saved.items {
+        let mut items = Vec::with_capacity(saved.items.len());
+        for (item, position) in saved.items.into_iter().zip(1..) {
             let body = RawValue::from_string(item.body).map_err(|_| damaged("an item in it is not JSON"))?;
-            queue
-                .restore(item.id, &body, item.lease)
+            let numbers = item.numbers.unwrap_or([QueueMark(position); 3]);
+            let item = Item::restored(item.id, &body, item.lease, item.delay, numbers)
                 .map_err(|error| Fault::Damaged(format!("an item in it can't be read: {error}")))?;
+            items.push(item);
         }
+        let queue = Queue::restored(saved.queue_counter, items);
         self.budget
             .force(job_cost(&saved.address) + log.cost() + queue.cost());
         let job = Job::of(JobData {
@@ -271,7 +284,9 @@ impl Store {
 /// The data of a job; `None` if it is empty. The job is locked only while pointers are copied.
 fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let data = job.data.lock();
-    if data.is_empty() {
+    let queue_counter = data.queue.counter();
+    // The numbers of an empty queue continue where they were.
+    if data.is_empty() && queue_counter == QueueMark::default() {
         return None;
     }
     let lines = data.log.lines().to_vec();
@@ -287,11 +302,14 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
         open,
         events: lines.iter().map(|line| line.text.to_string()).collect(),
         documents,
+        queue_counter,
         items: items
             .iter()
             .map(|item| SavedItem {
                 id: item.id.clone(),
+                numbers: Some([item.birth, item.revision, item.place]),
                 lease: item.lease.clone(),
+                delay: item.delay,
                 body: item.body.get().to_owned(),
             })
             .collect(),

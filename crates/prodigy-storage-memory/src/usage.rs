@@ -98,8 +98,12 @@ impl Store {
                 }
             }
         };
-        Health {
-            checks: vec![memory, persistence],
+        let mut checks = vec![memory, persistence];
+        if let Some(max) = self.options.max_queue_size {
+            let jobs = self.all_jobs().into_iter();
+            let sizes = jobs.map(|(address, job)| (address, job.data.lock().queue.bytes()));
+            checks.push(Check::queues(sizes.filter(|(_, bytes)| *bytes > 0), max));
         }
+        Health { checks }
     }
 }

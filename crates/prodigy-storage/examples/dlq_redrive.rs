@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome as Settled, RedriveOptions, Select};
@@ -21,7 +22,7 @@ fn main() -> Outcome {
         let letter = DeadLetter::new(ItemId::new(format!("item-{n}"))?, n);
         dlq.push(&letter.failure(Failure::new(error.0, error.1)))?;
     }
-    for count in dlq.by_signature()? {
+    for count in dlq.by_signature(&Select::any())? {
         println!(
             "{} of {}",
             count.items,
@@ -30,37 +31,33 @@ fn main() -> Outcome {
     }
 
     // A redriver takes items and dies. Its leases end at once here; its items were never gone.
-    let lost = dlq.take(&Select::all(), 4, Duration::ZERO)?;
+    let lost = dlq.take(&Select::eligible(), 4, Duration::ZERO)?;
     println!(
         "a redriver took {} and died; {} are still stored",
         lost.len(),
-        dlq.list()?.count()
+        dlq.list(&Select::any())?.count()
     );
     check(
-        lost.len() == 4 && dlq.list()?.count() == 9,
+        lost.len() == 4 && dlq.list(&Select::any())?.count() == 9,
         "a taken item stays stored",
     )?;
 
-    // The next one works through all of them. One fails again, and is not taken twice in this run.
-    let mut tried = Vec::new();
-    let report = dlq.redrive(
-        Select::all(),
-        RedriveOptions {
-            batch: 4,
-            ..RedriveOptions::default()
-        },
-        |item| {
-            let Ok(n) = item.data::<u32>() else {
-                return Settled::GiveBack;
-            };
-            tried.push(n);
+    // The next one works through all of them, four at a time. One fails again, and is not taken twice in this run.
+    let tried = Mutex::new(Vec::new());
+    let options = RedriveOptions::new().concurrency(4).max_attempts(Some(5));
+    let report = dlq.redrive(Select::eligible(), &options, |item| match item.data::<u32>() {
+        Err(error) => Settled::park(error.to_string()),
+        Ok(n) => {
+            tried.lock().unwrap_or_else(PoisonError::into_inner).push(n);
             if n == 5 {
                 Settled::failed(Failure::new("panic", "index 7 of 5"))
             } else {
                 Settled::Done
             }
-        },
-    )?;
+        }
+    })?;
+    let mut tried = tried.into_inner()?;
+    tried.sort_unstable();
     println!(
         "the next one: {} done, {} failed again",
         report.done, report.failed
@@ -71,7 +68,7 @@ fn main() -> Outcome {
         "one item failed again",
     )?;
 
-    let left = dlq.list()?.collect::<Result<Vec<_>, _>>()?;
+    let left = dlq.list(&Select::any())?.collect::<Result<Vec<_>, _>>()?;
     let left = left.first().ok_or("the failed item is left")?;
     println!("left: {} after {} failures", left.id, left.failure_count);
     check(

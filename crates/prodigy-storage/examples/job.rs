@@ -5,7 +5,7 @@
 mod support;
 
 use prodigy_storage::{
-    DeadLetter, Event, Failure, ItemId, LockRequest, OrphanedWorktree, ReadOptions, SaveOptions,
+    DeadLetter, Event, Failure, ItemId, LockRequest, OrphanedWorktree, ReadOptions, SaveOptions, Select,
 };
 use serde::{Deserialize, Serialize};
 use support::{Outcome, check};
@@ -97,7 +97,7 @@ fn main() -> Outcome {
         "each event counts once",
     )?;
 
-    for count in job.dlq().by_signature()? {
+    for count in job.dlq().by_signature(&Select::any())? {
         println!(
             "dead letters: {} of {}",
             count.items,
@@ -105,7 +105,7 @@ fn main() -> Outcome {
         );
     }
     check(
-        job.dlq().list()?.count() == 2,
+        job.dlq().list(&Select::any())?.count() == 2,
         "each failed item is a dead letter",
     )?;
 

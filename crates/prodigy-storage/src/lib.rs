@@ -85,7 +85,7 @@
 //! `warn`; successes after them, waits for a permit, waits that timed out, failed loads of the cache: `debug`; cache hits,
 //! misses, shared loads, stale and evicted entries: `trace`), `prodigy_storage_file` and `prodigy_storage_memory`
 //! (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
-//! rewritten, snapshots: `debug`). Damage and automatic repairs are a `warn`, a possible loss is an `error`. Events
+//! compacted, snapshots: `debug`). Damage and automatic repairs are a `warn`, a possible loss is an `error`. Events
 //! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
 //! events are emitted under its locks.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
@@ -112,7 +112,8 @@ mod worktrees;
 pub use builder::StorageBuilder;
 pub use checkpoints::{Checkpoint, Checkpoints, PruneOptions, SaveOptions, Skipped};
 pub use dlq::{
-    Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveOptions, RedriveReport, SignatureCount, Taken,
+    Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
+    SignatureCount, Taken,
 };
 pub use events::{
     AppendRequest, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
@@ -129,10 +130,11 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Check, Clock, Cursor,
-    Damage, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, EventId, Expected, Fence, Health,
-    Holder, InvalidEventId, ItemId, Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport,
-    QueueStore, Record, Result, Revision, ScanItem, Select, Settled, Severity, Stats, StorageError,
+    Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Change, Check, Claim,
+    Clock, Compaction, Cursor, Damage, Deadline, Delay, DocumentEntry, DocumentStore, Durability, Eligible,
+    ErrorKind, EventId, Expected, Fence, Health, Holder, InvalidEventId, ItemId, ItemState, Lease,
+    LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport, QueueMark, QueueStore, QueueSummary,
+    Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError,
     StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;

@@ -19,6 +19,7 @@ pub(crate) fn open(
                 .max_memory(config.memory.max_memory)
                 .max_record_size(config.file.max_record_size)
                 .max_document_size(config.file.max_document_size)
+                .max_queue_size(config.file.max_queue_size)
                 .clock(Arc::clone(clock));
             if config.memory.persist_to_disk
                 && let Some(file) = &config.memory.persistence_path
@@ -44,6 +45,7 @@ fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>)
         .compression(file.enable_compression)
         .max_record_size(file.max_record_size)
         .max_document_size(file.max_document_size)
+        .max_queue_size(file.max_queue_size)
         .allow_shared_root(file.allow_shared_root)
         .allow_network_fs(file.allow_network_fs)
         .allow_foreign_owner(file.allow_foreign_owner)

@@ -6,15 +6,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Durability, EventId};
+use prodigy_storage::{Durability, EventId, Select};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::per_operation;
 use crate::event::{Event, Source};
 use crate::raw::Appender;
+use crate::rows::dlq;
 use crate::{memory, store};
 
 /// The hidden argument.
@@ -37,6 +38,12 @@ pub(crate) enum Task {
     InTurns { folder: PathBuf, seed: u64 },
     /// Reads the log of the store in a folder and says how much memory and how many descriptors that took.
     Scan { folder: PathBuf },
+    /// Takes and acknowledges ten items of the queue of the store in a folder for each line of its input.
+    Cycles { folder: PathBuf },
+    /// Empties the queue of the store in a folder; its events are the items that were done.
+    Redrive { folder: PathBuf },
+    /// Takes one item of the queue of the store in a folder, and says how long that took, from opening the store on.
+    FirstTake { folder: PathBuf },
     /// Appends events as a peer.
     #[cfg(feature = "peers")]
     Peer {
@@ -67,6 +74,8 @@ pub(crate) struct Said {
     /// The ids that it was given, where there are any.
     pub(crate) ids: Vec<EventId>,
     pub(crate) events: usize,
+    /// How long it took, in microseconds, where it took the time itself.
+    pub(crate) micros: f64,
     /// The most memory that it held, in MiB.
     pub(crate) resident_mib: f64,
     /// The most descriptors that it held.
@@ -121,6 +130,27 @@ pub(crate) fn run(task: &str) -> Result<()> {
             said.resident_mib = memory::most_resident_mib()?;
             end(&said)
         }
+        Task::Cycles { folder } => cycles(&folder),
+        Task::Redrive { folder } => {
+            let storage = store::open(&folder, true)?;
+            let job = store::job(&storage)?;
+            wait()?;
+            said.events = dlq::redrive(&job)?;
+            end(&said)
+        }
+        Task::FirstTake { folder } => {
+            wait()?;
+            let began = Instant::now();
+            let storage = store::open(&folder, true)?;
+            let job = store::job(&storage)?;
+            let taken = job.dlq().take(&Select::eligible(), 1, dlq::LEASE)?;
+            said.micros = per_operation(began, 1);
+            said.events = taken.len();
+            said.resident_mib = memory::most_resident_mib()?;
+            let tokens: Vec<_> = taken.iter().map(|taken| taken.token().clone()).collect();
+            job.dlq().release(&tokens, Duration::ZERO)?;
+            end(&said)
+        }
         #[cfg(feature = "peers")]
         Task::Peer {
             which,
@@ -157,6 +187,21 @@ fn in_turns(folder: &std::path::Path, seed: u64) -> Result<()> {
             batch.push(source.event(n))?;
         }
         log.append_prepared(&mut batch, Some(Durability::Relaxed))?;
+        say("done")?;
+    }
+    Ok(())
+}
+
+fn cycles(folder: &std::path::Path) -> Result<()> {
+    let storage = store::open(folder, true)?;
+    let job = store::job(&storage)?;
+    say("ready")?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let taken = job.dlq().take(&Select::eligible(), dlq::TAKEN, dlq::LEASE)?;
+        ensure!(taken.len() == dlq::TAKEN, "{} items were taken", taken.len());
+        let tokens: Vec<_> = taken.iter().map(|taken| taken.token().clone()).collect();
+        dlq::acknowledge(&job, &tokens)?;
         say("done")?;
     }
     Ok(())

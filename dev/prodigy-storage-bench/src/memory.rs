@@ -1,4 +1,4 @@
-//! The memory and descriptors of this process, from the kernel.
+//! The memory, descriptors and written bytes of this process, from the kernel.
 
 use std::fs;
 
@@ -22,9 +22,24 @@ pub(crate) fn descriptors() -> Result<usize> {
     Ok(entries.count().saturating_sub(1))
 }
 
+/// The bytes that this process passed to write calls so far (`wchar`).
+pub(crate) fn bytes_written() -> Result<u64> {
+    let io = fs::read_to_string("/proc/self/io").context("can't read what this process wrote")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar:"));
+    let bytes = line.context("the kernel does not count what a process writes")?;
+    Ok(bytes.trim().parse()?)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{descriptors, high_water_mib, most_resident_mib};
+    use super::{bytes_written, descriptors, high_water_mib, most_resident_mib};
+
+    #[test]
+    fn written_bytes_are_counted() {
+        let before = bytes_written().unwrap();
+        std::fs::write("/dev/null", [0; 4096]).unwrap();
+        assert!(bytes_written().unwrap() >= before + 4096);
+    }
 
     #[test]
     fn the_high_water_mark_is_read() {

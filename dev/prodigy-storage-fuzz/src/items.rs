@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Durability, ErrorKind, ItemId, QueueEntry, QueueItem, QueueStep, QueueStore, Select, StorageError,
+    Change, Claim, Durability, ErrorKind, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, QueueStore,
+    Select, Settled, Settlement, StorageError,
 };
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::Entry;
@@ -53,7 +54,7 @@ pub fn items(bytes: &[u8]) {
         Ok(report) => report,
         Err(error) => return refused(&place, &bytes, &error),
     };
-    assert_eq!((report.added, report.merged), (1, 0));
+    assert_eq!(report, PutReport::new(1, 0, 0));
     let pushed = Items::of(&place);
     assert_eq!(
         pushed.without(NEW).ids(),
@@ -116,10 +117,18 @@ fn item(id: &str, data: &str) -> QueueItem {
 
 fn taking(place: &Place, writer: &FileBackend, before: &Items) {
     let hour = Duration::from_secs(3600);
-    let all = Select::all().ineligible_too();
-    let taken = writer
+    let all = Select::any();
+    let mut taken = writer
         .queue_take(&place.job, &all, usize::MAX, hour, NEVER)
         .unwrap();
+    // An item of another program whose facts can't be read is taken by its id alone.
+    let rest = before.entries.iter().map(|entry| entry.id.clone());
+    let rest = Select::ids(rest);
+    taken.extend(
+        writer
+            .queue_take(&place.job, &rest, usize::MAX, hour, NEVER)
+            .unwrap(),
+    );
     assert!(taken.iter().any(|entry| entry.id.as_str() == NEW));
     let again = writer
         .queue_take(&place.job, &all, usize::MAX, hour, NEVER)
@@ -131,14 +140,14 @@ fn taking(place: &Place, writer: &FileBackend, before: &Items) {
         .map(|entry| entry.lease.as_ref().unwrap().token.clone())
         .collect();
     let (back, gone) = tokens.split_at(tokens.len() / 2);
-    assert_eq!(
-        writer.queue_nack(&place.job, back, NEVER).unwrap().settled.len(),
-        back.len()
-    );
-    assert_eq!(
-        writer.queue_ack(&place.job, gone, NEVER).unwrap().settled.len(),
-        gone.len()
-    );
+    let delay = Duration::ZERO;
+    let back = back.iter().map(|token| (token, Change::Release { delay }));
+    let each: Vec<Settlement> = back
+        .chain(gone.iter().map(|token| (token, Change::Remove)))
+        .map(|(token, change)| Settlement::new(Claim::from(token), change))
+        .collect();
+    let settled = writer.queue_settle(&place.job, &each, NEVER).unwrap();
+    assert_eq!(settled, vec![Settled::Done; each.len()]);
     let mut left = before.ids();
     for entry in &taken[tokens.len() / 2..] {
         let count = left.get_mut(entry.id.as_str()).unwrap();
@@ -152,10 +161,9 @@ fn removing(place: &Place, writer: &FileBackend, before: &Items) {
     let Some(first) = before.entries.first().map(|entry| entry.id.clone()) else {
         return;
     };
-    let settled = writer
-        .queue_remove(&place.job, std::slice::from_ref(&first), NEVER)
-        .unwrap();
-    assert_eq!(settled.settled, std::slice::from_ref(&first));
+    let removal = Settlement::new(Claim::from(&first), Change::Remove);
+    let settled = writer.queue_settle(&place.job, &[removal], NEVER).unwrap();
+    assert_eq!(settled, [Settled::Done]);
     let after = Items::of(place);
     assert_eq!(
         after.ids(),
@@ -181,7 +189,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
         Durability::Strict,
         NEVER,
     ) {
-        Ok(report) => assert_eq!((report.added, report.merged), (0, 1)),
+        Ok(report) => assert_eq!(report, PutReport::new(0, 1, 0)),
         Err(_) => assert_eq!(hash, place.hash()),
     }
     let after = Items::of(place);
@@ -206,7 +214,7 @@ impl Items {
             kept: 0,
             told: Vec::new(),
         };
-        for step in place.reader().queue_scan(&job(), NEVER).unwrap() {
+        for step in place.reader().queue_scan(&job(), &Select::any(), NEVER).unwrap() {
             match step.unwrap() {
                 QueueStep::Entry(entry) => items.entries.push(entry),
                 QueueStep::TooLarge(item) => panic!("no input is as large as the limit: {item}"),

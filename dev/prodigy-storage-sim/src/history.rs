@@ -78,6 +78,23 @@ pub enum Action {
         /// These.
         keys: Vec<String>,
     },
+    /// Leases on dead letters were extended.
+    Extend {
+        /// In this queue.
+        job: JobAddress,
+    },
+    /// Dead letters failed again.
+    Fail {
+        /// In this queue.
+        job: JobAddress,
+        /// Key, and the message of the failure, which is unique.
+        items: Vec<(String, String)>,
+    },
+    /// A queue was compacted.
+    Compact {
+        /// This one.
+        job: JobAddress,
+    },
     /// The power failed: what was not durable is no one's to make durable any more.
     PowerFailure,
     /// A named lock was taken.
@@ -110,6 +127,8 @@ pub enum Answer {
     Added(Document),
     /// These keys were taken, under these tokens.
     Taken(Vec<(String, LeaseToken)>),
+    /// These keys stayed: they were pushed again meanwhile.
+    Kept(Vec<String>),
     /// The token of the lock.
     Token(u64),
 }

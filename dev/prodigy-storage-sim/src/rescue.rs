@@ -49,7 +49,10 @@ impl Subjects {
                 Action::Push { job, .. }
                 | Action::Take { job }
                 | Action::Settle { job, .. }
-                | Action::Nack { job, .. } => {
+                | Action::Nack { job, .. }
+                | Action::Extend { job }
+                | Action::Fail { job, .. }
+                | Action::Compact { job } => {
                     found.queues.insert(job.clone());
                 }
                 Action::Lock { name } => {
@@ -116,7 +119,9 @@ fn go_on(stage: &mut Stage, history: &History) -> Result<()> {
     for job in &subjects.queues {
         stage.push(who, job, &[NEW], Durability::Strict)?;
         stage.take(who, job, 1)?;
+        stage.extend(who, job, 1)?;
         stage.nack(who, job, 1)?;
+        stage.compact(who, job)?;
     }
     for document in &subjects.documents {
         stage.put(who, document, true, 40, Durability::Strict)?;

@@ -45,6 +45,12 @@ pub enum Step {
     Ack,
     /// Gives one that was taken back.
     Nack,
+    /// Extends the lease on one that was taken.
+    Extend,
+    /// Lets one that was taken fail again.
+    Fail,
+    /// Compacts the queue.
+    Compact,
     /// Removes the items of these keys.
     Remove(u8),
     /// Takes the lock and releases it.
@@ -63,7 +69,7 @@ impl Step {
         } else {
             Durability::Strict
         };
-        let step = match random.u8(..28) {
+        let step = match random.u8(..31) {
             0..5 => Self::Append(random.u16(..), durability),
             5..7 => Self::Given(random.u8(..6), durability),
             7..9 => Self::Scan,
@@ -81,6 +87,9 @@ impl Step {
             22..24 => Self::Turn(turn(random.u8(..4), random.i16(..))),
             24..26 => Self::Follow,
             26 => Self::Doom(random.choice(FILES).unwrap_or_default(), random.u16(..400)),
+            27 => Self::Extend,
+            28 => Self::Fail,
+            29 => Self::Compact,
             _ => Self::Kill,
         };
         (random.bool(), step)
@@ -158,6 +167,9 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Take(limit) => stage.take(who, &job, usize::from(limit)),
         Step::Ack => stage.ack(who, &job, 1),
         Step::Nack => stage.nack(who, &job, 1),
+        Step::Extend => stage.extend(who, &job, 1),
+        Step::Fail => stage.fail(who, &job, 1),
+        Step::Compact => stage.compact(who, &job),
         Step::Remove(bits) => stage.remove(who, &job, &keys(bits)),
         Step::Lock => {
             stage.lock(who, &LockName::new("shop/drawn")?)?;

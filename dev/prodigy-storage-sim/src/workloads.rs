@@ -362,9 +362,12 @@ fn redrive(stage: &mut Stage) -> Result<()> {
     stage.ack(one, &job, 1)?;
     stage.nack(other, &job, 1)?;
     stage.push(one, &job, &["f"], Strict)?;
+    stage.extend(one, &job, 9)?;
     stage.remove(other, &job, &["e"])?;
     stage.take(one, &job, 2)?;
-    stage.ack(one, &job, 3)?;
+    stage.fail(one, &job, 1)?;
+    stage.compact(other, &job)?;
+    stage.ack(one, &job, 2)?;
     stage.push(one, &job, &["a"], Strict)?;
     stage.nack(other, &job, 1)?;
     stage.dying(other, Doom::after_bytes("dlq/", 0), |stage| {

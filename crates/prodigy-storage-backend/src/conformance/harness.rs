@@ -48,4 +48,9 @@ pub trait HarnessFactory: Sync {
     fn small(&self) -> Option<Box<dyn Harness>> {
         None
     }
+
+    /// A new, empty store whose queues may have 32 KiB (`max_queue_size`); `None` if the backend has no such cap.
+    fn capped(&self) -> Option<Box<dyn Harness>> {
+        None
+    }
 }

@@ -1,5 +1,7 @@
 //! Promises at the limits.
 
+use std::time::Duration;
+
 use prodigy_storage_layout::{Document, Phase, Timestamp};
 
 use super::failure::{Failure, ensure, ensure_eq};
@@ -69,15 +71,15 @@ fn a_large_item_is_refused(harness: &dyn Harness) -> Check {
 
 fn a_merge_past_the_limit_is_refused(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    let now = harness.clock().now();
     let message = "m".repeat(limit(harness)? / 3);
     let raw = format!(
         r#"{{"item_id":"a","item_data":1,"failure_history":[{{"error_type":"t","error_message":"{message}"}}]}}"#
     );
     let raw = serde_json::value::RawValue::from_string(raw)?;
-    let one = crate::dead_letter::normalise(&raw, now)?;
     let mut refusal = None;
     for _ in 0..4 {
+        harness.clock().advance(Duration::from_secs(1));
+        let one = crate::dead_letter::normalise(&raw, harness.clock().now())?;
         match backend.queue_put(&job, std::slice::from_ref(&one), Durability::Strict, soon()) {
             Ok(_) => {}
             Err(error) => {

@@ -3,12 +3,15 @@
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
+use crate::queue::{ItemState, PutReport, Settled};
 use crate::reference::{Certainty, Content};
 
 /// Jobs, documents and handles that a sequence uses.
 pub(super) const JOBS: usize = 2;
 pub(super) const DOCUMENTS: usize = 3;
 pub(super) const HANDLES: usize = 2;
+/// Keys of items.
+const KEYS: u8 = 6;
 /// How long a take lasts, in seconds.
 pub(super) const LEASE: u64 = 10;
 
@@ -73,21 +76,25 @@ pub(super) enum Call {
         job: usize,
         keys: Vec<u8>,
     },
+    /// The last put of the queue, again.
+    PutAgain {
+        job: usize,
+    },
     Take {
         job: usize,
         limit: usize,
+        which: Which,
     },
-    Ack {
+    Settle {
         job: usize,
-        tokens: Vec<usize>,
+        settlements: Vec<(Whose, What)>,
     },
-    Nack {
+    Compact {
         job: usize,
-        tokens: Vec<usize>,
     },
-    Remove {
+    /// Remembers the counter of a queue.
+    Mark {
         job: usize,
-        keys: Vec<u8>,
     },
     Queue {
         job: usize,
@@ -96,6 +103,46 @@ pub(super) enum Call {
         seconds: u64,
     },
     Restart,
+    /// The machine is started again.
+    Reboot,
+}
+
+/// Which items a take means.
+#[derive(Clone, Debug)]
+pub(super) enum Which {
+    Eligible,
+    Parked,
+    Keys(Vec<u8>),
+    /// Eligible ones that were there at the last mark.
+    Marked,
+    /// Eligible ones that failed at least this number of times.
+    Failed(u64),
+}
+
+/// The claim of a settlement.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose {
+    /// The token that was given at this position.
+    Token(usize),
+    Key(u8),
+    /// The item with the revision that it has before the call.
+    Present(u8),
+    /// The item with a revision that no item has.
+    Stale(u8),
+}
+
+/// The change of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Remove,
+    /// Only with a token.
+    Extend,
+    /// With a delay in seconds.
+    Release(u64),
+    Fail,
+    Park,
+    Unpark,
+    Edit,
 }
 
 /// A call, through one of the handles.
@@ -111,15 +158,17 @@ pub(super) enum Answer {
     #[default]
     Nothing,
     /// Tags of the events that were stored, and how many were not.
-    Appended { stored: Vec<u64>, duplicates: usize },
+    Appended {
+        stored: Vec<u64>,
+        duplicates: usize,
+    },
     /// Whether the condition held, and for a deletion whether there was anything.
     Written(Option<bool>),
     /// Keys of the items taken.
     Taken(Vec<u8>),
-    /// How many were added and merged.
-    Queued(usize, usize),
-    /// Which of the tokens or keys were known.
-    Settled(Vec<bool>),
+    Queued(PutReport),
+    /// The outcome of each, and the data of each failure and edit.
+    Settled(Vec<Settled>, Vec<u64>),
 }
 
 #[derive(Clone, Debug)]
@@ -134,20 +183,186 @@ pub(super) struct Event {
 pub(super) struct Item {
     pub(super) key: u8,
     pub(super) data: u64,
-    pub(super) failures: u64,
+    /// The data of the pushes that it holds: each was one failure.
+    pub(super) failures: Vec<u64>,
+    pub(super) eligible: bool,
     /// Its end, and the number of its token.
     pub(super) lease: Option<(u64, usize)>,
+    /// The end of its delay.
+    pub(super) delay: Option<u64>,
+    pub(super) place: u64,
+    revision: u64,
+}
+
+impl Item {
+    fn new(key: u8, data: u64, birth: u64) -> Self {
+        Self {
+            key,
+            data,
+            failures: vec![data],
+            eligible: true,
+            lease: None,
+            delay: None,
+            place: birth,
+            revision: birth,
+        }
+    }
+
+    /// Adds a failure; false if it is there already.
+    fn merge(&mut self, data: u64) -> bool {
+        if self.failures.contains(&data) {
+            return false;
+        }
+        self.data = data;
+        self.failures.push(data);
+        true
+    }
+
+    pub(super) fn state(&self, now: u64) -> ItemState {
+        let lasts = |end: u64| end > now;
+        if self.lease.is_some_and(|(end, _)| lasts(end)) {
+            ItemState::Leased
+        } else if self.delay.is_some_and(lasts) {
+            ItemState::Delayed
+        } else {
+            ItemState::Pending
+        }
+    }
+}
+
+/// A queue: its items in the order in which they were first put.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) items: Vec<Item>,
+    counter: u64,
+    marked: u64,
+    tokens: usize,
+    /// The last put: keys and data.
+    pub(super) pushed: Vec<(u8, u64)>,
+}
+
+impl Queue {
+    fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    fn put(&mut self) -> PutReport {
+        let mut report = PutReport::default();
+        for (key, data) in self.pushed.clone() {
+            let number = self.counter + 1;
+            match self.items.iter_mut().find(|item| item.key == key) {
+                None => {
+                    self.items.push(Item::new(key, data, number));
+                    report.added += 1;
+                }
+                Some(item) => {
+                    if !item.merge(data) {
+                        report.known += 1;
+                        continue;
+                    }
+                    item.revision = number;
+                    report.merged += 1;
+                }
+            }
+            self.counter = number;
+        }
+        report
+    }
+
+    fn take(&mut self, limit: usize, which: &Which, now: u64) -> Vec<u8> {
+        let marked = self.marked;
+        let selects = |item: &Item| match which {
+            Which::Eligible => item.eligible,
+            Which::Parked => !item.eligible,
+            Which::Keys(keys) => keys.contains(&item.key),
+            Which::Marked => item.eligible && item.place <= marked,
+            Which::Failed(times) => item.eligible && item.failures.len() as u64 >= *times,
+        };
+        let mut found: Vec<(u64, u8)> = self
+            .items
+            .iter()
+            .filter(|item| item.state(now) == ItemState::Pending && selects(item))
+            .map(|item| (item.place, item.key))
+            .collect();
+        found.sort_unstable();
+        found.truncate(limit);
+        for (_, key) in &found {
+            let (number, token) = (self.next(), self.tokens);
+            self.tokens += 1;
+            if let Some(item) = self.items.iter_mut().find(|item| item.key == *key) {
+                item.lease = Some((now + LEASE, token));
+                item.delay = None;
+                item.place = number;
+            }
+        }
+        found.into_iter().map(|(_, key)| key).collect()
+    }
+
+    fn settle(&mut self, whose: Whose, what: What, data: u64, before: &[Item], now: u64) -> Settled {
+        let number = self.counter + 1;
+        let position = self.items.iter().position(|item| match whose {
+            Whose::Token(token) => item.lease.is_some_and(|(_, held)| held == token),
+            Whose::Key(key) | Whose::Present(key) | Whose::Stale(key) => item.key == key,
+        });
+        let Some((position, item)) = position.and_then(|at| Some((at, self.items.get_mut(at)?))) else {
+            return Settled::Unknown;
+        };
+        let expected = match whose {
+            Whose::Token(_) | Whose::Key(_) => Some(item.revision),
+            Whose::Stale(_) => None,
+            Whose::Present(key) => before
+                .iter()
+                .find(|item| item.key == key)
+                .map(|item| item.revision),
+        };
+        if expected != Some(item.revision) {
+            return Settled::Changed;
+        }
+        self.counter = number;
+        let lease = item.lease.take();
+        match what {
+            What::Remove if matches!(whose, Whose::Token(_)) && item.revision > item.place => {
+                item.place = number;
+                return Settled::Kept;
+            }
+            What::Remove => {
+                self.items.remove(position);
+            }
+            What::Extend => item.lease = lease.map(|(_, token)| (now + LEASE, token)),
+            What::Release(delay) => {
+                item.place = number;
+                item.delay = (delay > 0).then_some(now + delay);
+            }
+            What::Fail => {
+                item.failures.push(data);
+                item.revision = number;
+                item.place = number;
+                item.delay = None;
+            }
+            What::Park | What::Unpark => {
+                item.eligible = what == What::Unpark;
+                item.revision = number;
+            }
+            What::Edit => {
+                item.data = data;
+                item.failures = vec![data];
+                item.eligible = true;
+                item.revision = number;
+            }
+        }
+        Settled::Done
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    now: u64,
+    pub(super) now: u64,
     tags: u64,
-    tokens: [usize; JOBS],
     pub(super) events: [Vec<Event>; JOBS],
     pub(super) documents: [Content<u64>; DOCUMENTS],
     pub(super) series: [Vec<u64>; JOBS],
-    pub(super) queues: [Vec<Item>; JOBS],
+    pub(super) queues: [Queue; JOBS],
     pub(super) answer: Answer,
     /// The last write of a document, held or not: the handle and the document.
     touched: Option<(usize, usize)>,
@@ -229,67 +444,39 @@ impl State {
                 Answer::Written(Some(at.map(|at| series.remove(at)).is_some()))
             }
             Call::QueuePut { job, keys } => {
-                let (mut added, mut merged) = (0, 0);
-                for &key in keys {
-                    let data = self.tag();
-                    let queue = self.queues.get_mut(*job)?;
-                    if let Some(item) = queue.iter_mut().find(|item| item.key == key) {
-                        item.data = data;
-                        item.failures += 1;
-                        merged += 1;
-                    } else {
-                        queue.push(Item {
-                            key,
-                            data,
-                            failures: 1,
-                            lease: None,
-                        });
-                        added += 1;
-                    }
-                }
-                Answer::Queued(added, merged)
+                let pushed = keys.iter().map(|&key| (key, self.tag())).collect();
+                let queue = self.queues.get_mut(*job)?;
+                queue.pushed = pushed;
+                Answer::Queued(queue.put())
             }
-            Call::Take { job, limit } => {
+            Call::PutAgain { job } => Answer::Queued(self.queues.get_mut(*job)?.put()),
+            Call::Take { job, limit, which } => {
                 let now = self.now;
-                let tokens = self.tokens.get_mut(*job)?;
-                let mut taken = Vec::new();
-                for item in self.queues.get_mut(*job)? {
-                    let pending = item.lease.is_none_or(|(until, _)| until <= now);
-                    if pending && taken.len() < *limit {
-                        item.lease = Some((now + LEASE, *tokens));
-                        *tokens += 1;
-                        taken.push(item.key);
-                    }
+                Answer::Taken(self.queues.get_mut(*job)?.take(*limit, which, now))
+            }
+            Call::Settle { job, settlements } => {
+                let data: Vec<u64> = settlements.iter().map(|_| self.tag()).collect();
+                let now = self.now;
+                let queue = self.queues.get_mut(*job)?;
+                let before = queue.items.clone();
+                let settled = settlements
+                    .iter()
+                    .zip(&data)
+                    .map(|(&(whose, what), &data)| queue.settle(whose, what, data, &before, now))
+                    .collect();
+                Answer::Settled(settled, data)
+            }
+            Call::Mark { job } => {
+                let queue = self.queues.get_mut(*job)?;
+                queue.marked = queue.counter;
+                Answer::Nothing
+            }
+            Call::Reboot => {
+                for item in self.queues.iter_mut().flat_map(|queue| &mut queue.items) {
+                    item.lease = item.lease.map(|(_, token)| (0, token));
+                    item.delay = None;
                 }
-                Answer::Taken(taken)
-            }
-            Call::Ack { job, tokens } => {
-                let queue = self.queues.get_mut(*job)?;
-                let settle = |&token: &usize| {
-                    let before = queue.len();
-                    queue.retain(|item| item.lease.is_none_or(|(_, number)| number != token));
-                    queue.len() < before
-                };
-                Answer::Settled(tokens.iter().map(settle).collect())
-            }
-            Call::Nack { job, tokens } => {
-                let queue = self.queues.get_mut(*job)?;
-                let settle = |&token: &usize| {
-                    let held = queue
-                        .iter_mut()
-                        .find(|item| item.lease.is_some_and(|(_, number)| number == token));
-                    held.is_some_and(|item| item.lease.take().is_some())
-                };
-                Answer::Settled(tokens.iter().map(settle).collect())
-            }
-            Call::Remove { job, keys } => {
-                let queue = self.queues.get_mut(*job)?;
-                let settle = |&key: &u8| {
-                    let before = queue.len();
-                    queue.retain(|item| item.key != key);
-                    queue.len() < before
-                };
-                Answer::Settled(keys.iter().map(settle).collect())
+                Answer::Nothing
             }
             Call::Advance { seconds } => {
                 self.now += seconds;
@@ -301,6 +488,7 @@ impl State {
             | Call::Get { .. }
             | Call::Newest { .. }
             | Call::Queue { .. }
+            | Call::Compact { .. }
             | Call::Restart => Answer::Nothing,
         })
     }
@@ -356,16 +544,45 @@ fn wishes() -> impl Strategy<Value = Wish> {
     ]
 }
 
-/// Distinct, so that each is settled once.
-fn some(of: std::ops::Range<usize>) -> impl Strategy<Value = Vec<usize>> {
-    proptest::collection::btree_set(of, 1..4).prop_map(|set| set.into_iter().collect())
+fn whichs() -> impl Strategy<Value = Which> {
+    prop_oneof![
+        4 => Just(Which::Eligible),
+        1 => Just(Which::Parked),
+        1 => proptest::collection::vec(0..KEYS, 1..3).prop_map(Which::Keys),
+        2 => Just(Which::Marked),
+        1 => (1..4u64).prop_map(Which::Failed),
+    ]
+}
+
+fn settlement() -> impl Strategy<Value = (Whose, What)> {
+    let whose = prop_oneof![
+        5 => (0..10usize).prop_map(Whose::Token),
+        2 => (0..KEYS).prop_map(Whose::Key),
+        2 => (0..KEYS).prop_map(Whose::Present),
+        1 => (0..KEYS).prop_map(Whose::Stale),
+    ];
+    let what = prop_oneof![
+        4 => Just(What::Remove),
+        2 => Just(What::Extend),
+        2 => (0..12u64).prop_map(What::Release),
+        2 => Just(What::Fail),
+        1 => Just(What::Park),
+        1 => Just(What::Unpark),
+        1 => Just(What::Edit),
+    ];
+    // Only a token can be extended.
+    (whose, what).prop_map(|(whose, what)| match (whose, what) {
+        (Whose::Token(_), _) => (whose, what),
+        (_, What::Extend) => (whose, What::Remove),
+        _ => (whose, what),
+    })
 }
 
 fn calls() -> impl Strategy<Value = Call> {
     let job = 0..JOBS;
     let document = 0..DOCUMENTS;
-    let keys = proptest::collection::vec(0..6u8, 1..4);
-    let distinct = proptest::collection::btree_set(0..6u8, 1..4).prop_map(|set| set.into_iter().collect());
+    let keys = proptest::collection::vec(0..KEYS, 1..4);
+    let settlements = proptest::collection::vec(settlement(), 1..4);
     // Before, among and after the assigned ids.
     let millis = proptest::collection::vec(-30..30i64, 1..4)
         .prop_map(|millis| millis.into_iter().map(|millis| millis * 1000 + 7).collect());
@@ -382,12 +599,14 @@ fn calls() -> impl Strategy<Value = Call> {
         2 => (job.clone(), 0..7usize).prop_map(|(job, before)| Call::Newest { job, before }),
         1 => (job.clone(), 0..7usize).prop_map(|(job, newer)| Call::Drop { job, newer }),
         3 => (job.clone(), keys).prop_map(|(job, keys)| Call::QueuePut { job, keys }),
-        3 => (job.clone(), 0..4usize).prop_map(|(job, limit)| Call::Take { job, limit }),
-        2 => (job.clone(), some(0..8)).prop_map(|(job, tokens)| Call::Ack { job, tokens }),
-        1 => (job.clone(), some(0..8)).prop_map(|(job, tokens)| Call::Nack { job, tokens }),
-        1 => (job.clone(), distinct).prop_map(|(job, keys)| Call::Remove { job, keys }),
+        1 => job.clone().prop_map(|job| Call::PutAgain { job }),
+        4 => (job.clone(), 0..4usize, whichs()).prop_map(|(job, limit, which)| Call::Take { job, limit, which }),
+        5 => (job.clone(), settlements).prop_map(|(job, settlements)| Call::Settle { job, settlements }),
+        1 => job.clone().prop_map(|job| Call::Compact { job }),
+        1 => job.clone().prop_map(|job| Call::Mark { job }),
         2 => job.prop_map(|job| Call::Queue { job }),
         2 => (1..12u64).prop_map(|seconds| Call::Advance { seconds }),
         1 => Just(Call::Restart),
+        1 => Just(Call::Reboot),
     ]
 }

@@ -2,7 +2,9 @@
 
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
-use super::{cursor, document, errors, limits, listing, lock, log, pages, queue, restart, series, wait};
+use super::{
+    cursor, document, errors, limits, listing, lock, log, pages, queue, restart, select, series, settle, wait,
+};
 
 /// The outcome of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Need {
     DocumentLimit,
     /// [`HarnessFactory::small`].
     SmallStore,
+    /// [`HarnessFactory::capped`].
+    CappedQueue,
 }
 
 type Run = fn(&dyn Harness) -> Result<(), Failure>;
@@ -70,17 +74,18 @@ impl Property {
     /// The difference from the promise.
     pub fn run(&self, factory: &dyn HarnessFactory) -> Result<Outcome, Failure> {
         let harness = match self.need {
-            Need::SmallStore => match factory.small() {
-                Some(harness) => harness,
-                None => return Ok(Outcome::Skipped),
-            },
-            _ => factory.fresh(),
+            Need::SmallStore => factory.small(),
+            Need::CappedQueue => factory.capped(),
+            _ => Some(factory.fresh()),
+        };
+        let Some(harness) = harness else {
+            return Ok(Outcome::Skipped);
         };
         if self.topic == "lock" && !harness.named_locks() {
             return Ok(Outcome::Skipped);
         }
         let able = match self.need {
-            Need::Nothing | Need::SmallStore => true,
+            Need::Nothing | Need::SmallStore | Need::CappedQueue => true,
             // Of a store that nobody opened yet: it is as fresh as before.
             Need::Restart => harness.restart(),
             Need::RecordLimit => harness.record_limit().is_some(),
@@ -121,6 +126,8 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         document::PROPERTIES,
         series::PROPERTIES,
         queue::PROPERTIES,
+        select::PROPERTIES,
+        settle::PROPERTIES,
         lock::PROPERTIES,
         listing::PROPERTIES,
         pages::PROPERTIES,

@@ -1,45 +1,50 @@
-//! Promises of the queue.
+//! Promises of the queue: puts, takes and leases.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use prodigy_storage_layout::JobAddress;
+use serde_json::json;
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, field, item, item_id, job, jobs, keys, moment, soon};
+use super::tools::{
+    Check, MINUTE, acknowledge, entry, field, item, item_id, job, jobs, keys, moment, names, refused,
+    settle_item, settle_token, soon, take, take_one, tokens,
+};
 use crate::backend::Backend;
 use crate::clock::Clock;
+use crate::error::ErrorKind;
 use crate::log::Durability;
-use crate::queue::{LeaseToken, PutReport, QueueEntry, Select};
+use crate::queue::{Change, ItemState, LeaseToken, PutReport, QueueSummary, Select, Settled};
 
 topic! { "queue":
     items_are_kept_in_order "items are read in the order in which they were first put",
-    an_absent_queue_is_empty "a queue that does not exist is empty, and reading makes nothing",
-    a_known_key_is_merged "an item of a known key is merged: one item, both failures, the newest data, its place kept",
+    an_absent_queue_is_empty "a queue that does not exist is empty, and reading or settling creates nothing",
+    a_known_key_is_merged "an item of a known key is merged: one item, both failures, the newest data",
+    a_repeated_push_changes_nothing "the same push again leaves the item as it is, and takes no number",
+    a_failure_counts_once "a failure that is in the history already counts once among new ones",
+    a_failure_is_completed "a failure gets its time and its number",
     a_key_twice_in_a_batch_is_merged "two items of one key in one batch are one item",
+    a_merge_keeps_place_lease_and_delay "a merge keeps the place of an item, its lease, and its delay",
+    numbers_rise "each change takes a higher number, and the summary names the last one",
+    the_revision_belongs_to_the_contents "the revision changes with the contents, and with nothing else",
+    the_summary_counts_each_item_once "the summary counts pending, leased, delayed and parked items",
     a_taken_item_stays_stored "a taken item is still there, with its lease",
-    a_taken_item_is_not_taken_twice "what one taker has, no other gets",
+    a_taken_item_is_not_taken_twice "an item that one taker has is given to no other",
     threads_never_share_an_item "of eight threads that take, no two get one item, and none is left out",
     a_lease_does_not_go_by_the_wall_clock "a step of the wall clock neither ends a lease nor makes it last longer",
     a_lease_of_another_boot_has_ended "when the machine is started again, all leases have ended",
-    a_lease_ends "when its lease ends an item is pending again, in its old place, under another token",
-    an_acknowledged_item_is_gone "an acknowledged item is gone for good, and its token is then unknown",
-    a_late_acknowledgement_counts "a token whose lease ended counts while no one else took the item",
-    a_lost_lease_acknowledges_nothing "once another took the item the first token is unknown, and the item stays",
-    an_item_given_back_is_pending "an item given back is pending at once, in its old place",
-    a_merge_keeps_the_lease "a merge into a taken item keeps its lease",
-    a_removed_item_is_gone "removal takes items whether taken or not, and says which were unknown",
-    a_take_is_limited "a take gives no more than its limit, the oldest first",
-    ids_select "a selection by key gives those, eligible or not",
-    ineligible_items_are_left_out "an ineligible item is taken only if it is asked for",
-    a_bound_leaves_newer_out "a bound on the last attempt leaves newer items out",
-    a_signature_selects "a selection by signature gives those of that signature",
+    a_lease_ends "when its lease ends an item is pending again, behind items that were not taken, under another token",
+    a_take_is_limited "a take gives no more than its limit, by place",
+    items_are_taken_by_place "an item that was taken, released or failed comes behind all others",
+    a_bounded_run_gets_each_item_once "a run that is bounded by the counter at its start gets the items of then, each once",
+    a_compaction_changes_nothing "a compaction keeps items, leases, delays, places, revisions and the counter",
     queues_are_kept_apart "queues of two jobs do not mix",
+    a_full_queue_refuses_a_push (CappedQueue) "a push that would take the queue over its cap is refused whole, and settling makes room",
+    a_full_queue_is_settled (CappedQueue) "a full queue takes every settlement, also one that makes an item larger",
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 fn put(
     harness: &dyn Harness,
@@ -55,37 +60,36 @@ fn put(
     Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
 }
 
-fn take(backend: &dyn Backend, job: &JobAddress, limit: usize) -> Result<Vec<QueueEntry>, Failure> {
-    Ok(backend.queue_take(job, &Select::all(), limit, MINUTE, soon())?)
+/// Pushes another failure of an item.
+fn push(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &str, data: &str) -> Check {
+    let item = item(name, data, harness.clock().now())?;
+    let report = backend.queue_put(job, &[item], Durability::Strict, soon())?;
+    ensure_eq!(
+        report,
+        PutReport::new(0, 1, 0),
+        "what the push of another failure did"
+    );
+    Ok(())
 }
 
-fn names(entries: &[QueueEntry]) -> Vec<&str> {
-    entries.iter().map(|entry| entry.id.as_str()).collect()
-}
-
-fn tokens(entries: &[QueueEntry]) -> Vec<LeaseToken> {
-    entries
-        .iter()
-        .filter_map(|entry| Some(entry.lease.as_ref()?.token.clone()))
-        .collect()
+fn release(delay: Duration) -> Change {
+    Change::Release { delay }
 }
 
 fn items_are_kept_in_order(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     let report = put(harness, &*one, &job, &["c", "a"])?;
-    ensure_eq!((report.added, report.merged), (2, 0), "what the put did");
+    ensure_eq!(report, PutReport::new(2, 0, 0), "what the put did");
     put(harness, &*two, &job, &["b"])?;
     ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys");
-    let got = two.queue_get(&job, &item_id("a")?, soon())?;
-    let got = got.ok_or_else(|| Failure::new("an item that was put is none"))?;
-    ensure_eq!(
-        field(got.body.get().as_bytes(), "item_data")?,
-        serde_json::json!(1),
-        "data"
-    );
+    // The order of taking is another one.
+    settle_item(&*one, &job, "c", release(Duration::ZERO))?;
+    ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys after a release");
+    let got = entry(&*two, &job, "a")?;
+    ensure_eq!(field(got.body.get().as_bytes(), "item_data")?, json!(1), "data");
     ensure!(
-        got.verified && got.lease.is_none(),
-        "an item of ours is unverified or taken: {got:?}"
+        got.verified && got.lease.is_none() && got.delay.is_none(),
+        "an item of ours is unverified, taken or delayed: {got:?}"
     );
     Ok(())
 }
@@ -98,11 +102,26 @@ fn an_absent_queue_is_empty(harness: &dyn Harness) -> Check {
         "an item that was never put"
     );
     ensure_eq!(take(&*backend, &job, 5)?.len(), 0, "items taken");
-    let settled = backend.queue_ack(&job, &[LeaseToken::random()], soon())?;
     ensure_eq!(
-        (settled.settled.len(), settled.unknown.len()),
-        (0, 1),
-        "tokens settled and unknown"
+        acknowledge(&*backend, &job, &[LeaseToken::random()])?,
+        [Settled::Unknown],
+        "what became of a token"
+    );
+    ensure_eq!(
+        settle_item(&*backend, &job, "a", Change::Remove)?,
+        Settled::Unknown,
+        "what became of a key"
+    );
+    ensure_eq!(
+        backend.queue_summary(&job, soon())?,
+        QueueSummary::default(),
+        "summary"
+    );
+    let compaction = backend.queue_compact(&job, soon())?;
+    ensure_eq!(
+        (compaction.before, compaction.after),
+        (0, 0),
+        "bytes of a compaction"
     );
     ensure_eq!(jobs(&*backend, &job.repo)?.len(), 0, "jobs after that");
     Ok(())
@@ -112,31 +131,249 @@ fn a_known_key_is_merged(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     put(harness, &*one, &job, &["a", "b"])?;
     harness.clock().advance(MINUTE);
-    let again = item("a", "2", harness.clock().now())?;
-    let report = two.queue_put(&job, &[again], Durability::Strict, soon())?;
-    ensure_eq!((report.added, report.merged), (0, 1), "what the second put did");
+    push(harness, &*two, &job, "a", "2")?;
     ensure_eq!(keys(&*one, &job)?, ["a", "b"], "keys");
-    let got = one.queue_get(&job, &item_id("a")?, soon())?;
-    let got = got.ok_or_else(|| Failure::new("a merged item is none"))?;
+    let got = entry(&*one, &job, "a")?;
     let body = got.body.get().as_bytes();
-    ensure_eq!(field(body, "item_data")?, serde_json::json!(2), "data");
-    ensure_eq!(field(body, "failure_count")?, serde_json::json!(2), "count");
+    ensure_eq!(field(body, "item_data")?, json!(2), "data");
+    ensure_eq!(field(body, "failure_count")?, json!(2), "count");
     let history = field(body, "failure_history")?;
     ensure_eq!(history.as_array().map(Vec::len), Some(2), "failures");
     Ok(())
 }
 
+fn a_repeated_push_changes_nothing(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    let first = [item("a", "1", harness.clock().now())?];
+    one.queue_put(&job, &first, Durability::Strict, soon())?;
+    harness.clock().advance(MINUTE);
+    push(harness, &*one, &job, "a", "2")?;
+    settle_item(&*one, &job, "a", Change::Park { reason: None })?;
+    let before = entry(&*one, &job, "a")?;
+    let mark = one.queue_summary(&job, soon())?.mark;
+    let report = two.queue_put(&job, &first, Durability::Strict, soon())?;
+    ensure_eq!(report, PutReport::new(0, 0, 1), "what the repeated push did");
+    let after = entry(&*one, &job, "a")?;
+    ensure_eq!(after.body.get(), before.body.get(), "contents");
+    ensure_eq!(after.revision, before.revision, "revision");
+    ensure_eq!(two.queue_summary(&job, soon())?.mark, mark, "the counter");
+    Ok(())
+}
+
+fn a_failure_counts_once(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let text = |failures: &str| {
+        let text = format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failures}]}}"#);
+        let raw = serde_json::value::RawValue::from_string(text)?;
+        Ok::<_, Failure>(crate::dead_letter::normalise(&raw, harness.clock().now())?)
+    };
+    let one = r#"{"error_type":"A","attempt_number":1,"timestamp":"2026-01-01T00:00:00Z"}"#;
+    let two = r#"{"error_type":"B","attempt_number":2,"timestamp":"2026-01-01T00:00:01Z"}"#;
+    backend.queue_put(&job, &[text(one)?], Durability::Strict, soon())?;
+    let both = text(&format!("{one},{two}"))?;
+    backend.queue_put(&job, &[both], Durability::Strict, soon())?;
+    let got = entry(&*backend, &job, "a")?;
+    let body = got.body.get().as_bytes();
+    ensure_eq!(field(body, "failure_count")?, json!(2), "count");
+    let history = field(body, "failure_history")?;
+    ensure_eq!(history.as_array().map(Vec::len), Some(2), "failures");
+    Ok(())
+}
+
+fn a_failure_is_completed(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a"])?;
+    harness.clock().advance(MINUTE);
+    push(harness, &*backend, &job, "a", "2")?;
+    let token = take_one(&*backend, &job)?;
+    harness.clock().advance(MINUTE);
+    let failed = item("a", "3", harness.clock().now())?;
+    settle_token(&*backend, &job, &token, Change::Fail(failed))?;
+    let got = entry(&*backend, &job, "a")?;
+    let history = field(got.body.get().as_bytes(), "failure_history")?;
+    let failures = history.as_array().into_iter().flatten();
+    let found: Vec<_> = failures
+        .map(|failure| {
+            (
+                failure.get("attempt_number").cloned(),
+                failure.get("timestamp").cloned(),
+            )
+        })
+        .collect();
+    let wanted: Vec<_> = (1..=3)
+        .map(|number| {
+            let time = json!(moment((number - 1) * 60_000));
+            (Some(json!(number)), Some(time))
+        })
+        .collect();
+    ensure_eq!(found, wanted, "numbers and times of the failures");
+    Ok(())
+}
+
 fn a_key_twice_in_a_batch_is_merged(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    let report = put(harness, &*backend, &job, &["a", "b", "a"])?;
-    ensure_eq!((report.added, report.merged), (2, 1), "what the put did");
+    let now = harness.clock().now();
+    let items = [
+        item("a", "1", now)?,
+        item("b", "2", now)?,
+        item("a", "3", now)?,
+        item("a", "1", now)?,
+    ];
+    let report = backend.queue_put(&job, &items, Durability::Strict, soon())?;
+    ensure_eq!(report, PutReport::new(2, 1, 1), "what the put did");
     ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
-    let got = backend.queue_get(&job, &item_id("a")?, soon())?;
-    let got = got.ok_or_else(|| Failure::new("a merged item is none"))?;
+    let got = entry(&*backend, &job, "a")?;
     ensure_eq!(
         field(got.body.get().as_bytes(), "failure_count")?,
-        serde_json::json!(2),
+        json!(2),
         "count"
+    );
+    Ok(())
+}
+
+fn a_merge_keeps_place_lease_and_delay(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["taken", "delayed", "first", "last"])?;
+    let token = take_one(&*one, &job)?;
+    settle_item(&*one, &job, "delayed", release(2 * MINUTE))?;
+    for name in ["taken", "delayed", "first"] {
+        let before = entry(&*two, &job, name)?;
+        push(harness, &*two, &job, name, "2")?;
+        let after = entry(&*one, &job, name)?;
+        ensure_eq!(after.place, before.place, "place of the {name} item");
+        ensure_eq!(after.lease, before.lease, "lease of the {name} item");
+        ensure_eq!(after.delay, before.delay, "delay of the {name} item");
+    }
+    ensure_eq!(names(&take(&*two, &job, 9)?), ["first", "last"], "items pending");
+    ensure_eq!(
+        settle_token(&*one, &job, &token, release(Duration::ZERO))?,
+        Settled::Done,
+        "what became of the token"
+    );
+    Ok(())
+}
+
+fn numbers_rise(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    let mark = |last: &mut crate::queue::QueueMark, what: &str| {
+        let mark = two.queue_summary(&job, soon())?.mark;
+        ensure!(mark > *last, "{what}: the counter is at {mark:?} after {last:?}");
+        *last = mark;
+        Ok::<_, Failure>(())
+    };
+    let mut last = two.queue_summary(&job, soon())?.mark;
+    put(harness, &*one, &job, &["a", "b"])?;
+    mark(&mut last, "a put")?;
+    let (a, b) = (entry(&*one, &job, "a")?, entry(&*one, &job, "b")?);
+    ensure!(
+        a.place < b.place && b.place <= last,
+        "places {:?} and {:?}",
+        a.place,
+        b.place
+    );
+    ensure!(
+        a.revision <= last && a.revision < b.revision,
+        "revisions of new items"
+    );
+    push(harness, &*one, &job, "a", "2")?;
+    mark(&mut last, "a merge")?;
+    ensure_eq!(
+        entry(&*one, &job, "a")?.revision,
+        last,
+        "revision of a merged item"
+    );
+    let token = take_one(&*one, &job)?;
+    mark(&mut last, "a take")?;
+    ensure_eq!(entry(&*one, &job, "a")?.place, last, "place of a taken item");
+    settle_token(&*one, &job, &token, Change::Extend(MINUTE))?;
+    mark(&mut last, "an extension")?;
+    settle_token(&*one, &job, &token, release(MINUTE))?;
+    mark(&mut last, "a release")?;
+    ensure_eq!(entry(&*one, &job, "a")?.place, last, "place of a released item");
+    for (change, what) in [
+        (Change::Park { reason: None }, "parking"),
+        (Change::Unpark, "unparking"),
+        (
+            Change::Edit(item("a", "9", harness.clock().now())?.body),
+            "an edit",
+        ),
+    ] {
+        settle_item(&*one, &job, "a", change)?;
+        mark(&mut last, what)?;
+        ensure_eq!(entry(&*one, &job, "a")?.revision, last, "revision after {what}");
+    }
+    let failed = item("b", "3", harness.clock().now())?;
+    settle_item(&*one, &job, "b", Change::Fail(failed))?;
+    mark(&mut last, "a failure")?;
+    let b = entry(&*one, &job, "b")?;
+    ensure_eq!(
+        (b.place, b.revision),
+        (last, last),
+        "place and revision of a failed item"
+    );
+    settle_item(&*one, &job, "a", Change::Remove)?;
+    mark(&mut last, "a removal")
+}
+
+fn the_revision_belongs_to_the_contents(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let revision = entry(&*two, &job, "a")?.revision;
+    let token = take_one(&*one, &job)?;
+    settle_token(&*one, &job, &token, Change::Extend(MINUTE))?;
+    settle_token(&*one, &job, &token, release(Duration::from_secs(1)))?;
+    push(harness, &*one, &job, "b", "2")?;
+    let after = entry(&*two, &job, "a")?.revision;
+    ensure_eq!(
+        after,
+        revision,
+        "revision after a take, an extension and a release"
+    );
+    push(harness, &*one, &job, "a", "2")?;
+    ensure!(
+        entry(&*two, &job, "a")?.revision > revision,
+        "a merge keeps the revision"
+    );
+    Ok(())
+}
+
+fn the_summary_counts_each_item_once(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    let all = [
+        "taken", "ended", "delayed", "parked", "both", "waiting", "pending",
+    ];
+    put(harness, &*one, &job, &all)?;
+    let take_id = |name: &str, lease: Duration| {
+        one.queue_take(&job, &Select::ids([item_id(name)?]), 1, lease, soon())?;
+        Ok::<_, Failure>(())
+    };
+    take_id("taken", 5 * MINUTE)?;
+    take_id("ended", MINUTE)?;
+    settle_item(&*one, &job, "delayed", release(5 * MINUTE))?;
+    settle_item(&*one, &job, "waiting", release(MINUTE))?;
+    settle_item(&*one, &job, "parked", Change::Park { reason: None })?;
+    settle_item(&*one, &job, "both", release(5 * MINUTE))?;
+    settle_item(&*one, &job, "both", Change::Park { reason: None })?;
+    harness.clock().advance(2 * MINUTE);
+    let summary = two.queue_summary(&job, soon())?;
+    ensure_eq!(
+        (
+            summary.items,
+            summary.pending,
+            summary.leased,
+            summary.delayed,
+            summary.parked
+        ),
+        (7, 3, 1, 1, 2),
+        "items: all, pending, leased, delayed, parked"
+    );
+    ensure!(summary.bytes > 0, "a queue of seven items takes no bytes");
+    take_id("parked", MINUTE)?;
+    let summary = two.queue_summary(&job, soon())?;
+    ensure_eq!(
+        (summary.leased, summary.parked),
+        (2, 1),
+        "with a parked item taken"
     );
     Ok(())
 }
@@ -147,15 +384,18 @@ fn a_taken_item_stays_stored(harness: &dyn Harness) -> Check {
     let taken = take(&*one, &job, 1)?;
     ensure_eq!(names(&taken), ["a"], "items taken");
     ensure_eq!(keys(&*two, &job)?, ["a", "b"], "keys");
-    let got = two.queue_get(&job, &item_id("a")?, soon())?;
-    let lease = got.and_then(|got| got.lease);
+    let got = entry(&*two, &job, "a")?;
+    ensure_eq!(got.state(harness.clock()), ItemState::Leased, "state");
+    let given = taken
+        .first()
+        .map(|entry| (entry.lease.clone(), entry.place, entry.revision));
     ensure_eq!(
-        lease,
-        taken.first().and_then(|entry| entry.lease.clone()),
-        "lease"
+        Some((got.lease.clone(), got.place, got.revision)),
+        given,
+        "lease, place and revision"
     );
     ensure_eq!(
-        lease.map(|lease| lease.until),
+        got.lease.map(|lease| lease.until),
         Some(moment(60_000)),
         "end of the lease"
     );
@@ -172,6 +412,12 @@ fn a_taken_item_is_not_taken_twice(harness: &dyn Harness) -> Check {
     );
     ensure_eq!(names(&take(&*two, &job, 2)?), ["c"], "items of the second taker");
     ensure_eq!(take(&*one, &job, 2)?.len(), 0, "items left");
+    let by_id = Select::ids([item_id("a")?]);
+    ensure_eq!(
+        two.queue_take(&job, &by_id, 1, MINUTE, soon())?.len(),
+        0,
+        "items left, by key"
+    );
     Ok(())
 }
 
@@ -229,7 +475,7 @@ fn threads_never_share_an_item(harness: &dyn Harness) -> Check {
 
 fn a_lease_ends(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b"])?;
+    put(harness, &*one, &job, &["a", "b", "c"])?;
     let first = take(&*one, &job, 1)?;
     harness.clock().advance(Duration::from_secs(59));
     ensure_eq!(
@@ -238,9 +484,14 @@ fn a_lease_ends(harness: &dyn Harness) -> Check {
         "items a second before the end"
     );
     harness.clock().advance(Duration::from_secs(1));
-    let second = take(&*two, &job, 1)?;
-    ensure_eq!(names(&second), ["a"], "items at the end");
-    ensure!(tokens(&first) != tokens(&second), "two takes have one token");
+    let second = take(&*two, &job, 9)?;
+    ensure_eq!(names(&second), ["c", "a"], "items at the end");
+    ensure!(
+        second
+            .iter()
+            .all(|entry| entry.lease != first.first().and_then(|first| first.lease.clone())),
+        "two takes have one token"
+    );
     Ok(())
 }
 
@@ -257,7 +508,7 @@ fn a_lease_does_not_go_by_the_wall_clock(harness: &dyn Harness) -> Check {
         harness.clock().advance(Duration::from_secs(1));
         let second = take(&*two, &job, 1)?;
         ensure_eq!(names(&second), ["a"], "items at the end");
-        two.queue_ack(&job, &tokens(&second), soon())?;
+        acknowledge(&*two, &job, &tokens(&second))?;
         harness.clock().set(moment(0));
     }
     Ok(())
@@ -271,118 +522,6 @@ fn a_lease_of_another_boot_has_ended(harness: &dyn Harness) -> Check {
     let second = take(&*two, &job, 1)?;
     ensure_eq!(names(&second), ["a"], "items after the boot");
     ensure!(tokens(&first) != tokens(&second), "two takes have one token");
-    Ok(())
-}
-
-fn an_acknowledged_item_is_gone(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b", "c"])?;
-    let taken = tokens(&take(&*one, &job, 2)?);
-    let settled = two.queue_ack(&job, &taken, soon())?;
-    ensure_eq!(
-        (settled.settled, settled.unknown.len()),
-        (taken.clone(), 0),
-        "tokens settled and unknown"
-    );
-    ensure_eq!(keys(&*one, &job)?, ["c"], "keys");
-    let again = one.queue_ack(&job, &taken, soon())?;
-    ensure_eq!(
-        (again.settled.len(), again.unknown.len()),
-        (0, 2),
-        "tokens settled and unknown, again"
-    );
-    harness.clock().advance(2 * MINUTE);
-    ensure_eq!(
-        names(&take(&*two, &job, 5)?),
-        ["c"],
-        "items pending after the lease's end"
-    );
-    Ok(())
-}
-
-fn a_late_acknowledgement_counts(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a"])?;
-    let taken = tokens(&take(&*backend, &job, 1)?);
-    harness.clock().advance(2 * MINUTE);
-    let settled = backend.queue_ack(&job, &taken, soon())?;
-    ensure_eq!(settled.settled, taken, "tokens settled");
-    ensure_eq!(keys(&*backend, &job)?.len(), 0, "keys");
-    Ok(())
-}
-
-fn a_lost_lease_acknowledges_nothing(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let first = tokens(&take(&*one, &job, 1)?);
-    harness.clock().advance(2 * MINUTE);
-    let second = tokens(&take(&*two, &job, 1)?);
-    let lost = one.queue_ack(&job, &first, soon())?;
-    ensure_eq!(
-        (lost.settled.len(), lost.unknown),
-        (0, first.clone()),
-        "of the lost lease"
-    );
-    let lost = one.queue_nack(&job, &first, soon())?;
-    ensure_eq!(lost.settled.len(), 0, "items given back under the lost lease");
-    ensure_eq!(take(&*one, &job, 1)?.len(), 0, "items pending");
-    ensure_eq!(
-        two.queue_ack(&job, &second, soon())?.settled,
-        second,
-        "of the second lease"
-    );
-    Ok(())
-}
-
-fn an_item_given_back_is_pending(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b"])?;
-    let taken = tokens(&take(&*one, &job, 1)?);
-    let settled = one.queue_nack(&job, &taken, soon())?;
-    ensure_eq!(
-        (settled.settled, settled.unknown.len()),
-        (taken.clone(), 0),
-        "tokens settled and unknown"
-    );
-    ensure_eq!(
-        one.queue_nack(&job, &taken, soon())?.unknown,
-        taken,
-        "tokens unknown, again"
-    );
-    ensure_eq!(names(&take(&*two, &job, 5)?), ["a", "b"], "items pending");
-    Ok(())
-}
-
-fn a_merge_keeps_the_lease(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let taken = tokens(&take(&*one, &job, 1)?);
-    put(harness, &*two, &job, &["a"])?;
-    ensure_eq!(take(&*two, &job, 1)?.len(), 0, "items pending after a merge");
-    ensure_eq!(
-        one.queue_ack(&job, &taken, soon())?.settled,
-        taken,
-        "tokens settled"
-    );
-    Ok(())
-}
-
-fn a_removed_item_is_gone(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b", "c"])?;
-    let taken = tokens(&take(&*one, &job, 1)?);
-    let ids = [item_id("a")?, item_id("c")?, item_id("x")?];
-    let settled = two.queue_remove(&job, &ids, soon())?;
-    ensure_eq!(settled.settled, [item_id("a")?, item_id("c")?], "keys settled");
-    ensure_eq!(settled.unknown, [item_id("x")?], "keys unknown");
-    ensure_eq!(keys(&*one, &job)?, ["b"], "keys");
-    ensure_eq!(
-        one.queue_ack(&job, &taken, soon())?.unknown,
-        taken,
-        "tokens of what was removed"
-    );
-    put(harness, &*one, &job, &["a"])?;
-    ensure_eq!(keys(&*two, &job)?, ["b", "a"], "keys, the removed one put again");
     Ok(())
 }
 
@@ -403,61 +542,145 @@ fn a_take_is_limited(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-fn ids_select(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a", "b", "c"])?;
-    put_ineligible(harness, &*backend, &job, "d")?;
-    let select = Select::ids([item_id("d")?, item_id("b")?, item_id("x")?]);
-    let taken = backend.queue_take(&job, &select, 5, MINUTE, soon())?;
-    ensure_eq!(names(&taken), ["b", "d"], "items taken");
-    Ok(())
-}
-
-fn put_ineligible(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &str) -> Check {
-    let text = format!(r#"{{"item_id":"{name}","item_data":1,"reprocess_eligible":false}}"#);
-    let raw = serde_json::value::RawValue::from_string(text)?;
-    let item = crate::dead_letter::normalise(&raw, harness.clock().now())?;
-    backend.queue_put(job, &[item], Durability::Strict, soon())?;
-    Ok(())
-}
-
-fn ineligible_items_are_left_out(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put_ineligible(harness, &*backend, &job, "a")?;
-    put(harness, &*backend, &job, &["b"])?;
-    ensure_eq!(names(&take(&*backend, &job, 5)?), ["b"], "items taken");
-    let taken = backend.queue_take(&job, &Select::all().ineligible_too(), 5, MINUTE, soon())?;
-    ensure_eq!(names(&taken), ["a"], "items taken, ineligible ones too");
-    Ok(())
-}
-
-fn a_bound_leaves_newer_out(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a", "b"])?;
-    let bound = harness.clock().now();
+fn items_are_taken_by_place(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(
+        harness,
+        &*one,
+        &job,
+        &["ended", "failed", "released", "operated", "d", "e"],
+    )?;
+    let taken = tokens(&take(&*one, &job, 3)?);
+    let [_, failed, released] = taken.as_slice() else {
+        return Err(Failure::new(format!(
+            "{} items were taken, not three",
+            taken.len()
+        )));
+    };
+    let failure = item("failed", "2", harness.clock().now())?;
+    settle_token(&*two, &job, failed, Change::Fail(failure))?;
+    settle_token(&*one, &job, released, release(Duration::ZERO))?;
+    settle_item(&*two, &job, "operated", release(Duration::ZERO))?;
+    put(harness, &*one, &job, &["new"])?;
     harness.clock().advance(MINUTE);
-    put(harness, &*backend, &job, &["b", "c"])?;
-    let taken = backend.queue_take(&job, &Select::all().not_after(bound), 5, MINUTE, soon())?;
-    ensure_eq!(names(&taken), ["a"], "items taken");
+    let found = take(&*two, &job, 9)?;
+    let wanted = ["d", "e", "ended", "failed", "released", "operated", "new"];
+    ensure_eq!(names(&found), wanted, "items by place");
+    ensure!(
+        found.is_sorted_by(|a, b| a.place < b.place),
+        "the new places do not rise in the order of taking"
+    );
     Ok(())
 }
 
-fn a_signature_selects(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a"])?;
-    let text = r#"{"item_id":"b","item_data":1,"error_signature":"of its own"}"#;
-    let raw = serde_json::value::RawValue::from_string(text.to_owned())?;
-    let other = crate::dead_letter::normalise(&raw, harness.clock().now())?;
-    backend.queue_put(&job, &[other], Durability::Strict, soon())?;
-    let got = backend.queue_get(&job, &item_id("a")?, soon())?;
-    let got = got.ok_or_else(|| Failure::new("an item that was put is none"))?;
-    let signature = field(got.body.get().as_bytes(), "error_signature")?;
-    let signature = signature
-        .as_str()
-        .ok_or_else(|| Failure::new("an item has no signature"))?;
-    let select = Select::all().signature(signature);
-    let taken = backend.queue_take(&job, &select, 5, MINUTE, soon())?;
-    ensure_eq!(names(&taken), ["a"], "items of signature {signature}");
+fn a_bounded_run_gets_each_item_once(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(
+        harness,
+        &*one,
+        &job,
+        &["failed", "released", "kept", "ended", "done", "parked", "known"],
+    )?;
+    let run = Select::eligible().until(one.queue_summary(&job, soon())?.mark);
+    put(harness, &*two, &job, &["new"])?;
+    push(harness, &*two, &job, "known", "2")?;
+    let mut seen = Vec::new();
+    loop {
+        let taken = one.queue_take(&job, &run, 1, MINUTE, soon())?;
+        let (Some(entry), Some(token)) = (taken.first(), tokens(&taken).first().cloned()) else {
+            break;
+        };
+        let name = entry.id.as_str().to_owned();
+        ensure!(!seen.contains(&name), "the run got {name} twice");
+        match name.as_str() {
+            "failed" => {
+                let failure = item("failed", "2", harness.clock().now())?;
+                settle_token(&*one, &job, &token, Change::Fail(failure))?;
+            }
+            "released" => {
+                settle_token(&*one, &job, &token, release(Duration::ZERO))?;
+            }
+            "kept" => {
+                push(harness, &*two, &job, "kept", "2")?;
+                settle_token(&*one, &job, &token, Change::Remove)?;
+            }
+            "ended" => harness.clock().advance(MINUTE),
+            "parked" => {
+                settle_token(&*one, &job, &token, Change::Park { reason: None })?;
+                settle_item(&*two, &job, "parked", Change::Unpark)?;
+            }
+            _ => {
+                settle_token(&*one, &job, &token, Change::Remove)?;
+            }
+        }
+        seen.push(name);
+    }
+    ensure_eq!(
+        seen,
+        ["failed", "released", "kept", "ended", "done", "parked", "known"],
+        "items of the run"
+    );
+    harness.clock().advance(MINUTE);
+    ensure_eq!(
+        names(&take(&*two, &job, 9)?),
+        ["new", "failed", "released", "kept", "ended", "parked"],
+        "items of the next run"
+    );
+    Ok(())
+}
+
+fn a_compaction_changes_nothing(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(
+        harness,
+        &*one,
+        &job,
+        &["taken", "delayed", "parked", "gone", "edited", "pending"],
+    )?;
+    let token = take_one(&*one, &job)?;
+    settle_item(&*one, &job, "delayed", release(2 * MINUTE))?;
+    settle_item(
+        &*one,
+        &job,
+        "parked",
+        Change::Park {
+            reason: Some("why".into()),
+        },
+    )?;
+    settle_item(&*one, &job, "gone", Change::Remove)?;
+    push(harness, &*one, &job, "edited", "2")?;
+    let all = ["taken", "delayed", "parked", "edited", "pending"];
+    let entries = |backend: &dyn Backend| {
+        let each = all.into_iter().map(|name| {
+            let entry = entry(backend, &job, name)?;
+            Ok((
+                entry.body.get().to_owned(),
+                entry.lease,
+                entry.delay,
+                entry.place,
+                entry.revision,
+            ))
+        });
+        each.collect::<Result<Vec<_>, Failure>>()
+    };
+    let before = entries(&*two)?;
+    let mark = two.queue_summary(&job, soon())?.mark;
+    let compaction = two.queue_compact(&job, soon())?;
+    ensure!(
+        compaction.after <= compaction.before,
+        "a compaction adds bytes: {compaction:?}"
+    );
+    ensure_eq!(entries(&*one)?, before, "items after a compaction");
+    ensure_eq!(keys(&*one, &job)?, all, "keys after a compaction");
+    let summary = one.queue_summary(&job, soon())?;
+    ensure!(summary.mark >= mark, "the counter went back");
+    ensure_eq!(summary.bytes, compaction.after, "bytes after a compaction");
+    ensure_eq!(acknowledge(&*one, &job, &[token])?, [Settled::Done], "the token");
+    ensure_eq!(
+        names(&take(&*two, &job, 9)?),
+        ["edited", "pending"],
+        "items pending"
+    );
     Ok(())
 }
 
@@ -469,10 +692,95 @@ fn queues_are_kept_apart(harness: &dyn Harness) -> Check {
     let taken = tokens(&take(&*backend, &a, 5)?);
     ensure_eq!(taken.len(), 1, "items taken of the first");
     ensure_eq!(
-        backend.queue_ack(&b, &taken, soon())?.settled.len(),
-        0,
-        "tokens of the first settled in the second"
+        acknowledge(&*backend, &b, &taken)?,
+        [Settled::Unknown],
+        "what became of the first queue's token in the second"
     );
     ensure_eq!(names(&take(&*backend, &b, 5)?), ["x", "y"], "items of the second");
+    Ok(())
+}
+
+/// Pushes items of 1 KiB until the queue is full; gives how many it took.
+fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Result<usize, Failure> {
+    let large = format!("\"{}\"", "x".repeat(1000));
+    for n in 0..100 {
+        let item = item(&format!("item-{n}"), &large, harness.clock().now())?;
+        let put = backend.queue_put(job, &[item], Durability::Strict, soon());
+        if put.is_err() {
+            let error = refused(put, ErrorKind::QueueFull, "a push to a full queue")?;
+            let hint = error.hint().unwrap_or_default();
+            ensure!(
+                error.why().contains("max_queue_size") && hint.contains("compact") && !error.is_transient(),
+                "the error does not say what to do: {error}, {hint}"
+            );
+            return Ok(n);
+        }
+    }
+    Err(Failure::new("a queue of at most 32 KiB takes 100 KiB"))
+}
+
+fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    let stored = fill(harness, &*one, &job)?;
+    ensure!(
+        stored >= 8,
+        "a queue of 32 KiB is full after {stored} items of 1 KiB"
+    );
+    let bytes = two.queue_summary(&job, soon())?.bytes;
+    ensure!(bytes <= 32 << 10, "a queue of at most 32 KiB has {bytes} bytes");
+    let before = keys(&*two, &job)?;
+    ensure_eq!(before.len(), stored, "items stored");
+    // Whole: a small item beside a large one is refused with it.
+    let large = format!("\"{}\"", "x".repeat(8000));
+    let now = harness.clock().now();
+    let items = [item("small", "1", now)?, item("large", &large, now)?];
+    refused(
+        one.queue_put(&job, &items, Durability::Strict, soon()),
+        ErrorKind::QueueFull,
+        "a batch to a full queue",
+    )?;
+    ensure_eq!(keys(&*two, &job)?, before, "items after the refused batch");
+    let taken = tokens(&take(&*one, &job, stored)?);
+    let settled = acknowledge(&*one, &job, &taken)?;
+    ensure!(
+        settled.iter().all(|settled| settled.is_done()),
+        "a full queue is not settled: {settled:?}"
+    );
+    two.queue_compact(&job, soon())?;
+    two.queue_put(&job, &items, Durability::Strict, soon())?;
+    ensure_eq!(keys(&*one, &job)?, ["small", "large"], "items after settling");
+    Ok(())
+}
+
+fn a_full_queue_is_settled(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    fill(harness, &*one, &job)?;
+    let token = take_one(&*one, &job)?;
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Extend(MINUTE))?,
+        Settled::Done,
+        "an extension"
+    );
+    let large = format!("\"{}\"", "y".repeat(4000));
+    let failed = item("item-0", &large, harness.clock().now())?;
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Fail(failed))?,
+        Settled::Done,
+        "a failure"
+    );
+    let reason = Some("z".repeat(4000));
+    ensure_eq!(
+        settle_item(&*two, &job, "item-1", Change::Park { reason })?,
+        Settled::Done,
+        "parking"
+    );
+    ensure_eq!(
+        settle_item(&*two, &job, "item-2", Change::Remove)?,
+        Settled::Done,
+        "a removal"
+    );
+    let parked = entry(&*one, &job, "item-1")?;
+    let reason = field(parked.body.get().as_bytes(), "parked_reason")?;
+    ensure_eq!(reason.as_str().map(str::len), Some(4000), "length of the reason");
     Ok(())
 }

@@ -8,15 +8,16 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, append, append_given, given, item, job, keys, list, lock_name, moment, object, payloads, read,
-    read_from, read_some, refused, soon,
+    Check, MINUTE, acknowledge, append, append_given, entry, given, item, item_id, job, keys, list,
+    lock_name, moment, names, object, payloads, read, read_from, read_some, refused, settle, settle_item,
+    soon, take, tokens,
 };
 use crate::clock::Clock;
 use crate::document::PutOptions;
 use crate::error::ErrorKind;
 use crate::lock::LockOptions;
 use crate::log::{Durability, ScanOptions};
-use crate::queue::Select;
+use crate::queue::{Change, Claim, Select, Settled};
 
 topic! { "restart":
     events_outlive_the_process (Restart) "events are there after a restart, with their ids, and ids go on ascending",
@@ -25,6 +26,7 @@ topic! { "restart":
     cursors_outlive_the_process (Restart) "a cursor goes on exactly after a restart",
     documents_outlive_the_process (Restart) "documents and their revisions are there after a restart, and series go on ascending",
     leases_outlive_the_process (Restart) "items and leases are there after a restart, and tokens still count",
+    places_outlive_the_process (Restart) "places, revisions and delays are there after a restart, and the counter goes on",
     fencing_marks_outlive_the_process (Restart) "a token that was overtaken before a restart is refused after it",
     fencing_outlives_the_process (Restart) "fencing tokens go on ascending after a restart, and no lock is held",
 }
@@ -137,30 +139,84 @@ fn leases_outlive_the_process(harness: &dyn Harness) -> Check {
     harness
         .open()
         .queue_put(&job, &items, Durability::Strict, soon())?;
-    let minute = Duration::from_secs(60);
-    let taken = harness
-        .open()
-        .queue_take(&job, &Select::all(), 2, minute, soon())?;
-    let tokens: Vec<_> = taken
-        .iter()
-        .filter_map(|entry| Some(entry.lease.as_ref()?.token.clone()))
-        .collect();
+    let tokens = tokens(&take(&*harness.open(), &job, 2)?);
     restart(harness)?;
     let backend = harness.open();
     ensure_eq!(keys(&*backend, &job)?, ["a", "b", "c"], "items");
-    let others = backend.queue_take(&job, &Select::all(), 5, minute, soon())?;
-    let names: Vec<_> = others.iter().map(|entry| entry.id.as_str()).collect();
-    ensure_eq!(names, ["c"], "items pending");
+    ensure_eq!(names(&take(&*backend, &job, 5)?), ["c"], "items pending");
     let first: Vec<_> = tokens.first().cloned().into_iter().collect();
     ensure_eq!(
-        backend.queue_ack(&job, &first, soon())?.settled,
-        first,
-        "tokens settled"
+        acknowledge(&*backend, &job, &first)?,
+        [Settled::Done],
+        "what became of the first token"
     );
-    harness.clock().advance(2 * minute);
-    let again = backend.queue_take(&job, &Select::all(), 5, minute, soon())?;
-    let names: Vec<_> = again.iter().map(|entry| entry.id.as_str()).collect();
-    ensure_eq!(names, ["b", "c"], "items pending after the leases' end");
+    harness.clock().advance(2 * MINUTE);
+    ensure_eq!(
+        names(&take(&*backend, &job, 5)?),
+        ["b", "c"],
+        "items pending after the leases' end"
+    );
+    Ok(())
+}
+
+fn places_outlive_the_process(harness: &dyn Harness) -> Check {
+    let job = job("a")?;
+    let put = |name: &str, data: &str| {
+        let item = item(name, data, harness.clock().now())?;
+        Ok::<_, Failure>(
+            harness
+                .open()
+                .queue_put(&job, &[item], Durability::Strict, soon())?,
+        )
+    };
+    for name in ["a", "b", "c", "d"] {
+        put(name, "1")?;
+    }
+    // a goes to the end, b waits, c gets other contents.
+    let release = |delay| Change::Release { delay };
+    settle_item(&*harness.open(), &job, "a", release(Duration::ZERO))?;
+    settle_item(&*harness.open(), &job, "b", release(2 * MINUTE))?;
+    let stale = entry(&*harness.open(), &job, "c")?.revision;
+    put("c", "2")?;
+    let before = harness.open().queue_summary(&job, soon())?;
+    let entries = |backend: &dyn crate::backend::Backend| {
+        let all = ["a", "b", "c", "d"].into_iter().map(|name| {
+            let entry = entry(backend, &job, name)?;
+            Ok((entry.place, entry.revision, entry.delay))
+        });
+        all.collect::<Result<Vec<_>, Failure>>()
+    };
+    let stored = entries(&*harness.open())?;
+    restart(harness)?;
+    let backend = harness.open();
+    ensure_eq!(entries(&*backend)?, stored, "places, revisions and delays");
+    let after = backend.queue_summary(&job, soon())?;
+    ensure!(
+        after.mark >= before.mark,
+        "the counter went back: {after:?} after {before:?}"
+    );
+    let claim = Claim::Revision(item_id("c")?, stale);
+    ensure_eq!(
+        settle(&*backend, &job, claim, Change::Remove)?,
+        Settled::Changed,
+        "a revision from before the restart"
+    );
+    ensure_eq!(
+        names(&take(&*backend, &job, 9)?),
+        ["c", "d", "a"],
+        "items by place"
+    );
+    put("e", "1")?;
+    ensure!(
+        entry(&*backend, &job, "e")?.place > after.mark,
+        "a new item has an old number"
+    );
+    let bounded = Select::eligible().until(after.mark);
+    ensure_eq!(
+        backend.queue_take(&job, &bounded, 9, MINUTE, soon())?.len(),
+        0,
+        "items of a run that is bounded by the old counter"
+    );
     Ok(())
 }
 

@@ -8,9 +8,10 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
-use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, Wish};
+use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, What, Which, Whose, Wish};
 use super::tools::{
-    Check, append, append_given, field, given, item, item_id, job, keys, list, object, read, read_some, soon,
+    Check, append, append_given, entry, field, given, item, item_id, job, keys, list, object, read,
+    read_some, soon,
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -18,7 +19,9 @@ use crate::document::{Added, Expected, PutOptions, Revision, StoredDocument};
 use crate::error::{ErrorKind, Result as StorageResult};
 use crate::id::EventId;
 use crate::log::{Cursor, Durability, ScanOptions};
-use crate::queue::{ItemId, LeaseToken, Select, Settled};
+use crate::queue::{
+    Change, Claim, Eligible, ItemId, ItemState, LeaseToken, QueueItem, QueueMark, Select, Settlement,
+};
 use crate::reference::{Log, Reading};
 
 /// Values that the backend chose and the model does not know: ids, revisions, tokens.
@@ -30,7 +33,10 @@ struct Job {
     followed: Reading<EventId>,
     /// The series by tag, oldest first.
     series: Vec<(u64, Added)>,
-    tokens: Vec<LeaseToken>,
+    tokens: Vec<(LeaseToken, ItemId)>,
+    mark: QueueMark,
+    /// The items of the last put.
+    pushed: Vec<QueueItem>,
 }
 
 pub(super) struct Subject<'a> {
@@ -108,34 +114,30 @@ impl<'a> Subject<'a> {
             Call::Add { job, wish } => self.add(backend, *job, *wish, after),
             Call::Newest { job, before } => self.newest(backend, *job, *before, after),
             Call::Drop { job, newer } => self.remove(backend, *job, *newer, answer),
-            Call::QueuePut { job, keys } => self.queue_put(backend, *job, keys, after),
-            Call::Take { job, limit } => self.take(backend, *job, *limit, answer),
-            Call::Ack { job, tokens } => {
-                let tokens = self.tokens(*job, tokens)?;
-                settled(
-                    &tokens,
-                    &backend.queue_ack(at(&self.names, *job)?, &tokens, soon())?,
-                    answer,
-                )
-            }
-            Call::Nack { job, tokens } => {
-                let tokens = self.tokens(*job, tokens)?;
-                settled(
-                    &tokens,
-                    &backend.queue_nack(at(&self.names, *job)?, &tokens, soon())?,
-                    answer,
-                )
-            }
-            Call::Remove { job, keys } => {
-                let ids = keys
+            Call::QueuePut { job, .. } => {
+                let now = self.harness.clock().now();
+                let pushed = &at(&after.queues, *job)?.pushed;
+                let items = pushed
                     .iter()
-                    .map(|key| item_id(&key.to_string()))
-                    .collect::<Result<Vec<ItemId>, _>>()?;
-                settled(
-                    &ids,
-                    &backend.queue_remove(at(&self.names, *job)?, &ids, soon())?,
-                    answer,
-                )
+                    .map(|(key, data)| item(&key.to_string(), &data.to_string(), now));
+                at_mut(&mut self.jobs, *job)?.pushed = items.collect::<Result<_, _>>()?;
+                self.queue_put(backend, *job, answer)
+            }
+            Call::PutAgain { job } => self.queue_put(backend, *job, answer),
+            Call::Take { job, limit, which } => self.take(backend, *job, *limit, which, answer),
+            Call::Settle { job, settlements } => self.settle(backend, *job, settlements, answer),
+            Call::Compact { job } => {
+                let compaction = backend.queue_compact(at(&self.names, *job)?, soon())?;
+                ensure!(
+                    compaction.after <= compaction.before,
+                    "a compaction adds bytes: {compaction:?}"
+                );
+                Ok(())
+            }
+            Call::Mark { job } => {
+                let summary = backend.queue_summary(at(&self.names, *job)?, soon())?;
+                at_mut(&mut self.jobs, *job)?.mark = summary.mark;
+                Ok(())
             }
             Call::Queue { job } => self.queue(backend, *job, after),
             Call::Advance { seconds } => {
@@ -144,12 +146,22 @@ impl<'a> Subject<'a> {
             }
             Call::Restart => {
                 drop(handle);
-                self.handles.clear();
-                self.harness.restart();
-                self.handles = (0..HANDLES).map(|_| self.harness.open()).collect();
+                self.restart();
+                Ok(())
+            }
+            Call::Reboot => {
+                drop(handle);
+                self.harness.clock().reboot();
+                self.restart();
                 Ok(())
             }
         }
+    }
+
+    fn restart(&mut self) {
+        self.handles.clear();
+        self.harness.restart();
+        self.handles = (0..HANDLES).map(|_| self.harness.open()).collect();
     }
 
     /// Compares everything.
@@ -313,86 +325,166 @@ impl<'a> Subject<'a> {
         written(removed, answer)
     }
 
-    fn queue_put(&self, backend: &dyn Backend, index: usize, keys: &[u8], after: &State) -> Check {
-        let now = self.harness.clock().now();
-        let queue = at(&after.queues, index)?;
-        let mut items = Vec::new();
-        for key in keys {
-            let data = queue
-                .iter()
-                .find(|item| item.key == *key)
-                .map_or(0, |item| item.data);
-            items.push(item(&key.to_string(), &data.to_string(), now)?);
-        }
-        let report = backend.queue_put(at(&self.names, index)?, &items, Durability::Strict, soon())?;
-        ensure_eq!(
-            Answer::Queued(report.added, report.merged),
-            after.answer,
-            "items added and merged"
-        );
+    fn queue_put(&self, backend: &dyn Backend, index: usize, answer: &Answer) -> Check {
+        let items = &at(&self.jobs, index)?.pushed;
+        let report = backend.queue_put(at(&self.names, index)?, items, Durability::Strict, soon())?;
+        ensure_eq!(Answer::Queued(report), *answer, "items added, merged and known");
         Ok(())
     }
 
-    fn take(&mut self, backend: &dyn Backend, index: usize, limit: usize, answer: &Answer) -> Check {
+    fn take(
+        &mut self,
+        backend: &dyn Backend,
+        index: usize,
+        limit: usize,
+        which: &Which,
+        answer: &Answer,
+    ) -> Check {
+        let job = at_mut(&mut self.jobs, index)?;
+        let select = match which {
+            Which::Eligible => Select::eligible(),
+            Which::Parked => Select::any().with(Eligible::No),
+            Which::Keys(keys) => {
+                let ids = keys.iter().map(|key| item_id(&key.to_string()));
+                Select::ids(ids.collect::<Result<Vec<_>, _>>()?)
+            }
+            Which::Marked => Select::eligible().until(job.mark),
+            Which::Failed(times) => Select::eligible().attempts(*times..=u64::MAX),
+        };
         let lease = Duration::from_secs(LEASE);
-        let taken = backend.queue_take(at(&self.names, index)?, &Select::all(), limit, lease, soon())?;
+        let taken = backend.queue_take(at(&self.names, index)?, &select, limit, lease, soon())?;
         let keys: Vec<u8> = taken
             .iter()
             .filter_map(|entry| entry.id.as_str().parse().ok())
             .collect();
         ensure_eq!(Answer::Taken(keys), *answer, "items taken");
-        let job = at_mut(&mut self.jobs, index)?;
         for entry in taken {
             let lease = entry
                 .lease
                 .ok_or_else(|| Failure::new("an item was taken without a lease"))?;
             ensure!(
-                !job.tokens.contains(&lease.token),
+                job.tokens.iter().all(|(token, _)| *token != lease.token),
                 "a token was given twice: {}",
                 lease.token
             );
-            job.tokens.push(lease.token);
+            job.tokens.push((lease.token, entry.id));
         }
         Ok(())
     }
 
-    /// The tokens of these numbers; one that nobody has where it was not given yet.
-    fn tokens(&self, index: usize, numbers: &[usize]) -> Result<Vec<LeaseToken>, Failure> {
-        let tokens = &at(&self.jobs, index)?.tokens;
-        Ok(numbers
-            .iter()
-            .map(|&number| tokens.get(number).cloned().unwrap_or_else(LeaseToken::random))
-            .collect())
+    fn settle(
+        &self,
+        backend: &dyn Backend,
+        index: usize,
+        settlements: &[(Whose, What)],
+        answer: &Answer,
+    ) -> Check {
+        let Answer::Settled(wanted, data) = answer else {
+            return Err(Failure::new("the model has no answer"));
+        };
+        let (name, job) = (at(&self.names, index)?, at(&self.jobs, index)?);
+        let now = self.harness.clock().now();
+        let mut calls = Vec::new();
+        for (&(whose, what), data) in settlements.iter().zip(data) {
+            let (claim, id) = match whose {
+                Whose::Token(number) => match job.tokens.get(number) {
+                    Some((token, id)) => (Claim::Lease(token.clone()), id.clone()),
+                    // A token that nobody has.
+                    None => (Claim::Lease(LeaseToken::random()), item_id("none")?),
+                },
+                Whose::Key(key) => {
+                    let id = item_id(&key.to_string())?;
+                    (Claim::Item(id.clone()), id)
+                }
+                Whose::Present(key) => {
+                    let id = item_id(&key.to_string())?;
+                    let got = backend.queue_get(name, &id, soon())?;
+                    let revision = got.map(|got| got.revision).unwrap_or_default();
+                    (Claim::Revision(id.clone(), revision), id)
+                }
+                Whose::Stale(key) => {
+                    let id = item_id(&key.to_string())?;
+                    (Claim::Revision(id.clone(), QueueMark(u64::MAX)), id)
+                }
+            };
+            let pushed = item(id.as_str(), &data.to_string(), now)?;
+            let change = match what {
+                What::Remove => Change::Remove,
+                What::Extend => Change::Extend(Duration::from_secs(LEASE)),
+                What::Release(delay) => Change::Release {
+                    delay: Duration::from_secs(delay),
+                },
+                What::Fail => Change::Fail(pushed),
+                What::Park => Change::Park { reason: None },
+                What::Unpark => Change::Unpark,
+                What::Edit => Change::Edit(pushed.body),
+            };
+            calls.push(Settlement::new(claim, change));
+        }
+        let settled = backend.queue_settle(name, &calls, soon())?;
+        ensure_eq!(settled, *wanted, "what became of the settlements");
+        Ok(())
     }
 
     fn queue(&self, backend: &dyn Backend, index: usize, after: &State) -> Check {
         let name = at(&self.names, index)?;
-        let wanted = at(&after.queues, index)?;
+        let wanted = &at(&after.queues, index)?.items;
+        let clock = self.harness.clock();
         let order: Vec<String> = wanted.iter().map(|item| item.key.to_string()).collect();
         ensure_eq!(keys(backend, name)?, order, "keys of a queue");
+        let mut places = Vec::new();
         for item in wanted {
-            let got = backend.queue_get(name, &item_id(&item.key.to_string())?, soon())?;
-            let got = got.ok_or_else(|| Failure::new(format!("item {} is none", item.key)))?;
+            let got = entry(backend, name, &item.key.to_string())?;
             let text = got.body.get().as_bytes();
+            for (field_name, value) in [
+                ("item_data", serde_json::json!(item.data)),
+                ("failure_count", serde_json::json!(item.failures.len())),
+                ("reprocess_eligible", serde_json::json!(item.eligible)),
+            ] {
+                ensure_eq!(
+                    field(text, field_name)?,
+                    value,
+                    "{field_name} of item {}",
+                    item.key
+                );
+            }
             ensure_eq!(
-                field(text, "item_data")?,
-                serde_json::json!(item.data),
-                "data of item {}",
+                (got.state(clock), got.lease.is_some()),
+                (item.state(after.now), item.lease.is_some()),
+                "state of item {}, and whether it has a lease",
                 item.key
             );
-            ensure_eq!(
-                field(text, "failure_count")?,
-                serde_json::json!(item.failures),
-                "failures of item {}",
-                item.key
-            );
-            ensure_eq!(
-                got.lease.is_some(),
-                item.lease.is_some(),
-                "whether item {} has a lease",
-                item.key
-            );
+            places.push((item.place, got.place));
         }
+        places.sort_unstable();
+        ensure!(
+            places.is_sorted_by(|a, b| a.1 < b.1),
+            "the places are in another order than those of the model: {places:?}"
+        );
+        let summary = backend.queue_summary(name, soon())?;
+        let count = |test: fn(&ItemState, bool) -> bool| {
+            let tested = wanted
+                .iter()
+                .filter(|item| test(&item.state(after.now), item.eligible));
+            tested.count() as u64
+        };
+        ensure_eq!(
+            (
+                summary.items,
+                summary.pending,
+                summary.leased,
+                summary.delayed,
+                summary.parked
+            ),
+            (
+                wanted.len() as u64,
+                count(|state, eligible| *state == ItemState::Pending && eligible),
+                count(|state, _| *state == ItemState::Leased),
+                count(|state, eligible| *state == ItemState::Delayed && eligible),
+                count(|state, eligible| *state != ItemState::Leased && !eligible),
+            ),
+            "items of the summary: all, pending, leased, delayed, parked"
+        );
         Ok(())
     }
 }
@@ -444,16 +536,5 @@ fn written(outcome: StorageResult<bool>, answer: &Answer) -> Check {
         Err(error) => return Err(error.into()),
     };
     ensure_eq!(Answer::Written(outcome), *answer, "what a conditional write did");
-    Ok(())
-}
-
-fn settled<K: PartialEq + fmt::Debug>(asked: &[K], settled: &Settled<K>, answer: &Answer) -> Check {
-    let known = asked.iter().map(|key| settled.settled.contains(key)).collect();
-    ensure_eq!(Answer::Settled(known), *answer, "what was settled");
-    ensure_eq!(
-        settled.settled.len() + settled.unknown.len(),
-        asked.len(),
-        "keys settled and unknown together"
-    );
     Ok(())
 }

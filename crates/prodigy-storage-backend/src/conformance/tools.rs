@@ -19,7 +19,9 @@ use crate::id::EventId;
 use crate::lock::LockInfo;
 use crate::log::{AppendOptions, Appended, Cursor, Scan, ScanItem, ScanOptions};
 use crate::page::Entries;
-use crate::queue::{ItemId, QueueItem, QueueStep};
+use crate::queue::{
+    Change, Claim, ItemId, LeaseToken, QueueEntry, QueueItem, QueueStep, Select, Settled, Settlement,
+};
 
 pub(super) type Check = Result<(), Failure>;
 
@@ -175,11 +177,12 @@ pub(super) fn item_id(name: &str) -> Result<ItemId, Failure> {
     Ok(ItemId::new(name)?)
 }
 
-/// An item with one failure, as a caller pushes it.
+/// An item with one failure, as a caller pushes it. The failure is another one for other data.
 pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, Failure> {
     let text = format!(
-        r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":"no answer"}}]}}"#,
-        serde_json::to_string(name)?
+        r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":{}}}]}}"#,
+        serde_json::to_string(name)?,
+        serde_json::to_string(&format!("no answer to {data}"))?
     );
     Ok(dead_letter::normalise(&RawValue::from_string(text)?, now)?)
 }
@@ -214,8 +217,17 @@ pub(super) fn jobs(backend: &dyn Backend, repo: &RepoName) -> Result<Vec<JobId>,
 
 /// The keys of a queue, in its order.
 pub(super) fn keys(backend: &dyn Backend, job: &JobAddress) -> Result<Vec<String>, Failure> {
+    selected(backend, job, &Select::any())
+}
+
+/// The keys of the selected items, in the order of the queue.
+pub(super) fn selected(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    select: &Select,
+) -> Result<Vec<String>, Failure> {
     let mut keys = Vec::new();
-    for step in backend.queue_scan(job, soon())? {
+    for step in backend.queue_scan(job, select, soon())? {
         match step? {
             QueueStep::Entry(entry) => keys.push(entry.id.as_str().to_owned()),
             QueueStep::Damage(damage) => {
@@ -227,6 +239,91 @@ pub(super) fn keys(backend: &dyn Backend, job: &JobAddress) -> Result<Vec<String
         }
     }
     Ok(keys)
+}
+
+/// How long a take of the suite lasts.
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+/// An item that has to be there.
+pub(super) fn entry(backend: &dyn Backend, job: &JobAddress, name: &str) -> Result<QueueEntry, Failure> {
+    let got = backend.queue_get(job, &item_id(name)?, soon())?;
+    got.ok_or_else(|| Failure::new(format!("item {name} is gone")))
+}
+
+/// Takes eligible items for a minute.
+pub(super) fn take(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    limit: usize,
+) -> Result<Vec<QueueEntry>, Failure> {
+    Ok(backend.queue_take(job, &Select::eligible(), limit, MINUTE, soon())?)
+}
+
+pub(super) fn names(entries: &[QueueEntry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.id.as_str()).collect()
+}
+
+/// Takes one item; gives its token.
+pub(super) fn take_one(backend: &dyn Backend, job: &JobAddress) -> Result<LeaseToken, Failure> {
+    let taken = tokens(&take(backend, job, 1)?);
+    taken
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::new("no item was taken"))
+}
+
+pub(super) fn tokens(entries: &[QueueEntry]) -> Vec<LeaseToken> {
+    entries
+        .iter()
+        .filter_map(|entry| Some(entry.lease.as_ref()?.token.clone()))
+        .collect()
+}
+
+/// Makes one change.
+pub(super) fn settle(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    claim: Claim,
+    change: Change,
+) -> Result<Settled, Failure> {
+    let settled = backend.queue_settle(job, &[Settlement::new(claim, change)], soon())?;
+    super::failure::ensure_eq!(settled.len(), 1, "results of one settlement");
+    settled
+        .first()
+        .copied()
+        .ok_or_else(|| Failure::new("a settlement without a result"))
+}
+
+/// Makes one change under a token.
+pub(super) fn settle_token(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    token: &LeaseToken,
+    change: Change,
+) -> Result<Settled, Failure> {
+    settle(backend, job, Claim::Lease(token.clone()), change)
+}
+
+/// Makes one change as an operator does.
+pub(super) fn settle_item(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    name: &str,
+    change: Change,
+) -> Result<Settled, Failure> {
+    settle(backend, job, Claim::Item(item_id(name)?), change)
+}
+
+/// Removes the items of these tokens.
+pub(super) fn acknowledge(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    tokens: &[LeaseToken],
+) -> Result<Vec<Settled>, Failure> {
+    let each = tokens
+        .iter()
+        .map(|token| Settlement::new(Claim::Lease(token.clone()), Change::Remove));
+    Ok(backend.queue_settle(job, &each.collect::<Vec<_>>(), soon())?)
 }
 
 /// A field of a JSON object.

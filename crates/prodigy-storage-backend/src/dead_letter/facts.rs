@@ -3,19 +3,35 @@
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, Kind, count, flag, text, time};
+use super::fields::{Fields, Kind, count, elements, flag, text, time};
 use crate::error::{ErrorKind, Result, StorageError};
-use crate::queue::{ItemId, Select};
+use crate::queue::{Eligible, ItemId, Select};
 
 /// The fields that a [`Select`] reads, and that a list shows beside the key.
+///
+/// ```
+/// use prodigy_storage_backend::dead_letter::{facts, selects};
+/// use prodigy_storage_backend::{ItemId, Select};
+/// use serde_json::value::RawValue;
+///
+/// let body: Box<RawValue> = serde_json::from_str(r#"{"item_id":"a","item_data":1,"failure_count":3}"#)?;
+/// let facts = facts(&body)?;
+/// assert_eq!((facts.failure_count, facts.eligible), (3, true));
+/// assert!(selects(&Select::eligible().attempts(2..=5), &ItemId::new("a")?, &facts));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// `error_signature`.
     pub signature: Option<String>,
+    /// `error_type` of the last failure, if that is a text.
+    pub error_type: Option<String>,
     /// `reprocess_eligible`; true where it is absent.
     pub eligible: bool,
     /// `manual_review_required`; false where it is absent.
     pub review: bool,
+    /// `first_attempt`; absent only in items of other programs.
+    pub first_attempt: Option<Timestamp>,
     /// `last_attempt`; absent only in items of other programs.
     pub last_attempt: Option<Timestamp>,
     /// `failure_count`; 1 where it is absent.
@@ -26,8 +42,10 @@ impl Default for Facts {
     fn default() -> Self {
         Self {
             signature: None,
+            error_type: None,
             eligible: true,
             review: false,
+            first_attempt: None,
             last_attempt: None,
             failure_count: 1,
         }
@@ -40,7 +58,7 @@ impl Default for Facts {
 /// [`ErrorKind::Damaged`], naming the field, if the body is no object or a field has the wrong type. That can only
 /// be an item that another program wrote.
 pub fn facts(body: &RawValue) -> Result<Facts> {
-    told(Fields::of(body))
+    read(Fields::of(body))
 }
 
 /// As [`facts`], of the item's bytes as they are stored: what a queue adds to them is no fact.
@@ -48,10 +66,10 @@ pub fn facts(body: &RawValue) -> Result<Facts> {
 /// # Errors
 /// As [`facts`]; also if the bytes are no JSON.
 pub fn facts_of_line(line: &[u8]) -> Result<Facts> {
-    told(Fields::of_line(line))
+    read(Fields::of_line(line))
 }
 
-fn told(fields: Option<Fields<'_>>) -> Result<Facts> {
+fn read(fields: Option<Fields<'_>>) -> Result<Facts> {
     let damaged = |why: String| StorageError::new(ErrorKind::Damaged, "read item", "", why);
     let fields = fields.ok_or_else(|| damaged("it is not an object".into()))?;
     let field = |name: &str, kind: Kind| match fields.get(name) {
@@ -63,34 +81,49 @@ fn told(fields: Option<Fields<'_>>) -> Result<Facts> {
     };
     Ok(Facts {
         signature: field("error_signature", Kind::Text)?.and_then(text),
+        error_type: field("failure_history", Kind::List)?
+            .and_then(elements)
+            .and_then(|failures| Fields::of(failures.last()?)?.get("error_type").and_then(text)),
         eligible: field("reprocess_eligible", Kind::Flag)?
             .and_then(flag)
             .unwrap_or(true),
         review: field("manual_review_required", Kind::Flag)?
             .and_then(flag)
             .unwrap_or(false),
+        first_attempt: field("first_attempt", Kind::Time)?.and_then(time),
         last_attempt: field("last_attempt", Kind::Time)?.and_then(time),
         failure_count: field("failure_count", Kind::Count)?.and_then(count).unwrap_or(1),
     })
 }
 
-/// Whether an item is among those asked for. Whether a lease holds it is another question.
+/// Whether an item is among those selected, by its key and its facts. Leases, delays and places are other questions.
 ///
-/// An item without `last_attempt` counts as old: no bound leaves it out.
+/// An item without `last_attempt` counts as old: no upper bound leaves it out.
 #[must_use]
 pub fn selects(select: &Select, id: &ItemId, facts: &Facts) -> bool {
     select.ids.as_ref().is_none_or(|ids| ids.contains(id)) && suits(select, facts)
 }
 
-/// Whether an item is among those asked for, if its key is: as [`selects`] for who looks keys up in another way.
+/// As [`selects`], for a caller that looked the key up.
 #[must_use]
 pub fn suits(select: &Select, facts: &Facts) -> bool {
-    (select.ids.is_some() || facts.eligible || select.ineligible_too)
-        && select
-            .signature
-            .as_ref()
-            .is_none_or(|wanted| facts.signature.as_ref() == Some(wanted))
+    let eligible = match select.eligible {
+        Eligible::Yes => facts.eligible,
+        Eligible::No => !facts.eligible,
+        Eligible::Any => true,
+    };
+    let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+    eligible
+        && is(&select.signature, &facts.signature)
+        && is(&select.error_type, &facts.error_type)
         && select
             .not_after
             .is_none_or(|bound| facts.last_attempt.is_none_or(|last| last <= bound))
+        && select
+            .not_before
+            .is_none_or(|bound| facts.last_attempt.is_some_and(|last| last >= bound))
+        && select
+            .min_attempts
+            .is_none_or(|least| facts.failure_count >= least)
+        && select.max_attempts.is_none_or(|most| facts.failure_count <= most)
 }

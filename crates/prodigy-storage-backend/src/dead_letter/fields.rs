@@ -9,7 +9,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The names that the queue writes beside an item's own.
-pub const RESERVED: [&str; 5] = [
+pub const RESERVED: [&str; 12] = [
+    "queue_birth",
+    "queue_change",
+    "queue_place",
+    "queue_revision",
+    "delay_until",
+    "delay_boot",
+    "delay_boottime",
     "lease_token",
     "lease_until",
     "lease_boot",
@@ -18,7 +25,7 @@ pub const RESERVED: [&str; 5] = [
 ];
 
 /// The fields that have a meaning, in the order in which they are written.
-pub(super) const KNOWN: [(&str, Kind); 10] = [
+pub(super) const KNOWN: [(&str, Kind); 11] = [
     ("item_id", Kind::Text),
     ("item_data", Kind::Any),
     ("first_attempt", Kind::Time),
@@ -29,6 +36,7 @@ pub(super) const KNOWN: [(&str, Kind); 10] = [
     ("worktree_artifacts", Kind::Object),
     ("reprocess_eligible", Kind::Flag),
     ("manual_review_required", Kind::Flag),
+    ("parked_reason", Kind::Text),
 ];
 
 /// The fields of a failure. `error_type` of other programs may be a variant with its data.
@@ -150,9 +158,8 @@ impl<'a> Fields<'a> {
         names.find(|name| !seen.insert(*name))
     }
 
-    /// The fields that have no meaning here, each name once.
-    pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        // Of a duplicate name, the last place counts.
+    /// All fields, each name once: of a duplicate name, the last field counts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         let last: HashMap<&str, usize> = self
             .0
             .iter()
@@ -160,9 +167,33 @@ impl<'a> Fields<'a> {
             .map(|(at, (name, _))| (name.as_ref(), at))
             .collect();
         self.0.iter().enumerate().filter_map(move |(at, (name, value))| {
-            let known = RESERVED.contains(&name.as_ref()) || KNOWN.iter().any(|(known, _)| known == name);
-            (!known && last.get(name.as_ref()) == Some(&at)).then_some((name.as_ref(), *value))
+            (last.get(name.as_ref()) == Some(&at)).then_some((name.as_ref(), *value))
         })
+    }
+
+    /// The fields of an item that have no meaning here, each name once.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.iter()
+            .filter(|(name, _)| !RESERVED.contains(name) && KNOWN.iter().all(|(known, _)| known != name))
+    }
+
+    /// The object with these fields set, or removed for `None`. All other fields stay as they are, in their order; a new
+    /// one follows them.
+    pub(super) fn amended(&self, set: &[(&str, Option<&str>)]) -> Result<Box<RawValue>, serde_json::Error> {
+        let mut out = Writer::new(256 + self.0.iter().map(|(_, value)| value.get().len()).sum::<usize>());
+        for (name, value) in self.iter() {
+            match set.iter().find(|(other, _)| *other == name) {
+                None => out.field(name, value.get()),
+                Some((_, Some(json))) => out.field(name, json),
+                Some((_, None)) => {}
+            }
+        }
+        for (name, json) in set {
+            if let (Some(json), None) = (json, self.get_any(name)) {
+                out.field(name, json);
+            }
+        }
+        out.finish()
     }
 }
 
@@ -218,6 +249,17 @@ impl Writer {
     /// Adds a list.
     pub(super) fn list<'v>(&mut self, name: &str, elements: impl IntoIterator<Item = &'v RawValue>) {
         self.field(name, "[");
+        self.elements(elements);
+    }
+
+    /// A list alone.
+    pub(super) fn list_of<'v>(elements: impl IntoIterator<Item = &'v RawValue>) -> String {
+        let mut list = Self("[".to_owned());
+        list.elements(elements);
+        list.0
+    }
+
+    fn elements<'v>(&mut self, elements: impl IntoIterator<Item = &'v RawValue>) {
         for (at, element) in elements.into_iter().enumerate() {
             if at > 0 {
                 self.0.push(',');

@@ -12,6 +12,18 @@ use crate::queue::{ItemId, QueueItem};
 /// A work item that failed, with its failures.
 ///
 /// The queue fills each field that is `None` on a push (see [`normalise`]).
+///
+/// ```
+/// use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
+/// use prodigy_storage_backend::ItemId;
+///
+/// let letter = DeadLetter::new(ItemId::new("src/a.rs")?, "review this file")
+///     .failure(Failure::new("Timeout", "no answer in 30s").agent("agent-17"))
+///     .artifacts(WorktreeArtifacts::new("/srv/session-1", "agent-17"))
+///     .eligible(false);
+/// assert_eq!(letter.failure_history.len(), 1);
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
@@ -43,6 +55,9 @@ pub struct DeadLetter<T> {
     /// Whether a person has to look at it first.
     #[serde(default, deserialize_with = "or_default")]
     pub manual_review_required: bool,
+    /// Why it was parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_reason: Option<String>,
     /// All other fields.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -63,6 +78,7 @@ impl<T> DeadLetter<T> {
             worktree_artifacts: None,
             reprocess_eligible: true,
             manual_review_required: false,
+            parked_reason: None,
             extra: Map::new(),
         }
     }
@@ -109,11 +125,18 @@ impl<T: Serialize> DeadLetter<T> {
 }
 
 /// One failure of an item.
+///
+/// ```
+/// use prodigy_storage_backend::dead_letter::Failure;
+///
+/// let failure = Failure::new("CommandFailed", "exit code 101").step("cargo test").agent("agent-17");
+/// assert!(failure.timestamp.is_some());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Which try it was, from 1.
+    /// Which try it was, from 1. The queue fills it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_number: Option<u64>,
     /// When it failed.
@@ -149,17 +172,18 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of this kind with this message.
+    /// A failure of this kind with this message, of now: pushed again, the same value is the same failure.
     #[must_use]
     pub fn new(error_type: impl Into<String>, error_message: impl Into<String>) -> Self {
         Self {
             error_type: error_type.into(),
             error_message: error_message.into(),
+            timestamp: Some(Timestamp::now()),
             ..Self::default()
         }
     }
 
-    /// Sets which try it was, from 1.
+    /// Sets which try it was, from 1. Without it the queue gives the failure the next number.
     #[must_use]
     pub fn attempt(mut self, number: u64) -> Self {
         self.attempt_number = Some(number);
@@ -189,6 +213,13 @@ impl Failure {
 }
 
 /// The remains of a failed try in its worktree.
+///
+/// ```
+/// use prodigy_storage_backend::dead_letter::WorktreeArtifacts;
+///
+/// let artifacts = WorktreeArtifacts::new("/srv/session-1", "agent-17");
+/// assert_eq!(artifacts.branch_name.as_deref(), Some("agent-17"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

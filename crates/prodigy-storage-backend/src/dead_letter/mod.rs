@@ -1,7 +1,8 @@
 //! The form of a dead letter, and the merge of two dead letters with one key.
 //!
 //! An item is a JSON object with `item_id` and `item_data`; [`normalise`] checks what a caller pushes and fills what
-//! is missing, [`merge`] adds a push to the stored item of its key, [`facts`] returns the fields that a [`Select`](crate::Select)
+//! is missing, [`first`] completes a new item, [`merge`] adds a push to the stored item of its key, [`changed`] says what a
+//! [`Change`](crate::Change) makes of an item's contents, [`facts`] returns the fields that a [`Select`](crate::Select)
 //! reads. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
 //! same as a type.
 //!
@@ -25,6 +26,7 @@
 mod facts;
 mod fields;
 mod letter;
+mod life;
 mod merge;
 mod normalise;
 mod signature;
@@ -34,6 +36,8 @@ mod tests;
 pub use facts::{Facts, facts, facts_of_line, selects, suits};
 pub use fields::RESERVED;
 pub use letter::{DeadLetter, Failure, WorktreeArtifacts};
+pub(crate) use life::same_id;
+pub use life::{changed, edit, fail, park, unpark};
 pub use merge::merge;
-pub use normalise::normalise;
+pub use normalise::{first, normalise};
 pub use signature::signature;

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::queue::{ItemId, Select};
+use crate::queue::{Change, Eligible, ItemId, QueueItem, Select};
 
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
@@ -18,9 +20,40 @@ fn normal(json: &str) -> Value {
     serde_json::from_str(normalise(&raw(json), now()).unwrap().body.get()).unwrap()
 }
 
-fn merged(stored: &str, pushed: &str) -> Value {
+/// The stored item after a later push; `None` if it stays as it is.
+fn pushed(stored: &str, pushed: &str) -> Option<Value> {
     let stored = normalise(&raw(stored), now()).unwrap().body;
-    serde_json::from_str(merge(&stored, &raw(pushed), now()).unwrap().get()).unwrap()
+    let stored = first(&stored).unwrap();
+    let merged = merge(&stored, &raw(pushed), later()).unwrap();
+    merged.map(|body| serde_json::from_str(body.get()).unwrap())
+}
+
+fn merged(stored: &str, push: &str) -> Value {
+    pushed(stored, push).unwrap()
+}
+
+fn later() -> Timestamp {
+    Timestamp::from_millis(now().as_millis() + 1000)
+}
+
+/// The error types of the failures, with their numbers.
+fn failures(item: &Value) -> Vec<(String, u64)> {
+    let of = |failure: &Value| {
+        let kind = failure["error_type"].as_str().unwrap().to_owned();
+        (kind, failure["attempt_number"].as_u64().unwrap())
+    };
+    item["failure_history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(of)
+        .collect()
+}
+
+fn change(stored: &str, change: &Change) -> Box<RawValue> {
+    changed(&ItemId::new("a").unwrap(), &raw(stored), change, now())
+        .unwrap()
+        .unwrap()
 }
 
 #[test]
@@ -51,12 +84,20 @@ fn what_is_given_is_kept_byte_for_byte_on_one_line() {
 #[test]
 fn a_normal_item_is_left_as_it_is() {
     let once = normalise(
-        &raw(r#"{"item_id":"a","item_data":null,"zz":1,"failure_history":[{"error_type":"T"}]}"#),
+        &raw(
+            r#"{"item_id":"a","item_data":null,"zz":1,"failure_history":[{"error_type":"T"}],"parked_reason":"p"}"#,
+        ),
         now(),
     );
     let once = once.unwrap().body;
     let again = normalise(&once, Timestamp::MIN).unwrap().body;
     assert_eq!(once.get(), again.get());
+    let numbered = first(&once).unwrap();
+    assert_eq!(first(&numbered).unwrap().get(), numbered.get());
+    assert_eq!(
+        normalise(&numbered, Timestamp::MIN).unwrap().body.get(),
+        numbered.get()
+    );
 }
 
 #[test]
@@ -155,8 +196,8 @@ fn a_push_adds_to_the_stored_item() {
     assert_eq!(value["last_attempt"], "2026-01-02T00:00:00Z");
     assert_eq!(value["failure_count"], 3);
     assert_eq!(
-        value["failure_history"],
-        json!([{"error_type":"A"},{"error_type":"B"},{"error_type":"C"}])
+        failures(&value),
+        [("A".into(), 1), ("B".into(), 2), ("C".into(), 3)]
     );
     assert_eq!(value["error_signature"], "C");
     assert_eq!(value["worktree_artifacts"], json!({"branch_name":"b"}));
@@ -174,26 +215,213 @@ fn a_push_without_failures_counts_as_one() {
         r#"{"item_id":"a","item_data":2}"#,
     );
     assert_eq!(value["failure_count"], 5);
-    assert_eq!(value["failure_history"], json!([{"error_type":"A"}]));
+    assert_eq!(failures(&value), [("A".into(), 4)]);
     assert_eq!(value["error_signature"], "A");
 }
 
 #[test]
-fn a_history_that_carries_the_stored_one_on_adds_its_rest() {
-    let one = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A","attempt_number":1}]}"#;
-    let two = r#"{"item_id":"a","item_data":1,"failure_history":[{"attempt_number":1,"error_type":"A"},{"error_type":"B"}]}"#;
-    let value = merged(one, two);
+fn a_failure_gets_its_number_and_its_time() {
+    let text = r#"{"item_id":"a","item_data":1,"last_attempt":"2026-01-02T00:00:00Z","failure_count":9,
+        "failure_history":[{"error_type":"A"},{"attempt_number":20,"error_type":"B","timestamp":"2026-01-01T00:00:00Z"},{"error_type":"C","attempt_number":null}]}"#;
+    let item = normalise(&raw(text), now()).unwrap();
+    let value: Value = serde_json::from_str(first(&item.body).unwrap().get()).unwrap();
+    assert_eq!(
+        failures(&value),
+        [("A".into(), 7), ("B".into(), 20), ("C".into(), 21)]
+    );
+    let times = [
+        "2026-01-02T00:00:00Z",
+        "2026-01-01T00:00:00Z",
+        "2026-01-02T00:00:00Z",
+    ];
+    for (failure, time) in value["failure_history"].as_array().unwrap().iter().zip(times) {
+        assert_eq!(failure["timestamp"], time);
+    }
+    // The next numbers follow the last, and the count.
+    let one = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A","attempt_number":3}]}"#;
+    let more = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"B"},{"error_type":"C"}]}"#;
+    assert_eq!(
+        failures(&merged(one, more)),
+        [("A".into(), 3), ("B".into(), 4), ("C".into(), 5)]
+    );
+    let counted = r#"{"item_id":"a","item_data":1,"failure_count":7}"#;
+    assert_eq!(
+        failures(&merged(counted, more)),
+        [("B".into(), 8), ("C".into(), 9)]
+    );
+}
+
+#[test]
+fn a_failure_that_is_in_the_history_counts_once() {
+    let at = |second: u32, rest: &str| format!(r#"{{"timestamp":"2026-01-01T00:00:{second:02}Z",{rest}}}"#);
+    let letter = |failures: &[String]| {
+        format!(
+            r#"{{"item_id":"a","item_data":1,"failure_history":[{}]}}"#,
+            failures.join(",")
+        )
+    };
+    let one = letter(&[at(1, r#""error_type":"A""#)]);
+    let cases = [
+        // The same letter, and the same under the number that the queue gave.
+        (&[at(1, r#""error_type":"A""#)][..], None),
+        (&[at(1, r#""error_type":"A","attempt_number":1"#)], None),
+        (&[at(1, r#""attempt_number":1,"error_type":"more words""#)], None),
+        // Another time, another number, another failure at that time.
+        (&[at(2, r#""error_type":"A""#)], Some(2)),
+        (&[at(1, r#""error_type":"A","attempt_number":2"#)], Some(2)),
+        (&[at(1, r#""error_type":"B""#)], Some(2)),
+        // The history carried on, and a failure twice in one push.
+        (
+            &[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)],
+            Some(2),
+        ),
+        (
+            &[at(2, r#""error_type":"B""#), at(2, r#""error_type":"B""#)],
+            Some(2),
+        ),
+    ];
+    for (failures, expected) in cases {
+        let found = pushed(&one, &letter(failures));
+        let found = found.map(|item| item["failure_count"].as_u64().unwrap());
+        assert_eq!(found, expected, "{failures:?}");
+    }
+    // Also one that was stored before the last, in another notation of its time.
+    let two = letter(&[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)]);
+    let again = letter(&[r#"{"error_type":"A","timestamp":"2026-01-01T00:00:01.000000000Z"}"#.into()]);
+    assert!(pushed(&two, &again).is_none());
+}
+
+#[test]
+fn a_letter_pushed_twice_leaves_the_item_as_it_is() {
+    let letter = DeadLetter::new(ItemId::new("a").unwrap(), 1).failure(Failure::new("T", "m"));
+    let item = letter.to_item(now()).unwrap();
+    let stored = first(&item.body).unwrap().into_owned();
+    // The repetition of one push, and a push of the same value later.
+    assert!(merge(&stored, &item.body, later()).unwrap().is_none());
+    assert!(
+        merge(&stored, &letter.to_item(later()).unwrap().body, later())
+            .unwrap()
+            .is_none()
+    );
+    // Pushes without a failure differ by their time.
+    let bare = DeadLetter::new(ItemId::new("a").unwrap(), 1);
+    let stored = bare.to_item(now()).unwrap().body;
+    assert!(
+        merge(&stored, &bare.to_item(now()).unwrap().body, later())
+            .unwrap()
+            .is_none()
+    );
+    let merged = merge(&stored, &bare.to_item(later()).unwrap().body, later()).unwrap();
+    assert_eq!(facts(&merged.unwrap()).unwrap().failure_count, 2);
+}
+
+#[test]
+fn parking_sets_its_fields_and_nothing_else() {
+    let stored =
+        r#"{"item_id":"a","item_data":{ "n": 1.50 },"manual_review_required":false,"x":[1],"queue_birth":3}"#;
+    let park = |reason: Option<&str>| Change::Park {
+        reason: reason.map(str::to_owned),
+    };
+    let parked = change(stored, &park(Some("a \"licence\"")));
+    assert_eq!(
+        parked.get(),
+        r#"{"item_id":"a","item_data":{ "n": 1.50 },"manual_review_required":true,"x":[1],"reprocess_eligible":false,"parked_reason":"a \"licence\""}"#
+    );
+    // The old reason goes with a new parking without one, and with unparking.
+    for (again, parked_now) in [(park(None), true), (Change::Unpark, false)] {
+        let value: Value = serde_json::from_str(change(parked.get(), &again).get()).unwrap();
+        assert!(value.get("parked_reason").is_none(), "{value}");
+        assert_eq!(
+            (&value["reprocess_eligible"], &value["manual_review_required"]),
+            (&json!(!parked_now), &json!(parked_now))
+        );
+        assert_eq!((&value["x"], value.get("failure_count")), (&json!([1]), None));
+    }
+    let letter: DeadLetter<Value> = serde_json::from_str(parked.get()).unwrap();
+    assert_eq!(letter.parked_reason.as_deref(), Some("a \"licence\""));
+    // A failure that is pushed leaves the item parked.
+    let failed = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A"}]"#;
+    let value = merged(parked.get(), &format!(r#"{failed},"reprocess_eligible":true}}"#));
+    assert_eq!(
+        (&value["reprocess_eligible"], &value["manual_review_required"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(value["parked_reason"], "a \"licence\"");
+    // A push may park with a reason of its own.
+    let park = format!(r#"{failed},"reprocess_eligible":false,"parked_reason":"another"}}"#);
+    for stored in [parked.get(), r#"{"item_id":"a","item_data":1}"#] {
+        let value = merged(stored, &park);
+        assert_eq!(
+            (&value["reprocess_eligible"], &value["parked_reason"]),
+            (&json!(false), &json!("another"))
+        );
+    }
+    let value = merged(
+        r#"{"item_id":"a","item_data":1}"#,
+        &format!(r#"{failed},"parked_reason":"none"}}"#),
+    );
+    assert!(value.get("parked_reason").is_none(), "{value}");
+}
+
+#[test]
+fn an_edit_replaces_the_contents_under_the_same_id() {
+    let stored = r#"{"item_id":"a","item_data":1,"x":1,"failure_history":[{"error_type":"A"}]}"#;
+    let edited = change(
+        stored,
+        &Change::Edit(raw(
+            r#"{"item_id":"a","item_data":2,"failure_history":[{"error_type":"B"}]}"#,
+        )),
+    );
+    let value: Value = serde_json::from_str(edited.get()).unwrap();
+    assert_eq!((&value["item_data"], value.get("x")), (&json!(2), None));
+    assert_eq!(failures(&value), [("B".into(), 1)]);
+    let id = ItemId::new("a").unwrap();
+    for contents in [r#"{"item_id":"b","item_data":2}"#, r#"{"item_id":"a"}"#, "[]"] {
+        let error = edit(&id, &raw(contents), now()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{contents}");
+    }
+}
+
+#[test]
+fn a_change_gives_the_contents_after_it() {
+    let stored = r#"{"item_id":"a","item_data":{"now":2},"failure_history":[{"error_type":"A"}]}"#;
+    let failed = |id: &str| {
+        let letter = DeadLetter::new(ItemId::new(id).unwrap(), 1).failure(Failure::new("B", "m").at(later()));
+        Change::Fail(letter.to_item(now()).unwrap())
+    };
+    let value: Value = serde_json::from_str(change(stored, &failed("a")).get()).unwrap();
     assert_eq!(value["failure_count"], 2);
-    assert_eq!(value["failure_history"].as_array().unwrap().len(), 2);
-    // The same failure again is another one.
-    assert_eq!(merged(one, one)["failure_count"], 2);
-    assert_eq!(merged(one, one)["failure_history"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        value["item_data"],
+        json!({"now": 2}),
+        "a failure leaves the data as they are"
+    );
+    let id = ItemId::new("a").unwrap();
+    let delay = Duration::from_secs(1);
+    for same in [Change::Remove, Change::Extend(delay), Change::Release { delay }] {
+        assert!(changed(&id, &raw(stored), &same, now()).unwrap().is_none());
+    }
+    let error = changed(&id, &raw(stored), &failed("b"), now()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let not_an_item = QueueItem {
+        id: id.clone(),
+        body: raw("{}"),
+    };
+    let error = changed(&id, &raw(stored), &Change::Fail(not_an_item), now()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        park(&id, &raw("[]"), None).unwrap_err().kind(),
+        ErrorKind::Damaged
+    );
+    assert_eq!(unpark(&id, &raw("[]")).unwrap_err().kind(), ErrorKind::Damaged);
 }
 
 #[test]
 fn an_item_of_another_program_is_merged_into() {
     let stored = raw(r#"{"item_id":"a","failure_count":"many","last_attempt":7,"x":{}}"#);
-    let value = merge(&stored, &raw(r#"{"item_id":"a","item_data":2}"#), now()).unwrap();
+    let value = merge(&stored, &raw(r#"{"item_id":"a","item_data":2}"#), now())
+        .unwrap()
+        .unwrap();
     let value: Value = serde_json::from_str(value.get()).unwrap();
     assert_eq!(value["failure_count"], 2);
     assert_eq!(value["x"], json!({}));
@@ -210,7 +438,7 @@ fn an_item_of_another_program_is_merged_into() {
 #[test]
 fn facts_decide_what_is_taken() {
     let body = normalise(
-        &raw(r#"{"item_id":"a","item_data":{"reprocess_eligible":true},"reprocess_eligible":false,"error_signature":"S","failure_count":3,"last_attempt":"2026-01-02T00:00:00Z"}"#),
+        &raw(r#"{"item_id":"a","item_data":{"reprocess_eligible":true},"reprocess_eligible":false,"error_signature":"S","failure_count":3,"last_attempt":"2026-01-02T00:00:00Z","failure_history":[{"error_type":"U"},{"error_type":"T"}]}"#),
         now(),
     )
     .unwrap()
@@ -224,15 +452,40 @@ fn facts_decide_what_is_taken() {
     let at = Timestamp::parse("2026-01-02T00:00:00Z").unwrap();
     let just_before = Timestamp::from_nanos(at.as_nanos() - 1);
     let cases = [
-        (Select::all(), false),
-        (Select::all().ineligible_too(), true),
+        (Select::eligible(), false),
+        (Select::any(), true),
+        (Select::any().with(Eligible::No), true),
         (Select::ids([b.clone(), a.clone()]), true),
         (Select::ids([b]), false),
         (Select::ids([]), false),
-        (Select::all().ineligible_too().signature("S"), true),
-        (Select::all().ineligible_too().signature("T"), false),
-        (Select::all().ineligible_too().not_after(at), true),
+        (Select::any().signature("S"), true),
+        (Select::any().signature("T"), false),
+        (Select::any().not_after(at), true),
         (Select::ids([a.clone()]).not_after(just_before), false),
+        (Select::any().not_before(at), true),
+        (
+            Select::any().not_before(Timestamp::from_nanos(at.as_nanos() + 1)),
+            false,
+        ),
+        (
+            Select::any().older_than(
+                Duration::from_secs(60),
+                Timestamp::from_millis(at.as_millis() + 60_000),
+            ),
+            true,
+        ),
+        (
+            Select::any().older_than(
+                Duration::from_secs(61),
+                Timestamp::from_millis(at.as_millis() + 60_000),
+            ),
+            false,
+        ),
+        (Select::any().attempts(3..=3), true),
+        (Select::any().attempts(1..=2), false),
+        (Select::any().attempts(4..=9), false),
+        (Select::any().error_type("T"), true),
+        (Select::any().error_type("U"), false),
     ];
     for (select, expected) in cases {
         assert_eq!(selects(&select, &a, &found), expected, "{select:?}");

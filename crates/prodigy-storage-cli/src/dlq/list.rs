@@ -1,13 +1,26 @@
-//! `dlq list` and `dlq show`.
+//! `dlq list`, `dlq show` and `dlq export`.
 
-use prodigy_storage::{DlqItem, ErrorKind, ItemId, Timestamp};
+use prodigy_storage::{Dlq, DlqItem, Eligible, ItemId};
 
-use super::{running, with_lease};
+use super::line_of;
+use super::select::{FILTERS, SelectArgs};
+use super::view::{self, ItemTable, State, View};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::JobArgs;
-use crate::output::Table;
+use crate::job::{JobArgs, Opened};
+use crate::json::pretty;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Only items in this state.
+    #[arg(long, value_name = "STATE", help_heading = FILTERS)]
+    state: Option<State>,
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
@@ -18,22 +31,29 @@ pub(crate) struct ShowArgs {
     id: ItemId,
 }
 
-pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
-    let opened = arguments.open(app, Access::Read)?;
-    let mut table = Table::new(&["ITEM", "FAILED", "LAST ATTEMPT", "STATE", "SIGNATURE"]);
-    let mut any = false;
-    for item in opened.job.dlq().scan()? {
-        any = true;
-        match item {
-            Ok(item) if app.json() => {
-                app.line(with_lease(&item.body, running(item.lease.as_ref()), false))?;
-            }
-            Ok(item) => row(app, &mut table, item)?,
-            Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-            Err(error) if error.kind() == ErrorKind::TooLarge => app.skipped_by(&error),
-            Err(error) => return Err(error.into()),
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    let mut table = ItemTable::new();
+    let scan = opened.job.dlq().scan(&arguments.select.select(Eligible::Any))?;
+    let any = view::each(app, scan, |app, item| {
+        let line = app.json().then(|| line_of(&item));
+        let view = View::of(item);
+        if arguments.state.is_some_and(|wanted| view.state != Some(wanted)) {
+            return Ok(());
         }
-    }
+        match line {
+            Some(line) => app.line(line),
+            None => table.row(app, &view),
+        }
+    })?;
     if !any {
         opened.must_be_known()?;
     }
@@ -41,46 +61,47 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &JobArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn row(app: &mut App<'_>, table: &mut Table, item: DlqItem) -> Result<()> {
-    let id = item.id.clone();
-    let summary = match item.summary() {
-        Ok(summary) => summary,
-        Err(error) => {
-            app.warn(&format!("the item {id} is of another shape: {error:#}"));
-            return Ok(());
-        }
-    };
-    let state = match running(summary.lease.as_ref()) {
-        Some(lease) => format!("taken until {}", lease.until.to_rfc3339()),
-        None if summary.review => "needs review".to_owned(),
-        None if summary.eligible => "pending".to_owned(),
-        None => "not eligible".to_owned(),
-    };
-    table.row(
-        app,
-        [
-            summary.id.to_string(),
-            summary.failure_count.to_string(),
-            summary
-                .last_attempt
-                .map_or_else(|| "-".to_owned(), Timestamp::to_rfc3339),
-            state,
-            summary.signature.unwrap_or_else(|| "-".to_owned()),
-        ],
-    )
-}
-
 pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let Some(item) = opened.job.dlq().get(&arguments.id)? else {
-        opened.must_be_known()?;
-        let what = format!(
-            "no item `{}` in the queue of job `{}`",
-            arguments.id,
-            opened.job.address().job
-        );
-        return Err(Failure::new(Exit::Missing, what));
-    };
-    app.line(with_lease(&item.body, running(item.lease.as_ref()), false))?;
+    let item = get(&opened, &opened.job.dlq(), &arguments.id)?;
+    let json = line_of(&item);
+    if app.width.is_some() && !app.json() {
+        app.line(pretty(&json))?;
+        app.flush()?;
+        app.note(&format!("`{}` is {}", arguments.id, View::of(item).state()));
+    } else {
+        app.line(json)?;
+    }
     Ok(Exit::Done)
+}
+
+pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    let scan = opened.job.dlq().scan(&arguments.select.select(Eligible::Any))?;
+    let any = view::each(app, scan, |app, item| app.line(item.body.get()))?;
+    if !any {
+        opened.must_be_known()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One item.
+///
+/// # Errors
+/// [`Exit::Missing`] if the queue does not hold it.
+pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
+    match dlq.get(id)? {
+        Some(item) => Ok(item),
+        None => {
+            opened.must_be_known()?;
+            Err(Failure::new(Exit::Missing, no_item(opened, id)).hint("`dlq list` prints the items"))
+        }
+    }
+}
+
+pub(super) fn no_item(opened: &Opened, id: &ItemId) -> String {
+    format!(
+        "no item `{id}` in the queue of job `{}`",
+        opened.job.address().job
+    )
 }

@@ -1,66 +1,238 @@
 //! `dlq`.
 
+mod analyze;
+mod bulk;
+mod compact;
+mod edit;
 mod list;
 mod push;
+mod redrive;
+mod select;
 mod settle;
 mod take;
+mod values;
+mod view;
 
 use clap::Subcommand;
-use prodigy_storage::{Lease, SystemClock};
+use prodigy_storage::{Delay, DlqItem, ItemState, Lease};
 use serde_json::value::RawValue;
 
 use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::JobArgs;
+
+/// The way from the first look to the last parked item, below the help of `dlq`.
+pub(crate) const GUIDE: &str = "From the first look at the dead letters of a job to the last parked one:
+
+  prodigy-storage dlq analyze --job J                       what failed, and how often
+  prodigy-storage dlq list --job J --signature S            which items that is
+  prodigy-storage dlq show --job J ID                       one item with all its failures
+  prodigy-storage dlq edit --job J ID                       fix one item by hand
+  prodigy-storage dlq redrive --job J -- ./work.sh          run a command for each of the rest
+  prodigy-storage dlq park --job J ID --reason 'no access'  set aside an item that cannot be fixed
+
+Each command says more with `--help`.";
+
+const PUSH: &str = r#"Example:
+  echo '{"item_id":"a","item_data":{"file":"a.rs"},"failure_history":[{"error_type":"Timeout","error_message":"30 s"}]}' | prodigy-storage dlq push --job J"#;
+const LIST: &str = "Examples:
+  prodigy-storage dlq list --job J --error-type Timeout --older-than 1h
+  prodigy-storage dlq list --job J --parked
+  prodigy-storage dlq list --job J --state leased --json";
+const ANALYZE: &str = "Example: what fails most, without the parked items
+  prodigy-storage dlq analyze --job J --attempts 2..";
+const SHOW: &str = "Example:
+  prodigy-storage dlq show --job J ID | jq .failure_history";
+const TAKE: &str = "Example: a worker that takes one item, and acknowledges it
+  prodigy-storage dlq take --job J --limit 1 --lease 10m
+  prodigy-storage dlq ack --job J TOKEN
+
+`dlq redrive` does the same for many items, renews their leases, and records their failures.";
+const RENEW: &str = "Example:
+  prodigy-storage dlq renew --job J TOKEN --lease 10m";
+const ACK: &str = "Example:
+  prodigy-storage dlq ack --job J TOKEN";
+const RELEASE: &str = "Examples: give back a taken item; end the lease of a worker that hangs
+  prodigy-storage dlq release --job J TOKEN --after 10m
+  prodigy-storage dlq release --job J ID";
+const PARK: &str = "Examples:
+  prodigy-storage dlq park --job J ID --reason 'the repository is gone'
+  prodigy-storage dlq park --job J --attempts 5.. --reason 'failed five times'";
+const UNPARK: &str = "Examples:
+  prodigy-storage dlq unpark --job J ID
+  prodigy-storage dlq unpark --job J --error-type Timeout";
+const EDIT: &str = r#"Examples: in an editor, and by a JSON merge patch (`null` removes a field)
+  EDITOR=nano prodigy-storage dlq edit --job J ID
+  prodigy-storage dlq edit --job J ID --patch '{"item_data":{"file":"b.rs"}}'"#;
+const REMOVE: &str = "Example:
+  prodigy-storage dlq remove --job J ID
+
+`dlq purge` removes all items that filters select.";
+const PURGE: &str = "Example: count the parked items that are older than 30 days, then remove them
+  prodigy-storage dlq purge --job J --parked --older-than 30d
+  prodigy-storage dlq purge --job J --parked --older-than 30d --yes";
+const EXPORT: &str = "Example: to another job
+  prodigy-storage dlq export --job J > letters.jsonl
+  prodigy-storage dlq import --job K letters.jsonl";
+const IMPORT: &str = "Examples:
+  prodigy-storage dlq import --job J letters.jsonl
+  prodigy-storage dlq import --job J mapreduce/dlq/J/items/item_0.json";
+const COMPACT: &str = "Example:
+  prodigy-storage dlq compact --job J";
+const REDRIVE: &str =
+    "Examples: one item at a time; four at once; only timeouts, parked after five failures; a rehearsal
+  prodigy-storage dlq redrive --job J -- ./work.sh
+  prodigy-storage dlq redrive --job J --concurrency 4 -- ./work.sh
+  prodigy-storage dlq redrive --job J --error-type Timeout --max-attempts 5 -- ./work.sh
+  prodigy-storage dlq redrive --job J --dry-run
+  prodigy-storage dlq redrive --job J -- sh -c 'jq -r .file | xargs ./fix.sh'";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqCommand {
-    /// Push items: JSON lines, each an object with at least `item_id` and `item_data`.
-    Push(push::PushArgs),
-    /// List the items; with `--json`, an item a line.
-    List(JobArgs),
-    /// Print an item as JSON.
+    /// Print what failed: the items grouped by the signature of their last failure, the most frequent first.
+    #[command(after_help = ANALYZE)]
+    Analyze(analyze::AnalyzeArgs),
+    /// List the items: their state, attempts, age and last error; with `--json`, a whole item a line.
+    ///
+    /// An item is `pending`, `leased` (a worker has taken it), `delayed` (it was released with a delay), `parked` (a person has
+    /// to look at it), or `unreadable` (it has another shape than an item of this tool). The age counts from the last attempt.
+    #[command(after_help = LIST)]
+    List(list::ListArgs),
+    /// Print an item as JSON: over several lines on a terminal, on one line elsewhere.
+    #[command(after_help = SHOW)]
     Show(list::ShowArgs),
+    /// Fix an item by hand: in the editor of `$VISUAL` or `$EDITOR`, or by a JSON merge patch.
+    ///
+    /// The edit is stored only if nobody changed the item meanwhile. Otherwise it is refused, and the edited text is kept in a
+    /// file. An edit ends a lease on the item.
+    #[command(after_help = EDIT)]
+    Edit(edit::EditArgs),
+    /// Run the items again: a shell command for each of them.
+    ///
+    /// The command gets the item's data as one line of JSON on its standard input, and the variables PRODIGY_ITEM_ID,
+    /// PRODIGY_ATTEMPT (1 for the first), PRODIGY_JOB and PRODIGY_REPO.
+    ///
+    /// If it ends with 0, the item is done and leaves the queue. If it ends with 75, the item is released as it is, for
+    /// another run. If it ends with anything else or by a signal, the item failed again, and the last lines of the command's
+    /// standard error are the message of its failure.
+    ///
+    /// Each item is settled as it ends, its lease is renewed while its command runs, and no item is taken twice in a run. An
+    /// interrupt (Ctrl-C) takes no more items and waits for the commands that run; a second one ends these with SIGTERM and
+    /// releases their items; a third one kills them.
+    ///
+    /// The exit code is 0 if every item was done or released, 1 if one failed, was parked, or was taken by another worker
+    /// meanwhile, 126 or 127 if the command cannot be started, and 128 and the number of the signal after a signal.
+    #[command(after_help = REDRIVE)]
+    Redrive(redrive::RedriveArgs),
+    /// Set items aside that cannot be fixed now: no redrive takes them until they are unparked.
+    ///
+    /// With filters, every eligible item that they select and nobody has taken is parked.
+    #[command(after_help = PARK)]
+    Park(settle::ParkArgs),
+    /// Make parked items eligible again.
+    #[command(after_help = UNPARK)]
+    Unpark(settle::UnparkArgs),
     /// Take pending items under a lease and print them as JSON lines with `lease_token` and `lease_until`.
+    ///
+    /// Nobody else gets an item before its lease ends, or it is released. Items that can't be written to the output are
+    /// released, and the command fails.
+    #[command(after_help = TAKE)]
     Take(take::TakeArgs),
-    /// Remove taken items: they are done.
-    Ack(settle::TokenArgs),
-    /// Give taken items back: they are pending at once.
-    Nack(settle::TokenArgs),
+    /// Extend the leases of taken items.
+    #[command(after_help = RENEW)]
+    Renew(settle::RenewArgs),
+    /// Remove taken items: they are done. An item that failed again while it was taken is kept.
+    #[command(after_help = ACK)]
+    Ack(settle::AckArgs),
+    /// Give items back: they are pending again, behind all others.
+    #[command(after_help = RELEASE)]
+    Release(settle::ReleaseArgs),
     /// Remove items, taken or not.
-    Remove(settle::IdArgs),
+    #[command(after_help = REMOVE)]
+    Remove(settle::RemoveArgs),
+    /// Remove every item that filters select; without `--yes`, only count them.
+    #[command(after_help = PURGE)]
+    Purge(bulk::PurgeArgs),
+    /// Push items: JSON lines, each an object with at least `item_id` and `item_data`.
+    #[command(after_help = PUSH)]
+    Push(push::PushArgs),
+    /// Print items as JSON lines that `dlq import` reads.
+    #[command(after_help = EXPORT)]
+    Export(list::ExportArgs),
+    /// Push items from files: JSON lines, arrays, and pretty-printed objects, also those of Prodigy itself.
+    ///
+    /// Importing the same items again changes nothing. A value that is no item is reported with its line, and the others are
+    /// imported; the exit code is then 1.
+    #[command(after_help = IMPORT)]
+    Import(push::ImportArgs),
+    /// Free the room of items that are gone.
+    #[command(after_help = COMPACT)]
+    Compact(compact::CompactArgs),
 }
 
-pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
-    match command {
-        DlqCommand::Push(arguments) => push::run(app, &arguments),
-        DlqCommand::List(arguments) => list::run(app, &arguments),
-        DlqCommand::Show(arguments) => list::show(app, &arguments),
-        DlqCommand::Take(arguments) => take::run(app, &arguments),
-        DlqCommand::Ack(arguments) => settle::ack(app, &arguments),
-        DlqCommand::Nack(arguments) => settle::nack(app, &arguments),
-        DlqCommand::Remove(arguments) => settle::remove(app, &arguments),
+impl DlqCommand {
+    /// Whether the command gives, or looks through, what is stored.
+    pub(crate) fn reads(&self) -> bool {
+        !matches!(self, Self::Push(_) | Self::Import(_))
     }
 }
 
-/// An item's object with its lease at the end. The token is for who took it alone.
-fn with_lease(body: &RawValue, lease: Option<&Lease>, token: bool) -> String {
-    let body = body.get().trim_end();
-    let (Some(lease), Some(open)) = (lease, body.strip_suffix('}')) else {
-        return body.to_owned();
-    };
-    let token = if token {
-        format!(r#","lease_token":"{}""#, lease.token)
-    } else {
-        String::new()
-    };
-    format!(r#"{open}{token},"lease_until":"{}"}}"#, lease.until.to_rfc3339())
+pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
+    let ended = dispatch(app, command);
+    // The file of a small queue then holds exactly its items.
+    app.end_writes();
+    ended
 }
 
-/// The claim on an item, while it lasts.
-fn running(lease: Option<&Lease>) -> Option<&Lease> {
-    lease.filter(|lease| !lease.has_ended(&SystemClock))
+fn dispatch(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
+    match command {
+        DlqCommand::Analyze(arguments) => analyze::run(app, &arguments),
+        DlqCommand::List(arguments) => list::list(app, &arguments),
+        DlqCommand::Show(arguments) => list::show(app, &arguments),
+        DlqCommand::Edit(arguments) => edit::run(app, &arguments),
+        DlqCommand::Redrive(arguments) => redrive::run(app, &arguments),
+        DlqCommand::Park(arguments) => settle::park(app, &arguments),
+        DlqCommand::Unpark(arguments) => settle::unpark(app, &arguments),
+        DlqCommand::Take(arguments) => take::run(app, &arguments),
+        DlqCommand::Renew(arguments) => settle::renew(app, &arguments),
+        DlqCommand::Ack(arguments) => settle::ack(app, &arguments),
+        DlqCommand::Release(arguments) => settle::release(app, &arguments),
+        DlqCommand::Remove(arguments) => settle::remove(app, &arguments),
+        DlqCommand::Purge(arguments) => bulk::purge(app, &arguments),
+        DlqCommand::Push(arguments) => push::push(app, &arguments),
+        DlqCommand::Export(arguments) => list::export(app, &arguments),
+        DlqCommand::Import(arguments) => push::import(app, &arguments),
+        DlqCommand::Compact(arguments) => compact::run(app, &arguments),
+    }
+}
+
+/// An item's object with its lease or its delay at the end, while that lasts.
+fn line_of(item: &DlqItem) -> String {
+    let (lease, delay) = match item.state {
+        ItemState::Leased => (item.lease.as_ref(), None),
+        ItemState::Delayed => (None, item.delay.as_ref()),
+        ItemState::Pending => (None, None),
+    };
+    with_lease(&item.body, lease, delay, false)
+}
+
+/// An item's object with its lease or delay at the end. The token is only for the process that took the item.
+fn with_lease(body: &RawValue, lease: Option<&Lease>, delay: Option<&Delay>, token: bool) -> String {
+    let body = body.get().trim_end();
+    let Some(open) = body.strip_suffix('}') else {
+        return body.to_owned();
+    };
+    let mut line = open.to_owned();
+    if let Some(lease) = lease {
+        if token {
+            line.push_str(&format!(r#","lease_token":"{}""#, lease.token));
+        }
+        line.push_str(&format!(r#","lease_until":"{}""#, lease.until.to_rfc3339()));
+    } else if let Some(delay) = delay {
+        line.push_str(&format!(r#","delay_until":"{}""#, delay.until.to_rfc3339()));
+    }
+    line.push('}');
+    line
 }
 
 #[cfg(test)]
@@ -69,7 +241,7 @@ mod tests {
     use prodigy_storage::{LeaseToken, Timestamp};
 
     #[test]
-    fn the_lease_stands_at_the_end() {
+    fn the_lease_is_at_the_end() {
         let body = RawValue::from_string(r#"{"item_id":"i","item_data":{}}"#.to_owned()).unwrap();
         let lease = Lease {
             token: LeaseToken::from("t-1".to_owned()),
@@ -77,11 +249,49 @@ mod tests {
             end: None,
         };
         assert_eq!(
-            with_lease(&body, Some(&lease), true),
+            with_lease(&body, Some(&lease), None, true),
             r#"{"item_id":"i","item_data":{},"lease_token":"t-1","lease_until":"1970-01-01T00:00:00.000000Z"}"#
         );
-        assert_eq!(with_lease(&body, None, true), body.get());
-        assert!(!with_lease(&body, Some(&lease), false).contains("t-1"));
-        assert_eq!(running(Some(&lease)), None);
+        assert_eq!(with_lease(&body, None, None, true), body.get());
+        assert!(!with_lease(&body, Some(&lease), None, false).contains("t-1"));
+    }
+
+    /// The help alone shows the way: each line of an example is a command line that the tool accepts.
+    #[test]
+    fn every_example_of_the_help_is_a_command_line() {
+        let mut examples = 0;
+        let table = crate::command();
+        let dlq = table.find_subcommand("dlq").unwrap();
+        let mut helps = vec![dlq.get_after_help().unwrap().to_string()];
+        for command in dlq.get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Example"),
+                "`dlq {}` has no example",
+                command.get_name()
+            );
+            helps.push(help);
+        }
+        for line in helps.iter().flat_map(|help| help.lines()) {
+            let Some((_, line)) = line.split_once("prodigy-storage dlq ") else {
+                continue;
+            };
+            let line = line.split([';', '>', '|']).next().unwrap();
+            // Two blanks lead to the explanation.
+            let line = line.split("   ").next().unwrap();
+            let mut words = vec!["prodigy-storage".to_owned(), "dlq".to_owned()];
+            let mut quoted = line.split('\'');
+            while let Some(plain) = quoted.next() {
+                words.extend(plain.split_whitespace().map(str::to_owned));
+                words.extend(quoted.next().map(str::to_owned));
+            }
+            let parsed = crate::command().try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{words:?}: {parsed:?}");
+            examples += 1;
+        }
+        assert!(examples > 25, "{examples}");
     }
 }

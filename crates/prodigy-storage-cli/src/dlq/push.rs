@@ -1,16 +1,18 @@
-//! `dlq push`.
+//! `dlq push` and `dlq import`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use prodigy_storage::{Dlq, ErrorKind, PutReport};
+use prodigy_storage::{Dlq, ErrorKind, PutReport, StorageError};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::values::{Objects, Piece};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::{InputArgs, Lines, Next};
-use crate::job::JobArgs;
+use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 
 /// Items of one write, at most.
@@ -28,82 +30,218 @@ pub(crate) struct PushArgs {
     input: InputArgs,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The files to read; standard input without any, or for `-`.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
 /// Items on their way into the queue, each with its place in the input.
 struct Sink {
     dlq: Dlq,
     items: Vec<(String, Box<RawValue>)>,
     bytes: usize,
     report: PutReport,
+    /// Whether an item that is refused stops the others.
+    strict: bool,
+    /// Values that are not items, not reported yet.
+    refused: Vec<Failure>,
 }
 
-pub(crate) fn run(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
+pub(crate) fn push(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
-    let limit = usize::try_from(opened.storage.config().file.max_record_size).unwrap_or(usize::MAX);
-    let mut lines = arguments.input.lines(app, limit.saturating_add(BESIDE))?;
-    let mut sink = Sink {
-        dlq: opened.job.dlq(),
-        items: Vec::new(),
-        bytes: 0,
-        report: PutReport::default(),
-    };
+    let mut lines = arguments.input.lines(app, limit(&opened))?;
+    let mut sink = Sink::new(opened.job.dlq(), true);
     let fed = sink.feed(&mut lines);
     // The items before a refused line are stored.
     let rest = sink.store();
     let exit = lines.ended(app);
     drop(lines);
-    let PutReport { added, merged } = sink.report;
+    let PutReport {
+        added, merged, known, ..
+    } = sink.report;
     let count = if app.json() {
-        json!({"added": added, "merged": merged}).to_string()
+        json!({"added": added, "merged": merged, "known": known}).to_string()
     } else {
-        format!("{} added, {merged} merged", counted(added, "item"))
+        sink.counts()
     };
     // A count that can't be printed changes nothing.
     let _ = writeln!(app.err, "{count}");
     fed.and(rest).map(|()| exit)
 }
 
-impl Sink {
-    fn feed(&mut self, lines: &mut Lines<'_>) -> Result<()> {
-        loop {
-            let line = match lines.next()? {
-                Next::Line(line) => line,
-                Next::Pause => {
-                    self.store()?;
-                    continue;
-                }
-                Next::End => return Ok(()),
-            };
-            let item: Box<RawValue> = line.parse("JSON")?;
-            self.bytes += item.get().len();
-            self.items.push((line.place(), item));
-            if self.items.len() >= BATCH || self.bytes >= BATCH_BYTES {
-                self.store()?;
+pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let mut sink = Sink::new(opened.job.dlq(), false);
+    let mut files: Vec<InputArgs> = arguments.files.iter().cloned().map(InputArgs::of).collect();
+    if files.is_empty() {
+        files.push(InputArgs::default());
+    }
+    let mut refused = 0;
+    let mut ended = Ok(Exit::Done);
+    for file in &files {
+        ended = import_one(app, &opened, &mut sink, file, &mut refused);
+        if !matches!(ended, Ok(Exit::Done)) {
+            break;
+        }
+    }
+    let PutReport {
+        added, merged, known, ..
+    } = sink.report;
+    if app.json() {
+        app.json_line(&json!({"added": added, "merged": merged, "known": known, "refused": refused}))?;
+    } else {
+        let refused = match refused {
+            0 => String::new(),
+            count => format!(", {count} refused"),
+        };
+        app.line(format!("{}{refused}", sink.counts()))?;
+    }
+    match ended? {
+        Exit::Done if refused > 0 => Ok(Exit::Failed),
+        exit => Ok(exit),
+    }
+}
+
+/// Imports the values of one input, and reports those that are no items.
+fn import_one(
+    app: &mut App<'_>,
+    opened: &Opened,
+    sink: &mut Sink,
+    file: &InputArgs,
+    refused: &mut u64,
+) -> Result<Exit> {
+    let longest = limit(opened);
+    let mut lines = match file.lines(app, longest) {
+        Ok(lines) => lines,
+        Err(failure) => {
+            failure.tell(&mut app.err);
+            *refused += 1;
+            return Ok(Exit::Done);
+        }
+    };
+    let mut objects = Objects::new(longest);
+    let mut found = Vec::new();
+    loop {
+        let mut at_end = false;
+        match lines.next()? {
+            Next::Line(line) => objects.line(line.number(), line.text(), &mut found),
+            Next::TooLong(failure) => {
+                objects.end(&mut found);
+                sink.refused.push(failure);
+            }
+            Next::Pause => sink.store()?,
+            Next::End => {
+                objects.end(&mut found);
+                at_end = true;
             }
         }
+        for piece in found.drain(..) {
+            match piece {
+                Piece::Object(line, object) => sink.add(lines.place(line), object)?,
+                Piece::Refused(line, why) => {
+                    let what = format!("{}: {why}", lines.place(line));
+                    sink.refused.push(Failure::new(Exit::Failed, what));
+                }
+            }
+        }
+        if at_end {
+            sink.store()?;
+        }
+        for failure in sink.refused.drain(..) {
+            failure.tell(&mut app.err);
+            *refused += 1;
+        }
+        if at_end {
+            return Ok(lines.ended(app));
+        }
+    }
+}
+
+fn limit(opened: &Opened) -> usize {
+    let limit = usize::try_from(opened.storage.config().file.max_record_size).unwrap_or(usize::MAX);
+    limit.saturating_add(BESIDE)
+}
+
+impl Sink {
+    fn new(dlq: Dlq, strict: bool) -> Self {
+        Self {
+            dlq,
+            items: Vec::new(),
+            bytes: 0,
+            report: PutReport::default(),
+            strict,
+            refused: Vec::new(),
+        }
+    }
+
+    fn feed(&mut self, lines: &mut Lines<'_>) -> Result<()> {
+        loop {
+            match lines.next()? {
+                Next::Line(line) => {
+                    let item: Box<RawValue> = line.parse("JSON")?;
+                    self.add(line.place(), item)?;
+                }
+                Next::TooLong(failure) => return Err(failure),
+                Next::Pause => self.store()?,
+                Next::End => return Ok(()),
+            }
+        }
+    }
+
+    fn add(&mut self, place: String, item: Box<RawValue>) -> Result<()> {
+        self.bytes += item.get().len();
+        self.items.push((place, item));
+        if self.items.len() >= BATCH || self.bytes >= BATCH_BYTES {
+            self.store()?;
+        }
+        Ok(())
     }
 
     fn store(&mut self) -> Result<()> {
         let items = std::mem::take(&mut self.items);
         self.bytes = 0;
         match self.dlq.push_batch(items.iter().map(|(_, item)| item)) {
-            Ok(report) => {
-                self.count(report);
-                Ok(())
-            }
-            // None was stored. One by one, so that those before the one that is refused are, and the message names it.
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge) => {
+            Ok(report) => self.count(report),
+            // None was stored. One by one, so that the others are stored, and the message names the one that is refused.
+            Err(error) if is_about_an_item(&error) => {
                 for (place, item) in &items {
-                    let pushed = self.dlq.push_raw(item);
-                    self.count(pushed.map_err(|error| Failure::at(place, &error))?);
+                    match self.dlq.push_raw(item) {
+                        Ok(report) => self.count(report),
+                        Err(error) if !self.strict && is_about_an_item(&error) => {
+                            self.refused.push(Failure::at(place, &error));
+                        }
+                        Err(error) => return Err(Failure::at(place, &error)),
+                    }
                 }
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
+    }
+
+    /// The counts of the items that are stored.
+    fn counts(&self) -> String {
+        let PutReport {
+            added, merged, known, ..
+        } = self.report;
+        let known = match known {
+            0 => String::new(),
+            count => format!(", {count} pushed before"),
+        };
+        format!("{} added, {merged} merged{known}", counted(added, "item"))
     }
 
     fn count(&mut self, report: PutReport) {
         self.report.added += report.added;
         self.report.merged += report.merged;
+        self.report.known += report.known;
     }
+}
+
+fn is_about_an_item(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
 }

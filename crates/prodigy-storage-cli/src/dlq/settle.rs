@@ -1,19 +1,26 @@
-//! `dlq ack`, `dlq nack` and `dlq remove`.
+//! The commands that change items by their tokens or ids: `renew`, `ack`, `release`, `park`, `unpark`, `remove`.
 
-use std::fmt::Display;
+use std::time::Duration;
 
-use prodigy_storage::{ItemId, LeaseToken, Settled};
-use serde::Serialize;
+use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, LeaseToken, Settled, Settlement};
 use serde_json::json;
 
+use super::bulk::{self, Bulk};
+use super::select::{Filters, SelectArgs};
+use super::take::must_last;
 use crate::app::{Access, App};
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::JobArgs;
 use crate::output::counted;
+use crate::time::duration;
+
+const NO_TOKEN: &str = "no item is taken under the token";
+const NO_ITEM: &str = "no item";
+const NEITHER: &str = "no item, and no token of a taken item:";
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct TokenArgs {
+pub(crate) struct AckArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The `lease_token` of each item.
@@ -22,7 +29,53 @@ pub(crate) struct TokenArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct IdArgs {
+pub(crate) struct RenewArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The `lease_token` of each item.
+    #[arg(value_name = "TOKEN", required = true)]
+    tokens: Vec<String>,
+    /// For how long from now on.
+    #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
+    lease: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The `lease_token` of each item; or its `item_id`, which ends a lease on it, whichever process has that.
+    #[arg(value_name = "ITEM|TOKEN", required = true)]
+    keys: Vec<String>,
+    /// Nobody can take the items before this time has passed.
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = duration)]
+    after: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ParkArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The `item_id` or `lease_token` of each item.
+    #[arg(value_name = "ITEM|TOKEN")]
+    keys: Vec<String>,
+    /// Why: a later reader finds it in the item's `parked_reason`.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnparkArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The `item_id` of each item.
@@ -30,48 +83,160 @@ pub(crate) struct IdArgs {
     ids: Vec<ItemId>,
 }
 
-impl TokenArgs {
-    fn tokens(&self) -> Vec<LeaseToken> {
-        self.tokens.iter().cloned().map(LeaseToken::from).collect()
+pub(crate) fn ack(app: &mut App<'_>, arguments: &AckArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
+        by_token(key, Change::Remove)
+    })?;
+    outcome.tell(app, "acknowledged", NO_TOKEN)
+}
+
+pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
+    must_last(arguments.lease)?;
+    let opened = arguments.job.open(app, Access::Write)?;
+    let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
+        by_token(key, Change::Extend(arguments.lease))
+    })?;
+    outcome.tell(app, "renewed", NO_TOKEN)
+}
+
+pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let change = Change::Release {
+        delay: arguments.after,
+    };
+    settle_either(&opened.job.dlq(), &arguments.keys, &change)?.tell(app, "released", NEITHER)
+}
+
+pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
+    let (named, filtered) = (!arguments.keys.is_empty(), arguments.filters.says());
+    if named == filtered {
+        return Err(Failure::usage("park items: name them, or give a filter")
+            .hint("`dlq park ID --reason TEXT`, or a filter such as `--signature S`"));
+    }
+    let change = Change::Park {
+        reason: arguments.reason.clone(),
+    };
+    let opened = arguments.job.open(app, Access::Write)?;
+    let dlq = opened.job.dlq();
+    if named {
+        return settle_either(&dlq, &arguments.keys, &change)?.tell(app, "parked", NEITHER);
+    }
+    let select = arguments.filters.select(Eligible::Yes);
+    Bulk::run(app, &opened, &select, Some(&change))?.tell(app, "parked")
+}
+
+pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> {
+    if !arguments.select.says() {
+        return Err(Failure::usage("unpark items: nothing says which")
+            .hint("name their ids, or give a filter such as `--signature S`; `--parked` alone means every parked item"));
+    }
+    let opened = arguments.job.open(app, Access::Write)?;
+    if !arguments.select.filters.says() {
+        let keys = bulk::texts(&arguments.select.ids);
+        let outcome = settle(&opened.job.dlq(), &keys, |key| by_id(key, Change::Unpark))?;
+        return outcome.tell(app, "unparked", NO_ITEM);
+    }
+    let select = arguments.select.select(Eligible::No).with(Eligible::No);
+    Bulk::run(app, &opened, &select, Some(&Change::Unpark))?.tell(app, "unparked")
+}
+
+pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let keys = bulk::texts(&arguments.ids);
+    let outcome = settle(&opened.job.dlq(), &keys, |key| by_id(key, Change::Remove))?;
+    outcome.tell(app, "removed", NO_ITEM)
+}
+
+/// The outcome for each key.
+#[derive(Debug, Default)]
+struct Outcome {
+    settled: Vec<String>,
+    kept: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, key: &str, settled: Settled) {
+        match settled {
+            Settled::Done => self.settled.push(key.to_owned()),
+            Settled::Kept => self.kept.push(key.to_owned()),
+            _ => self.unknown.push(key.to_owned()),
+        }
+    }
+
+    /// Prints the counts, and the keys that match no item.
+    fn tell(&self, app: &mut App<'_>, done: &str, unknown: &str) -> Result<Exit> {
+        for key in &self.unknown {
+            app.error(&format!("{unknown} `{key}`"));
+        }
+        for key in &self.kept {
+            app.note(&format!(
+                "the item of `{key}` is kept: it failed again, or was changed, while it was taken"
+            ));
+        }
+        if app.json() {
+            app.json_line(&json!({"settled": self.settled, "kept": self.kept, "unknown": self.unknown}))?;
+        } else {
+            let kept = match self.kept.len() {
+                0 => String::new(),
+                count => format!(", {count} kept"),
+            };
+            app.line(format!("{} {done}{kept}", counted(self.settled.len(), "item")))?;
+        }
+        Ok(if self.unknown.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Missing
+        })
     }
 }
 
-pub(crate) fn ack(app: &mut App<'_>, arguments: &TokenArgs) -> Result<Exit> {
-    let opened = arguments.job.open(app, Access::Write)?;
-    let settled = opened.job.dlq().ack(&arguments.tokens())?;
-    tell(app, &settled, "acknowledged", "no item is taken under the token")
-}
-
-pub(crate) fn nack(app: &mut App<'_>, arguments: &TokenArgs) -> Result<Exit> {
-    let opened = arguments.job.open(app, Access::Write)?;
-    let settled = opened.job.dlq().nack(&arguments.tokens())?;
-    tell(app, &settled, "given back", "no item is taken under the token")
-}
-
-pub(crate) fn remove(app: &mut App<'_>, arguments: &IdArgs) -> Result<Exit> {
-    let opened = arguments.job.open(app, Access::Write)?;
-    let settled = opened.job.dlq().remove(&arguments.ids)?;
-    tell(app, &settled, "removed", "no item")
-}
-
-/// Prints the settled items, and the keys that match no item.
-fn tell<K: Display + Serialize>(
-    app: &mut App<'_>,
-    settled: &Settled<K>,
-    done: &str,
-    unknown: &str,
-) -> Result<Exit> {
-    for key in &settled.unknown {
-        app.error(&format!("{unknown} `{key}`"));
+/// Changes the item of each key, in one write. A key that can't be one is unknown.
+fn settle(
+    dlq: &Dlq,
+    keys: &[String],
+    mut settlement: impl FnMut(&str) -> Option<Settlement>,
+) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let (mut known, mut settlements) = (Vec::new(), Vec::new());
+    for key in keys {
+        match settlement(key) {
+            Some(settlement) => {
+                known.push(key);
+                settlements.push(settlement);
+            }
+            None => outcome.unknown.push(key.clone()),
+        }
     }
-    if app.json() {
-        app.json_line(&json!({"settled": settled.settled, "unknown": settled.unknown}))?;
-    } else {
-        app.line(format!("{} {done}", counted(settled.settled.len(), "item")))?;
+    for (key, settled) in known.into_iter().zip(dlq.settle(&settlements)?) {
+        outcome.add(key, settled);
     }
-    Ok(if settled.unknown.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Missing
-    })
+    Ok(outcome)
+}
+
+/// The same for keys that are tokens or ids: a token is tried first.
+fn settle_either(dlq: &Dlq, keys: &[String], change: &Change) -> Result<Outcome> {
+    let mut outcome = settle(dlq, keys, |key| by_token(key, change.clone()))?;
+    let ids = std::mem::take(&mut outcome.unknown);
+    if !ids.is_empty() {
+        let more = settle(dlq, &ids, |key| by_id(key, change.clone()))?;
+        outcome.settled.extend(more.settled);
+        outcome.kept.extend(more.kept);
+        outcome.unknown = more.unknown;
+    }
+    Ok(outcome)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the counterpart of `by_id`")]
+fn by_token(key: &str, change: Change) -> Option<Settlement> {
+    Some(Settlement::new(
+        Claim::Lease(LeaseToken::from(key.to_owned())),
+        change,
+    ))
+}
+
+fn by_id(key: &str, change: Change) -> Option<Settlement> {
+    let id = ItemId::new(key).ok()?;
+    Some(Settlement::new(Claim::Item(id), change))
 }

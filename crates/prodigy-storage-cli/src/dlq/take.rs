@@ -3,66 +3,99 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use prodigy_storage::{Dlq, ItemId, Select};
+use prodigy_storage::{Dlq, Eligible, ItemId, ItemState, Taken};
 
+use super::select::SelectArgs;
+use super::view::View;
 use super::with_lease;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::JobArgs;
+use crate::output::counted;
 use crate::time::duration;
+
+/// Items that are taken before the first of them is written.
+const BATCH: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TakeArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// These items, also those that are not eligible.
-    #[arg(value_name = "ID", conflicts_with = "all")]
-    ids: Vec<ItemId>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Every pending item that is eligible.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Only items with this `error_signature`.
-    #[arg(long, value_name = "S")]
-    signature: Option<String>,
     /// The largest number of items, oldest first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// For how long: what is not acknowledged by then is pending again.
+    /// For how long: what is neither acknowledged nor renewed by then is pending again.
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     lease: Duration,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
-    let unbounded = arguments.signature.is_none() && arguments.limit.is_none();
-    if arguments.ids.is_empty() && !arguments.all && unbounded {
+    if !arguments.all && arguments.limit.is_none() && !arguments.select.says() {
         return Err(Failure::usage("take items: nothing says which")
-            .hint("name their ids, or say `--all`, `--signature S` or `--limit N`"));
+            .hint("name their ids, or say `--all`, `--limit N` or a filter such as `--signature S`"));
     }
-    if arguments.lease.is_zero() {
-        return Err(Failure::usage("take items: a lease of no time would end at once"));
-    }
-    let mut select = match arguments.ids.as_slice() {
-        [] => Select::all(),
-        ids => Select::ids(ids.iter().cloned()),
-    };
-    if let Some(signature) = &arguments.signature {
-        select = select.signature(signature);
-    }
+    must_last(arguments.lease)?;
     let opened = arguments.job.open(app, Access::Write)?;
     let dlq = opened.job.dlq();
-    let limit = arguments.limit.unwrap_or(usize::MAX);
-    let taken = dlq.take(&select, limit, arguments.lease)?;
-    for taken in &taken {
-        app.line(with_lease(&taken.item.body, Some(&taken.lease), true))?;
+    let mut select = arguments.select.select(Eligible::Yes);
+    let mut left = arguments.limit.unwrap_or(usize::MAX);
+    if left > BATCH {
+        // An item whose lease ends meanwhile is behind the mark: it does not come twice.
+        select = select.until(dlq.summary()?.mark);
     }
-    app.flush()?;
-    let got: HashSet<&ItemId> = taken.iter().map(|taken| taken.id()).collect();
-    let missed = arguments.ids.iter().filter(|id| !got.contains(id));
+    let mut missed: HashSet<&ItemId> = arguments.select.ids.iter().collect();
+    while left > 0 {
+        let batch = dlq.take(&select, left.min(BATCH), arguments.lease)?;
+        if batch.is_empty() {
+            break;
+        }
+        left -= batch.len();
+        for taken in &batch {
+            missed.remove(taken.id());
+        }
+        give(app, &dlq, &batch)?;
+    }
+    let missed = arguments.select.ids.iter().filter(|id| missed.contains(id));
     tell_missed(app, &dlq, missed)
 }
 
-/// Reports why items are not returned although they were named.
+/// A lease of no time would end at once.
+pub(super) fn must_last(lease: Duration) -> Result<()> {
+    if lease.is_zero() {
+        return Err(Failure::usage("a lease of no time would end at once").hint("write `--lease 5m`"));
+    }
+    Ok(())
+}
+
+/// Writes what was taken, item by item. The items that can't be written are released.
+fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
+    for (at, taken) in batch.iter().enumerate() {
+        let line = with_lease(&taken.item.body, Some(&taken.lease), None, true);
+        let written = app.line(line).and_then(|()| app.flush());
+        let Err(failure) = written else { continue };
+        app.discard();
+        let unwritten = batch.get(at..).unwrap_or_default();
+        let tokens = unwritten.iter().map(Taken::token);
+        let items = counted(unwritten.len(), "item");
+        let hint = match dlq.release(tokens, Duration::ZERO) {
+            Ok(_) => format!("{items} could not be written, and can be taken again at once"),
+            Err(error) => {
+                app.error(&format!("{error:#}"));
+                format!("{items} could not be written, and can be taken again when the lease ends")
+            }
+        };
+        return Err(Failure::new(Exit::Failed, failure.what()).hint(hint));
+    }
+    Ok(())
+}
+
+/// Reports why items are not given although they were named.
 fn tell_missed<'i>(app: &mut App<'_>, dlq: &Dlq, ids: impl Iterator<Item = &'i ItemId>) -> Result<Exit> {
     let mut exit = Exit::Done;
     for id in ids {
@@ -71,9 +104,14 @@ fn tell_missed<'i>(app: &mut App<'_>, dlq: &Dlq, ids: impl Iterator<Item = &'i I
                 app.error(&format!("no item `{id}`"));
                 exit = Exit::Missing;
             }
-            Some(item) => match super::running(item.lease.as_ref()) {
-                Some(lease) => app.note(&format!("`{id}` is taken until {}", lease.until.to_rfc3339())),
-                None => app.note(&format!("`{id}` is pending, and not among those selected")),
+            Some(item) => match (item.state, &item.lease) {
+                (ItemState::Leased, Some(lease)) => {
+                    app.note(&format!("`{id}` is taken until {}", lease.until.to_rfc3339()));
+                }
+                _ => app.note(&format!(
+                    "`{id}` is {}, and not among the selected items",
+                    View::of(item).state()
+                )),
             },
         }
     }

@@ -119,10 +119,11 @@ impl Sink<'_> {
                     self.store(app)?;
                     continue;
                 }
+                Next::TooLong(failure) => return Err(failure),
                 Next::End => return Ok(()),
             };
             // An event that may be refused for its size is written alone, so that those before it are stored.
-            let large = line.len() > limit.saturating_sub(BESIDE);
+            let large = line.text().len() > limit.saturating_sub(BESIDE);
             if large {
                 self.store(app)?;
             }

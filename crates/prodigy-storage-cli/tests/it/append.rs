@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::support::{Bench, run};
+use crate::support::{Bench, close_for_all, run};
 
 const APPEND: [&str; 6] = ["events", "append", "--repo", "shop", "--job", "job"];
 
@@ -321,19 +321,20 @@ fn a_reader_of_acknowledgements_that_goes_does_not_make_the_rest_of_the_input_st
     use std::process::Stdio;
 
     let bench = Bench::new();
+    let (reader, writer) = std::io::pipe().unwrap();
     let mut child = bench
         .std(append(&["--ack", "--batch", "1"]))
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(writer.try_clone().unwrap())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut output = BufReader::new(reader);
     input.write_all(b"1\n").unwrap();
     let mut id = String::new();
     output.read_line(&mut id).unwrap();
-    drop(output);
+    close_for_all(output.into_inner(), &writer);
     // Whether the tool still reads the rest is not known.
     let _ = input.write_all(&b"2\n".repeat(100));
     drop(input);

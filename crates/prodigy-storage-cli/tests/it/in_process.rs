@@ -25,6 +25,7 @@ fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
         output: Box::new(output),
         errors: Box::new(&mut errors),
         terminal: false,
+        width: None,
         closed: || false,
     };
     let exit = run(std::iter::once(&"prodigy-storage").chain(arguments), console);
@@ -80,7 +81,7 @@ fn the_table_has_the_commands_and_no_others() {
         [
             "events append|cat|follow|stats",
             "checkpoint save|show|list|prune",
-            "dlq push|list|show|take|ack|nack|remove",
+            "dlq analyze|list|show|edit|redrive|park|unpark|take|renew|ack|release|remove|purge|push|export|import|compact",
             "worktree path|list|orphans",
             "lock run|list",
             "config show|check",

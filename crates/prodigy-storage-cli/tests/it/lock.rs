@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::support::Bench;
+use crate::support::{Bench, send};
 
 fn held_by<'a>(name: &'a str, more: &[&'a str], script: &'a str) -> Vec<&'a str> {
     let before = ["lock", "run", name];
@@ -145,14 +145,6 @@ impl Running {
         self.output.read_to_string(&mut rest).unwrap();
         (self.tool.wait().unwrap().code(), rest)
     }
-}
-
-#[cfg(unix)]
-fn send(signal: &str, pid: u32) {
-    let sent = std::process::Command::new("kill")
-        .args(["-s", signal, &pid.to_string()])
-        .status();
-    assert!(sent.unwrap().success());
 }
 
 #[cfg(unix)]

@@ -98,6 +98,29 @@ impl Bench {
         run(self.std(arguments), input)
     }
 
+    /// The tool with a terminal of 80 columns as its standard streams; `None`, with a notice, where nothing gives one.
+    #[cfg(target_os = "linux")]
+    pub fn on_terminal(&self, arguments: &[&str]) -> Option<std::process::Command> {
+        use std::process::Command;
+        if Command::new("script").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: this machine has no `script`, which gives a command a terminal");
+            return None;
+        }
+        // `script` runs a line of a shell.
+        let tool = self.std(arguments);
+        let words: Vec<String> = std::iter::once(tool.get_program())
+            .chain(tool.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''")))
+            .collect();
+        let line = format!("stty columns 80; exec {}", words.join(" "));
+        let mut script = Command::new("script");
+        script.env_clear().current_dir(self.path("here"));
+        let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        script.envs(variables).env("TERM", "xterm");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        Some(script)
+    }
+
     /// Appends these lines to `shop/job`.
     pub fn append(&self, lines: &str) {
         self.feed(&["events", "append", "--repo", "shop", "--job", "job"], lines)
@@ -160,6 +183,26 @@ impl Run {
     pub fn jsonl(&self) -> Vec<Value> {
         let lines = self.out.lines();
         lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Sends a signal to a process.
+#[cfg(unix)]
+pub fn send(signal: &str, pid: u32) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// Closes the reading end of a pipe, and waits until nobody has it. A process that another test is starting has it, too, until
+/// it runs its program.
+pub fn close_for_all(reader: std::io::PipeReader, writer: &std::io::PipeWriter) {
+    use std::io::Write;
+    drop(reader);
+    let mut writer = writer;
+    while writer.write(b" ").is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

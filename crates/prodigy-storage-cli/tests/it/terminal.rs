@@ -1,8 +1,5 @@
 //! Stored text on a terminal, and in a pipe.
 
-use std::path::Path;
-use std::process::Command;
-
 use crate::support::{Bench, run};
 
 /// Raw in JSON: a control sequence introducer, an override of direction, a space without width, delete.
@@ -54,20 +51,11 @@ fn printing() -> Vec<Vec<&'static str>> {
 #[cfg(target_os = "linux")]
 #[test]
 fn on_a_terminal_stored_text_is_escaped_by_every_command() {
-    if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: this machine has no `script`, which gives a command a terminal");
-        return;
-    }
     let bench = stored();
     for arguments in printing() {
-        // `script` runs a line of a shell with a terminal as its standard streams.
-        let tool = bench.std(&arguments);
-        let line: Vec<String> = std::iter::once(tool.get_program())
-            .chain(tool.get_args())
-            .map(|word| format!("'{}'", word.to_str().unwrap()))
-            .collect();
-        let mut script = bench.std([""; 0]);
-        script = on_terminal(&script, &line.join(" "), &bench.path("here"));
+        let Some(script) = bench.on_terminal(&arguments) else {
+            return;
+        };
         let shown = run(script, "").code(0);
         assert!(!shown.out.contains(is_hostile), "{arguments:?}: {:?}", shown.out);
         assert!(
@@ -76,19 +64,6 @@ fn on_a_terminal_stored_text_is_escaped_by_every_command() {
             shown.out
         );
     }
-}
-
-#[cfg(target_os = "linux")]
-fn on_terminal(tool: &Command, line: &str, folder: &Path) -> Command {
-    let mut script = Command::new("script");
-    script.env_clear().current_dir(folder);
-    for (name, value) in tool.get_envs() {
-        if let Some(value) = value {
-            script.env(name, value);
-        }
-    }
-    script.args(["--quiet", "--return", "--command", line, "/dev/null"]);
-    script
 }
 
 #[test]

@@ -111,8 +111,9 @@ fn cache() -> impl Strategy<Value = CacheSettings> {
 }
 
 fn file() -> impl Strategy<Value = FileSettings> {
-    (path(), any::<[bool; 6]>(), bytes(), [bytes(), bytes()]).prop_map(
-        |(base_dir, flags, max_file_size, [max_record_size, max_document_size])| {
+    let queue = proptest::option::of(bytes());
+    (path(), any::<[bool; 6]>(), bytes(), [bytes(), bytes()], queue).prop_map(
+        |(base_dir, flags, max_file_size, [max_record_size, max_document_size], max_queue_size)| {
             let [
                 use_global,
                 enable_file_locks,
@@ -134,6 +135,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 enable_compression,
                 max_record_size,
                 max_document_size,
+                max_queue_size,
                 allow_shared_root,
                 allow_network_fs,
                 allow_foreign_owner,

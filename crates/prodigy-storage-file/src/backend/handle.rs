@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, Result, Scan, ScanItem, StorageError, Usage,
-    Waiters, time_to_store,
+    Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result, Scan, ScanItem,
+    StorageError, Usage, Waiters, time_to_store,
 };
 
 use super::stores::Stores;
@@ -198,6 +198,12 @@ impl Answer for Cursor {
 impl Answer for LogSummary {
     fn is_nothing(&self) -> bool {
         self.segments == 0
+    }
+}
+
+impl Answer for QueueSummary {
+    fn is_nothing(&self) -> bool {
+        self.items == 0
     }
 }
 

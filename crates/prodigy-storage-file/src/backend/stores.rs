@@ -65,6 +65,7 @@ impl Stores {
 
     /// Makes everything that was written relaxed survive power loss.
     pub(super) fn flush(&self, deadline: Deadline) -> Result<()> {
+        self.queues.tidy(deadline)?;
         self.root.flush_files(deadline)?;
         self.logs.flush(deadline)
     }

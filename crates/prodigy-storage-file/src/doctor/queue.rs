@@ -3,17 +3,18 @@
 use std::path::Path;
 
 use prodigy_storage_backend::Result;
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{Damaged, keep};
 use super::walk::Examination;
+use crate::queue::Survey;
 
 impl Examination<'_> {
     /// The queue of a job.
     pub(super) fn queue(&mut self, job: &JobAddress, path: &Path) {
-        let survey = match self.parts.queues.queue_survey_at(path) {
+        let survey = match self.parts.queues.queue_survey_at(job, self.deadline()) {
             Ok(Some(survey)) => survey,
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
@@ -45,9 +46,14 @@ impl Examination<'_> {
                     )
             })
             .collect();
+        let journal_path = Entry::QueueJournal(job.clone()).path();
+        let damaged: Vec<Finding> = damaged
+            .into_iter()
+            .chain(self.journal_damage(&journal_path, &survey))
+            .collect();
         if !damaged.is_empty() {
             if self.repairs() {
-                let repaired = self.repair_queue(job, path);
+                let repaired = self.repair_queue(job);
                 for finding in damaged {
                     self.tell_repaired(finding, &repaired);
                 }
@@ -69,26 +75,109 @@ impl Examination<'_> {
             );
             self.tell(finding);
         }
+        if let Some(journal) = &survey.journal
+            && let Some(torn) = journal.torn
+        {
+            self.torn_queue(&journal_path, torn, journal.len);
+        }
         let torn = survey.torn.unwrap_or(survey.len);
         if survey.torn.is_some() || !survey.closed {
-            let finding = self
-                .note(
-                    FindingKind::TornEnd,
-                    path,
-                    "a write was cut short, or is under way",
-                )
-                .at(torn, survey.len - torn)
-                .lost("nothing that was acknowledged")
-                .advice("nothing: the next writer mends it");
-            self.tell(finding);
+            self.torn_queue(path, torn, survey.len);
         }
     }
 
-    fn repair_queue(&self, job: &JobAddress, path: &Path) -> Result<Option<String>> {
+    fn torn_queue(&mut self, path: &Path, torn: u64, len: u64) {
+        let why = "a write was cut short, or is under way";
+        let finding = self
+            .note(FindingKind::TornEnd, path, why)
+            .at(torn, len - torn)
+            .lost("nothing that was acknowledged")
+            .advice("nothing: the next writer mends it");
+        self.tell(finding);
+    }
+
+    /// The damage of a queue's journal.
+    fn journal_damage(&self, path: &Path, survey: &Survey) -> Vec<Finding> {
+        const ADVICE: &str = "repair keeps the bytes in the quarantine and writes the items as they are known; look for items \
+                              that are pending although their work was done";
+        let mut findings = Vec::new();
+        if survey.has_lost_journal {
+            let finding = self
+                .damage(
+                    FindingKind::DamagedItems,
+                    path,
+                    "the journal of the queue is missing",
+                )
+                .lost("all that happened to stored items since the last compaction: leases, and removals");
+            findings.push(
+                finding.advice("look for it in a backup before anything is taken; repair begins a new one"),
+            );
+        }
+        let Some(journal) = &survey.journal else {
+            return findings;
+        };
+        for spot in &journal.spots {
+            let lost = match spot.harmless {
+                true => "nothing that was acknowledged, unless it was relaxed",
+                false => "a change of an item: it may be pending again although it was taken or removed",
+            };
+            let severity = if spot.harmless {
+                FindingSeverity::Warning
+            } else {
+                FindingSeverity::Damage
+            };
+            let finding = self
+                .finding(severity, FindingKind::DamagedItems, path, spot.why)
+                .at(spot.start, spot.end - spot.start)
+                .lost(lost);
+            findings.push(finding.advice(ADVICE));
+        }
+        if !journal.has_header && journal.spots.is_empty() {
+            let finding = self.damage(FindingKind::DamagedItems, path, "its first line is missing");
+            findings.push(finding.lost("perhaps the first changes").advice(ADVICE));
+        }
+        // A damaged line is a missing number.
+        if journal.spots.is_empty() && survey.spots.is_empty() {
+            for (first, last) in &journal.gaps {
+                let why = match first == last {
+                    true => format!("the change {first} is missing"),
+                    false => format!("the changes {first} to {last} are missing"),
+                };
+                let finding = self.warning(FindingKind::DamagedItems, path, why).lost(
+                    "nothing, if the power failed while it was written or it was relaxed; else a new item, or a change of one",
+                );
+                findings.push(finding.advice(ADVICE));
+            }
+        }
+        if journal.doubles > 0 {
+            let why = format!("{} numbers of changes are there twice", journal.doubles);
+            let finding = self.damage(FindingKind::DamagedItems, path, why);
+            findings.push(finding.lost("nothing that is known").advice(ADVICE));
+        }
+        findings
+    }
+
+    /// A journal. It is examined with its array.
+    pub(super) fn queue_journal(&mut self, job: &JobAddress, path: &Path) {
+        if !self.parts.queues.queue_is_bare(job) {
+            return self.mode(path);
+        }
+        let finding = self
+            .warning(
+                FindingKind::Stray,
+                path,
+                "the journal of a queue whose file of items is gone",
+            )
+            .lost("the items, if nobody removed them on purpose")
+            .advice("look for `items.json` in a backup; else nothing: the next push begins a new file");
+        self.tell(finding);
+    }
+
+    fn repair_queue(&self, job: &JobAddress) -> Result<Option<String>> {
         let mut kept = None;
         self.parts
             .queues
-            .queue_rebuild(job, self.deadline(), |file, spots| {
+            .queue_rebuild(job, self.deadline(), |path, file, spots| {
                 let ranges: Vec<Damaged> = spots
                     .iter()
                     .map(|spot| Damaged {
@@ -97,7 +186,8 @@ impl Examination<'_> {
                         why: spot.why.to_owned(),
                     })
                     .collect();
-                kept = Some(keep(self.root, path, file, &ranges)?);
+                let copy = keep(self.root, path, file, &ranges)?;
+                kept.get_or_insert(copy);
                 Ok(())
             })?;
         Ok(kept)

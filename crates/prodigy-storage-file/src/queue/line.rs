@@ -1,29 +1,35 @@
 //! The form of an item in the file.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::io;
+use std::ops::Range;
+use std::sync::LazyLock;
 
-use prodigy_storage_backend::dead_letter::RESERVED;
-use prodigy_storage_backend::{BootId, Clock, ItemId, Lease, LeaseToken, QueueEntry, Uptime, record};
+use memchr::memmem::Finder;
+use prodigy_storage_backend::dead_letter::{RESERVED, facts, facts_of_line};
+use prodigy_storage_backend::{Delay, ItemId, Lease, LeaseToken, QueueEntry, QueueMark, record};
 use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::fs::FsFile;
+
+use super::standing::{Claim, End, Standing, StandingText, lease_at_the_end, number, uptime};
 
 /// The beginning of a line of ours: reading continues there after damage.
 pub(super) const HEAD: &[u8] = b"{\"item_id\":\"";
 /// Bytes of `,"crc":"xxxxxxxx"}`.
 pub(super) const TRAILER: usize = 18;
 const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
-const TOKEN: &str = ",\"lease_token\":\"";
-const UNTIL: &str = "\",\"lease_until\":\"";
-const BOOT: &str = "\",\"lease_boot\":\"";
-const UPTIME: &str = "\",\"lease_boottime\":\"";
-/// Bytes of a token of ours.
-const TOKEN_LEN: usize = 32;
-/// More than the fields of a lease take.
-const LEASE_LEN: usize = 256;
+const BIRTH: &str = ",\"queue_birth\":";
+const CHANGE: &str = ",\"queue_change\":";
+const REVISION: &str = ",\"queue_revision\":";
+/// More than the fields of the queue take.
+const FIELDS_LEN: usize = 768;
 /// More than a line has beyond its item.
-pub(super) const ROOM: usize = LEASE_LEN + TRAILER;
+pub(super) const ROOM: usize = FIELDS_LEN + TRAILER;
+/// In an item of ours that is not eligible. One within its data says nothing.
+const PARKED: &[u8] = b"\"reprocess_eligible\":false";
 
 /// The state of an item's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,46 +40,58 @@ pub(super) enum ItemChecksum {
     BadFrame,
     /// The item has no checksum: another program wrote it.
     Missing,
-    /// The item is too large for memory, and only its first bytes are there.
-    TooLarge,
+}
+
+/// The numbers of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// The one under which it was first put; 0 in a line that another program or an earlier version wrote.
+    pub(super) birth: u64,
+    /// The last change that is part of the line, if any was made: what a compaction found.
+    pub(super) change: u64,
+    /// The change that gave it its contents.
+    pub(super) revision: u64,
+}
+
+impl Numbers {
+    /// Those of a new item.
+    pub(super) fn new(birth: u64) -> Self {
+        Self {
+            birth,
+            change: 0,
+            revision: birth,
+        }
+    }
 }
 
 /// Appends the line of an item, without comma and line end. `body` is an object.
-pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, lease: Option<&Lease>) {
+pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, numbers: Numbers, standing: &Standing) {
     let start = out.len();
     let json = body.get();
     out.extend_from_slice(json.strip_suffix('}').unwrap_or(json).as_bytes());
-    if let Some(lease) = lease {
-        out.extend_from_slice(TOKEN.as_bytes());
-        out.extend_from_slice(lease.token.as_str().as_bytes());
-        out.extend_from_slice(UNTIL.as_bytes());
-        out.extend_from_slice(nanos_text(lease.until).as_bytes());
-        if let Some(Uptime { boot, since }) = lease.end {
-            let end = format!(
-                "{BOOT}{boot}{UPTIME}{}.{:09}",
-                since.as_secs(),
-                since.subsec_nanos()
-            );
-            out.extend_from_slice(end.as_bytes());
-        }
-        out.push(b'"');
+    out.extend_from_slice(format!("{BIRTH}{}", numbers.birth).as_bytes());
+    if numbers.change != 0 {
+        out.extend_from_slice(format!("{CHANGE}{}", numbers.change).as_bytes());
     }
+    if numbers.revision != numbers.birth {
+        out.extend_from_slice(format!("{REVISION}{}", numbers.revision).as_bytes());
+    }
+    standing.encode(out, numbers.birth);
     record::add_checksum(out, start);
 }
 
-/// The line of an item, as [`encode`] makes it.
-pub(super) fn encoded(body: &RawValue, lease: Option<&Lease>) -> Vec<u8> {
-    let mut line = Vec::with_capacity(body.get().len() + LEASE_LEN);
-    encode(&mut line, body, lease);
-    line
+/// The field of a birth, with the comma before it.
+pub(super) fn birth_field(birth: u64) -> String {
+    format!("{BIRTH}{birth}")
 }
 
-/// RFC 3339 with nanoseconds, as serde writes a timestamp.
-pub(super) fn nanos_text(time: Timestamp) -> String {
-    let whole = time.to_rfc3339();
-    let nanos = time.as_nanos() % 1_000_000_000;
-    let second = whole.split_once('.').map_or(whole.as_str(), |(second, _)| second);
-    format!("{second}.{nanos:09}Z")
+/// Appends the line of a new item.
+pub(super) fn encode_new(out: &mut Vec<u8>, body: &RawValue, birth: u64) {
+    let standing = Standing {
+        place: birth,
+        ..Standing::default()
+    };
+    encode(out, body, Numbers::new(birth), &standing);
 }
 
 /// Whether a line carries its own checksum in a frame that is damaged.
@@ -130,139 +148,239 @@ pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
         .map(|found| found.item_id)
 }
 
-/// Whether a lease of ours is on a sealed item now, from the end of the line alone. What is not of this form has to be read:
-/// false says nothing.
-pub(super) fn is_held(line: &[u8], checksum: ItemChecksum, clock: &dyn Clock) -> bool {
-    let lease = || {
-        let open = line
-            .get(..line.len().checked_sub(TRAILER)?)?
-            .strip_suffix(b"\"")?;
-        let window = open.get(open.len().saturating_sub(LEASE_LEN)..)?;
-        let at = memchr::memmem::rfind(window, TOKEN.as_bytes())?;
-        let lease = LeaseText::parse(std::str::from_utf8(window.get(at..)?).ok()?)?;
-        let ours = lease.token.len() == TOKEN_LEN && lease.token.bytes().all(|byte| byte.is_ascii_hexdigit());
-        lease.lease().filter(|_| ours)
-    };
-    matches!(checksum, ItemChecksum::Valid | ItemChecksum::BadFrame)
-        && lease().is_some_and(|lease| !lease.has_ended(clock))
-}
-
-/// The fields of a lease, as they stand at the end of a line.
+/// The parts of a line with a checksum.
 #[derive(Clone, Copy, Debug)]
-struct LeaseText<'a> {
-    token: &'a str,
-    until: &'a str,
-    /// The boot and the time since then; absent in format 1.
-    end: Option<(&'a str, &'a str)>,
+struct Parts<'a> {
+    /// The object, without its closing brace.
+    body: &'a str,
+    numbers: Numbers,
+    standing: StandingText<'a>,
 }
 
-impl<'a> LeaseText<'a> {
-    /// Parses the fields between the item and the quote that closes the last field.
-    fn parse(fields: &'a str) -> Option<Self> {
-        let (token, rest) = fields.strip_prefix(TOKEN)?.split_once(UNTIL)?;
-        let (until, end) = match rest.split_once(BOOT) {
-            Some((until, end)) => (until, Some(end.split_once(UPTIME)?)),
-            None => (rest, None),
+impl<'a> Parts<'a> {
+    /// A quote behind a comma is not inside a text, and only the fields of the queue can end an item in these names at
+    /// its top level, so the split is never wrong.
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
+        let window = text.len().saturating_sub(FIELDS_LEN);
+        let found = memchr::memmem::rfind(text.as_bytes().get(window..)?, BIRTH.as_bytes());
+        if let Some(at) = found.map(|at| at + window)
+            && let Some((numbers, standing)) = Self::fields(text.get(at..)?)
+        {
+            return Some(Self {
+                body: text.get(..at)?,
+                numbers,
+                standing,
+            });
+        }
+        // A line of an earlier version has a lease, or nothing.
+        let end = if text.ends_with('"') { window } else { text.len() };
+        let mut start = end;
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        let leased = text.get(start..).unwrap_or_default();
+        let (body, standing) = match lease_at_the_end(leased) {
+            Some(at) => {
+                let (standing, _) = StandingText::parse(leased.get(at..)?)?;
+                (text.get(..start + at)?, standing)
+            }
+            None => (text, StandingText::default()),
         };
-        let plain = |text: &str| !text.contains(|c: char| c == '"' || c == '\\' || c.is_control());
-        let is_plain =
-            plain(token) && plain(until) && end.is_none_or(|(boot, since)| plain(boot) && plain(since));
-        is_plain.then_some(Self { token, until, end })
-    }
-
-    fn lease(self) -> Option<Lease> {
-        Some(Lease {
-            token: LeaseToken::from(self.token.to_owned()),
-            until: Timestamp::parse(self.until)?,
-            end: match self.end {
-                Some((boot, since)) => Some(uptime(boot, since)?),
-                None => None,
-            },
+        Some(Self {
+            body,
+            numbers: Numbers::default(),
+            standing,
         })
     }
+
+    fn fields(text: &'a str) -> Option<(Numbers, StandingText<'a>)> {
+        let (birth, text) = number(text.strip_prefix(BIRTH)?)?;
+        let optional = |name: &str, text: &'a str| match text.strip_prefix(name) {
+            Some(rest) => number(rest).map(|(number, rest)| (Some(number), rest)),
+            None => Some((None, text)),
+        };
+        let (change, text) = optional(CHANGE, text)?;
+        let (revision, text) = optional(REVISION, text)?;
+        let (standing, rest) = StandingText::parse(text)?;
+        let numbers = Numbers {
+            birth,
+            change: change.unwrap_or_default(),
+            revision: revision.unwrap_or(birth),
+        };
+        (rest.is_empty() && birth > 0).then_some((numbers, standing))
+    }
 }
 
-/// Reads a time since a boot: `123.000000000`.
-fn uptime(boot: &str, since: &str) -> Option<Uptime> {
-    let (seconds, nanos) = since.split_once('.')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(seconds) || !digits(nanos) || nanos.len() != 9 {
-        return None;
+/// The facts of an item that an index keeps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outline {
+    pub(super) numbers: Numbers,
+    pub(super) place: u64,
+    /// The lease or the delay: the hash of its token, 0 for a delay, and when it ends.
+    pub(super) hold: Option<(u64, End)>,
+    /// Whether it is not eligible.
+    pub(super) parked: bool,
+    /// Whether its facts can't be read.
+    pub(super) odd: bool,
+}
+
+/// Reads the numbers and the standing of an item without its contents. `None` for bytes that are not an item.
+pub(super) fn outline(line: &[u8], checksum: ItemChecksum, hash: impl Fn(&str) -> u64) -> Option<Outline> {
+    let hold = |claim: Option<Claim<'_>>| claim.map(|claim| (claim.token.map_or(0, &hash), claim.end));
+    if checksum == ItemChecksum::Missing {
+        let stored = foreign(line)?;
+        let facts = facts(&stored.entry.body);
+        let standing = stored.standing();
+        return Some(Outline {
+            numbers: stored.numbers,
+            place: standing.place,
+            hold: hold(standing.claim()),
+            parked: facts.as_ref().is_ok_and(|facts| !facts.eligible),
+            odd: facts.is_err(),
+        });
     }
-    Some(Uptime {
-        boot: BootId::parse(boot)?,
-        since: Duration::new(seconds.parse().ok()?, nanos.parse().ok()?),
+    let (parked, odd) = eligibility(line);
+    let body = line.get(..line.len().checked_sub(TRAILER)?)?;
+    if let Some(numbers) = birth_alone(body) {
+        return Some(Outline {
+            numbers,
+            place: numbers.birth,
+            hold: None,
+            parked,
+            odd,
+        });
+    }
+    let parts = Parts::of(line)?;
+    Some(Outline {
+        numbers: parts.numbers,
+        place: parts.standing.place.unwrap_or(parts.numbers.birth),
+        hold: hold(parts.standing.claim()?),
+        parked,
+        odd,
     })
 }
 
-/// The token of the lease on an item.
-pub(super) fn token(line: &[u8], checksum: ItemChecksum) -> Option<Cow<'_, str>> {
-    if checksum == ItemChecksum::TooLarge {
-        return None;
+/// The numbers of an item.
+pub(super) fn numbers(line: &[u8], checksum: ItemChecksum) -> Numbers {
+    if checksum == ItemChecksum::Missing {
+        return foreign(line).map(|stored| stored.numbers).unwrap_or_default();
     }
-    if checksum != ItemChecksum::Missing {
-        // An item without a lease mostly ends in something else.
-        let body = line.get(..line.len().checked_sub(TRAILER)?)?;
-        body.strip_suffix(b"\"")?;
-        return split(line)?.1.map(|lease| Cow::Borrowed(lease.token));
+    let body = line.get(..line.len().saturating_sub(TRAILER)).unwrap_or_default();
+    birth_alone(body)
+        .or_else(|| Parts::of(line).map(|parts| parts.numbers))
+        .unwrap_or_default()
+}
+
+/// The numbers at the end of a line that is larger than this process reads.
+pub(super) fn large_numbers(file: &dyn FsFile, bytes: Range<u64>) -> io::Result<Numbers> {
+    let start = bytes.end.saturating_sub(ROOM as u64).max(bytes.start);
+    let mut end = vec![0; (bytes.end - start) as usize];
+    let read = file.read_full_at(&mut end, start)?;
+    end.truncate(read);
+    Ok(numbers_at_the_end(&end).unwrap_or_default())
+}
+
+/// The numbers in the last bytes of a line.
+fn numbers_at_the_end(end: &[u8]) -> Option<Numbers> {
+    let is_sealed =
+        end.len() >= TRAILER && is_like_a_frame(end.get(end.len() - TRAILER..).unwrap_or_default());
+    let body = match is_sealed {
+        true => end.get(..end.len().checked_sub(TRAILER)?)?,
+        false => end.strip_suffix(b"}")?,
+    };
+    let at = memchr::memmem::rfind(body, BIRTH.as_bytes())?;
+    let fields = std::str::from_utf8(body.get(at..)?).ok()?;
+    Parts::fields(fields).map(|(numbers, _)| numbers)
+}
+
+/// The numbers of an item that nothing happened to: its line ends in its birth.
+fn birth_alone(body: &[u8]) -> Option<Numbers> {
+    let digits = body.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (rest, digits) = body.split_at_checked(body.len() - digits)?;
+    rest.strip_suffix(BIRTH.as_bytes())?;
+    let (birth, _) = number(std::str::from_utf8(digits).ok()?)?;
+    (birth > 0).then(|| Numbers::new(birth))
+}
+
+/// Whether an item of ours is not eligible, and whether its facts can't be read; found out only where its text leaves it
+/// open.
+pub(super) fn eligibility(text: &[u8]) -> (bool, bool) {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PARKED));
+    if FINDER.find(text).is_none() {
+        return (false, false);
     }
-    memchr::memmem::find(line, b"\"lease_token\"")?;
-    Some(Cow::Owned(foreign(line)?.lease?.token.as_str().to_owned()))
+    match facts_of_line(text) {
+        Ok(facts) => (!facts.eligible, false),
+        Err(_) => (false, true),
+    }
+}
+
+/// An item as a line holds it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) entry: QueueEntry,
+    pub(super) numbers: Numbers,
+}
+
+impl Stored {
+    fn new(id: ItemId, body: Box<RawValue>, numbers: Numbers, standing: Standing, verified: bool) -> Self {
+        let entry = QueueEntry {
+            id,
+            body,
+            lease: standing.lease,
+            delay: standing.delay,
+            revision: QueueMark(numbers.revision),
+            place: QueueMark(standing.place),
+            verified,
+        };
+        Self { entry, numbers }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            place: self.entry.place.0,
+            lease: self.entry.lease.clone(),
+            delay: self.entry.delay,
+        }
+    }
 }
 
 /// Reads an item. `None` for bytes that are not an item, or are not all of it.
-pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<QueueEntry> {
-    match checksum {
-        ItemChecksum::TooLarge => return None,
-        ItemChecksum::Missing => return foreign(line),
-        ItemChecksum::Valid | ItemChecksum::BadFrame => {}
+pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<Stored> {
+    if checksum == ItemChecksum::Missing {
+        return foreign(line);
     }
     let id = ItemId::new(id(line)?).ok()?;
-    let (body, lease) = split(line)?;
-    let mut json = String::with_capacity(body.len() + 1);
-    json.push_str(body);
+    let parts = Parts::of(line)?;
+    let mut json = String::with_capacity(parts.body.len() + 1);
+    json.push_str(parts.body);
     json.push('}');
-    let lease = match lease {
-        Some(lease) => Some(lease.lease()?),
-        None => None,
-    };
-    Some(QueueEntry {
-        id,
-        body: RawValue::from_string(json).ok()?,
-        lease,
-        verified: checksum == ItemChecksum::Valid,
-    })
+    let body = RawValue::from_string(json).ok()?;
+    let standing = parts.standing.read(parts.numbers.birth)?;
+    let verified = checksum == ItemChecksum::Valid;
+    Some(Stored::new(id, body, parts.numbers, standing, verified))
 }
 
-/// The object of a sealed line, without its closing brace, and its lease.
-///
-/// A quote behind a comma is not inside a text, and only the lease of an item can end in these names at
-/// its top level, so the split is never wrong.
-fn split(line: &[u8]) -> Option<(&str, Option<LeaseText<'_>>)> {
-    let body = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
-    let window = body.len().saturating_sub(LEASE_LEN);
-    let lease = body.strip_suffix('"').and_then(|open| {
-        let at = memchr::memmem::rfind(open.as_bytes().get(window..)?, TOKEN.as_bytes())? + window;
-        Some((at, LeaseText::parse(open.get(at..)?)?))
-    });
-    Some(match lease {
-        Some((at, lease)) => (body.get(..at)?, Some(lease)),
-        None => (body, None),
-    })
-}
-
-/// Reads an item of another program: its fields in any order, over several lines, perhaps with a lease and a checksum
-/// that lost its place.
-fn foreign(line: &[u8]) -> Option<QueueEntry> {
+/// Reads an item of another program: its fields in any order, over several lines, perhaps with fields of the queue and a
+/// checksum that lost their places.
+fn foreign(line: &[u8]) -> Option<Stored> {
     let fields: Vec<(String, &RawValue)> = serde_json::from_slice::<Pairs<'_>>(line).ok()?.0;
-    let text = |name: &str| {
-        let (_, value) = fields.iter().rev().find(|(key, _)| key == name)?;
-        serde_json::from_str::<String>(value.get()).ok()
+    let value = |name: &str| {
+        fields
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| *value)
     };
+    let text = |name: &str| serde_json::from_str::<String>(value(name)?.get()).ok();
+    let counted = |name: &str| {
+        let (number, rest) = number(value(name)?.get())?;
+        rest.is_empty().then_some(number)
+    };
+    let end = |boot: &str, since: &str| uptime(&text(boot)?, &text(since)?);
+    let time = |name: &str| text(name).as_deref().and_then(Timestamp::parse);
     let id = ItemId::new(text("item_id")?).ok()?;
-    let lease = text("lease_token").zip(text("lease_until").as_deref().and_then(Timestamp::parse));
-    let end = text("lease_boot").zip(text("lease_boottime"));
-    let end = end.and_then(|(boot, since)| uptime(&boot, &since));
     let mut json = String::with_capacity(line.len());
     json.push_str("{\"item_id\":");
     json.push_str(&serde_json::Value::from(id.as_str()).to_string());
@@ -276,16 +394,27 @@ fn foreign(line: &[u8]) -> Option<QueueEntry> {
         json.push_str(&value.get().replace(['\n', '\r'], " "));
     }
     json.push('}');
-    Some(QueueEntry {
-        id,
-        body: RawValue::from_string(json).ok()?,
-        lease: lease.map(|(token, until)| Lease {
-            token: LeaseToken::from(token),
-            until,
-            end,
-        }),
-        verified: false,
-    })
+    let birth = counted("queue_birth").unwrap_or_default();
+    let numbers = Numbers {
+        birth,
+        change: counted("queue_change").unwrap_or_default(),
+        revision: counted("queue_revision").unwrap_or(birth),
+    };
+    let standing = Standing {
+        place: counted("queue_place").unwrap_or(birth),
+        lease: text("lease_token")
+            .zip(time("lease_until"))
+            .map(|(token, until)| Lease {
+                token: LeaseToken::from(token),
+                until,
+                end: end("lease_boot", "lease_boottime"),
+            }),
+        delay: time("delay_until")
+            .zip(end("delay_boot", "delay_boottime"))
+            .map(|(until, end)| Delay { until, end }),
+    };
+    let body = RawValue::from_string(json).ok()?;
+    Some(Stored::new(id, body, numbers, standing, false))
 }
 
 struct Pairs<'a>(Vec<(String, &'a RawValue)>);

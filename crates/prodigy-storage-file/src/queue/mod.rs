@@ -1,33 +1,56 @@
-//! The queue of a job: `dlq/{repo}/{job}/items.json`.
+//! The queue of a job: `dlq/{repo}/{job}/items.json` and `items.journal`.
 //!
-//! A JSON array with an item a line, each closed by its checksum. New items are written over the closing bracket, in
-//! one write; everything else rewrites the file (temporary file, rename). All writers hold `items.lock`; readers hold
+//! The items are a JSON array with an item a line, each closed by its checksum. A new item is written over the closing
+//! bracket, in one write. What happens to a stored item is a record at the end of the journal: one write, whatever the number
+//! of items. A compaction replaces both files. All writers hold `items.lock`; readers hold
 //! nothing and change nothing.
 //!
-//! - `scan` separates items from damage, in bounded memory, for files of any writer; it checks lines that are as a push
-//!   wrote them in the read buffer, and a rewrite copies them from there;
-//! - `buffer` holds the bytes; `large` checks an item that is larger than a reader may hold;
-//! - `line` is the form of one item; `owner` decides whether a file is ours;
-//! - `state` keeps facts about a queue in this process: where it ends, and hashes of its ids;
-//! - `put`, `settle` and `read` are the calls, `rewrite` what most of the writing ones end in;
+//! **One counter.** Each new item and each record takes the next number: an item's first one is its birth. A record applies to
+//! the item of its birth, unless the item's line says that it is part of it.
+//!
+//! **Crashes.** A push or a record that was cut short is cut off by the next writer. A compaction gives the new array its
+//! name, durably, before the new journal: in between the records of the old one are part of every line that they name, so
+//! they say nothing new, and the counter continues.
+//!
+//! **Readers** open the journal first, then the array, and look again which journal is there: if it is the same, the
+//! journal has every change of the items up to the length that the array had. Of an array that a compaction wrote meanwhile, all changes
+//! in the older journal are part.
+//!
+//! - `scan` separates items from damage, in bounded memory, for files of any writer; `buffer` holds the bytes; `large` checks an
+//!   item that is larger than a reader may hold; `journal` does the same for the journal;
+//! - `owner` decides whether a file is ours;
+//! - `line` and `record` are the forms of an item and of a change, `standing` what both say of leases, delays and places;
+//! - `index` is what a process keeps of a queue, `files` its open files, `turn` a writer that holds the lock,
+//!   `load` how it catches up;
+//! - `put`, `take`, `settle`, `compact` and `read` are the calls, `view` the array with the journal over it;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
 mod buffer;
+mod compact;
+mod files;
+mod index;
+mod journal;
 mod large;
 mod leases;
 mod line;
+mod load;
 mod owner;
 mod put;
+mod queues;
 mod read;
-mod rewrite;
+mod record;
 mod scan;
 mod settle;
-mod state;
+mod standing;
 mod survey;
+mod take;
 #[cfg(test)]
 mod tests;
+mod turn;
+mod view;
 
-pub(crate) use state::Queues;
+pub(crate) use queues::Queues;
+pub(crate) use survey::Survey;
 
 /// The bytes behind the last item.
 const CLOSING: &[u8] = b"\n]\n";

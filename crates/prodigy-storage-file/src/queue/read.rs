@@ -1,22 +1,25 @@
 //! Reading a queue: no lock is taken and nothing is written.
 
 use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use prodigy_storage_backend::dead_letter::{facts, suits};
 use prodigy_storage_backend::{
-    Damage, Deadline, ErrorKind, ItemId, QueueEntry, QueueScan, QueueStep, Result, StorageError, TooLarge,
+    Damage, Deadline, Eligible, ErrorKind, ItemId, ItemState, QueueEntry, QueueScan, QueueStep, QueueSummary,
+    Result, Select, StorageError, TooLarge,
 };
-use prodigy_storage_layout::{Entry, JobAddress, queue_folder, state_folder};
+use prodigy_storage_layout::{JobAddress, queue_folder, state_folder};
 
 use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::owner;
-use super::scan::{ArrayState, Fragment, Scanner};
-use super::state::STRIDE;
-use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
-use crate::root::{ForeignKind, Root};
+use super::scan::{Fragment, Scanner};
+use super::take::asks_for_no_facts;
+use super::turn::STRIDE;
+use super::view::{Paths, Seen, Spot, View};
+use crate::fs::{DirEntry, FileKind, FsFile};
+use crate::root::ForeignKind;
 
 impl Queues {
     pub(crate) fn queue_get(
@@ -27,97 +30,156 @@ impl Queues {
     ) -> Result<Option<QueueEntry>> {
         const OPERATION: &str = "queue get";
         self.skip_dead_letters(OPERATION, job, deadline)?;
-        let path = Entry::Queue(job.clone()).path();
-        let Some(file) = self.queue_file(OPERATION, &path)? else {
+        let Some(mut walk) = self.walk(OPERATION, job, Select::ids([id.clone()]), deadline)? else {
             return Ok(None);
         };
-        let mut found = None;
-        let (mut damage, mut large, mut others) = (None, None, Vec::new());
-        self.queue_survey(OPERATION, &path, &file, deadline, |fragment, bytes| {
-            match fragment {
-                Fragment::Item { checksum, .. }
-                    if line::id(bytes).is_some_and(|found| found == id.as_str()) =>
-                {
-                    found = line::read(bytes, *checksum);
+        let (mut found, mut damage, mut large) = (None, None, None);
+        while let Some(step) = walk.next() {
+            match step? {
+                // After damage in the journal there may be a later item of this id.
+                QueueStep::Entry(entry) if !walk.view.as_ref().is_some_and(|view| view.spoilt) => {
+                    return Ok(Some(entry));
                 }
-                Fragment::Item { .. } => {}
-                Fragment::Damage { start, end, .. } => damage = damage.or(Some((*start, *end))),
-                Fragment::Foreign { start, end } => others.push((*start, *end)),
-                Fragment::TooLarge {
-                    start,
-                    end,
-                    checksum,
-                    head,
-                } => {
-                    let item = self.too_large_item(&path, *start..*end, *checksum, head);
-                    // An item that does not state its id may be it.
-                    if item.id.as_deref().is_none_or(|found| found == id.as_str()) {
-                        large = large.take().or(Some(item));
-                    }
+                QueueStep::Entry(entry) => found = Some(entry),
+                QueueStep::Damage(spot) => damage = damage.or(Some(spot)),
+                // An item that does not state its id may be it.
+                QueueStep::TooLarge(item) if item.id.as_deref().is_none_or(|found| found == id.as_str()) => {
+                    large = large.or(Some(item));
                 }
+                QueueStep::TooLarge(_) => {}
             }
-            Ok(found.is_none())
-        })?;
-        for (start, end) in &others {
-            let foreign = &self.root.foreign;
-            foreign.skip_line(ForeignKind::DeadLetters, &path, *start, end - start);
         }
-        if let (None, Some(large)) = (&found, large) {
-            return Err(large.into());
-        }
-        if found.is_none() && (damage.is_some() || !others.is_empty()) && !self.queue_is_ours(&path, &file)? {
-            if let Some((start, end)) = damage {
-                let foreign = &self.root.foreign;
-                foreign.skip_line(ForeignKind::DeadLetters, &path, start, end - start);
+        let has_others = walk.view.as_ref().is_some_and(View::has_others);
+        match (found, large, damage) {
+            (Some(found), _, _) => Ok(Some(found)),
+            (None, Some(large), _) => Err(large.into()),
+            (None, None, None) if has_others => {
+                let why = "no item of that id can be read: the file belongs to another program, and is not an array of items";
+                Err(self.anothers_queue(OPERATION, &Paths::of(job).items, why))
             }
-            let why = "no item of that id can be read: the file belongs to another program, and is not an array of items";
-            return Err(self.anothers_queue(OPERATION, &path, why));
-        }
-        match (found, damage) {
-            (None, Some((start, end))) => Err(StorageError::new(
+            (None, None, Some(damage)) => Err(StorageError::new(
                 ErrorKind::Damaged,
                 OPERATION,
-                self.root.absolute(&path).display(),
+                damage.place,
                 format!(
-                    "no readable item has the id `{id}`, but {} bytes at offset {start} are damaged and may be it",
-                    end - start
+                    "no readable item has the id `{id}`, but {} bytes at offset {} are damaged and may be it",
+                    damage.len, damage.offset
                 ),
             )
             .with_hint("the other items are readable; push the item again if its data is known")),
-            (found, _) => Ok(found),
+            (None, None, None) => Ok(None),
         }
     }
 
-    pub(crate) fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+    pub(crate) fn queue_scan(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        deadline: Deadline,
+    ) -> Result<QueueScan<'static>> {
         const OPERATION: &str = "queue scan";
         self.skip_dead_letters(OPERATION, job, deadline)?;
-        let path = Entry::Queue(job.clone()).path();
-        let Some(file) = self.queue_file(OPERATION, &path)? else {
-            return Ok(Box::new(std::iter::empty()));
-        };
-        let scanner = Scanner::new(Arc::clone(&file), self.root.options.largest_read())
-            .map_err(|error| self.root.read_fault(OPERATION, &path, error))?;
-        Ok(Box::new(Walk {
-            scanner: Some(scanner),
-            file,
-            root: Arc::clone(&self.root),
-            ours: None,
-            place: self.root.absolute(&path).display().to_string(),
-            path,
+        Ok(match self.walk(OPERATION, job, select.clone(), deadline)? {
+            Some(walk) => Box::new(walk),
+            None => Box::new(std::iter::empty()),
+        })
+    }
+
+    /// Refuses to change another program's file that holds anything else than items.
+    pub(super) fn check_queue(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        file: &Arc<dyn FsFile>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let fault = |error| self.root.read_fault(operation, path, error);
+        if owner::is_ours(&**file).map_err(fault)? {
+            return Ok(());
+        }
+        let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
+        let (mut is_read, mut count) = (true, 0);
+        while is_read && let Some(fragment) = scanner.next().map_err(fault)? {
+            count += 1;
+            if count % STRIDE == 0 {
+                deadline.check(operation, &path.display(), "the queue to be read")?;
+            }
+            is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
+        }
+        if is_read && scanner.array().tail.is_none() {
+            return Ok(());
+        }
+        let why = "the file belongs to another program and is not an array of items; nothing was changed";
+        Err(self.anothers_queue(operation, path, why))
+    }
+
+    fn anothers_queue(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
+        StorageError::new(
+            ErrorKind::Foreign,
+            operation,
+            self.root.absolute(path).display(),
+            why,
+        )
+        .with_hint(
+            "if no other program needs the file, look at it and move it out of the root: the next push then begins a queue there",
+        )
+    }
+
+    fn walk(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        select: Select,
+        deadline: Deadline,
+    ) -> Result<Option<Walk>> {
+        let paths = Paths::of(job);
+        let view = View::open(&self.root, operation, &paths, deadline)?;
+        let place = |path: &Path| self.root.absolute(path).display().to_string();
+        Ok(view.map(|view| Walk {
+            view: Some(view),
+            operation,
+            places: [place(&paths.items), place(&paths.journal)],
+            largest: self.root.options.largest_read(),
+            limit: self.root.options.max_record_size,
+            select,
             ahead: None,
         }))
     }
 
-    /// The report of an item that is larger than the limit.
-    pub(super) fn too_large_item(
-        &self,
-        path: &Path,
-        bytes: Range<u64>,
-        checksum: ItemChecksum,
-        head: &[u8],
-    ) -> TooLarge {
-        let place = self.root.absolute(path).display().to_string();
-        too_large(place, self.root.options.max_record_size, bytes, checksum, head)
+    pub(crate) fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
+        const OPERATION: &str = "queue summary";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
+        let paths = Paths::of(job);
+        let mut summary = QueueSummary::default();
+        let Some(mut view) = View::open(&self.root, OPERATION, &paths, deadline)? else {
+            return Ok(summary);
+        };
+        let fault = |error| self.root.read_fault(OPERATION, &paths.items, error);
+        let clock = &*self.root.options.clock;
+        let mut count = 0;
+        while let Some(seen) = view.next().map_err(fault)? {
+            count += 1;
+            if count % STRIDE == 0 {
+                deadline.check(OPERATION, &paths.items.display(), "the queue to be read")?;
+            }
+            let (state, eligible) = match seen {
+                Seen::Item { range, checksum, .. } => view.state(range, checksum, clock).map_err(fault)?,
+                Seen::TooLarge { .. } => (ItemState::Pending, None),
+                Seen::Damage(_) => continue,
+            };
+            summary.items += 1;
+            let counted = match (state, eligible) {
+                (ItemState::Leased, _) => &mut summary.leased,
+                (_, None) => &mut summary.unreadable,
+                (_, Some(false)) => &mut summary.parked,
+                (ItemState::Delayed, Some(true)) => &mut summary.delayed,
+                (ItemState::Pending, Some(true)) => &mut summary.pending,
+            };
+            *counted += 1;
+        }
+        summary.bytes = view.bytes;
+        summary.mark = view.mark();
+        Ok(summary)
     }
 
     /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
@@ -151,88 +213,12 @@ impl Queues {
         Ok(())
     }
 
-    /// True if a queue's file is ours. Only then can it be damaged.
-    pub(super) fn queue_is_ours(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<bool> {
-        owner::is_ours(&**file).map_err(|error| self.root.read_fault("read queue", path, error))
-    }
-
-    /// Refuses to change another program's file that holds anything else than items.
-    pub(super) fn check_queue(
-        &self,
-        operation: &'static str,
-        path: &Path,
-        file: &Arc<dyn FsFile>,
-        deadline: Deadline,
-    ) -> Result<()> {
-        if self.queue_is_ours(path, file)? {
-            return Ok(());
-        }
-        let mut is_read = true;
-        let array = self.queue_survey(operation, path, file, deadline, |fragment, _| {
-            is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
-            Ok(is_read)
-        })?;
-        if is_read && array.tail.is_none() {
-            return Ok(());
-        }
-        let why = "the file belongs to another program and is not an array of items; nothing was changed";
-        Err(self.anothers_queue(operation, path, why))
-    }
-
-    fn anothers_queue(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
-        StorageError::new(
-            ErrorKind::Foreign,
-            operation,
-            self.root.absolute(path).display(),
-            why,
-        )
-        .with_hint(
-            "if no other program needs the file, look at it and move it out of the root: the next push then begins a queue there",
-        )
-    }
-
-    pub(super) fn queue_is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
+    pub(super) fn is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
         match self.root.fs.metadata(path) {
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
-    }
-
-    pub(super) fn queue_file(&self, operation: &'static str, path: &Path) -> Result<Option<Arc<dyn FsFile>>> {
-        match self.root.fs.open(path, OpenMode::Read) {
-            Ok(file) => Ok(Some(file.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.root.read_fault(operation, path, error)),
-        }
-    }
-
-    /// Shows every fragment, with an item's bytes, until `visit` says false.
-    pub(super) fn queue_survey(
-        &self,
-        operation: &'static str,
-        path: &Path,
-        file: &Arc<dyn FsFile>,
-        deadline: Deadline,
-        mut visit: impl FnMut(&Fragment, &[u8]) -> Result<bool>,
-    ) -> Result<ArrayState> {
-        let fault = |error| self.root.read_fault(operation, path, error);
-        let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
-        let mut fragments = 0;
-        while let Some(fragment) = scanner.next().map_err(fault)? {
-            fragments += 1;
-            if fragments % STRIDE == 0 {
-                deadline.check(operation, &path.display(), "the queue to be read")?;
-            }
-            let bytes = match &fragment {
-                Fragment::Item { range, .. } => scanner.bytes(range.clone()),
-                Fragment::Damage { .. } | Fragment::Foreign { .. } | Fragment::TooLarge { .. } => &[],
-            };
-            if !visit(&fragment, bytes)? {
-                break;
-            }
-        }
-        Ok(scanner.array())
     }
 }
 
@@ -240,68 +226,108 @@ fn is_json(entry: &&DirEntry) -> bool {
     entry.kind == FileKind::File && entry.name.ends_with(".json")
 }
 
-fn too_large(place: String, limit: u64, bytes: Range<u64>, checksum: ItemChecksum, head: &[u8]) -> TooLarge {
-    TooLarge {
-        place,
-        offset: bytes.start,
-        len: bytes.end - bytes.start,
-        id: line::head_id(head),
-        verified: checksum == ItemChecksum::Valid,
-        limit,
-    }
+/// Whether an item is among those selected. One whose facts can't be read is.
+fn is_selected(select: &Select, entry: &QueueEntry) -> bool {
+    select.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
+        && select.until.is_none_or(|mark| entry.place <= mark)
+        && ((select.eligible == Eligible::Any && asks_for_no_facts(select))
+            || facts(&entry.body).map_or(true, |facts| suits(select, &facts)))
 }
 
-/// Walks through the file that was there when it began, also where it is replaced under way.
+/// Walks through the queue that was there when it began, also where it is replaced under way.
 struct Walk {
     /// `None` after a failure.
-    scanner: Option<Scanner>,
-    file: Arc<dyn FsFile>,
-    path: PathBuf,
-    /// Whether the file is ours: checked at the first bytes that are not an item.
-    ours: Option<bool>,
-    root: Arc<Root>,
-    place: String,
+    view: Option<View>,
+    operation: &'static str,
+    /// The paths of the items and of the journal.
+    places: [String; 2],
+    /// Bytes of the largest item that is read.
+    largest: u64,
+    limit: u64,
+    select: Select,
     ahead: Option<QueueEntry>,
 }
 
 impl Walk {
-    /// True if bytes that are not an item are another program's data. They are counted then.
-    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
-        let ours = match self.ours {
-            Some(ours) => ours,
-            None => *self.ours.insert(owner::is_ours(&*self.file)?),
-        };
-        if !ours {
-            self.note_foreign(start, end);
+    fn place(&self, in_journal: bool) -> String {
+        let [items, journal] = &self.places;
+        if in_journal {
+            journal.clone()
+        } else {
+            items.clone()
         }
-        Ok(!ours)
     }
 
-    fn note_foreign(&self, start: u64, end: u64) {
-        let foreign = &self.root.foreign;
-        foreign.skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
+    fn step(&self, seen: Seen) -> Option<QueueStep> {
+        Some(match seen {
+            Seen::Damage(Spot {
+                in_journal,
+                bytes,
+                why,
+            }) => QueueStep::Damage(Damage {
+                place: self.place(in_journal),
+                offset: bytes.start,
+                len: bytes.end - bytes.start,
+                why: why.to_owned(),
+            }),
+            Seen::TooLarge {
+                in_journal,
+                bytes,
+                id,
+                verified,
+            } => QueueStep::TooLarge(TooLarge {
+                place: self.place(in_journal),
+                offset: bytes.start,
+                len: bytes.end - bytes.start,
+                id,
+                verified,
+                limit: self.limit,
+            }),
+            Seen::Item { .. } => return None,
+        })
     }
 
-    fn next_fragment(&mut self) -> io::Result<Option<Fragment>> {
+    /// The next step that is selected.
+    fn find(&mut self) -> io::Result<Option<QueueStep>> {
         loop {
-            let Some(scanner) = self.scanner.as_mut() else {
+            let Some(view) = &mut self.view else {
                 return Ok(None);
             };
-            match scanner.next()? {
-                Some(Fragment::Foreign { start, end }) => self.note_foreign(start, end),
-                Some(Fragment::Damage { start, end, .. }) if self.skips(start, end)? => {}
-                found => return Ok(found),
+            let Some(seen) = view.next()? else {
+                return Ok(None);
+            };
+            let Seen::Item {
+                start,
+                range,
+                checksum,
+                ..
+            } = seen
+            else {
+                return Ok(self.step(seen));
+            };
+            // The facts of an item that is not asked for are not worth a copy.
+            if let Some(ids) = &self.select.ids
+                && let Some(id) = line::id(view.bytes(range.clone()))
+                && !ids.iter().any(|wanted| wanted.as_str() == id)
+            {
+                continue;
+            }
+            let end = start + range.len() as u64;
+            match view.entry(start, range, checksum, self.largest)? {
+                Err(seen) => return Ok(self.step(seen)),
+                Ok(entry) if checksum == ItemChecksum::BadFrame => {
+                    let is_wanted = is_selected(&self.select, &entry);
+                    self.ahead = is_wanted.then_some(entry);
+                    return Ok(self.step(Seen::Damage(Spot {
+                        in_journal: false,
+                        bytes: end.saturating_sub(TRAILER as u64)..end,
+                        why: "the frame of a checksum is damaged; its item is whole",
+                    })));
+                }
+                Ok(entry) if is_selected(&self.select, &entry) => return Ok(Some(QueueStep::Entry(entry))),
+                Ok(_) => {}
             }
         }
-    }
-
-    fn damage(&self, offset: u64, len: u64, why: &str) -> QueueStep {
-        QueueStep::Damage(Damage {
-            place: self.place.clone(),
-            offset,
-            len,
-            why: why.to_owned(),
-        })
     }
 }
 
@@ -312,58 +338,16 @@ impl Iterator for Walk {
         if let Some(entry) = self.ahead.take() {
             return Some(Ok(QueueStep::Entry(entry)));
         }
-        let (start, range, checksum) = match self.next_fragment() {
-            Ok(Some(Fragment::Item {
-                start,
-                range,
-                checksum,
-            })) => (start, range, checksum),
-            Ok(Some(Fragment::Damage { start, end, why })) => {
-                return Some(Ok(self.damage(start, end - start, why)));
-            }
-            Ok(Some(Fragment::TooLarge {
-                start,
-                end,
-                checksum,
-                head,
-            })) => {
-                let item = too_large(
-                    self.place.clone(),
-                    self.root.options.max_record_size,
-                    start..end,
-                    checksum,
-                    &head,
-                );
-                return Some(Ok(QueueStep::TooLarge(item)));
-            }
-            // The other fragments are skipped.
-            Ok(None | Some(Fragment::Foreign { .. })) => {
-                self.scanner = None;
-                return None;
-            }
+        match self.find() {
+            Ok(step) => step.map(Ok),
             Err(error) => {
-                let error = StorageError::new(
-                    ErrorKind::Io,
-                    "queue scan",
-                    &self.place,
-                    "the operating system refuses to read on",
-                )
-                .with_source(error);
-                self.scanner = None;
-                return Some(Err(error));
+                self.view = None;
+                let place = self.place(false);
+                let why = "the operating system refuses to read on";
+                Some(Err(
+                    StorageError::new(ErrorKind::Io, self.operation, place, why).with_source(error)
+                ))
             }
-        };
-        let bytes = self.scanner.as_ref()?.bytes(range);
-        let len = bytes.len() as u64;
-        match line::read(bytes, checksum) {
-            Some(entry) if checksum == ItemChecksum::BadFrame => {
-                self.ahead = Some(entry);
-                let frame = TRAILER as u64;
-                let why = "the frame of a checksum is damaged; its item is whole";
-                Some(Ok(self.damage((start + len).saturating_sub(frame), frame, why)))
-            }
-            Some(entry) => Some(Ok(QueueStep::Entry(entry))),
-            None => Some(Ok(self.damage(start, len, "it is not an item"))),
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Scanner {
     at: usize,
     /// How far the file goes.
     len: u64,
+    /// Whether it is read no further than it went at the beginning, whatever is added meanwhile.
+    is_bounded: bool,
     /// Bytes of the longest item that is held.
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
@@ -105,16 +107,6 @@ impl ArrayState {
     }
 }
 
-/// Items that are next to each other.
-#[derive(Debug)]
-pub(super) struct Run {
-    /// The kept items, each behind the bytes that separate it from the one before: their bytes are [`Scanner::bytes`]
-    /// of the range until the next step.
-    pub(super) kept: Range<usize>,
-    /// The item behind them that is not kept.
-    pub(super) other: Option<Fragment>,
-}
-
 enum Step {
     Fragment(Fragment),
     More,
@@ -136,6 +128,7 @@ impl Scanner {
             base: from,
             at: 0,
             len,
+            is_bounded: false,
             limit: usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(ROOM),
             line_end: None,
             fresh: false,
@@ -152,6 +145,19 @@ impl Scanner {
                 ..ArrayState::default()
             },
         })
+    }
+
+    /// The same, which reads no further than the file goes now.
+    pub(super) fn bounded(self) -> Self {
+        Self {
+            is_bounded: true,
+            ..self
+        }
+    }
+
+    /// The file that is read.
+    pub(super) fn file(&self) -> &dyn FsFile {
+        &*self.file
     }
 
     /// The bytes of the last item.
@@ -206,31 +212,6 @@ impl Scanner {
                 }
             }
         }
-    }
-
-    /// Reads the next items that are as a push wrote them, while `keep` returns true and they are in the buffer.
-    /// Returns the same items as [`next`](Self::next), after the same checks.
-    pub(super) fn run(&mut self, mut keep: impl FnMut(u64, &[u8]) -> bool) -> io::Result<Run> {
-        // A fragment that was read ahead is next, and has to stay in its place.
-        let free = self.ahead.is_none() && self.damage.is_none();
-        if free && self.is_cut() {
-            self.more()?;
-        }
-        let from = self.at;
-        let mut kept = from..from;
-        let mut other = None;
-        if free {
-            while let Some(range) = self.pushed() {
-                let keeps = keep(self.base + range.start as u64, self.bytes(range.clone()));
-                let item = self.take(range);
-                if !keeps {
-                    other = Some(item);
-                    break;
-                }
-                kept.end = self.at;
-            }
-        }
-        Ok(Run { kept, other })
     }
 
     /// The next item, if it is as a push wrote it: right behind an item, a comma and a line end, on a line that
@@ -507,7 +488,9 @@ impl Scanner {
         self.twice = (self.base + self.buffer.len() as u64).max(start + 1);
         self.buffer.truncate(self.at);
         self.line_end = None;
-        self.len = self.file.metadata()?.len;
+        if !self.is_bounded {
+            self.len = self.file.metadata()?.len;
+        }
         Ok(false)
     }
 

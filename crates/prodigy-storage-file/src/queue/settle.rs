@@ -1,237 +1,196 @@
-//! Taking items, and what becomes of them then.
+//! Changes of stored items.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use prodigy_storage_backend::dead_letter::{facts, facts_of_line, suits};
+use prodigy_storage_backend::dead_letter::{changed, normalise};
 use prodigy_storage_backend::{
-    Deadline, Durability, ItemId, Lease, LeaseToken, QueueEntry, Result, Select, Settled,
+    Change, Claim, Deadline, Delay, Durability, Lease, QueueEntry, Result, Settled, Settlement, StorageError,
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::Queues;
-use super::line::{self, ItemChecksum, encoded};
-use super::rewrite::{Change, Context};
-use super::state::QueueState;
-use crate::root::LockedFile;
+use super::compact::Unreadable;
+use super::index::Flags;
+use super::record::Verb;
+use super::standing::Standing;
+use super::turn::Turn;
 
-/// The line that takes the place of one; `None` where it has to stay.
-type Remake = fn(&[u8], ItemChecksum) -> Option<Vec<u8>>;
-
-/// A queue whose lock is held.
-struct Held<'a> {
-    path: PathBuf,
-    state: QueueState,
-    _lock: LockedFile<'a>,
-}
+const OPERATION: &str = "queue settle";
 
 impl Queues {
-    pub(crate) fn queue_take(
+    pub(crate) fn queue_settle(
         &self,
         job: &JobAddress,
-        select: &Select,
-        limit: usize,
-        lease: Duration,
+        settlements: &[Settlement],
         deadline: Deadline,
-    ) -> Result<Vec<QueueEntry>> {
-        const OPERATION: &str = "queue take";
-        self.skip_dead_letters(OPERATION, job, deadline)?;
-        let Some(held) = self.hold(OPERATION, job, deadline)? else {
-            return Ok(Vec::new());
-        };
-        if limit == 0 {
-            self.keep(&held.path, held.state);
-            return Ok(Vec::new());
+    ) -> Result<Vec<Settled>> {
+        for settlement in settlements {
+            self.check(settlement)?;
         }
-        let clock = &*self.root.options.clock;
-        let named: Option<HashSet<&str>> = select
-            .ids
-            .as_ref()
-            .map(|ids| ids.iter().map(ItemId::as_str).collect());
-        let mut taken = Vec::new();
-        self.change(OPERATION, held, deadline, false, |checksum, bytes| {
-            if taken.len() >= limit || line::is_held(bytes, checksum, clock) {
-                return None;
-            }
-            if let Some(named) = &named
-                && line::id(bytes).is_none_or(|id| !named.contains(id.as_ref()))
-            {
-                return None;
-            }
-            // An item that is not asked for is not worth a copy.
-            let sealed = match checksum {
-                ItemChecksum::Valid => facts_of_line(bytes).ok(),
-                ItemChecksum::BadFrame | ItemChecksum::Missing | ItemChecksum::TooLarge => None,
-            };
-            if sealed.as_ref().is_some_and(|facts| !suits(select, facts)) {
-                return None;
-            }
-            let mut entry = line::read(bytes, checksum)?;
-            // An item of another program without the facts is taken only by its name.
-            let wanted = match sealed.map_or_else(|| facts(&entry.body), Ok) {
-                Ok(facts) => suits(select, &facts),
-                Err(_) => named.is_some() && select.signature.is_none() && select.not_after.is_none(),
-            };
-            if wanted && entry.is_pending(clock) {
-                entry.lease = Some(Lease::begin(lease, clock));
-                let line = encoded(&entry.body, entry.lease.as_ref());
-                taken.push(entry);
-                return Some(Change::Line(line));
-            }
-            None
-        })?;
-        Ok(taken)
-    }
-
-    pub(crate) fn queue_ack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.settle(
-            "queue ack",
-            job,
-            tokens,
-            LeaseToken::as_str,
-            deadline,
-            line::token,
-            None,
-        )
-    }
-
-    pub(crate) fn queue_nack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.settle(
-            "queue nack",
-            job,
-            tokens,
-            LeaseToken::as_str,
-            deadline,
-            line::token,
-            Some(|bytes, checksum| Some(encoded(&line::read(bytes, checksum)?.body, None))),
-        )
-    }
-
-    pub(crate) fn queue_remove(
-        &self,
-        job: &JobAddress,
-        ids: &[ItemId],
-        deadline: Deadline,
-    ) -> Result<Settled<ItemId>> {
-        const OPERATION: &str = "queue remove";
-        self.skip_dead_letters(OPERATION, job, deadline)?;
-        self.settle(
-            OPERATION,
-            job,
-            ids,
-            ItemId::as_str,
-            deadline,
-            |bytes, checksum| match checksum {
-                ItemChecksum::TooLarge => line::head_id(bytes).map(Cow::Owned),
-                _ => line::id(bytes),
-            },
-            None,
-        )
-    }
-
-    /// Changes the items whose key is among `keys`: to what `change` makes of one, or to nothing. A key that is named
-    /// twice is settled once and then unknown.
-    #[expect(clippy::too_many_arguments, reason = "what differs between three calls")]
-    fn settle<K: Clone>(
-        &self,
-        operation: &'static str,
-        job: &JobAddress,
-        keys: &[K],
-        text: impl Fn(&K) -> &str,
-        deadline: Deadline,
-        key: impl Fn(&[u8], ItemChecksum) -> Option<Cow<'_, str>>,
-        change: Option<Remake>,
-    ) -> Result<Settled<K>> {
-        let mut settled = Settled {
-            settled: Vec::new(),
-            unknown: Vec::new(),
-        };
-        let Some(held) = self.hold(operation, job, deadline)? else {
-            settled.unknown = keys.to_vec();
-            return Ok(settled);
-        };
-        if keys.is_empty() {
-            self.keep(&held.path, held.state);
-            return Ok(settled);
+        if settlements
+            .iter()
+            .any(|settlement| !matches!(settlement.claim, Claim::Lease(_)))
+        {
+            self.skip_dead_letters(OPERATION, job, deadline)?;
         }
-        let wanted: HashSet<&str> = keys.iter().map(&text).collect();
-        let mut found = HashSet::new();
-        self.change(operation, held, deadline, change.is_none(), |checksum, bytes| {
-            let key = key(bytes, checksum)?;
-            let key = *wanted.get(key.as_ref())?;
-            let change = match change {
-                Some(change) => Change::Line(change(bytes, checksum)?),
-                None => Change::Drop,
-            };
-            found.insert(key);
-            Some(change)
-        })?;
-        for key in keys {
-            if found.remove(text(key)) {
-                settled.settled.push(key.clone());
-            } else {
-                settled.unknown.push(key.clone());
+        let is_absent =
+            !self.root.options.read_only && self.is_absent(OPERATION, &Entry::Queue(job.clone()).path())?;
+        if settlements.is_empty() || is_absent {
+            return Ok(vec![Settled::Unknown; settlements.len()]);
+        }
+        self.root.prepare_write(OPERATION, job)?;
+        let mut turn = Turn::begin(self, OPERATION, job, "queue", deadline)?;
+        turn.tidy_if_new();
+        if turn.files.rough {
+            let mut is_one_there = false;
+            for settlement in settlements {
+                is_one_there |= turn.claimed(&settlement.claim)?.is_some();
+            }
+            if is_one_there {
+                turn.compact(Unreadable::Quarantined)?;
             }
         }
+        let mut settled = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            settled.push(turn.settle(settlement)?);
+        }
+        turn.commit(Durability::Strict)?;
+        turn.compact_if_due();
+        // A change that was found to be made already may be in memory only.
+        turn.end(Durability::Strict)?;
         Ok(settled)
     }
 
-    /// Locks and opens an existing queue; it creates none.
-    fn hold(
-        &self,
-        operation: &'static str,
-        job: &JobAddress,
-        deadline: Deadline,
-    ) -> Result<Option<Held<'_>>> {
-        let path = Entry::Queue(job.clone()).path();
-        if !self.root.options.read_only && self.queue_is_absent(operation, &path)? {
-            return Ok(None);
+    /// Refuses what no item can be changed to, before anything is.
+    fn check(&self, settlement: &Settlement) -> Result<()> {
+        match (&settlement.claim, &settlement.change) {
+            (Claim::Item(id) | Claim::Revision(id, _), Change::Extend(_)) => Err(StorageError::invalid(
+                OPERATION,
+                id,
+                "a lease is extended by its token, and none is given",
+            )),
+            (_, Change::Edit(contents)) => normalise(contents, self.root.now()).map(drop),
+            (_, Change::Fail(failed)) => normalise(&failed.body, self.root.now()).map(drop),
+            _ => Ok(()),
         }
-        self.root.prepare_write(operation, job)?;
-        let lock = LockedFile::take(
-            &self.root,
-            &Entry::QueueLock(job.clone()).path(),
-            operation,
-            "queue",
-            deadline,
-        )?;
-        let state = self.queue_open(operation, &path, deadline)?;
-        Ok(state.map(|state| Held {
-            path,
-            state,
-            _lock: lock,
-        }))
+    }
+}
+
+impl Turn<'_> {
+    /// The item that a claim is about.
+    fn claimed(&mut self, claim: &Claim) -> Result<Option<u32>> {
+        match claim {
+            Claim::Lease(token) => {
+                let hash = self.queues.token_hash(token.as_str());
+                let found = self.files.index.with_token(hash);
+                match found {
+                    Some(at) if self.token_of(at)?.as_ref() == Some(token) => Ok(found),
+                    _ => Ok(None),
+                }
+            }
+            Claim::Item(id) | Claim::Revision(id, _) => Ok(self.with_id(id)?.first().copied()),
+        }
     }
 
-    /// Stores what `decide` changes, and gives the lock back.
-    fn change(
-        &self,
-        operation: &'static str,
-        held: Held<'_>,
-        deadline: Deadline,
-        drops: bool,
-        decide: impl FnMut(ItemChecksum, &[u8]) -> Option<Change>,
-    ) -> Result<()> {
-        let context = Context {
-            operation,
-            path: &held.path,
-            durability: Durability::Strict,
-            deadline,
+    fn settle(&mut self, settlement: &Settlement) -> Result<Settled> {
+        let Settlement { claim, change } = settlement;
+        let Some(at) = self.claimed(claim)? else {
+            return Ok(Settled::Unknown);
         };
-        let state = self.queue_change(context, held.state, drops, decide)?;
-        self.keep(&held.path, state);
-        Ok(())
+        if let Claim::Revision(_, revision) = claim
+            && self.entry_of(at, claim)?.revision != *revision
+        {
+            return Ok(Settled::Changed);
+        }
+        let clock = &*self.queues.root.options.clock;
+        let released = |place| Standing {
+            place,
+            ..Standing::default()
+        };
+        match change {
+            Change::Remove if matches!(claim, Claim::Lease(_)) && self.files.index.is(at, Flags::CHANGED) => {
+                let number = self.next()?;
+                self.change(at, number, Verb::Release, &released(number), None);
+                return Ok(Settled::Kept);
+            }
+            Change::Remove => {
+                // A file of another program may have an id twice.
+                let all = match claim {
+                    Claim::Item(id) => self.with_id(id)?,
+                    Claim::Lease(_) | Claim::Revision(..) => vec![at],
+                };
+                for at in all {
+                    let number = self.next()?;
+                    self.change(at, number, Verb::Remove, &released(number), None);
+                }
+            }
+            Change::Extend(length) => {
+                let Claim::Lease(token) = claim else {
+                    return Ok(Settled::Unknown);
+                };
+                let lease = Lease {
+                    token: token.clone(),
+                    ..Lease::begin(*length, clock)
+                };
+                let standing = Standing {
+                    place: self.files.index.place(at),
+                    lease: Some(lease),
+                    delay: None,
+                };
+                let number = self.next()?;
+                self.change(at, number, Verb::Extend, &standing, None);
+            }
+            Change::Release { delay } => {
+                let number = self.next()?;
+                let standing = Standing {
+                    delay: Delay::begin(*delay, clock),
+                    ..released(number)
+                };
+                self.change(at, number, Verb::Release, &standing, None);
+            }
+            Change::Fail(_) => {
+                let entry = self.entry_of(at, claim)?;
+                let number = self.next()?;
+                match changed(&entry.id, &entry.body, change, self.queues.root.now())? {
+                    Some(body) => {
+                        self.queues.fits(OPERATION, &entry.id, &body)?;
+                        self.change(at, number, Verb::Fail, &released(number), Some(&body));
+                    }
+                    // The failure is known; the lease ends even so.
+                    None => self.change(at, number, Verb::Release, &released(number), None),
+                }
+            }
+            _ => {
+                let verb = match change {
+                    Change::Park { .. } => Verb::Park,
+                    Change::Unpark => Verb::Unpark,
+                    _ => Verb::Edit,
+                };
+                let entry = self.entry_of(at, claim)?;
+                let standing = Standing {
+                    place: entry.place.0,
+                    lease: None,
+                    delay: entry.delay,
+                };
+                let Some(body) = changed(&entry.id, &entry.body, change, self.queues.root.now())? else {
+                    return Ok(Settled::Done);
+                };
+                self.queues.fits(OPERATION, &entry.id, &body)?;
+                let number = self.next()?;
+                self.change(at, number, verb, &standing, Some(&body));
+            }
+        }
+        Ok(Settled::Done)
+    }
+
+    /// An item whose contents are needed.
+    fn entry_of(&self, at: u32, claim: &Claim) -> Result<QueueEntry> {
+        if let Some(entry) = self.entry(at)? {
+            return Ok(entry);
+        }
+        match claim {
+            Claim::Item(id) | Claim::Revision(id, _) if self.files.index.is(at, Flags::LARGE) => {
+                Err(self.queues.over_limit(OPERATION, id))
+            }
+            _ => Err(self.unreadable(at)),
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! The doctor's view of a queue, and the rewrite of its file without damage.
+//! The doctor's view of a queue, and its compaction without damage.
 
-use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,13 +8,21 @@ use prodigy_storage_backend::{Deadline, Durability, Result, TooLarge};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::Queues;
+use super::compact::Unreadable;
+use super::journal::{JournalScanner, Piece};
 use super::line::{self, ItemChecksum, TRAILER};
-use super::rewrite::{Change, Changes, Context};
+use super::load::check_version;
+use super::owner;
+use super::record::{JournalLine, parse, parse_large};
 use super::scan::{Fragment, Scanner};
-use crate::fs::{FsFile, OpenMode};
-use crate::root::LockedFile;
+use super::turn::Turn;
+use super::view::{HOLE, NO_RECORD, Opened, Paths, open_both};
+use crate::fs::FsFile;
 
+const EXAMINE: &str = "examine queue";
 const REPAIR: &str = "repair queue";
+/// The largest number of changes that are checked for gaps: more of them are not worth the memory.
+const NUMBERS: u64 = 1 << 27;
 
 /// Bytes that are not what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +30,11 @@ pub(crate) struct Spot {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) why: &'static str,
-    /// Whether the item that they belong to is whole even so.
+    /// Whether nothing that was acknowledged is lost by it.
     pub(crate) harmless: bool,
 }
 
-/// The contents of a queue's file.
+/// The contents of a queue's array.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// Items that can be read.
@@ -41,12 +49,29 @@ pub(crate) struct Survey {
     /// Whether the array is closed.
     pub(crate) closed: bool,
     pub(crate) len: u64,
-    /// Offsets of items whose checksum matches and that can't be parsed even so.
-    unreadable: Vec<u64>,
     /// The number of elements of another program.
     pub(crate) others: u64,
     /// True if the file is ours.
     pub(crate) ours: bool,
+    /// The survey of the journal, if it is there.
+    pub(crate) journal: Option<JournalSurvey>,
+    /// Whether the array states changes of a journal that is missing.
+    pub(crate) has_lost_journal: bool,
+}
+
+/// The contents of a journal.
+#[derive(Debug, Default)]
+pub(crate) struct JournalSurvey {
+    pub(crate) spots: Vec<Spot>,
+    /// Where the end of a write that was cut short begins.
+    pub(crate) torn: Option<u64>,
+    pub(crate) len: u64,
+    /// Whether the first line is there.
+    pub(crate) has_header: bool,
+    /// Numbers of the counter that neither file has, from the first to the last of each gap.
+    pub(crate) gaps: Vec<(u64, u64)>,
+    /// Numbers that two changes have.
+    pub(crate) doubles: u64,
 }
 
 impl Survey {
@@ -54,45 +79,137 @@ impl Survey {
     pub(crate) fn is_read(&self) -> bool {
         self.others == 0 && self.spots.is_empty() && self.torn.is_none()
     }
+
+    /// Whether a repair changes anything.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let journal = |journal: &JournalSurvey| {
+            !journal.spots.is_empty()
+                || !journal.has_header
+                || !journal.gaps.is_empty()
+                || journal.doubles > 0
+        };
+        !self.spots.is_empty() || self.has_lost_journal || self.journal.as_ref().is_some_and(journal)
+    }
+}
+
+/// The numbers of a queue.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The counter at the beginning of the journal.
+    from: Option<u64>,
+    /// Of items and records: a bit for each above that.
+    bits: Vec<u64>,
+    births: Vec<u64>,
+    changes: Vec<u64>,
+    named: Vec<u64>,
+    last: u64,
+}
+
+impl Seen {
+    fn mark(&mut self, number: u64) -> bool {
+        let from = self.from.unwrap_or_default();
+        let Some(at) = number.checked_sub(from + 1).filter(|at| *at < NUMBERS) else {
+            return false;
+        };
+        let word = (at / 64) as usize;
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        let bit = 1 << (at % 64);
+        match self.bits.get_mut(word) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                false
+            }
+            found => found.is_some(),
+        }
+    }
+
+    /// The gaps, and how many numbers there are twice.
+    fn judge(mut self) -> (Vec<(u64, u64)>, u64) {
+        let Some(from) = self.from else {
+            return (Vec::new(), 0);
+        };
+        let own: Vec<u64> = self.births.drain(..).chain(self.changes.drain(..)).collect();
+        let doubles = own.into_iter().filter(|number| self.mark(*number)).count() as u64;
+        // An item that went has no line after a compaction that a crash cut short.
+        for named in std::mem::take(&mut self.named) {
+            self.mark(named);
+        }
+        let mut gaps: Vec<(u64, u64)> = Vec::new();
+        let is_there = |number: u64| {
+            let at = number - from - 1;
+            self.bits
+                .get((at / 64) as usize)
+                .is_some_and(|word| word & (1 << (at % 64)) != 0)
+        };
+        for number in from + 1..=self.last.min(from + NUMBERS) {
+            match gaps.last_mut() {
+                _ if is_there(number) => {}
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => gaps.push((number, number)),
+            }
+        }
+        (gaps, doubles)
+    }
 }
 
 impl Queues {
-    /// Reads a queue's file; `None` if there is no file. Takes no lock.
-    pub(crate) fn queue_survey_at(&self, path: &Path) -> Result<Option<Survey>> {
-        let file: Arc<dyn FsFile> = match self.root.fs.open(path, OpenMode::Read) {
-            Ok(file) => file.into(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.root.read_fault("examine queue", path, error)),
+    /// Reads both files of a queue; `None` if there is no array. Takes no lock.
+    pub(crate) fn queue_survey_at(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Survey>> {
+        let paths = Paths::of(job);
+        let Opened { items, journal } = open_both(&self.root, EXAMINE, &paths, deadline)?;
+        let Some(scanner) = items else {
+            return Ok(None);
         };
-        self.survey(path, &file).map(Some)
+        self.survey(&paths, journal, scanner).map(Some)
     }
 
-    fn survey(&self, path: &Path, file: &Arc<dyn FsFile>) -> Result<Survey> {
-        let fault = |error| self.root.read_fault("examine queue", path, error);
+    fn survey(&self, paths: &Paths, journal: Option<Arc<dyn FsFile>>, scanner: Scanner) -> Result<Survey> {
+        let mut seen = Seen::default();
+        // The journal first: a later change of an item that was not there yet says nothing.
+        let journal = match journal {
+            Some(file) => Some(self.survey_journal(&paths.journal, &file, &mut seen)?),
+            None => None,
+        };
+        let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
+        survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
+        survey.journal = journal;
+        if let Some(journal) = &mut survey.journal {
+            // A line that can't be read may be the missing one.
+            (journal.gaps, journal.doubles) = seen.judge();
+        }
+        Ok(survey)
+    }
+
+    fn survey_items(&self, path: &Path, mut scanner: Scanner, seen: &mut Seen) -> Result<Survey> {
+        let fault = |error| self.root.read_fault(EXAMINE, path, error);
         let mut survey = Survey {
-            ours: self.queue_is_ours(path, file)?,
+            ours: owner::is_ours(scanner.file()).map_err(fault)?,
             ..Survey::default()
         };
-        let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             match fragment {
                 Fragment::Foreign { .. } => survey.others += 1,
-                Fragment::Damage { start, end, why } => {
-                    survey.spots.push(Spot {
-                        start,
-                        end,
-                        why,
-                        harmless: false,
-                    });
-                }
+                Fragment::Damage { start, end, why } => survey.spots.push(Spot {
+                    start,
+                    end,
+                    why,
+                    harmless: false,
+                }),
                 Fragment::TooLarge {
                     start,
                     end,
                     checksum,
                     head,
                 } => {
-                    let item = self.too_large_item(path, start..end, checksum, &head);
-                    survey.too_large.push(item);
+                    let verified = checksum == ItemChecksum::Valid;
+                    let numbers = line::large_numbers(scanner.file(), start..end).map_err(fault)?;
+                    seen.births.push(numbers.birth);
+                    let id = line::head_id(&head);
+                    survey
+                        .too_large
+                        .push(self.too_large(path, start..end, id, verified));
                 }
                 Fragment::Item {
                     start,
@@ -101,8 +218,7 @@ impl Queues {
                 } => {
                     let bytes = scanner.bytes(range);
                     let end = start + bytes.len() as u64;
-                    if line::read(bytes, checksum).is_none() {
-                        survey.unreadable.push(start);
+                    let Some(stored) = line::read(bytes, checksum) else {
                         survey.spots.push(Spot {
                             start,
                             end,
@@ -110,7 +226,9 @@ impl Queues {
                             harmless: false,
                         });
                         continue;
-                    }
+                    };
+                    seen.births.push(stored.numbers.birth);
+                    survey.has_lost_journal |= stored.numbers.change > 0;
                     survey.items += 1;
                     survey.unverified += u64::from(checksum == ItemChecksum::Missing);
                     if checksum == ItemChecksum::BadFrame {
@@ -130,47 +248,108 @@ impl Queues {
         Ok(survey)
     }
 
-    /// Rewrites a queue without its damage, under its lock. `keep` gets the file and the damage first,
+    fn survey_journal(&self, path: &Path, file: &Arc<dyn FsFile>, seen: &mut Seen) -> Result<JournalSurvey> {
+        let fault = |error| self.root.read_fault(EXAMINE, path, error);
+        let mut survey = JournalSurvey::default();
+        let limit = self.root.options.largest_read();
+        let mut scanner = JournalScanner::new(Arc::clone(file), limit, 0).map_err(fault)?;
+        let mut note = |change: u64, birth: u64| {
+            seen.changes.push(change);
+            seen.named.push(birth);
+            seen.last = seen.last.max(change);
+        };
+        while let Some(piece) = scanner.next().map_err(fault)? {
+            let (start, end, why) = match piece {
+                Piece::Line { start, range } => {
+                    let end = start + range.len() as u64;
+                    match parse(scanner.bytes(range)) {
+                        Some(JournalLine::Header { version, counter }) => {
+                            check_version(&self.root, EXAMINE, path, version)?;
+                            survey.has_header = true;
+                            seen.from = Some(counter);
+                            continue;
+                        }
+                        Some(JournalLine::Record(record)) => {
+                            note(record.change, record.birth);
+                            continue;
+                        }
+                        None => (start, end, NO_RECORD),
+                    }
+                }
+                Piece::TooLarge { start, end, head } => match parse_large(&head) {
+                    Some(record) => {
+                        note(record.change, record.birth);
+                        continue;
+                    }
+                    None => (start, end, NO_RECORD),
+                },
+                Piece::Damage { start, end, hole } => (start, end, if hole { HOLE } else { NO_RECORD }),
+            };
+            survey.spots.push(Spot {
+                start,
+                end,
+                why,
+                harmless: why == HOLE,
+            });
+        }
+        survey.torn = scanner.tail();
+        survey.len = scanner.len();
+        Ok(survey)
+    }
+
+    /// The report of an item that is larger than the limit.
+    fn too_large(&self, path: &Path, bytes: Range<u64>, id: Option<String>, verified: bool) -> TooLarge {
+        TooLarge {
+            place: self.root.absolute(path).display().to_string(),
+            offset: bytes.start,
+            len: bytes.end - bytes.start,
+            id,
+            verified,
+            limit: self.root.options.max_record_size,
+        }
+    }
+
+    /// Compacts a queue without its damage, under its lock. `keep` gets each damaged file and its damage first,
     /// and has to have copied the damage when it returns. False if nothing is damaged.
     pub(crate) fn queue_rebuild(
         &self,
         job: &JobAddress,
         deadline: Deadline,
-        keep: impl FnOnce(&dyn FsFile, &[Spot]) -> Result<()>,
+        mut keep: impl FnMut(&Path, &dyn FsFile, &[Spot]) -> Result<()>,
     ) -> Result<bool> {
-        let path = Entry::Queue(job.clone()).path();
         self.root.prepare_write(REPAIR, job)?;
-        let _lock = LockedFile::take(
-            &self.root,
-            &Entry::QueueLock(job.clone()).path(),
-            REPAIR,
-            "repair",
-            deadline,
-        )?;
-        let Some(state) = self.queue_open(REPAIR, &path, Deadline::never())? else {
+        let mut turn = Turn::begin_within(self, REPAIR, job, "repair", deadline, Deadline::never())?;
+        let Some(items) = &turn.files.items else {
             return Ok(false);
         };
-        let survey = self.survey(&path, &state.file)?;
-        if survey.spots.is_empty() || !survey.ours {
-            self.keep(&path, state);
+        let paths = Paths::of(job);
+        let fault = |error| self.root.read_fault(REPAIR, &paths.items, error);
+        let scanner =
+            Scanner::new(Arc::clone(&items.open.file), self.root.options.largest_read()).map_err(fault)?;
+        let journal = turn
+            .files
+            .journal
+            .as_ref()
+            .map(|journal| Arc::clone(&journal.open.file));
+        let survey = self.survey(&paths, journal.clone(), scanner)?;
+        if !survey.ours || !survey.is_damaged() {
             return Ok(false);
         }
-        keep(&*state.file, &survey.spots)?;
-        let context = Context {
-            operation: REPAIR,
-            path: &path,
-            durability: Durability::Strict,
-            deadline: Deadline::never(),
-        };
-        let unreadable: HashSet<u64> = survey.unreadable.into_iter().collect();
-        let changes = Changes {
-            decide: &mut |start, _, _| unreadable.contains(&start).then_some(Change::Drop),
-            drops: true,
-            added: Vec::new(),
-            kept: true,
-        };
-        let state = self.queue_rewrite(context, state, changes)?;
-        self.keep(&path, state);
+        if !survey.spots.is_empty() {
+            keep(&paths.items, &*items.open.file, &survey.spots)?;
+        }
+        if let (Some(found), Some(file)) = (&survey.journal, &journal)
+            && !found.spots.is_empty()
+        {
+            keep(&paths.journal, &**file, &found.spots)?;
+        }
+        turn.compact(Unreadable::Dropped)?;
+        turn.end(Durability::Strict)?;
         Ok(true)
+    }
+
+    /// A journal without an array: what is left where somebody removed that.
+    pub(crate) fn queue_is_bare(&self, job: &JobAddress) -> bool {
+        self.root.fs.metadata(&Entry::Queue(job.clone()).path()).is_err()
     }
 }

@@ -40,6 +40,8 @@ pub struct FileOptions {
     pub(crate) scan_memory: usize,
     /// Bytes past which a checkpoint or another document is refused, and one that is stored is not read.
     pub max_document_size: u64,
+    /// Bytes that a dead-letter queue may take: a push that would make it larger is refused. `None`: no cap.
+    pub max_queue_size: Option<u64>,
     /// Accepts a root that any user may write to.
     pub allow_shared_root: bool,
     /// Accepts a network file system.
@@ -67,6 +69,7 @@ impl FileOptions {
             always_read: 64 << 20,
             scan_memory: 32 << 20,
             max_document_size: 64 << 20,
+            max_queue_size: None,
             allow_shared_root: false,
             allow_network_fs: false,
             allow_foreign_owner: false,
@@ -143,6 +146,13 @@ impl FileOptions {
     #[must_use]
     pub fn max_document_size(mut self, bytes: u64) -> Self {
         self.max_document_size = bytes;
+        self
+    }
+
+    /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
+    #[must_use]
+    pub fn max_queue_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_queue_size = bytes.into();
         self
     }
 

@@ -93,11 +93,6 @@ impl<'r> TempFile<'r> {
         &*self.file
     }
 
-    /// Its temporary name.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The error of a write to it.
     pub(crate) fn fault(&self, error: io::Error) -> StorageError {
         self.root.write_fault(self.operation, &self.path, error)

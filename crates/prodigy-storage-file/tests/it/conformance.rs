@@ -48,7 +48,17 @@ impl HarnessFactory for Factory {
         self.name
     }
 
+    fn capped(&self) -> Option<Box<dyn Harness>> {
+        Some(self.adapted(|options| options.max_queue_size(32 << 10)))
+    }
+
     fn fresh(&self) -> Box<dyn Harness> {
+        self.adapted(|options| options)
+    }
+}
+
+impl Factory {
+    fn adapted(&self, adapt: impl Fn(FileOptions) -> FileOptions) -> Box<dyn Harness> {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(ManualClock::new());
         let options = FileOptions::new(folder.path().join("root"))
@@ -57,7 +67,7 @@ impl HarnessFactory for Factory {
             .clock(clock.clone());
         Box::new(Folder {
             clock,
-            options: (self.adapt)(options),
+            options: adapt((self.adapt)(options)),
             _folder: folder,
         })
     }

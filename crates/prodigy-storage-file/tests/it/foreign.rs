@@ -6,10 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::letters::removed;
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected, ItemId,
-    LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Stats,
+    LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
 };
 use prodigy_storage_file::{
     Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, ForeignKind,
@@ -381,26 +382,23 @@ fn each_reading_call_counts_what_it_skips() {
     type Read = fn(&FileBackend);
     let reads: [(ForeignKind, u64, Read); 8] = [
         (ForeignKind::DeadLetters, 3, |backend| {
-            backend.queue_scan(&job(), never()).unwrap().for_each(drop);
+            backend
+                .queue_scan(&job(), &Select::any(), never())
+                .unwrap()
+                .for_each(drop);
         }),
         (ForeignKind::DeadLetters, 3, |backend| {
             let id = ItemId::new("item_0").unwrap();
             assert!(backend.queue_get(&job(), &id, never()).unwrap().is_none());
         }),
         (ForeignKind::DeadLetters, 3, |backend| {
-            let taken = backend.queue_take(&job(), &Select::all(), 9, Duration::from_secs(9), never());
+            let taken = backend.queue_take(&job(), &Select::eligible(), 9, Duration::from_secs(9), never());
             assert!(taken.unwrap().is_empty());
         }),
         (ForeignKind::DeadLetters, 3, |backend| {
             let id = ItemId::new("item_0").unwrap();
-            assert_eq!(
-                backend
-                    .queue_remove(&job(), &[id], never())
-                    .unwrap()
-                    .unknown
-                    .len(),
-                1
-            );
+            let settled = backend.queue_settle(&job(), &[removed(&id)], never()).unwrap();
+            assert_eq!(settled, [Settled::Unknown]);
         }),
         (ForeignKind::Checkpoints, 2, |backend| {
             let scope = DocumentScope::Job(job());
@@ -600,7 +598,13 @@ fn dead_letters_beside_the_queue_are_skipped_and_counted() {
         }
         let before = place.files();
         let backend = place.backend();
-        assert_eq!(backend.queue_scan(&other, never()).unwrap().count(), 0);
+        assert_eq!(
+            backend
+                .queue_scan(&other, &Select::any(), never())
+                .unwrap()
+                .count(),
+            0
+        );
         assert_eq!(skipped(&backend, ForeignKind::DeadLetters), count, "{names:?}");
         let (_, findings) = place.look(true);
         let letters = findings

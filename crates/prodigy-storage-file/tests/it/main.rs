@@ -14,6 +14,7 @@ mod foreign;
 mod format;
 #[cfg(feature = "compression")]
 mod frozen;
+mod letters;
 mod moved;
 mod replaced;
 mod security;

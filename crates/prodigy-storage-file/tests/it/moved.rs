@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prodigy_storage_backend::{Durability, ErrorKind, LogStore, QueueStore, Select};
+use crate::letters::acknowledged;
+use prodigy_storage_backend::{Durability, ErrorKind, LogStore, QueueStore, Select, Settled};
 use prodigy_storage_file::FileBackend;
 
 use super::replaced::{NEVER, Place, append, append_given, events, files, job, lock, save};
@@ -158,13 +159,14 @@ fn a_lease_that_went_with_its_folder_is_not_settled() {
             let backend = place.open(1 << 20);
             let lease = std::time::Duration::from_secs(600);
             let taken = backend
-                .queue_take(&job(), &Select::all(), 1, lease, NEVER)
+                .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
                 .unwrap();
             let token = taken[0].lease.as_ref().unwrap().token.clone();
             way.go(&place, Path::new(below));
-            let settled = backend.queue_ack(&job(), &[token], NEVER).unwrap();
-            assert_eq!(settled.settled.len(), 0, "{way:?} {below}");
-            assert_eq!(settled.unknown.len(), 1, "{way:?} {below}");
+            let settled = backend
+                .queue_settle(&job(), &[acknowledged(&token)], NEVER)
+                .unwrap();
+            assert_eq!(settled, [Settled::Unknown], "{way:?} {below}");
         }
     }
 }

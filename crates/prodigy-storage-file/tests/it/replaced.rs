@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::letters::acknowledged;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Clock, Deadline, DocumentStore, Durability, ErrorKind, EventId,
     IdSource, ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result,
@@ -211,7 +212,7 @@ pub(super) fn events(backend: &FileBackend) -> Result<usize> {
 fn reads(backend: &FileBackend) -> Vec<(&'static str, Result<usize>)> {
     let newest = backend.newest(&job(), Phase::Map, None, NEVER);
     let items = backend
-        .queue_scan(&job(), NEVER)
+        .queue_scan(&job(), &Select::any(), NEVER)
         .and_then(|scan| scan.map(|item| item.map(drop)).collect::<Result<Vec<_>>>());
     let scope = prodigy_storage_layout::DocumentScope::Job(job());
     vec![
@@ -398,11 +399,13 @@ fn a_lease_of_the_old_root_is_lost() {
         let backend = place.open(1 << 20);
         let lease = Duration::from_secs(10);
         let taken = backend
-            .queue_take(&job(), &Select::all(), 1, lease, NEVER)
+            .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
             .unwrap();
         let token = taken[0].lease.as_ref().unwrap().token.clone();
         way.go(&place);
-        let error = backend.queue_ack(&job(), &[token], NEVER).unwrap_err();
+        let error = backend
+            .queue_settle(&job(), &[acknowledged(&token)], NEVER)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("a lease"), "{error}");
     }
@@ -412,7 +415,7 @@ fn a_lease_of_the_old_root_is_lost() {
     let lease = Duration::from_millis(500);
     assert_eq!(
         backend
-            .queue_take(&job(), &Select::all(), 1, lease, NEVER)
+            .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
             .unwrap()
             .len(),
         1
@@ -449,7 +452,7 @@ fn a_scan_under_way_does_not_end_as_if_it_were_complete() {
         let place = Place::filled();
         let backend = place.open(1 << 20);
         let mut scan = backend.scan(&job(), &ScanOptions::all(), NEVER).unwrap();
-        let mut items = backend.queue_scan(&job(), NEVER).unwrap();
+        let mut items = backend.queue_scan(&job(), &Select::any(), NEVER).unwrap();
         assert!(scan.next().unwrap().is_some());
         way.go(&place);
         let error = scan.next().map(drop).unwrap_err();
@@ -641,7 +644,7 @@ fn a_link_that_is_pointed_elsewhere_takes_a_lock_a_lease_and_a_writer_away() {
             let lease = Duration::from_secs(10);
             assert_eq!(
                 backend
-                    .queue_take(&job(), &Select::all(), 1, lease, NEVER)
+                    .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
                     .unwrap()
                     .len(),
                 1

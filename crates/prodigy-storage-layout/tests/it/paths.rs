@@ -31,6 +31,7 @@ fn the_path_of_everything() {
             "events/shop/job-1/events-20251115T073606.123000000Z.jsonl.zst",
         ),
         (Entry::Queue(job.clone()), "dlq/shop/job-1/items.json"),
+        (Entry::QueueJournal(job.clone()), "dlq/shop/job-1/items.journal"),
         (Entry::QueueLock(job.clone()), "dlq/shop/job-1/items.lock"),
         (
             Entry::Document(Document::Setup(job.clone())),

@@ -171,6 +171,7 @@ pub fn entry() -> BoxedStrategy<Entry> {
         3 => (job(), segment(), select(SegmentForm::ALL.to_vec()))
             .prop_map(|(job, segment, form)| Entry::Segment(job, segment, form)),
         1 => job().prop_map(Entry::Queue),
+        1 => job().prop_map(Entry::QueueJournal),
         1 => job().prop_map(Entry::QueueLock),
         4 => document().prop_map(Entry::Document),
         2 => (repo(), session()).prop_map(|(repo, session)| Entry::Worktree(repo, session)),

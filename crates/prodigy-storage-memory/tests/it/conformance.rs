@@ -74,9 +74,13 @@ struct Factory {
 }
 
 impl Factory {
-    fn make(&self, max_memory: u64) -> Box<dyn Harness> {
+    fn store(&self, max_memory: u64) -> Memory {
         let folder = self.persistent.then(|| TempDir::new().unwrap());
-        Box::new(Memory::new(folder, max_memory))
+        Memory::new(folder, max_memory)
+    }
+
+    fn make(&self, max_memory: u64) -> Box<dyn Harness> {
+        Box::new(self.store(max_memory))
     }
 }
 
@@ -95,6 +99,12 @@ impl HarnessFactory for Factory {
 
     fn small(&self) -> Option<Box<dyn Harness>> {
         Some(self.make(1 << 20))
+    }
+
+    fn capped(&self) -> Option<Box<dyn Harness>> {
+        let mut store = self.store(64 << 20);
+        store.options = store.options.max_queue_size(Some(32 << 10));
+        Some(Box::new(store))
     }
 }
 

@@ -112,3 +112,48 @@ fn a_job_is_written_while_a_scan_of_another_holds() {
     append(&backend, &job("a"), "y").unwrap();
     assert!(scan.next().unwrap().is_none());
 }
+
+#[test]
+fn a_queue_near_its_cap_is_a_warning_and_a_full_one_a_failure() {
+    use prodigy_storage_backend::dead_letter::DeadLetter;
+    use prodigy_storage_backend::{Durability, ItemId, QueueStore};
+
+    let backend = MemoryBackend::new(MemoryOptions::new().max_queue_size(Some(10_000))).unwrap();
+    let push = |name: &str, bytes: usize| {
+        let letter = DeadLetter::new(ItemId::new(name).unwrap(), "x".repeat(bytes));
+        let item = letter.to_item(prodigy_storage_layout::Timestamp::now()).unwrap();
+        backend.queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
+    };
+    let check = || {
+        let health = backend.health(Deadline::never()).unwrap();
+        health
+            .checks
+            .into_iter()
+            .find(|check| check.name == "queues")
+            .unwrap()
+    };
+    assert_eq!(check().severity, Severity::Ok);
+    push("1", 7000).unwrap();
+    assert_eq!(check().severity, Severity::Ok);
+    push("2", 1000).unwrap();
+    let warned = check();
+    assert_eq!(warned.severity, Severity::Warning);
+    assert!(
+        warned.found.contains("shop/a") && warned.found.contains("of 10000 bytes"),
+        "{}",
+        warned.found
+    );
+    assert!(warned.hint.unwrap().contains("max_queue_size"));
+    let error = push("3", 2000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+    assert!(backend.usage(Deadline::never()).unwrap().bytes() < 10_000);
+    // Without a cap nothing is checked.
+    let free = MemoryBackend::new(MemoryOptions::new()).unwrap();
+    assert!(
+        free.health(Deadline::never())
+            .unwrap()
+            .checks
+            .iter()
+            .all(|check| check.name != "queues")
+    );
+}

@@ -1,6 +1,6 @@
 //! The snapshot on disk.
 
-use prodigy_storage_backend::{Catalog, Deadline, ErrorKind, LockOptions, LockStore};
+use prodigy_storage_backend::{Catalog, Deadline, ErrorKind, LockOptions, LockStore, PageOptions};
 use prodigy_storage_layout::LockName;
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use tempfile::TempDir;
@@ -96,7 +96,7 @@ fn a_newer_snapshot_is_refused_as_such() {
     let path = folder.path().join("sub/store.jsonl");
     let text = std::fs::read_to_string(&path)
         .unwrap()
-        .replace("\"version\":1", "\"version\":2");
+        .replace("\"version\":2", "\"version\":3");
     std::fs::write(&path, text).unwrap();
     assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::NewerFormat);
 }
@@ -152,7 +152,7 @@ fn a_snapshot_and_the_folders_made_for_it_are_the_owners_alone() {
     assert_eq!(mode(&folder.path().join("a")), 0o700);
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn what_is_no_file_is_refused_and_does_not_hang() {
     let folder = TempDir::new().unwrap();
@@ -160,8 +160,12 @@ fn what_is_no_file_is_refused_and_does_not_hang() {
     std::fs::create_dir_all(&path).unwrap();
     assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::Io);
     std::fs::remove_dir(&path).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
+    // By a call of this process: a child could hold the lock of another test's snapshot until its exec.
+    let (kind, mode) = (
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    );
+    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
     let error = open(&folder).unwrap_err();
     assert!(format!("{error:#}").contains("not a regular file"), "{error}");
 }
@@ -214,4 +218,87 @@ fn a_reader_of_a_snapshot_waits_for_nobody_and_writes_nothing() {
     let empty = TempDir::new().unwrap();
     drop(read(&empty));
     assert!(!empty.path().join("sub").exists(), "a reader creates no folder");
+}
+
+#[test]
+fn the_numbers_of_an_emptied_queue_go_on() {
+    use prodigy_storage_backend::dead_letter::DeadLetter;
+    use prodigy_storage_backend::{Change, Claim, Durability, ItemId, QueueStore, Settlement};
+
+    let folder = TempDir::new().unwrap();
+    let id = ItemId::new("a").unwrap();
+    let put = |backend: &MemoryBackend| {
+        let item = DeadLetter::new(id.clone(), 1)
+            .to_item(prodigy_storage_layout::Timestamp::now())
+            .unwrap();
+        backend
+            .queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
+            .unwrap();
+        let entry = backend
+            .queue_get(&job("a"), &id, Deadline::never())
+            .unwrap()
+            .unwrap();
+        entry.revision
+    };
+    let backend = open(&folder).unwrap();
+    let first = put(&backend);
+    let remove = Settlement::new(Claim::Item(id.clone()), Change::Remove);
+    backend
+        .queue_settle(&job("a"), &[remove], Deadline::never())
+        .unwrap();
+    drop(backend);
+    let backend = open(&folder).unwrap();
+    assert!(
+        backend
+            .jobs(&job("a").repo, &PageOptions::default(), Deadline::never())
+            .unwrap()
+            .entries
+            .is_empty()
+    );
+    assert!(
+        put(&backend) > first,
+        "a revision names one state of an item only"
+    );
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_is_taken_over() {
+    use prodigy_storage_backend::QueueStore;
+
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sub/store.jsonl");
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    let body = r#"{\"item_id\":\"ID\",\"item_data\":1}"#;
+    let item = |id: &str| {
+        format!(
+            r#"{{"id":"{id}","lease":null,"body":"{}"}}"#,
+            body.replace("ID", id)
+        )
+    };
+    let lines = format!(
+        "{}\n{}\n{}\n{}\n",
+        r#"{"head":{"format":"prodigy-storage-memory","version":1}}"#,
+        format_args!(
+            r#"{{"job":{{"address":{},"incarnation":1,"segments":0,"open":false,"events":[],"documents":[],"items":[{},{}]}}}}"#,
+            serde_json::to_string(&job("a")).unwrap(),
+            item("z"),
+            item("b")
+        ),
+        r#"{"registry":[]}"#,
+        r#"{"locks":[]}"#,
+    );
+    let checksum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(lines.as_bytes()));
+    std::fs::write(
+        &path,
+        format!("{lines}{{\"foot\":{{\"checksum\":\"{checksum}\"}}}}\n"),
+    )
+    .unwrap();
+    let backend = open(&folder).unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    let select = prodigy_storage_backend::Select::eligible();
+    let taken = backend
+        .queue_take(&job("a"), &select, 9, minute, Deadline::never())
+        .unwrap();
+    let names: Vec<_> = taken.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(names, ["z", "b"]);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use prodigy_storage::doctor::DoctorScope;
-use prodigy_storage::{EventId, Job};
+use prodigy_storage::{EventId, Job, Select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,7 +132,7 @@ fn dead_letters(job: &Job, store: &Path, plan: &Plan) -> Outcome {
         }
     }
     let mut queued = BTreeSet::new();
-    for item in job.dlq().list()? {
+    for item in job.dlq().list(&Select::any())? {
         let item = item?;
         check(
             item.failure_count == 2,

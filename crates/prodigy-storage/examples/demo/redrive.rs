@@ -37,13 +37,13 @@ pub(crate) fn run(job: &Job) -> Outcome<RedriveReport> {
     }
     let done = job
         .dlq()
-        .redrive(Select::all(), RedriveOptions::default(), |item| {
+        .redrive(Select::eligible(), &RedriveOptions::new(), |item| {
             match item.data::<Commit>() {
                 Ok(commit) => match attempt(&commit, 2) {
                     Some(failure) => Settled::failed(failure.agent("redrive")),
                     None => Settled::Done,
                 },
-                Err(_) => Settled::GiveBack,
+                Err(error) => Settled::park(error.to_string()),
             }
         })?;
     println!(
@@ -68,7 +68,7 @@ pub(crate) fn item_id(commit: &Commit) -> Outcome<ItemId> {
 }
 
 fn by_signature(job: &Job) -> Outcome<Vec<(String, u64)>> {
-    let counts = job.dlq().by_signature()?.into_iter();
+    let counts = job.dlq().by_signature(&Select::any())?.into_iter();
     Ok(counts
         .map(|count| (count.signature.unwrap_or_default(), count.items))
         .collect())

@@ -74,10 +74,10 @@ operations! {
     PUSH:              "put items",              Write, Permit, Transient;
     GET_ITEM:          "get item",               Read,  Permit, Transient;
     SCAN_ITEMS:        "read items",             Read,  Permit, Transient;
+    SUMMARISE_ITEMS:   "summarise items",        Read,  Permit, Transient;
     TAKE:              "take items",             Write, Permit, Transient;
-    ACKNOWLEDGE:       "acknowledge items",      Write, Permit, Transient;
-    RELEASE:           "give items back",        Write, Permit, Transient;
-    REMOVE:            "remove items",           Write, Permit, Transient;
+    SETTLE:            "settle items",           Write, Permit, Transient;
+    COMPACT:           "compact items",          Write, Permit, Transient;
     LOCK:              "acquire lock",           Write, Free,   Transient;
     LIST_LOCKS:        "list locks",             Read,  Permit, Transient;
     LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;

@@ -1,7 +1,7 @@
 //! Items as they are read.
 
 use prodigy_storage_backend::dead_letter::{DeadLetter, facts};
-use prodigy_storage_backend::{ItemId, Lease, LeaseToken, QueueEntry, Result};
+use prodigy_storage_backend::{Clock, Delay, ItemId, ItemState, Lease, QueueEntry, QueueMark, Result};
 use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +12,18 @@ use crate::json;
 
 /// An item of a dead-letter queue, as it is stored. It is parsed when it is asked for, so that an item of another shape
 /// never keeps the others from being read.
+///
+/// ```
+/// use prodigy_storage::{DeadLetter, ItemId, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// let id = ItemId::new("src/a.rs")?;
+/// dlq.push(&DeadLetter::new(id.clone(), "review this file"))?;
+/// let item = dlq.get(&id)?.expect("it was pushed");
+/// assert_eq!(item.data::<String>()?, "review this file");
+/// assert_eq!(item.summary()?.failure_count, 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DlqItem {
@@ -19,8 +31,16 @@ pub struct DlqItem {
     pub id: ItemId,
     /// The whole object.
     pub body: Box<RawValue>,
-    /// The claim on it, if it was taken; it has ended where its time has passed.
+    /// Its state when it was read.
+    pub state: ItemState,
+    /// The claim on it, if it was taken; it may have ended.
     pub lease: Option<Lease>,
+    /// How long it has to wait, if it was released with a delay; that may have passed.
+    pub delay: Option<Delay>,
+    /// The change that gave it its contents: [`Dlq::edit`](super::Dlq::edit) compares it.
+    pub revision: QueueMark,
+    /// Its place: items are taken in the order of their places.
+    pub place: QueueMark,
     /// Whether its line carried a checksum that held. An item of another program has none.
     pub verified: bool,
 }
@@ -32,6 +52,19 @@ struct Data<T> {
 }
 
 impl DlqItem {
+    pub(super) fn new(entry: QueueEntry, clock: &dyn Clock) -> Self {
+        Self {
+            state: entry.state(clock),
+            id: entry.id,
+            body: entry.body,
+            lease: entry.lease,
+            delay: entry.delay,
+            revision: entry.revision,
+            place: entry.place,
+            verified: entry.verified,
+        }
+    }
+
     /// The whole item.
     ///
     /// # Errors
@@ -53,85 +86,75 @@ impl DlqItem {
     /// The facts about the item without its data.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where a field is of another type than it has to be.
+    /// [`Damaged`](crate::ErrorKind::Damaged) where a field has the wrong type: another program wrote the item.
     pub fn summary(self) -> Result<DlqSummary> {
         let facts = facts(&self.body)?;
         Ok(DlqSummary {
             id: self.id,
+            state: self.state,
             signature: facts.signature,
+            error_type: facts.error_type,
             failure_count: facts.failure_count,
+            first_attempt: facts.first_attempt,
             last_attempt: facts.last_attempt,
             eligible: facts.eligible,
             review: facts.review,
             lease: self.lease,
+            delay: self.delay,
         })
     }
 }
 
-impl From<QueueEntry> for DlqItem {
-    fn from(entry: QueueEntry) -> Self {
-        Self {
-            id: entry.id,
-            body: entry.body,
-            lease: entry.lease,
-            verified: entry.verified,
-        }
-    }
-}
-
-/// An item that this caller took.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Taken {
-    /// The item.
-    pub item: DlqItem,
-    /// The claim on it.
-    pub lease: Lease,
-}
-
-impl Taken {
-    /// Its key.
-    #[must_use]
-    pub fn id(&self) -> &ItemId {
-        &self.item.id
-    }
-
-    /// The token that acknowledges the item or gives it back.
-    #[must_use]
-    pub fn token(&self) -> &LeaseToken {
-        &self.lease.token
-    }
-
-    /// The work item.
-    ///
-    /// # Errors
-    /// As [`DlqItem::data`].
-    pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
-        self.item.data()
-    }
-}
-
 /// The facts about an item without its data.
+///
+/// ```
+/// use prodigy_storage::{Select, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// for summary in dlq.list(&Select::any())? {
+///     let summary = summary?;
+///     println!("{} failed {} times", summary.id, summary.failure_count);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DlqSummary {
     /// Its key.
     pub id: ItemId,
+    /// Its state when it was read.
+    pub state: ItemState,
     /// The signature that failures of one cause share.
     pub signature: Option<String>,
+    /// The type of its last failure.
+    pub error_type: Option<String>,
     /// How often it failed.
     pub failure_count: u64,
+    /// When it was tried first.
+    pub first_attempt: Option<Timestamp>,
     /// When it was tried last.
     pub last_attempt: Option<Timestamp>,
     /// Whether a redrive takes it.
     pub eligible: bool,
     /// Whether a person has to look at it first.
     pub review: bool,
-    /// The claim on it, if it was taken; it has ended where its time has passed.
+    /// The claim on it, if it was taken; it may have ended.
     pub lease: Option<Lease>,
+    /// How long it has to wait, if it was released with a delay; that may have passed.
+    pub delay: Option<Delay>,
 }
 
-/// How many items have one signature.
+/// The items of one signature.
+///
+/// ```
+/// use prodigy_storage::{Select, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// for group in dlq.by_signature(&Select::any())? {
+///     println!("{}: {}", group.items, group.signature.as_deref().unwrap_or("no signature"));
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SignatureCount {
@@ -143,4 +166,26 @@ pub struct SignatureCount {
     pub eligible: u64,
     /// Items that need a manual review first.
     pub review: u64,
+    /// The earliest `first_attempt` of them.
+    pub first: Option<Timestamp>,
+    /// The latest `last_attempt` of them.
+    pub last: Option<Timestamp>,
+    /// The first of their keys: at most [`SAMPLES`](Self::SAMPLES).
+    pub samples: Vec<ItemId>,
+}
+
+impl SignatureCount {
+    /// The most keys that are given as samples.
+    pub const SAMPLES: usize = 5;
+
+    pub(super) fn add(&mut self, item: DlqSummary) {
+        self.items += 1;
+        self.eligible += u64::from(item.eligible);
+        self.review += u64::from(item.review);
+        self.first = [self.first, item.first_attempt].into_iter().flatten().min();
+        self.last = self.last.max(item.last_attempt);
+        if self.samples.len() < Self::SAMPLES {
+            self.samples.push(item.id);
+        }
+    }
 }

@@ -3,31 +3,47 @@
 mod item;
 mod redrive;
 mod scan;
+mod taken;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::dead_letter::{DeadLetter, normalise};
+use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, normalise};
 use prodigy_storage_backend::{
-    Backend, Deadline, ItemId, LeaseToken, PutReport, QueueItem, Result, Select, Settled, StorageError,
-    to_raw,
+    Backend, Change, Claim, Compaction, Deadline, ItemId, LeaseToken, PutReport, QueueItem, QueueSummary,
+    Result, Select, Settled, Settlement, StorageError, to_raw,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use item::{DlqItem, DlqSummary, SignatureCount, Taken};
-pub use redrive::{Outcome, RedriveOptions, RedriveReport};
+pub use item::{DlqItem, DlqSummary, SignatureCount};
+pub use redrive::{Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
+pub use taken::Taken;
 
-use crate::call::operation::{ACKNOWLEDGE, GET_ITEM, Operation, PUSH, RELEASE, REMOVE, SCAN_ITEMS, TAKE};
+use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SCAN_ITEMS, SETTLE, SUMMARISE_ITEMS, TAKE};
 use crate::storage::Inner;
 
 /// The dead-letter queue of a job: items that failed, by `item_id`, until they are acknowledged or removed.
 ///
-/// A taken item stays stored. One that is not acknowledged is pending again when its lease ends, so that a redriver
-/// that dies loses nothing.
+/// A taken item stays stored. One that is not settled is pending again when its lease ends, so that a redriver that dies
+/// loses nothing. A parked item waits for a person: no redrive takes it.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage::{DeadLetter, Failure, ItemId, Select, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// let letter = DeadLetter::new(ItemId::new("src/a.rs")?, "review this file");
+/// dlq.push(&letter.failure(Failure::new("Timeout", "no answer in 30s")))?;
+///
+/// let taken = dlq.take(&Select::eligible(), 1, Duration::from_secs(60))?;
+/// taken[0].park(Some("the file is gone"))?;
+/// assert_eq!(dlq.summary()?.parked, 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dlq {
     inner: Arc<Inner>,
@@ -89,51 +105,49 @@ impl Dlq {
         let found = self.call(GET_ITEM, |backend, deadline| {
             backend.queue_get(&self.job, id, deadline)
         })?;
-        Ok(found.map(DlqItem::from))
+        Ok(found.map(|entry| DlqItem::new(entry, &*self.inner.clock)))
     }
 
-    /// All items as they are stored now, in the order in which they were first pushed. Damage is an `Err` item of
-    /// kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` one of kind
+    /// The selected items as they are stored now, in the order in which they were first pushed. Damage is an `Err` item
+    /// of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` one of kind
     /// [`TooLarge`](crate::ErrorKind::TooLarge); reading continues behind both.
     ///
     /// # Errors
     /// The errors of the backend.
-    pub fn scan(&self) -> Result<DlqScan> {
-        self.call(SCAN_ITEMS, |backend, deadline| {
-            backend.queue_scan(&self.job, deadline)
-        })
-        .map(DlqScan::new)
+    pub fn scan(&self, select: &Select) -> Result<DlqScan> {
+        let scan = self.call(SCAN_ITEMS, |backend, deadline| {
+            backend.queue_scan(&self.job, select, deadline)
+        })?;
+        Ok(DlqScan::new(scan, Arc::clone(&self.inner.clock)))
     }
 
-    /// Summaries of all items without their data, as [`scan`](Self::scan).
+    /// Summaries of the selected items without their data, as [`scan`](Self::scan).
     ///
     /// # Errors
     /// As [`scan`](Self::scan).
-    pub fn list(&self) -> Result<impl Iterator<Item = Result<DlqSummary>> + use<>> {
-        Ok(self.scan()?.map(|item| item?.summary()))
+    pub fn list(&self, select: &Select) -> Result<impl Iterator<Item = Result<DlqSummary>> + use<>> {
+        Ok(self.scan(select)?.map(|item| item?.summary()))
     }
 
-    /// How many items there are by their signature, the most frequent first. Items that are damaged or larger than `max_record_size` are not counted.
+    /// The selected items in groups by their signature, the largest first. Items that can't be read are left out.
     ///
     /// # Errors
     /// The errors of the backend.
-    pub fn by_signature(&self) -> Result<Vec<SignatureCount>> {
+    pub fn by_signature(&self, select: &Select) -> Result<Vec<SignatureCount>> {
         let mut counts: BTreeMap<Option<String>, SignatureCount> = BTreeMap::new();
-        for summary in self.list()? {
+        for summary in self.list(select)? {
             let summary = match summary {
                 Ok(summary) => summary,
                 Err(error) if is_passed_over(&error) => continue,
                 Err(error) => return Err(error),
             };
-            let count = counts
-                .entry(summary.signature)
+            counts
+                .entry(summary.signature.clone())
                 .or_insert_with_key(|signature| SignatureCount {
                     signature: signature.clone(),
                     ..SignatureCount::default()
-                });
-            count.items += 1;
-            count.eligible += u64::from(summary.eligible);
-            count.review += u64::from(summary.review);
+                })
+                .add(summary);
         }
         let mut counts: Vec<_> = counts.into_values().collect();
         // Stable: those of one frequency stay in the order of their signatures.
@@ -141,7 +155,18 @@ impl Dlq {
         Ok(counts)
     }
 
-    /// Takes up to `limit` pending items for `lease`, oldest first. The leases are stored before the call returns.
+    /// The queue in numbers.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn summary(&self) -> Result<QueueSummary> {
+        self.call(SUMMARISE_ITEMS, |backend, deadline| {
+            backend.queue_summary(&self.job, deadline)
+        })
+    }
+
+    /// Takes up to `limit` of the selected items that are pending for `lease`, in the order of their places. The leases
+    /// are stored before the call returns, and the items stay stored.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -153,66 +178,172 @@ impl Dlq {
             .into_iter()
             .map(|entry| {
                 let lease = entry.lease.clone().ok_or_else(|| self.without_lease(&entry.id))?;
-                Ok(Taken {
-                    item: DlqItem::from(entry),
-                    lease,
-                })
+                let item = DlqItem::new(entry, &*self.inner.clock);
+                Ok(Taken::new(item, lease, self.clone()))
             })
             .collect()
     }
 
-    /// Removes the items that these tokens took: they are done.
+    /// The leases of these tokens last this long from now on.
     ///
     /// # Errors
-    /// The errors of the backend. A token that names nothing any more is no error: see [`Settled::unknown`].
-    pub fn ack(&self, tokens: &[LeaseToken]) -> Result<Settled<LeaseToken>> {
-        if tokens.is_empty() {
-            return Ok(nothing());
-        }
-        self.call(ACKNOWLEDGE, |backend, deadline| {
-            backend.queue_ack(&self.job, tokens, deadline)
+    /// As [`settle`](Self::settle).
+    pub fn extend(&self, tokens: &[LeaseToken], lease: Duration) -> Result<Vec<Settled>> {
+        self.settle_each(tokens, || Change::Extend(lease))
+    }
+
+    /// Removes the items that these tokens took: they are done. [`Settled::Kept`] for an item to which a failure was
+    /// pushed meanwhile: it is pending again.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn ack(&self, tokens: &[LeaseToken]) -> Result<Vec<Settled>> {
+        self.settle_each(tokens, || Change::Remove)
+    }
+
+    /// These items, by token or by key, are pending again, behind all others, after a delay. By key an operator ends the
+    /// lease of someone else.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn release(
+        &self,
+        items: impl IntoIterator<Item: Into<Claim>>,
+        delay: Duration,
+    ) -> Result<Vec<Settled>> {
+        self.settle_each(items, || Change::Release { delay })
+    }
+
+    /// The item of this token failed again: the failure is added to its history, and it is pending behind all others. Its
+    /// key has to be given with it.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn fail(&self, token: &LeaseToken, id: &ItemId, failure: Failure) -> Result<Settled> {
+        let failed = failed(id, failure, None, self.inner.clock.now())?;
+        self.settle_one(Settlement::new(Claim::from(token), Change::Fail(failed)))
+    }
+
+    /// A person has to look at these items, by token or by key: no redrive takes them until they are unparked.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn park(
+        &self,
+        items: impl IntoIterator<Item: Into<Claim>>,
+        reason: Option<&str>,
+    ) -> Result<Vec<Settled>> {
+        self.settle_each(items, || Change::Park {
+            reason: reason.map(str::to_owned),
         })
     }
 
-    /// Gives the items that these tokens took back: they are pending at once.
+    /// These items are eligible again.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
-    pub fn nack(&self, tokens: &[LeaseToken]) -> Result<Settled<LeaseToken>> {
-        if tokens.is_empty() {
-            return Ok(nothing());
-        }
-        self.call(RELEASE, |backend, deadline| {
-            backend.queue_nack(&self.job, tokens, deadline)
-        })
+    /// As [`settle`](Self::settle).
+    pub fn unpark(&self, ids: &[ItemId]) -> Result<Vec<Settled>> {
+        self.settle_each(ids, || Change::Unpark)
+    }
+
+    /// Replaces the contents of an item, unless they were changed since it was read: [`Settled::Changed`]. The new
+    /// contents are checked and completed as a push.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are no item or have another id; else as
+    /// [`settle`](Self::settle).
+    pub fn edit(&self, read: &DlqItem, contents: &RawValue) -> Result<Settled> {
+        let claim = Claim::Revision(read.id.clone(), read.revision);
+        self.settle_one(Settlement::new(claim, Change::Edit(contents.to_owned())))
     }
 
     /// Removes items, taken or not.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
-    pub fn remove(&self, ids: &[ItemId]) -> Result<Settled<ItemId>> {
-        if ids.is_empty() {
-            return Ok(nothing());
+    /// As [`settle`](Self::settle).
+    pub fn remove(&self, ids: &[ItemId]) -> Result<Vec<Settled>> {
+        self.settle_each(ids, || Change::Remove)
+    }
+
+    /// Changes stored items, all in one write, in their order. Returns the outcome of each.
+    ///
+    /// # Errors
+    /// The errors of the backend. A claim that names nothing any more is no error: [`Settled::Unknown`].
+    pub fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
         }
-        self.call(REMOVE, |backend, deadline| {
-            backend.queue_remove(&self.job, ids, deadline)
+        self.call(SETTLE, |backend, deadline| {
+            backend.queue_settle(&self.job, settlements, deadline)
         })
     }
 
-    /// Works through the items that are selected, as they are when it begins: an item that fails again is not taken
-    /// twice in one run. Items are taken in small batches; each batch is settled before the next is taken, so that a
-    /// redriver that dies does at most one batch again.
+    fn settle_each(
+        &self,
+        items: impl IntoIterator<Item: Into<Claim>>,
+        change: impl Fn() -> Change,
+    ) -> Result<Vec<Settled>> {
+        let each = items
+            .into_iter()
+            .map(|item| Settlement::new(item.into(), change()));
+        self.settle(&each.collect::<Vec<_>>())
+    }
+
+    fn settle_one(&self, settlement: Settlement) -> Result<Settled> {
+        let settled = self.settle(&[settlement])?;
+        settled
+            .first()
+            .copied()
+            .ok_or_else(|| self.broken("settle items", "the backend does not report the outcome"))
+    }
+
+    /// Frees the room of settled items, whatever it costs. The backend does so by itself in time.
     ///
     /// # Errors
-    /// The errors of the backend. Items that were taken and not settled are pending again when their lease ends.
+    /// The errors of the backend.
+    pub fn compact(&self) -> Result<Compaction> {
+        self.call(COMPACT, |backend, deadline| {
+            backend.queue_compact(&self.job, deadline)
+        })
+    }
+
+    /// Works through the selected items that are there when it begins: `work` gets each of them once, whatever becomes of
+    /// it. Each item is settled as its work ends, and its lease is extended while the work lasts.
+    ///
+    /// An item whose lease was lost even so (the process was stopped, the backend could not be reached) is not
+    /// settled: [`RedriveReport::lost`].
+    ///
+    /// # Errors
+    /// The errors of the backend, with the report so far. No further item begins then; those being worked on are
+    /// finished, and those that were not begun are released.
+    ///
+    /// # Panics
+    /// If `work` panics. Its item is released, other items that are being worked on are finished and settled, and the
+    /// panic continues.
+    ///
+    /// ```
+    /// use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome, RedriveOptions, Select, Storage};
+    ///
+    /// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+    /// for n in 0..3 {
+    ///     dlq.push(&DeadLetter::new(ItemId::new(format!("item-{n}"))?, n))?;
+    /// }
+    /// let options = RedriveOptions::new().concurrency(2).max_attempts(Some(5));
+    /// let report = dlq.redrive(Select::eligible(), &options, |item| match item.data::<u32>() {
+    ///     Ok(1) => Outcome::failed(Failure::new("Odd", "1 is an odd number")),
+    ///     Ok(_) => Outcome::Done,
+    ///     Err(error) => Outcome::park(error.to_string()),
+    /// })?;
+    /// assert_eq!((report.taken, report.done, report.failed), (3, 2, 1));
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
     pub fn redrive(
         &self,
         select: Select,
-        options: RedriveOptions,
-        work: impl FnMut(&DlqItem) -> Outcome,
-    ) -> Result<RedriveReport> {
-        redrive::redrive(self, &self.inner, select, options, work)
+        options: &RedriveOptions,
+        work: impl Fn(&DlqItem) -> Outcome + Sync,
+    ) -> Result<RedriveReport, RedriveError> {
+        redrive::redrive(self, select, options, &work)
     }
 
     /// Makes one operation on the queue, within the deadline of a call that begins now.
@@ -228,14 +359,25 @@ impl Dlq {
     }
 
     fn without_lease(&self, id: &ItemId) -> StorageError {
-        let why = "the backend gave an item without a lease";
-        StorageError::new(
-            crate::ErrorKind::Io,
+        self.broken(
             "take items",
-            format_args!("{} {id}", self.job),
-            why,
+            &format!("the backend gave item {id} without a lease"),
         )
     }
+
+    fn broken(&self, operation: &'static str, why: &str) -> StorageError {
+        StorageError::new(crate::ErrorKind::Io, operation, &self.job, why.to_owned())
+    }
+}
+
+/// A push of this one failure: a merge keeps what the item has besides. With a reason it parks the item.
+fn failed(id: &ItemId, failure: Failure, parks: Option<String>, now: Timestamp) -> Result<QueueItem> {
+    let mut letter = DeadLetter::new(id.clone(), ()).failure(failure);
+    if parks.is_some() {
+        letter = letter.eligible(false).review(true);
+        letter.parked_reason = parks;
+    }
+    letter.to_item(now)
 }
 
 /// Whether an item could not be given, and those behind it can.
@@ -244,11 +386,4 @@ fn is_passed_over(error: &StorageError) -> bool {
         error.kind(),
         crate::ErrorKind::Damaged | crate::ErrorKind::TooLarge
     )
-}
-
-fn nothing<K>() -> Settled<K> {
-    Settled {
-        settled: Vec::new(),
-        unknown: Vec::new(),
-    }
 }

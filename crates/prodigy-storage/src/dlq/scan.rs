@@ -1,19 +1,34 @@
 //! Walking through a queue.
 
 use std::fmt;
+use std::sync::Arc;
 
-use prodigy_storage_backend::{QueueScan, QueueStep, Result, StorageError};
+use prodigy_storage_backend::{Clock, QueueScan, QueueStep, Result, StorageError};
 
 use super::item::DlqItem;
 
-/// Items, one after another, as they were stored when it was made.
+/// Items, one after another, as they were stored when the walk began.
+///
+/// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size`
+/// one of kind [`TooLarge`](crate::ErrorKind::TooLarge); the walk continues behind both.
+///
+/// ```
+/// use prodigy_storage::{Select, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// for item in dlq.scan(&Select::any())? {
+///     println!("{}", item?.id);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 pub struct DlqScan {
     scan: QueueScan<'static>,
+    clock: Arc<dyn Clock>,
 }
 
 impl DlqScan {
-    pub(crate) fn new(scan: QueueScan<'static>) -> Self {
-        Self { scan }
+    pub(crate) fn new(scan: QueueScan<'static>, clock: Arc<dyn Clock>) -> Self {
+        Self { scan, clock }
     }
 }
 
@@ -22,7 +37,7 @@ impl Iterator for DlqScan {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(match self.scan.next()? {
-            Ok(QueueStep::Entry(entry)) => Ok(DlqItem::from(entry)),
+            Ok(QueueStep::Entry(entry)) => Ok(DlqItem::new(entry, &*self.clock)),
             Ok(QueueStep::Damage(damage)) => Err(StorageError::from(damage)),
             Ok(QueueStep::TooLarge(item)) => Err(StorageError::from(item)),
             Err(error) => Err(error),

@@ -1,20 +1,38 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage::{DeadLetter, ErrorKind, Failure, ItemId, LeaseToken, Outcome, RedriveOptions, Select};
+use prodigy_storage::{
+    Claim, DeadLetter, Dlq, DlqItem, Eligible, ErrorKind, Failure, ItemId, ItemState, LeaseToken, Select,
+    Settled,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::support::{TestClock, memory_with, on_each};
+use crate::support::{TestClock, file_with, memory_with, on_each, on_each_with_clock};
 
-const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(60);
 
-fn id(n: usize) -> ItemId {
+pub fn id(n: usize) -> ItemId {
     ItemId::new(format!("item-{n}")).unwrap()
 }
 
-fn letter(n: usize, error: &str) -> DeadLetter<Value> {
+pub fn letter(n: usize, error: &str) -> DeadLetter<Value> {
     DeadLetter::new(id(n), json!({"n": n})).failure(Failure::new(error, format!("{error} of {n}")))
+}
+
+/// The number of an item.
+pub fn number(item: &DlqItem) -> usize {
+    let data = item.data::<Value>().unwrap();
+    usize::try_from(data["n"].as_u64().unwrap()).unwrap()
+}
+
+/// Takes items that are eligible; gives their ids.
+pub fn take_ids(dlq: &Dlq, limit: usize) -> Vec<ItemId> {
+    let taken = dlq.take(&Select::eligible(), limit, LEASE).unwrap();
+    taken.iter().map(|taken| taken.id().clone()).collect()
+}
+
+fn count(dlq: &Dlq, n: usize) -> u64 {
+    dlq.get(&id(n)).unwrap().unwrap().summary().unwrap().failure_count
 }
 
 #[test]
@@ -35,24 +53,75 @@ fn what_is_pushed_is_listed_got_and_counted() {
         let got = dlq.get(&id(1)).unwrap().unwrap();
         let whole = got.letter::<Value>().unwrap();
         assert_eq!((whole.failure_count, whole.failure_history.len()), (Some(2), 2));
-        assert_eq!(got.data::<Value>().unwrap(), json!({"n": 1}));
+        assert_eq!(whole.failure_history[1].attempt_number, Some(2));
+        assert_eq!(
+            (got.data::<Value>().unwrap(), got.state),
+            (json!({"n": 1}), ItemState::Pending)
+        );
         assert!(dlq.get(&id(9)).unwrap().is_none());
         assert_eq!(
             dlq.get(&id(4)).unwrap().unwrap().letter::<Value>().unwrap().extra["mine"],
             true
         );
 
-        let list: Vec<_> = dlq.list().unwrap().collect::<Result<_, _>>().unwrap();
+        let list: Vec<_> = dlq
+            .list(&Select::any())
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(
             list.iter().map(|item| &item.id).collect::<Vec<_>>(),
             [&id(1), &id(2), &id(3), &id(4)]
         );
         assert!(!list[1].eligible && list[2].review && list[3].signature.is_none());
-        let counts = dlq.by_signature().unwrap();
-        assert_eq!((counts[0].items, counts[0].eligible), (2, 1));
-        assert_eq!(counts.iter().map(|count| count.items).sum::<u64>(), 4);
-        assert_eq!(counts.iter().map(|count| count.review).sum::<u64>(), 1);
-        assert_eq!(dlq.scan().unwrap().count(), 4);
+        assert_eq!(list[2].error_type.as_deref(), Some("panic"));
+        let parked = Select::any().with(Eligible::No);
+        assert_eq!(dlq.list(&parked).unwrap().count(), 1);
+        assert_eq!(
+            dlq.scan(&Select::eligible().error_type("panic")).unwrap().count(),
+            1
+        );
+        assert_eq!(dlq.scan(&Select::any()).unwrap().count(), 4);
+    });
+}
+
+#[test]
+fn the_same_letter_twice_counts_once() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        let failed = letter(1, "timeout");
+        assert_eq!(dlq.push(&failed).unwrap().added, 1);
+        let report = dlq.push_batch([&failed, &letter(2, "timeout")]).unwrap();
+        assert_eq!((report.added, report.merged, report.known), (1, 0, 1));
+        assert_eq!(count(&dlq, 1), 1);
+    });
+}
+
+#[test]
+fn items_are_grouped_by_signature() {
+    on_each_with_clock(|fixture, clock| {
+        let dlq = fixture.job().dlq();
+        let start = prodigy_storage::Clock::now(&**clock);
+        for n in 0..9 {
+            clock.advance_secs(1);
+            dlq.push(&letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2))
+                .unwrap();
+        }
+        let groups = dlq.by_signature(&Select::any()).unwrap();
+        let at = |secs: i64| prodigy_storage::Timestamp::from_nanos(start.as_nanos() + secs * 1_000_000_000);
+        assert_eq!(groups.len(), 2);
+        let most = &groups[0];
+        assert_eq!(
+            (most.signature.as_deref(), most.items, most.eligible),
+            (Some("timeout: timeout of <n>"), 6, 4)
+        );
+        assert_eq!((most.first, most.last), (Some(at(2)), Some(at(8))));
+        assert_eq!(most.samples, [1, 2, 3, 5, 6].map(id));
+        assert_eq!((groups[1].items, groups[1].review), (3, 0));
+        assert_eq!(
+            dlq.by_signature(&Select::eligible()).unwrap()[1].samples,
+            [4, 8].map(id)
+        );
     });
 }
 
@@ -62,7 +131,7 @@ fn an_item_that_is_none_is_refused_and_nothing_is_stored() {
         let dlq = fixture.job().dlq();
         let refused = dlq.push_batch([json!({"item_id": "a", "item_data": 1}), json!({"item_id": ""})]);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(dlq.list().unwrap().count(), 0);
+        assert_eq!(dlq.list(&Select::any()).unwrap().count(), 0);
     });
 }
 
@@ -71,142 +140,155 @@ fn taken_items_are_acknowledged_or_come_back() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
         dlq.push_batch((0..4).map(|n| letter(n, "timeout"))).unwrap();
-        let taken = dlq.take(&Select::all(), 3, LEASE).unwrap();
+        let taken = dlq.take(&Select::eligible(), 3, LEASE).unwrap();
         assert_eq!(
             taken.iter().map(|item| item.id().clone()).collect::<Vec<_>>(),
             [id(0), id(1), id(2)]
         );
         assert_eq!(taken[1].data::<Value>().unwrap()["n"], 1);
-        assert_eq!(
-            dlq.list()
-                .unwrap()
-                .filter(|item| item.as_ref().unwrap().lease.is_some())
-                .count(),
-            3
-        );
+        let summary = dlq.summary().unwrap();
+        assert_eq!((summary.items, summary.pending, summary.leased), (4, 1, 3));
         let settled = dlq
             .ack(&[taken[0].token().clone(), LeaseToken::random()])
             .unwrap();
-        assert_eq!((settled.settled.len(), settled.unknown.len()), (1, 1));
-        dlq.nack(&[taken[1].token().clone()]).unwrap();
-        let again = dlq.take(&Select::all(), 9, LEASE).unwrap();
+        assert_eq!(settled, [Settled::Done, Settled::Unknown]);
+        dlq.release([taken[1].token()], Duration::ZERO).unwrap();
+        assert_eq!(take_ids(&dlq, 9), [id(3), id(1)]);
         assert_eq!(
-            again.iter().map(|item| item.id().clone()).collect::<Vec<_>>(),
-            [id(1), id(3)]
+            dlq.remove(&[id(2), id(7)]).unwrap(),
+            [Settled::Done, Settled::Unknown]
         );
-        assert_eq!(dlq.remove(&[id(2), id(7)]).unwrap().settled, [id(2)]);
-        assert_eq!(dlq.list().unwrap().count(), 2);
-        assert!(dlq.ack(&[]).unwrap().settled.is_empty());
+        assert_eq!(dlq.list(&Select::any()).unwrap().count(), 2);
+        assert!(dlq.ack(&[]).unwrap().is_empty());
     });
 }
 
 #[test]
-fn a_redrive_works_through_each_item_once() {
+fn a_taken_item_settles_itself() {
+    on_each_with_clock(|fixture, clock| {
+        let dlq = fixture.job().dlq();
+        dlq.push_batch((0..6).map(|n| letter(n, "timeout"))).unwrap();
+        let taken = dlq.take(&Select::eligible(), 6, LEASE).unwrap();
+        assert_eq!(taken[0].ack().unwrap(), Settled::Done);
+        assert_eq!(taken[0].ack().unwrap(), Settled::Unknown);
+        assert_eq!(taken[1].release(2 * LEASE).unwrap(), Settled::Done);
+        assert_eq!(
+            taken[2].fail(Failure::new("panic", "again")).unwrap(),
+            Settled::Done
+        );
+        assert_eq!(taken[3].park(Some("by hand")).unwrap(), Settled::Done);
+        dlq.push(&letter(4, "panic")).unwrap();
+        assert_eq!(taken[4].ack().unwrap(), Settled::Kept);
+        clock.advance_secs(59);
+        assert_eq!(taken[5].extend(LEASE).unwrap(), Settled::Done);
+        clock.advance_secs(59);
+        assert_eq!(
+            take_ids(&dlq, 9),
+            [id(2), id(4)],
+            "the others are leased, delayed, parked and gone"
+        );
+        assert_eq!((count(&dlq, 2), count(&dlq, 4)), (2, 2));
+        let parked = dlq.get(&id(3)).unwrap().unwrap().letter::<Value>().unwrap();
+        assert_eq!(parked.parked_reason.as_deref(), Some("by hand"));
+        clock.advance_secs(2);
+        assert_eq!(take_ids(&dlq, 9), [id(5), id(1)]);
+    });
+}
+
+#[test]
+fn an_operator_acts_on_keys() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
-        dlq.push_batch((0..10).map(|n| letter(n, "timeout").review(n == 1)))
-            .unwrap();
-        let mut seen = Vec::new();
-        let options = RedriveOptions {
-            batch: 3,
-            ..RedriveOptions::default()
-        };
-        let report = dlq
-            .redrive(Select::all(), options, |item| {
-                let n = item.data::<Value>().unwrap()["n"].as_u64().unwrap();
-                seen.push(n);
-                match n % 5 {
-                    1 => Outcome::failed(Failure::new("panic", "again")),
-                    2 => Outcome::GiveBack,
-                    _ => Outcome::Done,
-                }
-            })
-            .unwrap();
-        assert_eq!(seen, (0..10).collect::<Vec<_>>());
+        dlq.push_batch((0..3).map(|n| letter(n, "timeout"))).unwrap();
+        let taken = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
         assert_eq!(
-            (report.done, report.failed, report.given_back, report.lost),
-            (6, 2, 2, 0)
+            dlq.release([id(0), id(9)], Duration::ZERO).unwrap(),
+            [Settled::Done, Settled::Unknown]
         );
-        let left: Vec<_> = dlq.list().unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(taken[0].ack().unwrap(), Settled::Unknown);
+        dlq.park([id(1)], None).unwrap();
+        assert_eq!(take_ids(&dlq, 1), [id(2)]);
+        assert_eq!(dlq.unpark(&[id(1)]).unwrap(), [Settled::Done]);
+        assert_eq!(take_ids(&dlq, 9), [id(1), id(0)]);
+        // Tokens and keys in one call.
+        dlq.push(&letter(5, "timeout")).unwrap();
+        let taken = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
+        let both = [Claim::from(taken[0].token()), Claim::from(id(2))];
         assert_eq!(
-            left.iter().map(|item| item.failure_count).collect::<Vec<_>>(),
-            [2, 1, 2, 1]
+            dlq.park(both, Some("why")).unwrap(),
+            [Settled::Done, Settled::Done]
         );
-        // The marks of the item survive another failure, and all items are pending again.
-        assert!(left[0].review);
-        assert_eq!(dlq.take(&Select::all(), 9, LEASE).unwrap().len(), 4);
+        assert_eq!(dlq.summary().unwrap().parked, 2);
     });
 }
 
 #[test]
-fn a_redrive_ends_where_the_clock_stands_still() {
-    let clock = TestClock::new();
-    let fixture = memory_with(|b| b.clock(Arc::clone(&clock) as _));
-    let dlq = fixture.job().dlq();
-    dlq.push_batch((0..3).map(|n| letter(n, "timeout"))).unwrap();
-    let mut tries = 0;
-    let report = dlq
-        .redrive(
-            Select::all(),
-            RedriveOptions {
-                batch: 1,
-                ..RedriveOptions::default()
-            },
-            |_| {
-                tries += 1;
-                Outcome::failed(Failure::new("timeout", "again"))
-            },
-        )
-        .unwrap();
-    assert_eq!((tries, report.failed), (3, 3));
-}
-
-#[test]
-fn a_redrive_takes_no_more_than_its_limit_and_no_later_failure() {
+fn an_edit_is_refused_after_another_change() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
-        dlq.push_batch((0..5).map(|n| letter(n, "timeout"))).unwrap();
-        let options = RedriveOptions {
-            limit: Some(2),
-            ..RedriveOptions::default()
+        dlq.push(&letter(1, "timeout")).unwrap();
+        let read = dlq.get(&id(1)).unwrap().unwrap();
+        let contents = |n: u32| {
+            RawValue::from_string(format!(r#"{{"item_id":"item-1","item_data":{{"n":{n}}}}}"#)).unwrap()
         };
+        assert_eq!(dlq.edit(&read, &contents(7)).unwrap(), Settled::Done);
+        assert_eq!(dlq.edit(&read, &contents(8)).unwrap(), Settled::Changed);
+        let now = dlq.get(&id(1)).unwrap().unwrap();
+        assert_eq!(number(&now), 7);
+        let other = RawValue::from_string(r#"{"item_id":"x","item_data":1}"#.into()).unwrap();
         assert_eq!(
-            dlq.redrive(Select::all(), options, |_| Outcome::Done)
-                .unwrap()
-                .done,
-            2
+            dlq.edit(&now, &other).unwrap_err().kind(),
+            ErrorKind::InvalidInput
         );
-        // Items that are pushed during the run are left for the next one.
-        let dlq_again = dlq.clone();
-        let mut pushed = false;
-        let report = dlq
-            .redrive(
-                Select::all(),
-                RedriveOptions {
-                    batch: 1,
-                    ..RedriveOptions::default()
-                },
-                |_| {
-                    if !std::mem::replace(&mut pushed, true) {
-                        dlq_again.push(&letter(99, "late")).unwrap();
-                    }
-                    Outcome::Done
-                },
-            )
-            .unwrap();
-        assert_eq!(report.done, 3);
-        assert_eq!(dlq.list().unwrap().count(), 1);
+        dlq.remove(&[id(1)]).unwrap();
+        assert_eq!(dlq.edit(&now, &contents(9)).unwrap(), Settled::Unknown);
     });
+}
+
+#[test]
+fn a_compaction_says_what_it_freed() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        dlq.push_batch((0..20).map(|n| letter(n, "timeout"))).unwrap();
+        dlq.remove(&(0..19).map(id).collect::<Vec<_>>()).unwrap();
+        let compaction = dlq.compact().unwrap();
+        assert!(
+            compaction.after <= compaction.before && compaction.after > 0,
+            "{compaction:?}"
+        );
+        assert_eq!(dlq.summary().unwrap().bytes, compaction.after);
+        assert_eq!(take_ids(&dlq, 9), [id(19)]);
+    });
+}
+
+#[test]
+fn a_queue_has_a_cap_if_one_is_set() {
+    let set = |b: prodigy_storage::StorageBuilder| b.set("backend_config.max_queue_size", "12KiB");
+    for fixture in [memory_with(set), file_with(set)] {
+        let dlq = fixture.job().dlq();
+        let large = |n: usize| DeadLetter::new(id(n), "x".repeat(5000));
+        dlq.push(&large(1)).unwrap();
+        dlq.push(&large(2)).unwrap();
+        let error = dlq.push(&large(3)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueFull);
+        assert!(error.hint().unwrap().contains("max_queue_size"));
+        let health = fixture.storage.health().unwrap();
+        let check = health.checks.iter().find(|check| check.name == "queues").unwrap();
+        assert_eq!(check.severity, prodigy_storage::Severity::Warning);
+        dlq.remove(&[id(1)]).unwrap();
+        dlq.compact().unwrap();
+        dlq.push(&large(3)).unwrap();
+    }
 }
 
 #[test]
 fn what_a_dead_redriver_took_comes_back_when_its_lease_ends() {
     let clock = TestClock::new();
-    let fixture = memory_with(|b| b.clock(Arc::clone(&clock) as _));
+    let fixture = memory_with(|b| b.clock(std::sync::Arc::clone(&clock) as _));
     let dlq = fixture.job().dlq();
     dlq.push(&letter(1, "timeout")).unwrap();
-    assert_eq!(dlq.take(&Select::all(), 1, LEASE).unwrap().len(), 1);
-    assert_eq!(dlq.take(&Select::all(), 1, LEASE).unwrap().len(), 0);
+    assert_eq!(take_ids(&dlq, 1).len(), 1);
+    assert_eq!(take_ids(&dlq, 1).len(), 0);
     clock.advance_secs(61);
-    assert_eq!(dlq.take(&Select::all(), 1, LEASE).unwrap().len(), 1);
+    assert_eq!(take_ids(&dlq, 1).len(), 1);
 }

@@ -65,7 +65,11 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
         (2, large.clone())
     );
     assert_eq!(checkpoints.list().all().unwrap().len(), 2);
-    let items: Vec<_> = dlq.list().unwrap().map(Result::unwrap).collect();
+    let items: Vec<_> = dlq
+        .list(&prodigy_storage::Select::any())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(items.len(), 1);
     assert_eq!(items[0].id.as_str(), "item-1");
 

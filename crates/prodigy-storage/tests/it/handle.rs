@@ -61,7 +61,10 @@ fn opening_for_reading_creates_nothing_and_reads_an_absent_root() {
             .is_none()
     );
     assert!(job.checkpoints().latest_map::<Value>().unwrap().is_none());
-    assert_eq!(job.dlq().list().unwrap().count(), 0);
+    assert_eq!(
+        job.dlq().list(&prodigy_storage::Select::any()).unwrap().count(),
+        0
+    );
     assert!(job.orphans().list().unwrap().is_empty());
     assert!(storage.repositories().all().unwrap().is_empty() && storage.locks().all().unwrap().is_empty());
     assert!(storage.repo("shop").unwrap().jobs().all().unwrap().is_empty());
@@ -109,7 +112,8 @@ fn any_backend_is_read_only_when_it_is_opened_so() {
         dlq.push(&DeadLetter::new(id.clone(), 1)).unwrap_err(),
         dlq.take(&Default::default(), 1, Duration::ZERO).unwrap_err(),
         dlq.ack(&[LeaseToken::random()]).unwrap_err(),
-        dlq.nack(&[LeaseToken::random()]).unwrap_err(),
+        dlq.release([LeaseToken::random()], Duration::ZERO).unwrap_err(),
+        dlq.compact().unwrap_err(),
         dlq.remove(&[id]).unwrap_err(),
         job.orphans()
             .record(&OrphanedWorktree::new("a", "i", "/w", "e"))

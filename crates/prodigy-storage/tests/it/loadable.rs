@@ -76,7 +76,10 @@ fn nothing_is_stored(fixture: &Fixture) {
     let job = fixture.job();
     assert!(job.checkpoints().list().all().unwrap().is_empty());
     assert_eq!(job.events().read::<RawJson>().unwrap().count(), 0);
-    assert_eq!(job.dlq().scan().unwrap().count(), 0);
+    assert_eq!(
+        job.dlq().scan(&prodigy_storage::Select::any()).unwrap().count(),
+        0
+    );
 }
 
 type RawJson = Box<RawValue>;
@@ -92,7 +95,7 @@ fn loads_again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(va
         assert_eq!(&latest.data, value);
         let event = job.events().read::<T>().unwrap().next().unwrap().unwrap();
         assert_eq!(&event.event, value);
-        for item in job.dlq().scan().unwrap() {
+        for item in job.dlq().scan(&prodigy_storage::Select::any()).unwrap() {
             assert_eq!(&item.unwrap().data::<T>().unwrap(), value);
         }
     });
@@ -236,7 +239,13 @@ fn what_is_nested_too_deep_to_load_is_refused() {
                 assert!(event.unwrap().unwrap().event.is_array());
             }
             if pushed.is_ok() {
-                let item = job.dlq().scan().unwrap().next().unwrap().unwrap();
+                let item = job
+                    .dlq()
+                    .scan(&prodigy_storage::Select::any())
+                    .unwrap()
+                    .next()
+                    .unwrap()
+                    .unwrap();
                 assert!(item.data::<serde_json::Value>().unwrap().is_array(), "{depth}");
             }
         });

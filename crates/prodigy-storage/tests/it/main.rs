@@ -18,6 +18,7 @@ mod identity;
 mod large;
 mod loadable;
 mod orphans;
+mod redrive;
 mod registry;
 mod replaced;
 mod security;

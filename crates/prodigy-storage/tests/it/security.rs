@@ -168,12 +168,12 @@ fn dead_letters(job: &Job, failures: &mut Failures) {
     let item = dlq.get(&ItemId::new("item-1").unwrap()).unwrap().unwrap();
     failures.note("data as number", item.data::<u32>());
     failures.note("letter as enum", item.letter::<Colour>());
-    let taken = dlq.take(&Select::all(), 1, Duration::from_secs(60)).unwrap();
+    let taken = dlq.take(&Select::eligible(), 1, Duration::from_secs(60)).unwrap();
     failures.note("taken as struct", taken[0].data::<Other>());
     let tokens: Vec<LeaseToken> = taken.iter().map(|taken| taken.token().clone()).collect();
-    dlq.nack(&tokens).unwrap();
+    dlq.release(&tokens, Duration::ZERO).unwrap();
     dlq.ack(&tokens).unwrap();
-    dlq.by_signature().unwrap();
+    dlq.by_signature(&Select::any()).unwrap();
 }
 
 fn orphans(job: &Job) {
@@ -246,7 +246,7 @@ fn damaged(folder: &TempDir) -> Failures {
         failures.note("damaged setup", job.checkpoints().latest_setup::<String>());
         failures.note("damaged maps", job.checkpoints().latest_map::<String>());
         failures.note("damaged orphans", job.orphans().list());
-        for item in job.dlq().scan().unwrap() {
+        for item in job.dlq().scan(&Select::any()).unwrap() {
             if let Err(error) = item {
                 failures.note("damaged item", Err::<(), _>(error));
             }
@@ -306,7 +306,7 @@ fn no_payload_shows_in_an_error_or_in_a_tracing_event() {
         "appended",
         "document written",
         "moved to quarantine",
-        "queue rewritten",
+        "queue compacted",
     ] {
         assert!(told.contains(message), "{message}");
     }

@@ -50,6 +50,20 @@ pub fn on_each(test: impl Fn(&Fixture)) {
     }
 }
 
+/// Runs a test on every backend, under a clock that it turns.
+pub fn on_each_with_clock(test: impl Fn(&Fixture, &Arc<TestClock>)) {
+    for name in ["memory", "file"] {
+        println!("on the {name} backend");
+        let clock = TestClock::new();
+        let set = |builder: StorageBuilder| builder.clock(Arc::clone(&clock) as _);
+        let fixture = match name {
+            "memory" => memory_with(set),
+            _ => file_with(set),
+        };
+        test(&fixture, &clock);
+    }
+}
+
 /// A clock that tests turn.
 #[derive(Debug)]
 pub struct TestClock(AtomicI64);
@@ -61,6 +75,11 @@ impl TestClock {
 
     pub fn advance_secs(&self, secs: i64) {
         self.0.fetch_add(secs * 1_000_000_000, Ordering::SeqCst);
+    }
+
+    pub fn advance(&self, by: Duration) {
+        let nanos = i64::try_from(by.as_nanos()).unwrap();
+        self.0.fetch_add(nanos, Ordering::SeqCst);
     }
 }
 

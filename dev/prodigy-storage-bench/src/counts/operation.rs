@@ -94,7 +94,7 @@ impl Kind {
             Self::CheckpointSave => "checkpoint save, 1 MB, strict",
             Self::CheckpointLoad => "load of the latest of 1 MB, typed",
             Self::DlqPush => "DLQ push of 2 KB, strict",
-            Self::DlqTake => "DLQ take of 100 at 10,000 items",
+            Self::DlqTake => "DLQ take of 10 at 10,000 items",
             Self::CachedRead => "cached read of 1 MB, revision checked",
         }
     }
@@ -105,7 +105,7 @@ impl Kind {
             Self::AppendStrict | Self::DlqPush => (200, 1_200),
             Self::AppendBatch => (20, 120),
             Self::CheckpointSave | Self::CheckpointLoad => (3, 13),
-            Self::DlqTake => (2, 7),
+            Self::DlqTake => (20, 120),
             Self::CachedRead => (10, 1_010),
         };
         Size { few, many }
@@ -231,7 +231,7 @@ impl Operation {
                 let dlq = store::job(&storage)?.dlq();
                 let mut tokens: Vec<LeaseToken> = Vec::new();
                 for _ in 0..times {
-                    let taken = dlq.take(&Select::all(), TAKEN, LEASE)?;
+                    let taken = dlq.take(&Select::eligible(), TAKEN, LEASE)?;
                     tokens.extend(taken.iter().map(|taken| taken.token().clone()));
                 }
                 ensure!(tokens.len() == times * TAKEN, "{} items were taken", tokens.len());

@@ -51,11 +51,11 @@ pub(crate) mod queue {
     use crate::lab::Lab;
     use crate::row::Contestant;
 
-    pub(crate) fn pushes(_: &Lab, _: usize) -> anyhow::Result<Vec<Contestant>> {
-        Ok(Vec::new())
+    pub(crate) fn pushes(_: &Lab, _: usize) -> anyhow::Result<Option<Contestant>> {
+        Ok(None)
     }
 
-    pub(crate) fn takes(_: &Lab, _: usize, _: usize) -> anyhow::Result<Vec<Contestant>> {
-        Ok(Vec::new())
+    pub(crate) fn cycles(_: &Lab, _: usize, _: usize) -> anyhow::Result<Option<Contestant>> {
+        Ok(None)
     }
 }

@@ -16,21 +16,27 @@ use crate::rows::dlq::{TAKEN, Work, letter};
 const INSERT: &str = "INSERT INTO letters (id, letter) VALUES (?1, ?2)";
 const TAKE: &str = "UPDATE letters SET lease_until = ?1 WHERE number IN \
     (SELECT number FROM letters WHERE lease_until IS NULL ORDER BY number LIMIT ?2) RETURNING letter";
+const ACKNOWLEDGE: &str = "DELETE FROM letters WHERE lease_until = ?1";
 
 /// A store with `items` items.
 fn filled(lab: &Lab, items: usize) -> Result<(TempDir, Sqlite)> {
     let folder = lab.bench().folder()?;
     let mut sqlite = Sqlite::open(folder.path(), true)?;
+    fill(&mut sqlite, 0..items)?;
+    Ok((folder, sqlite))
+}
+
+/// Adds these items.
+fn fill(sqlite: &mut Sqlite, items: std::ops::Range<usize>) -> Result<()> {
     let transaction = sqlite.connection.transaction()?;
-    for n in 0..items {
+    for n in items {
         let letter = letter(0, n)?;
         let id = format!("item-0-{n}");
         transaction
             .prepare_cached(INSERT)?
             .execute((id, serde_json::to_string(&letter)?))?;
     }
-    transaction.commit()?;
-    Ok((folder, sqlite))
+    Ok(transaction.commit()?)
 }
 
 fn count(sqlite: &Sqlite) -> Result<i64> {
@@ -39,7 +45,7 @@ fn count(sqlite: &Sqlite) -> Result<i64> {
 }
 
 /// Pushes into as many items as ours.
-pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Vec<Contestant>> {
+pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Option<Contestant>> {
     let (folder, sqlite) = filled(lab, lab.of(100_000))?;
     let work = move |turn: Turn| {
         // Lives as long as what it holds is written.
@@ -63,46 +69,55 @@ pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Vec<Contestant>> {
         );
         Ok(took)
     };
-    Ok(vec![Contestant::new(
-        Role::Peer,
-        "SQLite, WAL, FULL, at as many",
-        work,
-    )])
+    let name = "SQLite, WAL, FULL, at as many";
+    Ok(Some(Contestant::new(Role::Against, name, work)))
 }
 
-/// Takes as many as ours, and gives them back.
-pub(crate) fn takes(lab: &Lab, items: usize, takes: usize) -> Result<Vec<Contestant>> {
+/// Takes and acknowledges as many as ours, and puts as many in their place.
+pub(crate) fn cycles(lab: &Lab, items: usize, cycles: usize) -> Result<Option<Contestant>> {
     let (folder, mut sqlite) = filled(lab, items)?;
+    let mut lease = 0i64;
+    let mut pushed = items;
     let work = move |_| {
         // Lives as long as what it holds is written.
         let _ = folder.path();
-        let mut taken: Vec<String> = Vec::new();
-        let began = Instant::now();
-        for n in 0..takes {
-            let transaction = sqlite
-                .connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)?;
-            {
-                let mut take = transaction.prepare_cached(TAKE)?;
-                let mut rows = take.query((n as i64 + 1, TAKEN as i64))?;
-                while let Some(row) = rows.next()? {
-                    taken.push(row.get(0)?);
-                }
+        let mut seen = std::collections::BTreeSet::new();
+        let mut took = std::time::Duration::ZERO;
+        for _ in 0..cycles {
+            lease += 1;
+            let began = Instant::now();
+            let taken = take(&mut sqlite, lease)?;
+            took += began.elapsed();
+            ensure!(taken.len() == TAKEN, "{} items were taken", taken.len());
+            for letter in &taken {
+                let letter: prodigy_storage::DeadLetter<Work> = serde_json::from_str(letter)?;
+                ensure!(seen.insert(letter.item_data.n), "an item was taken twice");
             }
-            transaction.commit()?;
+            let began = Instant::now();
+            let gone = sqlite.connection.prepare_cached(ACKNOWLEDGE)?.execute((lease,))?;
+            took += began.elapsed();
+            ensure!(gone == TAKEN, "{gone} items were acknowledged");
         }
-        let took = per_operation(began, takes);
-        ensure!(taken.len() == takes * TAKEN, "{} items were taken", taken.len());
-        let mut sum = 0;
-        for letter in &taken {
-            let letter: prodigy_storage::DeadLetter<Work> = serde_json::from_str(letter)?;
-            sum += letter.item_data.n as usize;
-        }
-        ensure!(sum == (0..takes * TAKEN).sum::<usize>(), "others were taken");
-        sqlite
-            .connection
-            .execute("UPDATE letters SET lease_until = NULL", ())?;
-        Ok(took)
+        let gone = cycles * TAKEN;
+        ensure!(count(&sqlite)? as usize == items - gone, "others are gone");
+        fill(&mut sqlite, pushed..pushed + gone)?;
+        pushed += gone;
+        Ok(took.as_secs_f64() * 1e6 / cycles as f64)
     };
-    Ok(vec![Contestant::new(Role::Peer, "SQLite, WAL, FULL", work)])
+    let name = "SQLite, WAL, FULL, indexed";
+    Ok(Some(Contestant::new(Role::Against, name, work)))
+}
+
+/// Takes the oldest items in one transaction, and gives their text.
+fn take(sqlite: &mut Sqlite, lease: i64) -> Result<Vec<String>> {
+    let transaction = sqlite
+        .connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let taken = {
+        let mut take = transaction.prepare_cached(TAKE)?;
+        let rows = take.query_map((lease, TAKEN as i64), |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<Vec<String>>>()?
+    };
+    transaction.commit()?;
+    Ok(taken)
 }

@@ -124,6 +124,8 @@ fn many_fields_take_one_pass_to_push_and_to_merge() {
     let fields: String = (0..300_000).map(|name| format!(",\"f{name}\":1")).collect();
     let pushed = raw(&format!("{{\"item_id\":\"a\",\"item_data\":1{fields}}}"));
     let item = normalise(&pushed, Timestamp::from_nanos(0)).unwrap();
-    let merged = merge(&item.body, &item.body, Timestamp::from_nanos(0)).unwrap();
+    let again = normalise(&pushed, Timestamp::from_nanos(1)).unwrap();
+    let merged = merge(&item.body, &again.body, Timestamp::from_nanos(1)).unwrap();
+    let merged = merged.expect("another push");
     assert_eq!(merged.get().matches("\"f299999\":1").count(), 1);
 }

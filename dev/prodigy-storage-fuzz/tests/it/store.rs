@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Catalog, Cursor, Deadline, EventId, LogStore, QueueStep, QueueStore, Result,
-    ScanItem, ScanOptions, Stats,
+    ScanItem, ScanOptions, Select, Stats,
 };
 use prodigy_storage_file::{FileBackend, FileOptions, ForeignKind};
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp};
@@ -92,7 +92,7 @@ impl Store {
     /// skipped.
     pub(crate) fn items(&self) -> Vec<String> {
         let backend = self.backend();
-        let steps = backend.queue_scan(&self.job, NEVER).unwrap();
+        let steps = backend.queue_scan(&self.job, &Select::any(), NEVER).unwrap();
         let steps = steps.map(|step| match step.unwrap() {
             QueueStep::Entry(entry) if entry.verified => format!("verified {}", entry.id),
             QueueStep::Entry(entry) => format!("unverified {}", entry.id),

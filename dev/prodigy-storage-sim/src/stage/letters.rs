@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
-use prodigy_storage_backend::{Clock, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select};
+use prodigy_storage_backend::{
+    Change, Claim, Clock, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select, Settled, Settlement,
+};
 use prodigy_storage_layout::JobAddress;
 
 use super::{Stage, patience};
@@ -50,7 +52,7 @@ impl Stage {
     /// The errors of the backend, unless the process died; if another process holds one of them under a running lease.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
-            let taken = backend.queue_take(job, &Select::all(), limit, LEASE, patience())?;
+            let taken = backend.queue_take(job, &Select::eligible(), limit, LEASE, patience())?;
             let mut tokens = Vec::new();
             for entry in taken {
                 let lease = entry.lease.context("what was taken has no lease")?;
@@ -88,15 +90,73 @@ impl Stage {
     /// The errors of the backend, unless the process died; if one of its tokens is unknown.
     pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
+        let names = keys.clone();
         let action = Action::Settle {
             job: job.clone(),
             keys,
         };
         self.perform(who, action, |backend| {
-            let settled = backend.queue_ack(job, &tokens, patience())?;
-            if !settled.unknown.is_empty() {
+            let settled = backend.queue_settle(job, &with(&tokens, |_| Change::Remove), patience())?;
+            let kept = settled
+                .iter()
+                .zip(&names)
+                .filter(|(settled, _)| **settled == Settled::Kept);
+            let kept: Vec<String> = kept.map(|(_, key)| key.clone()).collect();
+            if settled.contains(&Settled::Unknown) {
                 bail!("a token that was handed out is unknown");
             }
+            Ok(Answer::Kept(kept))
+        })?;
+        Ok(())
+    }
+
+    /// Extends the leases on `count` of the dead letters that the process has taken.
+    ///
+    /// # Errors
+    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    pub fn extend(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
+        let (keys, tokens) = self.held(who, count);
+        if let Some(actor) = self.actors.get_mut(who) {
+            actor.tokens.extend(keys.into_iter().zip(tokens.iter().cloned()));
+        }
+        self.perform(who, Action::Extend { job: job.clone() }, |backend| {
+            let changes = with(&tokens, |_| Change::Extend(LEASE));
+            done(&backend.queue_settle(job, &changes, patience())?)
+        })?;
+        Ok(())
+    }
+
+    /// Lets `count` of the dead letters that the process has taken fail again.
+    ///
+    /// # Errors
+    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    pub fn fail(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
+        let (keys, tokens) = self.held(who, count);
+        let (mut items, mut told) = (Vec::new(), Vec::new());
+        for key in keys {
+            let message = self.unique();
+            items.push(letter(&key, &message, self.sim.clock().now())?);
+            told.push((key, message));
+        }
+        let action = Action::Fail {
+            job: job.clone(),
+            items: told,
+        };
+        self.perform(who, action, |backend| {
+            let mut items = items.iter().cloned();
+            let changes = with(&tokens, |_| items.next().map_or(Change::Remove, Change::Fail));
+            done(&backend.queue_settle(job, &changes, patience())?)
+        })?;
+        Ok(())
+    }
+
+    /// Compacts a queue.
+    ///
+    /// # Errors
+    /// The errors of the backend, unless the process died.
+    pub fn compact(&mut self, who: usize, job: &JobAddress) -> Result<()> {
+        self.perform(who, Action::Compact { job: job.clone() }, |backend| {
+            backend.queue_compact(job, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())
@@ -113,11 +173,9 @@ impl Stage {
             keys,
         };
         self.perform(who, action, |backend| {
-            let settled = backend.queue_nack(job, &tokens, patience())?;
-            if !settled.unknown.is_empty() {
-                bail!("a token that was handed out is unknown");
-            }
-            Ok(Answer::Done)
+            let delay = Duration::ZERO;
+            let changes = with(&tokens, |_| Change::Release { delay });
+            done(&backend.queue_settle(job, &changes, patience())?)
         })?;
         Ok(())
     }
@@ -135,15 +193,31 @@ impl Stage {
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         };
         self.perform(who, action, |backend| {
-            let ids = keys
-                .iter()
-                .map(|key| ItemId::new(*key))
-                .collect::<Result<Vec<_>, _>>()?;
-            backend.queue_remove(job, &ids, patience())?;
+            let mut changes = Vec::new();
+            for key in keys {
+                let claim = Claim::Item(ItemId::new(*key)?);
+                changes.push(Settlement::new(claim, Change::Remove));
+            }
+            backend.queue_settle(job, &changes, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())
     }
+}
+
+/// A change of each item that a token took.
+fn with(tokens: &[LeaseToken], mut change: impl FnMut(&LeaseToken) -> Change) -> Vec<Settlement> {
+    let changes = tokens
+        .iter()
+        .map(|token| Settlement::new(Claim::Lease(token.clone()), change(token)));
+    changes.collect()
+}
+
+fn done(settled: &[Settled]) -> Result<Answer> {
+    if settled.iter().any(|settled| !settled.is_done()) {
+        bail!("a token that was handed out is unknown");
+    }
+    Ok(Answer::Done)
 }
 
 fn letter(key: &str, message: &str, now: prodigy_storage_layout::Timestamp) -> Result<QueueItem> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use prodigy_storage_backend::{QueueEntry, QueueStep, QueueStore};
+use prodigy_storage_backend::{QueueEntry, QueueStep, QueueStore, Select};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Deserialize;
@@ -42,8 +42,11 @@ struct Item {
 #[derive(Debug, Default)]
 struct Queue {
     items: BTreeMap<String, Item>,
-    /// Whether the power failed over relaxed writes: what one of them left may be zeros below what a later one left.
+    /// Whether the power failed over writes that were not acknowledged, or relaxed: what one of them left may be zeros below
+    /// what a later one left.
     holes: bool,
+    /// Whether an operation got no answer: its writes may be there, and not durable.
+    unanswered: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +63,7 @@ struct Failure {
 pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
     for (job, queue) in told(history, loss) {
         let mut left = queue.items;
-        for step in backend.queue_scan(&job, patience())? {
+        for step in backend.queue_scan(&job, &Select::any(), patience())? {
             let entry = match step? {
                 QueueStep::Entry(entry) => entry,
                 QueueStep::Damage(_) if queue.holes => continue,
@@ -88,7 +91,10 @@ fn told(history: &History, loss: Loss) -> BTreeMap<JobAddress, Queue> {
             Action::Push { job, .. }
             | Action::Take { job }
             | Action::Settle { job, .. }
-            | Action::Nack { job, .. } => queues.entry(job.clone()).or_default().take_in(op, loss),
+            | Action::Nack { job, .. }
+            | Action::Extend { job }
+            | Action::Fail { job, .. }
+            | Action::Compact { job } => queues.entry(job.clone()).or_default().take_in(op, loss),
             Action::PowerFailure => queues.values_mut().for_each(Queue::lose),
             Action::Flush if op.answer.is_some() => {
                 queues.values_mut().for_each(|queue| queue.keep(Some(op.process)));
@@ -102,6 +108,7 @@ fn told(history: &History, loss: Loss) -> BTreeMap<JobAddress, Queue> {
 impl Queue {
     fn take_in(&mut self, op: &Op, loss: Loss) {
         let answered = op.answer.is_some();
+        self.unanswered |= !answered;
         match &op.action {
             Action::Push {
                 items, durability, ..
@@ -135,8 +142,16 @@ impl Queue {
             },
             Action::Settle { keys, .. } => {
                 self.keep_if(answered && keys.iter().any(|key| self.items.contains_key(key)));
+                let kept = match &op.answer {
+                    Some((_, Answer::Kept(kept))) => kept.as_slice(),
+                    _ => &[],
+                };
                 for key in keys {
-                    if answered {
+                    if kept.contains(key) {
+                        if let Some(item) = self.items.get_mut(key) {
+                            item.token = None;
+                        }
+                    } else if answered {
                         self.items.insert(key.clone(), Item::default());
                     } else if let Some(item) = self.items.get_mut(key) {
                         // A later item under this key may start again.
@@ -157,6 +172,18 @@ impl Queue {
                     }
                 }
             }
+            Action::Fail { items, .. } => {
+                self.keep_if(answered && !items.is_empty());
+                for (key, message) in items {
+                    if let Some(item) = self.items.get_mut(key) {
+                        let sure = if answered { Sure::Must } else { Sure::Perhaps };
+                        item.failures.push((message.clone(), sure));
+                        item.loose = !answered;
+                        item.token = item.token.take().filter(|_| !answered);
+                    }
+                }
+            }
+            Action::Compact { .. } => self.keep_if(answered && !self.items.is_empty()),
             _ => {}
         }
     }
@@ -170,6 +197,7 @@ impl Queue {
 
     /// Marks relaxed writes as lost: nothing makes them durable any more.
     fn lose(&mut self) {
+        self.holes |= self.unanswered;
         for (_, sure) in self.items.values_mut().flat_map(|item| &mut item.failures) {
             if matches!(sure, Sure::Relaxed(_)) {
                 *sure = Sure::Perhaps;

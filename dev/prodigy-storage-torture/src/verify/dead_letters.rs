@@ -139,12 +139,12 @@ pub(super) fn file(bench: &Bench) -> Result<Seen> {
     let (acknowledged, given_back) = tokens.split_at(60);
     tool.done(["dlq", "ack"].iter().chain(acknowledged).chain(&ADDRESS), b"")?;
     ensure!(length(&tool)? == 40, "after ack");
-    tool.done(["dlq", "nack"].iter().chain(given_back).chain(&ADDRESS), b"")?;
-    ensure!(length(&tool)? == 40, "after nack");
+    tool.done(["dlq", "release"].iter().chain(given_back).chain(&ADDRESS), b"")?;
+    ensure!(length(&tool)? == 40, "after release");
     let again = take(&tool, "10m")?;
     ensure!(
         again.len() == 40,
-        "{} of 40 could be taken after nack",
+        "{} of 40 could be taken after release",
         again.len()
     );
     tool.done(["dlq", "remove", "item-99"].iter().chain(&ADDRESS), b"")?;
@@ -152,7 +152,7 @@ pub(super) fn file(bench: &Bench) -> Result<Seen> {
     tool.run(["dlq", "show", "item-99"].iter().chain(&ADDRESS), b"")?
         .expect_code(4)?;
     Ok(Seen::Holds(
-        "items.json is a JSON array of the right length after push, merge, take, ack, nack, remove"
+        "items.json is a JSON array of the right length after push, merge, take, ack, release, remove"
             .to_owned(),
     ))
 }

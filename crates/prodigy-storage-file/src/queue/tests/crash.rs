@@ -6,7 +6,8 @@ fn push(first: &[&str], ids: &[&str]) -> (Vec<u8>, Vec<u8>, usize) {
     let store = place.store();
     place.put(&store, first).unwrap();
     if first == ["gone"] {
-        store.queue_remove(&place.job, &[id("gone")], NEVER).unwrap();
+        place.remove(&store, &[id("gone")]).unwrap();
+        place.compact(&store);
     }
     let before = place.bytes();
     place.put(&store, ids).unwrap();
@@ -93,7 +94,7 @@ fn a_settling_writer_mends_too() {
     .concat();
     let place = Place::holding(torn);
     let store = place.store();
-    let settled = store.queue_remove(&place.job, &[id("c")], NEVER).unwrap();
+    let settled = place.remove(&store, &[id("c")]).unwrap();
     assert_eq!(settled.unknown, [id("c")]);
     assert_eq!(place.array().len(), 2);
     assert_eq!(place.quarantined(), [b"{\"item_id\":\"c\",\"item".to_vec()]);

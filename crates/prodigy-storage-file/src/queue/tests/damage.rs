@@ -12,7 +12,7 @@ fn sample() -> (Vec<u8>, HashMap<String, Value>) {
     let taken = store
         .queue_take(
             &place.job,
-            &prodigy_storage_backend::Select::all(),
+            &prodigy_storage_backend::Select::eligible(),
             1,
             std::time::Duration::from_secs(9),
             NEVER,
@@ -111,7 +111,8 @@ fn the_next_push_goes_on_and_a_rewrite_moves_the_damage() {
             .collect();
         assert_eq!(after[..after.len() - 1], readable[..], "byte {at}");
         // A rewrite.
-        store.queue_remove(&place.job, &[id("next")], NEVER).unwrap();
+        place.remove(&store, &[id("next")]).unwrap();
+        place.compact(&store);
         let entries = place.entries(&store);
         assert_eq!(entries.len(), readable.len(), "byte {at}");
         assert!(

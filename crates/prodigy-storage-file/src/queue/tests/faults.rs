@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Select};
 
+use super::super::record::Verb;
+use super::super::standing::Standing;
+use super::super::turn::Turn;
 use super::support::{Faulty, NEVER, Place, id, item};
 
 #[test]
@@ -11,18 +14,36 @@ fn a_full_disk_leaves_the_queue_as_it_was_and_the_handle_goes_on() {
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["a"]).unwrap();
     let before = place.bytes();
-    for room in [1, 2, 3, 4, 40, 300] {
-        faults.room.store(room, Ordering::Relaxed);
-        let error = place.put(&store, &["b", "c"]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
-        assert_eq!(place.bytes(), before);
-        // Rewrites, too.
-        faults.room.store(room, Ordering::Relaxed);
-        let error = store
-            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(1), NEVER)
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
-        assert_eq!(place.bytes(), before);
+    let take = |limit| {
+        store.queue_take(
+            &place.job,
+            &Select::eligible(),
+            limit,
+            Duration::from_secs(1),
+            NEVER,
+        )
+    };
+    for is_begun in [false, true] {
+        let journal = place.journal();
+        for room in [1, 2, 3, 4, 40, 200] {
+            faults.room.store(room, Ordering::Relaxed);
+            let error = place.put(&store, &["b", "c"]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
+            assert_eq!(place.bytes(), before);
+            // Records, too.
+            faults.room.store(room, Ordering::Relaxed);
+            let error = take(1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
+            assert_eq!(
+                (place.bytes(), place.journal()),
+                (before.clone(), journal.clone())
+            );
+        }
+        faults.room.store(0, Ordering::Relaxed);
+        if !is_begun {
+            let token = take(1).unwrap()[0].lease.clone().unwrap().token;
+            place.nack(&store, &[token]).unwrap();
+        }
     }
     faults.room.store(0, Ordering::Relaxed);
     place.put(&store, &["b", "c"]).unwrap();
@@ -31,7 +52,7 @@ fn a_full_disk_leaves_the_queue_as_it_was_and_the_handle_goes_on() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
+    assert_eq!(names.len(), 3, "no temporary file is left: {names:?}");
 }
 
 #[test]
@@ -46,29 +67,105 @@ fn a_failed_sync_is_an_unknown_outcome_and_the_next_call_opens_afresh() {
     faults.work();
     assert_eq!(place.put(&store, &["c"]).unwrap().added, 1);
     assert!(faults.work()[0] > 100, "it was read afresh");
+    // The bytes that were read may have been in memory only: another sync would not say so.
+    let rewrites = &store.root.counters.queue_rewrites;
+    assert_eq!(rewrites.load(Ordering::Relaxed), 1, "and written again");
     // The same push again is merged: it was stored after all.
     assert_eq!(place.put(&store, &["b"]).unwrap().merged, 1);
     assert_eq!(place.ids(&store), ["a", "b", "c"]);
+    assert_eq!(rewrites.load(Ordering::Relaxed), 1, "once");
 }
 
 #[test]
-fn a_rewrite_that_can_t_be_synced_changes_nothing() {
+fn a_file_whose_sync_failed_is_not_synced_again() {
     let place = Place::new();
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["a"]).unwrap();
-    let before = place.bytes();
+    let turn = || Turn::begin(&store, "test", &place.job, "a test", NEVER).unwrap();
+    let mut one = turn();
+    let number = one.next().unwrap();
+    one.change(0, number, Verb::Remove, &Standing::default(), None);
+    one.commit(Durability::Relaxed).unwrap();
+    let open = one.files.journal.as_ref().unwrap().open.clone();
+    open.syncer.changed(0);
+    drop(one);
     faults.syncs.store(1, Ordering::Relaxed);
-    store
-        .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(1), NEVER)
-        .unwrap_err();
-    assert_eq!(place.bytes(), before);
+    open.syncer.sync(&store.root).unwrap_err();
+    faults.work();
+    open.syncer.sync(&store.root).unwrap_err();
     assert_eq!(
-        store
-            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(1), NEVER)
-            .unwrap()
-            .len(),
-        1
+        faults.work()[3],
+        0,
+        "the second one would succeed, and mean nothing"
     );
+}
+
+#[test]
+fn a_full_disk_stops_no_settlement_that_has_room_for_its_record() {
+    let place = Place::new();
+    let (store, faults) = Faulty::store(&place);
+    let names: Vec<String> = (0..600).map(|n| format!("n{n:03}")).collect();
+    place
+        .put(&store, &names.iter().map(String::as_str).collect::<Vec<_>>())
+        .unwrap();
+    let taken = store
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            500,
+            Duration::from_secs(60),
+            NEVER,
+        )
+        .unwrap();
+    let tokens: Vec<_> = taken
+        .into_iter()
+        .map(|entry| entry.lease.unwrap().token)
+        .collect();
+    let array = place.bytes();
+    // Each is due for a compaction from some point on, and there is room for none.
+    for (done, some) in tokens.chunks(50).enumerate() {
+        faults.room.store(8_000, Ordering::Relaxed);
+        assert_eq!(place.ack(&store, some).unwrap().settled.len(), some.len());
+        assert_eq!(place.ids(&place.store()).len(), 600 - 50 * (done + 1));
+    }
+    assert_eq!(place.bytes(), array);
+    faults.room.store(0, Ordering::Relaxed);
+    place.compact(&store);
+    assert_eq!(place.array().len(), 100);
+}
+
+#[test]
+fn a_failed_sync_of_a_record_is_an_unknown_outcome_and_the_next_call_opens_afresh() {
+    let place = Place::new();
+    let (store, faults) = Faulty::store(&place);
+    place.put(&store, &["a", "b"]).unwrap();
+    let take = || store.queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(60), NEVER);
+    let token = take().unwrap()[0].lease.clone().unwrap().token;
+    faults.syncs.store(1, Ordering::Relaxed);
+    let error = place.ack(&store, std::slice::from_ref(&token)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    faults.work();
+    // It was stored after all.
+    assert_eq!(place.ack(&store, &[token]).unwrap().unknown.len(), 1);
+    let [read, _, _, syncs] = faults.work();
+    assert!(read > 300, "it was read afresh");
+    assert!(syncs > 0, "what was found is synced before it is reported");
+    assert_eq!(place.ids(&store), ["b"]);
+}
+
+#[test]
+fn a_compaction_that_can_t_be_synced_changes_nothing() {
+    let place = Place::new();
+    let (store, faults) = Faulty::store(&place);
+    place.put(&store, &["a", "b"]).unwrap();
+    place.remove(&store, &[id("a")]).unwrap();
+    let before = [place.bytes(), place.journal()];
+    faults.syncs.store(1, Ordering::Relaxed);
+    store.queue_compact(&place.job, NEVER).unwrap_err();
+    assert_eq!([place.bytes(), place.journal()], before);
+    let report = place.compact(&store);
+    assert!(report.after < report.before);
+    assert_eq!(place.array().len(), 1);
 }
 
 #[test]
@@ -106,7 +203,7 @@ fn only_regular_files_are_written_to() {
     std::os::unix::fs::symlink(&target, place.path()).unwrap();
     for store in [&store, &place.store()] {
         assert_eq!(place.put(store, &["b"]).unwrap_err().kind(), ErrorKind::Refused);
-        let taken = store.queue_take(&place.job, &Select::all(), 1, Duration::ZERO, NEVER);
+        let taken = store.queue_take(&place.job, &Select::eligible(), 1, Duration::ZERO, NEVER);
         assert_eq!(taken.unwrap_err().kind(), ErrorKind::Refused);
         assert_eq!(
             store.queue_get(&place.job, &id("a"), NEVER).unwrap_err().kind(),

@@ -50,7 +50,7 @@ fn items_of_other_programs_are_read_unverified_and_kept() {
 
         assert_eq!(
             place.put(&store, &["c"]).unwrap(),
-            PutReport { added: 1, merged: 0 },
+            PutReport::new(1, 0, 0),
             "{text}"
         );
         let ids: Vec<Value> = place.array().iter().map(|item| item["item_id"].clone()).collect();
@@ -66,7 +66,7 @@ fn they_can_be_taken_merged_and_removed() {
         let place = Place::holding(&text);
         let store = place.store();
         let taken = store
-            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+            .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
             .unwrap();
         assert_eq!(taken[0].id, id("a"));
         let entries = place.entries(&store);
@@ -81,22 +81,9 @@ fn they_can_be_taken_merged_and_removed() {
             (&json!(2), &json!("b"))
         );
         let token = taken[0].lease.clone().unwrap().token;
-        assert_eq!(
-            store
-                .queue_ack(&place.job, &[token], NEVER)
-                .unwrap()
-                .settled
-                .len(),
-            1
-        );
-        assert_eq!(
-            store
-                .queue_remove(&place.job, &[id("b")], NEVER)
-                .unwrap()
-                .settled
-                .len(),
-            1
-        );
+        assert_eq!(place.ack(&store, &[token]).unwrap().settled.len(), 1);
+        assert_eq!(place.remove(&store, &[id("b")]).unwrap().settled.len(), 1);
+        place.compact(&store);
         assert!(place.array().is_empty());
     }
 }
@@ -107,7 +94,7 @@ fn our_file_printed_anew_by_another_program_keeps_items_and_leases() {
     let store = place.store();
     place.put(&store, &["a", "b"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
         .unwrap();
     let before: Vec<Value> = place.entries(&store).iter().map(value).collect();
     let printed = serde_json::to_string_pretty(&place.array()).unwrap();
@@ -116,14 +103,8 @@ fn our_file_printed_anew_by_another_program_keeps_items_and_leases() {
     assert_eq!(entries.iter().map(value).collect::<Vec<_>>(), before);
     assert_eq!(entries[0].lease, taken[0].lease);
     let token = taken[0].lease.clone().unwrap().token;
-    assert_eq!(
-        store
-            .queue_nack(&place.job, &[token], NEVER)
-            .unwrap()
-            .settled
-            .len(),
-        1
-    );
+    assert_eq!(place.nack(&store, &[token]).unwrap().settled.len(), 1);
+    place.compact(&store);
     assert!(place.entries(&store)[0].verified);
     assert_eq!(place.array().len(), 2);
 }
@@ -171,13 +152,14 @@ fn elements_that_are_not_items_are_skipped_and_outlive_every_rewrite_byte_for_by
         let one = id("nobody");
         assert!(store.queue_get(&place.job, &one, NEVER).unwrap().is_none());
         let taken = store
-            .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+            .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
             .unwrap();
         let token = taken[0].lease.clone().unwrap().token;
-        store.queue_ack(&place.job, &[token], NEVER).unwrap();
+        place.ack(&store, &[token]).unwrap();
         place.put(&store, &["b", "c"]).unwrap();
         let one = id("b");
-        store.queue_remove(&place.job, &[one], NEVER).unwrap();
+        place.remove(&store, &[one]).unwrap();
+        place.compact(&store);
         assert_eq!(ids(&store), ["c"], "{element}");
         let text = String::from_utf8(place.bytes()).unwrap();
         assert!(text.starts_with(&format!("[\n{element},\n")), "{text}");
@@ -214,15 +196,11 @@ fn a_file_without_our_marks_that_is_not_an_array_of_items_is_skipped_and_never_c
         for error in [
             place.put(&store, &["x"]).unwrap_err(),
             store
-                .queue_take(&place.job, &Select::all(), 1, Duration::from_secs(9), NEVER)
+                .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
                 .unwrap_err(),
-            store.queue_remove(&place.job, &[id("a")], NEVER).unwrap_err(),
-            store
-                .queue_ack(&place.job, std::slice::from_ref(&token), NEVER)
-                .unwrap_err(),
-            store
-                .queue_nack(&place.job, std::slice::from_ref(&token), NEVER)
-                .unwrap_err(),
+            place.remove(&store, &[id("a")]).unwrap_err(),
+            place.ack(&store, std::slice::from_ref(&token)).unwrap_err(),
+            place.nack(&store, std::slice::from_ref(&token)).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Foreign, "{text}");
             assert!(

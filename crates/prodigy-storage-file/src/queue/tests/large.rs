@@ -91,7 +91,13 @@ fn whatever_is_done_to_other_items_one_over_the_limit_stays_byte_for_byte() {
     let line = large_line(&place);
     let store = limited(&place, LIMIT);
     let taken = store
-        .queue_take(&place.job, &Select::all(), 10, Duration::from_secs(60), NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            10,
+            Duration::from_secs(60),
+            NEVER,
+        )
         .unwrap();
     let tokens: Vec<_> = taken
         .iter()
@@ -100,16 +106,20 @@ fn whatever_is_done_to_other_items_one_over_the_limit_stays_byte_for_byte() {
         .collect();
     assert_eq!(tokens.len(), 2, "what is not read is not taken");
     assert_eq!(large_line(&place), line, "after a take");
-    store.queue_nack(&place.job, &tokens[..1], NEVER).unwrap();
+    place.nack(&store, &tokens[..1]).unwrap();
     assert_eq!(large_line(&place), line, "after a return");
     let report = place.put(&store, &["c", "d"]).unwrap();
     assert_eq!((report.merged, report.added), (1, 1));
     assert_eq!(large_line(&place), line, "after a merge");
-    store.queue_ack(&place.job, &tokens[1..], NEVER).unwrap();
+    let settled = place.ack(&store, &tokens[1..]).unwrap();
+    assert_eq!(settled.kept.len(), 1, "it was pushed meanwhile");
+    place.remove(&store, &[id("c")]).unwrap();
     assert_eq!(large_line(&place), line, "after an acknowledgement");
-    store.queue_remove(&place.job, &[id("a")], NEVER).unwrap();
+    place.remove(&store, &[id("a")]).unwrap();
     assert_eq!(large_line(&place), line, "after a removal");
     assert_eq!(place.ids(&place.store()), ["large", "d"]);
+    place.compact(&store);
+    assert_eq!(large_line(&place), line, "after a compaction");
     assert!(place.quarantined().is_empty());
     assert_eq!(place.array().len(), 2);
 }
@@ -125,7 +135,7 @@ fn an_id_that_is_stored_over_the_limit_is_not_stored_again() {
         assert_eq!(place.bytes(), before);
     }
     // It can be removed by its id, which is all that has to be known for that.
-    let removed = store.queue_remove(&place.job, &[id("large")], NEVER).unwrap();
+    let removed = place.remove(&store, &[id("large")]).unwrap();
     assert_eq!(removed.settled, [id("large")]);
     assert_eq!(place.ids(&place.store()), ["a", "c"]);
 }
@@ -200,12 +210,21 @@ fn items_of_another_program_are_too_large_each_by_its_own_size() {
     // Whether it is another one is not known.
     let error = store.queue_get(&place.job, &id("none"), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    store.queue_remove(&place.job, &[id("s7")], NEVER).unwrap();
+    place.remove(&store, &[id("s7")]).unwrap();
+    place.compact(&store);
+    let kept = large.trim_end_matches('}');
     assert!(
-        memchr::memmem::find(&place.bytes(), large.as_bytes()).is_some(),
-        "it is copied as it is"
+        memchr::memmem::find(&place.bytes(), kept.as_bytes()).is_some(),
+        "it is copied as it is, and gets its birth"
     );
     assert_eq!(place.array().len(), 201);
+    assert_eq!(place.array()[199]["queue_birth"], 201);
+    let again = limited(&place, LIMIT);
+    assert_eq!(place.remove(&again, &[id("s8")]).unwrap().settled.len(), 1);
+    assert!(
+        !place.journal().is_empty(),
+        "it has a birth, so nothing is written anew"
+    );
 }
 
 proptest! {
@@ -234,9 +253,11 @@ proptest! {
             }
         }
         prop_assert_eq!(&seen, &names);
+        place.compact(&place.store());
         let before = place.array();
         let gone = gone.index(names.len());
-        store.queue_remove(&place.job, &[id(&names[gone])], NEVER).unwrap();
+        place.remove(&store, &[id(&names[gone])]).unwrap();
+        place.compact(&store);
         let mut expected = before;
         expected.remove(gone);
         prop_assert!(place.array() == expected, "the others stay as they are");
@@ -254,7 +275,7 @@ fn elements_over_the_limit_that_are_not_objects_are_skipped_and_kept() {
         let store = limited(&place, LIMIT);
         assert_eq!(place.entries(&store).len(), 2);
         assert_eq!(place.skipped(&store), 1);
-        store.queue_remove(&place.job, &[id("a")], NEVER).unwrap();
+        place.remove(&store, &[id("a")]).unwrap();
         assert_eq!(place.entries(&store).len(), 1);
         let text = String::from_utf8(place.bytes()).unwrap();
         assert!(text.starts_with(&format!("[\n{element},\n")));

@@ -3,15 +3,14 @@ use std::time::Duration;
 use prodigy_storage_backend::{Clock, ErrorKind, Lease, LeaseToken, QueueEntry, Select};
 use prodigy_storage_layout::Timestamp;
 
-use super::super::line;
-use super::support::{NEVER, Place, id, item_of, value};
+use super::support::{NEVER, Place, id, item_of, old_line, value};
 use crate::queue::Queues;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn take(place: &Place, store: &Queues, limit: usize) -> Vec<QueueEntry> {
     store
-        .queue_take(&place.job, &Select::all(), limit, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), limit, MINUTE, NEVER)
         .unwrap()
 }
 
@@ -35,6 +34,7 @@ fn a_taken_item_stays_stored_and_is_not_taken_twice() {
     assert_eq!(stored[0].lease, first[0].lease);
     assert_eq!(stored[0].body.get(), first[0].body.get());
     assert_eq!((stored.len(), stored[2].lease.is_none()), (3, true));
+    place.compact(&store);
     let array = place.array();
     assert_eq!(array[0]["lease_token"], token(&first[0]).as_str());
     assert_eq!(array[0]["lease_until"], "2027-01-15T08:01:00.000000000Z");
@@ -57,17 +57,16 @@ fn an_ended_lease_is_pending_and_its_token_counts_until_it_is_taken() {
         .unwrap();
     assert_eq!(names(&second), ["a"]);
     assert_ne!(token(&second[0]), token(&first[0]));
-    let settled = store
-        .queue_ack(&place.job, &[token(&first[0]), token(&first[1])], NEVER)
-        .unwrap();
+    let settled = place.ack(&store, &[token(&first[0]), token(&first[1])]).unwrap();
     assert_eq!(settled.unknown, [token(&first[0])]);
     assert_eq!(settled.settled, [token(&first[1])]);
     assert_eq!(place.ids(&store), ["a"]);
-    let settled = store
-        .queue_ack(&place.job, &[token(&second[0]), token(&second[0])], NEVER)
+    let settled = place
+        .ack(&store, &[token(&second[0]), token(&second[0])])
         .unwrap();
     assert_eq!((settled.settled.len(), settled.unknown.len()), (1, 1));
     assert!(place.ids(&store).is_empty());
+    place.compact(&store);
     assert_eq!(place.bytes(), b"[\n]\n");
 }
 
@@ -79,23 +78,13 @@ fn given_back_is_pending_at_once() {
     let before = place.bytes();
     let taken = take(&place, &store, 9);
     let unknown = LeaseToken::random();
-    let settled = store
-        .queue_nack(
-            &place.job,
-            &[unknown.clone(), token(&taken[0]), token(&taken[1])],
-            NEVER,
-        )
+    let settled = place
+        .nack(&store, &[unknown.clone(), token(&taken[0]), token(&taken[1])])
         .unwrap();
     assert_eq!(settled.settled, [token(&taken[0]), token(&taken[1])]);
     assert_eq!(settled.unknown, [unknown]);
     assert_eq!(place.bytes(), before, "as if it had never been taken");
-    assert_eq!(
-        store
-            .queue_ack(&place.job, &[token(&taken[0])], NEVER)
-            .unwrap()
-            .settled,
-        []
-    );
+    assert_eq!(place.ack(&store, &[token(&taken[0])]).unwrap().settled, []);
     assert_eq!(names(&take(&place, &store, 9)), ["a", "b"]);
 }
 
@@ -105,9 +94,7 @@ fn removed_is_gone_taken_or_not_and_can_be_put_again() {
     let store = place.store();
     place.put(&store, &["a", "b", "c"]).unwrap();
     take(&place, &store, 1);
-    let settled = store
-        .queue_remove(&place.job, &[id("x"), id("a"), id("c")], NEVER)
-        .unwrap();
+    let settled = place.remove(&store, &[id("x"), id("a"), id("c")]).unwrap();
     assert_eq!(
         (settled.settled, settled.unknown),
         (vec![id("a"), id("c")], vec![id("x")])
@@ -116,6 +103,7 @@ fn removed_is_gone_taken_or_not_and_can_be_put_again() {
     assert_eq!(place.ids(&store), ["b", "a"]);
     let entry = store.queue_get(&place.job, &id("a"), NEVER).unwrap().unwrap();
     assert!(entry.lease.is_none() && value(&entry)["failure_count"] == 1);
+    place.compact(&store);
     assert_eq!(place.array().len(), 2);
 }
 
@@ -143,10 +131,10 @@ fn selection_is_obeyed() {
         .unwrap();
     let bound = Timestamp::parse(&time(5)).unwrap();
     let cases = [
-        (Select::all(), vec!["a", "b"]),
-        (Select::all().not_after(bound), vec!["a"]),
-        (Select::all().signature("S").not_after(bound), vec!["a"]),
-        (Select::all().ineligible_too().not_after(bound), vec!["a", "c"]),
+        (Select::eligible(), vec!["a", "b"]),
+        (Select::eligible().not_after(bound), vec!["a"]),
+        (Select::eligible().signature("S").not_after(bound), vec!["a"]),
+        (Select::any().not_after(bound), vec!["c", "a"]),
         (Select::ids([id("c"), id("zz")]), vec!["c"]),
         (Select::ids([]), vec![]),
     ];
@@ -154,7 +142,7 @@ fn selection_is_obeyed() {
         let taken = store.queue_take(&place.job, &select, 9, MINUTE, NEVER).unwrap();
         assert_eq!(names(&taken), expected, "{select:?}");
         let tokens: Vec<LeaseToken> = taken.iter().map(token).collect();
-        store.queue_nack(&place.job, &tokens, NEVER).unwrap();
+        place.nack(&store, &tokens).unwrap();
     }
     assert!(take(&place, &store, 0).is_empty());
 }
@@ -165,18 +153,11 @@ fn the_longest_lease_does_not_overflow() {
     let store = place.store();
     place.put(&store, &["a"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::all(), 1, Duration::MAX, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, Duration::MAX, NEVER)
         .unwrap();
     assert_eq!(taken[0].lease.as_ref().unwrap().until, Timestamp::MAX);
     assert_eq!(place.entries(&store)[0].lease, taken[0].lease);
-    assert_eq!(
-        store
-            .queue_ack(&place.job, &[token(&taken[0])], NEVER)
-            .unwrap()
-            .settled
-            .len(),
-        1
-    );
+    assert_eq!(place.ack(&store, &[token(&taken[0])]).unwrap().settled.len(), 1);
 }
 
 #[test]
@@ -191,21 +172,10 @@ fn an_absent_queue_is_empty_and_stays_absent() {
     assert!(store.queue_get(&place.job, &id("a"), NEVER).unwrap().is_none());
     assert!(take(&place, &store, 3).is_empty());
     assert_eq!(
-        store
-            .queue_ack(&place.job, &[LeaseToken::random()], NEVER)
-            .unwrap()
-            .unknown
-            .len(),
+        place.ack(&store, &[LeaseToken::random()]).unwrap().unknown.len(),
         1
     );
-    assert_eq!(
-        store
-            .queue_remove(&place.job, &[id("a")], NEVER)
-            .unwrap()
-            .unknown
-            .len(),
-        1
-    );
+    assert_eq!(place.remove(&store, &[id("a")]).unwrap().unknown.len(), 1);
     assert!(!root.exists());
 }
 
@@ -226,7 +196,7 @@ fn writes_are_refused_where_they_may_not_be() {
         ErrorKind::ReadOnly
     );
     let error = reader
-        .queue_take(&place.job, &Select::all(), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     assert_eq!(place.ids(&reader), ["a"]);
@@ -243,14 +213,7 @@ fn without_file_locks_a_single_process_can_do_it_all() {
     ));
     place.put(&store, &["a", "b"]).unwrap();
     let taken = take(&place, &store, 1);
-    assert_eq!(
-        store
-            .queue_ack(&place.job, &[token(&taken[0])], NEVER)
-            .unwrap()
-            .settled
-            .len(),
-        1
-    );
+    assert_eq!(place.ack(&store, &[token(&taken[0])]).unwrap().settled.len(), 1);
     assert_eq!(place.ids(&store), ["b"]);
 }
 
@@ -283,13 +246,14 @@ fn a_lease_of_another_boot_has_ended() {
     let store = place.store();
     place.put(&store, &["a"]).unwrap();
     let first = take(&place, &store, 9);
+    place.compact(&store);
     let array = place.array();
     assert_eq!(array[0]["lease_boot"], "00000000-0000-0000-0000-000000000001");
     assert_eq!(array[0]["lease_boottime"], "160.000000000");
     place.clock.reboot();
     let second = take(&place, &place.store(), 9);
     assert_eq!(names(&second), ["a"]);
-    let settled = store.queue_ack(&place.job, &[token(&first[0])], NEVER).unwrap();
+    let settled = place.ack(&store, &[token(&first[0])]).unwrap();
     assert_eq!(settled.unknown, [token(&first[0])], "its worker is gone");
 }
 
@@ -312,7 +276,7 @@ fn a_lease_of_format_1_goes_by_the_wall_clock_within_a_bound() {
             until: Timestamp::from_nanos(place.clock.now().as_nanos() + left * 1_000_000_000),
             end: None,
         };
-        let line = line::encoded(&place.entries(&store)[0].body, Some(&old));
+        let line = old_line(&place.entries(&store)[0].body, Some(&old));
         place.write([&b"[\n"[..], &line, b"\n]\n"].concat());
         let stored = place.entries(&place.store());
         assert_eq!(stored[0].lease.as_ref(), Some(&old));

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{facts, facts_of_line};
-use prodigy_storage_backend::{BootId, ErrorKind, ItemId, Lease, LeaseToken, Select, Uptime};
+use prodigy_storage_backend::{BootId, ItemId, Lease, LeaseToken, QueueEntry, Select, Uptime};
 use prodigy_storage_layout::Timestamp;
 use proptest::prelude::*;
 
 use super::super::line::{self, ItemChecksum};
 use super::super::scan::{Fragment, Scanner};
-use super::support::{Faulty, Hand, NEVER, Place, raw};
+use super::support::{Faulty, NEVER, Place, id, old_line, raw};
 use crate::fs::{FileSystem, OpenMode, RealFs};
 
 const LIMIT: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const LIMIT: u64 = 1 << 20;
 /// The line of an item, as we write it.
 fn sealed(name: usize, data: &str, lease: Option<&Lease>) -> Vec<u8> {
     let body = raw(&format!("{{\"item_id\":\"i{name}\",\"item_data\":\"{data}\"}}"));
-    line::encoded(&body, lease)
+    old_line(&body, lease)
 }
 
 fn lease(token: &str, until: i64) -> Lease {
@@ -100,40 +100,6 @@ fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     (all, scanner)
 }
 
-/// As a rewrite goes: every item whose number says so is stopped at.
-fn run(folder: &Path, bytes: &[u8], stops: usize) -> (Vec<Content>, Scanner) {
-    let mut scanner = scanner(folder, bytes);
-    let mut all = Vec::new();
-    loop {
-        let mut kept = Vec::new();
-        let mut count = all.len();
-        let run = scanner.run(|start, line| {
-            assert_eq!(&bytes[start as usize..][..line.len()], line);
-            count += 1;
-            let keeps = !count.is_multiple_of(stops);
-            if keeps {
-                kept.push((Some(ItemChecksum::Valid), line.to_vec()));
-            }
-            keeps
-        });
-        let run = run.unwrap();
-        let lines: Vec<u8> = kept
-            .iter()
-            .flat_map(|(_, line)| [b",\n", line.as_slice()].concat())
-            .collect();
-        assert!(scanner.bytes(run.kept) == lines, "kept as they stand");
-        all.extend(kept);
-        let fragment = match run.other {
-            Some(fragment) => Some(fragment),
-            None => scanner.next().unwrap(),
-        };
-        match fragment {
-            Some(fragment) => all.push(found(&fragment, &scanner, bytes)),
-            None => return (all, scanner),
-        }
-    }
-}
-
 /// The first difference.
 fn shown(some: &[Content], others: &[Content]) -> String {
     let at = some.iter().zip(others).take_while(|(a, b)| a == b).count();
@@ -154,18 +120,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_run_finds_what_single_steps_find(
+    fn items_as_we_push_them_are_found_as_any_others(
         pieces in prop::collection::vec(piece(), 0..14),
         end in prop::sample::select(vec!["\n]\n", "\n]", "]", "", "\n", ",\n]\n"]),
-        stops in 1..6usize,
     ) {
         let folder = tempfile::tempdir().unwrap();
         let bytes = file(&pieces, b",\n", end.as_bytes());
         let (plain, stepped_to) = stepped(folder.path(), &bytes);
-        let (runs, ran_to) = run(folder.path(), &bytes, stops);
-        prop_assert!(plain == runs, "{}", shown(&plain, &runs));
-        prop_assert_eq!(stepped_to.array(), ran_to.array());
-        prop_assert_eq!(stepped_to.len(), ran_to.len());
         // A blank is behind the comma, so no item is as we push it.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
@@ -178,35 +139,6 @@ proptest! {
     }
 
     #[test]
-    fn what_is_said_to_be_held_is_not_taken(
-        token in "[0-9a-fA-F]{31,33}|[0-9a-f]{32}|[0-9a-f]{20}\"[0-9a-f]{11}",
-        until in prop_oneof![
-            (-3..3i64).prop_map(|by| line::nanos_text(Timestamp::from_nanos(NOW + by))),
-            "2027-01-15T0[78]:[0-9]{2}:[0-6]{2}\\.[0-9]{9}[Zz]",
-            "2027-02-3[0-9]T08:00:00\\.000000000Z",
-            "2027-01-15T0[78]:00:00\\.[0-9]{4}[+-]0[0-2]:00",
-            ".{0,40}",
-        ],
-        name in prop::sample::select(vec!["lease_token", "lease_tokem", "x\\\",\\\"lease_token"]),
-        data in prop::collection::vec(any::<u8>(), 0..4),
-        valid in any::<bool>(),
-        framed in any::<bool>(),
-    ) {
-        let data = if valid { b"d".to_vec() } else { data };
-        let mut line = [
-            &b"{\"item_id\":\"a\",\"item_data\":\""[..], &data, b"\",\"", name.as_bytes(), b"\":\"",
-            token.as_bytes(), b"\",\"lease_until\":\"", until.as_bytes(), b"\"",
-        ].concat();
-        prodigy_storage_backend::record::add_checksum(&mut line, 0);
-        let checksum = if framed { ItemChecksum::BadFrame } else { ItemChecksum::Valid };
-        let clock = Hand::new(NOW);
-        if line::is_held(&line, checksum, &clock) {
-            prop_assert!(line::read(&line, checksum).is_none_or(|entry| !entry.is_pending(&clock)));
-        }
-        prop_assert!(!line::is_held(&line, ItemChecksum::Missing, &clock));
-    }
-
-    #[test]
     fn a_lease_is_read_as_it_was_written(
         until in 0i64..4_000_000_000_000_000_000, boot: u128, seconds: u64, nanos in 0u32..1_000_000_000, old: bool,
     ) {
@@ -214,9 +146,7 @@ proptest! {
         let lease = Lease { end: (!old).then_some(end), ..lease("00ff00ff00ff00ff00ff00ff00ff00ff", until) };
         let line = sealed(1, "d", Some(&lease));
         let entry = line::read(&line, ItemChecksum::Valid);
-        prop_assert_eq!(entry.and_then(|entry| entry.lease), Some(lease.clone()));
-        let clock = Hand::new(NOW);
-        prop_assert_eq!(line::is_held(&line, ItemChecksum::Valid, &clock), !lease.has_ended(&clock));
+        prop_assert_eq!(entry.and_then(|stored| stored.entry.lease), Some(lease.clone()));
     }
 
     #[test]
@@ -246,31 +176,11 @@ proptest! {
         }
         prodigy_storage_backend::record::add_checksum(&mut line, 0);
         let entry = line::read(&line, ItemChecksum::Valid);
-        let told = entry.map(|entry| facts(&entry.body).map_err(|error| error.to_string()));
+        let told = entry.map(|entry| facts(&entry.entry.body).map_err(|error| error.to_string()));
         // Bytes that can't be read have no facts.
         let told = told.unwrap_or_else(|| Err(facts_of_line(b"").unwrap_err().to_string()));
         prop_assert_eq!(facts_of_line(&line).map_err(|error| error.to_string()), told);
     }
-}
-
-const NOW: i64 = 1_800_000_000_000_000_000;
-
-#[test]
-fn a_lease_of_ours_is_seen_from_the_end_of_its_line() {
-    let token = LeaseToken::random();
-    for (by, held) in [(-1, false), (0, false), (1, true), (1_000_000_000, true)] {
-        let line = sealed(1, "data", Some(&lease(token.as_str(), NOW + by)));
-        assert_eq!(
-            line::is_held(&line, ItemChecksum::Valid, &Hand::new(NOW)),
-            held,
-            "{by}"
-        );
-    }
-    assert!(!line::is_held(
-        &sealed(1, "data", None),
-        ItemChecksum::Valid,
-        &Hand::new(NOW)
-    ));
 }
 
 /// A queue of this number of items, as a handle knows it; and the bytes of its file.
@@ -282,44 +192,95 @@ fn queue(items: usize) -> (Place, Vec<String>) {
     (place, names)
 }
 
-#[test]
-fn a_take_from_the_front_and_its_acknowledgement_read_the_file_about_once() {
-    let (place, names) = queue(20_000);
-    let (store, faults) = Faulty::store(&place);
-    place.put(&store, &["last"]).unwrap();
-    let len = place.bytes().len() as u64;
-    assert!(len > 8 << 18, "many reads of 256 KiB");
-    let about_once = len..len + len / 4;
-    faults.work();
-    let taken = store
-        .queue_take(&place.job, &Select::all(), 3, Duration::from_secs(60), NEVER)
-        .unwrap();
-    let [read, written, writes, syncs] = faults.work();
-    assert!(about_once.contains(&read), "{read} of {len}");
-    assert_eq!(written, place.bytes().len() as u64);
-    assert!(writes < 2 + written / (200 << 10), "{writes} writes");
-    assert_eq!(syncs, 1);
-    let tokens: Vec<_> = taken
+fn tokens(taken: Vec<QueueEntry>) -> Vec<LeaseToken> {
+    taken
         .into_iter()
         .map(|entry| entry.lease.unwrap().token)
-        .collect();
-    store.queue_nack(&place.job, &tokens[..1], NEVER).unwrap();
-    assert!(about_once.contains(&faults.work()[0]));
-    let settled = store.queue_ack(&place.job, &tokens[1..], NEVER).unwrap();
-    assert_eq!(settled.settled, tokens[1..]);
-    assert!(about_once.contains(&faults.work()[0]));
-    let mut left = place.ids(&store);
-    assert_eq!(left.pop().as_deref(), Some("last"));
-    assert_eq!(left[0], names[0]);
-    assert_eq!(left[1..], names[3..]);
+        .collect()
 }
 
 #[test]
-fn a_change_leaves_every_other_line_as_it_is() {
+fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue_is() {
+    let mut costs = Vec::new();
+    for items in [1_000, 20_000] {
+        let (place, names) = queue(items);
+        let (store, faults) = Faulty::store(&place);
+        place.put(&store, &["last"]).unwrap();
+        let minute = Duration::from_secs(60);
+        let take = |limit| {
+            let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, NEVER);
+            taken.unwrap()
+        };
+        // It begins the journal.
+        let first = tokens(take(3));
+        let before = place.bytes();
+        faults.work();
+        let mut cost = Vec::new();
+        let mut count = |what: &str| {
+            let [read, written, writes, syncs] = faults.work();
+            assert_eq!((writes, syncs), (1, 1), "{what}");
+            assert!(
+                read < 10_000 && written < 4_000,
+                "{what}: {read} read, {written} written"
+            );
+            cost.push(read);
+        };
+        let taken = take(10);
+        count("take");
+        place.nack(&store, &first).unwrap();
+        count("release");
+        place.ack(&store, &tokens(taken)).unwrap();
+        count("acknowledgement");
+        place.put(&store, &[&names[500], &names[501]]).unwrap();
+        count("push of known items");
+        place.remove(&store, &[id(&names[700])]).unwrap();
+        count("removal");
+        assert_eq!(place.bytes(), before, "the array stays as it is");
+        let mut left = place.ids(&store);
+        assert_eq!(left.pop().as_deref(), Some("last"));
+        assert_eq!(left.len(), items - 11);
+        costs.push(cost);
+    }
+    for (short, long) in costs[0].iter().zip(&costs[1]) {
+        assert!(long.abs_diff(*short) < 200, "{costs:?}");
+    }
+}
+
+#[test]
+fn emptying_a_queue_writes_a_bounded_multiple_of_its_size() {
+    for size in [1_000, 4_000] {
+        let (place, names) = queue(size);
+        let (store, faults) = Faulty::store(&place);
+        place.put(&store, &["last"]).unwrap();
+        let len = place.bytes().len() as u64;
+        faults.work();
+        let mut done = 0;
+        loop {
+            let taken = store.queue_take(
+                &place.job,
+                &Select::eligible(),
+                50,
+                Duration::from_secs(60),
+                NEVER,
+            );
+            let taken = taken.unwrap();
+            if taken.is_empty() {
+                break;
+            }
+            done += taken.len();
+            place.ack(&store, &tokens(taken)).unwrap();
+        }
+        assert_eq!(done, names.len() + 1);
+        let [_, written, ..] = faults.work();
+        assert!(written <= 3 * len, "{written} of {len}");
+    }
+}
+
+#[test]
+fn a_compaction_leaves_every_other_line_as_it_is() {
     let (place, names) = queue(2_000);
     let store = place.store();
-    let ids: Vec<ItemId> = names.iter().map(|name| ItemId::new(name).unwrap()).collect();
-    let chosen: Vec<ItemId> = ids.iter().step_by(7).cloned().collect();
+    let chosen: Vec<ItemId> = names.iter().step_by(7).map(|name| id(name)).collect();
     let lines = || -> Vec<String> {
         let text = String::from_utf8(place.bytes()).unwrap();
         let lines = text.lines().map(|line| line.trim_end_matches(',').to_owned());
@@ -336,19 +297,18 @@ fn a_change_leaves_every_other_line_as_it_is() {
         )
         .unwrap();
     assert_eq!(taken.len(), chosen.len());
+    assert_eq!(lines(), before);
+    place.compact(&store);
     let leased = lines();
     assert_eq!(leased.len(), before.len());
     for (at, (old, new)) in before.iter().zip(&leased).enumerate() {
         assert_eq!(old == new, at % 7 != 0, "line {at}");
     }
     assert_eq!(place.array().len(), before.len());
-    let tokens: Vec<_> = taken
-        .into_iter()
-        .map(|entry| entry.lease.unwrap().token)
-        .collect();
-    store.queue_nack(&place.job, &tokens, NEVER).unwrap();
-    assert_eq!(lines(), before);
-    store.queue_remove(&place.job, &chosen, NEVER).unwrap();
+    let settled = place.nack(&store, &tokens(taken)).unwrap();
+    assert_eq!(settled.settled.len(), chosen.len());
+    place.remove(&store, &chosen).unwrap();
+    place.compact(&store);
     let rest: Vec<String> = before
         .iter()
         .enumerate()
@@ -365,19 +325,16 @@ fn ids_are_known_after_a_change_and_those_of_removed_items_are_not() {
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["last"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::all(), 5, Duration::from_secs(60), NEVER)
+        .queue_take(&place.job, &Select::eligible(), 5, Duration::from_secs(60), NEVER)
         .unwrap();
     let report = place.put(&store, &[&names[0], &names[30], "last"]).unwrap();
     assert_eq!((report.added, report.merged), (0, 3));
-    let tokens: Vec<_> = taken
-        .into_iter()
-        .map(|entry| entry.lease.unwrap().token)
-        .collect();
-    store.queue_ack(&place.job, &tokens, NEVER).unwrap();
+    let settled = place.ack(&store, &tokens(taken)).unwrap();
+    assert_eq!((settled.settled.len(), settled.kept.len()), (4, 1));
     let report = place.put(&store, &[&names[40]]).unwrap();
     assert_eq!((report.added, report.merged), (0, 1));
     faults.work();
-    let report = place.put(&store, &[&names[0], &names[4]]).unwrap();
+    let report = place.put(&store, &[&names[3], &names[4]]).unwrap();
     assert_eq!((report.added, report.merged), (2, 0));
     assert!(faults.work()[0] < 2_000, "the file was not read to know it");
 }
@@ -394,7 +351,8 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
         let bytes = [b"[\n", &filler[..], b",\n", &one, b",\n", &two, b",\n", cut].concat();
         assert_eq!(&bytes[to..to + 2], b",\n");
         let whole = [&filler, &one, &two].map(|line| (Some(ItemChecksum::Valid), line.clone()));
-        for (all, scanner) in [stepped(folder.path(), &bytes), run(folder.path(), &bytes, 9)] {
+        {
+            let (all, scanner) = stepped(folder.path(), &bytes);
             assert!(all == whole, "{to}");
             assert_eq!(
                 scanner.array().tail,
@@ -411,24 +369,21 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
 }
 
 #[test]
-fn an_item_that_reads_otherwise_when_it_is_written_anew_is_not_given_out() {
+fn an_item_whose_bytes_are_spoilt_since_they_were_indexed_is_not_given_out() {
     let (place, _) = queue(3);
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["last"]).unwrap();
-    let line = place
-        .bytes()
-        .split(|byte| *byte == b'\n')
-        .nth(1)
-        .unwrap()
-        .to_vec();
-    faults.sound.store(1, Ordering::Relaxed);
     faults.spoilt.store(20, Ordering::Relaxed);
-    let error = store
-        .queue_take(&place.job, &Select::all(), 2, Duration::from_secs(60), NEVER)
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Damaged);
+    let taken = store
+        .queue_take(&place.job, &Select::eligible(), 2, Duration::from_secs(60), NEVER)
+        .unwrap();
+    let names: Vec<&str> = taken.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(names, ["n00001", "n00002"]);
     faults.spoilt.store(0, Ordering::Relaxed);
-    let kept = place.quarantined().concat();
-    assert_eq!(kept.len(), line.len() - 1, "without its comma");
-    assert_eq!(place.ids(&store).len(), 3);
+    assert_eq!(place.ids(&store).len(), 4);
+    let taken = place
+        .store()
+        .queue_take(&place.job, &Select::eligible(), 2, Duration::from_secs(60), NEVER)
+        .unwrap();
+    assert_eq!(taken[0].id.as_str(), "n00000", "by a process that can read it");
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, PutReport, QueueStep, Select};
+use prodigy_storage_backend::{PutReport, QueueStep, Select};
 use prodigy_storage_layout::Entry;
 
 use super::support::{Faulty, NEVER, Place, id, item};
@@ -12,21 +12,14 @@ fn two_handles_see_each_other_s_pushes() {
     place.put(&one, &["a"]).unwrap();
     place.put(&two, &["b"]).unwrap();
     // Known to the first from what was added since.
-    assert_eq!(
-        place.put(&one, &["b", "c"]).unwrap(),
-        PutReport { added: 1, merged: 1 }
-    );
+    assert_eq!(place.put(&one, &["b", "c"]).unwrap(), PutReport::new(1, 1, 0));
     // The file was replaced under the second.
-    assert_eq!(
-        place.put(&two, &["c", "d"]).unwrap(),
-        PutReport { added: 1, merged: 1 }
-    );
-    two.queue_remove(&place.job, &[id("a")], NEVER).unwrap();
-    assert_eq!(
-        place.put(&one, &["a"]).unwrap(),
-        PutReport { added: 1, merged: 0 }
-    );
+    assert_eq!(place.put(&two, &["c", "d"]).unwrap(), PutReport::new(1, 1, 0));
+    place.remove(&two, &[id("a")]).unwrap();
+    assert_eq!(place.put(&one, &["a"]).unwrap(), PutReport::new(1, 0, 0));
     assert_eq!(place.ids(&one), ["b", "c", "d", "a"]);
+    assert_eq!(place.array().len(), 5, "a removed item has its line still");
+    place.compact(&two);
     assert_eq!(place.array().len(), 4);
 }
 
@@ -58,7 +51,7 @@ fn a_torn_push_of_another_process_is_mended_by_a_handle_that_knows_the_queue() {
         let mut state = long[..cut].to_vec();
         state.extend_from_slice(short.get(cut..).unwrap_or_default());
         place.write(&short);
-        one.queue_remove(&place.job, &[id("z")], NEVER).unwrap();
+        place.remove(&one, &[id("z")]).unwrap();
         place.write(&state);
         let name = format!("n{cut}");
         place.put(&one, &[&name]).unwrap();
@@ -86,15 +79,23 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
                         let own = format!("{number}-{thread}-{n}");
                         place.put(store, &[&own, "shared"]).unwrap();
                         let found = store
-                            .queue_take(&place.job, &Select::all(), 2, Duration::from_secs(600), NEVER)
+                            .queue_take(
+                                &place.job,
+                                &Select::eligible(),
+                                2,
+                                Duration::from_secs(600),
+                                NEVER,
+                            )
                             .unwrap();
                         let tokens: Vec<_> = found
                             .iter()
                             .map(|entry| entry.lease.clone().unwrap().token)
                             .collect();
-                        let settled = store.queue_ack(&place.job, &tokens, NEVER).unwrap();
+                        let settled = place.ack(store, &tokens).unwrap();
                         assert!(settled.unknown.is_empty());
                         let ids = found.iter().map(|entry| entry.id.to_string());
+                        // Only the shared one is pushed while it is taken.
+                        assert!(settled.kept.len() <= 1);
                         taken.lock().extend(ids.filter(|id| id != "shared"));
                     }
                 });
@@ -105,7 +106,7 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
         scope.spawn(move || {
             let store = place.store();
             for _ in 0..200 {
-                for step in store.queue_scan(&place.job, Deadline::never()).unwrap() {
+                for step in store.queue_scan(&place.job, &Select::any(), NEVER).unwrap() {
                     match step.unwrap() {
                         QueueStep::Entry(entry) => assert!(entry.verified),
                         QueueStep::Damage(damage) => panic!("{damage}"),
@@ -133,9 +134,9 @@ fn a_reader_keeps_the_file_that_it_began_with() {
     place
         .put(&store, &many.iter().map(String::as_str).collect::<Vec<_>>())
         .unwrap();
-    let mut scan = store.queue_scan(&place.job, NEVER).unwrap();
+    let mut scan = store.queue_scan(&place.job, &Select::any(), NEVER).unwrap();
     scan.next().unwrap().unwrap();
-    store.queue_remove(&place.job, &[id("n02999")], NEVER).unwrap();
+    place.remove(&store, &[id("n02999")]).unwrap();
     store
         .queue_put(&place.job, &[item("later")], Default::default(), NEVER)
         .unwrap();

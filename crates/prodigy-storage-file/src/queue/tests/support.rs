@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    BootId, Clock, Deadline, Durability, ItemId, PutReport, QueueEntry, QueueItem, QueueStep, Result, Stats,
-    Uptime,
+    BootId, Change, Claim, Clock, Compaction, Deadline, Durability, ItemId, Lease, LeaseToken, PutReport,
+    QueueEntry, QueueItem, QueueStep, Result, Select, Settled, Settlement, Stats, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde_json::Value;
@@ -17,13 +17,14 @@ use tempfile::TempDir;
 use crate::FileOptions;
 use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 use crate::queue::Queues;
+use crate::queue::standing::encode_claims;
 use crate::root::ForeignKind;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
 /// A clock that is turned by hand.
 #[derive(Debug)]
-pub(super) struct Hand {
+pub(in crate::queue) struct Hand {
     wall: AtomicI64,
     /// Seconds since the boot.
     uptime: AtomicU64,
@@ -31,7 +32,7 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    pub(super) fn new(nanos: i64) -> Self {
+    pub(in crate::queue) fn new(nanos: i64) -> Self {
         Self {
             wall: AtomicI64::new(nanos),
             uptime: AtomicU64::new(100),
@@ -40,18 +41,18 @@ impl Hand {
     }
 
     /// Time passes.
-    pub(super) fn turn(&self, seconds: u32) {
+    pub(in crate::queue) fn turn(&self, seconds: u32) {
         self.set_by(i64::from(seconds));
         self.uptime.fetch_add(u64::from(seconds), Ordering::Relaxed);
     }
 
     /// Somebody sets the wall clock.
-    pub(super) fn set_by(&self, seconds: i64) {
+    pub(in crate::queue) fn set_by(&self, seconds: i64) {
         self.wall.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
     }
 
     /// The machine is started again.
-    pub(super) fn reboot(&self) {
+    pub(in crate::queue) fn reboot(&self) {
         self.boots.fetch_add(1, Ordering::Relaxed);
         self.uptime.store(1, Ordering::Relaxed);
     }
@@ -142,9 +143,65 @@ impl Place {
         store.queue_put(&self.job, &items, Durability::Strict, NEVER)
     }
 
+    /// Settles items by token, and gives those that were settled and those that were not.
+    fn settle<K: Clone>(
+        &self,
+        store: &Queues,
+        keys: &[K],
+        settlement: impl Fn(&K) -> Settlement,
+    ) -> Result<Outcome<K>> {
+        let settlements: Vec<Settlement> = keys.iter().map(settlement).collect();
+        let found = store.queue_settle(&self.job, &settlements, NEVER)?;
+        let (mut settled, mut unknown, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, found) in keys.iter().zip(found) {
+            match found {
+                Settled::Done => settled.push(key.clone()),
+                Settled::Unknown => unknown.push(key.clone()),
+                Settled::Kept => kept.push(key.clone()),
+                other => panic!("{other:?}"),
+            }
+        }
+        Ok(Outcome {
+            settled,
+            unknown,
+            kept,
+        })
+    }
+
+    pub(super) fn ack(&self, store: &Queues, tokens: &[LeaseToken]) -> Result<Outcome<LeaseToken>> {
+        self.settle(store, tokens, |token| {
+            Settlement::new(Claim::Lease(token.clone()), Change::Remove)
+        })
+    }
+
+    pub(super) fn nack(&self, store: &Queues, tokens: &[LeaseToken]) -> Result<Outcome<LeaseToken>> {
+        let delay = Duration::ZERO;
+        self.settle(store, tokens, |token| {
+            Settlement::new(Claim::Lease(token.clone()), Change::Release { delay })
+        })
+    }
+
+    pub(super) fn remove(&self, store: &Queues, ids: &[ItemId]) -> Result<Outcome<ItemId>> {
+        self.settle(store, ids, |id| {
+            Settlement::new(Claim::Item(id.clone()), Change::Remove)
+        })
+    }
+
+    pub(super) fn compact(&self, store: &Queues) -> Compaction {
+        store.queue_compact(&self.job, NEVER).unwrap()
+    }
+
+    pub(super) fn journal_path(&self) -> PathBuf {
+        self.folder.path().join("dlq/shop/j/items.journal")
+    }
+
+    pub(super) fn journal(&self) -> Vec<u8> {
+        std::fs::read(self.journal_path()).unwrap_or_default()
+    }
+
     pub(super) fn steps(&self, store: &Queues) -> Vec<QueueStep> {
         store
-            .queue_scan(&self.job, NEVER)
+            .queue_scan(&self.job, &Select::any(), NEVER)
             .unwrap()
             .map(Result::unwrap)
             .collect()
@@ -167,6 +224,14 @@ impl Place {
     }
 }
 
+/// The keys that were settled, and those that were not.
+#[derive(Debug)]
+pub(super) struct Outcome<K> {
+    pub(super) settled: Vec<K>,
+    pub(super) unknown: Vec<K>,
+    pub(super) kept: Vec<K>,
+}
+
 pub(super) fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
 }
@@ -183,7 +248,10 @@ pub(super) fn item(id: &str) -> QueueItem {
 }
 
 pub(super) fn item_of(json: &str) -> QueueItem {
-    normalise(&raw(json), Timestamp::from_millis(1_700_000_000_000)).unwrap()
+    // Each push is one of its own.
+    static TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
+    let time = TIME.fetch_add(1, Ordering::Relaxed);
+    normalise(&raw(json), Timestamp::from_millis(time)).unwrap()
 }
 
 pub(super) fn value(entry: &QueueEntry) -> Value {
@@ -395,4 +463,12 @@ impl FsFile for FaultyFile {
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.file.descriptor()
     }
+}
+
+/// The line of an item as an earlier version wrote it: without the fields of a journal.
+pub(super) fn old_line(body: &RawValue, lease: Option<&Lease>) -> Vec<u8> {
+    let mut line = body.get().strip_suffix('}').unwrap().as_bytes().to_vec();
+    encode_claims(&mut line, lease, None);
+    prodigy_storage_backend::record::add_checksum(&mut line, 0);
+    line
 }

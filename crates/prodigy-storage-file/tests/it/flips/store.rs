@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, EventId, Expected, ItemId,
-    LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanItem, ScanOptions,
-    Select,
+    AppendOptions, Batch, Body, Catalog, Change, Claim, Cursor, Deadline, DocumentStore, EventId, Expected,
+    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanItem,
+    ScanOptions, Select, Settlement,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 use prodigy_storage_sim::{Disk, SimClock, SimFs};
 use serde_json::value::RawValue;
+
+use crate::letters::{released, removed};
 
 pub const NEVER: fn() -> Deadline = Deadline::never;
 
@@ -55,6 +57,10 @@ pub fn append(backend: &FileBackend, number: u32) -> Result<()> {
         .map(drop)
 }
 
+fn id(text: &str) -> ItemId {
+    ItemId::new(text).unwrap()
+}
+
 pub fn item(id: &str) -> QueueItem {
     let body = serde_json::json!({
         "item_id": id, "item_data": {"file": "a.rs"}, "first_attempt": "2026-01-01T00:00:00Z",
@@ -70,7 +76,7 @@ pub fn item(id: &str) -> QueueItem {
 }
 
 /// Two compressed segments (one of gzip), two sealed plain ones, one of late ids, one that is written to; a queue with
-/// taken and returned items; documents of every kind; locks that were held.
+/// taken, returned, failed and removed items; documents of every kind; locks that were held.
 pub fn sample() -> Sample {
     let fs = SimFs::new(Disk::default());
     let clock = fs.clock();
@@ -96,15 +102,21 @@ pub fn sample() -> Sample {
         .append(&job(), &mut late, &AppendOptions::default(), NEVER())
         .unwrap();
 
-    let items: Vec<_> = (0..5).map(|n| item(&format!("item-{n}"))).collect();
+    let items: Vec<_> = (0..6).map(|n| item(&format!("item-{n}"))).collect();
     backend
         .queue_put(&job(), &items, Default::default(), NEVER())
         .unwrap();
     let taken = backend
-        .queue_take(&job(), &Select::all(), 3, Duration::from_secs(3600), NEVER())
+        .queue_take(&job(), &Select::eligible(), 3, Duration::from_secs(3600), NEVER())
         .unwrap();
+    let token = |at: usize| taken[at].lease.clone().unwrap().token;
+    let failed = Settlement::new(Claim::Lease(token(2)), Change::Fail(item("item-2")));
     backend
-        .queue_nack(&job(), &[taken[1].lease.clone().unwrap().token], NEVER())
+        .queue_settle(
+            &job(),
+            &[released(&token(1)), failed, removed(&id("item-5"))],
+            NEVER(),
+        )
         .unwrap();
 
     let strict = PutOptions::default();

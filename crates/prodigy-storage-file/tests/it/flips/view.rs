@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prodigy_storage_backend::{
     Catalog, Cursor, DocumentStore, ErrorKind, EventId, LockInfo, LockStore, LogStore, QueueStep, QueueStore,
-    Result, ScanItem, ScanOptions,
+    Result, ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, Phase};
@@ -64,7 +64,7 @@ impl View {
             let listed = backend.list(scope, &Default::default(), NEVER())?.entries;
             view.listed.extend(listed.into_iter().map(|entry| entry.document));
         }
-        for step in backend.queue_scan(&job(), NEVER())? {
+        for step in backend.queue_scan(&job(), &Select::any(), NEVER())? {
             match step? {
                 QueueStep::Entry(entry) => {
                     let said = format!("{} {:?}", entry.body, entry.lease);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, ErrorKind, Expected, Fence, ItemId,
-    LeaseToken, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Select,
+    LeaseToken, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStore, Select, Settled,
 };
 use prodigy_storage_file::{
     Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, FindingSeverity,
@@ -22,6 +22,7 @@ use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
+use crate::letters::acknowledged;
 use expected::Frozen;
 use view::View;
 
@@ -240,7 +241,7 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
     assert_eq!(leased.len(), 2);
     let take = || {
         let taken = backend
-            .queue_take(&job, &Select::all(), 100, Duration::from_secs(60), NEVER())
+            .queue_take(&job, &Select::eligible(), 100, Duration::from_secs(60), NEVER())
             .unwrap();
         taken
             .into_iter()
@@ -251,14 +252,17 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
     pending.sort();
     assert_eq!(pending, ["item-1", "item-3", "item-4", "item-5"]);
     let token = |item: &expected::Item| LeaseToken::from(item.lease_token.clone().unwrap());
-    let done = backend.queue_ack(&job, &[token(leased[0])], NEVER()).unwrap();
-    assert_eq!(done.settled.len(), 1);
+    let ack = |item| {
+        backend
+            .queue_settle(&job, &[acknowledged(&token(item))], NEVER())
+            .unwrap()
+    };
+    assert_eq!(ack(leased[0]), [Settled::Done]);
     copy.clock.advance(Duration::from_secs(3600));
     let mut pending = take();
     pending.sort();
     assert_eq!(pending, ["item-1", "item-2", "item-3", "item-4", "item-5"]);
-    let late = backend.queue_ack(&job, &[token(leased[1])], NEVER()).unwrap();
-    assert!(late.settled.is_empty(), "another worker has the item");
+    assert_eq!(ack(leased[1]), [Settled::Unknown], "another worker has the item");
     let put = backend
         .queue_put(&job, &[item("new"), item("parked")], Default::default(), NEVER())
         .unwrap();

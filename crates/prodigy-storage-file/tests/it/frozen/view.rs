@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prodigy_storage_backend::{
-    Catalog, DocumentStore, EventId, LogStore, QueueStep, QueueStore, ScanItem, ScanOptions,
+    Catalog, DocumentStore, EventId, LogStore, QueueStep, QueueStore, ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, JobAddress};
@@ -145,7 +145,7 @@ fn events(backend: &FileBackend, job: &JobAddress, options: &ScanOptions) -> Vec
 
 fn items(backend: &FileBackend, job: &JobAddress) -> Vec<Item> {
     let mut items = Vec::new();
-    for step in backend.queue_scan(job, NEVER()).unwrap() {
+    for step in backend.queue_scan(job, &Select::any(), NEVER()).unwrap() {
         match step.unwrap() {
             QueueStep::Entry(entry) => {
                 assert!(entry.verified, "{}", entry.id);

@@ -104,6 +104,7 @@ fn hold(umask: &str, user: Option<u32>) {
     for wanted in [
         "format.json",
         "items.json",
+        "items.journal",
         "items.lock",
         "repository.json",
         "registry.lock",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::letters::{acknowledged, released, removed};
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, Expected, ItemId, LockOptions,
     LockStore, LogStore, PutOptions, QueueItem, QueueStore, Result, ScanOptions, Select, StorageError,
@@ -289,21 +290,25 @@ impl Run {
             self.note(backend.queue_put(&job(), &[item], Durability::Relaxed, NEVER));
         }
         self.note(backend.queue_get(&job(), &ItemId::new("a").unwrap(), NEVER));
-        if let Some(scan) = self.note(backend.queue_scan(&job(), NEVER)) {
+        if let Some(scan) = self.note(backend.queue_scan(&job(), &Select::any(), NEVER)) {
             for item in scan {
                 self.note(item);
             }
         }
         let lease = Duration::from_secs(3600);
-        if let Some(taken) = self.note(backend.queue_take(&job(), &Select::all(), 1, lease, NEVER)) {
+        if let Some(taken) = self.note(backend.queue_take(&job(), &Select::eligible(), 1, lease, NEVER)) {
             let tokens: Vec<_> = taken
                 .iter()
                 .filter_map(|entry| entry.lease.as_ref().map(|lease| lease.token.clone()))
                 .collect();
-            self.note(backend.queue_nack(&job(), &tokens, NEVER));
-            self.note(backend.queue_ack(&job(), &tokens, NEVER));
+            for change in [released, acknowledged] {
+                let changes: Vec<_> = tokens.iter().map(change).collect();
+                self.note(backend.queue_settle(&job(), &changes, NEVER));
+            }
         }
-        self.note(backend.queue_remove(&job(), &[ItemId::new("b").unwrap()], NEVER));
+        let gone = removed(&ItemId::new("b").unwrap());
+        self.note(backend.queue_settle(&job(), &[gone], NEVER));
+        self.note(backend.queue_compact(&job(), NEVER));
     }
 
     fn others(&mut self, backend: &FileBackend) {

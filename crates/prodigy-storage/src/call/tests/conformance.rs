@@ -89,7 +89,7 @@ impl Factory {
         }
     }
 
-    fn make(&self, max_memory: u64) -> Box<dyn Harness> {
+    fn make(&self, max_memory: u64, max_queue_size: Option<u64>) -> Box<dyn Harness> {
         let clock = Arc::new(ManualClock::new());
         let data = match self.base {
             Base::Memory => Data::Memory(
@@ -97,6 +97,7 @@ impl Factory {
                     MemoryOptions::new()
                         .clock(clock.clone())
                         .max_memory(max_memory)
+                        .max_queue_size(max_queue_size)
                         .max_record_size(RECORD_LIMIT as u64)
                         .max_document_size(DOCUMENT_LIMIT as u64),
                 )
@@ -108,7 +109,8 @@ impl Factory {
                     options: FileOptions::new(folder.path().join("root"))
                         .clock(clock.clone())
                         .max_record_size(RECORD_LIMIT as u64)
-                        .max_document_size(DOCUMENT_LIMIT as u64),
+                        .max_document_size(DOCUMENT_LIMIT as u64)
+                        .max_queue_size(max_queue_size),
                     _folder: folder,
                 }
             }
@@ -128,11 +130,15 @@ impl HarnessFactory for Factory {
     }
 
     fn fresh(&self) -> Box<dyn Harness> {
-        self.make(LARGE)
+        self.make(LARGE, None)
     }
 
     fn small(&self) -> Option<Box<dyn Harness>> {
-        (self.base == Base::Memory).then(|| self.make(SMALL))
+        (self.base == Base::Memory).then(|| self.make(SMALL, None))
+    }
+
+    fn capped(&self) -> Option<Box<dyn Harness>> {
+        Some(self.make(LARGE, Some(32 << 10)))
     }
 }
 

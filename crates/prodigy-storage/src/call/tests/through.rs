@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Cursor, Deadline,
-    DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LeaseToken, LockGuard,
+    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
+    Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LockGuard,
     LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
-    QueueEntry, QueueItem, QueueScan, QueueStore, Result, Revision, Scan, ScanOptions, Select, Settled,
-    Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select,
+    Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -353,9 +353,20 @@ impl QueueStore for Through {
         })
     }
 
-    fn queue_scan(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueScan<'static>> {
+    fn queue_scan(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        deadline: Deadline,
+    ) -> Result<QueueScan<'static>> {
         self.run(operation::SCAN_ITEMS, deadline, |inner| {
-            inner.queue_scan(job, deadline)
+            inner.queue_scan(job, select, deadline)
+        })
+    }
+
+    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
+        self.run(operation::SUMMARISE_ITEMS, deadline, |inner| {
+            inner.queue_summary(job, deadline)
         })
     }
 
@@ -372,31 +383,20 @@ impl QueueStore for Through {
         })
     }
 
-    fn queue_ack(
+    fn queue_settle(
         &self,
         job: &JobAddress,
-        tokens: &[LeaseToken],
+        settlements: &[Settlement],
         deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.run(operation::ACKNOWLEDGE, deadline, |inner| {
-            inner.queue_ack(job, tokens, deadline)
+    ) -> Result<Vec<Settled>> {
+        self.run(operation::SETTLE, deadline, |inner| {
+            inner.queue_settle(job, settlements, deadline)
         })
     }
 
-    fn queue_nack(
-        &self,
-        job: &JobAddress,
-        tokens: &[LeaseToken],
-        deadline: Deadline,
-    ) -> Result<Settled<LeaseToken>> {
-        self.run(operation::RELEASE, deadline, |inner| {
-            inner.queue_nack(job, tokens, deadline)
-        })
-    }
-
-    fn queue_remove(&self, job: &JobAddress, ids: &[ItemId], deadline: Deadline) -> Result<Settled<ItemId>> {
-        self.run(operation::REMOVE, deadline, |inner| {
-            inner.queue_remove(job, ids, deadline)
+    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
+        self.run(operation::COMPACT, deadline, |inner| {
+            inner.queue_compact(job, deadline)
         })
     }
 }

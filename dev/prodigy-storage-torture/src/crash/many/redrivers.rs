@@ -77,7 +77,7 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
             }
         }
         settle(harness, "ack", &ack, How::Acked, &mut random)?;
-        settle(harness, "nack", &nack, How::Given, &mut random)?;
+        settle(harness, "release", &nack, How::Given, &mut random)?;
     }
     Ok(())
 }
@@ -111,9 +111,10 @@ fn settle(
             let list = answer.get(key).and_then(Value::as_array);
             list.is_some_and(|list| list.iter().any(|other| other.as_str() == Some(token)))
         };
-        match (among("settled"), among("unknown")) {
-            (true, false) => ledger.settled(token, span, how)?,
-            (false, true) => ledger.settled(token, span, How::Refused)?,
+        match (among("settled"), among("kept"), among("unknown")) {
+            (true, false, false) => ledger.settled(token, span, how)?,
+            (false, true, false) => ledger.settled(token, span, How::Given)?,
+            (false, false, true) => ledger.settled(token, span, How::Refused)?,
             _ => bail!("the answer for token {token}: {answer}"),
         }
         harness.did(1);

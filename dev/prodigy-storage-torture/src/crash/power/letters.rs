@@ -106,7 +106,7 @@ impl Letters {
             Act::Push(_) => vec!["dlq", "push"],
             Act::Take => vec!["dlq", "take", "--limit", "2", "--lease", "1day"],
             Act::Ack(_) => vec!["dlq", "ack"],
-            Act::Nack(_) => vec!["dlq", "nack"],
+            Act::Nack(_) => vec!["dlq", "release"],
             Act::Remove(_) => vec!["dlq", "remove"],
         };
         let mut command = self.tool.command(words.iter().chain(&ADDRESS));

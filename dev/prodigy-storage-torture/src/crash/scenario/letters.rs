@@ -17,7 +17,7 @@ const TAKE_ALL: &[&str] = &[
 ];
 const LIST: &[&str] = &["--json", "dlq", "list", "--repo", REPO, "--job", JOB];
 const ACK: &[&str] = &["dlq", "ack", "--repo", REPO, "--job", JOB];
-const NACK: &[&str] = &["dlq", "nack", "--repo", REPO, "--job", JOB];
+const NACK: &[&str] = &["dlq", "release", "--repo", REPO, "--job", JOB];
 const REMOVE: &[&str] = &["dlq", "remove", "--repo", REPO, "--job", JOB];
 
 /// The number of earlier items.

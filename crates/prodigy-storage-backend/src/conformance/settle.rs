@@ -1,0 +1,762 @@
+//! Promises of settlements: what may happen to a stored item.
+
+use std::time::Duration;
+
+use prodigy_storage_layout::JobAddress;
+use serde_json::json;
+
+use super::failure::{Failure, ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{
+    Check, MINUTE, acknowledge, entry, field, item, item_id, job, keys, moment, names, refused, settle,
+    settle_item, settle_token, soon, take, take_one, tokens,
+};
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::error::ErrorKind;
+use crate::log::Durability;
+use crate::queue::{Change, Claim, ItemState, LeaseToken, PutReport, QueueMark, Select, Settled, Settlement};
+
+topic! { "queue":
+    an_acknowledged_item_is_gone "an acknowledged item is gone for good, and its token is then unknown",
+    a_late_acknowledgement_counts "a token whose lease ended counts while no one else took the item",
+    a_lost_lease_settles_nothing "once another took the item the first token is unknown for every change, and the item stays",
+    changed_contents_stay "an item that was changed while it was taken stays after its acknowledgement, which says so, and is pending",
+    an_extension_lasts_from_now "an extended lease keeps its token and the item's place, and lasts from now on",
+    a_late_extension_counts "an ended lease is extended while no one else took the item",
+    an_extension_needs_its_token "an extension without a token is refused, and nothing is changed",
+    a_released_item_is_pending_at_the_end "a released item is pending at once, behind all others, and its token is unknown",
+    a_delay_holds_an_item "an item that is released with a delay is pending when that has passed, not before",
+    a_delay_does_not_go_by_the_wall_clock "a step of the wall clock neither ends a delay nor makes it last longer",
+    a_delay_of_another_boot_has_ended "when the machine is started again, nothing is delayed",
+    a_later_release_replaces_the_delay "a release replaces the delay of an earlier one",
+    an_operator_ends_a_lease "a lease is ended by the item's key, without its token",
+    a_failed_item_is_merged_and_released "a failure under a token is merged, ends the lease, and moves the item to the end, in one step",
+    a_failure_may_park "a failure of an item that is not eligible parks it with the reason, in the same step",
+    a_push_never_unparks "a push leaves a parked item parked",
+    a_failure_counts_with_its_token_only "a failure under a token that is unknown is not merged",
+    a_parked_item_is_not_taken "a parked item keeps its failures, gets the reason, ends its lease, and is not taken",
+    an_unparked_item_is_taken "an unparked item is eligible again, in its place",
+    an_edit_replaces_the_contents "an edit replaces the contents, ends the lease, and keeps the place",
+    a_wrong_change_is_refused "an edit or a failure that is no item or names another key is refused, and nothing of the call is done",
+    a_large_edit_is_refused (RecordLimit) "an edit that makes an item larger than the limit is refused, and nothing of the call is done",
+    a_revision_of_an_item_is_compared "a change on a revision is done if that is the present one, and else nothing is",
+    a_removed_item_is_gone "removal by key takes items whether taken or not, and says which were unknown",
+    settlements_see_each_other "settlements of one call are made in their order",
+    a_removed_key_is_new_again "an item that was settled and is pushed again is a new one, at the end",
+}
+
+fn put(
+    harness: &dyn Harness,
+    backend: &dyn Backend,
+    job: &JobAddress,
+    names: &[&str],
+) -> Result<PutReport, Failure> {
+    let now = harness.clock().now();
+    let items = names
+        .iter()
+        .map(|name| item(name, "1", now))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
+}
+
+fn release(delay: Duration) -> Change {
+    Change::Release { delay }
+}
+
+fn failed(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
+    Ok(Change::Fail(item(name, data, harness.clock().now())?))
+}
+
+fn edited(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
+    Ok(Change::Edit(item(name, data, harness.clock().now())?.body))
+}
+
+/// A field of a stored item.
+fn stored(
+    backend: &dyn Backend,
+    job: &JobAddress,
+    name: &str,
+    of: &str,
+) -> Result<serde_json::Value, Failure> {
+    field(entry(backend, job, name)?.body.get().as_bytes(), of)
+}
+
+fn an_acknowledged_item_is_gone(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b", "c"])?;
+    let taken = tokens(&take(&*one, &job, 2)?);
+    let settled = acknowledge(&*two, &job, &taken)?;
+    ensure_eq!(
+        settled,
+        [Settled::Done, Settled::Done],
+        "what became of the tokens"
+    );
+    ensure_eq!(keys(&*one, &job)?, ["c"], "keys");
+    let again = acknowledge(&*one, &job, &taken)?;
+    ensure_eq!(
+        again,
+        [Settled::Unknown, Settled::Unknown],
+        "what became of them again"
+    );
+    harness.clock().advance(2 * MINUTE);
+    ensure_eq!(
+        names(&take(&*two, &job, 5)?),
+        ["c"],
+        "items pending after the lease's end"
+    );
+    Ok(())
+}
+
+fn a_late_acknowledgement_counts(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a"])?;
+    let token = take_one(&*backend, &job)?;
+    harness.clock().advance(2 * MINUTE);
+    ensure_eq!(
+        acknowledge(&*backend, &job, &[token])?,
+        [Settled::Done],
+        "what became of the token"
+    );
+    ensure_eq!(keys(&*backend, &job)?.len(), 0, "keys");
+    Ok(())
+}
+
+fn a_lost_lease_settles_nothing(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let first = take_one(&*one, &job)?;
+    harness.clock().advance(2 * MINUTE);
+    let second = take_one(&*two, &job)?;
+    let before = entry(&*two, &job, "a")?;
+    for change in [
+        Change::Remove,
+        Change::Extend(5 * MINUTE),
+        release(Duration::ZERO),
+        failed(harness, "a", "2")?,
+        Change::Park { reason: None },
+        Change::Unpark,
+        edited(harness, "a", "2")?,
+    ] {
+        let what = format!("{change:?} under the lost lease");
+        ensure_eq!(
+            settle_token(&*one, &job, &first, change)?,
+            Settled::Unknown,
+            "{what}"
+        );
+    }
+    let after = entry(&*one, &job, "a")?;
+    ensure_eq!(
+        (after.body.get(), after.lease, after.place, after.revision),
+        (before.body.get(), before.lease, before.place, before.revision),
+        "the item after that"
+    );
+    ensure_eq!(
+        settle_token(&*two, &job, &second, Change::Remove)?,
+        Settled::Done,
+        "what became of the second token"
+    );
+    Ok(())
+}
+
+fn changed_contents_stay(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let again = |data: &str| {
+        let item = item("a", data, harness.clock().now())?;
+        Ok::<_, Failure>(two.queue_put(&job, &[item], Durability::Strict, soon())?)
+    };
+    // A push before the take is a part of what was taken.
+    again("2")?;
+    let token = take_one(&*one, &job)?;
+    again("3")?;
+    settle_token(&*one, &job, &token, Change::Extend(MINUTE))?;
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Kept,
+        "the acknowledgement of what is not the taken item any more"
+    );
+    let kept = entry(&*two, &job, "a")?;
+    ensure!(kept.lease.is_none(), "the lease goes on: {:?}", kept.lease);
+    ensure_eq!(stored(&*two, &job, "a", "failure_count")?, json!(3), "failures");
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Unknown,
+        "the token after that"
+    );
+    let taken = take(&*two, &job, 5)?;
+    ensure_eq!(names(&taken), ["b", "a"], "items pending");
+    let settled = acknowledge(&*two, &job, &tokens(&taken))?;
+    ensure_eq!(
+        settled,
+        [Settled::Done, Settled::Done],
+        "the next acknowledgement"
+    );
+    // A removal by key is meant whatever the contents are.
+    put(harness, &*one, &job, &["a"])?;
+    take_one(&*one, &job)?;
+    again("2")?;
+    ensure_eq!(
+        settle_item(&*one, &job, "a", Change::Remove)?,
+        Settled::Done,
+        "removal by key of a changed item"
+    );
+    Ok(())
+}
+
+fn an_extension_lasts_from_now(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let token = take_one(&*one, &job)?;
+    let before = entry(&*two, &job, "a")?;
+    harness.clock().advance(Duration::from_secs(59));
+    ensure_eq!(
+        settle_token(&*two, &job, &token, Change::Extend(MINUTE))?,
+        Settled::Done,
+        "the extension"
+    );
+    let after = entry(&*one, &job, "a")?;
+    ensure_eq!(
+        (after.place, after.revision),
+        (before.place, before.revision),
+        "place and revision"
+    );
+    ensure_eq!(after.lease.map(|lease| lease.token), Some(token.clone()), "token");
+    harness.clock().advance(Duration::from_secs(59));
+    ensure_eq!(
+        take(&*two, &job, 1)?.len(),
+        0,
+        "items a second before the new end"
+    );
+    // A shorter one counts too.
+    settle_token(&*one, &job, &token, Change::Extend(Duration::from_secs(2)))?;
+    harness.clock().advance(Duration::from_secs(2));
+    ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items at the new end");
+    Ok(())
+}
+
+fn a_late_extension_counts(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let token = take_one(&*one, &job)?;
+    harness.clock().advance(2 * MINUTE);
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Extend(MINUTE))?,
+        Settled::Done,
+        "the extension"
+    );
+    ensure_eq!(take(&*two, &job, 1)?.len(), 0, "items pending");
+    harness.clock().reboot();
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Extend(MINUTE))?,
+        Settled::Done,
+        "the extension after a boot"
+    );
+    ensure_eq!(take(&*two, &job, 1)?.len(), 0, "items pending after the boot");
+    Ok(())
+}
+
+fn an_extension_needs_its_token(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a", "b"])?;
+    let taken = take(&*backend, &job, 1)?;
+    let revision = entry(&*backend, &job, "a")?.revision;
+    for claim in [
+        Claim::Item(item_id("a")?),
+        Claim::Revision(item_id("a")?, revision),
+        Claim::Item(item_id("x")?),
+    ] {
+        let calls = [
+            Settlement::new(Claim::Item(item_id("b")?), Change::Remove),
+            Settlement::new(claim, Change::Extend(MINUTE)),
+        ];
+        refused(
+            backend.queue_settle(&job, &calls, soon()),
+            ErrorKind::InvalidInput,
+            "an extension without a token",
+        )?;
+    }
+    ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
+    ensure_eq!(
+        entry(&*backend, &job, "a")?.lease,
+        taken.first().and_then(|entry| entry.lease.clone()),
+        "lease"
+    );
+    Ok(())
+}
+
+fn a_released_item_is_pending_at_the_end(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let token = take_one(&*one, &job)?;
+    put(harness, &*two, &job, &["c"])?;
+    ensure_eq!(
+        settle_token(&*one, &job, &token, release(Duration::ZERO))?,
+        Settled::Done,
+        "the release"
+    );
+    ensure_eq!(
+        settle_token(&*one, &job, &token, release(Duration::ZERO))?,
+        Settled::Unknown,
+        "the release again"
+    );
+    ensure_eq!(names(&take(&*two, &job, 5)?), ["b", "c", "a"], "items pending");
+    Ok(())
+}
+
+fn a_delay_holds_an_item(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let token = take_one(&*one, &job)?;
+    settle_token(&*one, &job, &token, release(MINUTE))?;
+    ensure_eq!(
+        entry(&*two, &job, "a")?.state(harness.clock()),
+        ItemState::Delayed,
+        "state"
+    );
+    harness.clock().advance(Duration::from_secs(59));
+    ensure_eq!(
+        names(&take(&*two, &job, 5)?),
+        ["b"],
+        "items a second before the end"
+    );
+    let by_key = Select::ids([item_id("a")?]);
+    ensure_eq!(
+        two.queue_take(&job, &by_key, 1, MINUTE, soon())?.len(),
+        0,
+        "items a second before the end, by key"
+    );
+    harness.clock().advance(Duration::from_secs(1));
+    let taken = take(&*two, &job, 5)?;
+    ensure_eq!(names(&taken), ["a"], "items at the end");
+    ensure!(
+        taken.iter().all(|entry| entry.delay.is_none()),
+        "a taken item has a delay"
+    );
+    Ok(())
+}
+
+fn a_delay_does_not_go_by_the_wall_clock(harness: &dyn Harness) -> Check {
+    const YEAR: i64 = 365 * 86_400_000;
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    for years in [1, -1, 74] {
+        put(harness, &*one, &job, &["a"])?;
+        settle_item(&*one, &job, "a", release(MINUTE))?;
+        harness.clock().set(moment(years * YEAR));
+        harness.clock().advance(Duration::from_secs(59));
+        ensure_eq!(take(&*two, &job, 1)?.len(), 0, "items a second before the end");
+        harness.clock().advance(Duration::from_secs(1));
+        let token = take_one(&*two, &job)?;
+        acknowledge(&*two, &job, &[token])?;
+        harness.clock().set(moment(0));
+    }
+    Ok(())
+}
+
+fn a_delay_of_another_boot_has_ended(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    settle_item(&*one, &job, "a", release(MINUTE))?;
+    harness.clock().reboot();
+    ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items after the boot");
+    Ok(())
+}
+
+fn a_later_release_replaces_the_delay(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a", "b"])?;
+    settle_item(&*backend, &job, "a", release(5 * MINUTE))?;
+    settle_item(&*backend, &job, "b", release(MINUTE))?;
+    settle_item(&*backend, &job, "a", release(Duration::ZERO))?;
+    settle_item(&*backend, &job, "b", release(2 * MINUTE))?;
+    harness.clock().advance(MINUTE);
+    ensure_eq!(names(&take(&*backend, &job, 5)?), ["a"], "items after a minute");
+    harness.clock().advance(MINUTE);
+    ensure_eq!(names(&take(&*backend, &job, 1)?), ["b"], "items after two");
+    Ok(())
+}
+
+fn an_operator_ends_a_lease(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let token = take_one(&*one, &job)?;
+    ensure_eq!(
+        settle_item(&*two, &job, "a", release(Duration::ZERO))?,
+        Settled::Done,
+        "the release by key"
+    );
+    ensure!(entry(&*one, &job, "a")?.lease.is_none(), "the lease goes on");
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Unknown,
+        "the token after that"
+    );
+    ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items pending");
+    Ok(())
+}
+
+fn a_failed_item_is_merged_and_released(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let token = take_one(&*one, &job)?;
+    harness.clock().advance(Duration::from_secs(1));
+    ensure_eq!(
+        settle_token(&*one, &job, &token, failed(harness, "a", "2")?)?,
+        Settled::Done,
+        "the failure"
+    );
+    ensure_eq!(stored(&*two, &job, "a", "failure_count")?, json!(2), "failures");
+    ensure_eq!(stored(&*two, &job, "a", "item_data")?, json!(1), "data");
+    ensure!(entry(&*two, &job, "a")?.lease.is_none(), "the lease goes on");
+    ensure_eq!(names(&take(&*two, &job, 5)?), ["b", "a"], "items pending");
+    Ok(())
+}
+
+fn a_failure_may_park(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let token = take_one(&*one, &job)?;
+    let text = r#"{"item_id":"a","item_data":null,"failure_history":[{"error_type":"Last"}],"reprocess_eligible":false,"parked_reason":"too often"}"#;
+    let raw = serde_json::value::RawValue::from_string(text.to_owned())?;
+    let last = crate::dead_letter::normalise(&raw, harness.clock().now())?;
+    settle_token(&*one, &job, &token, Change::Fail(last))?;
+    for (name, wanted) in [
+        ("failure_count", json!(2)),
+        ("item_data", json!(1)),
+        ("reprocess_eligible", json!(false)),
+        ("parked_reason", json!("too often")),
+    ] {
+        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
+    }
+    ensure_eq!(take(&*two, &job, 5)?.len(), 0, "items pending");
+    Ok(())
+}
+
+fn a_push_never_unparks(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let reason = Some("a reason".to_owned());
+    settle_item(&*one, &job, "a", Change::Park { reason })?;
+    let again = item("a", "2", harness.clock().now())?;
+    two.queue_put(&job, &[again], Durability::Strict, soon())?;
+    ensure_eq!(take(&*two, &job, 5)?.len(), 0, "items pending");
+    ensure_eq!(stored(&*one, &job, "a", "failure_count")?, json!(2), "failures");
+    ensure_eq!(
+        stored(&*one, &job, "a", "parked_reason")?,
+        json!("a reason"),
+        "the reason"
+    );
+    Ok(())
+}
+
+fn a_failure_counts_with_its_token_only(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a"])?;
+    let token = take_one(&*backend, &job)?;
+    settle_token(&*backend, &job, &token, failed(harness, "a", "2")?)?;
+    for token in [token, LeaseToken::random()] {
+        ensure_eq!(
+            settle_token(&*backend, &job, &token, failed(harness, "a", "3")?)?,
+            Settled::Unknown,
+            "a failure under an unknown token"
+        );
+    }
+    ensure_eq!(
+        stored(&*backend, &job, "a", "failure_count")?,
+        json!(2),
+        "failures"
+    );
+    Ok(())
+}
+
+fn a_parked_item_is_not_taken(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let token = take_one(&*one, &job)?;
+    let place = entry(&*one, &job, "a")?.place;
+    let reason = Some("needs a \"licence\"".to_owned());
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Park { reason })?,
+        Settled::Done,
+        "parking"
+    );
+    let parked = entry(&*two, &job, "a")?;
+    ensure!(parked.lease.is_none(), "the lease goes on");
+    ensure_eq!(parked.place, place, "place");
+    for (name, wanted) in [
+        ("reprocess_eligible", json!(false)),
+        ("manual_review_required", json!(true)),
+        ("parked_reason", json!("needs a \"licence\"")),
+        ("failure_count", json!(1)),
+        ("item_data", json!(1)),
+    ] {
+        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
+    }
+    ensure_eq!(names(&take(&*two, &job, 5)?), ["b"], "items pending");
+    settle_item(&*two, &job, "a", Change::Park { reason: None })?;
+    ensure_eq!(
+        stored(&*two, &job, "a", "parked_reason")?,
+        json!(null),
+        "the old reason after parking without one"
+    );
+    Ok(())
+}
+
+fn an_unparked_item_is_taken(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let reason = Some("a reason".to_owned());
+    settle_item(&*one, &job, "a", Change::Park { reason })?;
+    ensure_eq!(
+        settle_item(&*two, &job, "a", Change::Unpark)?,
+        Settled::Done,
+        "unparking"
+    );
+    for (name, wanted) in [
+        ("reprocess_eligible", json!(true)),
+        ("manual_review_required", json!(false)),
+        ("parked_reason", json!(null)),
+        ("failure_count", json!(1)),
+    ] {
+        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
+    }
+    ensure_eq!(names(&take(&*two, &job, 5)?), ["a", "b"], "items pending");
+    Ok(())
+}
+
+fn an_edit_replaces_the_contents(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let token = take_one(&*one, &job)?;
+    let before = entry(&*one, &job, "a")?;
+    let text = r#"{"item_id":"a","item_data":{"fixed":true},"mine":[1]}"#;
+    let contents = serde_json::value::RawValue::from_string(text.to_owned())?;
+    ensure_eq!(
+        settle_item(&*two, &job, "a", Change::Edit(contents))?,
+        Settled::Done,
+        "the edit"
+    );
+    let after = entry(&*one, &job, "a")?;
+    ensure!(after.lease.is_none(), "the lease goes on");
+    ensure_eq!(after.place, before.place, "place");
+    ensure!(after.revision > before.revision, "the revision stays");
+    for (name, wanted) in [
+        ("item_data", json!({"fixed": true})),
+        ("mine", json!([1])),
+        // A missing field is filled, as in a push.
+        ("failure_count", json!(1)),
+        ("failure_history", json!([])),
+        ("reprocess_eligible", json!(true)),
+    ] {
+        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
+    }
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Unknown,
+        "the token after the edit"
+    );
+    Ok(())
+}
+
+fn a_wrong_change_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a", "b"])?;
+    let token = take_one(&*backend, &job)?;
+    let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned());
+    let id = item_id("a")?;
+    let broken = crate::queue::QueueItem {
+        id: id.clone(),
+        body: raw("{}")?,
+    };
+    let wrong = [
+        (Claim::Item(id.clone()), edited(harness, "b", "2")?),
+        (Claim::Lease(token.clone()), edited(harness, "b", "2")?),
+        (Claim::Lease(token.clone()), failed(harness, "b", "2")?),
+        (Claim::Item(id.clone()), Change::Edit(raw("[]")?)),
+        (Claim::Item(id.clone()), Change::Edit(raw(r#"{"item_id":"a"}"#)?)),
+        (Claim::Item(id), Change::Fail(broken)),
+    ];
+    for (claim, change) in wrong {
+        let what = format!("{claim:?}: {change:?}");
+        let calls = [
+            Settlement::new(Claim::Item(item_id("b")?), Change::Remove),
+            Settlement::new(claim, change),
+        ];
+        refused(
+            backend.queue_settle(&job, &calls, soon()),
+            ErrorKind::InvalidInput,
+            &what,
+        )?;
+        ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys after {what}");
+    }
+    ensure_eq!(
+        settle_token(&*backend, &job, &token, Change::Remove)?,
+        Settled::Done,
+        "the token after that"
+    );
+    Ok(())
+}
+
+fn a_large_edit_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let limit = harness
+        .record_limit()
+        .ok_or_else(|| Failure::new("the limit is unknown"))?;
+    put(harness, &*backend, &job, &["a", "b"])?;
+    let large = format!("\"{}\"", "x".repeat(limit));
+    for change in [edited(harness, "a", &large)?, failed(harness, "a", &large)?] {
+        let calls = [
+            Settlement::new(Claim::Item(item_id("b")?), Change::Remove),
+            Settlement::new(Claim::Item(item_id("a")?), change),
+        ];
+        refused(
+            backend.queue_settle(&job, &calls, soon()),
+            ErrorKind::TooLarge,
+            "a change that makes an item too large",
+        )?;
+    }
+    ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
+    Ok(())
+}
+
+fn a_revision_of_an_item_is_compared(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a"])?;
+    let id = item_id("a")?;
+    let on = |revision: QueueMark| Claim::Revision(id.clone(), revision);
+    let first = entry(&*one, &job, "a")?.revision;
+    // A take and a release leave the contents as they are.
+    let token = take_one(&*two, &job)?;
+    settle_token(&*two, &job, &token, release(Duration::ZERO))?;
+    ensure_eq!(
+        settle(&*one, &job, on(first), edited(harness, "a", "2")?)?,
+        Settled::Done,
+        "an edit of the present revision"
+    );
+    for change in [
+        edited(harness, "a", "3")?,
+        failed(harness, "a", "3")?,
+        Change::Park { reason: None },
+        Change::Unpark,
+        release(Duration::ZERO),
+        Change::Remove,
+    ] {
+        let what = format!("{change:?} of an old revision");
+        ensure_eq!(
+            settle(&*two, &job, on(first), change)?,
+            Settled::Changed,
+            "{what}"
+        );
+    }
+    ensure_eq!(stored(&*two, &job, "a", "item_data")?, json!(2), "data");
+    let second = entry(&*two, &job, "a")?.revision;
+    ensure_eq!(
+        settle(&*two, &job, on(second), Change::Remove)?,
+        Settled::Done,
+        "a removal of the present revision"
+    );
+    ensure_eq!(
+        settle(&*two, &job, on(second), Change::Remove)?,
+        Settled::Unknown,
+        "a removal of what is gone"
+    );
+    Ok(())
+}
+
+fn a_removed_item_is_gone(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b", "c"])?;
+    let token = take_one(&*one, &job)?;
+    let each = ["a", "c", "x"].into_iter().map(|name| {
+        let claim = Claim::Item(item_id(name)?);
+        Ok(Settlement::new(claim, Change::Remove))
+    });
+    let each = each.collect::<Result<Vec<_>, Failure>>()?;
+    ensure_eq!(
+        two.queue_settle(&job, &each, soon())?,
+        [Settled::Done, Settled::Done, Settled::Unknown],
+        "what became of the keys"
+    );
+    ensure_eq!(keys(&*one, &job)?, ["b"], "keys");
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Unknown,
+        "the token of a removed item"
+    );
+    Ok(())
+}
+
+fn settlements_see_each_other(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    put(harness, &*backend, &job, &["a", "b", "c"])?;
+    let token = take_one(&*backend, &job)?;
+    let revision = entry(&*backend, &job, "b")?.revision;
+    let (a, b, c) = (item_id("a")?, item_id("b")?, item_id("c")?);
+    let calls = [
+        (
+            Claim::Lease(token.clone()),
+            release(Duration::ZERO),
+            Settled::Done,
+        ),
+        (Claim::Lease(token), Change::Remove, Settled::Unknown),
+        (
+            Claim::Item(a.clone()),
+            Change::Park { reason: None },
+            Settled::Done,
+        ),
+        (Claim::Item(a), Change::Unpark, Settled::Done),
+        (
+            Claim::Revision(b.clone(), revision),
+            edited(harness, "b", "2")?,
+            Settled::Done,
+        ),
+        (Claim::Revision(b, revision), Change::Remove, Settled::Changed),
+        (Claim::Item(c.clone()), Change::Remove, Settled::Done),
+        (Claim::Item(c), Change::Remove, Settled::Unknown),
+    ];
+    let wanted: Vec<Settled> = calls.iter().map(|call| call.2).collect();
+    let each: Vec<Settlement> = calls
+        .into_iter()
+        .map(|(claim, change, _)| Settlement::new(claim, change))
+        .collect();
+    ensure_eq!(
+        backend.queue_settle(&job, &each, soon())?,
+        wanted,
+        "what became of each"
+    );
+    ensure_eq!(names(&take(&*backend, &job, 5)?), ["b", "a"], "items pending");
+    ensure_eq!(
+        backend.queue_settle(&job, &[], soon())?.len(),
+        0,
+        "results of no settlement"
+    );
+    Ok(())
+}
+
+fn a_removed_key_is_new_again(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let old = entry(&*one, &job, "a")?;
+    let token = take_one(&*one, &job)?;
+    settle_item(&*one, &job, "a", Change::Remove)?;
+    ensure_eq!(
+        put(harness, &*two, &job, &["a"])?,
+        PutReport::new(1, 0, 0),
+        "what the put did"
+    );
+    ensure_eq!(keys(&*two, &job)?, ["b", "a"], "keys");
+    ensure_eq!(stored(&*one, &job, "a", "failure_count")?, json!(1), "failures");
+    let new = entry(&*two, &job, "a")?;
+    ensure!(
+        new.revision > old.revision && new.place > old.place && new.lease.is_none(),
+        "the new item goes on where the old one was: {new:?} after {old:?}"
+    );
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Unknown,
+        "the token of the old item"
+    );
+    ensure_eq!(names(&take(&*one, &job, 5)?), ["b", "a"], "items pending");
+    Ok(())
+}

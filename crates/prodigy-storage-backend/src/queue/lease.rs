@@ -1,0 +1,149 @@
+//! Claims on items, and items that have to wait.
+
+use std::fmt;
+use std::time::Duration;
+
+use prodigy_storage_layout::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, Uptime};
+
+/// Proves that its bearer took an item: needed to settle it.
+///
+/// ```
+/// use prodigy_storage_backend::LeaseToken;
+///
+/// assert_ne!(LeaseToken::random(), LeaseToken::random());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseToken(String);
+
+impl LeaseToken {
+    /// A new, unguessable one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for LeaseToken {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// A claim on an item. When it ends the item is pending again.
+///
+/// It ends by the time since the boot, which nobody can set: a step of the wall clock neither ends a lease nor makes it
+/// last longer. A lease of another boot has ended.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::{Lease, SystemClock};
+///
+/// let lease = Lease::begin(Duration::from_secs(60), &SystemClock);
+/// assert!(!lease.has_ended(&SystemClock));
+/// let longer = lease.extended(Duration::from_secs(600), &SystemClock);
+/// assert_eq!(longer.token, lease.token);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its bearer may settle the item.
+    pub token: LeaseToken,
+    /// When it ends by the wall clock of the process that took it: for people to read.
+    pub until: Timestamp,
+    /// When it ends. `None` in a lease of format 1, which goes by `until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Uptime>,
+}
+
+/// A lease of format 1 that would last longer from now was taken under another clock, and has ended.
+const LONGEST_BY_WALL_CLOCK: i64 = 7 * 24 * 60 * 60 * 1_000_000_000;
+
+impl Lease {
+    /// A lease of this length from now on, with a new token.
+    #[must_use]
+    pub fn begin(length: Duration, clock: &dyn Clock) -> Self {
+        let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+        Self {
+            token: LeaseToken::random(),
+            until: Timestamp::from_nanos(clock.now().as_nanos().saturating_add(nanos)),
+            end: Some(clock.uptime().after(length)),
+        }
+    }
+
+    /// The same claim, which lasts this long from now on.
+    #[must_use]
+    pub fn extended(&self, length: Duration, clock: &dyn Clock) -> Self {
+        Self {
+            token: self.token.clone(),
+            ..Self::begin(length, clock)
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self, clock: &dyn Clock) -> bool {
+        match self.end {
+            Some(end) => end.has_come(clock.uptime()),
+            None => {
+                let left = self.until.as_nanos().saturating_sub(clock.now().as_nanos());
+                left <= 0 || left > LONGEST_BY_WALL_CLOCK
+            }
+        }
+    }
+}
+
+/// An item that was released with a delay: no one gets it before that has passed.
+///
+/// As a [`Lease`] it goes by the time since the boot; after a restart of the machine nothing is delayed.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::{Delay, SystemClock};
+///
+/// assert!(Delay::begin(Duration::ZERO, &SystemClock).is_none());
+/// let delay = Delay::begin(Duration::from_secs(60), &SystemClock).expect("a length above 0");
+/// assert!(!delay.has_ended(&SystemClock));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// When it ends by the wall clock of the process that released the item: for people to read.
+    pub until: Timestamp,
+    /// When it ends.
+    pub end: Uptime,
+}
+
+impl Delay {
+    /// A delay of this length from now on; `None` for a length of 0.
+    #[must_use]
+    pub fn begin(length: Duration, clock: &dyn Clock) -> Option<Self> {
+        if length.is_zero() {
+            return None;
+        }
+        let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+        Some(Self {
+            until: Timestamp::from_nanos(clock.now().as_nanos().saturating_add(nanos)),
+            end: clock.uptime().after(length),
+        })
+    }
+
+    /// Whether it has passed.
+    #[must_use]
+    pub fn has_ended(&self, clock: &dyn Clock) -> bool {
+        self.end.has_come(clock.uptime())
+    }
+}

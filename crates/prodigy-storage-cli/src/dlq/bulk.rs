@@ -1,0 +1,165 @@
+//! Changes of all items that filters select, and `dlq purge`.
+
+use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, ItemState, Select, Settled, Settlement};
+use serde_json::json;
+
+use super::select::SelectArgs;
+use super::view;
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::{JobArgs, Opened};
+use crate::output::counted;
+
+/// Items that are changed in one write, at most.
+const BATCH: usize = 512;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PurgeArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Remove them. Without it, the command counts them and changes nothing.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
+    if !arguments.select.says() {
+        return Err(Failure::usage("purge items: nothing says which").hint(
+            "name their ids, give a filter such as `--signature S`, or say `--parked` for the parked items or `--any` for all",
+        ));
+    }
+    let access = if arguments.yes {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    let opened = arguments.job.open(app, access)?;
+    let select = arguments.select.select(Eligible::Any);
+    if arguments.yes {
+        return Bulk::run(app, &opened, &select, Some(&Change::Remove))?.tell(app, "removed");
+    }
+    let found = Bulk::run(app, &opened, &select, None)?;
+    if app.json() {
+        app.json_line(&json!({"would_remove": found.matched, "taken": found.taken}))?;
+    } else {
+        app.line(format!("{} would be removed", counted(found.matched, "item")))?;
+        app.flush()?;
+        found.tell_taken(app);
+        app.note("nothing was removed: add `--yes` to remove them");
+    }
+    Ok(Exit::Done)
+}
+
+/// The counts of a change of all selected items.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bulk {
+    /// Items that are selected and not taken.
+    matched: usize,
+    done: usize,
+    /// Items that were changed, or settled, while the command ran.
+    changed: usize,
+    /// Items that another process has taken.
+    taken: usize,
+}
+
+impl Bulk {
+    /// Changes the selected items that nobody has taken, if their contents are still those that were read; or only counts them.
+    pub(super) fn run(
+        app: &mut App<'_>,
+        opened: &Opened,
+        select: &Select,
+        change: Option<&Change>,
+    ) -> Result<Self> {
+        let dlq = opened.job.dlq();
+        let named = is_ids_alone(select);
+        let mut bulk = Self::default();
+        let mut pending: Vec<Settlement> = Vec::new();
+        let any = view::each(app, dlq.scan(select)?, |app, item| {
+            if item.state == ItemState::Leased {
+                bulk.taken += 1;
+                return Ok(());
+            }
+            let claim = Claim::Revision(item.id.clone(), item.revision);
+            if !named {
+                let id = item.id.clone();
+                if let Err(error) = item.summary() {
+                    app.skipped(&format!(
+                        "the item `{id}` cannot be read, so no filter selects it; name its id: {}",
+                        error.why()
+                    ));
+                    return Ok(());
+                }
+            }
+            bulk.matched += 1;
+            if let Some(change) = change {
+                pending.push(Settlement::new(claim, change.clone()));
+                if pending.len() >= BATCH {
+                    bulk.settle(&dlq, &mut pending)?;
+                }
+            }
+            Ok(())
+        })?;
+        if !any {
+            opened.must_be_known()?;
+        }
+        bulk.settle(&dlq, &mut pending)?;
+        Ok(bulk)
+    }
+
+    fn settle(&mut self, dlq: &Dlq, pending: &mut Vec<Settlement>) -> Result<()> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        for settled in dlq.settle(&std::mem::take(pending))? {
+            match settled {
+                Settled::Done => self.done += 1,
+                _ => self.changed += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the counts.
+    pub(super) fn tell(&self, app: &mut App<'_>, done: &str) -> Result<Exit> {
+        if app.json() {
+            app.json_line(&json!({done: self.done, "changed": self.changed, "taken": self.taken}))?;
+        } else {
+            app.line(format!("{} {done}", counted(self.done, "item")))?;
+            app.flush()?;
+            self.tell_taken(app);
+            if self.changed > 0 {
+                let items = counted(self.changed, "item");
+                app.note(&format!("{items} changed meanwhile, and stayed as they are"));
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    fn tell_taken(&self, app: &mut App<'_>) {
+        if self.taken > 0 {
+            app.note(&format!(
+                "{} taken by others left alone: `dlq release ID` ends a lease",
+                counted(self.taken, "item")
+            ));
+        }
+    }
+}
+
+/// Whether nothing but ids says which items are meant: then an item is meant whatever it holds.
+fn is_ids_alone(select: &Select) -> bool {
+    select.ids.is_some()
+        && select.eligible == Eligible::Any
+        && select.signature.is_none()
+        && select.error_type.is_none()
+        && select.not_after.is_none()
+        && select.not_before.is_none()
+        && select.min_attempts.is_none()
+        && select.max_attempts.is_none()
+}
+
+pub(super) fn texts(ids: &[ItemId]) -> Vec<String> {
+    ids.iter().map(|id| id.as_str().to_owned()).collect()
+}

@@ -1,0 +1,294 @@
+//! The command that works on one item.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prodigy_storage::JobAddress;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::console::ready;
+
+/// The code of a command that asks for its item to be released (`EX_TEMPFAIL` of sysexits.h).
+const RELEASE: i32 = 75;
+/// The time between two looks at whether a command has ended that keeps its standard error open.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes of standard error that are read at once.
+const CHUNK: usize = 16 << 10;
+/// The last bytes of standard error that become the message of a failure.
+const MESSAGE: usize = 2 << 10;
+/// The last lines of it.
+const MESSAGE_LINES: usize = 10;
+
+/// How the work on an item ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The item is done.
+    Done,
+    /// The item is to be released.
+    Release,
+    /// The item failed: the type and the message.
+    Failed(String, String),
+    /// The run was stopped, and the command with it.
+    Stopped,
+}
+
+/// An item as a command gets it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'i> {
+    pub(super) id: &'i str,
+    /// The number of this attempt, from 1.
+    pub(super) attempt: u64,
+    /// The item's data, as JSON.
+    pub(super) data: &'i str,
+}
+
+/// Runs a command for each item, in a process group of its own.
+#[derive(Debug)]
+pub(super) struct Commands<'r> {
+    program: &'r OsString,
+    arguments: &'r [OsString],
+    job: &'r JobAddress,
+    groups: Mutex<Groups>,
+}
+
+#[derive(Debug, Default)]
+struct Groups {
+    live: HashSet<Pid>,
+    /// The signal that ended the run.
+    ended_by: Option<Signal>,
+}
+
+impl<'r> Commands<'r> {
+    /// `None` if no word is given.
+    pub(super) fn new(words: &'r [OsString], job: &'r JobAddress) -> Option<Self> {
+        let (program, arguments) = words.split_first()?;
+        Some(Self {
+            program,
+            arguments,
+            job,
+            groups: Mutex::default(),
+        })
+    }
+
+    pub(super) fn program(&self) -> Cow<'_, str> {
+        self.program.to_string_lossy()
+    }
+
+    /// Sends a signal to every command that runs, and to those that are started from now on.
+    pub(super) fn end(&self, signal: Signal) {
+        let mut groups = self.groups();
+        groups.ended_by = Some(signal);
+        for group in &groups.live {
+            // It fails only if the group has ended.
+            let _ = kill_process_group(*group, signal);
+        }
+    }
+
+    /// Runs the command on an item to its end. `said` gets its standard error, line by line.
+    ///
+    /// # Errors
+    /// The command can't be started.
+    pub(super) fn run(&self, input: Input<'_>, said: &mut dyn FnMut(Vec<u8>)) -> std::io::Result<Ended> {
+        if self.groups().ended_by.is_some() {
+            return Ok(Ended::Stopped);
+        }
+        if input.id.contains('\0') {
+            let why = "its `item_id` has a NUL character, which no variable of a command can hold";
+            return Ok(Ended::Failed("no variable".to_owned(), why.to_owned()));
+        }
+        let data = file_with(input.data).map_err(|error| {
+            let folder = std::env::temp_dir();
+            std::io::Error::other(format!(
+                "write the item's data to a temporary file in {}: {error}",
+                folder.display()
+            ))
+        })?;
+        let mut child = Command::new(self.program)
+            .args(self.arguments)
+            .env("PRODIGY_ITEM_ID", input.id)
+            .env("PRODIGY_ATTEMPT", input.attempt.to_string())
+            .env("PRODIGY_REPO", self.job.repo.as_str())
+            .env("PRODIGY_JOB", self.job.job.as_str())
+            .stdin(data)
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let pid = Pid::from_child(&child);
+        self.begun(pid);
+        let mut tail = Tail::default();
+        if let Some(mut stderr) = child.stderr.take() {
+            let mut lines = Vec::new();
+            let mut chunk = vec![0; CHUNK];
+            let mut has_ended = false;
+            loop {
+                // A process that the command left behind may keep its standard error open.
+                let wait = if has_ended { Duration::ZERO } else { LOOK };
+                if !ready(&stderr, wait) {
+                    if has_ended {
+                        break;
+                    }
+                    has_ended = is_over(pid);
+                    continue;
+                }
+                match stderr.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        let read = chunk.get(..count).unwrap_or_default();
+                        tail.add(read);
+                        hand_over(&mut lines, read, said);
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+            if !lines.is_empty() {
+                lines.push(b'\n');
+                said(lines);
+            }
+        }
+        let (status, stopped) = self.ended(&mut child, pid)?;
+        Ok(outcome(status, stopped, &tail))
+    }
+
+    fn begun(&self, pid: Pid) {
+        let mut groups = self.groups();
+        groups.live.insert(pid);
+        if let Some(signal) = groups.ended_by {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Waits for the end of a command. Its group is sent no signal after the command is reaped: until then the group's id
+    /// names no other.
+    fn ended(&self, child: &mut Child, pid: Pid) -> std::io::Result<(ExitStatus, bool)> {
+        loop {
+            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        let stopped = {
+            let mut groups = self.groups();
+            groups.live.remove(&pid);
+            groups.ended_by.is_some()
+        };
+        Ok((child.wait()?, stopped))
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file with the data on one line, for standard input: a command reads it at its own pace, or not at all, and nothing waits
+/// for that.
+fn file_with(data: &str) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(data.replace(['\n', '\r'], " ").as_bytes())?;
+    file.write_all(b"\n")?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// True if the command has ended. It is not reaped.
+fn is_over(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+}
+
+fn outcome(status: ExitStatus, stopped: bool, tail: &Tail) -> Ended {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ended::Done,
+        _ if stopped => Ended::Stopped,
+        (Some(RELEASE), _) => Ended::Release,
+        (Some(code), _) => Ended::Failed(
+            format!("exit {code}"),
+            tail.message(|| format!("the command ended with code {code}")),
+        ),
+        (None, signal) => {
+            let signal = signal.unwrap_or_default();
+            Ended::Failed(
+                format!("signal {signal}"),
+                tail.message(|| format!("signal {signal} ended the command")),
+            )
+        }
+    }
+}
+
+/// Sends the whole lines, and keeps the start of the last one, unless that is long.
+fn hand_over(lines: &mut Vec<u8>, read: &[u8], said: &mut dyn FnMut(Vec<u8>)) {
+    lines.extend_from_slice(read);
+    let whole = match memchr::memrchr(b'\n', lines) {
+        Some(at) => at + 1,
+        None if lines.len() >= CHUNK => lines.len(),
+        None => return,
+    };
+    let rest = lines.split_off(whole);
+    said(std::mem::replace(lines, rest));
+}
+
+/// The last bytes of a text.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        let surplus = self.0.len().saturating_sub(MESSAGE);
+        if surplus > MESSAGE {
+            self.0.drain(..surplus);
+        }
+    }
+
+    /// Its last lines, or another text if it has none.
+    fn message(&self, other: impl FnOnce() -> String) -> String {
+        let surplus = self.0.len().saturating_sub(MESSAGE);
+        let kept = self.0.get(surplus..).unwrap_or_default();
+        let text = String::from_utf8_lossy(kept);
+        // Of a character that was cut, the rest is no text.
+        let text = text.trim_start_matches('\u{fffd}').trim();
+        if text.is_empty() {
+            return other();
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(MESSAGE_LINES);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_the_last_lines_and_never_long() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.message(|| "other".to_owned()), "other");
+        tail.add(b" \n");
+        assert_eq!(tail.message(|| "other".to_owned()), "other");
+        for number in 0..10_000 {
+            tail.add(format!("line {number}\n").as_bytes());
+            assert!(tail.0.len() <= 2 * MESSAGE + 16);
+        }
+        let message = tail.message(String::new);
+        assert_eq!(message.lines().count(), MESSAGE_LINES);
+        assert!(message.ends_with("line 9998\nline 9999"), "{message}");
+        tail.add("ä".repeat(5000).as_bytes());
+        let message = tail.message(String::new);
+        assert!(
+            message.len() <= MESSAGE && message.chars().all(|char| char == 'ä'),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! `dlq redrive`.
+
+mod command;
+mod rate;
+mod rehearsal;
+mod watch;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prodigy_storage::{
+    DlqItem, Eligible, Failure as ItemFailure, ItemId, Outcome, RedriveOptions, RedriveReport, StorageError,
+};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use self::command::{Commands, Ended, Input};
+use self::rate::Rate;
+use self::watch::Said;
+use super::select::SelectArgs;
+use super::take::must_last;
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::JobArgs;
+use crate::output::counted;
+use crate::signals::Stop;
+use crate::time::duration;
+
+/// Messages of commands that wait to be shown.
+const WAITING: usize = 256;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RedriveArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// The largest number of items, oldest first.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Commands that run at the same time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroUsize,
+    /// Park an item that fails and has failed this number of times by then.
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u64>,
+    /// Start no more commands than this in a time: `10/s`, `30/m`, `100/h`.
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// How long an item stays taken if this process dies; it is renewed while the command runs.
+    #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
+    lease: Duration,
+    /// Nobody can take a released item before this time has passed.
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = duration)]
+    release_after: Duration,
+    /// List the items that would be taken, and take none.
+    #[arg(long)]
+    dry_run: bool,
+    /// The command and its arguments.
+    #[arg(last = true, required_unless_present = "dry_run", value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
+    must_last(arguments.lease)?;
+    if arguments.dry_run {
+        return rehearsal::run(app, arguments);
+    }
+    let opened = arguments.job.open(app, Access::Write)?;
+    let Some(commands) = Commands::new(&arguments.command, opened.job.address()) else {
+        return Err(Failure::usage("redrive items: no command is given"));
+    };
+    let dlq = opened.job.dlq();
+    let select = arguments.select.select(Eligible::Yes);
+    let total = match app.terminal {
+        true => Some(rehearsal::count(&dlq, &select, arguments)?),
+        false => None,
+    };
+    let take_no_more = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&take_no_more);
+    let mut options = RedriveOptions::new()
+        .lease(arguments.lease)
+        .concurrency(arguments.concurrency.get())
+        .limit(arguments.limit)
+        .max_attempts(arguments.max_attempts)
+        .stop(move || stopped.load(Ordering::Relaxed));
+    options.interval = arguments.rate.map(|rate| rate.every);
+    let stop = Stop::on_request();
+    let (said, heard) = sync_channel(WAITING);
+    let unstarted = Mutex::new(None);
+    let worker = Worker {
+        commands: &commands,
+        release_after: arguments.release_after,
+        said,
+        unstarted: &unstarted,
+        take_no_more: &take_no_more,
+    };
+    let (ended, signal) = std::thread::scope(|scope| {
+        // The worker is dropped when the run ends, which ends the watch.
+        let run = scope.spawn(move || dlq.redrive(select, &options, |item| worker.work(item)));
+        let signal = watch::until_end(app, &heard, &commands, total, &stop, || {
+            take_no_more.store(true, Ordering::Relaxed);
+        });
+        (run.join(), signal)
+    });
+    let (report, error) = match ended {
+        Ok(Ok(report)) => (report, None),
+        Ok(Err(error)) => (error.report().clone(), Some(error)),
+        Err(_) => return Err(Failure::new(Exit::Failed, "redrive items: the run panicked")),
+    };
+    tell(app, &report)?;
+    if let Some(error) = error {
+        return Err(StorageError::from(error).into());
+    }
+    if let Some(error) = unstarted.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(cannot_start(&commands, &error));
+    }
+    if report.taken == 0 {
+        opened.must_be_known()?;
+    }
+    Ok(match signal {
+        Some(signal) => Exit::Signal(signal),
+        None if report.failed + report.parked + report.lost > 0 => Exit::Failed,
+        None => Exit::Done,
+    })
+}
+
+/// Works on items, from any thread.
+struct Worker<'w> {
+    commands: &'w Commands<'w>,
+    release_after: Duration,
+    said: SyncSender<Said>,
+    /// Why a command could not be started.
+    unstarted: &'w Mutex<Option<std::io::Error>>,
+    take_no_more: &'w AtomicBool,
+}
+
+impl Worker<'_> {
+    fn work(&self, item: &DlqItem) -> Outcome {
+        let begun = Instant::now();
+        let failures = item.clone().summary().map_or(0, |summary| summary.failure_count);
+        let data = match item.data::<Box<RawValue>>() {
+            Ok(data) => data,
+            Err(error) => return Outcome::failed(ItemFailure::new("unreadable", format!("{error:#}"))),
+        };
+        let input = Input {
+            id: item.id.as_str(),
+            attempt: failures.saturating_add(1),
+            data: data.get(),
+        };
+        let ended = self.commands.run(input, &mut |lines| {
+            // It fails only if nobody shows them any more.
+            let _ = self.said.send(Said::Lines(lines));
+        });
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.take_no_more.store(true, Ordering::Relaxed);
+                let mut unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner);
+                unstarted.get_or_insert(error);
+                Ended::Stopped
+            }
+        };
+        let outcome = match &ended {
+            Ended::Done => Outcome::Done,
+            Ended::Release => Outcome::Release {
+                after: self.release_after,
+            },
+            Ended::Stopped => Outcome::release(),
+            Ended::Failed(kind, message) => {
+                let mut failure = ItemFailure::new(kind, message);
+                failure.duration_ms = u64::try_from(begun.elapsed().as_millis()).ok();
+                Outcome::failed(failure)
+            }
+        };
+        let _ = self.said.send(Said::Ended(ended));
+        outcome
+    }
+}
+
+fn cannot_start(commands: &Commands<'_>, error: &std::io::Error) -> Failure {
+    // As a shell has it.
+    let code = match error.kind() {
+        std::io::ErrorKind::NotFound => 127,
+        _ => 126,
+    };
+    let what = format!("run `{}`: {error}", commands.program());
+    Failure::new(Exit::Command(code), what).hint("no item counts as failed: the items in hand were released")
+}
+
+/// Prints the report, and the items that were left as they are.
+fn tell(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
+    for item in &report.passed_over {
+        let id = item.id.as_ref().map_or("an item", ItemId::as_str);
+        app.skipped(&format!("{id}: {}", item.why));
+    }
+    let more = report.passed_over_count.saturating_sub(report.passed_over.len());
+    if more > 0 {
+        app.skipped(&format!("{more} more"));
+    }
+    if app.json() {
+        app.json_line(&json!({
+            "taken": report.taken,
+            "done": report.done,
+            "failed": report.failed,
+            "parked": report.parked,
+            "released": report.released,
+            "kept": report.kept,
+            "lost": report.lost,
+            "unsettled": report.unsettled,
+            "skipped": report.passed_over_count,
+        }))?;
+        return app.flush();
+    }
+    let counts = [
+        (report.done, "done"),
+        (report.failed, "failed"),
+        (report.parked, "parked"),
+        (report.released, "released"),
+        (report.kept, "done and kept, because they failed again meanwhile"),
+        (report.lost, "lost to another worker"),
+        (report.unsettled, "not settled"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let taken = counted(report.taken, "item");
+    let line = match counts.as_slice() {
+        [] => format!("{taken} taken"),
+        counts => format!("{taken} taken: {}", counts.join(", ")),
+    };
+    // A count that can't be printed changes nothing.
+    let _ = writeln!(app.err, "{line}");
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! A run under way, as its user sees it: the standard error of its commands, a progress bar, and what signals do to it.
+
+use std::io::Write;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::command::{Commands, Ended};
+use crate::app::App;
+use crate::progress::Progress;
+use crate::signals::Stop;
+
+/// The time between two looks at whether a signal came.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A message of a command to the user's terminal.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// It wrote these lines to its standard error.
+    Lines(Vec<u8>),
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// Watches a run until all senders of `heard` are gone. `take_no_more` is called at the first signal.
+///
+/// Returns the last signal that came.
+pub(super) fn until_end(
+    app: &mut App<'_>,
+    heard: &Receiver<Said>,
+    commands: &Commands<'_>,
+    total: Option<u64>,
+    stop: &Stop,
+    take_no_more: impl Fn(),
+) -> Option<u8> {
+    let bar = Progress::of_items(total.unwrap_or_default(), total.is_some());
+    let (mut ended, mut failed) = (0, 0);
+    let mut signals = 0;
+    let mut last = None;
+    loop {
+        match heard.recv_timeout(LOOK) {
+            Ok(Said::Lines(lines)) => bar.aside(|| {
+                // Nobody is there to report this to.
+                let _ = app.err.write_all(&lines);
+            }),
+            Ok(Said::Ended(how)) => {
+                ended += 1;
+                failed += u64::from(matches!(how, Ended::Failed(..)));
+                let message = match failed {
+                    0 => String::new(),
+                    _ => format!("{failed} failed, "),
+                };
+                bar.ended(ended, message);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return last,
+        }
+        let Some(signal) = stop.take() else { continue };
+        last = Some(signal);
+        signals += 1;
+        bar.aside(|| match signals {
+            1 => {
+                take_no_more();
+                app.note(
+                    "no more items are taken; interrupt once more to end the commands that run and to release their items",
+                );
+            }
+            2 => {
+                commands.end(Signal::TERM);
+                app.note("the commands got SIGTERM, and their items are released; interrupt once more to kill them");
+            }
+            _ => commands.end(Signal::KILL),
+        });
+    }
+}

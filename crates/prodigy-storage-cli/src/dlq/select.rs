@@ -1,0 +1,174 @@
+//! Which items a command is about.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use prodigy_storage::{Eligible, ItemId, Select, Timestamp};
+
+use crate::time::duration;
+
+/// The heading of the filters in the help.
+pub(super) const FILTERS: &str = "Filters";
+
+/// Items by their ids, and by what their failures have in common. All that is given has to hold.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct SelectArgs {
+    /// Only these items, by their `item_id`.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<ItemId>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+}
+
+/// The filters of a command.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Filters {
+    /// Only items with this error signature: `dlq analyze` prints the signatures.
+    #[arg(long, value_name = "S", help_heading = FILTERS)]
+    pub(crate) signature: Option<String>,
+    /// Only items whose last failure has this `error_type`.
+    #[arg(long, value_name = "T", help_heading = FILTERS)]
+    pub(crate) error_type: Option<String>,
+    /// Only items whose last attempt is at least this long ago (`1h 30m`).
+    #[arg(long, value_name = "D", value_parser = duration, help_heading = FILTERS)]
+    pub(crate) older_than: Option<Duration>,
+    /// Only items whose last attempt is at most this long ago.
+    #[arg(long, value_name = "D", value_parser = duration, help_heading = FILTERS)]
+    pub(crate) newer_than: Option<Duration>,
+    /// Only items that failed this number of times: `3`, `3..` (3 or more), `..5` (5 or less), `2..4` (2 to 4).
+    #[arg(long, value_name = "RANGE", help_heading = FILTERS)]
+    pub(crate) attempts: Option<Attempts>,
+    /// Only parked items.
+    #[arg(long, conflicts_with = "any", help_heading = FILTERS)]
+    pub(crate) parked: bool,
+    /// Items that are parked, and items that are not.
+    #[arg(long, help_heading = FILTERS)]
+    pub(crate) any: bool,
+}
+
+impl SelectArgs {
+    /// The items that are meant. Without ids and flags, `default` says whether parked items are meant.
+    pub(crate) fn select(&self, default: Eligible) -> Select {
+        let mut select = self.filters.select(if self.ids.is_empty() {
+            default
+        } else {
+            Eligible::Any
+        });
+        if !self.ids.is_empty() {
+            select.ids = Some(self.ids.clone());
+        }
+        select
+    }
+
+    /// Whether the command line says in any way which items are meant.
+    pub(crate) fn says(&self) -> bool {
+        !self.ids.is_empty() || self.filters.says()
+    }
+}
+
+impl Filters {
+    /// The items that are meant.
+    pub(crate) fn select(&self, default: Eligible) -> Select {
+        let mut select = Select::any().with(match (self.parked, self.any) {
+            (true, _) => Eligible::No,
+            (_, true) => Eligible::Any,
+            _ => default,
+        });
+        select.signature.clone_from(&self.signature);
+        select.error_type.clone_from(&self.error_type);
+        let now = Timestamp::now();
+        if let Some(age) = self.older_than {
+            select = select.older_than(age, now);
+        }
+        if let Some(age) = self.newer_than {
+            let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+            select = select.not_before(Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos)));
+        }
+        if let Some(Attempts(range)) = &self.attempts {
+            select = select.attempts(range.clone());
+        }
+        select
+    }
+
+    /// Whether a flag is given.
+    pub(crate) fn says(&self) -> bool {
+        self.signature.is_some()
+            || self.error_type.is_some()
+            || self.older_than.is_some()
+            || self.newer_than.is_some()
+            || self.attempts.is_some()
+            || self.parked
+            || self.any
+    }
+}
+
+/// A number of failures, or a range of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attempts(RangeInclusive<u64>);
+
+impl std::str::FromStr for Attempts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            "write a number of attempts as `3`, `3..` (3 or more), `..5` (5 or less) or `2..4` (2 to 4)"
+                .to_owned()
+        };
+        let number = |text: &str, open: u64| match text {
+            "" => Ok(open),
+            text => text.parse::<u64>().map_err(|_| wrong()),
+        };
+        let range = match text.split_once("..") {
+            Some(("", "")) => return Err(wrong()),
+            Some((least, most)) => number(least, 0)?..=number(most, u64::MAX)?,
+            None => {
+                let exact = text.parse::<u64>().map_err(|_| wrong())?;
+                exact..=exact
+            }
+        };
+        if range.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self(range))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_number_of_attempts() {
+        let cases = [
+            ("3", 3..=3),
+            ("3..", 3..=u64::MAX),
+            ("..5", 0..=5),
+            ("2..4", 2..=4),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(text.parse(), Ok(Attempts(wanted)), "{text}");
+        }
+        for text in [
+            "",
+            "..",
+            "4..2",
+            "-1",
+            "a",
+            "1...3",
+            "1..b",
+            "99999999999999999999",
+        ] {
+            assert!(text.parse::<Attempts>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn named_items_are_meant_whether_parked_or_not() {
+        let mut arguments = SelectArgs::default();
+        assert_eq!(arguments.select(Eligible::Yes).eligible, Eligible::Yes);
+        arguments.ids = vec![ItemId::new("a").unwrap()];
+        assert_eq!(arguments.select(Eligible::Yes).eligible, Eligible::Any);
+        arguments.filters.parked = true;
+        assert_eq!(arguments.select(Eligible::Yes).eligible, Eligible::No);
+    }
+}

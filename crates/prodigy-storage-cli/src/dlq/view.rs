@@ -1,0 +1,244 @@
+//! An item as a person sees it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use prodigy_storage::{
+    Clock, DlqItem, ErrorKind, ItemState, Lease, StorageError, SystemClock, Timestamp, Uptime,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::errors::Result;
+use crate::output::Table;
+use crate::time::{age, left};
+
+/// The longest text of a failure that a table holds, in characters.
+const LONGEST: usize = 500;
+
+/// The state of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// It waits to be taken.
+    Pending,
+    /// It is taken.
+    Leased,
+    /// It was released with a delay that lasts.
+    Delayed,
+    /// A person has to look at it.
+    Parked,
+}
+
+/// An item in a row.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    id: String,
+    /// `None` if its facts cannot be read.
+    pub(crate) state: Option<State>,
+    held: ItemState,
+    /// How long its state lasts.
+    rest: Option<Duration>,
+    attempts: Option<u64>,
+    age: Option<Duration>,
+    error: String,
+}
+
+impl View {
+    pub(crate) fn of(item: DlqItem) -> Self {
+        let clock = SystemClock;
+        let id = item.id.to_string();
+        let error = last_error(&item.body);
+        let held = item.state;
+        let facts = match item.summary() {
+            Ok(facts) => facts,
+            Err(error) => {
+                return Self {
+                    id,
+                    state: None,
+                    held,
+                    rest: None,
+                    attempts: None,
+                    age: None,
+                    error: error.why().to_owned(),
+                };
+            }
+        };
+        let (state, rest) = match held {
+            ItemState::Leased => (
+                State::Leased,
+                facts.lease.and_then(|lease| lease_left(&lease, &clock)),
+            ),
+            _ if !facts.eligible => (State::Parked, None),
+            ItemState::Delayed => (
+                State::Delayed,
+                facts.delay.and_then(|delay| until(delay.end, &clock)),
+            ),
+            ItemState::Pending => (State::Pending, None),
+        };
+        let passed = |last: Timestamp| {
+            let nanos = clock.now().as_nanos().saturating_sub(last.as_nanos());
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+        };
+        Self {
+            id,
+            state: Some(state),
+            held,
+            rest,
+            attempts: Some(facts.failure_count),
+            age: facts.last_attempt.map(passed),
+            error: error.or(facts.signature).unwrap_or_else(|| "-".to_owned()),
+        }
+    }
+
+    /// Whether nobody has taken it, and no delay holds it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.held == ItemState::Pending
+    }
+
+    /// Its state, and how long that lasts: `leased 4m 12s`.
+    pub(crate) fn state(&self) -> String {
+        let name = match self.state {
+            None => return "unreadable".to_owned(),
+            Some(State::Pending) => "pending",
+            Some(State::Leased) => "leased",
+            Some(State::Delayed) => "delayed",
+            Some(State::Parked) => "parked",
+        };
+        match self.rest {
+            Some(rest) => format!("{name} {}", left(rest)),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// A table of items, cut to the width of the terminal.
+pub(crate) struct ItemTable(Table);
+
+impl ItemTable {
+    pub(crate) fn new() -> Self {
+        let headings = ["ITEM", "STATE", "ATTEMPTS", "AGE", "LAST ERROR"];
+        Self(Table::new(&headings).cut())
+    }
+
+    pub(crate) fn row(&mut self, app: &mut App<'_>, view: &View) -> Result<()> {
+        let none = || "-".to_owned();
+        self.0.row(
+            app,
+            [
+                view.id.clone(),
+                view.state(),
+                view.attempts.map_or_else(none, |count| count.to_string()),
+                view.age.map_or_else(none, age),
+                view.error.clone(),
+            ],
+        )
+    }
+
+    pub(crate) fn print(self, app: &mut App<'_>) -> Result<()> {
+        self.0.print(app)
+    }
+}
+
+/// Calls `each` for every item of a scan. Damage and items over the limit are reported, and the others follow.
+///
+/// Returns whether there was anything.
+pub(crate) fn each<'c>(
+    app: &mut App<'c>,
+    scan: impl Iterator<Item = Result<DlqItem, StorageError>>,
+    mut each: impl FnMut(&mut App<'c>, DlqItem) -> Result<()>,
+) -> Result<bool> {
+    let mut any = false;
+    for item in scan {
+        any = true;
+        match item {
+            Ok(item) => each(app, item)?,
+            Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
+            Err(error) if error.kind() == ErrorKind::TooLarge => app.skipped_by(&error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(any)
+}
+
+fn lease_left(lease: &Lease, clock: &dyn Clock) -> Option<Duration> {
+    match lease.end {
+        Some(end) => until(end, clock),
+        None => {
+            let nanos = lease.until.as_nanos().saturating_sub(clock.now().as_nanos());
+            u64::try_from(nanos).ok().map(Duration::from_nanos)
+        }
+    }
+}
+
+fn until(end: Uptime, clock: &dyn Clock) -> Option<Duration> {
+    end.since.checked_sub(clock.uptime().since)
+}
+
+/// The type of the last failure and the first line of its message.
+fn last_error(body: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Item<'a> {
+        #[serde(borrow)]
+        failure_history: Option<Vec<&'a RawValue>>,
+    }
+    #[derive(Deserialize)]
+    struct Failure<'a> {
+        #[serde(borrow)]
+        error_type: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error_message: Option<&'a RawValue>,
+    }
+    let item: Item<'_> = serde_json::from_str(body.get()).ok()?;
+    let failure: Failure<'_> = serde_json::from_str(item.failure_history?.last()?.get()).ok()?;
+    let words = |value: Option<&RawValue>| {
+        let json = value.map_or("null", RawValue::get);
+        match serde_json::from_str::<Option<String>>(json) {
+            Ok(text) => text.unwrap_or_default(),
+            // Another program's failure: a variant with its data.
+            Err(_) => json.to_owned(),
+        }
+    };
+    let (kind, message) = (words(failure.error_type), words(failure.error_message));
+    let first = message.lines().find(|line| !line.trim().is_empty());
+    let first = first.unwrap_or_default().trim();
+    let shown = match (kind.trim(), first) {
+        ("", "") => return None,
+        (kind, "") => Cow::Borrowed(kind),
+        ("", first) => Cow::Borrowed(first),
+        (kind, first) => Cow::Owned(format!("{kind}: {first}")),
+    };
+    Some(shown.chars().take(LONGEST).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_its_type_and_the_first_line_of_its_message() {
+        let of = |history: &str| {
+            let body = format!(r#"{{"item_id":"i","item_data":1,"failure_history":{history}}}"#);
+            last_error(&RawValue::from_string(body).unwrap())
+        };
+        let cases = [
+            ("[]", None),
+            ("null", None),
+            (
+                r#"[{"error_type":"A"},{"error_type":"B","error_message":"\n one\ntwo"}]"#,
+                Some("B: one"),
+            ),
+            (r#"[{"error_message":"m"}]"#, Some("m")),
+            (
+                r#"[{"error_type":{"Exit":{"code":3}},"error_message":null}]"#,
+                Some(r#"{"Exit":{"code":3}}"#),
+            ),
+            ("[7]", None),
+            ("[{}]", None),
+        ];
+        for (history, wanted) in cases {
+            assert_eq!(of(history).as_deref(), wanted, "{history}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The queues of a root, as this process knows them.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Check, Deadline, Result};
+use prodigy_storage_layout::{DLQ, Entry, JobAddress, JobId, RepoName, repo_queues_folder};
+
+use super::files::QueueFiles;
+use super::leases::Leases;
+use crate::fs::{FileKind, Metadata, OpenMode};
+use crate::root::{Replace, Root, TempFile};
+
+/// Queues that are kept open at once.
+const OPEN: usize = 64;
+
+/// The queues of a root.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    pub(super) root: Arc<Root>,
+    pub(crate) leases: Leases,
+    /// The queues that this process knows: checked against the files, under the lock, before every use.
+    open: Mutex<HashMap<PathBuf, QueueFiles>>,
+    /// Queues of which a file could not be synced.
+    distrusted: Mutex<HashSet<PathBuf>>,
+    hasher: foldhash::quality::RandomState,
+    /// Whether the queues of all jobs were looked through.
+    has_walked: AtomicBool,
+    /// Bits of a hash that are left out: tests make all ids collide.
+    #[cfg(test)]
+    pub(super) ignored_bits: std::sync::atomic::AtomicU64,
+}
+
+impl Queues {
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self {
+            root,
+            leases: Leases::default(),
+            open: Mutex::default(),
+            distrusted: Mutex::default(),
+            hasher: foldhash::quality::RandomState::default(),
+            has_walked: AtomicBool::new(false),
+            #[cfg(test)]
+            ignored_bits: std::sync::atomic::AtomicU64::default(),
+        }
+    }
+
+    /// The hash of an id.
+    pub(super) fn hash(&self, id: &str) -> u64 {
+        let hash = self.hasher.hash_one(id);
+        #[cfg(test)]
+        let hash = hash & !self.ignored_bits.load(std::sync::atomic::Ordering::Relaxed);
+        hash
+    }
+
+    /// The hash of a token: never 0.
+    pub(super) fn token_hash(&self, token: &str) -> u64 {
+        self.hasher.hash_one(token) | 1
+    }
+
+    /// The state of a queue, if this process knows it. It is given away: [`keep`](Self::keep) brings it back.
+    pub(super) fn known(&self, path: &Path) -> Option<QueueFiles> {
+        self.open.lock().remove(path)
+    }
+
+    /// Remembers a queue; only after everything went well.
+    pub(super) fn keep(&self, path: &Path, files: QueueFiles) {
+        let mut all = self.open.lock();
+        if all.len() >= OPEN
+            && let Some(other) = all.keys().next().cloned()
+        {
+            all.remove(&other);
+        }
+        all.insert(path.to_owned(), files);
+    }
+
+    /// Forgets a queue of which a file could not be synced. What is read of it now may be in memory only, and no sync would
+    /// say so: its next turn writes all of it again.
+    pub(super) fn distrust(&self, path: &Path) {
+        self.distrusted.lock().insert(path.to_owned());
+        self.open.lock().remove(path);
+    }
+
+    pub(super) fn is_distrusted(&self, path: &Path) -> bool {
+        self.distrusted.lock().contains(path)
+    }
+
+    /// The queue was written again.
+    pub(super) fn trust(&self, path: &Path) {
+        self.distrusted.lock().remove(path);
+    }
+
+    /// Replaces a file that has a second name, which may be outside of the root, by a copy: the file is written
+    /// in place.
+    pub(super) fn unshare(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        deadline: Deadline,
+    ) -> Result<Metadata> {
+        const CHUNK: usize = 256 << 10;
+        let fault = |error| self.root.write_fault(operation, path, error);
+        let from = self.root.fs.open(path, OpenMode::Read).map_err(fault)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut temp = TempFile::create(&self.root, operation, folder)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut offset = 0;
+        loop {
+            deadline.check(operation, &path.display(), "the queue to be copied")?;
+            let read = from.read_full_at(&mut buffer, offset).map_err(fault)?;
+            if read == 0 {
+                break;
+            }
+            temp.append(buffer.get(..read).unwrap_or_default())
+                .map_err(|error| temp.fault(error))?;
+            offset += read as u64;
+        }
+        temp.publish(path, Replace::Over)?;
+        self.root.sync_folder(folder)?;
+        tracing::warn!(path = %path.display(), "a file with a second name was replaced by a copy before it is written to");
+        self.root.fs.metadata(path).map_err(fault)
+    }
+
+    /// The small queues that may show something else than their items: those that this process worked on, and at the first
+    /// call all of which a process that died may have left some.
+    pub(super) fn untidy(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = self.open.lock().keys().cloned().collect();
+        if !self.has_walked.swap(true, Ordering::AcqRel) {
+            found.extend(self.all());
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The paths of all queues that have a journal.
+    fn all(&self) -> Vec<PathBuf> {
+        let jobs = self.jobs().into_iter();
+        let has_journal = |job: &JobAddress| {
+            let journal = Entry::QueueJournal(job.clone()).path();
+            self.root.fs.metadata(&journal).is_ok()
+        };
+        jobs.filter(has_journal)
+            .map(|job| Entry::Queue(job).path())
+            .collect()
+    }
+
+    /// The jobs that may have a queue: best effort.
+    fn jobs(&self) -> Vec<JobAddress> {
+        let folders = |folder: PathBuf| {
+            let names = self.root.fs.list(&folder).unwrap_or_default();
+            let folders = names.into_iter().filter(|entry| entry.kind == FileKind::Folder);
+            folders.map(|entry| entry.name)
+        };
+        let mut jobs = Vec::new();
+        for repo in folders(PathBuf::from(DLQ)).filter_map(|name| RepoName::new(name).ok()) {
+            let names = folders(repo_queues_folder(&repo));
+            jobs.extend(
+                names
+                    .filter_map(|name| JobId::new(name).ok())
+                    .map(|job| JobAddress::new(repo.clone(), job)),
+            );
+        }
+        jobs
+    }
+
+    /// How full the queues are, if there is a cap.
+    pub(crate) fn health(&self) -> Option<Check> {
+        let cap = self.root.options.max_queue_size?;
+        let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map_or(0, |found| found.len);
+        let sizes = self.jobs().into_iter().map(|job| {
+            let bytes = len(Entry::Queue(job.clone())) + len(Entry::QueueJournal(job.clone()));
+            (job, bytes)
+        });
+        Some(Check::queues(sizes.filter(|(_, bytes)| *bytes > 0), cap))
+    }
+}

@@ -1,0 +1,146 @@
+//! Taking items.
+
+use std::time::Duration;
+
+use prodigy_storage_backend::dead_letter::{facts, suits};
+use prodigy_storage_backend::{Deadline, Durability, Eligible, Lease, QueueEntry, QueueMark, Result, Select};
+use prodigy_storage_layout::{Entry, JobAddress};
+
+use super::Queues;
+use super::compact::Unreadable;
+use super::index::{Flags, Walk};
+use super::record::Verb;
+use super::standing::Standing;
+use super::turn::{STRIDE, Turn};
+
+impl Queues {
+    pub(crate) fn queue_take(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        limit: usize,
+        lease: Duration,
+        deadline: Deadline,
+    ) -> Result<Vec<QueueEntry>> {
+        const OPERATION: &str = "queue take";
+        self.skip_dead_letters(OPERATION, job, deadline)?;
+        if !self.root.options.read_only && self.is_absent(OPERATION, &Entry::Queue(job.clone()).path())? {
+            return Ok(Vec::new());
+        }
+        self.root.prepare_write(OPERATION, job)?;
+        let mut turn = Turn::begin(self, OPERATION, job, "queue", deadline)?;
+        turn.tidy_if_new();
+        let mut taken = turn.find(select, limit)?;
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        if turn.files.rough {
+            turn.compact(Unreadable::Quarantined)?;
+        }
+        for (birth, entry) in &mut taken {
+            let number = turn.next()?;
+            entry.lease = Some(Lease::begin(lease, &*self.root.options.clock));
+            entry.delay = None;
+            entry.place = QueueMark(number);
+            let standing = Standing {
+                place: number,
+                lease: entry.lease.clone(),
+                delay: None,
+            };
+            if let Some(at) = turn.files.index.find(*birth) {
+                turn.change(at, number, Verb::Lease, &standing, None);
+            }
+        }
+        turn.commit(Durability::Strict)?;
+        turn.compact_if_due();
+        turn.end(Durability::Strict)?;
+        Ok(taken.into_iter().map(|(_, entry)| entry).collect())
+    }
+}
+
+impl Turn<'_> {
+    /// The selected items that no one holds, in the order of their places, with their births.
+    fn find(&mut self, select: &Select, limit: usize) -> Result<Vec<(u64, QueueEntry)>> {
+        let mut found = Vec::new();
+        let mut walk = Walk::default();
+        // The index has the eligible items in their order.
+        let is_walk = select.ids.is_none() && select.eligible == Eligible::Yes;
+        let mut others = if is_walk {
+            Vec::new()
+        } else {
+            self.candidates(select)?
+        }
+        .into_iter();
+        let mut count = 0;
+        while found.len() < limit {
+            let next = match is_walk {
+                true => self.files.index.next_ready(&mut walk),
+                false => others.next(),
+            };
+            let Some(at) = next else {
+                break;
+            };
+            if select
+                .until
+                .is_some_and(|mark| self.files.index.place(at) > mark.0)
+            {
+                break;
+            }
+            count += 1;
+            if count % STRIDE == 0 {
+                self.deadline
+                    .check(self.operation, &self.items_path.display(), "the queue to be read")?;
+            }
+            let Some(entry) = self.entry(at)? else {
+                let offset = self.files.index.location(at).offset;
+                tracing::warn!(path = %self.items_path.display(), offset, "an item of a queue can't be read");
+                self.files.index.set(at, Flags::ODD, true);
+                continue;
+            };
+            let is_wanted = match facts(&entry.body) {
+                Ok(facts) => suits(select, &facts),
+                // An item of another program without the facts is taken only by its name.
+                Err(_) => {
+                    self.files.index.set(at, Flags::ODD, true);
+                    select.ids.is_some() && asks_for_no_facts(select)
+                }
+            };
+            if is_wanted {
+                found.push((self.files.index.birth(at), entry));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The items that no one holds, by id if ids are named, in the order of their places.
+    fn candidates(&mut self, select: &Select) -> Result<Vec<u32>> {
+        let mut found = match &select.ids {
+            Some(ids) => {
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    found.extend(self.with_id(id)?);
+                }
+                found
+            }
+            None => self.files.index.living().collect(),
+        };
+        let index = &self.files.index;
+        found.retain(|at| !index.waits(*at) && !index.is(*at, Flags::LARGE));
+        if select.eligible == Eligible::No {
+            found.retain(|at| index.is(*at, Flags::PARKED) || index.is(*at, Flags::ODD));
+        }
+        found.sort_unstable_by_key(|at| index.place(*at));
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// Whether nothing is asked that only the contents of an item say, but whether it is eligible.
+pub(super) fn asks_for_no_facts(select: &Select) -> bool {
+    select.signature.is_none()
+        && select.error_type.is_none()
+        && select.not_after.is_none()
+        && select.not_before.is_none()
+        && select.min_attempts.is_none()
+        && select.max_attempts.is_none()
+}

@@ -1,0 +1,542 @@
+//! The turn of a writer: it holds the queue's lock, and knows both files as they are.
+//!
+//! A file of items is written to at its end only, a journal too. So a process knows a queue once it has read what was added
+//! since its last turn. What it writes it adds to the index at once.
+//!
+//! **Durability.** A strict writer writes under the lock, gives the lock back, syncs, and then acknowledges. Bytes that others
+//! left unsynced are before its own in the same file, and its sync takes them along. Before it writes to one file it syncs
+//! the other, unless it did so since the other was written to last. So a power failure may leave a number out only where
+//! the bytes of its own file are empty, in a relaxed write, or behind everything that was acknowledged.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prodigy_storage_backend::record::{self, Checksum};
+use prodigy_storage_backend::{
+    Deadline, Durability, ErrorKind, ItemId, LeaseToken, QueueEntry, QueueMark, Result, StorageError,
+};
+use prodigy_storage_layout::{Entry, JobAddress};
+use serde_json::value::RawValue;
+
+use super::compact::Unreadable;
+use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
+use super::index::{Flags, Location, NewItem};
+use super::line::{self, ItemChecksum};
+use super::load::apply;
+use super::record::{JournalLine, Verb, encode, encode_header, parse, parse_large};
+use super::standing::{MOST, Standing};
+use super::{CLOSING, Queues};
+use crate::root::{LockedFile, Replace, Root, TempFile};
+
+/// Units between two looks at the clock.
+pub(super) const STRIDE: usize = 256;
+
+/// A queue whose lock is held.
+#[derive(Debug)]
+pub(super) struct Turn<'q> {
+    pub(super) queues: &'q Queues,
+    pub(super) operation: &'static str,
+    pub(super) items_path: PathBuf,
+    pub(super) journal_path: PathBuf,
+    pub(super) deadline: Deadline,
+    pub(super) files: QueueFiles,
+    /// Records that are not written yet, behind one another.
+    pending: Vec<u8>,
+    /// Whether the index says what the files do not: it is forgotten unless all is written.
+    pub(super) ahead: bool,
+    /// Whether this process knew nothing of the queue.
+    pub(super) is_new: bool,
+    /// Files that are not in use any more, but have to be synced.
+    pub(super) replaced: Vec<Arc<super::files::Syncer>>,
+    _lock: LockedFile<'q>,
+}
+
+impl<'q> Turn<'q> {
+    /// Takes the lock, and reads what was added since the last turn of this process.
+    pub(super) fn begin(
+        queues: &'q Queues,
+        operation: &'static str,
+        job: &JobAddress,
+        purpose: &str,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        Self::begin_within(queues, operation, job, purpose, deadline, deadline)
+    }
+
+    /// The same, which waits for the lock until another deadline.
+    pub(super) fn begin_within(
+        queues: &'q Queues,
+        operation: &'static str,
+        job: &JobAddress,
+        purpose: &str,
+        wait: Deadline,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let lock = Entry::QueueLock(job.clone()).path();
+        let lock = LockedFile::take(&queues.root, &lock, operation, purpose, wait)?;
+        let items_path = Entry::Queue(job.clone()).path();
+        let known = queues.known(&items_path);
+        let is_new = known.is_none();
+        let mut turn = Self {
+            queues,
+            operation,
+            files: known.unwrap_or_default(),
+            items_path,
+            journal_path: Entry::QueueJournal(job.clone()).path(),
+            deadline,
+            pending: Vec::new(),
+            ahead: true,
+            is_new,
+            replaced: Vec::new(),
+            _lock: lock,
+        };
+        turn.catch_up()?;
+        turn.ahead = false;
+        if queues.is_distrusted(&turn.items_path) {
+            turn.compact(Unreadable::Kept)?;
+            queues.trust(&turn.items_path);
+        }
+        turn.files.index.wake(&*queues.root.options.clock);
+        Ok(turn)
+    }
+
+    /// Gives the lock back, and makes what was written survive power loss.
+    pub(super) fn end(mut self, durability: Durability) -> Result<()> {
+        let queues = self.queues;
+        let root = &queues.root;
+        let folder = self.folder().to_owned();
+        let mut syncers = std::mem::take(&mut self.replaced);
+        let items = self.files.items.as_ref().map(|items| &items.open);
+        let journal = self.files.journal.as_ref().map(|journal| &journal.open);
+        syncers.extend(
+            items
+                .into_iter()
+                .chain(journal)
+                .map(|open| Arc::clone(&open.syncer)),
+        );
+        let linked = Arc::clone(&self.files.linked);
+        let (operation, path) = (self.operation, self.items_path.clone());
+        drop(self);
+        if durability == Durability::Relaxed {
+            return Ok(());
+        }
+        for syncer in syncers {
+            syncer.sync(root).map_err(|error| {
+                queues.distrust(&path);
+                unknown(queues, operation, &syncer.path, "the sync failed", error)
+            })?;
+        }
+        if !linked.load(Ordering::Acquire) {
+            root.sync_folder(&folder).map_err(|error| {
+                unknown(queues, operation, &path, "its folder could not be synced", error)
+            })?;
+            linked.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.items_path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Whether there is a file of items.
+    pub(super) fn exists(&self) -> bool {
+        self.files.items.is_some()
+    }
+
+    /// The bytes at a location, also of a record that is not written yet.
+    fn bytes_at(&self, location: Location) -> Result<Vec<u8>> {
+        let written = match location.in_journal {
+            true => self.files.journal.as_ref().map_or(0, |journal| journal.end),
+            false => u64::MAX,
+        };
+        if location.offset >= written {
+            let from = usize::try_from(location.offset - written).unwrap_or(usize::MAX);
+            let to = from.saturating_add(usize::try_from(location.len).unwrap_or(usize::MAX));
+            return Ok(self.pending.get(from..to).unwrap_or_default().to_vec());
+        }
+        let (file, path) = match location.in_journal {
+            true => (
+                self.files.journal.as_ref().map(|file| &file.open),
+                &self.journal_path,
+            ),
+            false => (self.files.items.as_ref().map(|file| &file.open), &self.items_path),
+        };
+        let mut bytes = vec![0; usize::try_from(location.len).unwrap_or_default()];
+        let read = match file {
+            Some(open) => open
+                .file
+                .read_full_at(&mut bytes, location.offset)
+                .map_err(|error| self.queues.root.write_fault(self.operation, path, error))?,
+            None => 0,
+        };
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// An item as it is now; `None` if its bytes can't be read any more, or are too many.
+    pub(super) fn entry(&self, at: u32) -> Result<Option<QueueEntry>> {
+        let index = &self.files.index;
+        if index.is(at, Flags::LARGE) {
+            return Ok(None);
+        }
+        let location = index.location(at);
+        let bytes = self.bytes_at(location)?;
+        let found = match location.in_journal {
+            true => contents(&bytes),
+            false => read_line(&bytes).map(|stored| stored.entry),
+        };
+        let Some(mut entry) = found else {
+            return Ok(None);
+        };
+        let standing = match index.hold(at) {
+            None => Some(Standing::default()),
+            Some(hold) if hold.text == location => standing_in(&bytes, location.in_journal),
+            Some(hold) => standing_in(&self.bytes_at(hold.text)?, hold.text.in_journal),
+        };
+        let Some(standing) = standing else {
+            return Ok(None);
+        };
+        entry.place = QueueMark(index.place(at));
+        entry.lease = standing.lease;
+        entry.delay = standing.delay;
+        if index.is(at, Flags::UNBORN) {
+            entry.revision = QueueMark(index.birth(at));
+        }
+        Ok(Some(entry))
+    }
+
+    /// The token of the lease on an item.
+    pub(super) fn token_of(&self, at: u32) -> Result<Option<LeaseToken>> {
+        let Some(hold) = self.files.index.hold(at) else {
+            return Ok(None);
+        };
+        let standing = standing_in(&self.bytes_at(hold.text)?, hold.text.in_journal);
+        Ok(standing
+            .and_then(|standing| standing.lease)
+            .map(|lease| lease.token))
+    }
+
+    pub(super) fn id_of(&self, at: u32) -> Result<Option<String>> {
+        const MOST: u64 = 8 << 10;
+        let mut location = self.files.index.location(at);
+        if !self.files.index.is(at, Flags::LARGE) {
+            let bytes = self.bytes_at(location)?;
+            return Ok(match location.in_journal {
+                true => contents(&bytes).map(|entry| entry.id.to_string()),
+                false => line::id(&bytes).map(std::borrow::Cow::into_owned),
+            });
+        }
+        location.len = location.len.min(MOST);
+        let head = self.bytes_at(location)?;
+        Ok(match location.in_journal {
+            true => parse_large(&head).and_then(|record| line::head_id(record.item.as_bytes())),
+            false => line::head_id(&head),
+        })
+    }
+
+    /// The items with an id: the latest first. Files of ours have one at most.
+    pub(super) fn with_id(&mut self, id: &ItemId) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for at in self.files.index.with_hash(self.queues.hash(id.as_str())) {
+            if self.id_of(at)?.as_deref() == Some(id.as_str()) {
+                found.push(at);
+            }
+        }
+        Ok(found)
+    }
+
+    // Changes.
+
+    /// The next number of the counter.
+    pub(super) fn next(&mut self) -> Result<u64> {
+        self.ahead = true;
+        self.files.counter += 1;
+        if self.files.counter > MOST {
+            return Err(too_many(&self.queues.root, self.operation, &self.items_path));
+        }
+        Ok(self.files.counter)
+    }
+
+    /// Adds a record of a change to those that are to be written.
+    pub(super) fn change(
+        &mut self,
+        at: u32,
+        number: u64,
+        verb: Verb,
+        standing: &Standing,
+        item: Option<&RawValue>,
+    ) {
+        if self.pending.is_empty() {
+            match &self.files.journal {
+                // The journal begins with the number of its first record.
+                None => encode_header(&mut self.pending, number - 1),
+                Some(journal) if journal.is_open => self.pending.push(b'\n'),
+                Some(_) => {}
+            }
+        }
+        let written = self.files.journal.as_ref().map_or(0, |journal| journal.end);
+        let start = self.pending.len();
+        let birth = self.files.index.birth(at);
+        encode(&mut self.pending, number, birth, verb, standing, item);
+        let text = self
+            .pending
+            .get(start..self.pending.len() - 1)
+            .unwrap_or_default();
+        let location = Location {
+            in_journal: true,
+            offset: written + start as u64,
+            len: text.len() as u64,
+        };
+        if let Some(JournalLine::Record(record)) = parse(text) {
+            apply(self.queues, &mut self.files, &record, location, false);
+        }
+    }
+
+    /// Writes the records of this turn.
+    pub(super) fn commit(&mut self, durability: Durability) -> Result<()> {
+        let bytes = std::mem::take(&mut self.pending);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (queues, path) = (self.queues, self.journal_path.clone());
+        let root = &queues.root;
+        let fault = |error| root.write_fault(self.operation, &path, error);
+        let is_strict = durability == Durability::Strict;
+        if is_strict && let Some(items) = &self.files.items {
+            items.open.syncer.sync(root).map_err(|error| {
+                queues.distrust(&self.items_path);
+                fault(error)
+            })?;
+        }
+        match &mut self.files.journal {
+            None => {
+                let mut temp = TempFile::create(
+                    root,
+                    self.operation,
+                    self.items_path.parent().unwrap_or(Path::new("")),
+                )?;
+                temp.append(&bytes).map_err(|error| temp.fault(error))?;
+                temp.publish(&path, Replace::Over)?;
+                drop(temp);
+                let len = bytes.len() as u64;
+                self.files.journal = Some(JournalFile {
+                    open: OpenFile::open(root, &path, len).map_err(fault)?,
+                    end: len,
+                    is_open: false,
+                });
+                self.files.linked = Arc::default();
+            }
+            Some(journal) => {
+                if let Err(error) = journal.open.file.write_all_at(&bytes, journal.end) {
+                    return Err(match journal.open.file.set_len(journal.end) {
+                        Ok(()) => fault(error),
+                        Err(again) => {
+                            let why = format!("only in part ({error:#}), and it could not be taken back");
+                            unknown(queues, self.operation, &path, &why, again)
+                        }
+                    });
+                }
+                journal.end += bytes.len() as u64;
+                journal.is_open = false;
+                journal.open.syncer.wrote(journal.end);
+            }
+        }
+        if !is_strict {
+            root.sync_file_later(&path)?;
+        }
+        self.ahead = false;
+        Ok(())
+    }
+
+    /// Writes the lines of new items over the closing bracket: one write, however long the queue is. `lines`: each with what
+    /// separates it from the one before. `items`: their ids' hashes and their births.
+    pub(super) fn push(&mut self, new: &[(&RawValue, &ItemId, u64)], durability: Durability) -> Result<()> {
+        let (queues, path) = (self.queues, self.items_path.clone());
+        let root = &queues.root;
+        let fault = |error| root.write_fault(self.operation, &path, error);
+        let is_strict = durability == Durability::Strict;
+        if is_strict && let Some(journal) = &self.files.journal {
+            let path = &self.journal_path;
+            let fault = |error| root.write_fault(self.operation, path, error);
+            journal.open.syncer.sync(root).map_err(|error| {
+                queues.distrust(&self.items_path);
+                fault(error)
+            })?;
+        }
+        let mut bytes = match &self.files.items {
+            None => vec![b'['],
+            Some(_) => Vec::new(),
+        };
+        let from = self.files.items.as_ref().map_or(0, |items| items.end);
+        let mut any = self.files.items.as_ref().is_some_and(|items| items.any);
+        let mut places = Vec::with_capacity(new.len());
+        for (body, _, birth) in new {
+            bytes.extend_from_slice(if any { super::SEPARATOR } else { b"\n" });
+            let start = bytes.len();
+            line::encode_new(&mut bytes, body, *birth);
+            places.push((start as u64, (bytes.len() - start) as u64));
+            any = true;
+        }
+        let end = from + bytes.len() as u64;
+        bytes.extend_from_slice(CLOSING);
+        let len = from + bytes.len() as u64;
+        match &mut self.files.items {
+            None => {
+                TempFile::write_whole(root, self.operation, &path, &[&bytes], Replace::Never, durability)?;
+                self.files.items = Some(ItemsFile {
+                    open: OpenFile::open(root, &path, len).map_err(fault)?,
+                    end,
+                    len,
+                    any,
+                    plain: true,
+                });
+                if is_strict && self.files.journal.is_none() {
+                    self.files.linked.store(true, Ordering::Release);
+                }
+            }
+            Some(items) => {
+                let written = items.open.file.write_all_at(&bytes, items.end).and_then(|()| {
+                    // A closing of another program may have been longer.
+                    if items.len > len {
+                        items.open.file.set_len(len)
+                    } else {
+                        Ok(())
+                    }
+                });
+                if let Err(error) = written {
+                    return Err(match close(items) {
+                        Ok(()) => fault(error),
+                        Err(again) => {
+                            let why = format!("only in part ({error:#}), and it could not be taken back");
+                            unknown(queues, self.operation, &path, &why, again)
+                        }
+                    });
+                }
+                items.open.syncer.changed(items.end);
+                items.open.syncer.wrote(len);
+                (items.end, items.len, items.any) = (end, len, any);
+                if !is_strict {
+                    root.sync_file_later(&path)?;
+                }
+            }
+        }
+        for ((body, id, birth), (start, len)) in new.iter().zip(places) {
+            let (parked, odd) = line::eligibility(body.get().as_bytes());
+            let new = NewItem {
+                birth: *birth,
+                hash: queues.hash(id.as_str()),
+                location: Location {
+                    in_journal: false,
+                    offset: from + start,
+                    len,
+                },
+                parked,
+                odd,
+                large: false,
+                rough: false,
+            };
+            if self.files.index.push(&new).is_none() {
+                return Err(too_many(root, self.operation, &path));
+            }
+        }
+        self.ahead = !self.pending.is_empty();
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.ahead {
+            self.queues
+                .keep(&self.items_path, std::mem::take(&mut self.files));
+        }
+    }
+}
+
+/// Reads a line of the file of items.
+pub(super) fn read_line(bytes: &[u8]) -> Option<line::Stored> {
+    let checksum = match record::check_crc(bytes) {
+        Checksum::Valid => ItemChecksum::Valid,
+        _ if line::is_framed(bytes) => ItemChecksum::BadFrame,
+        Checksum::Missing => ItemChecksum::Missing,
+        Checksum::Mismatch => return None,
+    };
+    line::read(bytes, checksum)
+}
+
+/// Reads the item in a line of the journal.
+pub(super) fn contents(bytes: &[u8]) -> Option<QueueEntry> {
+    if record::check_crc(bytes) != Checksum::Valid {
+        return None;
+    }
+    let Some(JournalLine::Record(record)) = parse(bytes) else {
+        return None;
+    };
+    Some(QueueEntry {
+        id: ItemId::new(line::id(record.item.as_bytes())?).ok()?,
+        body: RawValue::from_string(record.item.to_owned()).ok()?,
+        lease: None,
+        delay: None,
+        revision: QueueMark(record.change),
+        place: QueueMark(0),
+        verified: true,
+    })
+}
+
+/// The standing that a line of one of the files states.
+pub(super) fn standing_in(bytes: &[u8], in_journal: bool) -> Option<Standing> {
+    if !in_journal {
+        return read_line(bytes).map(|stored| stored.standing());
+    }
+    if record::check_crc(bytes) != Checksum::Valid {
+        return None;
+    }
+    match parse(bytes)? {
+        JournalLine::Record(record) => record.standing.read(record.change),
+        JournalLine::Header { .. } => None,
+    }
+}
+
+/// Closes the array behind the last item, and cuts what follows: that first, since half an item behind the bracket would
+/// be damage. The room of the bracket is kept, which a full disk could not give back.
+pub(super) fn close(items: &mut ItemsFile) -> std::io::Result<()> {
+    let len = items.end + CLOSING.len() as u64;
+    let file = &items.open.file;
+    if file.metadata()?.len > len {
+        file.set_len(len)?;
+        file.sync()?;
+    }
+    file.write_all_at(CLOSING, items.end)?;
+    items.len = len;
+    Ok(())
+}
+
+pub(super) fn too_many(root: &Root, operation: &'static str, path: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::QueueFull,
+        operation,
+        root.absolute(path).display(),
+        "a queue has no room for more items or changes than it has numbers",
+    )
+    .with_hint("push to the queue of another job")
+}
+
+/// The error of a write whose outcome is not known.
+pub(super) fn unknown(
+    queues: &Queues,
+    operation: &'static str,
+    path: &Path,
+    why: &str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StorageError {
+    StorageError::new(
+        ErrorKind::OutcomeUnknown,
+        operation,
+        queues.root.absolute(path).display(),
+        format!("it was written, but {why}: it may be there, and it may be gone after a loss of power"),
+    )
+    .with_hint("read the items again, and repeat the call; the file is opened afresh and checked")
+    .with_source(error)
+}

@@ -1,0 +1,508 @@
+//! A queue as a reader sees it: the array, with the changes of the journal laid over each item. No lock is taken.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prodigy_storage_backend::dead_letter::facts_of_line;
+use prodigy_storage_backend::{Clock, Deadline, ItemState, QueueEntry, QueueMark, Result};
+use prodigy_storage_layout::{Entry, JobAddress};
+
+use super::journal::{JournalScanner, Piece};
+use super::line::{self, ItemChecksum};
+use super::load::check_version;
+use super::owner;
+use super::record::{JournalLine, Record, Verb, parse, parse_large};
+use super::scan::{Fragment, Scanner};
+use super::standing::End;
+use super::turn::{STRIDE, contents, standing_in};
+use crate::fs::{FsFile, OpenMode};
+use crate::root::{ForeignKind, Root};
+
+/// Why bytes of a journal are damage.
+pub(super) const NO_RECORD: &str = "it is no record of a change, or its checksum does not hold";
+pub(super) const HOLE: &str =
+    "a power failure left it empty: it belongs to a change that was not acknowledged yet, or was relaxed";
+
+/// The changes of one item.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changed {
+    last: u64,
+    is_gone: bool,
+    /// The last record with its standing, and the last one with its contents: offset and length. The length is 0 if there is
+    /// none.
+    standing: (u64, u32),
+    item: (u64, u32),
+}
+
+/// Bytes of one of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) in_journal: bool,
+    pub(super) bytes: Range<u64>,
+    pub(super) why: &'static str,
+}
+
+/// One step.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Item {
+        start: u64,
+        range: Range<usize>,
+        checksum: ItemChecksum,
+    },
+    Damage(Spot),
+    /// The place of an item that is larger than the limit, its id, and whether its checksum holds.
+    TooLarge {
+        in_journal: bool,
+        bytes: Range<u64>,
+        id: Option<String>,
+        verified: bool,
+    },
+}
+
+/// Walks through the items that were there when it began, also where the files are replaced under way.
+#[derive(Debug)]
+pub(super) struct View {
+    items: Option<Scanner>,
+    journal: Option<Arc<dyn FsFile>>,
+    changes: HashMap<u64, Changed, foldhash::fast::RandomState>,
+    /// Damage in the journal.
+    spots: std::vec::IntoIter<Spot>,
+    pub(super) spoilt: bool,
+    counter: u64,
+    /// Bytes of both files.
+    pub(super) bytes: u64,
+    /// The birth of the last item.
+    last: u64,
+    /// Whether the file of items is ours: checked at the first bytes that are not an item.
+    ours: Option<bool>,
+    path: PathBuf,
+    root: Arc<Root>,
+}
+
+/// The paths of a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) items: PathBuf,
+    pub(super) journal: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn of(job: &JobAddress) -> Self {
+        Self {
+            items: Entry::Queue(job.clone()).path(),
+            journal: Entry::QueueJournal(job.clone()).path(),
+        }
+    }
+}
+
+/// The two files of a queue, opened together.
+pub(super) struct Opened {
+    pub(super) items: Option<Scanner>,
+    pub(super) journal: Option<Arc<dyn FsFile>>,
+}
+
+/// Opens the two files of a queue such that the journal has every change of the items.
+pub(super) fn open_both(
+    root: &Root,
+    operation: &'static str,
+    paths: &Paths,
+    deadline: Deadline,
+) -> Result<Opened> {
+    let open = |path: &Path| match root.fs.open(path, OpenMode::Read) {
+        Ok(file) => Ok(Some(Arc::<dyn FsFile>::from(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(root.read_fault(operation, path, error)),
+    };
+    loop {
+        let journal = open(&paths.journal)?;
+        let fault = |error| root.read_fault(operation, &paths.items, error);
+        let items = match open(&paths.items)? {
+            // Its length is taken now: each of these items has its changes in the journal that is there now.
+            Some(file) => Some(
+                Scanner::new(file, root.options.largest_read())
+                    .map_err(fault)?
+                    .bounded(),
+            ),
+            None => None,
+        };
+        let fault = |error| root.read_fault(operation, &paths.journal, error);
+        let known = match &journal {
+            Some(file) => Some(file.metadata().map_err(fault)?.identity),
+            None => None,
+        };
+        let now = match root.fs.metadata(&paths.journal) {
+            Ok(found) => Some(found.identity),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(fault(error)),
+        };
+        if known == now {
+            return Ok(Opened { items, journal });
+        }
+        deadline.check(operation, &paths.items.display(), "a queue that stays")?;
+    }
+}
+
+impl View {
+    /// Opens a queue. `None` if it does not exist.
+    pub(super) fn open(
+        root: &Arc<Root>,
+        operation: &'static str,
+        paths: &Paths,
+        deadline: Deadline,
+    ) -> Result<Option<Self>> {
+        let Opened { items, journal } = open_both(root, operation, paths, deadline)?;
+        if items.is_none() {
+            return Ok(None);
+        }
+        let mut view = Self {
+            bytes: items.as_ref().map_or(0, Scanner::len),
+            items,
+            journal,
+            changes: HashMap::default(),
+            spots: Vec::new().into_iter(),
+            spoilt: false,
+            counter: 0,
+            last: 0,
+            ours: None,
+            path: paths.items.clone(),
+            root: Arc::clone(root),
+        };
+        view.read_journal(operation, paths, deadline)?;
+        Ok(Some(view))
+    }
+
+    fn read_journal(&mut self, operation: &'static str, paths: &Paths, deadline: Deadline) -> Result<()> {
+        let Some(file) = &self.journal else {
+            return Ok(());
+        };
+        let root = Arc::clone(&self.root);
+        let fault = |error| root.read_fault(operation, &paths.journal, error);
+        let limit = root.options.largest_read();
+        let mut scanner = JournalScanner::new(Arc::clone(file), limit, 0).map_err(fault)?;
+        let (mut spots, mut count) = (Vec::new(), 0);
+        while let Some(piece) = scanner.next().map_err(fault)? {
+            count += 1;
+            if count % STRIDE == 0 {
+                deadline.check(operation, &paths.journal.display(), "the journal to be read")?;
+            }
+            let (bytes, why) = match piece {
+                Piece::Line { start, range } => {
+                    let len = range.len() as u64;
+                    match parse(scanner.bytes(range)) {
+                        Some(JournalLine::Header { version, counter }) => {
+                            check_version(&root, operation, &paths.journal, version)?;
+                            self.counter = self.counter.max(counter);
+                            continue;
+                        }
+                        Some(JournalLine::Record(record)) => {
+                            note(&mut self.changes, &mut self.counter, &record, start, len);
+                            continue;
+                        }
+                        None => (start..start + len, NO_RECORD),
+                    }
+                }
+                Piece::TooLarge { start, end, head } => match parse_large(&head) {
+                    Some(record) => {
+                        note(&mut self.changes, &mut self.counter, &record, start, end - start);
+                        continue;
+                    }
+                    None => (start..end, NO_RECORD),
+                },
+                Piece::Damage { start, end, hole } => (start..end, if hole { HOLE } else { NO_RECORD }),
+            };
+            spots.push(Spot {
+                in_journal: true,
+                bytes,
+                why,
+            });
+        }
+        self.bytes += scanner.len();
+        self.spoilt = !spots.is_empty();
+        self.spots = spots.into_iter();
+        Ok(())
+    }
+
+    /// Whether the file is another program's, and bytes of it are no items.
+    pub(super) fn has_others(&self) -> bool {
+        self.ours == Some(false)
+    }
+
+    /// True if bytes that are not an item are another program's data. They are counted then.
+    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
+        let ours = match (self.ours, &self.items) {
+            (Some(ours), _) => ours,
+            (None, Some(items)) => owner::is_ours(items.file())?,
+            (None, None) => true,
+        };
+        self.ours = Some(ours);
+        if !ours {
+            self.note_foreign(start, end);
+        }
+        Ok(!ours)
+    }
+
+    fn note_foreign(&self, start: u64, end: u64) {
+        let foreign = &self.root.foreign;
+        foreign.skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
+    }
+
+    /// The last change, if all items were read.
+    pub(super) fn mark(&self) -> QueueMark {
+        QueueMark(self.counter)
+    }
+
+    /// The next item that is there still, or what can't be read.
+    pub(super) fn next(&mut self) -> io::Result<Option<Seen>> {
+        if let Some(spot) = self.spots.next() {
+            return Ok(Some(Seen::Damage(spot)));
+        }
+        loop {
+            let Some(items) = &mut self.items else {
+                return Ok(None);
+            };
+            let Some(fragment) = items.next()? else {
+                break;
+            };
+            let (start, end, range, checksum, large) = match fragment {
+                Fragment::Item {
+                    start,
+                    range,
+                    checksum,
+                } => (start, start + range.len() as u64, range, checksum, None),
+                Fragment::TooLarge {
+                    start,
+                    end,
+                    checksum,
+                    head,
+                } => (start, end, 0..0, checksum, Some(line::head_id(&head))),
+                Fragment::Foreign { start, end } => {
+                    if self.ours.is_none() {
+                        // Elements of another program in a file of ours are counted, too.
+                        let is_ours = owner::is_ours(items.file())?;
+                        self.ours = Some(is_ours);
+                    }
+                    self.note_foreign(start, end);
+                    continue;
+                }
+                Fragment::Damage { start, end, .. } if self.skips(start, end)? => continue,
+                Fragment::Damage { start, end, why } => {
+                    self.spoilt = true;
+                    return Ok(Some(Seen::Damage(Spot {
+                        in_journal: false,
+                        bytes: start..end,
+                        why,
+                    })));
+                }
+            };
+            let Some(items) = &mut self.items else {
+                return Ok(None);
+            };
+            let numbers = match large {
+                None => line::numbers(items.bytes(range.clone()), checksum),
+                Some(_) => line::large_numbers(items.file(), start..end)?,
+            };
+            let birth = match numbers.birth {
+                // Without births an array counts from 1.
+                0 => self.last + 1,
+                birth => birth,
+            };
+            self.last = self.last.max(birth);
+            self.counter = self.counter.max(birth).max(numbers.change);
+            let changed = self
+                .changes
+                .get(&birth)
+                .filter(|changed| numbers.birth != 0 && changed.last > numbers.change);
+            if changed.is_some_and(|changed| changed.is_gone) {
+                continue;
+            }
+            if let Some(id) = large
+                && changed.is_none_or(|changed| changed.item.1 == 0)
+            {
+                return Ok(Some(Seen::TooLarge {
+                    in_journal: false,
+                    bytes: start..end,
+                    id,
+                    verified: checksum == ItemChecksum::Valid,
+                }));
+            }
+            return Ok(Some(Seen::Item {
+                start,
+                range,
+                checksum,
+            }));
+        }
+        self.items = None;
+        Ok(None)
+    }
+
+    /// The bytes of the last item.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.items.as_ref().map_or(&[], |items| items.bytes(range))
+    }
+
+    /// The last item as it is now; what can't be read of it otherwise. `limit`: bytes of the largest item that is read.
+    pub(super) fn entry(
+        &self,
+        start: u64,
+        range: Range<usize>,
+        checksum: ItemChecksum,
+        limit: u64,
+    ) -> io::Result<std::result::Result<QueueEntry, Seen>> {
+        let bytes = self.bytes(range);
+        let stored = line::read(bytes, checksum);
+        let birth = stored.as_ref().map_or_else(
+            || line::numbers(bytes, checksum).birth,
+            |stored| stored.numbers.birth,
+        );
+        let folded = stored.as_ref().map_or(0, |stored| stored.numbers.change);
+        let changed = self
+            .changes
+            .get(&birth)
+            .filter(|changed| birth != 0 && changed.last > folded);
+        let damage = |in_journal, bytes, why| {
+            Ok(Err(Seen::Damage(Spot {
+                in_journal,
+                bytes,
+                why,
+            })))
+        };
+        let mut entry = stored.map(|stored| stored.entry);
+        if let Some(Changed {
+            item: (offset, len), ..
+        }) = changed
+            && *len > 0
+        {
+            let text = self.record(*offset, *len)?;
+            let record_bytes = *offset..*offset + u64::from(*len);
+            if u64::from(*len) > limit.saturating_add(line::ROOM as u64) {
+                let head = text.get(..text.len().min(8 << 10)).unwrap_or_default();
+                let id = parse_large(head).and_then(|record| line::head_id(record.item.as_bytes()));
+                return Ok(Err(Seen::TooLarge {
+                    in_journal: true,
+                    bytes: record_bytes,
+                    id,
+                    verified: true,
+                }));
+            }
+            let Some(now) = contents(&text) else {
+                return damage(true, record_bytes, NO_RECORD);
+            };
+            let (place, lease, delay) = match entry {
+                Some(entry) => (entry.place, entry.lease, entry.delay),
+                None => (QueueMark(birth), None, None),
+            };
+            entry = Some(QueueEntry {
+                place,
+                lease,
+                delay,
+                ..now
+            });
+        }
+        let Some(mut entry) = entry else {
+            return damage(false, start..start + bytes.len() as u64, "it is not an item");
+        };
+        if let Some(Changed {
+            standing: (offset, len),
+            ..
+        }) = changed
+            && *len > 0
+        {
+            let Some(standing) = standing_in(&self.record(*offset, *len)?, true) else {
+                return damage(true, *offset..*offset + u64::from(*len), NO_RECORD);
+            };
+            entry.place = QueueMark(standing.place);
+            entry.lease = standing.lease;
+            entry.delay = standing.delay;
+        }
+        if birth == 0 {
+            entry.place = QueueMark(self.last);
+            entry.revision = entry.place;
+        }
+        Ok(Ok(entry))
+    }
+
+    /// The state of the last item, and whether it is eligible; `None` if its facts can't be read.
+    pub(super) fn state(
+        &self,
+        range: Range<usize>,
+        checksum: ItemChecksum,
+        clock: &dyn Clock,
+    ) -> io::Result<(ItemState, Option<bool>)> {
+        let bytes = self.bytes(range);
+        let outline = line::outline(bytes, checksum, |_| 1).unwrap_or_default();
+        let numbers = outline.numbers;
+        let changed = self
+            .changes
+            .get(&numbers.birth)
+            .filter(|changed| numbers.birth != 0 && changed.last > numbers.change);
+        let eligible = |text: &[u8]| facts_of_line(text).ok().map(|facts| facts.eligible);
+        let mut is_eligible = eligible(bytes);
+        let mut hold = outline.hold;
+        if let Some(changed) = changed {
+            let (offset, len) = changed.item;
+            if len > 0 {
+                let text = self.record(offset, len)?;
+                if let Some(JournalLine::Record(record)) = parse(&text) {
+                    is_eligible = eligible(record.item.as_bytes());
+                }
+            }
+            let (offset, len) = changed.standing;
+            if len > 0 {
+                let text = self.record(offset, len)?;
+                if let Some(JournalLine::Record(record)) = parse(&text) {
+                    let claim = record.standing.claim().flatten();
+                    hold = claim.map(|claim| (u64::from(claim.token.is_some()), claim.end));
+                }
+            }
+        }
+        let state = match hold {
+            Some((token, end)) if !has_ended(end, clock) => match token {
+                0 => ItemState::Delayed,
+                _ => ItemState::Leased,
+            },
+            _ => ItemState::Pending,
+        };
+        Ok((state, is_eligible))
+    }
+
+    fn record(&self, offset: u64, len: u32) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        let read = match &self.journal {
+            Some(file) => file.read_full_at(&mut bytes, offset)?,
+            None => 0,
+        };
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+fn has_ended(end: End, clock: &dyn Clock) -> bool {
+    match end {
+        End::At(end) => end.has_come(clock.uptime()),
+        End::Wall(until) => super::index::wall_lease(until).has_ended(clock),
+    }
+}
+
+fn note(
+    changes: &mut HashMap<u64, Changed, foldhash::fast::RandomState>,
+    counter: &mut u64,
+    record: &Record<'_>,
+    start: u64,
+    len: u64,
+) {
+    *counter = (*counter).max(record.change);
+    let changed = changes.entry(record.birth).or_default();
+    let place = (start, u32::try_from(len).unwrap_or(u32::MAX));
+    changed.last = changed.last.max(record.change);
+    changed.is_gone |= record.verb == Verb::Remove;
+    if record.verb.has_standing() {
+        changed.standing = place;
+    }
+    if record.verb.has_item() {
+        changed.item = place;
+    }
+}

@@ -1,0 +1,141 @@
+//! The result of a redrive.
+
+use std::error::Error;
+use std::fmt;
+
+use prodigy_storage_backend::{ItemId, QueueMark, StorageError};
+
+/// The result of a redrive. It adds up: `taken` is the sum of `done`, `failed`, `parked`, `released`, `kept`, `lost` and
+/// `unsettled`.
+///
+/// ```
+/// use prodigy_storage::RedriveReport;
+///
+/// fn is_clean(report: &RedriveReport) -> bool {
+///     report.done == report.taken && report.passed_over_count == 0
+/// }
+/// # assert!(is_clean(&RedriveReport::default()));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedriveReport {
+    /// Only items that were there at this change were taken.
+    pub bound: QueueMark,
+    /// Items that were taken, each once.
+    pub taken: usize,
+    /// Items that are done.
+    pub done: usize,
+    /// Items that failed again, and are pending.
+    pub failed: usize,
+    /// Items that were parked: by the work, or because they failed `max_attempts` times.
+    pub parked: usize,
+    /// Items that were released: by the work, after its panic, or because the run ended before they began.
+    pub released: usize,
+    /// Items that are done, and that stay even so: a failure was pushed to them meanwhile.
+    pub kept: usize,
+    /// Items whose lease was lost: another worker took them, or an operator ended the lease. What was done with them was
+    /// not stored, and it may be done again.
+    pub lost: usize,
+    /// Items whose settlement ended with the error of the run: they are pending again when their lease ends, unless it
+    /// was stored.
+    pub unsettled: usize,
+    /// The first of the items that were left as they are because they could not be read or their failure could not be
+    /// stored: at most [`PASSED_OVER`](Self::PASSED_OVER).
+    pub passed_over: Vec<PassedOver>,
+    /// How many of these there are in all.
+    pub passed_over_count: usize,
+    /// Whether the run was stopped before nothing was left.
+    pub stopped: bool,
+}
+
+impl RedriveReport {
+    /// The most items of which `passed_over` says why.
+    pub const PASSED_OVER: usize = 100;
+
+    pub(super) fn pass_over(&mut self, id: Option<ItemId>, error: &StorageError) {
+        self.passed_over_count += 1;
+        if self.passed_over.len() < Self::PASSED_OVER {
+            let why = error.to_string();
+            self.passed_over.push(PassedOver { id, why });
+        }
+    }
+}
+
+/// An item that a redrive left as it is.
+///
+/// ```
+/// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select, StorageError};
+///
+/// fn print_unreadable(dlq: &Dlq) -> Result<(), StorageError> {
+///     let report = dlq.redrive(Select::eligible(), &RedriveOptions::new(), |_| Outcome::release())?;
+///     for item in report.passed_over {
+///         println!("{:?}: {}", item.id, item.why);
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PassedOver {
+    /// Its key, if that is known.
+    pub id: Option<ItemId>,
+    /// The reason.
+    pub why: String,
+}
+
+/// A redrive that ended early because the backend failed. Its source is the error of the backend.
+///
+/// ```
+/// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select};
+///
+/// fn run(dlq: &Dlq) {
+///     if let Err(error) = dlq.redrive(Select::eligible(), &RedriveOptions::new(), |_| Outcome::Done) {
+///         println!("{error}: {} were done", error.report().done);
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RedriveError {
+    report: Box<RedriveReport>,
+    error: StorageError,
+}
+
+impl RedriveError {
+    pub(super) fn new(report: RedriveReport, error: StorageError) -> Self {
+        Self {
+            report: Box::new(report),
+            error,
+        }
+    }
+
+    /// The report up to the error.
+    #[must_use]
+    pub fn report(&self) -> &RedriveReport {
+        &self.report
+    }
+
+    /// The error of the backend.
+    #[must_use]
+    pub fn error(&self) -> &StorageError {
+        &self.error
+    }
+}
+
+impl fmt::Display for RedriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the redrive ended early, after {} items", self.report.taken)
+    }
+}
+
+impl Error for RedriveError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// The report is lost.
+impl From<RedriveError> for StorageError {
+    fn from(error: RedriveError) -> Self {
+        error.error
+    }
+}

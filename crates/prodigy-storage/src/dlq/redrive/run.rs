@@ -1,0 +1,396 @@
+//! A run of a redrive.
+
+use std::any::Any;
+use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use prodigy_storage_backend::dead_letter::facts;
+use prodigy_storage_backend::{
+    Change, Claim, ErrorKind, LeaseToken, Result, Select, Settled, Settlement, StorageError,
+};
+
+use super::options::{Outcome, RedriveOptions};
+use super::report::{RedriveError, RedriveReport};
+use crate::dlq::{Dlq, DlqItem, Taken, failed, is_passed_over};
+
+/// The longest time between two looks at the clock and at the request to stop. The clock is injected: a wait in real time
+/// can't be as long as a wait in its time.
+const TICK: Duration = Duration::from_millis(20);
+/// The most items to take at a time.
+const MOST: usize = 64;
+/// Take as many items at a time as are worked on in this time.
+const AHEAD: Duration = Duration::from_millis(100);
+
+/// A number of the report.
+type Counter = fn(&mut RedriveReport) -> &mut usize;
+
+type Work<'a> = &'a (dyn Fn(&DlqItem) -> Outcome + Sync);
+
+pub(crate) fn redrive(
+    dlq: &Dlq,
+    select: Select,
+    options: &RedriveOptions,
+    work: Work<'_>,
+) -> Result<RedriveReport, RedriveError> {
+    let run = Run::new(dlq, select, options, work)
+        .map_err(|error| RedriveError::new(RedriveReport::default(), error))?;
+    thread::scope(|scope| {
+        // The run ends also if this thread unwinds, so that the scope never waits for the keeper.
+        let ends = Ends(&run);
+        let keeper = thread::Builder::new().spawn_scoped(scope, || run.keep());
+        if let Err(error) = keeper {
+            run.fail(no_thread(dlq, error));
+        }
+        let workers: Vec<_> = (1..options.concurrency)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, || run.work()).ok())
+            .collect();
+        run.work();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                run.unwind(panic);
+            }
+        }
+        drop(ends);
+    });
+    run.finish()
+}
+
+fn no_thread(dlq: &Dlq, error: std::io::Error) -> StorageError {
+    StorageError::new(
+        ErrorKind::Io,
+        "redrive",
+        &dlq.job,
+        "no thread could be started to extend leases",
+    )
+    .with_source(error)
+}
+
+/// Whether an error concerns what was to be stored in one item.
+fn is_of_the_item(error: &StorageError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TooLarge | ErrorKind::InvalidInput | ErrorKind::Damaged
+    )
+}
+
+struct Ends<'r, 'a>(&'r Run<'a>);
+
+impl Drop for Ends<'_, '_> {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+struct Run<'a> {
+    dlq: &'a Dlq,
+    select: Select,
+    options: &'a RedriveOptions,
+    work: Work<'a>,
+    /// The time since the boot at which it began.
+    began: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Items that were taken and not begun.
+    hand: VecDeque<Taken>,
+    /// The tokens of all items that are taken and not settled.
+    held: HashSet<LeaseToken>,
+    /// Items that may be taken yet.
+    left: usize,
+    /// Whether a worker takes items.
+    taking: bool,
+    /// Whether nothing is left to take.
+    drained: bool,
+    /// No item may begin.
+    halted: bool,
+    /// All workers are done.
+    ended: bool,
+    /// When the next item may begin, in the time since the boot.
+    next_begin: Duration,
+    /// When the leases have to be extended next, in the time since the boot.
+    extend_at: Duration,
+    settled: usize,
+    report: RedriveReport,
+    error: Option<StorageError>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<'a> Run<'a> {
+    fn new(dlq: &'a Dlq, mut select: Select, options: &'a RedriveOptions, work: Work<'a>) -> Result<Self> {
+        let summary = dlq.summary()?;
+        let bound = select.until.map_or(summary.mark, |given| given.min(summary.mark));
+        select.until = Some(bound);
+        let mut report = RedriveReport {
+            bound,
+            ..RedriveReport::default()
+        };
+        // By its key such an item is taken.
+        if summary.unreadable > 0 && select.ids.is_none() {
+            for item in dlq.scan(&select)? {
+                match item {
+                    Ok(item) => {
+                        if let Err(error) = facts(&item.body) {
+                            report.pass_over(Some(item.id), &error);
+                        }
+                    }
+                    Err(error) if is_passed_over(&error) => report.pass_over(None, &error),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Self {
+            dlq,
+            select,
+            options,
+            work,
+            began: dlq.inner.clock.uptime().since,
+            state: Mutex::new(State {
+                left: options.limit.unwrap_or(usize::MAX),
+                report,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.dlq.inner.clock.uptime().since
+    }
+
+    /// Works until no item is left or none may begin.
+    fn work(&self) {
+        while let Some(taken) = self.next() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(&taken.item)));
+            let outcome = outcome.unwrap_or_else(|panic| {
+                self.unwind(panic);
+                Outcome::release()
+            });
+            self.settle(&taken, outcome);
+        }
+    }
+
+    /// The next item to begin.
+    fn next(&self) -> Option<Taken> {
+        self.look_for_stop();
+        let mut state = self.state.lock();
+        loop {
+            if state.halted || (state.hand.is_empty() && (state.drained || state.left == 0)) {
+                return None;
+            }
+            let now = self.now();
+            if state.next_begin > now {
+                let wait = (state.next_begin - now).min(TICK);
+                self.changed.wait_for(&mut state, wait);
+            } else if let Some(taken) = state.hand.pop_front() {
+                state.next_begin = now.saturating_add(self.options.interval.unwrap_or_default());
+                return Some(taken);
+            } else if state.taking {
+                self.changed.wait_for(&mut state, TICK);
+            } else {
+                self.take(&mut state);
+            }
+        }
+    }
+
+    /// Takes more items, without the lock.
+    fn take(&self, state: &mut MutexGuard<'_, State>) {
+        state.taking = true;
+        let wanted = self.ahead(state).min(state.left);
+        // The leases begin at some moment in the call.
+        let before = self.now();
+        let taken = MutexGuard::unlocked(state, || self.dlq.take(&self.select, wanted, self.options.lease));
+        state.taking = false;
+        match taken {
+            Ok(taken) => {
+                state.drained = taken.is_empty();
+                state.left = state.left.saturating_sub(taken.len());
+                state.report.taken += taken.len();
+                state.held.extend(taken.iter().map(|taken| taken.token().clone()));
+                state.extend_at = state.extend_at.min(before.saturating_add(self.options.lease / 3));
+                state.hand.extend(taken);
+            }
+            Err(error) => state.fail(error),
+        }
+        self.changed.notify_all();
+    }
+
+    /// How many items to take: one for each worker, more where the work is short.
+    fn ahead(&self, state: &State) -> usize {
+        let elapsed = self.now().saturating_sub(self.began).max(Duration::from_nanos(1));
+        let soon = state.settled as u128 * AHEAD.as_nanos() / elapsed.as_nanos();
+        let soon = usize::try_from(soon).unwrap_or(MOST).min(MOST);
+        soon.max(self.options.concurrency).max(1)
+    }
+
+    fn settle(&self, taken: &Taken, outcome: Outcome) {
+        let settle = |change| {
+            let claim = Claim::from(taken.token());
+            self.dlq.settle_one(Settlement::new(claim, change))
+        };
+        let stored = self
+            .change_of(taken, outcome)
+            .and_then(|(change, counter)| Ok((settle(change)?, counter)));
+        let (stored, unstored) = match stored {
+            // Of this item alone: the failure or the reason can't be stored in it.
+            Err(error) if is_of_the_item(&error) => {
+                let delay = Duration::ZERO;
+                let released = settle(Change::Release { delay });
+                let counter: Counter = |report| &mut report.released;
+                (released.map(|settled| (settled, counter)), Some(error))
+            }
+            stored => (stored, None),
+        };
+        let mut state = self.state.lock();
+        state.held.remove(taken.token());
+        state.settled += 1;
+        if let Some(error) = unstored {
+            state.report.pass_over(Some(taken.id().clone()), &error);
+        }
+        match stored {
+            Ok((settled, counter)) => {
+                let counter: Counter = match settled {
+                    Settled::Done => counter,
+                    Settled::Kept => |report| &mut report.kept,
+                    _ => |report| &mut report.lost,
+                };
+                *counter(&mut state.report) += 1;
+            }
+            Err(error) => {
+                state.report.unsettled += 1;
+                state.fail(error);
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The change that stores an outcome, and the number of the report that it raises.
+    fn change_of(&self, taken: &Taken, outcome: Outcome) -> Result<(Change, Counter)> {
+        Ok(match outcome {
+            Outcome::Done => (Change::Remove, |report| &mut report.done),
+            Outcome::Release { after } => (Change::Release { delay: after }, |report| &mut report.released),
+            Outcome::Park(reason) => (Change::Park { reason }, |report| &mut report.parked),
+            Outcome::Failed(failure) => {
+                let attempts = facts(&taken.item.body).map_or(0, |facts| facts.failure_count) + 1;
+                let parks = self.options.max_attempts.is_some_and(|most| attempts >= most);
+                let reason = parks.then(|| format!("it failed {attempts} times"));
+                let failed = failed(taken.id(), *failure, reason, self.dlq.inner.clock.now())?;
+                let counter: Counter = match parks {
+                    true => |report| &mut report.parked,
+                    false => |report| &mut report.failed,
+                };
+                (Change::Fail(failed), counter)
+            }
+        })
+    }
+
+    /// Extends the leases of all items in hand until the run ends.
+    fn keep(&self) {
+        let every = self.options.lease / 3;
+        let tick = TICK.min(every / 2).max(Duration::from_millis(1));
+        let mut state = self.state.lock();
+        while !state.ended {
+            self.changed.wait_for(&mut state, tick);
+            MutexGuard::unlocked(&mut state, || self.look_for_stop());
+            let now = self.now();
+            if now < state.extend_at || state.ended {
+                continue;
+            }
+            state.extend_at = now.saturating_add(every);
+            let tokens: Vec<LeaseToken> = state.held.iter().cloned().collect();
+            let extended = MutexGuard::unlocked(&mut state, || self.dlq.extend(&tokens, self.options.lease));
+            match extended {
+                Ok(extended) => {
+                    for (token, settled) in tokens.iter().zip(extended) {
+                        if !settled.is_done() {
+                            state.lose(token);
+                        }
+                    }
+                }
+                Err(error) => {
+                    // It is tried again soon. If the leases end meanwhile, the settlements say so.
+                    state.extend_at = state.extend_at.min(now.saturating_add(every / 4));
+                    tracing::warn!(job = %self.dlq.job, error = %error, "leases could not be extended");
+                }
+            }
+        }
+    }
+
+    fn look_for_stop(&self) {
+        match catch_unwind(AssertUnwindSafe(|| self.options.stops())) {
+            Ok(false) => {}
+            Ok(true) => {
+                let mut state = self.state.lock();
+                let was_halted = std::mem::replace(&mut state.halted, true);
+                state.report.stopped = true;
+                drop(state);
+                if !was_halted {
+                    self.changed.notify_all();
+                }
+            }
+            Err(panic) => self.unwind(panic),
+        }
+    }
+
+    fn fail(&self, error: StorageError) {
+        self.state.lock().fail(error);
+        self.changed.notify_all();
+    }
+
+    fn unwind(&self, panic: Box<dyn Any + Send>) {
+        let mut state = self.state.lock();
+        state.halted = true;
+        state.panic.get_or_insert(panic);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Releases the items that were not begun, and gives the result.
+    fn finish(self) -> Result<RedriveReport, RedriveError> {
+        let mut state = self.state.into_inner();
+        let tokens: Vec<LeaseToken> = state.hand.iter().map(|taken| taken.token().clone()).collect();
+        match self.dlq.release(&tokens, Duration::ZERO) {
+            Ok(settled) => {
+                for settled in settled {
+                    match settled.is_done() {
+                        true => state.report.released += 1,
+                        false => state.report.lost += 1,
+                    }
+                }
+            }
+            Err(error) => {
+                state.report.unsettled += tokens.len();
+                state.fail(error);
+            }
+        }
+        if let Some(panic) = state.panic {
+            resume_unwind(panic);
+        }
+        match state.error {
+            Some(error) => Err(RedriveError::new(state.report, error)),
+            None => Ok(state.report),
+        }
+    }
+}
+
+impl State {
+    fn fail(&mut self, error: StorageError) {
+        self.halted = true;
+        self.error.get_or_insert(error);
+    }
+
+    /// A lease was lost. If the item was not begun it never will; else its settlement will be unknown.
+    fn lose(&mut self, token: &LeaseToken) {
+        self.held.remove(token);
+        let before = self.hand.len();
+        self.hand.retain(|taken| taken.token() != token);
+        self.report.lost += before - self.hand.len();
+    }
+}
