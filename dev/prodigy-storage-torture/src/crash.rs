@@ -8,6 +8,7 @@ mod clocks;
 mod dialogue;
 mod faults;
 mod flips;
+mod letters;
 mod limits;
 mod many;
 mod places;
@@ -118,6 +119,11 @@ const SECTIONS: &[Section] = &[
         name: "many",
         about: "many processes at once on one store, some of them killed",
         run: many::run,
+    },
+    Section {
+        name: "letters",
+        about: "pushers, takers, extenders, operators and compactors on one queue, killed and stopped; redrivers whose leases are short",
+        run: letters::run,
     },
     Section {
         name: "clocks",

@@ -1,0 +1,150 @@
+//! One queue under everything that may happen to it: workers change it at random and are killed and stopped, redrivers work
+//! with leases that are shorter than the work.
+//!
+//! Workers report each call before and after it. From the reports of all of them follows what must hold: nothing is lost,
+//! nothing is leased to two at once, and nothing that is finished comes back.
+
+mod history;
+mod redrivers;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use self::history::{Call, History, Stored};
+use super::power::process::Process;
+use super::section::{Lab, Tally};
+use crate::tool::Tool;
+
+/// Kills in the short and in the full form.
+const KILLS: (u32, u32) = (60, 1_000);
+/// Workers at once.
+const WORKERS: usize = 5;
+/// A worker lives this long at most, in milliseconds.
+const LIFE: u64 = 1_500;
+/// One life of this number has a stop in it,
+const STOPPED: u32 = 3;
+/// for at most this number of milliseconds.
+const STOP: u64 = 600;
+
+/// Starts workers on the store of a tool.
+struct Workshop<'a> {
+    lab: Lab<'a>,
+    tool: Tool,
+    program: std::path::PathBuf,
+}
+
+impl Workshop<'_> {
+    fn command(&self, name: &str, seed: u64, role: &str) -> Command {
+        let mut command = self.tool.command_of(&self.program);
+        command
+            .arg(self.tool.base())
+            .arg(name)
+            .arg(seed.to_string())
+            .arg(role);
+        command
+    }
+
+    /// The items of a job's queue.
+    fn stored(&self, job: &str) -> Result<Vec<Stored>> {
+        let listed = ["--json", "dlq", "list", "--repo", "letters", "--job", job];
+        let answer = self.tool.run(listed, b"")?.expect_code(0)?;
+        answer.lines().map(Stored::read).collect()
+    }
+
+    /// The doctor finds nothing wrong.
+    fn is_sound(&self) -> Result<()> {
+        let answer = self.tool.run(["--json", "doctor"], b"")?.expect_code(0)?;
+        for line in answer.lines() {
+            let finding: Value = serde_json::from_slice(line)?;
+            let severity = finding.get("severity").and_then(Value::as_str);
+            ensure!(
+                !matches!(severity, Some("damage" | "warning")),
+                "the doctor found {finding}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Lets workers change a queue, then redrivers empty another.
+pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
+    let workshop = Workshop {
+        lab: *lab,
+        tool: Tool::new(lab.binary, lab.scratch)?,
+        program: lab.project.build("prodigy-storage-torture", "torture-letters")?,
+    };
+    let mut tally = Tally::default();
+    changes(&workshop, &mut tally).context("changes at random")?;
+    redrivers::run(&workshop, &mut tally).context("redrivers with short leases")?;
+    workshop.is_sound()?;
+    Ok(tally)
+}
+
+fn changes(workshop: &Workshop<'_>, tally: &mut Tally) -> Result<()> {
+    let kills = match (workshop.lab.time, workshop.lab.quick) {
+        (Some(_), _) => u32::MAX,
+        (None, true) => KILLS.0,
+        (None, false) => KILLS.1,
+    };
+    let until = workshop.lab.time.map(|time| Instant::now() + time);
+    let (killed, stopped) = (AtomicU32::new(0), AtomicU32::new(0));
+    let calls = Mutex::new(Vec::new());
+    let open = || killed.load(Ordering::Relaxed) < kills && until.is_none_or(|until| Instant::now() < until);
+    thread::scope(|scope| {
+        let lives: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                let (open, killed, stopped, calls) = (&open, &killed, &stopped, &calls);
+                scope.spawn(move || -> Result<()> {
+                    let mut random = workshop.lab.random(&format!("worker {number}"));
+                    let mut life = 0;
+                    while open() {
+                        life += 1;
+                        let made = one_life(workshop, &format!("w{number}-{life}"), &mut random, stopped)?;
+                        killed.fetch_add(1, Ordering::Relaxed);
+                        calls.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        lives
+            .into_iter()
+            .try_for_each(|life| life.join().unwrap_or_else(|_| Err(anyhow!("it panicked"))))
+    })?;
+    let calls = calls.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.add("kills of a worker on a queue", killed.into_inner());
+    tally.add("stops of one", stopped.into_inner());
+    tally.add("calls on the queue", calls.len());
+    let history = History::of(&calls)?;
+    history.check(&workshop.stored("change")?, tally)
+}
+
+/// Starts a worker, stops it perhaps, kills it, and returns the calls that it reported.
+fn one_life(
+    workshop: &Workshop<'_>,
+    name: &str,
+    random: &mut fastrand::Rng,
+    stopped: &AtomicU32,
+) -> Result<Vec<Call>> {
+    let command = workshop.command(name, random.u64(..), "change");
+    let mut process = Process::start(command, Vec::new(), true)?;
+    process.wait_for(Duration::from_millis(random.u64(..LIFE)))?;
+    if random.u32(..STOPPED) == 0 {
+        process.stop_for(Duration::from_millis(random.u64(..STOP)))?;
+        process.wait_for(Duration::from_millis(random.u64(..LIFE / 3)))?;
+        stopped.fetch_add(1, Ordering::Relaxed);
+    }
+    let ended = process.end()?;
+    ensure!(
+        ended.code.is_none(),
+        "{}",
+        ended.unexpected("a life until it is killed")
+    );
+    history::calls(&ended).with_context(|| format!("worker {name}"))
+}
