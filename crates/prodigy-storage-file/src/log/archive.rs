@@ -353,12 +353,12 @@ use zstandard::compress_locked;
 pub(crate) use zstandard::{compress, frame_start, header_is_damaged, says_the_same, summary};
 
 #[cfg(not(feature = "compression"))]
-pub(crate) fn compress(_: &Root, _: &Path, _: &SegmentName) -> Result<()> {
+pub(crate) fn compress(_: SegmentRef<'_>) -> Result<()> {
     Ok(())
 }
 
 #[cfg(not(feature = "compression"))]
-fn compress_locked(_: &Root, _: &Path, _: &SegmentName, _: &dyn crate::fs::FsFile) -> Result<()> {
+fn compress_locked(_: SegmentRef<'_>, _: &dyn crate::fs::FsFile) -> Result<()> {
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The bytes of a segment, whatever its form.
 
 use std::io::{self, Read};
+#[cfg(feature = "compression")]
 use std::path::Path;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
@@ -8,6 +9,7 @@ use prodigy_storage_layout::SegmentForm;
 
 use super::segment_ref::SegmentRef;
 use crate::fs::{FileRead, FsFile, Metadata, OpenMode};
+#[cfg(feature = "compression")]
 use crate::root::Root;
 
 /// Uncompressed bytes that are skipped between two checks of the clock.
