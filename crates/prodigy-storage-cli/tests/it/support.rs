@@ -6,6 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 use tempfile::TempDir;
 
 /// Longer than any command takes on a busy machine.
@@ -33,7 +34,7 @@ fn let_signals_through() {
         let ignored = ignored
             .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
             .unwrap_or(0);
-        for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        for signal in [SIGHUP, SIGINT, SIGQUIT] {
             if ignored & (1 << (signal - 1)) != 0 {
                 signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
             }
