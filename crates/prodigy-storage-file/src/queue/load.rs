@@ -124,7 +124,9 @@ impl Turn<'_> {
         }
         let is_first = items.end == 0;
         let file = Arc::clone(&items.open.file);
-        queues.check_queue(operation, &path, &file, self.deadline)?;
+        if is_first || !items.plain {
+            queues.check_queue(operation, &path, &file, self.deadline)?;
+        }
         let limit = root.options.largest_read();
         let mut scanner = Scanner::resume(file, limit, items.end, items.any).map_err(fault)?;
         let mut count = 0;

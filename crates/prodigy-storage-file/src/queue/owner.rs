@@ -1,8 +1,9 @@
 //! Whose a queue's file is.
 //!
 //! Another program may keep a file of its own at the path of a queue. Only a file of ours can be damaged, repaired or
-//! moved. A file is ours if a checksum of ours is anywhere in it, or if its first bytes may be what is left of a write
-//! of ours. A power loss leaves an empty file, zeros, or a beginning with zeros behind it.
+//! moved. A file is ours if a journal of ours is beside it, if a checksum of ours is anywhere in it, or if its bytes may be
+//! what is left of a write of ours. A power loss leaves an empty file, zeros, a beginning with zeros behind it, or a beginning
+//! that ends in its first item: a whole item of ours has its checksum.
 
 use std::io;
 
@@ -28,17 +29,21 @@ pub(super) fn has_checksum(bytes: &[u8]) -> bool {
 pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
     let mut beginning = [0; BEGINNING];
     let read = file.read_full_at(&mut beginning, 0)?;
-    if begins_as_ours(beginning.get(..read).unwrap_or_default()) {
-        return Ok(true);
-    }
+    let begins = begins_as_ours(beginning.get(..read).unwrap_or_default());
     let (mut buffer, mut offset) = (vec![0; CHUNK], 0);
+    let (mut has_zeros, mut has_whole_line) = (false, false);
     loop {
         let read = file.read_full_at(&mut buffer, offset)?;
-        if has_checksum(buffer.get(..read).unwrap_or_default()) {
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if has_checksum(bytes) {
             return Ok(true);
         }
+        // The line end of an empty array may be behind the first byte of a push into it.
+        let first = if offset == 0 { EMPTY.len() } else { 0 };
+        has_zeros |= bytes.contains(&0);
+        has_whole_line |= bytes.get(first..).is_some_and(|rest| rest.contains(&b'\n'));
         if read < CHUNK {
-            return Ok(false);
+            return Ok(begins && (has_zeros || !has_whole_line));
         }
         // A mark may cross the border of two pieces.
         offset += (CHUNK - CHECKSUM.len()) as u64;
@@ -101,6 +106,8 @@ mod tests {
             "[\n  {\n    \"item_id\": \"a\"\n  }\n]\n",
             "[\n]\n\n{}",
             "[\n{\"id\":1}\n]\n",
+            "[\n{\"item_id\":\"a\"},\nnot json\n]\n",
+            "[\n{\"item_id\":\"my app\"}: see the wiki\n",
             "\n",
         ] {
             assert!(!ours(text), "{text}");

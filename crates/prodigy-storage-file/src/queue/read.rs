@@ -94,7 +94,13 @@ impl Queues {
         deadline: Deadline,
     ) -> Result<()> {
         let fault = |error| self.root.read_fault(operation, path, error);
-        if owner::is_ours(&**file).map_err(fault)? {
+        // Only we keep a journal: a queue of ours may hold no item of ours any more.
+        let has_journal = match self.root.fs.metadata(&path.with_extension("journal")) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(fault(error)),
+        };
+        if has_journal || owner::is_ours(&**file).map_err(fault)? {
             return Ok(());
         }
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
@@ -106,7 +112,10 @@ impl Queues {
             }
             is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
         }
-        if is_read && scanner.array().tail.is_none() {
+        let array = scanner.array();
+        // Without an item it is empty, whatever of its brackets is there.
+        let is_empty = !array.any && array.tail.is_none();
+        if is_read && (is_empty || array.is_whole()) {
             return Ok(());
         }
         let why = "the file belongs to another program and is not an array of items; nothing was changed";

@@ -96,6 +96,11 @@ pub(super) struct ArrayState {
 }
 
 impl ArrayState {
+    /// True if the file is an array from its first byte to its last one.
+    pub(super) fn is_whole(&self) -> bool {
+        self.begun && self.plain && self.closed && self.tail.is_none()
+    }
+
     /// True if this is the end of an item, and only items are before it.
     fn is_at(&self, offset: u64) -> bool {
         self.end == offset

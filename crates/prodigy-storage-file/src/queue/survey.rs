@@ -173,6 +173,8 @@ impl Queues {
             None => None,
         };
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
+        // Only we keep a journal.
+        survey.ours |= journal.is_some();
         survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
         survey.journal = journal;
         if let Some(journal) = &mut survey.journal {

@@ -161,13 +161,14 @@ impl View {
         let mut view = Self {
             bytes: items.as_ref().map_or(0, Scanner::len),
             items,
+            // Only we keep a journal.
+            ours: journal.is_some().then_some(true),
             journal,
             changes: HashMap::default(),
             spots: Vec::new().into_iter(),
             spoilt: false,
             counter: 0,
             last: 0,
-            ours: None,
             path: paths.items.clone(),
             root: Arc::clone(root),
         };
@@ -335,7 +336,14 @@ impl View {
                 checksum,
             }));
         }
-        self.items = None;
+        let items = self.items.take();
+        let torn = items.and_then(|items| Some((items.array().tail?, items)));
+        if let Some((tail, items)) = torn {
+            let len = items.len();
+            self.items = Some(items);
+            self.skips(tail, len)?;
+            self.items = None;
+        }
         Ok(None)
     }
 
