@@ -12,6 +12,9 @@ use crate::log::Logs;
 use crate::queue::Queues;
 use crate::root::Root;
 
+/// The longest wait for another process's turn when the last handle goes.
+const CLOSING: Duration = Duration::from_millis(200);
+
 /// One root, as all handles of one process on it share it.
 #[derive(Debug)]
 pub(super) struct Stores {
@@ -68,5 +71,14 @@ impl Stores {
         self.queues.tidy(deadline)?;
         self.root.flush_files(deadline)?;
         self.logs.flush(deadline)
+    }
+}
+
+impl Drop for Stores {
+    /// Small queues show exactly their pending items when the last handle goes.
+    fn drop(&mut self) {
+        if self.still_here("close").is_ok() {
+            self.queues.close(Deadline::after(CLOSING));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Compaction: a new file of items has all that the journal says, and another journal begins.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Compaction, Deadline, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Entry, JobAddress};
@@ -108,11 +108,23 @@ impl Queues {
     /// Makes small queues that this process worked on show exactly their items. A queue that another process holds right now
     /// is left to it.
     pub(crate) fn tidy(&self, deadline: Deadline) -> Result<()> {
-        const OPERATION: &str = "compact queue";
         if self.root.options.read_only {
             return Ok(());
         }
-        for path in self.untidy() {
+        self.tidy_each(self.untidy(), deadline)
+    }
+
+    /// The same for the queues that this process worked on alone, when it closes the store.
+    pub(crate) fn close(&self, deadline: Deadline) {
+        if !self.root.options.read_only && !std::thread::panicking() {
+            // Best effort: nothing depends on it.
+            let _ = self.tidy_each(self.worked_on(), deadline);
+        }
+    }
+
+    fn tidy_each(&self, paths: Vec<PathBuf>, deadline: Deadline) -> Result<()> {
+        const OPERATION: &str = "compact queue";
+        for path in paths {
             let Some(Entry::Queue(job)) = Entry::parse(&path) else {
                 continue;
             };

@@ -125,10 +125,15 @@ impl Queues {
         self.root.fs.metadata(path).map_err(fault)
     }
 
+    /// The queues that this process worked on.
+    pub(super) fn worked_on(&self) -> Vec<PathBuf> {
+        self.open.lock().keys().cloned().collect()
+    }
+
     /// The small queues that may show something else than their items: those that this process worked on, and at the first
     /// call all of which a process that died may have left some.
     pub(super) fn untidy(&self) -> Vec<PathBuf> {
-        let mut found: Vec<PathBuf> = self.open.lock().keys().cloned().collect();
+        let mut found = self.worked_on();
         if !self.has_walked.swap(true, Ordering::AcqRel) {
             found.extend(self.all());
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use prodigy_storage::{
     Claim, DeadLetter, Dlq, DlqItem, Eligible, ErrorKind, Failure, ItemId, ItemState, LeaseToken, Select,
-    Settled,
+    Settled, Storage,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -291,4 +291,27 @@ fn what_a_dead_redriver_took_comes_back_when_its_lease_ends() {
     assert_eq!(take_ids(&dlq, 1).len(), 0);
     clock.advance_secs(61);
     assert_eq!(take_ids(&dlq, 1).len(), 1);
+}
+
+#[test]
+fn after_the_last_handle_is_gone_a_small_file_shows_exactly_the_pending_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::builder()
+        .environment(prodigy_storage::config::MapEnvironment::new())
+        .base_dir(folder.path())
+        .open()
+        .unwrap();
+    let dlq = storage.repo("shop").unwrap().job("j").unwrap().dlq();
+    for id in ["a", "b"] {
+        dlq.push(&DeadLetter::new(ItemId::new(id).unwrap(), 1)).unwrap();
+    }
+    dlq.remove(&[ItemId::new("a").unwrap()]).unwrap();
+    let shown = || -> Vec<Value> {
+        serde_json::from_slice(&std::fs::read(folder.path().join("dlq/shop/j/items.json")).unwrap()).unwrap()
+    };
+    assert_eq!(shown().len(), 2, "a removal is a record of the journal");
+    drop((dlq, storage));
+    let left = shown();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["item_id"], "b");
 }

@@ -35,11 +35,7 @@ const VICTIMS: [(&str, &str, Swallowed); 6] = [
         Swallowed::BehindRename,
     ),
     ("checkpoints", "a checkpoint without any sync", Swallowed::All),
-    (
-        "dead letters",
-        "a queue rewritten whose folder is not synced",
-        Swallowed::BehindRename,
-    ),
+    ("dead letters", "a queue without any sync", Swallowed::All),
     ("tokens", "a token without any sync", Swallowed::All),
 ];
 
