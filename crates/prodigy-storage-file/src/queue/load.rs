@@ -85,7 +85,7 @@ impl Turn<'_> {
     fn look(&self, path: &Path) -> Result<Option<Metadata>> {
         match self.queues.root.fs.metadata(path) {
             Ok(found) if found.links > 1 => {
-                if path == self.items_path {
+                if path == self.items_path && self.queues.is_absent(self.operation, &self.journal_path)? {
                     let file = self.queues.root.fs.open(path, OpenMode::Read);
                     let file =
                         file.map_err(|error| self.queues.root.write_fault(self.operation, path, error))?;
@@ -124,7 +124,7 @@ impl Turn<'_> {
         }
         let is_first = items.end == 0;
         let file = Arc::clone(&items.open.file);
-        if is_first || !items.plain {
+        if (is_first || !items.plain) && files.journal.is_none() {
             queues.check_queue(operation, &path, &file, self.deadline)?;
         }
         let limit = root.options.largest_read();

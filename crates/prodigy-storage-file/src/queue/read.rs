@@ -85,7 +85,8 @@ impl Queues {
         })
     }
 
-    /// Refuses to change another program's file that holds anything else than items.
+    /// Refuses to change another program's file that holds anything else than items. The queue has no journal: only we
+    /// keep one, so a queue beside its journal is ours.
     pub(super) fn check_queue(
         &self,
         operation: &'static str,
@@ -94,13 +95,7 @@ impl Queues {
         deadline: Deadline,
     ) -> Result<()> {
         let fault = |error| self.root.read_fault(operation, path, error);
-        // Only we keep a journal: a queue of ours may hold no item of ours any more.
-        let has_journal = match self.root.fs.metadata(&path.with_extension("journal")) {
-            Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(fault(error)),
-        };
-        if has_journal || owner::is_ours(&**file).map_err(fault)? {
+        if owner::is_ours(&**file).map_err(fault)? {
             return Ok(());
         }
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;

@@ -135,7 +135,7 @@ impl Turn<'_> {
     }
 }
 
-/// Whether nothing is asked that only the contents of an item say, but whether it is eligible.
+/// True if a selection asks for nothing that is in the contents of an item alone, apart from its eligibility.
 pub(super) fn asks_for_no_facts(select: &Select) -> bool {
     select.signature.is_none()
         && select.error_type.is_none()

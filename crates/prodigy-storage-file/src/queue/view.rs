@@ -232,14 +232,20 @@ impl View {
         self.ours == Some(false)
     }
 
-    /// True if bytes that are not an item are another program's data. They are counted then.
-    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
+    /// Whether the file of items is ours: checked once.
+    fn is_ours(&mut self) -> io::Result<bool> {
         let ours = match (self.ours, &self.items) {
             (Some(ours), _) => ours,
             (None, Some(items)) => owner::is_ours(items.file())?,
             (None, None) => true,
         };
         self.ours = Some(ours);
+        Ok(ours)
+    }
+
+    /// True if bytes that are not an item are another program's data. They are counted then.
+    fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
+        let ours = self.is_ours()?;
         if !ours {
             self.note_foreign(start, end);
         }
@@ -281,11 +287,8 @@ impl View {
                     head,
                 } => (start, end, 0..0, checksum, Some(line::head_id(&head))),
                 Fragment::Foreign { start, end } => {
-                    if self.ours.is_none() {
-                        // Elements of another program in a file of ours are counted, too.
-                        let is_ours = owner::is_ours(items.file())?;
-                        self.ours = Some(is_ours);
-                    }
+                    // Elements of another program in a file of ours are counted, too.
+                    self.is_ours()?;
                     self.note_foreign(start, end);
                     continue;
                 }
@@ -336,14 +339,14 @@ impl View {
                 checksum,
             }));
         }
-        let items = self.items.take();
-        let torn = items.and_then(|items| Some((items.array().tail?, items)));
-        if let Some((tail, items)) = torn {
-            let len = items.len();
-            self.items = Some(items);
-            self.skips(tail, len)?;
-            self.items = None;
+        let torn = self
+            .items
+            .as_ref()
+            .and_then(|items| Some((items.array().tail?, items.len())));
+        if let Some((start, end)) = torn {
+            self.skips(start, end)?;
         }
+        self.items = None;
         Ok(None)
     }
 
