@@ -148,16 +148,6 @@ impl<'c> App<'c> {
         Ok(storage)
     }
 
-    /// Ends background work on what was written.
-    pub(crate) fn end_writes(&mut self) {
-        let storage = self.opened.as_ref().filter(|_| self.writes);
-        if let Some(Err(error)) = storage.map(Storage::flush) {
-            self.warn(&format!(
-                "all is stored, and a later command tidies up: {error:#}"
-            ));
-        }
-    }
-
     /// The repository that is named, else the one here.
     pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
         let repo = match name {

@@ -178,13 +178,6 @@ impl DlqCommand {
 }
 
 pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
-    let ended = dispatch(app, command);
-    // The file of a small queue then holds exactly its items.
-    app.end_writes();
-    ended
-}
-
-fn dispatch(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
     match command {
         DlqCommand::Analyze(arguments) => analyze::run(app, &arguments),
         DlqCommand::List(arguments) => list::list(app, &arguments),
