@@ -10,7 +10,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, MINUTE, acknowledge, entry, field, item, item_id, job, jobs, keys, moment, names, refused,
+    Check, MINUTE, acknowledge, entry, field, item, item_id, job, jobs, keys, moment, names, put, refused,
     settle_item, settle_token, soon, take, take_one, tokens,
 };
 use crate::backend::Backend;
@@ -44,20 +44,6 @@ topic! { "queue":
     queues_are_kept_apart "queues of two jobs do not mix",
     a_full_queue_refuses_a_push (CappedQueue) "a push that would take the queue over its cap is refused whole, and settling makes room",
     a_full_queue_is_settled (CappedQueue) "a full queue takes every settlement, also one that makes an item larger",
-}
-
-fn put(
-    harness: &dyn Harness,
-    backend: &dyn Backend,
-    job: &JobAddress,
-    names: &[&str],
-) -> Result<PutReport, Failure> {
-    let now = harness.clock().now();
-    let items = names
-        .iter()
-        .map(|name| item(name, "1", now))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
 }
 
 /// Pushes another failure of an item.

@@ -9,7 +9,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, MINUTE, acknowledge, entry, field, item, item_id, job, keys, moment, names, refused, settle,
+    Check, MINUTE, acknowledge, entry, field, item, item_id, job, keys, moment, names, put, refused, settle,
     settle_item, settle_token, soon, take, take_one, tokens,
 };
 use crate::backend::Backend;
@@ -45,20 +45,6 @@ topic! { "queue":
     a_removed_item_is_gone "removal by key takes items whether taken or not, and says which were unknown",
     settlements_see_each_other "settlements of one call are made in their order",
     a_removed_key_is_new_again "an item that was settled and is pushed again is a new one, at the end",
-}
-
-fn put(
-    harness: &dyn Harness,
-    backend: &dyn Backend,
-    job: &JobAddress,
-    names: &[&str],
-) -> Result<PutReport, Failure> {
-    let now = harness.clock().now();
-    let items = names
-        .iter()
-        .map(|name| item(name, "1", now))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
 }
 
 fn release(delay: Duration) -> Change {

@@ -8,19 +8,22 @@ use serde_json::value::RawValue;
 
 use super::clock::ManualClock;
 use super::failure::Failure;
+use super::harness::Harness;
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::body::Body;
+use crate::clock::Clock;
 use crate::dead_letter;
 use crate::deadline::Deadline;
 use crate::document::DocumentEntry;
 use crate::error::{ErrorKind, StorageError};
 use crate::id::EventId;
 use crate::lock::LockInfo;
-use crate::log::{AppendOptions, Appended, Cursor, Scan, ScanItem, ScanOptions};
+use crate::log::{AppendOptions, Appended, Cursor, Durability, Scan, ScanItem, ScanOptions};
 use crate::page::Entries;
 use crate::queue::{
-    Change, Claim, ItemId, LeaseToken, QueueEntry, QueueItem, QueueStep, Select, Settled, Settlement,
+    Change, Claim, ItemId, LeaseToken, PutReport, QueueEntry, QueueItem, QueueStep, Select, Settled,
+    Settlement,
 };
 
 pub(super) type Check = Result<(), Failure>;
@@ -188,6 +191,21 @@ pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, 
 }
 
 /// All documents of a scope. This listing and the others are read in pages of two entries.
+/// Pushes items of these names.
+pub(super) fn put(
+    harness: &dyn Harness,
+    backend: &dyn Backend,
+    job: &JobAddress,
+    names: &[&str],
+) -> Result<PutReport, Failure> {
+    let now = harness.clock().now();
+    let items = names
+        .iter()
+        .map(|name| item(name, "1", now))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
+}
+
 pub(super) fn list(backend: &dyn Backend, scope: &DocumentScope) -> Result<Vec<DocumentEntry>, Failure> {
     Ok(Entries::new(|page| backend.list(scope, page, soon()))
         .limit(2)

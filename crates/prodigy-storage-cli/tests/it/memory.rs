@@ -24,15 +24,7 @@ fn memory_without_a_snapshot_warns_that_nothing_is_kept() {
 
 #[test]
 fn every_reading_command_reads_a_snapshot() {
-    let bench = Bench::new();
-    let file = bench.write(
-        "memory.yaml",
-        format!(
-            "storage:\n  backend: memory\n  backend_config:\n    persist_to_disk: true\n    persistence_path: {}\n",
-            bench.path("store.jsonl").display()
-        ),
-    );
-    let bench = bench.with("PRODIGY_CONFIG", file.to_str().unwrap());
+    let bench = Bench::of_memory();
     bench.append("1\n");
     let before = std::fs::read(bench.path("store.jsonl")).unwrap();
     for command in EVERY_READING_COMMAND {

@@ -53,6 +53,19 @@ impl Bench {
         }
     }
 
+    /// With the memory backend, which keeps its snapshot in `store.jsonl`.
+    pub fn of_memory() -> Self {
+        let bench = Self::new();
+        let file = bench.write(
+            "memory.yaml",
+            format!(
+                "storage:\n  backend: memory\n  backend_config:\n    persist_to_disk: true\n    persistence_path: {}\n",
+                bench.path("store.jsonl").display()
+            ),
+        );
+        bench.with("PRODIGY_CONFIG", file.to_str().unwrap())
+    }
+
     /// With a key of the configuration set by its variable.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));

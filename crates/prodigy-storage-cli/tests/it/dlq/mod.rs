@@ -230,15 +230,7 @@ fn the_file_of_a_small_queue_holds_exactly_the_pending_items_after_each_command(
 
 #[test]
 fn every_step_works_on_a_snapshot_of_the_memory_backend() {
-    let bench = Bench::new();
-    let file = bench.write(
-        "memory.yaml",
-        format!(
-            "storage:\n  backend: memory\n  backend_config:\n    persist_to_disk: true\n    persistence_path: {}\n",
-            bench.path("store.jsonl").display()
-        ),
-    );
-    let bench = bench.with("PRODIGY_CONFIG", file.to_str().unwrap());
+    let bench = Bench::of_memory();
     push(&bench, &["a", "b", "c", "d"]);
     let taken = take(&bench, &["--limit", "2", "--lease", "1h"]);
     assert_eq!(listed(&bench, &["--state", "leased"]), ["a", "b"]);

@@ -134,15 +134,20 @@ fn what_decompresses_of_an_archive_is_written_anew_with_its_events_over_the_limi
     assert_eq!(payloads(&place), ["0", "1", "[2]", "3", "4"]);
 }
 
-#[test]
-fn of_two_forms_each_event_over_the_limit_is_kept_once() {
-    let place = Place::new();
+/// Writes a compressed segment of two events and one over the limit.
+fn archive_of_three(place: &Place) -> PathBuf {
     let writer = place.with(place.options().max_file_size(4_000).compression(true));
     append(&writer, 0..2);
     append_large(&writer, 2);
     writer.flush(Deadline::never()).unwrap();
     drop(writer);
-    let archive = place.files(".zst").remove(0);
+    place.files(".zst").remove(0)
+}
+
+#[test]
+fn of_two_forms_each_event_over_the_limit_is_kept_once() {
+    let place = Place::new();
+    let archive = archive_of_three(&place);
     let plain = archive.with_extension("");
     let mut bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
     // The plain form lacks the first event.
@@ -158,12 +163,7 @@ fn of_two_forms_each_event_over_the_limit_is_kept_once() {
 #[test]
 fn events_that_only_the_compressed_form_of_two_holds_are_counted_and_reported_if_over_the_limit() {
     let place = Place::new();
-    let writer = place.with(place.options().max_file_size(4_000).compression(true));
-    append(&writer, 0..2);
-    append_large(&writer, 2);
-    writer.flush(Deadline::never()).unwrap();
-    drop(writer);
-    let archive = place.files(".zst").remove(0);
+    let archive = archive_of_three(&place);
     let bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
     // The plain form holds the first event only.
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
