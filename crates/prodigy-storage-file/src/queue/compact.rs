@@ -371,10 +371,7 @@ impl Turn<'_> {
     /// Copies an item that is larger than this process reads, with its birth added to it. Returns its length.
     fn copy_large(&self, out: &mut Output<'_, '_>, at: u32) -> Result<u64> {
         let from = self.files.index.location(at);
-        let open = match from.in_journal {
-            true => self.files.journal.as_ref().map(|file| &file.open),
-            false => self.files.items.as_ref().map(|file| &file.open),
-        };
+        let (open, _) = self.file(from.in_journal);
         // A process with a larger limit wrote such a record, and has to compact it.
         let (Some(open), false, true) = (open, from.in_journal, self.files.index.is(at, Flags::UNBORN))
         else {
@@ -435,19 +432,7 @@ impl Turn<'_> {
             Unreadable::Dropped => Ok(()),
             Unreadable::Quarantined => {
                 let location = self.files.index.location(at);
-                let file = match location.in_journal {
-                    true => self
-                        .files
-                        .journal
-                        .as_ref()
-                        .map(|file| (&file.open, &self.journal_path)),
-                    false => self
-                        .files
-                        .items
-                        .as_ref()
-                        .map(|file| (&file.open, &self.items_path)),
-                };
-                let Some((open, path)) = file else {
+                let (Some(open), path) = self.file(location.in_journal) else {
                     return Ok(());
                 };
                 self.keep_bytes(&*open.file, path, location.offset, location.offset + location.len)
@@ -458,11 +443,7 @@ impl Turn<'_> {
     /// The error for an item whose bytes can't be read any more.
     pub(super) fn unreadable(&self, at: u32) -> StorageError {
         let location = self.files.index.location(at);
-        let path = if location.in_journal {
-            &self.journal_path
-        } else {
-            &self.items_path
-        };
+        let (_, path) = self.file(location.in_journal);
         StorageError::new(
             ErrorKind::Damaged,
             self.operation,

@@ -145,6 +145,29 @@ impl<'q> Turn<'q> {
         self.files.items.is_some()
     }
 
+    /// The file of that name, if it exists, and its path.
+    pub(super) fn file(&self, in_journal: bool) -> (Option<&OpenFile>, &Path) {
+        let (items, journal) = (&self.files.items, &self.files.journal);
+        match in_journal {
+            true => (journal.as_ref().map(|file| &file.open), &self.journal_path),
+            false => (items.as_ref().map(|file| &file.open), &self.items_path),
+        }
+    }
+
+    /// Syncs one file before the other one is written to.
+    fn sync_first(&self, in_journal: bool, durability: Durability) -> Result<()> {
+        let (Some(open), path) = self.file(in_journal) else {
+            return Ok(());
+        };
+        if durability == Durability::Relaxed {
+            return Ok(());
+        }
+        open.syncer.sync(&self.queues.root).map_err(|error| {
+            self.queues.distrust(&self.items_path);
+            self.queues.root.write_fault(self.operation, path, error)
+        })
+    }
+
     /// The bytes at a location, also of a record that is not written yet.
     fn bytes_at(&self, location: Location) -> Result<Vec<u8>> {
         let written = match location.in_journal {
@@ -156,13 +179,7 @@ impl<'q> Turn<'q> {
             let to = from.saturating_add(usize::try_from(location.len).unwrap_or(usize::MAX));
             return Ok(self.pending.get(from..to).unwrap_or_default().to_vec());
         }
-        let (file, path) = match location.in_journal {
-            true => (
-                self.files.journal.as_ref().map(|file| &file.open),
-                &self.journal_path,
-            ),
-            false => (self.files.items.as_ref().map(|file| &file.open), &self.items_path),
-        };
+        let (file, path) = self.file(location.in_journal);
         let mut bytes = vec![0; usize::try_from(location.len).unwrap_or_default()];
         let read = match file {
             Some(open) => open
@@ -304,12 +321,7 @@ impl<'q> Turn<'q> {
         let root = &queues.root;
         let fault = |error| root.write_fault(self.operation, &path, error);
         let is_strict = durability == Durability::Strict;
-        if is_strict && let Some(items) = &self.files.items {
-            items.open.syncer.sync(root).map_err(|error| {
-                queues.distrust(&self.items_path);
-                fault(error)
-            })?;
-        }
+        self.sync_first(false, durability)?;
         match &mut self.files.journal {
             None => {
                 let mut temp = TempFile::create(
@@ -357,14 +369,7 @@ impl<'q> Turn<'q> {
         let root = &queues.root;
         let fault = |error| root.write_fault(self.operation, &path, error);
         let is_strict = durability == Durability::Strict;
-        if is_strict && let Some(journal) = &self.files.journal {
-            let path = &self.journal_path;
-            let fault = |error| root.write_fault(self.operation, path, error);
-            journal.open.syncer.sync(root).map_err(|error| {
-                queues.distrust(&self.items_path);
-                fault(error)
-            })?;
-        }
+        self.sync_first(true, durability)?;
         let mut bytes = match &self.files.items {
             None => vec![b'['],
             Some(_) => Vec::new(),
