@@ -78,4 +78,4 @@ pub use replay::{CallOutcome, Moment};
 pub use script::{FILES, Step, perform, turn};
 pub use stage::{Setup, Stage, job};
 pub use verify::verify;
-pub use workloads::{WORKLOADS, Workload, record};
+pub use workloads::{WORKLOADS, Workload, id, record};

@@ -220,7 +220,7 @@ fn events_relaxed(stage: &mut Stage) -> Result<()> {
 }
 
 /// An id `millis` milliseconds before or after now.
-fn id(stage: &Stage, millis: i64, number: u128) -> EventId {
+pub fn id(stage: &Stage, millis: i64, number: u128) -> EventId {
     let nanos = stage.sim().clock().shown().as_nanos() + millis * 1_000_000;
     EventId::from_u128(EventId::floor(Timestamp::from_nanos(nanos)).as_u128() + number)
 }

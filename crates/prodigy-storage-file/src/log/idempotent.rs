@@ -1,15 +1,13 @@
 //! Idempotent appends: each event is stored once under its given id.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::Path;
 
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
-use super::active::SegmentFile;
 use super::clock::StepClock;
 use super::segment_ref::SegmentRef;
 use super::writer::{LogWriter, State, stored_len};
@@ -69,9 +67,8 @@ impl LogWriter {
         check(&self.root, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(&mut state, &wanted, deadline)?;
-        // Held from here on: whether their sync fails is known, whatever becomes of the writer.
-        let own = state.held(stored.values());
         records.retain(|(id, _)| !stored.contains_key(id));
+        let found = state.owe_sync(stored);
         let appended = Appended {
             stored: records.len(),
             duplicates: batch.len() - records.len(),
@@ -106,20 +103,8 @@ impl LogWriter {
             bytes = stored_len(records.iter().map(|(_, body)| *body)),
             "appended"
         );
-        if durability == Durability::Strict {
-            let names: HashSet<SegmentName> = stored.into_values().collect();
-            let others = names
-                .into_iter()
-                .filter(|name| own.iter().all(|held| held.name != *name));
-            self.sync_found(others)
-                .map_err(|error| self.unknown(format!("{error:#}"), batch.ids()))?;
-            let dirty = own.into_iter().filter(|held| held.file.is_dirty());
-            self.sync_files(dirty.map(|held| (held.file, held.path)).collect())
-                .map_err(|failed| self.unknown(failed.why, batch.ids()))?;
-            if appended.stored > 0 {
-                self.settle(seq, batch.ids(), durability, deadline)?;
-            }
-        }
+        self.settle(found, batch.ids(), durability, deadline)?;
+        self.settle(seq, batch.ids(), durability, deadline)?;
         Ok(appended)
     }
 
@@ -182,18 +167,12 @@ impl LogWriter {
     }
 
     /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
-    fn sync_found(&self, names: impl Iterator<Item = SegmentName>) -> Result<()> {
-        let mut any = false;
+    pub(super) fn sync_found<'n>(&self, names: impl Iterator<Item = &'n SegmentName>) -> Result<()> {
         for name in names {
-            any = true;
             // A compressed segment was synced before.
             persist::sync_plain(&self.root, &self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
-        if any {
-            self.root.sync_folder(&self.folder)
-        } else {
-            Ok(())
-        }
+        self.root.sync_folder(&self.folder)
     }
 
     /// An error of a write after an earlier one of the same batch was done.
@@ -208,13 +187,6 @@ impl LogWriter {
     fn unknown(&self, why: String, ids: &[EventId]) -> StorageError {
         self.unclear(why).with_ids(ids)
     }
-}
-
-/// A segment that this writer holds, or held a moment ago.
-struct OwnFile {
-    name: SegmentName,
-    path: PathBuf,
-    file: Arc<SegmentFile>,
 }
 
 impl State {
@@ -232,18 +204,19 @@ impl State {
         self.ids.as_ref().map_or(EventId::MIN, IdSource::newest)
     }
 
-    /// Those of `names` that this writer holds.
-    fn held<'a>(&self, names: impl Iterator<Item = &'a SegmentName>) -> Vec<OwnFile> {
-        let names: HashSet<&SegmentName> = names.collect();
-        self.open
-            .iter()
-            .filter(|active| names.contains(&active.name))
-            .map(|active| OwnFile {
-                name: active.name.clone(),
-                path: active.path.clone(),
-                file: Arc::clone(&active.file),
-            })
-            .collect()
+    /// Makes the next sync cover the segments in which duplicates were found. Gives the number that it has to reach.
+    fn owe_sync(&mut self, stored: HashMap<EventId, SegmentName>) -> u64 {
+        if stored.is_empty() {
+            return 0;
+        }
+        self.seq += 1;
+        for name in stored.into_values() {
+            // A segment that this writer holds is synced anyway.
+            if self.holds(&name).is_none() {
+                self.found.insert(name, self.seq);
+            }
+        }
+        self.seq
     }
 
     /// The last id of a segment that this writer holds; `None` if it holds no such segment.

@@ -1,6 +1,7 @@
 //! The one writer that all handles of this process share for a log.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +46,11 @@ pub(crate) struct State {
     warned: bool,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
-    /// Number of the last write.
-    seq: u64,
+    /// Number of the last write, or of the last batch whose events another writer had stored.
+    pub(super) seq: u64,
+    /// Segments of other writers that hold events which this writer was given again, each with the number of the batch:
+    /// the next sync covers them, too.
+    pub(super) found: HashMap<SegmentName, u64>,
     /// The monotonic time of the last look at the paths of the segments.
     looked: Option<Duration>,
     /// The folder of the log, as an append under given ids last found it.
@@ -64,6 +68,7 @@ impl State {
             encoder: RecordEncoder::new(),
             buffer: Vec::new(),
             seq,
+            found: HashMap::new(),
             looked: None,
             folder: None,
         }
@@ -406,7 +411,7 @@ impl LogWriter {
 
     /// Syncs all that was written; gives the number of the last write that it covers.
     pub(crate) fn sync(&self) -> Result<u64, FailedSync> {
-        let (seq, dirty) = {
+        let (seq, dirty, found) = {
             let state = self.state.lock();
             let dirty: Vec<_> = state
                 .open
@@ -414,9 +419,16 @@ impl LogWriter {
                 .filter(|active| active.file.is_dirty())
                 .map(|active| (Arc::clone(&active.file), active.path.clone()))
                 .collect();
-            (state.seq, dirty)
+            (state.seq, dirty, state.found.clone())
         };
         self.sync_files(dirty)?;
+        if !found.is_empty() {
+            self.sync_found(found.keys()).map_err(|error| FailedSync {
+                up_to: seq,
+                why: format!("{error:#}"),
+            })?;
+            self.state.lock().found.retain(|_, at| *at > seq);
+        }
         Ok(seq)
     }
 

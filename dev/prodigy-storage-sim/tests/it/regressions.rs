@@ -3,7 +3,7 @@
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
 use prodigy_storage_layout::{Document, Phase, RepoName};
-use prodigy_storage_sim::{Depth, Doom, Setup, Stage, explore, job, record};
+use prodigy_storage_sim::{Depth, Doom, Setup, Stage, explore, id, job, record};
 
 /// Crashes it at each call, and each recovery too.
 fn survives(play: impl FnOnce(&mut Stage) -> Result<()>) {
@@ -62,6 +62,42 @@ fn a_strict_delete_of_what_was_deleted_relaxed_is_durable() {
         stage.put(who, &finished, true, 30, Strict)?;
         stage.delete(who, &finished, Relaxed)?;
         stage.delete(who, &finished, Strict)
+    });
+}
+
+#[test]
+fn a_flush_covers_a_duplicate_that_another_writer_stored_relaxed() {
+    let (given, again) = (job("flushed").unwrap(), job("synced").unwrap());
+    survives(|stage| {
+        let (one, other) = (stage.enter()?, stage.enter()?);
+        for (job, number) in [(&given, 1), (&again, 2)] {
+            let ids = vec![id(stage, 0, number)];
+            let event = stage.payloads(&[20]);
+            stage.append_these(one, job, event.clone(), Some(ids.clone()), Relaxed)?;
+            stage.append_these(other, job, event, Some(ids), Relaxed)?;
+        }
+        stage.flush(other)?;
+        // The sync of a strict append covers it, too.
+        let ids = vec![id(stage, 0, 3)];
+        let event = stage.payloads(&[20]);
+        stage.append_these(one, &again, event.clone(), Some(ids.clone()), Relaxed)?;
+        stage.append_these(other, &again, event, Some(ids), Relaxed)?;
+        stage.append(other, &again, &[20], Strict)
+    });
+}
+
+#[test]
+fn a_flush_covers_what_another_process_had_deleted_or_pushed_relaxed() {
+    survives(|stage| {
+        let job = job("one")?;
+        let finished = Document::Finished(job.clone());
+        let (one, other) = (stage.enter()?, stage.enter()?);
+        stage.put(one, &finished, true, 30, Strict)?;
+        stage.delete(one, &finished, Relaxed)?;
+        stage.delete(other, &finished, Relaxed)?;
+        stage.push(one, &job, &["a"], Relaxed)?;
+        stage.push(other, &job, &["a"], Relaxed)?;
+        stage.flush(other)
     });
 }
 
