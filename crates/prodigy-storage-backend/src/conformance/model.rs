@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-use crate::queue::{ItemState, PutReport, Settled};
-use crate::reference::{Certainty, Content};
+use crate::queue::{PutReport, Settled};
+use crate::reference::{self, Certainty, Change, Claim, Content, Mismatch, Put};
 
 /// Jobs, documents and handles that a sequence uses.
 pub(super) const JOBS: usize = 2;
@@ -43,6 +43,16 @@ pub(super) enum Call {
     Follow {
         job: usize,
         limit: usize,
+    },
+    /// The newest `count` events. The reader is given `limit` of them at most, and continues behind those.
+    Tail {
+        job: usize,
+        count: usize,
+        limit: usize,
+    },
+    /// The reader continues behind all events.
+    End {
+        job: usize,
     },
     Seal {
         job: usize,
@@ -179,62 +189,12 @@ pub(super) struct Event {
     pub(super) millis: Option<i64>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) key: u8,
-    pub(super) data: u64,
-    /// The data of the pushes that it holds: each was one failure.
-    pub(super) failures: Vec<u64>,
-    pub(super) eligible: bool,
-    /// Its end, and the number of its token.
-    pub(super) lease: Option<(u64, usize)>,
-    /// The end of its delay.
-    pub(super) delay: Option<u64>,
-    pub(super) place: u64,
-    revision: u64,
-}
+pub(super) type Item = reference::Item<u8, u64, usize>;
 
-impl Item {
-    fn new(key: u8, data: u64, birth: u64) -> Self {
-        Self {
-            key,
-            data,
-            failures: vec![data],
-            eligible: true,
-            lease: None,
-            delay: None,
-            place: birth,
-            revision: birth,
-        }
-    }
-
-    /// Adds a failure; false if it is there already.
-    fn merge(&mut self, data: u64) -> bool {
-        if self.failures.contains(&data) {
-            return false;
-        }
-        self.data = data;
-        self.failures.push(data);
-        true
-    }
-
-    pub(super) fn state(&self, now: u64) -> ItemState {
-        let lasts = |end: u64| end > now;
-        if self.lease.is_some_and(|(end, _)| lasts(end)) {
-            ItemState::Leased
-        } else if self.delay.is_some_and(lasts) {
-            ItemState::Delayed
-        } else {
-            ItemState::Pending
-        }
-    }
-}
-
-/// A queue: its items in the order in which they were first put.
+/// A queue: items by key, with data that are numbers, and tokens by the order in which they were handed out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    pub(super) items: Vec<Item>,
-    counter: u64,
+    model: reference::Queue<u8, u64, usize>,
     marked: u64,
     tokens: usize,
     /// The last put: keys and data.
@@ -242,116 +202,67 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    fn next(&mut self) -> u64 {
-        self.counter += 1;
-        self.counter
+    pub(super) fn items(&self) -> &[Item] {
+        self.model.items()
     }
 
     fn put(&mut self) -> PutReport {
         let mut report = PutReport::default();
-        for (key, data) in self.pushed.clone() {
-            let number = self.counter + 1;
-            match self.items.iter_mut().find(|item| item.key == key) {
-                None => {
-                    self.items.push(Item::new(key, data, number));
-                    report.added += 1;
-                }
-                Some(item) => {
-                    if !item.merge(data) {
-                        report.known += 1;
-                        continue;
-                    }
-                    item.revision = number;
-                    report.merged += 1;
-                }
-            }
-            self.counter = number;
+        for &(key, data) in &self.pushed {
+            *match self.model.put(key, data, Certainty::Durable) {
+                Put::Added => &mut report.added,
+                Put::Merged => &mut report.merged,
+                Put::Known => &mut report.known,
+            } += 1;
         }
         report
     }
 
-    fn take(&mut self, limit: usize, which: &Which, now: u64) -> Vec<u8> {
-        let marked = self.marked;
+    fn take(&mut self, limit: usize, which: &Which, now: u64) -> Result<Vec<u8>, Mismatch> {
         let selects = |item: &Item| match which {
-            Which::Eligible => item.eligible,
-            Which::Parked => !item.eligible,
-            Which::Keys(keys) => keys.contains(&item.key),
-            Which::Marked => item.eligible && item.place <= marked,
-            Which::Failed(times) => item.eligible && item.failures.len() as u64 >= *times,
+            Which::Eligible => item.is_eligible(),
+            Which::Parked => !item.is_eligible(),
+            Which::Keys(keys) => keys.contains(item.key()),
+            Which::Marked => item.is_eligible() && item.place() <= self.marked,
+            Which::Failed(times) => item.is_eligible() && *item.failures().start() as u64 >= *times,
         };
-        let mut found: Vec<(u64, u8)> = self
-            .items
-            .iter()
-            .filter(|item| item.state(now) == ItemState::Pending && selects(item))
-            .map(|item| (item.place, item.key))
-            .collect();
-        found.sort_unstable();
-        found.truncate(limit);
-        for (_, key) in &found {
-            let (number, token) = (self.next(), self.tokens);
+        let pending = self.model.pending(now, selects);
+        let taken: Vec<u8> = pending.into_iter().take(limit).copied().collect();
+        for key in &taken {
+            self.model.take(key, self.tokens, now, now + LEASE)?;
             self.tokens += 1;
-            if let Some(item) = self.items.iter_mut().find(|item| item.key == *key) {
-                item.lease = Some((now + LEASE, token));
-                item.delay = None;
-                item.place = number;
-            }
         }
-        found.into_iter().map(|(_, key)| key).collect()
+        Ok(taken)
     }
 
-    fn settle(&mut self, whose: Whose, what: What, data: u64, before: &[Item], now: u64) -> Settled {
-        let number = self.counter + 1;
-        let position = self.items.iter().position(|item| match whose {
-            Whose::Token(token) => item.lease.is_some_and(|(_, held)| held == token),
-            Whose::Key(key) | Whose::Present(key) | Whose::Stale(key) => item.key == key,
-        });
-        let Some((position, item)) = position.and_then(|at| Some((at, self.items.get_mut(at)?))) else {
-            return Settled::Unknown;
-        };
-        let expected = match whose {
-            Whose::Token(_) | Whose::Key(_) => Some(item.revision),
-            Whose::Stale(_) => None,
-            Whose::Present(key) => before
-                .iter()
-                .find(|item| item.key == key)
-                .map(|item| item.revision),
-        };
-        if expected != Some(item.revision) {
-            return Settled::Changed;
+    /// Settles in order. A revision is that before the first settlement.
+    fn settle(&mut self, settlements: &[(Whose, What)], data: &[u64], now: u64) -> Vec<Settled> {
+        let before = self.model.clone();
+        let revision = |key| before.get(&key).map(Item::revision);
+        let mut outcomes = Vec::new();
+        for (&(whose, what), &data) in settlements.iter().zip(data) {
+            let claim = match whose {
+                Whose::Token(token) => Claim::Lease(token),
+                Whose::Key(key) => Claim::Key(key),
+                Whose::Present(key) => Claim::Revision(key, revision(key)),
+                Whose::Stale(key) => Claim::Revision(key, None),
+            };
+            let change = match what {
+                What::Remove => Change::Remove,
+                What::Extend => Change::Extend(now + LEASE),
+                What::Release(delay) => Change::Release((delay > 0).then_some(now + delay)),
+                What::Fail => Change::Fail(data),
+                What::Park => Change::Park,
+                What::Unpark => Change::Unpark,
+                What::Edit => Change::Edit(data),
+            };
+            let (key, outcome) = self.model.outcome(&claim, &change);
+            if let Some(key) = key.copied() {
+                self.model.settle(&key, change, Some(outcome));
+            }
+            outcomes.push(outcome);
         }
-        self.counter = number;
-        let lease = item.lease.take();
-        match what {
-            What::Remove if matches!(whose, Whose::Token(_)) && item.revision > item.place => {
-                item.place = number;
-                return Settled::Kept;
-            }
-            What::Remove => {
-                self.items.remove(position);
-            }
-            What::Extend => item.lease = lease.map(|(_, token)| (now + LEASE, token)),
-            What::Release(delay) => {
-                item.place = number;
-                item.delay = (delay > 0).then_some(now + delay);
-            }
-            What::Fail => {
-                item.failures.push(data);
-                item.revision = number;
-                item.place = number;
-                item.delay = None;
-            }
-            What::Park | What::Unpark => {
-                item.eligible = what == What::Unpark;
-                item.revision = number;
-            }
-            What::Edit => {
-                item.data = data;
-                item.failures = vec![data];
-                item.eligible = true;
-                item.revision = number;
-            }
-        }
-        Settled::Done
+        outcomes
     }
 }
 
@@ -452,30 +363,21 @@ impl State {
             Call::PutAgain { job } => Answer::Queued(self.queues.get_mut(*job)?.put()),
             Call::Take { job, limit, which } => {
                 let now = self.now;
-                Answer::Taken(self.queues.get_mut(*job)?.take(*limit, which, now))
+                Answer::Taken(self.queues.get_mut(*job)?.take(*limit, which, now).ok()?)
             }
             Call::Settle { job, settlements } => {
                 let data: Vec<u64> = settlements.iter().map(|_| self.tag()).collect();
                 let now = self.now;
-                let queue = self.queues.get_mut(*job)?;
-                let before = queue.items.clone();
-                let settled = settlements
-                    .iter()
-                    .zip(&data)
-                    .map(|(&(whose, what), &data)| queue.settle(whose, what, data, &before, now))
-                    .collect();
+                let settled = self.queues.get_mut(*job)?.settle(settlements, &data, now);
                 Answer::Settled(settled, data)
             }
             Call::Mark { job } => {
                 let queue = self.queues.get_mut(*job)?;
-                queue.marked = queue.counter;
+                queue.marked = queue.model.counter();
                 Answer::Nothing
             }
             Call::Reboot => {
-                for item in self.queues.iter_mut().flat_map(|queue| &mut queue.items) {
-                    item.lease = item.lease.map(|(_, token)| (0, token));
-                    item.delay = None;
-                }
+                self.queues.iter_mut().for_each(|queue| queue.model.reboot());
                 Answer::Nothing
             }
             Call::Advance { seconds } => {
@@ -484,6 +386,8 @@ impl State {
             }
             Call::Read { .. }
             | Call::Follow { .. }
+            | Call::Tail { .. }
+            | Call::End { .. }
             | Call::Seal { .. }
             | Call::Get { .. }
             | Call::Newest { .. }
@@ -591,6 +495,8 @@ fn calls() -> impl Strategy<Value = Call> {
         3 => (job.clone(), millis).prop_map(|(job, millis)| Call::AppendGiven { job, millis }),
         2 => job.clone().prop_map(|job| Call::Read { job }),
         5 => (job.clone(), 0..6usize).prop_map(|(job, limit)| Call::Follow { job, limit }),
+        2 => (job.clone(), 0..6usize, 0..6usize).prop_map(|(job, count, limit)| Call::Tail { job, count, limit }),
+        1 => job.clone().prop_map(|job| Call::End { job }),
         1 => job.clone().prop_map(|job| Call::Seal { job }),
         3 => (document.clone(), wishes()).prop_map(|(document, wish)| Call::Put { document, wish }),
         1 => (document.clone(), wishes()).prop_map(|(document, wish)| Call::Delete { document, wish }),

@@ -10,7 +10,7 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::model::{Answer, Call, DOCUMENTS, HANDLES, JOBS, LEASE, State, Step, What, Which, Whose, Wish};
 use super::tools::{
-    Check, append, append_given, entry, field, given, item, item_id, job, keys, list, object, read,
+    Check, append, append_given, drain, entry, field, given, item, item_id, job, keys, list, object, read,
     read_some, soon,
 };
 use crate::backend::Backend;
@@ -37,6 +37,19 @@ struct Job {
     mark: QueueMark,
     /// The items of the last put.
     pushed: Vec<QueueItem>,
+}
+
+impl Job {
+    /// The reader continues at this cursor, before the last `left` events.
+    fn stand_before(&mut self, left: usize, cursor: Cursor) -> Check {
+        self.cursor = Some(cursor);
+        self.followed = Reading::default();
+        let read = self.log.durable().len().saturating_sub(left);
+        for (id, _) in self.log.durable().take(read) {
+            self.followed.give(id)?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) struct Subject<'a> {
@@ -74,6 +87,11 @@ impl<'a> Subject<'a> {
             Call::AppendGiven { job, millis } => self.append_given(backend, *job, millis, after),
             Call::Read { job } => self.read(backend, *job, after),
             Call::Follow { job, limit } => self.follow(backend, *job, *limit),
+            Call::Tail { job, count, limit } => self.tail(backend, *job, *count, *limit),
+            Call::End { job } => {
+                let end = backend.end(at(&self.names, *job)?, soon())?;
+                at_mut(&mut self.jobs, *job)?.stand_before(0, end)
+            }
             Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
             Call::Put { document, wish } => {
                 // The model holds the stored value if the condition was met.
@@ -277,6 +295,17 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
+    fn tail(&mut self, backend: &dyn Backend, index: usize, count: usize, limit: usize) -> Check {
+        let tail = backend.tail(at(&self.names, index)?, count, None, soon())?;
+        let (events, cursor) = drain(tail, limit)?;
+        let job = at_mut(&mut self.jobs, index)?;
+        let (all, behind) = (job.log.durable(), job.log.durable().len().min(count));
+        let wanted = all.skip(job.log.durable().len() - behind).take(limit);
+        let wanted: Vec<_> = wanted.map(|(id, tag)| (id, tag.to_string())).collect();
+        ensure_eq!(events, wanted, "the newest {count} events, {limit} at most");
+        job.stand_before(behind - wanted.len(), cursor)
+    }
+
     fn add(&mut self, backend: &dyn Backend, index: usize, wish: Wish, after: &State) -> Check {
         let job = at_mut(&mut self.jobs, index)?;
         let newest = job.series.last().map(|(_, added)| added.revision);
@@ -428,33 +457,33 @@ impl<'a> Subject<'a> {
 
     fn queue(&self, backend: &dyn Backend, index: usize, after: &State) -> Check {
         let name = at(&self.names, index)?;
-        let wanted = &at(&after.queues, index)?.items;
+        let wanted = at(&after.queues, index)?.items();
         let clock = self.harness.clock();
-        let order: Vec<String> = wanted.iter().map(|item| item.key.to_string()).collect();
+        let order: Vec<String> = wanted.iter().map(|item| item.key().to_string()).collect();
         ensure_eq!(keys(backend, name)?, order, "keys of a queue");
         let mut places = Vec::new();
         for item in wanted {
-            let got = entry(backend, name, &item.key.to_string())?;
+            let got = entry(backend, name, &item.key().to_string())?;
             let text = got.body.get().as_bytes();
             for (field_name, value) in [
-                ("item_data", serde_json::json!(item.data)),
-                ("failure_count", serde_json::json!(item.failures.len())),
-                ("reprocess_eligible", serde_json::json!(item.eligible)),
+                ("item_data", serde_json::json!(item.data())),
+                ("failure_count", serde_json::json!(item.failures().end())),
+                ("reprocess_eligible", serde_json::json!(item.is_eligible())),
             ] {
                 ensure_eq!(
                     field(text, field_name)?,
                     value,
                     "{field_name} of item {}",
-                    item.key
+                    item.key()
                 );
             }
             ensure_eq!(
                 (got.state(clock), got.lease.is_some()),
-                (item.state(after.now), item.lease.is_some()),
+                (item.state(after.now), item.token().is_some()),
                 "state of item {}, and whether it has a lease",
-                item.key
+                item.key()
             );
-            places.push((item.place, got.place));
+            places.push((item.place(), got.place));
         }
         places.sort_unstable();
         ensure!(
@@ -465,7 +494,7 @@ impl<'a> Subject<'a> {
         let count = |test: fn(&ItemState, bool) -> bool| {
             let tested = wanted
                 .iter()
-                .filter(|item| test(&item.state(after.now), item.eligible));
+                .filter(|item| test(&item.state(after.now), item.is_eligible()));
             tested.count() as u64
         };
         ensure_eq!(

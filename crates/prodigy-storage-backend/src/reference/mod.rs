@@ -1,17 +1,21 @@
-//! The reference model: what a log, a document and a lock hold after operations, some of which a crash may have undone.
+//! The reference model: what a log, a document, a queue and a lock hold after operations, some of which a crash may have undone.
 //!
 //! The conformance suite, the simulator and the crash tests compare a store with it. Each operation has a [`Certainty`];
 //! where nothing crashes, each operation is durable, and the model is exact.
 
+mod calls;
 mod content;
 mod log;
+mod queue;
 mod reading;
 mod tokens;
 
 use std::fmt;
 
+pub use calls::{Calls, Counts, Span, Stored};
 pub use content::Content;
 pub use log::Log;
+pub use queue::{Change, Claim, Item, Put, Queue};
 pub use reading::Reading;
 pub use tokens::Tokens;
 

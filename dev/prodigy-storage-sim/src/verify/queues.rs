@@ -1,51 +1,29 @@
 //! Dead letters: what each queue has to hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use prodigy_storage_backend::{QueueEntry, QueueStep, QueueStore, Select};
+use prodigy_storage_backend::reference::{self, Change};
+use prodigy_storage_backend::{LeaseToken, QueueEntry, QueueStep, QueueStore, Select, Settled};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Deserialize;
 
-use super::holds;
+use super::certainty;
 use crate::crash::Loss;
 use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
 
-/// How sure a failure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sure {
-    /// It has to be there.
-    Must,
-    /// It was written by this process, and goes with the power.
-    Relaxed(u32),
-    /// No acknowledgement arrived.
-    Perhaps,
-}
+type Items = reference::Queue<String, String, LeaseToken>;
 
-/// The known state of one item.
-#[derive(Clone, Debug, Default)]
-struct Item {
-    /// It has to be there.
-    must: bool,
-    /// It may be there.
-    may: bool,
-    /// Its failures, in the order in which they were pushed.
-    failures: Vec<(String, Sure)>,
-    /// By which token it is taken, for sure.
-    token: Option<String>,
-    /// True if an unacknowledged take may hold it, or no take at all.
-    loose: bool,
-}
-
+/// A queue, its items by the messages of their failures.
 #[derive(Debug, Default)]
 struct Queue {
-    items: BTreeMap<String, Item>,
-    /// Whether the power failed over writes that were not acknowledged, or relaxed: what one of them left may be zeros below
-    /// what a later one left.
+    items: Items,
+    /// True if the power failed over writes that were not acknowledged, or relaxed: one of them may have left zeros below
+    /// the bytes of a later one.
     holes: bool,
-    /// Whether an operation got no answer: its writes may be there, and not durable.
+    /// True if an operation got no answer: its writes may be there, and not durable.
     unanswered: bool,
 }
 
@@ -61,8 +39,8 @@ struct Failure {
 }
 
 pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
-    for (job, queue) in told(history, loss) {
-        let mut left = queue.items;
+    for (job, queue) in expected(history, loss)? {
+        let mut found = BTreeSet::new();
         for step in backend.queue_scan(&job, &Select::any(), patience())? {
             let entry = match step? {
                 QueueStep::Entry(entry) => entry,
@@ -71,20 +49,16 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
                 QueueStep::TooLarge(item) => bail!("queue of {job}: {item}"),
             };
             let key = entry.id.as_str().to_owned();
-            let Some(item) = left.remove(&key) else {
-                bail!("queue of {job}: `{key}` stands there twice, or nobody pushed it");
-            };
-            item.compare(&entry)
-                .with_context(|| format!("queue of {job}, item `{key}`"))?;
+            compare(&queue.items, &key, &entry).with_context(|| format!("queue of {job}, item `{key}`"))?;
+            ensure!(found.insert(key), "queue of {job}: `{}` is there twice", entry.id);
         }
-        if let Some((key, _)) = left.iter().find(|(_, item)| item.must) {
-            bail!("queue of {job}: `{key}` was acknowledged, and is not there");
-        }
+        let checked = queue.items.check_found(|key| found.contains(key));
+        checked.with_context(|| format!("queue of {job}"))?;
     }
     Ok(())
 }
 
-fn told(history: &History, loss: Loss) -> BTreeMap<JobAddress, Queue> {
+fn expected(history: &History, loss: Loss) -> Result<BTreeMap<JobAddress, Queue>> {
     let mut queues: BTreeMap<JobAddress, Queue> = BTreeMap::new();
     for op in history.ops() {
         match &op.action {
@@ -94,169 +68,84 @@ fn told(history: &History, loss: Loss) -> BTreeMap<JobAddress, Queue> {
             | Action::Nack { job, .. }
             | Action::Extend { job }
             | Action::Fail { job, .. }
-            | Action::Compact { job } => queues.entry(job.clone()).or_default().take_in(op, loss),
+            | Action::Compact { job } => queues.entry(job.clone()).or_default().take_in(op, loss)?,
             Action::PowerFailure => queues.values_mut().for_each(Queue::lose),
             Action::Flush if op.answer.is_some() => {
-                queues.values_mut().for_each(|queue| queue.keep(Some(op.process)));
+                queues
+                    .values_mut()
+                    .for_each(|queue| queue.items.sync(Some(op.process)));
             }
             _ => {}
         }
     }
-    queues
+    Ok(queues)
 }
 
 impl Queue {
-    fn take_in(&mut self, op: &Op, loss: Loss) {
-        let answered = op.answer.is_some();
-        self.unanswered |= !answered;
+    fn take_in(&mut self, op: &Op, loss: Loss) -> Result<()> {
+        let answer = op.answer.as_ref().map(|(_, answer)| answer);
+        self.unanswered |= answer.is_none();
+        let done = answer.map(|_| Settled::Done);
         match &op.action {
             Action::Push {
                 items, durability, ..
             } => {
-                let sure = match (answered, holds(*durability, loss)) {
-                    (false, _) => Sure::Perhaps,
-                    (true, false) => Sure::Relaxed(op.process),
-                    (true, true) => Sure::Must,
-                };
                 for (key, message) in items {
-                    let item = self.items.entry(key.clone()).or_default();
-                    item.may = true;
-                    item.must |= sure == Sure::Must;
-                    item.failures.push((message.clone(), sure));
-                }
-                if sure == Sure::Must {
-                    self.keep(None);
+                    let sure = certainty(op, *durability, loss);
+                    self.items.put(key.clone(), message.clone(), sure);
                 }
             }
-            Action::Take { .. } => match &op.answer {
-                Some((_, Answer::Taken(taken))) => {
-                    self.keep_if(!taken.is_empty());
+            Action::Take { .. } => match answer {
+                Some(Answer::Taken(taken)) => {
+                    // The end of a lease is checked where it is taken.
                     for (key, token) in taken {
-                        if let Some(item) = self.items.get_mut(key) {
-                            item.token = Some(token.as_str().to_owned());
-                            item.loose = false;
-                        }
+                        self.items.take(key, token.clone(), 0, 0)?;
                     }
                 }
-                _ => self.items.values_mut().for_each(|item| item.loose = true),
+                _ => self.items.take_perhaps(|_| true),
             },
             Action::Settle { keys, .. } => {
-                self.keep_if(answered && keys.iter().any(|key| self.items.contains_key(key)));
-                let kept = match &op.answer {
-                    Some((_, Answer::Kept(kept))) => kept.as_slice(),
-                    _ => &[],
-                };
                 for key in keys {
-                    if kept.contains(key) {
-                        if let Some(item) = self.items.get_mut(key) {
-                            item.token = None;
-                        }
-                    } else if answered {
-                        self.items.insert(key.clone(), Item::default());
-                    } else if let Some(item) = self.items.get_mut(key) {
-                        // A later item under this key may start again.
-                        item.must = false;
-                        item.loose = true;
-                        item.failures
-                            .iter_mut()
-                            .for_each(|(_, sure)| *sure = Sure::Perhaps);
-                    }
+                    let kept = matches!(answer, Some(Answer::Kept(kept)) if kept.contains(key));
+                    let outcome = if kept { Some(Settled::Kept) } else { done };
+                    self.items.settle(key, Change::Remove, outcome);
                 }
             }
             Action::Nack { keys, .. } => {
-                self.keep_if(answered && !keys.is_empty());
                 for key in keys {
-                    if let Some(item) = self.items.get_mut(key) {
-                        item.loose = !answered;
-                        item.token = item.token.take().filter(|_| !answered);
-                    }
+                    self.items.settle(key, Change::Release(None), done);
                 }
             }
             Action::Fail { items, .. } => {
-                self.keep_if(answered && !items.is_empty());
                 for (key, message) in items {
-                    if let Some(item) = self.items.get_mut(key) {
-                        let sure = if answered { Sure::Must } else { Sure::Perhaps };
-                        item.failures.push((message.clone(), sure));
-                        item.loose = !answered;
-                        item.token = item.token.take().filter(|_| !answered);
-                    }
+                    self.items.settle(key, Change::Fail(message.clone()), done);
                 }
             }
-            Action::Compact { .. } => self.keep_if(answered && !self.items.is_empty()),
+            Action::Compact { .. } if answer.is_some() => self.items.sync(None),
             _ => {}
         }
+        Ok(())
     }
 
-    /// A strict write makes the whole file durable, including the writes of other processes.
-    fn keep_if(&mut self, strict: bool) {
-        if strict {
-            self.keep(None);
-        }
-    }
-
-    /// Marks relaxed writes as lost: nothing makes them durable any more.
     fn lose(&mut self) {
-        self.holes |= self.unanswered;
-        for (_, sure) in self.items.values_mut().flat_map(|item| &mut item.failures) {
-            if matches!(sure, Sure::Relaxed(_)) {
-                *sure = Sure::Perhaps;
-                self.holes = true;
-            }
-        }
-    }
-
-    /// Marks the relaxed writes of one process, or of all, as durable.
-    fn keep(&mut self, process: Option<u32>) {
-        for item in self.items.values_mut() {
-            for (_, sure) in &mut item.failures {
-                if let Sure::Relaxed(by) = *sure
-                    && process.is_none_or(|process| process == by)
-                {
-                    *sure = Sure::Must;
-                    item.must = true;
-                }
-            }
-        }
+        self.holes |= self.items.lose() || self.unanswered;
     }
 }
 
-impl Item {
-    fn compare(&self, entry: &QueueEntry) -> Result<()> {
-        ensure!(self.may, "it was acknowledged or removed, and stands there");
-        ensure!(entry.verified, "it has no checksum");
-        let body: Body = serde_json::from_str(entry.body.get()).context("it is no dead letter")?;
-        ensure!(
-            body.item_data == format!("work on {}", entry.id),
-            "its data are those of another: {}",
-            body.item_data
-        );
-        let found: Vec<&str> = body
-            .failure_history
-            .iter()
-            .map(|failure| failure.error_message.as_str())
-            .collect();
-        let mut rest = found.iter();
-        let told = |sure: &dyn Fn(Sure) -> bool| -> Vec<&str> {
-            let failures = self.failures.iter().filter(|(_, is)| sure(*is));
-            failures.map(|(message, _)| message.as_str()).collect()
-        };
-        let has = told(&|sure| sure == Sure::Must);
-        ensure!(
-            has.iter().all(|message| rest.any(|found| found == message)),
-            "of the failures {has:?} not all are there, in order: {found:?}"
-        );
-        let known = told(&|_| true);
-        ensure!(
-            found.iter().all(|message| known.contains(message)),
-            "nobody told of all these failures: {found:?}"
-        );
-        let token = entry.lease.as_ref().map(|lease| lease.token.as_str());
-        ensure!(
-            self.loose || token == self.token.as_deref(),
-            "it was taken by {:?}, and is by {token:?}",
-            self.token
-        );
-        Ok(())
-    }
+fn compare(items: &Items, key: &String, entry: &QueueEntry) -> Result<()> {
+    let item = items.get(key).context("it was removed, or nobody pushed it")?;
+    ensure!(entry.verified, "it has no checksum");
+    let body: Body = serde_json::from_str(entry.body.get()).context("it is no dead letter")?;
+    ensure!(
+        body.item_data == format!("work on {key}"),
+        "its data are those of another: {}",
+        body.item_data
+    );
+    let failures = body
+        .failure_history
+        .into_iter()
+        .map(|failure| failure.error_message);
+    let failures: Vec<String> = failures.collect();
+    item.check(&failures, entry.lease.as_ref().map(|lease| &lease.token))?;
+    Ok(())
 }

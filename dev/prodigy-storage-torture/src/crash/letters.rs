@@ -7,6 +7,7 @@
 mod history;
 mod redrivers;
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use prodigy_storage_backend::reference::Stored;
 use serde_json::Value;
 
-use self::history::{Call, History, Stored};
+use self::history::Call;
+use super::many::stored;
 use super::power::process::Process;
 use super::section::{Lab, Tally};
 use crate::tool::Tool;
@@ -51,10 +54,8 @@ impl Workshop<'_> {
     }
 
     /// The items of a job's queue.
-    fn stored(&self, job: &str) -> Result<Vec<Stored>> {
-        let listed = ["--json", "dlq", "list", "--repo", "letters", "--job", job];
-        let answer = self.tool.run(listed, b"")?.expect_code(0)?;
-        answer.lines().map(Stored::read).collect()
+    fn stored(&self, job: &str) -> Result<BTreeMap<String, Stored>> {
+        stored(&self.tool, &["--repo", "letters", "--job", job])
     }
 
     /// The doctor finds nothing wrong.
@@ -121,8 +122,18 @@ fn changes(workshop: &Workshop<'_>, tally: &mut Tally) -> Result<()> {
     tally.add("kills of a worker on a queue", killed.into_inner());
     tally.add("stops of one", stopped.into_inner());
     tally.add("calls on the queue", calls.len());
-    let history = History::of(&calls)?;
-    history.check(&workshop.stored("change")?, tally)
+    let counts = history::by_item(&calls)?.check(&workshop.stored("change")?)?;
+    ensure!(
+        counts.takes > 0 && counts.removed > 0,
+        "nothing was taken, or nothing removed"
+    );
+    tally.add("items of a queue", counts.items);
+    tally.add("takes of them, none while another had the item", counts.takes);
+    tally.add(
+        "items that were finished, none of which came back",
+        counts.removed,
+    );
+    Ok(())
 }
 
 /// Starts a worker, stops it perhaps, kills it, and returns the calls that it reported.

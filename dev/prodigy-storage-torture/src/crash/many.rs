@@ -20,6 +20,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::section::{Lab, Tally};
 use harness::Harness;
+pub(super) use letters::stored;
 
 /// The duration of the work, in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));

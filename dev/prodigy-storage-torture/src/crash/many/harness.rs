@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use prodigy_storage_backend::reference::Calls;
 
 use super::events::EventLedger;
 use super::followers::Followed;
-use super::letters::LetterLedger;
 use super::locks::LockLedger;
 use super::states::StateLedger;
 use crate::crash::clocks::{self, Clocks};
@@ -52,7 +52,8 @@ pub(in crate::crash) struct Harness<'a> {
     pub(super) followed: Ledger<Followed>,
     pub(super) states: Ledger<StateLedger>,
     pub(super) locks: Ledger<LockLedger>,
-    pub(super) letters: Ledger<LetterLedger>,
+    /// Calls on dead letters, by item and token, in nanoseconds of the wall clock.
+    pub(super) letters: Ledger<Calls<String, String>>,
 }
 
 /// A ledger that several threads write.

@@ -1,11 +1,16 @@
 //! Roles that push dead letters, and roles that take them.
 
+use std::process::Command;
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use prodigy_storage_backend::Settled;
+use prodigy_storage_backend::reference::{Change, Span};
 use serde_json::Value;
 
 use super::harness::{ADDRESS, Harness, Outcome};
-use super::letters::{How, Span};
+use crate::crash::power::process::Ended;
 use crate::input::joined;
 
 /// Items of this name are given back always, so that their failures add up.
@@ -28,7 +33,8 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
             .map(|id| format!(r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}}}}"#))
             .collect();
         let command = harness.tool().command(["dlq", "push"].iter().chain(&ADDRESS));
-        let ended = harness.call(command, joined(lines.iter().map(String::as_str)), &mut random)?;
+        let input = joined(lines.iter().map(String::as_str));
+        let (ended, span) = timed(harness, command, input, &mut random)?;
         let outcome = harness.outcome(&ended)?;
         ensure!(
             matches!(outcome, Outcome::Done | Outcome::Unclear),
@@ -37,7 +43,7 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
         );
         let mut ledger = harness.letters.alone();
         for id in &ids {
-            ledger.pushed(id, outcome == Outcome::Done);
+            ledger.push(id.clone(), span, outcome == Outcome::Done);
         }
         harness.did(ids.len());
     }
@@ -49,90 +55,106 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
         let limit = random.usize(1..9).to_string();
-        let length = SignedDuration::from_secs(random.choice([1, 3, 60, 60]).unwrap_or(60));
+        let length = Duration::from_secs(random.choice([1, 3, 60, 60]).unwrap_or(60));
         let lease = format!("{}s", length.as_secs());
         let take = ["dlq", "take", "--limit", limit.as_str(), "--lease", &lease];
-        let (ended, taken) = timed(harness, &take, &[], &mut random)?;
+        let command = harness.tool().command(take.iter().chain(&ADDRESS));
+        let (ended, span) = timed(harness, command, Vec::new(), &mut random)?;
         if harness.outcome(&ended)? == Outcome::Missing {
             continue;
         }
-        let (mut ack, mut nack) = (Vec::new(), Vec::new());
+        let (mut ack, mut release) = (Vec::new(), Vec::new());
         for line in ended.lines() {
             let item: Value = serde_json::from_slice(line).context("no item")?;
             let text = |key: &str| {
-                item.get(key)
-                    .and_then(Value::as_str)
-                    .with_context(|| format!("no {key}"))
+                let text = item.get(key).and_then(Value::as_str).map(str::to_owned);
+                text.with_context(|| format!("no {key}"))
             };
-            let (id, token) = (text("item_id")?, text("lease_token")?.to_owned());
+            let taken = (text("item_id")?, text("lease_token")?);
             // It counts from some moment in the call, whatever the clock of the process says.
-            let until = taken.start + length;
-            harness.letters.alone().took(id, token.clone(), taken, until)?;
+            let until = span.start.saturating_add(nanos(length.as_nanos()));
+            let (id, token) = taken.clone();
+            harness.letters.alone().take(id, token, span, until)?;
             harness.did(1);
             match random.u8(..4) {
-                _ if id.starts_with(KEPT) => nack.push(token),
+                _ if taken.0.starts_with(KEPT) => release.push(taken),
                 0 => {}
-                1 => nack.push(token),
-                _ => ack.push(token),
+                1 => release.push(taken),
+                _ => ack.push(taken),
             }
         }
-        settle(harness, "ack", &ack, How::Acked, &mut random)?;
-        settle(harness, "release", &nack, How::Given, &mut random)?;
+        settle(harness, "ack", &ack, Change::Remove, &mut random)?;
+        settle(harness, "release", &release, Change::Release(None), &mut random)?;
     }
     Ok(())
 }
 
+/// Settles taken items, each an id and a token.
 fn settle(
     harness: &Harness<'_>,
     word: &str,
-    tokens: &[String],
-    how: How,
+    taken: &[(String, String)],
+    change: Change<()>,
     random: &mut fastrand::Rng,
 ) -> Result<()> {
-    if tokens.is_empty() {
+    if taken.is_empty() {
         return Ok(());
     }
-    let (ended, span) = timed(harness, &["--json", "dlq", word], tokens, random)?;
-    let outcome = harness.outcome(&ended)?;
-    let mut ledger = harness.letters.alone();
-    let Some(line) = ended.lines().next() else {
-        ensure!(
-            outcome == Outcome::Unclear,
-            "{}",
-            ended.unexpected("what was settled")
-        );
-        return tokens
-            .iter()
-            .try_for_each(|token| ledger.settled(token, span, How::Unclear));
+    let mut command = harness
+        .tool()
+        .command(["--json", "dlq", word].iter().chain(&ADDRESS));
+    command.args(taken.iter().map(|(_, token)| token));
+    let (ended, span) = timed(harness, command, Vec::new(), random)?;
+    let answer: Option<Value> = match ended.lines().next() {
+        Some(line) => Some(serde_json::from_slice(line)?),
+        None => None,
     };
-    let answer: Value = serde_json::from_slice(line)?;
-    for token in tokens {
-        let among = |key: &str| {
+    let outcome = harness.outcome(&ended)?;
+    ensure!(
+        answer.is_some() || outcome == Outcome::Unclear,
+        "{}",
+        ended.unexpected("what was settled")
+    );
+    for (id, token) in taken {
+        let among = |answer: &Value, key: &str| {
             let list = answer.get(key).and_then(Value::as_array);
             list.is_some_and(|list| list.iter().any(|other| other.as_str() == Some(token)))
         };
-        match (among("settled"), among("kept"), among("unknown")) {
-            (true, false, false) => ledger.settled(token, span, how)?,
-            (false, true, false) => ledger.settled(token, span, How::Given)?,
-            (false, false, true) => ledger.settled(token, span, How::Refused)?,
-            _ => bail!("the answer for token {token}: {answer}"),
-        }
-        harness.did(1);
+        let settled = match &answer {
+            None => None,
+            Some(answer) => {
+                let names = [
+                    ("settled", Settled::Done),
+                    ("kept", Settled::Kept),
+                    ("unknown", Settled::Unknown),
+                ];
+                let mut settled = names.iter().filter(|(name, _)| among(answer, name));
+                let (Some((_, outcome)), None) = (settled.next(), settled.next()) else {
+                    bail!("the answer for token {token}: {answer}");
+                };
+                harness.did(1);
+                Some(*outcome)
+            }
+        };
+        let mut ledger = harness.letters.alone();
+        ledger.settle(id.clone(), Some(token.clone()), change, span, settled);
     }
     Ok(())
 }
 
-/// A call with when it was.
+/// A call with when it was, by the wall clock.
 fn timed(
     harness: &Harness<'_>,
-    words: &[&str],
-    more: &[String],
+    command: Command,
+    input: Vec<u8>,
     random: &mut fastrand::Rng,
-) -> Result<(crate::crash::power::process::Ended, Span)> {
-    let mut command = harness.tool().command(words.iter().chain(&ADDRESS));
-    command.args(more);
-    let start = Timestamp::now();
-    let ended = harness.call(command, Vec::new(), random)?;
-    let end = Timestamp::now();
-    Ok((ended, Span { start, end }))
+) -> Result<(Ended, Span)> {
+    let now = || nanos(Timestamp::now().as_nanosecond().unsigned_abs());
+    let start = now();
+    let ended = harness.call(command, input, random)?;
+    Ok((ended, Span { start, end: now() }))
+}
+
+fn nanos(nanos: u128) -> u64 {
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
 //! Dead letters: what was acknowledged of each item, and in which state it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use prodigy_storage_backend::Settled;
+use prodigy_storage_backend::reference::{self, Certainty, Change, Claim, Stored};
 use serde_json::Value;
 
 use super::death::Death;
@@ -11,17 +13,10 @@ use super::log::REPO;
 use super::lost::lost;
 use super::process::{Ended, Outcome};
 use super::scene::{Launch, Scene};
+use crate::crash::many::stored;
 use crate::tool::Tool;
 
 const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
-
-/// How an item may be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum State {
-    Absent,
-    Pending,
-    Taken,
-}
 
 /// An operation of a process on the queue.
 #[derive(Clone, Debug)]
@@ -33,24 +28,21 @@ enum Act {
     Remove(String),
 }
 
-/// The known state of an item.
-#[derive(Debug)]
-struct Item {
-    /// The states that it may be in.
-    states: Vec<State>,
-    /// Its lease's token, if an acknowledged take holds it.
-    token: Option<String>,
-    /// How often its failure was acknowledged, and tried.
-    pushed: u64,
-    tried: u64,
-}
+/// Items by id. Each failure has a number of its own; the tool chose the tokens.
+type Items = reference::Queue<String, usize, String>;
+type Item = reference::Item<String, usize, String>;
+
+/// The end of a lease of a day: no test lasts that long.
+const LONG: u64 = u64::MAX;
 
 /// A job's dead letters.
 #[derive(Debug)]
 pub(crate) struct Letters {
     tool: Tool,
-    items: BTreeMap<String, Item>,
+    items: Items,
     next: usize,
+    /// The number of the last failure that was pushed.
+    failures: usize,
     /// The operation of the running process.
     begun: Option<Act>,
 }
@@ -60,19 +52,17 @@ impl Letters {
     pub(crate) fn new(tool: Tool) -> Self {
         Self {
             tool,
-            items: BTreeMap::new(),
+            items: Items::default(),
             next: 0,
+            failures: 0,
             begun: None,
         }
     }
 
     /// Three new ones, and one that has failed before.
     fn push(&mut self) -> Act {
-        let known = self
-            .items
-            .iter()
-            .find(|(_, item)| item.states == [State::Pending]);
-        let mut ids: Vec<String> = known.map(|(id, _)| id.clone()).into_iter().collect();
+        let known = self.certain(false).next();
+        let mut ids: Vec<String> = known.map(|item| item.key().clone()).into_iter().collect();
         for _ in 0..3 {
             ids.push(format!("item-{:06}", self.next));
             self.next += 1;
@@ -80,23 +70,24 @@ impl Letters {
         Act::Push(ids)
     }
 
+    /// The items that are there for sure, and are taken for sure, or not.
+    fn certain(&self, taken: bool) -> impl Iterator<Item = &Item> {
+        let items = self.items.items().iter();
+        items.filter(move |item| item.is_durable() && !item.is_unclear() && item.token().is_some() == taken)
+    }
+
     fn choose(&mut self, random: &mut fastrand::Rng) -> Act {
-        let of = |state| {
-            let items = self.items.iter().filter(move |(_, item)| item.states == [state]);
-            items
-                .map(|(id, item)| (id.clone(), item.token.clone()))
-                .collect::<Vec<_>>()
-        };
-        let (pending, taken) = (of(State::Pending), of(State::Taken));
-        let tokens: Vec<String> = taken.into_iter().filter_map(|(_, token)| token).take(2).collect();
+        let pending: Vec<String> = self.certain(false).map(|item| item.key().clone()).collect();
+        let tokens: Vec<String> = self
+            .certain(true)
+            .filter_map(|item| item.token().cloned())
+            .take(2)
+            .collect();
         match random.u8(..8) {
             0..2 if !pending.is_empty() => Act::Take,
             2..4 if !tokens.is_empty() => Act::Ack(tokens),
             4 if !tokens.is_empty() => Act::Nack(tokens),
-            5 if pending.len() > 4 => {
-                let chosen = random.choice(pending).map(|(id, _)| id);
-                chosen.map_or_else(|| self.push(), Act::Remove)
-            }
+            5 if pending.len() > 4 => random.choice(pending).map_or_else(|| self.push(), Act::Remove),
             _ => self.push(),
         }
     }
@@ -142,122 +133,47 @@ impl Letters {
 
     /// Notes what a process may have done, and what it has.
     fn note<'l>(&mut self, act: &Act, done: bool, lines: impl Iterator<Item = &'l [u8]>) -> Result<()> {
+        let certainty = if done {
+            Certainty::Durable
+        } else {
+            Certainty::Unclear
+        };
+        let outcome = done.then_some(Settled::Done);
         match act {
             Act::Push(ids) => {
                 for id in ids {
-                    let item = self.items.entry(id.clone()).or_insert_with(Item::new);
-                    item.to(State::Pending, done);
-                    item.tried += 1;
-                    item.pushed += u64::from(done);
+                    self.failures += 1;
+                    self.items.put(id.clone(), self.failures, certainty);
                 }
             }
             Act::Take => {
-                let taken: Vec<(String, String)> = lines.map(taken).collect::<Result<_>>()?;
-                for (id, token) in taken {
-                    let item = self.items.get_mut(&id);
-                    let item = item.with_context(|| format!("{id} was taken and never pushed"))?;
-                    if !item.states.contains(&State::Pending) {
-                        return Err(lost(format!("{id} was taken twice")));
-                    }
-                    item.states = vec![State::Taken];
-                    item.token = Some(token);
+                for line in lines {
+                    let (id, token) = taken(line)?;
+                    let took = self.items.take(&id, token, 0, LONG);
+                    took.map_err(|what| lost(what.to_string()))?;
                 }
                 if !done {
-                    let pending = |item: &&mut Item| item.states == [State::Pending];
-                    self.items
-                        .values_mut()
-                        .filter(pending)
-                        .for_each(|item| item.to(State::Taken, false));
+                    self.items.take_perhaps(|item| item.token().is_none());
                 }
             }
-            Act::Ack(tokens) => self.settle(tokens, State::Absent, done),
-            Act::Nack(tokens) => self.settle(tokens, State::Pending, done),
-            Act::Remove(id) => {
-                if let Some(item) = self.items.get_mut(id) {
-                    item.to(State::Absent, done);
-                }
-            }
+            Act::Ack(tokens) => self.settle(tokens, &Change::Remove, outcome),
+            Act::Nack(tokens) => self.settle(tokens, &Change::Release(None), outcome),
+            Act::Remove(id) => self.items.settle(id, Change::Remove, outcome),
         }
         Ok(())
     }
 
-    fn settle(&mut self, tokens: &[String], state: State, done: bool) {
-        for item in self.items.values_mut() {
-            if item.token.as_ref().is_some_and(|token| tokens.contains(token)) {
-                item.to(state, done);
+    fn settle(&mut self, tokens: &[String], change: &Change<usize>, outcome: Option<Settled>) {
+        for token in tokens {
+            let (key, _) = self.items.outcome(&Claim::Lease(token.clone()), change);
+            if let Some(key) = key.cloned() {
+                self.items.settle(&key, *change, outcome);
             }
         }
     }
 
-    /// The items as they are, with how often each has failed.
-    fn found(&self) -> Result<BTreeMap<String, (State, u64)>> {
-        let answer = self
-            .tool
-            .run(["--json", "dlq", "list"].iter().chain(&ADDRESS), b"")?;
-        match answer.code() {
-            Some(0) => {}
-            Some(4) => return Ok(BTreeMap::new()),
-            _ => return Err(lost(answer.unexpected("all items").to_string())),
-        }
-        let mut found = BTreeMap::new();
-        for line in answer.lines() {
-            let item: Value = serde_json::from_slice(line).context("no item")?;
-            let id = item.get("item_id").and_then(Value::as_str).context("no id")?;
-            let of = item.pointer("/item_data/of").and_then(Value::as_str);
-            if of != Some(id) {
-                return Err(lost(format!("item {id} has the data of {of:?}")));
-            }
-            let count = item.get("failure_count").and_then(Value::as_u64);
-            let state = if item.get("lease_until").is_some() {
-                State::Taken
-            } else {
-                State::Pending
-            };
-            if found
-                .insert(id.to_owned(), (state, count.unwrap_or_default()))
-                .is_some()
-            {
-                return Err(lost(format!("item {id} is there twice")));
-            }
-        }
-        Ok(found)
-    }
-
-    /// An unclear state is replaced by the found one.
-    fn settle_as_found(&mut self) -> Result<()> {
-        let found = self.found()?;
-        for (id, item) in &mut self.items {
-            let (state, count) = found.get(id).copied().unwrap_or((State::Absent, item.pushed));
-            if item.states.len() > 1 && state != State::Taken {
-                item.token = None;
-            }
-            item.states = vec![state];
-            (item.pushed, item.tried) = (count, count);
-        }
-        // An absent item may not come back: `check` treats it as unknown.
-        self.items.retain(|_, item| item.states != [State::Absent]);
-        Ok(())
-    }
-}
-
-impl Item {
-    fn new() -> Self {
-        Self {
-            states: vec![State::Absent],
-            token: None,
-            pushed: 0,
-            tried: 0,
-        }
-    }
-
-    /// It is in this state, or may be. Who fails again while it is taken stays taken.
-    fn to(&mut self, state: State, surely: bool) {
-        if surely {
-            self.states.clear();
-        }
-        if !self.states.contains(&state) {
-            self.states.push(state);
-        }
+    fn found(&self) -> Result<BTreeMap<String, Stored>> {
+        stored(&self.tool, &ADDRESS).map_err(|error| lost(format!("{error:#}")))
     }
 }
 
@@ -281,30 +197,29 @@ impl Scene for Letters {
 
     fn check(&self) -> Result<usize> {
         let found = self.found()?;
-        let known: HashSet<&String> = self.items.keys().collect();
-        if let Some(id) = found.keys().find(|id| !known.contains(id)) {
+        if let Some(id) = found.keys().find(|id| self.items.get(id).is_none()) {
             return Err(lost(format!("item {id} is there again, or was never pushed")));
         }
-        for (id, item) in &self.items {
-            let (state, count) = found.get(id).copied().unwrap_or((State::Absent, item.pushed));
-            if !item.states.contains(&state) {
-                return Err(lost(format!(
-                    "item {id} is {state:?}, it can only be {:?}",
-                    item.states
-                )));
-            }
-            if !(item.pushed..=item.tried).contains(&count) {
-                return Err(lost(format!(
-                    "item {id} has failed {count} times; {} were acknowledged, {} tried",
-                    item.pushed, item.tried
-                )));
+        let checked = self.items.check_found(|id| found.contains_key(id));
+        checked.map_err(|what| lost(what.to_string()))?;
+        for item in self.items.items() {
+            let Some(stored) = found.get(item.key()) else {
+                continue;
+            };
+            let state_fits = item.is_unclear() || stored.taken == item.token().is_some();
+            if !state_fits || !item.failures().contains(&usize::try_from(stored.failures)?) {
+                return Err(lost(format!("found {stored:?}; expected {item:?}")));
             }
         }
-        Ok(self.items.len())
+        Ok(self.items.items().len())
     }
 
     fn go_on(&mut self) -> Result<()> {
-        self.settle_as_found()?;
+        let found = self.found()?;
+        self.items.adopt(|id| {
+            let stored = found.get(id)?;
+            Some((usize::try_from(stored.failures).ok()?, stored.taken))
+        });
         let act = self.push();
         let (command, input) = self.command(&act);
         let answer = crate::tool::finish(command, &input)?.expect_code(0)?;

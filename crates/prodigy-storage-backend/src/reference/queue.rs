@@ -1,0 +1,574 @@
+//! The items of a queue.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::{Certainty, Mismatch};
+use crate::queue::{ItemState, Settled};
+
+/// A change of an item. A time is the moment at which something ends, by the caller's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<F> {
+    /// The item goes.
+    Remove,
+    /// Its lease lasts until this moment.
+    Extend(u64),
+    /// It is pending again from this moment on; `None`: at once.
+    Release(Option<u64>),
+    /// It failed again.
+    Fail(F),
+    /// It is no longer eligible.
+    Park,
+    /// It is eligible again.
+    Unpark,
+    /// It gets other contents, with one failure.
+    Edit(F),
+}
+
+/// Says which item a change means, and on which condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<K, T> {
+    /// The item that this token took.
+    Lease(T),
+    /// The item under this key.
+    Key(K),
+    /// The item under this key, if it has this revision. No item has the revision `None`.
+    Revision(K, Option<u64>),
+}
+
+/// The result of putting one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The key was new.
+    Added,
+    /// The failure was added to the item under the key.
+    Merged,
+    /// The item under the key has this failure already.
+    Known,
+}
+
+/// An item with a key `K`, failures `F`, and tokens `T`.
+#[derive(Clone, Debug)]
+pub struct Item<K, F, T> {
+    key: K,
+    data: F,
+    failures: Vec<(F, Certainty)>,
+    eligible: bool,
+    lease: Option<(u64, T)>,
+    delay: Option<u64>,
+    /// True if an operation without an answer may have changed the lease, the delay or the eligibility.
+    unclear: bool,
+    place: u64,
+    revision: u64,
+}
+
+impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
+    fn new(key: K, failure: F, certainty: Certainty, number: u64) -> Self {
+        Self {
+            key,
+            data: failure.clone(),
+            failures: vec![(failure, certainty)],
+            eligible: true,
+            lease: None,
+            delay: None,
+            unclear: false,
+            place: number,
+            revision: number,
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The contents of the last push or edit.
+    pub fn data(&self) -> &F {
+        &self.data
+    }
+
+    /// True if it can be taken once nothing holds it.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible
+    }
+
+    /// The token of its lease, which may have ended.
+    pub fn token(&self) -> Option<&T> {
+        self.lease.as_ref().map(|(_, token)| token)
+    }
+
+    /// Its place in the order of takes.
+    pub fn place(&self) -> u64 {
+        self.place
+    }
+
+    /// The number of the last change of its contents.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The state of the item at this moment.
+    pub fn state(&self, now: u64) -> ItemState {
+        if self.lease.as_ref().is_some_and(|(end, _)| *end > now) {
+            ItemState::Leased
+        } else if self.delay.is_some_and(|end| end > now) {
+            ItemState::Delayed
+        } else {
+            ItemState::Pending
+        }
+    }
+
+    /// True if an operation without an answer may have changed its state.
+    pub fn is_unclear(&self) -> bool {
+        self.unclear
+    }
+
+    /// True if it has to be there: one of its failures is durable.
+    pub fn is_durable(&self) -> bool {
+        self.has(|certainty| certainty == Certainty::Durable)
+            .next()
+            .is_some()
+    }
+
+    /// How many failures it can have, if it is there.
+    pub fn failures(&self) -> RangeInclusive<usize> {
+        self.has(|certainty| certainty == Certainty::Durable).count()..=self.failures.len()
+    }
+
+    fn has(&self, which: impl Fn(Certainty) -> bool) -> impl Iterator<Item = &F> {
+        let failures = self.failures.iter().filter(move |(_, sure)| which(*sure));
+        failures.map(|(failure, _)| failure)
+    }
+
+    /// Compares its failures and the token of its lease with the found ones.
+    ///
+    /// # Errors
+    /// The found item lacks a durable failure, or has one that nobody pushed, or another lease.
+    pub fn check(&self, failures: &[F], token: Option<&T>) -> Result<(), Mismatch>
+    where
+        F: fmt::Debug,
+        T: fmt::Debug,
+    {
+        let mut rest = failures.iter();
+        let mut durable = self.has(|certainty| certainty == Certainty::Durable);
+        if !durable.all(|failure| rest.any(|found| found == failure)) {
+            return Err(Mismatch::new(format!(
+                "the durable ones of {:?} are not all there, in order: {failures:?}",
+                self.failures
+            )));
+        }
+        if !failures
+            .iter()
+            .all(|found| self.has(|_| true).any(|known| known == found))
+        {
+            return Err(Mismatch::new(format!(
+                "nobody pushed all these failures: {failures:?}"
+            )));
+        }
+        if !self.unclear && token != self.token() {
+            return Err(Mismatch::new(format!(
+                "its token is {token:?}; expected {:?}",
+                self.token()
+            )));
+        }
+        Ok(())
+    }
+
+    /// A change without an answer: it happened, or it did not.
+    fn change_perhaps(&mut self, change: Change<F>) {
+        // A removal leaves the state of an item that is still there, unless it kept the item.
+        self.unclear |= change != Change::Remove || self.revision > self.place;
+        if matches!(change, Change::Remove | Change::Edit(_)) {
+            for (_, certainty) in &mut self.failures {
+                *certainty = Certainty::Unclear;
+            }
+        }
+        if let Change::Fail(failure) | Change::Edit(failure) = change {
+            self.failures.push((failure, Certainty::Unclear));
+        }
+    }
+}
+
+/// The items of a queue, in the order in which they were first put.
+#[derive(Clone, Debug)]
+pub struct Queue<K, F, T> {
+    items: Vec<Item<K, F, T>>,
+    counter: u64,
+}
+
+impl<K, F, T> Default for Queue<K, F, T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            counter: 0,
+        }
+    }
+}
+
+impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F, T> {
+    /// The items, in the order in which they were first put.
+    pub fn items(&self) -> &[Item<K, F, T>] {
+        &self.items
+    }
+
+    /// The number of the last change.
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// The item under a key.
+    pub fn get(&self, key: &K) -> Option<&Item<K, F, T>> {
+        self.items.iter().find(|item| item.key == *key)
+    }
+
+    fn item(&mut self, key: &K) -> Option<&mut Item<K, F, T>> {
+        self.items.iter_mut().find(|item| item.key == *key)
+    }
+
+    /// A failure was pushed.
+    pub fn put(&mut self, key: K, failure: F, certainty: Certainty) -> Put {
+        let number = self.counter + 1;
+        let put = match self.item(&key) {
+            None => {
+                self.items.push(Item::new(key, failure, certainty, number));
+                Put::Added
+            }
+            Some(item) if item.has(|_| true).any(|known| *known == failure) => return Put::Known,
+            Some(item) => {
+                // An item that was absent begins again, without a lease.
+                item.unclear |= !item.is_durable();
+                item.data = failure.clone();
+                item.failures.push((failure, certainty));
+                item.revision = number;
+                Put::Merged
+            }
+        };
+        self.counter = number;
+        if certainty == Certainty::Durable {
+            self.sync(None);
+        }
+        put
+    }
+
+    /// The keys of the items that a take has to give: pending ones that meet the condition, in the order of their places.
+    pub fn pending(&self, now: u64, meets: impl Fn(&Item<K, F, T>) -> bool) -> Vec<&K> {
+        let pending = self
+            .items
+            .iter()
+            .filter(|item| item.state(now) == ItemState::Pending && meets(item));
+        let mut pending: Vec<_> = pending.collect();
+        pending.sort_by_key(|item| item.place);
+        pending.into_iter().map(|item| &item.key).collect()
+    }
+
+    /// An item was taken, under a lease that lasts until the given moment.
+    ///
+    /// # Errors
+    /// Nobody pushed it, or another lease on it lasts.
+    pub fn take(&mut self, key: &K, token: T, now: u64, until: u64) -> Result<(), Mismatch> {
+        let number = self.counter + 1;
+        let Some(item) = self.item(key) else {
+            return Err(Mismatch::new(format!("{key} was taken, and nobody pushed it")));
+        };
+        if !item.unclear && item.state(now) == ItemState::Leased {
+            return Err(Mismatch::new(format!(
+                "{key} was taken while a lease on it lasts"
+            )));
+        }
+        item.lease = Some((until, token));
+        item.delay = None;
+        item.unclear = false;
+        item.place = number;
+        self.counter = number;
+        self.sync(None);
+        Ok(())
+    }
+
+    /// A take had no answer: each item that meets the condition may be taken.
+    pub fn take_perhaps(&mut self, meets: impl Fn(&Item<K, F, T>) -> bool) {
+        for item in &mut self.items {
+            item.unclear |= meets(item);
+        }
+    }
+
+    /// The item that a claim means, and the outcome of a change under it.
+    pub fn outcome(&self, claim: &Claim<K, T>, change: &Change<F>) -> (Option<&K>, Settled) {
+        let item = match claim {
+            Claim::Lease(token) => self.items.iter().find(|item| item.token() == Some(token)),
+            Claim::Key(key) | Claim::Revision(key, _) => self.get(key),
+        };
+        let Some(item) = item else {
+            return (None, Settled::Unknown);
+        };
+        let settled = match claim {
+            Claim::Revision(_, revision) if *revision != Some(item.revision) => Settled::Changed,
+            Claim::Lease(_) if *change == Change::Remove && item.revision > item.place => Settled::Kept,
+            _ => Settled::Done,
+        };
+        (Some(&item.key), settled)
+    }
+
+    /// A change of an item, with its outcome; `None` if there was no answer.
+    pub fn settle(&mut self, key: &K, change: Change<F>, outcome: Option<Settled>) {
+        let number = self.counter + 1;
+        let Some(position) = self.items.iter().position(|item| item.key == *key) else {
+            return;
+        };
+        let Some(item) = self.items.get_mut(position) else {
+            return;
+        };
+        let change = match outcome {
+            None => return item.change_perhaps(change),
+            Some(Settled::Unknown | Settled::Changed) => return,
+            Some(Settled::Kept) => Change::Release(None),
+            Some(Settled::Done) => change,
+        };
+        let lease = item.lease.take();
+        item.unclear = false;
+        match change {
+            Change::Remove => {
+                self.items.remove(position);
+            }
+            Change::Extend(until) => item.lease = lease.map(|(_, token)| (until, token)),
+            Change::Release(delay) => {
+                item.place = number;
+                item.delay = delay;
+            }
+            Change::Fail(failure) => {
+                item.failures.push((failure, Certainty::Durable));
+                item.revision = number;
+                item.place = number;
+                item.delay = None;
+            }
+            Change::Park | Change::Unpark => {
+                item.eligible = change == Change::Unpark;
+                item.revision = number;
+            }
+            Change::Edit(contents) => {
+                item.data = contents.clone();
+                item.failures = vec![(contents, Certainty::Durable)];
+                item.eligible = true;
+                item.revision = number;
+            }
+        }
+        self.counter = number;
+        self.sync(None);
+    }
+
+    /// The relaxed pushes of this process are durable; those of every process for `None`, as a strict change does it.
+    pub fn sync(&mut self, process: Option<u32>) {
+        for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
+            if let Certainty::Relaxed(by) = *certainty
+                && process.is_none_or(|process| process == by)
+            {
+                *certainty = Certainty::Durable;
+            }
+        }
+    }
+
+    /// The power failed: nothing makes earlier relaxed pushes durable. True if there was one.
+    pub fn lose(&mut self) -> bool {
+        let mut had = false;
+        for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
+            if matches!(certainty, Certainty::Relaxed(_)) {
+                *certainty = Certainty::Unclear;
+                had = true;
+            }
+        }
+        had
+    }
+
+    /// The machine was started again: leases and delays have ended.
+    pub fn reboot(&mut self) {
+        for item in &mut self.items {
+            item.delay = None;
+            if let Some((end, _)) = &mut item.lease {
+                *end = 0;
+            }
+        }
+    }
+
+    /// Replaces the possible items by the found ones, each with its number of failures and whether it is taken: nothing that
+    /// happens later makes another one of the possible items appear.
+    pub fn adopt(&mut self, found: impl Fn(&K) -> Option<(usize, bool)>) {
+        self.items.retain_mut(|item| {
+            let Some((failures, taken)) = found(&item.key) else {
+                return false;
+            };
+            item.failures.truncate(failures);
+            for (_, certainty) in &mut item.failures {
+                *certainty = Certainty::Durable;
+            }
+            if !taken {
+                item.lease = None;
+            }
+            item.unclear = taken && item.lease.is_none();
+            true
+        });
+    }
+
+    /// Checks that each durable item was found.
+    ///
+    /// # Errors
+    /// An item is missing.
+    pub fn check_found(&self, found: impl Fn(&K) -> bool) -> Result<(), Mismatch> {
+        match self
+            .items
+            .iter()
+            .find(|item| item.is_durable() && !found(&item.key))
+        {
+            Some(item) => Err(Mismatch::new(format!(
+                "{} was acknowledged, and is not there",
+                item.key
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Certainty::{Durable, Relaxed, Unclear};
+    use super::{Change, Claim, Put, Queue};
+    use crate::queue::{ItemState, Settled};
+
+    type Items = Queue<&'static str, u8, u8>;
+
+    fn queue() -> Items {
+        let mut queue = Items::default();
+        assert_eq!(queue.put("a", 1, Durable), Put::Added);
+        queue
+    }
+
+    /// Settles as the model expects it.
+    fn settle(queue: &mut Items, claim: Claim<&'static str, u8>, change: Change<u8>) -> Settled {
+        let (key, settled) = queue.outcome(&claim, &change);
+        if let Some(key) = key.copied() {
+            queue.settle(&key, change, Some(settled));
+        }
+        settled
+    }
+
+    #[test]
+    fn a_push_is_merged_once() {
+        let mut queue = queue();
+        assert_eq!(queue.put("a", 2, Durable), Put::Merged);
+        assert_eq!(queue.put("a", 2, Durable), Put::Known);
+        let item = queue.get(&"a").unwrap();
+        assert_eq!((*item.data(), item.failures()), (2, 2..=2));
+        item.check(&[1, 2], None).unwrap();
+        assert!(item.check(&[2, 1], None).is_err() && item.check(&[1, 2, 3], None).is_err());
+    }
+
+    #[test]
+    fn a_taken_item_is_pending_again_when_its_lease_ends() {
+        let mut queue = queue();
+        queue.put("b", 1, Durable);
+        assert_eq!(queue.pending(0, |_| true), [&"a", &"b"]);
+        queue.take(&"a", 7, 0, 10).unwrap();
+        assert_eq!(queue.pending(9, |_| true), [&"b"]);
+        assert_eq!(queue.pending(10, |_| true), [&"b", &"a"]);
+        assert!(queue.take(&"a", 8, 9, 20).is_err() && queue.take(&"c", 8, 9, 20).is_err());
+        queue.get(&"a").unwrap().check(&[1], Some(&7)).unwrap();
+        assert!(queue.get(&"a").unwrap().check(&[1], None).is_err());
+        queue.reboot();
+        assert_eq!(queue.pending(0, |_| true), [&"b", &"a"]);
+    }
+
+    #[test]
+    fn a_claim_decides_the_outcome() {
+        let mut queue = queue();
+        queue.take(&"a", 7, 0, 10).unwrap();
+        assert_eq!(
+            settle(&mut queue, Claim::Lease(8), Change::Remove),
+            Settled::Unknown
+        );
+        assert_eq!(
+            settle(&mut queue, Claim::Revision("a", None), Change::Park),
+            Settled::Changed
+        );
+        queue.put("a", 2, Durable);
+        assert_eq!(settle(&mut queue, Claim::Lease(7), Change::Remove), Settled::Kept);
+        assert_eq!(
+            settle(&mut queue, Claim::Lease(7), Change::Remove),
+            Settled::Unknown
+        );
+        let revision = queue.get(&"a").map(super::Item::revision);
+        assert_eq!(
+            settle(&mut queue, Claim::Revision("a", revision), Change::Park),
+            Settled::Done
+        );
+        assert!(!queue.get(&"a").unwrap().is_eligible());
+        assert_eq!(
+            settle(&mut queue, Claim::Key("a"), Change::Edit(9)),
+            Settled::Done
+        );
+        queue.get(&"a").unwrap().check(&[9], None).unwrap();
+        assert_eq!(
+            settle(&mut queue, Claim::Key("a"), Change::Release(Some(5))),
+            Settled::Done
+        );
+        assert_eq!(queue.get(&"a").unwrap().state(4), ItemState::Delayed);
+        assert_eq!(settle(&mut queue, Claim::Key("a"), Change::Remove), Settled::Done);
+        assert!(queue.items().is_empty());
+    }
+
+    #[test]
+    fn an_operation_without_an_answer_leaves_both_states_possible() {
+        let mut queue = queue();
+        queue.take_perhaps(|_| true);
+        let item = queue.get(&"a").unwrap();
+        item.check(&[1], None).unwrap();
+        item.check(&[1], Some(&7)).unwrap();
+        assert!(queue.check_found(|_| false).is_err());
+        queue.settle(&"a", Change::Remove, None);
+        queue.check_found(|_| false).unwrap();
+        queue.settle(&"a", Change::Fail(2), None);
+        let item = queue.get(&"a").unwrap();
+        assert_eq!(
+            (item.failures(), item.is_durable(), item.is_unclear()),
+            (0..=2, false, true)
+        );
+        queue.take(&"a", 7, 0, 10).unwrap();
+        assert!(queue.get(&"a").unwrap().check(&[1], None).is_err());
+    }
+
+    #[test]
+    fn a_removal_without_an_answer_leaves_the_lease_of_an_item_that_is_there() {
+        let mut queue = queue();
+        queue.take(&"a", 7, 0, 10).unwrap();
+        queue.settle(&"a", Change::Remove, None);
+        assert!(queue.get(&"a").unwrap().check(&[1], None).is_err());
+        queue.put("a", 2, Durable);
+        queue.get(&"a").unwrap().check(&[2], None).unwrap();
+    }
+
+    #[test]
+    fn found_items_replace_the_possible_ones() {
+        let mut queue = queue();
+        queue.put("b", 1, Unclear);
+        queue.put("a", 2, Unclear);
+        queue.take_perhaps(|_| true);
+        queue.adopt(|key| (*key == "a").then_some((1, false)));
+        assert_eq!(queue.items().len(), 1);
+        let item = queue.get(&"a").unwrap();
+        assert_eq!((item.failures(), item.is_unclear()), (1..=1, false));
+        queue.adopt(|_| Some((1, true)));
+        assert!(queue.get(&"a").unwrap().is_unclear());
+    }
+
+    #[test]
+    fn a_relaxed_push_is_durable_after_a_sync_and_lost_with_the_power() {
+        let mut queue = Items::default();
+        queue.put("a", 1, Relaxed(1));
+        queue.put("b", 1, Relaxed(2));
+        queue.put("c", 1, Unclear);
+        queue.check_found(|_| false).unwrap();
+        queue.sync(Some(1));
+        assert!(queue.check_found(|key| *key != "a").is_err());
+        queue.check_found(|key| *key == "a").unwrap();
+        assert!(queue.lose() && !queue.lose());
+        queue.put("d", 1, Durable);
+        queue.check_found(|key| ["a", "d"].contains(key)).unwrap();
+    }
+}
