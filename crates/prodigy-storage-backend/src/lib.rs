@@ -45,6 +45,7 @@ mod deadline;
 mod document;
 mod error;
 mod fence;
+mod foreign;
 mod id;
 mod lock;
 mod log;
@@ -67,6 +68,7 @@ pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};
 pub use error::{ErrorKind, Result, StorageError, escape};
 pub use fence::{Fence, FenceMarks, InvalidFence};
+pub use foreign::{Foreign, ForeignKind};
 pub use id::{EventId, IdSource, InvalidEventId};
 pub use lock::{Holder, LockGuard, LockInfo, LockOptions, LockOrigin};
 pub use log::{

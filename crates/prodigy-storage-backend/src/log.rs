@@ -11,7 +11,14 @@ use crate::error::{ErrorKind, Result, StorageError};
 use crate::record::Record;
 
 /// The failures that an acknowledged write survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```
+/// use prodigy_storage_backend::Durability;
+///
+/// assert_eq!(Durability::default(), Durability::Strict);
+/// assert_eq!(Durability::Relaxed.to_string(), "relaxed");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// Survives power loss: data and every directory entry are synced before the call returns.
@@ -19,6 +26,26 @@ pub enum Durability {
     Strict,
     /// Survives the death of the process: the operating system has it, the disk may not have it yet.
     Relaxed,
+}
+
+impl Durability {
+    /// Every durability.
+    pub const ALL: &'static [Self] = &[Self::Strict, Self::Relaxed];
+
+    /// The word in a configuration file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Relaxed => "relaxed",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How to append; `Default` is a strict append.

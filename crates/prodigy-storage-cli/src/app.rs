@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write};
 use std::time::Duration;
 
 use prodigy_storage::config::Notice;
+#[cfg(feature = "file")]
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{
     ForeignKind, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge,
@@ -11,9 +12,11 @@ use prodigy_storage::{
 
 use crate::cli::{Command, Global};
 use crate::console::Console;
+#[cfg(feature = "file")]
+use crate::doctor;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::{checkpoint, config, dlq, doctor, events, health, lock, repo, usage, worktree};
+use crate::{checkpoint, config, dlq, events, health, lock, repo, usage, worktree};
 
 /// Bytes of the buffer before standard output.
 const BUFFER: usize = 64 << 10;
@@ -103,6 +106,7 @@ impl<'c> App<'c> {
             Command::Config(command) => config::run(self, command),
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
+            #[cfg(feature = "file")]
             Command::Doctor(arguments) => doctor::run(self, &arguments),
             Command::Usage => usage::run(self),
         }
@@ -120,6 +124,7 @@ impl<'c> App<'c> {
     }
 
     /// The doctor of the configured storage. It works even if the storage can't be opened.
+    #[cfg(feature = "file")]
     pub(crate) fn doctor(&mut self, access: Access) -> Result<Doctor> {
         self.writes |= access == Access::Write;
         Ok(self.builder(access).doctor()?)

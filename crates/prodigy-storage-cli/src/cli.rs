@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::checkpoint::CheckpointCommand;
 use crate::config::ConfigCommand;
 use crate::dlq::{self, DlqCommand};
+#[cfg(feature = "file")]
 use crate::doctor::DoctorArgs;
 use crate::events::EventsCommand;
 use crate::lock::LockCommand;
@@ -67,6 +68,7 @@ pub(crate) enum Command {
     /// Check what can be checked without writing.
     Health,
     /// Look through everything for damage and say what is lost and what to do; with `--repair`, move it out of the way.
+    #[cfg(feature = "file")]
     Doctor(DoctorArgs),
     /// Tell what takes the space.
     Usage,
@@ -83,7 +85,9 @@ impl Command {
             Self::Checkpoint(command) => !matches!(command, CheckpointCommand::Save(_)),
             Self::Dlq(command) => command.reads(),
             Self::Worktree(_) | Self::Usage => true,
-            Self::Lock(_) | Self::Config(_) | Self::Health | Self::Doctor(_) | Self::Repo(_) => false,
+            Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => false,
+            #[cfg(feature = "file")]
+            Self::Doctor(_) => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingSeverity, Outcome};
+use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome, FindingSeverity};
 use prodigy_storage::{JobId, Result as Stored, escape};
 
 use crate::app::{Access, App};
@@ -95,12 +95,12 @@ fn tell(app: &mut App<'_>, finding: &Finding) -> Result<()> {
     app.line(format!("{word:<8} {place}{at}: {}", escape(&finding.why)))?;
     app.line(format!("         lost: {}", escape(&finding.lost)))?;
     match &finding.outcome {
-        Outcome::Repaired { kept: Some(kept) } => app.line(format!(
+        FindingOutcome::Repaired { kept: Some(kept) } => app.line(format!(
             "         repaired; the bytes are kept in {}",
             escape(kept)
         )),
-        Outcome::Repaired { kept: None } => app.line("         repaired"),
-        Outcome::Left { why } => app.line(format!("         left: {}", escape(why))),
+        FindingOutcome::Repaired { kept: None } => app.line("         repaired"),
+        FindingOutcome::Left { why } => app.line(format!("         left: {}", escape(why))),
         _ => app.line(format!("         to do: {}", escape(&finding.advice))),
     }
 }

@@ -42,6 +42,7 @@ mod cli;
 mod config;
 mod console;
 mod dlq;
+#[cfg(feature = "file")]
 mod doctor;
 mod errors;
 mod events;

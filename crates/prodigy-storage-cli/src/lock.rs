@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::Subcommand;
-use prodigy_storage::{ErrorKind, Holder, LockName, LockRequest, StorageLock, Timestamp};
+use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, StorageLock, Timestamp};
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -66,9 +66,9 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
         .iter()
         .map(|word| word.to_string_lossy())
         .collect();
-    let mut request = LockRequest::new(words.join(" ").chars().take(PURPOSE).collect::<String>());
-    request.wait = arguments.wait;
-    let lock = storage.lock_with(name.as_str(), &request)?;
+    let mut options = LockOptions::new(words.join(" ").chars().take(PURPOSE).collect::<String>());
+    options.wait = arguments.wait;
+    let lock = storage.lock_with(name.as_str(), options)?;
     if lock.is_inert() {
         app.warn("`enable_locking` is false: the command runs without a lock");
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prodigy_storage_backend::Durability;
 use prodigy_storage_cache::CacheSettings;
 use prodigy_storage_retry::RetrySettings;
 
-use crate::kind::{BackendKind, Durability};
+use crate::kind::BackendKind;
 
 /// Everything that may be set about storage.
 ///

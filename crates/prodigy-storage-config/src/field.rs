@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prodigy_storage_backend::Durability;
 use prodigy_storage_cache::CacheType;
 
 use crate::config::StorageConfig;
 use crate::duration::MAX_DURATION;
-use crate::kind::{BackendKind, Durability};
+use crate::kind::BackendKind;
 use crate::raw::{Problem, Raw};
 
 type At<T> = fn(&mut StorageConfig) -> &mut T;

@@ -1,4 +1,4 @@
-//! The named choices of the configuration.
+//! The backends by their names.
 
 use std::fmt;
 
@@ -11,17 +11,6 @@ pub enum BackendKind {
     File,
     /// The memory of this process: for tests.
     Memory,
-}
-
-/// The failures that a write survives once it has returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Durability {
-    /// An acknowledged write survives power loss: data and every directory entry are synced before the call
-    /// returns.
-    #[default]
-    Strict,
-    /// An acknowledged write survives the death of the process, but perhaps not that of the machine.
-    Relaxed,
 }
 
 impl BackendKind {
@@ -41,27 +30,7 @@ impl BackendKind {
     }
 }
 
-impl Durability {
-    /// Every durability.
-    pub const ALL: &'static [Self] = &[Self::Strict, Self::Relaxed];
-
-    /// The word in a configuration file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Relaxed => "relaxed",
-        }
-    }
-}
-
 impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -57,5 +57,5 @@ mod queue;
 mod root;
 
 pub use backend::FileBackend;
-pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
-pub use root::{FileOptions, Foreign, ForeignKind};
+pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
+pub use root::FileOptions;

@@ -5,7 +5,7 @@
 mod support;
 
 use prodigy_storage::{
-    DeadLetter, Event, Failure, ItemId, LockRequest, OrphanedWorktree, ReadOptions, SaveOptions, Select,
+    DeadLetter, Event, Failure, ItemId, LockOptions, OrphanedWorktree, ReadOptions, SaveOptions, Select,
 };
 use serde::{Deserialize, Serialize};
 use support::{Outcome, check};
@@ -35,7 +35,7 @@ fn main() -> Outcome {
     let id = support::new_job("job")?;
     let job = storage.repo("shop")?.job(&id)?;
 
-    let lock = storage.lock_with(format!("shop/{id}"), &LockRequest::new("run the example"))?;
+    let lock = storage.lock_with(format!("shop/{id}"), LockOptions::new("run the example"))?;
     job.checkpoints().save_setup(&ITEMS, SaveOptions::default())?;
 
     // Map: three agents work on items; what fails goes to the dead letters.

@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Clock, Result, SystemClock};
+use prodigy_storage_backend::{Backend, Clock, Foreign, Result, SystemClock};
 use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
-use prodigy_storage_file::{Doctor, Foreign};
+#[cfg(feature = "file")]
+use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
@@ -129,7 +130,8 @@ impl StorageBuilder {
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`source`](std::error::Error::source) is the
     /// [`ConfigErrors`](crate::config::ConfigErrors) with everything that is wrong;
     /// [`Refused`](crate::ErrorKind::Refused) for a root that is not safe;
-    /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for one that a newer version wrote.
+    /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for one that a newer version wrote;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a backend whose cargo feature is off.
     pub fn open(self) -> Result<Storage> {
         let (config, mut notices) = self.load()?;
         if !config.enable_locking {
@@ -142,6 +144,7 @@ impl StorageBuilder {
             notices.push(StorageNotice::NothingKept);
         }
         let ceilings = self.ceilings();
+        #[cfg(feature = "file")]
         let given = self.backend.is_some();
         let backend = match self.backend {
             Some(backend) => backend,
@@ -155,11 +158,11 @@ impl StorageBuilder {
             tracing::warn!("{notice}");
         }
         Ok(Storage::from_inner(Inner {
-            durability: open::durability(config.durability),
             caller: Caller::new(backend, &config, self.read_only),
             config,
             notices,
             clock: self.clock,
+            #[cfg(feature = "file")]
             given,
             setups: Setups::default(),
             foreign: Foreign::default(),
@@ -173,6 +176,7 @@ impl StorageBuilder {
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
     /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files.
+    #[cfg(feature = "file")]
     pub fn doctor(self) -> Result<Doctor> {
         let (config, notices) = self.load()?;
         for notice in &notices {

@@ -80,7 +80,7 @@ impl Job {
         let mut buffer = Vec::new();
         let body =
             Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
-        let options = PutOptions::new(self.inner.durability).expect(Expected::Absent);
+        let options = PutOptions::new(self.inner.config.durability).expect(Expected::Absent);
         match self.inner.caller.put(&document, body, &options, deadline) {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             other => other.map(drop),

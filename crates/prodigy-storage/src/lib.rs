@@ -56,6 +56,20 @@
 //! # Ok::<(), prodigy_storage::StorageError>(())
 //! ```
 //!
+//! # Cargo features
+//!
+//! All of these are on by default. At least one backend is needed.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `file` | the file backend, and the [doctor](Storage::doctor) that repairs its files |
+//! | `memory` | the memory backend, and [`Storage::in_memory`] for tests |
+//! | `compression` | compression of sealed log segments, in the file backend |
+//! | `yaml`, `toml` | configuration files in these formats |
+//!
+//! A configuration that names a backend which the program was built without is refused when storage is opened, with
+//! [`Unsupported`](ErrorKind::Unsupported).
+//!
 //! # From asynchronous code
 //!
 //! Clone what is needed and call it where blocking is allowed:
@@ -90,6 +104,9 @@
 //! events are emitted under its locks.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+#[cfg(not(any(feature = "file", feature = "memory")))]
+compile_error!("prodigy-storage has no backend: enable its feature `file`, its feature `memory`, or both");
+
 mod builder;
 mod call;
 mod checkpoints;
@@ -116,12 +133,12 @@ pub use dlq::{
     SignatureCount, Taken,
 };
 pub use events::{
-    AppendRequest, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
+    AppendOptions, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
     ReadOptions,
 };
 pub use job::Job;
 pub use listing::Listing;
-pub use lock::{LockRequest, StorageLock};
+pub use lock::{LockOptions, StorageLock};
 pub use notice::StorageNotice;
 pub use orphans::{JobOrphans, OrphanedWorktree, Orphans};
 pub use repo::Repo;
@@ -132,32 +149,32 @@ pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArti
 pub use prodigy_storage_backend::{
     Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Change, Check, Claim,
     Clock, Compaction, Cursor, Damage, Deadline, Delay, DocumentEntry, DocumentStore, Durability, Eligible,
-    ErrorKind, EventId, Expected, Fence, Health, Holder, InvalidEventId, ItemId, ItemState, Lease,
-    LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport, QueueMark, QueueStore, QueueSummary,
-    Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError,
-    StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
+    ErrorKind, EventId, Expected, Fence, ForeignKind, Health, Holder, InvalidEventId, ItemId, ItemState,
+    Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport, QueueMark, QueueStore,
+    QueueSummary, Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats,
+    StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
-pub use prodigy_storage_file::ForeignKind;
 pub use prodigy_storage_layout::{
     AgentId, Ceilings, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName,
     NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
 };
 
-/// Finding damage and moving it out of the way: see [`Storage::doctor`].
+/// Finding damage and moving it out of the way: see [`Storage::doctor`]. It belongs to the feature `file`.
+#[cfg(feature = "file")]
 pub mod doctor {
     pub use prodigy_storage_file::{
-        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome,
+        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
     };
 }
 
 /// Configuration: what may be set, and where it came from.
 pub mod config {
     pub use prodigy_storage_config::{
-        BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Durability, Environment,
-        FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
-        MemorySettings, Notice, Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key,
-        parse_duration, reference_markdown,
+        BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FileSettings,
+        InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment, MemorySettings, Notice,
+        Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key, parse_duration,
+        reference_markdown,
     };
 }
 

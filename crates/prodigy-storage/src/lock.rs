@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, Fence, LockGuard, LockOptions, Result};
+use prodigy_storage_backend::{Deadline, Fence, LockGuard, Result};
 use prodigy_storage_layout::LockName;
 
 use crate::call::operation::LOCK;
@@ -12,11 +12,11 @@ use crate::storage::Inner;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use prodigy_storage::{ErrorKind, LockRequest, Storage};
+/// # use prodigy_storage::{ErrorKind, LockOptions, Storage};
 /// # let storage = Storage::in_memory()?;
-/// let request = LockRequest::new("resume the job").wait(Duration::ZERO);
-/// let lock = storage.lock_with("shop/mapreduce-7/resume", &request)?;
-/// let error = storage.lock_with("shop/mapreduce-7/resume", &request).unwrap_err();
+/// let options = LockOptions::new("resume the job").wait(Duration::ZERO);
+/// let lock = storage.lock_with("shop/mapreduce-7/resume", options.clone())?;
+/// let error = storage.lock_with("shop/mapreduce-7/resume", options).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::LockUnavailable);
 /// assert!(error.to_string().contains("resume the job"));
 /// # drop(lock);
@@ -24,14 +24,14 @@ use crate::storage::Inner;
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct LockRequest {
+pub struct LockOptions {
     /// The purpose of the lock; waiting processes see it.
     pub purpose: String,
     /// How long to wait for it, instead of the configured `timeout`. Zero tries once.
     pub wait: Option<Duration>,
 }
 
-impl LockRequest {
+impl LockOptions {
     /// For this purpose.
     #[must_use]
     pub fn new(purpose: impl Into<String>) -> Self {
@@ -105,15 +105,15 @@ impl StorageLock {
     }
 }
 
-pub(crate) fn take(inner: &Inner, name: &LockName, request: &LockRequest) -> Result<StorageLock> {
+pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Result<StorageLock> {
     if !inner.config.enable_locking {
         tracing::warn!(lock = %name, "locking is disabled: the guard is inert");
         return Ok(StorageLock {
             guard: Box::new(InertGuard(name.clone())),
         });
     }
-    let deadline = request.wait.map_or_else(|| inner.deadline(), Deadline::after);
-    let options = LockOptions::new(request.purpose.clone());
+    let deadline = options.wait.map_or_else(|| inner.deadline(), Deadline::after);
+    let options = prodigy_storage_backend::LockOptions::new(options.purpose);
     let guard = inner.caller.call(LOCK, name, deadline, |backend| {
         backend.lock(name, &options, deadline)
     })?;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Backend, Clock, ErrorKind, Result, StorageError};
-use prodigy_storage_config::{BackendKind, Durability, StorageConfig};
+use prodigy_storage_config::{BackendKind, StorageConfig};
+#[cfg(feature = "file")]
 use prodigy_storage_file::{Doctor, FileBackend, FileOptions};
+#[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 
 /// Opens the backend.
@@ -13,29 +15,41 @@ pub(crate) fn open(
     read_only: bool,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Backend>> {
-    Ok(match config.backend {
-        BackendKind::Memory => {
-            let mut options = MemoryOptions::new()
-                .max_memory(config.memory.max_memory)
-                .max_record_size(config.file.max_record_size)
-                .max_document_size(config.file.max_document_size)
-                .max_queue_size(config.file.max_queue_size)
-                .clock(Arc::clone(clock));
-            if config.memory.persist_to_disk
-                && let Some(file) = &config.memory.persistence_path
-            {
-                options = options.persistence(file).read_only(read_only);
-            }
-            Arc::new(MemoryBackend::new(options)?)
+    match config.backend {
+        #[cfg(feature = "file")]
+        BackendKind::File => Ok(Arc::new(FileBackend::open(file_options(
+            config, read_only, clock,
+        ))?)),
+        #[cfg(feature = "memory")]
+        BackendKind::Memory => Ok(Arc::new(MemoryBackend::new(memory_options(
+            config, read_only, clock,
+        ))?)),
+        other => {
+            let why = "this program was built without that backend";
+            let hint =
+                format!("set another `backend`, or build the program with the cargo feature `{other}`");
+            Err(StorageError::new(ErrorKind::Unsupported, "open storage", other, why).with_hint(hint))
         }
-        _ => {
-            let options = file_options(config, read_only, clock);
-            Arc::new(FileBackend::open(options)?)
-        }
-    })
+    }
+}
+
+/// How the memory backend is opened.
+#[cfg(feature = "memory")]
+fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> MemoryOptions {
+    let options = MemoryOptions::new()
+        .max_memory(config.memory.max_memory)
+        .max_record_size(config.file.max_record_size)
+        .max_document_size(config.file.max_document_size)
+        .max_queue_size(config.file.max_queue_size)
+        .clock(Arc::clone(clock));
+    match &config.memory.persistence_path {
+        Some(file) if config.memory.persist_to_disk => options.persistence(file).read_only(read_only),
+        _ => options,
+    }
 }
 
 /// How the file backend is opened.
+#[cfg(feature = "file")]
 fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
     let file = &config.file;
     FileOptions::new(&file.base_dir)
@@ -53,6 +67,7 @@ fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>)
 }
 
 /// The doctor of the backend that a configuration asks for.
+#[cfg(feature = "file")]
 pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Doctor> {
     if config.backend == BackendKind::File {
         return Doctor::new(file_options(config, read_only, clock));
@@ -65,10 +80,29 @@ pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Cl
     ))
 }
 
-/// The backend's word for a durability of the configuration.
-pub(crate) fn durability(of: Durability) -> prodigy_storage_backend::Durability {
-    match of {
-        Durability::Strict => prodigy_storage_backend::Durability::Strict,
-        Durability::Relaxed => prodigy_storage_backend::Durability::Relaxed,
+#[cfg(all(test, not(all(feature = "file", feature = "memory"))))]
+mod tests {
+    use prodigy_storage_backend::{ErrorKind, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn a_backend_that_the_program_was_built_without_is_unsupported() {
+        let (backend, clock): (_, Arc<dyn Clock>) = (
+            if cfg!(feature = "file") {
+                BackendKind::Memory
+            } else {
+                BackendKind::File
+            },
+            Arc::new(SystemClock),
+        );
+        let config = StorageConfig {
+            backend,
+            ..StorageConfig::default()
+        };
+        let error = open(&config, true, &clock).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let hint = error.hint().unwrap();
+        assert!(hint.contains(&format!("feature `{backend}`")), "{hint}");
     }
 }

@@ -175,7 +175,7 @@ impl Orphans {
         deadline: Deadline,
     ) -> Result<()> {
         let document = Document::Orphans(self.job.clone());
-        let durability = self.inner.durability;
+        let durability = self.inner.config.durability;
         if orphans.orphaned_worktrees.is_empty() && orphans.extra.is_empty() {
             return self
                 .inner

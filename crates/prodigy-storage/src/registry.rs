@@ -233,7 +233,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             let expected = Expected::Revision(revision);
             inner
                 .caller
-                .delete(&document, expected, inner.durability, deadline)?;
+                .delete(&document, expected, inner.config.durability, deadline)?;
         }
     }
     let expected = match holder {
@@ -444,7 +444,7 @@ fn renew(
 fn put(inner: &Inner, name: &RepoName, entry: &Entry, expected: Expected, deadline: Deadline) -> Result<()> {
     let mut buffer = Vec::new();
     let body = Body::write(&mut buffer, entry).map_err(|fault| fault.refused("register repository", name))?;
-    let options = PutOptions::new(inner.durability).expect(expected);
+    let options = PutOptions::new(inner.config.durability).expect(expected);
     inner
         .caller
         .put(&Document::Repository(name.clone()), body, &options, deadline)

@@ -4,12 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Durability, Entries, ErrorKind, Health,
-    LockInfo, Result, Severity, Stats, StorageError, Usage,
+    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Foreign, Health, LockInfo, Result,
+    Severity, Stats, Usage,
 };
-use prodigy_storage_config::{BackendKind, StorageConfig};
-use prodigy_storage_file::{Doctor, Foreign};
+#[cfg(feature = "memory")]
+use prodigy_storage_config::BackendKind;
+use prodigy_storage_config::StorageConfig;
+#[cfg(feature = "file")]
+use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
+#[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 
 use crate::builder::StorageBuilder;
@@ -18,8 +22,9 @@ use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES,
 use crate::checkpoints::Setups;
 use crate::error::refused_name;
 use crate::listing::Listing;
-use crate::lock::{LockRequest, StorageLock};
+use crate::lock::{LockOptions, StorageLock};
 use crate::notice::StorageNotice;
+#[cfg(feature = "file")]
 use crate::open;
 use crate::registry;
 use crate::repo::Repo;
@@ -29,10 +34,10 @@ use crate::repo::Repo;
 pub(crate) struct Inner {
     pub(crate) caller: Caller,
     pub(crate) config: StorageConfig,
-    pub(crate) durability: Durability,
     pub(crate) notices: Vec<StorageNotice>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the program brought the backend.
+    #[cfg(feature = "file")]
     pub(crate) given: bool,
     /// The setup checkpoints that this handle has seen.
     pub(crate) setups: Setups,
@@ -116,6 +121,7 @@ impl Storage {
     ///
     /// # Errors
     /// None today.
+    #[cfg(feature = "memory")]
     pub fn in_memory() -> Result<Self> {
         let config = StorageConfig {
             backend: BackendKind::Memory,
@@ -200,7 +206,7 @@ impl Storage {
     /// # Errors
     /// As [`lock_with`](Self::lock_with).
     pub fn lock(&self, name: impl AsRef<str>) -> Result<StorageLock> {
-        self.lock_with(name, &LockRequest::default())
+        self.lock_with(name, LockOptions::default())
     }
 
     /// Takes a lock between processes.
@@ -210,9 +216,9 @@ impl Storage {
     /// # Errors
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable), with its holder and how long it was waited for;
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name of a lock.
-    pub fn lock_with(&self, name: impl AsRef<str>, request: &LockRequest) -> Result<StorageLock> {
+    pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Result<StorageLock> {
         let name = LockName::new(name).map_err(refused_name)?;
-        crate::lock::take(&self.inner, &name, request)
+        crate::lock::take(&self.inner, &name, options)
     }
 
     /// All locks that were ever taken, held or not, sorted by name.
@@ -244,11 +250,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files: it needs none.
+    #[cfg(feature = "file")]
     pub fn doctor(&self) -> Result<Doctor> {
         if self.inner.given {
             let why = "the program brought a backend of its own, which has to be examined by itself";
-            return Err(StorageError::new(
-                ErrorKind::Unsupported,
+            return Err(prodigy_storage_backend::StorageError::new(
+                prodigy_storage_backend::ErrorKind::Unsupported,
                 "examine storage",
                 self.inner.caller.capabilities().backend,
                 why,

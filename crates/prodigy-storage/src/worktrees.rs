@@ -8,8 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_file::ForeignKind;
+use prodigy_storage_backend::{ErrorKind, ForeignKind, Result, StorageError};
 use prodigy_storage_layout::{Entry, RepoName, SessionId, worktrees_folder};
 
 use crate::storage::Inner;

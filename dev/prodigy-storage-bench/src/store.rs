@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use prodigy_storage::config::Durability;
+use prodigy_storage::Durability;
 use prodigy_storage::{EventId, Job, Storage, StorageConfig};
 
 use crate::event::{Digest, Event};

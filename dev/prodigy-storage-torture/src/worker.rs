@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
-    AppendRequest, Durability, ErrorKind, EventId, Expected, FollowOptions, Job, LockRequest, SaveOptions,
+    AppendOptions, Durability, ErrorKind, EventId, Expected, FollowOptions, Job, LockOptions, SaveOptions,
     ScanItem, Storage,
 };
 use serde_json::value::RawValue;
@@ -120,7 +120,7 @@ fn append(work: &Work, number: usize) -> Result<()> {
                     Durability::Relaxed
                 };
                 let one =
-                    |payload| events.append_with(payload, AppendRequest::default().durability(durability));
+                    |payload| events.append_with(payload, AppendOptions::default().durability(durability));
                 payloads.iter().map(one).collect::<Result<_, _>>()?
             }
         };
@@ -167,9 +167,9 @@ fn save(work: &Work) -> Result<()> {
 /// Goes through the section that commands go through, too.
 fn pass(work: &Work) -> Result<()> {
     let (counter, new) = (work.folder.join("counter"), work.folder.join("counter.new"));
-    let request = LockRequest::new("worker").wait(Duration::from_secs(25));
+    let options = LockOptions::new("worker").wait(Duration::from_secs(25));
     loop {
-        let lock = work.storage.lock_with("many/gate", &request)?;
+        let lock = work.storage.lock_with("many/gate", options.clone())?;
         let token = lock.fencing().context("the lock is inert")?.token();
         tell(&json!("passing"))?;
         let number = before(&counter)?;

@@ -97,13 +97,16 @@ pub(crate) const STEPS: &[Step] = &[
 /// git's name for a tree without files: all lines count as new.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// Crates that are promised to work with their default features off.
-const SMALL: &[&str] = &[
-    "prodigy-storage",
-    "prodigy-storage-cache",
-    "prodigy-storage-config",
-    "prodigy-storage-file",
-    "prodigy-storage-retry",
+/// Features that are promised to be enough for a crate, with its default features off.
+const SMALL: &[(&str, &str)] = &[
+    ("prodigy-storage", "file"),
+    ("prodigy-storage", "memory"),
+    ("prodigy-storage-cache", ""),
+    ("prodigy-storage-cli", "file"),
+    ("prodigy-storage-cli", "memory"),
+    ("prodigy-storage-config", ""),
+    ("prodigy-storage-file", ""),
+    ("prodigy-storage-retry", ""),
 ];
 
 /// Crates with models of their concurrent parts, behind the feature `model`.
@@ -159,7 +162,7 @@ fn clippy(project: &Project) -> Result<Outcome> {
 
 fn features(project: &Project) -> Result<Outcome> {
     // One crate at a time: together, a crate would get the features that another asks for.
-    for name in SMALL {
+    for (name, features) in SMALL {
         let arguments = [
             "clippy",
             "--locked",
@@ -167,11 +170,22 @@ fn features(project: &Project) -> Result<Outcome> {
             name,
             "--lib",
             "--no-default-features",
+            "--features",
+            features,
             "--",
             "-D",
             "warnings",
         ];
         step(&mut project.cargo(arguments))?;
+    }
+    // The error of a program that was built without one of the backends.
+    for features in ["file", "memory"] {
+        let package = ["test", "--locked", "--package", "prodigy-storage", "--lib"];
+        step(
+            project
+                .cargo(package)
+                .args(["--no-default-features", "--features", features, "open::"]),
+        )?;
     }
     step(&mut project.cargo([
         "clippy",

@@ -104,7 +104,7 @@ pub enum FindingKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum FindingOutcome {
     /// It is unchanged: there was nothing to repair, or no repair was asked for.
     Found,
     /// It is out of the way.
@@ -142,7 +142,7 @@ pub struct Finding {
     /// The remedy.
     pub advice: String,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: FindingOutcome,
 }
 
 impl Finding {
@@ -162,7 +162,7 @@ impl Finding {
             why: why.into(),
             lost: "nothing".into(),
             advice: "nothing".into(),
-            outcome: Outcome::Found,
+            outcome: FindingOutcome::Found,
         }
     }
 
@@ -184,7 +184,7 @@ impl Finding {
     /// Whether it is damage that is still there.
     #[must_use]
     pub fn is_damage_left(&self) -> bool {
-        self.severity == FindingSeverity::Damage && !matches!(self.outcome, Outcome::Repaired { .. })
+        self.severity == FindingSeverity::Damage && !matches!(self.outcome, FindingOutcome::Repaired { .. })
     }
 }
 
@@ -225,7 +225,7 @@ impl DoctorSummary {
             FindingSeverity::Warning => self.warnings += 1,
             FindingSeverity::Damage => self.damage += 1,
         }
-        self.repaired += u64::from(matches!(finding.outcome, Outcome::Repaired { .. }));
+        self.repaired += u64::from(matches!(finding.outcome, FindingOutcome::Repaired { .. }));
         self.left += u64::from(finding.is_damage_left());
     }
 }

@@ -7,7 +7,7 @@ use prodigy_storage_backend::record::LineFault;
 use prodigy_storage_backend::{Deadline, EventId, Result, TooLarge};
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
 
-use super::finding::{Finding, FindingKind, Outcome};
+use super::finding::{Finding, FindingKind, FindingOutcome};
 use super::foreign::Group;
 use super::keep::Damaged;
 use super::walk::Examination;
@@ -168,7 +168,7 @@ impl Examination<'_> {
         for mut finding in self.damaged_events(segment, &contents.too_long) {
             finding.advice = "repair with a larger `backend_config.max_record_size`".into();
             if self.repairs() {
-                finding.outcome = Outcome::Left {
+                finding.outcome = FindingOutcome::Left {
                     why: KEEPS_TOO_LONG.into(),
                 };
             }
@@ -343,8 +343,8 @@ impl Examination<'_> {
             return;
         }
         let outcome = match repair(self) {
-            Ok(Ok(kept)) => Outcome::Repaired { kept },
-            Ok(Err(why)) => Outcome::Left { why },
+            Ok(Ok(kept)) => FindingOutcome::Repaired { kept },
+            Ok(Err(why)) => FindingOutcome::Left { why },
             Err(error) => super::walk::left(&error),
         };
         for mut finding in findings {

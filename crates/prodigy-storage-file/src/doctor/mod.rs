@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
+pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 
 use crate::document::Documents;
 use crate::fs::FileSystem;

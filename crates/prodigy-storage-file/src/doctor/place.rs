@@ -5,7 +5,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Durability, ErrorKind, Result};
 use prodigy_storage_layout::{Entry, SegmentForm};
 
-use super::finding::{FindingKind, FindingSeverity, Outcome};
+use super::finding::{FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Examination;
@@ -54,7 +54,7 @@ impl Examination<'_> {
         }
         let repaired = self.repair_format(&path);
         if let Ok(None) = repaired {
-            finding.outcome = Outcome::Left {
+            finding.outcome = FindingOutcome::Left {
                 why: "too much of it is damaged to tell that it was ours".into(),
             };
             self.tell(finding);
@@ -150,7 +150,7 @@ impl Examination<'_> {
             Ok(true) => self.tell_repaired(finding, &Ok(None)),
             Ok(false) => {
                 let mut finding = finding;
-                finding.outcome = Outcome::Left {
+                finding.outcome = FindingOutcome::Left {
                     why: "a writer has it".into(),
                 };
                 self.tell(finding);

@@ -14,7 +14,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
 use tempfile::TempDir;
 
-use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome};
+use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome};
 use crate::fs::RealFs;
 use crate::fs::faulty::{Faulty, Switches};
 use crate::{FileBackend, FileOptions};
@@ -137,7 +137,7 @@ fn a_segment_that_a_living_writer_holds_is_left_and_told() {
     let (summary, findings) = place.repair();
     assert_eq!((summary.damage, summary.left), (1, 1));
     assert!(
-        matches!(&findings[0].outcome, Outcome::Left { why } if why.contains("living writer")),
+        matches!(&findings[0].outcome, FindingOutcome::Left { why } if why.contains("living writer")),
         "{findings:?}"
     );
     assert_eq!(place.kept(), 0);
@@ -299,14 +299,14 @@ fn a_lock_that_is_held_is_waited_for_and_left() {
     rewrite(&path, |bytes| bytes[12] ^= 1);
     let (_, findings) = place.repair();
     assert!(
-        matches!(findings[0].outcome, Outcome::Left { .. }),
+        matches!(findings[0].outcome, FindingOutcome::Left { .. }),
         "{findings:?}"
     );
     let fencing = guard.fencing();
     drop(guard);
     let (_, findings) = place.repair();
     assert!(
-        matches!(findings[0].outcome, Outcome::Repaired { .. }),
+        matches!(findings[0].outcome, FindingOutcome::Repaired { .. }),
         "{findings:?}"
     );
     assert!(place.examine().1.is_empty());

@@ -10,7 +10,7 @@ use prodigy_storage_layout::{
 };
 
 use super::Parts;
-use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingSeverity, Outcome};
+use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::TEMP_PREFIX;
@@ -113,7 +113,7 @@ impl<'a> Examination<'a> {
     /// Says what was found, with what came of its repair.
     pub(super) fn tell_repaired(&mut self, mut finding: Finding, outcome: &Result<Option<String>>) {
         finding.outcome = match outcome {
-            Ok(kept) => Outcome::Repaired { kept: kept.clone() },
+            Ok(kept) => FindingOutcome::Repaired { kept: kept.clone() },
             Err(error) => left(error),
         };
         self.tell(finding);
@@ -127,7 +127,7 @@ impl<'a> Examination<'a> {
             .advice(error.hint().unwrap_or("check the file, its owner and the disk"));
         let finding = match self.repairs() {
             true => Finding {
-                outcome: Outcome::Left {
+                outcome: FindingOutcome::Left {
                     why: "what can't be read is not touched".into(),
                 },
                 ..finding
@@ -260,8 +260,8 @@ impl<'a> Examination<'a> {
 }
 
 /// Why a repair was not made.
-pub(super) fn left(error: &StorageError) -> Outcome {
-    Outcome::Left {
+pub(super) fn left(error: &StorageError) -> FindingOutcome {
+    FindingOutcome::Left {
         why: format!("{error:#}"),
     }
 }

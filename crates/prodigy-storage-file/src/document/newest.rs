@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, DocumentEntry, Result};
+use prodigy_storage_backend::{Deadline, DocumentEntry, ForeignKind, Result};
 use prodigy_storage_layout::{Document, Entry, JobAddress, Phase, STATE, Stamp, checkpoints_folder};
 
 use super::Documents;
 use super::listing::is_absent;
 use crate::fs::{DirEntry, FileKind, FsFolder, TEMP_PREFIX};
-use crate::root::ForeignKind;
 
 const NEWEST: &str = "find newest document";
 

@@ -3,14 +3,15 @@
 use std::io;
 use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Result, Revision, StorageError, StoredDocument};
+use prodigy_storage_backend::{
+    Deadline, ErrorKind, ForeignKind, Result, Revision, StorageError, StoredDocument,
+};
 use prodigy_storage_layout::{Document, ORPHANED};
 
 use super::Documents;
 use super::envelope::{Fault, HEAD, Head, decode, holds_as_a_stream, read_head};
 use super::ours;
 use crate::fs::{FileRead, FsFile, OpenMode};
-use crate::root::ForeignKind;
 
 /// The result of reading the path of a document.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Cursor, Deadline, EventId, Result, Scan, ScanItem, ScanOptions};
+use prodigy_storage_backend::{Cursor, Deadline, EventId, ForeignKind, Result, Scan, ScanItem, ScanOptions};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::archive;
@@ -18,7 +18,6 @@ use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
 use super::source;
-use crate::root::ForeignKind;
 use crate::root::Root;
 
 /// Readers that hold a descriptor at once; one with a decoder counts for several.

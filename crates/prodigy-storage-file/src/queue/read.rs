@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::dead_letter::{facts, suits};
 use prodigy_storage_backend::{
-    Damage, Deadline, Eligible, ErrorKind, ItemId, ItemState, QueueEntry, QueueScan, QueueStep, QueueSummary,
-    Result, Select, StorageError, TooLarge,
+    Damage, Deadline, Eligible, ErrorKind, ForeignKind, ItemId, ItemState, QueueEntry, QueueScan, QueueStep,
+    QueueSummary, Result, Select, StorageError, TooLarge,
 };
 use prodigy_storage_layout::{JobAddress, queue_folder, state_folder};
 
@@ -19,7 +19,6 @@ use super::take::asks_for_no_facts;
 use super::turn::STRIDE;
 use super::view::{Paths, Seen, Spot, View};
 use crate::fs::{DirEntry, FileKind, FsFile};
-use crate::root::ForeignKind;
 
 impl Queues {
     pub(crate) fn queue_get(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_backend::dead_letter::facts_of_line;
-use prodigy_storage_backend::{Clock, Deadline, ItemState, QueueEntry, QueueMark, Result};
+use prodigy_storage_backend::{Clock, Deadline, ForeignKind, ItemState, QueueEntry, QueueMark, Result};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::journal::{JournalScanner, Piece};
@@ -19,7 +19,7 @@ use super::scan::{Fragment, Scanner};
 use super::standing::End;
 use super::turn::{STRIDE, contents, standing_in};
 use crate::fs::{FsFile, OpenMode};
-use crate::root::{ForeignKind, Root};
+use crate::root::Root;
 
 /// Why bytes of a journal are damage.
 pub(super) const NO_RECORD: &str = "it is no record of a change, or its checksum does not hold";

@@ -7,7 +7,6 @@ mod check;
 mod counters;
 mod exposure;
 mod fault;
-mod foreign;
 mod format;
 mod health;
 pub(crate) mod holder;
@@ -28,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{ErrorKind, Foreign, Result, StorageError};
 use prodigy_storage_layout::Timestamp;
 
 use crate::fs::{DirEntry, FileSystem, FsFolder, RealFs};
@@ -40,7 +39,6 @@ use unflushed::Unflushed;
 
 pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner};
 pub(crate) use counters::count;
-pub use foreign::{Foreign, ForeignKind};
 pub(crate) use format::{FORMAT, format_text, read_format};
 pub(crate) use health::health;
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};

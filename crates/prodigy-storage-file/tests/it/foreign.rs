@@ -9,12 +9,10 @@ use std::time::Duration;
 use crate::letters::removed;
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected, ItemId,
-    LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected,
+    ForeignKind, ItemId, LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
 };
-use prodigy_storage_file::{
-    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, ForeignKind,
-};
+use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp};
 use tempfile::TempDir;
 

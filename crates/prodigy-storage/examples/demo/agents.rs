@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use prodigy_storage::{AppendRequest, FollowOptions, Job, Repo, SaveOptions, SessionId};
+use prodigy_storage::{AppendOptions, FollowOptions, Job, Repo, SaveOptions, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -51,7 +51,7 @@ pub(crate) fn agent(store: &Path, worktree: &Path, session: &str) -> Outcome {
             outcome: outcome.to_owned(),
             commit: RawValue::from_string(text.to_owned())?,
         };
-        events.append_with(&step, AppendRequest::new().id(id))?;
+        events.append_with(&step, AppendOptions::new().id(id))?;
         writeln!(std::io::stdout(), "{id}")?;
     }
     Ok(())

@@ -8,7 +8,7 @@
 mod append;
 mod document;
 pub(crate) mod operation;
-#[cfg(test)]
+#[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 
 use std::fmt;

@@ -49,7 +49,7 @@ macro_rules! operations {
             repeat: Repeat::$repeat,
         };)+
 
-        #[cfg(test)]
+        #[cfg(all(test, feature = "file", feature = "memory"))]
         pub(super) const ALL: &[Operation] = &[$($constant),+];
     };
 }

@@ -81,9 +81,12 @@ pub(crate) fn prune(
         }
         for entry in old {
             let gone = options.dry_run
-                || inner
-                    .caller
-                    .delete(&entry.document, Expected::Any, inner.durability, inner.deadline())?;
+                || inner.caller.delete(
+                    &entry.document,
+                    Expected::Any,
+                    inner.config.durability,
+                    inner.deadline(),
+                )?;
             if gone {
                 removed.push(entry);
             }

@@ -130,7 +130,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
 ) -> Result<Added> {
     let deadline = inner.deadline();
     let saved_at = order::time(inner, job, phase, deadline);
-    let put = PutOptions::new(options.durability.unwrap_or(inner.durability))
+    let put = PutOptions::new(options.durability.unwrap_or(inner.config.durability))
         .expect(options.expected_revision)
         .fencing(options.fencing.clone())
         .not_before(Some(saved_at));

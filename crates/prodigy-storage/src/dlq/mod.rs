@@ -93,7 +93,7 @@ impl Dlq {
             return Ok(PutReport::default());
         }
         self.call(PUSH, |backend, deadline| {
-            backend.queue_put(&self.job, items, self.inner.durability, deadline)
+            backend.queue_put(&self.job, items, self.inner.config.durability, deadline)
         })
     }
 

@@ -1,4 +1,4 @@
-//! The request of an append, and the buffer for its batch.
+//! The options of an append, and the buffer for its batch.
 
 use std::cell::RefCell;
 
@@ -24,17 +24,17 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
     result
 }
 
-/// Optional fields of an event, its id, and its durability. Each may be left out, and they go together.
+/// How to append: the optional fields of an event, its id, and the durability. Each may be left out, and they go together.
 ///
 /// ```
-/// use prodigy_storage::{AppendRequest, Durability};
+/// use prodigy_storage::{AppendOptions, Durability};
 ///
-/// let request = AppendRequest::new().correlation_id("run-7").metadata(&["eu"]).durability(Durability::Relaxed);
-/// assert_eq!(request.correlation_id, Some("run-7"));
+/// let options = AppendOptions::new().correlation_id("run-7").metadata(&["eu"]).durability(Durability::Relaxed);
+/// assert_eq!(options.correlation_id, Some("run-7"));
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct AppendRequest<'a, M = ()> {
+pub struct AppendOptions<'a, M = ()> {
     /// The id of the event, where the caller chooses it: what is stored already under that id is acknowledged and not stored
     /// again.
     pub id: Option<EventId>,
@@ -46,7 +46,7 @@ pub struct AppendRequest<'a, M = ()> {
     pub durability: Option<Durability>,
 }
 
-impl AppendRequest<'_> {
+impl AppendOptions<'_> {
     /// Nothing beside the event, and the configured durability.
     #[must_use]
     pub const fn new() -> Self {
@@ -60,21 +60,21 @@ impl AppendRequest<'_> {
 }
 
 // Derived ones would ask for an `M` that can be copied.
-impl<M> Copy for AppendRequest<'_, M> {}
+impl<M> Copy for AppendOptions<'_, M> {}
 
-impl<M> Clone for AppendRequest<'_, M> {
+impl<M> Clone for AppendOptions<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl Default for AppendRequest<'_> {
+impl Default for AppendOptions<'_> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<'a, M> AppendRequest<'a, M> {
+impl<'a, M> AppendOptions<'a, M> {
     /// Stores the event under this id, once. [`EventId::for_key`] makes one that a program finds again after a restart.
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
@@ -91,8 +91,8 @@ impl<'a, M> AppendRequest<'a, M> {
 
     /// Any JSON object about the event.
     #[must_use]
-    pub fn metadata<N>(self, metadata: &'a N) -> AppendRequest<'a, N> {
-        AppendRequest {
+    pub fn metadata<N>(self, metadata: &'a N) -> AppendOptions<'a, N> {
+        AppendOptions {
             id: self.id,
             correlation_id: self.correlation_id,
             metadata: Some(metadata),

@@ -15,7 +15,7 @@ use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use append::AppendRequest;
+pub use append::AppendOptions;
 pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
@@ -42,16 +42,16 @@ impl Events {
     /// that is refused; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), with its ids, for a write that was given
     /// up after it may have been stored; what else the backend says.
     pub fn append<T: Serialize + ?Sized>(&self, event: &T) -> Result<EventId> {
-        self.append_with(event, AppendRequest::new())
+        self.append_with(event, AppendOptions::new())
     }
 
     /// Appends an event with an id of the caller's, optional fields and a durability of its own.
     ///
     /// ```
-    /// # use prodigy_storage::{AppendRequest, EventId, Storage, Timestamp};
+    /// # use prodigy_storage::{AppendOptions, EventId, Storage, Timestamp};
     /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
     /// let planned = Timestamp::from_millis(1_764_018_118_000);
-    /// let once = AppendRequest::new().id(EventId::for_key(planned, "agent-7 finished")).correlation_id("run-7");
+    /// let once = AppendOptions::new().id(EventId::for_key(planned, "agent-7 finished")).correlation_id("run-7");
     /// let first = job.events().append_with(&"finished", once)?;
     /// assert_eq!(job.events().append_with(&"finished", once)?, first);
     /// assert_eq!(job.events().read::<String>()?.count(), 1);
@@ -60,15 +60,15 @@ impl Events {
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    pub fn append_with<T, M>(&self, event: &T, request: AppendRequest<'_, M>) -> Result<EventId>
+    pub fn append_with<T, M>(&self, event: &T, options: AppendOptions<'_, M>) -> Result<EventId>
     where
         T: Serialize + ?Sized,
         M: Serialize,
     {
         append::with_batch(|batch| {
-            batch.push_with(event, request.annotations())?;
-            batch.set_ids(request.id);
-            self.append_prepared(batch, request.durability)?;
+            batch.push_with(event, options.annotations())?;
+            batch.set_ids(options.id);
+            self.append_prepared(batch, options.durability)?;
             batch.ids().first().copied().ok_or_else(|| self.without_ids())
         })
     }
@@ -82,34 +82,34 @@ impl Events {
     /// # Errors
     /// As [`append`](Self::append). Where one event is refused, none is stored.
     pub fn append_batch<T: Serialize>(&self, events: impl IntoIterator<Item = T>) -> Result<Vec<EventId>> {
-        self.append_batch_with(events, AppendRequest::new())
+        self.append_batch_with(events, AppendOptions::new())
     }
 
-    /// As [`append_batch`](Self::append_batch), each event with the optional fields of the request. For ids of the caller's,
+    /// As [`append_batch`](Self::append_batch), each event with the optional fields of the options. For ids of the caller's,
     /// or fields that differ, fill a [`Batch`].
     ///
     /// # Errors
-    /// As [`append_batch`](Self::append_batch); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a request with an id, as
+    /// As [`append_batch`](Self::append_batch); [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with an id, as
     /// each event needs its own.
     pub fn append_batch_with<T, M>(
         &self,
         events: impl IntoIterator<Item = T>,
-        request: AppendRequest<'_, M>,
+        options: AppendOptions<'_, M>,
     ) -> Result<Vec<EventId>>
     where
         T: Serialize,
         M: Serialize,
     {
-        if request.id.is_some() {
+        if options.id.is_some() {
             let why = "one id can't be the id of a whole batch";
             return Err(StorageError::invalid("append events", &self.job, why)
                 .with_hint("fill a `Batch`, give it an id for each event, and use `append_prepared`"));
         }
         append::with_batch(|batch| {
             for event in events {
-                batch.push_with(&event, request.annotations())?;
+                batch.push_with(&event, options.annotations())?;
             }
-            self.append_prepared(batch, request.durability)?;
+            self.append_prepared(batch, options.durability)?;
             Ok(batch.ids().to_vec())
         })
     }
@@ -123,8 +123,8 @@ impl Events {
         if batch.is_empty() {
             return Ok(Appended::default());
         }
-        let options =
-            prodigy_storage_backend::AppendOptions::new(durability.unwrap_or(self.inner.durability));
+        let durability = durability.unwrap_or(self.inner.config.durability);
+        let options = prodigy_storage_backend::AppendOptions::new(durability);
         self.inner
             .caller
             .append(&self.job, batch, &options, self.inner.deadline())

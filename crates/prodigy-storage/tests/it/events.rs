@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage::{
-    AppendRequest, Batch, Clock, Durability, ErrorKind, Event, EventId, FollowOptions, ReadOptions, ScanItem,
+    AppendOptions, Batch, Clock, Durability, ErrorKind, Event, EventId, FollowOptions, ReadOptions, ScanItem,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -56,11 +56,11 @@ fn what_stands_beside_an_event_comes_back() {
     on_each(|fixture| {
         let events = fixture.job().events();
         let metadata = json!({"zone": "eu", "n": [1, 2]});
-        let request = AppendRequest::new()
+        let options = AppendOptions::new()
             .correlation_id("run \"7\"")
             .metadata(&metadata)
             .durability(Durability::Relaxed);
-        events.append_with(&step(1), request).unwrap();
+        events.append_with(&step(1), options).unwrap();
         events.append(&step(2)).unwrap();
         let read: Vec<Event<Step>> = events.read().unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(read[0].correlation_id.as_deref(), Some("run \"7\""));
@@ -96,7 +96,7 @@ fn an_id_is_stored_once() {
     on_each(|fixture| {
         let events = fixture.job().events();
         let id = events.append(&step(1)).unwrap();
-        let again = AppendRequest::new().id(id).correlation_id("again");
+        let again = AppendOptions::new().id(id).correlation_id("again");
         assert_eq!(events.append_with(&step(1), again).unwrap(), id);
         assert_eq!(events.read::<Step>().unwrap().count(), 1);
         let error = events.append_batch_with([step(1)], again).unwrap_err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prodigy_storage::config::{ConfigErrors, MapEnvironment, Notice};
 use prodigy_storage::{
-    DeadLetter, ErrorKind, Expected, ItemId, LeaseToken, LockRequest, OrphanedWorktree, ReadOptions,
+    DeadLetter, ErrorKind, Expected, ItemId, LeaseToken, LockOptions, OrphanedWorktree, ReadOptions,
     SaveOptions, Severity, Storage, StorageConfig, StorageNotice,
 };
 use serde_json::Value;
@@ -145,12 +145,12 @@ fn a_lock_keeps_others_out_until_it_is_released() {
         let name = "shop/job-1/resume";
         let held = fixture
             .storage
-            .lock_with(name, &LockRequest::new("resume"))
+            .lock_with(name, LockOptions::new("resume"))
             .unwrap();
         assert_eq!((held.name().as_str(), held.is_inert()), (name, false));
         let refused = fixture
             .storage
-            .lock_with(name, &LockRequest::default().wait(Duration::ZERO))
+            .lock_with(name, LockOptions::default().wait(Duration::ZERO))
             .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::LockUnavailable);
         assert!(

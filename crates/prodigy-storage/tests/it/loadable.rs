@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use prodigy_storage::{AppendRequest, DeadLetter, ErrorKind, ItemId, Phase, SaveOptions, StorageError};
+use prodigy_storage::{AppendOptions, DeadLetter, ErrorKind, ItemId, Phase, SaveOptions, StorageError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -63,7 +63,7 @@ fn store<T: Serialize>(fixture: &Fixture, value: &T) -> [Result<(), StorageError
             .map(drop),
         job.events().append(value).map(drop),
         job.events()
-            .append_with(&1, AppendRequest::new().metadata(value))
+            .append_with(&1, AppendOptions::new().metadata(value))
             .map(drop),
         job.dlq().push(&DeadLetter::new(item("item-1"), value)).map(drop),
         job.dlq()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage::{
-    AppendRequest, DeadLetter, ErrorKind, Expected, Failure, Fence, ItemId, Job, LeaseToken,
+    AppendOptions, DeadLetter, ErrorKind, Expected, Failure, Fence, ItemId, Job, LeaseToken,
     OrphanedWorktree, SaveOptions, Select, Storage,
 };
 use serde::Deserialize;
@@ -103,7 +103,7 @@ fn events(job: &Job, failures: &mut Failures) {
     events
         .append_with(
             &secret,
-            AppendRequest::default().correlation_id(SECRET).metadata(&secret),
+            AppendOptions::default().correlation_id(SECRET).metadata(&secret),
         )
         .unwrap();
     failures.note("too large", events.append(&SECRET.repeat(1_000)));

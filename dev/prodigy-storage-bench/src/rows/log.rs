@@ -60,7 +60,7 @@ impl Log {
     pub(crate) fn filled(bench: &Bench, mut config: StorageConfig, events: usize) -> Result<Self> {
         let folder = bench.folder()?;
         config.file.base_dir = folder.path().join("root");
-        config.durability = prodigy_storage::config::Durability::Relaxed;
+        config.durability = prodigy_storage::Durability::Relaxed;
         let end = Timestamp::now().as_nanos();
         let step = DAY / events as i64;
         let clock = std::sync::Arc::new(Set(AtomicI64::new(0)));

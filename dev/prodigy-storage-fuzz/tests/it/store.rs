@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use prodigy_storage_backend::record::RecordEncoder;
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Catalog, Cursor, Deadline, EventId, LogStore, QueueStep, QueueStore, Result,
-    ScanItem, ScanOptions, Select, Stats,
+    AppendOptions, Batch, Catalog, Cursor, Deadline, EventId, ForeignKind, LogStore, QueueStep, QueueStore,
+    Result, ScanItem, ScanOptions, Select, Stats,
 };
-use prodigy_storage_file::{FileBackend, FileOptions, ForeignKind};
+use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp};
 use serde_json::value::RawValue;
 use tempfile::TempDir;

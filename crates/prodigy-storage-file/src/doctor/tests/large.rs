@@ -9,7 +9,9 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, Entry, Phase};
 
-use super::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, Outcome, Place, append, job, rewrite};
+use super::{
+    Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, Place, append, job, rewrite,
+};
 use crate::{FileBackend, FileOptions};
 
 const LARGE: usize = 9_000;
@@ -77,7 +79,7 @@ fn an_event_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     let before = std::fs::read(&file).unwrap();
     let (summary, findings) = repair(&place);
     assert_eq!(kinds(&findings), [FindingKind::OverLimit], "{findings:?}");
-    assert_eq!(findings[0].outcome, Outcome::Found);
+    assert_eq!(findings[0].outcome, FindingOutcome::Found);
     assert!(findings[0].advice.contains("max_record_size"), "{findings:?}");
     assert_eq!((summary.events, summary.damage, summary.warnings), (4, 0, 1));
     // Damage elsewhere in the segment is repaired, and it stays as it is.
@@ -109,7 +111,7 @@ fn a_damaged_event_over_the_readers_limit_is_damage_that_a_larger_limit_repairs(
     assert_eq!((summary.damage, summary.left), (1, 1), "{findings:?}");
     assert_eq!(kinds(&findings), [FindingKind::DamagedEvents]);
     assert!(
-        matches!(&findings[0].outcome, Outcome::Left { why } if why.contains("max_record_size")),
+        matches!(&findings[0].outcome, FindingOutcome::Left { why } if why.contains("max_record_size")),
         "{findings:?}"
     );
     assert_eq!(std::fs::read(&file).unwrap(), before);

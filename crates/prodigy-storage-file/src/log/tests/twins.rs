@@ -8,7 +8,7 @@ use prodigy_storage_layout::events_folder;
 
 use super::super::listing;
 use super::support::{NEVER, Place, id, ids, lines, name, payloads, set_mode};
-use crate::doctor::{Doctor, DoctorScope, Finding, Outcome};
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingOutcome};
 use crate::log::Logs;
 
 impl Place {
@@ -107,7 +107,7 @@ fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
     assert!(
         findings
             .iter()
-            .any(|finding| matches!(finding.outcome, Outcome::Repaired { .. })),
+            .any(|finding| matches!(finding.outcome, FindingOutcome::Repaired { .. })),
         "{findings:?}"
     );
     assert!(

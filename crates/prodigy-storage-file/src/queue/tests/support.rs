@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::normalise;
 use prodigy_storage_backend::{
-    BootId, Change, Claim, Clock, Compaction, Deadline, Durability, ItemId, Lease, LeaseToken, PutReport,
-    QueueEntry, QueueItem, QueueStep, Result, Select, Settled, Settlement, Stats, Uptime,
+    BootId, Change, Claim, Clock, Compaction, Deadline, Durability, ForeignKind, ItemId, Lease, LeaseToken,
+    PutReport, QueueEntry, QueueItem, QueueStep, Result, Select, Settled, Settlement, Stats, Uptime,
 };
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde_json::Value;
@@ -18,7 +18,6 @@ use crate::FileOptions;
 use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
 use crate::queue::Queues;
 use crate::queue::standing::encode_claims;
-use crate::root::ForeignKind;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::Stats;
+
+use crate::report::Stats;
 
 /// Places whose counts are remembered, so that nothing counts twice. What more places hold is counted at each reading.
 const MOST_PLACES: usize = 4096;
@@ -57,7 +58,7 @@ impl ForeignKind {
     /// Describes the skipped data to people.
     ///
     /// ```
-    /// use prodigy_storage_file::ForeignKind;
+    /// use prodigy_storage_backend::ForeignKind;
     ///
     /// assert_eq!(ForeignKind::DeadLetters.describe(3), "3 dead letters of another program");
     /// ```
@@ -112,7 +113,7 @@ impl Foreign {
     }
 
     /// Notes that a reader skipped a stretch of a file. One that is read again counts once.
-    pub(crate) fn skip_line(&self, kind: ForeignKind, file: &Path, offset: u64, len: u64) {
+    pub fn skip_line(&self, kind: ForeignKind, file: &Path, offset: u64, len: u64) {
         self.note(kind, file, 1, |seen| {
             if offset >= seen.upto {
                 seen.count += 1;
