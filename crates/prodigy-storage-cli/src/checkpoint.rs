@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Subcommand;
 use prodigy_storage::{
-    Checkpoint, Checkpoints, Cursor, Document, DocumentEntry, ErrorKind, Expected, Fence, LockName, Phase,
+    Checkpoint, CheckpointEntry, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName, Phase,
     PruneOptions, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
@@ -114,7 +114,7 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
         .expected_revision(arguments.expected_revision.unwrap_or_default())
         .fencing(arguments.fencing.clone());
     let added = opened.job.checkpoints().save(arguments.phase, &state, options)?;
-    let document = file_name(&added.document);
+    let document = added.id.to_string();
     if app.json() {
         app.json_line(&json!({
             "phase": arguments.phase,
@@ -178,7 +178,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     } else {
         app.json_line(&Shown {
             phase: found.phase,
-            document: file_name(&found.document),
+            document: found.id.to_string(),
             revision: found.revision,
             saved_at: found.saved_at.to_rfc3339(),
             verified: found.verified,
@@ -225,10 +225,9 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
         let damaged = latest.skipped.iter();
         for skipped in damaged.filter(|skipped| skipped.error.kind() != ErrorKind::Foreign) {
             found.skipped = true;
-            let name = file_name(&skipped.document);
             app.warn(&format!(
-                "{name} is skipped, and the one before it is used: {}",
-                skipped.error
+                "{} is skipped, and the one before it is used: {}",
+                skipped.id, skipped.error
             ));
         }
         if found
@@ -281,11 +280,10 @@ fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn print(app: &mut App<'_>, entries: &[DocumentEntry]) -> Result<()> {
+fn print(app: &mut App<'_>, entries: &[CheckpointEntry]) -> Result<()> {
     let mut table = Table::new(&["PHASE", "STORED", "SIZE", "DOCUMENT"]);
     for entry in entries {
-        let document = file_name(&entry.document);
-        let phase = entry.document.phase().map_or("", |phase| phase.as_str());
+        let (document, phase) = (entry.id.to_string(), entry.id.phase());
         if app.json() {
             app.json_line(&json!({
                 "phase": phase,
@@ -297,7 +295,7 @@ fn print(app: &mut App<'_>, entries: &[DocumentEntry]) -> Result<()> {
             table.row(
                 app,
                 [
-                    phase.to_owned(),
+                    phase.to_string(),
                     entry.modified.to_rfc3339(),
                     bytes(entry.bytes),
                     document,
@@ -306,15 +304,6 @@ fn print(app: &mut App<'_>, entries: &[DocumentEntry]) -> Result<()> {
         }
     }
     table.print(app)
-}
-
-/// The name that a checkpoint's file has.
-fn file_name(document: &Document) -> String {
-    match document {
-        Document::Map(_, stamp) => format!("map-checkpoint-{stamp}.json"),
-        Document::Reduce(_, stamp) => format!("reduce-checkpoint-v1-{stamp}.json"),
-        _ => "setup-checkpoint.json".to_owned(),
-    }
 }
 
 fn expected(text: &str) -> Result<Expected, String> {

@@ -127,7 +127,10 @@ mod storage;
 mod worktrees;
 
 pub use builder::StorageBuilder;
-pub use checkpoints::{Checkpoint, Checkpoints, PruneOptions, SaveOptions, Skipped};
+pub use checkpoints::{
+    Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,
+    Skipped,
+};
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
     SignatureCount, Taken,
@@ -147,8 +150,8 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Added, Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Change, Check, Claim,
-    Clock, Compaction, Cursor, Damage, Deadline, Delay, DocumentEntry, DocumentStore, Durability, Eligible,
+    Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Change, Check, Claim, Clock,
+    Compaction, Cursor, Damage, Deadline, Delay, DocumentEntry, DocumentStore, Durability, Eligible,
     ErrorKind, EventId, Expected, Fence, ForeignKind, Health, Holder, InvalidEventId, ItemId, ItemState,
     Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport, QueueMark, QueueStore,
     QueueSummary, Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats,

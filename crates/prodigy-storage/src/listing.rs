@@ -56,6 +56,18 @@ impl<T: Send + 'static> Listing<T> {
     }
 }
 
+impl<T: 'static> Listing<T> {
+    /// The entries that `keep` returns something for. Errors stay.
+    pub(crate) fn keep<U>(self, mut keep: impl FnMut(T) -> Option<U> + Send + 'static) -> Listing<U> {
+        let entries = self
+            .entries
+            .filter_map(move |entry| entry.map(&mut keep).transpose());
+        Listing {
+            entries: Box::new(entries),
+        }
+    }
+}
+
 impl Listing<DocumentEntry> {
     pub(crate) fn documents(inner: &Arc<Inner>, scope: DocumentScope) -> Self {
         Self::new(Arc::clone(inner), LIST, "", move |backend, page, deadline| {

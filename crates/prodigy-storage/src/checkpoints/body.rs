@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
+use super::CheckpointId;
 use crate::error::{other_shape, refused_name};
 use crate::json;
 
@@ -16,7 +17,7 @@ use crate::json;
 #[non_exhaustive]
 pub struct Checkpoint<T> {
     /// Which one.
-    pub document: Document,
+    pub id: CheckpointId,
     /// Its revision: for [`SaveOptions::expected_revision`](crate::SaveOptions::expected_revision).
     pub revision: Revision,
     /// Whether it carried a checksum that held. A bare document of another program has none.
@@ -75,7 +76,7 @@ impl<T> Checkpoint<T> {
 #[non_exhaustive]
 pub struct Skipped {
     /// Which one.
-    pub document: Document,
+    pub id: CheckpointId,
     /// The problem.
     pub error: StorageError,
 }
@@ -103,42 +104,41 @@ pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
 /// `modified` returns the mtime of its file. It is called only for a bare document whose name has no time.
 pub(crate) fn parse<T: DeserializeOwned>(
     job: &JobAddress,
-    phase: Phase,
-    document: Document,
+    id: CheckpointId,
     modified: Option<Timestamp>,
     stored: &StoredDocument,
     skipped: Vec<Skipped>,
 ) -> Result<Checkpoint<T>> {
     let refuse = |error| {
-        let path = document.path();
+        let (phase, path) = (id.phase(), id.path());
         other_shape("read checkpoint", format_args!("{job} {phase} ({})", path.display()), error).with_hint(
             "look at the stored state, or read it as any JSON value; the checkpoint before it may be of the type asked for",
         )
     };
     if !stored.is_verified() {
-        let stated = stated_time(stored.body()).or(document.stamp().map(|stamp| stamp.time()));
+        let stated = stated_time(stored.body()).or(id.time());
         return Ok(Checkpoint {
             order: stated.unwrap_or(Timestamp::MIN),
             revision: stored.revision(),
             verified: false,
-            phase,
+            phase: id.phase(),
             saved_at: stated.or(modified).unwrap_or_default(),
             schema_version: None,
             cursor: None,
             fencing: None,
             data: json::parse(stored.body()).map_err(refuse)?,
-            document,
+            id,
             skipped,
         });
     }
     let body: Body<'_, T> = json::parse(stored.body()).map_err(refuse)?;
-    let stamp = document.stamp().filter(|stamp| stamp.is_canonical());
+    let stamp = id.document().stamp().filter(|stamp| stamp.is_canonical());
     Ok(Checkpoint {
         order: stamp.map_or(body.saved_at, |stamp| stamp.time()),
-        document,
+        phase: id.phase(),
+        id,
         revision: stored.revision(),
         verified: true,
-        phase,
         saved_at: body.saved_at,
         schema_version: Some(body.schema_version),
         cursor: body.cursor.map(Cursor::new).transpose()?,

@@ -1,6 +1,7 @@
 //! The checkpoints of a job.
 
 mod body;
+mod id;
 mod order;
 mod prune;
 mod save;
@@ -8,7 +9,7 @@ mod save;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Added, Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument, newest_valid,
+    Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument, newest_valid,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 pub use body::{Checkpoint, Skipped};
+pub use id::{CheckpointEntry, CheckpointId, SavedCheckpoint};
 pub(crate) use order::Setups;
 pub use prune::PruneOptions;
 pub use save::SaveOptions;
@@ -59,7 +61,7 @@ impl Checkpoints {
         phase: Phase,
         state: &T,
         options: SaveOptions,
-    ) -> Result<Added> {
+    ) -> Result<SavedCheckpoint> {
         save::save(&self.inner, &self.job, phase, state, &options)
     }
 
@@ -67,7 +69,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`save`](Self::save).
-    pub fn save_setup<T: Serialize + ?Sized>(&self, state: &T, options: SaveOptions) -> Result<Added> {
+    pub fn save_setup<T: Serialize + ?Sized>(
+        &self,
+        state: &T,
+        options: SaveOptions,
+    ) -> Result<SavedCheckpoint> {
         self.save(Phase::Setup, state, options)
     }
 
@@ -75,7 +81,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`save`](Self::save).
-    pub fn save_map<T: Serialize + ?Sized>(&self, state: &T, options: SaveOptions) -> Result<Added> {
+    pub fn save_map<T: Serialize + ?Sized>(
+        &self,
+        state: &T,
+        options: SaveOptions,
+    ) -> Result<SavedCheckpoint> {
         self.save(Phase::Map, state, options)
     }
 
@@ -83,7 +93,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`save`](Self::save).
-    pub fn save_reduce<T: Serialize + ?Sized>(&self, state: &T, options: SaveOptions) -> Result<Added> {
+    pub fn save_reduce<T: Serialize + ?Sized>(
+        &self,
+        state: &T,
+        options: SaveOptions,
+    ) -> Result<SavedCheckpoint> {
         self.save(Phase::Reduce, state, options)
     }
 
@@ -109,11 +123,11 @@ impl Checkpoints {
     /// fn resume(checkpoints: &Checkpoints) -> Result<Option<Checkpoint<State>>> {
     ///     let mut latest = checkpoints.latest_raw(Phase::Map)?;
     ///     while let Some(raw) = latest {
-    ///         match checkpoints.get(&raw.document) {
+    ///         match checkpoints.get(&raw.id) {
     ///             Err(error) if error.kind() == ErrorKind::InvalidInput => eprintln!("{error}"),
     ///             other => return other,
     ///         }
-    ///         latest = checkpoints.latest_before(&raw.document)?;
+    ///         latest = checkpoints.latest_before(&raw.id)?;
     ///     }
     ///     Ok(None)
     /// }
@@ -121,11 +135,16 @@ impl Checkpoints {
     ///
     /// # Errors
     /// As [`latest`](Self::latest).
-    pub fn latest_before<T: DeserializeOwned>(&self, document: &Document) -> Result<Option<Checkpoint<T>>> {
-        match document.phase() {
-            Some(phase) if document.job() == Some(&self.job) => self.newest_of(phase, Some(document)),
-            _ => Ok(None),
+    pub fn latest_before<T: DeserializeOwned>(&self, id: &CheckpointId) -> Result<Option<Checkpoint<T>>> {
+        if !self.has(id) {
+            return Ok(None);
         }
+        self.newest_of(id.phase(), Some(id.document()))
+    }
+
+    /// False for a checkpoint of another job.
+    fn has(&self, id: &CheckpointId) -> bool {
+        id.document().job() == Some(&self.job)
     }
 
     fn newest_of<T: DeserializeOwned>(
@@ -158,16 +177,15 @@ impl Checkpoints {
                 if error.kind() == ErrorKind::Damaged {
                     tracing::warn!(job = %self.job, %phase, error = &error as &dyn std::error::Error, "a damaged checkpoint is skipped");
                 }
-                Skipped {
-                    document: entry.document,
-                    error,
-                }
+                let id = CheckpointId::new(phase, entry.document);
+                Skipped { id, error }
             });
             let mut skipped: Vec<Skipped> = skipped.collect();
             return match newest.found {
                 Some((entry, stored)) => {
                     let modified = Some(entry.modified);
-                    body::parse(&self.job, phase, entry.document, modified, &stored, skipped).map(Some)
+                    let id = CheckpointId::new(phase, entry.document);
+                    body::parse(&self.job, id, modified, &stored, skipped).map(Some)
                 }
                 None if skipped.is_empty() => Ok(None),
                 None => Err(skipped.swap_remove(0).error),
@@ -191,7 +209,8 @@ impl Checkpoints {
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
         if listed.is_none() && list {
-            let mut entries = self.list_phase(phase).all()?;
+            let scope = DocumentScope::Checkpoints(self.job.clone(), phase);
+            let mut entries = Listing::documents(&self.inner, scope).all()?;
             entries.retain(|entry| entry.document.stamp() < last.and_then(Document::stamp));
             *listed = Some(entries);
         }
@@ -237,10 +256,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged); [`InvalidInput`](ErrorKind::InvalidInput) where it holds no `T`.
-    pub fn get<T: DeserializeOwned>(&self, document: &Document) -> Result<Option<Checkpoint<T>>> {
-        let Some(phase) = document.phase().filter(|_| document.job() == Some(&self.job)) else {
+    pub fn get<T: DeserializeOwned>(&self, id: &CheckpointId) -> Result<Option<Checkpoint<T>>> {
+        if !self.has(id) {
             return Ok(None);
-        };
+        }
+        let document = id.document();
         let deadline = self.inner.deadline();
         let Some(stored) = self.inner.caller.get(document, deadline)? else {
             return Ok(None);
@@ -248,23 +268,26 @@ impl Checkpoints {
         let mut modified = None;
         if !stored.is_verified() && document.stamp().is_none() {
             // The series of setup has one checkpoint.
-            match self.newest(phase, None, deadline)? {
+            match self.newest(id.phase(), None, deadline)? {
                 Some(entry) => modified = Some(entry.modified),
                 None => return Ok(None),
             }
         }
-        body::parse(&self.job, phase, document.clone(), modified, &stored, Vec::new()).map(Some)
+        body::parse(&self.job, id.clone(), modified, &stored, Vec::new()).map(Some)
     }
 
     /// All checkpoints of the job, oldest first within a phase, without their states.
-    pub fn list(&self) -> Listing<DocumentEntry> {
-        Listing::documents(&self.inner, DocumentScope::Job(self.job.clone()))
+    pub fn list(&self) -> Listing<CheckpointEntry> {
+        self.list_scope(DocumentScope::Job(self.job.clone()))
     }
 
     /// The checkpoints of a phase, oldest first, without their states.
-    pub fn list_phase(&self, phase: Phase) -> Listing<DocumentEntry> {
-        let scope = DocumentScope::Checkpoints(self.job.clone(), phase);
-        Listing::documents(&self.inner, scope)
+    pub fn list_phase(&self, phase: Phase) -> Listing<CheckpointEntry> {
+        self.list_scope(DocumentScope::Checkpoints(self.job.clone(), phase))
+    }
+
+    fn list_scope(&self, scope: DocumentScope) -> Listing<CheckpointEntry> {
+        Listing::documents(&self.inner, scope).keep(CheckpointEntry::of)
     }
 
     /// The document of a checkpoint as it is stored: one JSON object with the checkpoint's own fields, verified and not
@@ -276,15 +299,15 @@ impl Checkpoints {
     /// # let storage = Storage::in_memory()?;
     /// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
     /// let saved = checkpoints.save_map(&[1, 2, 3], SaveOptions::default())?;
-    /// let stored = checkpoints.stored(&saved.document)?.expect("it was saved");
+    /// let stored = checkpoints.stored(&saved.id)?.expect("it was saved");
     /// assert!(stored.is_verified() && stored.body().ends_with(br#""data":[1,2,3]}"#));
     /// # Ok::<(), prodigy_storage::StorageError>(())
     /// ```
     ///
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) for a document whose checksum does not match; other errors of the backend.
-    pub fn stored(&self, document: &Document) -> Result<Option<StoredDocument>> {
-        self.inner.caller.get(document, self.inner.deadline())
+    pub fn stored(&self, id: &CheckpointId) -> Result<Option<StoredDocument>> {
+        self.inner.caller.get(id.document(), self.inner.deadline())
     }
 
     fn newest(
@@ -303,7 +326,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// The errors of the backend; some checkpoints may be removed by then.
-    pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<DocumentEntry>> {
+    pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<CheckpointEntry>> {
         prune::prune(self, &self.inner, keep, options)
     }
 }

@@ -1,9 +1,9 @@
 //! Removing old checkpoints.
 
-use prodigy_storage_backend::{DocumentEntry, ErrorKind, Expected, Result, StorageError, newest_valid};
+use prodigy_storage_backend::{ErrorKind, Expected, Result, StorageError, newest_valid};
 use prodigy_storage_layout::Phase;
 
-use super::Checkpoints;
+use super::{CheckpointEntry, Checkpoints};
 use crate::storage::Inner;
 
 /// How to prune; `Default` removes, in every phase.
@@ -55,7 +55,7 @@ pub(crate) fn prune(
     inner: &Inner,
     keep: usize,
     options: PruneOptions,
-) -> Result<Vec<DocumentEntry>> {
+) -> Result<Vec<CheckpointEntry>> {
     let mut removed = Vec::new();
     for phase in Phase::ALL {
         if options.phase.is_some_and(|only| only != phase) {
@@ -82,7 +82,7 @@ pub(crate) fn prune(
         for entry in old {
             let gone = options.dry_run
                 || inner.caller.delete(
-                    &entry.document,
+                    entry.id.document(),
                     Expected::Any,
                     inner.config.durability,
                     inner.deadline(),
@@ -96,11 +96,16 @@ pub(crate) fn prune(
 }
 
 /// False for a checkpoint of another program, which is never removed. A name that only this program gives needs no look.
-fn is_ours(inner: &Inner, entry: &DocumentEntry) -> Result<bool> {
-    if entry.document.stamp().is_some_and(|stamp| stamp.is_canonical()) {
+fn is_ours(inner: &Inner, entry: &CheckpointEntry) -> Result<bool> {
+    if entry
+        .id
+        .document()
+        .stamp()
+        .is_some_and(|stamp| stamp.is_canonical())
+    {
         return Ok(true);
     }
-    match inner.caller.get(&entry.document, inner.deadline()) {
+    match inner.caller.get(entry.id.document(), inner.deadline()) {
         Ok(found) => Ok(found.is_some_and(|found| found.is_verified())),
         Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
         // One over the limit may be another program's, and is neither counted nor removed.
@@ -110,13 +115,13 @@ fn is_ours(inner: &Inner, entry: &DocumentEntry) -> Result<bool> {
 }
 
 /// The place of the newest valid one among entries.
-fn newest_place(inner: &Inner, entries: &[DocumentEntry]) -> Result<Option<usize>> {
+fn newest_place(inner: &Inner, entries: &[CheckpointEntry]) -> Result<Option<usize>> {
     let newest = newest_valid(
         |last: Option<&usize>| Ok(last.map_or(entries.len(), |at| *at).checked_sub(1)),
         |at| {
             let stored = entries
                 .get(*at)
-                .map(|entry| inner.caller.get(&entry.document, inner.deadline()));
+                .map(|entry| inner.caller.get(entry.id.document(), inner.deadline()));
             stored.transpose()?.flatten().ok_or_else(|| {
                 StorageError::new(
                     ErrorKind::NotFound,

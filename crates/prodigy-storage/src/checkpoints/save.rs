@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use prodigy_storage_backend::{Added, Body, Cursor, Durability, Expected, Fence, PutOptions, Result};
+use prodigy_storage_backend::{Body, Cursor, Durability, Expected, Fence, PutOptions, Result};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
-use super::order;
+use super::{SavedCheckpoint, order};
 use crate::call::operation::PERSIST;
 use crate::storage::Inner;
 
@@ -127,7 +127,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     phase: Phase,
     state: &T,
     options: &SaveOptions,
-) -> Result<Added> {
+) -> Result<SavedCheckpoint> {
     let deadline = inner.deadline();
     let saved_at = order::time(inner, job, phase, deadline);
     let put = PutOptions::new(options.durability.unwrap_or(inner.config.durability))
@@ -164,7 +164,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
             }
             let added = inner.caller.add(job, phase, body, &put, deadline)?;
             order::saved(inner, job, phase, &added, saved_at);
-            Ok(added)
+            Ok(SavedCheckpoint::new(phase, added))
         });
     if buffer.capacity() <= KEPT {
         // Fails while the thread ends; the buffer is then dropped.

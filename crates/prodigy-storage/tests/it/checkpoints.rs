@@ -91,10 +91,7 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
 
         let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
         assert_eq!(latest.data, json!({"done": 2}));
-        assert_eq!(
-            (latest.revision, &latest.document),
-            (added.revision, &added.document)
-        );
+        assert_eq!((latest.revision, &latest.id), (added.revision, &added.id));
         assert_eq!(
             (latest.schema_version, latest.fencing.map(|fence| fence.token())),
             (Some(7), Some(4))
@@ -111,17 +108,11 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
         );
         assert_eq!(checkpoints.list().all().unwrap().len(), 4);
         assert_eq!(
-            checkpoints.get::<Value>(&added.document).unwrap().unwrap().data["done"],
+            checkpoints.get::<Value>(&added.id).unwrap().unwrap().data["done"],
             2
         );
         let other = fixture.storage.repo("shop").unwrap().job("job-2").unwrap();
-        assert!(
-            other
-                .checkpoints()
-                .get::<Value>(&added.document)
-                .unwrap()
-                .is_none()
-        );
+        assert!(other.checkpoints().get::<Value>(&added.id).unwrap().is_none());
     });
 }
 
@@ -316,7 +307,7 @@ fn a_setup_checkpoint_of_another_program_or_a_damaged_one_stops_no_save() {
             .checkpoints()
             .save_map(&2, SaveOptions::default())
             .unwrap();
-        let time = saved.document.stamp().unwrap().time();
+        let time = saved.id.time().unwrap();
         assert!(
             time < Timestamp::from_nanos(clock.now().as_nanos() + 1_000),
             "{text}: {time}"
@@ -360,13 +351,8 @@ fn a_long_row_of_damaged_ones_is_skipped_and_told() {
         damage(&fixture, damaged - 1);
         let latest = checkpoints.latest_map::<Value>().unwrap().unwrap();
         assert_eq!(latest.data["n"], 11 - damaged);
-        let skipped: Vec<_> = latest.skipped.iter().map(|skipped| &skipped.document).collect();
-        let wanted: Vec<_> = listed
-            .iter()
-            .rev()
-            .take(damaged)
-            .map(|entry| &entry.document)
-            .collect();
+        let skipped: Vec<_> = latest.skipped.iter().map(|skipped| &skipped.id).collect();
+        let wanted: Vec<_> = listed.iter().rev().take(damaged).map(|entry| &entry.id).collect();
         assert_eq!(skipped, wanted);
     }
     damage(&fixture, 11);
@@ -385,7 +371,7 @@ fn a_bare_setup_checkpoint_was_saved_when_its_file_was_changed() {
     let changed = Timestamp::from(std::fs::metadata(&path).unwrap().modified().unwrap());
     let checkpoints = fixture.job().checkpoints();
     let latest = checkpoints.latest_setup::<Value>().unwrap().unwrap();
-    let got = checkpoints.get::<Value>(&latest.document).unwrap().unwrap();
+    let got = checkpoints.get::<Value>(&latest.id).unwrap().unwrap();
     for found in [latest, got] {
         assert_eq!((found.saved_at, found.verified), (changed, false));
         assert_eq!(found.data["items"], 3);

@@ -260,7 +260,7 @@ fn a_latest_checkpoint_of_another_type_is_named_and_the_one_before_is_reached() 
         let bad = checkpoints.save_map("text", SaveOptions::default()).unwrap();
         let error = checkpoints.latest_map::<u32>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let stamp = bad.document.stamp().unwrap().to_string();
+        let stamp = bad.id.time().unwrap().to_string();
         assert!(
             error
                 .to_string()
@@ -271,13 +271,8 @@ fn a_latest_checkpoint_of_another_type_is_named_and_the_one_before_is_reached() 
             error.hint().unwrap().contains("the checkpoint before it"),
             "{error}"
         );
-        let before = checkpoints.latest_before::<u32>(&bad.document).unwrap().unwrap();
-        assert_eq!((before.data, before.document), (7, good.document.clone()));
-        assert!(
-            checkpoints
-                .latest_before::<u32>(&good.document)
-                .unwrap()
-                .is_none()
-        );
+        let before = checkpoints.latest_before::<u32>(&bad.id).unwrap().unwrap();
+        assert_eq!((before.data, before.id), (7, good.id.clone()));
+        assert!(checkpoints.latest_before::<u32>(&good.id).unwrap().is_none());
     });
 }

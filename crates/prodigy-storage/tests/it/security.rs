@@ -140,7 +140,7 @@ fn checkpoints(job: &Job, failures: &mut Failures) {
     failures.note("map as number", checkpoints.latest_map::<u32>());
     failures.note("map as enum", checkpoints.latest_map::<Colour>());
     failures.note("setup as struct", checkpoints.latest_setup::<Other>());
-    failures.note("get", checkpoints.get::<Vec<u8>>(&saved.document));
+    failures.note("get", checkpoints.get::<Vec<u8>>(&saved.id));
     let stale = SaveOptions::new().expected_revision(Expected::Absent);
     failures.note("conflict", checkpoints.save_setup(&SECRET, stale));
     let fenced = |token| SaveOptions::new().fencing(Fence::unnamed(token).unwrap());
@@ -370,7 +370,7 @@ fn a_checkpoint_that_is_a_link_is_not_taken_for_none() {
     let outside = folder.path().join("outside.json");
     for entry in std::fs::read_dir(&jobs).unwrap() {
         let path = entry.unwrap().path();
-        let stamp = newest.document.stamp().unwrap().to_string();
+        let stamp = newest.id.time().unwrap().to_string();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if name.contains(&stamp) || name.starts_with("setup") {
             std::fs::rename(&path, &outside).unwrap();

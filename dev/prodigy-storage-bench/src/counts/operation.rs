@@ -248,9 +248,9 @@ fn cached_reads(folder: &Path, times: usize) -> Result<()> {
     let storage = Storage::with_config(config)?;
     let checkpoints = store::job(&storage)?.checkpoints();
     let listed = checkpoints.list().all()?;
-    let document = &listed.first().context("no checkpoint")?.document;
+    let id = &listed.first().context("no checkpoint")?.id;
     for _ in 0..times {
-        let stored = checkpoints.stored(document)?;
+        let stored = checkpoints.stored(id)?;
         ensure!(stored.is_some_and(|stored| stored.is_verified()), "no checkpoint");
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Document, Phase, SaveOptions, Storage};
+use prodigy_storage::{CheckpointId, Phase, SaveOptions, Storage};
 use tempfile::TempDir;
 
 use super::checkpoint::{LARGE, State};
@@ -31,7 +31,7 @@ pub(crate) fn rows() -> Vec<Row> {
 struct Saved {
     _folder: TempDir,
     storage: Storage,
-    document: Document,
+    id: CheckpointId,
     bytes: Vec<u8>,
 }
 
@@ -43,11 +43,11 @@ impl Saved {
         let storage = Storage::with_config(config)?;
         let checkpoints = store::job(&storage)?.checkpoints();
         let state = State::new(seed, 0, LARGE);
-        let document = checkpoints.save_map(&state, SaveOptions::default())?.document;
+        let id = checkpoints.save_map(&state, SaveOptions::default())?.id;
         Ok(Self {
             _folder: folder,
             storage,
-            document,
+            id,
             bytes: serde_json::to_vec(&state)?,
         })
     }
@@ -56,7 +56,7 @@ impl Saved {
     fn reads(&self, reads: usize) -> Result<f64> {
         let checkpoints = store::job(&self.storage)?.checkpoints();
         let get = || {
-            let stored = checkpoints.stored(&self.document)?;
+            let stored = checkpoints.stored(&self.id)?;
             stored.context("no checkpoint")
         };
         let mut stored = get()?;

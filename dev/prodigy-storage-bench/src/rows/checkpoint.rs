@@ -106,7 +106,7 @@ fn save(lab: &Lab) -> Result<Plan> {
         }
         let took = per_operation(began, saves);
         for (added, state) in added.iter().zip(&states) {
-            let stored = checkpoints.get::<State>(&added.document)?;
+            let stored = checkpoints.get::<State>(&added.id)?;
             let stored = stored.context("a checkpoint is not there")?;
             ensure!(stored.verified, "a checkpoint has no checksum");
             stored.data.digest().must_be(state.digest())?;
