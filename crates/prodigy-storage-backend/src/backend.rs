@@ -32,6 +32,16 @@ use crate::wait::WaitOptions;
 /// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, except for a system call
 /// that is under way, with [`Timeout`](crate::ErrorKind::Timeout) or
 /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable).
+///
+/// ```
+/// use prodigy_storage_backend::{Backend, Deadline, PageOptions, Result};
+///
+/// fn count_repositories(backend: &dyn Backend) -> Result<usize> {
+///     let page = backend.repositories(&PageOptions::default(), Deadline::never())?;
+///     Ok(page.entries.len())
+/// }
+/// # let _ = count_repositories;
+/// ```
 pub trait Backend: LogStore + DocumentStore + QueueStore + LockStore + Catalog {}
 
 impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Backend for B {}
@@ -39,6 +49,25 @@ impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Ba
 /// The events of jobs: append-only logs.
 ///
 /// The conformance suite tests the promise of each method.
+///
+/// ```
+/// use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, Result, ScanItem, ScanOptions};
+/// use prodigy_storage_layout::JobAddress;
+///
+/// fn append_and_count(log: &dyn LogStore, job: &JobAddress) -> Result<usize> {
+///     let mut batch = Batch::new();
+///     batch.push("agent started")?;
+///     log.append(job, &mut batch, &AppendOptions::default(), Deadline::never())?;
+///
+///     let mut scan = log.scan(job, &ScanOptions::all(), Deadline::never())?;
+///     let mut events = 0;
+///     while let Some(item) = scan.next()? {
+///         events += usize::from(matches!(item, ScanItem::Record(_)));
+///     }
+///     Ok(events)
+/// }
+/// # let _ = append_and_count;
+/// ```
 pub trait LogStore: fmt::Debug + Send + Sync {
     /// Appends a batch of events. Acknowledged is stored, by the durability asked for.
     ///
@@ -99,6 +128,20 @@ pub trait LogStore: fmt::Debug + Send + Sync {
 }
 
 /// Documents: whole JSON objects, stored and replaced in one step.
+///
+/// ```
+/// use prodigy_storage_backend::{Body, Deadline, DocumentStore, Expected, PutOptions, Result};
+/// use prodigy_storage_layout::{Document, JobAddress};
+///
+/// /// Stores the setup checkpoint of a job unless the job has one.
+/// fn store_once(documents: &dyn DocumentStore, job: &JobAddress) -> Result<()> {
+///     let setup = Document::Setup(job.clone());
+///     let body = Body::parse(br#"{"items":3}"#).map_err(|fault| fault.refused("store setup", job))?;
+///     documents.put(&setup, body, &PutOptions::default().expect(Expected::Absent), Deadline::never())?;
+///     Ok(())
+/// }
+/// # let _ = store_once;
+/// ```
 pub trait DocumentStore: fmt::Debug + Send + Sync {
     /// A document with a verified checksum; `None` if it does not exist.
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>>;
@@ -222,6 +265,19 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
 }
 
 /// Named locks between processes, with fencing tokens.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, LockOptions, LockStore, Result};
+/// use prodigy_storage_layout::LockName;
+///
+/// fn guarded(locks: &dyn LockStore, name: &LockName) -> Result<u64> {
+///     let guard = locks.lock(name, &LockOptions::new("resume the job"), Deadline::never())?;
+///     let token = guard.fencing(); // hand it to what the lock protects
+///     guard.release()?;
+///     Ok(token)
+/// }
+/// # let _ = guarded;
+/// ```
 pub trait LockStore: fmt::Debug + Send + Sync {
     /// Takes a named lock, waiting for it until the deadline.
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>>;
@@ -231,6 +287,15 @@ pub trait LockStore: fmt::Debug + Send + Sync {
 }
 
 /// The contents of a store, and its maintenance.
+///
+/// ```
+/// use prodigy_storage_backend::{Catalog, Deadline, Result, Severity};
+///
+/// fn is_well(catalog: &dyn Catalog) -> Result<bool> {
+///     Ok(catalog.health(Deadline::never())?.severity() < Severity::Failure)
+/// }
+/// # let _ = is_well;
+/// ```
 pub trait Catalog: fmt::Debug + Send + Sync {
     /// The capabilities of the backend.
     fn capabilities(&self) -> Capabilities;

@@ -30,6 +30,15 @@ pub struct Batch {
 }
 
 /// Optional fields beside an event's payload.
+///
+/// ```
+/// use prodigy_storage_backend::{Annotations, Batch};
+///
+/// let mut batch = Batch::new();
+/// let annotations = Annotations { correlation_id: Some("run-7"), metadata: Some(&["eu"]) };
+/// batch.push_with("agent started", annotations)?;
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
 #[derive(Debug)]
 pub struct Annotations<'a, M = ()> {
     /// The id that events of one cause share.

@@ -11,6 +11,13 @@ use uuid::Uuid;
 use crate::error::{ErrorKind, Result, StorageError};
 
 /// Which boot of a machine: a random id that the kernel makes at each start.
+///
+/// ```
+/// use prodigy_storage_backend::BootId;
+///
+/// let boot = BootId::parse("3f1c0b52-6a0f-4b53-9d5e-0f3f2b9e7a11").expect("a boot id");
+/// assert_eq!(boot.to_string(), "3f1c0b52-6a0f-4b53-9d5e-0f3f2b9e7a11");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(Uuid);
@@ -71,6 +78,26 @@ impl Uptime {
 }
 
 /// Returns the time of day, and the time since the boot of the machine.
+///
+/// ```
+/// use prodigy_storage_backend::{BootId, Clock, Uptime};
+/// use prodigy_storage_layout::Timestamp;
+///
+/// /// A clock that was stopped.
+/// #[derive(Debug)]
+/// struct Stopped(Timestamp);
+///
+/// impl Clock for Stopped {
+///     fn now(&self) -> Timestamp {
+///         self.0
+///     }
+///
+///     fn uptime(&self) -> Uptime {
+///         Uptime { boot: BootId::default(), since: std::time::Duration::ZERO }
+///     }
+/// }
+/// # let _ = Stopped(Timestamp::MIN);
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day. It may step back, stand still or leap: nothing but the dates that people see depends on it.
     fn now(&self) -> Timestamp;
@@ -109,6 +136,12 @@ pub fn time_to_store(
 }
 
 /// The clocks of the operating system.
+///
+/// ```
+/// use prodigy_storage_backend::{Clock, SystemClock};
+///
+/// assert!(SystemClock.monotonic() <= SystemClock.monotonic());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -11,6 +11,13 @@ use crate::fence::Fence;
 use crate::log::Durability;
 
 /// Names one state of a document: random, new at every put.
+///
+/// ```
+/// use prodigy_storage_backend::Revision;
+///
+/// let revision = Revision::random();
+/// assert_eq!(revision.to_string().parse(), Ok(revision));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(u128);
 
@@ -56,6 +63,12 @@ impl fmt::Debug for Revision {
 }
 
 /// A text that is no revision.
+///
+/// ```
+/// use prodigy_storage_backend::{InvalidRevision, Revision};
+///
+/// assert_eq!("latest".parse::<Revision>(), Err(InvalidRevision));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a revision is 32 hexadecimal digits, lower case")]
 pub struct InvalidRevision;
@@ -82,6 +95,14 @@ impl<'de> Deserialize<'de> for Revision {
 }
 
 /// The condition of a put, an addition or a deletion. If it is not met, the call is a conflict.
+///
+/// ```
+/// use prodigy_storage_backend::{Expected, PutOptions, Revision};
+///
+/// let known = Revision::from_u128(7);
+/// let options = PutOptions::default().expect(Expected::Revision(known));
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
     /// Anything.
@@ -94,6 +115,13 @@ pub enum Expected {
 }
 
 /// How to write a document; `Default` is a strict write without a condition.
+///
+/// ```
+/// use prodigy_storage_backend::{Durability, Expected, PutOptions};
+///
+/// let options = PutOptions::new(Durability::Strict).expect(Expected::Absent);
+/// assert_eq!(options.fencing, None);
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
@@ -145,6 +173,14 @@ impl PutOptions {
 ///
 /// The body is a JSON object, as it was put. A backend may keep it inside a larger buffer, and hands that over
 /// instead of copying it. A clone shares the bytes.
+///
+/// ```
+/// use prodigy_storage_backend::{Revision, StoredDocument};
+///
+/// let stored = StoredDocument::new(br#"{"items":3}"#.to_vec(), 0, Revision::random(), true);
+/// assert_eq!(stored.body(), br#"{"items":3}"#);
+/// assert!(stored.is_verified());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredDocument {
     bytes: Arc<Vec<u8>>,
@@ -205,6 +241,18 @@ impl fmt::Debug for StoredDocument {
 }
 
 /// A line of a listing. Listings never load bodies.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, DocumentStore, PageOptions, Result};
+/// use prodigy_storage_layout::{DocumentScope, JobAddress};
+///
+/// fn bytes_of_checkpoints(documents: &dyn DocumentStore, job: &JobAddress) -> Result<u64> {
+///     let scope = DocumentScope::Job(job.clone());
+///     let page = documents.list(&scope, &PageOptions::default(), Deadline::never())?;
+///     Ok(page.entries.iter().map(|entry| entry.bytes).sum())
+/// }
+/// # let _ = bytes_of_checkpoints;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentEntry {
@@ -229,6 +277,18 @@ impl DocumentEntry {
 }
 
 /// The result of an addition to a series.
+///
+/// ```
+/// use prodigy_storage_backend::{Body, Deadline, DocumentStore, PutOptions, Result};
+/// use prodigy_storage_layout::{JobAddress, Phase};
+///
+/// fn add(documents: &dyn DocumentStore, job: &JobAddress, body: Body<'_>) -> Result<()> {
+///     let added = documents.add(job, Phase::Map, body, &PutOptions::default(), Deadline::never())?;
+///     println!("{} {}", added.document, added.revision);
+///     Ok(())
+/// }
+/// # let _ = add;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
     /// The new document: its stamp is above all others of its series, and above those of the job's other series.

@@ -7,11 +7,34 @@ use std::fmt;
 use crate::id::EventId;
 
 /// The result of a fallible call of a backend, a layer or the facade.
+///
+/// ```
+/// use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+///
+/// fn durability(text: &str) -> Result<Durability> {
+///     let found = Durability::ALL.iter().find(|durability| durability.as_str() == text);
+///     found.copied().ok_or_else(|| StorageError::invalid("read durability", text, "no such durability"))
+/// }
+/// assert_eq!(durability("lax").unwrap_err().kind(), ErrorKind::InvalidInput);
+/// ```
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The kind of a failure: the part of a [`StorageError`] that a program branches on.
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, StorageError};
+///
+/// fn exit_code(error: &StorageError) -> u8 {
+///     match error.kind() {
+///         ErrorKind::NotFound => 3,
+///         ErrorKind::LockUnavailable | ErrorKind::Timeout => 4,
+///         _ => 1,
+///     }
+/// }
+/// # let _ = exit_code;
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {

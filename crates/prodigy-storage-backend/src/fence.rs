@@ -122,6 +122,12 @@ impl fmt::Display for Fence {
 }
 
 /// A text that is no fencing token.
+///
+/// ```
+/// use prodigy_storage_backend::{Fence, InvalidFence};
+///
+/// assert_eq!("0".parse::<Fence>(), Err(InvalidFence));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a fencing token is NUMBER or NUMBER@ORIGIN with a number above 0, or NAME= and one of them")]
 pub struct InvalidFence;
@@ -150,6 +156,18 @@ impl FromStr for Fence {
 /// A backend keeps them beside the job's documents, and checks and raises them inside the critical section of the write.
 /// A raised mark is durable before the write is visible, so that a crash between the two leaves a mark without a write,
 /// which refuses nobody but holders that are overtaken, and never a write without its mark.
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, Fence, FenceMarks};
+/// use prodigy_storage_layout::LockName;
+///
+/// let lock = LockName::new("shop/resume").expect("a valid name");
+/// let mut marks = FenceMarks::default();
+/// marks.raise(&Fence::new(lock.clone(), 7)?);
+/// let overtaken = marks.check("save checkpoint", "shop/mapreduce-7", &Fence::new(lock, 6)?).unwrap_err();
+/// assert_eq!(overtaken.kind(), ErrorKind::Fenced);
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FenceMarks(BTreeMap<Option<LockName>, u64>);
 

@@ -14,6 +14,12 @@ use crate::report::Stats;
 const MOST_PLACES: usize = 4096;
 
 /// A kind of data that another program keeps in the root and that readers skip.
+///
+/// ```
+/// use prodigy_storage_backend::ForeignKind;
+///
+/// assert_eq!(ForeignKind::DeadLetters.describe(3), "3 dead letters of another program");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ForeignKind {
@@ -101,6 +107,19 @@ struct Counts {
 }
 
 /// The registry of the data that a handle skipped.
+///
+/// ```
+/// use std::path::Path;
+/// use prodigy_storage_backend::{Foreign, ForeignKind, Stats};
+///
+/// let foreign = Foreign::default();
+/// for _ in 0..2 {
+///     foreign.skip(ForeignKind::Worktrees, Path::new("worktrees/shop"), 3); // the same place, read twice
+/// }
+/// let mut stats = Stats::default();
+/// foreign.add_to(&mut stats);
+/// assert_eq!(stats.get(ForeignKind::Worktrees.counter()), 3);
+/// ```
 #[derive(Debug, Default)]
 pub struct Foreign(Mutex<Counts>);
 

@@ -26,6 +26,13 @@ use xxhash_rust::xxh3::xxh3_128;
 pub struct EventId(Uuid);
 
 /// A text that is no UUID in its hyphenated lower-case form.
+///
+/// ```
+/// use prodigy_storage_backend::EventId;
+///
+/// let error = "event-7".parse::<EventId>().unwrap_err();
+/// assert!(error.to_string().contains("`event-7`"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no event id: a UUID such as 0197f4e2-8a3b-7c1d-9e2f-3a4b5c6d7e8f is expected")]
 pub struct InvalidEventId(String);
@@ -181,6 +188,16 @@ impl FromStr for EventId {
 /// chance of 2^-62. For 64 sources with 3 million ids each that is 6.0e9 pairs, and a chance of 1.3e-9 that any two ids
 /// of them are equal. The generators are seeded with 64 bits of the operating system. The chance that two of these 64
 /// go through a common part of the generator's sequence is about as small (6.6e-10).
+///
+/// ```
+/// use prodigy_storage_backend::{EventId, IdSource};
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let mut source = IdSource::above(EventId::MIN);
+/// let now = Timestamp::from_millis(1_764_018_118_000);
+/// let (first, second) = (source.next(now), source.next(Timestamp::MIN)); // the clock stepped back
+/// assert!(first < second);
+/// ```
 #[derive(Debug)]
 pub struct IdSource {
     last: EventId,

@@ -10,6 +10,18 @@ use crate::error::Result;
 use crate::fence::InvalidFence;
 
 /// The holder of a lock, in its own words: information only, the kernel (or the database) decides.
+///
+/// ```
+/// use prodigy_storage_backend::Holder;
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let since = Timestamp::from_millis(1_764_018_118_000);
+/// let holder = Holder::new(4711, "build-3".into(), since, "resume the job".into());
+/// assert_eq!(
+///     holder.to_string(),
+///     "process 4711 on build-3 since 2025-11-24T21:01:58.000000Z (resume the job)",
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Holder {
@@ -64,6 +76,12 @@ impl fmt::Display for Holder {
 }
 
 /// How to take a lock.
+///
+/// ```
+/// use prodigy_storage_backend::LockOptions;
+///
+/// assert_eq!(LockOptions::new("resume the job").purpose, "resume the job");
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LockOptions {
@@ -82,6 +100,17 @@ impl LockOptions {
 }
 
 /// A lock that is held. Dropping it releases it; so does the death of the process.
+///
+/// ```
+/// use prodigy_storage_backend::{Fence, LockGuard, PutOptions, Result};
+///
+/// /// A write that is refused once another holder has written.
+/// fn fenced(guard: &dyn LockGuard) -> Result<PutOptions> {
+///     guard.check()?;
+///     Ok(PutOptions::default().fencing(Some(Fence::of(guard)?)))
+/// }
+/// # let _ = fenced;
+/// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub trait LockGuard: fmt::Debug + Send + Sync {
     /// Its name.
@@ -124,6 +153,14 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
 
 /// The origin of a fencing token: the store that gave it out, and the moment at which its holder took the lock. The
 /// token of a root that was restored or created again has another origin.
+///
+/// ```
+/// use prodigy_storage_backend::LockOrigin;
+///
+/// let origin = LockOrigin::new(0x0123_4567, 0x89ab_cdef);
+/// assert_eq!(origin.to_string(), "0123456789abcdef");
+/// assert_eq!("0123456789abcdef".parse(), Ok(origin));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockOrigin {
     store: u32,
@@ -173,6 +210,20 @@ impl FromStr for LockOrigin {
 }
 
 /// A line of the listing of locks.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, LockStore, PageOptions, Result};
+///
+/// fn print_held(locks: &dyn LockStore) -> Result<()> {
+///     for info in locks.locks(&PageOptions::default(), Deadline::never())?.entries {
+///         if let (true, Some(holder)) = (info.held, &info.holder) {
+///             println!("{}: {holder}", info.name);
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = print_held;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {

@@ -49,6 +49,13 @@ impl fmt::Display for Durability {
 }
 
 /// How to append; `Default` is a strict append.
+///
+/// ```
+/// use prodigy_storage_backend::{AppendOptions, Durability};
+///
+/// let options = AppendOptions::new(Durability::Relaxed);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct AppendOptions {
@@ -65,6 +72,18 @@ impl AppendOptions {
 }
 
 /// The result of an append.
+///
+/// ```
+/// use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore, Result};
+/// use prodigy_storage_layout::JobAddress;
+///
+/// /// True if none of the batch was stored before.
+/// fn is_new(log: &dyn LogStore, job: &JobAddress, batch: &mut Batch) -> Result<bool> {
+///     let appended = log.append(job, batch, &AppendOptions::default(), Deadline::never())?;
+///     Ok(appended.duplicates == 0)
+/// }
+/// # let _ = is_new;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Events stored by this call.
@@ -76,6 +95,15 @@ pub struct Appended {
 /// A position in a log, opaque and versioned: only the backend that made it reads it.
 ///
 /// It is a short text (`v1.…`), to be kept in a checkpoint or handed on a command line.
+///
+/// ```
+/// use prodigy_storage_backend::{Cursor, ScanOptions};
+///
+/// fn resume(kept: &str) -> Result<ScanOptions, prodigy_storage_backend::StorageError> {
+///     Ok(ScanOptions::after(kept.parse::<Cursor>()?))
+/// }
+/// assert!(resume("").is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
@@ -128,6 +156,16 @@ impl FromStr for Cursor {
 }
 
 /// The range of a scan; `Default` is everything that is stored now.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::ScanOptions;
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let day = Timestamp::parse("2026-11-24T00:00:00Z");
+/// let options = ScanOptions::all().between(day, None).step_timeout(Some(Duration::from_secs(30)));
+/// assert_eq!((options.since, options.from), (day, None));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ScanOptions {
@@ -174,6 +212,20 @@ impl ScanOptions {
 }
 
 /// Damage found by a scan. The records around it are still read.
+///
+/// ```
+/// use prodigy_storage_backend::{Damage, ErrorKind, StorageError};
+///
+/// let damage = Damage {
+///     place: "events/shop/mapreduce-7/events-20251115T073606.123000000Z.jsonl".into(),
+///     offset: 4096,
+///     len: 12,
+///     why: "the checksum does not match".into(),
+/// };
+/// let error = StorageError::from(damage);
+/// assert_eq!(error.kind(), ErrorKind::Damaged);
+/// assert!(error.to_string().contains("offset 4096"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where: a file's path, or a key.
@@ -212,6 +264,20 @@ impl From<Damage> for StorageError {
 }
 
 /// A record that is larger than its reader may hold: no damage. The records around it are read.
+///
+/// ```
+/// use prodigy_storage_backend::TooLarge;
+///
+/// let record = TooLarge {
+///     place: "events/shop/mapreduce-7/events-20251115T073606.123000000Z.jsonl".into(),
+///     offset: 0,
+///     len: 100_000_000,
+///     id: None,
+///     verified: true,
+///     limit: 67_108_864,
+/// };
+/// assert_eq!(record.hint(), "set `backend_config.max_record_size` to 100000000 or more to read it");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooLarge {
     /// Where: a file's path, or a key.
@@ -267,6 +333,19 @@ impl From<TooLarge> for StorageError {
 }
 
 /// One step of a scan.
+///
+/// ```
+/// use prodigy_storage_backend::ScanItem;
+///
+/// fn show(item: &ScanItem<'_>) -> String {
+///     match item {
+///         ScanItem::Record(record) => record.line.to_owned(),
+///         ScanItem::Damage(damage) => damage.to_string(),
+///         ScanItem::TooLarge(record) => record.to_string(),
+///     }
+/// }
+/// # let _ = show;
+/// ```
 #[derive(Debug)]
 pub enum ScanItem<'a> {
     /// A whole line.
@@ -280,6 +359,19 @@ pub enum ScanItem<'a> {
 /// A scan under way: a merge of all that was stored when it began, by id.
 ///
 /// It holds a bounded number of buffers and descriptors, whatever the size of the log.
+///
+/// ```
+/// use prodigy_storage_backend::{Cursor, Result, Scan};
+///
+/// /// Reads to the end, and returns the position to continue from.
+/// fn drain(scan: &mut dyn Scan) -> Result<Cursor> {
+///     while let Some(item) = scan.next()? {
+///         println!("{item:?}");
+///     }
+///     Ok(scan.cursor())
+/// }
+/// # let _ = drain;
+/// ```
 pub trait Scan: Send {
     /// The next record, or what can't be given as one, or `None` at the end of what was stored when the scan began.
     ///
@@ -292,6 +384,18 @@ pub trait Scan: Send {
 }
 
 /// The size of a log, without its contents.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, LogStore, Result};
+/// use prodigy_storage_layout::JobAddress;
+///
+/// fn print_size(log: &dyn LogStore, job: &JobAddress) -> Result<()> {
+///     let summary = log.log_summary(job, Deadline::never())?;
+///     println!("{} bytes in {} segments, {} of them sealed", summary.bytes, summary.segments, summary.sealed);
+///     Ok(())
+/// }
+/// # let _ = print_size;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSummary {
     /// Segments, or what a backend has instead.

@@ -9,6 +9,16 @@ use serde_json::value::RawValue;
 use crate::record::{self, Record};
 
 /// The fields of an event's line beside its id.
+///
+/// ```
+/// use prodigy_storage_backend::{EventId, Parsed, Record};
+///
+/// let line = r#"{"id":"019ab7ac-5d70-7000-99f2-194a59eb3f1d","event":{"agent":3}}"#;
+/// let record = Record { id: "019ab7ac-5d70-7000-99f2-194a59eb3f1d".parse::<EventId>()?, line, verified: false };
+/// let parsed: Parsed<serde_json::Value> = record.parse_event().expect("it has a payload");
+/// assert_eq!(parsed.event["agent"], 3);
+/// # Ok::<(), prodigy_storage_backend::InvalidEventId>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parsed<T> {

@@ -23,6 +23,19 @@ pub(crate) const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
 /// Writes records; remembers the text of the current second.
+///
+/// ```
+/// use prodigy_storage_backend::EventId;
+/// use prodigy_storage_backend::record::{RecordEncoder, read_line};
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let now = Timestamp::from_millis(1_764_018_118_000);
+/// let mut line = Vec::new();
+/// RecordEncoder::new().encode(&mut line, EventId::floor(now), now, br#","event":"started""#);
+/// let record = read_line(&line).expect("it is whole");
+/// assert!(record.verified);
+/// assert_eq!(record.time(), now);
+/// ```
 #[derive(Debug)]
 pub struct RecordEncoder {
     second: i64,
@@ -124,6 +137,15 @@ pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
 }
 
 /// The state of the checksum at the end of a line.
+///
+/// ```
+/// use prodigy_storage_backend::record::{Checksum, add_checksum, check_crc};
+///
+/// let mut line = br#"{"event":"started""#.to_vec();
+/// add_checksum(&mut line, 0);
+/// assert_eq!(check_crc(&line), Checksum::Valid);
+/// assert_eq!(check_crc(b"{}"), Checksum::Missing);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// It matches.
@@ -158,6 +180,16 @@ pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checks
 }
 
 /// A whole line of a log.
+///
+/// ```
+/// use prodigy_storage_backend::{EventId, Record};
+///
+/// let line = r#"{"id":"019ab7ac-5d70-7000-99f2-194a59eb3f1d","event":"started"}"#;
+/// let record = Record { id: "019ab7ac-5d70-7000-99f2-194a59eb3f1d".parse::<EventId>()?, line, verified: false };
+/// // The line states no time: that of the id counts.
+/// assert_eq!(record.time(), record.id.time());
+/// # Ok::<(), prodigy_storage_backend::InvalidEventId>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The event's id; not of version 7 in a line that another program wrote. A line without an `id` has the id that
@@ -276,6 +308,12 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
 }
 
 /// Why a line is no record.
+///
+/// ```
+/// use prodigy_storage_backend::record::{LineFault, read_line};
+///
+/// assert_eq!(read_line(b"\xff").unwrap_err(), LineFault::Utf8);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFault {
     /// Its checksum does not match.

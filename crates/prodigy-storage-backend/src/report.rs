@@ -7,6 +7,13 @@ use prodigy_storage_layout::{JobAddress, RepoName};
 use serde::Serialize;
 
 /// The capabilities of a backend.
+///
+/// ```
+/// use prodigy_storage_backend::Capabilities;
+///
+/// let capabilities = Capabilities::new("memory");
+/// assert!(!capabilities.persistent && capabilities.root.is_none());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -44,6 +51,12 @@ impl Capabilities {
 }
 
 /// How bad a finding is.
+///
+/// ```
+/// use prodigy_storage_backend::Severity;
+///
+/// assert!(Severity::Ok < Severity::Warning && Severity::Warning < Severity::Failure);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -56,6 +69,13 @@ pub enum Severity {
 }
 
 /// One thing that was checked.
+///
+/// ```
+/// use prodigy_storage_backend::{Check, Severity};
+///
+/// let check = Check::new("space", Severity::Warning, "3 % are free").with_hint("remove old checkpoints");
+/// assert_eq!(check.name, "space");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The name of the check, in a word or two.
@@ -129,6 +149,13 @@ impl Check {
 }
 
 /// The checks of a store, and their outcomes.
+///
+/// ```
+/// use prodigy_storage_backend::{Check, Health, Severity};
+///
+/// let checks = vec![Check::new("root", Severity::Ok, "writable"), Check::new("space", Severity::Warning, "3 % are free")];
+/// assert_eq!(Health { checks }.severity(), Severity::Warning);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// All checks that were made.
@@ -148,6 +175,13 @@ impl Health {
 }
 
 /// The space of one repository in one area.
+///
+/// ```
+/// use prodigy_storage_backend::AreaUsage;
+///
+/// let events = AreaUsage { area: "events".into(), repo: None, files: 3, bytes: 4096 };
+/// println!("{}: {} bytes in {} files", events.area, events.bytes, events.files);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AreaUsage {
     /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for files beside
@@ -162,6 +196,14 @@ pub struct AreaUsage {
 }
 
 /// The use of space.
+///
+/// ```
+/// use prodigy_storage_backend::{AreaUsage, Usage};
+///
+/// let mut usage = Usage::default();
+/// usage.areas.push(AreaUsage { area: "events".into(), repo: None, files: 3, bytes: 4096 });
+/// assert_eq!(usage.bytes(), 4096);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// By area and repository.
@@ -187,6 +229,14 @@ impl Usage {
 /// Counters of what was done, by name: each layer adds its own.
 ///
 /// Names are `layer.what`: `log.appends`, `log.syncs`, `cache.hits`, `retry.retries`, `limit.waits`.
+///
+/// ```
+/// use prodigy_storage_backend::Stats;
+///
+/// let mut stats = Stats::default();
+/// stats.add("log.appends", 2);
+/// assert_eq!((stats.get("log.appends"), stats.get("log.syncs")), (2, 0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Stats(BTreeMap<&'static str, u64>);

@@ -3,6 +3,18 @@
 use crate::{ErrorKind, Result, StorageError};
 
 /// The result of [`newest_valid`].
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, StorageError, newest_valid};
+///
+/// let damaged = |at: &usize| StorageError::new(ErrorKind::Damaged, "read", at, "it is torn");
+/// let newest = newest_valid(
+///     |last: Option<&usize>| Ok(last.copied().unwrap_or(2).checked_sub(1)),
+///     |at| Err::<(), _>(damaged(at)),
+/// )?;
+/// assert_eq!((newest.found, newest.skipped.len()), (None, 2));
+/// # Ok::<(), StorageError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NewestValid<N, T> {

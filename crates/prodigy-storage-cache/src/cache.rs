@@ -17,6 +17,19 @@ use crate::sync::Mutex;
 ///
 /// A value is cloned for each caller, under the cache's lock: let it be an `Arc`, or as cheap to clone as one. Loads
 /// and checks run without that lock.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::sync::Arc;
+/// use prodigy_storage_cache::{Cache, CacheSettings, Loaded};
+///
+/// let cache: Cache<u32, Arc<str>> = Cache::new(&CacheSettings::default());
+/// for _ in 0..2 {
+///     let value = cache.get_or_load(&7, None, || Ok::<_, Infallible>(Loaded::keep("seven".into(), 5)));
+///     assert_eq!(&*value.unwrap(), "seven");
+/// }
+/// assert_eq!((cache.stats().misses, cache.stats().hits), (1, 1));
+/// ```
 pub struct Cache<K, V> {
     inner: Mutex<Inner<K, V>>,
 }
@@ -37,6 +50,16 @@ struct Slot<V> {
 }
 
 /// The result of a loader.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use prodigy_storage_cache::{Cache, CacheSettings, Loaded};
+///
+/// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
+/// // The caller gets the value, and the cache does not keep it.
+/// cache.get_or_load(&1, None, || Ok::<_, Infallible>(Loaded::pass(10))).unwrap();
+/// assert_eq!(cache.get(&1), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<V> {
     value: V,

@@ -5,6 +5,16 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why [`Cache::get_or_load`](crate::Cache::get_or_load) gave no value.
+///
+/// ```
+/// use prodigy_storage_cache::{Cache, CacheSettings, LoadError};
+///
+/// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
+/// match cache.get_or_load(&1, None, || Err("no answer")) {
+///     Err(LoadError::Failed(error)) => assert_eq!(error, "no answer"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError<E> {

@@ -11,6 +11,17 @@ use lru::LruCache;
 use crate::settings::CacheSettings;
 
 /// Returns the time. It must not go back; if it does, entries only live longer.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Instant;
+/// use prodigy_storage_cache::{CacheSettings, Clock, LruTtl};
+///
+/// let stopped = Instant::now();
+/// let clock: Clock = Arc::new(move || stopped);
+/// let cache: LruTtl<u32, u32> = LruTtl::with_clock(&CacheSettings::default(), clock);
+/// # let _ = cache;
+/// ```
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// A map that forgets: the least recently used entry when there are too many or they weigh too much, and any entry
@@ -19,6 +30,17 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// The weight of an entry is what the caller says it is, in bytes; the map's own overhead is not counted. An entry
 /// that alone is heavier than `max_bytes` is not kept. An expired entry is dropped when it is asked for, when its
 /// turn comes as the least recently used, or by [`LruTtl::purge_expired`]; there is no background thread.
+///
+/// ```
+/// use prodigy_storage_cache::{CacheSettings, LruTtl};
+///
+/// let mut cache = LruTtl::new(&CacheSettings { max_entries: 2, ..CacheSettings::default() });
+/// cache.insert("a", 1, 8);
+/// cache.insert("b", 2, 8);
+/// assert_eq!(cache.get("a"), Some(&1));
+/// cache.insert("c", 3, 8); // `b` was not used for the longest time
+/// assert_eq!(cache.get("b"), None);
+/// ```
 pub struct LruTtl<K, V> {
     // Unbounded, since it would allocate for its bound at once; the bound is held here.
     map: LruCache<K, Entry<V>>,

@@ -9,6 +9,15 @@ use serde::Serialize;
 ///
 /// Names and defaults are the same as in the `cache_config` section of the configuration. The time to live is
 /// written as `humantime` text (`30s`, `1h 30m`).
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_cache::CacheSettings;
+///
+/// let short = CacheSettings { ttl: Duration::from_secs(60), ..CacheSettings::default() };
+/// short.validate()?;
+/// # Ok::<(), prodigy_storage_cache::InvalidCacheSettings>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct CacheSettings {
@@ -24,6 +33,12 @@ pub struct CacheSettings {
 }
 
 /// Where a cache keeps its entries.
+///
+/// ```
+/// use prodigy_storage_cache::{CacheSettings, CacheType};
+///
+/// assert_eq!(CacheSettings::default().cache_type, CacheType::Memory);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -78,6 +93,13 @@ impl CacheSettings {
 }
 
 /// One impossible value in [`CacheSettings`].
+///
+/// ```
+/// use prodigy_storage_cache::CacheSettings;
+///
+/// let refused = CacheSettings { max_entries: 0, ..CacheSettings::default() }.validate().unwrap_err();
+/// assert_eq!(refused.problems()[0].key, "max_entries");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheProblem {
@@ -94,6 +116,13 @@ impl fmt::Display for CacheProblem {
 }
 
 /// Cache settings that make no sense, with every reason.
+///
+/// ```
+/// use prodigy_storage_cache::CacheSettings;
+///
+/// let refused = CacheSettings { max_entries: 0, max_bytes: 0, ..CacheSettings::default() }.validate().unwrap_err();
+/// assert!(refused.to_string().contains("max_entries"), "{refused}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidCacheSettings {
     problems: Vec<CacheProblem>,

@@ -1,6 +1,20 @@
 //! Counters of a cache.
 
 /// One step of a counter of [`CacheStats`], reported to the caller whose lookup caused it.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::convert::Infallible;
+/// use prodigy_storage_cache::{Cache, CacheEvent, CacheSettings, Loaded};
+///
+/// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
+/// let load = || Ok::<_, Infallible>(Loaded::keep(10, 4));
+/// let seen = RefCell::new(Vec::new());
+/// for _ in 0..2 {
+///     cache.get_or_load_observed(&1, None, |_| Ok(true), load, &|event| seen.borrow_mut().push(event)).unwrap();
+/// }
+/// assert_eq!(seen.into_inner(), [CacheEvent::Miss, CacheEvent::Hit]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheEvent {
@@ -21,6 +35,15 @@ pub enum CacheEvent {
 /// Counters of a [`Cache`](crate::Cache) since it was made, and its size now.
 ///
 /// Every lookup is either a hit or a miss, unless its check failed: then it may be neither.
+///
+/// ```
+/// use prodigy_storage_cache::{Cache, CacheSettings};
+///
+/// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
+/// cache.insert(1, 10, 4);
+/// let stats = cache.stats();
+/// assert_eq!((stats.entries, stats.bytes), (1, 4));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheStats {

@@ -14,6 +14,14 @@ use crate::kind::BackendKind;
 /// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. A value made by hand
 /// goes through [`StorageConfig::resolved`], which expands `~` and checks every value; one that
 /// [`Loader::load`](crate::Loader::load) gives went through it already.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_config::StorageConfig;
+///
+/// let config = StorageConfig { timeout: Duration::from_secs(5), ..StorageConfig::default() };
+/// assert_eq!(config.connection_pool_size, 10);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct StorageConfig {
     /// Where data goes. Default: [`BackendKind::File`].
@@ -39,6 +47,14 @@ pub struct StorageConfig {
 }
 
 /// Settings of the file backend.
+///
+/// ```
+/// use prodigy_storage_config::{FileSettings, StorageConfig};
+///
+/// let file = FileSettings { base_dir: "/srv/prodigy".into(), enable_compression: true, ..FileSettings::default() };
+/// let config = StorageConfig { file, ..StorageConfig::default() };
+/// # let _ = config;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSettings {
     /// Root of all data. Default: `~/.prodigy`.
@@ -68,6 +84,14 @@ pub struct FileSettings {
 }
 
 /// Settings of the memory backend.
+///
+/// ```
+/// use prodigy_storage_config::{BackendKind, MemorySettings, StorageConfig};
+///
+/// let memory = MemorySettings { max_memory: 10 << 20, ..MemorySettings::default() };
+/// let config = StorageConfig { backend: BackendKind::Memory, memory, ..StorageConfig::default() };
+/// # let _ = config;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemorySettings {
     /// A write that would need more bytes of memory in total is refused; at least 1. Default: 104857600.

@@ -10,6 +10,15 @@ use crate::text::shown;
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// A text that is not a duration, or a duration above [`MAX_DURATION`].
+///
+/// ```
+/// use prodigy_storage_config::parse_duration;
+///
+/// assert_eq!(parse_duration("1m 30s")?.as_secs(), 90);
+/// let error = parse_duration("soon").unwrap_err();
+/// assert!(error.to_string().contains("soon"), "{error}");
+/// # Ok::<(), prodigy_storage_config::InvalidDuration>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is {problem}")]
 pub struct InvalidDuration {

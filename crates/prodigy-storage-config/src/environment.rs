@@ -9,6 +9,28 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// A source of environment variables, handed in so that nothing but [`ProcessEnvironment`] touches the real one.
+///
+/// ```
+/// use std::ffi::OsString;
+/// use prodigy_storage_config::{Environment, Loader};
+///
+/// /// An environment with one variable.
+/// struct Only(&'static str, &'static str);
+///
+/// impl Environment for Only {
+///     fn var(&self, name: &str) -> Option<OsString> {
+///         (name == self.0).then(|| self.1.into())
+///     }
+///
+///     fn names(&self) -> Vec<OsString> {
+///         vec![self.0.into()]
+///     }
+/// }
+///
+/// let loaded = Loader::new(Only("PRODIGY_STORAGE_TYPE", "memory")).load()?;
+/// assert_eq!(loaded.config.backend.as_str(), "memory");
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 pub trait Environment {
     /// The value of a variable, if it is set. An empty value counts as unset; the caller sees to that.
     fn var(&self, name: &str) -> Option<OsString>;
@@ -43,6 +65,14 @@ fn effective_user() -> Option<u32> {
 }
 
 /// The variables of this process.
+///
+/// ```no_run
+/// use prodigy_storage_config::{Loader, ProcessEnvironment};
+///
+/// let loaded = Loader::new(ProcessEnvironment).load()?;
+/// println!("{}", loaded.config.file.base_dir.display());
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProcessEnvironment;
 
@@ -64,6 +94,15 @@ impl Environment for ProcessEnvironment {
 }
 
 /// Variables out of a map: for tests and for programs that decide themselves what storage may see.
+///
+/// ```
+/// use prodigy_storage_config::{Loader, MapEnvironment};
+///
+/// let environment = MapEnvironment::new().with("PRODIGY_STORAGE_BASE_PATH", "/srv/prodigy");
+/// let loaded = Loader::new(environment).load()?;
+/// assert_eq!(loaded.config.file.base_dir.to_str(), Some("/srv/prodigy"));
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapEnvironment {
     variables: BTreeMap<OsString, OsString>,

@@ -8,6 +8,16 @@ use crate::origin::Origin;
 /// One thing that is wrong with a configuration.
 ///
 /// [`Display`](fmt::Display) prints a block of lines: what, where, why, and what to do.
+///
+/// ```
+/// # #[cfg(feature = "yaml")] {
+/// use prodigy_storage_config::StorageConfig;
+///
+/// let errors = StorageConfig::from_yaml("storage:\n  timeuot: 30s\n").unwrap_err();
+/// let error = errors.iter().next().expect("one error");
+/// assert_eq!((error.line(), error.suggestion()), (Some(2), Some("did you mean `timeout`?")));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     what: String,
@@ -108,6 +118,18 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Everything that is wrong with a configuration, over all its sources: at least one error.
+///
+/// ```
+/// # #[cfg(feature = "toml")] {
+/// use prodigy_storage_config::StorageConfig;
+///
+/// let errors = StorageConfig::from_toml("[storage]\ntimeout = true\nenable_cache = 1\n").unwrap_err();
+/// for error in &errors {
+///     eprintln!("{error}");
+/// }
+/// assert_eq!(errors.len(), 2);
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

@@ -7,6 +7,11 @@ use crate::kind::BackendKind;
 pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
 
 /// One key of the configuration, as [`KEYS`](crate::KEYS) describes it.
+///
+/// ```
+/// let timeout = prodigy_storage_config::key("timeout").expect("a key");
+/// assert_eq!((timeout.default, timeout.variable().as_str()), ("30s", "PRODIGY__STORAGE__TIMEOUT"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KeySpec {
@@ -28,6 +33,12 @@ pub struct KeySpec {
 }
 
 /// A variable of the environment with a name of its own.
+///
+/// ```
+/// let root = prodigy_storage_config::key("backend_config.base_dir").expect("a key");
+/// let names: Vec<&str> = root.variables.iter().map(|variable| variable.name).collect();
+/// assert!(names.contains(&"PRODIGY_STORAGE_BASE_PATH"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VariableSpec {

@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// Where data goes.
+///
+/// ```
+/// use prodigy_storage_config::BackendKind;
+///
+/// assert_eq!(BackendKind::default(), BackendKind::File);
+/// assert_eq!(BackendKind::Memory.to_string(), "memory");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BackendKind {

@@ -9,6 +9,18 @@ use crate::notice::Notice;
 use crate::origin::Origin;
 
 /// The result of [`Loader::load`](crate::Loader::load).
+///
+/// ```
+/// use prodigy_storage_config::{Loader, MapEnvironment};
+///
+/// let environment = MapEnvironment::new().with("HOME", "/home/me").with("PRODIGY__STORAGE__TIMEOUT", "5s");
+/// let loaded = Loader::new(environment).load()?;
+/// for (key, value, origin) in loaded.effective() {
+///     println!("{} = {value}  # {origin}", key.path);
+/// }
+/// assert_eq!(loaded.origin("timeout").to_string(), "variable PRODIGY__STORAGE__TIMEOUT");
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {

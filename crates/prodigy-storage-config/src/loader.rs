@@ -12,6 +12,17 @@ use crate::loaded::Loaded;
 /// The later source wins, key by key: defaults; `config.{yml,yaml,toml}` in `~/.prodigy` (or `PRODIGY_HOME`); the
 /// same in `.prodigy` of the project; the file of `PRODIGY_CONFIG`; the one of [`Loader::file`]; the environment;
 /// [`Loader::flag`]; [`Loader::set`].
+///
+/// ```
+/// use prodigy_storage_config::{Loader, MapEnvironment};
+///
+/// let loaded = Loader::new(MapEnvironment::new())
+///     .set("backend_config.base_dir", "/srv/prodigy")
+///     .flag("timeout", "5s")
+///     .load()?;
+/// assert_eq!(loaded.config.timeout.as_secs(), 5);
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a loader does nothing until `load` is called"]
 pub struct Loader<E> {

@@ -8,6 +8,15 @@ use crate::origin::Origin;
 use crate::text::shown;
 
 /// A warning about a valid configuration. [`Display`](fmt::Display) gives one line.
+///
+/// ```
+/// use prodigy_storage_config::{Loader, MapEnvironment, Notice};
+///
+/// let environment = MapEnvironment::new().with("PRODIGY_STORAGE_DIR", "/srv/prodigy");
+/// let loaded = Loader::new(environment).load()?;
+/// assert!(matches!(&loaded.notices[0], Notice::DeprecatedVariable { name, .. } if name == "PRODIGY_STORAGE_DIR"));
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {

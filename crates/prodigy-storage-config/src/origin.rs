@@ -6,6 +6,15 @@ use std::path::{Path, PathBuf};
 use crate::text::shown;
 
 /// Where an effective value, or an error, came from.
+///
+/// ```
+/// use prodigy_storage_config::{Loader, MapEnvironment, Origin};
+///
+/// let loaded = Loader::new(MapEnvironment::new().with("HOME", "/home/me")).set("timeout", "5s").load()?;
+/// assert_eq!(loaded.origin("timeout"), &Origin::Code);
+/// assert_eq!(loaded.origin("backend"), &Origin::Default);
+/// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {

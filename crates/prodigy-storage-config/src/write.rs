@@ -15,6 +15,16 @@ use crate::keys::{KEYS, sections};
 use crate::read::ROOT;
 
 /// A configuration that can't be written as text.
+///
+/// ```
+/// # #[cfg(feature = "toml")] {
+/// use prodigy_storage_config::StorageConfig;
+///
+/// let config = StorageConfig::default();
+/// let text = config.to_toml()?; // `NotWritable` names a value that no file can hold
+/// # }
+/// # Ok::<(), prodigy_storage_config::NotWritable>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration can't be written: {why}")]
 pub struct NotWritable {

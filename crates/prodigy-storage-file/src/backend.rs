@@ -34,6 +34,17 @@ const OPENING: &str = "open storage";
 ///
 /// Cheap to clone. All handles of a process that were opened by one path with the same options share one writer per log,
 /// and so its syncs.
+///
+/// ```
+/// use prodigy_storage_backend::{Catalog, Deadline, PageOptions};
+/// use prodigy_storage_file::{FileBackend, FileOptions};
+///
+/// let folder = tempfile::tempdir()?;
+/// let backend = FileBackend::open(FileOptions::new(folder.path().join("root")))?; // creates nothing yet
+/// let repositories = backend.repositories(&PageOptions::default(), Deadline::never())?;
+/// assert!(repositories.entries.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FileBackend {
     handle: Arc<Handle>,

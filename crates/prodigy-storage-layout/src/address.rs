@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::name::{JobId, RepoName};
 
 /// A job, in the repository that it belongs to.
+///
+/// ```
+/// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// assert_eq!(job.to_string(), "shop/mapreduce-7");
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct JobAddress {
     /// The repository's namespace.
@@ -31,6 +39,13 @@ impl fmt::Display for JobAddress {
 }
 
 /// The phase of a job that a checkpoint was saved in. Each is a series of checkpoints of its own.
+///
+/// ```
+/// use prodigy_storage_layout::Phase;
+///
+/// assert_eq!("map".parse(), Ok(Phase::Map));
+/// assert_eq!(Phase::ALL.map(Phase::as_str), ["setup", "map", "reduce"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -64,6 +79,13 @@ impl fmt::Display for Phase {
 }
 
 /// A text that names no phase.
+///
+/// ```
+/// use prodigy_storage_layout::Phase;
+///
+/// let error = "shuffle".parse::<Phase>().unwrap_err();
+/// assert!(error.to_string().contains("setup, map or reduce"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a phase of a job: expected setup, map or reduce")]
 #[non_exhaustive]

@@ -5,6 +5,14 @@
 use crate::evidence::{Evidence, Relation};
 
 /// The relation of an entry's name to the repository that was found.
+///
+/// ```
+/// use prodigy_storage_layout::{Decision, Evidence, NameRole, decide};
+///
+/// // No name is registered: the repository gets the name of its folder.
+/// let found = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
+/// assert_eq!(decide(&found, &[]), Decision::Register(NameRole::Suggested));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NameRole {
     /// The name that the repository's folder suggests.
@@ -16,6 +24,14 @@ pub enum NameRole {
 }
 
 /// The present target of an entry's recorded path.
+///
+/// ```
+/// use prodigy_storage_layout::Present;
+///
+/// // A recorded path where nothing is any more, and one that can't be read.
+/// let (gone, unknown) = (Present::Nothing, Present::Unreadable);
+/// assert_ne!(gone, unknown);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Present {
     /// No repository, or one whose directory has another path.
@@ -27,6 +43,14 @@ pub enum Present {
 }
 
 /// An entry of the registry that may concern the repository that was found.
+///
+/// ```
+/// use prodigy_storage_layout::{Evidence, Known, NameRole, Present};
+///
+/// let recorded = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
+/// let present = Present::Found(recorded.clone());
+/// assert!(Known { role: NameRole::Suggested, recorded, present, active: false }.is_home());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// The relation of its name to the repository.
@@ -41,6 +65,19 @@ pub struct Known {
 }
 
 /// The name of a repository. Each index is a position in the given list of entries.
+///
+/// ```
+/// use prodigy_storage_layout::{Decision, Evidence, Known, NameRole, Present, decide};
+///
+/// let found = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
+/// let known = Known {
+///     role: NameRole::Suggested,
+///     recorded: found.clone(),
+///     present: Present::Found(found.clone()),
+///     active: false,
+/// };
+/// assert!(matches!(decide(&found, &[known]), Decision::Same { index: 0, .. }));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The repository of this entry.

@@ -5,6 +5,16 @@ use crate::name::RepoName;
 use crate::stamp::Stamp;
 
 /// The address of a document.
+///
+/// ```
+/// use prodigy_storage_layout::{Document, JobAddress, JobId, Phase, RepoName};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let setup = Document::Setup(job);
+/// assert_eq!(setup.phase(), Some(Phase::Setup));
+/// assert_eq!(setup.path().to_str(), Some("state/shop/mapreduce/jobs/mapreduce-7/setup-checkpoint.json"));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Document {
@@ -85,6 +95,16 @@ impl Document {
 }
 
 /// The scope of a listing of documents.
+///
+/// ```
+/// use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, RepoName};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let checkpoints = DocumentScope::Job(job.clone());
+/// assert!(checkpoints.contains(&Document::Setup(job.clone())));
+/// assert!(!checkpoints.contains(&Document::Orphans(job)));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DocumentScope {

@@ -32,6 +32,17 @@ const LOCK: &str = ".lock";
 /// [`Entry::path`] and [`Entry::parse`] are inverse: what one gives, the other reads as the same entry, and a
 /// path that is not exactly the one that an entry has (another spelling, a temporary file, a quarantined one)
 /// is no entry.
+///
+/// ```
+/// use std::path::Path;
+/// use prodigy_storage_layout::{Entry, JobAddress, JobId, RepoName};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let queue = Entry::Queue(job);
+/// assert_eq!(queue.path(), Path::new("dlq/shop/mapreduce-7/items.json"));
+/// assert_eq!(Entry::parse(&queue.path()), Some(queue));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Entry {

@@ -6,6 +6,14 @@ use crate::time::Timestamp;
 
 /// Known facts about a repository's common git directory, or about a plain folder. A registry stores them and
 /// compares them with later ones.
+///
+/// ```
+/// use prodigy_storage_layout::{Evidence, Relation};
+///
+/// let recorded = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
+/// let found = Evidence { file_id: Some((1, 3)), ..recorded.clone() };
+/// assert!(matches!(recorded.relation(&found), Relation::Replaced { same_origin: false }));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
     /// The canonical path.
@@ -20,6 +28,15 @@ pub struct Evidence {
 }
 
 /// How recorded evidence relates to a directory that was found.
+///
+/// ```
+/// use prodigy_storage_layout::{Evidence, Relation, Timestamp};
+///
+/// let born = Some(Timestamp::from_millis(1_763_192_166_123));
+/// let recorded = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born, origin: None };
+/// let moved = Evidence { path: "/old/shop/.git".into(), ..recorded.clone() };
+/// assert_eq!(recorded.relation(&moved), Relation::Elsewhere);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Relation {
     /// Same path, inode and birth time, on whatever device: the same directory.

@@ -16,6 +16,14 @@ use crate::suggested;
 use crate::time::Timestamp;
 
 /// The kind of repository that a folder belongs to.
+///
+/// ```no_run
+/// use prodigy_storage_layout::{Identity, IdentityKind};
+///
+/// let is_git = Identity::at(".".as_ref())?.kind != IdentityKind::Folder;
+/// # let _ = is_git;
+/// # Ok::<(), prodigy_storage_layout::IdentityError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IdentityKind {
     /// A repository with a worktree of its own.
@@ -38,6 +46,14 @@ pub enum IdentityKind {
 ///
 /// A submodule checked out in a linked worktree of its superproject has a git directory of its own, apart from
 /// the one that the main worktree's submodule has; git makes them two repositories, and so does this.
+///
+/// ```no_run
+/// use prodigy_storage_layout::Identity;
+///
+/// let identity = Identity::at(".".as_ref())?;
+/// println!("{} at {}", identity.suggested_name(), identity.common_dir.display());
+/// # Ok::<(), prodigy_storage_layout::IdentityError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The kind of repository.
@@ -69,6 +85,16 @@ pub struct Identity {
 ///
 /// A ceiling and the folders above it are not searched from a folder below it. The folder where the search begins is
 /// always searched.
+///
+/// ```no_run
+/// use prodigy_storage_layout::{Ceilings, Identity};
+///
+/// // As with GIT_CEILING_DIRECTORIES=/home: a repository in `/home` itself does not count.
+/// let ceilings = Ceilings::parse("/home".as_ref());
+/// let identity = Identity::below("/home/me/notes".as_ref(), &ceilings)?;
+/// # let _ = identity;
+/// # Ok::<(), prodigy_storage_layout::IdentityError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ceilings(Vec<PathBuf>);
 
@@ -302,6 +328,15 @@ fn stamp(nanos: i64) -> Option<Timestamp> {
 }
 
 /// The reason why the repository of a path cannot be determined.
+///
+/// ```
+/// use prodigy_storage_layout::{Identity, IdentityError};
+///
+/// match Identity::at("/no/such/folder".as_ref()) {
+///     Err(error @ IdentityError::NotFound { .. }) => eprintln!("{error}: {}", error.hint()),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {

@@ -196,6 +196,15 @@ impl Serialize for SessionId {
 }
 
 /// The name of a lock: 1 to 4 names joined by `/`, such as `shop/mapreduce-7/resume`.
+///
+/// ```
+/// use prodigy_storage_layout::LockName;
+///
+/// let name = LockName::new("shop/mapreduce-7/resume")?;
+/// assert_eq!(name.parts().count(), 3);
+/// assert!(LockName::new("a/b/c/d/e").is_err());
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockName(Arc<str>);
 

@@ -10,6 +10,13 @@ const SHOWN: usize = 48;
 /// A text that can't be a name of its kind.
 ///
 /// The message is safe to print on a terminal: what the name holds is escaped and cut short.
+///
+/// ```
+/// use prodigy_storage_layout::{JobId, NameProblem};
+///
+/// let error = JobId::new(".hidden").unwrap_err();
+/// assert_eq!((error.kind(), error.reason()), ("job id", NameProblem::LeadingDot));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {shown} is refused: {problem}")]
 pub struct NameError {
@@ -71,6 +78,13 @@ impl NameError {
 }
 
 /// The rule that a refused name breaks.
+///
+/// ```
+/// use prodigy_storage_layout::{JobId, NameProblem};
+///
+/// assert_eq!(JobId::new("").unwrap_err().reason(), NameProblem::Empty);
+/// assert_eq!(JobId::new("con").unwrap_err().reason(), NameProblem::ReservedOnWindows);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameProblem {

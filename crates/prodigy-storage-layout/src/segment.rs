@@ -9,6 +9,12 @@ use crate::time::Timestamp;
 const PREFIX: &str = "events-";
 
 /// How a segment is stored.
+///
+/// ```
+/// use prodigy_storage_layout::SegmentForm;
+///
+/// assert_eq!(SegmentForm::Zstd.ending(), ".jsonl.zst");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SegmentForm {
@@ -44,6 +50,15 @@ impl SegmentForm {
 /// program rotated has a second stamp, `events-{begun}.{rotated}`; the first stamp gives its times.
 ///
 /// Names are ordered by lower bound, then by the time that they were made.
+///
+/// ```
+/// use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+///
+/// let made = Timestamp::from_millis(1_763_192_166_123);
+/// let name = SegmentName::new(made, made);
+/// let file = name.file_name(SegmentForm::Plain);
+/// assert_eq!(SegmentName::parse(&file), Some((name, SegmentForm::Plain)));
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentName {
     lower: Timestamp,

@@ -20,6 +20,16 @@ use crate::time::Timestamp;
 /// Without an offset the text is taken as UTC, whatever clock its writer had.
 ///
 /// Stamps are ordered by time; of one time, the canonical one comes first and the others by their text.
+///
+/// ```
+/// use prodigy_storage_layout::{Stamp, Timestamp};
+///
+/// let stamp = Stamp::from(Timestamp::from_millis(1_763_192_166_123));
+/// assert_eq!(stamp.to_string(), "20251115T073606.123000000Z");
+/// // Another program's form keeps its text, and has the same time.
+/// let other = Stamp::parse("2025-11-15T07:36:06.123Z").expect("a time");
+/// assert_eq!((other.time(), other.is_canonical()), (stamp.time(), false));
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp {
     time: Timestamp,

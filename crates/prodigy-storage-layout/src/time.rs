@@ -160,6 +160,13 @@ impl fmt::Debug for Timestamp {
 }
 
 /// A text that is no time.
+///
+/// ```
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let error = "yesterday".parse::<Timestamp>().unwrap_err();
+/// assert!(error.to_string().contains("RFC 3339"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a time between 1970 and 2262: expected RFC 3339, such as 2026-11-24T21:01:58Z")]
 #[non_exhaustive]

@@ -26,6 +26,16 @@ use crate::store::{Store, count};
 ///
 /// A clone is another handle on the same data; the data goes with the last handle, lock guards and scans included.
 /// With a [persistence file](MemoryOptions::persistence) it is written then, and on [`flush`](Catalog::flush).
+///
+/// ```
+/// use prodigy_storage_backend::{Catalog, Deadline};
+/// use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+///
+/// let backend = MemoryBackend::new(MemoryOptions::new().max_memory(10 << 20))?;
+/// let other = backend.clone(); // another handle on the same data
+/// assert_eq!(other.usage(Deadline::never())?.bytes(), 0);
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct MemoryBackend {
     store: Arc<Store>,

@@ -15,6 +15,15 @@ const NANOS_PER_SEC: u128 = 1_000_000_000;
 /// product that no `Duration` can hold is `max_delay`.
 ///
 /// The iterator neither waits nor reads a clock. It is made by [`RetrySettings::delays`].
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_retry::RetrySettings;
+///
+/// let settings = RetrySettings { jitter: false, ..RetrySettings::default() };
+/// let delays: Vec<u64> = settings.delays().map(|delay| delay.as_secs()).collect();
+/// assert_eq!(delays, [1, 2, 4]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Delays<J> {
     remaining: u32,

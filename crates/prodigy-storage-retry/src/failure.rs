@@ -8,6 +8,14 @@ use std::time::Duration;
 ///
 /// Displayed as the error itself, with the number of tries behind it if there was more than one. The
 /// [`source`](Error::source) is the source of the last error, so that no message appears twice.
+///
+/// ```
+/// use prodigy_storage_retry::{Failure, Retry, RetrySettings};
+///
+/// let failure: Failure<&str> =
+///     Retry::new(RetrySettings::none()).run(None, |_| true, |_| {}, |_| Err::<(), _>("no answer")).unwrap_err();
+/// assert_eq!((failure.error, failure.tries), ("no answer", 1));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure<E> {
     /// The error of the last try.
@@ -21,6 +29,16 @@ pub struct Failure<E> {
 }
 
 /// Why an operation was not tried again.
+///
+/// ```
+/// use prodigy_storage_retry::{GaveUp, Retry, RetrySettings};
+///
+/// let retry = Retry::new(RetrySettings::none());
+/// let failure = retry.run(None, |_| false, |_| {}, |_| Err::<(), _>("not allowed")).unwrap_err();
+/// assert_eq!(failure.reason, GaveUp::Permanent);
+/// let failure = retry.run(None, |_| true, |_| {}, |_| Err::<(), _>("no answer")).unwrap_err();
+/// assert_eq!(failure.reason, GaveUp::Exhausted);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GaveUp {

@@ -12,6 +12,20 @@ use crate::time::{RealTime, Time};
 /// Tries an operation again for as long as its errors are transient, the policy has retries and the deadline time.
 ///
 /// Cheap to clone, and used by any number of threads at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_retry::{Retry, RetrySettings};
+///
+/// let settings = RetrySettings { initial_delay: Duration::from_millis(1), ..RetrySettings::default() };
+/// let answer = Retry::new(settings).run(
+///     None,
+///     |error: &&str| *error == "no answer",
+///     |_| {},
+///     |number| if number < 2 { Err("no answer") } else { Ok(number) },
+/// );
+/// assert_eq!(answer.ok(), Some(2));
+/// ```
 #[derive(Clone)]
 pub struct Retry {
     settings: RetrySettings,
@@ -20,6 +34,15 @@ pub struct Retry {
 }
 
 /// A failed try, which an observer receives before each delay.
+///
+/// ```
+/// use prodigy_storage_retry::RetryEvent;
+///
+/// fn log(event: &RetryEvent<'_, std::io::Error>) {
+///     eprintln!("try {} failed: {}; again in {:?}", event.tries, event.error, event.delay);
+/// }
+/// # let _ = log;
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RetryEvent<'a, E> {

@@ -50,6 +50,16 @@ struct Waiter {
 }
 
 /// Counters of a [`Semaphore`] since it was created, and its state now.
+///
+/// ```
+/// use prodigy_storage_retry::Semaphore;
+///
+/// let semaphore = Semaphore::new(2);
+/// let permit = semaphore.acquire(None)?;
+/// assert_eq!((semaphore.stats().running, semaphore.stats().waiting), (1, 0));
+/// # drop(permit);
+/// # Ok::<(), prodigy_storage_retry::NoPermit>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SemaphoreStats {
@@ -66,6 +76,17 @@ pub struct SemaphoreStats {
 }
 
 /// A permit of a [`Semaphore`]. Dropping it returns the permit.
+///
+/// ```
+/// use prodigy_storage_retry::Semaphore;
+///
+/// let semaphore = Semaphore::new(1);
+/// let permit = semaphore.acquire(None)?;
+/// assert_eq!(permit.waited(), None); // it was free
+/// drop(permit);
+/// assert_eq!(semaphore.stats().running, 0);
+/// # Ok::<(), prodigy_storage_retry::NoPermit>(())
+/// ```
 #[must_use = "the permit is returned as soon as this is dropped"]
 #[derive(Debug)]
 pub struct Permit<'a> {
@@ -82,6 +103,18 @@ impl Permit<'_> {
 }
 
 /// The deadline passed before a permit became free.
+///
+/// ```
+/// use std::time::Instant;
+/// use prodigy_storage_retry::Semaphore;
+///
+/// let semaphore = Semaphore::new(1);
+/// let taken = semaphore.acquire(None)?;
+/// let error = semaphore.acquire(Some(Instant::now())).unwrap_err();
+/// println!("{error}, after {:?}", error.waited);
+/// # drop(taken);
+/// # Ok::<(), prodigy_storage_retry::NoPermit>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoPermit {

@@ -9,6 +9,15 @@ use serde::Serialize;
 ///
 /// Names and defaults are the same as in the `retry_policy` section of the configuration. Durations are
 /// written as `humantime` text (`30s`, `1h 30m`).
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_retry::RetrySettings;
+///
+/// let patient = RetrySettings { max_retries: 10, max_delay: Duration::from_secs(60), ..RetrySettings::default() };
+/// patient.validate()?;
+/// # Ok::<(), prodigy_storage_retry::InvalidRetrySettings>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct RetrySettings {
@@ -82,6 +91,14 @@ impl RetrySettings {
 }
 
 /// One impossible value in [`RetrySettings`].
+///
+/// ```
+/// use prodigy_storage_retry::RetrySettings;
+///
+/// let settings = RetrySettings { backoff_multiplier: 0.5, ..RetrySettings::default() };
+/// let refused = settings.validate().unwrap_err();
+/// assert_eq!(refused.problems()[0].key, "backoff_multiplier");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryProblem {
@@ -98,6 +115,15 @@ impl fmt::Display for RetryProblem {
 }
 
 /// Retry settings that make no sense, with every reason.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_retry::RetrySettings;
+///
+/// let settings = RetrySettings { max_delay: Duration::ZERO, backoff_multiplier: 0.0, ..RetrySettings::default() };
+/// let refused = settings.validate().unwrap_err();
+/// assert!(refused.problems().len() > 1, "{refused}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidRetrySettings {
     problems: Vec<RetryProblem>,

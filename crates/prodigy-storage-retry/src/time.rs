@@ -5,6 +5,30 @@ use std::time::{Duration, Instant};
 /// A clock that never goes back, and a way to wait on it.
 ///
 /// Tests give one whose `sleep` moves its own `now` and returns at once.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::{Duration, Instant};
+/// use parking_lot::Mutex;
+/// use prodigy_storage_retry::{Retry, RetrySettings, Time};
+///
+/// /// A clock that every sleep moves.
+/// struct TestTime(Mutex<Instant>);
+///
+/// impl Time for TestTime {
+///     fn now(&self) -> Instant {
+///         *self.0.lock()
+///     }
+///
+///     fn sleep(&self, duration: Duration) {
+///         *self.0.lock() += duration;
+///     }
+/// }
+///
+/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(TestTime(Mutex::new(Instant::now()))));
+/// let failure = retry.run(None, |_| true, |_| {}, |_| Err::<(), _>("no answer")).unwrap_err();
+/// assert!(failure.elapsed > Duration::from_secs(1)); // and the test took no time
+/// ```
 pub trait Time: Send + Sync {
     /// This moment.
     fn now(&self) -> Instant;
@@ -14,6 +38,14 @@ pub trait Time: Send + Sync {
 }
 
 /// The system's monotonic clock; `sleep` blocks the calling thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// use prodigy_storage_retry::{RealTime, Retry, RetrySettings};
+///
+/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(RealTime)); // as `Retry::new` alone
+/// # let _ = retry;
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealTime;
 

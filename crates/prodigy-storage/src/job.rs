@@ -17,6 +17,17 @@ use crate::storage::Inner;
 /// A job: its events, checkpoints, dead letters and orphaned worktrees.
 ///
 /// Cheap to clone, and so are the stores that it hands out.
+///
+/// ```
+/// # use prodigy_storage::{SaveOptions, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let job = storage.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// job.checkpoints().save_setup(&"3 items", SaveOptions::new())?;
+/// job.finish()?;
+/// assert!(job.finished_at()?.is_some());
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Job {
     inner: Arc<Inner>,

@@ -50,6 +50,18 @@ impl LockOptions {
 }
 
 /// A lock that is held. Dropping it releases it; so does the death of the process.
+///
+/// ```
+/// # use prodigy_storage::{SaveOptions, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let job = storage.repo("shop")?.job("mapreduce-7")?;
+/// let lock = storage.lock("shop/mapreduce-7/resume")?;
+/// // A holder that was overtaken while it slept can't save any more.
+/// let options = SaveOptions::new().fencing(lock.fencing()?);
+/// job.checkpoints().save_map(&"half done", options)?;
+/// lock.release()?;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct StorageLock {

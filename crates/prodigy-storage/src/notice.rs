@@ -9,6 +9,19 @@ use prodigy_storage_layout::RepoName;
 /// A warning about how storage was opened, or a repository found. Each is also logged once, at that moment.
 ///
 /// [`Display`](fmt::Display) gives one line.
+///
+/// ```
+/// use prodigy_storage::config::MapEnvironment;
+/// use prodigy_storage::{Storage, StorageNotice};
+///
+/// let environment = MapEnvironment::new().with("PRODIGY_STORAGE_TYPE", "memory");
+/// let storage = Storage::builder().environment(environment).project_dir("/").open()?;
+/// assert!(storage.notices().contains(&StorageNotice::NothingKept));
+/// for notice in storage.notices() {
+///     eprintln!("warning: {notice}");
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageNotice {

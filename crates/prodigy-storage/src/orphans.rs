@@ -15,6 +15,13 @@ use crate::error::other_shape;
 use crate::storage::Inner;
 
 /// A worktree that is left behind.
+///
+/// ```
+/// use prodigy_storage::OrphanedWorktree;
+///
+/// let orphan = OrphanedWorktree::new("agent-1", "item-3", "/src/shop-agent-1", "directory not empty");
+/// assert_eq!(orphan.agent_id, "agent-1");
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrphanedWorktree {
     /// The agent that worked in it.
@@ -55,6 +62,19 @@ impl OrphanedWorktree {
 }
 
 /// The orphaned worktrees of one job.
+///
+/// ```
+/// # use prodigy_storage::{OrphanedWorktree, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let repo = storage.repo("shop")?;
+/// let orphan = OrphanedWorktree::new("agent-1", "item-3", "/src/shop-agent-1", "directory not empty");
+/// repo.job("mapreduce-7")?.orphans().record(&orphan)?;
+/// for found in repo.orphans() {
+///     let found = found?;
+///     println!("{}: {} worktrees are left", found.job, found.orphans.len());
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobOrphans {
     /// The job.
@@ -79,6 +99,18 @@ pub(crate) struct OrphansDocument {
 ///
 /// The list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`, `failed_at`
 /// and `error`, is read and never changed.
+///
+/// ```
+/// # use prodigy_storage::{OrphanedWorktree, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let orphans = storage.repo("shop")?.job("mapreduce-7")?.orphans();
+/// orphans.record(&OrphanedWorktree::new("agent-1", "item-3", "/src/shop-agent-1", "directory not empty"))?;
+/// for orphan in orphans.list()? {
+///     // Clean up, and then:
+///     assert!(orphans.remove(&orphan.worktree_path)?);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Orphans {
     inner: Arc<Inner>,

@@ -15,6 +15,18 @@ use crate::storage::Inner;
 use crate::worktrees::Worktrees;
 
 /// The namespace of one repository: its jobs, and its sessions' worktrees.
+///
+/// ```
+/// # use prodigy_storage::Storage;
+/// # let storage = Storage::in_memory()?;
+/// # #[cfg(any())]
+/// let repo = storage.repo_at(".")?; // the git repository around the current folder
+/// let repo = storage.repo("shop")?; // or one by its name
+/// repo.job("mapreduce-7")?.events().append(&"started")?;
+/// let jobs = repo.jobs().all()?;
+/// assert_eq!(jobs[0].as_str(), "mapreduce-7");
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Repo {
     inner: Arc<Inner>,

@@ -70,6 +70,15 @@ impl Inner {
 ///
 /// Cheap to clone, and to be shared between threads. Every call ends by the configured `timeout`, waits and retries
 /// counted; iterators count a step at a time.
+///
+/// ```no_run
+/// use prodigy_storage::Storage;
+///
+/// let storage = Storage::open()?;
+/// let job = storage.repo_at(".")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Storage {
     inner: Arc<Inner>,

@@ -15,6 +15,16 @@ use crate::storage::Inner;
 
 /// The worktrees of a repository's sessions. Their contents are git's: this says where they belong and which are
 /// there.
+///
+/// ```no_run
+/// use prodigy_storage::{SessionId, Storage};
+///
+/// let worktrees = Storage::open()?.repo_at(".")?.worktrees();
+/// let path = worktrees.path(&SessionId::new("42").expect("a valid name"))?;
+/// println!("git worktree add {}", path.display());
+/// println!("{} sessions have a worktree", worktrees.list()?.len());
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Worktrees {
     inner: Arc<Inner>,

@@ -16,6 +16,16 @@ pub(super) const RENAME: &str = "rename the field or the key: readers find only 
 pub(super) const CUT: &str = "the program that made it cut a string in the middle of a character";
 
 /// The error for a value that cannot be a [`Body`](super::Body).
+///
+/// ```
+/// use prodigy_storage_backend::Body;
+///
+/// let error = Body::parse(b"[1, 2]").unwrap_err();
+/// assert!(error.to_string().contains("JSON object"), "{error}");
+/// // The call that was refused becomes a part of the storage error.
+/// let error = error.refused("save checkpoint", "shop/mapreduce-7");
+/// assert_eq!(error.operation(), "save checkpoint");
+/// ```
 #[derive(Debug)]
 pub struct BodyError {
     why: Cow<'static, str>,

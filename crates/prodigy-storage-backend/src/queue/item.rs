@@ -142,6 +142,16 @@ pub enum QueueStep {
 }
 
 /// A walk through a queue in the order in which items were first put; each item's last state once.
+///
+/// ```
+/// use prodigy_storage_backend::{QueueScan, QueueStep, Result};
+///
+/// fn count(scan: QueueScan<'_>) -> Result<usize> {
+///     let steps: Vec<QueueStep> = scan.collect::<Result<_>>()?;
+///     Ok(steps.iter().filter(|step| matches!(step, QueueStep::Entry(_))).count())
+/// }
+/// # let _ = count;
+/// ```
 pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>;
 
 /// A queue in numbers.

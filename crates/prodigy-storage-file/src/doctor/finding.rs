@@ -4,6 +4,15 @@ use prodigy_storage_layout::{JobId, RepoName};
 use serde::Serialize;
 
 /// The data to examine; `Default` is the whole root.
+///
+/// ```
+/// use prodigy_storage_file::DoctorScope;
+/// use prodigy_storage_layout::{JobId, RepoName};
+///
+/// let scope = DoctorScope::all().repo(RepoName::new("shop")?).job(JobId::new("mapreduce-7")?);
+/// assert!(scope.job.is_some());
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoctorScope {
@@ -41,6 +50,12 @@ impl DoctorScope {
 }
 
 /// The severity of a finding.
+///
+/// ```
+/// use prodigy_storage_file::FindingSeverity;
+///
+/// assert!(FindingSeverity::Note < FindingSeverity::Warning && FindingSeverity::Warning < FindingSeverity::Damage);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -54,6 +69,15 @@ pub enum FindingSeverity {
 }
 
 /// The kind of a finding.
+///
+/// ```
+/// use prodigy_storage_file::{Finding, FindingKind};
+///
+/// fn is_torn(finding: &Finding) -> bool {
+///     finding.kind == FindingKind::TornEnd
+/// }
+/// # let _ = is_torn;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -101,6 +125,19 @@ pub enum FindingKind {
 }
 
 /// The outcome of a finding.
+///
+/// ```
+/// use prodigy_storage_file::FindingOutcome;
+///
+/// fn outcome(outcome: &FindingOutcome) -> String {
+///     match outcome {
+///         FindingOutcome::Repaired { .. } => "repaired".into(),
+///         FindingOutcome::Left { why } => format!("left: {why}"),
+///         _ => "found".into(),
+///     }
+/// }
+/// assert_eq!(outcome(&FindingOutcome::Found), "found");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -120,6 +157,15 @@ pub enum FindingOutcome {
 }
 
 /// One thing that was found.
+///
+/// ```
+/// use prodigy_storage_file::Finding;
+///
+/// fn print(finding: &Finding) {
+///     println!("{:?} in {}", finding.kind, finding.place);
+/// }
+/// # let _ = print;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
@@ -189,6 +235,15 @@ impl Finding {
 }
 
 /// The numbers of an examination.
+///
+/// ```
+/// use prodigy_storage_file::DoctorSummary;
+///
+/// fn exit_code(summary: &DoctorSummary) -> u8 {
+///     if summary.is_clean() { 0 } else { 5 }
+/// }
+/// assert_eq!(exit_code(&DoctorSummary::default()), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DoctorSummary {

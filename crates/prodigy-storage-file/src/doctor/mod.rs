@@ -49,6 +49,16 @@ use crate::root::{self, FileOptions, Root};
 ///
 /// It shares nothing with a [`FileBackend`](crate::FileBackend) on the same root, of this process or another: either
 /// may be at work meanwhile. Unlike one it opens a root whose `format.json` is damaged.
+///
+/// ```
+/// use prodigy_storage_file::{Doctor, DoctorScope, FileOptions};
+///
+/// let folder = tempfile::tempdir()?;
+/// let doctor = Doctor::new(FileOptions::new(folder.path()))?;
+/// let summary = doctor.examine(&DoctorScope::all(), &mut |finding| println!("{finding:?}"))?;
+/// assert!(summary.is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Doctor {
     parts: Arc<Parts>,

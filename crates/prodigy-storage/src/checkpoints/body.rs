@@ -13,6 +13,22 @@ use crate::error::{other_shape, refused_name};
 use crate::json;
 
 /// A checkpoint, as it was saved.
+///
+/// ```
+/// # use prodigy_storage::{ReadOptions, SaveOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"agent 1 finished")?;
+/// let cursor = job.events().end()?;
+/// job.checkpoints().save_map(&1, SaveOptions::at(cursor))?;
+/// job.events().append(&"agent 2 finished")?;
+///
+/// // After a restart: the state, and the events that it does not contain yet.
+/// let checkpoint = job.checkpoints().latest_map::<u32>()?.expect("it was saved");
+/// let rest = ReadOptions::new().from(checkpoint.cursor);
+/// let done = checkpoint.data + u32::try_from(job.events().read_with::<String>(rest)?.count()).unwrap_or(0);
+/// assert_eq!(done, 2);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Checkpoint<T> {
@@ -72,6 +88,19 @@ impl<T> Checkpoint<T> {
 }
 
 /// A checkpoint that was skipped: it is damaged, or a file of another program that is not read.
+///
+/// ```
+/// use prodigy_storage::{Checkpoints, StorageError};
+///
+/// fn print_skipped(checkpoints: &Checkpoints) -> Result<(), StorageError> {
+///     if let Some(latest) = checkpoints.latest_map::<u32>()? {
+///         for skipped in &latest.skipped {
+///             println!("{}: {}", skipped.id, skipped.error);
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Skipped {

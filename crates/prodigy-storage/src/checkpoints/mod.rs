@@ -33,6 +33,18 @@ const STEPS: usize = 4;
 
 /// The checkpoints of a job: a series a phase. Map and reduce keep every checkpoint until it is pruned, setup keeps
 /// one.
+///
+/// ```
+/// # use prodigy_storage::{SaveOptions, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let checkpoints = storage.repo("shop")?.job("mapreduce-7")?.checkpoints();
+/// for done in [10, 20] {
+///     checkpoints.save_map(&done, SaveOptions::new())?;
+/// }
+/// let latest = checkpoints.latest_map::<u32>()?.expect("two were saved");
+/// assert_eq!((latest.data, checkpoints.list().count()), (20, 2));
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     inner: Arc<Inner>,

@@ -8,6 +8,16 @@ use serde_json::value::RawValue;
 use crate::error::other_shape;
 
 /// An event, as it was stored.
+///
+/// ```
+/// # use prodigy_storage::{AppendOptions, Event, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// let id = job.events().append_with(&"finished", AppendOptions::new().correlation_id("run-7"))?;
+/// let event: Event<String> = job.events().read()?.next().expect("one event")?;
+/// assert_eq!((event.id, event.event.as_str()), (id, "finished"));
+/// assert_eq!(event.correlation_id.as_deref(), Some("run-7"));
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event<T> {

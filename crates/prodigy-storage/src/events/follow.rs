@@ -80,6 +80,18 @@ impl FollowOptions {
 }
 
 /// Ends a follow, or has it look at once, from another thread.
+///
+/// ```
+/// # use prodigy_storage::Storage;
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// let follow = job.events().follow::<String>(None)?;
+/// let handle = follow.handle();
+/// let printer = std::thread::spawn(move || follow.count());
+/// job.events().append(&"started")?;
+/// handle.stop();
+/// assert!(printer.join().expect("it does not panic") <= 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct FollowHandle {
     stopped: Arc<AtomicBool>,
@@ -104,6 +116,21 @@ impl FollowHandle {
 }
 
 /// Lines as they are appended, each lent until the next is asked for.
+///
+/// ```
+/// # use prodigy_storage::{FollowOptions, ScanItem, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// let mut lines = job.events().follow_lines(FollowOptions::new().wait(std::time::Duration::ZERO))?;
+/// while let Some(item) = lines.next()? {
+///     match item {
+///         ScanItem::Record(record) => println!("{}", record.line),
+///         ScanItem::Damage(damage) => eprintln!("{damage}"),
+///         other => eprintln!("{other:?}"),
+///     }
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 pub struct FollowLines {
     events: Events,
     scan: Option<Box<dyn Scan>>,
@@ -252,6 +279,20 @@ impl fmt::Debug for FollowLines {
 ///
 /// Damage, records over `max_record_size` and payloads that are no `T` are `Err` items, as in a [read](Events::read). It ends when it was stopped, when
 /// nothing was new for as long as its options say, and after any other error.
+///
+/// ```
+/// # use prodigy_storage::Storage;
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// let mut follow = job.events().follow::<String>(None)?;
+/// for event in follow.by_ref() {
+///     println!("{}", event?.event);
+/// #   break;
+/// }
+/// let resume = follow.cursor();
+/// # let _ = resume;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Debug)]
 pub struct Follow<T> {
     lines: FollowLines,

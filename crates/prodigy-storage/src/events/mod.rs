@@ -24,6 +24,20 @@ use crate::call::operation::{END, SCAN, SUMMARISE, TAIL, WAIT};
 use crate::storage::Inner;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
+///
+/// ```
+/// # use prodigy_storage::Storage;
+/// # let storage = Storage::in_memory()?;
+/// let events = storage.repo("shop")?.job("mapreduce-7")?.events();
+/// events.append(&"started")?;
+/// events.append_batch(["half done", "finished"])?;
+/// for event in events.read::<String>()? {
+///     let event = event?;
+///     println!("{} {}", event.timestamp.to_rfc3339(), event.event);
+/// }
+/// assert_eq!(events.summary()?.segments, 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Events {
     inner: Arc<Inner>,

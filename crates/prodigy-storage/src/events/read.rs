@@ -70,6 +70,20 @@ impl ReadOptions {
 }
 
 /// Events, one after another: what was stored when it was made.
+///
+/// ```
+/// # use prodigy_storage::{ReadOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append_batch(["started", "half done", "finished"])?;
+/// let mut reader = job.events().read::<String>()?;
+/// for event in reader.by_ref().take(2) {
+///     println!("{}", event?.event);
+/// }
+/// // Reading continues where the reader stopped, in this process or another one.
+/// let rest = job.events().read_with::<String>(ReadOptions::after(reader.cursor()))?;
+/// assert_eq!(rest.count(), 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 pub struct EventReader<T> {
     scan: Box<dyn Scan>,
     job: JobAddress,
@@ -129,6 +143,19 @@ impl<T> fmt::Debug for EventReader<T> {
 }
 
 /// Lines of a log, one after another, each lent until the next is asked for.
+///
+/// ```
+/// # use prodigy_storage::{ReadOptions, ScanItem, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+/// let mut lines = job.events().read_lines(ReadOptions::new())?;
+/// while let Some(item) = lines.next()? {
+///     if let ScanItem::Record(record) = item {
+///         assert!(record.line.contains(r#""event":"started""#));
+///     }
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 pub struct EventLines {
     scan: Box<dyn Scan>,
 }
