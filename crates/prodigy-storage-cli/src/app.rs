@@ -16,7 +16,7 @@ use crate::console::Console;
 use crate::doctor;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::{checkpoint, config, dlq, events, health, lock, repo, usage, worktree};
+use crate::{checkpoint, config, dlq, document, events, health, lock, repo, usage, worktree};
 
 /// Bytes of the buffer before standard output.
 const BUFFER: usize = 64 << 10;
@@ -100,6 +100,7 @@ impl<'c> App<'c> {
         match command {
             Command::Events(command) => events::run(self, command),
             Command::Checkpoint(command) => checkpoint::run(self, command),
+            Command::Document(command) => document::run(self, command),
             Command::Dlq(command) => dlq::run(self, command),
             Command::Worktree(command) => worktree::run(self, command),
             Command::Lock(command) => lock::run(self, command),

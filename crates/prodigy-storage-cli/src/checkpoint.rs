@@ -306,7 +306,7 @@ fn print(app: &mut App<'_>, entries: &[CheckpointEntry]) -> Result<()> {
     table.print(app)
 }
 
-fn expected(text: &str) -> Result<Expected, String> {
+pub(crate) fn expected(text: &str) -> Result<Expected, String> {
     if text == "absent" {
         return Ok(Expected::Absent);
     }

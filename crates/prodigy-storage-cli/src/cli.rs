@@ -9,6 +9,7 @@ use crate::config::ConfigCommand;
 use crate::dlq::{self, DlqCommand};
 #[cfg(feature = "file")]
 use crate::doctor::DoctorArgs;
+use crate::document::DocumentCommand;
 use crate::events::EventsCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// The states that a job resumes from.
     #[command(subcommand, disable_help_subcommand = true)]
     Checkpoint(CheckpointCommand),
+    /// Documents of your own kinds, of a job or of a repository: JSON values that are stored and read whole.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Document(DocumentCommand),
     /// The items that failed: see why, fix one, run them again, park the rest.
     #[command(subcommand, disable_help_subcommand = true, after_help = dlq::GUIDE)]
     Dlq(DlqCommand),
@@ -83,6 +87,9 @@ impl Command {
         match self {
             Self::Events(command) => !matches!(command, EventsCommand::Append(_)),
             Self::Checkpoint(command) => !matches!(command, CheckpointCommand::Save(_)),
+            Self::Document(command) => {
+                matches!(command, DocumentCommand::List(_) | DocumentCommand::Show(_))
+            }
             Self::Dlq(command) => command.reads(),
             Self::Worktree(_) | Self::Usage => true,
             Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => false,

@@ -44,6 +44,7 @@ mod console;
 mod dlq;
 #[cfg(feature = "file")]
 mod doctor;
+mod document;
 mod errors;
 mod events;
 mod exit;

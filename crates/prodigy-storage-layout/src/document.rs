@@ -1,8 +1,59 @@
 //! The documents: what is stored whole and replaced whole.
 
+use std::fmt;
+
 use crate::address::{JobAddress, Phase};
-use crate::name::RepoName;
+use crate::name::{DocumentKind, DocumentName, RepoName};
 use crate::stamp::Stamp;
+
+/// The owner of a document of the caller's own.
+///
+/// ```
+/// use prodigy_storage_layout::{DocumentOwner, JobAddress, JobId, RepoName, documents_folder};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let owner = DocumentOwner::Job(job);
+/// assert_eq!(owner.repo().as_str(), "shop");
+/// assert!(documents_folder(&owner).ends_with("mapreduce-7/documents"));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DocumentOwner {
+    /// A job.
+    Job(JobAddress),
+    /// A repository.
+    Repo(RepoName),
+}
+
+impl DocumentOwner {
+    /// The job; a repository's document belongs to none.
+    #[must_use]
+    pub fn job(&self) -> Option<&JobAddress> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Repo(_) => None,
+        }
+    }
+
+    /// The repository, also that of a job.
+    #[must_use]
+    pub fn repo(&self) -> &RepoName {
+        match self {
+            Self::Job(job) => &job.repo,
+            Self::Repo(repo) => repo,
+        }
+    }
+}
+
+/// `shop` or `shop/mapreduce-7`.
+impl fmt::Display for DocumentOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(job) => job.fmt(f),
+            Self::Repo(repo) => repo.fmt(f),
+        }
+    }
+}
 
 /// The address of a document.
 ///
@@ -32,6 +83,8 @@ pub enum Document {
     Fencing(JobAddress),
     /// The registry entry of a name: the repository that owns it.
     Repository(RepoName),
+    /// A document of the caller's own, of a job or of a repository.
+    Own(DocumentOwner, DocumentKind, DocumentName),
 }
 
 impl Document {
@@ -45,7 +98,7 @@ impl Document {
         }
     }
 
-    /// The job that it belongs to; a registry entry belongs to none.
+    /// The job that it belongs to; a registry entry and a repository's own document belong to none.
     #[must_use]
     pub fn job(&self) -> Option<&JobAddress> {
         match self {
@@ -55,6 +108,7 @@ impl Document {
             | Self::Orphans(job)
             | Self::Finished(job)
             | Self::Fencing(job) => Some(job),
+            Self::Own(owner, ..) => owner.job(),
             Self::Repository(_) => None,
         }
     }
@@ -70,6 +124,16 @@ impl Document {
             | Self::Finished(job)
             | Self::Fencing(job) => &job.repo,
             Self::Repository(repo) => repo,
+            Self::Own(owner, ..) => owner.repo(),
+        }
+    }
+
+    /// The name of a document of the caller's own.
+    #[must_use]
+    pub fn name(&self) -> Option<&DocumentName> {
+        match self {
+            Self::Own(_, _, name) => Some(name),
+            _ => None,
         }
     }
 
@@ -116,6 +180,8 @@ pub enum DocumentScope {
     Orphans(RepoName),
     /// The registry entries of all repositories.
     Repositories,
+    /// The caller's own documents of a job or a repository: those of one kind, or of every kind.
+    Own(DocumentOwner, Option<DocumentKind>),
 }
 
 impl DocumentScope {
@@ -127,6 +193,8 @@ impl DocumentScope {
             Self::Job(job) => document.phase().is_some() && document.job() == Some(job),
             Self::Orphans(repo) => matches!(document, Document::Orphans(job) if job.repo == *repo),
             Self::Repositories => matches!(document, Document::Repository(_)),
+            Self::Own(owner, kind) => matches!(document, Document::Own(of, other, _)
+                if of == owner && kind.as_ref().is_none_or(|kind| kind == other)),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::address::{JobAddress, Phase};
-use crate::document::Document;
+use crate::document::{Document, DocumentOwner};
 use crate::folder::{
-    DLQ, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder, events_folder, locks_folder,
-    orphans_folder, queue_folder, state_folder, worktrees_folder,
+    DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder, documents_folder,
+    events_folder, locks_folder, orphans_folder, queue_folder, state_folder, worktrees_folder,
 };
-use crate::name::{JobId, LockName, RepoName, SessionId};
+use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 use crate::segment::{SegmentForm, SegmentName};
 use crate::stamp::Stamp;
 
@@ -54,7 +54,7 @@ pub enum Entry {
     QueueJournal(JobAddress),
     /// `dlq/{repo}/{job}/items.lock`.
     QueueLock(JobAddress),
-    /// A checkpoint, a mark, a record of orphans or a registry entry.
+    /// A checkpoint, a mark, a record of orphans, a registry entry, or a document of the caller's own.
     Document(Document),
     /// `worktrees/{repo}/session-{id}`: a folder that git fills.
     Worktree(RepoName, SessionId),
@@ -63,6 +63,8 @@ pub enum Entry {
     Lock(LockName),
     /// `locks/state/{repo}/{job}.lock`: guards a job's documents.
     StateLock(JobAddress),
+    /// `locks/documents/{repo}.lock`: guards the caller's own documents of a repository.
+    DocumentsLock(RepoName),
     /// `locks/registry.lock`: guards the registry of repositories.
     RegistryLock,
     /// `format.json`: the version of the whole layout.
@@ -90,6 +92,7 @@ impl Entry {
                 .join(STATE)
                 .join(job.repo.as_str())
                 .join(format!("{}{LOCK}", job.job)),
+            Self::DocumentsLock(repo) => locks_folder().join(DOCUMENTS).join(format!("{repo}{LOCK}")),
             Self::RegistryLock => locks_folder().join(REGISTRY_LOCK),
             Self::Format => PathBuf::from(FORMAT),
         }
@@ -118,6 +121,14 @@ impl Entry {
             [STATE, repo, "mapreduce", "jobs", job, file] => {
                 Self::Document(Document::in_checkpoints(&address(repo, job)?, file)?)
             }
+            [STATE, repo, DOCUMENTS, kind, file] => {
+                let owner = DocumentOwner::Repo(RepoName::new(repo).ok()?);
+                Self::Document(own_document(owner, kind, file)?)
+            }
+            [STATE, repo, "mapreduce", "jobs", job, DOCUMENTS, kind, file] => {
+                let owner = DocumentOwner::Job(address(repo, job)?);
+                Self::Document(own_document(owner, kind, file)?)
+            }
             [ORPHANED, repo, file] => {
                 Self::Document(Document::Orphans(address(repo, file.strip_suffix(JSON)?)?))
             }
@@ -126,6 +137,7 @@ impl Entry {
                 Self::Worktree(RepoName::new(repo).ok()?, SessionId::without_prefix(id).ok()?)
             }
             [LOCKS, REGISTRY_LOCK] => Self::RegistryLock,
+            [LOCKS, DOCUMENTS, file] => Self::DocumentsLock(RepoName::new(file.strip_suffix(LOCK)?).ok()?),
             [LOCKS, STATE, repo, file] => Self::StateLock(address(repo, file.strip_suffix(LOCK)?)?),
             [LOCKS, depth, parts @ ..] if *depth == parts.len().to_string() => {
                 Self::Lock(LockName::new(parts.join("/").strip_suffix(LOCK)?).ok()?)
@@ -141,6 +153,11 @@ fn address(repo: &str, job: &str) -> Option<JobAddress> {
     Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?))
 }
 
+fn own_document(owner: DocumentOwner, kind: &str, file: &str) -> Option<Document> {
+    let name = DocumentName::new(file.strip_suffix(JSON)?).ok()?;
+    Some(Document::Own(owner, DocumentKind::new(kind).ok()?, name))
+}
+
 impl Document {
     /// Its path, relative to the root, as [`Entry::path`] gives it.
     #[must_use]
@@ -153,6 +170,9 @@ impl Document {
             Self::Finished(job) => checkpoints_folder(job).join(FINISHED),
             Self::Fencing(job) => checkpoints_folder(job).join(FENCING),
             Self::Repository(repo) => state_folder(repo).join(REPOSITORY),
+            Self::Own(owner, kind, name) => documents_folder(owner)
+                .join(kind.as_str())
+                .join(format!("{name}{JSON}")),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::address::JobAddress;
+use crate::document::DocumentOwner;
 use crate::name::RepoName;
 
 /// The folder of the event logs.
@@ -19,6 +20,9 @@ pub const ORPHANED: &str = "orphaned_worktrees";
 pub const LOCKS: &str = "locks";
 /// The folder that damaged data is moved to.
 pub const QUARANTINE: &str = "quarantine";
+
+/// The folder of the caller's own documents, below the state of a repository or of a job.
+pub(crate) const DOCUMENTS: &str = "documents";
 
 /// `events/{repo}`: one folder per job.
 #[must_use]
@@ -60,6 +64,16 @@ pub fn jobs_folder(repo: &RepoName) -> PathBuf {
 #[must_use]
 pub fn checkpoints_folder(job: &JobAddress) -> PathBuf {
     jobs_folder(&job.repo).join(job.job.as_str())
+}
+
+/// `documents` below the state of a repository or of a job: one folder per kind of the caller's own documents.
+#[must_use]
+pub fn documents_folder(owner: &DocumentOwner) -> PathBuf {
+    let state = match owner {
+        DocumentOwner::Job(job) => checkpoints_folder(job),
+        DocumentOwner::Repo(repo) => state_folder(repo),
+    };
+    state.join(DOCUMENTS)
 }
 
 /// `orphaned_worktrees/{repo}`: one document per job.

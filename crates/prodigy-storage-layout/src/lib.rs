@@ -70,16 +70,16 @@ mod worktree;
 
 pub use address::{JobAddress, Phase, PhaseError};
 pub use decision::{Decision, Known, NameRole, Present, decide};
-pub use document::{Document, DocumentScope};
+pub use document::{Document, DocumentOwner, DocumentScope};
 pub use entry::Entry;
 pub use evidence::{Evidence, Relation};
 pub use folder::{
-    DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES, checkpoints_folder, events_folder,
-    jobs_folder, locks_folder, orphans_folder, quarantine_folder, queue_folder, repo_events_folder,
-    repo_queues_folder, state_folder, worktrees_folder,
+    DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES, checkpoints_folder, documents_folder,
+    events_folder, jobs_folder, locks_folder, orphans_folder, quarantine_folder, queue_folder,
+    repo_events_folder, repo_queues_folder, state_folder, worktrees_folder,
 };
 pub use identity::{Ceilings, Identity, IdentityError, IdentityKind};
-pub use name::{AgentId, JobId, LockName, RepoName, SessionId};
+pub use name::{AgentId, DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 pub use name_error::{NameError, NameProblem};
 pub use segment::{SegmentForm, SegmentName};
 pub use stamp::Stamp;

@@ -128,6 +128,18 @@ single_name!(
     "agent id"
 );
 
+single_name!(
+    /// The kind of a document of the caller's own: the folder that the documents of that kind share.
+    DocumentKind,
+    "document kind"
+);
+
+single_name!(
+    /// The name of a document of the caller's own within its kind.
+    DocumentName,
+    "document name"
+);
+
 /// The id of a session: what follows `session-` in the name of its worktree's folder.
 ///
 /// It is kept without the prefix: a text with it loses the prefix, once. An id that itself starts with

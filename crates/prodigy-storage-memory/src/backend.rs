@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
     Settled, Settlement, Stats, StoredDocument, Usage, WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
+    Document, DocumentOwner, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
 };
 
 use crate::cursor::Position;
@@ -246,7 +246,9 @@ impl DocumentStore for MemoryBackend {
         Store::check(deadline, "list documents", &"")?;
         let mut entries = Vec::new();
         match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+            DocumentScope::Checkpoints(job, _)
+            | DocumentScope::Job(job)
+            | DocumentScope::Own(DocumentOwner::Job(job), _) => {
                 if let Some(held) = self.store.job(job) {
                     held.data.lock().documents.list(scope, &mut entries);
                 }

@@ -241,7 +241,11 @@ fn entry(document: &Document, kept: &Kept) -> DocumentEntry {
 /// The bytes of the budget that a document uses.
 pub(crate) fn cost(document: &Document, body: usize) -> u64 {
     let job = document.job().map_or(0, |job| job.job.as_str().len());
-    (body + job + document.repo().as_str().len()) as u64 + DOCUMENT_COST
+    let own = match document {
+        Document::Own(_, kind, name) => kind.as_str().len() + name.as_str().len(),
+        _ => 0,
+    };
+    (body + job + own + document.repo().as_str().len()) as u64 + DOCUMENT_COST
 }
 
 fn check_expected(

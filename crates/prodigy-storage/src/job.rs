@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Body, ErrorKind, Expected, PutOptions, Result};
-use prodigy_storage_layout::{Document, JobAddress, Timestamp};
+use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::call::operation::SEAL;
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
+use crate::documents::{self, DocumentInfo, Documents};
 use crate::error::other_shape;
 use crate::events::Events;
+use crate::listing::Listing;
 use crate::orphans::Orphans;
 use crate::storage::Inner;
 
-/// A job: its events, checkpoints, dead letters and orphaned worktrees.
+/// A job: its events, checkpoints, documents, dead letters and orphaned worktrees.
 ///
 /// Cheap to clone, and so are the stores that it hands out.
 ///
@@ -60,6 +62,23 @@ impl Job {
     #[must_use]
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(Arc::clone(&self.inner), self.address.clone())
+    }
+
+    /// Its documents of a kind of your own, such as `sessions`.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no name.
+    pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
+        Documents::new(Arc::clone(&self.inner), self.owner(), kind)
+    }
+
+    /// Its documents of every kind of your own, by kind and name.
+    pub fn all_documents(&self) -> Listing<DocumentInfo> {
+        documents::list(&self.inner, self.owner(), None)
+    }
+
+    fn owner(&self) -> DocumentOwner {
+        DocumentOwner::Job(self.address.clone())
     }
 
     /// Its dead letters.

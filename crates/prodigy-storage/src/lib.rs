@@ -6,10 +6,11 @@
 //!
 //! - [`Events`]: a log that every worktree, process and thread appends to at once, read as one, live if wanted;
 //! - [`Checkpoints`]: states with the log's [`Cursor`] that led to them, for an exact resume;
+//! - [`Documents`] of its own kinds, such as sessions: stored, replaced and read whole, with compare-and-set;
 //! - a [`Dlq`]: work items that failed, taken under a lease, kept until they are acknowledged;
 //! - [`Orphans`]: worktrees that could not be cleaned up.
 //!
-//! Beside these there are named locks between processes ([`Storage::lock`]) and the places of sessions' worktrees
+//! A repository has documents of its own, too ([`Repo::documents`]). Beside these there are named locks between processes ([`Storage::lock`]) and the places of sessions' worktrees
 //! ([`Repo::worktrees`]). Names are checked once and typed from then on.
 //!
 //! **Acknowledged is stored.** Under `durability: strict`, the default, what returned `Ok` survives power loss; under
@@ -107,10 +108,12 @@
 #[cfg(not(any(feature = "file", feature = "memory")))]
 compile_error!("prodigy-storage has no backend: enable its feature `file`, its feature `memory`, or both");
 
+mod buffer;
 mod builder;
 mod call;
 mod checkpoints;
 mod dlq;
+mod documents;
 mod error;
 mod events;
 mod job;
@@ -135,6 +138,7 @@ pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
     SignatureCount, Taken,
 };
+pub use documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 pub use events::{
     AppendOptions, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
     ReadOptions,
@@ -159,8 +163,8 @@ pub use prodigy_storage_backend::{
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
-    AgentId, Ceilings, Document, Identity, IdentityError, IdentityKind, JobAddress, JobId, LockName,
-    NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
+    AgentId, Ceilings, Document, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind,
+    JobAddress, JobId, LockName, NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
 };
 
 /// Finding damage and moving it out of the way: see [`Storage::doctor`]. It belongs to the feature `file`.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{DocumentEntry, Result};
-use prodigy_storage_layout::{Document, DocumentScope, Identity, JobAddress, JobId, RepoName};
+use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Identity, JobAddress, JobId, RepoName};
 
 use crate::call::operation::LIST_JOBS;
+use crate::documents::{self, DocumentInfo, Documents};
 use crate::error::refused_name;
 use crate::job::Job;
 use crate::listing::Listing;
@@ -87,6 +88,32 @@ impl Repo {
         Listing::new(inner, LIST_JOBS, repo.clone(), move |backend, page, deadline| {
             backend.jobs(&repo, page, deadline)
         })
+    }
+
+    /// Its documents of a kind of your own, such as `workflows`: they belong to the repository and to no job.
+    ///
+    /// ```
+    /// # use prodigy_storage::{DocumentOptions, Storage};
+    /// # let storage = Storage::in_memory()?;
+    /// let workflows = storage.repo("shop")?.documents("workflows")?;
+    /// workflows.put("nightly", &["build", "test"], DocumentOptions::new())?;
+    /// assert_eq!(workflows.get::<Vec<String>>("nightly")?.expect("it was put").data, ["build", "test"]);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name.
+    pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
+        Documents::new(Arc::clone(&self.inner), self.owner(), kind)
+    }
+
+    /// Its documents of every kind of your own, by kind and name.
+    pub fn all_documents(&self) -> Listing<DocumentInfo> {
+        documents::list(&self.inner, self.owner(), None)
+    }
+
+    fn owner(&self) -> DocumentOwner {
+        DocumentOwner::Repo(self.name.clone())
     }
 
     /// The worktrees of its sessions.

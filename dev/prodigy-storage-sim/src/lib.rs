@@ -75,7 +75,7 @@ pub use fs::{Doom, Process, SimFs};
 pub use history::{Action, Answer, History, Op};
 pub use journal::{Call, Entry, Name};
 pub use replay::{CallOutcome, Moment};
-pub use script::{FILES, Step, perform, turn};
+pub use script::{Compare, DOCUMENTS, FILES, Step, perform, turn};
 pub use stage::{Setup, Stage, job};
 pub use verify::verify;
 pub use workloads::{WORKLOADS, Workload, id, record};

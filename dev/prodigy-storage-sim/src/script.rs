@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use prodigy_storage_backend::{Durability, EventId};
-use prodigy_storage_layout::{Document, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, JobAddress, LockName, Phase, Timestamp,
+};
 
 use crate::fs::Doom;
 use crate::stage::{Stage, job};
@@ -13,6 +15,18 @@ const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 pub const FILES: [&str; 5] = ["", "events/", "dlq/", ".lock", ".tmp-"];
 /// The longest payload, in bytes.
 const LONGEST: usize = 900;
+
+/// Whether a put compares the revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// It compares, and sets.
+    AndSet,
+    /// It replaces any revision.
+    Never,
+}
+
+/// The number of documents.
+pub const DOCUMENTS: u8 = 4;
 
 /// A step of one of two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +47,10 @@ pub enum Step {
     Flush,
     /// Adds a checkpoint.
     Add(Durability),
-    /// Puts the one document that there is.
-    Put(Durability),
-    /// Deletes it.
-    Delete(Durability),
+    /// Puts the document of this number if it has the present revision, or whatever revision it has.
+    Put(u8, Compare, Durability),
+    /// Deletes the document of this number.
+    Delete(u8, Durability),
     /// Pushes the items of these keys, a bit each.
     Push(u8, Durability),
     /// Takes up to this number of items.
@@ -76,8 +90,15 @@ impl Step {
             9 => Self::Seal,
             10 => Self::Flush,
             11 => Self::Add(durability),
-            12 => Self::Put(durability),
-            13 => Self::Delete(durability),
+            12 => {
+                let compare = if random.bool() {
+                    Compare::AndSet
+                } else {
+                    Compare::Never
+                };
+                Self::Put(random.u8(..DOCUMENTS), compare, durability)
+            }
+            13 => Self::Delete(random.u8(..DOCUMENTS), durability),
             14..17 => Self::Push(random.u8(..), durability),
             17 => Self::Take(random.u8(1..4)),
             18 => Self::Ack,
@@ -127,9 +148,23 @@ pub fn perform(stage: &mut Stage, steps: &[(bool, Step)]) -> Result<()> {
     Ok(())
 }
 
+/// The mark that the job is finished, two documents of the job's own, and one of its repository.
+fn document(job: &JobAddress, number: u8) -> Result<Document> {
+    let owner = match number {
+        0 => return Ok(Document::Finished(job.clone())),
+        1 | 2 => DocumentOwner::Job(job.clone()),
+        _ => DocumentOwner::Repo(job.repo.clone()),
+    };
+    let name = if number == 2 { "other" } else { "note" };
+    Ok(Document::Own(
+        owner,
+        DocumentKind::new("notes")?,
+        DocumentName::new(name)?,
+    ))
+}
+
 fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
     let job = job("drawn")?;
-    let finished = Document::Finished(job.clone());
     let keys = |bits: u8| -> Vec<&str> {
         let named = KEYS.iter().enumerate();
         named
@@ -161,8 +196,11 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Seal => stage.seal(who, &job),
         Step::Flush => stage.flush(who),
         Step::Add(durability) => stage.add(who, &job, Phase::Map, 60, durability).map(drop),
-        Step::Put(durability) => stage.put(who, &finished, true, 60, durability),
-        Step::Delete(durability) => stage.delete(who, &finished, durability),
+        Step::Put(number, compare, durability) => {
+            let document = document(&job, number)?;
+            stage.put(who, &document, compare == Compare::AndSet, 60, durability)
+        }
+        Step::Delete(number, durability) => stage.delete(who, &document(&job, number)?, durability),
         Step::Push(bits, durability) => stage.push(who, &job, &keys(bits | 1), durability),
         Step::Take(limit) => stage.take(who, &job, usize::from(limit)),
         Step::Ack => stage.ack(who, &job, 1),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prodigy_storage_layout::{Document, DocumentScope, Phase, Stamp};
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Phase, Stamp,
+};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
@@ -96,13 +98,16 @@ fn every_kind_of_document_is_kept(harness: &dyn Harness) -> Check {
     let backend = harness.open();
     let job = job("a")?;
     let stamp = Stamp::from(moment(5));
+    let (kind, name) = (DocumentKind::new("plans")?, DocumentName::new("p")?);
     let documents = [
         Document::Setup(job.clone()),
         Document::Map(job.clone(), stamp.clone()),
         Document::Reduce(job.clone(), stamp),
         Document::Orphans(job.clone()),
-        Document::Finished(job),
+        Document::Finished(job.clone()),
         Document::Repository(repo("shop")?),
+        Document::Own(DocumentOwner::Job(job.clone()), kind.clone(), name.clone()),
+        Document::Own(DocumentOwner::Repo(job.repo), kind, name),
     ];
     for (n, document) in documents.iter().enumerate() {
         put(&*backend, document, &format!("{{\"n\":{n}}}"))?;

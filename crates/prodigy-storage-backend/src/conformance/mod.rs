@@ -64,6 +64,7 @@ mod lock;
 mod log;
 mod machine;
 mod model;
+mod own;
 mod pages;
 mod property;
 mod queue;

@@ -3,7 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    cursor, document, errors, limits, listing, lock, log, pages, queue, restart, select, series, settle, wait,
+    cursor, document, errors, limits, listing, lock, log, own, pages, queue, restart, select, series, settle,
+    wait,
 };
 
 /// The outcome of a property.
@@ -42,7 +43,7 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// Its name, unique.
     pub name: &'static str,
-    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `queue`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
+    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, in a sentence.
     pub promise: &'static str,
@@ -125,6 +126,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         wait::PROPERTIES,
         document::PROPERTIES,
         series::PROPERTIES,
+        own::PROPERTIES,
         queue::PROPERTIES,
         select::PROPERTIES,
         settle::PROPERTIES,

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, JobAddress, Phase,
+};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
@@ -63,10 +65,14 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     pub(super) fn new(harness: &'a dyn Harness) -> Result<Self, Failure> {
         let names: Vec<JobAddress> = ["a", "b"].into_iter().map(job).collect::<Result<_, _>>()?;
-        let documents: Vec<Document> = ["x", "y", "z"]
-            .into_iter()
-            .map(|name| Ok(Document::Orphans(job(name)?)))
-            .collect::<Result<_, Failure>>()?;
+        let (kind, name) = (DocumentKind::new("notes")?, DocumentName::new("n")?);
+        let of_job = DocumentOwner::Job(job("a")?);
+        let of_repo = DocumentOwner::Repo(job("a")?.repo);
+        let documents = vec![
+            Document::Orphans(job("x")?),
+            Document::Own(of_job, kind.clone(), name.clone()),
+            Document::Own(of_repo, kind, name),
+        ];
         debug_assert_eq!((names.len(), documents.len()), (JOBS, DOCUMENTS));
         Ok(Self {
             harness,

@@ -17,6 +17,7 @@ mod command_line;
 mod config;
 mod dlq;
 mod doctor;
+mod document;
 mod follow;
 mod foreign;
 mod in_process;

@@ -55,6 +55,7 @@ impl Examination<'_> {
                 } else {
                     let group = match document {
                         Document::Orphans(_) => Group::OrphanLists,
+                        Document::Own(..) => Group::Documents,
                         _ => Group::Checkpoints,
                     };
                     self.foreign(group, path);
@@ -282,6 +283,10 @@ fn told(document: &Document) -> (&'static str, String) {
                 .into(),
         ),
         Document::Orphans(_) => ("the record of the job's orphaned worktrees", restore.into()),
+        Document::Own(..) => (
+            "this document: its name is free again once it is repaired",
+            restore.into(),
+        ),
         _ if document.phase() == Some(Phase::Setup) => ("the setup checkpoint", restore.into()),
         _ => (
             "this checkpoint: the one before it is used",

@@ -20,6 +20,7 @@ pub(super) enum Group {
     Queues,
     OrphanLists,
     Checkpoints,
+    Documents,
     Unreadable,
     OverLimit,
     JobState,
@@ -126,6 +127,11 @@ impl Group {
                 "another program's checkpoint; it is read, and not verified",
                 "documents of another program; they are read, and not verified",
                 KEPT,
+            ),
+            Self::Documents => (
+                "a document that carries no checksum, as one written by hand; it is read, and not verified",
+                "documents that carry no checksum, as ones written by hand; they are read, and not verified",
+                "nothing; the next put of it gives it our form",
             ),
             Self::Unreadable => (
                 "another program's file, which is not read: it has none of our marks, and is not an object",

@@ -181,7 +181,9 @@ impl<'a> Examination<'a> {
                 self.mode(path);
                 self.named_lock(&name, path);
             }
-            Some(Entry::QueueLock(_) | Entry::StateLock(_) | Entry::RegistryLock) => {
+            Some(
+                Entry::QueueLock(_) | Entry::StateLock(_) | Entry::DocumentsLock(_) | Entry::RegistryLock,
+            ) => {
                 self.mode(path);
                 self.information(path);
             }
@@ -252,6 +254,10 @@ impl<'a> Examination<'a> {
             Some(ORPHANED) => repo(parts.get(1)) && job(part(2).and_then(|name| name.strip_suffix(".json"))),
             Some(LOCKS) if part(1).is_none_or(|area| area == STATE) => {
                 repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".lock")))
+            }
+            Some(LOCKS) if part(1) == Some("documents") => {
+                let name = part(2).and_then(|name| name.strip_suffix(".lock"));
+                self.scope.job.is_none() && repo(name.as_ref())
             }
             // Named locks are no one repository's.
             _ => false,

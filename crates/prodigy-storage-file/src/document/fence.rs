@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Body, Deadline, Durability, Entries, ErrorKind, Fence, FenceMarks, Result, Revision, StorageError,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName};
+use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, LockName};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -130,11 +130,14 @@ impl Documents {
     /// The greatest tokens in the documents of a job. A damaged document has none.
     fn marks_in_documents(&self, job: &JobAddress, deadline: Deadline) -> Result<FenceMarks> {
         let mut marks = FenceMarks::default();
-        let scope = DocumentScope::Job(job.clone());
-        let checkpoints = Entries::new(|page| self.list(&scope, page, deadline));
+        let series = DocumentScope::Job(job.clone());
+        let checkpoints = Entries::new(|page| self.list(&series, page, deadline));
+        let scope = DocumentScope::Own(DocumentOwner::Job(job.clone()), None);
+        let own = Entries::new(|page| self.list(&scope, page, deadline));
         let others = [Document::Orphans(job.clone()), Document::Finished(job.clone())];
         for document in checkpoints
             .map(|entry| entry.map(|entry| entry.document))
+            .chain(own.map(|entry| entry.map(|entry| entry.document)))
             .chain(others.map(Ok))
         {
             let document = document?;

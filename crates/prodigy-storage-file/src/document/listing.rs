@@ -1,11 +1,12 @@
 //! Listing documents by their names.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, DocumentEntry, Page, PageBuilder, PageOptions, Result};
 use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, RepoName, STATE, Stamp, checkpoints_folder, orphans_folder,
+    Document, DocumentKind, DocumentScope, Entry, RepoName, STATE, Stamp, checkpoints_folder,
+    documents_folder, orphans_folder,
 };
 
 use super::Documents;
@@ -32,22 +33,28 @@ impl Documents {
         let mut options = PageOptions::default().limit(page.limit);
         options.after = page.after.clone().map(key);
         let mut keys = PageBuilder::new(options);
-        let path = match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => checkpoints_folder(job),
-            DocumentScope::Orphans(repo) => orphans_folder(repo),
-            DocumentScope::Repositories => {
-                self.find_repositories(&mut keys)?;
-                PathBuf::new()
+        // The folder that holds all of them, if it is one: each is then read beneath it.
+        let mut folder = None;
+        match scope {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+                folder = self.find_in(&checkpoints_folder(job), scope, &mut keys)?;
+            }
+            DocumentScope::Orphans(repo) => {
+                folder = self.find_in(&orphans_folder(repo), scope, &mut keys)?;
+            }
+            DocumentScope::Repositories => self.find_repositories(&mut keys)?,
+            DocumentScope::Own(owner, kind) => {
+                let path = documents_folder(owner);
+                let kinds = match kind {
+                    Some(kind) => vec![kind.clone()],
+                    None => self.kinds_in(&path)?,
+                };
+                for kind in kinds {
+                    self.find_in(&path.join(kind.as_str()), scope, &mut keys)?;
+                }
             }
             // A scope that a later layout adds lists nothing here.
-            _ => return Ok(Page::new(Vec::new(), None)),
-        };
-        let folder = match scope {
-            DocumentScope::Repositories => None,
-            _ => self.root.open_folder(LIST, &path)?,
-        };
-        if let Some(folder) = &folder {
-            self.find_in(&**folder, &path, scope, &mut keys)?;
+            _ => {}
         }
         let keys = keys.finish();
         let mut found = Vec::with_capacity(keys.entries.len());
@@ -63,14 +70,16 @@ impl Documents {
         Ok(Page::new(found, keys.next.map(|(_, document)| document)))
     }
 
-    /// The documents of a scope whose names stand in one folder.
+    /// Finds the documents of a scope in one folder. Returns the folder if it exists.
     fn find_in(
         &self,
-        folder: &dyn FsFolder,
         path: &Path,
         scope: &DocumentScope,
         keys: &mut Keys,
-    ) -> Result<()> {
+    ) -> Result<Option<Box<dyn FsFolder>>> {
+        let Some(folder) = self.root.open_folder(LIST, path)? else {
+            return Ok(None);
+        };
         let parse = |name: &str| match scope {
             DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
                 Document::in_checkpoints(job, name)
@@ -88,12 +97,19 @@ impl Documents {
                 None => others += u64::from(is_anothers_state(path, name)),
             })
             .map_err(|error| self.root.read_fault(LIST, path, error))?;
-        match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
-                self.skip_state(LIST, job, others)
-            }
-            _ => Ok(()),
+        if let DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) = scope {
+            self.skip_state(LIST, job, others)?;
         }
+        Ok(Some(folder))
+    }
+
+    /// The kinds of the caller's own documents that have a folder.
+    fn kinds_in(&self, path: &Path) -> Result<Vec<DocumentKind>> {
+        let names = self.root.names_in(LIST, path)?.into_iter();
+        let folders = names.filter(|entry| entry.kind == FileKind::Folder);
+        Ok(folders
+            .filter_map(|entry| DocumentKind::new(entry.name).ok())
+            .collect())
     }
 
     fn find_repositories(&self, keys: &mut Keys) -> Result<()> {

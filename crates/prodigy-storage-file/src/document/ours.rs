@@ -16,7 +16,7 @@ use super::envelope::is_ours;
 pub(super) fn document(document: &Document, bytes: &[u8]) -> bool {
     let by_name = match document {
         Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.is_canonical(),
-        Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) => true,
+        Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) | Document::Own(..) => true,
         // Another program gives its files these names, too.
         _ => false,
     };

@@ -149,7 +149,7 @@ impl Documents {
             .is_ok()
     }
 
-    /// The lock that all writers of a document hold: its job's, or the registry's.
+    /// The lock that all writers of a document hold: its job's, that of its repository's own documents, or the registry's.
     pub(crate) fn lock_documents(
         &self,
         document: &Document,
@@ -158,7 +158,10 @@ impl Documents {
     ) -> Result<LockedFile<'_>> {
         let lock: PathBuf = match document.job() {
             Some(job) => Entry::StateLock(job.clone()).path(),
-            None => Entry::RegistryLock.path(),
+            None => match document {
+                Document::Own(owner, ..) => Entry::DocumentsLock(owner.repo().clone()).path(),
+                _ => Entry::RegistryLock.path(),
+            },
         };
         LockedFile::take(&self.root, &lock, operation, operation, deadline)
     }

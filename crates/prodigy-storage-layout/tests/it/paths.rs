@@ -1,10 +1,10 @@
 use std::path::{Component, Path};
 
 use prodigy_storage_layout::{
-    Document, DocumentScope, Entry, JobAddress, JobId, LockName, Phase, RepoName, SegmentForm, SegmentName,
-    SessionId, Stamp, Timestamp, checkpoints_folder, events_folder, jobs_folder, locks_folder,
-    orphans_folder, quarantine_folder, queue_folder, repo_events_folder, repo_queues_folder, state_folder,
-    worktrees_folder,
+    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, LockName,
+    Phase, RepoName, SegmentForm, SegmentName, SessionId, Stamp, Timestamp, checkpoints_folder,
+    documents_folder, events_folder, jobs_folder, locks_folder, orphans_folder, quarantine_folder,
+    queue_folder, repo_events_folder, repo_queues_folder, state_folder, worktrees_folder,
 };
 use proptest::prelude::*;
 
@@ -12,6 +12,15 @@ use crate::strategy;
 
 fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
+}
+
+/// A document of the caller's own.
+fn own(owner: DocumentOwner, kind: &str, name: &str) -> Document {
+    Document::Own(
+        owner,
+        DocumentKind::new(kind).unwrap(),
+        DocumentName::new(name).unwrap(),
+    )
 }
 
 /// The layout on disk: each of these paths is part of the format.
@@ -65,6 +74,15 @@ fn the_path_of_everything() {
             "state/shop/repository.json",
         ),
         (
+            Entry::Document(own(DocumentOwner::Job(job.clone()), "sessions", "s.1")),
+            "state/shop/mapreduce/jobs/job-1/documents/sessions/s.1.json",
+        ),
+        (
+            Entry::Document(own(DocumentOwner::Repo(repo.clone()), "workflows", "ci.json")),
+            "state/shop/documents/workflows/ci.json.json",
+        ),
+        (Entry::DocumentsLock(repo.clone()), "locks/documents/shop.lock"),
+        (
             Entry::Worktree(repo, SessionId::new("session-7").unwrap()),
             "worktrees/shop/session-7",
         ),
@@ -96,6 +114,14 @@ fn the_folders() {
         (state_folder(&repo), "state/shop"),
         (jobs_folder(&repo), "state/shop/mapreduce/jobs"),
         (checkpoints_folder(&job), "state/shop/mapreduce/jobs/job-1"),
+        (
+            documents_folder(&DocumentOwner::Job(job.clone())),
+            "state/shop/mapreduce/jobs/job-1/documents",
+        ),
+        (
+            documents_folder(&DocumentOwner::Repo(repo.clone())),
+            "state/shop/documents",
+        ),
         (orphans_folder(&repo), "orphaned_worktrees/shop"),
         (worktrees_folder(&repo), "worktrees/shop"),
         (locks_folder(), "locks"),
@@ -132,6 +158,15 @@ fn what_is_no_entry() {
         "state/shop/mapreduce/jobs/job-1/map-checkpoint-latest.json",
         "state/shop/mapreduce/jobs/job-1/reduce-checkpoint-v2-20251115_073606.json",
         "state/shop/mapreduce/jobs/job-1/job-state.json",
+        "state/shop/documents/workflows",
+        "state/shop/documents/ci.json",
+        "state/shop/documents/workflows/ci",
+        "state/shop/documents/workflows/.json",
+        "state/shop/documents/workflows/.ci.json",
+        "state/shop/documents/CON/ci.json",
+        "state/shop/documents/workflows/deep/ci.json",
+        "state/shop/mapreduce/jobs/documents/workflows/ci.json",
+        "locks/documents/shop/job-1.lock",
         "orphaned_worktrees/shop/.json",
         "orphaned_worktrees/shop/job-1",
         "worktrees/shop/session-",
@@ -176,6 +211,9 @@ fn what_the_scopes_cover() {
         Document::Map(other.clone(), stamp),
         Document::Orphans(other),
         Document::Orphans(JobAddress::new(RepoName::new("else").unwrap(), job.job.clone())),
+        own(DocumentOwner::Job(job.clone()), "sessions", "a"),
+        own(DocumentOwner::Job(job.clone()), "plans", "a"),
+        own(DocumentOwner::Repo(repo.clone()), "sessions", "a"),
     ];
     let held = |scope: DocumentScope| -> Vec<usize> {
         (0..documents.len())
@@ -185,7 +223,12 @@ fn what_the_scopes_cover() {
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Setup)), [0]);
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Map)), [1]);
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Reduce)), [2]);
-    assert_eq!(held(DocumentScope::Job(job)), [0, 1, 2]);
+    assert_eq!(held(DocumentScope::Job(job.clone())), [0, 1, 2]);
+    let (of_job, of_repo) = (DocumentOwner::Job(job), DocumentOwner::Repo(repo.clone()));
+    let sessions = Some(DocumentKind::new("sessions").unwrap());
+    assert_eq!(held(DocumentScope::Own(of_job.clone(), sessions.clone())), [9]);
+    assert_eq!(held(DocumentScope::Own(of_job, None)), [9, 10]);
+    assert_eq!(held(DocumentScope::Own(of_repo, sessions)), [11]);
     assert_eq!(held(DocumentScope::Orphans(repo)), [4, 7]);
     assert_eq!(held(DocumentScope::Repositories), [5]);
 }
@@ -231,6 +274,7 @@ fn near_path() -> BoxedStrategy<String> {
             "a.json",
             "repository.json",
             "finished.json",
+            "documents",
             "setup-checkpoint.json",
             "map-checkpoint-20251115.json",
             ".",

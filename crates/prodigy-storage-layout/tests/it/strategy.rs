@@ -1,8 +1,8 @@
 //! Generated ids and entries. Each strategy is boxed: nested by value they outgrow a test thread's stack.
 
 use prodigy_storage_layout::{
-    Document, Entry, JobAddress, JobId, LockName, Phase, RepoName, SegmentForm, SegmentName, SessionId,
-    Stamp, Timestamp,
+    Document, DocumentKind, DocumentName, DocumentOwner, Entry, JobAddress, JobId, LockName, Phase, RepoName,
+    SegmentForm, SegmentName, SessionId, Stamp, Timestamp,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -19,6 +19,7 @@ pub fn text() -> BoxedStrategy<String> {
         "registry",
         "jobs",
         "mapreduce",
+        "documents",
         "a.json",
         "a.lock",
         "items.json",
@@ -155,6 +156,20 @@ pub fn segment() -> BoxedStrategy<SegmentName> {
     .boxed()
 }
 
+/// A document of the caller's own.
+fn own_document() -> BoxedStrategy<Document> {
+    let owner = prop_oneof![
+        job().prop_map(DocumentOwner::Job),
+        repo().prop_map(DocumentOwner::Repo),
+    ];
+    (owner, name(), name())
+        .prop_map(|(owner, kind, name)| {
+            let (kind, name) = (DocumentKind::new(kind).unwrap(), DocumentName::new(name).unwrap());
+            Document::Own(owner, kind, name)
+        })
+        .boxed()
+}
+
 pub fn document() -> BoxedStrategy<Document> {
     prop_oneof![
         (job(), select(Phase::ALL.to_vec()), stamp())
@@ -162,6 +177,7 @@ pub fn document() -> BoxedStrategy<Document> {
         job().prop_map(Document::Orphans),
         job().prop_map(Document::Finished),
         repo().prop_map(Document::Repository),
+        own_document(),
     ]
     .boxed()
 }
@@ -177,6 +193,7 @@ pub fn entry() -> BoxedStrategy<Entry> {
         2 => (repo(), session()).prop_map(|(repo, session)| Entry::Worktree(repo, session)),
         2 => lock().prop_map(Entry::Lock),
         1 => job().prop_map(Entry::StateLock),
+        1 => repo().prop_map(Entry::DocumentsLock),
         1 => Just(Entry::RegistryLock),
         1 => Just(Entry::Format),
     ]

@@ -171,7 +171,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
         saved_at: body.saved_at,
         schema_version: Some(body.schema_version),
         cursor: body.cursor.map(Cursor::new).transpose()?,
-        fencing: fence(body.fencing, body.fencing_lock)?,
+        fencing: stored_fence(body.fencing, body.fencing_lock)?,
         data: body.data,
         skipped,
     })
@@ -191,7 +191,8 @@ fn stated_time(body: &[u8]) -> Option<Timestamp> {
     bare.timestamp.as_ref().or_else(created)?.as_str()?.parse().ok()
 }
 
-fn fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {
+/// The token that a document was written under, without its origin.
+pub(crate) fn stored_fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {
     // An earlier version stored a token of 0, which no lock has.
     let Some(token) = token.filter(|token| *token > 0) else {
         return Ok(None);

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+pub(crate) use body::stored_fence;
 pub use body::{Checkpoint, Skipped};
 pub use id::{CheckpointEntry, CheckpointId, SavedCheckpoint};
 pub(crate) use order::Setups;

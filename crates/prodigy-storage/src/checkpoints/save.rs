@@ -1,21 +1,13 @@
 //! Saving a checkpoint.
 
-use std::cell::RefCell;
-
 use prodigy_storage_backend::{Body, Cursor, Durability, Expected, Fence, PutOptions, Result};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
 use super::{SavedCheckpoint, order};
+use crate::buffer::with_buffer;
 use crate::call::operation::PERSIST;
 use crate::storage::Inner;
-
-/// A thread keeps its buffer for the next checkpoint up to this number of bytes.
-const KEPT: usize = 4 << 20;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// How to save a checkpoint; `Default` sets no condition.
 ///
@@ -147,28 +139,20 @@ pub(crate) fn save<T: Serialize + ?Sized>(
             .map(LockName::as_str),
         data: state,
     };
-    // Taken out rather than borrowed: serialising a state may itself save one.
-    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
-    let saved = Body::write(&mut buffer, &checkpoint)
-        .map_err(|fault| {
+    with_buffer(|buffer| {
+        let body = Body::write(buffer, &checkpoint).map_err(|fault| {
             fault
                 .below("data")
                 .refused("save checkpoint", format_args!("{job} {phase}"))
-        })
-        .and_then(|body| {
-            // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
-            if let Some(cursor) = &options.cursor {
-                inner.caller.call(PERSIST, job, deadline, |backend| {
-                    backend.persist(job, cursor, deadline)
-                })?;
-            }
-            let added = inner.caller.add(job, phase, body, &put, deadline)?;
-            order::saved(inner, job, phase, &added, saved_at);
-            Ok(SavedCheckpoint::new(phase, added))
-        });
-    if buffer.capacity() <= KEPT {
-        // Fails while the thread ends; the buffer is then dropped.
-        let _ = BUFFER.try_with(|kept| kept.replace(buffer));
-    }
-    saved
+        })?;
+        // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
+        if let Some(cursor) = &options.cursor {
+            inner.caller.call(PERSIST, job, deadline, |backend| {
+                backend.persist(job, cursor, deadline)
+            })?;
+        }
+        let added = inner.caller.add(job, phase, body, &put, deadline)?;
+        order::saved(inner, job, phase, &added, saved_at);
+        Ok(SavedCheckpoint::new(phase, added))
+    })
 }

@@ -11,6 +11,7 @@
 
 mod checkpoints;
 mod dlq;
+mod documents;
 mod events;
 mod full;
 mod handle;

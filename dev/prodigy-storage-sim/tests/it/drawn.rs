@@ -1,7 +1,7 @@
 //! Random workloads, crashed at each of their calls.
 
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
-use prodigy_storage_sim::{Depth, FILES, Setup, Step, explore, perform, record, turn};
+use prodigy_storage_sim::{Compare, DOCUMENTS, Depth, FILES, Setup, Step, explore, perform, record, turn};
 use proptest::prelude::*;
 
 fn durability() -> impl Strategy<Value = prodigy_storage_backend::Durability> {
@@ -18,8 +18,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Seal),
         1 => Just(Step::Flush),
         1 => durability().prop_map(Step::Add),
-        1 => durability().prop_map(Step::Put),
-        1 => durability().prop_map(Step::Delete),
+        1 => (0..DOCUMENTS, any::<bool>(), durability()).prop_map(|(number, compare, durability)| {
+            let compare = if compare { Compare::AndSet } else { Compare::Never };
+            Step::Put(number, compare, durability)
+        }),
+        1 => (0..DOCUMENTS, durability()).prop_map(|(number, durability)| Step::Delete(number, durability)),
         3 => (any::<u8>(), durability()).prop_map(|(bits, durability)| Step::Push(bits, durability)),
         1 => (1u8..4).prop_map(Step::Take),
         1 => Just(Step::Ack),

@@ -1,0 +1,263 @@
+//! `document`.
+
+use clap::Subcommand;
+use prodigy_storage::{
+    DocumentInfo, DocumentKind, DocumentName, DocumentOptions, Documents, Expected, Fence, JobId, Listing,
+    LockName, Repo, Revision, Storage,
+};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::app::{Access, App};
+use crate::checkpoint::expected;
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::input::InputArgs;
+use crate::job::RepoArgs;
+use crate::output::{Table, bytes};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DocumentCommand {
+    /// List the documents, by kind and name.
+    List(ListArgs),
+    /// Print a document.
+    Show(ShowArgs),
+    /// Store a document, any JSON value, in place of the one that is there.
+    Put(PutArgs),
+    /// Delete a document.
+    Delete(DeleteArgs),
+}
+
+/// Whose documents a command works on.
+#[derive(Debug, clap::Args)]
+struct OwnerArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The job's id; without it, the documents belong to the repository itself.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+}
+
+/// Which document.
+#[derive(Debug, clap::Args)]
+struct NameArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// The kind of the document.
+    #[arg(long, value_name = "KIND")]
+    kind: String,
+    /// The name of the document.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// Of this kind; without it, of every kind.
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    at: NameArgs,
+    /// Print the value alone, byte for byte as it is stored.
+    #[arg(long)]
+    payload: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    at: NameArgs,
+    /// Store it only if the document that is there has this revision; `absent`: only if the name is free.
+    #[arg(long, value_name = "R", value_parser = expected)]
+    expected_revision: Option<Expected>,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    at: NameArgs,
+    /// Delete it only if it has this revision.
+    #[arg(long, value_name = "R")]
+    expected_revision: Option<Revision>,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: DocumentCommand) -> Result<Exit> {
+    match command {
+        DocumentCommand::List(arguments) => list(app, &arguments),
+        DocumentCommand::Show(arguments) => show(app, &arguments),
+        DocumentCommand::Put(arguments) => put(app, &arguments),
+        DocumentCommand::Delete(arguments) => delete(app, &arguments),
+    }
+}
+
+/// Whose documents a command works on, opened.
+struct Owner {
+    storage: Storage,
+    repo: Repo,
+    job: Option<JobId>,
+}
+
+impl OwnerArgs {
+    /// Checks the names, then opens storage.
+    fn open(&self, app: &mut App<'_>, access: Access) -> Result<Owner> {
+        let name = self.repo.name()?;
+        let job = self.job.as_ref().map(JobId::new).transpose()?;
+        let storage = app.open(access)?;
+        let repo = app.repo(&storage, name.as_ref())?;
+        Ok(Owner { storage, repo, job })
+    }
+}
+
+impl NameArgs {
+    /// Checks the names, then opens storage.
+    fn open(&self, app: &mut App<'_>, access: Access) -> Result<(Owner, Documents)> {
+        DocumentKind::new(&self.kind)?;
+        DocumentName::new(&self.name)?;
+        let owner = self.owner.open(app, access)?;
+        let documents = owner.documents(&self.kind)?;
+        Ok((owner, documents))
+    }
+}
+
+impl Owner {
+    fn documents(&self, kind: &str) -> Result<Documents> {
+        Ok(match &self.job {
+            Some(job) => self.repo.job(job)?.documents(kind)?,
+            None => self.repo.documents(kind)?,
+        })
+    }
+
+    fn all(&self) -> Result<Listing<DocumentInfo>> {
+        Ok(match &self.job {
+            Some(job) => self.repo.job(job)?.all_documents(),
+            None => self.repo.all_documents(),
+        })
+    }
+
+    /// The job or the repository that the documents belong to, in words.
+    fn words(&self) -> String {
+        match &self.job {
+            Some(job) => format!("the job `{job}` of the repository `{}`", self.repo.name()),
+            None => format!("the repository `{}`", self.repo.name()),
+        }
+    }
+
+    fn missing(&self, at: &NameArgs) -> Failure {
+        let what = format!(
+            "no document `{}` of kind `{}` in {}",
+            at.name,
+            at.kind,
+            self.words()
+        );
+        Failure::new(Exit::Missing, what).hint("`prodigy-storage document list` shows what is there")
+    }
+}
+
+fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
+    let owner = arguments.owner.open(app, Access::Read)?;
+    let entries = match &arguments.kind {
+        Some(kind) => owner.documents(kind)?.list(),
+        None => owner.all()?,
+    };
+    let mut table = Table::new(&["KIND", "STORED", "SIZE", "NAME"]);
+    for entry in entries {
+        let entry = entry?;
+        if app.json() {
+            app.json_line(&json!({
+                "kind": entry.kind,
+                "name": entry.name,
+                "modified": entry.modified.to_rfc3339(),
+                "bytes": entry.bytes,
+            }))?;
+        } else {
+            let row = [
+                entry.kind.to_string(),
+                entry.modified.to_rfc3339(),
+                bytes(entry.bytes),
+                entry.name.to_string(),
+            ];
+            table.row(app, row)?;
+        }
+    }
+    table.print(app)?;
+    Ok(Exit::Done)
+}
+
+/// The output of `show`; the value comes last.
+#[derive(Serialize)]
+struct Shown<'a> {
+    kind: &'a str,
+    name: &'a str,
+    revision: Revision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved_at: Option<String>,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing_lock: Option<&'a str>,
+    data: &'a RawValue,
+}
+
+fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
+    let at = &arguments.at;
+    let (owner, documents) = at.open(app, Access::Read)?;
+    let Some(found) = documents.get_raw(&at.name)? else {
+        return Err(owner.missing(at));
+    };
+    if arguments.payload {
+        app.line(found.data.get())?;
+    } else {
+        app.json_line(&Shown {
+            kind: found.kind.as_str(),
+            name: found.name.as_str(),
+            revision: found.revision,
+            saved_at: found.saved_at.map(|time| time.to_rfc3339()),
+            verified: found.verified,
+            fencing: found.fencing.as_ref().map(Fence::token),
+            fencing_lock: found.fencing.as_ref().and_then(Fence::lock).map(LockName::as_str),
+            data: &found.data,
+        })?;
+    }
+    Ok(Exit::Done)
+}
+
+fn put(app: &mut App<'_>, arguments: &PutArgs) -> Result<Exit> {
+    let at = &arguments.at;
+    let (owner, documents) = at.open(app, Access::Write)?;
+    let longest = owner.storage.config().file.max_document_size;
+    let value = arguments.input.document(app, longest)?;
+    let options = DocumentOptions::new().expected_revision(arguments.expected_revision.unwrap_or_default());
+    let revision = documents.put(&at.name, &value, options)?;
+    if app.json() {
+        app.json_line(&json!({"kind": at.kind, "name": at.name, "revision": revision}))?;
+    } else {
+        app.line(format!("put {}/{}, revision {revision}", at.kind, at.name))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
+    let at = &arguments.at;
+    let (owner, documents) = at.open(app, Access::Write)?;
+    let expected = arguments.expected_revision.map(Expected::Revision);
+    let options = DocumentOptions::new().expected_revision(expected.unwrap_or_default());
+    if !documents.delete(&at.name, options)? {
+        return Err(owner.missing(at));
+    }
+    if app.json() {
+        app.json_line(&json!({"kind": at.kind, "name": at.name}))?;
+    } else {
+        app.line(format!("deleted {}/{}", at.kind, at.name))?;
+    }
+    Ok(Exit::Done)
+}

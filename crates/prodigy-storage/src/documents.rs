@@ -1,0 +1,330 @@
+//! Documents of the caller's own.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    Body, DocumentEntry, Durability, Expected, Fence, Page, PutOptions, Result, Revision,
+};
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, LockName, Timestamp,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::buffer::with_buffer;
+use crate::call::operation::LIST;
+use crate::checkpoints::stored_fence;
+use crate::error::{other_shape, refused_name};
+use crate::json;
+use crate::listing::Listing;
+use crate::storage::Inner;
+
+/// Documents of one kind of the caller's own, such as the sessions of a job or the workflows of a repository: values that are
+/// stored, replaced and read whole, each under a name.
+///
+/// A kind and a name are checked as all names are. A kind exists while it holds a document. With `enable_cache` a document
+/// that is read again is served from memory if the backend still has the same revision.
+///
+/// ```
+/// use prodigy_storage::{DocumentOptions, ErrorKind, Expected, Storage};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Session { worktree: String, turns: u32 }
+///
+/// # let storage = Storage::in_memory()?;
+/// let sessions = storage.repo("shop")?.job("mapreduce-7")?.documents("sessions")?;
+/// let session = Session { worktree: "/tmp/shop-1".into(), turns: 1 };
+/// sessions.put("s-1", &session, DocumentOptions::new().expected_revision(Expected::Absent))?;
+///
+/// let found = sessions.get::<Session>("s-1")?.expect("it was put");
+/// let next = Session { turns: found.data.turns + 1, ..found.data };
+/// // Compare-and-set: only over the revision that was read.
+/// let unchanged = DocumentOptions::new().expected_revision(Expected::Revision(found.revision));
+/// sessions.put("s-1", &next, unchanged)?;
+/// assert_eq!(sessions.put("s-1", &next, unchanged).unwrap_err().kind(), ErrorKind::Conflict);
+///
+/// for session in sessions.list() {
+///     assert_eq!(session?.name.as_str(), "s-1");
+/// }
+/// assert!(sessions.delete("s-1", DocumentOptions::new())?);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Documents {
+    inner: Arc<Inner>,
+    owner: DocumentOwner,
+    kind: DocumentKind,
+}
+
+/// How to put or delete a document of the caller's own; `Default` sets no condition.
+///
+/// ```
+/// use prodigy_storage::{DocumentOptions, Expected};
+///
+/// let first = DocumentOptions::new().expected_revision(Expected::Absent);
+/// assert_eq!(first.durability, None);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct DocumentOptions {
+    /// The expected revision of the document that is there. Any other one is a conflict.
+    pub expected_revision: Expected,
+    /// The durability of this call, instead of the configured one.
+    pub durability: Option<Durability>,
+}
+
+impl DocumentOptions {
+    /// Without a condition, and with the configured durability.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only if the document has this revision, or is absent.
+    #[must_use]
+    pub fn expected_revision(mut self, expected: Expected) -> Self {
+        self.expected_revision = expected;
+        self
+    }
+
+    /// With this durability instead of the configured one.
+    #[must_use]
+    pub fn durability(mut self, durability: impl Into<Option<Durability>>) -> Self {
+        self.durability = durability.into();
+        self
+    }
+}
+
+/// A document of the caller's own, as it was put.
+///
+/// ```
+/// # use prodigy_storage::{DocumentOptions, Storage};
+/// # let plans = Storage::in_memory()?.repo("shop")?.documents("plans")?;
+/// let revision = plans.put("nightly", &["build", "test"], DocumentOptions::new())?;
+/// let found = plans.get::<Vec<String>>("nightly")?.expect("it was put");
+/// assert_eq!((found.revision, found.data.len()), (revision, 2));
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stored<T> {
+    /// Its kind.
+    pub kind: DocumentKind,
+    /// Its name.
+    pub name: DocumentName,
+    /// Its revision: for [`DocumentOptions::expected_revision`].
+    pub revision: Revision,
+    /// Whether it carried a checksum that held. A file that was written by hand has none.
+    pub verified: bool,
+    /// When it was put, by the clock of its writer. A file that was written by hand does not say so.
+    pub saved_at: Option<Timestamp>,
+    /// The token of the lock that it was put under, without its origin.
+    pub fencing: Option<Fence>,
+    /// The value; of a file that was written by hand, all of it.
+    pub data: T,
+}
+
+/// A line of a listing of the caller's own documents. Listings never load a value.
+///
+/// ```
+/// # use prodigy_storage::{DocumentOptions, Storage};
+/// # let repo = Storage::in_memory()?.repo("shop")?;
+/// repo.documents("plans")?.put("nightly", &1, DocumentOptions::new())?;
+/// for document in repo.all_documents() {
+///     let document = document?;
+///     println!("{}/{} has {} bytes", document.kind, document.name, document.bytes);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentInfo {
+    /// Its kind.
+    pub kind: DocumentKind,
+    /// Its name.
+    pub name: DocumentName,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// When it was stored, by the backend's clock.
+    pub modified: Timestamp,
+}
+
+/// The envelope of a value; the value itself comes last.
+#[derive(Serialize)]
+struct Saved<'a, T: ?Sized> {
+    saved_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencing_lock: Option<&'a str>,
+    data: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Read<T> {
+    saved_at: Option<Timestamp>,
+    #[serde(default)]
+    fencing: Option<u64>,
+    #[serde(default)]
+    fencing_lock: Option<String>,
+    data: T,
+}
+
+impl Documents {
+    pub(crate) fn new(inner: Arc<Inner>, owner: DocumentOwner, kind: impl AsRef<str>) -> Result<Self> {
+        let kind = DocumentKind::new(kind).map_err(refused_name)?;
+        Ok(Self { inner, owner, kind })
+    }
+
+    /// The kind of these documents.
+    #[must_use]
+    pub fn kind(&self) -> &DocumentKind {
+        &self.kind
+    }
+
+    /// Stores a value under a name, whole or not at all, in place of the one that is there.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the document that is there is not the expected one;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name, and for a value that does not serialise
+    /// as JSON, is nested over 127, or holds raw JSON that is not well-formed;
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) for one over `max_document_size`. Other errors of the backend.
+    pub fn put<T: Serialize + ?Sized>(
+        &self,
+        name: impl AsRef<str>,
+        value: &T,
+        options: DocumentOptions,
+    ) -> Result<Revision> {
+        let document = self.document(name)?;
+        let put = self.put_options(options);
+        let saved = Saved {
+            saved_at: self.inner.clock.now(),
+            fencing: put.fencing.as_ref().map(Fence::token),
+            fencing_lock: put.fencing.as_ref().and_then(Fence::lock).map(LockName::as_str),
+            data: value,
+        };
+        with_buffer(|buffer| {
+            let body = Body::write(buffer, &saved)
+                .map_err(|fault| fault.below("data").refused("put document", &document))?;
+            self.inner
+                .caller
+                .put(&document, body, &put, self.inner.deadline())
+        })
+    }
+
+    /// The value under a name; `None` if the name is free.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) for a document whose checksum does not match;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where it holds no `T`, and for a text that is no name. Other errors of
+    /// the backend.
+    pub fn get<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<Stored<T>>> {
+        let name = DocumentName::new(name).map_err(refused_name)?;
+        let document = self.at(&name);
+        let Some(stored) = self.inner.caller.get(&document, self.inner.deadline())? else {
+            return Ok(None);
+        };
+        let refuse = |error| other_shape("read document", &document, error);
+        let verified = stored.is_verified();
+        let read = if verified {
+            json::parse(stored.body()).map_err(refuse)?
+        } else {
+            Read {
+                saved_at: None,
+                fencing: None,
+                fencing_lock: None,
+                data: json::parse(stored.body()).map_err(refuse)?,
+            }
+        };
+        Ok(Some(Stored {
+            kind: self.kind.clone(),
+            name,
+            revision: stored.revision(),
+            verified,
+            saved_at: read.saved_at,
+            fencing: stored_fence(read.fencing, read.fencing_lock)?,
+            data: read.data,
+        }))
+    }
+
+    /// The value under a name as it is stored, byte for byte.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_raw(&self, name: impl AsRef<str>) -> Result<Option<Stored<Box<RawValue>>>> {
+        self.get(name)
+    }
+
+    /// The revision of the document under a name, at less cost than its value; `None` if the name is free.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name. Other errors of the backend.
+    pub fn revision(&self, name: impl AsRef<str>) -> Result<Option<Revision>> {
+        let document = self.document(name)?;
+        self.inner.caller.revision(&document, self.inner.deadline())
+    }
+
+    /// Deletes the document under a name; false if there was none.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the document that is there is not the expected one;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name. Other errors of the backend.
+    pub fn delete(&self, name: impl AsRef<str>, options: DocumentOptions) -> Result<bool> {
+        let document = self.document(name)?;
+        let put = self.put_options(options);
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .delete(&document, put.expected, put.durability, deadline)
+    }
+
+    /// The documents of this kind, by name.
+    pub fn list(&self) -> Listing<DocumentInfo> {
+        list(&self.inner, self.owner.clone(), Some(self.kind.clone()))
+    }
+
+    fn document(&self, name: impl AsRef<str>) -> Result<Document> {
+        Ok(self.at(&DocumentName::new(name).map_err(refused_name)?))
+    }
+
+    fn at(&self, name: &DocumentName) -> Document {
+        Document::Own(self.owner.clone(), self.kind.clone(), name.clone())
+    }
+
+    fn put_options(&self, options: DocumentOptions) -> PutOptions {
+        let durability = options.durability.unwrap_or(self.inner.config.durability);
+        PutOptions::new(durability).expect(options.expected_revision)
+    }
+}
+
+/// The documents of an owner, of one kind or of all, by kind and name.
+pub(crate) fn list(
+    inner: &Arc<Inner>,
+    owner: DocumentOwner,
+    kind: Option<DocumentKind>,
+) -> Listing<DocumentInfo> {
+    let target = owner.to_string();
+    let scope = DocumentScope::Own(owner, kind);
+    Listing::new(Arc::clone(inner), LIST, target, move |backend, page, deadline| {
+        let page = backend.list(&scope, page, deadline)?;
+        Ok(Page::new(
+            page.entries.into_iter().filter_map(info).collect(),
+            page.next,
+        ))
+    })
+}
+
+/// `None` for a document that is not one of the caller's own, which the scope does not hold.
+fn info(entry: DocumentEntry) -> Option<DocumentInfo> {
+    match entry.document {
+        Document::Own(_, kind, name) => Some(DocumentInfo {
+            kind,
+            name,
+            bytes: entry.bytes,
+            modified: entry.modified,
+        }),
+        _ => None,
+    }
+}
