@@ -105,9 +105,11 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor>;
 
     /// Waits until something is stored behind a cursor: true. False at the deadline, which is no error, and when the
-    /// [interrupt](WaitOptions::interrupt) is raised. It looks once at least.
+    /// [interrupt](WaitOptions::interrupt) is raised. It looks once at least. True also when the job is finished, if the
+    /// options [say so](WaitOptions::until_finished).
     ///
-    /// A writer of the same process ends the wait at once; what another process stores is found by the next look.
+    /// A writer of the same process ends the wait at once. A writer of another process does so where the backend is
+    /// notified of its appends; otherwise the next look finds them.
     fn wait(
         &self,
         job: &JobAddress,

@@ -84,4 +84,4 @@ pub use record::Record;
 pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
-pub use wait::{Interrupt, WaitOptions, Waiters};
+pub use wait::{Interrupt, LookReason, WaitOptions, Waiters};

@@ -11,7 +11,7 @@ use prodigy_storage_layout::JobAddress;
 use crate::deadline::Deadline;
 use crate::error::Result;
 
-/// How to wait for new events; `Default` looks ten times a second, and nothing interrupts it.
+/// How to wait for new events; `Default` ends its pauses ten times a second, and nothing interrupts it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,10 +24,12 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WaitOptions {
-    /// How long to pause before the store is looked into again. A writer of the same process ends the pause.
+    /// The longest pause between two looks. An append ends the pause, if the backend notices the append by itself.
     pub poll: Duration,
     /// Ends the wait from another thread.
     pub interrupt: Interrupt,
+    /// Whether the wait also ends, with true, when the job is finished.
+    pub until_finished: bool,
 }
 
 impl Default for WaitOptions {
@@ -35,6 +37,7 @@ impl Default for WaitOptions {
         Self {
             poll: Duration::from_millis(100),
             interrupt: Interrupt::new(),
+            until_finished: false,
         }
     }
 }
@@ -59,6 +62,22 @@ impl WaitOptions {
         self.interrupt = interrupt;
         self
     }
+
+    /// Ends the wait, with true, also when the job is finished.
+    #[must_use]
+    pub fn until_finished(mut self, until_finished: bool) -> Self {
+        self.until_finished = until_finished;
+        self
+    }
+}
+
+/// The reason why [`Waiters::wait`] looks for events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookReason {
+    /// The wait began, its backend was notified, or the wait is about to end: the look has to find what is stored.
+    Notified,
+    /// The poll interval passed without a notification. A backend that is notified of every append need not look.
+    Elapsed,
 }
 
 /// Ends a [wait](crate::LogStore::wait) from another thread. A clone is the same interrupt.
@@ -81,8 +100,16 @@ struct Signal {
 #[derive(Debug, Default)]
 struct State {
     raised: bool,
-    /// Something was appended since the last look.
-    appended: bool,
+    /// Something may have been appended since the last look.
+    notified: bool,
+}
+
+/// The end of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Notified,
+    Elapsed,
+    Interrupted,
 }
 
 impl Interrupt {
@@ -98,24 +125,30 @@ impl Interrupt {
         self.0.changed.notify_all();
     }
 
-    fn appended(&self) {
-        self.0.state.lock().appended = true;
+    fn notify(&self) {
+        self.0.state.lock().notified = true;
         self.0.changed.notify_all();
     }
 
     fn begin_look(&self) {
-        self.0.state.lock().appended = false;
+        self.0.state.lock().notified = false;
     }
 
-    /// Pauses until something was appended. False if it was interrupted.
-    fn pause(&self, until: Instant) -> bool {
+    /// Pauses until something may have been appended, or it is interrupted.
+    fn pause(&self, until: Instant) -> Pause {
         let mut state = self.0.state.lock();
-        while !state.raised && !state.appended {
+        while !state.raised && !state.notified {
             if self.0.changed.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
-        !std::mem::take(&mut state.raised)
+        if std::mem::take(&mut state.raised) {
+            Pause::Interrupted
+        } else if state.notified {
+            Pause::Notified
+        } else {
+            Pause::Elapsed
+        }
     }
 }
 
@@ -128,7 +161,7 @@ impl Interrupt {
 /// # let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
 /// let waiters = Waiters::default();
 /// waiters.notify(&job); // After each append.
-/// assert!(waiters.wait(&job, &WaitOptions::new(), Deadline::never(), || Ok(true))?);
+/// assert!(waiters.wait(&job, &WaitOptions::new(), Deadline::never(), |_| Ok(true))?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
@@ -145,11 +178,12 @@ impl Waiters {
             return;
         }
         for waiting in self.by_job.lock().get(job).into_iter().flatten() {
-            waiting.appended();
+            waiting.notify();
         }
     }
 
-    /// Waits until `look` finds something: true. False at the deadline, or if it was interrupted.
+    /// Waits until `look` finds something: true. False at the deadline, or if it was interrupted. The first look, and the
+    /// last one before the deadline, are for [`LookReason::Notified`].
     ///
     /// # Errors
     /// The errors of `look`.
@@ -158,26 +192,33 @@ impl Waiters {
         job: &JobAddress,
         options: &WaitOptions,
         deadline: Deadline,
-        mut look: impl FnMut() -> Result<bool>,
+        mut look: impl FnMut(LookReason) -> Result<bool>,
     ) -> Result<bool> {
         let interrupt = &options.interrupt;
         let _waiting = Waiting::begin(self, job, interrupt);
+        let mut reason = LookReason::Notified;
         loop {
             interrupt.begin_look();
-            if look()? {
+            if look(reason)? {
                 return Ok(true);
             }
             if deadline.has_passed() {
-                return Ok(false);
+                if reason == LookReason::Notified {
+                    return Ok(false);
+                }
+                reason = LookReason::Notified;
+                continue;
             }
             let next_look = Deadline::after(options.poll).min(deadline);
             // A pause too long for the clock is cut: it only costs another look.
             let until = next_look
                 .instant()
                 .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-            if !interrupt.pause(until) {
-                return Ok(false);
-            }
+            reason = match interrupt.pause(until) {
+                Pause::Notified => LookReason::Notified,
+                Pause::Elapsed => LookReason::Elapsed,
+                Pause::Interrupted => return Ok(false),
+            };
         }
     }
 }
@@ -245,7 +286,8 @@ mod tests {
         let (waiters, stored, looks) = (Waiters::default(), AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                waiters.wait(&job("a"), &rarely(), Deadline::never(), || {
+                waiters.wait(&job("a"), &rarely(), Deadline::never(), |reason| {
+                    assert_eq!(reason, LookReason::Notified);
                     looks.fetch_add(1, Ordering::SeqCst);
                     Ok(stored.load(Ordering::SeqCst))
                 })
@@ -268,13 +310,13 @@ mod tests {
         let options = rarely().interrupt(interrupt.clone());
         interrupt.raise();
         let mut looks = 0;
-        let found = waiters.wait(&job("a"), &options, Deadline::never(), || {
+        let found = waiters.wait(&job("a"), &options, Deadline::never(), |_| {
             looks += 1;
             Ok(false)
         });
         assert_eq!((found.unwrap(), looks), (false, 1));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| waiters.wait(&job("a"), &options, Deadline::never(), || Ok(false)));
+            let waiting = scope.spawn(|| waiters.wait(&job("a"), &options, Deadline::never(), |_| Ok(false)));
             while waiters.count.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
@@ -288,9 +330,25 @@ mod tests {
     fn a_deadline_ends_a_wait_after_a_look() {
         let waiters = Waiters::default();
         let passed = Deadline::after(Duration::ZERO);
-        assert!(!waiters.wait(&job("a"), &rarely(), passed, || Ok(false)).unwrap());
-        assert!(waiters.wait(&job("a"), &rarely(), passed, || Ok(true)).unwrap());
+        assert!(!waiters.wait(&job("a"), &rarely(), passed, |_| Ok(false)).unwrap());
+        assert!(waiters.wait(&job("a"), &rarely(), passed, |_| Ok(true)).unwrap());
         let soon = Deadline::after(Duration::from_millis(20));
-        assert!(!waiters.wait(&job("a"), &rarely(), soon, || Ok(false)).unwrap());
+        assert!(!waiters.wait(&job("a"), &rarely(), soon, |_| Ok(false)).unwrap());
+    }
+
+    #[test]
+    fn a_look_after_a_pause_says_that_nothing_was_reported_and_the_last_one_has_to_find_what_is_stored() {
+        let mut reasons = Vec::new();
+        let often = WaitOptions::new().poll(Duration::from_millis(1));
+        let soon = Deadline::after(Duration::from_millis(20));
+        let found = Waiters::default().wait(&job("a"), &often, soon, |reason| {
+            reasons.push(reason);
+            Ok(false)
+        });
+        assert!(!found.unwrap());
+        assert_eq!(reasons.first(), Some(&LookReason::Notified));
+        assert_eq!(reasons.last(), Some(&LookReason::Notified));
+        let between = reasons.get(1..reasons.len() - 1).unwrap();
+        assert!(between.iter().all(|reason| *reason == LookReason::Elapsed));
     }
 }

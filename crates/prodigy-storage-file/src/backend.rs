@@ -3,6 +3,7 @@
 mod catalog;
 mod handle;
 mod stores;
+mod waiting;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -162,12 +163,7 @@ impl LogStore for FileBackend {
         options: &WaitOptions,
         deadline: Deadline,
     ) -> Result<bool> {
-        let scan = ScanOptions::after(cursor.clone());
-        self.handle.waiters.wait(job, options, deadline, || {
-            self.handle.scan("wait for events", |store| {
-                Ok(store.logs.scan(job, &scan, Deadline::never())?.next()?.is_some())
-            })
-        })
+        waiting::wait(&self.handle, job, cursor, options, deadline)
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
@@ -226,12 +222,17 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Revision> {
         let path = document.path();
-        self.handle
+        let put = self
+            .handle
             .write_dated(PUT, &path.display(), options.durability, |store| {
                 fenced(store, PUT, &path.display(), options, || {
                     store.documents.put(document, body, options, deadline)
                 })
-            })
+            });
+        if let Document::Finished(job) = document {
+            self.handle.waiters.notify(job);
+        }
+        put
     }
 
     fn add(

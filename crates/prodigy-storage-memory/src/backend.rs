@@ -128,8 +128,11 @@ impl LogStore for MemoryBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         let scan = ScanOptions::after(cursor.clone());
-        self.store.waiters.wait(job, options, deadline, || {
-            Ok(self.scan(job, &scan, Deadline::never())?.next()?.is_some())
+        let finished = Document::Finished(job.clone());
+        self.store.waiters.wait(job, options, deadline, |_| {
+            let is_finished =
+                options.until_finished && self.revision(&finished, Deadline::never())?.is_some();
+            Ok(is_finished || self.scan(job, &scan, Deadline::never())?.next()?.is_some())
         })
     }
 
@@ -187,6 +190,9 @@ impl DocumentStore for MemoryBackend {
         let revision = store.write_documents(document, PUT, |documents| {
             documents.put(document, body, options, now, &store.budget)
         })?;
+        if let Document::Finished(job) = document {
+            store.waiters.notify(job);
+        }
         count(&store.counters.documents, 1);
         tracing::debug!(path = %document, bytes = body.as_bytes().len(), "document written");
         Ok(revision)

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{Document, JobAddress};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, Event, append, append_given, drain, given, job, payloads, read, read_from, refused, soon,
+    Check, Event, append, append_given, drain, given, job, object, payloads, read, read_from, refused, soon,
 };
 use crate::backend::Backend;
 use crate::deadline::Deadline;
+use crate::document::PutOptions;
 use crate::error::ErrorKind;
 use crate::log::Cursor;
 use crate::wait::{Interrupt, WaitOptions};
@@ -28,6 +29,7 @@ topic! { "end":
     a_wait_ends_at_its_deadline "a wait for nothing ends at its deadline, without an error",
     an_append_ends_a_wait "an append through any handle of this process ends a wait at once, also the first one of the job",
     an_interrupt_ends_a_wait "a raised interrupt ends the wait that is under way or else the next one, and only that one",
+    the_end_of_a_job_ends_a_wait_that_asks_for_it "a job that is finished ends a wait that asks for the end, and no other",
     a_wait_at_a_foreign_cursor_is_refused "a wait at a cursor that no backend made is refused",
 }
 
@@ -249,6 +251,37 @@ fn an_interrupt_ends_a_wait(harness: &dyn Harness) -> Check {
         "an event is found where there is none"
     );
     ensure!(briefly.has_passed(), "an interrupt ended two waits");
+    Ok(())
+}
+
+fn the_end_of_a_job_ends_a_wait_that_asks_for_it(harness: &dyn Harness) -> Check {
+    let (backend, other) = (harness.open(), harness.open());
+    for (name, stored) in [("a", true), ("b", false)] {
+        let job = job(name)?;
+        if stored {
+            append(&*backend, &job, &["1"])?;
+        }
+        let finish = || {
+            let mark = Document::Finished(job.clone());
+            other.put(&mark, object("{}")?, &PutOptions::default(), soon())?;
+            Ok(())
+        };
+        let until_finished = rarely().until_finished(true);
+        ensure!(
+            wait_while(&backend, &job, &until_finished, finish)?,
+            "the end of the job was not noticed"
+        );
+        let end = backend.end(&job, soon())?;
+        ensure!(
+            backend.wait(&job, &end, &until_finished, soon())?,
+            "a job that is finished already is waited for"
+        );
+        let briefly = Deadline::after(Duration::from_millis(10));
+        ensure!(
+            !backend.wait(&job, &end, &rarely(), briefly)?,
+            "a wait for events ended without one"
+        );
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! `events follow`.
 
 use std::io::Write;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prodigy_storage::{Cursor, FollowLines, FollowOptions, ScanItem, escape};
+use prodigy_storage::{Cursor, FollowHandle, FollowLines, FollowOptions, ScanItem, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -14,7 +15,7 @@ use crate::job::JobArgs;
 use crate::signals::Stop;
 use crate::time::duration;
 
-/// Between two looks for new events.
+/// Between two looks for a signal and for a reader that is gone.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Lines handed over at once where there are many.
 const LINES: usize = 1024;
@@ -26,45 +27,85 @@ pub(crate) struct FollowArgs {
     /// Print only what comes after this position: the cursor that an earlier run printed at its end.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
+    /// Print only what is appended from now on. What is stored already is not read.
+    #[arg(long, conflicts_with = "cursor")]
+    from_now: bool,
+    /// End when the job is finished and all of its events are printed.
+    #[arg(long)]
+    until_finished: bool,
     /// End after this duration, instead of at an interrupt.
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     time: Option<Duration>,
 }
 
+impl FollowArgs {
+    fn options(&self) -> Result<FollowOptions> {
+        let cursor = self.cursor.as_ref().map(Cursor::new).transpose();
+        let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
+        // Only the stored events: the loop waits by itself, and flushes the output before.
+        let mut options = FollowOptions::new().from(from).wait(Duration::ZERO);
+        options.from_now = self.from_now;
+        options.until_finished = self.until_finished;
+        Ok(options)
+    }
+}
+
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
-    let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
-    let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let options = arguments.options()?;
     let stop = Stop::on_request();
     let opened = arguments.job.open(app, Access::Read)?;
-    let mut lines = opened.job.events().follow_lines(
-        // Only the stored events: this loop makes the pauses, and flushes the output before each.
-        FollowOptions::new().from(from).wait(Duration::ZERO),
-    )?;
+    let mut lines = opened.job.events().follow_lines(options)?;
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
-    let is_over = || until.is_some_and(|until| Instant::now() >= until);
     let mut given = lines.cursor();
-    let followed = loop {
-        match step(app, &mut lines) {
-            Ok(idle) => {
-                given = lines.cursor();
-                // Events that are stored when the time ends are printed, however many.
-                if stop.asked() || (app.closed)() || (idle && is_over()) {
-                    break Ok(Exit::Done);
-                }
-                if idle {
-                    let left = until.map_or(PAUSE, |until| until.saturating_duration_since(Instant::now()));
-                    thread::sleep(left.min(PAUSE));
-                }
-            }
-            Err(failure) => break Err(failure),
-        }
-    };
+    let followed = interruptible(&stop, app.closed, lines.handle(), || {
+        follow(app, &mut lines, &mut given, &stop, until)
+    });
     if app.json() {
         let _ = writeln!(app.err, "{}", json!({"cursor": given}));
     } else {
         say(&mut app.err, "cursor", given.as_str());
     }
     followed
+}
+
+/// Prints lines until the time is over, the job is finished, or it is asked to stop.
+fn follow(
+    app: &mut App<'_>,
+    lines: &mut FollowLines,
+    given: &mut Cursor,
+    stop: &Stop,
+    until: Option<Instant>,
+) -> Result<Exit> {
+    loop {
+        let idle = step(app, lines)?;
+        *given = lines.cursor();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // Events that are stored when the time ends are printed, however many.
+        let is_over = idle && (lines.is_finished() || left.is_some_and(|left| left.is_zero()));
+        if is_over || stop.asked() || (app.closed)() {
+            return Ok(Exit::Done);
+        }
+        if idle {
+            lines.wait(left)?;
+        }
+    }
+}
+
+/// Makes `work`, and wakes its follow when a signal asks to stop or the reader of the output is gone.
+fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, work: impl FnOnce() -> T) -> T {
+    thread::scope(|scope| {
+        let (ends, ended) = channel::<()>();
+        scope.spawn(move || {
+            while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                if stop.asked() || closed() {
+                    follow.wake();
+                }
+            }
+        });
+        let done = work();
+        drop(ends);
+        done
+    })
 }
 
 /// Gives the lines that are there, a bounded number of them, and hands them over. True if there are no more now.

@@ -78,6 +78,49 @@ fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
     );
 }
 
+#[test]
+fn from_now_gives_nothing_that_was_stored_before() {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    let none = bench.run(&follow(&["--from-now", "--for", "0s"])).code(0);
+    assert!(none.out.is_empty());
+    let cursor = cursor_of(&none.err);
+    bench.append("3\n");
+    let later = bench.run(&follow(&["--cursor", &cursor, "--for", "0s"])).code(0);
+    assert_eq!(later.json()["event"], 3);
+    bench
+        .run(&follow(&["--from-now", "--cursor", &cursor]))
+        .code(2)
+        .says("--cursor");
+}
+
+#[test]
+fn until_finished_prints_every_event_and_ends() {
+    let bench = Bench::new();
+    let child = bench
+        .std(follow(&["--until-finished"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    bench.append("1\n2\n");
+    let storage = prodigy_storage::Storage::builder()
+        .environment(prodigy_storage::config::MapEnvironment::new())
+        .base_dir(bench.root())
+        .open()
+        .unwrap();
+    storage
+        .repo("shop")
+        .unwrap()
+        .job("job")
+        .unwrap()
+        .finish()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_ends_it_with_the_cursor() {

@@ -5,14 +5,16 @@
 //! it is a copy of the same store. All that is remembered of a root belongs to its [`Stores`] and goes with it.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
     Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result, Scan, ScanItem,
     StorageError, Usage, Waiters, time_to_store,
 };
+use prodigy_storage_layout::JobAddress;
 
 use super::stores::Stores;
 use crate::fs::Place;
@@ -23,7 +25,9 @@ use crate::root::{self, Look, Root};
 pub(crate) struct Handle {
     store: RwLock<Arc<Stores>>,
     /// The callers of this process that wait for events.
-    pub(crate) waiters: Waiters,
+    pub(crate) waiters: Arc<Waiters>,
+    /// Whether a log that can't be watched was reported.
+    unwatched: AtomicBool,
     /// How often a copy has taken the place of the store.
     generation: AtomicU64,
     /// Whether the root is a folder of the operating system, and can be opened again.
@@ -34,9 +38,21 @@ impl Handle {
     pub(crate) fn new(store: Arc<Stores>, real: bool) -> Self {
         Self {
             store: RwLock::new(store),
-            waiters: Waiters::default(),
+            waiters: Arc::default(),
+            unwatched: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             real,
+        }
+    }
+
+    /// Reports once that a log is not watched.
+    pub(super) fn warn_unwatched(&self, job: &JobAddress, error: &io::Error) {
+        if !self.unwatched.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %job, %error,
+                "a log can't be watched, so a follower looks into it from time to time: raise `fs.inotify.max_user_watches` or \
+                 `fs.inotify.max_user_instances` if the limit is reached"
+            );
         }
     }
 

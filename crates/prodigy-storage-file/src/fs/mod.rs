@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use prodigy_storage_layout::Timestamp;
 
@@ -179,6 +180,16 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         Ok(Place::Here)
     }
 
+    /// Watches a folder from now on: calls `wake` after a name in it came or went, after a file in it was written to, and
+    /// after the watch ended or may have missed something. A temporary file wakes nobody. The empty path is the root.
+    ///
+    /// `None` if the system watches no folders; an error if its limits are reached. The caller then looks from time to
+    /// time. It does so, more rarely, with a watch too: no watch sees what another machine writes.
+    fn watch(&self, folder: &Path, wake: Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
+        let _ = (folder, wake);
+        Ok(None)
+    }
+
     /// The user as whom this process writes; `None` where files have no owners.
     fn user(&self) -> Option<u32> {
         None
@@ -196,6 +207,15 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         let _ = folder;
         Ok(())
     }
+}
+
+/// Called when something may have changed in a watched folder, from a thread of its own. It must not wait for anything.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// A watch on a folder, which lasts until it is dropped.
+pub trait FsWatch: fmt::Debug + Send + Sync {
+    /// False after the watch ended by itself: the folder was removed or moved, or the system gave the watch up.
+    fn is_live(&self) -> bool;
 }
 
 /// An open folder: the same one in each call, whatever its path leads to by then.

@@ -5,6 +5,8 @@ mod beneath;
 mod file;
 mod folder;
 mod rights;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::fs::File;
 use std::io;
@@ -22,6 +24,8 @@ use rustix::io::{Errno, retry_on_intr};
 use super::{
     DirEntry, FILE_MODE, FileKind, FileSystem, FsFile, FsFolder, Metadata, NotRegular, OpenMode, Place, Space,
 };
+#[cfg(target_os = "linux")]
+use super::{FsWatch, Wake};
 #[cfg(test)]
 pub(super) use beneath::{chmod_unread, open_stepwise};
 use beneath::{make_folder, open_beneath, open_folder};
@@ -44,6 +48,9 @@ pub struct RealFs {
     opened: RwLock<Option<Root>>,
     /// Whether a failure to give a file to the owner of the root was reported.
     warned: AtomicBool,
+    /// Kept from the first watch on, so that its thread does not begin and end with every wait.
+    #[cfg(target_os = "linux")]
+    watcher: parking_lot::Mutex<Option<Arc<watch::Watcher>>>,
 }
 
 /// The open root.
@@ -71,6 +78,8 @@ impl RealFs {
             given,
             opened: RwLock::new(None),
             warned: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
+            watcher: parking_lot::Mutex::new(None),
         }
     }
 
@@ -362,6 +371,19 @@ impl FileSystem for RealFs {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Place::Gone),
             Err(error) => Err(error.into()),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watch(&self, folder: &Path, wake: Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
+        let opened = self.open_beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        let watcher = {
+            let mut watcher = self.watcher.lock();
+            match &*watcher {
+                Some(running) if running.is_running() => Arc::clone(running),
+                _ => Arc::clone(watcher.insert(watch::Watcher::shared()?)),
+            }
+        };
+        watch::Watcher::watch(watcher, &opened, wake)
     }
 
     fn user(&self) -> Option<u32> {

@@ -179,3 +179,82 @@ fn the_lock_on_a_folder_is_shared_or_exclusive_and_makes_nothing() {
     std::fs::File::open(&root).unwrap().try_lock().unwrap();
     assert_eq!(std::fs::read_dir(&root).unwrap().count(), before);
 }
+
+/// A folder of a root that is watched, with a channel that gets a message for each report.
+#[cfg(target_os = "linux")]
+fn watched(folder: &str) -> (tempfile::TempDir, Box<dyn FsWatch>, std::sync::mpsc::Receiver<()>) {
+    let (dir, fs) = place();
+    let (reports, reported) = std::sync::mpsc::channel();
+    let wake: Wake = Arc::new(move || {
+        let _ = reports.send(());
+    });
+    let watch = fs.watch(Path::new(folder), wake).unwrap().unwrap();
+    (dir, watch, reported)
+}
+
+#[cfg(target_os = "linux")]
+const REPORT: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watch_reports_names_and_writes_and_no_temporary_file() {
+    let (dir, watch, reported) = watched("a/b");
+    let folder = dir.path().join("root/a/b");
+    std::fs::write(folder.join(".tmp-0"), "x").unwrap();
+    std::fs::write(dir.path().join("root/a/other"), "x").unwrap();
+    std::fs::remove_file(folder.join(".tmp-0")).unwrap();
+    // The reports of one folder come in the order of the changes: the first one is of this file.
+    let file = std::fs::File::create(folder.join("new")).unwrap();
+    reported.recv_timeout(REPORT).unwrap();
+    assert!(
+        reported.try_recv().is_err(),
+        "a temporary file or another folder was reported"
+    );
+    std::io::Write::write_all(&mut &file, b"x").unwrap();
+    reported.recv_timeout(REPORT).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("renamed")).unwrap();
+    reported.recv_timeout(REPORT).unwrap();
+    assert!(watch.is_live());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watch_ends_with_its_folder_and_reports_that() {
+    let (dir, watch, reported) = watched("a/b");
+    std::fs::rename(dir.path().join("root/a/b"), dir.path().join("root/c")).unwrap();
+    reported.recv_timeout(REPORT).unwrap();
+    assert!(!watch.is_live());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_watches_on_a_folder_end_each_by_itself() {
+    let (dir, fs) = place();
+    let watch = |reports: &std::sync::mpsc::Sender<u8>, number: u8| {
+        let reports = reports.clone();
+        let wake: Wake = Arc::new(move || {
+            let _ = reports.send(number);
+        });
+        fs.watch(Path::new("a"), wake).unwrap().unwrap()
+    };
+    let (reports, reported) = std::sync::mpsc::channel();
+    let (first, second) = (watch(&reports, 1), watch(&reports, 2));
+    drop(first);
+    std::fs::create_dir(dir.path().join("root/a/new")).unwrap();
+    assert_eq!(reported.recv_timeout(REPORT), Ok(2));
+    drop(second);
+    std::fs::create_dir(dir.path().join("root/a/newer")).unwrap();
+    let third = watch(&reports, 3);
+    std::fs::create_dir(dir.path().join("root/a/newest")).unwrap();
+    assert_eq!(reported.recv_timeout(REPORT), Ok(3));
+    assert!(third.is_live());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watch_on_nothing_is_not_found_and_no_link_is_followed() {
+    let (_dir, fs) = place();
+    let watch = |folder: &str| fs.watch(Path::new(folder), Arc::new(|| {}));
+    assert_eq!(watch("a/none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(is_link(watch("a/out")));
+}

@@ -143,6 +143,16 @@ pub(super) fn file_system(root: &Root) -> network::FileSystemKind {
     network::find(&nearest(&root.options.root), &root.options.root)
 }
 
+/// True unless other machines may write to the root.
+pub(crate) fn is_of_this_machine(root: &Root) -> bool {
+    // Without this option no other root is opened.
+    !root.options.allow_network_fs
+        || matches!(
+            file_system(root),
+            network::FileSystemKind::Local | network::FileSystemKind::Memory(_)
+        )
+}
+
 fn check_way(root: &Root) -> Result<()> {
     if root.options.allow_shared_root {
         return Ok(());

@@ -37,7 +37,7 @@ use locked_file::KeyedMutex;
 use place::Whereabouts;
 use unflushed::Unflushed;
 
-pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner};
+pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner, is_of_this_machine};
 pub(crate) use counters::count;
 pub(crate) use format::{FORMAT, format_text, read_format};
 pub(crate) use health::health;

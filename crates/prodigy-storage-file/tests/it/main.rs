@@ -19,3 +19,4 @@ mod moved;
 mod replaced;
 mod security;
 mod tokens;
+mod waiting;

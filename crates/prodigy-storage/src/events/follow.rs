@@ -17,7 +17,11 @@ use super::Events;
 use super::event::Event;
 use super::read::ReadOptions;
 
-/// How to follow; `Default` begins at the first event, waits without limit, and looks ten times a second for what other processes store.
+/// How to follow; `Default` begins at the first event and waits without limit.
+///
+/// An append of this process or another one wakes the follow at once, where the backend is notified of it. The file backend
+/// is notified on Linux, by inotify, within the limits of the system. Where a backend is not notified, the follow
+/// looks for new events [ten times a second](Self::poll).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -34,18 +38,24 @@ use super::read::ReadOptions;
 pub struct FollowOptions {
     /// Only what comes after this position.
     pub from: Option<Cursor>,
-    /// How long to pause before looking again where nothing was new. An append in this process ends the pause.
+    /// Only what is stored after the follow began, if there is no position to begin at.
+    pub from_now: bool,
+    /// The longest pause between two looks. An append ends the pause, if the backend is notified of it.
     pub poll: Duration,
     /// Ends when no event was new for this duration; never if `None`. Zero reads the events that are stored now.
     pub wait: Option<Duration>,
+    /// Ends when the job is [finished](crate::Job::finish) and every event that was stored before was given.
+    pub until_finished: bool,
 }
 
 impl Default for FollowOptions {
     fn default() -> Self {
         Self {
             from: None,
+            from_now: false,
             poll: Duration::from_millis(100),
             wait: None,
+            until_finished: false,
         }
     }
 }
@@ -64,7 +74,42 @@ impl FollowOptions {
         self
     }
 
-    /// With this pause between two looks.
+    /// Only what is stored from now on. The events that are stored already are not read.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use prodigy_storage::{FollowOptions, Storage};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&"before")?;
+    /// let mut follow = job.events().follow_with::<String>(FollowOptions::new().from_now())?;
+    /// job.events().append(&"after")?;
+    /// assert_eq!(follow.next().expect("an event")?.event, "after");
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn from_now(mut self) -> Self {
+        self.from_now = true;
+        self
+    }
+
+    /// Ends when the job is [finished](crate::Job::finish) and every event that was stored before was given.
+    ///
+    /// ```
+    /// # use prodigy_storage::{FollowOptions, Storage};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&"the only one")?;
+    /// job.finish()?;
+    /// let follow = job.events().follow_with::<String>(FollowOptions::new().until_finished())?;
+    /// assert_eq!(follow.count(), 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn until_finished(mut self) -> Self {
+        self.until_finished = true;
+        self
+    }
+
+    /// With this longest pause between two looks.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
@@ -140,6 +185,8 @@ pub struct FollowLines {
     handle: FollowHandle,
     waiting: WaitOptions,
     wait: Option<Duration>,
+    /// Whether the job was finished when the last scan began.
+    finished: bool,
     /// The line that is lent.
     line: String,
     ended: bool,
@@ -154,11 +201,17 @@ enum FollowStep {
 
 impl FollowLines {
     pub(crate) fn begin(events: Events, options: FollowOptions) -> Result<Self> {
-        let scan = events.scan(ReadOptions::new().from(options.from))?;
+        let from = match options.from {
+            None if options.from_now => Some(events.end()?),
+            from => from,
+        };
+        let finished = options.until_finished && events.is_finished()?;
+        let scan = events.scan(ReadOptions::new().from(from))?;
         let handle = FollowHandle::default();
         let waiting = WaitOptions::new()
             .poll(options.poll)
-            .interrupt(handle.interrupt.clone());
+            .interrupt(handle.interrupt.clone())
+            .until_finished(options.until_finished);
         Ok(Self {
             cursor: scan.cursor(),
             // A change after the scan began ends the scan with an error.
@@ -168,13 +221,14 @@ impl FollowLines {
             handle,
             waiting,
             wait: options.wait,
+            finished,
             line: String::new(),
             ended: false,
         })
     }
 
-    /// The next line, or what can't be given as one; waits for it. `None` when it was stopped, or nothing was new for as long as the
-    /// options say.
+    /// The next line, or what can't be given as one; waits for it. `None` when it was stopped, when nothing was new for as
+    /// long as the options say, and at the end of a finished job if they say so.
     ///
     /// # Errors
     /// A failure that ends the following; begin another one from [`cursor`](Self::cursor).
@@ -212,6 +266,8 @@ impl FollowLines {
                 Some(scan) => scan,
                 none => {
                     looked = true;
+                    // Before the scan: every event that was appended before the job was finished is in it.
+                    self.finished = self.waiting.until_finished && self.events.is_finished()?;
                     let from = Some(self.cursor.clone());
                     let scan = self.events.scan(ReadOptions::new().from(from))?;
                     if self.events.generation() != self.generation {
@@ -235,6 +291,9 @@ impl FollowLines {
             }
             self.cursor = scan.cursor();
             self.scan = None;
+            if self.finished {
+                return Ok(None);
+            }
             if !looked {
                 continue;
             }
@@ -243,6 +302,31 @@ impl FollowLines {
             }
             self.events.wait(&self.cursor, &self.waiting, gives_up)?;
         }
+    }
+
+    /// Waits until [`next`](Self::next) has something to say without a wait: true. False after `timeout`, and when the
+    /// handle woke or stopped the follow.
+    ///
+    /// A caller that has work to do before each wait, such as flushing its output, sets
+    /// [`wait`](FollowOptions::wait) to zero and calls this method when `next` returns `None`.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        if self.scan.is_some() || self.finished {
+            return Ok(true);
+        }
+        if self.ended || self.handle.is_stopped() {
+            return Ok(false);
+        }
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        self.events.wait(&self.cursor, &self.waiting, deadline)
+    }
+
+    /// True if the follow gave everything and ended because the job is finished.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished && self.scan.is_none()
     }
 
     /// A copy may have new events before the cursor.

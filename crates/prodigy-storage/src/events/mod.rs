@@ -11,7 +11,7 @@ use prodigy_storage_backend::{
     Appended, Batch, Cursor, Deadline, Durability, EventId, LogSummary, Result, Scan, ScanOptions,
     StorageError, WaitOptions,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{Document, JobAddress};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,7 +20,7 @@ pub use event::Event;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use read::{EventLines, EventReader, ReadOptions};
 
-use crate::call::operation::{END, SCAN, SUMMARISE, TAIL, WAIT};
+use crate::call::operation::{END, REVISION, SCAN, SUMMARISE, TAIL, WAIT};
 use crate::storage::Inner;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
@@ -250,6 +250,15 @@ impl Events {
         self.inner.caller.call(WAIT, &self.job, deadline, |backend| {
             backend.wait(&self.job, cursor, options, deadline)
         })
+    }
+
+    /// True if the job carries the mark of [`Job::finish`](crate::Job::finish).
+    fn is_finished(&self) -> Result<bool> {
+        let (mark, deadline) = (Document::Finished(self.job.clone()), self.inner.deadline());
+        let revision = self.inner.caller.call(REVISION, &mark, deadline, |backend| {
+            backend.revision(&mark, deadline)
+        })?;
+        Ok(revision.is_some())
     }
 
     /// The size of the log, without reading it.

@@ -306,6 +306,82 @@ fn an_append_of_the_same_process_wakes_a_follow() {
 }
 
 #[test]
+fn a_follow_from_now_gives_nothing_that_was_stored_before_it_began() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        events.append_batch((0..3).map(step)).unwrap();
+        let mut follow = events
+            .follow_with::<Step>(FollowOptions::new().from_now().wait(Duration::ZERO))
+            .unwrap();
+        assert!(follow.next().is_none());
+        events.append(&step(3)).unwrap();
+        assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
+        // Without a position only.
+        let from = events.tail::<Step>(0).unwrap().cursor();
+        events.append(&step(4)).unwrap();
+        let options = FollowOptions::new().from_now().from(from).wait(Duration::ZERO);
+        assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn a_follow_until_the_job_is_finished_gives_every_event_and_ends() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        let events = job.events();
+        // A pause that no test would outlast: the end of the job has to wake it.
+        let options = FollowOptions::new()
+            .poll(Duration::from_secs(3600))
+            .until_finished();
+        let follow = events.follow_with::<Step>(options.clone()).unwrap();
+        std::thread::scope(|scope| {
+            let reader =
+                scope.spawn(move || follow.map(|event| event.unwrap().event.agent).collect::<Vec<_>>());
+            for agent in 0..20 {
+                events.append(&step(agent)).unwrap();
+            }
+            job.finish().unwrap();
+            assert_eq!(reader.join().unwrap(), (0..20).collect::<Vec<_>>());
+        });
+        // A job that is finished already is read to its end.
+        let mut again = events.follow_lines(options).unwrap();
+        let mut count = 0;
+        while again.next().unwrap().is_some() {
+            assert!(!again.is_finished());
+            count += 1;
+        }
+        assert_eq!((count, again.is_finished()), (20, true));
+        assert!(again.wait(None).unwrap(), "nothing is left to wait for");
+        let unasked = FollowOptions::new().wait(Duration::ZERO);
+        let mut unasked = events.follow_lines(unasked).unwrap();
+        while unasked.next().unwrap().is_some() {}
+        assert!(!unasked.is_finished());
+    });
+}
+
+#[test]
+fn a_caller_can_wait_for_a_line_by_itself() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        let options = FollowOptions::new()
+            .poll(Duration::from_secs(3600))
+            .wait(Duration::ZERO);
+        let mut follow = events.follow_lines(options).unwrap();
+        assert!(follow.next().unwrap().is_none());
+        assert!(!follow.wait(Some(Duration::from_millis(1))).unwrap());
+        events.append(&step(1)).unwrap();
+        assert!(follow.wait(None).unwrap());
+        assert!(follow.next().unwrap().is_some());
+        assert!(follow.wait(None).unwrap(), "the scan has not come to its end");
+        assert!(follow.next().unwrap().is_none());
+        follow.handle().wake();
+        assert!(!follow.wait(None).unwrap(), "the handle ends the wait");
+        follow.handle().stop();
+        assert!(!follow.wait(None).unwrap());
+    });
+}
+
+#[test]
 fn a_tail_gives_the_newest_events_and_a_follow_goes_on_behind_it() {
     on_each(|fixture| {
         let events = fixture.job().events();

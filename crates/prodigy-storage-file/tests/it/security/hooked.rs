@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use prodigy_storage_file::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
+use prodigy_storage_file::fs::{
+    DirEntry, FileSystem, FsFile, FsFolder, FsWatch, Metadata, OpenMode, RealFs, Space, Wake,
+};
 
 type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
 
@@ -13,6 +15,27 @@ pub struct Hooked {
     before: Hook,
     /// The answer to a try at the lock on the root, where it is not the real one.
     pub locks: Option<fn() -> io::Result<()>>,
+    pub watching: Watching,
+}
+
+/// How a folder is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    Really,
+    /// The watch is live and reports nothing.
+    Deaf,
+    /// The limit of the system is reached.
+    Refused,
+}
+
+/// A watch that reports nothing.
+#[derive(Debug)]
+struct Deaf;
+
+impl FsWatch for Deaf {
+    fn is_live(&self) -> bool {
+        true
+    }
 }
 
 impl std::fmt::Debug for Hooked {
@@ -27,6 +50,7 @@ impl Hooked {
             real: RealFs::new(root),
             before: Box::new(before),
             locks: None,
+            watching: Watching::Really,
         }
     }
 }
@@ -92,6 +116,15 @@ impl FileSystem for Hooked {
 
     fn space(&self) -> io::Result<Space> {
         self.real.space()
+    }
+
+    fn watch(&self, folder: &Path, wake: Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
+        (self.before)("watch", folder);
+        match self.watching {
+            Watching::Really => self.real.watch(folder, wake),
+            Watching::Deaf => Ok(Some(Box::new(Deaf))),
+            Watching::Refused => Err(io::ErrorKind::StorageFull.into()),
+        }
     }
 }
 

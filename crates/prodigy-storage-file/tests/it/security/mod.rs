@@ -1,6 +1,6 @@
 //! The contents of the root, the rights on it, and the file system below it.
 
-mod hooked;
+pub mod hooked;
 mod links;
 mod modes;
 mod roots;

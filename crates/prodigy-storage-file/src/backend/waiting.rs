@@ -1,0 +1,127 @@
+//! Waiting for events that this process or another one appends.
+//!
+//! A wait watches the folder of the log, or the nearest folder above it that exists. A report ends the pause at once. A
+//! pause that ends without one costs a look at the root only. The log itself is looked into after a report and, since no
+//! watch sees everything, after [`RARELY`]: a report that is lost delays an event and loses none.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Cursor, Deadline, LookReason, Result, ScanOptions, WaitOptions, Waiters};
+use prodigy_storage_layout::{Document, JobAddress, events_folder};
+
+use super::handle::Handle;
+use super::stores::Stores;
+use crate::fs::{FsWatch, Wake};
+use crate::root::{Look, Root, is_of_this_machine};
+
+const WAIT: &str = "wait for events";
+/// The time between two looks into a log that is watched and reports nothing.
+const RARELY: Duration = Duration::from_secs(5);
+
+/// Waits until something is stored behind a cursor, or the job is finished.
+pub(super) fn wait(
+    handle: &Handle,
+    job: &JobAddress,
+    cursor: &Cursor,
+    options: &WaitOptions,
+    deadline: Deadline,
+) -> Result<bool> {
+    let scan = ScanOptions::after(cursor.clone());
+    let finished = options.until_finished.then(|| Document::Finished(job.clone()));
+    let watch = RefCell::new(None);
+    handle.waiters.wait(job, options, deadline, |reason| {
+        if reason == LookReason::Elapsed {
+            let store = handle.enter(WAIT, Look::Now)?;
+            if watch
+                .borrow()
+                .as_ref()
+                .is_some_and(|watch: &LogWatch| watch.has_seen_all_of(&store))
+            {
+                return Ok(false);
+            }
+        }
+        handle.scan(WAIT, |store| {
+            // Before the look: what is stored after the look is reported.
+            watch.replace(LogWatch::begin(handle, store, job, finished.as_ref()));
+            if let Some(finished) = &finished
+                && store.documents.revision(finished, Deadline::never())?.is_some()
+            {
+                return Ok(true);
+            }
+            Ok(store.logs.scan(job, &scan, Deadline::never())?.next()?.is_some())
+        })
+    })
+}
+
+/// A watch on a log.
+struct LogWatch {
+    store: Arc<Stores>,
+    watches: Vec<Box<dyn FsWatch>>,
+    /// When the log was looked into.
+    looked: Duration,
+}
+
+impl LogWatch {
+    /// `None` if the log can't be watched.
+    fn begin(
+        handle: &Handle,
+        store: &Arc<Stores>,
+        job: &JobAddress,
+        finished: Option<&Document>,
+    ) -> Option<Self> {
+        let (waiters, told) = (Arc::clone(&handle.waiters), job.clone());
+        let wake: Wake = Arc::new(move || Waiters::notify(&waiters, &told));
+        let events = events_folder(job);
+        let mark = finished.map(Document::path);
+        let folders = [Some(events.as_path()), mark.as_deref().and_then(Path::parent)];
+        let watches = folders
+            .into_iter()
+            .flatten()
+            .map(|folder| watch_nearest(&store.root, folder, &wake))
+            .collect::<io::Result<Option<Vec<_>>>>();
+        match watches {
+            Ok(watches) => watches.map(|watches| Self {
+                store: Arc::clone(store),
+                watches,
+                looked: store.monotonic(),
+            }),
+            Err(error) => {
+                handle.warn_unwatched(job, &error);
+                None
+            }
+        }
+    }
+
+    /// True if whatever was stored since the last look would have been reported.
+    fn has_seen_all_of(&self, store: &Arc<Stores>) -> bool {
+        Arc::ptr_eq(&self.store, store)
+            && self.watches.iter().all(|watch| watch.is_live())
+            && store.monotonic().saturating_sub(self.looked) < RARELY
+            && is_of_this_machine(&store.root)
+    }
+}
+
+/// Watches a folder, or the nearest one above it that exists. `None` if the file system is not watched, or no folder
+/// exists.
+fn watch_nearest(root: &Root, folder: &Path, wake: &Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
+    let mut missing: Option<&Path> = None;
+    for folder in folder.ancestors() {
+        match root.fs.watch(folder, Arc::clone(wake)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(watch)) => {
+                // A folder that was created before the watch began has not been reported.
+                if missing.is_some_and(|missing| root.fs.metadata(missing).is_ok()) {
+                    wake();
+                }
+                return Ok(Some(watch));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = Some(folder),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,161 @@
+//! Waiting for the events of another process. Handles on file systems of their own share no writer and no notification,
+//! so each of them is a process of its own here.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use prodigy_storage_backend::conformance::ManualClock;
+use prodigy_storage_backend::{Cursor, Deadline, Durability, Interrupt, LogStore, WaitOptions};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use tempfile::TempDir;
+
+use super::replaced::{NEVER, append, job};
+use super::security::hooked::{Hooked, Watching};
+
+struct Place {
+    folder: TempDir,
+    clock: Arc<ManualClock>,
+    /// Calls that list a folder.
+    lists: Arc<AtomicUsize>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::default(),
+            lists: Arc::default(),
+        }
+    }
+
+    /// As another process opens it.
+    fn open(&self, watching: Watching) -> FileBackend {
+        let root = self.folder.path().join("root");
+        let lists = Arc::clone(&self.lists);
+        let mut fs = Hooked::new(&root, move |call, path: &Path| {
+            if call == "list" && path.starts_with("events") {
+                lists.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        fs.watching = watching;
+        let options = FileOptions::new(root).clock(self.clock.clone());
+        FileBackend::open_on(Arc::new(fs), options).unwrap()
+    }
+
+    fn append(&self) {
+        append(&self.open(Watching::Refused), Durability::Relaxed).unwrap();
+    }
+}
+
+/// Nothing but a notification ends its pause.
+fn rarely() -> WaitOptions {
+    WaitOptions::new().poll(Duration::from_secs(3600))
+}
+
+fn often() -> WaitOptions {
+    WaitOptions::new().poll(Duration::from_millis(1))
+}
+
+fn end(backend: &FileBackend) -> Cursor {
+    backend.end(&job(), NEVER).unwrap()
+}
+
+/// Waits in a thread, and makes `act` when the wait has looked.
+fn wait_while(place: &Place, watching: Watching, options: &WaitOptions, act: impl FnOnce()) -> bool {
+    let backend = place.open(watching);
+    let from = end(&backend);
+    let before = place.lists.load(Ordering::SeqCst);
+    let minute = Deadline::after(Duration::from_secs(60));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| backend.wait(&job(), &from, options, minute));
+        while place.lists.load(Ordering::SeqCst) == before {
+            thread::yield_now();
+        }
+        // Most often its pause has begun by then; what the test says holds in any case.
+        thread::sleep(Duration::from_millis(5));
+        act();
+        waiting.join().unwrap().unwrap()
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_append_of_another_process_ends_a_wait_at_once() {
+    let place = Place::new();
+    place.append();
+    for _ in 0..5 {
+        assert!(wait_while(&place, Watching::Really, &rarely(), || place.append()));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_first_event_of_a_job_whose_folders_are_created_meanwhile_ends_a_wait() {
+    for existing in ["root", "root/events", "root/events/shop", "root/events/shop/job"] {
+        let place = Place::new();
+        std::fs::create_dir_all(place.folder.path().join(existing)).unwrap();
+        assert!(
+            wait_while(&place, Watching::Really, &rarely(), || place.append()),
+            "{existing}"
+        );
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wait_without_a_root_finds_the_first_event_by_polling() {
+    let place = Place::new();
+    assert!(wait_while(&place, Watching::Really, &often(), || place.append()));
+}
+
+#[test]
+fn a_log_that_cannot_be_watched_is_polled() {
+    let place = Place::new();
+    place.append();
+    assert!(wait_while(&place, Watching::Refused, &often(), || place.append()));
+}
+
+#[test]
+fn a_report_that_is_lost_delays_an_event_and_loses_none() {
+    let place = Place::new();
+    place.append();
+    let found = wait_while(&place, Watching::Deaf, &often(), || {
+        place.append();
+        place.clock.advance(Duration::from_secs(10));
+    });
+    assert!(found);
+}
+
+#[test]
+fn the_last_look_of_a_wait_finds_what_was_not_reported() {
+    let place = Place::new();
+    place.append();
+    let backend = place.open(Watching::Deaf);
+    let from = end(&backend);
+    let interrupt = Interrupt::new();
+    let options = rarely().interrupt(interrupt.clone());
+    let briefly = || Deadline::after(Duration::from_millis(50));
+    assert!(!backend.wait(&job(), &from, &options, briefly()).unwrap());
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| backend.wait(&job(), &from, &options, briefly()));
+        place.append();
+        assert!(waiting.join().unwrap().unwrap());
+    });
+}
+
+#[test]
+fn an_idle_wait_looks_into_the_log_once_and_not_at_every_poll() {
+    let place = Place::new();
+    place.append();
+    let backend = place.open(Watching::Deaf);
+    let from = end(&backend);
+    let before = place.lists.load(Ordering::SeqCst);
+    let deadline = Deadline::after(Duration::from_millis(200));
+    assert!(!backend.wait(&job(), &from, &often(), deadline).unwrap());
+    let lists = place.lists.load(Ordering::SeqCst) - before;
+    // A look lists the folder twice at most, and the first look and the last one are made.
+    assert!(lists <= 4, "the folder was listed {lists} times");
+}
