@@ -4,10 +4,8 @@ use std::fmt;
 
 use crate::disk::Disk;
 use crate::journal::Call;
-use crate::replay::{CallOutcome, Moment};
+use crate::replay::{CallOutcome, Moment, SECTOR};
 
-/// Bytes of a sector: what a disk writes whole or not at all.
-const SECTOR: u64 = 512;
 /// Up to this number of pending calls, every subset is tried.
 const ALL_SUBSETS: usize = 6;
 
@@ -160,6 +158,18 @@ fn outcomes(
     // The calls before the last one, and the last call alone.
     sets.push(pick(&|at| there(at + 1 < count)));
     sets.push(pick(&|at| there(at + 1 == count)));
+    if count > 0 && is(&writes, count - 1) {
+        // Each second sector of the last write, and those that this leaves out.
+        for bits in [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
+            sets.push(pick(&|at| {
+                if at + 1 == count {
+                    CallOutcome::Sectors(bits)
+                } else {
+                    CallOutcome::There
+                }
+            }));
+        }
+    }
     if effort.thorough {
         if count <= ALL_SUBSETS {
             sets.extend((0u32..1 << count).map(|bits| pick(&|at| there(bits >> at & 1 == 1))));
@@ -208,7 +218,8 @@ fn outcomes(
                 Call::Write { bytes, .. } => match random.u8(..8) {
                     0 => CallOutcome::Zeros,
                     1 => CallOutcome::Cut(random.usize(..bytes.len().max(1))),
-                    2..5 => CallOutcome::Gone,
+                    2 => CallOutcome::Sectors(random.u64(..)),
+                    3..5 => CallOutcome::Gone,
                     _ => CallOutcome::There,
                 },
                 _ => there(random.bool()),

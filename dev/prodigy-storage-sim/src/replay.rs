@@ -31,7 +31,12 @@ pub enum CallOutcome {
     Zeros,
     /// Only this number of bytes of a write.
     Cut(usize),
+    /// Of a write over bytes that are there, only some sectors: a bit for each. What makes the file longer is there.
+    Sectors(u64),
 }
+
+/// Bytes of a sector: what a disk writes whole or not at all.
+pub(crate) const SECTOR: u64 = 512;
 
 impl fmt::Display for CallOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,6 +45,7 @@ impl fmt::Display for CallOutcome {
             Self::Gone => f.write_str("gone"),
             Self::Zeros => f.write_str("zeros"),
             Self::Cut(bytes) => write!(f, "{bytes} bytes"),
+            Self::Sectors(bits) => write!(f, "the sectors {bits:b}"),
         }
     }
 }
@@ -162,6 +168,19 @@ fn is_synced(call: &Call, sync: &Call) -> bool {
     }
 }
 
+/// The sectors of a write: their numbers, their offsets in the file, and their bytes.
+fn sectors(offset: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, u64, &[u8])> {
+    let first = bytes.len().min((SECTOR - offset % SECTOR) as usize);
+    let (head, rest) = bytes.split_at_checked(first).unwrap_or_default();
+    let pieces = std::iter::once(head).chain(rest.chunks(SECTOR as usize));
+    let mut at = offset;
+    (0..).zip(pieces).map(move |(number, piece)| {
+        let from = at;
+        at += piece.len() as u64;
+        (number, from, piece)
+    })
+}
+
 fn apply(disk: &mut Disk, entry: &Entry, outcome: CallOutcome) {
     if outcome == CallOutcome::Gone {
         return;
@@ -182,6 +201,15 @@ fn apply(disk: &mut Disk, entry: &Entry, outcome: CallOutcome) {
                 let bytes = bytes.get(..most).unwrap_or(bytes);
                 if !bytes.is_empty() {
                     disk.write_at(*inode, bytes, *offset, entry.time);
+                }
+            }
+            CallOutcome::Sectors(bits) => {
+                let len = disk.len_of(*inode);
+                for (number, at, piece) in sectors(*offset, bytes) {
+                    let is_over = at + piece.len() as u64 <= len;
+                    if !is_over || bits >> (number % u64::from(u64::BITS)) & 1 == 1 {
+                        disk.write_at(*inode, piece, at, entry.time);
+                    }
                 }
             }
             _ => disk.write_at(*inode, bytes, *offset, entry.time),

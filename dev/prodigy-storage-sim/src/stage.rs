@@ -2,6 +2,8 @@
 
 mod letters;
 
+pub(crate) use letters::{LONG, work};
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use crate::explore::Trace;
 use crate::fs::{Doom, SimFs};
 use crate::history::History;
 use crate::replay::Moment;
-use crate::stage::{Setup, Stage, job};
+use crate::stage::{LONG, Setup, Stage, job};
 
 /// A short run of a store.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +125,12 @@ pub const WORKLOADS: &[Workload] = &[
         about: "dead letters that go with the power, over some that do not",
         setup: PLAIN,
         play: letters_relaxed,
+    },
+    Workload {
+        name: "letters-over-blanks",
+        about: "dead letters and changes of them that are written over blanks, some of them relaxed",
+        setup: PLAIN,
+        play: letters_over_blanks,
     },
     Workload {
         name: "adoption",
@@ -393,6 +399,28 @@ fn letters_relaxed(stage: &mut Stage) -> Result<()> {
     stage.flush(one)?;
     stage.push(one, &job, &["a"], Relaxed)?;
     stage.push(one, &job, &["i"], Relaxed)
+}
+
+/// A long letter makes both files keep blanks at their ends.
+fn letters_over_blanks(stage: &mut Stage) -> Result<()> {
+    let job = job("letters")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    stage.push(one, &job, &[LONG], Strict)?;
+    stage.push(one, &job, &["a"], Strict)?;
+    stage.push(other, &job, &["b", "c", "d"], Strict)?;
+    stage.push(one, &job, &["e"], Relaxed)?;
+    stage.push(other, &job, &["f"], Strict)?;
+    stage.take(one, &job, 2)?;
+    stage.take(other, &job, 3)?;
+    stage.push(one, &job, &["g"], Relaxed)?;
+    stage.ack(other, &job, 2)?;
+    stage.push(one, &job, &["b"], Relaxed)?;
+    stage.nack(one, &job, 2)?;
+    stage.dying(one, Doom::after_bytes("dlq/", 90), |stage| {
+        stage.push(one, &job, &["h", "i"], Strict)
+    })?;
+    stage.take(other, &job, 2)?;
+    stage.push(other, &job, &["j"], Strict)
 }
 
 /// Bytes behind a record.

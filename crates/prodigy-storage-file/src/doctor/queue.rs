@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingKind, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{Damaged, keep};
 use super::walk::Examination;
-use crate::queue::Survey;
+use crate::queue::{LOST_WRITE, Survey};
 
 impl Examination<'_> {
     /// The queue of a job.
@@ -35,9 +35,15 @@ impl Examination<'_> {
             .spots
             .iter()
             .map(|spot| {
-                self.damage(FindingKind::DamagedItems, path, spot.why)
+                let is_lost_write = spot.why == LOST_WRITE;
+                let severity = match is_lost_write {
+                    true => FindingSeverity::Warning,
+                    false => FindingSeverity::Damage,
+                };
+                self.finding(severity, FindingKind::DamagedItems, path, spot.why)
                     .at(spot.start, spot.end - spot.start)
                     .lost(match spot.harmless {
+                        true if is_lost_write => "nothing that was acknowledged, unless it was relaxed",
                         true => "nothing: the item is readable even so",
                         false => "the item at this place, if there was one",
                     })

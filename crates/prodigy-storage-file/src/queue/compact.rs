@@ -99,6 +99,8 @@ impl Queues {
         let before = turn.files.bytes();
         if turn.is_worth_it() {
             turn.compact(Unreadable::Quarantined)?;
+        } else {
+            turn.cut_blanks()?;
         }
         let after = turn.files.bytes();
         turn.end(Durability::Strict)?;
@@ -132,6 +134,9 @@ impl Queues {
             // Best effort: nothing depends on it.
             let tidied = Turn::begin(self, OPERATION, &job, "queue", deadline).and_then(|mut turn| {
                 turn.tidy();
+                if turn.is_small() {
+                    turn.cut_blanks()?;
+                }
                 turn.end(Durability::Strict)
             });
             if let Err(error) = tidied {
@@ -161,7 +166,18 @@ impl Turn<'_> {
     }
 
     fn is_small(&self) -> bool {
-        self.files.items.as_ref().is_some_and(|items| items.len < SMALL)
+        self.files
+            .items
+            .as_ref()
+            .is_some_and(|items| items.bytes() < SMALL)
+    }
+
+    /// Cuts the blanks at the end of both files.
+    fn cut_blanks(&mut self) -> Result<()> {
+        let (root, operation, path) = (&self.queues.root, self.operation, &self.items_path);
+        self.files
+            .cut_blanks()
+            .map_err(|error| root.write_fault(operation, path, error))
     }
 
     /// Whether the file of items shows something else than the items as they are, or is damaged.
@@ -315,10 +331,12 @@ impl Turn<'_> {
                 len,
                 any,
                 plain: true,
+                ends_blank: true,
             }),
             journal: Some(JournalFile {
                 open: open(&self.journal_path, header.len() as u64)?,
                 end: header.len() as u64,
+                len: header.len() as u64,
                 is_open: false,
             }),
             index: new,

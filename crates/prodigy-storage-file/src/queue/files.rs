@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::CLOSING;
+use super::blanks::{self, BLANK};
 use super::index::Index;
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
@@ -24,7 +26,7 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
-    /// Notes that the file is written up to `end`.
+    /// Notes that items or records are written up to `end`. What is behind that does not count.
     pub(super) fn wrote(&self, end: u64) {
         self.written.store(end, Ordering::Release);
     }
@@ -101,12 +103,37 @@ pub(super) struct ItemsFile {
     pub(super) open: OpenFile,
     /// Where the next item goes: behind the last one.
     pub(super) end: u64,
-    /// The whole length.
+    /// The whole length, with the blanks behind the closing bracket.
     pub(super) len: u64,
     /// Whether anything is before the end.
     pub(super) any: bool,
     /// Whether a new item can be written behind the last one; else the queue has to be compacted first.
     pub(super) plain: bool,
+    /// Whether our closing bracket and nothing but blanks are behind the end.
+    pub(super) ends_blank: bool,
+}
+
+impl ItemsFile {
+    /// Bytes without the blanks at the end.
+    pub(super) fn bytes(&self) -> u64 {
+        match self.ends_blank {
+            true => self.end + CLOSING.len() as u64,
+            false => self.len,
+        }
+    }
+
+    /// Whether our closing bracket is at the end.
+    pub(super) fn is_closed(&self) -> io::Result<bool> {
+        let mut closing = [0; CLOSING.len()];
+        let read = self.open.file.read_full_at(&mut closing, self.end)?;
+        Ok(read == CLOSING.len() && closing == CLOSING)
+    }
+
+    /// Whether nothing but blanks is behind our closing bracket.
+    pub(super) fn has_only_blanks(&self) -> io::Result<bool> {
+        let end = blanks::end_of_text(&*self.open.file, self.len)?;
+        Ok(end == self.end + CLOSING.len() as u64)
+    }
 }
 
 /// The journal.
@@ -115,8 +142,19 @@ pub(super) struct JournalFile {
     pub(super) open: OpenFile,
     /// Where the next record goes.
     pub(super) end: u64,
+    /// The whole length, with the blanks behind the last record.
+    pub(super) len: u64,
     /// Whether the line before that has no line end.
     pub(super) is_open: bool,
+}
+
+impl JournalFile {
+    /// Whether no record begins at the end that is known.
+    pub(super) fn ends_here(&self) -> io::Result<bool> {
+        let mut next = [0];
+        let read = self.open.file.read_full_at(&mut next, self.end)?;
+        Ok(read == 0 || next == [BLANK])
+    }
 }
 
 /// A queue, as it was when its lock was last held.
@@ -142,9 +180,9 @@ pub(super) struct QueueFiles {
 }
 
 impl QueueFiles {
-    /// Bytes of both files.
+    /// Bytes of both files, without the blanks at their ends.
     pub(super) fn bytes(&self) -> u64 {
-        let items = self.items.as_ref().map_or(0, |items| items.len);
+        let items = self.items.as_ref().map_or(0, ItemsFile::bytes);
         items + self.journal.as_ref().map_or(0, |journal| journal.end)
     }
 
@@ -155,6 +193,24 @@ impl QueueFiles {
         let others: u64 = self.others.iter().map(|(start, end)| end - start).sum();
         let living = self.index.living_bytes() + others + between + FRAME;
         self.bytes().saturating_sub(living)
+    }
+
+    /// Cuts the blanks at the end of both files.
+    pub(super) fn cut_blanks(&mut self) -> io::Result<()> {
+        if let Some(items) = &mut self.items
+            && items.len > items.bytes()
+        {
+            let len = items.bytes();
+            items.open.file.set_len(len)?;
+            items.len = len;
+        }
+        if let Some(journal) = &mut self.journal
+            && journal.len > journal.end
+        {
+            journal.open.file.set_len(journal.end)?;
+            journal.len = journal.end;
+        }
+        Ok(())
     }
 
     /// Whether a sync of a file failed.

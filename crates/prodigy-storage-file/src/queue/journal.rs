@@ -1,5 +1,6 @@
 //! From the bytes of a queue's journal to its lines and damage, in bounded memory.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::StreamedLine;
 use prodigy_storage_backend::record::{self, Checksum};
 
+use super::blanks::{self, BLANK};
 use super::buffer::Buffer;
 use super::line::{ROOM, TRAILER};
 use super::record::HEAD;
@@ -14,6 +16,8 @@ use crate::fs::FsFile;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
+/// The same for the first bytes behind what is known: most often a few records.
+const FIRST_CHUNK: usize = 8 << 10;
 /// How many places in one damaged line are tried as the beginning of a record.
 const TRIES: usize = 64;
 /// The end of every line of ours.
@@ -50,7 +54,15 @@ pub(super) struct JournalScanner {
     /// Up to where damage was read twice: a writer may have changed it between two reads.
     twice: u64,
     /// The pieces of the last damaged line.
-    ahead: std::collections::VecDeque<Piece>,
+    ahead: VecDeque<Piece>,
+    /// Pieces that were read ahead, in order.
+    seen: VecDeque<Piece>,
+    /// Whether it ends where blanks begin.
+    stops_at_blanks: bool,
+    /// Whether blanks are before the next line: only a write of which a power failure took the beginning leaves them there.
+    is_behind_blanks: bool,
+    /// Bytes that are read next.
+    chunk: usize,
     /// Where the last whole line ends, its line end included.
     end: u64,
     /// Whether a line end is missing behind the last line, and nothing else.
@@ -71,11 +83,23 @@ impl JournalScanner {
             len,
             limit: usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(ROOM),
             twice: 0,
-            ahead: std::collections::VecDeque::new(),
+            ahead: VecDeque::new(),
+            seen: VecDeque::new(),
+            stops_at_blanks: false,
+            is_behind_blanks: false,
+            chunk: if from == 0 { CHUNK } else { FIRST_CHUNK },
             end: from,
             open: false,
             tail: None,
         })
+    }
+
+    /// The same, which ends where blanks begin.
+    pub(super) fn up_to_blanks(self) -> Self {
+        Self {
+            stops_at_blanks: true,
+            ..self
+        }
     }
 
     /// The bytes of the last line.
@@ -103,12 +127,47 @@ impl JournalScanner {
         self.len
     }
 
-    /// The next piece.
+    /// The next piece. Holes behind the last record are the tail.
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
+        if let Some(piece) = self.seen.pop_front() {
+            return Ok(Some(piece));
+        }
+        let (end, is_open) = (self.end, self.open);
+        loop {
+            match self.read()? {
+                Some(hole @ Piece::Damage { hole: true, .. }) if self.seen.len() < TRIES => {
+                    self.seen.push_back(hole);
+                }
+                Some(piece) if self.seen.is_empty() => return Ok(Some(piece)),
+                Some(piece) => {
+                    self.seen.push_back(piece);
+                    return Ok(self.seen.pop_front());
+                }
+                None => {
+                    if !self.seen.is_empty() {
+                        self.seen.clear();
+                        (self.tail, self.end, self.open) = (Some(end), end, is_open);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Reads the next piece.
+    fn read(&mut self) -> io::Result<Option<Piece>> {
         if let Some(piece) = self.ahead.pop_front() {
             return Ok(Some(piece));
         }
+        self.is_behind_blanks = false;
         loop {
+            let rest = self.buffer.from(self.at);
+            let blanks = rest.iter().take_while(|byte| **byte == BLANK).count();
+            if blanks > 0 && self.stops_at_blanks {
+                return Ok(None);
+            }
+            self.is_behind_blanks |= blanks > 0;
+            self.at += blanks;
             let rest = self.buffer.from(self.at);
             let Some(len) = memchr::memchr(b'\n', rest) else {
                 if rest.len() >= self.limit {
@@ -123,6 +182,7 @@ impl JournalScanner {
             let line = self.buffer.get(range.clone());
             if line.trim_ascii().is_empty() {
                 self.pass(range.end + 1);
+                self.is_behind_blanks = false;
                 continue;
             }
             if line.len() > self.limit {
@@ -186,10 +246,13 @@ impl JournalScanner {
         let mut done = 0;
         let damage = |from: usize, to: usize| {
             let bytes = text.get(from..to).unwrap_or_default();
+            let start = self.base + (line.start + from) as u64;
+            let is_zero = bytes.ends_with(b"\0") || bytes.starts_with(b"\0");
+            let is_blank = from == 0 && self.is_behind_blanks || blanks::has_blank_sector(bytes, start);
             (!bytes.trim_ascii().is_empty()).then(|| Piece::Damage {
-                start: self.base + (line.start + from) as u64,
+                start,
                 end: self.base + (line.start + to) as u64,
-                hole: bytes.ends_with(b"\0") || bytes.starts_with(b"\0"),
+                hole: is_zero || is_blank,
             })
         };
         for start in starts {
@@ -277,7 +340,10 @@ impl JournalScanner {
         self.at = 0;
         let old = self.buffer.len();
         let left = self.len.saturating_sub(self.base + old as u64);
-        let more = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK.max(old));
+        let more = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(self.chunk.max(old));
+        self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
             // It was cut since.

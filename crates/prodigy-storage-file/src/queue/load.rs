@@ -49,6 +49,7 @@ impl Turn<'_> {
                 len: 0,
                 any: false,
                 plain: false,
+                ends_blank: false,
             });
             self.files.index = Index::load();
         }
@@ -56,6 +57,7 @@ impl Turn<'_> {
             self.files.journal = Some(JournalFile {
                 open: self.open(&self.journal_path)?,
                 end: 0,
+                len: 0,
                 is_open: false,
             });
             // Its writer may have been a relaxed one.
@@ -109,18 +111,10 @@ impl Turn<'_> {
         let Some(items) = &mut files.items else {
             return Ok(true);
         };
-        if items.plain && len == items.end + CLOSING.len() as u64 {
-            let mut closing = [0; CLOSING.len()];
-            let read = items
-                .open
-                .file
-                .read_full_at(&mut closing, items.end)
-                .map_err(fault)?;
-            if read == CLOSING.len() && closing == CLOSING {
-                items.len = len;
-                items.open.syncer.wrote(len);
-                return Ok(true);
-            }
+        // A push goes over the closing bracket, and over blanks where there are enough of them.
+        let is_as_long = items.ends_blank && len == items.len;
+        if is_as_long && items.is_closed().map_err(fault)? {
+            return Ok(true);
         }
         let is_first = items.end == 0;
         let file = Arc::clone(&items.open.file);
@@ -128,7 +122,12 @@ impl Turn<'_> {
             queues.check_queue(operation, &path, &file, self.deadline)?;
         }
         let limit = root.options.largest_read();
-        let mut scanner = Scanner::resume(file, limit, items.end, items.any).map_err(fault)?;
+        let scanner = Scanner::resume(file, limit, items.end, items.any).map_err(fault)?;
+        let mut scanner = if is_as_long {
+            scanner.up_to_blanks()
+        } else {
+            scanner
+        };
         let mut count = 0;
         while let Some(fragment) = scanner.next().map_err(fault)? {
             count += 1;
@@ -237,7 +236,12 @@ impl Turn<'_> {
         items.any = array.any;
         items.plain = array.plain;
         items.len = scanner.len();
-        items.open.syncer.wrote(items.len);
+        items.open.syncer.wrote(items.end + CLOSING.len() as u64);
+        items.ends_blank = array.plain
+            && array.closed
+            && array.tail.is_none()
+            && items.is_closed().map_err(fault)?
+            && (is_as_long || items.has_only_blanks().map_err(fault)?);
         let (last, is_rough) = files.index.bear_the_first();
         files.counter = files.counter.max(last);
         files.rough |= !array.plain || is_rough;
@@ -259,7 +263,7 @@ impl Turn<'_> {
         if let Some(tail) = tail {
             // It was never acknowledged.
             let bytes = items.open.file.read_to_end(tail, u64::MAX).map_err(fault)?;
-            Quarantine::of(root).keep(path, tail, &bytes)?;
+            Quarantine::of(root).keep(path, tail, bytes.trim_ascii_end())?;
         }
         if items.plain {
             close(items).map_err(fault)?;
@@ -268,7 +272,6 @@ impl Turn<'_> {
             items.len = tail;
         }
         items.open.syncer.changed(0);
-        items.open.syncer.wrote(items.len);
         Ok(())
     }
 
@@ -279,12 +282,18 @@ impl Turn<'_> {
         let Some(journal) = &self.files.journal else {
             return Ok(());
         };
-        if len == journal.end {
+        let is_as_long = len == journal.len && journal.end > 0;
+        if is_as_long && journal.ends_here().map_err(fault)? {
             return Ok(());
         }
         let file = Arc::clone(&journal.open.file);
         let limit = queues.root.options.largest_read();
-        let mut scanner = JournalScanner::new(Arc::clone(&file), limit, journal.end).map_err(fault)?;
+        let scanner = JournalScanner::new(Arc::clone(&file), limit, journal.end).map_err(fault)?;
+        let mut scanner = if is_as_long {
+            scanner.up_to_blanks()
+        } else {
+            scanner
+        };
         let mut count = 0;
         while let Some(piece) = scanner.next().map_err(fault)? {
             count += 1;
@@ -334,15 +343,16 @@ impl Turn<'_> {
         let mut len = scanner.len();
         if let Some(tail) = scanner.tail() {
             let bytes = file.read_to_end(tail, u64::MAX).map_err(fault)?;
+            let bytes = bytes.trim_ascii();
             if bytes.iter().any(|byte| *byte != 0) {
-                Quarantine::of(&queues.root).keep(&path, tail, &bytes)?;
+                Quarantine::of(&queues.root).keep(&path, tail, bytes)?;
             }
             file.set_len(tail).map_err(fault)?;
             len = tail;
         }
         if let Some(journal) = &mut self.files.journal {
             journal.is_open = scanner.is_open();
-            journal.end = scanner.end().min(len);
+            (journal.end, journal.len) = (scanner.end().min(len), len);
             if scanner.tail().is_some() {
                 journal.open.syncer.changed(0);
             }

@@ -1,7 +1,7 @@
 //! The queue of a job: `dlq/{repo}/{job}/items.json` and `items.journal`.
 //!
 //! The items are a JSON array with an item a line, each closed by its checksum. A new item is written over the closing
-//! bracket, in one write. What happens to a stored item is a record at the end of the journal: one write, whatever the number
+//! bracket and the blanks behind it, in one write. What happens to a stored item is a record at the end of the journal: one write, whatever the number
 //! of items. A compaction replaces both files. All writers hold `items.lock`; readers hold
 //! nothing and change nothing.
 //!
@@ -18,13 +18,14 @@
 //!
 //! - `scan` separates items from damage, in bounded memory, for files of any writer; `buffer` holds the bytes; `large` checks an
 //!   item that is larger than a reader may hold; `journal` does the same for the journal;
-//! - `owner` decides whether a file is ours;
+//! - `owner` decides whether a file is ours; `blanks` keeps room behind the end of both files, so that a sync is short;
 //! - `line` and `record` are the forms of an item and of a change, `standing` what both say of leases, delays and places;
 //! - `index` is what a process keeps of a queue, `files` its open files, `turn` a writer that holds the lock,
 //!   `load` how it catches up;
 //! - `put`, `take`, `settle`, `compact` and `read` are the calls, `view` the array with the journal over it;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
+mod blanks;
 mod buffer;
 mod compact;
 mod files;
@@ -50,6 +51,7 @@ mod turn;
 mod view;
 
 pub(crate) use queues::Queues;
+pub(crate) use scan::LOST_WRITE;
 pub(crate) use survey::Survey;
 
 /// The bytes behind the last item.

@@ -8,6 +8,7 @@ use prodigy_storage_backend::record::{self, Checksum, LineFault};
 use serde_json::value::RawValue;
 
 use super::SEPARATOR;
+use super::blanks::{self, BLANK};
 use super::buffer::Buffer;
 use super::large::{End, LargeObject};
 use super::line::{self, HEAD, ItemChecksum, ROOM};
@@ -16,6 +17,11 @@ use crate::fs::FsFile;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
+/// The same for the first bytes behind what is known: most often one item.
+const FIRST_CHUNK: usize = 8 << 10;
+/// Why bytes between two items are damage that cost nothing.
+pub(crate) const LOST_WRITE: &str =
+    "a power failure left a part of it blank: it belongs to a push that was not acknowledged, or was relaxed";
 /// How many places in one line are tried as the next record after damage.
 const TRIES: usize = 64;
 /// The largest number of bytes that are parsed without success. Behind them an item is found only if it has a line of
@@ -56,6 +62,10 @@ pub(super) struct Scanner {
     len: u64,
     /// Whether it is read no further than it went at the beginning, whatever is added meanwhile.
     is_bounded: bool,
+    /// Whether it ends where blanks are behind the closing bracket.
+    stops_at_blanks: bool,
+    /// Bytes that are read next.
+    chunk: usize,
     /// Bytes of the longest item that is held.
     limit: usize,
     /// The next line end in the buffer, if one was found from `at` on.
@@ -71,6 +81,8 @@ pub(super) struct Scanner {
     damage: Option<Fragment>,
     ahead: Option<Fragment>,
     array: ArrayState,
+    /// The state of the array before the damage.
+    sound: ArrayState,
 }
 
 /// The state of the JSON array around the items.
@@ -134,6 +146,8 @@ impl Scanner {
             at: 0,
             len,
             is_bounded: false,
+            stops_at_blanks: false,
+            chunk: if from == 0 { CHUNK } else { FIRST_CHUNK },
             limit: usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(ROOM),
             line_end: None,
             fresh: false,
@@ -149,13 +163,23 @@ impl Scanner {
                 begun: from > 0,
                 ..ArrayState::default()
             },
+            sound: ArrayState::default(),
         })
     }
 
-    /// The same, which reads no further than the file goes now.
-    pub(super) fn bounded(self) -> Self {
-        Self {
+    /// The same, which reads no further than the file goes now, without the blanks at its end: later pushes go over them.
+    pub(super) fn bounded(self) -> io::Result<Self> {
+        Ok(Self {
             is_bounded: true,
+            len: blanks::end_of_text(&*self.file, self.len)?,
+            ..self
+        })
+    }
+
+    /// The same, which ends where blanks are behind the closing bracket.
+    pub(super) fn up_to_blanks(self) -> Self {
+        Self {
+            stops_at_blanks: true,
             ..self
         }
     }
@@ -201,22 +225,50 @@ impl Scanner {
             }
         }
         loop {
+            let before = self.array;
             match self.step()? {
                 Step::More => {}
-                Step::End => return Ok(self.damage.take()),
+                Step::End => return self.last_damage(),
                 Step::Fragment(Fragment::Damage { start, end, why }) => match &mut self.damage {
                     Some(Fragment::Damage { end: so_far, .. }) => *so_far = end,
-                    _ => self.damage = Some(Fragment::Damage { start, end, why }),
+                    _ => {
+                        self.sound = before;
+                        self.damage = Some(Fragment::Damage { start, end, why });
+                    }
                 },
                 Step::Fragment(item) => {
-                    if let Some(damage) = self.damage.take() {
-                        self.ahead = Some(item);
-                        return Ok(Some(damage));
-                    }
-                    return Ok(Some(item));
+                    let Some(Fragment::Damage { start, end, why }) = self.damage.take() else {
+                        return Ok(Some(item));
+                    };
+                    let why = if self.is_lost_write(end)? { LOST_WRITE } else { why };
+                    self.ahead = Some(item);
+                    return Ok(Some(Fragment::Damage { start, end, why }));
                 }
             }
         }
+    }
+
+    /// The damage behind the last item. If a power failure may have left it of the last write, it is the tail.
+    fn last_damage(&mut self) -> io::Result<Option<Fragment>> {
+        let Some(Fragment::Damage { start, end, why }) = self.damage.take() else {
+            return Ok(None);
+        };
+        if self.is_lost_write(end)? {
+            self.array = ArrayState {
+                tail: Some(start),
+                ..self.sound
+            };
+            return Ok(None);
+        }
+        Ok(Some(Fragment::Damage { start, end, why }))
+    }
+
+    /// True if the damage up to `end` is what a power failure left of a write over blanks: a sector is blank, or the closing
+    /// bracket of the items before is still there.
+    fn is_lost_write(&self, end: u64) -> io::Result<bool> {
+        let sound = &self.sound;
+        let was_closed = sound.closed && sound.begun && sound.plain && !sound.damaged;
+        Ok(was_closed || blanks::has_blank_sector_in(&*self.file, sound.end, end)?)
     }
 
     /// The next item, if it is as a push wrote it: right behind an item, a comma and a line end, on a line that
@@ -273,7 +325,14 @@ impl Scanner {
                 self.array.marked = true;
                 self.at = 3;
             }
-            b' ' | b'\t' | b'\r' => self.at += 1,
+            BLANK => {
+                if self.stops_at_blanks && self.array.closed {
+                    return Ok(Step::End);
+                }
+                let blanks = self.buffer.from(self.at).iter();
+                self.at += blanks.take_while(|byte| **byte == BLANK).count();
+            }
+            b' ' | b'\r' => self.at += 1,
             b'\n' => {
                 self.at += 1;
                 self.fresh = true;
@@ -517,7 +576,7 @@ impl Scanner {
                         break Some(looked + found);
                     }
                     looked = self.buffer.len();
-                    if looked - self.at >= self.limit || !self.fill()? {
+                    if looked - self.at >= self.limit.saturating_add(blanks::MOST) || !self.fill()? {
                         break None;
                     }
                 };
@@ -548,7 +607,7 @@ impl Scanner {
     /// line of ours, or nothing yet at its place, also right behind a bracket that was repaired except for its line
     /// end.
     fn is_torn(&self) -> bool {
-        let line = self.buffer.from(self.at);
+        let line = self.buffer.from(self.at).trim_ascii_end();
         line.iter().all(|byte| *byte == 0)
             || self.fresh && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
     }
@@ -612,7 +671,8 @@ impl Scanner {
         let left = self.len.saturating_sub(self.base + old as u64);
         let more = usize::try_from(left)
             .unwrap_or(usize::MAX)
-            .min(CHUNK.max(old - self.at));
+            .min(self.chunk.max(old - self.at));
+        self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
             // It was cut since.

@@ -14,7 +14,7 @@ use super::line::{self, ItemChecksum, TRAILER};
 use super::load::check_version;
 use super::owner;
 use super::record::{JournalLine, parse, parse_large};
-use super::scan::{Fragment, Scanner};
+use super::scan::{Fragment, LOST_WRITE, Scanner};
 use super::turn::Turn;
 use super::view::{HOLE, NO_RECORD, Opened, Paths, open_both};
 use crate::fs::FsFile;
@@ -197,7 +197,7 @@ impl Queues {
                     start,
                     end,
                     why,
-                    harmless: false,
+                    harmless: why == LOST_WRITE,
                 }),
                 Fragment::TooLarge {
                     start,

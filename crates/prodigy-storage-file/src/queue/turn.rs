@@ -19,6 +19,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress};
 use serde_json::value::RawValue;
 
+use super::blanks;
 use super::compact::Unreadable;
 use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
 use super::index::{Flags, Location, NewItem};
@@ -322,6 +323,7 @@ impl<'q> Turn<'q> {
         let fault = |error| root.write_fault(self.operation, &path, error);
         let is_strict = durability == Durability::Strict;
         self.sync_first(false, durability)?;
+        let queue = self.files.bytes();
         match &mut self.files.journal {
             None => {
                 let mut temp = TempFile::create(
@@ -336,20 +338,28 @@ impl<'q> Turn<'q> {
                 self.files.journal = Some(JournalFile {
                     open: OpenFile::open(root, &path, len).map_err(fault)?,
                     end: len,
+                    len,
                     is_open: false,
                 });
                 self.files.linked = Arc::default();
             }
             Some(journal) => {
-                if let Err(error) = journal.open.file.write_all_at(&bytes, journal.end) {
-                    return Err(match journal.open.file.set_len(journal.end) {
-                        Ok(()) => fault(error),
-                        Err(again) => {
-                            let why = format!("only in part ({error:#}), and it could not be taken back");
-                            unknown(queues, self.operation, &path, &why, again)
-                        }
-                    });
-                }
+                let written = blanks::write(&journal.open, &bytes, journal.end, journal.len, queue);
+                journal.len = match written {
+                    Ok(len) => len,
+                    Err(error) => {
+                        return Err(match journal.open.file.set_len(journal.end) {
+                            Ok(()) => {
+                                journal.len = journal.end;
+                                fault(error)
+                            }
+                            Err(again) => {
+                                let why = format!("only in part ({error:#}), and it could not be taken back");
+                                unknown(queues, self.operation, &path, &why, again)
+                            }
+                        });
+                    }
+                };
                 journal.end += bytes.len() as u64;
                 journal.is_open = false;
                 journal.open.syncer.wrote(journal.end);
@@ -362,7 +372,7 @@ impl<'q> Turn<'q> {
         Ok(())
     }
 
-    /// Writes the lines of new items over the closing bracket: one write, however long the queue is. `lines`: each with what
+    /// Writes the lines of new items over the closing bracket and the blanks behind it: one write, however long the queue is. `lines`: each with what
     /// separates it from the one before. `items`: their ids' hashes and their births.
     pub(super) fn push(&mut self, new: &[(&RawValue, &ItemId, u64)], durability: Durability) -> Result<()> {
         let (queues, path) = (self.queues, self.items_path.clone());
@@ -370,6 +380,7 @@ impl<'q> Turn<'q> {
         let fault = |error| root.write_fault(self.operation, &path, error);
         let is_strict = durability == Durability::Strict;
         self.sync_first(true, durability)?;
+        let queue = self.files.bytes();
         let mut bytes = match &self.files.items {
             None => vec![b'['],
             Some(_) => Vec::new(),
@@ -386,42 +397,41 @@ impl<'q> Turn<'q> {
         }
         let end = from + bytes.len() as u64;
         bytes.extend_from_slice(CLOSING);
-        let len = from + bytes.len() as u64;
         match &mut self.files.items {
             None => {
                 TempFile::write_whole(root, self.operation, &path, &[&bytes], Replace::Never, durability)?;
+                let len = bytes.len() as u64;
                 self.files.items = Some(ItemsFile {
                     open: OpenFile::open(root, &path, len).map_err(fault)?,
                     end,
                     len,
                     any,
                     plain: true,
+                    ends_blank: true,
                 });
                 if is_strict && self.files.journal.is_none() {
                     self.files.linked.store(true, Ordering::Release);
                 }
             }
             Some(items) => {
-                let written = items.open.file.write_all_at(&bytes, items.end).and_then(|()| {
-                    // A closing of another program may have been longer.
-                    if items.len > len {
-                        items.open.file.set_len(len)
-                    } else {
-                        Ok(())
+                // A closing of another program may be longer, and would stay in part.
+                let closed = if items.ends_blank { Ok(()) } else { close(items) };
+                let written =
+                    closed.and_then(|()| blanks::write(&items.open, &bytes, items.end, items.len, queue));
+                items.len = match written {
+                    Ok(len) => len,
+                    Err(error) => {
+                        return Err(match close(items) {
+                            Ok(()) => fault(error),
+                            Err(again) => {
+                                let why = format!("only in part ({error:#}), and it could not be taken back");
+                                unknown(queues, self.operation, &path, &why, again)
+                            }
+                        });
                     }
-                });
-                if let Err(error) = written {
-                    return Err(match close(items) {
-                        Ok(()) => fault(error),
-                        Err(again) => {
-                            let why = format!("only in part ({error:#}), and it could not be taken back");
-                            unknown(queues, self.operation, &path, &why, again)
-                        }
-                    });
-                }
-                items.open.syncer.changed(items.end);
-                items.open.syncer.wrote(len);
-                (items.end, items.len, items.any) = (end, len, any);
+                };
+                items.open.syncer.wrote(end + CLOSING.len() as u64);
+                (items.end, items.any) = (end, any);
                 if !is_strict {
                     root.sync_file_later(&path)?;
                 }
@@ -514,7 +524,7 @@ pub(super) fn close(items: &mut ItemsFile) -> std::io::Result<()> {
         file.sync()?;
     }
     file.write_all_at(CLOSING, items.end)?;
-    items.len = len;
+    (items.len, items.ends_blank) = (len, true);
     Ok(())
 }
 

@@ -124,8 +124,8 @@ pub(super) fn open_both(
             // Its length is taken now: each of these items has its changes in the journal that is there now.
             Some(file) => Some(
                 Scanner::new(file, root.options.largest_read())
-                    .map_err(fault)?
-                    .bounded(),
+                    .and_then(Scanner::bounded)
+                    .map_err(fault)?,
             ),
             None => None,
         };

@@ -220,8 +220,16 @@ fn done(settled: &[Settled]) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
+/// The key of a long dead letter.
+pub(crate) const LONG: &str = "long";
+
+/// The data of a dead letter.
+pub(crate) fn work(key: &str) -> String {
+    let more = if key == LONG { 40 << 10 } else { 0 };
+    format!("work on {key}{}", "!".repeat(more))
+}
+
 fn letter(key: &str, message: &str, now: prodigy_storage_layout::Timestamp) -> Result<QueueItem> {
-    let letter = DeadLetter::new(ItemId::new(key)?, format!("work on {key}"))
-        .failure(Failure::new("Simulated", message));
+    let letter = DeadLetter::new(ItemId::new(key)?, work(key)).failure(Failure::new("Simulated", message));
     Ok(letter.to_item(now)?)
 }

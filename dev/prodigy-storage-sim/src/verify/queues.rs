@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::certainty;
 use crate::crash::Loss;
 use crate::history::{Action, Answer, History, Op};
-use crate::stage::patience;
+use crate::stage::{patience, work};
 
 type Items = reference::Queue<String, String, LeaseToken>;
 
@@ -137,7 +137,7 @@ fn compare(items: &Items, key: &String, entry: &QueueEntry) -> Result<()> {
     ensure!(entry.verified, "it has no checksum");
     let body: Body = serde_json::from_str(entry.body.get()).context("it is no dead letter")?;
     ensure!(
-        body.item_data == format!("work on {key}"),
+        body.item_data == work(key),
         "its data are those of another: {}",
         body.item_data
     );

@@ -117,6 +117,41 @@ fn the_last_write_is_cut_at_every_edge_of_a_sector() {
 }
 
 #[test]
+fn a_write_over_stored_bytes_keeps_any_of_its_sectors() {
+    let moment = after(|process| {
+        create(process, b"", true);
+        process.sync_dir(Path::new("a")).unwrap();
+        let file = process.open(Path::new("a/x"), OpenMode::Write).unwrap();
+        file.write_all_at(&[b'x'; 2_000], 0).unwrap();
+        file.sync().unwrap();
+        file.write_all_at(&[b'y'; 1_800], 500).unwrap();
+    });
+    let state = |bits| moment.after(&[CallOutcome::Sectors(bits)]).read("a/x").unwrap();
+    // The sectors end at 512, 1024, 1536, 2048; what makes the file longer is there.
+    let ends = [500, 512, 1024, 1536];
+    for bits in 0..16 {
+        let found = state(bits);
+        assert_eq!(
+            (found.len(), found[1_999], found[2_000]),
+            (2_300, b'y', b'y'),
+            "{bits:b}"
+        );
+        for (bit, from) in ends.iter().enumerate() {
+            let expected = if bit == 3 || bits >> bit & 1 == 1 {
+                b'y'
+            } else {
+                b'x'
+            };
+            assert_eq!(found[*from], expected, "{bits:b} at {from}");
+        }
+    }
+    let found = contents(&disks(&moment, true, Loss::Power), "a/x");
+    for bits in [0b101, 0b010] {
+        assert!(found.contains(&Some(state(bits).to_vec())), "{bits:b}");
+    }
+}
+
+#[test]
 fn a_death_keeps_everything_but_the_end_of_the_write_under_way() {
     let moment = after(|process| {
         create(process, b"text", false);

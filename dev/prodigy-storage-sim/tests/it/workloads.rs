@@ -53,6 +53,7 @@ workloads! {
     merges_survive_a_crash_at_every_call: "merge",
     a_redrive_survives_a_crash_at_every_call: "redrive",
     relaxed_letters_survive_what_they_promise: "letters-relaxed",
+    letters_over_blanks_survive_a_crash_at_every_call: "letters-over-blanks",
     adoption_survives_a_crash_at_every_call: "adoption",
     a_takeover_survives_a_crash_at_every_call: "takeover",
     two_processes_survive_a_crash_at_every_call: "two-processes",

@@ -1,5 +1,6 @@
 //! The promises of the queue of the file backend, sentence by sentence.
 
+mod blanks;
 mod crash;
 mod damage;
 mod faults;

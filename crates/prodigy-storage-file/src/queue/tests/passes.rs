@@ -211,8 +211,8 @@ fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue
             let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, NEVER);
             taken.unwrap()
         };
-        // It begins the journal.
-        let first = tokens(take(3));
+        // It begins the journal, and leaves blanks behind it.
+        let first = [tokens(take(2)), tokens(take(1))].concat();
         let before = place.bytes();
         faults.work();
         let mut cost = Vec::new();
@@ -272,7 +272,8 @@ fn emptying_a_queue_writes_a_bounded_multiple_of_its_size() {
         }
         assert_eq!(done, names.len() + 1);
         let [_, written, ..] = faults.work();
-        assert!(written <= 3 * len, "{written} of {len}");
+        // Records of items this short are half of it, and most of them go over blanks that were written before.
+        assert!(written <= 4 * len, "{written} of {len}");
     }
 }
 

@@ -32,11 +32,16 @@ fn catching_up_reads_only_what_was_added() {
         .put(&one, &many.iter().map(String::as_str).collect::<Vec<_>>())
         .unwrap();
     let two = place.store();
-    place.put(&two, &["x"]).unwrap();
-    faults.work();
-    place.put(&one, &["y"]).unwrap();
-    assert!(faults.work()[0] < 2_000);
-    assert_eq!(place.put(&one, &["x"]).unwrap().merged, 1);
+    let [len, blanks] = [place.bytes().len() as u64, 64 << 10];
+    // The first push makes the file longer by blanks, the second one goes over them.
+    for (name, most) in [("x", 3 * blanks), ("y", 10_000)] {
+        place.put(&two, &[name]).unwrap();
+        faults.work();
+        place.put(&one, &[&format!("after {name}")]).unwrap();
+        let read = faults.work()[0];
+        assert!(read < most && most < len, "{name}: {read} of {len}");
+        assert_eq!(place.put(&one, &[name]).unwrap().merged, 1);
+    }
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Blanks behind the end of both files, so that a sync does not have to record a new length.
+//!
+//! A write that fits goes over blanks. One that does not fit writes more blanks behind itself. A small queue has none. Blanks are
+//! tabs: JSON allows them behind the closing bracket and between the records of a journal, and no text in JSON has one.
+//!
+//! **A loss of power** may keep any sectors of a write that was not synced. Where such a write went over blanks, the lost
+//! sectors are blank. No later damage makes a whole sector blank, so such a sector distinguishes a lost write from damage.
+
+use std::io;
+
+use super::files::OpenFile;
+use crate::fs::FsFile;
+
+/// A blank.
+pub(super) const BLANK: u8 = b'\t';
+/// The unit that a disk writes whole or not at all.
+const SECTOR: u64 = 512;
+/// The largest number of blanks that one write leaves behind itself.
+pub(super) const MOST: usize = 64 << 10;
+/// Fewer blanks are not worth a longer file.
+const LEAST: u64 = 4 << 10;
+/// The share of the queue that is blank, at most.
+const SHARE: u64 = 8;
+/// Bytes read at once.
+const CHUNK: usize = 16 << 10;
+
+/// The number of blanks behind a write to a queue of this length.
+fn behind(queue: u64) -> usize {
+    let blanks = queue / SHARE;
+    if blanks < LEAST {
+        return 0;
+    }
+    usize::try_from(blanks).unwrap_or(MOST).min(MOST)
+}
+
+/// Writes bytes at `end` in a file of `len` bytes: over its blanks, or with new blanks behind them. Returns the new
+/// length. `queue`: bytes of the whole queue.
+pub(super) fn write(open: &OpenFile, bytes: &[u8], end: u64, len: u64, queue: u64) -> io::Result<u64> {
+    let file = &open.file;
+    let after = end + bytes.len() as u64;
+    let blanks = behind(queue);
+    if after <= len || blanks == 0 {
+        file.write_all_at(bytes, end)?;
+        return Ok(len.max(after));
+    }
+    let mut longer = Vec::with_capacity(bytes.len() + blanks);
+    longer.extend_from_slice(bytes);
+    longer.resize(bytes.len() + blanks, BLANK);
+    if file.write_all_at(&longer, end).is_ok() {
+        return Ok(after + blanks as u64);
+    }
+    // A full disk may have room for these bytes alone.
+    file.write_all_at(bytes, end)?;
+    Ok(file.metadata()?.len)
+}
+
+/// The end of a file without the blanks behind it.
+pub(super) fn end_of_text(file: &dyn FsFile, len: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut end = len;
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK as u64);
+        let room = buffer.get_mut(..(end - start) as usize).unwrap_or_default();
+        let read = file.read_full_at(room, start)?;
+        let bytes = room.get(..read).unwrap_or_default();
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != BLANK) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// True if these bytes, which begin at `offset` of the file, hold a whole sector of blanks.
+pub(super) fn has_blank_sector(bytes: &[u8], offset: u64) -> bool {
+    let first = (offset.next_multiple_of(SECTOR) - offset) as usize;
+    let sectors = bytes
+        .get(first..)
+        .unwrap_or_default()
+        .chunks_exact(SECTOR as usize);
+    sectors
+        .into_iter()
+        .any(|sector| sector.iter().all(|byte| *byte == BLANK))
+}
+
+/// The same for bytes of a file.
+pub(super) fn has_blank_sector_in(file: &dyn FsFile, start: u64, end: u64) -> io::Result<bool> {
+    let mut buffer = vec![0; CHUNK];
+    let mut at = start.next_multiple_of(SECTOR);
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        let room = buffer.get_mut(..most).unwrap_or_default();
+        let read = file.read_full_at(room, at)?;
+        if has_blank_sector(room.get(..read).unwrap_or_default(), at) {
+            return Ok(true);
+        }
+        if read < most {
+            break;
+        }
+        at += read as u64;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_queue_has_no_blanks_and_a_large_one_few() {
+        for (queue, blanks) in [
+            (0, 0),
+            (32 << 10, 4 << 10),
+            ((32 << 10) - 1, 0),
+            (80_000, 10_000),
+            (1 << 40, MOST),
+        ] {
+            assert_eq!(behind(queue), blanks, "{queue}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_sector_of_blanks_is_a_lost_one() {
+        let line = |from: usize, to: usize| {
+            let mut bytes = vec![b'x'; 2_000];
+            bytes[from..to].fill(BLANK);
+            bytes
+        };
+        assert!(has_blank_sector(&line(512, 1024), 0));
+        assert!(has_blank_sector(&line(12, 524), 500));
+        assert!(!has_blank_sector(&line(13, 524), 500));
+        assert!(!has_blank_sector(&line(513, 1024 + 511), 0));
+        assert!(!has_blank_sector(b"", 7));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let bytes = [vec![b'x'; 40_000], vec![BLANK; 1_200], b"x".to_vec()].concat();
+        std::fs::write(&path, &bytes).unwrap();
+        use crate::fs::{FileSystem, OpenMode, RealFs};
+        let file = RealFs::new(folder.path())
+            .open("f".as_ref(), OpenMode::Read)
+            .unwrap();
+        let len = bytes.len() as u64;
+        assert!(has_blank_sector_in(&*file, 3, len).unwrap());
+        assert!(!has_blank_sector_in(&*file, 3, 40_448 - 1).unwrap());
+        assert_eq!(end_of_text(&*file, len).unwrap(), len);
+        assert_eq!(end_of_text(&*file, len - 1).unwrap(), 40_000);
+        assert_eq!(end_of_text(&*file, 40_001).unwrap(), 40_000);
+    }
+}
