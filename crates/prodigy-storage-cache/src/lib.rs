@@ -45,7 +45,7 @@ mod sync;
 pub use cache::{Cache, Loaded};
 pub use error::LoadError;
 pub use lru_ttl::{Clock, LruTtl};
-pub use settings::{CacheProblem, CacheSettings, CacheType, InvalidCacheSettings};
+pub use settings::{CacheSettings, CacheType};
 pub use stats::{CacheEvent, CacheStats};
 
 /// Compiles the examples of the README.

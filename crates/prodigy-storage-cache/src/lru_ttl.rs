@@ -28,8 +28,8 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// that is older than its time to live.
 ///
 /// The weight of an entry is what the caller says it is, in bytes; the map's own overhead is not counted. An entry
-/// that alone is heavier than `max_bytes` is not kept. An expired entry is dropped when it is asked for, when its
-/// turn comes as the least recently used, or by [`LruTtl::purge_expired`]; there is no background thread.
+/// that alone is heavier than `max_bytes` is not kept. An expired entry is dropped when it is asked for, or when its
+/// turn comes as the least recently used; there is no background thread.
 ///
 /// ```
 /// use prodigy_storage_cache::{CacheSettings, LruTtl};
@@ -156,20 +156,6 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
             *bytes -= if kept { 0 } else { entry.weight };
             kept
         });
-    }
-
-    /// Drops every entry that is too old; says how many.
-    pub fn purge_expired(&mut self) -> usize {
-        let (now, ttl, before) = ((self.clock)(), self.ttl, self.map.len());
-        let bytes = &mut self.bytes;
-        self.map.retain(|_, entry| {
-            let kept = now.saturating_duration_since(entry.stored) <= ttl;
-            *bytes -= if kept { 0 } else { entry.weight };
-            kept
-        });
-        let gone = before - self.map.len();
-        self.expired += gone as u64;
-        gone
     }
 
     /// Drops everything.

@@ -57,7 +57,7 @@ pub use delays::Delays;
 pub use failure::{Failure, GaveUp};
 pub use retry::{Retry, RetryEvent};
 pub use semaphore::{NoPermit, Permit, Semaphore, SemaphoreStats};
-pub use settings::{InvalidRetrySettings, RetryProblem, RetrySettings};
+pub use settings::RetrySettings;
 pub use time::{RealTime, Time};
 
 /// Compiles the examples of the README.

@@ -57,7 +57,7 @@ pub struct RetryEvent<'a, E> {
 }
 
 impl Retry {
-    /// A runner on the system's clock. Settings that [`RetrySettings::validate`] refuses are saturated, see
+    /// A runner on the system's clock. Settings out of bounds are saturated, see
     /// [`Delays`](crate::Delays).
     #[must_use]
     pub fn new(settings: RetrySettings) -> Self {

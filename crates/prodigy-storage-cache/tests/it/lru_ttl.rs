@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use crate::support::{FakeClock, settings};
 
 const TTL: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_secs(1);
 
 #[test]
 fn the_least_recently_used_goes_first() {
@@ -94,22 +93,6 @@ fn an_entry_lives_as_long_as_its_ttl_from_when_it_was_stored() {
 }
 
 #[test]
-fn purging_drops_the_old_alone() {
-    let time = FakeClock::default();
-    let mut cache = LruTtl::with_clock(&settings(10, 100, TTL), time.clock());
-    cache.insert("a", 1, 5);
-    cache.insert("b", 1, 6);
-    time.advance(TTL);
-    cache.insert("c", 1, 7);
-    time.advance(TICK);
-    assert_eq!(cache.purge_expired(), 2);
-    assert_eq!(
-        (cache.len(), cache.bytes(), cache.expired(), cache.evicted()),
-        (1, 7, 2, 0)
-    );
-}
-
-#[test]
 fn no_entries_at_all_is_a_cache_that_keeps_nothing() {
     let mut cache = LruTtl::new(&settings(0, 100, TTL));
     assert!(!cache.insert("a", 1, 1));
@@ -129,7 +112,6 @@ enum Step {
     Remove(u8),
     RetainEven,
     Advance(u64),
-    Purge,
     Clear,
 }
 
@@ -140,7 +122,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => key.clone().prop_map(Step::Get),
         2 => key.prop_map(Step::Remove),
         2 => (0..40u64).prop_map(Step::Advance),
-        1 => Just(Step::Purge),
         1 => Just(Step::RetainEven),
         1 => Just(Step::Clear),
     ];
@@ -208,11 +189,6 @@ proptest! {
                 Step::Advance(secs) => {
                     time.advance(Duration::from_secs(secs));
                     model.now += Duration::from_secs(secs);
-                }
-                Step::Purge => {
-                    let now = model.now;
-                    model.entries.retain(|entry| now - entry.3 <= TTL);
-                    cache.purge_expired();
                 }
                 Step::Clear => {
                     cache.clear();
