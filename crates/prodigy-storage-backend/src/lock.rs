@@ -139,7 +139,6 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
 
     /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps
     /// the lock as long as it lives.
-    #[cfg(unix)]
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::terminal::Terminal;
 
@@ -60,22 +63,14 @@ impl fmt::Debug for Console<'_> {
 }
 
 /// Standard output without the line buffer of the standard library: what is written is buffered already.
-#[cfg(unix)]
 fn output() -> Box<dyn Write> {
-    use std::os::fd::AsFd;
     match io::stdout().as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
         Err(_) => Box::new(io::stdout()),
     }
 }
 
-#[cfg(not(unix))]
-fn output() -> Box<dyn Write> {
-    Box::new(io::stdout())
-}
-
 /// The columns of the terminal behind standard output.
-#[cfg(unix)]
 fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
@@ -83,15 +78,8 @@ fn columns() -> usize {
     }
 }
 
-#[cfg(not(unix))]
-fn columns() -> usize {
-    USUAL_COLUMNS
-}
-
 /// Whether a stream can be read without a wait, within this time. A signal ends the wait.
-#[cfg(unix)]
-pub(crate) fn ready(stream: impl std::os::fd::AsFd, wait: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+pub(crate) fn ready(stream: impl AsFd, wait: Duration) -> bool {
     let mut polled = [PollFd::new(&stream, PollFlags::IN)];
     match poll(&mut polled, Timespec::try_from(wait).ok().as_ref()) {
         Ok(count) => count > 0,
@@ -99,15 +87,8 @@ pub(crate) fn ready(stream: impl std::os::fd::AsFd, wait: Duration) -> bool {
     }
 }
 
-#[cfg(not(unix))]
-pub(crate) fn ready<S>(_stream: S, _wait: Duration) -> bool {
-    true
-}
-
 /// A pipe whose reader has gone reports an error without being written to.
-#[cfg(unix)]
 fn closed() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let output = io::stdout();
     let mut polled = [PollFd::new(&output, PollFlags::empty())];
     let at_once = Timespec {
@@ -121,9 +102,4 @@ fn closed() -> bool {
         }),
         Err(_) => false,
     }
-}
-
-#[cfg(not(unix))]
-fn closed() -> bool {
-    false
 }

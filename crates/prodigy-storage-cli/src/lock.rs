@@ -1,6 +1,7 @@
 //! `lock`.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -135,14 +136,8 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
 
 /// The code of a command; 128 and the signal's number where one ended it.
 fn code_of(status: ExitStatus) -> u8 {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::ExitStatusExt;
-        if let Some(signal) = status.signal() {
-            return u8::try_from(128 + signal).unwrap_or(u8::MAX);
-        }
-    }
-    status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1))
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    u8::try_from(code.unwrap_or(1)).unwrap_or(1)
 }
 
 fn list(app: &mut App<'_>) -> Result<Exit> {

@@ -6,21 +6,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
-#[cfg(unix)]
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// The signals that ask the tool to end.
-#[cfg(unix)]
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
-#[cfg(not(unix))]
-const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 
 /// The signals that end a process by default and that the tool may have to act on.
-#[cfg(unix)]
 const FATAL: [i32; 7] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
-#[cfg(not(unix))]
-const FATAL: [i32; 2] = ENDING;
 
 /// True while a signal ends process 1.
 static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
@@ -97,10 +89,8 @@ fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
         .filter(move |signal| ignored >> (signal - 1) & 1 == 0)
 }
 
-#[cfg(unix)]
 pub(crate) use pass_on::{PassOn, Watch};
 
-#[cfg(unix)]
 mod pass_on {
     use std::io;
     use std::process::{Child, Command, ExitStatus};

@@ -46,22 +46,10 @@ pub trait Environment {
             .filter(|home| home.is_absolute())
     }
 
-    /// The user who owns the files that this user may have written: the effective user of the process, where the
-    /// platform has users.
-    fn user(&self) -> Option<u32> {
-        effective_user()
+    /// The user who owns the files that this user may have written: the effective user of the process.
+    fn user(&self) -> u32 {
+        rustix::process::geteuid().as_raw()
     }
-}
-
-#[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other platforms have no user numbers")]
-fn effective_user() -> Option<u32> {
-    Some(rustix::process::geteuid().as_raw())
-}
-
-#[cfg(not(unix))]
-fn effective_user() -> Option<u32> {
-    None
 }
 
 /// The variables of this process.
@@ -154,8 +142,8 @@ impl Environment for MapEnvironment {
         set.map(|(name, _)| name.clone()).collect()
     }
 
-    fn user(&self) -> Option<u32> {
-        self.user.or_else(effective_user)
+    fn user(&self) -> u32 {
+        self.user.unwrap_or_else(|| ProcessEnvironment.user())
     }
 }
 
@@ -175,7 +163,7 @@ macro_rules! forward {
                 (**self).home()
             }
 
-            fn user(&self) -> Option<u32> {
+            fn user(&self) -> u32 {
                 (**self).user()
             }
         }

@@ -3,7 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::error::ConfigError;
 use crate::format::Format;
@@ -58,23 +61,15 @@ pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<P
 
 /// Opens a file for reading, without waiting for the other end of a pipe.
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
-    }
-    options.open(path)
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path)
 }
 
 /// Refuses a project's file that another user may have written: git's rule of dubious ownership.
-#[cfg(unix)]
-fn check_owner(path: &Path, metadata: &fs::Metadata, user: Option<u32>) -> Result<(), Box<ConfigError>> {
-    use std::os::unix::fs::MetadataExt;
-    let Some(user) = user else { return Ok(()) };
+fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Box<ConfigError>> {
     let trusted = |owner: u32| owner == user || owner == 0;
     // The owner of a symbolic link decides which file is read.
     let link = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -91,11 +86,6 @@ fn check_owner(path: &Path, metadata: &fs::Metadata, user: Option<u32>) -> Resul
     .why(format!("user {owner} owns it, and this is user {user}"))
     .hint("check it, and name it in PRODIGY_CONFIG to use it on purpose")
     .into())
-}
-
-#[cfg(not(unix))]
-fn check_owner(_: &Path, _: &fs::Metadata, _: Option<u32>) -> Result<(), Box<ConfigError>> {
-    Ok(())
 }
 
 fn name(path: &Path) -> String {
@@ -125,8 +115,8 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
 struct Denied {
     at: PathBuf,
     is_file: bool,
-    owner: Option<u32>,
-    mode: Option<u32>,
+    owner: u32,
+    mode: u32,
 }
 
 impl Denied {
@@ -142,12 +132,11 @@ impl Denied {
             }
         }
         let (at, found) = last?;
-        let (owner, mode) = owner_and_mode(&found);
         Some(Self {
             at: at.to_owned(),
             is_file: at == path,
-            owner,
-            mode,
+            owner: found.uid(),
+            mode: found.mode() & 0o7777,
         })
     }
 
@@ -160,26 +149,13 @@ impl Denied {
                 "enter",
             ),
         };
-        let mut why = format!("this user may not {verb} {place}");
-        if let (Some(owner), Some(mode)) = (self.owner, self.mode) {
-            why.push_str(&format!(": user {owner} owns it, its mode is {mode:04o}"));
-        }
+        let (owner, mode) = (self.owner, self.mode);
+        let why = format!("this user may not {verb} {place}: user {owner} owns it, its mode is {mode:04o}");
         let named = if self.is_file { path } else { &self.at };
         ConfigError::new(whole(named), what).why(why).hint(
             "run this as its owner, change its owner or mode, or set PRODIGY_HOME to a folder of this user",
         )
     }
-}
-
-#[cfg(unix)]
-fn owner_and_mode(found: &fs::Metadata) -> (Option<u32>, Option<u32>) {
-    use std::os::unix::fs::MetadataExt;
-    (Some(found.uid()), Some(found.mode() & 0o7777))
-}
-
-#[cfg(not(unix))]
-fn owner_and_mode(_: &fs::Metadata) -> (Option<u32>, Option<u32>) {
-    (None, None)
 }
 
 /// How a configuration file came to be read.
@@ -188,7 +164,7 @@ pub(crate) enum Source {
     /// It was found in the user's own folder.
     Home,
     /// It was found in a project. The file has to belong to this user or to root.
-    Project { user: Option<u32> },
+    Project { user: u32 },
     /// It was named, by this, and has to exist.
     Named(&'static str),
 }

@@ -220,16 +220,12 @@ fn path_of_line(content: &[u8]) -> Option<PathBuf> {
     path_of_bytes(content.get(..end)?.to_vec())
 }
 
-/// `None` for nothing, for bytes that no path holds, and where this platform has no such path.
+/// `None` for nothing, and for bytes that no path holds.
 fn path_of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
     if bytes.is_empty() || bytes.contains(&0) {
         return None;
     }
-    #[cfg(unix)]
-    let text = Some(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes));
-    #[cfg(not(unix))]
-    let text = String::from_utf8(bytes).ok().map(OsString::from);
-    text.map(PathBuf::from)
+    Some(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into())
 }
 
 #[cfg(test)]

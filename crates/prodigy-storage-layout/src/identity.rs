@@ -291,17 +291,10 @@ fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsSt
 /// Device and inode, and the birth time.
 type FileId = (Option<(u64, u64)>, Option<Timestamp>);
 
-#[cfg(unix)]
 fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::metadata(folder).map_err(|error| IdentityError::io(folder, error))?;
     Ok((Some((meta.dev(), meta.ino())), born(folder, &meta)))
-}
-
-#[cfg(not(unix))]
-fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
-    let meta = fs::metadata(folder).map_err(|error| IdentityError::io(folder, error))?;
-    Ok((None, born(folder, &meta)))
 }
 
 /// By `statx`, whatever C library the program is linked with.

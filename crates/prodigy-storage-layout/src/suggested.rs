@@ -98,7 +98,6 @@ mod tests {
         assert!(spaced.starts_with("NUL-"), "{spaced}");
     }
 
-    #[cfg(unix)]
     #[test]
     fn names_that_are_no_unicode_stay_apart() {
         use std::os::unix::ffi::OsStrExt;

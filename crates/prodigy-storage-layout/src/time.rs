@@ -70,9 +70,9 @@ impl Timestamp {
     /// RFC 3339 in UTC with microseconds, the rest cut off: `2026-11-24T21:01:58.123456Z`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
-        let civil = self.civil();
-        let (date, clock) = (Dashed(civil), Colons(civil));
-        format!("{date}T{clock}.{:06}Z", civil.subsec_nanosecond() / 1000)
+        let mut text = Vec::with_capacity(27);
+        self.write_rfc3339(&mut text);
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// Appends what [`Timestamp::to_rfc3339`] gives, without allocating where `out` has room for 27 bytes.
@@ -182,9 +182,8 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let civil = self.civil();
-        let (date, clock) = (Dashed(civil), Colons(civil));
-        serializer.collect_str(&format_args!("{date}T{clock}.{:09}Z", civil.subsec_nanosecond()))
+        // jiff writes no offset behind a civil time, and all the digits that it is asked for.
+        serializer.collect_str(&format_args!("{:.9}Z", self.civil()))
     }
 }
 
@@ -193,33 +192,5 @@ impl<'de> Deserialize<'de> for Timestamp {
         String::deserialize(deserializer)?
             .parse()
             .map_err(serde::de::Error::custom)
-    }
-}
-
-struct Dashed(DateTime);
-
-impl fmt::Display for Dashed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04}-{:02}-{:02}",
-            self.0.year(),
-            self.0.month(),
-            self.0.day()
-        )
-    }
-}
-
-struct Colons(DateTime);
-
-impl fmt::Display for Colons {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:02}:{:02}:{:02}",
-            self.0.hour(),
-            self.0.minute(),
-            self.0.second()
-        )
     }
 }

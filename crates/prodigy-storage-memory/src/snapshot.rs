@@ -4,8 +4,9 @@
 //! with the XXH3-128 of every byte before it. Records and bodies stand in it as strings, byte for byte.
 #![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use prodigy_storage_backend::{
     Delay, ErrorKind, Holder, ItemId, Lease, QueueMark, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{Document, Entry, JobAddress, LockName, Timestamp};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -375,23 +378,12 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Whether this user may make a file at the path, or the folders above it that are missing.
 pub(crate) fn may_write(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::{Access, access};
-        use rustix::io::Errno;
-
-        let mut folder = folder_of(path);
-        loop {
-            match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-                Err(Errno::NOENT) if folder != folder_of(folder) => folder = folder_of(folder),
-                other => return Ok(other?),
-            }
+    let mut folder = folder_of(path);
+    loop {
+        match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(Errno::NOENT) if folder != folder_of(folder) => folder = folder_of(folder),
+            other => return Ok(other?),
         }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        Ok(())
     }
 }
 
@@ -407,13 +399,7 @@ pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
         // Another process was quicker.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
-        #[cfg(unix)]
-        Ok(()) => {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-        }
-        #[cfg(not(unix))]
-        Ok(()) => Ok(()),
+        Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)),
     }
 }
 
@@ -423,12 +409,7 @@ fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .prefix(&format!(".tmp-{}", uuid::Uuid::new_v4().simple()))
         .rand_bytes(0)
         .tempfile_in(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        temp.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
+    temp.as_file().set_permissions(Permissions::from_mode(0o600))?;
     Ok(temp)
 }
 

@@ -273,7 +273,7 @@ impl Environment for Homed<'_> {
         self.home.map(Path::to_owned).or_else(|| self.environment.home())
     }
 
-    fn user(&self) -> Option<u32> {
+    fn user(&self) -> u32 {
         self.environment.user()
     }
 }

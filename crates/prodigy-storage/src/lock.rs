@@ -102,7 +102,6 @@ impl StorageLock {
 
     /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps the
     /// lock as long as it lives.
-    #[cfg(unix)]
     #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.guard.descriptor()

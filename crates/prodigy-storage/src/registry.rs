@@ -3,7 +3,8 @@
 //! An entry per name records the [`Evidence`] of a common git directory. The pure function [`decide`] in the layout crate
 //! chooses the entry of a repository; this module reads, maintains and writes the entries.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -558,7 +559,7 @@ fn text_of(path: &Path) -> String {
     }
 }
 
-/// The path in a text; `None` if this platform has no such path.
+/// The path in a text; `None` for digits that are not hexadecimal.
 fn path_of(text: &str) -> Option<PathBuf> {
     let Some(digits) = text.strip_prefix(HEX) else {
         return Some(PathBuf::from(text));
@@ -567,18 +568,13 @@ fn path_of(text: &str) -> Option<PathBuf> {
     for pair in digits.as_bytes().chunks(2) {
         bytes.push(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::ffi::OsStrExt;
-        Some(PathBuf::from(OsStr::from_bytes(&bytes)))
-    }
-    #[cfg(not(unix))]
-    None
+    Some(PathBuf::from(OsString::from_vec(bytes)))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
     #[test]

@@ -268,7 +268,6 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     fn metadata(&self) -> io::Result<Metadata>;
 
     /// The descriptor, if the file has one.
-    #[cfg(unix)]
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
 
