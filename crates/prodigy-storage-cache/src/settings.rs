@@ -14,8 +14,7 @@ use serde::Serialize;
 /// use prodigy_storage_cache::CacheSettings;
 ///
 /// let short = CacheSettings { ttl: Duration::from_secs(60), ..CacheSettings::default() };
-/// short.validate()?;
-/// # Ok::<(), prodigy_storage_cache::InvalidCacheSettings>(())
+/// assert_eq!(short.max_entries, 1000);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,8 +14,7 @@ use serde::Serialize;
 /// use prodigy_storage_retry::RetrySettings;
 ///
 /// let patient = RetrySettings { max_retries: 10, max_delay: Duration::from_secs(60), ..RetrySettings::default() };
-/// patient.validate()?;
-/// # Ok::<(), prodigy_storage_retry::InvalidRetrySettings>(())
+/// assert_eq!(patient.delays().count(), 10);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

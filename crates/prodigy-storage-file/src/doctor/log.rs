@@ -360,15 +360,13 @@ fn ids(segment: SegmentRef<'_>) -> Result<HashSet<EventId>> {
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(ids);
     };
-    loop {
-        reader.step(&mut clock)?;
+    while reader.next(&mut clock)? {
         match reader.head {
             Head::Record { id, .. } => _ = ids.insert(id),
-            Head::End => return Ok(ids),
             _ => ids.extend(reader.head.verified_id()),
         }
-        reader.consume();
     }
+    Ok(ids)
 }
 
 /// Reads a segment in the form that readers take; `None` if it is gone.
@@ -377,8 +375,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
         return Ok(None);
     };
     let (mut contents, mut clock) = (Contents::default(), StepClock::default());
-    loop {
-        reader.step(&mut clock)?;
+    while reader.next(&mut clock)? {
         let start = reader.head_start();
         match &reader.head {
             // Two equal lines in a row are one event for readers.
@@ -411,9 +408,8 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
                 contents.events += u64::from(*verified);
                 contents.too_large.extend(reader.too_large());
             }
-            Head::End => return Ok(Some(contents)),
-            Head::Before => {}
+            Head::Before | Head::End => {}
         }
-        reader.consume();
     }
+    Ok(Some(contents))
 }

@@ -144,7 +144,6 @@ fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Re
             copy.head(first, &mut clock)?;
             copy.push(b"\n")?;
         }
-        first.consume();
         next_record(first, &mut clock)?;
     }
     copy.flush()?;
@@ -192,13 +191,8 @@ impl<'a, 'r> Copy<'a, 'r> {
 
 /// Continues to the next record or the end; damage stays in the quarantine.
 fn next_record(reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
-    loop {
-        reader.step(clock)?;
-        if !matches!(reader.head, Head::Damage { .. }) {
-            return Ok(());
-        }
-        reader.consume();
-    }
+    while reader.next(clock)? && matches!(reader.head, Head::Damage { .. }) {}
+    Ok(())
 }
 
 /// A file whose lock is held.
@@ -281,11 +275,7 @@ fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
         let mut clock = StepClock::default();
         // Behind the last record, without its line end.
         let mut end = 0u64;
-        loop {
-            reader.step(&mut clock)?;
-            if matches!(reader.head, Head::End) {
-                break;
-            }
+        while reader.next(&mut clock)? {
             let len = match &reader.head {
                 Head::Record { range, .. } => Some(range.len() as u64),
                 Head::TooLarge { len, .. } => Some(*len),
@@ -297,7 +287,6 @@ fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
                 copy.head(&mut reader, &mut clock)?;
                 end = start.max(end) + len;
             }
-            reader.consume();
         }
         if end > 0 {
             copy.push(b"\n")?;

@@ -1,7 +1,8 @@
 //! A scan: the segments of a log merged by id.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+mod readers;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,16 +20,7 @@ use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
 use super::source;
 use crate::root::Root;
-
-/// Readers that hold a descriptor at once; one with a decoder counts for several.
-const MOST_OPEN: usize = 48;
-const DECODER_WEIGHT: usize = 6;
-/// Each read takes this part of the memory that buffers may still take. So the chunks of many readers become as large as
-/// that memory allows, whatever the number of readers, and a segment is opened once per chunk rather than once per event.
-const SHARE: usize = 128;
-/// The bounds of a chunk.
-const LARGE_CHUNK: usize = 256 << 10;
-const SMALL_CHUNK: usize = 4 << 10;
+use readers::{Readers, Slot};
 
 /// A segment that was not opened yet.
 #[derive(Debug)]
@@ -51,15 +43,9 @@ pub(crate) struct Merge {
     pending: Vec<Pending>,
     /// For each length of `pending`, the smallest `made` in it.
     pending_made: Vec<Timestamp>,
-    readers: Vec<Option<SegmentReader>>,
-    free: Vec<usize>,
-    heap: BinaryHeap<Reverse<(EventId, usize)>>,
-    /// Readers that hold a descriptor.
-    open: Vec<usize>,
-    /// Bytes in the buffers of all readers.
-    buffered: usize,
+    readers: Readers,
     /// The reader whose head was given last.
-    current: Option<usize>,
+    current: Option<Slot>,
     /// Segments that were read to their end, and not covered by a mark yet.
     finished: BTreeMap<SegmentName, Reached>,
     /// The newest segment that was there.
@@ -159,11 +145,7 @@ pub(crate) fn scan(
         floor,
         pending,
         pending_made,
-        readers: Vec::new(),
-        free: Vec::new(),
-        heap: BinaryHeap::new(),
-        open: Vec::new(),
-        buffered: 0,
+        readers: Readers::new(root.options.scan_memory),
         current: None,
         finished,
         newest_made,
@@ -187,8 +169,8 @@ impl Merge {
                 return Ok(());
             };
             let lower = EventId::floor(next.name.lower());
-            let due = match self.heap.peek() {
-                Some(Reverse((smallest, _))) => lower <= *smallest || !next.name.is_canonical(),
+            let due = match self.readers.smallest() {
+                Some(smallest) => lower <= smallest || !next.name.is_canonical(),
                 None => true,
             };
             if !due {
@@ -207,7 +189,7 @@ impl Merge {
     }
 
     fn open(&mut self, segment: &Pending) -> Result<()> {
-        let chunk = self.chunk();
+        let chunk = self.readers.chunk();
         let Pending { name, from } = segment;
         if from.is_none() && self.skips(name)? {
             return Ok(());
@@ -242,12 +224,6 @@ impl Merge {
             self.place(reader);
         }
         Ok(())
-    }
-
-    /// How many bytes a read asks for now.
-    fn chunk(&self) -> usize {
-        let left = self.root.options.scan_memory.saturating_sub(self.buffered);
-        (left / SHARE).clamp(SMALL_CHUNK, LARGE_CHUNK)
     }
 
     /// True if a look at the ends of an unread segment shows that none of its events are asked for.
@@ -334,69 +310,7 @@ impl Merge {
             self.finish(reader);
             return;
         }
-        self.buffered += reader.buffered();
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                if let Some(place) = self.readers.get_mut(slot) {
-                    *place = Some(reader);
-                }
-                slot
-            }
-            None => {
-                self.readers.push(Some(reader));
-                self.readers.len() - 1
-            }
-        };
-        self.take_turn(slot);
-    }
-
-    /// Puts a reader's head among the others. A reader beyond the bounds gives back its descriptor or its buffer.
-    fn take_turn(&mut self, slot: usize) {
-        self.bound_open(slot);
-        let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
-            return;
-        };
-        let order = reader.order;
-        let is_next = self
-            .heap
-            .peek()
-            .is_none_or(|Reverse((smallest, _))| order <= *smallest);
-        if self.buffered > self.root.options.scan_memory && !is_next {
-            self.buffered -= reader.buffered();
-            reader.sleep();
-        }
-        self.heap.push(Reverse((order, slot)));
-    }
-
-    /// Notes whether a reader holds a descriptor. If that is one too many, closes the one whose head comes last.
-    fn bound_open(&mut self, slot: usize) {
-        let is_open = |readers: &[Option<SegmentReader>], slot: usize| {
-            let reader = readers.get(slot).and_then(Option::as_ref);
-            reader
-                .filter(|reader| reader.is_open())
-                .map(|reader| (weight(reader), reader.order))
-        };
-        self.open
-            .retain(|&other| other != slot && is_open(&self.readers, other).is_some());
-        if is_open(&self.readers, slot).is_none() {
-            return;
-        }
-        self.open.push(slot);
-        loop {
-            let held = self.open.iter().filter_map(|&slot| is_open(&self.readers, slot));
-            if held.map(|(weight, _)| weight).sum::<usize>() <= MOST_OPEN {
-                return;
-            }
-            let others = self.open.iter().filter(|&&other| other != slot);
-            let furthest = others
-                .copied()
-                .max_by_key(|&other| is_open(&self.readers, other).map(|(_, order)| order));
-            let Some(furthest) = furthest else { return };
-            self.open.retain(|&other| other != furthest);
-            if let Some(reader) = self.readers.get_mut(furthest).and_then(Option::as_mut) {
-                reader.close();
-            }
-        }
+        self.readers.add(reader);
     }
 
     /// Notes that a reader is at its end.
@@ -421,28 +335,19 @@ impl Merge {
     }
 
     /// Continues in the reader whose head was returned. After an error the reader stays at its place, for another try.
-    fn advance(&mut self, slot: usize) -> Result<()> {
-        let chunk = self.chunk();
-        let Some(place) = self.readers.get_mut(slot) else {
-            return Ok(());
-        };
-        let Some(reader) = place else { return Ok(()) };
-        let before = reader.buffered();
-        reader.read_by(chunk);
-        let stepped = reader.step(&mut self.clock);
-        self.buffered = self.buffered + reader.buffered() - before;
-        if let Err(error) = stepped {
+    fn advance(&mut self, slot: Slot) -> Result<()> {
+        if let Err(error) = self.readers.step(slot, &mut self.clock) {
             self.current = Some(slot);
             return Err(error);
         }
-        if !matches!(reader.head, Head::End) {
-            self.take_turn(slot);
-            return Ok(());
-        }
-        self.free.push(slot);
-        if let Some(reader) = place.take() {
-            self.buffered -= reader.buffered();
-            self.finish(reader);
+        match self.readers.get(slot).map(|reader| &reader.head) {
+            Some(Head::End) => {
+                if let Some(reader) = self.readers.remove(slot) {
+                    self.finish(reader);
+                }
+            }
+            Some(_) => self.readers.take_turn(slot),
+            None => {}
         }
         Ok(())
     }
@@ -476,11 +381,11 @@ impl Merge {
         }
         loop {
             self.open_due()?;
-            let Some(Reverse((order, slot))) = self.heap.pop() else {
+            let Some((order, slot)) = self.readers.pop() else {
                 return Ok(false);
             };
             let passed = self.pass(slot);
-            self.bound_open(slot);
+            self.readers.bound_open(slot);
             match passed {
                 Ok(Some(true)) => {
                     self.current = Some(slot);
@@ -489,7 +394,7 @@ impl Merge {
                 Ok(Some(false)) => self.advance(slot)?,
                 Ok(None) => {}
                 Err(error) => {
-                    self.heap.push(Reverse((order, slot)));
+                    self.readers.put_back(order, slot);
                     return Err(error);
                 }
             }
@@ -497,16 +402,11 @@ impl Merge {
     }
 
     /// Counts the head of a reader as read: whether it is to be given. `None` if it comes too late to be read at all.
-    fn pass(&mut self, slot: usize) -> Result<Option<bool>> {
-        let chunk = self.chunk();
-        let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) else {
+    fn pass(&mut self, slot: Slot) -> Result<Option<bool>> {
+        self.readers.wake(slot, &mut self.clock)?;
+        let Some(reader) = self.readers.get(slot) else {
             return Ok(None);
         };
-        if !reader.is_awake() {
-            reader.read_by(chunk);
-            reader.wake(&mut self.clock)?;
-            self.buffered += reader.buffered();
-        }
         let bounded = self.since.is_some() || self.until.is_some();
         let time = bounded.then(|| reader.time()).flatten();
         let is_late = |(time, verified)| {
@@ -514,8 +414,7 @@ impl Merge {
         };
         if time.is_some_and(is_late) {
             // Times do not decrease within a segment. The reader stays where it is, for the cursor.
-            self.buffered -= reader.buffered();
-            reader.sleep();
+            self.readers.sleep(slot);
             return Ok(None);
         }
         let given = match reader.head {
@@ -549,13 +448,9 @@ impl Merge {
             }
             _ => false,
         };
-        reader.consume();
+        self.readers.consume(slot);
         Ok(Some(given))
     }
-}
-
-fn weight(reader: &SegmentReader) -> usize {
-    if reader.is_compressed() { DECODER_WEIGHT } else { 1 }
 }
 
 impl Scan for Merge {
@@ -564,10 +459,7 @@ impl Scan for Merge {
         if !self.find_next()? {
             return Ok(None);
         }
-        let reader = self
-            .current
-            .and_then(|slot| self.readers.get(slot))
-            .and_then(Option::as_ref);
+        let reader = self.current.and_then(|slot| self.readers.get(slot));
         let Some(reader) = reader else { return Ok(None) };
         if let Some(damage) = reader.damage() {
             return Ok(Some(ScanItem::Damage(damage)));
@@ -586,7 +478,7 @@ impl Scan for Merge {
                 segments.insert(segment.name.clone(), reached);
             }
         }
-        for reader in self.readers.iter().flatten() {
+        for reader in self.readers.iter() {
             let reached = Reached {
                 offset: reader.position,
                 last: reader.last,

@@ -78,19 +78,13 @@ fn last_places(segment: SegmentRef<'_>, count: usize, clock: &mut StepClock) -> 
         let Some(mut reader) = SegmentReader::open(segment, start, None, CHUNK)? else {
             return Ok(places);
         };
-        loop {
-            reader.step(clock)?;
-            match reader.head {
-                Head::End => break,
-                Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } => {
-                    places.push_back((reader.order, id));
-                    if places.len() > count {
-                        places.pop_front();
-                    }
+        while reader.next(clock)? {
+            if let Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } = reader.head {
+                places.push_back((reader.order, id));
+                if places.len() > count {
+                    places.pop_front();
                 }
-                _ => {}
             }
-            reader.consume();
         }
         if places.len() == count || start == 0 {
             return Ok(places);

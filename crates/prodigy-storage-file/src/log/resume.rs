@@ -55,17 +55,17 @@ fn from_start(
 ) -> Result<SegmentReader> {
     let opened = SegmentReader::open(segment, 0, None, chunk)?;
     let mut reader = opened.ok_or_else(|| gap(segment))?;
-    loop {
-        reader.step(clock)?;
+    while reader.next(clock)? {
         match reader.head {
             Head::Damage {
                 offset: start, len, ..
-            } if start + len <= offset => reader.consume(),
+            } if start + len <= offset => {}
             // A record that states no id leaves none in the cursor.
-            Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= offset => reader.consume(),
-            _ => return Ok(reader),
+            Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= offset => {}
+            _ => break,
         }
     }
+    Ok(reader)
 }
 
 /// Whether the record `last` ends at `offset` in the plain form.

@@ -245,13 +245,8 @@ pub(crate) fn last_id_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Resu
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
     };
-    loop {
-        reader.step(clock)?;
-        if matches!(reader.head, Head::End) {
-            return Ok(reader.last.map(|_| reader.order));
-        }
-        reader.consume();
-    }
+    while reader.next(clock)? {}
+    Ok(reader.last.map(|_| reader.order))
 }
 
 /// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
@@ -278,8 +273,7 @@ pub(crate) fn seek(
     let Some(mut reader) = SegmentReader::open(segment, start, None, chunk)? else {
         return Ok(None);
     };
-    loop {
-        reader.step(clock)?;
+    while reader.next(clock)? {
         let is_behind = match (&reader.head, bound) {
             (Head::Record { .. } | Head::TooLarge { id: Some(_), .. }, Bound::Id(id)) => reader.order < id,
             (Head::Record { .. } | Head::TooLarge { .. }, Bound::Time(bound)) => {
@@ -288,10 +282,10 @@ pub(crate) fn seek(
             _ => false,
         };
         if !is_behind {
-            return Ok(Some(reader));
+            break;
         }
-        reader.consume();
     }
+    Ok(Some(reader))
 }
 
 /// Which of `ids` (ascending) a segment holds, with a crc that holds.
@@ -373,13 +367,9 @@ fn find_anywhere(segment: SegmentRef<'_>, ids: &[EventId], clock: &mut StepClock
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(found);
     };
-    loop {
-        reader.step(clock)?;
-        if matches!(reader.head, Head::End) {
-            return Ok(found);
-        }
+    while reader.next(clock)? {
         let id = reader.head.verified_id();
         found.extend(id.filter(|id| ids.binary_search(id).is_ok()));
-        reader.consume();
     }
+    Ok(found)
 }

@@ -304,6 +304,13 @@ impl SegmentReader {
         self.step(clock).inspect_err(|_| self.sleep())
     }
 
+    /// Counts the head as read, and continues to the next one. False at the end.
+    pub(crate) fn next(&mut self, clock: &mut StepClock) -> Result<bool> {
+        self.consume();
+        self.step(clock)?;
+        Ok(!matches!(self.head, Head::End))
+    }
+
     /// Continues to the next record, damage or the end.
     pub(crate) fn step(&mut self, clock: &mut StepClock) -> Result<()> {
         loop {

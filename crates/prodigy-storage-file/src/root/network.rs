@@ -110,31 +110,47 @@ fn in_memory(magic: u32) -> Option<&'static str> {
     }
 }
 
-/// Magic numbers of linux/magic.h and of the file systems' own headers.
+/// File systems that other machines may reach: the name; the magic numbers of linux/magic.h and of the file systems' own
+/// headers; the types in the mount table (Linux) or of `statfs` (elsewhere).
+const NETWORKS: &[(&str, &[u32], &[&str])] = &[
+    ("NFS", &[0x6969], &["nfs", "nfs4"]),
+    (
+        "SMB",
+        &[0x517b, 0xfe53_4d42, 0xff53_4d42],
+        &["cifs", "smb3", "smb2", "smbfs"],
+    ),
+    ("9P", &[0x0102_1997], &["9p"]),
+    ("Ceph", &[0x00c3_6400], &["ceph"]),
+    ("AFS", &[0x5346_414f, 0x6b41_4653], &["afs", "auristorfs"]),
+    ("Coda", &[0x7375_7245], &["coda"]),
+    ("Lustre", &[0x0bd0_0bd0], &["lustre", "lustre_tgt"]),
+    ("GFS2", &[0x0116_1970], &["gfs2", "gfs"]),
+    ("OCFS2", &[0x7461_636f], &["ocfs2"]),
+    ("GPFS", &[0x4750_4653], &["gpfs"]),
+    ("BeeGFS", &[0x1983_0326], &["beegfs", "fhgfs"]),
+    ("OrangeFS", &[0x2003_0528], &["pvfs2", "orangefs"]),
+    ("PanFS", &[0xaad7_aaea], &["panfs"]),
+    ("WekaFS", &[], &["wekafs"]),
+    ("StorNext", &[0xbeef_dead], &["cvfs"]),
+    ("ACFS", &[0x6163_6673], &["acfs"]),
+    ("NCP", &[0x0000_564c], &["ncpfs"]),
+    ("a folder shared by VirtualBox", &[0x786f_4256], &["vboxsf"]),
+    ("a folder shared by VMware", &[0xbacb_acbc], &["vmhgfs"]),
+    ("a folder shared by Parallels", &[0x7c7c_6673], &["prl_fs"]),
+    ("virtiofs, a folder of the host", &[], &["virtiofs"]),
+    ("AFP", &[], &["afpfs"]),
+    ("WebDAV", &[], &["webdav"]),
+    (
+        "FUSE of a kind that is not known",
+        &[],
+        &["fuse", "macfuse", "osxfuse"],
+    ),
+];
+
 #[cfg(any(target_os = "linux", test))]
 fn by_magic(magic: u32) -> Option<&'static str> {
-    Some(match magic {
-        0x6969 => "NFS",
-        0x517b | 0xfe53_4d42 | 0xff53_4d42 => "SMB",
-        0x0102_1997 => "9P",
-        0x00c3_6400 => "Ceph",
-        0x5346_414f | 0x6b41_4653 => "AFS",
-        0x7375_7245 => "Coda",
-        0x0bd0_0bd0 => "Lustre",
-        0x0116_1970 => "GFS2",
-        0x7461_636f => "OCFS2",
-        0x4750_4653 => "GPFS",
-        0x1983_0326 => "BeeGFS",
-        0x2003_0528 => "OrangeFS",
-        0xaad7_aaea => "PanFS",
-        0xbeef_dead => "StorNext",
-        0x6163_6673 => "ACFS",
-        0x0000_564c => "NCP",
-        0x786f_4256 => "a folder shared by VirtualBox",
-        0xbacb_acbc => "a folder shared by VMware",
-        0x7c7c_6673 => "a folder shared by Parallels",
-        _ => return None,
-    })
+    let row = NETWORKS.iter().find(|(_, numbers, _)| numbers.contains(&magic))?;
+    Some(row.0)
 }
 
 /// FUSE kinds that keep their data on this machine, or pass on to a folder of it.
@@ -177,33 +193,8 @@ fn by_type(kind: &str) -> Option<Cow<'static, str>> {
     if let Some(fuse) = kind.strip_prefix("fuse.") {
         return (!LOCAL_FUSE.contains(&fuse)).then(|| format!("FUSE of kind {fuse}").into());
     }
-    Some(Cow::Borrowed(match kind {
-        "nfs" | "nfs4" => "NFS",
-        "cifs" | "smb3" | "smb2" | "smbfs" => "SMB",
-        "9p" => "9P",
-        "ceph" => "Ceph",
-        "afs" | "auristorfs" => "AFS",
-        "coda" => "Coda",
-        "lustre" | "lustre_tgt" => "Lustre",
-        "gfs2" | "gfs" => "GFS2",
-        "ocfs2" => "OCFS2",
-        "gpfs" => "GPFS",
-        "beegfs" | "fhgfs" => "BeeGFS",
-        "pvfs2" | "orangefs" => "OrangeFS",
-        "panfs" => "PanFS",
-        "wekafs" => "WekaFS",
-        "cvfs" => "StorNext",
-        "acfs" => "ACFS",
-        "ncpfs" => "NCP",
-        "vboxsf" => "a folder shared by VirtualBox",
-        "vmhgfs" => "a folder shared by VMware",
-        "prl_fs" => "a folder shared by Parallels",
-        "virtiofs" => "virtiofs, a folder of the host",
-        "afpfs" => "AFP",
-        "webdav" => "WebDAV",
-        "fuse" | "macfuse" | "osxfuse" => "FUSE of a kind that is not known",
-        _ => return None,
-    }))
+    let row = NETWORKS.iter().find(|(_, _, types)| types.contains(&kind))?;
+    Some(Cow::Borrowed(row.0))
 }
 
 /// A line of the mount table: `36 35 98:0 / /mnt/a\040b rw,noatime master:1 - ext3 /dev/root rw`.
