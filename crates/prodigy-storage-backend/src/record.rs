@@ -4,21 +4,23 @@
 //! `"event"` and `"metadata"` (optional) in this order, and the crc is the CRC-32C (RFC 3720, appendix B.4) of the
 //! bytes before `,"crc"`.
 
+mod checksum;
+mod nesting;
+
 use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::id::EventId;
 
+pub use checksum::{Checksum, add_checksum, check_crc, checksum, checksum_on, find_record_end, hex8};
+pub(crate) use checksum::{TRAILER, check_trailer};
+pub use nesting::{MAX_NESTING, lone_surrogate, nesting_exceeds, parse_nested};
+
 const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
-const CRC: &[u8] = b",\"crc\":\"";
-const END: &[u8] = b"\"}";
 /// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
-const CRC_LEN: usize = 8;
-/// The length of `,"crc":"xxxxxxxx"}`, which follows the checksummed bytes.
-pub(crate) const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
 /// The bytes of a record beyond its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
@@ -72,10 +74,7 @@ impl RecordEncoder {
         out.extend_from_slice(&self.time);
         out.push(b'"');
         out.extend_from_slice(body);
-        let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
-        out.extend_from_slice(CRC);
-        out.extend_from_slice(&hex8(crc));
-        out.extend_from_slice(END);
+        add_checksum(out, start);
     }
 
     fn set_time(&mut self, time: Timestamp) {
@@ -101,82 +100,6 @@ impl RecordEncoder {
 pub const fn stated_time(time: Timestamp) -> Timestamp {
     let nanos = time.as_nanos();
     Timestamp::from_nanos(nanos - nanos % 1000)
-}
-
-/// The checksum that every line of ours carries, over the bytes before `,"crc"`.
-#[must_use]
-pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
-}
-
-/// The checksum of bytes that follow the bytes with the checksum `sum`; 0 for no bytes before them.
-#[must_use]
-pub fn checksum_on(sum: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(sum, bytes)
-}
-
-/// The eight hexadecimal digits of a checksum, lower case.
-#[must_use]
-pub fn hex8(crc: u32) -> [u8; 8] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = [0; 8];
-    let mut rest = crc;
-    for digit in out.iter_mut().rev() {
-        *digit = DIGITS.get((rest & 0xf) as usize).copied().unwrap_or(b'0');
-        rest >>= 4;
-    }
-    out
-}
-
-/// Appends `,"crc":"<8 hex>"}` to an object that lacks its closing brace: the form of every checksummed line.
-pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
-    let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
-    out.extend_from_slice(CRC);
-    out.extend_from_slice(&hex8(crc));
-    out.extend_from_slice(END);
-}
-
-/// The state of the checksum at the end of a line.
-///
-/// ```
-/// use prodigy_storage_backend::record::{Checksum, add_checksum, check_crc};
-///
-/// let mut line = br#"{"event":"started""#.to_vec();
-/// add_checksum(&mut line, 0);
-/// assert_eq!(check_crc(&line), Checksum::Valid);
-/// assert_eq!(check_crc(b"{}"), Checksum::Missing);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// It matches.
-    Valid,
-    /// It does not match.
-    Mismatch,
-    /// The line has no checksum.
-    Missing,
-}
-
-/// Checks the crc that closes `line` (without its line end).
-#[must_use]
-pub fn check_crc(line: &[u8]) -> Checksum {
-    let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
-        return Checksum::Missing;
-    };
-    check_trailer(trailer, || crc32c::crc32c(body))
-}
-
-/// Checks the last [`TRAILER`] bytes of a line against the checksum of the bytes before them.
-#[inline]
-pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checksum {
-    let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
-        return Checksum::Missing;
-    };
-    // As digits: reading them would branch on each, and no processor foresees which are letters.
-    if digits == hex8(sum()) {
-        Checksum::Valid
-    } else {
-        Checksum::Mismatch
-    }
 }
 
 /// A whole line of a log.
@@ -228,26 +151,6 @@ impl<'a> Record<'a> {
             error
         })
     }
-}
-
-/// Parses a stored object whose payload may be nested as deep as a payload may be ([`MAX_NESTING`]), and is one level
-/// down.
-///
-/// # Errors
-/// The error of `serde_json` for a text that is no `T`, or is nested deeper.
-pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(text).or_else(|error| {
-        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
-        let exceeds = |limit| nesting_exceeds(text.as_bytes(), limit);
-        if !exceeds(MAX_NESTING) || exceeds(MAX_NESTING + 1) {
-            return Err(error);
-        }
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        deserializer.disable_recursion_limit();
-        let value = T::deserialize(&mut deserializer)?;
-        deserializer.end()?;
-        Ok(value)
-    })
 }
 
 /// The timestamp of a line, and the text between it and the crc, if the rest has the form that [`RecordEncoder`] writes.
@@ -345,36 +248,22 @@ impl LineFault {
 /// Why the line is no record.
 pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match check_crc(line) {
-        Checksum::Mismatch => Err(LineFault::Checksum),
-        Checksum::Valid => {
-            let text = text(line).ok_or(LineFault::Utf8)?;
-            match line
-                .strip_prefix(HEAD)
-                .and_then(|rest| rest.get(..EventId::TEXT_LEN))
-                .and_then(EventId::parse)
-            {
-                Some(id) => Ok(Record {
-                    id,
-                    line: text,
-                    verified: true,
-                }),
-                None => Ok(Record {
-                    id: shape(text)?.0,
-                    line: text,
-                    verified: true,
-                }),
-            }
-        }
-        Checksum::Missing => {
-            let text = text(line).ok_or(LineFault::Utf8)?;
-            Ok(Record {
-                id: shape(text)?.0,
-                line: text,
-                verified: false,
-            })
-        }
-    }
+    let verified = match check_crc(line) {
+        Checksum::Mismatch => return Err(LineFault::Checksum),
+        Checksum::Valid => true,
+        Checksum::Missing => false,
+    };
+    let text = text(line).ok_or(LineFault::Utf8)?;
+    let in_form = || EventId::parse(line.strip_prefix(HEAD)?.get(..EventId::TEXT_LEN)?);
+    let id = match in_form().filter(|_| verified) {
+        Some(id) => id,
+        None => shape(text)?.0,
+    };
+    Ok(Record {
+        id,
+        line: text,
+        verified,
+    })
 }
 
 /// The text that well-formed UTF-8 is.
@@ -395,24 +284,6 @@ pub(crate) fn read_head(bytes: &[u8]) -> Option<(EventId, Timestamp)> {
 #[must_use]
 pub fn find_record_start(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memmem::find(bytes.get(from..)?, HEAD).map(|at| from + at)
-}
-
-/// The end of the record that starts at the beginning of `bytes` and whose crc holds, looked for at no more than
-/// `tries` places: for a record that no line end follows.
-#[must_use]
-pub fn find_record_end(bytes: &[u8], tries: usize) -> Option<usize> {
-    let mut crc = 0;
-    let mut summed = 0;
-    for at in memchr::memmem::find_iter(bytes, CRC).take(tries) {
-        crc = crc32c::crc32c_append(crc, bytes.get(summed..at)?);
-        summed = at;
-        let rest = bytes.get(at + CRC.len()..)?;
-        let stored = rest.get(..CRC_LEN)?;
-        if stored == hex8(crc) && rest.get(CRC_LEN..CRC_LEN + END.len()) == Some(END) {
-            return Some(at + TRAILER);
-        }
-    }
-    None
 }
 
 /// The time that a line's `timestamp` says; what a line of another program is ordered and filtered by.
@@ -450,78 +321,6 @@ fn derived_id(line: &str) -> EventId {
     const VARIANT: u128 = 0b11 << 62;
     let hash = xxhash_rust::xxh3::xxh3_128(line.as_bytes());
     EventId::from_u128((hash & !(VERSION | VARIANT)) | (0x8 << 76) | (0b10 << 62))
-}
-
-/// The deepest nesting of arrays and objects that a payload may have.
-pub const MAX_NESTING: usize = 127;
-
-/// Whether the nesting of `json`, which is well formed, goes beyond `limit`.
-#[must_use]
-pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
-    // Nesting can't exceed the count of opening brackets, and counting is a few instructions per 32 bytes.
-    if json.len() <= limit || opening_brackets(json) <= limit {
-        return false;
-    }
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
-    for &byte in json {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest > limit
-}
-
-/// Counts `[` and `{`, in and out of strings.
-fn opening_brackets(json: &[u8]) -> usize {
-    // Sums of so few bytes fit in a byte, which lets the compiler add many at once.
-    json.chunks(192)
-        .map(|chunk| {
-            usize::from(
-                chunk
-                    .iter()
-                    .map(|&byte| u8::from(byte | 0x20 == b'{'))
-                    .sum::<u8>(),
-            )
-        })
-        .sum()
-}
-
-/// The offset of the first `\u` escape in `json` that is half of a surrogate pair: no Unicode text.
-#[must_use]
-pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
-    let unit = |at: usize| -> Option<u16> {
-        let text = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u16::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
-    };
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', json.get(at..)?) {
-        let escape = at + found;
-        match unit(escape) {
-            Some(0xd800..=0xdbff) => match unit(escape + 6) {
-                Some(0xdc00..=0xdfff) => at = escape + 12,
-                _ => return Some(escape),
-            },
-            Some(0xdc00..=0xdfff) => return Some(escape),
-            Some(_) => at = escape + 6,
-            None => at = escape + 2,
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -618,29 +417,6 @@ mod tests {
         assert_eq!(find_record_end(&bytes, 64), Some(end));
         assert_eq!(find_record_start(&bytes, 1), Some(end + 1));
         assert_eq!(find_record_end(&bytes[1..], 1), None);
-    }
-
-    #[test]
-    fn nesting_counts_brackets_outside_strings() {
-        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(!nesting_exceeds(deep(127).as_bytes(), 127));
-        assert!(nesting_exceeds(deep(128).as_bytes(), 127));
-        assert!(!nesting_exceeds(
-            format!("\"{}\\\"{}\"", "[".repeat(200), "{".repeat(200)).as_bytes(),
-            127
-        ));
-        assert!(!nesting_exceeds(
-            format!("[{}]", "[],".repeat(300)).as_bytes(),
-            127
-        ));
-    }
-
-    #[test]
-    fn surrogates_come_in_pairs() {
-        assert_eq!(lone_surrogate(br#""\ud83d\ude00 \\ud800 \u00e9""#), None);
-        assert_eq!(lone_surrogate(br#""ab\ud83d""#), Some(3));
-        assert_eq!(lone_surrogate(br#""\uDE00""#), Some(1));
-        assert_eq!(lone_surrogate(br#""\ud83dx\ude00""#), Some(1));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Promises of documents.
 
-use std::time::Duration;
-
 use prodigy_storage_layout::{
     Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Phase, Stamp,
 };
@@ -25,16 +23,9 @@ topic! { "document":
     a_revision_is_compared "a put under a revision happens only if it is the present one",
     one_of_many_writers_wins "of eight threads that replace one revision exactly one wins",
     a_deletion_is_conditional "a deletion happens only if its condition holds, and says whether there was anything",
-    older_fencing_is_refused "a put under an older fencing token is refused, and under the same or a newer one accepted",
-    a_write_without_a_token_keeps_the_mark "a write without a fencing token is accepted, and an older token stays refused",
-    the_fencing_mark_is_the_jobs "a fencing token counts for every document of its job, and for no other job",
-    each_lock_has_a_fencing_mark "tokens of one lock are compared with tokens of that lock only",
-    the_fencing_mark_outlives_deletion "an older token stays refused when every document of the job is deleted",
-    the_fencing_mark_is_the_stores "a caller can neither write nor delete fencing marks, and a document without a job takes no token",
     a_series_ascends "additions to a series have ascending stamps, also in one instant and when the clock steps back",
     both_series_of_a_job_ascend "stamps of map and reduce ascend together when the clock steps back, and a stamp is never before `not_before`",
     an_addition_is_conditional "an addition happens only if the newest of the series is the expected one",
-    an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
     setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
     phases_are_series_of_their_own "each phase of a job is a series of its own",
     a_handle_sees_what_another_replaced "what one handle has read, and another replaced or deleted, is read anew",
@@ -42,15 +33,15 @@ topic! { "document":
     any_body_is_kept "whatever is a body is got byte for byte: nested 128 deep, with a name twice, with any number and escape",
 }
 
-fn orphans(name: &str) -> Result<Document, Failure> {
+pub(super) fn orphans(name: &str) -> Result<Document, Failure> {
     Ok(Document::Orphans(job(name)?))
 }
 
-fn put(backend: &dyn Backend, document: &Document, body: &str) -> Result<Revision, Failure> {
+pub(super) fn put(backend: &dyn Backend, document: &Document, body: &str) -> Result<Revision, Failure> {
     Ok(backend.put(document, object(body)?, &PutOptions::default(), soon())?)
 }
 
-fn body(backend: &dyn Backend, document: &Document) -> Result<Option<String>, Failure> {
+pub(super) fn body(backend: &dyn Backend, document: &Document) -> Result<Option<String>, Failure> {
     let got = backend.get(document, soon())?;
     Ok(got.map(|got| String::from_utf8_lossy(got.body()).into_owned()))
 }
@@ -215,156 +206,12 @@ fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Under a token, or `NAME=TOKEN`.
-fn under(fence: &str) -> PutOptions {
-    PutOptions::default().fencing(fence.parse().ok())
-}
-
-fn a_write_without_a_token_keeps_the_mark(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    let save = |phase, options: &PutOptions| {
-        harness.clock().advance(Duration::from_secs(1));
-        backend
-            .add(&job, phase, object("{}")?, options, soon())
-            .map_err(Failure::from)
-    };
-    for phase in Phase::ALL {
-        save(phase, &under("5"))?;
-        save(phase, &PutOptions::default())?;
-        save(phase, &PutOptions::default())?;
-        refused(
-            harness
-                .open()
-                .add(&job, phase, object("{}")?, &under("3"), soon()),
-            ErrorKind::Fenced,
-            "an older token after a write without one",
-        )?;
-        save(phase, &under("5"))?;
-    }
-    let document = orphans("a")?;
-    backend.put(&document, object("{}")?, &PutOptions::default(), soon())?;
-    refused(
-        backend.put(&document, object("{}")?, &under("4"), soon()),
-        ErrorKind::Fenced,
-        "an older token after a put without one",
-    )?;
-    Ok(())
-}
-
-fn the_fencing_mark_is_the_jobs(harness: &dyn Harness) -> Check {
-    let (backend, mine, other) = (harness.open(), job("a")?, job("b")?);
-    backend.add(&mine, Phase::Map, object("{}")?, &under("5"), soon())?;
-    for phase in Phase::ALL {
-        refused(
-            backend.add(&mine, phase, object("{}")?, &under("4"), soon()),
-            ErrorKind::Fenced,
-            "an older token in another phase",
-        )?;
-    }
-    for document in [orphans("a")?, Document::Finished(mine.clone())] {
-        refused(
-            backend.put(&document, object("{}")?, &under("4"), soon()),
-            ErrorKind::Fenced,
-            "an older token in another document",
-        )?;
-    }
-    backend.add(&other, Phase::Map, object("{}")?, &under("1"), soon())?;
-    Ok(())
-}
-
-fn each_lock_has_a_fencing_mark(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    let save = |fence: &str| {
-        harness.clock().advance(Duration::from_secs(1));
-        backend
-            .add(&job, Phase::Map, object("{}")?, &under(fence), soon())
-            .map_err(Failure::from)
-    };
-    for fence in ["shop/a=5", "shop/b=1", "7", "shop/b=2", "shop/a=5"] {
-        save(fence)?;
-    }
-    for fence in ["shop/a=4", "shop/b=1", "6"] {
-        refused(
-            backend.add(&job, Phase::Map, object("{}")?, &under(fence), soon()),
-            ErrorKind::Fenced,
-            fence,
-        )?;
-    }
-    Ok(())
-}
-
-fn the_fencing_mark_outlives_deletion(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    for phase in Phase::ALL {
-        backend.add(&job, phase, object("{}")?, &under("5"), soon())?;
-    }
-    for entry in list(&*backend, &DocumentScope::Job(job.clone()))? {
-        ensure!(
-            backend.delete(&entry.document, Expected::Any, Durability::Strict, soon())?,
-            "there was nothing at {:?}",
-            entry.document
-        );
-    }
-    ensure_eq!(
-        list(&*backend, &DocumentScope::Job(job.clone()))?.len(),
-        0,
-        "documents"
-    );
-    refused(
-        harness
-            .open()
-            .add(&job, Phase::Map, object("{}")?, &under("4"), soon()),
-        ErrorKind::Fenced,
-        "an older token after all documents were deleted",
-    )?;
-    Ok(())
-}
-
-fn the_fencing_mark_is_the_stores(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    let marks = Document::Fencing(job.clone());
-    let repository = Document::Repository(job.repo.clone());
-    for there in [false, true] {
-        refused(
-            backend.put(&marks, object("{}")?, &PutOptions::default(), soon()),
-            ErrorKind::InvalidInput,
-            "a put of fencing marks",
-        )?;
-        refused(
-            backend.delete(&marks, Expected::Any, Durability::Strict, soon()),
-            ErrorKind::InvalidInput,
-            "a deletion of fencing marks",
-        )?;
-        refused(
-            backend.put(&repository, object("{}")?, &under("1"), soon()),
-            ErrorKind::InvalidInput,
-            "a registry entry under a token",
-        )?;
-        if !there {
-            backend.add(&job, Phase::Map, object("{}")?, &under("5"), soon())?;
-        }
-    }
-    Ok(())
-}
-
-fn older_fencing_is_refused(harness: &dyn Harness) -> Check {
-    let (backend, document) = (harness.open(), orphans("a")?);
-    let under = |token: u64| under(&token.to_string());
-    let text = |token: u64| format!("{{\"fencing\":{token},\"data\":{{\"fencing\":99}}}}");
-    backend.put(&document, object(&text(7))?, &under(7), soon())?;
-    refused(
-        backend.put(&document, object(&text(6))?, &under(6), soon()),
-        ErrorKind::Fenced,
-        "a put under an older token",
-    )?;
-    ensure_eq!(body(&*backend, &document)?, Some(text(7)), "body");
-    backend.put(&document, object(&text(7))?, &under(7), soon())?;
-    backend.put(&document, object(&text(8))?, &under(8), soon())?;
-    ensure_eq!(body(&*backend, &document)?, Some(text(8)), "body");
-    Ok(())
-}
-
-fn add(harness: &dyn Harness, phase: Phase, text: &str, options: &PutOptions) -> Result<Document, Failure> {
+pub(super) fn add(
+    harness: &dyn Harness,
+    phase: Phase,
+    text: &str,
+    options: &PutOptions,
+) -> Result<Document, Failure> {
     let added = harness
         .open()
         .add(&job("a")?, phase, object(text)?, options, soon())?;
@@ -472,22 +319,6 @@ fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
     )?;
     let scope = DocumentScope::Checkpoints(job, Phase::Reduce);
     ensure_eq!(list(&*one, &scope)?.len(), 2, "documents of the series");
-    Ok(())
-}
-
-fn an_addition_is_fenced(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    let under = |token: u64| under(&token.to_string());
-    backend.add(&job, Phase::Map, object("{\"fencing\":7}")?, &under(7), soon())?;
-    harness.clock().advance(Duration::from_secs(1));
-    refused(
-        backend.add(&job, Phase::Map, object("{\"fencing\":6}")?, &under(6), soon()),
-        ErrorKind::Fenced,
-        "an addition under an older token",
-    )?;
-    backend.add(&job, Phase::Map, object("{\"fencing\":8}")?, &under(8), soon())?;
-    let scope = DocumentScope::Checkpoints(job, Phase::Map);
-    ensure_eq!(list(&*backend, &scope)?.len(), 2, "documents of the series");
     Ok(())
 }
 

@@ -53,10 +53,12 @@
 //! [`Backend`]: crate::Backend
 
 mod clock;
+mod contents;
 mod cursor;
 mod document;
 mod errors;
 mod failure;
+mod fence;
 mod harness;
 mod limits;
 mod listing;
@@ -73,6 +75,7 @@ mod select;
 mod series;
 mod settle;
 mod subject;
+mod take;
 mod tools;
 mod wait;
 

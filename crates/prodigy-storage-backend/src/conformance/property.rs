@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    cursor, document, errors, limits, listing, lock, log, own, pages, queue, restart, select, series, settle,
-    wait,
+    contents, cursor, document, errors, fence, limits, listing, lock, log, own, pages, queue, restart, select,
+    series, settle, take, wait,
 };
 
 /// The outcome of a property.
@@ -125,11 +125,14 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         cursor::PROPERTIES,
         wait::PROPERTIES,
         document::PROPERTIES,
+        fence::PROPERTIES,
         series::PROPERTIES,
         own::PROPERTIES,
         queue::PROPERTIES,
+        take::PROPERTIES,
         select::PROPERTIES,
         settle::PROPERTIES,
+        contents::PROPERTIES,
         lock::PROPERTIES,
         listing::PROPERTIES,
         pages::PROPERTIES,

@@ -9,14 +9,14 @@ use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{
-    Check, MINUTE, acknowledge, entry, field, item, item_id, job, keys, moment, names, put, refused, settle,
+    Check, MINUTE, acknowledge, entry, field, item, item_id, job, keys, moment, names, put, refused, release,
     settle_item, settle_token, soon, take, take_one, tokens,
 };
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::error::ErrorKind;
 use crate::log::Durability;
-use crate::queue::{Change, Claim, ItemState, LeaseToken, PutReport, QueueMark, Select, Settled, Settlement};
+use crate::queue::{Change, Claim, ItemState, PutReport, Select, Settled, Settlement};
 
 topic! { "queue":
     an_acknowledged_item_is_gone "an acknowledged item is gone for good, and its token is then unknown",
@@ -32,35 +32,21 @@ topic! { "queue":
     a_delay_of_another_boot_has_ended "when the machine is started again, nothing is delayed",
     a_later_release_replaces_the_delay "a release replaces the delay of an earlier one",
     an_operator_ends_a_lease "a lease is ended by the item's key, without its token",
-    a_failed_item_is_merged_and_released "a failure under a token is merged, ends the lease, and moves the item to the end, in one step",
-    a_failure_may_park "a failure of an item that is not eligible parks it with the reason, in the same step",
-    a_push_never_unparks "a push leaves a parked item parked",
-    a_failure_counts_with_its_token_only "a failure under a token that is unknown is not merged",
-    a_parked_item_is_not_taken "a parked item keeps its failures, gets the reason, ends its lease, and is not taken",
-    an_unparked_item_is_taken "an unparked item is eligible again, in its place",
-    an_edit_replaces_the_contents "an edit replaces the contents, ends the lease, and keeps the place",
-    a_wrong_change_is_refused "an edit or a failure that is no item or names another key is refused, and nothing of the call is done",
-    a_large_edit_is_refused (RecordLimit) "an edit that makes an item larger than the limit is refused, and nothing of the call is done",
-    a_revision_of_an_item_is_compared "a change on a revision is done if that is the present one, and else nothing is",
     a_removed_item_is_gone "removal by key takes items whether taken or not, and says which were unknown",
     settlements_see_each_other "settlements of one call are made in their order",
     a_removed_key_is_new_again "an item that was settled and is pushed again is a new one, at the end",
 }
 
-fn release(delay: Duration) -> Change {
-    Change::Release { delay }
-}
-
-fn failed(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
+pub(super) fn failed(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
     Ok(Change::Fail(item(name, data, harness.clock().now())?))
 }
 
-fn edited(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
+pub(super) fn edited(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
     Ok(Change::Edit(item(name, data, harness.clock().now())?.body))
 }
 
 /// A field of a stored item.
-fn stored(
+pub(super) fn stored(
     backend: &dyn Backend,
     job: &JobAddress,
     name: &str,
@@ -379,274 +365,6 @@ fn an_operator_ends_a_lease(harness: &dyn Harness) -> Check {
         "the token after that"
     );
     ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items pending");
-    Ok(())
-}
-
-fn a_failed_item_is_merged_and_released(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b"])?;
-    let token = take_one(&*one, &job)?;
-    harness.clock().advance(Duration::from_secs(1));
-    ensure_eq!(
-        settle_token(&*one, &job, &token, failed(harness, "a", "2")?)?,
-        Settled::Done,
-        "the failure"
-    );
-    ensure_eq!(stored(&*two, &job, "a", "failure_count")?, json!(2), "failures");
-    ensure_eq!(stored(&*two, &job, "a", "item_data")?, json!(1), "data");
-    ensure!(entry(&*two, &job, "a")?.lease.is_none(), "the lease goes on");
-    ensure_eq!(names(&take(&*two, &job, 5)?), ["b", "a"], "items pending");
-    Ok(())
-}
-
-fn a_failure_may_park(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let token = take_one(&*one, &job)?;
-    let text = r#"{"item_id":"a","item_data":null,"failure_history":[{"error_type":"Last"}],"reprocess_eligible":false,"parked_reason":"too often"}"#;
-    let raw = serde_json::value::RawValue::from_string(text.to_owned())?;
-    let last = crate::dead_letter::normalise(&raw, harness.clock().now())?;
-    settle_token(&*one, &job, &token, Change::Fail(last))?;
-    for (name, wanted) in [
-        ("failure_count", json!(2)),
-        ("item_data", json!(1)),
-        ("reprocess_eligible", json!(false)),
-        ("parked_reason", json!("too often")),
-    ] {
-        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
-    }
-    ensure_eq!(take(&*two, &job, 5)?.len(), 0, "items pending");
-    Ok(())
-}
-
-fn a_push_never_unparks(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let reason = Some("a reason".to_owned());
-    settle_item(&*one, &job, "a", Change::Park { reason })?;
-    let again = item("a", "2", harness.clock().now())?;
-    two.queue_put(&job, &[again], Durability::Strict, soon())?;
-    ensure_eq!(take(&*two, &job, 5)?.len(), 0, "items pending");
-    ensure_eq!(stored(&*one, &job, "a", "failure_count")?, json!(2), "failures");
-    ensure_eq!(
-        stored(&*one, &job, "a", "parked_reason")?,
-        json!("a reason"),
-        "the reason"
-    );
-    Ok(())
-}
-
-fn a_failure_counts_with_its_token_only(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a"])?;
-    let token = take_one(&*backend, &job)?;
-    settle_token(&*backend, &job, &token, failed(harness, "a", "2")?)?;
-    for token in [token, LeaseToken::random()] {
-        ensure_eq!(
-            settle_token(&*backend, &job, &token, failed(harness, "a", "3")?)?,
-            Settled::Unknown,
-            "a failure under an unknown token"
-        );
-    }
-    ensure_eq!(
-        stored(&*backend, &job, "a", "failure_count")?,
-        json!(2),
-        "failures"
-    );
-    Ok(())
-}
-
-fn a_parked_item_is_not_taken(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b"])?;
-    let token = take_one(&*one, &job)?;
-    let place = entry(&*one, &job, "a")?.place;
-    let reason = Some("needs a \"licence\"".to_owned());
-    ensure_eq!(
-        settle_token(&*one, &job, &token, Change::Park { reason })?,
-        Settled::Done,
-        "parking"
-    );
-    let parked = entry(&*two, &job, "a")?;
-    ensure!(parked.lease.is_none(), "the lease goes on");
-    ensure_eq!(parked.place, place, "place");
-    for (name, wanted) in [
-        ("reprocess_eligible", json!(false)),
-        ("manual_review_required", json!(true)),
-        ("parked_reason", json!("needs a \"licence\"")),
-        ("failure_count", json!(1)),
-        ("item_data", json!(1)),
-    ] {
-        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
-    }
-    ensure_eq!(names(&take(&*two, &job, 5)?), ["b"], "items pending");
-    settle_item(&*two, &job, "a", Change::Park { reason: None })?;
-    ensure_eq!(
-        stored(&*two, &job, "a", "parked_reason")?,
-        json!(null),
-        "the old reason after parking without one"
-    );
-    Ok(())
-}
-
-fn an_unparked_item_is_taken(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a", "b"])?;
-    let reason = Some("a reason".to_owned());
-    settle_item(&*one, &job, "a", Change::Park { reason })?;
-    ensure_eq!(
-        settle_item(&*two, &job, "a", Change::Unpark)?,
-        Settled::Done,
-        "unparking"
-    );
-    for (name, wanted) in [
-        ("reprocess_eligible", json!(true)),
-        ("manual_review_required", json!(false)),
-        ("parked_reason", json!(null)),
-        ("failure_count", json!(1)),
-    ] {
-        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
-    }
-    ensure_eq!(names(&take(&*two, &job, 5)?), ["a", "b"], "items pending");
-    Ok(())
-}
-
-fn an_edit_replaces_the_contents(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let token = take_one(&*one, &job)?;
-    let before = entry(&*one, &job, "a")?;
-    let text = r#"{"item_id":"a","item_data":{"fixed":true},"mine":[1]}"#;
-    let contents = serde_json::value::RawValue::from_string(text.to_owned())?;
-    ensure_eq!(
-        settle_item(&*two, &job, "a", Change::Edit(contents))?,
-        Settled::Done,
-        "the edit"
-    );
-    let after = entry(&*one, &job, "a")?;
-    ensure!(after.lease.is_none(), "the lease goes on");
-    ensure_eq!(after.place, before.place, "place");
-    ensure!(after.revision > before.revision, "the revision stays");
-    for (name, wanted) in [
-        ("item_data", json!({"fixed": true})),
-        ("mine", json!([1])),
-        // A missing field is filled, as in a push.
-        ("failure_count", json!(1)),
-        ("failure_history", json!([])),
-        ("reprocess_eligible", json!(true)),
-    ] {
-        ensure_eq!(stored(&*two, &job, "a", name)?, wanted, "{name}");
-    }
-    ensure_eq!(
-        settle_token(&*one, &job, &token, Change::Remove)?,
-        Settled::Unknown,
-        "the token after the edit"
-    );
-    Ok(())
-}
-
-fn a_wrong_change_is_refused(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a", "b"])?;
-    let token = take_one(&*backend, &job)?;
-    let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned());
-    let id = item_id("a")?;
-    let broken = crate::queue::QueueItem {
-        id: id.clone(),
-        body: raw("{}")?,
-    };
-    let wrong = [
-        (Claim::Item(id.clone()), edited(harness, "b", "2")?),
-        (Claim::Lease(token.clone()), edited(harness, "b", "2")?),
-        (Claim::Lease(token.clone()), failed(harness, "b", "2")?),
-        (Claim::Item(id.clone()), Change::Edit(raw("[]")?)),
-        (Claim::Item(id.clone()), Change::Edit(raw(r#"{"item_id":"a"}"#)?)),
-        (Claim::Item(id), Change::Fail(broken)),
-    ];
-    for (claim, change) in wrong {
-        let what = format!("{claim:?}: {change:?}");
-        let calls = [
-            Settlement::new(Claim::Item(item_id("b")?), Change::Remove),
-            Settlement::new(claim, change),
-        ];
-        refused(
-            backend.queue_settle(&job, &calls, soon()),
-            ErrorKind::InvalidInput,
-            &what,
-        )?;
-        ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys after {what}");
-    }
-    ensure_eq!(
-        settle_token(&*backend, &job, &token, Change::Remove)?,
-        Settled::Done,
-        "the token after that"
-    );
-    Ok(())
-}
-
-fn a_large_edit_is_refused(harness: &dyn Harness) -> Check {
-    let (backend, job) = (harness.open(), job("a")?);
-    let limit = harness
-        .record_limit()
-        .ok_or_else(|| Failure::new("the limit is unknown"))?;
-    put(harness, &*backend, &job, &["a", "b"])?;
-    let large = format!("\"{}\"", "x".repeat(limit));
-    for change in [edited(harness, "a", &large)?, failed(harness, "a", &large)?] {
-        let calls = [
-            Settlement::new(Claim::Item(item_id("b")?), Change::Remove),
-            Settlement::new(Claim::Item(item_id("a")?), change),
-        ];
-        refused(
-            backend.queue_settle(&job, &calls, soon()),
-            ErrorKind::TooLarge,
-            "a change that makes an item too large",
-        )?;
-    }
-    ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
-    Ok(())
-}
-
-fn a_revision_of_an_item_is_compared(harness: &dyn Harness) -> Check {
-    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
-    put(harness, &*one, &job, &["a"])?;
-    let id = item_id("a")?;
-    let on = |revision: QueueMark| Claim::Revision(id.clone(), revision);
-    let first = entry(&*one, &job, "a")?.revision;
-    // A take and a release leave the contents as they are.
-    let token = take_one(&*two, &job)?;
-    settle_token(&*two, &job, &token, release(Duration::ZERO))?;
-    ensure_eq!(
-        settle(&*one, &job, on(first), edited(harness, "a", "2")?)?,
-        Settled::Done,
-        "an edit of the present revision"
-    );
-    for change in [
-        edited(harness, "a", "3")?,
-        failed(harness, "a", "3")?,
-        Change::Park { reason: None },
-        Change::Unpark,
-        release(Duration::ZERO),
-        Change::Remove,
-    ] {
-        let what = format!("{change:?} of an old revision");
-        ensure_eq!(
-            settle(&*two, &job, on(first), change)?,
-            Settled::Changed,
-            "{what}"
-        );
-    }
-    ensure_eq!(stored(&*two, &job, "a", "item_data")?, json!(2), "data");
-    let second = entry(&*two, &job, "a")?.revision;
-    ensure_eq!(
-        settle(&*two, &job, on(second), Change::Remove)?,
-        Settled::Done,
-        "a removal of the present revision"
-    );
-    ensure_eq!(
-        settle(&*two, &job, on(second), Change::Remove)?,
-        Settled::Unknown,
-        "a removal of what is gone"
-    );
     Ok(())
 }
 

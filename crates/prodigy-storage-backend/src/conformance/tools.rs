@@ -349,3 +349,8 @@ pub(super) fn field(body: &[u8], name: &str) -> Result<serde_json::Value, Failur
     let value: serde_json::Value = serde_json::from_slice(body)?;
     Ok(value.get(name).cloned().unwrap_or_default())
 }
+
+/// A release with a delay.
+pub(super) fn release(delay: std::time::Duration) -> crate::queue::Change {
+    crate::queue::Change::Release { delay }
+}

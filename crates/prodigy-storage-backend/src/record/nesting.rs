@@ -1,0 +1,123 @@
+//! How deep JSON is nested, and escapes that are no text.
+
+use serde::Deserialize;
+
+/// The deepest nesting of arrays and objects that a payload may have.
+pub const MAX_NESTING: usize = 127;
+
+/// Whether the nesting of `json`, which is well formed, goes beyond `limit`.
+#[must_use]
+pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
+    // Nesting can't exceed the count of opening brackets, and counting is a few instructions per 32 bytes.
+    if json.len() <= limit || opening_brackets(json) <= limit {
+        return false;
+    }
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for &byte in json {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest > limit
+}
+
+/// Counts `[` and `{`, in and out of strings.
+fn opening_brackets(json: &[u8]) -> usize {
+    // Sums of so few bytes fit in a byte, which lets the compiler add many at once.
+    json.chunks(192)
+        .map(|chunk| {
+            usize::from(
+                chunk
+                    .iter()
+                    .map(|&byte| u8::from(byte | 0x20 == b'{'))
+                    .sum::<u8>(),
+            )
+        })
+        .sum()
+}
+
+/// The offset of the first `\u` escape in `json` that is half of a surrogate pair: no Unicode text.
+#[must_use]
+pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
+    let unit = |at: usize| -> Option<u16> {
+        let text = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', json.get(at..)?) {
+        let escape = at + found;
+        match unit(escape) {
+            Some(0xd800..=0xdbff) => match unit(escape + 6) {
+                Some(0xdc00..=0xdfff) => at = escape + 12,
+                _ => return Some(escape),
+            },
+            Some(0xdc00..=0xdfff) => return Some(escape),
+            Some(_) => at = escape + 6,
+            None => at = escape + 2,
+        }
+    }
+    None
+}
+
+/// Parses a stored object whose payload may be nested as deep as a payload may be ([`MAX_NESTING`]), and is one level
+/// down.
+///
+/// # Errors
+/// The error of `serde_json` for a text that is no `T`, or is nested deeper.
+pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
+        let exceeds = |limit| nesting_exceeds(text.as_bytes(), limit);
+        if !exceeds(MAX_NESTING) || exceeds(MAX_NESTING + 1) {
+            return Err(error);
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        deserializer.disable_recursion_limit();
+        let value = T::deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{lone_surrogate, nesting_exceeds};
+
+    #[test]
+    fn nesting_counts_brackets_outside_strings() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(!nesting_exceeds(deep(127).as_bytes(), 127));
+        assert!(nesting_exceeds(deep(128).as_bytes(), 127));
+        assert!(!nesting_exceeds(
+            format!("\"{}\\\"{}\"", "[".repeat(200), "{".repeat(200)).as_bytes(),
+            127
+        ));
+        assert!(!nesting_exceeds(
+            format!("[{}]", "[],".repeat(300)).as_bytes(),
+            127
+        ));
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        assert_eq!(lone_surrogate(br#""\ud83d\ude00 \\ud800 \u00e9""#), None);
+        assert_eq!(lone_surrogate(br#""ab\ud83d""#), Some(3));
+        assert_eq!(lone_surrogate(br#""\uDE00""#), Some(1));
+        assert_eq!(lone_surrogate(br#""\ud83dx\ude00""#), Some(1));
+    }
+}
