@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fence::Fence;
 use crate::log::Durability;
+use crate::setters;
 
 /// Names one state of a document: random, new at every put.
 ///
@@ -154,18 +155,12 @@ impl PutOptions {
         self
     }
 
-    /// Under this fencing token, if there is one.
-    #[must_use]
-    pub fn fencing(mut self, fence: Option<Fence>) -> Self {
-        self.fencing = fence;
-        self
-    }
+    setters! {
+        /// Under this fencing token, if there is one.
+        fencing: Option<Fence>,
 
-    /// With a stamp at this time or later, if there is one.
-    #[must_use]
-    pub fn not_before(mut self, time: Option<Timestamp>) -> Self {
-        self.not_before = time;
-        self
+        /// With a stamp at this time or later, if there is one.
+        not_before: Option<Timestamp>,
     }
 }
 

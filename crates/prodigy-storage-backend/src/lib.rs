@@ -57,6 +57,7 @@ pub mod record;
 pub mod reference;
 mod report;
 mod series;
+mod setters;
 mod streamed;
 mod wait;
 

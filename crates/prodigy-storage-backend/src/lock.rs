@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Result;
 use crate::fence::InvalidFence;
+use crate::setters;
 
 /// The holder of a lock, in its own words: information only, the kernel (or the database) decides.
 ///
@@ -260,24 +261,14 @@ impl LockInfo {
         }
     }
 
-    /// Sets [`origin`](Self::origin).
-    #[must_use]
-    pub fn origin(mut self, origin: Option<LockOrigin>) -> Self {
-        self.origin = origin;
-        self
-    }
+    setters! {
+        /// Sets [`origin`](Self::origin).
+        origin: Option<LockOrigin>,
 
-    /// Sets [`last_holder`](Self::last_holder).
-    #[must_use]
-    pub fn last_holder(mut self, holder: Option<Holder>) -> Self {
-        self.last_holder = holder;
-        self
-    }
+        /// Sets [`last_holder`](Self::last_holder).
+        last_holder: Option<Holder>,
 
-    /// Sets [`suspect`](Self::suspect).
-    #[must_use]
-    pub fn suspect(mut self, yes: bool) -> Self {
-        self.suspect = yes;
-        self
+        /// Sets [`suspect`](Self::suspect).
+        suspect: bool,
     }
 }

@@ -10,6 +10,7 @@ use prodigy_storage_layout::JobAddress;
 
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::setters;
 
 /// How to wait for new events; `Default` ends its pauses ten times a second, and nothing interrupts it.
 ///
@@ -49,18 +50,12 @@ impl WaitOptions {
         Self::default()
     }
 
-    /// With this pause between two looks.
-    #[must_use]
-    pub fn poll(mut self, poll: Duration) -> Self {
-        self.poll = poll;
-        self
-    }
+    setters! {
+        /// With this pause between two looks.
+        poll: Duration,
 
-    /// With this interrupt.
-    #[must_use]
-    pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
-        self.interrupt = interrupt;
-        self
+        /// With this interrupt.
+        interrupt: Interrupt,
     }
 
     /// Ends the wait, with true, also when the job is finished.

@@ -108,7 +108,7 @@ fn entries(loaded: &Loaded) -> Vec<Entry> {
         .collect()
 }
 
-/// A value as JSON: a key whose default is a number or a truth value has one of its kind, any other a text.
+/// The value as JSON: a number or a boolean if the default of its key is one, else a string.
 fn value_of(key: &KeySpec, text: String) -> Value {
     let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
     match (parse(key.default), parse(&text)) {

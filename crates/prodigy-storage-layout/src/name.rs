@@ -258,7 +258,7 @@ impl LockName {
 checked_text!(LockName);
 written_as_kept!(LockName);
 
-/// A problem of a part as one of the whole name, with its offset counted from there.
+/// The problem of a part of a name, with its offset counted from the start of the whole name.
 fn of_part(problem: NameProblem, whole: &str, start: usize) -> NameProblem {
     match problem {
         NameProblem::Empty if !whole.is_empty() => NameProblem::EmptyPart,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Clock, SystemClock};
+use prodigy_storage_backend::{Clock, SystemClock, setters};
 
 /// How to open a [`MemoryBackend`](crate::MemoryBackend); `Default` is 100 MiB that nothing outlives.
 ///
@@ -67,38 +67,20 @@ impl MemoryOptions {
         self
     }
 
-    /// Sets [`read_only`](Self::read_only).
-    #[must_use]
-    pub fn read_only(mut self, yes: bool) -> Self {
-        self.read_only = yes;
-        self
-    }
+    setters! {
+        /// Sets [`read_only`](Self::read_only).
+        read_only: bool,
 
-    /// Sets [`max_record_size`](Self::max_record_size), in bytes.
-    #[must_use]
-    pub fn max_record_size(mut self, bytes: u64) -> Self {
-        self.max_record_size = bytes;
-        self
-    }
+        /// Sets [`max_record_size`](Self::max_record_size), in bytes.
+        max_record_size: u64,
 
-    /// Sets [`max_document_size`](Self::max_document_size), in bytes.
-    #[must_use]
-    pub fn max_document_size(mut self, bytes: u64) -> Self {
-        self.max_document_size = bytes;
-        self
-    }
+        /// Sets [`max_document_size`](Self::max_document_size), in bytes.
+        max_document_size: u64,
 
-    /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
-    #[must_use]
-    pub fn max_queue_size(mut self, bytes: Option<u64>) -> Self {
-        self.max_queue_size = bytes;
-        self
-    }
+        /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
+        max_queue_size: Option<u64>,
 
-    /// Sets [`clock`](Self::clock).
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
+        /// Sets [`clock`](Self::clock).
+        clock: Arc<dyn Clock>,
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, with the file system of a folder.
+    /// This machine, with the file system that a folder is on.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let system = rustix::system::uname();
         let folder = folder

@@ -56,7 +56,7 @@ impl Stores {
         }
     }
 
-    /// Fails if the path of the root leads to the open folder no longer.
+    /// Fails if the path of the root no longer leads to the open folder.
     pub(super) fn still_here(&self, operation: &'static str) -> Result<()> {
         self.root.still_here(operation, || self.held())
     }

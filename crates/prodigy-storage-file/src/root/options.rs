@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Clock, ErrorKind, Result, StorageError, SystemClock};
+use prodigy_storage_backend::{Clock, ErrorKind, Result, StorageError, SystemClock, setters};
 
 use crate::fs::canonical;
 
@@ -107,80 +107,38 @@ impl FileOptions {
         self.max_record_size.max(self.always_read)
     }
 
-    /// Sets [`read_only`](Self::read_only).
-    #[must_use]
-    pub fn read_only(mut self, yes: bool) -> Self {
-        self.read_only = yes;
-        self
-    }
+    setters! {
+        /// Sets [`read_only`](Self::read_only).
+        read_only: bool,
 
-    /// Sets [`file_locks`](Self::file_locks).
-    #[must_use]
-    pub fn file_locks(mut self, yes: bool) -> Self {
-        self.file_locks = yes;
-        self
-    }
+        /// Sets [`file_locks`](Self::file_locks).
+        file_locks: bool,
 
-    /// Sets [`max_file_size`](Self::max_file_size), in bytes.
-    #[must_use]
-    pub fn max_file_size(mut self, bytes: u64) -> Self {
-        self.max_file_size = bytes;
-        self
-    }
+        /// Sets [`max_file_size`](Self::max_file_size), in bytes.
+        max_file_size: u64,
 
-    /// Sets [`compression`](Self::compression).
-    #[must_use]
-    pub fn compression(mut self, yes: bool) -> Self {
-        self.compression = yes;
-        self
-    }
+        /// Sets [`compression`](Self::compression).
+        compression: bool,
 
-    /// Sets [`max_record_size`](Self::max_record_size), in bytes.
-    #[must_use]
-    pub fn max_record_size(mut self, bytes: u64) -> Self {
-        self.max_record_size = bytes;
-        self
-    }
+        /// Sets [`max_record_size`](Self::max_record_size), in bytes.
+        max_record_size: u64,
 
-    /// Sets [`max_document_size`](Self::max_document_size), in bytes.
-    #[must_use]
-    pub fn max_document_size(mut self, bytes: u64) -> Self {
-        self.max_document_size = bytes;
-        self
-    }
+        /// Sets [`max_document_size`](Self::max_document_size), in bytes.
+        max_document_size: u64,
 
-    /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
-    #[must_use]
-    pub fn max_queue_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
-        self.max_queue_size = bytes.into();
-        self
-    }
+        /// Sets [`max_queue_size`](Self::max_queue_size), in bytes.
+        max_queue_size: into Option<u64>,
 
-    /// Sets [`allow_shared_root`](Self::allow_shared_root).
-    #[must_use]
-    pub fn allow_shared_root(mut self, yes: bool) -> Self {
-        self.allow_shared_root = yes;
-        self
-    }
+        /// Sets [`allow_shared_root`](Self::allow_shared_root).
+        allow_shared_root: bool,
 
-    /// Sets [`allow_network_fs`](Self::allow_network_fs).
-    #[must_use]
-    pub fn allow_network_fs(mut self, yes: bool) -> Self {
-        self.allow_network_fs = yes;
-        self
-    }
+        /// Sets [`allow_network_fs`](Self::allow_network_fs).
+        allow_network_fs: bool,
 
-    /// Sets [`allow_foreign_owner`](Self::allow_foreign_owner).
-    #[must_use]
-    pub fn allow_foreign_owner(mut self, yes: bool) -> Self {
-        self.allow_foreign_owner = yes;
-        self
-    }
+        /// Sets [`allow_foreign_owner`](Self::allow_foreign_owner).
+        allow_foreign_owner: bool,
 
-    /// Sets [`clock`](Self::clock).
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
+        /// Sets [`clock`](Self::clock).
+        clock: Arc<dyn Clock>,
     }
 }

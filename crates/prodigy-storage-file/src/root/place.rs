@@ -97,7 +97,7 @@ impl Root {
         Ok(place)
     }
 
-    /// Fails if the path of the root leads to the open folder no longer. `held`: the things that would be lost with it.
+    /// Fails if the path of the root no longer leads to the open folder. `held`: the things that would be lost with it.
     pub(crate) fn still_here(
         &self,
         operation: &'static str,

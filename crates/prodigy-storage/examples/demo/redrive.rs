@@ -57,7 +57,7 @@ pub(crate) fn run(job: &Job) -> Outcome<RedriveReport> {
     for (signature, items) in by_signature(job)? {
         report.entry(signature).or_default().remaining = items;
     }
-    // For a look at `items.json`: the room of the finished items goes now, and not only when the storage is closed.
+    // Removes finished items from `items.json` now instead of at close, so that a look at the file shows the rest.
     job.dlq().compact()?;
     Ok(report)
 }

@@ -1,6 +1,6 @@
 //! Removing old checkpoints.
 
-use prodigy_storage_backend::{ErrorKind, Expected, Result, StorageError, newest_valid};
+use prodigy_storage_backend::{ErrorKind, Expected, Result, StorageError, newest_valid, setters};
 use prodigy_storage_layout::Phase;
 
 use super::{CheckpointEntry, Checkpoints};
@@ -35,18 +35,12 @@ impl PruneOptions {
         Self::default()
     }
 
-    /// Removes nothing if true, and returns the checkpoints that would be removed.
-    #[must_use]
-    pub fn dry_run(mut self, yes: bool) -> Self {
-        self.dry_run = yes;
-        self
-    }
+    setters! {
+        /// Removes nothing if true, and returns the checkpoints that would be removed.
+        dry_run: bool,
 
-    /// Only of this phase.
-    #[must_use]
-    pub fn phase(mut self, phase: impl Into<Option<Phase>>) -> Self {
-        self.phase = phase.into();
-        self
+        /// Only of this phase.
+        phase: into Option<Phase>,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Saving a checkpoint.
 
-use prodigy_storage_backend::{Body, Cursor, Durability, Expected, Fence, PutOptions, Result};
+use prodigy_storage_backend::{Body, Cursor, Durability, Expected, Fence, PutOptions, Result, setters};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
@@ -62,39 +62,21 @@ impl SaveOptions {
         }
     }
 
-    /// With the position up to which events led to the state, if there is one.
-    #[must_use]
-    pub fn cursor(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
-        self.cursor = cursor.into();
-        self
-    }
+    setters! {
+        /// With the position up to which events led to the state, if there is one.
+        cursor: into Option<Cursor>,
 
-    /// Only if this is the latest valid checkpoint of the phase.
-    #[must_use]
-    pub fn expected_revision(mut self, expected: Expected) -> Self {
-        self.expected_revision = expected;
-        self
-    }
+        /// Only if this is the latest valid checkpoint of the phase.
+        expected_revision: Expected,
 
-    /// With the token of the lock that the writer holds.
-    #[must_use]
-    pub fn fencing(mut self, fence: impl Into<Option<Fence>>) -> Self {
-        self.fencing = fence.into();
-        self
-    }
+        /// With the token of the lock that the writer holds.
+        fencing: into Option<Fence>,
 
-    /// With the version of the state's own shape.
-    #[must_use]
-    pub fn schema_version(mut self, version: u32) -> Self {
-        self.schema_version = version;
-        self
-    }
+        /// With the version of the state's own shape.
+        schema_version: u32,
 
-    /// With this durability instead of the configured one.
-    #[must_use]
-    pub fn durability(mut self, durability: impl Into<Option<Durability>>) -> Self {
-        self.durability = durability.into();
-        self
+        /// With this durability instead of the configured one.
+        durability: into Option<Durability>,
     }
 }
 

@@ -1,6 +1,6 @@
 //! No peers: the cargo feature is off.
 
-/// As with peers, of appending.
+/// The peers' rows of appending: none.
 pub(crate) mod append {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -22,7 +22,7 @@ pub(crate) mod append {
     }
 }
 
-/// As with peers, of reading events.
+/// The peers' rows of reading events: none.
 pub(crate) mod scan {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -32,7 +32,7 @@ pub(crate) mod scan {
     }
 }
 
-/// As with peers, of checkpoints.
+/// The peers' rows of checkpoints: none.
 pub(crate) mod documents {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -46,7 +46,7 @@ pub(crate) mod documents {
     }
 }
 
-/// As with peers, of dead letters.
+/// The peers' rows of dead letters: none.
 pub(crate) mod queue {
     use crate::lab::Lab;
     use crate::row::Contestant;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::Failure;
+use prodigy_storage_backend::setters;
 
 type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -57,32 +58,18 @@ impl RedriveOptions {
         Self::default()
     }
 
-    /// Sets [`lease`](Self::lease).
-    #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
+    setters! {
+        /// Sets [`lease`](Self::lease).
+        lease: Duration,
 
-    /// Sets [`concurrency`](Self::concurrency).
-    #[must_use]
-    pub fn concurrency(mut self, items: usize) -> Self {
-        self.concurrency = items;
-        self
-    }
+        /// Sets [`concurrency`](Self::concurrency).
+        concurrency: usize,
 
-    /// Sets [`limit`](Self::limit).
-    #[must_use]
-    pub fn limit(mut self, items: Option<usize>) -> Self {
-        self.limit = items;
-        self
-    }
+        /// Sets [`limit`](Self::limit).
+        limit: Option<usize>,
 
-    /// Sets [`max_attempts`](Self::max_attempts).
-    #[must_use]
-    pub fn max_attempts(mut self, attempts: Option<u64>) -> Self {
-        self.max_attempts = attempts;
-        self
+        /// Sets [`max_attempts`](Self::max_attempts).
+        max_attempts: Option<u64>,
     }
 
     /// Begins no more than this number of items in this time, evenly: sets [`interval`](Self::interval). 0 items is no

@@ -209,7 +209,7 @@ fn created(folder: &Path) -> Result<File> {
     written(&folder.join(format!("events-{time}.jsonl")), "")
 }
 
-/// A folder with all above it, stored.
+/// Makes a folder and the folders above it, durably.
 fn made(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for folder in folder.ancestors().take(7) {

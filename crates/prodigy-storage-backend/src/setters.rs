@@ -1,0 +1,27 @@
+//! Builder methods.
+
+/// Declares builder methods in an `impl` block. Each sets the field of its name: `name: Type`, or `name: into Type` for a
+/// method that takes what converts into the type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! setters {
+    () => {};
+    ($(#[$doc:meta])* $field:ident: into $type:ty, $($rest:tt)*) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, value: impl Into<$type>) -> Self {
+            self.$field = value.into();
+            self
+        }
+        $crate::setters! { $($rest)* }
+    };
+    ($(#[$doc:meta])* $field:ident: $type:ty, $($rest:tt)*) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, value: $type) -> Self {
+            self.$field = value;
+            self
+        }
+        $crate::setters! { $($rest)* }
+    };
+}
