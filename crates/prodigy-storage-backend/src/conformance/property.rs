@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    contents, cursor, document, errors, fence, limits, listing, lock, log, own, pages, queue, restart, select,
-    series, settle, take, wait,
+    contents, cursor, document, errors, fence, limits, listing, lock, log, own, pages, queue, restart,
+    select, series, settle, take, wait,
 };
 
 /// The outcome of a property.
