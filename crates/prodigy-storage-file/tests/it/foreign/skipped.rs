@@ -1,4 +1,4 @@
-//! What readers skip: it is counted and reported once, and is no damage.
+//! Readers skip, count and report once the things of other programs that they cannot read; none of it is damage.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The root is a link, or lies behind one, and the link is pointed elsewhere.
+//! The root is a link, or is behind one, and the link is pointed elsewhere.
 
 use super::*;
 
