@@ -3,6 +3,7 @@
 mod crates;
 mod dialect;
 mod direction;
+mod examples;
 mod files;
 mod links;
 mod sources;
@@ -78,6 +79,7 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     sources::check(&texts, &mut findings);
     dialect::check(&texts, &mut findings);
     direction::check(&texts, &mut findings);
+    examples::check(&texts, &mut findings);
     for notice in &findings.notices {
         println!("notice: {notice}");
     }

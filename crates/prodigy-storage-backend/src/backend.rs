@@ -209,6 +209,19 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 /// A queue has one counter: each change takes the next number ([`QueueMark`](crate::QueueMark)). An item that is taken gets a new place
 /// behind all others, so a run that is bounded by the counter at its start ([`Select::until`]) never gets one item
 /// twice.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_backend::{Deadline, QueueStore, Result, Select};
+/// use prodigy_storage_layout::JobAddress;
+///
+/// /// Takes what is pending, for five minutes. Settle each item before they are over.
+/// fn take(queue: &dyn QueueStore, job: &JobAddress) -> Result<usize> {
+///     let lease = Duration::from_secs(300);
+///     Ok(queue.queue_take(job, &Select::eligible(), 10, lease, Deadline::never())?.len())
+/// }
+/// # let _ = take;
+/// ```
 pub trait QueueStore: fmt::Debug + Send + Sync {
     /// Puts items: one with a new key goes to the end, one with a known key is merged into it
     /// ([`dead_letter::merge`](crate::dead_letter::merge)), its place, its delay and a lease on it kept. A push that was

@@ -40,6 +40,7 @@ pub struct Batch {
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a log has to store each field")]
 pub struct Annotations<'a, M = ()> {
     /// The id that events of one cause share.
     pub correlation_id: Option<&'a str>,

@@ -53,6 +53,10 @@ impl fmt::Display for BootId {
 /// assert!(!end.has_come(SystemClock.uptime()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "it is complete: a boot, and the time since"
+)]
 pub struct Uptime {
     /// Which boot.
     pub boot: BootId,
@@ -143,6 +147,7 @@ pub fn time_to_store(
 /// assert!(SystemClock.monotonic() <= SystemClock.monotonic());
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a unit, written as a value")]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

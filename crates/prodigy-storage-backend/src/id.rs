@@ -155,6 +155,27 @@ fn ticks(time: Timestamp) -> u128 {
     (nanos / 1_000_000) * TICKS_PER_MILLI + (nanos % 1_000_000) * TICKS_PER_MILLI / 1_000_000
 }
 
+/// ```
+/// use prodigy_storage_backend::EventId;
+/// use uuid::Uuid;
+///
+/// let uuid = Uuid::now_v7();
+/// let id = EventId::from(uuid);
+/// assert!(id.is_v7());
+/// assert_eq!(Uuid::from(id), uuid);
+/// ```
+impl From<Uuid> for EventId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl From<EventId> for Uuid {
+    fn from(id: EventId) -> Self {
+        id.0
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_hyphenated().fmt(f)
@@ -335,8 +356,10 @@ mod tests {
         }
 
         #[test]
-        fn text_both_ways(bits: u128) {
+        fn text_and_uuid_both_ways(bits: u128) {
             let id = EventId::from_u128(bits);
+            proptest::prop_assert_eq!(EventId::from(Uuid::from(id)), id);
+            proptest::prop_assert_eq!(Uuid::from(id).to_string(), id.to_string());
             let mut text = [0; EventId::TEXT_LEN];
             id.encode(&mut text);
             proptest::prop_assert_eq!(EventId::parse(&text), Some(id));

@@ -33,6 +33,7 @@
 //! }
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
 mod batch;
@@ -54,6 +55,11 @@ mod parsed;
 mod queue;
 pub mod record;
 #[cfg(feature = "reference")]
+#[expect(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "a test has to compare everything"
+)]
 pub mod reference;
 mod report;
 mod series;

@@ -20,6 +20,7 @@ use crate::record::Record;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "a backend has to keep each promise")]
 pub enum Durability {
     /// Survives power loss: data and every directory entry are synced before the call returns.
     #[default]
@@ -85,6 +86,10 @@ impl AppendOptions {
 /// # let _ = is_new;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
 pub struct Appended {
     /// Events stored by this call.
     pub stored: usize,
@@ -227,6 +232,10 @@ impl ScanOptions {
 /// assert!(error.to_string().contains("offset 4096"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
 pub struct Damage {
     /// Where: a file's path, or a key.
     pub place: String,
@@ -279,6 +288,10 @@ impl From<Damage> for StorageError {
 /// assert_eq!(record.hint(), "set `backend_config.max_record_size` to 100000000 or more to read it");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
 pub struct TooLarge {
     /// Where: a file's path, or a key.
     pub place: String,
@@ -347,6 +360,10 @@ impl From<TooLarge> for StorageError {
 /// # let _ = show;
 /// ```
 #[derive(Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a reader has to handle each: one that is skipped is lost to it"
+)]
 pub enum ScanItem<'a> {
     /// A whole line.
     Record(Record<'a>),
@@ -397,6 +414,10 @@ pub trait Scan: Send {
 /// # let _ = print_size;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
 pub struct LogSummary {
     /// Segments, or what a backend has instead.
     pub segments: u64,

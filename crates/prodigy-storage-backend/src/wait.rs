@@ -67,7 +67,20 @@ impl WaitOptions {
 }
 
 /// The reason why [`Waiters::wait`] looks for events.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, LookReason, WaitOptions, Waiters};
+/// # use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+/// # let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// // The first look is always for a notification.
+/// let found = Waiters::default().wait(&job, &WaitOptions::new(), Deadline::never(), |reason| {
+///     Ok(reason == LookReason::Notified)
+/// })?;
+/// assert!(found);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LookReason {
     /// The wait began, its backend was notified, or the wait is about to end: the look has to find what is stored.
     Notified,

@@ -23,7 +23,7 @@
 //!
 //! use prodigy_storage_cache::{Cache, CacheSettings, Loaded};
 //!
-//! let cache: Cache<String, Arc<str>> = Cache::new(&CacheSettings { max_entries: 100, ..CacheSettings::default() });
+//! let cache: Cache<String, Arc<str>> = Cache::new(&CacheSettings::default().max_entries(100));
 //! let key = "greeting".to_owned();
 //! let load = || Ok::<_, Infallible>(Loaded::keep("hello".into(), 5));
 //!
@@ -33,6 +33,7 @@
 //! assert_eq!((stats.hits, stats.misses, stats.bytes), (1, 1, 5));
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod cache;
 mod error;

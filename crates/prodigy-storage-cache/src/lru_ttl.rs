@@ -34,7 +34,7 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// ```
 /// use prodigy_storage_cache::{CacheSettings, LruTtl};
 ///
-/// let mut cache = LruTtl::new(&CacheSettings { max_entries: 2, ..CacheSettings::default() });
+/// let mut cache = LruTtl::new(&CacheSettings::default().max_entries(2));
 /// cache.insert("a", 1, 8);
 /// cache.insert("b", 2, 8);
 /// assert_eq!(cache.get("a"), Some(&1));

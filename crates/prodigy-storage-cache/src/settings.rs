@@ -13,11 +13,12 @@ use serde::Serialize;
 /// use std::time::Duration;
 /// use prodigy_storage_cache::CacheSettings;
 ///
-/// let short = CacheSettings { ttl: Duration::from_secs(60), ..CacheSettings::default() };
+/// let short = CacheSettings::default().ttl(Duration::from_secs(60));
 /// assert_eq!(short.max_entries, 1000);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub struct CacheSettings {
     /// The largest number of entries. The least recently used entry is evicted first. At least 1. Default: 1000.
     pub max_entries: usize,
@@ -54,6 +55,36 @@ impl Default for CacheSettings {
             max_bytes: 64 * 1024 * 1024,
             cache_type: CacheType::Memory,
         }
+    }
+}
+
+impl CacheSettings {
+    /// Sets [`max_entries`](field@Self::max_entries).
+    #[must_use]
+    pub fn max_entries(mut self, value: usize) -> Self {
+        self.max_entries = value;
+        self
+    }
+
+    /// Sets [`ttl`](field@Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, value: Duration) -> Self {
+        self.ttl = value;
+        self
+    }
+
+    /// Sets [`max_bytes`](field@Self::max_bytes).
+    #[must_use]
+    pub fn max_bytes(mut self, value: u64) -> Self {
+        self.max_bytes = value;
+        self
+    }
+
+    /// Sets [`cache_type`](field@Self::cache_type).
+    #[must_use]
+    pub fn cache_type(mut self, value: CacheType) -> Self {
+        self.cache_type = value;
+        self
     }
 }
 

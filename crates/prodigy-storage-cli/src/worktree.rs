@@ -87,7 +87,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
     match job {
         Some(id) => {
             match repo.job(id.as_str())?.orphans().list() {
-                Ok(orphans) => print_job(app, &mut table, &JobOrphans { job: id, orphans })?,
+                Ok(orphans) => print_job(app, &mut table, &JobOrphans::new(id, orphans))?,
                 // Reported at the end.
                 Err(error) if error.kind() == ErrorKind::Foreign => {}
                 Err(error) => return Err(error.into()),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prodigy_storage_backend::Durability;
+use prodigy_storage_backend::{Durability, setters};
 use prodigy_storage_cache::CacheSettings;
 use prodigy_storage_retry::RetrySettings;
 
@@ -19,10 +19,11 @@ use crate::kind::BackendKind;
 /// use std::time::Duration;
 /// use prodigy_storage_config::StorageConfig;
 ///
-/// let config = StorageConfig { timeout: Duration::from_secs(5), ..StorageConfig::default() };
+/// let config = StorageConfig::default().timeout(Duration::from_secs(5));
 /// assert_eq!(config.connection_pool_size, 10);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct StorageConfig {
     /// Where data goes. Default: [`BackendKind::File`].
     pub backend: BackendKind,
@@ -51,11 +52,12 @@ pub struct StorageConfig {
 /// ```
 /// use prodigy_storage_config::{FileSettings, StorageConfig};
 ///
-/// let file = FileSettings { base_dir: "/srv/prodigy".into(), enable_compression: true, ..FileSettings::default() };
-/// let config = StorageConfig { file, ..StorageConfig::default() };
+/// let file = FileSettings::default().base_dir("/srv/prodigy").enable_compression(true);
+/// let config = StorageConfig::default().file(file);
 /// # let _ = config;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileSettings {
     /// Root of all data. Default: `~/.prodigy`.
     pub base_dir: PathBuf,
@@ -88,11 +90,12 @@ pub struct FileSettings {
 /// ```
 /// use prodigy_storage_config::{BackendKind, MemorySettings, StorageConfig};
 ///
-/// let memory = MemorySettings { max_memory: 10 << 20, ..MemorySettings::default() };
-/// let config = StorageConfig { backend: BackendKind::Memory, memory, ..StorageConfig::default() };
+/// let memory = MemorySettings::default().max_memory(10 << 20);
+/// let config = StorageConfig::default().backend(BackendKind::Memory).memory(memory);
 /// # let _ = config;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemorySettings {
     /// A write that would need more bytes of memory in total is refused; at least 1. Default: 104857600.
     pub max_memory: u64,
@@ -100,6 +103,69 @@ pub struct MemorySettings {
     pub persist_to_disk: bool,
     /// Where the snapshot goes; needed with [`MemorySettings::persist_to_disk`]. Default: none.
     pub persistence_path: Option<PathBuf>,
+}
+
+impl StorageConfig {
+    setters! {
+        /// Sets [`backend`](field@Self::backend).
+        backend: BackendKind,
+        /// Sets [`connection_pool_size`](field@Self::connection_pool_size).
+        connection_pool_size: usize,
+        /// Sets [`timeout`](field@Self::timeout).
+        timeout: Duration,
+        /// Sets [`enable_locking`](field@Self::enable_locking).
+        enable_locking: bool,
+        /// Sets [`enable_cache`](field@Self::enable_cache).
+        enable_cache: bool,
+        /// Sets [`durability`](field@Self::durability).
+        durability: Durability,
+        /// Sets [`file`](field@Self::file).
+        file: FileSettings,
+        /// Sets [`memory`](field@Self::memory).
+        memory: MemorySettings,
+        /// Sets [`retry_policy`](field@Self::retry_policy).
+        retry_policy: RetrySettings,
+        /// Sets [`cache_config`](field@Self::cache_config).
+        cache_config: CacheSettings,
+    }
+}
+
+impl FileSettings {
+    setters! {
+        /// Sets [`base_dir`](field@Self::base_dir).
+        base_dir: into PathBuf,
+        /// Sets [`use_global`](field@Self::use_global).
+        use_global: bool,
+        /// Sets [`enable_file_locks`](field@Self::enable_file_locks).
+        enable_file_locks: bool,
+        /// Sets [`max_file_size`](field@Self::max_file_size).
+        max_file_size: u64,
+        /// Sets [`enable_compression`](field@Self::enable_compression).
+        enable_compression: bool,
+        /// Sets [`max_record_size`](field@Self::max_record_size).
+        max_record_size: u64,
+        /// Sets [`max_document_size`](field@Self::max_document_size).
+        max_document_size: u64,
+        /// Sets [`max_queue_size`](field@Self::max_queue_size).
+        max_queue_size: Option<u64>,
+        /// Sets [`allow_shared_root`](field@Self::allow_shared_root).
+        allow_shared_root: bool,
+        /// Sets [`allow_network_fs`](field@Self::allow_network_fs).
+        allow_network_fs: bool,
+        /// Sets [`allow_foreign_owner`](field@Self::allow_foreign_owner).
+        allow_foreign_owner: bool,
+    }
+}
+
+impl MemorySettings {
+    setters! {
+        /// Sets [`max_memory`](field@Self::max_memory).
+        max_memory: u64,
+        /// Sets [`persist_to_disk`](field@Self::persist_to_disk).
+        persist_to_disk: bool,
+        /// Sets [`persistence_path`](field@Self::persistence_path).
+        persistence_path: Option<PathBuf>,
+    }
 }
 
 impl Default for StorageConfig {

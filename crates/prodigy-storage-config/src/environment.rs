@@ -62,6 +62,7 @@ pub trait Environment {
 /// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a unit, written as a value")]
 pub struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {

@@ -35,6 +35,7 @@
 //! # Ok::<(), prodigy_storage_config::ConfigErrors>(())
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod config;
 mod duration;

@@ -17,6 +17,10 @@ use crate::name::{JobId, RepoName};
 /// # Ok::<(), prodigy_storage_layout::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "it is complete: every path is made of these two"
+)]
 pub struct JobAddress {
     /// The repository's namespace.
     pub repo: RepoName,
@@ -48,6 +52,7 @@ impl fmt::Display for JobAddress {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "each phase has a form of its own on disk")]
 pub enum Phase {
     /// Before the items are known. Its one checkpoint is replaced by the next.
     Setup,

@@ -14,6 +14,7 @@ use crate::evidence::{Evidence, Relation};
 /// assert_eq!(decide(&found, &[]), Decision::Register(NameRole::Suggested));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a registry has to handle each")]
 pub enum NameRole {
     /// The name that the repository's folder suggests.
     Suggested,
@@ -33,6 +34,7 @@ pub enum NameRole {
 /// assert_ne!(gone, unknown);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a registry has to say which it found")]
 pub enum Present {
     /// No repository, or one whose directory has another path.
     Nothing,
@@ -52,6 +54,10 @@ pub enum Present {
 /// assert!(Known { role: NameRole::Suggested, recorded, present, active: false }.is_home());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a registry makes it, and has to fill in each field"
+)]
 pub struct Known {
     /// The relation of its name to the repository.
     pub role: NameRole,
@@ -79,6 +85,7 @@ pub struct Known {
 /// assert!(matches!(decide(&found, &[known]), Decision::Same { index: 0, .. }));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a registry has to handle each")]
 pub enum Decision {
     /// The repository of this entry.
     Same {

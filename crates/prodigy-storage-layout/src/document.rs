@@ -18,6 +18,7 @@ use crate::stamp::Stamp;
 /// # Ok::<(), prodigy_storage_layout::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "each has a folder of its own on disk")]
 pub enum DocumentOwner {
     /// A job.
     Job(JobAddress),

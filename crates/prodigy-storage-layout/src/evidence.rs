@@ -15,6 +15,10 @@ use crate::time::Timestamp;
 /// assert!(matches!(recorded.relation(&found), Relation::Replaced { same_origin: false }));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a registry makes it, and has to fill in each field"
+)]
 pub struct Evidence {
     /// The canonical path.
     pub path: PathBuf,
@@ -38,6 +42,10 @@ pub struct Evidence {
 /// assert_eq!(recorded.relation(&moved), Relation::Elsewhere);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the table of decisions has a row for each"
+)]
 pub enum Relation {
     /// Same path, inode and birth time, on whatever device: the same directory.
     Same,

@@ -25,6 +25,7 @@ use crate::time::Timestamp;
 /// # Ok::<(), prodigy_storage_layout::IdentityError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a registry has a word for each")]
 pub enum IdentityKind {
     /// A repository with a worktree of its own.
     Repository,
@@ -55,6 +56,10 @@ pub enum IdentityKind {
 /// # Ok::<(), prodigy_storage_layout::IdentityError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "evidence and names follow from all of it"
+)]
 pub struct Identity {
     /// The kind of repository.
     pub kind: IdentityKind,

@@ -47,6 +47,7 @@
 //! # Ok::<(), prodigy_storage_layout::NameError>(())
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod address;
 mod decision;

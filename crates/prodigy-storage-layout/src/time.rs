@@ -106,8 +106,7 @@ impl Timestamp {
     }
 
     fn civil(self) -> DateTime {
-        let time = jiff::Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
-        Offset::UTC.to_datetime(time)
+        Offset::UTC.to_datetime(self.into())
     }
 }
 
@@ -133,6 +132,27 @@ impl From<Timestamp> for SystemTime {
     fn from(time: Timestamp) -> Self {
         let nanos = u64::try_from(time.0).unwrap_or_default();
         UNIX_EPOCH + std::time::Duration::from_nanos(nanos)
+    }
+}
+
+/// A time before 1970 becomes [`Timestamp::MIN`], one past 2262 [`Timestamp::MAX`].
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(time: jiff::Timestamp) -> Self {
+        let nanos = time.as_nanosecond().clamp(0, i128::from(i64::MAX));
+        Self(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+/// ```
+/// use prodigy_storage_layout::Timestamp;
+///
+/// let time = jiff::Timestamp::from(Timestamp::from_millis(1_763_192_166_123));
+/// assert_eq!(time.to_string(), "2025-11-15T07:36:06.123Z");
+/// assert_eq!(Timestamp::from(time), Timestamp::from_millis(1_763_192_166_123));
+/// ```
+impl From<Timestamp> for jiff::Timestamp {
+    fn from(time: Timestamp) -> Self {
+        Self::from_nanosecond(i128::from(time.0)).unwrap_or_default()
     }
 }
 

@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
 mod budget;

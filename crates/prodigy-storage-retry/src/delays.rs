@@ -20,7 +20,7 @@ const NANOS_PER_SEC: u128 = 1_000_000_000;
 /// use std::time::Duration;
 /// use prodigy_storage_retry::RetrySettings;
 ///
-/// let settings = RetrySettings { jitter: false, ..RetrySettings::default() };
+/// let settings = RetrySettings::default().jitter(false);
 /// let delays: Vec<u64> = settings.delays().map(|delay| delay.as_secs()).collect();
 /// assert_eq!(delays, [1, 2, 4]);
 /// ```

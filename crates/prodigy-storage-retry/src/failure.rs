@@ -17,6 +17,7 @@ use std::time::Duration;
 /// assert_eq!((failure.error, failure.tries), ("no answer", 1));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure<E> {
     /// The error of the last try.
     pub error: E,

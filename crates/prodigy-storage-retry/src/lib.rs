@@ -24,7 +24,7 @@
 //!
 //! use prodigy_storage_retry::{GaveUp, Retry, RetrySettings};
 //!
-//! let retry = Retry::new(RetrySettings { initial_delay: Duration::from_millis(1), ..RetrySettings::default() });
+//! let retry = Retry::new(RetrySettings::default().initial_delay(Duration::from_millis(1)));
 //! let deadline = Instant::now() + Duration::from_secs(5);
 //! let transient = |error: &Error| error.kind() == ErrorKind::TimedOut;
 //!
@@ -44,6 +44,7 @@
 //! assert_eq!((failure.tries, failure.reason), (1, GaveUp::Permanent));
 //! ```
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod delays;
 mod failure;

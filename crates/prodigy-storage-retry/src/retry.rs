@@ -17,7 +17,7 @@ use crate::time::{RealTime, Time};
 /// use std::time::Duration;
 /// use prodigy_storage_retry::{Retry, RetrySettings};
 ///
-/// let settings = RetrySettings { initial_delay: Duration::from_millis(1), ..RetrySettings::default() };
+/// let settings = RetrySettings::default().initial_delay(Duration::from_millis(1));
 /// let answer = Retry::new(settings).run(
 ///     None,
 ///     |error: &&str| *error == "no answer",

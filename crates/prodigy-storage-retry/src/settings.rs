@@ -13,11 +13,12 @@ use serde::Serialize;
 /// use std::time::Duration;
 /// use prodigy_storage_retry::RetrySettings;
 ///
-/// let patient = RetrySettings { max_retries: 10, max_delay: Duration::from_secs(60), ..RetrySettings::default() };
+/// let patient = RetrySettings::default().max_retries(10).max_delay(Duration::from_secs(60));
 /// assert_eq!(patient.delays().count(), 10);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub struct RetrySettings {
     /// Retries after the first try. Zero means that the first failure is final. Default: 3.
     pub max_retries: u32,
@@ -47,6 +48,41 @@ impl Default for RetrySettings {
 }
 
 impl RetrySettings {
+    /// Sets [`max_retries`](field@Self::max_retries).
+    #[must_use]
+    pub fn max_retries(mut self, value: u32) -> Self {
+        self.max_retries = value;
+        self
+    }
+
+    /// Sets [`initial_delay`](field@Self::initial_delay).
+    #[must_use]
+    pub fn initial_delay(mut self, value: Duration) -> Self {
+        self.initial_delay = value;
+        self
+    }
+
+    /// Sets [`max_delay`](field@Self::max_delay).
+    #[must_use]
+    pub fn max_delay(mut self, value: Duration) -> Self {
+        self.max_delay = value;
+        self
+    }
+
+    /// Sets [`backoff_multiplier`](field@Self::backoff_multiplier).
+    #[must_use]
+    pub fn backoff_multiplier(mut self, value: f64) -> Self {
+        self.backoff_multiplier = value;
+        self
+    }
+
+    /// Sets [`jitter`](field@Self::jitter).
+    #[must_use]
+    pub fn jitter(mut self, value: bool) -> Self {
+        self.jitter = value;
+        self
+    }
+
     /// Settings under which nothing is retried.
     #[must_use]
     pub fn none() -> Self {

@@ -47,6 +47,7 @@ pub trait Time: Send + Sync {
 /// # let _ = retry;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a unit, written as a value")]
 pub struct RealTime;
 
 impl Time for RealTime {

@@ -104,6 +104,7 @@
 //! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
 //! events are emitted under its locks.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(not(any(feature = "file", feature = "memory")))]
 compile_error!("prodigy-storage has no backend: enable its feature `file`, its feature `memory`, or both");
@@ -154,18 +155,21 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Appended, AreaUsage, Backend, Batch, Body, BootId, Capabilities, Catalog, Change, Check, Claim, Clock,
-    Compaction, Cursor, Damage, Deadline, Delay, DocumentEntry, DocumentStore, Durability, Eligible,
-    ErrorKind, EventId, Expected, Fence, ForeignKind, Health, Holder, InvalidEventId, ItemId, ItemState,
-    Lease, LeaseToken, LockInfo, LockStore, LogStore, LogSummary, PutReport, QueueMark, QueueStore,
-    QueueSummary, Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats,
-    StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
+    Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
+    Cursor, Damage, Deadline, Delay, Durability, Eligible, ErrorKind, EventId, Expected, Fence, ForeignKind,
+    Health, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken, LockInfo, LogSummary, PutReport,
+    QueueMark, QueueSummary, Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity,
+    Stats, StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
-    AgentId, Ceilings, Document, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind,
-    JobAddress, JobId, LockName, NameError, NameProblem, Phase, RepoName, SessionId, Stamp, Timestamp,
+    AgentId, Ceilings, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind, JobAddress, JobId,
+    LockName, NameError, NameProblem, Phase, RepoName, SessionId, Timestamp,
 };
+
+/// The traits of a backend, and everything in their signatures: for a backend of your own ([`StorageBuilder::backend`]), and
+/// for calls that the typed stores do not offer ([`Storage::backend`]).
+pub use prodigy_storage_backend as backend;
 
 /// Finding damage and moving it out of the way: see [`Storage::doctor`]. It belongs to the feature `file`.
 #[cfg(feature = "file")]

@@ -96,10 +96,7 @@ mod tests {
             },
             Arc::new(SystemClock),
         );
-        let config = StorageConfig {
-            backend,
-            ..StorageConfig::default()
-        };
+        let config = StorageConfig::default().backend(backend);
         let error = open(&config, true, &clock).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         let hint = error.hint().unwrap();

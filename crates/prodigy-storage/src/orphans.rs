@@ -23,6 +23,7 @@ use crate::storage::Inner;
 /// assert_eq!(orphan.agent_id, "agent-1");
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OrphanedWorktree {
     /// The agent that worked in it.
     pub agent_id: String,
@@ -76,11 +77,20 @@ impl OrphanedWorktree {
 /// # Ok::<(), prodigy_storage::StorageError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct JobOrphans {
     /// The job.
     pub job: JobId,
     /// Its orphaned worktrees, in the order in which they were recorded.
     pub orphans: Vec<OrphanedWorktree>,
+}
+
+impl JobOrphans {
+    /// The orphaned worktrees of this job.
+    #[must_use]
+    pub fn new(job: JobId, orphans: Vec<OrphanedWorktree>) -> Self {
+        Self { job, orphans }
+    }
 }
 
 /// The document as it is stored.

@@ -132,10 +132,7 @@ impl Storage {
     /// None today.
     #[cfg(feature = "memory")]
     pub fn in_memory() -> Result<Self> {
-        let config = StorageConfig {
-            backend: BackendKind::Memory,
-            ..StorageConfig::default()
-        };
+        let config = StorageConfig::default().backend(BackendKind::Memory);
         let backend = MemoryBackend::new(MemoryOptions::new().max_memory(config.memory.max_memory))?;
         StorageBuilder::new()
             .config(config)

@@ -21,6 +21,7 @@ use crate::queue::{Eligible, ItemId, Select};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Facts {
     /// `error_signature`.
     pub signature: Option<String>,

@@ -23,6 +23,7 @@ use super::{ItemId, LeaseToken, QueueItem, QueueMark};
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a backend has to check each")]
 pub enum Claim {
     /// The item that this token took. Counts also after the lease has ended, while no one else took the item.
     Lease(LeaseToken),
@@ -111,6 +112,7 @@ pub enum Change {
 /// }
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a backend has to apply each field")]
 pub struct Settlement {
     /// Which item.
     pub claim: Claim,

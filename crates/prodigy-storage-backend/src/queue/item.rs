@@ -22,6 +22,7 @@ use crate::log::{Damage, TooLarge};
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a backend has to store each field")]
 pub struct QueueItem {
     /// Its key: the body's `item_id`.
     pub id: ItemId,
@@ -40,6 +41,7 @@ pub struct QueueItem {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
+#[expect(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct QueueMark(pub u64);
 
 /// An item as it is stored.
@@ -54,6 +56,10 @@ pub struct QueueMark(pub u64);
 /// }
 /// ```
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
 pub struct QueueEntry {
     /// Its key.
     pub id: ItemId,
@@ -83,6 +89,10 @@ pub struct QueueEntry {
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "an item is in exactly one of these states"
+)]
 pub enum ItemState {
     /// Neither a claim nor a delay holds it.
     Pending,
@@ -132,6 +142,10 @@ impl ItemState {
 /// }
 /// ```
 #[derive(Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a reader has to handle each: one that is skipped is lost to it"
+)]
 pub enum QueueStep {
     /// An item.
     Entry(QueueEntry),

@@ -14,6 +14,7 @@ use super::{ItemId, QueueMark};
 /// assert_eq!(Select::any().with(Eligible::No).eligible, Eligible::No);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an item is eligible or not")]
 pub enum Eligible {
     /// Only those that are.
     #[default]

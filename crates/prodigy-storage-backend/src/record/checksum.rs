@@ -50,6 +50,10 @@ pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
 /// assert_eq!(check_crc(b"{}"), Checksum::Missing);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "it matches, does not match, or is missing"
+)]
 pub enum Checksum {
     /// It matches.
     Valid,

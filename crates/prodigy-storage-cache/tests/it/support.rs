@@ -22,12 +22,10 @@ impl FakeClock {
 }
 
 pub fn settings(max_entries: usize, max_bytes: u64, ttl: Duration) -> CacheSettings {
-    CacheSettings {
-        max_entries,
-        max_bytes,
-        ttl,
-        ..CacheSettings::default()
-    }
+    CacheSettings::default()
+        .max_entries(max_entries)
+        .max_bytes(max_bytes)
+        .ttl(ttl)
 }
 
 /// Gives way until it is true; what it waits for is certain to come.

@@ -59,10 +59,7 @@ fn a_duration_that_overflows_is_an_error_in_every_source() {
             "{errors}"
         );
     }
-    let config = StorageConfig {
-        timeout: Duration::MAX,
-        ..StorageConfig::default()
-    };
+    let config = StorageConfig::default().timeout(Duration::MAX);
     let errors = config.resolved(&Fixture::new().environment, None).unwrap_err();
     assert!(errors.to_string().contains("at most 100y"), "{errors}");
 }

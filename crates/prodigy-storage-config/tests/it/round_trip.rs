@@ -92,21 +92,23 @@ fn retry() -> impl Strategy<Value = RetrySettings> {
         1.0..1e300_f64,
         any::<bool>(),
     )
-        .prop_map(|(max_retries, a, b, backoff_multiplier, jitter)| RetrySettings {
-            max_retries,
-            initial_delay: a.min(b),
-            max_delay: a.max(b),
-            backoff_multiplier,
-            jitter,
+        .prop_map(|(max_retries, a, b, backoff_multiplier, jitter)| {
+            RetrySettings::default()
+                .max_retries(max_retries)
+                .initial_delay(a.min(b))
+                .max_delay(a.max(b))
+                .backoff_multiplier(backoff_multiplier)
+                .jitter(jitter)
         })
 }
 
 fn cache() -> impl Strategy<Value = CacheSettings> {
-    (count(), period(), bytes()).prop_map(|(max_entries, ttl, max_bytes)| CacheSettings {
-        max_entries,
-        ttl,
-        max_bytes,
-        cache_type: CacheType::Memory,
+    (count(), period(), bytes()).prop_map(|(max_entries, ttl, max_bytes)| {
+        CacheSettings::default()
+            .max_entries(max_entries)
+            .ttl(ttl)
+            .max_bytes(max_bytes)
+            .cache_type(CacheType::Memory)
     })
 }
 
@@ -122,34 +124,34 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 allow_network_fs,
                 allow_foreign_owner,
             ] = flags;
-            FileSettings {
+            FileSettings::default()
                 // Without global storage the root follows from that, and is not written.
-                base_dir: if use_global {
+                .base_dir(if use_global {
                     base_dir
                 } else {
                     FileSettings::default().base_dir
-                },
-                use_global,
-                enable_file_locks,
-                max_file_size,
-                enable_compression,
-                max_record_size,
-                max_document_size,
-                max_queue_size,
-                allow_shared_root,
-                allow_network_fs,
-                allow_foreign_owner,
-            }
+                })
+                .use_global(use_global)
+                .enable_file_locks(enable_file_locks)
+                .max_file_size(max_file_size)
+                .enable_compression(enable_compression)
+                .max_record_size(max_record_size)
+                .max_document_size(max_document_size)
+                .max_queue_size(max_queue_size)
+                .allow_shared_root(allow_shared_root)
+                .allow_network_fs(allow_network_fs)
+                .allow_foreign_owner(allow_foreign_owner)
         },
     )
 }
 
 fn memory() -> impl Strategy<Value = MemorySettings> {
     (bytes(), any::<bool>(), proptest::option::of(path())).prop_map(
-        |(max_memory, persist, persistence_path)| MemorySettings {
-            max_memory,
-            persist_to_disk: persist && persistence_path.is_some(),
-            persistence_path,
+        |(max_memory, persist, persistence_path)| {
+            MemorySettings::default()
+                .max_memory(max_memory)
+                .persist_to_disk(persist && persistence_path.is_some())
+                .persistence_path(persistence_path)
         },
     )
 }
@@ -179,18 +181,17 @@ fn config() -> impl Strategy<Value = StorageConfig> {
                 retry_policy,
                 cache_config,
             )| {
-                StorageConfig {
-                    backend,
-                    connection_pool_size,
-                    timeout,
-                    enable_locking: flags[0],
-                    enable_cache: flags[1],
-                    durability,
-                    file,
-                    memory,
-                    retry_policy,
-                    cache_config,
-                }
+                StorageConfig::default()
+                    .backend(backend)
+                    .connection_pool_size(connection_pool_size)
+                    .timeout(timeout)
+                    .enable_locking(flags[0])
+                    .enable_cache(flags[1])
+                    .durability(durability)
+                    .file(file)
+                    .memory(memory)
+                    .retry_policy(retry_policy)
+                    .cache_config(cache_config)
             },
         )
 }
@@ -219,11 +220,9 @@ proptest! {
 
 #[test]
 fn resolving_names_everything_that_is_impossible() {
-    let mut config = StorageConfig {
-        timeout: Duration::ZERO,
-        connection_pool_size: 0,
-        ..StorageConfig::default()
-    };
+    let mut config = StorageConfig::default()
+        .timeout(Duration::ZERO)
+        .connection_pool_size(0);
     config.retry_policy.backoff_multiplier = f64::NAN;
     config.retry_policy.initial_delay = Duration::from_secs(31);
     config.file.base_dir = PathBuf::from("~bob/x");

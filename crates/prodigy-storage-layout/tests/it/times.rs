@@ -268,3 +268,15 @@ proptest! {
         prop_assert_eq!(one == other, one.stem() == other.stem());
     }
 }
+
+#[test]
+fn a_time_of_jiff_outside_the_range_becomes_its_end() {
+    for (time, expected) in [
+        (jiff::Timestamp::MIN, Timestamp::MIN),
+        (jiff::Timestamp::UNIX_EPOCH, Timestamp::MIN),
+        (jiff::Timestamp::MAX, Timestamp::MAX),
+        (jiff::Timestamp::from(Timestamp::MAX), Timestamp::MAX),
+    ] {
+        assert_eq!(Timestamp::from(time), expected, "{time}");
+    }
+}

@@ -16,11 +16,7 @@ fn passing(fault: &Fault) -> bool {
 }
 
 fn settings(max_retries: u32) -> RetrySettings {
-    RetrySettings {
-        max_retries,
-        jitter: false,
-        ..RetrySettings::default()
-    }
+    RetrySettings::default().max_retries(max_retries).jitter(false)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -199,12 +195,7 @@ fn past_the_deadline_there_is_one_try() {
 #[test]
 fn a_delay_too_long_for_the_clock_is_given_up_under_a_deadline() {
     let time = FakeTime::new();
-    let settings = RetrySettings {
-        initial_delay: Duration::MAX,
-        max_delay: Duration::MAX,
-        jitter: false,
-        ..settings(1)
-    };
+    let settings = settings(1).initial_delay(Duration::MAX).max_delay(Duration::MAX);
     let retry = Retry::new(settings).with_time(time.clone());
     let failure = retry
         .run(
@@ -220,12 +211,9 @@ fn a_delay_too_long_for_the_clock_is_given_up_under_a_deadline() {
 #[test]
 fn jitter_comes_from_the_injected_source() {
     let time = FakeTime::new();
-    let retry = Retry::new(RetrySettings {
-        jitter: true,
-        ..settings(2)
-    })
-    .with_time(time.clone())
-    .with_jitter(|| 0);
+    let retry = Retry::new(settings(2).jitter(true))
+        .with_time(time.clone())
+        .with_jitter(|| 0);
     retry
         .run(
             None,
@@ -250,13 +238,11 @@ proptest! {
         succeeds_at in 1..25u32,
     ) {
         let time = FakeTime::new();
-        let policy = RetrySettings {
-            max_retries,
-            initial_delay: Duration::from_millis(initial),
-            max_delay: Duration::from_millis(max),
-            backoff_multiplier: multiplier,
-            jitter,
-        };
+        let policy = settings(max_retries)
+            .initial_delay(Duration::from_millis(initial))
+            .max_delay(Duration::from_millis(max))
+            .backoff_multiplier(multiplier)
+            .jitter(jitter);
         let deadline = time.after(Duration::from_millis(budget));
         let cost = Duration::from_millis(cost);
         let mut begun = Vec::new();

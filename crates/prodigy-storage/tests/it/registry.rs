@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use prodigy_storage::{Deadline, Document, ErrorKind, IdentityKind};
+use prodigy_storage::{Deadline, ErrorKind, IdentityKind};
 
 use crate::support::{Fixture, builder, file_with, on_each};
 
@@ -183,7 +183,9 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
         let entry = serde_json::json!({
             "name": "Plain", "identity": identity.to_str().unwrap(), "registered_at": "2026-01-01T00:00:00Z",
         });
-        let document = Document::Repository(fixture.storage.repo("plain").unwrap().name().clone());
+        let document = prodigy_storage_layout::Document::Repository(
+            fixture.storage.repo("plain").unwrap().name().clone(),
+        );
         let options = prodigy_storage_backend::PutOptions::default();
         let mut buffer = Vec::new();
         let body = prodigy_storage_backend::Body::write(&mut buffer, &entry).unwrap();

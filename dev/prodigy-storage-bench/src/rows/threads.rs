@@ -120,10 +120,7 @@ fn memory(lab: &Lab) -> Result<Plan> {
     let each = lab.of(100_000);
     let work = move |number: usize| {
         move |turn: Turn| -> Result<f64> {
-            let mut config = StorageConfig {
-                backend: BackendKind::Memory,
-                ..StorageConfig::default()
-            };
+            let mut config = StorageConfig::default().backend(BackendKind::Memory);
             config.memory.max_memory = 1 << 30;
             let storage = Storage::with_config(config)?;
             let job =

@@ -100,25 +100,21 @@ fn error_of(fault: Fault, operation: &'static str) -> StorageError {
 
 /// More retries than random faults ever need, with very short delays.
 pub(super) fn patient() -> RetrySettings {
-    RetrySettings {
-        max_retries: 100,
-        initial_delay: Duration::from_nanos(1),
-        max_delay: Duration::from_nanos(1),
-        jitter: false,
-        ..RetrySettings::default()
-    }
+    RetrySettings::default()
+        .max_retries(100)
+        .initial_delay(Duration::from_nanos(1))
+        .max_delay(Duration::from_nanos(1))
+        .jitter(false)
 }
 
 /// Everything switched on.
 pub(super) fn everything() -> StorageConfig {
-    StorageConfig {
+    StorageConfig::default()
         // The caller is given its backend: this only says that no folder is needed.
-        backend: BackendKind::Memory,
-        enable_cache: true,
-        connection_pool_size: 4,
-        retry_policy: patient(),
-        ..StorageConfig::default()
-    }
+        .backend(BackendKind::Memory)
+        .enable_cache(true)
+        .connection_pool_size(4)
+        .retry_policy(patient())
 }
 
 impl Through {

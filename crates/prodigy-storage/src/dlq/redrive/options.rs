@@ -122,6 +122,7 @@ impl fmt::Debug for RedriveOptions {
 /// # let _ = outcome(0);
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It is done, and goes.
     Done,
