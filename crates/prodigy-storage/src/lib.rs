@@ -10,12 +10,22 @@
 //! - a [`Dlq`]: work items that failed, taken under a lease, kept until they are acknowledged;
 //! - [`Orphans`]: worktrees that could not be cleaned up.
 //!
-//! A repository has documents of its own, too ([`Repo::documents`]). Beside these there are named locks between processes ([`Storage::lock`]) and the places of sessions' worktrees
-//! ([`Repo::worktrees`]). Names are checked once and typed from then on.
+//! A repository has documents of its own, too ([`Repo::documents`]), and places for the worktrees of its sessions
+//! ([`Repo::worktrees`]). [`Storage::lock`] takes a named lock between processes. Names are checked once and typed from
+//! then on.
 //!
 //! **Acknowledged is stored.** Under `durability: strict`, the default, what returned `Ok` survives power loss; under
 //! `relaxed`, the death of the process. A write that was given up after it may have reached the disk is
 //! [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), never "failed".
+//!
+//! # Conventions
+//!
+//! - Optional arguments are one value, which methods build: `SaveOptions::new().schema_version(2)`. Where a call has a
+//!   short form with the defaults, the long form ends in `_with`: [`Events::read`] and [`Events::read_with`].
+//! - Every error is a [`StorageError`]. A program branches on its [kind](ErrorKind). A person reads `{error:#}`, which has
+//!   the operation, its target, the reason and the causes, and the [hint](StorageError::hint), which says what to do.
+//! - A [`Listing`] is an iterator that reads page by page. [`Listing::all`] collects it.
+//! - Nothing is created before the first write, and a handle of [`Storage::open_read_only`] never creates anything.
 //!
 //! # Limitations
 //!
@@ -28,7 +38,7 @@
 //! # Example
 //!
 //! ```
-//! use prodigy_storage::{DeadLetter, Failure, ItemId, SaveOptions, Storage};
+//! use prodigy_storage::{DeadLetter, Failure, ItemId, ReadOptions, SaveOptions, Storage};
 //! use serde_json::{Value, json};
 //!
 //! # let storage = Storage::in_memory()?;
@@ -48,9 +58,11 @@
 //! }
 //! job.checkpoints().save_map(&json!({"done": done}), SaveOptions::at(events.cursor()))?;
 //!
+//! // After a restart: the state, and the events that came after it.
 //! let latest = job.checkpoints().latest_map::<Value>()?.expect("it was saved");
 //! assert_eq!(latest.data["done"], 1);
-//! assert_eq!(job.events().follow::<Value>(latest.cursor)?.handle().stop(), ());
+//! let rest = ReadOptions::new().from(latest.cursor);
+//! assert_eq!(job.events().read_with::<Value>(rest)?.count(), 0);
 //!
 //! let failed = DeadLetter::new(ItemId::new("item-3")?, json!({"file": "a.rs"}));
 //! job.dlq().push(&failed.failure(Failure::new("timeout", "no answer after 30 s")))?;
