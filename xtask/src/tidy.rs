@@ -6,6 +6,7 @@ mod direction;
 mod examples;
 mod files;
 mod links;
+mod packages;
 mod sources;
 
 use std::fmt::Display;
@@ -74,6 +75,7 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     let texts = files::read_all(project.root())?;
     let mut findings = Findings::default();
     crates::check(project, &mut findings);
+    packages::check(project, &texts, &mut findings);
     files::check(&texts, &mut findings);
     links::check(project.root(), &texts, &mut findings);
     sources::check(&texts, &mut findings);

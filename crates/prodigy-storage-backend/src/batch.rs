@@ -22,7 +22,7 @@ use crate::record::MAX_NESTING;
 /// assert_eq!(batch.len(), 1);
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -123,6 +123,24 @@ impl Batch {
 
     /// Takes the ids out again: the next append assigns new ones.
     pub fn clear_ids(&mut self) {
+        self.ids.clear();
+    }
+
+    /// Adds all events of another batch, without their ids.
+    ///
+    /// ```
+    /// # use prodigy_storage_backend::Batch;
+    /// let (mut all, mut more) = (Batch::new(), Batch::new());
+    /// all.push("started")?;
+    /// more.push("finished")?;
+    /// all.extend_from(&more);
+    /// assert_eq!(all.len(), 2);
+    /// # Ok::<(), prodigy_storage_backend::StorageError>(())
+    /// ```
+    pub fn extend_from(&mut self, other: &Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
         self.ids.clear();
     }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::id::EventId;
 
@@ -146,14 +147,16 @@ impl fmt::Display for ErrorKind {
 /// assert!(std::error::Error::source(&error).is_some());
 /// assert!(format!("{error:#}").ends_with("the revision is another one: device lost"));
 /// ```
-#[derive(Debug)]
+///
+/// A clone is for another caller of the same failed work, and shares the source.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StorageError {
     // Boxed: an error is rare, and `Result` stays as small as what it carries.
     inner: Box<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
@@ -163,7 +166,7 @@ struct Inner {
     transient: bool,
     attempts: u32,
     ids: Vec<EventId>,
-    source: Option<Source>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl fmt::Display for Inner {
@@ -269,7 +272,7 @@ impl StorageError {
     /// Adds the error that caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
-        self.inner.source = Some(source.into());
+        self.inner.source = Some(Arc::from(source.into()));
         self
     }
 

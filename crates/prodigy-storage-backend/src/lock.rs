@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use prodigy_storage_layout::{LockName, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
@@ -88,6 +89,9 @@ impl fmt::Display for Holder {
 pub struct LockOptions {
     /// The purpose of the lock; waiting processes see it.
     pub purpose: String,
+    /// Since when the caller waits, if this call continues an earlier one: the error of a wait without success says how long
+    /// it was.
+    pub since: Option<Instant>,
 }
 
 impl LockOptions {
@@ -96,7 +100,13 @@ impl LockOptions {
     pub fn new(purpose: impl Into<String>) -> Self {
         Self {
             purpose: purpose.into(),
+            since: None,
         }
+    }
+
+    setters! {
+        /// Sets [`since`](Self::since).
+        since: into Option<Instant>,
     }
 }
 

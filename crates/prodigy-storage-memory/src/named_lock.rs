@@ -46,7 +46,7 @@ impl LockTable {
         options: &LockOptions,
         deadline: Deadline,
     ) -> Result<Box<dyn LockGuard>> {
-        let began = Instant::now();
+        let began = options.since.unwrap_or_else(Instant::now);
         let this = &store.locks;
         let mut table = this.table.lock();
         if !table.locks.contains_key(name) {

@@ -214,6 +214,13 @@ impl Documents {
         })
     }
 
+    /// A value as JSON, refused as [`put`](Self::put) refuses it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn serialise<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Box<RawValue>> {
+        let document = self.document(name)?;
+        prodigy_storage_backend::to_raw(value).map_err(|fault| fault.refused("put document", &document))
+    }
+
     /// The value under a name; `None` if the name is free.
     ///
     /// # Errors

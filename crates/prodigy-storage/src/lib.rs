@@ -29,7 +29,8 @@
 //!
 //! # Limitations
 //!
-//! - The interface is synchronous. Every wait of ours ends by `timeout`, but a system call under way can't be cut.
+//! - A call blocks its thread, and so do those of [`AsyncStorage`] a thread of their handle. Every wait of ours ends by
+//!   `timeout`, but a system call under way can't be cut.
 //! - A batch of events is not atomic: after a crash a prefix of whole events may be stored.
 //! - A taken dead letter is worked on at least once, not exactly once: a redriver may die between work and
 //!   acknowledgement.
@@ -85,15 +86,19 @@
 //!
 //! # From asynchronous code
 //!
-//! Clone what is needed and call it where blocking is allowed:
+//! With the feature `tokio`, [`AsyncStorage`] has the same methods as [`Storage`], as futures and streams:
 //!
 //! ```text
-//! let events = job.events();
-//! let id = tokio::task::spawn_blocking(move || events.append(&event)).await??;
+//! let storage = AsyncStorage::open().await?;
+//! let id = storage.repo("shop")?.job("mapreduce-7")?.events().append(&event).await?;
 //! ```
 //!
-//! A [follow](Events::follow) blocks for as long as it lasts: give it a thread of its own, and end it by its
-//! [handle](Follow::handle).
+//! Without it, clone what is needed and call it where blocking is allowed. A [follow](Events::follow) blocks for as long
+//! as it lasts: give it a thread of its own, and end it by its [handle](Follow::handle).
+#![cfg_attr(
+    not(feature = "tokio"),
+    doc = "\n[`AsyncStorage`]: https://docs.rs/prodigy-storage/latest/prodigy_storage/struct.AsyncStorage.html"
+)]
 //!
 //! # One path to the backend
 //!
@@ -121,6 +126,8 @@
 #[cfg(not(any(feature = "file", feature = "memory")))]
 compile_error!("prodigy-storage has no backend: enable its feature `file`, its feature `memory`, or both");
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod buffer;
 mod builder;
 mod call;
@@ -142,6 +149,11 @@ mod repo;
 mod storage;
 mod worktrees;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::{
+    AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncJob, AsyncOrphans, AsyncRepo, AsyncStorage,
+    AsyncStorageLock, AsyncTaken, AsyncWorktrees, Call, EventAt, EventStream, FollowStream, ItemStream,
+};
 pub use builder::StorageBuilder;
 pub use checkpoints::{
     Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,

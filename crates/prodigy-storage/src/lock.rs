@@ -1,6 +1,6 @@
 //! Named locks between processes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, Fence, LockGuard, Result};
 use prodigy_storage_layout::LockName;
@@ -117,6 +117,16 @@ impl StorageLock {
 }
 
 pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Result<StorageLock> {
+    take_since(inner, name, options, None)
+}
+
+/// Continues a wait that began earlier, if a moment is given.
+pub(crate) fn take_since(
+    inner: &Inner,
+    name: &LockName,
+    options: LockOptions,
+    since: impl Into<Option<Instant>>,
+) -> Result<StorageLock> {
     if !inner.config.enable_locking {
         tracing::warn!(lock = %name, "locking is disabled: the guard is inert");
         return Ok(StorageLock {
@@ -124,7 +134,7 @@ pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Resu
         });
     }
     let deadline = options.wait.map_or_else(|| inner.deadline(), Deadline::after);
-    let options = prodigy_storage_backend::LockOptions::new(options.purpose);
+    let options = prodigy_storage_backend::LockOptions::new(options.purpose).since(since);
     let guard = inner.caller.call(LOCK, name, deadline, |backend| {
         backend.lock(name, &options, deadline)
     })?;

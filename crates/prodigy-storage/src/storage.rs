@@ -50,7 +50,11 @@ pub(crate) struct Inner {
 impl Inner {
     /// The moment by which a call that begins now has to end.
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::after(self.config.timeout)
+        #[cfg(feature = "tokio")]
+        let waited = crate::asynchronous::waited();
+        #[cfg(not(feature = "tokio"))]
+        let waited = std::time::Duration::ZERO;
+        Deadline::after(self.config.timeout.saturating_sub(waited))
     }
 
     /// The documents of a scope, oldest first, without their bodies, by one deadline.
@@ -89,6 +93,11 @@ impl Storage {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// Opens what configuration files and the environment say.

@@ -36,6 +36,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         bail!("{CRATE} has no example");
     }
     let mut build = project.cargo(["build", "--locked", "--package", CRATE, "--examples"]);
+    build.args(["--features", "tokio"]);
     println!("$ {}", show(&build));
     must(&mut build)?;
     for name in &names {

@@ -101,6 +101,8 @@ const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage", "file"),
     ("prodigy-storage", "memory"),
+    ("prodigy-storage", "file,tokio"),
+    ("prodigy-storage", "memory,tokio"),
     ("prodigy-storage-cache", ""),
     ("prodigy-storage-cli", "file"),
     ("prodigy-storage-cli", "memory"),
@@ -200,7 +202,14 @@ fn features(project: &Project) -> Result<Outcome> {
 }
 
 fn test(project: &Project) -> Result<Outcome> {
-    step(&mut project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
+    step(&mut project.cargo([
+        "test",
+        "--locked",
+        "--workspace",
+        "--features",
+        "prodigy-storage/tokio",
+        "--no-fail-fast",
+    ]))
 }
 
 fn models(project: &Project) -> Result<Outcome> {

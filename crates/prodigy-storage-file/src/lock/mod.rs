@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOptions, Result, StorageError};
 use prodigy_storage_layout::{Entry, LockName};
@@ -74,7 +74,8 @@ impl Locks {
     ) -> Result<Box<dyn LockGuard>> {
         let path = Entry::Lock(name.clone()).path();
         self.root.prepare_write(LOCK, &path.display())?;
-        let file = self.acquire(&path, deadline)?;
+        let began = options.since.unwrap_or_else(Instant::now);
+        let file = self.acquire(&path, began, deadline)?;
         let holder = this_process(self.root.now(), options.purpose.clone());
         let fencing = self.next_token(&path, &*file, &holder, above)?;
         Ok(Box::new(FileGuard::new(
@@ -89,12 +90,13 @@ impl Locks {
     }
 
     /// The lock file, locked.
-    fn acquire(&self, path: &Path, deadline: Deadline) -> Result<Box<dyn FsFile>> {
+    fn acquire(&self, path: &Path, began: Instant, deadline: Deadline) -> Result<Box<dyn FsFile>> {
         let wait = LockWait {
             root: &self.root,
             operation: LOCK,
             path,
             folder: path.parent().unwrap_or(Path::new("")),
+            began,
             deadline,
             longest_pause: LONGEST_PAUSE,
             hint: "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \

@@ -4,7 +4,7 @@
 //! lists the folder and creates one file, and syncs nothing under it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, Result};
 
@@ -27,6 +27,7 @@ impl LockedFolder {
             operation: OPERATION,
             path: folder,
             folder,
+            began: Instant::now(),
             deadline,
             longest_pause: Duration::from_millis(5),
             hint: "a writer holds this lock for a moment only: look whether that process was stopped. The kernel frees the \

@@ -43,6 +43,8 @@ pub(crate) struct LockWait<'r> {
     pub(crate) path: &'r Path,
     /// The folder that is made if it is missing.
     pub(crate) folder: &'r Path,
+    /// When the wait began.
+    pub(crate) began: Instant,
     pub(crate) deadline: Deadline,
     /// The longest pause between two tries.
     pub(crate) longest_pause: Duration,
@@ -60,13 +62,12 @@ impl LockWait<'_> {
         holder: impl Fn(&L) -> String,
     ) -> Result<(L, Metadata)> {
         let fault = |error| self.root.write_fault(self.operation, self.path, error);
-        let began = Instant::now();
         let mut pause = self.longest_pause / 100;
         loop {
             let opened = self.root.open_in(self.folder, &open)?.map_err(fault)?;
             while !try_lock(&opened)? {
                 if self.deadline.has_passed() {
-                    return Err(self.refused(began, &holder(&opened)));
+                    return Err(self.refused(&holder(&opened)));
                 }
                 let left = self.deadline.remaining();
                 std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
@@ -86,8 +87,8 @@ impl LockWait<'_> {
     }
 
     /// The error of a wait without success.
-    pub(crate) fn refused(&self, began: Instant, holder: &str) -> StorageError {
-        let waited = began.elapsed().as_millis();
+    pub(crate) fn refused(&self, holder: &str) -> StorageError {
+        let waited = self.began.elapsed().as_millis();
         StorageError::new(
             ErrorKind::LockUnavailable,
             self.operation,

@@ -73,18 +73,18 @@ impl<'r> LockedFile<'r> {
         purpose: &str,
         deadline: Deadline,
     ) -> Result<Self> {
-        let began = Instant::now();
         let wait = LockWait {
             root,
             operation,
             path,
             folder: path.parent().unwrap_or(Path::new("")),
+            began: Instant::now(),
             deadline,
             longest_pause: LONGEST_PAUSE,
             hint: HINT,
         };
         if !root.keyed_mutex.lock(path, deadline) {
-            return Err(wait.refused(began, "another thread of this process"));
+            return Err(wait.refused("another thread of this process"));
         }
         let mut lock = LockedFile {
             root,

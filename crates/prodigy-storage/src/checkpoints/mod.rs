@@ -8,6 +8,8 @@ mod save;
 
 use std::sync::Arc;
 
+#[cfg(feature = "tokio")]
+use prodigy_storage_backend::BodyError;
 use prodigy_storage_backend::{
     Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument, newest_valid,
 };
@@ -76,6 +78,12 @@ impl Checkpoints {
         options: SaveOptions,
     ) -> Result<SavedCheckpoint> {
         save::save(&self.inner, &self.job, phase, state, &options)
+    }
+
+    /// A state that can't be saved.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn refused(&self, phase: Phase, fault: BodyError) -> StorageError {
+        save::refused(&self.job, phase, fault)
     }
 
     /// Saves the checkpoint of the setup phase: it replaces the one before.

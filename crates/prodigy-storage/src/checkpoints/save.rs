@@ -1,6 +1,8 @@
 //! Saving a checkpoint.
 
-use prodigy_storage_backend::{Body, Cursor, Durability, Expected, Fence, PutOptions, Result, setters};
+use prodigy_storage_backend::{
+    Body, BodyError, Cursor, Durability, Expected, Fence, PutOptions, Result, StorageError, setters,
+};
 use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
@@ -95,6 +97,11 @@ struct Saved<'a, T: ?Sized> {
     data: &'a T,
 }
 
+/// A state that can't be saved.
+pub(crate) fn refused(job: &JobAddress, phase: Phase, fault: BodyError) -> StorageError {
+    fault.refused("save checkpoint", format_args!("{job} {phase}"))
+}
+
 pub(crate) fn save<T: Serialize + ?Sized>(
     inner: &Inner,
     job: &JobAddress,
@@ -122,11 +129,8 @@ pub(crate) fn save<T: Serialize + ?Sized>(
         data: state,
     };
     with_buffer(|buffer| {
-        let body = Body::write(buffer, &checkpoint).map_err(|fault| {
-            fault
-                .below("data")
-                .refused("save checkpoint", format_args!("{job} {phase}"))
-        })?;
+        let body =
+            Body::write(buffer, &checkpoint).map_err(|fault| refused(job, phase, fault.below("data")))?;
         // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
         if let Some(cursor) = &options.cursor {
             inner.caller.call(PERSIST, job, deadline, |backend| {

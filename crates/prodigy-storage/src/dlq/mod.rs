@@ -61,7 +61,11 @@ impl Dlq {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an item that
     /// is refused; what else the backend says.
     pub fn push<T: Serialize>(&self, letter: &DeadLetter<T>) -> Result<PutReport> {
-        self.put(&[letter.to_item(self.inner.clock.now())?])
+        self.put(&[self.item(letter)?])
+    }
+
+    pub(crate) fn item<T: Serialize>(&self, letter: &DeadLetter<T>) -> Result<QueueItem> {
+        letter.to_item(self.inner.clock.now())
     }
 
     /// Pushes an item as JSON: an object with at least `item_id` and `item_data`. Unknown fields are kept.
@@ -69,7 +73,11 @@ impl Dlq {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn push_raw(&self, item: &RawValue) -> Result<PutReport> {
-        self.put(&[normalise(item, self.inner.clock.now())?])
+        self.put(&[self.raw_item(item)?])
+    }
+
+    pub(crate) fn raw_item(&self, item: &RawValue) -> Result<QueueItem> {
+        normalise(item, self.inner.clock.now())
     }
 
     /// Pushes items in one write: [`DeadLetter`]s, [`RawValue`]s, or anything that serialises as such an object.
@@ -77,18 +85,19 @@ impl Dlq {
     /// # Errors
     /// As [`push`](Self::push). Where one item is refused, none is stored.
     pub fn push_batch<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Result<PutReport> {
-        let now = self.inner.clock.now();
-        let items = items
-            .into_iter()
-            .map(|item| {
-                let raw = to_raw(&item).map_err(|fault| fault.refused("push items", &self.job))?;
-                normalise(&raw, now)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.put(&items)
+        self.put(&self.items(items)?)
     }
 
-    fn put(&self, items: &[QueueItem]) -> Result<PutReport> {
+    pub(crate) fn items<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Result<Vec<QueueItem>> {
+        let now = self.inner.clock.now();
+        let items = items.into_iter().map(|item| {
+            let raw = to_raw(&item).map_err(|fault| fault.refused("push items", &self.job))?;
+            normalise(&raw, now)
+        });
+        items.collect()
+    }
+
+    pub(crate) fn put(&self, items: &[QueueItem]) -> Result<PutReport> {
         if items.is_empty() {
             return Ok(PutReport::default());
         }

@@ -40,8 +40,8 @@ use crate::storage::Inner;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Events {
-    inner: Arc<Inner>,
-    job: JobAddress,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) job: JobAddress,
 }
 
 impl Events {
@@ -114,18 +114,32 @@ impl Events {
         T: Serialize,
         M: Serialize,
     {
+        append::with_batch(|batch| {
+            self.fill(batch, events, &options)?;
+            self.append_prepared(batch, options.durability)?;
+            Ok(batch.ids().to_vec())
+        })
+    }
+
+    /// Fills a batch with events that share the optional fields.
+    pub(crate) fn fill<T, M>(
+        &self,
+        batch: &mut Batch,
+        events: impl IntoIterator<Item = T>,
+        options: &AppendOptions<'_, M>,
+    ) -> Result<()>
+    where
+        T: Serialize,
+        M: Serialize,
+    {
         if options.id.is_some() {
             let why = "one id can't be the id of a whole batch";
             return Err(StorageError::invalid("append events", &self.job, why)
                 .with_hint("fill a `Batch`, give it an id for each event, and use `append_prepared`"));
         }
-        append::with_batch(|batch| {
-            for event in events {
-                batch.push_with(&event, options.annotations())?;
-            }
-            self.append_prepared(batch, options.durability)?;
-            Ok(batch.ids().to_vec())
-        })
+        events
+            .into_iter()
+            .try_for_each(|event| batch.push_with(&event, options.annotations()))
     }
 
     /// Appends a batch that the caller filled, and may have given ids. It holds its ids afterwards, also where the
@@ -288,7 +302,7 @@ impl Events {
         })
     }
 
-    fn without_ids(&self) -> StorageError {
+    pub(crate) fn without_ids(&self) -> StorageError {
         let why = "the backend acknowledged an event without an id";
         StorageError::new(crate::ErrorKind::Io, "append event", &self.job, why)
     }

@@ -88,6 +88,8 @@ pub struct EventReader<T> {
     scan: Box<dyn Scan>,
     job: JobAddress,
     ended: bool,
+    /// The size of the line that was read last.
+    bytes: usize,
     of: PhantomData<fn() -> T>,
 }
 
@@ -97,6 +99,7 @@ impl<T> EventReader<T> {
             scan,
             job: job.clone(),
             ended: false,
+            bytes: 0,
             of: PhantomData,
         }
     }
@@ -106,6 +109,12 @@ impl<T> EventReader<T> {
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.scan.cursor()
+    }
+
+    /// The size of the line that was read last.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -117,7 +126,10 @@ impl<T: DeserializeOwned> Iterator for EventReader<T> {
             return None;
         }
         match self.scan.next() {
-            Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
+            Ok(Some(ScanItem::Record(record))) => {
+                self.bytes = record.line.len();
+                Some(Event::from_record(&record, &self.job))
+            }
             Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
             Ok(Some(ScanItem::TooLarge(record))) => Some(Err(StorageError::from(record))),
             Ok(None) => {

@@ -9,6 +9,8 @@
     reason = "tests"
 )]
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod checkpoints;
 mod dlq;
 mod documents;

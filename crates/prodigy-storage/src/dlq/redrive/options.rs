@@ -88,7 +88,7 @@ impl RedriveOptions {
         self
     }
 
-    pub(super) fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop())
     }
 }

@@ -108,6 +108,11 @@ impl RedriveError {
         }
     }
 
+    /// A run that could not begin.
+    pub(crate) fn unbegun(error: StorageError) -> Self {
+        Self::new(RedriveReport::default(), error)
+    }
+
     /// The report up to the error.
     #[must_use]
     pub fn report(&self) -> &RedriveReport {

@@ -35,8 +35,7 @@ pub(crate) fn redrive(
     options: &RedriveOptions,
     work: Work<'_>,
 ) -> Result<RedriveReport, RedriveError> {
-    let run = Run::new(dlq, select, options, work)
-        .map_err(|error| RedriveError::new(RedriveReport::default(), error))?;
+    let run = Run::new(dlq, select, options, work).map_err(RedriveError::unbegun)?;
     thread::scope(|scope| {
         // The run ends also if this thread unwinds, so that the scope never waits for the keeper.
         let ends = Ends(&run);

@@ -1,0 +1,168 @@
+//! Appends of many tasks to one log, stored by few calls.
+//!
+//! Appends that wait for the same log form a queue. One thread at a time serves a queue: it takes what has gathered, appends it in
+//! one call, and so under one sync, and gives each task the ids of its own events. Meanwhile the next ones gather.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use prodigy_storage_backend::{
+    AppendOptions, Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
+};
+use prodigy_storage_layout::JobAddress;
+
+use super::queues::Queues;
+use super::threads::{Reply, Threads, reply};
+use crate::storage::Inner;
+
+/// Appends are gathered up to this number of bytes.
+const MOST: usize = 1 << 20;
+const APPEND: &str = "append events";
+
+/// The ids of the events of an append, and the report, which covers them if the append was made alone.
+pub(super) type Ids = (Vec<EventId>, Appended);
+
+pub(super) type Appends = Queues<Key, Append>;
+
+/// Appends with the same key can be made in one call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    job: JobAddress,
+    strict: bool,
+    /// Whether the events bring their ids.
+    given: bool,
+}
+
+/// An append of a task.
+pub(super) struct Append {
+    inner: Arc<Inner>,
+    batch: Batch,
+    /// Whether it is made in a call of its own.
+    alone: bool,
+    deadline: Deadline,
+    reply: Reply<Ids>,
+}
+
+/// How to append a batch.
+pub(super) struct How {
+    pub(super) durability: Option<Durability>,
+    /// In a call of its own, so that the report covers it and nothing else.
+    pub(super) alone: bool,
+}
+
+impl Threads {
+    /// Appends a batch, together with what other tasks append to the same log.
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        job: &JobAddress,
+        batch: Batch,
+        how: How,
+    ) -> Result<Ids> {
+        let key = Key {
+            job: job.clone(),
+            strict: how.durability.unwrap_or(inner.config.durability) == Durability::Strict,
+            given: !batch.ids().is_empty(),
+        };
+        let (reply, answer) = reply(self, drop);
+        let append = Append {
+            inner: Arc::clone(inner),
+            batch,
+            alone: how.alone,
+            deadline: inner.deadline(),
+            reply,
+        };
+        self.appends.push(key, append);
+        answer.get(APPEND).await
+    }
+}
+
+/// Appends what has gathered in a queue.
+pub(super) fn serve(queues: &Appends, key: &Key) {
+    let (late, gathered): (Vec<_>, Vec<_>) = queues
+        .with(key, gather)
+        .into_iter()
+        .partition(|append| append.deadline.has_passed());
+    for append in late {
+        let error = StorageError::timeout(APPEND, &key.job, "a thread of the handle");
+        append.reply.send(Err(error));
+    }
+    match gathered.len() {
+        0 => {}
+        1 => gathered.into_iter().for_each(|append| append_alone(key, append)),
+        _ => append_together(key, gathered),
+    }
+}
+
+/// The next appends that go into one call.
+fn gather(queue: &mut VecDeque<Append>) -> Vec<Append> {
+    let (mut gathered, mut bytes) = (Vec::<Append>::new(), 0);
+    while let Some(next) = queue.pop_front() {
+        if next.reply.is_cancelled() {
+            continue;
+        }
+        bytes += next.batch.bytes();
+        let fits = bytes <= MOST && !next.alone;
+        if !gathered.is_empty() && !fits {
+            queue.push_front(next);
+            break;
+        }
+        let alone = next.alone;
+        gathered.push(next);
+        if alone {
+            break;
+        }
+    }
+    gathered
+}
+
+fn append_together(key: &Key, gathered: Vec<Append>) {
+    let (mut all, mut ids, mut deadline) = (Batch::new(), Vec::new(), Deadline::never());
+    for append in &gathered {
+        all.extend_from(&append.batch);
+        ids.extend_from_slice(append.batch.ids());
+        deadline = deadline.min(append.deadline);
+    }
+    all.set_ids(ids);
+    let Some(first) = gathered.first() else { return };
+    match first
+        .inner
+        .caller
+        .append(&key.job, &mut all, &options(key), deadline)
+    {
+        // The backend refused an event, and stored none of them.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge) => {
+            for append in gathered {
+                append_alone(key, append);
+            }
+        }
+        outcome => {
+            let mut ids = all.ids();
+            for append in gathered {
+                let (own, others) = ids.split_at_checked(append.batch.len()).unwrap_or_default();
+                ids = others;
+                append.reply.send(match &outcome {
+                    Ok(appended) => Ok((own.to_vec(), *appended)),
+                    Err(error) => {
+                        let unclear = if error.ids().is_empty() { &[] } else { own };
+                        Err(error.clone().with_ids(unclear))
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn append_alone(key: &Key, mut append: Append) {
+    let caller = &append.inner.caller;
+    let result = caller.append(&key.job, &mut append.batch, &options(key), append.deadline);
+    let ids = append.batch.ids().to_vec();
+    append.reply.send(result.map(|appended| (ids, appended)));
+}
+
+fn options(key: &Key) -> AppendOptions {
+    AppendOptions::new(match key.strict {
+        true => Durability::Strict,
+        false => Durability::Relaxed,
+    })
+}

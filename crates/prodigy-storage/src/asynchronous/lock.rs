@@ -1,0 +1,117 @@
+//! A named lock that a task holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Fence, Result};
+use prodigy_storage_layout::LockName;
+
+use super::Call;
+use super::threads::{Threads, no_thread};
+use crate::lock::StorageLock;
+
+/// How long to wait for a call that still uses the guard.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// [`StorageLock`] for tasks. Dropping it releases the lock a moment later, on a thread of the handle.
+///
+/// ```
+/// # use prodigy_storage::AsyncStorage;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let storage = AsyncStorage::in_memory()?;
+/// let lock = storage.lock("shop/mapreduce-7/resume").await?;
+/// assert!(lock.fencing().await?.token() > 0);
+/// lock.release().await?;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct AsyncStorageLock {
+    name: LockName,
+    inert: bool,
+    /// `None` only after [`release`](Self::release) has taken it.
+    held: Option<Arc<StorageLock>>,
+    threads: Arc<Threads>,
+}
+
+impl AsyncStorageLock {
+    pub(super) fn new(lock: StorageLock, threads: &Arc<Threads>) -> Self {
+        Self {
+            name: lock.name().clone(),
+            inert: lock.is_inert(),
+            held: Some(Arc::new(lock)),
+            threads: Arc::clone(threads),
+        }
+    }
+
+    /// As [`StorageLock::name`].
+    #[must_use]
+    pub fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    /// As [`StorageLock::fencing`].
+    pub fn fencing(&self) -> Call<Fence> {
+        self.call("fencing", StorageLock::fencing)
+    }
+
+    /// As [`StorageLock::is_inert`].
+    #[must_use]
+    pub fn is_inert(&self) -> bool {
+        self.inert
+    }
+
+    /// As [`StorageLock::check`].
+    pub fn check(&self) -> Call<()> {
+        self.call("check", StorageLock::check)
+    }
+
+    /// As [`StorageLock::descriptor`].
+    #[must_use]
+    pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.held.as_ref()?.descriptor()
+    }
+
+    /// As [`StorageLock::release`]. Dropping the future releases the lock as well.
+    pub fn release(mut self) -> Call<()> {
+        Call::new(async move {
+            match self.held.take() {
+                Some(held) => self.threads.call("release", move || release(held)).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        call: impl FnOnce(&StorageLock) -> Result<T> + Send + 'static,
+    ) -> Call<T> {
+        let (held, threads) = (self.held.clone(), Arc::clone(&self.threads));
+        Call::new(async move {
+            let held = held.ok_or_else(|| no_thread(name))?;
+            threads.call(name, move || call(&held)).await
+        })
+    }
+}
+
+/// A check whose future was dropped may use the guard for a moment.
+fn release(mut held: Arc<StorageLock>) -> Result<()> {
+    loop {
+        match Arc::try_unwrap(held) {
+            Ok(lock) => return lock.release(),
+            Err(shared) => held = shared,
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+impl Drop for AsyncStorageLock {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            // It writes to the file of the lock, which may block.
+            self.threads.operations.submit(move || drop(held));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Blocking threads: bounded, and served in order of arrival.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+/// A thread without work ends after this time.
+const IDLE: Duration = Duration::from_secs(10);
+
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that work off jobs in order of arrival. The threads start with the first jobs. They end when the pool is dropped and
+/// no job is left.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    jobs: VecDeque<(Job, Batch)>,
+    /// The most threads.
+    limit: usize,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+    batch: Batch,
+    batch_ended: oneshot::Receiver<()>,
+}
+
+/// All jobs that were submitted between two calls of [`Pool::ended`] hold a clone. Dropping the last one completes the receiver.
+type Batch = Arc<oneshot::Sender<()>>;
+
+fn new_batch() -> (Batch, oneshot::Receiver<()>) {
+    let (sender, receiver) = oneshot::channel();
+    (Arc::new(sender), receiver)
+}
+
+impl Pool {
+    /// A pool with at most `limit` threads, and at least one.
+    pub(super) fn new(name: &'static str, limit: usize) -> Self {
+        let (batch, batch_ended) = new_batch();
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                state: Mutex::new(State {
+                    jobs: VecDeque::new(),
+                    limit: limit.max(1),
+                    threads: 0,
+                    idle: 0,
+                    closed: false,
+                    batch,
+                    batch_ended,
+                }),
+                changed: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Runs a job on one of the threads. If no thread can be started, the job is dropped.
+    pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.state.lock();
+        let batch = Arc::clone(&state.batch);
+        state.jobs.push_back((Box::new(job), batch));
+        if state.jobs.len() <= state.idle {
+            self.shared.changed.notify_one();
+            return;
+        }
+        if state.threads >= state.limit {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let started = thread::Builder::new()
+            .name(self.shared.name.to_owned())
+            .spawn(move || shared.work());
+        match started {
+            Ok(_) => state.threads += 1,
+            Err(error) if state.threads == 0 => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no thread can be started"
+                );
+                let dropped = std::mem::take(&mut state.jobs);
+                drop(state);
+                drop(dropped);
+            }
+            // Another thread will take the job.
+            Err(_) => {}
+        }
+    }
+
+    /// Completes when all jobs that were submitted before this call have ended.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.shared.state.lock();
+        let (batch, ended) = new_batch();
+        state.batch = batch;
+        let ended = std::mem::replace(&mut state.batch_ended, ended);
+        async move {
+            // The error is the end: nobody sends anything.
+            let _ = ended.await;
+        }
+    }
+
+    /// Whether the pool or one of its threads is there.
+    #[cfg(test)]
+    pub(super) fn watch(&self) -> impl Fn() -> bool + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.strong_count() > 0
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.shared.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some((job, batch)) = state.jobs.pop_front() {
+                drop(state);
+                // A job hands its own panic to its caller. Only a panic while something is dropped ends here.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                drop(batch);
+                state = self.state.lock();
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let timed_out = self.changed.wait_for(&mut state, IDLE).timed_out();
+            state.idle -= 1;
+            if timed_out && state.jobs.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn dropping_a_pool_ends_its_threads_after_the_jobs_that_are_left() {
+        let pool = Pool::new("test", 3);
+        let is_there = pool.watch();
+        let done = Arc::new(AtomicUsize::new(0));
+        for _ in 0..100 {
+            let done = Arc::clone(&done);
+            pool.submit(move || {
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        drop(pool);
+        while is_there() {
+            thread::yield_now();
+        }
+        assert_eq!(done.load(Ordering::SeqCst), 100);
+    }
+
+    #[test]
+    fn no_more_jobs_run_at_once_than_the_pool_has_threads_and_they_run_in_order_of_arrival() {
+        let pool = Pool::new("test", 1);
+        let (sender, order) = mpsc::channel();
+        let running = Arc::new(AtomicUsize::new(0));
+        for number in 0..50 {
+            let (sender, running) = (sender.clone(), Arc::clone(&running));
+            pool.submit(move || {
+                let others = running.fetch_add(1, Ordering::SeqCst);
+                sender.send((number, others)).unwrap();
+                running.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        drop((pool, sender));
+        let found: Vec<_> = order.iter().collect();
+        assert_eq!(found, (0..50).map(|number| (number, 0)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panic_costs_no_thread() {
+        let pool = Pool::new("test", 1);
+        let (sender, done) = mpsc::channel();
+        pool.submit(|| panic!("a job panics"));
+        pool.submit(move || sender.send(()).unwrap());
+        assert_eq!(done.recv(), Ok(()));
+    }
+
+    #[test]
+    fn the_end_covers_the_jobs_before_it_and_no_later_one() {
+        let pool = Pool::new("test", 2);
+        let (first, gate) = mpsc::channel::<()>();
+        pool.submit(move || gate.recv().unwrap());
+        let mut ended = Box::pin(pool.ended());
+        let (second, later) = mpsc::channel::<()>();
+        pool.submit(move || later.recv().unwrap());
+        let waker = std::task::Waker::noop();
+        let mut context = std::task::Context::from_waker(waker);
+        assert!(ended.as_mut().poll(&mut context).is_pending());
+        first.send(()).unwrap();
+        while ended.as_mut().poll(&mut context).is_pending() {
+            thread::yield_now();
+        }
+        second.send(()).unwrap();
+    }
+}

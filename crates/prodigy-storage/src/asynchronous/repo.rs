@@ -1,0 +1,66 @@
+//! A repository's namespace, for tasks.
+
+use std::path::PathBuf;
+
+use prodigy_storage_backend::Result;
+use prodigy_storage_layout::{Identity, JobId, RepoName, SessionId};
+
+use super::mirror::{method, mirror, rows};
+use super::{AsyncDocuments, AsyncJob, ItemStream};
+use crate::documents::DocumentInfo;
+use crate::notice::StorageNotice;
+use crate::orphans::JobOrphans;
+use crate::repo::Repo;
+use crate::worktrees::Worktrees;
+
+mirror! {
+    /// [`Repo`] for tasks.
+    ///
+    /// ```
+    /// # use prodigy_storage::AsyncStorage;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let repo = AsyncStorage::in_memory()?.repo("shop")?;
+    /// assert_eq!(repo.jobs().all().await?, []);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// # }).unwrap();
+    /// ```
+    AsyncRepo of Repo {
+        fn name(&self) -> &RepoName;
+        fn identity(&self) -> Option<&Identity>;
+        fn notices(&self) -> &[StorageNotice];
+        #[wrapped]
+        fn job(&self, id: impl AsRef<str>) -> Result<AsyncJob>;
+        #[wrapped]
+        fn jobs(&self) -> ItemStream<JobId>;
+        #[wrapped]
+        fn documents(&self, kind: impl AsRef<str>) -> Result<AsyncDocuments>;
+        #[wrapped]
+        fn all_documents(&self) -> ItemStream<DocumentInfo>;
+        #[wrapped]
+        fn worktrees(&self) -> AsyncWorktrees;
+    }
+}
+
+impl AsyncRepo {
+    /// As [`Repo::orphans`].
+    pub fn orphans(&self) -> ItemStream<JobOrphans> {
+        ItemStream::new(self.blocking.orphans(), &self.threads)
+    }
+}
+
+mirror! {
+    /// [`Worktrees`] for tasks.
+    ///
+    /// ```
+    /// # use prodigy_storage::AsyncStorage;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let worktrees = AsyncStorage::in_memory()?.repo("shop")?.worktrees();
+    /// assert_eq!(worktrees.list().await?, []);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// # }).unwrap();
+    /// ```
+    AsyncWorktrees of Worktrees {
+        fn path(&self, session: &SessionId) -> Result<PathBuf>;
+        async fn list(&self) -> Vec<SessionId>;
+    }
+}

@@ -1,0 +1,163 @@
+//! The handle for tasks.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Result, Stats, Usage};
+use prodigy_storage_config::StorageConfig;
+#[cfg(feature = "file")]
+use prodigy_storage_file::Doctor;
+use prodigy_storage_layout::{LockName, RepoName};
+
+use super::mirror::{method, mirror, rows};
+use super::threads::{Threads, open};
+use super::{AsyncRepo, AsyncStorageLock, Call, ItemStream};
+use crate::builder::StorageBuilder;
+use crate::error::refused_name;
+use crate::lock::LockOptions;
+use crate::notice::StorageNotice;
+use crate::storage::Storage;
+use std::path::Path;
+
+mirror! {
+    /// [`Storage`] for tasks: the same methods, whose work is done on threads of the handle, so that no task blocks.
+    ///
+    /// - Each call is a future ([`Call`]), each iterator a stream. What is given to a call is serialised at once, in the task: it needs to
+    ///   be neither `Send` nor `'static`.
+    /// - At most `connection_pool_size` threads each make calls, append and wait for locks, in order of arrival. A
+    ///   [follow](super::AsyncEvents::follow) and a [redrive](super::AsyncDlq::redrive) have threads of their own. The time that a call
+    ///   waits for a thread counts towards its `timeout`.
+    /// - Appends of many tasks to one log share calls and syncs, whatever the number of tasks.
+    /// - Dropping a future gives its call up. Nothing is half done then: see [`Call`].
+    /// - The threads end when the last clone of the handle, of what it gave, and the last future are dropped. They need no runtime, so that
+    ///   the futures and streams work in any. Only a redrive has to be awaited in a tokio runtime.
+    ///
+    /// ```
+    /// use prodigy_storage::{AsyncStorage, SaveOptions};
+    /// use serde_json::{Value, json};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let storage = AsyncStorage::in_memory()?; // or `AsyncStorage::open().await?`
+    /// let job = storage.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&json!({"agent": 1, "status": "done"})).await?; // `Ok` means stored
+    ///
+    /// let mut done = 0;
+    /// let mut events = job.events().read::<Value>().await?;
+    /// while let Some(event) = events.next().await {
+    ///     if event?.event.event["status"] == "done" {
+    ///         done += 1;
+    ///     }
+    /// }
+    /// job.checkpoints().save_map(&done, SaveOptions::at(events.cursor())).await?;
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// # }).unwrap();
+    /// ```
+    AsyncStorage of Storage {
+        #[wrapped]
+        fn repo(&self, name: impl AsRef<str>) -> Result<AsyncRepo>;
+        #[wrapped]
+        async fn repo_at(&self, path: impl AsRef<Path>) -> AsyncRepo;
+        #[wrapped]
+        async fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
+        #[wrapped]
+        async fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
+        #[wrapped]
+        fn repositories(&self) -> ItemStream<RepoName>;
+        #[wrapped]
+        fn locks(&self) -> ItemStream<LockInfo>;
+        async fn health(&self) -> Health;
+        async fn usage(&self) -> Usage;
+        fn stats(&self) -> Stats;
+        fn config(&self) -> &StorageConfig;
+        fn notices(&self) -> &[StorageNotice];
+        fn capabilities(&self) -> Capabilities;
+        fn backend(&self) -> &Arc<dyn Backend>;
+    }
+}
+
+impl AsyncStorage {
+    /// As [`Storage::open`].
+    pub fn open() -> Call<Self> {
+        Self::open_with(Storage::open)
+    }
+
+    /// As [`Storage::open_read_only`].
+    pub fn open_read_only() -> Call<Self> {
+        Self::open_with(Storage::open_read_only)
+    }
+
+    /// As [`Storage::with_config`].
+    pub fn with_config(config: StorageConfig) -> Call<Self> {
+        Self::open_with(move || Storage::with_config(config))
+    }
+
+    /// As [`Storage::in_memory`].
+    ///
+    /// # Errors
+    /// As [`Storage::in_memory`].
+    #[cfg(feature = "memory")]
+    pub fn in_memory() -> Result<Self> {
+        Storage::in_memory().map(Self::from)
+    }
+
+    /// As [`Storage::builder`]: [`StorageBuilder::open_async`] opens it.
+    pub fn builder() -> StorageBuilder {
+        StorageBuilder::new()
+    }
+
+    pub(super) fn open_with(opens: impl FnOnce() -> Result<Storage> + Send + 'static) -> Call<Self> {
+        Call::new(async move { open(opens).await.map(Self::from) })
+    }
+
+    /// As [`Storage::lock`]. Tasks of this handle that wait for one name get it in order of arrival.
+    pub fn lock(&self, name: impl AsRef<str>) -> Call<AsyncStorageLock> {
+        self.lock_with(name, LockOptions::default())
+    }
+
+    /// As [`Storage::lock_with`]. Tasks of this handle that wait for one name get it in order of arrival. A task behind others gets
+    /// the error of a wait without success a moment later.
+    pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Call<AsyncStorageLock> {
+        let name = LockName::new(name).map_err(refused_name);
+        let inner = Arc::clone(self.blocking.inner());
+        let threads = Arc::clone(&self.threads);
+        Call::new(async move {
+            let lock = threads.lock(&inner, name?, options).await?;
+            Ok(AsyncStorageLock::new(lock, &threads))
+        })
+    }
+
+    /// As [`Storage::doctor`]: what it returns is for threads that may block.
+    #[cfg(feature = "file")]
+    pub fn doctor(&self) -> Call<Doctor> {
+        let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
+        Call::new(async move { threads.call("doctor", move || blocking.doctor()).await })
+    }
+
+    /// As [`Storage::flush`]. Before it, what was begun on this handle ends, and what cancelled futures left behind is undone.
+    pub fn flush(&self) -> Call<()> {
+        let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
+        Call::new(async move {
+            threads.ended().await;
+            threads.call("flush", move || blocking.flush()).await
+        })
+    }
+
+    /// The same storage for threads that may block. The two share the store, its cache and its counters.
+    #[must_use]
+    pub fn blocking(&self) -> &Storage {
+        &self.blocking
+    }
+}
+
+impl From<Storage> for AsyncStorage {
+    fn from(blocking: Storage) -> Self {
+        let threads = Threads::new(&blocking);
+        Self { blocking, threads }
+    }
+}
+
+impl StorageBuilder {
+    /// As [`open`](Self::open), on a thread.
+    pub fn open_async(self) -> Call<AsyncStorage> {
+        AsyncStorage::open_with(|| self.open())
+    }
+}

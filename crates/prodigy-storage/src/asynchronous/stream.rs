@@ -1,0 +1,380 @@
+//! Iterators as streams.
+//!
+//! A stream asks for a few items at a time, and for the next ones when these are taken: it reads no further ahead than that.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use prodigy_storage_backend::{Cursor, Result};
+use serde::de::DeserializeOwned;
+
+use super::Wrap;
+use super::threads::Threads;
+use crate::events::{Event, EventReader, Follow, FollowHandle};
+use crate::listing::Listing;
+
+/// A stream reads at most this number of items ahead.
+const MOST: usize = 128;
+/// No further item is read ahead past this number of bytes.
+const MOST_BYTES: usize = 256 << 10;
+
+/// An item, the position behind it, and its size in bytes.
+pub(super) struct Step<T> {
+    pub(super) item: Result<T>,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) bytes: usize,
+}
+
+impl<T> From<Result<T>> for Step<T> {
+    fn from(item: Result<T>) -> Self {
+        Self {
+            item,
+            cursor: None,
+            bytes: 0,
+        }
+    }
+}
+
+type Steps<T> = Box<dyn Iterator<Item = Step<T>> + Send>;
+/// The steps that were read, and the iterator unless it ended.
+type Read<T> = (VecDeque<Step<T>>, Option<Steps<T>>);
+
+/// Where a stream reads.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Each read ends by `timeout`: on one of the handle's few threads.
+    Reads,
+    /// A read lasts until there is something: on a thread of its own. It gives each item at once.
+    Waits,
+}
+
+enum Source<T> {
+    Idle(Steps<T>),
+    Reading(Pin<Box<dyn Future<Output = Result<Read<T>>> + Send>>),
+    Ended,
+}
+
+/// The common part of all streams.
+struct Chunks<T> {
+    source: Source<T>,
+    read: VecDeque<Step<T>>,
+    threads: Arc<Threads>,
+    pace: Pace,
+}
+
+fn read<T>(mut steps: Steps<T>, most: usize) -> Read<T> {
+    let (mut read, mut bytes) = (VecDeque::new(), 0);
+    while read.len() < most && bytes < MOST_BYTES {
+        match steps.next() {
+            Some(step) => {
+                bytes += step.bytes;
+                read.push_back(step);
+            }
+            None => return (read, None),
+        }
+    }
+    (read, Some(steps))
+}
+
+impl<T: Send + 'static> Chunks<T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Step<T>>> {
+        loop {
+            if let Some(step) = self.read.pop_front() {
+                return Poll::Ready(Some(step));
+            }
+            match std::mem::replace(&mut self.source, Source::Ended) {
+                Source::Ended => return Poll::Ready(None),
+                Source::Idle(steps) => {
+                    let (threads, pace) = (Arc::clone(&self.threads), self.pace);
+                    self.source = Source::Reading(Box::pin(async move {
+                        match pace {
+                            Pace::Reads => threads.call("read", || Ok(read(steps, MOST))).await,
+                            Pace::Waits => threads.wait("follow events", || read(steps, 1)).await,
+                        }
+                    }));
+                }
+                Source::Reading(mut reading) => match reading.as_mut().poll(context) {
+                    Poll::Pending => {
+                        self.source = Source::Reading(reading);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok((read, steps))) => {
+                        self.read = read;
+                        self.source = steps.map_or(Source::Ended, Source::Idle);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Step::from(Err(error)))),
+                },
+            }
+        }
+    }
+}
+
+/// The items of a listing or of a queue, as a stream. It ends after the last one, and after an error that ends the iterator of the
+/// same name.
+///
+/// Dropping it ends the reading. [`next`](Self::next) spares the crate that other calls of a `Stream` come from.
+///
+/// ```
+/// # use prodigy_storage::AsyncStorage;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let storage = AsyncStorage::in_memory()?;
+/// storage.repo("shop")?.job("mapreduce-7")?.events().append(&"started").await?;
+/// let mut jobs = storage.repo("shop")?.jobs();
+/// while let Some(job) = jobs.next().await {
+///     println!("{}", job?);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a stream reads nothing until it is polled"]
+pub struct ItemStream<T> {
+    chunks: Chunks<T>,
+}
+
+impl<T: Send + 'static> ItemStream<T> {
+    pub(super) fn new<S: Into<Step<T>> + 'static>(
+        items: impl Iterator<Item = S> + Send + 'static,
+        threads: &Arc<Threads>,
+    ) -> Self {
+        Self {
+            chunks: Chunks {
+                source: Source::Idle(Box::new(items.map(Into::into))),
+                read: VecDeque::new(),
+                threads: Arc::clone(threads),
+                pace: Pace::Reads,
+            },
+        }
+    }
+
+    /// The next item, or `None` at the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// All items that are left, in memory at once.
+    ///
+    /// # Errors
+    /// The first error of the stream.
+    pub async fn all(mut self) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        while let Some(item) = self.next().await {
+            all.push(item?);
+        }
+        Ok(all)
+    }
+}
+
+impl<T> Unpin for ItemStream<T> {}
+
+impl<T: Send + 'static> Stream for ItemStream<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.chunks.poll(context).map(|step| Some(step?.item))
+    }
+}
+
+impl<T: Send + 'static> Wrap for Listing<T> {
+    type Wrapped = ItemStream<T>;
+
+    fn wrap(self, threads: &Arc<Threads>) -> ItemStream<T> {
+        ItemStream::new(self, threads)
+    }
+}
+
+impl<T> fmt::Debug for ItemStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ItemStream").finish_non_exhaustive()
+    }
+}
+
+/// An event, and the position behind it: reading from there continues with the next event.
+///
+/// ```
+/// # use prodigy_storage::{AsyncStorage, SaveOptions};
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let job = AsyncStorage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started").await?;
+/// let first = job.events().read::<String>().await?.next().await.expect("one event")?;
+/// assert_eq!(first.event.event, "started");
+/// job.checkpoints().save_map(&1, SaveOptions::at(first.cursor)).await?;
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EventAt<T> {
+    /// The event.
+    pub event: Event<T>,
+    /// The position behind it.
+    pub cursor: Cursor,
+}
+
+/// Events as a stream, each with its position. It gives the items of an [`EventReader`], and ends with it.
+///
+/// It reads at most 128 events, or a little over 256 KiB, ahead of its task. [`next`](Self::next) spares the crate that other
+/// calls of a `Stream` come from.
+///
+/// ```
+/// # use prodigy_storage::AsyncStorage;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let job = AsyncStorage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append_batch(["started", "finished"]).await?;
+/// let mut events = job.events().read::<String>().await?;
+/// while let Some(event) = events.next().await {
+///     println!("{}", event?.event.event);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a stream reads nothing until it is polled"]
+pub struct EventStream<T> {
+    chunks: Chunks<EventAt<T>>,
+    cursor: Cursor,
+}
+
+impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
+    pub(super) fn new(mut reader: EventReader<T>, threads: &Arc<Threads>) -> Self {
+        let cursor = reader.cursor();
+        let steps = std::iter::from_fn(move || {
+            let item = reader.next()?;
+            let bytes = reader.bytes();
+            Some(step(item, reader.cursor(), bytes))
+        });
+        Self::over(Box::new(steps), cursor, Pace::Reads, threads)
+    }
+
+    fn over(steps: Steps<EventAt<T>>, cursor: Cursor, pace: Pace, threads: &Arc<Threads>) -> Self {
+        Self {
+            chunks: Chunks {
+                source: Source::Idle(steps),
+                read: VecDeque::new(),
+                threads: Arc::clone(threads),
+                pace,
+            },
+            cursor,
+        }
+    }
+
+    /// The next event, or `None` at the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<EventAt<T>>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+fn step<T>(item: Result<Event<T>>, cursor: Cursor, bytes: usize) -> Step<EventAt<T>> {
+    Step {
+        item: item.map(|event| EventAt {
+            event,
+            cursor: cursor.clone(),
+        }),
+        cursor: Some(cursor),
+        bytes,
+    }
+}
+
+impl<T> EventStream<T> {
+    /// The position behind the last item that the stream gave.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.cursor.clone()
+    }
+}
+
+impl<T> Unpin for EventStream<T> {}
+
+impl<T: Send + 'static> Stream for EventStream<T> {
+    type Item = Result<EventAt<T>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(step) = ready!(self.chunks.poll(context)) else {
+            return Poll::Ready(None);
+        };
+        if let Some(cursor) = step.cursor {
+            self.cursor = cursor;
+        }
+        Poll::Ready(Some(step.item))
+    }
+}
+
+impl<T> fmt::Debug for EventStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Events as they are appended, as a stream, each with its position. It gives the items of a [`Follow`], and ends with it.
+///
+/// A thread waits for the next event while a task does. Dropping the stream ends the follow and the wait.
+///
+/// ```
+/// # use prodigy_storage::AsyncStorage;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let job = AsyncStorage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// let mut events = job.events().follow::<String>(None).await?;
+/// job.events().append(&"started").await?;
+/// let event = events.next().await.expect("one event")?;
+/// assert_eq!(event.event.event, "started");
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a stream reads nothing until it is polled"]
+#[derive(Debug)]
+pub struct FollowStream<T> {
+    events: EventStream<T>,
+    handle: FollowHandle,
+}
+
+impl<T: DeserializeOwned + Send + 'static> FollowStream<T> {
+    pub(super) fn new(mut follow: Follow<T>, threads: &Arc<Threads>) -> Self {
+        let (cursor, handle) = (follow.cursor(), follow.handle());
+        let steps = std::iter::from_fn(move || {
+            let item = follow.next()?;
+            Some(step(item, follow.cursor(), 0))
+        });
+        Self {
+            events: EventStream::over(Box::new(steps), cursor, Pace::Waits, threads),
+            handle,
+        }
+    }
+
+    /// The next event; waits for it. `None` at the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<EventAt<T>>> {
+        self.events.next().await
+    }
+}
+
+impl<T> FollowStream<T> {
+    /// The position behind the last item that the stream gave.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.events.cursor()
+    }
+
+    /// A handle that stops the follow or wakes it, from another task or thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.handle.clone()
+    }
+}
+
+impl<T: Send + 'static> Stream for FollowStream<T> {
+    type Item = Result<EventAt<T>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.events).poll_next(context)
+    }
+}
+
+impl<T> Drop for FollowStream<T> {
+    fn drop(&mut self) {
+        self.handle.stop();
+    }
+}

@@ -1,0 +1,366 @@
+//! The threads of one handle, and how a task waits for them.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use tokio::sync::oneshot;
+
+use super::appends::{self, Appends};
+use super::locks::{self, LockWaits};
+use super::pool::Pool;
+use super::queues::Queues;
+use crate::storage::Storage;
+
+thread_local! {
+    /// How long the call that begins now waited for this thread.
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The time that a call waited for its thread: it counts towards the `timeout` of its first step. Zero from then on, and in any
+/// other thread.
+pub(crate) fn waited() -> Duration {
+    WAITED.take()
+}
+
+/// The state that all clones of a handle share.
+#[derive(Debug)]
+pub(super) struct Threads {
+    /// Calls that end by `timeout`.
+    pub(super) operations: Pool,
+    /// Calls that last as long as the program likes: a thread each.
+    pub(super) waits: Pool,
+    pub(super) appends: Arc<Appends>,
+    pub(super) locks: Arc<LockWaits>,
+    timeout: Duration,
+}
+
+/// The name of each thread.
+const NAME: &str = "prodigy-storage";
+
+impl Threads {
+    pub(super) fn new(storage: &Storage) -> Arc<Self> {
+        let config = storage.config();
+        let limit = config.connection_pool_size;
+        Arc::new(Self {
+            operations: Pool::new(NAME, limit),
+            waits: Pool::new(NAME, usize::MAX),
+            appends: Queues::new(Pool::new(NAME, limit), appends::serve),
+            locks: Queues::new(Pool::new(NAME, limit), locks::serve),
+            timeout: config.timeout,
+        })
+    }
+
+    /// Makes a call on one of the threads. If the future is dropped before the call has begun, it never begins.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.call_or_undo(name, call, drop).await
+    }
+
+    /// As [`call`](Self::call). If the future is dropped after the call has begun, `undo` gets its result.
+    pub(super) async fn call_or_undo<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+        undo: fn(T),
+    ) -> Result<T> {
+        let (begun, timeout) = (Instant::now(), self.timeout);
+        let (reply, answer) = reply(self, undo);
+        self.operations.submit(move || {
+            let waited = begun.elapsed();
+            reply.give(move || {
+                if waited >= timeout {
+                    return Err(
+                        StorageError::timeout(name, "", "a thread of the handle").with_hint(
+                            "raise `connection_pool_size` or `timeout`, or begin fewer calls at once",
+                        ),
+                    );
+                }
+                WAITED.set(waited);
+                let result = call();
+                WAITED.set(Duration::ZERO);
+                result
+            });
+        });
+        answer.get(name).await
+    }
+
+    /// Makes a call that lasts as long as the program likes, on a thread of its own.
+    pub(super) async fn wait<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = reply(self, drop);
+        self.waits.submit(move || reply.give(|| Ok(call())));
+        answer.get(name).await
+    }
+
+    /// Completes when all calls that were begun before have ended, and those that cancelled futures left behind are undone.
+    pub(super) async fn ended(self: &Arc<Self>) {
+        let (calls, appends, locks) = (
+            self.operations.ended(),
+            self.appends.served(),
+            self.locks.served(),
+        );
+        calls.await;
+        appends.await;
+        locks.await;
+    }
+}
+
+/// Opens storage on a thread of its own.
+pub(super) async fn open(open: impl FnOnce() -> Result<Storage> + Send + 'static) -> Result<Storage> {
+    let pool = Pool::new(NAME, 1);
+    let (sender, receiver) = oneshot::channel();
+    pool.submit(move || drop(sender.send(catch_unwind(AssertUnwindSafe(open)))));
+    match receiver.await {
+        Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
+        Err(_) => Err(no_thread("open storage")),
+    }
+}
+
+/// No thread could be started for a call.
+pub(super) fn no_thread(operation: &'static str) -> StorageError {
+    StorageError::new(
+        ErrorKind::Io,
+        operation,
+        "",
+        "no thread could be started for the call",
+    )
+    .with_hint("look at the limits on threads and memory of the process (`ulimit -u`, cgroups)")
+}
+
+/// The result of a call on its way to a task. One that does not arrive is undone.
+struct Parcel<T: Send + 'static> {
+    result: Option<Result<T>>,
+    undo: fn(T),
+    threads: Arc<Threads>,
+}
+
+impl<T: Send + 'static> Parcel<T> {
+    /// In the thread of the call, which may block.
+    fn undo_here(mut self) {
+        if let Some(Ok(value)) = self.result.take() {
+            (self.undo)(value);
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Parcel<T> {
+    fn drop(&mut self) {
+        if let Some(Ok(value)) = self.result.take() {
+            let undo = self.undo;
+            self.threads.operations.submit(move || undo(value));
+        }
+    }
+}
+
+type Sent<T> = Result<Parcel<T>, Box<dyn Any + Send>>;
+
+/// The thread's end of a call.
+pub(super) struct Reply<T: Send + 'static> {
+    sender: oneshot::Sender<Sent<T>>,
+    undo: fn(T),
+    threads: Arc<Threads>,
+}
+
+/// The task's end of a call.
+pub(super) struct Answer<T: Send + 'static> {
+    receiver: oneshot::Receiver<Sent<T>>,
+}
+
+/// The two ends of a call. `undo` gets a result that does not arrive.
+pub(super) fn reply<T: Send + 'static>(threads: &Arc<Threads>, undo: fn(T)) -> (Reply<T>, Answer<T>) {
+    let (sender, receiver) = oneshot::channel();
+    let reply = Reply {
+        sender,
+        undo,
+        threads: Arc::clone(threads),
+    };
+    (reply, Answer { receiver })
+}
+
+impl<T: Send + 'static> Reply<T> {
+    /// Whether the task gave the call up.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Makes the call, unless the task gave it up, and sends its result or its panic.
+    fn give(self, call: impl FnOnce() -> Result<T>) {
+        if self.is_cancelled() {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(result) => self.send(result),
+            Err(panic) => drop(self.sender.send(Err(panic))),
+        }
+    }
+
+    /// Sends the result. One that the task no longer waits for is undone here and now.
+    pub(super) fn send(self, result: Result<T>) {
+        let parcel = Parcel {
+            result: Some(result),
+            undo: self.undo,
+            threads: self.threads,
+        };
+        if let Err(Ok(parcel)) = self.sender.send(Ok(parcel)) {
+            parcel.undo_here();
+        }
+    }
+}
+
+impl<T: Send + 'static> Answer<T> {
+    /// Waits for the result. A panic of the call continues in the task.
+    pub(super) async fn get(self, operation: &'static str) -> Result<T> {
+        match self.receiver.await {
+            Ok(Ok(mut parcel)) => match parcel.result.take() {
+                Some(result) => result,
+                None => Err(no_thread(operation)),
+            },
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => Err(no_thread(operation)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::{Context, Waker};
+    use std::thread;
+
+    use super::super::AsyncStorage;
+    use super::*;
+    use crate::{DeadLetter, ItemId, Select};
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+        std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn wait_for<F: Future>(future: F) -> F::Output {
+        let mut future = Box::pin(future);
+        loop {
+            if let std::task::Poll::Ready(output) = poll(&mut future) {
+                return output;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// A call that says when it has begun and ends when it may, and the undo of its result.
+    struct Call {
+        future: std::pin::Pin<Box<dyn Future<Output = Result<Sender<()>>>>>,
+        begun: Receiver<()>,
+        may_end: Sender<()>,
+        undone: Receiver<()>,
+    }
+
+    fn call(threads: &Arc<Threads>) -> Call {
+        let ((begin, begun), (may_end, end), (undo, undone)) = (channel(), channel(), channel());
+        let threads = Arc::clone(threads);
+        let future = async move {
+            let work = move || {
+                begin.send(()).unwrap();
+                end.recv().unwrap();
+                Ok(undo)
+            };
+            threads
+                .call_or_undo("test", work, |undo: Sender<()>| undo.send(()).unwrap())
+                .await
+        };
+        let future = Box::pin(future);
+        Call {
+            future,
+            begun,
+            may_end,
+            undone,
+        }
+    }
+
+    fn threads() -> Arc<Threads> {
+        Threads::new(&Storage::in_memory().unwrap())
+    }
+
+    #[test]
+    fn the_result_of_a_call_whose_future_is_dropped_while_it_runs_is_undone() {
+        let threads = threads();
+        let mut call = call(&threads);
+        assert!(poll(&mut call.future).is_pending());
+        call.begun.recv().unwrap();
+        drop(call.future);
+        call.may_end.send(()).unwrap();
+        assert_eq!(call.undone.recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_result_that_was_sent_and_not_taken_is_undone() {
+        let threads = threads();
+        let mut call = call(&threads);
+        assert!(poll(&mut call.future).is_pending());
+        call.may_end.send(()).unwrap();
+        wait_for(threads.ended());
+        drop(call.future);
+        assert_eq!(call.undone.recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_result_that_was_taken_is_not_undone() {
+        let threads = threads();
+        let call = call(&threads);
+        call.may_end.send(()).unwrap();
+        drop(wait_for(call.future).unwrap());
+        assert!(call.undone.recv().is_err());
+    }
+
+    #[test]
+    fn the_end_of_all_calls_covers_what_dropped_futures_left_behind() {
+        let threads = threads();
+        for _ in 0..100 {
+            let mut call = call(&threads);
+            call.may_end.send(()).unwrap();
+            let begun = poll(&mut call.future);
+            drop(call.future);
+            wait_for(threads.ended());
+            // It never began, or it is undone by now.
+            assert!(begun.is_ready() || call.undone.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty));
+        }
+    }
+
+    #[test]
+    fn dropping_a_handle_and_what_it_gave_ends_its_threads() {
+        let storage = AsyncStorage::in_memory().unwrap();
+        let threads = &storage.threads;
+        let watches: [Box<dyn Fn() -> bool>; 4] = [
+            Box::new(threads.operations.watch()),
+            Box::new(threads.waits.watch()),
+            Box::new(threads.appends.watch()),
+            Box::new(threads.locks.watch()),
+        ];
+        let job = storage.repo("shop").unwrap().job("job-1").unwrap();
+        wait_for(job.events().append(&1)).unwrap();
+        wait_for(job.dlq().push(&DeadLetter::new(ItemId::new("a").unwrap(), 1))).unwrap();
+        let lock = wait_for(storage.lock("shop/lock")).unwrap();
+        let mut follow = wait_for(job.events().follow::<u32>(None)).unwrap();
+        wait_for(follow.next()).unwrap().unwrap();
+        // These are dropped while they wait.
+        let mut second = storage.lock("shop/lock");
+        assert!(poll(&mut second).is_pending());
+        assert!(poll(&mut Box::pin(follow.next())).is_pending());
+        let mut take = job.dlq().take(&Select::eligible(), 1, Duration::from_secs(60));
+        let _ = poll(&mut take);
+        drop((storage, job, lock));
+        assert!(watches.iter().all(|is_there| is_there()));
+        drop((second, follow, take));
+        while watches.iter().any(|is_there| is_there()) {
+            thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The interface for tasks.
+
+mod appends;
+mod calls;
+mod load;
+mod locks;
+mod queue;
+mod streams;
+mod support;
+mod surface;

@@ -1,0 +1,143 @@
+//! Helpers of the tests of the interface for tasks.
+
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use prodigy_storage::{AsyncJob, AsyncStorage, SaveOptions};
+use serde::{Deserialize, Deserializer};
+
+use crate::support::{Fixture, file_with, memory_with};
+
+/// Storage for tasks, and the blocking handle that checks it from beside.
+pub struct Tasks {
+    pub storage: AsyncStorage,
+    pub beside: Fixture,
+}
+
+impl Tasks {
+    pub fn new(beside: Fixture) -> Self {
+        Self {
+            storage: AsyncStorage::from(beside.storage.clone()),
+            beside,
+        }
+    }
+
+    /// With one thread of each kind.
+    pub fn narrow() -> Self {
+        Self::new(memory_with(|builder| builder.set("connection_pool_size", "1")))
+    }
+
+    pub fn job(&self) -> AsyncJob {
+        self.storage.repo("shop").unwrap().job("job-1").unwrap()
+    }
+}
+
+/// Runs a test on every backend.
+pub fn on_each<F: Future<Output = ()>>(test: impl Fn(Tasks) -> F) {
+    for (name, fixture) in [("memory", memory_with(|b| b)), ("file", file_with(|b| b))] {
+        println!("on the {name} backend");
+        run(test(Tasks::new(fixture)));
+    }
+}
+
+/// Runs a future in a runtime of one thread.
+pub fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future in no runtime at all.
+pub fn run_bare<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// Polls a future once: its call begins, and may even have ended.
+pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets other threads work until something holds.
+pub fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        thread::yield_now();
+    }
+}
+
+type Gates = HashMap<String, (Sender<()>, Receiver<()>)>;
+
+static GATES: LazyLock<Mutex<Gates>> = LazyLock::new(Mutex::default);
+
+/// Loading it says that the call has begun, and lasts until the gate is opened.
+#[derive(Debug)]
+pub struct Gated;
+
+/// The test's end of a gate.
+pub struct Gate {
+    begun: Receiver<()>,
+    open: Sender<()>,
+}
+
+impl Gate {
+    /// Saves a checkpoint of the map phase that is loaded through this gate. The name is unique among all tests.
+    pub async fn save(job: &AsyncJob, name: &str) -> Self {
+        let (begin, begun) = channel();
+        let (open, opened) = channel();
+        GATES.lock().unwrap().insert(name.to_owned(), (begin, opened));
+        job.checkpoints()
+            .save_map(name, SaveOptions::new())
+            .await
+            .unwrap();
+        Self { begun, open }
+    }
+
+    /// Waits until a call loads the checkpoint.
+    pub fn begun(&self) {
+        self.begun.recv().unwrap();
+    }
+
+    /// Whether a call loads the checkpoint.
+    pub fn has_begun(&self) -> bool {
+        self.begun.try_recv().is_ok()
+    }
+
+    pub fn open(self) {
+        self.open.send(()).unwrap();
+    }
+}
+
+impl<'de> Deserialize<'de> for Gated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let (begin, opened) = GATES
+            .lock()
+            .unwrap()
+            .remove(&name)
+            .expect("a gate is passed once");
+        begin.send(()).unwrap();
+        // A test that failed has dropped its end.
+        let _ = opened.recv();
+        Ok(Self)
+    }
+}
