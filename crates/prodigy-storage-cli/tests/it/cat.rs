@@ -23,25 +23,6 @@ fn lines_are_printed_as_they_are_stored() {
 }
 
 #[test]
-fn filters_hold_all_at_once() {
-    let bench = Bench::new();
-    bench.append(
-        "{\"s\":\"done\",\"agent\":{\"id\":1}}\n{\"s\":\"done\",\"agent\":{\"id\":2}}\n{\"s\":\"failed\"}\n",
-    );
-    let count = |filters: &[&str]| {
-        let flags = filters
-            .iter()
-            .flat_map(|filter| ["--filter", filter])
-            .collect::<Vec<_>>();
-        bench.run(&cat(&flags)).code(0).lines().len()
-    };
-    assert_eq!(count(&["s=done"]), 2);
-    assert_eq!(count(&["s=done", "agent.id=2"]), 1);
-    assert_eq!(count(&["agent.id=\"2\""]), 0);
-    bench.run(&cat(&["--filter", "done"])).code(2).says("FIELD=VALUE");
-}
-
-#[test]
 fn a_filter_passes_a_record_that_holds_what_no_number_type_holds_and_rounds_nothing() {
     let bench = Bench::new();
     bench.append("{\"s\":\"a\",\"n\":9007199254740993}\n{\"s\":\"a\",\"n\":9007199254740992}\n");
@@ -78,7 +59,6 @@ fn since_and_until_bound_the_time() {
     assert_eq!(count(&["--until", &time]), 0);
     assert_eq!(count(&["--since", "1h", "--until", "2200-01-01"]), 1);
     assert_eq!(count(&["--since", "2200-01-01"]), 0);
-    bench.run(&cat(&["--since", "tomorrow"])).code(2).says("RFC 3339");
 }
 
 #[test]

@@ -54,10 +54,6 @@ fn any_value_comes_back_byte_for_byte() {
         .feed(&of("save", &["--phase", "map"]), b"\"\xff\"".to_vec())
         .code(1)
         .says("UTF-8");
-    bench
-        .feed(&of("save", &["--phase", "final"]), "1")
-        .code(2)
-        .says("setup, map or reduce");
 }
 
 #[test]
@@ -225,36 +221,6 @@ fn a_save_without_a_token_does_not_remove_the_protection() {
     for wrong in ["0", "", "a=", "x"] {
         save(&["--phase", "map", "--fencing", wrong]).code(2);
     }
-}
-
-#[test]
-fn prune_keeps_the_newest_and_a_dry_run_removes_nothing() {
-    let bench = Bench::new();
-    let saved: Vec<_> = (0..4)
-        .map(|number| save(&bench, "map", &number.to_string()))
-        .collect();
-    let names = |run: &crate::support::Run| {
-        let lines = run.jsonl();
-        lines
-            .iter()
-            .map(|line| line["document"].clone())
-            .collect::<Vec<_>>()
-    };
-    let all: Vec<_> = saved.iter().map(|saved| saved["document"].clone()).collect();
-    let dry = bench
-        .run(&of("prune", &["--keep", "1", "--dry-run", "--json"]))
-        .code(0);
-    assert_eq!(names(&dry), all[..3]);
-    assert_eq!(names(&bench.run(&of("list", &["--json"])).code(0)), all);
-    bench
-        .run(&of("prune", &["--keep", "1"]))
-        .code(0)
-        .says("3 checkpoints removed");
-    assert_eq!(
-        names(&bench.run(&of("list", &["--json", "--phase", "map"])).code(0)),
-        all[3..]
-    );
-    bench.run(&of("prune", &["--keep", "0"])).code(2);
 }
 
 #[test]

@@ -3,35 +3,6 @@
 use crate::support::Bench;
 
 #[test]
-fn every_error_comes_at_once_with_the_nearest_name() {
-    let bench = Bench::new();
-    let file = bench.write(
-        "bad.yaml",
-        "storage:\n  timeout: soon\n  retry_policy:\n    max_retrys: 5\n    backoff_multiplier: 0.5\n",
-    );
-    let file = file.to_str().unwrap();
-    for arguments in [
-        &["config", "check", file][..],
-        &["config", "check", "--config", file],
-        &["--config", file, "usage"],
-    ] {
-        let run = bench
-            .run(arguments)
-            .code(2)
-            .says("timeout")
-            .says("`max_retries`")
-            .says("backoff_multiplier");
-        assert_eq!(run.err.matches("error: ").count(), 3, "{}", run.err);
-        assert!(run.says("bad.yaml:2").out.is_empty());
-    }
-    bench.run(&["config", "check", file, "--config", file]).code(2);
-    bench
-        .run(&["config", "check", "absent.yaml"])
-        .code(2)
-        .says("absent.yaml");
-}
-
-#[test]
 fn what_is_shown_can_be_read_back() {
     let bench = Bench::new()
         .with("PRODIGY__STORAGE__TIMEOUT", "1m 30s")

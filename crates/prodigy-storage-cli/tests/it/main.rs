@@ -28,4 +28,5 @@ mod places;
 mod security;
 mod support;
 mod terminal;
+mod transcripts;
 mod users;

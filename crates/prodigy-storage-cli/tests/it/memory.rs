@@ -56,21 +56,3 @@ fn a_current_folder_that_is_gone_stops_no_command_with_an_absolute_place() {
         .args(["-c", &script]);
     run(command, "").code(0);
 }
-
-#[test]
-fn a_duration_that_overflows_is_refused_with_its_text() {
-    let bench = Bench::new();
-    for duration in ["18446744073709551615s 999999999ns 1ns", "1000y"] {
-        for command in [
-            &["events", "cat", "--repo", "r", "--job", "j", "--since", duration][..],
-            &["events", "cat", "--repo", "r", "--job", "j", "--until", duration],
-            &["lock", "run", "l", "--wait", duration, "--", "true"],
-            &["doctor", "--wait", duration],
-            &[
-                "dlq", "take", "--all", "--repo", "r", "--job", "j", "--lease", duration,
-            ],
-        ] {
-            bench.run(command).code(2).says("at most 100y").says(duration);
-        }
-    }
-}
