@@ -10,6 +10,7 @@ mod open;
 pub(crate) mod processes;
 pub(crate) mod resident;
 mod scan;
+mod tasks;
 pub(crate) mod threads;
 
 use crate::row::Row;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Row> {
     [
         append::rows(),
         threads::rows(),
+        tasks::rows(),
         processes::rows(),
         scan::rows(),
         checkpoint::rows(),

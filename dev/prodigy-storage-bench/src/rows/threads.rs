@@ -59,7 +59,7 @@ fn strict(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(works))
 }
 
-fn ours(bench: &Bench, each: usize, pool: Option<usize>, turn: Turn) -> Result<Sample> {
+pub(crate) fn ours(bench: &Bench, each: usize, pool: Option<usize>, turn: Turn) -> Result<Sample> {
     let folder = bench.folder()?;
     let mut config = store::config(&folder.path().join("root"), true);
     if let Some(pool) = pool {
