@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::CLOSING;
 use super::blanks::{self, BLANK};
 use super::index::Index;
+use super::intake::{Change, Highest};
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
@@ -211,6 +212,18 @@ impl QueueFiles {
             journal.len = journal.end;
         }
         Ok(())
+    }
+
+    /// Notes the numbers of items.
+    pub(super) fn note(&mut self, highest: Highest) {
+        self.counter = self.counter.max(highest.number);
+        self.folded = self.folded.max(highest.change);
+    }
+
+    /// Makes a change, unless the array has it already.
+    pub(super) fn apply(&mut self, change: &Change) {
+        let number = change.apply(&mut self.index, self.folded);
+        self.counter = self.counter.max(number);
     }
 
     /// Whether a sync of a file failed.

@@ -373,6 +373,24 @@ impl Index {
         Some(at)
     }
 
+    /// Takes up all items of another index, behind its own. Only before [`loaded`](Self::loaded), of both. False if there is no room.
+    pub(super) fn append(&mut self, mut other: Self) -> bool {
+        let first = self.slots.len();
+        let Some(first) = u32::try_from(first)
+            .ok()
+            .filter(|_| first + other.slots.len() < u32::MAX as usize)
+        else {
+            return false;
+        };
+        other.take_late();
+        self.slots.append(&mut other.slots);
+        let holds = other.holds.into_iter();
+        self.holds.extend(holds.map(|(at, hold)| (first + at, hold)));
+        self.living += other.living;
+        self.living_bytes += other.living_bytes;
+        true
+    }
+
     /// Sorts the items by their births; some lines were not in this order.
     fn sort(&mut self) {
         if self.slots.is_sorted_by_key(|slot| slot.birth.get()) {

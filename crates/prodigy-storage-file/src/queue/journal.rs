@@ -122,6 +122,11 @@ impl JournalScanner {
         self.tail
     }
 
+    /// Bytes that are not read yet.
+    pub(super) fn left(&self) -> u64 {
+        self.len.saturating_sub(self.end)
+    }
+
     /// The length that is read to.
     pub(super) fn len(&self) -> u64 {
         self.len

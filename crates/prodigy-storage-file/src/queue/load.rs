@@ -5,16 +5,26 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
+use super::CLOSING;
 use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
-use super::index::{Flags, Index, Location, NewItem, Stand};
-use super::journal::{JournalScanner, Piece};
-use super::line::{self, ItemChecksum, Outline};
-use super::record::{JournalLine, Record, VERSION, Verb, parse, parse_large};
-use super::scan::{Fragment, Scanner};
+use super::index::{Flags, Index};
+use super::intake::{Found, Half, Highest, Noted, Stopped, add, found, read_journal};
+use super::journal::JournalScanner;
+use super::record::VERSION;
+use super::scan::Scanner;
 use super::turn::{STRIDE, Turn, close, too_many};
-use super::{CLOSING, Queues};
 use crate::fs::{Metadata, OpenMode};
 use crate::root::{Quarantine, Root, TempFile};
+
+/// How far a file of items was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    All,
+    /// Up to its second half.
+    Half,
+    /// Up to something that is no push of ours.
+    Foreign,
+}
 
 impl Turn<'_> {
     /// Reads what was added since the last turn of this process.
@@ -122,112 +132,41 @@ impl Turn<'_> {
             queues.check_queue(operation, &path, &file, self.deadline)?;
         }
         let limit = root.options.largest_read();
-        let scanner = Scanner::resume(file, limit, items.end, items.any).map_err(fault)?;
+        let scanner = Scanner::resume(Arc::clone(&file), limit, items.end, items.any).map_err(fault)?;
         let mut scanner = if is_as_long {
             scanner.up_to_blanks()
         } else {
             scanner
         };
-        let mut count = 0;
-        while let Some(fragment) = scanner.next().map_err(fault)? {
-            count += 1;
-            if count % STRIDE == 0 {
-                self.deadline
-                    .check(operation, &path.display(), "the queue to be read")?;
-            }
-            let is_push = match &fragment {
-                Fragment::Item { checksum, .. } => *checksum == ItemChecksum::Valid,
-                Fragment::TooLarge { .. } => true,
-                Fragment::Damage { .. } | Fragment::Foreign { .. } => false,
-            };
-            if !is_first && !is_push {
-                return Ok(false);
-            }
-            let (start, len, outline, id, large) = match fragment {
-                Fragment::Item {
-                    start,
-                    range,
-                    checksum,
-                } => {
-                    let bytes = scanner.bytes(range);
-                    let outline = line::outline(bytes, checksum, |token| queues.token_hash(token));
-                    let rough = checksum != ItemChecksum::Valid;
-                    let id = line::id(bytes).map(|id| queues.hash(&id));
-                    (
-                        start,
-                        bytes.len() as u64,
-                        outline.map(|outline| (outline, rough)),
-                        id,
-                        false,
-                    )
+        let second = match is_first {
+            true => Half::begin(&*file, len).map_err(fault)?,
+            false => None,
+        };
+        let read = match second {
+            None => self.read_fragments(&mut scanner, is_first, None)?,
+            Some(from) => std::thread::scope(|scope| {
+                let deadline = self.deadline;
+                let second = std::thread::Builder::new()
+                    .spawn_scoped(scope, move || Half::read(queues, file, limit, from, deadline));
+                let read = self.read_fragments(&mut scanner, is_first, Some(from))?;
+                let half = second.ok().and_then(|second| second.join().ok()).flatten();
+                if let (Read::Half, Some(half)) = (read, half)
+                    && self.files.index.append(half.index)
+                {
+                    self.files.note(half.highest);
+                    scanner = half.scanner;
+                    return Ok(Read::All);
                 }
-                Fragment::TooLarge { start, end, head, .. } => {
-                    let id = line::head_id(&head).map_or(0, |id| queues.hash(&id));
-                    let numbers = line::large_numbers(&*items.open.file, start..end).map_err(fault)?;
-                    let outline = Outline {
-                        numbers,
-                        place: numbers.birth,
-                        ..Outline::default()
-                    };
-                    (start, end - start, Some((outline, false)), Some(id), true)
-                }
-                Fragment::Foreign { start, end } => {
-                    files.others.push((start, end));
-                    continue;
-                }
-                Fragment::Damage { start, end, why } => {
-                    tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
-                    files.spoilt = true;
-                    continue;
-                }
-            };
-            let (Some((outline, rough)), Some(hash)) = (outline, id) else {
-                tracing::warn!(path = %path.display(), offset = start, "an item of a queue can't be read");
-                files.spoilt = true;
-                continue;
-            };
-            let numbers = outline.numbers;
-            let is_next = numbers.birth > files.index.last_birth();
-            if !is_first && !is_next {
-                return Ok(false);
-            }
-            let new = NewItem {
-                birth: numbers.birth,
-                hash,
-                location: Location {
-                    in_journal: false,
-                    offset: start,
-                    len,
-                },
-                parked: outline.parked,
-                odd: outline.odd,
-                large,
-                rough,
-            };
-            let Some(at) = files.index.push(&new) else {
-                return Err(too_many(root, operation, &path));
-            };
-            if outline.place != numbers.birth || outline.hold.is_some() {
-                files.index.stand(
-                    at,
-                    &Stand {
-                        place: outline.place,
-                        hold: outline.hold,
-                        text: new.location,
-                        taken: false,
-                    },
-                );
-                let is_changed = outline.hold.is_some() && numbers.revision > outline.place;
-                files.index.set(at, Flags::CHANGED, is_changed);
-            }
-            files.folded = files.folded.max(numbers.change);
-            let highest = numbers
-                .birth
-                .max(numbers.change)
-                .max(numbers.revision)
-                .max(outline.place);
-            files.counter = files.counter.max(highest);
+                self.read_fragments(&mut scanner, is_first, None)
+            })?,
+        };
+        if read == Read::Foreign {
+            return Ok(false);
         }
+        let files = &mut self.files;
+        let Some(items) = &mut files.items else {
+            return Ok(true);
+        };
         let array = scanner.array();
         if !is_first && !array.plain {
             return Ok(false);
@@ -249,6 +188,49 @@ impl Turn<'_> {
             self.mend_items(array.tail)?;
         }
         Ok(true)
+    }
+
+    /// Adds what the scanner finds to the index, up to an item that ends at `until`, or to the end.
+    fn read_fragments(&mut self, scanner: &mut Scanner, is_first: bool, until: Option<u64>) -> Result<Read> {
+        let (queues, operation, path) = (self.queues, self.operation, &self.items_path);
+        let fault = |error| queues.root.write_fault(operation, path, error);
+        let files = &mut self.files;
+        let mut highest = Highest::default();
+        let mut count = 0;
+        let read = loop {
+            if until.is_some_and(|until| scanner.array().is_plain_at(until)) {
+                break Read::Half;
+            }
+            let Some(fragment) = scanner.next().map_err(fault)? else {
+                break Read::All;
+            };
+            count += 1;
+            if count % STRIDE == 0 {
+                self.deadline
+                    .check(operation, &path.display(), "the queue to be read")?;
+            }
+            let (new, outline) = match found(queues, scanner, fragment).map_err(fault)? {
+                Found::Item(new, outline) => (new, outline),
+                _ if !is_first => return Ok(Read::Foreign),
+                Found::Other(start, end) => {
+                    files.others.push((start, end));
+                    continue;
+                }
+                Found::Damage { start, end, why } => {
+                    tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
+                    files.spoilt = true;
+                    continue;
+                }
+            };
+            if !is_first && (new.rough || new.birth <= files.index.last_birth()) {
+                return Ok(Read::Foreign);
+            }
+            if !add(&mut files.index, &mut highest, &new, &outline) {
+                return Err(too_many(&queues.root, operation, path));
+            }
+        };
+        files.note(highest);
+        Ok(read)
     }
 
     /// Closes the array behind the last item, after a writer that died.
@@ -289,57 +271,35 @@ impl Turn<'_> {
         let file = Arc::clone(&journal.open.file);
         let limit = queues.root.options.largest_read();
         let scanner = JournalScanner::new(Arc::clone(&file), limit, journal.end).map_err(fault)?;
-        let mut scanner = if is_as_long {
+        let scanner = if is_as_long {
             scanner.up_to_blanks()
         } else {
             scanner
         };
-        let mut count = 0;
-        while let Some(piece) = scanner.next().map_err(fault)? {
+        let (files, mut count) = (&mut self.files, 0);
+        let scanner = read_journal(queues, scanner, |noted| {
             count += 1;
             if count % STRIDE == 0 {
                 self.deadline
                     .check(operation, &path.display(), "the queue to be read")?;
             }
-            let (start, end) = match piece {
-                Piece::Line { start, range } => {
-                    let bytes = scanner.bytes(range);
-                    let end = start + bytes.len() as u64;
-                    match parse(bytes) {
-                        Some(JournalLine::Header { version, counter }) => {
-                            check_version(&queues.root, operation, &path, version)?;
-                            self.files.counter = self.files.counter.max(counter);
-                            continue;
-                        }
-                        Some(JournalLine::Record(record)) => {
-                            let location = Location {
-                                in_journal: true,
-                                offset: start,
-                                len: end - start,
-                            };
-                            apply(queues, &mut self.files, &record, location, false);
-                            continue;
-                        }
-                        None => (start, end),
-                    }
+            match noted {
+                Noted::Header { version, counter } => {
+                    check_version(&queues.root, operation, &path, version)?;
+                    files.counter = files.counter.max(counter);
                 }
-                Piece::TooLarge { start, end, head } => {
-                    if let Some(record) = parse_large(&head) {
-                        let location = Location {
-                            in_journal: true,
-                            offset: start,
-                            len: end - start,
-                        };
-                        apply(queues, &mut self.files, &record, location, true);
-                        continue;
-                    }
-                    (start, end)
+                Noted::Change(change) => files.apply(&change),
+                Noted::Damage { start, end } => {
+                    tracing::warn!(path = %path.display(), offset = start, bytes = end - start, "damage in the journal of a queue");
+                    files.spoilt = true;
                 }
-                Piece::Damage { start, end, .. } => (start, end),
-            };
-            tracing::warn!(path = %path.display(), offset = start, bytes = end - start, "damage in the journal of a queue");
-            self.files.spoilt = true;
-        }
+            }
+            Ok(())
+        })
+        .map_err(|stopped| match stopped {
+            Stopped::Read(error) => fault(error),
+            Stopped::Taken(error) => error,
+        })?;
         let mut len = scanner.len();
         if let Some(tail) = scanner.tail() {
             let bytes = file.read_to_end(tail, u64::MAX).map_err(fault)?;
@@ -371,50 +331,6 @@ impl Turn<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Adds a record to an index.
-pub(super) fn apply(
-    queues: &Queues,
-    files: &mut QueueFiles,
-    record: &Record<'_>,
-    location: Location,
-    large: bool,
-) {
-    files.counter = files.counter.max(record.change);
-    let index = &mut files.index;
-    let Some(at) = index.find(record.birth) else {
-        return;
-    };
-    if record.change <= files.folded || index.is(at, Flags::DEAD) || index.is(at, Flags::UNBORN) {
-        return;
-    }
-    if record.verb == Verb::Remove {
-        index.remove(at);
-        return;
-    }
-    let hold = match record.standing.claim() {
-        Some(claim) => {
-            claim.map(|claim| (claim.token.map_or(0, |token| queues.token_hash(token)), claim.end))
-        }
-        None => return,
-    };
-    if record.verb.has_item() {
-        let (parked, odd) = match large {
-            true => (false, false),
-            false => line::eligibility(record.item.as_bytes()),
-        };
-        index.rewrite(at, location, parked, odd, large);
-    }
-    if record.verb.has_standing() {
-        let stand = Stand {
-            place: record.standing.place.unwrap_or(record.change),
-            hold,
-            text: location,
-            taken: record.verb == Verb::Lease,
-        };
-        index.stand(at, &stand);
     }
 }
 

@@ -21,7 +21,7 @@
 //! - `owner` decides whether a file is ours; `blanks` keeps room behind the end of both files, so that a sync is short;
 //! - `line` and `record` are the forms of an item and of a change, `standing` what both say of leases, delays and places;
 //! - `index` is what a process keeps of a queue, `files` its open files, `turn` a writer that holds the lock,
-//!   `load` how it catches up;
+//!   `load` how it catches up, `intake` how an item and a record get into the index, by two threads where the files are long;
 //! - `put`, `take`, `settle`, `compact` and `read` are the calls, `view` the array with the journal over it;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
@@ -30,6 +30,7 @@ mod buffer;
 mod compact;
 mod files;
 mod index;
+mod intake;
 mod journal;
 mod large;
 mod leases;

@@ -113,6 +113,11 @@ impl ArrayState {
         self.begun && self.plain && self.closed && self.tail.is_none()
     }
 
+    /// True if an array that is ours so far has the end of an item here.
+    pub(super) fn is_plain_at(&self, offset: u64) -> bool {
+        self.plain && self.is_at(offset)
+    }
+
     /// True if this is the end of an item, and only items are before it.
     fn is_at(&self, offset: u64) -> bool {
         self.end == offset

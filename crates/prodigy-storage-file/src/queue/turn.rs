@@ -23,8 +23,8 @@ use super::blanks;
 use super::compact::Unreadable;
 use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
 use super::index::{Flags, Location, NewItem};
+use super::intake::Change;
 use super::line::{self, ItemChecksum};
-use super::load::apply;
 use super::record::{JournalLine, Verb, encode, encode_header, parse, parse_large};
 use super::standing::{MOST, Standing};
 use super::{CLOSING, Queues};
@@ -308,7 +308,8 @@ impl<'q> Turn<'q> {
             len: text.len() as u64,
         };
         if let Some(JournalLine::Record(record)) = parse(text) {
-            apply(self.queues, &mut self.files, &record, location, false);
+            let change = Change::of(self.queues, &record, location, false);
+            self.files.apply(&change);
         }
     }
 

@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod foreign;
 mod hostile;
+mod intake;
 mod journal;
 mod large;
 mod leases;

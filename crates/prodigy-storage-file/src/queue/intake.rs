@@ -1,0 +1,356 @@
+//! Reading the files of a queue into an index: what an item and a record say of it, and a second thread for long files.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use prodigy_storage_backend::{Deadline, Result, StorageError};
+
+use super::index::{Flags, Index, Location, NewItem, Stand};
+use super::journal::{JournalScanner, Piece};
+use super::line::{self, HEAD, ItemChecksum, Outline};
+use super::record::{JournalLine, Record, Verb, parse, parse_large};
+use super::scan::{Fragment, Scanner};
+use super::turn::STRIDE;
+use super::{Queues, SEPARATOR};
+use crate::fs::FsFile;
+
+/// A shorter file is read by one thread.
+const LONG: u64 = 8 << 20;
+/// Bytes among which the beginning of an item is looked for, in the middle of a file.
+const WINDOW: usize = 1 << 20;
+/// Records that go from one thread to the other at once, and how often that many may wait.
+const BATCH: usize = 1_024;
+const BATCHES: usize = 4;
+
+/// A part of the file of items.
+pub(super) enum Found {
+    /// An item, and what its line says of its place and its lease.
+    Item(NewItem, Outline),
+    /// An element of another program.
+    Other(u64, u64),
+    /// Bytes that are no item.
+    Damage { start: u64, end: u64, why: &'static str },
+}
+
+/// Reads the facts of a fragment.
+pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> io::Result<Found> {
+    let (start, len, outline, hash, large, rough) = match fragment {
+        Fragment::Item {
+            start,
+            range,
+            checksum,
+        } => {
+            let bytes = scanner.bytes(range);
+            let outline = line::outline(bytes, checksum, |token| queues.token_hash(token));
+            let hash = line::id(bytes).map(|id| queues.hash(&id));
+            let rough = checksum != ItemChecksum::Valid;
+            (start, bytes.len() as u64, outline, hash, false, rough)
+        }
+        Fragment::TooLarge { start, end, head, .. } => {
+            let hash = line::head_id(&head).map_or(0, |id| queues.hash(&id));
+            let numbers = line::large_numbers(scanner.file(), start..end)?;
+            let outline = Outline {
+                numbers,
+                place: numbers.birth,
+                ..Outline::default()
+            };
+            (start, end - start, Some(outline), Some(hash), true, false)
+        }
+        Fragment::Foreign { start, end } => return Ok(Found::Other(start, end)),
+        Fragment::Damage { start, end, why } => return Ok(Found::Damage { start, end, why }),
+    };
+    let (Some(outline), Some(hash)) = (outline, hash) else {
+        let (end, why) = (start + len, "it can't be read");
+        return Ok(Found::Damage { start, end, why });
+    };
+    let new = NewItem {
+        birth: outline.numbers.birth,
+        hash,
+        location: Location {
+            in_journal: false,
+            offset: start,
+            len,
+        },
+        parked: outline.parked,
+        odd: outline.odd,
+        large,
+        rough,
+    };
+    Ok(Found::Item(new, outline))
+}
+
+/// The greatest numbers of items that were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Highest {
+    /// Of all kinds.
+    pub(super) number: u64,
+    /// Of changes that are part of a line.
+    pub(super) change: u64,
+}
+
+impl Highest {
+    fn note(&mut self, outline: &Outline) {
+        let numbers = outline.numbers;
+        let number = numbers.birth.max(numbers.revision).max(outline.place);
+        self.change = self.change.max(numbers.change);
+        self.number = self.number.max(number).max(numbers.change);
+    }
+}
+
+/// Adds an item to an index. False if it has no room.
+pub(super) fn add(index: &mut Index, highest: &mut Highest, new: &NewItem, outline: &Outline) -> bool {
+    let Some(at) = index.push(new) else {
+        return false;
+    };
+    let numbers = outline.numbers;
+    if outline.place != numbers.birth || outline.hold.is_some() {
+        index.stand(
+            at,
+            &Stand {
+                place: outline.place,
+                hold: outline.hold,
+                text: new.location,
+                taken: false,
+            },
+        );
+        let is_changed = outline.hold.is_some() && numbers.revision > outline.place;
+        index.set(at, Flags::CHANGED, is_changed);
+    }
+    highest.note(outline);
+    true
+}
+
+/// The items of the second half of a file: all of them are whole, and their births ascend.
+pub(super) struct Half {
+    pub(super) index: Index,
+    pub(super) highest: Highest,
+    /// The scanner at the end of the file.
+    pub(super) scanner: Scanner,
+}
+
+impl Half {
+    /// Where the second half of a long file may begin.
+    pub(super) fn begin(file: &dyn FsFile, len: u64) -> io::Result<Option<u64>> {
+        if len < LONG {
+            return Ok(None);
+        }
+        let middle = len / 2;
+        let mut window = vec![0; WINDOW];
+        let read = file.read_full_at(&mut window, middle)?;
+        let border = [SEPARATOR, HEAD].concat();
+        let found = memchr::memmem::find(window.get(..read).unwrap_or_default(), &border);
+        Ok(found.map(|at| middle + at as u64))
+    }
+
+    /// Reads it. `None` if it is not as pushes write it: the first thread reads it then.
+    pub(super) fn read(
+        queues: &Queues,
+        file: Arc<dyn FsFile>,
+        limit: u64,
+        from: u64,
+        deadline: Deadline,
+    ) -> Option<Self> {
+        let mut half = Self {
+            index: Index::load(),
+            highest: Highest::default(),
+            scanner: Scanner::resume(file, limit, from, true).ok()?,
+        };
+        let mut count = 0;
+        while let Some(fragment) = half.scanner.next().ok()? {
+            count += 1;
+            if count % STRIDE == 0 && deadline.has_passed() {
+                return None;
+            }
+            let Found::Item(new, outline) = found(queues, &half.scanner, fragment).ok()? else {
+                return None;
+            };
+            let is_next = new.birth > half.index.last_birth();
+            if new.rough || !is_next || !add(&mut half.index, &mut half.highest, &new, &outline) {
+                return None;
+            }
+        }
+        Some(half)
+    }
+}
+
+/// A part of the journal.
+pub(super) enum Noted {
+    Header { version: u64, counter: u64 },
+    Change(Change),
+    Damage { start: u64, end: u64 },
+}
+
+/// A record, as an index takes it up.
+pub(super) struct Change {
+    number: u64,
+    birth: u64,
+    what: What,
+}
+
+enum What {
+    /// It can't be read.
+    Nothing,
+    Remove,
+    Change {
+        /// Where the contents are, and whether the item is parked, odd or large.
+        contents: Option<(Location, [bool; 3])>,
+        stand: Option<Stand>,
+    },
+}
+
+impl Change {
+    /// The change that a record states.
+    pub(super) fn of(queues: &Queues, record: &Record<'_>, location: Location, large: bool) -> Self {
+        let what = match record.standing.claim() {
+            _ if record.verb == Verb::Remove => What::Remove,
+            None => What::Nothing,
+            Some(claim) => {
+                let contents = record.verb.has_item().then(|| {
+                    let (parked, odd) = match large {
+                        true => (false, false),
+                        false => line::eligibility(record.item.as_bytes()),
+                    };
+                    (location, [parked, odd, large])
+                });
+                let stand = record.verb.has_standing().then(|| Stand {
+                    place: record.standing.place.unwrap_or(record.change),
+                    hold: claim
+                        .map(|claim| (claim.token.map_or(0, |token| queues.token_hash(token)), claim.end)),
+                    text: location,
+                    taken: record.verb == Verb::Lease,
+                });
+                What::Change { contents, stand }
+            }
+        };
+        Self {
+            number: record.change,
+            birth: record.birth,
+            what,
+        }
+    }
+
+    /// Makes it, unless the array has it already. Returns its number.
+    pub(super) fn apply(&self, index: &mut Index, folded: u64) -> u64 {
+        let Some(at) = index.find(self.birth) else {
+            return self.number;
+        };
+        if self.number <= folded || index.is(at, Flags::DEAD) || index.is(at, Flags::UNBORN) {
+            return self.number;
+        }
+        match &self.what {
+            What::Nothing => {}
+            What::Remove => index.remove(at),
+            What::Change { contents, stand } => {
+                if let Some((location, [parked, odd, large])) = *contents {
+                    index.rewrite(at, location, parked, odd, large);
+                }
+                if let Some(stand) = stand {
+                    index.stand(at, stand);
+                }
+            }
+        }
+        self.number
+    }
+}
+
+/// Reads the facts of a piece of the journal.
+fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> Noted {
+    let located = |start: u64, end: u64| Location {
+        in_journal: true,
+        offset: start,
+        len: end - start,
+    };
+    match piece {
+        Piece::Line { start, range } => {
+            let bytes = scanner.bytes(range);
+            let end = start + bytes.len() as u64;
+            match parse(bytes) {
+                Some(JournalLine::Header { version, counter }) => Noted::Header { version, counter },
+                Some(JournalLine::Record(record)) => {
+                    Noted::Change(Change::of(queues, &record, located(start, end), false))
+                }
+                None => Noted::Damage { start, end },
+            }
+        }
+        Piece::TooLarge { start, end, head } => match parse_large(&head) {
+            Some(record) => Noted::Change(Change::of(queues, &record, located(start, end), true)),
+            None => Noted::Damage { start, end },
+        },
+        Piece::Damage { start, end, .. } => Noted::Damage { start, end },
+    }
+}
+
+/// Why a journal was not read to its end.
+pub(super) enum Stopped {
+    Read(io::Error),
+    /// The error of the function that takes its parts.
+    Taken(StorageError),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<StorageError> for Stopped {
+    fn from(error: StorageError) -> Self {
+        Self::Taken(error)
+    }
+}
+
+/// Reads a journal to its end, and gives each part of it to `take`. A second thread reads the lines of a long one. Returns the scanner at the end.
+pub(super) fn read_journal(
+    queues: &Queues,
+    mut scanner: JournalScanner,
+    mut take: impl FnMut(Noted) -> Result<()>,
+) -> std::result::Result<JournalScanner, Stopped> {
+    if scanner.left() < LONG {
+        while let Some(piece) = scanner.next()? {
+            take(noted(queues, &scanner, piece))?;
+        }
+        return Ok(scanner);
+    }
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES);
+        let reader =
+            std::thread::Builder::new().spawn_scoped(scope, move || send(queues, scanner, &sender))?;
+        let taken = take_all(&receiver, &mut take);
+        // A reader that waits for room ends.
+        drop(receiver);
+        let read = reader.join();
+        taken?;
+        let lost = || io::Error::other("the thread that read it ended early");
+        Ok(read.map_err(|_| lost())??.ok_or_else(lost)?)
+    })
+}
+
+fn take_all(receiver: &Receiver<Vec<Noted>>, take: &mut impl FnMut(Noted) -> Result<()>) -> Result<()> {
+    for batch in receiver {
+        for part in batch {
+            take(part)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads to the end, in batches. `None` if nobody takes them any more.
+fn send(
+    queues: &Queues,
+    mut scanner: JournalScanner,
+    sender: &SyncSender<Vec<Noted>>,
+) -> io::Result<Option<JournalScanner>> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while let Some(piece) = scanner.next()? {
+        batch.push(noted(queues, &scanner, piece));
+        if batch.len() == BATCH
+            && sender
+                .send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))
+                .is_err()
+        {
+            return Ok(None);
+        }
+    }
+    Ok(sender.send(batch).is_ok().then_some(scanner))
+}
