@@ -132,15 +132,16 @@ impl RealFs {
     }
 
     /// The folder that holds `path`, and its last component.
-    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a std::ffi::OsStr)> {
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a std::ffi::OsStr)> {
         let name = path
             .file_name()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let parent = path.parent().unwrap_or(Path::new(""));
-        Ok((
-            self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY, 0)?,
-            name,
-        ))
+        if parent.as_os_str().is_empty() {
+            return Ok((self.root()?, name));
+        }
+        let parent = self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        Ok((Arc::new(parent), name))
     }
 }
 
