@@ -10,6 +10,7 @@ use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
 };
 use prodigy_storage_layout::JobAddress;
+use tokio::sync::oneshot;
 
 use super::queues::Queues;
 use super::threads::{Reply, Threads, reply};
@@ -41,6 +42,8 @@ pub(super) struct Append {
     alone: bool,
     deadline: Deadline,
     reply: Reply<Ids>,
+    /// A flush waits for it.
+    _hold: Arc<oneshot::Sender<()>>,
 }
 
 /// How to append a batch.
@@ -71,6 +74,7 @@ impl Threads {
             alone: how.alone,
             deadline: inner.deadline(),
             reply,
+            _hold: self.appends.hold(),
         };
         self.appends.push(key, append);
         answer.get(APPEND).await

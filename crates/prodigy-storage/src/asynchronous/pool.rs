@@ -39,7 +39,7 @@ struct State {
 }
 
 /// All jobs that were submitted between two calls of [`Pool::ended`] hold a clone. Dropping the last one completes the receiver.
-type Batch = Arc<oneshot::Sender<()>>;
+pub(super) type Batch = Arc<oneshot::Sender<()>>;
 
 fn new_batch() -> (Batch, oneshot::Receiver<()>) {
     let (sender, receiver) = oneshot::channel();
@@ -97,6 +97,11 @@ impl Pool {
             // Another thread will take the job.
             Err(_) => {}
         }
+    }
+
+    /// Counts as a job that was submitted now, until it is dropped.
+    pub(super) fn hold(&self) -> Batch {
+        Arc::clone(&self.shared.state.lock().batch)
     }
 
     /// Completes when all jobs that were submitted before this call have ended.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::pool::Pool;
+use super::pool::{Batch, Pool};
 
 /// Queues that the threads of a pool serve in turn: a queue that was served and has entries left goes behind the others.
 pub(super) struct Queues<K, E> {
@@ -48,7 +48,12 @@ where
         work(queues.entry(key.clone()).or_default())
     }
 
-    /// Completes when each queue that had entries has been served once more, and those that are being served are done with it.
+    /// Held by an entry, it keeps [`served`](Self::served) from completing before the entry is dropped.
+    pub(super) fn hold(&self) -> Batch {
+        self.pool.hold()
+    }
+
+    /// Completes when each queue that had entries has been served once, and each entry that held a [`hold`](Self::hold) is dropped.
     pub(super) fn served(&self) -> impl Future<Output = ()> + Send + use<K, E> {
         self.pool.ended()
     }

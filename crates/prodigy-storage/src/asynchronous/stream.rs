@@ -40,7 +40,22 @@ impl<T> From<Result<T>> for Step<T> {
     }
 }
 
-type Steps<T> = Box<dyn Iterator<Item = Step<T>> + Send>;
+/// The next step. It may wait for it only if it is the first one of a read.
+type Steps<T> = Box<dyn FnMut(bool) -> Next<T> + Send>;
+
+enum Next<T> {
+    Step(Step<T>),
+    /// Nothing more without a wait.
+    Pause,
+    End,
+}
+
+impl<T> From<Option<Step<T>>> for Next<T> {
+    fn from(step: Option<Step<T>>) -> Self {
+        step.map_or(Self::End, Self::Step)
+    }
+}
+
 /// The steps that were read, and the iterator unless it ended.
 type Read<T> = (VecDeque<Step<T>>, Option<Steps<T>>);
 
@@ -49,7 +64,7 @@ type Read<T> = (VecDeque<Step<T>>, Option<Steps<T>>);
 enum Pace {
     /// Each read ends by `timeout`: on one of the handle's few threads.
     Reads,
-    /// A read lasts until there is something: on a thread of its own. It gives each item at once.
+    /// A read lasts until there is something: on a thread of its own.
     Waits,
 }
 
@@ -67,15 +82,16 @@ struct Chunks<T> {
     pace: Pace,
 }
 
-fn read<T>(mut steps: Steps<T>, most: usize) -> Read<T> {
+fn read<T>(mut steps: Steps<T>) -> Read<T> {
     let (mut read, mut bytes) = (VecDeque::new(), 0);
-    while read.len() < most && bytes < MOST_BYTES {
-        match steps.next() {
-            Some(step) => {
+    while read.len() < MOST && bytes < MOST_BYTES {
+        match steps(read.is_empty()) {
+            Next::Step(step) => {
                 bytes += step.bytes;
                 read.push_back(step);
             }
-            None => return (read, None),
+            Next::Pause => break,
+            Next::End => return (read, None),
         }
     }
     (read, Some(steps))
@@ -93,8 +109,8 @@ impl<T: Send + 'static> Chunks<T> {
                     let (threads, pace) = (Arc::clone(&self.threads), self.pace);
                     self.source = Source::Reading(Box::pin(async move {
                         match pace {
-                            Pace::Reads => threads.call("read", || Ok(read(steps, MOST))).await,
-                            Pace::Waits => threads.wait("follow events", || read(steps, 1)).await,
+                            Pace::Reads => threads.call("read", || Ok(read(steps))).await,
+                            Pace::Waits => threads.wait("follow events", || read(steps)).await,
                         }
                     }));
                 }
@@ -138,12 +154,12 @@ pub struct ItemStream<T> {
 
 impl<T: Send + 'static> ItemStream<T> {
     pub(super) fn new<S: Into<Step<T>> + 'static>(
-        items: impl Iterator<Item = S> + Send + 'static,
+        mut items: impl Iterator<Item = S> + Send + 'static,
         threads: &Arc<Threads>,
     ) -> Self {
         Self {
             chunks: Chunks {
-                source: Source::Idle(Box::new(items.map(Into::into))),
+                source: Source::Idle(Box::new(move |_| items.next().map(Into::into).into())),
                 read: VecDeque::new(),
                 threads: Arc::clone(threads),
                 pace: Pace::Reads,
@@ -241,11 +257,11 @@ pub struct EventStream<T> {
 impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
     pub(super) fn new(mut reader: EventReader<T>, threads: &Arc<Threads>) -> Self {
         let cursor = reader.cursor();
-        let steps = std::iter::from_fn(move || {
-            let item = reader.next()?;
-            let bytes = reader.bytes();
-            Some(step(item, reader.cursor(), bytes))
-        });
+        let steps = move |_| {
+            let item = reader.next();
+            item.map(|item| step(item, reader.cursor(), reader.bytes()))
+                .into()
+        };
         Self::over(Box::new(steps), cursor, Pace::Reads, threads)
     }
 
@@ -335,10 +351,18 @@ pub struct FollowStream<T> {
 impl<T: DeserializeOwned + Send + 'static> FollowStream<T> {
     pub(super) fn new(mut follow: Follow<T>, threads: &Arc<Threads>) -> Self {
         let (cursor, handle) = (follow.cursor(), follow.handle());
-        let steps = std::iter::from_fn(move || {
-            let item = follow.next()?;
-            Some(step(item, follow.cursor(), 0))
-        });
+        let steps = move |may_wait| {
+            let item = if may_wait {
+                follow.next()
+            } else {
+                follow.next_now()
+            };
+            match item {
+                Some(item) => Next::Step(step(item, follow.cursor(), follow.bytes())),
+                None if may_wait => Next::End,
+                None => Next::Pause,
+            }
+        };
         Self {
             events: EventStream::over(Box::new(steps), cursor, Pace::Waits, threads),
             handle,

@@ -237,7 +237,22 @@ impl FollowLines {
         reason = "each item is lent, which `Iterator` can't say"
     )]
     pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
-        match self.step() {
+        let step = self.step();
+        self.give(step)
+    }
+
+    /// The next line of those that were read already, without a wait and without another look.
+    #[cfg(feature = "tokio")]
+    fn next_now(&mut self) -> Result<Option<ScanItem<'_>>> {
+        if self.ended || self.handle.is_stopped() {
+            return Ok(None);
+        }
+        let step = self.step_now();
+        self.give(step)
+    }
+
+    fn give(&mut self, step: Result<Option<FollowStep>>) -> Result<Option<ScanItem<'_>>> {
+        match step {
             Ok(Some(FollowStep::Record(id, verified))) => Ok(Some(ScanItem::Record(Record {
                 id,
                 line: &self.line,
@@ -262,35 +277,20 @@ impl FollowLines {
             if self.ended || self.handle.is_stopped() {
                 return Ok(None);
             }
-            let scan = match &mut self.scan {
-                Some(scan) => scan,
-                none => {
-                    looked = true;
-                    // Before the scan: every event that was appended before the job was finished is in it.
-                    self.finished = self.waiting.until_finished && self.events.is_finished()?;
-                    let from = Some(self.cursor.clone());
-                    let scan = self.events.scan(ReadOptions::new().from(from))?;
-                    if self.events.generation() != self.generation {
-                        return Err(self.replaced());
-                    }
-                    none.insert(scan)
+            if self.scan.is_none() {
+                looked = true;
+                // Before the scan: every event that was appended before the job was finished is in it.
+                self.finished = self.waiting.until_finished && self.events.is_finished()?;
+                let from = Some(self.cursor.clone());
+                self.scan = Some(self.events.scan(ReadOptions::new().from(from))?);
+                if self.events.generation() != self.generation {
+                    return Err(self.replaced());
                 }
-            };
-            let found = match scan.next()? {
-                Some(ScanItem::Record(record)) => {
-                    self.line.clear();
-                    self.line.push_str(record.line);
-                    Some(FollowStep::Record(record.id, record.verified))
-                }
-                Some(ScanItem::Damage(damage)) => Some(FollowStep::Damage(damage)),
-                Some(ScanItem::TooLarge(record)) => Some(FollowStep::TooLarge(record)),
-                None => None,
-            };
+            }
+            let found = self.step_now()?;
             if found.is_some() {
                 return Ok(found);
             }
-            self.cursor = scan.cursor();
-            self.scan = None;
             if self.finished {
                 return Ok(None);
             }
@@ -302,6 +302,26 @@ impl FollowLines {
             }
             self.events.wait(&self.cursor, &self.waiting, gives_up)?;
         }
+    }
+
+    /// A step of the scan that has begun, without a wait. `None` without such a scan, and at its end.
+    fn step_now(&mut self) -> Result<Option<FollowStep>> {
+        let Some(scan) = &mut self.scan else {
+            return Ok(None);
+        };
+        match scan.next()? {
+            Some(ScanItem::Record(record)) => {
+                self.line.clear();
+                self.line.push_str(record.line);
+                return Ok(Some(FollowStep::Record(record.id, record.verified)));
+            }
+            Some(ScanItem::Damage(damage)) => return Ok(Some(FollowStep::Damage(damage))),
+            Some(ScanItem::TooLarge(record)) => return Ok(Some(FollowStep::TooLarge(record))),
+            None => {}
+        }
+        self.cursor = scan.cursor();
+        self.scan = None;
+        Ok(None)
     }
 
     /// Waits until [`next`](Self::next) has something to say without a wait: true. False after `timeout`, and when the
@@ -410,12 +430,31 @@ impl<T: DeserializeOwned> Iterator for Follow<T> {
     type Item = Result<Event<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.lines.next() {
-            Ok(Some(ScanItem::Record(record))) => Some(Event::from_record(&record, &self.job)),
-            Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
-            Ok(Some(ScanItem::TooLarge(record))) => Some(Err(StorageError::from(record))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        }
+        event(self.lines.next(), &self.job)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T: DeserializeOwned> Follow<T> {
+    /// The next event of those that were read already, without a wait. `None` is not the end.
+    pub(crate) fn next_now(&mut self) -> Option<Result<Event<T>>> {
+        event(self.lines.next_now(), &self.job)
+    }
+
+    /// The size of the line that was read last.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.line.len()
+    }
+}
+
+fn event<T: DeserializeOwned>(
+    found: Result<Option<ScanItem<'_>>>,
+    job: &JobAddress,
+) -> Option<Result<Event<T>>> {
+    match found.transpose()? {
+        Ok(ScanItem::Record(record)) => Some(Event::from_record(&record, job)),
+        Ok(ScanItem::Damage(damage)) => Some(Err(StorageError::from(damage))),
+        Ok(ScanItem::TooLarge(record)) => Some(Err(StorageError::from(record))),
+        Err(error) => Some(Err(error)),
     }
 }

@@ -178,6 +178,21 @@ fn a_prepared_batch_gets_its_ids_and_its_own_report() {
 }
 
 #[test]
+fn a_flush_waits_for_every_append_that_was_begun_before_it() {
+    on_each(async |tasks| {
+        let events = tasks.job().events();
+        // Each is larger than what one call takes.
+        let large = "x".repeat(700_000);
+        let mut appends: Vec<_> = (0..20).map(|_| events.append(&large)).collect();
+        for append in &mut appends {
+            let _ = poll_once(append);
+        }
+        tasks.storage.flush().await.unwrap();
+        assert_eq!(tasks.beside.job().events().read::<String>().unwrap().count(), 20);
+    });
+}
+
+#[test]
 fn an_append_that_is_dropped_while_it_waits_is_not_stored() {
     run(async {
         let tasks = Tasks::narrow();

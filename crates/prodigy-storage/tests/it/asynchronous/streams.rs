@@ -103,6 +103,14 @@ fn a_stream_reads_a_bounded_number_of_events_and_bytes_ahead() {
             assert!((taken..taken + 128).contains(&loaded), "{loaded} of {taken}");
         }
         drop(read);
+        LOADED.store(0, Ordering::SeqCst);
+        let mut follow = events.follow::<Counted>(None).await.unwrap();
+        for taken in 1..=200 {
+            follow.next().await.unwrap().unwrap();
+            let loaded = LOADED.load(Ordering::SeqCst);
+            assert!((taken..taken + 128).contains(&loaded), "{loaded} of {taken}");
+        }
+        drop(follow);
         let large = "x".repeat(100_000);
         events
             .append_batch(std::iter::repeat_n(&large, 30))
@@ -212,6 +220,11 @@ fn a_follow_ends_when_it_is_stopped_or_nothing_comes_for_as_long_as_it_waits() {
         handle.stop();
         assert!(reader.await.unwrap() <= 1);
         let options = FollowOptions::new().wait(Duration::from_millis(10));
+        let mut follow = events.follow_with::<usize>(options).await.unwrap();
+        assert!(follow.next().await.unwrap().is_ok());
+        assert!(follow.next().await.is_none());
+        tasks.job().finish().await.unwrap();
+        let options = FollowOptions::new().until_finished();
         let mut follow = events.follow_with::<usize>(options).await.unwrap();
         assert!(follow.next().await.unwrap().is_ok());
         assert!(follow.next().await.is_none());
