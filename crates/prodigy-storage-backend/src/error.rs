@@ -70,6 +70,8 @@ pub enum ErrorKind {
     CursorGap,
     /// The deadline passed.
     Timeout,
+    /// The program asked to end a wait for another process ([`Deadline::or_when`](crate::Deadline::or_when)). Nothing was done.
+    Interrupted,
     /// A write was given up after it may have been stored: its ids are in [`StorageError::ids`].
     OutcomeUnknown,
     /// The handle was opened for reading only.
@@ -110,6 +112,7 @@ impl ErrorKind {
             Self::NewerFormat => "newer format",
             Self::CursorGap => "cursor gap",
             Self::Timeout => "timeout",
+            Self::Interrupted => "interrupted",
             Self::OutcomeUnknown => "outcome unknown",
             Self::ReadOnly => "read only",
             Self::Unsupported => "unsupported",

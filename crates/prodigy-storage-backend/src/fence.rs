@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::lock::{LockGuard, LockOrigin};
 
+const CHECK: &str = "check fencing token";
+
 /// The fencing token of one holder of a lock, the name of that lock, and the origin of the token.
 ///
 /// The origin distinguishes it from the same number of another store: one that was restored from an older copy, or created again
-/// at the same place. A number without an origin counts in every store.
+/// at the same place. It is compared with the file of the lock, so a token with an origin always has the name of its lock. A number
+/// without an origin counts in every store.
 ///
 /// A write that carries it is refused as [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
 /// lock. A token without a name is compared with other tokens without a name.
@@ -34,6 +37,10 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// The greatest token that is accepted as a number alone. The tokens of a lock stay far below it, and a lock can still give
+    /// out greater ones: so no number that a person types can fence off every later holder without a limit.
+    pub const MAX: u64 = u64::MAX / 2;
+
     /// The token of a lock that is held.
     ///
     /// # Errors
@@ -48,17 +55,16 @@ impl Fence {
             )
             .with_hint("set `enable_locking: true`, or write without a token"));
         }
-        let fence = Self::new(guard.name().clone(), guard.fencing())?;
         Ok(Self {
             origin: guard.origin(),
-            ..fence
+            ..Self::stored(Some(guard.name().clone()), guard.fencing())?
         })
     }
 
     /// A token of a named lock.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0: tokens begin at 1.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0, since tokens begin at 1, and for a number above [`MAX`](Self::MAX).
     pub fn new(lock: LockName, token: u64) -> Result<Self> {
         let lock = Some(lock);
         Self::unnamed(token).map(|fence| Self { lock, ..fence })
@@ -69,15 +75,33 @@ impl Fence {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn unnamed(token: u64) -> Result<Self> {
+        if token > Self::MAX {
+            return Err(StorageError::invalid(
+                CHECK,
+                token,
+                format!(
+                    "no lock gives out this token, and it would fence off every later holder: the greatest number alone is {}",
+                    Self::MAX
+                ),
+            ));
+        }
+        Self::stored(None, token)
+    }
+
+    /// A token that a document or a lock holds, however great.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0: tokens begin at 1.
+    pub fn stored(lock: Option<LockName>, token: u64) -> Result<Self> {
         if token == 0 {
             return Err(StorageError::invalid(
-                "check fencing token",
+                CHECK,
                 token,
                 "no lock has this token: tokens begin at 1",
             ));
         }
         Ok(Self {
-            lock: None,
+            lock,
             token,
             origin: None,
         })
@@ -101,7 +125,8 @@ impl Fence {
         self.origin
     }
 
-    /// The token with its origin and without the name of its lock: `5@0123456789abcdef`.
+    /// The token with its origin and without the name of its lock: `5@0123456789abcdef`. It is a fencing token only with the
+    /// name before it.
     #[must_use]
     pub fn token_text(&self) -> String {
         match self.origin {
@@ -111,7 +136,7 @@ impl Fence {
     }
 }
 
-/// `5`, `NAME=5`, or either with the origin behind it: `NAME=5@0123456789abcdef`.
+/// `5`, `NAME=5`, or with the origin behind it: `NAME=5@0123456789abcdef`.
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(lock) = &self.lock {
@@ -129,16 +154,31 @@ impl fmt::Display for Fence {
 /// assert!("0".parse::<Fence>().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fencing token is NUMBER or NUMBER@ORIGIN with a number above 0, or NAME= and one of them")]
 #[non_exhaustive]
-pub struct InvalidFence;
+pub enum InvalidFence {
+    /// It has another form.
+    #[error("a fencing token is NUMBER, NAME=NUMBER or NAME=NUMBER@ORIGIN, with a number above 0")]
+    Form,
+    /// It is a number alone that no lock gives out.
+    #[error(
+        "no lock gives out so great a token, and it would fence off every later holder: without an origin the greatest number is {}",
+        Fence::MAX
+    )]
+    TooGreat,
+    /// It has an origin without the name of its lock, so that the origin can't be checked.
+    #[error(
+        "a token with its origin needs the name of its lock before it: NAME=NUMBER@ORIGIN. Under `lock run` that is \
+         \"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING\""
+    )]
+    WithoutLock,
+}
 
 impl FromStr for Fence {
     type Err = InvalidFence;
 
     fn from_str(text: &str) -> Result<Self, InvalidFence> {
         let (lock, token) = match text.rsplit_once('=') {
-            Some((name, token)) => (Some(LockName::new(name).map_err(|_| InvalidFence)?), token),
+            Some((name, token)) => (Some(LockName::new(name).map_err(|_| InvalidFence::Form)?), token),
             None => (None, text),
         };
         let (token, origin) = match token.split_once('@') {
@@ -146,8 +186,12 @@ impl FromStr for Fence {
             None => (token, None),
         };
         match token.parse() {
-            Ok(token) if token > 0 => Ok(Self { lock, token, origin }),
-            _ => Err(InvalidFence),
+            Ok(token) if token > 0 => match (&lock, origin) {
+                (None, Some(_)) => Err(InvalidFence::WithoutLock),
+                (_, None) if token > Self::MAX => Err(InvalidFence::TooGreat),
+                _ => Ok(Self { lock, token, origin }),
+            },
+            _ => Err(InvalidFence::Form),
         }
     }
 }
@@ -329,16 +373,30 @@ mod tests {
             "5@0",
             "@0123456789abcdef",
         ] {
-            assert_eq!(wrong.parse::<Fence>(), Err(InvalidFence), "{wrong}");
+            assert_eq!(wrong.parse::<Fence>(), Err(InvalidFence::Form), "{wrong}");
         }
+        for beyond in ["18446744073709551615", "a/b=9223372036854775808"] {
+            assert_eq!(beyond.parse::<Fence>(), Err(InvalidFence::TooGreat), "{beyond}");
+        }
+        let unnamed = "5@0123456789abcdef".parse::<Fence>().unwrap_err();
+        assert_eq!(unnamed, InvalidFence::WithoutLock);
+        assert!(
+            unnamed
+                .to_string()
+                .contains("$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING")
+        );
         for text in [
             "5",
             "a/b=5",
-            "18446744073709551615",
+            "9223372036854775807",
             "a/b=5@0123456789abcdef",
-            "5@fedcba9876543210",
+            "a/b=9223372036854775808@0123456789abcdef",
         ] {
             assert_eq!(fence(text).to_string(), text);
+        }
+        for wrong in [0, Fence::MAX + 1, u64::MAX] {
+            let refused = Fence::unnamed(wrong).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{wrong}");
         }
         assert_eq!(Fence::unnamed(0).unwrap_err().kind(), ErrorKind::InvalidInput);
     }

@@ -214,7 +214,7 @@ impl FromStr for LockOrigin {
                 store: (both >> 32) as u32,
                 taking: both as u32,
             }),
-            _ => Err(InvalidFence),
+            _ => Err(InvalidFence::Form),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct App<'c> {
     /// The columns of the terminal that the output is.
     pub(crate) width: Option<usize>,
     pub(crate) closed: fn() -> bool,
+    closed_from_start: bool,
     opened: Option<Storage>,
     damaged: bool,
     /// Whether the command reads, so that its caller has to know what it skipped.
@@ -61,6 +62,7 @@ impl<'c> App<'c> {
             terminal: console.terminal,
             width: console.width,
             closed: console.closed,
+            closed_from_start: console.closed_from_start,
             opened: None,
             damaged: false,
             reads: false,
@@ -73,7 +75,10 @@ impl<'c> App<'c> {
     /// Runs a command to its end, and reports the failure that stops it.
     pub(crate) fn run(mut self, command: Command) -> Exit {
         self.reads = command.reads();
-        let ended = self.dispatch(command);
+        let ended = match self.closed_from_start && command.prints() {
+            true => Err(Failure::closed_from_start()),
+            false => self.dispatch(command),
+        };
         // The output so far is complete, even if the command failed after it.
         let flushed = self.out.flush().map_err(Failure::output);
         self.tell_foreign();
@@ -114,7 +119,9 @@ impl<'c> App<'c> {
     }
 
     fn builder(&self, access: Access) -> StorageBuilder {
-        let mut builder = Storage::builder().read_only(access == Access::Read);
+        let mut builder = Storage::builder()
+            .read_only(access == Access::Read)
+            .interrupt(crate::signals::ends_waits());
         if let Some(file) = &self.global.config {
             builder = builder.config_file(file);
         }

@@ -43,10 +43,10 @@ pub(crate) struct SaveArgs {
     /// The position in the log up to which events led to this state.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
-    /// The fencing token of the lock that the writer holds, alone or as NAME=TOKEN with the lock's name. The save is
-    /// refused if the job was written to under a newer token of that lock. A token with its origin
-    /// (`5@0123456789abcdef`, as `lock run` gives it) is also refused in a store that did not give it out; a number alone
-    /// counts in every store.
+    /// The fencing token of the lock that the writer holds: NUMBER, NAME=NUMBER with the lock's name, or NAME=NUMBER@ORIGIN. The
+    /// save is refused if the job was written to under a newer token of that lock. A token with its origin, as `lock run` gives it
+    /// (`"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`), needs the lock's name. It is also refused if this store did not give it
+    /// out; a number alone counts in every store.
     #[arg(long, value_name = "TOKEN")]
     fencing: Option<Fence>,
     #[command(flatten)]
@@ -222,8 +222,16 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
             Err(error) if error.kind() == ErrorKind::Foreign => continue,
             Err(error) => return Err(error.into()),
         };
+        let foreign = |error: &StorageError| error.kind() == ErrorKind::Foreign;
+        // Its state may be newer. How many there are is reported at the end.
+        if let Some(skipped) = latest.skipped.iter().find(|skipped| foreign(&skipped.error)) {
+            app.warn(&format!(
+                "{} is skipped, and one before it is used: {}",
+                skipped.id, skipped.error
+            ));
+        }
         let damaged = latest.skipped.iter();
-        for skipped in damaged.filter(|skipped| skipped.error.kind() != ErrorKind::Foreign) {
+        for skipped in damaged.filter(|skipped| !foreign(&skipped.error)) {
             found.skipped = true;
             app.warn(&format!(
                 "{} is skipped, and the one before it is used: {}",

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     /// Check what can be checked without writing.
     Health,
     /// Look through everything for damage and say what is lost and what to do; with `--repair`, move it out of the way.
+    ///
+    /// The exit code is 5 while damage is there, and 1 if anything else was left that a repair should have mended.
     #[cfg(feature = "file")]
     Doctor(DoctorArgs),
     /// Tell what takes the space.
@@ -93,6 +95,27 @@ impl Command {
             Self::Dlq(command) => command.reads(),
             Self::Worktree(_) | Self::Usage => true,
             Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => false,
+            #[cfg(feature = "file")]
+            Self::Doctor(_) => false,
+        }
+    }
+
+    /// Whether the result of the command is what it prints. The result of the others is what they store, or their exit code.
+    pub(crate) fn prints(&self) -> bool {
+        match self {
+            Self::Events(EventsCommand::Append(arguments)) => arguments.prints(),
+            Self::Checkpoint(command) => {
+                matches!(command, CheckpointCommand::Show(_) | CheckpointCommand::List(_))
+            }
+            Self::Document(command) => {
+                matches!(command, DocumentCommand::List(_) | DocumentCommand::Show(_))
+            }
+            Self::Dlq(command) => command.prints(),
+            Self::Lock(command) => matches!(command, LockCommand::List),
+            Self::Config(command) => matches!(command, ConfigCommand::Show(_)),
+            Self::Repo(command) => matches!(command, RepoCommand::Identify(_)),
+            Self::Events(_) | Self::Worktree(_) | Self::Usage => true,
+            Self::Health => false,
             #[cfg(feature = "file")]
             Self::Doctor(_) => false,
         }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use prodigy_storage::config::{BackendKind, Environment, KeySpec, Loaded, Loader, ProcessEnvironment};
+use prodigy_storage::config::{
+    BackendKind, Environment, KeySpec, Loaded, Loader, Notice, ProcessEnvironment,
+};
 use prodigy_storage::{Ceilings, Identity, StorageNotice};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +18,8 @@ use crate::output::counted;
 pub(crate) enum ConfigCommand {
     /// Print what counts, as a configuration file.
     Show(ShowArgs),
-    /// Tell everything that is wrong, and end with 2 if anything is.
+    /// Report everything that is wrong, and end with 2 if anything is refused, or with 1 if a key is at the wrong place and sets
+    /// nothing.
     Check(CheckArgs),
 }
 
@@ -36,11 +39,11 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
     match command {
-        ConfigCommand::Show(arguments) => match load(app, None) {
+        ConfigCommand::Show(arguments) => match load(app, None, |app, notice| app.notice(notice)) {
             Some(loaded) => show(app, &loaded, arguments.origin),
             None => Ok(Exit::Usage),
         },
-        ConfigCommand::Check(arguments) => match load(app, arguments.file.as_deref()) {
+        ConfigCommand::Check(arguments) => match load(app, arguments.file.as_deref(), report) {
             Some(loaded) => check(app, &loaded),
             None => Ok(Exit::Usage),
         },
@@ -48,7 +51,7 @@ pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
 }
 
 /// Loads the configuration, with its warnings; reports its errors.
-fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
+fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
         // A broken `.git` is for commands that need the repository to complain of.
@@ -67,7 +70,7 @@ fn load(app: &mut App<'_>, file: Option<&Path>) -> Option<Loaded> {
     match loader.load() {
         Ok(loaded) => {
             for notice in &loaded.notices {
-                app.notice(notice);
+                tell(app, notice);
             }
             if loaded.config.backend == BackendKind::Memory && !loaded.config.memory.persist_to_disk {
                 app.warn(&StorageNotice::NothingKept.to_string());
@@ -191,17 +194,45 @@ fn with_origins(entries: Vec<Entry>) -> Value {
     Value::Object(keys.collect())
 }
 
+/// Reports a notice; a key that sets nothing is an error of the file that is checked.
+fn report(app: &mut App<'_>, notice: &Notice) {
+    match sets_nothing(notice) {
+        true => app.error(&notice.to_string()),
+        false => app.notice(notice),
+    }
+}
+
+/// Whether the notice is about a key of ours at a place where it sets nothing.
+fn sets_nothing(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::AtTopLevel { .. } | Notice::LooksLikeStorage { .. }
+    )
+}
+
 fn check(app: &mut App<'_>, loaded: &Loaded) -> Result<Exit> {
+    let misplaced = loaded
+        .notices
+        .iter()
+        .filter(|notice| sets_nothing(notice))
+        .count();
+    let exit = match misplaced {
+        0 => Exit::Done,
+        _ => Exit::Failed,
+    };
     let files: Vec<String> = loaded.files().map(|file| file.display().to_string()).collect();
     if app.json() {
         let notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
-        app.json_line(&json!({"valid": true, "files": files, "notices": notices}))?;
-        return Ok(Exit::Done);
+        app.json_line(&json!({"valid": misplaced == 0, "files": files, "notices": notices}))?;
+        return Ok(exit);
     }
     for file in &files {
         app.line(prodigy_storage::escape(file).as_bytes())?;
     }
     let read = counted(files.len(), "file");
-    app.line(format!("the configuration is valid ({read} read)"))?;
-    Ok(Exit::Done)
+    app.line(match misplaced {
+        0 => format!("the configuration is valid ({read} read)"),
+        some => format!("{} set nothing ({read} read)", counted(some, "key")),
+    })?;
+    Ok(exit)
 }

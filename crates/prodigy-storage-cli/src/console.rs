@@ -28,6 +28,9 @@ pub struct Console<'a> {
     pub width: Option<usize>,
     /// Whether nobody reads `output` any more: asked while a command that follows waits.
     pub closed: fn() -> bool,
+    /// Whether `output` was closed when the process started. A command whose result is what it prints is then refused before
+    /// it does anything.
+    pub closed_from_start: bool,
 }
 
 impl Console<'static> {
@@ -50,6 +53,7 @@ impl Console<'static> {
             terminal: io::stderr().is_terminal(),
             width: io::stdout().is_terminal().then(columns),
             closed,
+            closed_from_start: closed_from_start(),
         }
     }
 }
@@ -102,4 +106,17 @@ fn closed() -> bool {
         }),
         Err(_) => false,
     }
+}
+
+/// The runtime of the language opens `/dev/null` for reading and writing instead of a standard output that is closed. A
+/// shell's `> /dev/null` opens it for writing only.
+fn closed_from_start() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+    let output = io::stdout();
+    let is_open_for_both = fcntl_getfl(&output).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
+    let is_null = |found: &rustix::fs::Stat| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && stat("/dev/null").is_ok_and(|null| null.st_rdev == found.st_rdev)
+    };
+    is_open_for_both && fstat(&output).is_ok_and(|found| is_null(&found))
 }

@@ -58,10 +58,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     } else {
         app.line(closing(&summary))?;
     }
-    Ok(if summary.is_clean() {
-        Exit::Done
-    } else {
-        Exit::Damaged
+    Ok(match &summary {
+        summary if !summary.is_clean() => Exit::Damaged,
+        summary if summary.unrepaired > 0 => Exit::Failed,
+        _ => Exit::Done,
     })
 }
 
@@ -120,6 +120,9 @@ fn closing(summary: &DoctorSummary) -> String {
     );
     if summary.repaired > 0 {
         text.push_str(&format!("; {} repaired", summary.repaired));
+    }
+    if summary.unrepaired > 0 {
+        text.push_str(&format!("; {} not repaired", summary.unrepaired));
     }
     text
 }

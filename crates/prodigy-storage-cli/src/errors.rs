@@ -68,6 +68,14 @@ impl Failure {
         Self::new(Exit::Failed, format!("write to standard output: {error}"))
     }
 
+    /// Standard output is closed, so the result of the command would be lost.
+    pub(crate) fn closed_from_start() -> Self {
+        Self::new(Exit::Failed, "write to standard output: it is closed; nothing was done").hint(
+            "give the command a standard output; if nobody wants it, `> /dev/null`, which opens that for writing only: open \
+             for reading and writing, it looks like a closed output",
+        )
+    }
+
     /// An error of storage about a place in the input.
     pub(crate) fn at(place: impl Display, error: &StorageError) -> Self {
         let mut failure = Self::new(exit_of(error), format!("{place}: {error:#}"));
@@ -131,6 +139,7 @@ fn exit_of(error: &StorageError) -> Exit {
         ErrorKind::NotFound => Exit::Missing,
         ErrorKind::Damaged => Exit::Damaged,
         ErrorKind::Foreign => Exit::Skipped,
+        ErrorKind::Interrupted => crate::signals::last().map_or(Exit::Failed, Exit::Signal),
         _ => Exit::Failed,
     }
 }

@@ -20,7 +20,7 @@ pub enum Exit {
     Skipped,
     /// 7: the lock that a command ran under was lost while the command ran.
     LockLost,
-    /// 128 and the number of the signal that ended the reading of input; all that was read is stored.
+    /// 128 and the number of the signal that ended the reading of input, when all that was read is stored, or that ended a wait.
     Signal(u8),
     /// The code that a command run under a lock ended with; 128 and the signal's number where one ended it.
     Command(u8),

@@ -82,7 +82,7 @@ impl InputArgs {
             progress: Progress::over(source.bytes.unwrap_or_default(), app.terminal),
             reader: BufReader::with_capacity(BUFFER, source.reader),
             ready: source.ready,
-            stop: Stop::on_request(),
+            stop: Stop::on_request().ends_waits(),
             paused: Instant::now(),
             begun: false,
             too_long: false,
@@ -201,6 +201,7 @@ impl Lines<'_> {
         loop {
             if self.reader.buffer().is_empty() {
                 if self.stop.asked() {
+                    self.stop.heard();
                     return Ok(Filled::End);
                 }
                 if self.paused.elapsed() >= BETWEEN || !(self.ready)(IDLE) {

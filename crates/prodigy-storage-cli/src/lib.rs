@@ -31,6 +31,7 @@
 //!     terminal: false,
 //!     width: None,
 //!     closed: || false,
+//!     closed_from_start: false,
 //! };
 //! assert_eq!(run(["prodigy-storage", "--version"], console), Exit::Done);
 //! assert!(output.starts_with(b"prodigy-storage "));

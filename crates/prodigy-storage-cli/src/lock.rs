@@ -146,7 +146,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
     for lock in storage.locks() {
         let lock = lock?;
         if lock.suspect {
-            app.warn(&format!(
+            app.damaged(&format!(
                 "a part of the file of lock {} does not verify: a newer holder may have been there",
                 lock.name
             ));

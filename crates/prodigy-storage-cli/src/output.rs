@@ -120,6 +120,7 @@ mod tests {
             terminal: false,
             width: None,
             closed: || false,
+            closed_from_start: false,
         };
         let mut app = App::new(crate::cli::Global::default(), console);
         let mut table = Table::new(&["ITEM"]);

@@ -14,6 +14,24 @@ const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 /// The signals that end a process by default and that the tool may have to act on.
 const FATAL: [i32; 7] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
+/// Raised by a signal for which the command does not wait any longer: see [`Stop::ends_waits`].
+static ENDS_WAITS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// The number of the signal that came last, for the code that the tool ends with.
+static LAST: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// The flag that ends waits for other processes.
+pub(crate) fn ends_waits() -> &'static AtomicBool {
+    &ENDS_WAITS
+}
+
+/// The number of the signal that ended a wait.
+pub(crate) fn last() -> Option<u8> {
+    u8::try_from(LAST.load(Ordering::Relaxed))
+        .ok()
+        .filter(|&number| number > 0)
+}
+
 /// True while a signal ends process 1.
 static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
 
@@ -49,6 +67,23 @@ impl Stop {
         }
         hand_over();
         Self(noted)
+    }
+
+    /// From now on a request to end also ends a wait for another process: for a command that has nothing else to do while it
+    /// waits.
+    pub(crate) fn ends_waits(self) -> Self {
+        for signal in not_ignored(&ENDING) {
+            if let Ok(number) = usize::try_from(signal) {
+                let _ = signal_hook::flag::register_usize(signal, Arc::clone(&LAST), number);
+                let _ = signal_hook::flag::register(signal, Arc::clone(&ENDS_WAITS));
+            }
+        }
+        self
+    }
+
+    /// A request was heard, and the command ends in order: only a further one ends its waits.
+    pub(crate) fn heard(&self) {
+        ENDS_WAITS.store(false, Ordering::Relaxed);
     }
 
     /// Whether one came.

@@ -71,7 +71,7 @@ durability or locking.
 
 Prodigy reads the same file. Its keys `repository_grouping`, `base_path`, `compression_level`, `file` and `memory`, below
 `storage` or `backend_config`, are ignored with a notice. A key of `storage` at the top level sets nothing, and is
-reported.
+reported; `config check` ends with 1 for it.
 
 Two configuration files in one folder are an error. A key of one backend next to a `backend` that names the other one is
 an error within one source; where a later source changes the backend, it is ignored with a notice. In the same way,

@@ -22,7 +22,7 @@ fn main() -> Outcome {
         let letter = DeadLetter::new(ItemId::new(format!("item-{n}"))?, n);
         dlq.push(&letter.failure(Failure::new(error.0, error.1)))?;
     }
-    for count in dlq.by_signature(&Select::any())? {
+    for count in dlq.by_signature(&Select::any())?.groups {
         println!(
             "{} of {}",
             count.items,

@@ -97,7 +97,7 @@ fn main() -> Outcome {
         "each event counts once",
     )?;
 
-    for count in job.dlq().by_signature(&Select::any())? {
+    for count in job.dlq().by_signature(&Select::any())?.groups {
         println!(
             "dead letters: {} of {}",
             count.items,

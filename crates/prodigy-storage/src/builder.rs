@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use prodigy_storage_backend::{Backend, Clock, Foreign, Result, SystemClock};
 use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
-#[cfg(feature = "file")]
-use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
 use crate::checkpoints::Setups;
+#[cfg(feature = "file")]
+use crate::doctor::Doctor;
 use crate::error::refused_config;
 use crate::notice::StorageNotice;
 use crate::open;
@@ -38,6 +39,7 @@ pub struct StorageBuilder {
     backend: Option<Arc<dyn Backend>>,
     clock: Arc<dyn Clock>,
     read_only: bool,
+    interrupt: Option<&'static AtomicBool>,
 }
 
 impl StorageBuilder {
@@ -53,6 +55,7 @@ impl StorageBuilder {
             backend: None,
             clock: Arc::new(SystemClock),
             read_only: false,
+            interrupt: None,
         }
     }
 
@@ -124,6 +127,14 @@ impl StorageBuilder {
         self
     }
 
+    /// Ends waits for the locks of other processes, and pauses before retries, when the flag is raised, as a handler of signals does:
+    /// the call fails as [`Interrupted`](crate::ErrorKind::Interrupted). A call that begins while the flag is raised is not ended
+    /// by it, so that a program can store what it has before it ends.
+    pub fn interrupt(mut self, raised: &'static AtomicBool) -> Self {
+        self.interrupt = Some(raised);
+        self
+    }
+
     /// Loads the configuration and opens the backend. The root of a file backend is not made before the first write.
     ///
     /// # Errors
@@ -158,7 +169,7 @@ impl StorageBuilder {
             tracing::warn!("{notice}");
         }
         Ok(Storage::from_inner(Inner {
-            caller: Caller::new(backend, &config, self.read_only),
+            caller: Caller::new(backend, &config, self.read_only).interruptible(self.interrupt),
             config,
             notices,
             clock: self.clock,
@@ -167,6 +178,7 @@ impl StorageBuilder {
             setups: Setups::default(),
             foreign: Foreign::default(),
             ceilings,
+            interrupt: self.interrupt,
         }))
     }
 
@@ -175,14 +187,14 @@ impl StorageBuilder {
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
-    /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files.
+    /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps neither files nor a snapshot.
     #[cfg(feature = "file")]
     pub fn doctor(self) -> Result<Doctor> {
         let (config, notices) = self.load()?;
         for notice in &notices {
             tracing::warn!("{notice}");
         }
-        open::doctor(&config, self.read_only, &self.clock)
+        Doctor::of(&config, self.read_only, &self.clock)
     }
 
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {

@@ -133,6 +133,8 @@ mod builder;
 mod call;
 mod checkpoints;
 mod dlq;
+#[cfg(feature = "file")]
+pub mod doctor;
 mod documents;
 mod error;
 mod events;
@@ -161,7 +163,7 @@ pub use checkpoints::{
 };
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
-    SignatureCount, Taken,
+    SignatureCount, SignatureCounts, Taken,
 };
 pub use documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 pub use events::{
@@ -194,14 +196,6 @@ pub use prodigy_storage_layout::{
 /// The traits of a backend, and everything in their signatures: for a backend of your own ([`StorageBuilder::backend`]), and
 /// for calls that the typed stores do not offer ([`Storage::backend`]).
 pub use prodigy_storage_backend as backend;
-
-/// Finding damage and moving it out of the way: see [`Storage::doctor`]. It belongs to the feature `file`.
-#[cfg(feature = "file")]
-pub mod doctor {
-    pub use prodigy_storage_file::{
-        Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
-    };
-}
 
 /// Configuration: what may be set, and where it came from.
 pub mod config {

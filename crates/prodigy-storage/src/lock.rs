@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use prodigy_storage_backend::{Deadline, Fence, LockGuard, Result};
+use prodigy_storage_backend::{Fence, LockGuard, Result};
 use prodigy_storage_layout::LockName;
 
 use crate::call::operation::LOCK;
@@ -133,7 +133,10 @@ pub(crate) fn take_since(
             guard: Box::new(InertGuard(name.clone())),
         });
     }
-    let deadline = options.wait.map_or_else(|| inner.deadline(), Deadline::after);
+    let deadline = match options.wait {
+        Some(wait) => inner.deadline_after(wait),
+        None => inner.deadline(),
+    };
     let options = prodigy_storage_backend::LockOptions::new(options.purpose).since(since);
     let guard = inner.caller.call(LOCK, name, deadline, |backend| {
         backend.lock(name, &options, deadline)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Backend, Clock, ErrorKind, Result, StorageError};
 use prodigy_storage_config::{BackendKind, StorageConfig};
 #[cfg(feature = "file")]
-use prodigy_storage_file::{Doctor, FileBackend, FileOptions};
+use prodigy_storage_file::{FileBackend, FileOptions};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 
@@ -50,7 +50,7 @@ fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock
 
 /// How the file backend is opened.
 #[cfg(feature = "file")]
-fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
+pub(crate) fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
     let file = &config.file;
     FileOptions::new(&file.base_dir)
         .read_only(read_only)
@@ -64,20 +64,6 @@ fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>)
         .allow_network_fs(file.allow_network_fs)
         .allow_foreign_owner(file.allow_foreign_owner)
         .clock(Arc::clone(clock))
-}
-
-/// The doctor of the backend that a configuration asks for.
-#[cfg(feature = "file")]
-pub(crate) fn doctor(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Doctor> {
-    if config.backend == BackendKind::File {
-        return Doctor::new(file_options(config, read_only, clock));
-    }
-    Err(StorageError::new(
-        ErrorKind::Unsupported,
-        "examine storage",
-        config.backend.as_str(),
-        "only files can be examined and repaired: this backend keeps none",
-    ))
 }
 
 #[cfg(all(test, not(all(feature = "file", feature = "memory"))))]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use prodigy_storage_backend::{
     Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Foreign, Health, LockInfo, Result,
@@ -10,8 +12,6 @@ use prodigy_storage_backend::{
 #[cfg(feature = "memory")]
 use prodigy_storage_config::BackendKind;
 use prodigy_storage_config::StorageConfig;
-#[cfg(feature = "file")]
-use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
@@ -20,12 +20,12 @@ use crate::builder::StorageBuilder;
 use crate::call::Caller;
 use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
 use crate::checkpoints::Setups;
+#[cfg(feature = "file")]
+use crate::doctor::Doctor;
 use crate::error::refused_name;
 use crate::listing::Listing;
 use crate::lock::{LockOptions, StorageLock};
 use crate::notice::StorageNotice;
-#[cfg(feature = "file")]
-use crate::open;
 use crate::registry;
 use crate::repo::Repo;
 
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) foreign: Foreign,
     /// Where the search for a repository ends.
     pub(crate) ceilings: Ceilings,
+    /// Ends waits for other processes when it is raised.
+    pub(crate) interrupt: Option<&'static AtomicBool>,
 }
 
 impl Inner {
@@ -53,8 +55,17 @@ impl Inner {
         #[cfg(feature = "tokio")]
         let waited = crate::asynchronous::waited();
         #[cfg(not(feature = "tokio"))]
-        let waited = std::time::Duration::ZERO;
-        Deadline::after(self.config.timeout.saturating_sub(waited))
+        let waited = Duration::ZERO;
+        self.deadline_after(self.config.timeout.saturating_sub(waited))
+    }
+
+    /// The moment this long from now, or an interrupt.
+    pub(crate) fn deadline_after(&self, wait: Duration) -> Deadline {
+        let deadline = Deadline::after(wait);
+        match self.interrupt {
+            Some(flag) => deadline.or_when(flag),
+            None => deadline,
+        }
     }
 
     /// The documents of a scope, oldest first, without their bodies, by one deadline.
@@ -264,7 +275,7 @@ impl Storage {
     /// If a damaged `format.json` keeps storage from being opened, use [`StorageBuilder::doctor`].
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) for another backend than that of files: it needs none.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps neither files nor a snapshot.
     #[cfg(feature = "file")]
     pub fn doctor(&self) -> Result<Doctor> {
         if self.inner.given {
@@ -276,7 +287,7 @@ impl Storage {
                 why,
             ));
         }
-        open::doctor(
+        Doctor::of(
             &self.inner.config,
             self.inner.caller.is_read_only(),
             &self.inner.clock,

@@ -56,7 +56,7 @@ impl Default for Facts {
 /// Reads the facts of an item, in one pass and without building its data.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`], naming the field, if the body is no object or a field has the wrong type. That can only
+/// [`ErrorKind::Foreign`], naming the field, if the body is no object or a field has the wrong type. That can only
 /// be an item that another program wrote.
 pub fn facts(body: &RawValue) -> Result<Facts> {
     read(Fields::of(body))
@@ -71,11 +71,11 @@ pub fn facts_of_line(line: &[u8]) -> Result<Facts> {
 }
 
 fn read(fields: Option<Fields<'_>>) -> Result<Facts> {
-    let damaged = |why: String| StorageError::new(ErrorKind::Damaged, "read item", "", why);
-    let fields = fields.ok_or_else(|| damaged("it is not an object".into()))?;
+    let foreign = |why: String| StorageError::new(ErrorKind::Foreign, "read item", "", why);
+    let fields = fields.ok_or_else(|| foreign("it is not an object".into()))?;
     let field = |name: &str, kind: Kind| match fields.get(name) {
         Some(value) => match kind.refuses(value) {
-            Some(why) => Err(damaged(format!("`{name}`: {why}"))),
+            Some(why) => Err(foreign(format!("`{name}`: {why}"))),
             None => Ok(Some(value)),
         },
         None => Ok(None),

@@ -491,7 +491,7 @@ fn facts_decide_what_is_taken() {
         assert_eq!(selects(&select, &a, &found), expected, "{select:?}");
     }
     let error = facts(&raw(r#"{"item_id":"a","reprocess_eligible":1}"#)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!(error.kind(), ErrorKind::Foreign);
     assert!(error.to_string().contains("`reprocess_eligible`"), "{error}");
     assert_eq!(
         facts(&raw(r#"{"item_id":"a","failure_count":null}"#)).unwrap(),

@@ -3,7 +3,7 @@
 use prodigy_storage::{Eligible, ItemId, SignatureCount, Timestamp};
 use serde_json::json;
 
-use super::select::SelectArgs;
+use super::{select::SelectArgs, view};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -23,15 +23,20 @@ pub(crate) struct AnalyzeArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let groups = opened
-        .job
-        .dlq()
-        .by_signature(&arguments.select.select(Eligible::Any))?;
-    if groups.is_empty() {
+    let select = arguments.select.select(Eligible::Any);
+    let counts = opened.job.dlq().by_signature(&select)?;
+    for error in &counts.left_out {
+        view::left_out(app, error);
+    }
+    let more = counts.left_out_count - counts.left_out.len() as u64;
+    if more > 0 {
+        app.skipped(&format!("{more} more items"));
+    }
+    if counts.groups.is_empty() && counts.left_out.is_empty() {
         opened.must_be_known()?;
     }
     let mut table = Table::new(&["COUNT", "FIRST", "LAST", "SAMPLES", "SIGNATURE"]).cut();
-    for group in groups {
+    for group in counts.groups {
         if app.json() {
             app.json_line(&object(&group))?;
         } else {

@@ -46,6 +46,7 @@ pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let any = view::each(app, scan, |app, item| {
         let line = app.json().then(|| line_of(&item));
         let view = View::of(item);
+        view.tell_unreadable(app);
         if arguments.state.is_some_and(|wanted| view.state != Some(wanted)) {
             return Ok(());
         }
@@ -78,7 +79,15 @@ pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
 pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let scan = opened.job.dlq().scan(&arguments.select.select(Eligible::Any))?;
-    let any = view::each(app, scan, |app, item| app.line(item.body.get()))?;
+    let filters = arguments.select.filters.says();
+    let any = view::each(app, scan, |app, item| {
+        app.line(item.body.get())?;
+        // Without filters nothing had to be read.
+        if filters {
+            View::of(item).tell_unreadable(app);
+        }
+        Ok(())
+    })?;
     if !any {
         opened.must_be_known()?;
     }

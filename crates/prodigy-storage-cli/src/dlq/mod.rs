@@ -175,6 +175,15 @@ impl DlqCommand {
     pub(crate) fn reads(&self) -> bool {
         !matches!(self, Self::Push(_) | Self::Import(_))
     }
+
+    /// Whether the result of the command is what it prints.
+    pub(crate) fn prints(&self) -> bool {
+        match self {
+            Self::Analyze(_) | Self::List(_) | Self::Show(_) | Self::Export(_) | Self::Take(_) => true,
+            Self::Redrive(arguments) => arguments.prints(),
+            _ => false,
+        }
+    }
 }
 
 pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {

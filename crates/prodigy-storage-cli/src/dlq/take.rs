@@ -49,10 +49,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
         // An item whose lease ends meanwhile is behind the mark: it does not come twice.
         select = select.until(dlq.summary()?.mark);
     }
+    let mut has_all = false;
     let mut missed: HashSet<&ItemId> = arguments.select.ids.iter().collect();
     while left > 0 {
         let batch = dlq.take(&select, left.min(BATCH), arguments.lease)?;
         if batch.is_empty() {
+            has_all = true;
             break;
         }
         left -= batch.len();
@@ -60,6 +62,16 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
             missed.remove(taken.id());
         }
         give(app, &dlq, &batch)?;
+    }
+    let unreadable = match has_all && arguments.select.ids.is_empty() {
+        true => dlq.summary()?.unreadable,
+        false => 0,
+    };
+    if unreadable > 0 {
+        app.skipped(&format!(
+            "{} that cannot be read: `dlq list` prints them, and they are taken only by their ids",
+            counted(usize::try_from(unreadable).unwrap_or(usize::MAX), "item")
+        ));
     }
     let missed = arguments.select.ids.iter().filter(|id| missed.contains(id));
     tell_missed(app, &dlq, missed)

@@ -92,6 +92,13 @@ impl View {
         }
     }
 
+    /// Reports that its facts cannot be read, if that is so.
+    pub(crate) fn tell_unreadable(&self, app: &mut App<'_>) {
+        if self.state.is_none() {
+            app.skipped(&format!("{}: {}", self.id, self.error));
+        }
+    }
+
     /// Whether nobody has taken it, and no delay holds it.
     pub(crate) fn is_free(&self) -> bool {
         self.held == ItemState::Pending
@@ -154,12 +161,21 @@ pub(crate) fn each<'c>(
         any = true;
         match item {
             Ok(item) => each(app, item)?,
-            Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-            Err(error) if error.kind() == ErrorKind::TooLarge => app.skipped_by(&error),
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::TooLarge) => {
+                left_out(app, &error);
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Ok(any)
+}
+
+/// Reports an item that can't be read.
+pub(crate) fn left_out(app: &mut App<'_>, error: &StorageError) {
+    match error.kind() {
+        ErrorKind::Damaged => app.damaged_by(error),
+        _ => app.skipped_by(error),
+    }
 }
 
 fn lease_left(lease: &Lease, clock: &dyn Clock) -> Option<Duration> {

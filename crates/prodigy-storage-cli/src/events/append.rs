@@ -39,6 +39,13 @@ pub(crate) struct AppendArgs {
     input: InputArgs,
 }
 
+impl AppendArgs {
+    /// Whether the ids of the events are printed.
+    pub(crate) fn prints(&self) -> bool {
+        self.ack
+    }
+}
+
 /// A line of `--with-ids`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

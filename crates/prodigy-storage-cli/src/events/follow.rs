@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prodigy_storage::{Cursor, FollowHandle, FollowLines, FollowOptions, ScanItem, escape};
+use prodigy_storage::{Cursor, ErrorKind, FollowHandle, FollowLines, FollowOptions, ScanItem, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -52,7 +52,7 @@ impl FollowArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let options = arguments.options()?;
-    let stop = Stop::on_request();
+    let stop = Stop::on_request().ends_waits();
     let opened = arguments.job.open(app, Access::Read)?;
     let mut lines = opened.job.events().follow_lines(options)?;
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
@@ -60,9 +60,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let followed = interruptible(&stop, app.closed, lines.handle(), || {
         follow(app, &mut lines, &mut given, &stop, until)
     });
-    if app.json() {
+    // In what took the place of the store, the cursor may be behind events that were not given.
+    let is_valid = !matches!(&followed, Err(Failure::Storage(error)) if error.kind() == ErrorKind::Replaced);
+    if is_valid && app.json() {
         let _ = writeln!(app.err, "{}", json!({"cursor": given}));
-    } else {
+    } else if is_valid {
         say(&mut app.err, "cursor", given.as_str());
     }
     followed

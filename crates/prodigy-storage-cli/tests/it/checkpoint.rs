@@ -224,6 +224,32 @@ fn a_save_without_a_token_does_not_remove_the_protection() {
 }
 
 #[test]
+fn a_token_with_its_origin_needs_the_name_of_its_lock() {
+    let bench = Bench::new();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let script = |token: &str| {
+        format!("echo 1 | {tool} checkpoint save --repo shop --job job --phase map --fencing {token}")
+    };
+    let save = |token: &str| bench.run(&["lock", "run", "l", "--", "sh", "-c", &script(token)]);
+    save("\"$PRODIGY_LOCK_FENCING\"")
+        .code(2)
+        .says("\"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING\"");
+    save("\"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING\"").code(0);
+}
+
+#[test]
+fn a_number_that_would_fence_off_every_later_holder_is_refused() {
+    let bench = Bench::new();
+    bench
+        .feed(
+            &of("save", &["--phase", "map", "--fencing", "l=18446744073709551615"]),
+            "1",
+        )
+        .code(2)
+        .says("fence off every later holder");
+}
+
+#[test]
 fn a_state_past_the_limit_is_refused_and_no_more_than_the_limit_is_read() {
     let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "200000");
     let state = format!("\"{}\"", "x".repeat(190_000));

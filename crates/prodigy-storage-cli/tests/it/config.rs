@@ -93,3 +93,28 @@ fn base_dir_wins_over_everything() {
         .code(0);
     assert!(bench.path("elsewhere/events/r/j").is_dir());
 }
+
+#[test]
+fn a_key_of_storage_at_the_top_level_is_an_error_of_a_check() {
+    let bench = Bench::new();
+    let file = bench.write(
+        "config.yaml",
+        "backend_config:\n  base_dir: /srv/x\ntimeout: 9s\n",
+    );
+    let file = file.to_str().unwrap();
+    let run = bench.run(&["config", "check", file]).code(1);
+    assert!(run.out.contains("2 keys set nothing"), "{}", run.out);
+    run.says("error: `backend_config`").says("error: `timeout`");
+    let told = bench.run(&["config", "check", file, "--json"]).code(1).json();
+    assert_eq!(told["valid"], false);
+    // Another program may have such keys in the same file: they stop no other command.
+    bench
+        .run(&["config", "show", "--config", file])
+        .code(0)
+        .says("warning: `timeout`");
+    let misspelt = bench.write("misspelt.yaml", "storag:\n  timeout: 9s\n");
+    bench
+        .run(&["config", "check", misspelt.to_str().unwrap()])
+        .code(1)
+        .says("error: ");
+}

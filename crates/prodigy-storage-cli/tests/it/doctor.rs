@@ -137,5 +137,24 @@ fn what_is_harmless_is_told_apart() {
 #[test]
 fn other_backends_need_none() {
     let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND", "memory");
-    bench.run(&["doctor"]).code(1).says("only files");
+    bench.run(&["doctor"]).code(1).says("keeps none");
+}
+
+#[test]
+fn a_repair_that_leaves_something_is_no_success() {
+    let bench = Bench::new();
+    bench.run(&["lock", "run", "l", "--", "true"]).code(0);
+    let lock = bench.root().join("locks/1/l.lock");
+    flip(&lock, 12);
+    let file = std::fs::File::open(&lock).unwrap();
+    file.lock().unwrap();
+    let run = bench.run(&["doctor", "--repair", "--wait", "0s"]).code(1);
+    assert!(
+        run.out.contains("left: ") && run.out.contains("; 1 not repaired"),
+        "{}",
+        run.out
+    );
+    drop(file);
+    bench.run(&["doctor", "--repair"]).code(0);
+    bench.run(&["doctor"]).code(0);
 }

@@ -121,7 +121,6 @@ fn until_finished_prints_every_event_and_ends() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
 }
 
-#[cfg(unix)]
 #[test]
 fn an_interrupt_ends_it_with_the_cursor() {
     let bench = Bench::new();
@@ -151,4 +150,33 @@ fn rest(mut stderr: ChildStderr) -> String {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     said
+}
+
+#[test]
+fn after_the_root_was_restored_no_cursor_is_printed() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let mut child = bench
+        .std(follow(&[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([bench.root(), bench.path("copy")])
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::rename(bench.root(), bench.path("old")).unwrap();
+    std::fs::rename(bench.path("copy"), bench.root()).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    // The copy may get events before the cursor.
+    assert!(said.contains("the cursor is not valid in it"), "{said}");
+    assert!(said.contains("hint: follow from the first event"), "{said}");
+    assert!(!said.contains("cursor: "), "{said}");
 }

@@ -321,3 +321,30 @@ fn orphans_of_another_program_are_listed_and_kept() {
         .code(0);
     assert!(run.out.contains("/tmp/wt/agent-1"), "{}", run.out);
 }
+
+#[test]
+fn a_checkpoint_of_another_program_over_the_limit_does_not_hide_the_one_before_it() {
+    let bench = Bench::new();
+    let job = ["--repo", "shop", "--job", "job"];
+    let save = [&["checkpoint", "save", "--phase", "map"][..], &job].concat();
+    bench.feed(&save, "{\"done\":7}").code(0);
+    let state = "home/.prodigy/state/shop/mapreduce/jobs/job";
+    let large = format!("{{\"state\":\"{}\"}}", "x".repeat(2 << 20));
+    let file = bench.write(&format!("{state}/map-checkpoint-20991128_120000.json"), &large);
+    let limited = |bench: Bench| bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "1MiB");
+    let bench = limited(bench);
+    let show = [&["checkpoint", "show", "--payload"][..], &job].concat();
+    let shown = bench.run(&show).code(6);
+    assert_eq!(shown.out, "{\"done\":7}\n");
+    shown
+        .says("is skipped, and one before it is used")
+        .says("map-checkpoint-20991128_120000.json")
+        .says("larger than `max_document_size`");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), large);
+    // A checkpoint of ours is the newest state, so that no older one is given instead of it.
+    std::fs::remove_file(&file).unwrap();
+    let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "8MiB");
+    bench.feed(&save, large).code(0);
+    let bench = limited(bench);
+    bench.run(&show).code(1).says("larger than `max_document_size`");
+}

@@ -27,6 +27,7 @@ fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
         terminal: false,
         width: None,
         closed: || false,
+        closed_from_start: false,
     };
     let exit = run(std::iter::once(&"prodigy-storage").chain(arguments), console);
     (exit, String::from_utf8(errors).unwrap())
@@ -81,6 +82,7 @@ fn the_table_has_the_commands_and_no_others() {
         [
             "events append|cat|follow|stats",
             "checkpoint save|show|list|prune",
+            "document list|show|put|delete",
             "dlq analyze|list|show|edit|redrive|park|unpark|take|renew|ack|release|remove|purge|push|export|import|compact",
             "worktree path|list|orphans",
             "lock run|list",

@@ -77,7 +77,7 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     let bench = Bench::new();
     // The command ends with its input.
     let mut tool = bench
-        .std(held_by("l", &[], "echo held; read line; echo over"))
+        .std(held_by("l", &[], "echo $$; echo held; read line; echo over"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -86,10 +86,19 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     let mut output = BufReader::new(tool.stdout.take().unwrap());
     let mut said = String::new();
     output.read_line(&mut said).unwrap();
+    let command = std::mem::take(&mut said).trim().to_owned();
+    output.read_line(&mut said).unwrap();
     assert_eq!(said, "held\n");
+    let dead = tool.id();
     tool.kill().unwrap();
     tool.wait().unwrap();
-    bench.run(&held_by("l", &["--wait", "0s"], "true")).code(3);
+    let refused = bench.run(&held_by("l", &["--wait", "0s"], "true")).code(3);
+    // The command holds the lock now, and not the process that took it.
+    #[cfg(target_os = "linux")]
+    {
+        let refused = refused.says(&format!("held by process {command}, which did not sign"));
+        refused.says(&format!("last known holder: process {dead} "));
+    }
     assert_eq!(
         bench.run(&["lock", "list", "--json"]).code(0).json()["held"],
         true
@@ -98,6 +107,20 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     output.read_to_string(&mut said).unwrap();
     assert_eq!(said, "held\nover\n");
     bench.run(&held_by("l", &["--wait", "60s"], "true")).code(0);
+}
+
+#[test]
+fn a_listing_of_a_damaged_lock_file_is_no_success() {
+    let bench = Bench::new();
+    bench.run(&held_by("l", &[], "true")).code(0);
+    let file = bench.root().join("locks/1/l.lock");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[12] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    bench
+        .run(&["lock", "list"])
+        .code(5)
+        .says("damaged: a part of the file of lock l");
 }
 
 #[test]
@@ -375,4 +398,52 @@ fn a_lock_that_was_lost_before_the_command_ended_is_no_success() {
     let script = format!("rm {}", bench.root().join("locks/1/l.lock").display());
     let run = bench.run(&held_by("l", &[], &script)).code(7);
     run.says("error: ").says("lost").says("locks/1/l.lock");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_the_wait_of_a_command_that_stores_its_input() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__TIMEOUT", "10min");
+    let job = ["--repo", "shop", "--job", "job"];
+    bench.append("1\n");
+    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    let push = [&["dlq", "push"][..], &job].concat();
+    bench.feed(&push, letter).code(0);
+    // Another process works on the folder of the log, so a first segment has to wait.
+    let append = vec!["events", "append", "--repo", "shop", "--job", "new"];
+    std::fs::create_dir(bench.root().join("events/shop/new")).unwrap();
+    for (arguments, input, lock) in [
+        (append, "2\n", "events/shop/new"),
+        (
+            push,
+            "{\"item_id\":\"b\",\"item_data\":1}\n",
+            "dlq/shop/job/items.lock",
+        ),
+    ] {
+        let lock = bench.root().join(lock);
+        let held = std::fs::File::open(&lock).unwrap();
+        held.lock().unwrap();
+        for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+            let file = bench.write("input", input);
+            let mut tool = bench.std(&arguments);
+            tool.stdin(std::fs::File::open(file).unwrap());
+            tool.stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut tool = tool.spawn().unwrap();
+            wait_until_open(tool.id(), &lock);
+            send(signal, tool.id());
+            let mut said = String::new();
+            tool.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(tool.wait().unwrap().code(), Some(128 + number), "{said}");
+            assert!(said.contains("error: interrupted: "), "{said}");
+        }
+        drop(held);
+    }
+    assert!(
+        bench
+            .run(&["events", "cat", "--repo", "shop", "--job", "new"])
+            .out
+            .is_empty()
+    );
+    let listed = bench.run(&[&["dlq", "list", "--json"][..], &job].concat());
+    assert_eq!(listed.lines().len(), 1);
 }

@@ -24,6 +24,7 @@ mod in_process;
 mod large;
 mod lock;
 mod memory;
+mod output;
 mod places;
 mod security;
 mod support;

@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, run};
 
-const EVERY_READING_COMMAND: [&[&str]; 8] = [
+const EVERY_READING_COMMAND: [&[&str]; 15] = [
     &["events", "cat", "--repo", "shop", "--job", "job"],
     &["events", "stats", "--repo", "shop", "--job", "job"],
     &["dlq", "list", "--repo", "shop", "--job", "job"],
@@ -11,6 +11,15 @@ const EVERY_READING_COMMAND: [&[&str]; 8] = [
     &["lock", "list"],
     &["health"],
     &["usage"],
+    &["doctor"],
+    &[
+        "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s",
+    ],
+    &["dlq", "analyze", "--repo", "shop", "--job", "job"],
+    &["dlq", "export", "--repo", "shop", "--job", "job"],
+    &["dlq", "redrive", "--dry-run", "--repo", "shop", "--job", "job"],
+    &["worktree", "list", "--repo", "shop"],
+    &["repo", "identify"],
 ];
 
 #[test]
@@ -55,4 +64,30 @@ fn a_current_folder_that_is_gone_stops_no_command_with_an_absolute_place() {
         .current_dir(&gone)
         .args(["-c", &script]);
     run(command, "").code(0);
+}
+
+#[test]
+fn the_doctor_examines_a_snapshot() {
+    let bench = Bench::of_memory();
+    bench.run(&["doctor"]).code(0);
+    bench.append("1\n2\n");
+    let summary = bench.run(&["doctor", "--json"]).code(0).json();
+    assert_eq!(
+        (&summary["summary"]["events"], &summary["summary"]["files"]),
+        (&2.into(), &1.into())
+    );
+    let other = bench.run(&["doctor", "--job", "other", "--json"]).code(0).json();
+    assert_eq!(other["summary"]["events"], 0);
+    let file = bench.path("store.jsonl");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    for arguments in [&["doctor"][..], &["doctor", "--repair"]] {
+        let run = bench.run(arguments).code(5);
+        assert!(run.out.contains("store.jsonl"), "{}", run.out);
+        assert!(run.out.contains("1 found, 1 left"), "{}", run.out);
+    }
+    // It is never changed.
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
 }

@@ -33,9 +33,14 @@ pub(super) fn wait(
     let scan = ScanOptions::after(cursor.clone());
     let finished = options.until_finished.then(|| Document::Finished(job.clone()));
     let watch = RefCell::new(None);
+    let generation = handle.generation();
     handle.waiters.wait(job, options, deadline, |reason| {
         if reason == LookReason::Elapsed {
             let store = handle.enter(WAIT, Look::Now)?;
+            if handle.generation() != generation {
+                // A copy took the place of the store, and the cursor may be behind its next events: the caller has to look.
+                return Ok(true);
+            }
             if watch
                 .borrow()
                 .as_ref()

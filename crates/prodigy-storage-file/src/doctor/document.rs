@@ -8,7 +8,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, Entry, Evidence, LockName, Phase, Relation, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::finding::FindingKind;
+use super::finding::{FindingKind, FindingOutcome};
 use super::foreign::Group;
 use super::keep::keep_file;
 use super::walk::Examination;
@@ -67,7 +67,14 @@ impl Examination<'_> {
                 }
                 return;
             }
-            Ok(DocumentRead::Foreign(_)) => return self.foreign(Group::Unreadable, path),
+            Ok(DocumentRead::Foreign(_)) => {
+                let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
+                let group = match len > self.parts.documents.most_read() {
+                    true => Group::OverLimit,
+                    false => Group::Unreadable,
+                };
+                return self.foreign(group, path);
+            }
             Ok(DocumentRead::Damaged(error, _)) => error,
             Err(error) if error.kind() == ErrorKind::NewerFormat => {
                 let finding = self
@@ -76,11 +83,7 @@ impl Examination<'_> {
                 return self.tell(finding);
             }
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                match self.parts.documents.is_ours_by_its_head(EXAMINE, document, path) {
-                    Ok(true) => self.mode(path),
-                    Ok(false) => return self.foreign(Group::OverLimit, path),
-                    Err(error) => return self.unreadable(path, &error),
-                }
+                self.mode(path);
                 let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
                 let finding = self
                     .warning(FindingKind::OverLimit, path, error.why().to_owned())
@@ -171,16 +174,24 @@ impl Examination<'_> {
                 "the fencing mark of lock {lock} is {mark}, and the newest token of the lock is {newest}: its lock file was \
                  removed or restored, or the token {mark} is not from a lock"
             );
-            let finding = self
+            let can_be_raised = mark < u64::MAX;
+            let mut finding = self
                 .warning(FindingKind::LockBehindMark, path, why)
                 .lost("nothing; saves under a token of this lock below the mark are refused")
-                .advice(
-                    "end the holders of the lock; repair raises its tokens above the mark, for those who take it from then on",
-                );
-            if self.repairs() {
+                .advice(match can_be_raised {
+                    true => "end the holders of the lock; repair raises its tokens above the mark, for those who take it from then on",
+                    false => "no token is greater than the mark, so no repair can raise the lock above it: end all writers of the job, \
+                              then replace the file by `{\"marks\":[]}`",
+                });
+            if self.repairs() && can_be_raised {
                 let raised = self.raise_token(lock, mark);
                 self.tell_repaired(finding, &raised);
             } else {
+                if self.repairs() {
+                    finding.outcome = FindingOutcome::Left {
+                        why: "no token is greater than the mark".into(),
+                    };
+                }
                 self.tell(finding);
             }
         }

@@ -98,6 +98,8 @@ pub enum FindingKind {
     LockBehindMark,
     /// `format.json` is not what was written.
     DamagedFormat,
+    /// The snapshot of the memory backend is not what was written.
+    DamagedSnapshot,
     /// Data without a checksum: another program wrote it, or its checksum is damaged.
     Unverified,
     /// The end of a write that was cut short. The next writer mends it.
@@ -192,12 +194,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(
-        severity: FindingSeverity,
-        kind: FindingKind,
-        place: String,
-        why: impl Into<String>,
-    ) -> Self {
+    /// A finding about a file or folder. It lost nothing, and nothing has to be done about it.
+    #[must_use]
+    pub fn new(severity: FindingSeverity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
         Self {
             severity,
             kind,
@@ -217,13 +216,24 @@ impl Finding {
         self
     }
 
-    pub(super) fn lost(mut self, lost: impl Into<String>) -> Self {
+    /// Sets the data that is lost by it.
+    #[must_use]
+    pub fn lost(mut self, lost: impl Into<String>) -> Self {
         self.lost = lost.into();
         self
     }
 
-    pub(super) fn advice(mut self, advice: impl Into<String>) -> Self {
+    /// Sets the remedy.
+    #[must_use]
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = advice.into();
+        self
+    }
+
+    /// Sets the outcome.
+    #[must_use]
+    pub fn outcome(mut self, outcome: FindingOutcome) -> Self {
+        self.outcome = outcome;
         self
     }
 
@@ -265,6 +275,8 @@ pub struct DoctorSummary {
     pub repaired: u64,
     /// Damage that is still there.
     pub left: u64,
+    /// Findings, of any severity, whose repair was asked for and not made.
+    pub unrepaired: u64,
 }
 
 impl DoctorSummary {
@@ -274,7 +286,8 @@ impl DoctorSummary {
         self.left == 0
     }
 
-    pub(super) fn count(&mut self, finding: &Finding) {
+    /// Counts a finding.
+    pub fn count(&mut self, finding: &Finding) {
         match finding.severity {
             FindingSeverity::Note => self.notes += 1,
             FindingSeverity::Warning => self.warnings += 1,
@@ -282,5 +295,6 @@ impl DoctorSummary {
         }
         self.repaired += u64::from(matches!(finding.outcome, FindingOutcome::Repaired { .. }));
         self.left += u64::from(finding.is_damage_left());
+        self.unrepaired += u64::from(matches!(finding.outcome, FindingOutcome::Left { .. }));
     }
 }

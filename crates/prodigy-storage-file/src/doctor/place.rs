@@ -18,15 +18,11 @@ const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
 /// Bytes of that which may differ in one that is damaged.
 const MOST_WRONG: usize = 3;
 
-/// The name of the store in a damaged `format.json`, if that part of it is whole.
+/// The name of the store in a damaged `format.json`, if it can be restored.
 fn name_in(bytes: &[u8]) -> Option<String> {
     const FIELD: &[u8] = b"\"store\":\"";
-    const LEN: usize = 32;
     let at = memchr::memmem::find(bytes, FIELD)? + FIELD.len();
-    let name = bytes.get(at..at + LEN)?;
-    let is_whole = bytes.get(at + LEN) == Some(&b'"')
-        && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_whole.then(|| String::from_utf8_lossy(name).into_owned())
+    root::salvage_name(bytes.get(at..)?)
 }
 
 impl Examination<'_> {

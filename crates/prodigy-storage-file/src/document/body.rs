@@ -12,7 +12,7 @@ const ALWAYS_READ: u64 = 1 << 20;
 
 impl Documents {
     /// The most bytes of a document's file that are read.
-    pub(super) fn most_read(&self) -> u64 {
+    pub(crate) fn most_read(&self) -> u64 {
         self.root
             .options
             .max_document_size

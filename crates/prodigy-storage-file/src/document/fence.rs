@@ -212,10 +212,7 @@ fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
         return None;
     }
     let token = fields.token.filter(|token| *token > 0);
-    Some(token.and_then(|token| match fields.lock {
-        Some(lock) => Fence::new(lock, token).ok(),
-        None => Fence::unnamed(token).ok(),
-    }))
+    Some(token.and_then(|token| Fence::stored(fields.lock, token).ok()))
 }
 
 #[derive(Default)]

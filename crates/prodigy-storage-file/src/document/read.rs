@@ -81,17 +81,6 @@ impl Documents {
         Ok(Some(head))
     }
 
-    /// Whether a document is ours, by its name or its first bytes. For one that is too large to be read.
-    pub(crate) fn is_ours_by_its_head(
-        &self,
-        operation: &'static str,
-        document: &Document,
-        path: &Path,
-    ) -> Result<bool> {
-        let head = self.first_bytes(operation, path)?;
-        Ok(head.is_some_and(|head| ours::document(document, &head)))
-    }
-
     /// Notes that a reader skips a document of another program.
     fn skipped(&self, path: &Path, error: StorageError) -> StorageError {
         let kind = match path.starts_with(ORPHANED) {
@@ -122,10 +111,28 @@ impl Documents {
         }
     }
 
-    /// The error for a document over the limit. It is verified as a stream: a damaged one is damage whatever the limit is.
-    fn large_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> StorageError {
+    /// A document over the limit. One of ours is an error, so that no older one passes for the newest. It is verified as a
+    /// stream: a damaged one is damage whatever the limit is. One of another program can't be verified, and is skipped as each of
+    /// its files that is not read.
+    fn large_document(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        file: &dyn FsFile,
+    ) -> Result<DocumentRead> {
         let at = self.root.absolute(path);
-        match holds_as_a_stream(FileRead::new(file, 0)) {
+        let mut head = vec![0; HEAD];
+        let read = file.read_full_at(&mut head, 0);
+        let read = read.map_err(|error| self.root.read_fault(operation, path, error))?;
+        head.truncate(read);
+        if !ours::document_at(path, &head) {
+            let why = "the file is not read: it carries none of the marks of this program, and is larger than `max_document_size`";
+            let error = StorageError::new(ErrorKind::Foreign, operation, at.display(), why);
+            return Ok(DocumentRead::Foreign(error.with_hint(
+                "set a larger `backend_config.max_document_size` to read it; it stays as it is, for the program that wrote it",
+            )));
+        }
+        Err(match holds_as_a_stream(FileRead::new(file, 0)) {
             Ok(true) => self.too_large(operation, at.display()),
             Ok(false) => {
                 let why = "its checksum does not hold; it is also larger than `max_document_size`";
@@ -134,14 +141,14 @@ impl Documents {
                 )
             }
             Err(error) => self.root.read_fault(operation, path, error),
-        }
+        })
     }
 
     fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<DocumentRead> {
         let at = self.root.absolute(path);
         let bytes = match file.read_to_end(0, self.most_read()) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(self.large_document(operation, path, file));
+                return self.large_document(operation, path, file);
             }
             other => other.map_err(|error| self.root.read_fault(operation, path, error))?,
         };

@@ -13,7 +13,9 @@ mod process;
 
 use std::io::{self, Read};
 
+use process::is_alive;
 pub(crate) use process::{ProcessState, host, instance, state_of};
+use prodigy_storage_backend::Holder;
 
 /// Readings of a table that comes in several pieces. Each leaves out a given lock with a chance of a few per cent at most.
 const READINGS: usize = 8;
@@ -37,12 +39,16 @@ pub(crate) struct KernelLocks {
     available: bool,
     /// Whether the descriptors of all processes were searched, or need not be.
     searched: bool,
+    /// The locks of the descriptors of all processes, read when the taker of a lock has ended.
+    heirs: Option<Vec<KernelLock>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KernelLock {
-    /// 0 where the process is of another container.
-    pid: u32,
+    /// The process that took it; 0 where it is of another container.
+    taker: u32,
+    /// The process that has it, as far as it is known: the taker, or one that inherited its descriptor.
+    holder: u32,
     device: (u32, u32),
     inode: u64,
 }
@@ -60,6 +66,7 @@ impl KernelLocks {
             left: READINGS,
             available: first.is_some(),
             searched: first.is_none() || sees_all(),
+            heirs: None,
         };
         locks.take_in(first);
         locks
@@ -91,9 +98,26 @@ impl KernelLocks {
         self.available
     }
 
-    /// The process that took a lock on a file; 0 if its id is not known here. `signer` selects the lock if a
-    /// file system shows another device in the table than to a program.
-    pub(crate) fn find(&mut self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
+    /// The process that has the lock on a file; 0 if its id is not known here. `signer`, which signed the file last, selects
+    /// the lock if a file system shows another device in the table than to a program.
+    ///
+    /// The table names the process that took the lock. If that has ended, a process that inherited the descriptor has it.
+    pub(crate) fn holder(&mut self, identity: (u64, u64), signer: Option<&Holder>) -> Option<u32> {
+        let signer_id = signer.map(|signer| signer.pid);
+        let listed = self.find(identity, signer_id)?;
+        let has_ended = match signer.filter(|signer| signer.pid == listed) {
+            // Another process may have its id by now.
+            Some(signer) => state_of(signer) == ProcessState::Ended,
+            None => listed > 0 && !is_alive(listed),
+        };
+        if !has_ended {
+            return Some(listed);
+        }
+        let heirs = self.heirs.get_or_insert_with(locks_of_descriptors);
+        Some(holder_among(heirs, identity, signer_id).unwrap_or(0))
+    }
+
+    fn find(&mut self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
         loop {
             if let Some(found) = self.in_seen(identity, signer) {
                 return Some(found);
@@ -110,12 +134,8 @@ impl KernelLocks {
         }
     }
 
-    fn in_seen(&self, (device, inode): (u64, u64), signer: Option<u32>) -> Option<u32> {
-        let device = (rustix::fs::major(device as _), rustix::fs::minor(device as _));
-        let of_file =
-            |lock: &&KernelLock| lock.inode == inode && (lock.device == device || signer == Some(lock.pid));
-        // Where several readings found several holders, the latest counts.
-        self.seen.iter().rev().find(of_file).map(|lock| lock.pid)
+    fn in_seen(&self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
+        holder_among(&self.seen, identity, signer)
     }
 
     fn take_in(&mut self, reading: Option<Reading>) {
@@ -130,6 +150,15 @@ impl KernelLocks {
         };
         self.seen.extend(reading.text.lines().filter_map(parse_line));
     }
+}
+
+/// The holder of the lock on a file.
+fn holder_among(locks: &[KernelLock], (device, inode): (u64, u64), signer: Option<u32>) -> Option<u32> {
+    let device = (rustix::fs::major(device as _), rustix::fs::minor(device as _));
+    let of_file =
+        |lock: &&KernelLock| lock.inode == inode && (lock.device == device || signer == Some(lock.taker));
+    // Where several readings found several holders, the latest counts.
+    locks.iter().rev().find(of_file).map(|lock| lock.holder)
 }
 
 impl std::fmt::Debug for KernelLocks {
@@ -188,15 +217,16 @@ fn locks_of_descriptors() -> Vec<KernelLock> {
     let mut found = Vec::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
-        let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-        if !process.file_name().to_str().is_some_and(is_process) {
+        let name = process.file_name();
+        let Some(holder) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
-        }
+        };
         let descriptors = std::fs::read_dir(process.path().join("fdinfo"));
         for descriptor in descriptors.into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(descriptor.path()).unwrap_or_default();
             let locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
-            found.extend(locks.filter_map(parse_line));
+            let of_process = locks.filter_map(parse_line);
+            found.extend(of_process.map(|lock| KernelLock { holder, ..lock }));
         }
     }
     found
@@ -209,12 +239,17 @@ fn parse_line(line: &str) -> Option<KernelLock> {
         return None;
     }
     let mut fields = fields.skip(2);
-    let pid = fields.next()?.parse().unwrap_or_default();
+    let taker = fields.next()?.parse().unwrap_or_default();
     let mut place = fields.next()?.split(':');
     let mut hex = || u32::from_str_radix(place.next()?, 16).ok();
     let device = (hex()?, hex()?);
     let inode = place.next()?.parse().ok()?;
-    Some(KernelLock { pid, device, inode })
+    Some(KernelLock {
+        taker,
+        holder: taker,
+        device,
+        inode,
+    })
 }
 
 #[cfg(test)]
@@ -294,7 +329,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.lock().unwrap();
         let inode = file.metadata().unwrap().ino();
-        let held = |lock: &KernelLock| lock.inode == inode && lock.pid == std::process::id();
+        let held = |lock: &KernelLock| lock.inode == inode && lock.holder == std::process::id();
         assert!(locks_of_descriptors().iter().any(held));
     }
 }

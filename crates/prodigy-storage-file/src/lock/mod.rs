@@ -9,6 +9,7 @@
 mod guard;
 mod listing;
 mod origin;
+mod ranges;
 mod slots;
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ impl Locks {
         let began = options.since.unwrap_or_else(Instant::now);
         let file = self.acquire(&path, began, deadline)?;
         let holder = this_process(self.root.now(), options.purpose.clone());
-        let fencing = self.next_token(&path, &*file, &holder, above)?;
+        let fencing = self.next_token(name, &path, &*file, &holder, above, deadline)?;
         Ok(Box::new(FileGuard::new(
             Arc::clone(&self.root),
             Arc::clone(&self.held),
@@ -153,13 +154,25 @@ impl Locks {
 
     /// Signs the file under the next token. On return the token, the file's name and all folders above it survive
     /// power loss.
-    fn next_token(&self, path: &Path, file: &dyn FsFile, holder: &Holder, above: u64) -> Result<u64> {
+    fn next_token(
+        &self,
+        name: &LockName,
+        path: &Path,
+        file: &dyn FsFile,
+        holder: &Holder,
+        above: u64,
+        deadline: Deadline,
+    ) -> Result<u64> {
         let fault = |error| self.root.write_fault(LOCK, path, error);
         // The bytes of a holder that was killed may be in memory only. Its slot is the one to keep: it comes first.
         self.root.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
-        let next = slots.next_token(self.root.now());
+        let range = match slots.needs_range() {
+            true => self.new_range(name, deadline)?,
+            false => 0,
+        };
+        let next = slots.next_token(range);
         let next = next.and_then(|next| Some(next.max(above.checked_add(1)?)));
         let fencing = next.ok_or_else(|| {
             StorageError::new(

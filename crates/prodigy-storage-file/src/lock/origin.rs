@@ -36,7 +36,8 @@ impl Locks {
         target: impl fmt::Display,
         fence: &Fence,
     ) -> Result<()> {
-        let Some(origin) = fence.origin() else {
+        // A token with an origin has the name of its lock.
+        let (Some(origin), Some(lock)) = (fence.origin(), fence.lock()) else {
             return Ok(());
         };
         let refused =
@@ -46,9 +47,6 @@ impl Locks {
                 "the fencing token {fence} comes from another store: the root was created again since, or is another one"
             )));
         }
-        let Some(lock) = fence.lock() else {
-            return Ok(());
-        };
         let Some(slots) = self.slots_of(operation, lock)? else {
             return Err(refused(format!(
                 "the fencing token {fence} comes from a lock file that is gone: it was removed, or the root was restored"
@@ -77,7 +75,8 @@ impl Locks {
         match fence.lock().map(|lock| (lock, self.newest_token(lock))) {
             Some((lock, Ok(newest))) if newest <= fence.token() => error.with_hint(format!(
                 "no newer holder took the lock {lock}: its lock file was removed or restored, so its tokens began again below \
-                 the mark of the job; `prodigy-storage doctor --repair` raises them above the mark, then take the lock again"
+                 the mark of the job; `prodigy-storage doctor --repair` raises them above the mark, or says what to do where it can't; \
+                 then take the lock again"
             )),
             _ => error,
         }

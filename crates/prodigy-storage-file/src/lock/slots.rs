@@ -9,13 +9,12 @@
 //!
 //! - one good slot with token n: n + 2, since the other held n + 1 at most; n + 1 if both are good;
 //! - no good slot in a file that is not empty: n + 2, where n is the greatest number behind a `"fencing":` that can
-//!   still be read, and above the microseconds since 1970, which no count from 1 reaches;
+//!   still be read, and at the beginning of a new range of tokens ([`super::ranges`]) at least;
 //! - an empty file: 1.
 
 use std::io;
 
 use prodigy_storage_backend::Holder;
-use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -119,16 +118,19 @@ impl Slots {
             .map(|record| &record.holder)
     }
 
-    /// A token above every one that was handed out, by the rule above.
-    pub(super) fn next_token(&self, now: Timestamp) -> Option<u64> {
+    /// Whether the file does not say which tokens were handed out: it is damaged, and no slot is good.
+    pub(super) fn needs_range(&self) -> bool {
+        !self.empty && self.turns.iter().all(Option::is_none)
+    }
+
+    /// A token above every one that was handed out, by the rule above. `range` is the beginning of a new range of tokens, if one
+    /// is needed.
+    pub(super) fn next_token(&self, range: u64) -> Option<u64> {
         match &self.turns {
             [Some(one), Some(other)] => one.fencing.max(other.fencing).checked_add(1),
             [Some(one), None] | [None, Some(one)] => one.fencing.checked_add(2),
             [None, None] if self.empty => Some(1),
-            [None, None] => {
-                let micros = u64::try_from(now.as_nanos() / 1000).unwrap_or_default();
-                self.salvaged.checked_add(1)?.max(micros).checked_add(1)
-            }
+            [None, None] => Some(self.salvaged.checked_add(2)?.max(range)),
         }
     }
 
@@ -252,6 +254,8 @@ const _: () = assert!((SLOT * SLOTS) as u64 <= MAX_FILE);
 
 #[cfg(test)]
 mod tests {
+    use prodigy_storage_layout::Timestamp;
+
     use super::*;
 
     fn holder() -> Holder {
@@ -296,33 +300,37 @@ mod tests {
 
     #[test]
     fn no_changed_byte_gives_a_token_twice() {
-        let now = Timestamp::from_millis(5);
         for (one, other) in [(5, 4), (4, 5)] {
             let whole = [slot(one), slot(other)].concat();
-            assert_eq!(Slots::parse(&whole).next_token(now), Some(6));
+            assert_eq!(Slots::parse(&whole).next_token(0), Some(6));
             for at in 0..whole.len() {
                 for value in [whole[at] ^ 1, whole[at] ^ 0x80, 0, b' ', b'9'] {
                     let mut bytes = whole.clone();
                     bytes[at] = value;
-                    let next = Slots::parse(&bytes).next_token(now).unwrap();
+                    let next = Slots::parse(&bytes).next_token(0).unwrap();
                     assert!(next > 5, "byte {at} as {value}: {next}");
                 }
             }
             for end in 1..whole.len() {
-                let next = Slots::parse(&whole[..end]).next_token(now).unwrap();
+                let slots = Slots::parse(&whole[..end]);
+                // Without a good slot a range is asked for.
+                let range = if slots.needs_range() { 1_000 } else { 0 };
+                let next = slots.next_token(range).unwrap();
                 assert!(next > 5, "cut at {end}: {next}");
             }
         }
     }
 
     #[test]
-    fn a_file_without_a_good_slot_goes_on_from_the_clock_or_what_can_be_read() {
-        let now = Timestamp::from_millis(2_000);
-        assert_eq!(Slots::parse(b"").next_token(now), Some(1));
-        assert_eq!(Slots::parse(&[0; 3 * SLOT]).next_token(now), Some(2_000_001));
-        assert_eq!(Slots::parse(b"pid 12").next_token(now), Some(2_000_001));
+    fn a_file_without_a_good_slot_goes_on_in_a_new_range_or_behind_what_can_be_read() {
+        let range = 2_000_000;
+        assert_eq!(Slots::parse(b"").next_token(range), Some(1));
+        assert!(!Slots::parse(b"").needs_range() && !Slots::parse(&slot(5)).needs_range());
+        assert!(Slots::parse(b"pid 12").needs_range());
+        assert_eq!(Slots::parse(&[0; 3 * SLOT]).next_token(range), Some(2_000_000));
+        assert_eq!(Slots::parse(b"pid 12").next_token(range), Some(2_000_000));
         let text = b"{\"fencing\":3000000,\"x\"\"fencing\":18446744073709551615,";
-        assert_eq!(Slots::parse(text).next_token(now), Some(3_000_002));
+        assert_eq!(Slots::parse(text).next_token(range), Some(3_000_002));
         assert_eq!(Slots::parse(text).fencing(), 3_000_000);
     }
 

@@ -149,6 +149,39 @@ fn a_torn_or_damaged_file_never_gives_a_token_again() {
 }
 
 #[test]
+fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
+    use prodigy_storage_backend::conformance::ManualClock;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let store = store(&dir, |options| options.clock(clock.clone()));
+    let mut last = take(&store, "a").fencing();
+    // Each time the clock is behind the one before.
+    for year in [2100, 2026, 1970] {
+        clock.set(Timestamp::from_millis((year - 1970) * 31_556_952_000));
+        std::fs::write(path(&dir, "a"), [0; SLOT]).unwrap();
+        for _ in 0..3 {
+            let token = take(&store, "a").fencing();
+            assert!(token > last, "{token} after {last}");
+            last = token;
+        }
+        // Another lock has a range of its own.
+        take(&store, "b").release().unwrap();
+        std::fs::write(path(&dir, "b"), "x").unwrap();
+        assert!(take(&store, "b").fencing() > last);
+    }
+    assert!(
+        last < (1 << 53),
+        "a program that reads JSON numbers as floats loses no token"
+    );
+    // The lock that counts the ranges continues behind what can be read.
+    let counter = path(&dir, "prodigy-storage/token-ranges");
+    let text = String::from_utf8_lossy(&std::fs::read(&counter).unwrap()).replace("checksum", "checksim");
+    std::fs::write(&counter, text).unwrap();
+    std::fs::write(path(&dir, "a"), [0; SLOT]).unwrap();
+    assert!(take(&store, "a").fencing() > last);
+}
+
+#[test]
 fn the_listing_says_what_is_held_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = writer(&dir);

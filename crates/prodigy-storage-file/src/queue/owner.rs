@@ -8,6 +8,7 @@
 use std::io;
 
 use super::line;
+use super::scan::{Value, value};
 use crate::fs::FsFile;
 
 /// The bytes before the checksum that closes each item of ours.
@@ -17,6 +18,8 @@ const OPENING: &[u8] = b"[\n";
 const EMPTY: &[u8] = b"[\n]\n";
 /// As many first bytes of a queue as decide about its owner.
 const BEGINNING: usize = OPENING.len() + line::HEAD.len();
+/// A value that has not ended within this number of bytes is long.
+const LONG: usize = 1 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -48,6 +51,26 @@ pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
         // A mark may cross the border of two pieces.
         offset += (CHUNK - CHECKSUM.len()) as u64;
     }
+}
+
+/// True if a file that is not ours begins with a long value that is no array. None of it is an item, so nobody has to hold it in
+/// memory to find its end.
+pub(super) fn is_no_array(file: &dyn FsFile) -> io::Result<bool> {
+    let mut bytes = vec![0; CHUNK];
+    let mut read = file.read_full_at(&mut bytes, 0)?;
+    let text = bytes.get(..read).unwrap_or_default();
+    let text = text
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(text)
+        .trim_ascii_start();
+    if read < CHUNK || text.first().is_none_or(|first| *first == b'[') {
+        return Ok(false);
+    }
+    bytes.resize(LONG, 0);
+    read = file.read_full_at(&mut bytes, 0)?;
+    let text = bytes.get(..read).unwrap_or_default();
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    Ok(read == LONG && matches!(value(text), Value::Open) && !is_ours(file)?)
 }
 
 /// True if each of the first bytes of a file is one that a write of ours puts there, or zero. A power loss leaves a zero
@@ -113,6 +136,29 @@ mod tests {
             assert!(!ours(text), "{text}");
             assert!(!ours(format!("{text}{}", " ".repeat(2 * CHUNK))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_value_that_is_no_array_needs_no_memory_for_its_items() {
+        let is_no_array = |text: &str| {
+            let folder = TempDir::new().unwrap();
+            std::fs::write(folder.path().join("items.json"), text).unwrap();
+            let file = RealFs::new(folder.path()).open("items.json".as_ref(), OpenMode::Read);
+            is_no_array(&*file.unwrap()).unwrap()
+        };
+        let item = "{\"item_id\":\"a\",\"item_data\":1},\n";
+        let items = item.repeat(2 * LONG / item.len());
+        assert!(is_no_array(&format!("{{\"items\":[{items}]}}")));
+        assert!(is_no_array(&format!(
+            "\u{feff} \n{{\"items\":[{}",
+            items.replace('\n', "")
+        )));
+        assert!(is_no_array(&format!("\"{}\"", "x".repeat(2 * LONG))));
+        // A short one, an array, items on lines, and a file of ours.
+        assert!(!is_no_array(&format!("{{\"items\":[{item}]}}")));
+        assert!(!is_no_array(&format!(" [{items}]")));
+        assert!(!is_no_array(&items));
+        assert!(!is_no_array(&format!("{{\"items\":[{items}{WHOLE}")));
     }
 
     #[test]

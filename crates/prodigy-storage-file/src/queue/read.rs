@@ -98,7 +98,7 @@ impl Queues {
             return Ok(());
         }
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
-        let (mut is_read, mut count) = (true, 0);
+        let (mut is_read, mut count) = (!owner::is_no_array(&**file).map_err(fault)?, 0);
         while is_read && let Some(fragment) = scanner.next().map_err(fault)? {
             count += 1;
             if count % STRIDE == 0 {

@@ -693,7 +693,7 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b",").unwrap_or(line).trim_ascii_end()
 }
 
-enum Value {
+pub(super) enum Value {
     /// An object of this number of bytes.
     Whole(usize),
     /// The beginning of one.
@@ -703,7 +703,7 @@ enum Value {
 }
 
 /// The JSON object that `bytes` begin with.
-fn value(bytes: &[u8]) -> Value {
+pub(super) fn value(bytes: &[u8]) -> Value {
     match serde_json::Deserializer::from_slice(bytes)
         .into_iter::<&RawValue>()
         .next()

@@ -172,6 +172,13 @@ impl Queues {
             Some(file) => Some(self.survey_journal(&paths.journal, &file, &mut seen)?),
             None => None,
         };
+        let fault = |error| self.root.read_fault(EXAMINE, &paths.items, error);
+        if journal.is_none() && owner::is_no_array(scanner.file()).map_err(fault)? {
+            return Ok(Survey {
+                others: 1,
+                ..Survey::default()
+            });
+        }
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
         // Only we keep a journal.
         survey.ours |= journal.is_some();

@@ -173,7 +173,21 @@ impl View {
             root: Arc::clone(root),
         };
         view.read_journal(operation, paths, deadline)?;
+        view.pass_over_no_array()
+            .map_err(|error| root.read_fault(operation, &paths.items, error))?;
         Ok(Some(view))
+    }
+
+    /// Skips a file of another program that is one long value.
+    fn pass_over_no_array(&mut self) -> io::Result<()> {
+        if let (None, Some(items)) = (self.ours, &self.items)
+            && owner::is_no_array(items.file())?
+        {
+            self.ours = Some(false);
+            self.note_foreign(0, items.len());
+            self.items = None;
+        }
+        Ok(())
     }
 
     fn read_journal(&mut self, operation: &'static str, paths: &Paths, deadline: Deadline) -> Result<()> {

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
 use serde::{Deserialize, Serialize};
 
-use super::{Replace, Root, TempFile};
+use super::{Replace, Root, TempFile, store_name};
 use crate::fs::{FsFile, OpenMode};
 
 /// The format that this version writes. It reads format 1 as well, and its first write takes such a store over.
@@ -31,7 +31,7 @@ pub(crate) struct Format {
 }
 
 /// The name of the store in `format.json`, if it can be read and has one.
-pub(crate) fn store_name(root: &Root) -> Option<String> {
+pub(crate) fn name_of_store(root: &Root) -> Option<String> {
     read_format(root).ok()??.store
 }
 
@@ -80,6 +80,19 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             "there is no format 0",
         ));
     }
+    if format
+        .store
+        .as_deref()
+        .is_some_and(|name| !store_name::is_whole(name))
+    {
+        return Err(StorageError::new(
+            ErrorKind::Damaged,
+            "read format",
+            at.display(),
+            "the name of the store does not fit its checksum",
+        )
+        .with_hint("`prodigy-storage doctor --repair` mends it"));
+    }
     Ok(Some(Format {
         file,
         number: format.format,
@@ -115,7 +128,7 @@ pub(crate) fn write_format(root: &Root) -> Result<()> {
 
 /// The `format.json` of this version; the store gets a new name if it has none.
 pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
-    let name = name.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+    let name = name.unwrap_or_else(store_name::draw);
     let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut text = serde_json::to_vec(&FormatFile {
         format: FORMAT,

@@ -39,7 +39,7 @@ pub(crate) fn who_holds(
     let pid = last.map(|last| last.pid);
     // The kernel does not know a file without a descriptor.
     let listed = match file.descriptor() {
-        Some(_) => kernel.find(file.metadata()?.identity, pid),
+        Some(_) => kernel.holder(file.metadata()?.identity, last),
         None => None,
     };
     let is_certain = file.descriptor().is_some() && kernel.is_available();

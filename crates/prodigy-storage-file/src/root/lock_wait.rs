@@ -10,6 +10,9 @@ use rustix::io::Errno;
 use super::Root;
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 
+/// How long a wait lasts at most after it was interrupted.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// An open file or folder that can be locked.
 pub(crate) trait Lockable {
     fn try_lock(&self) -> io::Result<bool>;
@@ -63,13 +66,21 @@ impl LockWait<'_> {
     ) -> Result<(L, Metadata)> {
         let fault = |error| self.root.write_fault(self.operation, self.path, error);
         let mut pause = self.longest_pause / 100;
+        let (mut deadline, mut interrupted) = (self.deadline, None);
         loop {
             let opened = self.root.open_in(self.folder, &open)?.map_err(fault)?;
             while !try_lock(&opened)? {
-                if self.deadline.has_passed() {
+                if deadline.has_passed() && self.deadline.is_interrupted() {
+                    return Err(self.interrupted(&holder(&opened)));
+                }
+                if deadline.has_passed() {
                     return Err(self.refused(&holder(&opened)));
                 }
-                let left = self.deadline.remaining();
+                if self.deadline.is_interrupted() {
+                    // A lock that is held for moments is still worth the wait: the caller stores what it has.
+                    deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
+                }
+                let left = deadline.remaining();
                 std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
                 pause = (pause * 2).min(self.longest_pause);
             }
@@ -84,6 +95,16 @@ impl LockWait<'_> {
                 "a file or folder that stays",
             )?;
         }
+    }
+
+    fn interrupted(&self, holder: &str) -> StorageError {
+        let waited = self.began.elapsed().as_millis();
+        StorageError::new(
+            ErrorKind::Interrupted,
+            self.operation,
+            self.root.absolute(self.path).display(),
+            format!("it is held by {holder}; the wait was ended after {waited} ms"),
+        )
     }
 
     /// The error of a wait without success.

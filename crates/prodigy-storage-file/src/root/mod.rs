@@ -16,6 +16,7 @@ mod network;
 mod options;
 mod place;
 mod quarantine;
+mod store_name;
 mod temp_file;
 mod unflushed;
 mod usage;
@@ -46,6 +47,7 @@ pub(crate) use locked_file::LockedFile;
 pub use options::FileOptions;
 pub(crate) use place::{LASTS, Look};
 pub(crate) use quarantine::Quarantine;
+pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
 pub(crate) use usage::usage;
 

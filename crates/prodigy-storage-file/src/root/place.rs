@@ -75,7 +75,7 @@ impl Root {
     /// The name of the store, from memory or from the open folder.
     pub(crate) fn name(&self) -> Option<String> {
         let known = self.whereabouts.name.lock().clone();
-        known.or_else(|| super::format::store_name(self))
+        known.or_else(|| super::format::name_of_store(self))
     }
 
     /// Where the path of the root leads. A store that was lost fails from then on.

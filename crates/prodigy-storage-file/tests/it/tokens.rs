@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Body, DocumentStore, ErrorKind, Fence, LockGuard, LockStore, PutOptions, Result, StorageError,
+    Body, DocumentStore, ErrorKind, Fence, InvalidFence, LockGuard, LockStore, PutOptions, Result,
+    StorageError,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, FileBackend, FileOptions, Finding, FindingKind};
 use prodigy_storage_layout::Phase;
@@ -86,9 +87,9 @@ fn a_token_of_a_root_that_was_created_again_counts_no_more() {
         save(&backend, &new).unwrap();
     }
     assert!(refused(&backend, &old).contains("another store"));
-    // Without a name the store is compared as well.
-    let unnamed: Fence = old.token_text().parse().unwrap();
-    assert!(refused(&place.open(3), &unnamed).contains("another store"));
+    // Without the name of its lock, an origin proves nothing after a restore.
+    let unnamed = old.token_text().parse::<Fence>();
+    assert_eq!(unnamed, Err(InvalidFence::WithoutLock));
     // A person types a number.
     save(&backend, &"shop/resume=3".parse().unwrap()).unwrap();
 }
@@ -165,4 +166,43 @@ fn tokens_that_began_again_below_the_mark_are_reported_and_raised_by_a_repair() 
     assert!(after.token() > 8, "{after}");
     save(&backend, &after).unwrap();
     assert!(refused(&backend, &new).contains("taken by others since"));
+}
+
+#[test]
+fn the_greatest_number_that_can_be_typed_is_overcome_by_a_repair() {
+    let place = Place::new();
+    let backend = place.open(1);
+    save(
+        &backend,
+        &Fence::new("shop/resume".parse().unwrap(), Fence::MAX).unwrap(),
+    )
+    .unwrap();
+    assert!(refused(&backend, &take(&backend)).contains("doctor --repair"));
+    assert_eq!(place.doctor(true).len(), 1);
+    let after = take(&backend);
+    assert!(after.token() > Fence::MAX, "{after}");
+    save(&backend, &after).unwrap();
+}
+
+#[test]
+fn a_mark_that_no_token_can_pass_is_reported_with_a_way_out_that_works() {
+    let place = Place::new();
+    let backend = place.open(1);
+    let greatest = Fence::stored(Some("shop/resume".parse().unwrap()), u64::MAX).unwrap();
+    save(&backend, &greatest).unwrap();
+    for repairs in [false, true] {
+        let found = place.doctor(repairs);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].advice.contains("replace the file by `{\"marks\":[]}`"),
+            "{found:?}"
+        );
+        let file = place.0.path().join("root").join(&found[0].place);
+        if repairs {
+            std::fs::write(file, "{\"marks\":[]}").unwrap();
+        }
+    }
+    assert!(place.doctor(false).is_empty());
+    let new = take(&backend);
+    save(&backend, &new).unwrap();
 }

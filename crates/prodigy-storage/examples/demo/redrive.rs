@@ -70,8 +70,13 @@ pub(crate) fn item_id(commit: &Commit) -> Outcome<ItemId> {
 }
 
 fn by_signature(job: &Job) -> Outcome<Vec<(String, u64)>> {
-    let counts = job.dlq().by_signature(&Select::any())?.into_iter();
-    Ok(counts
+    let mut found = job.dlq().by_signature(&Select::any())?;
+    if let Some(error) = found.left_out.pop() {
+        return Err(error.into());
+    }
+    Ok(found
+        .groups
+        .into_iter()
         .map(|count| (count.signature.unwrap_or_default(), count.items))
         .collect())
 }

@@ -21,7 +21,7 @@ use super::mirror::{method, mirror, rows};
 use super::threads::Threads;
 use super::{Call, ItemStream, Wrap};
 use crate::dlq::{
-    Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveError, RedriveOptions, RedriveReport, SignatureCount,
+    Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveError, RedriveOptions, RedriveReport, SignatureCounts,
     Taken,
 };
 
@@ -44,7 +44,7 @@ mirror! {
         async fn get(&self, id: &ItemId) -> Option<DlqItem>;
         #[wrapped]
         async fn scan(&self, select: &Select) -> ItemStream<DlqItem>;
-        async fn by_signature(&self, select: &Select) -> Vec<SignatureCount>;
+        async fn by_signature(&self, select: &Select) -> SignatureCounts;
         async fn summary(&self) -> QueueSummary;
         async fn extend(&self, tokens: &[LeaseToken], lease: Duration) -> Vec<Settled>;
         async fn ack(&self, tokens: &[LeaseToken]) -> Vec<Settled>;

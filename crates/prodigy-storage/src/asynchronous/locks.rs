@@ -41,7 +41,9 @@ impl Threads {
         let waiter = Waiter {
             inner: Arc::clone(inner),
             begun: Instant::now(),
-            deadline: options.wait.map_or_else(|| inner.deadline(), Deadline::after),
+            deadline: options
+                .wait
+                .map_or_else(|| inner.deadline(), |wait| inner.deadline_after(wait)),
             options,
             reply,
         };

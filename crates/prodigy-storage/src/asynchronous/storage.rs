@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Result, Stats, Usage};
 use prodigy_storage_config::StorageConfig;
-#[cfg(feature = "file")]
-use prodigy_storage_file::Doctor;
 use prodigy_storage_layout::{LockName, RepoName};
 
 use super::mirror::{method, mirror, rows};
 use super::threads::{Threads, open};
 use super::{AsyncRepo, AsyncStorageLock, Call, ItemStream};
 use crate::builder::StorageBuilder;
+#[cfg(feature = "file")]
+use crate::doctor::Doctor;
 use crate::error::refused_name;
 use crate::lock::LockOptions;
 use crate::notice::StorageNotice;

@@ -13,15 +13,18 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Backend, Capabilities, Deadline, ErrorKind, Result, Stats, StorageError};
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore};
+use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore, Time};
 
 use document::DocumentCache;
 use operation::{Access, Limit, Operation};
+
+/// The longest time until a pause notices that it is to end.
+const PIECE: Duration = Duration::from_millis(25);
 
 /// Calls a backend under the rules of a configuration.
 #[derive(Debug)]
@@ -32,6 +35,25 @@ pub(crate) struct Caller {
     semaphore: Semaphore,
     cache: Option<DocumentCache>,
     counters: Counters,
+}
+
+/// The system's clock, with pauses that end when a flag is raised.
+#[derive(Debug)]
+struct Interruptible(&'static AtomicBool);
+
+impl Time for Interruptible {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        let end = Deadline::after(duration);
+        while let Some(left) = end.remaining().filter(|left| !left.is_zero())
+            && !self.0.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(left.min(PIECE));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +80,14 @@ impl Caller {
                 .then(|| DocumentCache::new(&config.cache_config)),
             counters: Counters::default(),
         }
+    }
+
+    /// With pauses before retries that end when a flag is raised.
+    pub(crate) fn interruptible(mut self, flag: Option<&'static AtomicBool>) -> Self {
+        if let Some(flag) = flag {
+            self.retry = self.retry.with_time(Arc::new(Interruptible(flag)));
+        }
+        self
     }
 
     /// The backend, for what needs none of the rules.
@@ -97,7 +127,7 @@ impl Caller {
         let mut tries = 1;
         let outcome = self.retry.run(
             deadline.instant(),
-            |error| operation.may_repeat(error),
+            |error| operation.may_repeat(error) && !deadline.is_interrupted(),
             |event| {
                 self.counters.retries.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(

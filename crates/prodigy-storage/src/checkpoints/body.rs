@@ -197,9 +197,6 @@ pub(crate) fn stored_fence(token: Option<u64>, lock: Option<String>) -> Result<O
     let Some(token) = token.filter(|token| *token > 0) else {
         return Ok(None);
     };
-    let fence = match lock {
-        Some(lock) => Fence::new(LockName::new(lock).map_err(refused_name)?, token),
-        None => Fence::unnamed(token),
-    };
-    fence.map(Some)
+    let lock = lock.map(LockName::new).transpose().map_err(refused_name)?;
+    Fence::stored(lock, token).map(Some)
 }

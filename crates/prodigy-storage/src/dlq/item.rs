@@ -1,7 +1,9 @@
 //! Items as they are read.
 
 use prodigy_storage_backend::dead_letter::{DeadLetter, facts};
-use prodigy_storage_backend::{Clock, Delay, ItemId, ItemState, Lease, QueueEntry, QueueMark, Result};
+use prodigy_storage_backend::{
+    Clock, Delay, ItemId, ItemState, Lease, QueueEntry, QueueMark, Result, StorageError,
+};
 use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -86,9 +88,12 @@ impl DlqItem {
     /// The facts about the item without its data.
     ///
     /// # Errors
-    /// [`Damaged`](crate::ErrorKind::Damaged) where a field has the wrong type: another program wrote the item.
+    /// [`Foreign`](crate::ErrorKind::Foreign) where a field has the wrong type: another program wrote the item.
     pub fn summary(self) -> Result<DlqSummary> {
-        let facts = facts(&self.body)?;
+        let facts = facts(&self.body).map_err(|error| {
+            let why = error.why().to_owned();
+            StorageError::new(error.kind(), "read item", &self.id, why)
+        })?;
         Ok(DlqSummary {
             id: self.id,
             state: self.state,
@@ -144,13 +149,46 @@ pub struct DlqSummary {
     pub delay: Option<Delay>,
 }
 
+/// The items of a queue by their signatures.
+///
+/// ```
+/// use prodigy_storage::{Select, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// let counts = dlq.by_signature(&Select::any())?;
+/// assert!(counts.groups.is_empty() && counts.left_out_count == 0);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SignatureCounts {
+    /// A group for each signature, the largest first.
+    pub groups: Vec<SignatureCount>,
+    /// Why items can't be read, and so are in no group: at most [`REASONS`](Self::REASONS).
+    pub left_out: Vec<StorageError>,
+    /// The number of items that can't be read.
+    pub left_out_count: u64,
+}
+
+impl SignatureCounts {
+    /// The most reasons that are given.
+    pub const REASONS: usize = 100;
+
+    pub(super) fn leave_out(&mut self, error: StorageError) {
+        self.left_out_count += 1;
+        if self.left_out.len() < Self::REASONS {
+            self.left_out.push(error);
+        }
+    }
+}
+
 /// The items of one signature.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};
 ///
 /// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
-/// for group in dlq.by_signature(&Select::any())? {
+/// for group in dlq.by_signature(&Select::any())?.groups {
 ///     println!("{}: {}", group.items, group.signature.as_deref().unwrap_or("no signature"));
 /// }
 /// # Ok::<(), prodigy_storage::StorageError>(())

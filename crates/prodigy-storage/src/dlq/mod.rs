@@ -18,7 +18,7 @@ use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use item::{DlqItem, DlqSummary, SignatureCount};
+pub use item::{DlqItem, DlqSummary, SignatureCount, SignatureCounts};
 pub use redrive::{Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 pub use taken::Taken;
@@ -138,16 +138,21 @@ impl Dlq {
         Ok(self.scan(select)?.map(|item| item?.summary()))
     }
 
-    /// The selected items in groups by their signature, the largest first. Items that can't be read are left out.
+    /// The selected items in groups by their signature, the largest first. Items that
+    /// can't be read are in no group; the result says why.
     ///
     /// # Errors
     /// The errors of the backend.
-    pub fn by_signature(&self, select: &Select) -> Result<Vec<SignatureCount>> {
+    pub fn by_signature(&self, select: &Select) -> Result<SignatureCounts> {
+        let mut found = SignatureCounts::default();
         let mut counts: BTreeMap<Option<String>, SignatureCount> = BTreeMap::new();
         for summary in self.list(select)? {
             let summary = match summary {
                 Ok(summary) => summary,
-                Err(error) if is_passed_over(&error) => continue,
+                Err(error) if is_passed_over(&error) => {
+                    found.leave_out(error);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             counts
@@ -161,7 +166,8 @@ impl Dlq {
         let mut counts: Vec<_> = counts.into_values().collect();
         // Stable: those of one frequency stay in the order of their signatures.
         counts.sort_by_key(|count| std::cmp::Reverse(count.items));
-        Ok(counts)
+        found.groups = counts;
+        Ok(found)
     }
 
     /// The queue in numbers.
@@ -393,6 +399,6 @@ fn failed(id: &ItemId, failure: Failure, parks: Option<String>, now: Timestamp) 
 fn is_passed_over(error: &StorageError) -> bool {
     matches!(
         error.kind(),
-        crate::ErrorKind::Damaged | crate::ErrorKind::TooLarge
+        crate::ErrorKind::Damaged | crate::ErrorKind::Foreign | crate::ErrorKind::TooLarge
     )
 }

@@ -107,7 +107,7 @@ fn items_are_grouped_by_signature() {
             dlq.push(&letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2))
                 .unwrap();
         }
-        let groups = dlq.by_signature(&Select::any()).unwrap();
+        let groups = dlq.by_signature(&Select::any()).unwrap().groups;
         let at = |secs: i64| prodigy_storage::Timestamp::from_nanos(start.as_nanos() + secs * 1_000_000_000);
         assert_eq!(groups.len(), 2);
         let most = &groups[0];
@@ -119,7 +119,7 @@ fn items_are_grouped_by_signature() {
         assert_eq!(most.samples, [1, 2, 3, 5, 6].map(id));
         assert_eq!((groups[1].items, groups[1].review), (3, 0));
         assert_eq!(
-            dlq.by_signature(&Select::eligible()).unwrap()[1].samples,
+            dlq.by_signature(&Select::eligible()).unwrap().groups[1].samples,
             [4, 8].map(id)
         );
     });

@@ -67,6 +67,13 @@ pub(crate) struct RedriveArgs {
     command: Vec<OsString>,
 }
 
+impl RedriveArgs {
+    /// Whether items are listed and not worked on.
+    pub(super) fn prints(&self) -> bool {
+        self.dry_run
+    }
+}
+
 pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     must_last(arguments.lease)?;
     if arguments.dry_run {

@@ -26,6 +26,7 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
             view: View::of(item),
         };
         if !would_be_taken(&select, &row.view) {
+            row.view.tell_unreadable(app);
             return Ok(());
         }
         let Some(limit) = arguments.limit else {

@@ -246,3 +246,33 @@ fn on_a_terminal_lines_are_cut_and_an_item_is_pretty_printed() {
     );
     assert!(run.out.contains("note: `a` is pending"), "{}", run.out);
 }
+
+#[test]
+fn a_command_that_cannot_read_an_item_says_so_and_is_no_success() {
+    let bench = Bench::new();
+    push(&bench, &["a", "b"]);
+    let file = bench.root().join("dlq/shop/job/items.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let foreign = r#"{"item_id":"odd","item_data":1,"failure_count":"three"},"#;
+    std::fs::write(&file, text.replacen('{', &format!("{foreign}\n{{"), 1)).unwrap();
+    for (arguments, lines) in [
+        (&["list"][..], 4),
+        (&["list", "--json"], 3),
+        (&["list", "--state", "pending"], 3),
+        (&["export", "--attempts", "1.."], 3),
+        (&["analyze"], 2),
+        (&["analyze", "--json"], 1),
+        (&["redrive", "--dry-run"], 3),
+    ] {
+        let run = bench.run(&of(arguments[0], &arguments[1..])).code(6);
+        let run = run.says("skipped: odd: ").says("`failure_count`");
+        assert_eq!(run.lines().len(), lines, "{arguments:?}: {}", run.out);
+    }
+    // The whole object is printed, so nothing was left out.
+    assert_eq!(bench.run(&of("export", &[])).code(0).lines().len(), 3);
+    bench.run(&of("show", &["odd"])).code(0);
+    let taken = bench.run(&of("take", &["--all"])).code(6);
+    assert_eq!(taken.says("skipped: 1 item that cannot be read").lines().len(), 2);
+    // A worker that got what it asked for has missed nothing.
+    bench.run(&of("take", &["odd"])).code(0);
+}

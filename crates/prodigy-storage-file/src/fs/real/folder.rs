@@ -60,7 +60,7 @@ impl FsFolder for RealFolder {
 
     fn lock_holder(&self) -> Option<u32> {
         let identity = self.metadata().ok()?.identity;
-        KernelLocks::new().find(identity, None).filter(|pid| *pid > 0)
+        KernelLocks::new().holder(identity, None).filter(|pid| *pid > 0)
     }
 }
 

@@ -244,3 +244,17 @@ fn a_file_with_items_that_is_not_a_whole_array_is_never_changed() {
         assert_eq!(place.bytes(), text.as_bytes());
     }
 }
+
+#[test]
+fn a_long_value_of_another_program_is_skipped_as_a_whole_and_never_written_to() {
+    let item = "{\"item_id\":\"a\",\"item_data\":1},";
+    let text = format!("{{\"items\":[{}{{}}]}}", item.repeat(100_000));
+    let place = Place::holding(&text);
+    let store = place.store();
+    // Under the limit, it would be read as one item.
+    assert!(text.len() < 64 << 20);
+    assert!(place.entries(&store).is_empty());
+    let error = place.put(&store, &["c"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    assert_eq!(place.bytes(), text.as_bytes());
+}

@@ -204,7 +204,7 @@ impl Baseline {
             };
             let mut given = given.clone();
             if flip.file.ends_with("format.json") {
-                // The name of the store has no checksum. A token of the store is then refused, not accepted.
+                // Without its key the name of the store is not known. A token of the store is then refused, not accepted.
                 given.origin = stored.origin;
             }
             if given != *stored {

@@ -1,7 +1,7 @@
 //! Each rule of the one path, on calls that are scripted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -136,6 +136,42 @@ fn no_delay_begins_that_would_end_after_the_deadline() {
     let (tries, outcome) = scripted(&caller, operation::LIST, deadline, [passing(ErrorKind::Io)]);
     assert_eq!((tries, outcome.unwrap_err().kind()), (1, ErrorKind::Io));
     assert_eq!(caller.stats().get("retry.gave_up"), 1);
+}
+
+/// With delays that no test waits for, unless something ends them.
+fn interrupted_by(flag: &'static AtomicBool) -> (Caller, Deadline) {
+    let caller = caller_with(|config| {
+        config.retry_policy = patient();
+        config.retry_policy.initial_delay = Duration::from_secs(3600);
+        config.retry_policy.max_delay = Duration::from_secs(3600);
+    });
+    (caller.interruptible(Some(flag)), NEVER.or_when(flag))
+}
+
+#[test]
+fn an_interrupt_during_a_try_is_the_end_of_the_retries() {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    let (caller, deadline) = interrupted_by(&FLAG);
+    let outcome: Result<()> = caller.call(operation::GET, &"shop/job", deadline, |_| {
+        FLAG.store(true, Ordering::Relaxed);
+        Err(passing(ErrorKind::Io))
+    });
+    let error = outcome.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Io, 1));
+}
+
+#[test]
+fn an_interrupt_ends_the_delay_before_a_retry_and_the_last_try_counts() {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    let (caller, deadline) = interrupted_by(&FLAG);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            until(|| caller.stats().get("retry.retries") > 0);
+            FLAG.store(true, Ordering::Relaxed);
+        });
+        let (tries, outcome) = scripted(&caller, operation::GET, deadline, [passing(ErrorKind::Io)]);
+        assert_eq!((tries, outcome.is_ok()), (2, true));
+    });
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn no_thread(dlq: &Dlq, error: std::io::Error) -> StorageError {
 fn is_of_the_item(error: &StorageError) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::TooLarge | ErrorKind::InvalidInput | ErrorKind::Damaged
+        ErrorKind::TooLarge | ErrorKind::InvalidInput | ErrorKind::Damaged | ErrorKind::Foreign
     )
 }
 

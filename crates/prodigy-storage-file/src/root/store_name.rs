@@ -1,0 +1,98 @@
+//! The name of a store, which carries its own checksum.
+//!
+//! A changed name would make the store look like another one: tokens of live holders would be refused, and a copy would not
+//! be taken for one.
+
+use prodigy_storage_backend::record;
+
+/// Digits of the random part.
+const RANDOM: usize = 32;
+/// The random part, a hyphen, and the digits of the checksum.
+const WHOLE: usize = RANDOM + 1 + 8;
+
+/// A name that no store has.
+pub(super) fn draw() -> String {
+    with_checksum(&uuid::Uuid::new_v4().simple().to_string())
+}
+
+fn with_checksum(random: &str) -> String {
+    format!("{random}-{:08x}", record::checksum(random.as_bytes()))
+}
+
+/// Whether a name is as it was drawn. A name of an earlier version has no checksum: of it only the form is known.
+pub(super) fn is_whole(name: &str) -> bool {
+    match name.split_at_checked(RANDOM) {
+        Some((random, rest)) if random.bytes().all(is_digit) => {
+            rest.is_empty() || with_checksum(random) == name
+        }
+        _ => false,
+    }
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// The name at the start of these bytes, up to a quote. If a byte of it was changed, the byte that the checksum asks for is put
+/// in its place.
+pub(crate) fn salvage(bytes: &[u8]) -> Option<String> {
+    if let Some(name) = bytes.get(..WHOLE).filter(|_| bytes.get(WHOLE) == Some(&b'"')) {
+        let mut name = name.to_vec();
+        for at in 0..WHOLE {
+            let found = *name.get(at)?;
+            for byte in std::iter::once(found).chain(*b"0123456789abcdef-") {
+                *name.get_mut(at)? = byte;
+                if let Some(whole) = std::str::from_utf8(&name).ok().filter(|name| is_whole(name)) {
+                    return Some(whole.to_owned());
+                }
+            }
+            *name.get_mut(at)? = found;
+        }
+        return None;
+    }
+    let name = bytes.get(..RANDOM).filter(|_| bytes.get(RANDOM) == Some(&b'"'))?;
+    let name = std::str::from_utf8(name).ok()?;
+    is_whole(name).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_changed_byte_of_a_name_passes_and_each_is_put_right() {
+        let name = draw();
+        assert!(is_whole(&name) && name.len() == WHOLE);
+        for at in 0..WHOLE {
+            for byte in 0..128 {
+                let mut changed = name.clone().into_bytes();
+                if changed[at] == byte {
+                    continue;
+                }
+                changed[at] = byte;
+                assert!(
+                    !is_whole(std::str::from_utf8(&changed).unwrap()),
+                    "byte {at} as {byte}"
+                );
+                changed.push(b'"');
+                assert_eq!(salvage(&changed).as_ref(), Some(&name), "byte {at} as {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_of_an_earlier_version_is_read() {
+        let name = "0b2b5c8f2e1d4c9b8f0a6d7e5c4b3a29";
+        assert!(is_whole(name));
+        assert_eq!(salvage(format!("{name}\"").as_bytes()).as_deref(), Some(name));
+        for wrong in [
+            "",
+            "0b2b",
+            &name.to_uppercase(),
+            &format!("{name}-"),
+            &format!("{name}-00000000"),
+        ] {
+            assert!(!is_whole(wrong), "{wrong}");
+        }
+    }
+}

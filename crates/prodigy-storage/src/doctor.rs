@@ -1,0 +1,175 @@
+//! Finding damage and moving it out of the way: see [`Storage::doctor`](crate::Storage::doctor). It belongs to the feature
+//! `file`.
+#![expect(clippy::disallowed_methods, reason = "a look whether the snapshot is there")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Backend, Clock, Deadline, Entries, ErrorKind, Result, ScanOptions, Select, StorageError,
+};
+use prodigy_storage_config::{BackendKind, StorageConfig};
+pub use prodigy_storage_file::{
+    DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
+};
+use prodigy_storage_layout::{DocumentScope, JobAddress};
+
+use crate::open;
+
+const EXAMINE: &str = "examine storage";
+
+/// Looks through what is stored for damage, and repairs it: see [`Storage::doctor`](crate::Storage::doctor).
+///
+/// The snapshot of the memory backend has one checksum. It is read whole or not at all, so it is examined and never repaired.
+///
+/// ```
+/// use prodigy_storage::Storage;
+/// use prodigy_storage::doctor::DoctorScope;
+///
+/// let folder = tempfile::tempdir()?;
+/// let storage = Storage::builder().flag("backend_config.base_dir", folder.path()).open()?;
+/// let summary = storage.doctor()?.examine(&DoctorScope::all(), &mut |finding| println!("{}", finding.why))?;
+/// assert!(summary.is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Doctor(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Files(prodigy_storage_file::Doctor),
+    Snapshot(Box<Snapshot>),
+}
+
+impl Doctor {
+    /// The doctor of the backend that a configuration asks for.
+    pub(crate) fn of(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Self> {
+        let kind = match config.backend {
+            BackendKind::File => {
+                let options = open::file_options(config, read_only, clock);
+                Kind::Files(prodigy_storage_file::Doctor::new(options)?)
+            }
+            BackendKind::Memory if config.memory.persist_to_disk => Kind::Snapshot(Box::new(Snapshot {
+                config: config.clone(),
+                clock: Arc::clone(clock),
+            })),
+            _ => {
+                return Err(StorageError::new(
+                    ErrorKind::Unsupported,
+                    EXAMINE,
+                    config.backend.as_str(),
+                    "only files and snapshots can be examined: this backend keeps none",
+                ));
+            }
+        };
+        Ok(Self(kind))
+    }
+
+    /// Reads everything in the scope and gives what is found. Takes no lock and writes nothing; a store that does not exist is
+    /// clean. What is written meanwhile may be seen half written, as a note.
+    ///
+    /// # Errors
+    /// [`NewerFormat`](ErrorKind::NewerFormat) where a newer version wrote the store; what the operating system says about a
+    /// snapshot.
+    pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.examine(scope, found),
+            Kind::Snapshot(snapshot) => snapshot.examine(scope, false, found),
+        }
+    }
+
+    /// As [`examine`](Self::examine), and takes damage from its place; `wait` bounds each wait for a lock that writers hold for one
+    /// call. After it, an examination finds no damage but what was left, each with its reason.
+    ///
+    /// # Errors
+    /// As [`examine`](Self::examine); [`ReadOnly`](ErrorKind::ReadOnly) and [`Unsupported`](ErrorKind::Unsupported) for a root
+    /// that is opened for reading, or without file locks.
+    pub fn repair(
+        &self,
+        scope: &DoctorScope,
+        wait: Duration,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<DoctorSummary> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.repair(scope, wait, found),
+            Kind::Snapshot(snapshot) => snapshot.examine(scope, true, found),
+        }
+    }
+}
+
+/// The snapshot of the memory backend.
+#[derive(Clone, Debug)]
+struct Snapshot {
+    config: StorageConfig,
+    clock: Arc<dyn Clock>,
+}
+
+impl Snapshot {
+    fn examine(
+        &self,
+        scope: &DoctorScope,
+        repairs: bool,
+        found: &mut dyn FnMut(Finding),
+    ) -> Result<DoctorSummary> {
+        let mut summary = DoctorSummary::default();
+        let path = self.config.memory.persistence_path.as_deref();
+        let is_there = path.is_some_and(|path| path.symlink_metadata().is_ok());
+        summary.files = u64::from(is_there);
+        // A reader takes no lock and writes nothing.
+        match open::open(&self.config, true, &self.clock) {
+            Ok(backend) => count(&*backend, scope, &mut summary)?,
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let finding = Finding::new(
+                    FindingSeverity::Damage,
+                    FindingKind::DamagedSnapshot,
+                    error.target().to_owned(),
+                    error.why(),
+                )
+                .lost("everything in the snapshot: it is read whole or not at all")
+                .advice(error.hint().unwrap_or("bring back a copy of it").to_owned());
+                let outcome = match repairs {
+                    true => FindingOutcome::Left {
+                        why: "a snapshot has one checksum, so no part of it is known to be whole".into(),
+                    },
+                    false => FindingOutcome::Found,
+                };
+                let finding = finding.outcome(outcome);
+                summary.count(&finding);
+                found(finding);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(summary)
+    }
+}
+
+/// Counts what a store holds.
+fn count(backend: &dyn Backend, scope: &DoctorScope, summary: &mut DoctorSummary) -> Result<()> {
+    let deadline = Deadline::never();
+    for repo in Entries::new(|page| backend.repositories(page, deadline)) {
+        let repo = repo?;
+        if scope.repo.as_ref().is_some_and(|wanted| *wanted != repo) {
+            continue;
+        }
+        for job in Entries::new(|page| backend.jobs(&repo, page, deadline)) {
+            let job = JobAddress::new(repo.clone(), job?);
+            if scope.job.as_ref().is_some_and(|wanted| *wanted != job.job) {
+                continue;
+            }
+            let mut scan = backend.scan(&job, &ScanOptions::all(), deadline)?;
+            while scan.next()?.is_some() {
+                summary.events += 1;
+            }
+            for item in backend.queue_scan(&job, &Select::any(), deadline)? {
+                item?;
+                summary.items += 1;
+            }
+            let scope = DocumentScope::Job(job.clone());
+            for document in Entries::new(|page| backend.list(&scope, page, deadline)) {
+                document?;
+                summary.documents += 1;
+            }
+        }
+    }
+    Ok(())
+}
