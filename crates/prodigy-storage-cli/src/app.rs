@@ -7,7 +7,7 @@ use prodigy_storage::config::Notice;
 #[cfg(feature = "file")]
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{
-    ForeignKind, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge,
+    ForeignKind, IdentityKind, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge,
 };
 
 use crate::cli::{Command, Global};
@@ -28,6 +28,17 @@ pub(crate) enum Access {
     Write,
 }
 
+/// How far a command looks through what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// It gives all that is stored: what it skips is part of its result.
+    All,
+    /// It works on some of it: a note names the rest.
+    Some,
+    /// It only stores, locks or configures.
+    Nothing,
+}
+
 /// A run under way.
 pub(crate) struct App<'c> {
     pub(crate) global: Global,
@@ -43,7 +54,7 @@ pub(crate) struct App<'c> {
     opened: Option<Storage>,
     damaged: bool,
     /// Whether the command reads, so that its caller has to know what it skipped.
-    reads: bool,
+    reads: Reads,
     /// True once the command opened storage to write.
     writes: bool,
     skipped: bool,
@@ -65,7 +76,7 @@ impl<'c> App<'c> {
             closed_from_start: console.closed_from_start,
             opened: None,
             damaged: false,
-            reads: false,
+            reads: Reads::Nothing,
             writes: false,
             skipped: false,
             foreign: Vec::new(),
@@ -168,7 +179,16 @@ impl<'c> App<'c> {
             None => storage.repo_at(".")?,
         };
         self.repo_notices(&repo);
-        if self.global.verbose && name.is_none() {
+        let is_here = name.is_none();
+        let is_plain = repo
+            .identity()
+            .is_none_or(|found| found.kind == IdentityKind::Folder);
+        if is_here && is_plain && (self.terminal || self.global.verbose) {
+            self.note(&format!(
+                "no git repository here: the repository has the name of the folder, `{}`; `--repo` names another",
+                repo.name()
+            ));
+        } else if is_here && self.global.verbose {
             self.note(&format!("the repository here is `{}`", repo.name()));
         }
         Ok(repo)
@@ -253,7 +273,7 @@ impl<'c> App<'c> {
 
     /// Reports data of another program that was skipped, once per kind; the run then ends with its code.
     pub(crate) fn tell_foreign(&mut self) {
-        let Some(storage) = self.opened.as_ref().filter(|_| self.reads) else {
+        let Some(storage) = self.opened.as_ref().filter(|_| self.reads != Reads::Nothing) else {
             return;
         };
         let stats = storage.stats();
@@ -266,10 +286,11 @@ impl<'c> App<'c> {
                 } else {
                     "a later version imports such data with `prodigy-storage import`"
                 };
-                self.skipped(&format!(
-                    "{}: not read, and left untouched; {import}",
-                    kind.describe(count)
-                ));
+                let what = format!("{}: not read, and left untouched; {import}", kind.describe(count));
+                match self.reads {
+                    Reads::All => self.skipped(&what),
+                    _ => self.note(&what),
+                }
             }
         }
     }

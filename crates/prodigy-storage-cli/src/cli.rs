@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::app::Reads;
 use crate::checkpoint::CheckpointCommand;
 use crate::config::ConfigCommand;
 use crate::dlq::{self, DlqCommand};
@@ -21,7 +22,7 @@ const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configurati
 
 /// The storage of Prodigy's jobs: events, checkpoints, dead letters, worktrees and locks.
 #[derive(Debug, Parser)]
-#[command(name = "prodigy-storage", version, after_help = EXITS, disable_help_subcommand = true)]
+#[command(name = "prodigy-storage", version, after_help = EXITS)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -49,25 +50,25 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The log of a job.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Events(EventsCommand),
     /// The states that a job resumes from.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Checkpoint(CheckpointCommand),
     /// Documents of your own kinds, of a job or of a repository: JSON values that are stored and read whole.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Document(DocumentCommand),
     /// The items that failed: see why, fix one, run them again, park the rest.
-    #[command(subcommand, disable_help_subcommand = true, after_help = dlq::GUIDE)]
+    #[command(subcommand, after_help = dlq::GUIDE)]
     Dlq(DlqCommand),
     /// The worktrees of a repository's sessions.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Worktree(WorktreeCommand),
     /// Named locks between processes.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Lock(LockCommand),
     /// The configuration.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Config(ConfigCommand),
     /// Check what can be checked without writing.
     Health,
@@ -79,24 +80,25 @@ pub(crate) enum Command {
     /// Tell what takes the space.
     Usage,
     /// The repository that each name belongs to.
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Repo(RepoCommand),
 }
 
 impl Command {
-    /// Whether the command gives, or looks through, what is stored. The others only store, lock or configure.
-    pub(crate) fn reads(&self) -> bool {
+    /// How far the command looks through what is stored.
+    pub(crate) fn reads(&self) -> Reads {
         match self {
-            Self::Events(command) => !matches!(command, EventsCommand::Append(_)),
-            Self::Checkpoint(command) => !matches!(command, CheckpointCommand::Save(_)),
-            Self::Document(command) => {
-                matches!(command, DocumentCommand::List(_) | DocumentCommand::Show(_))
+            Self::Events(EventsCommand::Append(_)) | Self::Checkpoint(CheckpointCommand::Save(_)) => {
+                Reads::Nothing
             }
+            Self::Events(_) | Self::Checkpoint(_) | Self::Worktree(_) | Self::Usage => Reads::All,
+            Self::Document(DocumentCommand::List(_) | DocumentCommand::Show(_)) => Reads::All,
             Self::Dlq(command) => command.reads(),
-            Self::Worktree(_) | Self::Usage => true,
-            Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => false,
+            Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
+                Reads::Nothing
+            }
             #[cfg(feature = "file")]
-            Self::Doctor(_) => false,
+            Self::Doctor(_) => Reads::Nothing,
         }
     }
 

@@ -79,6 +79,7 @@ where
     match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => {
             signals::end_process_1();
+            signals::let_large_writes_fail();
             app::App::new(cli.global, console).run(cli.command)
         }
         Err(error) => errors::command_line(&error, &mut console),

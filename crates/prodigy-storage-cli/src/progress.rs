@@ -37,7 +37,7 @@ impl Progress {
             return Self::default();
         }
         let bar = ProgressBar::with_draw_target(Some(items), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}, {msg}{eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}") {
             bar.set_style(style);
         }
         bar.tick();
@@ -50,6 +50,12 @@ impl Progress {
     /// Shows that this number of items has ended.
     pub(crate) fn ended(&self, items: u64, message: String) {
         if let Some(bar) = &self.bar {
+            // The time that is left is not known before the first item has ended.
+            if bar.position() == 0
+                && let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}, {msg}{eta} left")
+            {
+                bar.set_style(style);
+            }
             bar.set_message(message);
             bar.set_position(items);
         }

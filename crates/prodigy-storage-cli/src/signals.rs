@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 /// The signals that ask the tool to end.
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
@@ -44,6 +44,13 @@ pub(crate) fn end_process_1() {
         // Where it can't be had, the signal has no effect, as ever.
         let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ENDS));
     }
+}
+
+/// From now on, a write past the limit of a file's size (`ulimit -f`) fails instead of ending the tool. The processes that the
+/// tool starts get the default back.
+pub(crate) fn let_large_writes_fail() {
+    // Where it can't be had, the signal ends the tool, as ever.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Leaves signals to the handlers that were registered before this call.

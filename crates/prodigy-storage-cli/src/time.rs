@@ -30,9 +30,15 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
             .checked_sub(ago)
             .map_or(Timestamp::MIN, Timestamp::from)),
         Err(error) => Err(format!(
-            "{error}; write a time as RFC 3339 (`2026-11-24T21:01:58Z`), a date (`2026-11-24`), or how long ago (`10m`)"
+            "{error}; write a time from 1970 to 2262 as RFC 3339 (`2026-11-24T21:01:58Z`), a date (`2026-11-24`), or how long ago (`10m`)"
         )),
     }
+}
+
+/// The time since then; zero for a time to come.
+pub(crate) fn passed(since: Timestamp) -> Duration {
+    let nanos = Timestamp::now().as_nanos().saturating_sub(since.as_nanos());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
 /// An age as a column of a table: `45s`, `12m`, `3h`, `5d`.

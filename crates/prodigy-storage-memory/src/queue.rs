@@ -276,7 +276,7 @@ impl Queue {
             let item = match staged.by_id(self, &pushed.id) {
                 None => {
                     report.added += 1;
-                    let body = dead_letter::first(&pushed.body)?;
+                    let body = dead_letter::first(&pushed.body, rules.now)?;
                     let birth = staged.next();
                     staged.new.insert(pushed.id.clone(), birth);
                     Item::new(pushed.id.clone(), &body, birth)?
@@ -393,7 +393,7 @@ impl Queue {
     }
 
     fn settle_one(&self, settlement: &Settlement, staged: &mut Staged, rules: &Rules<'_>) -> Result<Settled> {
-        settlement.check(SETTLE, rules.now)?;
+        settlement.check(SETTLE)?;
         let found = match &settlement.claim {
             Claim::Lease(token) => staged.by_token(self, token),
             Claim::Item(id) | Claim::Revision(id, _) => staged.by_id(self, id),
@@ -405,6 +405,9 @@ impl Queue {
             return Ok(Settled::Changed);
         }
         let contents = dead_letter::changed(&stored.id, &stored.body, &settlement.change, rules.now)?;
+        if contents.is_none() && matches!(settlement.change, Change::Unpark) {
+            return Ok(Settled::Already);
+        }
         let number = staged.next();
         let mut item = match contents {
             Some(body) => {

@@ -163,7 +163,7 @@ pub use checkpoints::{
 };
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
-    SignatureCount, SignatureCounts, Taken,
+    SignatureCount, SignatureCounts, SignatureGroups, Taken,
 };
 pub use documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 pub use events::{
@@ -179,7 +179,7 @@ pub use repo::Repo;
 pub use storage::Storage;
 pub use worktrees::Worktrees;
 
-pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, WorktreeArtifacts};
+pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, RESERVED, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
     Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
     Cursor, Damage, Deadline, Delay, Durability, Eligible, ErrorKind, EventId, Expected, Fence, ForeignKind,

@@ -178,7 +178,7 @@ impl Worker {
             }
             4 => (
                 "fail",
-                Change::Fail(letter(&item, self.random.u32(..)).to_item(SystemClock.now())?),
+                Change::Fail(letter(&item, self.random.u32(..)).to_item()?),
             ),
             5 if !kept => (
                 "park",
@@ -203,7 +203,7 @@ impl Worker {
             1 => ("park", Change::Park { reason: None }),
             2 => ("unpark", Change::Unpark),
             3 => {
-                let edited = letter(&item, self.random.u32(..)).to_item(SystemClock.now())?;
+                let edited = letter(&item, self.random.u32(..)).to_item()?;
                 ("edit", Change::Edit(edited.body))
             }
             _ => (
@@ -238,6 +238,7 @@ impl Worker {
                 Some(Settled::Kept) => "kept",
                 Some(Settled::Unknown) => "unknown",
                 Some(Settled::Changed) => "changed",
+                Some(Settled::Already) => "already",
                 _ => "nothing",
             }})
         };

@@ -23,6 +23,7 @@ topic! { "queue":
     a_push_never_unparks "a push leaves a parked item parked",
     a_failure_counts_with_its_token_only "a failure under a token that is unknown is not merged",
     a_parked_item_is_not_taken "a parked item keeps its failures, gets the reason, ends its lease, and is not taken",
+    only_a_parked_item_is_unparked "unparking an item that is not parked says so, and leaves the item and a lease on it as they are",
     an_unparked_item_is_taken "an unparked item is eligible again, in its place",
     an_edit_replaces_the_contents "an edit replaces the contents, ends the lease, and keeps the place",
     a_wrong_change_is_refused "an edit or a failure that is no item or names another key is refused, and nothing of the call is done",
@@ -53,7 +54,7 @@ fn a_failure_may_park(harness: &dyn Harness) -> Check {
     let token = take_one(&*one, &job)?;
     let text = r#"{"item_id":"a","item_data":null,"failure_history":[{"error_type":"Last"}],"reprocess_eligible":false,"parked_reason":"too often"}"#;
     let raw = serde_json::value::RawValue::from_string(text.to_owned())?;
-    let last = crate::dead_letter::normalise(&raw, harness.clock().now())?;
+    let last = crate::dead_letter::normalise(&raw)?;
     settle_token(&*one, &job, &token, Change::Fail(last))?;
     for (name, wanted) in [
         ("failure_count", json!(2)),
@@ -131,8 +132,34 @@ fn a_parked_item_is_not_taken(harness: &dyn Harness) -> Check {
     settle_item(&*two, &job, "a", Change::Park { reason: None })?;
     ensure_eq!(
         stored(&*two, &job, "a", "parked_reason")?,
-        json!(null),
-        "the old reason after parking without one"
+        json!("needs a \"licence\""),
+        "the reason after parking without one"
+    );
+    Ok(())
+}
+
+fn only_a_parked_item_is_unparked(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    put(harness, &*one, &job, &["a", "b"])?;
+    let token = take_one(&*one, &job)?;
+    for name in ["a", "b"] {
+        let before = entry(&*two, &job, name)?;
+        ensure_eq!(
+            settle_item(&*two, &job, name, Change::Unpark)?,
+            Settled::Already,
+            "unparking {name}"
+        );
+        let after = entry(&*one, &job, name)?;
+        ensure_eq!(
+            (after.body.get(), after.lease, after.revision, after.place),
+            (before.body.get(), before.lease, before.revision, before.place),
+            "item {name} after that"
+        );
+    }
+    ensure_eq!(
+        settle_token(&*one, &job, &token, Change::Remove)?,
+        Settled::Done,
+        "the acknowledgement under the lease"
     );
     Ok(())
 }

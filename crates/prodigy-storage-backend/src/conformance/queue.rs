@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::error::ErrorKind;
 use crate::log::Durability;
-use crate::queue::{Change, LeaseToken, PutReport, QueueSummary, Select, Settled};
+use crate::queue::{Change, LeaseToken, PutReport, QueueItem, QueueSummary, Select, Settled};
 
 topic! { "queue":
     items_are_kept_in_order "items are read in the order in which they were first put",
@@ -24,6 +24,7 @@ topic! { "queue":
     a_known_key_is_merged "an item of a known key is merged: one item, both failures, the newest data",
     a_repeated_push_changes_nothing "the same push again leaves the item as it is, and takes no number",
     a_failure_counts_once "a failure that is in the history already counts once among new ones",
+    a_failure_without_a_time_counts_once "a failure that gives neither time nor number counts once, however often it is pushed, and so does an item without failures",
     a_failure_is_completed "a failure gets its time and its number",
     a_key_twice_in_a_batch_is_merged "two items of one key in one batch are one item",
     a_merge_keeps_place_lease_and_delay "a merge keeps the place of an item, its lease, and its delay",
@@ -143,7 +144,7 @@ fn a_failure_counts_once(harness: &dyn Harness) -> Check {
     let text = |failures: &str| {
         let text = format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failures}]}}"#);
         let raw = serde_json::value::RawValue::from_string(text)?;
-        Ok::<_, Failure>(crate::dead_letter::normalise(&raw, harness.clock().now())?)
+        Ok::<_, Failure>(crate::dead_letter::normalise(&raw)?)
     };
     let one = r#"{"error_type":"A","attempt_number":1,"timestamp":"2026-01-01T00:00:00Z"}"#;
     let two = r#"{"error_type":"B","attempt_number":2,"timestamp":"2026-01-01T00:00:01Z"}"#;
@@ -158,14 +159,42 @@ fn a_failure_counts_once(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
+/// An item that gives no times, with these failures.
+fn untimed(failures: &str) -> Result<QueueItem, Failure> {
+    let text = format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failures}]}}"#);
+    let raw = serde_json::value::RawValue::from_string(text)?;
+    Ok(crate::dead_letter::normalise(&raw)?)
+}
+
+fn a_failure_without_a_time_counts_once(harness: &dyn Harness) -> Check {
+    let (one, two, job) = (harness.open(), harness.open(), job("a")?);
+    for failures in ["", r#"{"error_type":"A"}"#] {
+        settle_item(&*one, &job, "a", Change::Remove)?;
+        one.queue_put(&job, &[untimed(failures)?], Durability::Strict, soon())?;
+        let before = entry(&*two, &job, "a")?;
+        harness.clock().advance(MINUTE);
+        let report = two.queue_put(&job, &[untimed(failures)?], Durability::Strict, soon())?;
+        ensure_eq!(report, PutReport::new(0, 0, 1), "the second push of [{failures}]");
+        let after = entry(&*one, &job, "a")?;
+        ensure_eq!(after.body.get(), before.body.get(), "contents");
+        // The failure of a worker is another one.
+        let token = take_one(&*two, &job)?;
+        settle_token(&*two, &job, &token, Change::Fail(untimed(failures)?))?;
+        let count = field(entry(&*one, &job, "a")?.body.get().as_bytes(), "failure_count")?;
+        ensure_eq!(count, json!(2), "failures after one of a worker");
+    }
+    Ok(())
+}
+
 fn a_failure_is_completed(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    put(harness, &*backend, &job, &["a"])?;
+    let failed = |number: u32| untimed(&format!(r#"{{"error_message":"{number}"}}"#));
+    backend.queue_put(&job, &[failed(1)?], Durability::Strict, soon())?;
     harness.clock().advance(MINUTE);
-    push(harness, &*backend, &job, "a", "2")?;
+    backend.queue_put(&job, &[failed(2)?], Durability::Strict, soon())?;
     let token = take_one(&*backend, &job)?;
     harness.clock().advance(MINUTE);
-    let failed = item("a", "3", harness.clock().now())?;
+    let failed = failed(3)?;
     settle_token(&*backend, &job, &token, Change::Fail(failed))?;
     let got = entry(&*backend, &job, "a")?;
     let history = field(got.body.get().as_bytes(), "failure_history")?;

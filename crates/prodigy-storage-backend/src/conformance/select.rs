@@ -24,11 +24,12 @@ topic! { "queue":
     conditions_hold_together "an item has to meet every condition of a selection",
 }
 
-/// Puts an item with these further fields.
+/// Puts an item with these further fields: an attempt of now.
 fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &str, fields: &str) -> Check {
-    let text = format!(r#"{{"item_id":"{name}","item_data":1{fields}}}"#);
+    let now = serde_json::to_string(&harness.clock().now())?;
+    let text = format!(r#"{{"item_id":"{name}","item_data":1,"last_attempt":{now}{fields}}}"#);
     let raw = serde_json::value::RawValue::from_string(text)?;
-    let item = crate::dead_letter::normalise(&raw, harness.clock().now())?;
+    let item = crate::dead_letter::normalise(&raw)?;
     backend.queue_put(job, &[item], Durability::Strict, soon())?;
     Ok(())
 }

@@ -180,14 +180,15 @@ pub(super) fn item_id(name: &str) -> Result<ItemId, Failure> {
     Ok(ItemId::new(name)?)
 }
 
-/// An item with one failure, as a caller pushes it. The failure is another one for other data.
+/// An item with one failure at this time, as a caller pushes it. The failure is another one for other data.
 pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, Failure> {
     let text = format!(
-        r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":{}}}]}}"#,
+        r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":{},"timestamp":{}}}]}}"#,
         serde_json::to_string(name)?,
-        serde_json::to_string(&format!("no answer to {data}"))?
+        serde_json::to_string(&format!("no answer to {data}"))?,
+        serde_json::to_string(&now)?
     );
-    Ok(dead_letter::normalise(&RawValue::from_string(text)?, now)?)
+    Ok(dead_letter::normalise(&RawValue::from_string(text)?)?)
 }
 
 /// All documents of a scope. This listing and the others are read in pages of two entries.

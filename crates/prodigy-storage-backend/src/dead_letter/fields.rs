@@ -9,11 +9,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The names that the queue writes beside an item's own.
-pub const RESERVED: [&str; 12] = [
+pub const RESERVED: [&str; 13] = [
     "queue_birth",
     "queue_change",
     "queue_place",
     "queue_revision",
+    "queue_state",
     "delay_until",
     "delay_boot",
     "delay_boottime",
@@ -74,7 +75,10 @@ impl Kind {
             Self::Any => return None,
             Self::Text => (is_text(json), "a text"),
             Self::TextOrObject => (is_text(json) || json.starts_with('{'), "a text or an object"),
-            Self::Time => (time(value).is_some(), "a time such as \"2026-11-24T21:01:58Z\""),
+            Self::Time => (
+                time(value).is_some(),
+                "a time from 1970 to 2262 such as \"2026-11-24T21:01:58Z\"",
+            ),
             Self::Count => (count(value).is_some(), "a whole number, 0 or more"),
             Self::Flag => (flag(value).is_some(), "true or false"),
             Self::List => (json.starts_with('['), "a list"),

@@ -118,9 +118,9 @@ impl<T: Serialize> DeadLetter<T> {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, or as
     /// [`normalise`] says.
-    pub fn to_item(&self, now: Timestamp) -> Result<QueueItem> {
+    pub fn to_item(&self) -> Result<QueueItem> {
         let raw = to_raw(self).map_err(|fault| fault.refused("push item", &self.item_id))?;
-        normalise(&raw, now)
+        normalise(&raw)
     }
 }
 

@@ -6,13 +6,15 @@ use prodigy_storage_layout::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, RESERVED};
+use super::fields::{Fields, RESERVED, Writer, elements};
 use super::merge::merge;
-use super::normalise::{first, normalise, unwritable};
+use super::normalise::{first, normalise_for, timed, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Change, ItemId};
 
 /// The contents of an item after a change; `None` if they stay as they are. What a backend stores for each [`Change`].
+///
+/// `None` for [`Change::Unpark`] is an item that is not parked: a backend leaves it, and a lease on it, alone.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for a failure or an edit that is no item (see [`normalise`]) or names another id;
@@ -48,12 +50,13 @@ pub fn changed(
             fail(stored, &failed.body, now)
         }
         Change::Park { reason } => park(id, stored, reason.as_deref()).map(Some),
-        Change::Unpark => unpark(id, stored).map(Some),
+        Change::Unpark => unpark(id, stored),
         Change::Edit(contents) => edit(id, contents, now).map(Some),
     }
 }
 
-/// The item with another failure, as [`merge`]; `item_data` stays as it is stored.
+/// The item with another failure, as [`merge`]; `item_data` stays as it is stored. The failure is a new one: without a
+/// `timestamp` it gets `now`, so that it differs from an equal one before it.
 ///
 /// # Errors
 /// As [`merge`].
@@ -62,46 +65,69 @@ pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Opti
     let (Some(data), Some(fields)) = (data, Fields::of(failed)) else {
         return merge(stored, failed, now);
     };
-    let failed = fields
-        .amended(&[("item_data", Some(data.get()))])
-        .map_err(|error| unwritable(&"", error))?;
+    let failures = fields
+        .get("failure_history")
+        .and_then(elements)
+        .unwrap_or_default();
+    let amended = || {
+        let now = serde_json::to_string(&now)?;
+        let mut set = vec![("item_data", Some(data.get()))];
+        if failures.is_empty() && fields.get("last_attempt").is_none() {
+            set.push(("last_attempt", Some(now.as_str())));
+            return fields.amended(&set);
+        }
+        let failures = timed(failures, &now)?;
+        let list = Writer::list_of(failures.iter().map(AsRef::as_ref));
+        set.push(("failure_history", Some(&list)));
+        fields.amended(&set)
+    };
+    let failed = amended().map_err(|error| unwritable(&"", error))?;
     merge(stored, &failed, now)
 }
 
 /// The item for a person to look at: `reprocess_eligible` becomes false, `manual_review_required` true,
-/// `parked_reason` the given text, or absent. All other fields stay byte for byte.
+/// `parked_reason` the given text. Without one, an item that is parked already keeps its reason. All other fields stay byte
+/// for byte.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] if `stored` is no object.
 pub fn park(id: &ItemId, stored: &RawValue, reason: Option<&str>) -> Result<Box<RawValue>> {
-    let reason = reason.map(|reason| Value::from(reason).to_string());
-    marked(id, stored, true, reason.as_deref(), "park item")
+    const OPERATION: &str = "park item";
+    let fields = object(id, stored, OPERATION)?;
+    let given = reason.map(|reason| Value::from(reason).to_string());
+    let kept = fields.get("parked_reason").filter(|_| is_parked(&fields));
+    let reason = given.as_deref().or(kept.map(RawValue::get));
+    marked(id, &fields, true, reason)
 }
 
 /// The opposite of [`park`]: `reprocess_eligible` becomes true, `manual_review_required` false, and `parked_reason`
-/// goes.
+/// goes. `None` if the item is not parked.
 ///
 /// # Errors
 /// As [`park`].
-pub fn unpark(id: &ItemId, stored: &RawValue) -> Result<Box<RawValue>> {
-    marked(id, stored, false, None, "unpark item")
+pub fn unpark(id: &ItemId, stored: &RawValue) -> Result<Option<Box<RawValue>>> {
+    let fields = object(id, stored, "unpark item")?;
+    if !is_parked(&fields) {
+        return Ok(None);
+    }
+    marked(id, &fields, false, None).map(Some)
 }
 
-fn marked(
-    id: &ItemId,
-    stored: &RawValue,
-    parked: bool,
-    reason: Option<&str>,
-    operation: &'static str,
-) -> Result<Box<RawValue>> {
-    let fields = Fields::of(stored).ok_or_else(|| {
-        StorageError::new(
-            ErrorKind::Damaged,
-            operation,
-            id,
-            "the stored item is not an object",
-        )
-    })?;
+/// An item is parked if `reprocess_eligible` is anything but true.
+fn is_parked(fields: &Fields<'_>) -> bool {
+    fields
+        .get("reprocess_eligible")
+        .is_some_and(|value| value.get() != "true")
+}
+
+fn object<'a>(id: &ItemId, stored: &'a RawValue, operation: &'static str) -> Result<Fields<'a>> {
+    Fields::of(stored).ok_or_else(|| {
+        let why = "the stored item is not an object";
+        StorageError::new(ErrorKind::Damaged, operation, id, why)
+    })
+}
+
+fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<&str>) -> Result<Box<RawValue>> {
     let flag = |yes: bool| Some(if yes { "true" } else { "false" });
     let mut set = vec![
         ("reprocess_eligible", flag(!parked)),
@@ -117,9 +143,10 @@ fn marked(
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for contents that are no item (see [`normalise`]) or name another id.
 pub fn edit(id: &ItemId, contents: &RawValue, now: Timestamp) -> Result<Box<RawValue>> {
-    let item = normalise(contents, now)?;
-    same_id(id, &item.id, "edit item")?;
-    first(&item.body).map(Cow::into_owned)
+    const OPERATION: &str = "edit item";
+    let item = normalise_for(OPERATION, contents)?;
+    same_id(id, &item.id, OPERATION)?;
+    first(&item.body, now).map(Cow::into_owned)
 }
 
 pub(crate) fn same_id(stored: &ItemId, given: &ItemId, operation: &'static str) -> Result<()> {

@@ -1,24 +1,30 @@
 //! Two items of one key become one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, Writer, count, elements, flag, time};
-use super::normalise::{attempt_of, normalise, numbered, signature_of, unwritable};
+use super::normalise::{attempt_of, normalise, numbered, signature_of, timed, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 
 /// Adds a push to the stored item of its key. `None` if the item stays as it is: the push was made before.
 ///
-/// A failure counts once. It is in the history already if a stored one has the same time and the same
-/// `attempt_number`; a pushed failure without a number is compared by its other fields. A push whose failures are all in
-/// the history, and a push without failures whose `last_attempt` is the stored one, was made before: a repetition after
-/// an unclear outcome.
+/// A failure counts once. It is in the history already if a stored failure has
+/// - the same `timestamp` and the same `attempt_number`, where the caller gave both;
+/// - the same one of the two and the same other fields, where the caller gave one;
+/// - the same other fields, where the caller gave neither.
 ///
-/// The history grows by the new failures. Those without `attempt_number` get the next ones. The count is raised by as
-/// many, and at least by 1. `first_attempt` stays, `last_attempt` is the later one, the signature belongs to the last
-/// failure. For all other fields (data, artifacts, unknown fields) the pushed value wins, and what only the stored item has
+/// So the repetition of a push after an unclear outcome, a second import of a file, and the same command typed twice all
+/// leave the item as it is. Another failure of the same kind has a time or a number of its own.
+///
+/// The history grows by the new failures. Those without `attempt_number` get the next numbers, those without `timestamp`
+/// get `now`. The count is raised by as many. A push without failures raises it by 1 if its `last_attempt` is another one
+/// than the stored one; without `last_attempt` it is no attempt, and only its other fields count. `first_attempt` stays,
+/// `last_attempt` is the later one, the signature belongs to the last failure.
+///
+/// For all other fields (data, artifacts, unknown fields) the pushed value wins, and what only the stored item has
 /// stays. A push may park an item, never unpark it: the item is eligible if both are, and needs a review if one does.
 /// `parked_reason` is the pushed one, else the stored one; an item that is eligible has none.
 ///
@@ -33,29 +39,29 @@ use crate::error::{ErrorKind, Result, StorageError};
 ///
 /// let now = Timestamp::now();
 /// let push = |message: &str| {
-///     DeadLetter::new(ItemId::new("a")?, 1).failure(Failure::new("Timeout", message)).to_item(now)
+///     DeadLetter::new(ItemId::new("a")?, 1).failure(Failure::new("Timeout", message)).to_item()
 /// };
 /// let (one, two) = (push("no answer")?, push("no answer again")?);
-/// let stored = first(&one.body)?;
+/// let stored = first(&one.body, now)?;
 /// assert!(merge(&stored, &one.body, now)?.is_none());
 /// let merged = merge(&stored, &two.body, now)?.expect("another failure");
 /// assert_eq!(facts(&merged)?.failure_count, 2);
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
 pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Option<Box<RawValue>>> {
-    let item = normalise(pushed, now)?;
+    let item = normalise(pushed)?;
     let id = &item.id;
     let damaged = |why| StorageError::new(ErrorKind::Damaged, "merge item", id, why);
     let old = Fields::of(stored).ok_or_else(|| damaged("the stored item is not an object"))?;
     let new = Fields::of(&item.body).ok_or_else(|| damaged("the pushed item is not an object"))?;
     let old_history = old.get("failure_history").and_then(elements).unwrap_or_default();
     let new_history = new.get("failure_history").and_then(elements).unwrap_or_default();
-    let time_of = |fields: &Fields<'_>| fields.get("last_attempt").and_then(time);
-    if new_history.is_empty() && time_of(&old).is_some() && time_of(&old) == time_of(&new) {
+    let (old_last, new_last) = (last_of(&old), last_of(&new));
+    let pushes_failures = !new_history.is_empty();
+    if !pushes_failures && new_last.is_some() && old_last.and_then(time) == new_last.and_then(time) {
         return Ok(None);
     }
     let mut history = History::of(&old_history);
-    let pushes_failures = !new_history.is_empty();
     let fresh: Vec<&RawValue> = new_history
         .into_iter()
         .filter(|failure| history.adds(failure))
@@ -63,12 +69,19 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     if pushes_failures && fresh.is_empty() {
         return Ok(None);
     }
+    let now = serde_json::to_string(&now).map_err(|error| unwritable(id, error))?;
     let before = old
         .get("failure_count")
         .and_then(count)
         .unwrap_or_else(|| old_history.len().max(1) as u64);
-    let raised = before.saturating_add(fresh.len().max(1) as u64);
-    let fresh = numbered(fresh, before.max(history.last_number)).map_err(|error| unwritable(id, error))?;
+    let attempts = match fresh.len() {
+        0 => u64::from(new_last.is_some()),
+        failures => failures as u64,
+    };
+    let raised = before.saturating_add(attempts);
+    let fresh = timed(fresh, &now).map_err(|error| unwritable(id, error))?;
+    let fresh = numbered(fresh.iter().map(AsRef::as_ref), before.max(history.last_number))
+        .map_err(|error| unwritable(id, error))?;
 
     let mut out = Writer::new(stored.get().len() + pushed.get().len());
     let newest = |name: &str| new.get(name).or_else(|| old.get(name));
@@ -79,19 +92,19 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     };
     put(&mut out, "item_id", new.get("item_id"));
     put(&mut out, "item_data", new.get_any("item_data"));
-    let first = old.get("first_attempt").filter(|first| time(first).is_some());
-    put(
-        &mut out,
-        "first_attempt",
-        first.or_else(|| new.get("first_attempt")),
-    );
-    let last = [old.get("last_attempt"), new.get("last_attempt")];
     // Of equal times the pushed text.
-    put(
-        &mut out,
-        "last_attempt",
-        last.into_iter().flatten().max_by_key(|last| time(last)),
-    );
+    let last = match (fresh.is_empty(), new_last) {
+        (false, None) => None,
+        _ => [old_last, new_last]
+            .into_iter()
+            .flatten()
+            .max_by_key(|last| time(last)),
+    };
+    let last = last.map_or(now.as_str(), RawValue::get);
+    let first = old.get("first_attempt").filter(|first| time(first).is_some());
+    let first = first.or_else(|| new.get("first_attempt"));
+    out.field("first_attempt", first.map_or(last, RawValue::get));
+    out.field("last_attempt", last);
     out.field("failure_count", &raised.to_string());
     out.list(
         "failure_history",
@@ -132,19 +145,30 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
             out.field(name, value.get());
         }
     }
-    out.finish().map(Some).map_err(|error| unwritable(id, error))
+    let merged = out.finish().map_err(|error| unwritable(id, error))?;
+    Ok((merged.get() != stored.get()).then_some(merged))
+}
+
+/// An item's `last_attempt`, if it is a time.
+fn last_of<'a>(fields: &Fields<'a>) -> Option<&'a RawValue> {
+    fields.get("last_attempt").filter(|last| time(last).is_some())
 }
 
 /// The failures that an item has.
 struct History<'a> {
+    failures: Vec<&'a RawValue>,
     by_time: HashMap<Timestamp, Vec<(Option<u64>, &'a RawValue)>>,
+    /// The numbers of the failures that have the same other fields; built for the first failure without a time.
+    by_fields: Option<HashMap<String, Vec<Option<u64>>>>,
     last_number: u64,
 }
 
 impl<'a> History<'a> {
     fn of(failures: &[&'a RawValue]) -> Self {
         let mut history = Self {
+            failures: Vec::with_capacity(failures.len()),
             by_time: HashMap::new(),
+            by_fields: None,
             last_number: 0,
         };
         for failure in failures {
@@ -159,22 +183,45 @@ impl<'a> History<'a> {
         if let Some(time) = time_of(failure) {
             self.by_time.entry(time).or_default().push((number, failure));
         }
+        if let Some(all) = &mut self.by_fields {
+            all.entry(other_fields(failure)).or_default().push(number);
+        }
+        self.failures.push(failure);
     }
 
     /// Adds a failure, unless it is there already.
     fn adds(&mut self, failure: &'a RawValue) -> bool {
         let number = attempt_of(failure);
-        let at_that_time = time_of(failure).and_then(|time| self.by_time.get(&time));
-        let is_there = at_that_time.is_some_and(|those| {
-            those.iter().any(|(other, stored)| match number {
-                Some(number) => *other == Some(number),
-                None => unnumbered(stored) == unnumbered(failure),
-            })
-        });
+        let is_there = match time_of(failure) {
+            Some(time) => self.by_time.get(&time).is_some_and(|those| {
+                those.iter().any(|(other, stored)| match number {
+                    Some(number) => *other == Some(number),
+                    None => other_fields(stored) == other_fields(failure),
+                })
+            }),
+            None => self
+                .with_fields(&other_fields(failure))
+                .is_some_and(|numbers| number.is_none() || numbers.contains(&number)),
+        };
         if !is_there {
             self.add(failure);
         }
         !is_there
+    }
+
+    /// The numbers of the failures that have these other fields.
+    fn with_fields(&mut self, fields: &str) -> Option<&Vec<Option<u64>>> {
+        let failures = &self.failures;
+        let all = self.by_fields.get_or_insert_with(|| {
+            let mut all: HashMap<String, Vec<Option<u64>>> = HashMap::new();
+            for failure in failures {
+                all.entry(other_fields(failure))
+                    .or_default()
+                    .push(attempt_of(failure));
+            }
+            all
+        });
+        all.get(fields)
     }
 }
 
@@ -182,10 +229,14 @@ fn time_of(failure: &RawValue) -> Option<Timestamp> {
     Fields::of(failure)?.get("timestamp").and_then(time)
 }
 
-/// The fields of a failure beside its number and its time.
-fn unnumbered(failure: &RawValue) -> Option<serde_json::Map<String, serde_json::Value>> {
-    let mut fields: serde_json::Map<_, _> = serde_json::from_str(failure.get()).ok()?;
-    fields.remove("attempt_number");
-    fields.remove("timestamp");
-    Some(fields)
+/// The fields of a failure beside its number and its time, as text in the order of their names. `null` counts as absent.
+fn other_fields(failure: &RawValue) -> String {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(failure.get()).unwrap_or_default();
+    let is_own = |name: &str| matches!(name, "attempt_number" | "timestamp");
+    let others: BTreeMap<String, serde_json::Value> = fields
+        .into_iter()
+        .filter(|(name, value)| !is_own(name) && !value.is_null())
+        .collect();
+    serde_json::Value::from_iter(others).to_string()
 }

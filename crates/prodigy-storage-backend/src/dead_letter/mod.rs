@@ -11,11 +11,10 @@
 //! ```
 //! use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, facts};
 //! use prodigy_storage_backend::ItemId;
-//! use prodigy_storage_layout::Timestamp;
 //!
 //! let letter = DeadLetter::new(ItemId::new("src/a.rs")?, "review this file")
 //!     .failure(Failure::new("Timeout", "agent 17 gave no answer in 30s"));
-//! let item = letter.to_item(Timestamp::now())?;
+//! let item = letter.to_item()?;
 //! assert_eq!(
 //!     facts(&item.body)?.signature.as_deref(),
 //!     Some("Timeout: agent <n> gave no answer in <n>s"),
@@ -39,5 +38,6 @@ pub use letter::{DeadLetter, Failure, WorktreeArtifacts};
 pub(crate) use life::same_id;
 pub use life::{changed, edit, fail, park, unpark};
 pub use merge::merge;
+pub(crate) use normalise::normalise_for;
 pub use normalise::{first, normalise};
 pub use signature::signature;

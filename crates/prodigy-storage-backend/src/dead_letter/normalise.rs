@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
-use super::fields::{FAILURE, Fields, KNOWN, Kind, Writer, count, elements, shown, text};
+use super::fields::{FAILURE, Fields, KNOWN, Kind, Writer, count, elements, shown, text, time};
 use super::signature::signature;
 use crate::body::{AS_TEXT, out_of_range};
 use crate::error::{Result, StorageError};
@@ -14,21 +14,23 @@ use crate::record::{MAX_NESTING, lone_surrogate, nesting_exceeds};
 
 const OPERATION: &str = "push item";
 
-/// Checks an item and fills what is missing: the times with `now`, `failure_count` with the length of the history but
-/// at least 1, `failure_history` with an empty list, `error_signature` from the last failure (absent without one),
-/// `reprocess_eligible` with true, `manual_review_required` with false. A failure without `timestamp` gets the item's
-/// `last_attempt`. Its `attempt_number` depends on what is stored: [`first`] and [`merge`](super::merge) fill it.
+/// Checks an item and fills the missing fields: `failure_count` with the length of the history but at least 1,
+/// `failure_history` with an empty list, `error_signature` from the last failure (absent without one),
+/// `reprocess_eligible` with true, `manual_review_required` with false.
+///
+/// Times are filled from the other times that the caller gave: a failure's `timestamp` from `last_attempt`,
+/// `first_attempt` and `last_attempt` from the earliest and the latest `timestamp`. A time that nothing gives, and the
+/// `attempt_number` of a failure, depend on the stored item: [`first`] and [`merge`](super::merge) fill them.
 ///
 /// `null` counts as missing, but in `item_data`. Unknown fields are kept, and every value that was given is kept byte
 /// for byte, except line breaks between tokens, which become spaces.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::normalise;
-/// use prodigy_storage_layout::Timestamp;
 /// use serde_json::value::RawValue;
 ///
 /// let pushed: Box<RawValue> = serde_json::from_str(r#"{"item_id":"src/a.rs","item_data":{"path":"src/a.rs"}}"#)?;
-/// let item = normalise(&pushed, Timestamp::now())?;
+/// let item = normalise(&pushed)?;
 /// assert_eq!(item.id.as_str(), "src/a.rs");
 /// assert!(item.body.get().contains(r#""reprocess_eligible":true"#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -37,11 +39,16 @@ const OPERATION: &str = "push item";
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the field: no object, `item_id` or `item_data`
 /// missing, a field of the wrong type, a duplicate name, nesting over 127, half a surrogate pair.
-pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
+pub fn normalise(raw: &RawValue) -> Result<QueueItem> {
+    normalise_for(OPERATION, raw)
+}
+
+/// As [`normalise`], with the operation that an error names.
+pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<QueueItem> {
     let json = raw.get();
     let Some(fields) = Fields::of(raw) else {
         return Err(StorageError::invalid(
-            OPERATION,
+            operation,
             "",
             format!(
                 "an item is an object with `item_id` and `item_data`, found {}",
@@ -49,8 +56,8 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
             ),
         ));
     };
-    let id = id_of(&fields)?;
-    let refuse = |why: String| Err(StorageError::invalid(OPERATION, &id, why));
+    let id = id_of(operation, &fields)?;
+    let refuse = |why: String| Err(StorageError::invalid(operation, &id, why));
     if nesting_exceeds(json.as_bytes(), MAX_NESTING) {
         return refuse(format!(
             "its arrays and objects are nested over {MAX_NESTING} deep"
@@ -88,23 +95,24 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
         }
     }
 
-    let now = serde_json::to_string(&now).map_err(|error| unwritable(&id, error))?;
+    let times = Times::of(&fields, &history);
     let mut out = Writer::new(json.len() + 256);
     let given = |name: &str| fields.get(name).map(RawValue::get);
     out.field("item_id", &serde_json::Value::from(id.as_str()).to_string());
     out.field("item_data", data.get());
-    out.field("first_attempt", given("first_attempt").unwrap_or(&now));
-    out.field("last_attempt", given("last_attempt").unwrap_or(&now));
+    for (name, time) in [("first_attempt", times.first), ("last_attempt", times.last)] {
+        if let Some(time) = time {
+            out.field(name, time.get());
+        }
+    }
     match given("failure_count") {
         Some(count) => out.field("failure_count", count),
         None => out.field("failure_count", &history.len().max(1).to_string()),
     }
-    let last_attempt = given("last_attempt").unwrap_or(&now);
-    let history = history
-        .into_iter()
-        .map(|failure| filled(failure, "timestamp", last_attempt))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unwritable(&id, error))?;
+    let history = match given("last_attempt") {
+        Some(last) => timed(history, last).map_err(|error| unwritable(&id, error))?,
+        None => history.into_iter().map(Cow::Borrowed).collect(),
+    };
     out.list("failure_history", history.iter().map(AsRef::as_ref));
     match given("error_signature") {
         Some(signature) => out.field("error_signature", signature),
@@ -137,8 +145,31 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
     }
 }
 
-/// The contents of a new item: a failure without `attempt_number` gets its number, so that the last one has the item's
-/// `failure_count`.
+/// The times of the attempts, as far as the caller gave any.
+struct Times<'a> {
+    first: Option<&'a RawValue>,
+    last: Option<&'a RawValue>,
+}
+
+impl<'a> Times<'a> {
+    fn of(fields: &Fields<'a>, history: &[&'a RawValue]) -> Self {
+        let of_failures: Vec<&RawValue> = history
+            .iter()
+            .filter_map(|failure| Fields::of(failure)?.get("timestamp"))
+            .collect();
+        let earliest = of_failures.iter().copied().min_by_key(|found| time(found));
+        // A failure without a time may be later than all others.
+        let latest = of_failures.iter().copied().max_by_key(|found| time(found));
+        let latest = latest.filter(|_| of_failures.len() == history.len());
+        Self {
+            first: fields.get("first_attempt").or(earliest),
+            last: fields.get("last_attempt").or(latest),
+        }
+    }
+}
+
+/// The contents of a new item: a time that is missing becomes `now`, or `last_attempt` for `first_attempt`. A failure
+/// without `attempt_number` gets its number, so that the last one has the item's `failure_count`.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the body is no object: what [`normalise`] returns is one.
@@ -149,11 +180,11 @@ pub fn normalise(raw: &RawValue, now: Timestamp) -> Result<QueueItem> {
 /// use prodigy_storage_layout::Timestamp;
 ///
 /// let letter = DeadLetter::new(ItemId::new("a")?, 1).failure(Failure::new("Timeout", "no answer"));
-/// let item = letter.to_item(Timestamp::now())?;
-/// assert!(first(&item.body)?.get().contains(r#""attempt_number":1"#));
+/// let item = letter.to_item()?;
+/// assert!(first(&item.body, Timestamp::now())?.get().contains(r#""attempt_number":1"#));
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
-pub fn first(body: &RawValue) -> Result<Cow<'_, RawValue>> {
+pub fn first(body: &RawValue, now: Timestamp) -> Result<Cow<'_, RawValue>> {
     let Some(fields) = Fields::of(body) else {
         return Err(StorageError::invalid(OPERATION, "", "an item is an object"));
     };
@@ -161,26 +192,60 @@ pub fn first(body: &RawValue) -> Result<Cow<'_, RawValue>> {
         .get("failure_history")
         .and_then(elements)
         .unwrap_or_default();
-    if history.iter().all(|failure| attempt_of(failure).is_some()) {
+    let is_complete = |failure: &&RawValue| {
+        Fields::of(failure)
+            .is_some_and(|fields| fields.get("attempt_number").is_some() && fields.get("timestamp").is_some())
+    };
+    let last_given = fields.get("last_attempt");
+    if last_given.is_some() && fields.get("first_attempt").is_some() && history.iter().all(is_complete) {
         return Ok(Cow::Borrowed(body));
     }
     let failures = fields.get("failure_count").and_then(count).unwrap_or(0);
     let before = failures.saturating_sub(history.len() as u64);
-    let numbered = numbered(history, before).and_then(|history| {
-        let list = Writer::list_of(history.iter().map(AsRef::as_ref));
-        fields.amended(&[("failure_history", Some(&list))])
-    });
-    match numbered {
+    let completed = || {
+        let now = serde_json::to_string(&now)?;
+        let history = timed(history, &now)?;
+        let history = numbered(history.iter().map(AsRef::as_ref), before)?;
+        let last = last_given.map_or(now.as_str(), RawValue::get);
+        let mut out = Writer::new(body.get().len() + 256);
+        for (name, value) in fields.iter() {
+            match name {
+                "first_attempt" | "last_attempt" => {}
+                "failure_history" => out.list(name, history.iter().map(AsRef::as_ref)),
+                _ => out.field(name, value.get()),
+            }
+            if name == "item_data" {
+                out.field(
+                    "first_attempt",
+                    fields.get("first_attempt").map_or(last, RawValue::get),
+                );
+                out.field("last_attempt", last);
+            }
+        }
+        out.finish()
+    };
+    match completed() {
         Ok(body) => Ok(Cow::Owned(body)),
-        Err(error) => Err(unwritable(&id_of(&fields)?, error)),
+        Err(error) => Err(unwritable(&id_of(OPERATION, &fields)?, error)),
     }
 }
 
+/// The failures with their times: one without gets this one.
+pub(super) fn timed<'a>(
+    failures: Vec<&'a RawValue>,
+    time: &str,
+) -> Result<Vec<Cow<'a, RawValue>>, serde_json::Error> {
+    let timed = failures
+        .into_iter()
+        .map(|failure| filled(failure, "timestamp", time));
+    timed.collect()
+}
+
 /// The failures with their numbers: one without gets the number after the one before it, and after `before`.
-pub(super) fn numbered(
-    failures: Vec<&RawValue>,
+pub(super) fn numbered<'a>(
+    failures: impl IntoIterator<Item = &'a RawValue>,
     mut before: u64,
-) -> Result<Vec<Cow<'_, RawValue>>, serde_json::Error> {
+) -> Result<Vec<Cow<'a, RawValue>>, serde_json::Error> {
     let number = |failure| {
         before = match attempt_of(failure) {
             Some(given) => before.max(given),
@@ -203,9 +268,9 @@ fn filled<'a>(object: &'a RawValue, name: &str, json: &str) -> Result<Cow<'a, Ra
     }
 }
 
-fn id_of(fields: &Fields<'_>) -> Result<ItemId> {
+fn id_of(operation: &'static str, fields: &Fields<'_>) -> Result<ItemId> {
     let Some(raw) = fields.get("item_id") else {
-        return Err(StorageError::invalid(OPERATION, "", "`item_id` is missing"));
+        return Err(StorageError::invalid(operation, "", "`item_id` is missing"));
     };
     match text(raw) {
         Some(id) => ItemId::new(id),
@@ -213,7 +278,7 @@ fn id_of(fields: &Fields<'_>) -> Result<ItemId> {
             let why = Kind::Text
                 .refuses(raw)
                 .unwrap_or_else(|| "it is no Unicode text".into());
-            Err(StorageError::invalid(OPERATION, "", format!("`item_id`: {why}")))
+            Err(StorageError::invalid(operation, "", format!("`item_id`: {why}")))
         }
     }
 }

@@ -17,13 +17,13 @@ fn now() -> Timestamp {
 }
 
 fn normal(json: &str) -> Value {
-    serde_json::from_str(normalise(&raw(json), now()).unwrap().body.get()).unwrap()
+    serde_json::from_str(normalise(&raw(json)).unwrap().body.get()).unwrap()
 }
 
 /// The stored item after a later push; `None` if it stays as it is.
 fn pushed(stored: &str, pushed: &str) -> Option<Value> {
-    let stored = normalise(&raw(stored), now()).unwrap().body;
-    let stored = first(&stored).unwrap();
+    let stored = normalise(&raw(stored)).unwrap().body;
+    let stored = first(&stored, now()).unwrap();
     let merged = merge(&stored, &raw(pushed), later()).unwrap();
     merged.map(|body| serde_json::from_str(body.get()).unwrap())
 }
@@ -58,11 +58,11 @@ fn change(stored: &str, change: &Change) -> Box<RawValue> {
 
 #[test]
 fn what_is_missing_is_filled() {
-    let item = normalise(&raw(r#"{"item_data":{"k":[1]},"item_id":"a\u00e9"}"#), now()).unwrap();
+    let item = normalise(&raw(r#"{"item_data":{"k":[1]},"item_id":"a\u00e9"}"#)).unwrap();
     assert_eq!(item.id.as_str(), "aé");
     let time = "2027-01-15T08:00:00.000000000Z";
     assert_eq!(
-        item.body.get(),
+        first(&item.body, now()).unwrap().get(),
         format!(
             r#"{{"item_id":"aé","item_data":{{"k":[1]}},"first_attempt":"{time}","last_attempt":"{time}","failure_count":1,"failure_history":[],"reprocess_eligible":true,"manual_review_required":false}}"#
         )
@@ -74,7 +74,7 @@ fn what_is_given_is_kept_byte_for_byte_on_one_line() {
     let data = "{ \"b\": 1.50e+2,\t\"a\": 123456789012345678901234567890, \"s\": \"\\u00e9\\/\" }";
     let text =
         format!("{{\r\n\"item_id\":\"a\",\n\"item_data\":{data},\"x\":\n[1,\n2],\"failure_count\":7}}");
-    let item = normalise(&raw(&text), now()).unwrap();
+    let item = normalise(&raw(&text)).unwrap();
     assert!(item.body.get().contains(&format!("\"item_data\":{data},")));
     assert!(item.body.get().contains("\"x\":[1, 2]"), "{}", item.body);
     assert!(item.body.get().contains("\"failure_count\":7,"));
@@ -83,21 +83,15 @@ fn what_is_given_is_kept_byte_for_byte_on_one_line() {
 
 #[test]
 fn a_normal_item_is_left_as_it_is() {
-    let once = normalise(
-        &raw(
-            r#"{"item_id":"a","item_data":null,"zz":1,"failure_history":[{"error_type":"T"}],"parked_reason":"p"}"#,
-        ),
-        now(),
-    );
+    let once = normalise(&raw(
+        r#"{"item_id":"a","item_data":null,"zz":1,"failure_history":[{"error_type":"T"}],"parked_reason":"p"}"#,
+    ));
     let once = once.unwrap().body;
-    let again = normalise(&once, Timestamp::MIN).unwrap().body;
+    let again = normalise(&once).unwrap().body;
     assert_eq!(once.get(), again.get());
-    let numbered = first(&once).unwrap();
-    assert_eq!(first(&numbered).unwrap().get(), numbered.get());
-    assert_eq!(
-        normalise(&numbered, Timestamp::MIN).unwrap().body.get(),
-        numbered.get()
-    );
+    let numbered = first(&once, now()).unwrap();
+    assert_eq!(first(&numbered, Timestamp::MIN).unwrap().get(), numbered.get());
+    assert_eq!(normalise(&numbered).unwrap().body.get(), numbered.get());
 }
 
 #[test]
@@ -147,7 +141,7 @@ fn a_wrong_type_is_named() {
         ),
         (
             r#"{"item_id":"a","item_data":1,"first_attempt":"soon"}"#,
-            "`first_attempt`: expected a time such as \"2026-11-24T21:01:58Z\", found a text",
+            "`first_attempt`: expected a time from 1970 to 2262 such as \"2026-11-24T21:01:58Z\", found a text",
         ),
         (
             r#"{"item_id":"a","item_data":1,"failure_count":-1}"#,
@@ -177,7 +171,7 @@ fn a_wrong_type_is_named() {
         (deep.as_str(), "nested over 127"),
     ];
     for (json, expected) in cases {
-        let error = normalise(&raw(json), now()).unwrap_err();
+        let error = normalise(&raw(json)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{json}");
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -209,22 +203,147 @@ fn a_push_adds_to_the_stored_item() {
 }
 
 #[test]
-fn a_push_without_failures_counts_as_one() {
+fn a_push_without_failures_is_an_attempt_only_at_a_time_of_its_own() {
+    let stored = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A"}],"failure_count":4}"#;
     let value = merged(
-        r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A"}],"failure_count":4}"#,
-        r#"{"item_id":"a","item_data":2}"#,
+        stored,
+        r#"{"item_id":"a","item_data":1,"last_attempt":"2030-01-01T00:00:00Z"}"#,
     );
-    assert_eq!(value["failure_count"], 5);
+    assert_eq!(
+        (&value["failure_count"], &value["last_attempt"]),
+        (&json!(5), &json!("2030-01-01T00:00:00Z"))
+    );
     assert_eq!(failures(&value), [("A".into(), 4)]);
     assert_eq!(value["error_signature"], "A");
+    // Without a time it is no attempt: its other fields count.
+    let value = merged(stored, r#"{"item_id":"a","item_data":2,"x":3}"#);
+    assert_eq!(
+        (&value["failure_count"], &value["item_data"], &value["x"]),
+        (&json!(4), &json!(2), &json!(3))
+    );
+    assert_eq!(value["last_attempt"], "2027-01-15T08:00:00.000000000Z");
+    // The same item again changes nothing.
+    for item in [
+        r#"{"item_id":"a","item_data":1}"#,
+        r#"{"item_id":"a","item_data":1,"failure_count":7,"x":[]}"#,
+    ] {
+        assert_eq!(pushed(item, item), None, "{item}");
+    }
+}
+
+/// A second import, and a command that is typed twice.
+#[test]
+fn the_same_failure_without_a_time_counts_once() {
+    let letter = |failure: &str| format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failure}]}}"#);
+    let one = r#"{"error_type":"A","error_message":"m","agent_id":null}"#;
+    let cases = [
+        (one, None),
+        (r#"{"error_message":"m","error_type":"A"}"#, None),
+        (
+            r#"{"error_type":"A","error_message":"m","attempt_number":1}"#,
+            None,
+        ),
+        (
+            r#"{"error_type":"A","error_message":"m"},{"error_type":"A","error_message":"m"}"#,
+            None,
+        ),
+        (
+            r#"{"error_type":"A","error_message":"m","attempt_number":2}"#,
+            Some(2),
+        ),
+        (
+            r#"{"error_type":"A","error_message":"m","timestamp":"2026-01-01T00:00:00Z"}"#,
+            Some(2),
+        ),
+        (r#"{"error_type":"A","error_message":"other"}"#, Some(2)),
+        (
+            r#"{"error_type":"A","error_message":"m","agent_id":"x"}"#,
+            Some(2),
+        ),
+        (
+            r#"{"error_type":"B"},{"error_type":"A","error_message":"m"},{"error_type":"B"}"#,
+            Some(2),
+        ),
+    ];
+    for (failures, expected) in cases {
+        let found = pushed(&letter(one), &letter(failures));
+        let found = found.map(|item| item["failure_count"].as_u64().unwrap());
+        assert_eq!(found, expected, "{failures}");
+    }
+}
+
+#[test]
+fn the_attempts_have_the_times_of_their_failures() {
+    let failure = |time: &str| format!(r#"{{"error_type":"A","timestamp":"{time}"}}"#);
+    let (early, late) = ("2024-01-01T00:00:00Z", "2025-06-01T00:00:00Z");
+    let times = |fields: &str| {
+        let item = normalise(&raw(&format!(r#"{{"item_id":"a","item_data":1,{fields}}}"#))).unwrap();
+        let value: Value = serde_json::from_str(first(&item.body, now()).unwrap().get()).unwrap();
+        let of = |name: &str| value[name].as_str().unwrap().to_owned();
+        (of("first_attempt"), of("last_attempt"))
+    };
+    let both = format!("{},{}", failure(late), failure(early));
+    assert_eq!(
+        times(&format!(r#""failure_history":[{both}]"#)),
+        (early.into(), late.into())
+    );
+    // A failure without a time is one of now.
+    let (first, last) = times(&format!(r#""failure_history":[{both},{{}}]"#));
+    assert_eq!(
+        (first.as_str(), last.as_str()),
+        (early, "2027-01-15T08:00:00.000000000Z")
+    );
+    // Given times count.
+    assert_eq!(
+        times(&format!(r#""last_attempt":"{late}""#)),
+        (late.into(), late.into())
+    );
+    let given =
+        format!(r#""first_attempt":"2020-01-01T00:00:00Z","last_attempt":"{late}","failure_history":[{{}}]"#);
+    assert_eq!(times(&given), ("2020-01-01T00:00:00Z".into(), late.into()));
+    // A later failure moves the last attempt to its time, an earlier one does not.
+    let stored = format!(
+        r#"{{"item_id":"a","item_data":1,"failure_history":[{}]}}"#,
+        failure("2025-01-01T00:00:00Z")
+    );
+    for (time, expected) in [(late, late), (early, "2025-01-01T00:00:00Z")] {
+        let push = format!(
+            r#"{{"item_id":"a","item_data":1,"failure_history":[{}]}}"#,
+            failure(time)
+        );
+        let value = merged(&stored, &push);
+        assert_eq!(
+            (&value["first_attempt"], &value["last_attempt"]),
+            (&json!("2025-01-01T00:00:00Z"), &json!(expected))
+        );
+    }
+}
+
+/// A worker's report of a failure is a new one, although an equal failure is in the history.
+#[test]
+fn a_failure_of_a_worker_counts_without_a_time() {
+    for failures in [r#"[{"error_type":"A"}]"#, "[]"] {
+        let item = format!(r#"{{"item_id":"a","item_data":1,"failure_history":{failures}}}"#);
+        let item = normalise(&raw(&item)).unwrap();
+        let stored = first(&item.body, now()).unwrap();
+        let failed = fail(&stored, &item.body, later())
+            .unwrap()
+            .expect("another failure");
+        let found = facts(&failed).unwrap();
+        assert_eq!(
+            (found.failure_count, found.last_attempt),
+            (2, Some(later())),
+            "{failures}"
+        );
+    }
 }
 
 #[test]
 fn a_failure_gets_its_number_and_its_time() {
     let text = r#"{"item_id":"a","item_data":1,"last_attempt":"2026-01-02T00:00:00Z","failure_count":9,
         "failure_history":[{"error_type":"A"},{"attempt_number":20,"error_type":"B","timestamp":"2026-01-01T00:00:00Z"},{"error_type":"C","attempt_number":null}]}"#;
-    let item = normalise(&raw(text), now()).unwrap();
-    let value: Value = serde_json::from_str(first(&item.body).unwrap().get()).unwrap();
+    let item = normalise(&raw(text)).unwrap();
+    let value: Value = serde_json::from_str(first(&item.body, now()).unwrap().get()).unwrap();
     assert_eq!(
         failures(&value),
         [("A".into(), 7), ("B".into(), 20), ("C".into(), 21)]
@@ -294,25 +413,9 @@ fn a_failure_that_is_in_the_history_counts_once() {
 #[test]
 fn a_letter_pushed_twice_leaves_the_item_as_it_is() {
     let letter = DeadLetter::new(ItemId::new("a").unwrap(), 1).failure(Failure::new("T", "m"));
-    let item = letter.to_item(now()).unwrap();
-    let stored = first(&item.body).unwrap().into_owned();
-    // The repetition of one push, and a push of the same value later.
+    let item = letter.to_item().unwrap();
+    let stored = first(&item.body, now()).unwrap();
     assert!(merge(&stored, &item.body, later()).unwrap().is_none());
-    assert!(
-        merge(&stored, &letter.to_item(later()).unwrap().body, later())
-            .unwrap()
-            .is_none()
-    );
-    // Pushes without a failure differ by their time.
-    let bare = DeadLetter::new(ItemId::new("a").unwrap(), 1);
-    let stored = bare.to_item(now()).unwrap().body;
-    assert!(
-        merge(&stored, &bare.to_item(now()).unwrap().body, later())
-            .unwrap()
-            .is_none()
-    );
-    let merged = merge(&stored, &bare.to_item(later()).unwrap().body, later()).unwrap();
-    assert_eq!(facts(&merged.unwrap()).unwrap().failure_count, 2);
 }
 
 #[test]
@@ -327,15 +430,34 @@ fn parking_sets_its_fields_and_nothing_else() {
         parked.get(),
         r#"{"item_id":"a","item_data":{ "n": 1.50 },"manual_review_required":true,"x":[1],"reprocess_eligible":false,"parked_reason":"a \"licence\""}"#
     );
-    // The old reason goes with a new parking without one, and with unparking.
+    // The reason goes with unparking. Parking again without one keeps it.
     for (again, parked_now) in [(park(None), true), (Change::Unpark, false)] {
         let value: Value = serde_json::from_str(change(parked.get(), &again).get()).unwrap();
-        assert!(value.get("parked_reason").is_none(), "{value}");
+        let reason = parked_now.then(|| json!("a \"licence\""));
+        assert_eq!(value.get("parked_reason"), reason.as_ref());
         assert_eq!(
             (&value["reprocess_eligible"], &value["manual_review_required"]),
             (&json!(!parked_now), &json!(parked_now))
         );
         assert_eq!((&value["x"], value.get("failure_count")), (&json!([1]), None));
+    }
+    let other: Value = serde_json::from_str(change(parked.get(), &park(Some("gone"))).get()).unwrap();
+    assert_eq!(other["parked_reason"], "gone");
+    // The reason of an item that is not parked is no reason to park it.
+    let stale = r#"{"item_id":"a","item_data":1,"parked_reason":"old"}"#;
+    let value: Value = serde_json::from_str(change(stale, &park(None)).get()).unwrap();
+    assert!(value.get("parked_reason").is_none(), "{value}");
+    // An item that is not parked can't be unparked.
+    let id = ItemId::new("a").unwrap();
+    for eligible in [
+        r#"{"item_id":"a","item_data":1}"#,
+        r#"{"item_id":"a","reprocess_eligible":true}"#,
+    ] {
+        assert!(
+            changed(&id, &raw(eligible), &Change::Unpark, now())
+                .unwrap()
+                .is_none()
+        );
     }
     let letter: DeadLetter<Value> = serde_json::from_str(parked.get()).unwrap();
     assert_eq!(letter.parked_reason.as_deref(), Some("a \"licence\""));
@@ -387,7 +509,7 @@ fn a_change_gives_the_contents_after_it() {
     let stored = r#"{"item_id":"a","item_data":{"now":2},"failure_history":[{"error_type":"A"}]}"#;
     let failed = |id: &str| {
         let letter = DeadLetter::new(ItemId::new(id).unwrap(), 1).failure(Failure::new("B", "m").at(later()));
-        Change::Fail(letter.to_item(now()).unwrap())
+        Change::Fail(letter.to_item().unwrap())
     };
     let value: Value = serde_json::from_str(change(stored, &failed("a")).get()).unwrap();
     assert_eq!(value["failure_count"], 2);
@@ -423,7 +545,7 @@ fn an_item_of_another_program_is_merged_into() {
         .unwrap()
         .unwrap();
     let value: Value = serde_json::from_str(value.get()).unwrap();
-    assert_eq!(value["failure_count"], 2);
+    assert_eq!(value["failure_count"], 1);
     assert_eq!(value["x"], json!({}));
     assert_eq!(value["last_attempt"], "2027-01-15T08:00:00.000000000Z");
     facts(&raw(&value.to_string())).unwrap();
@@ -439,7 +561,6 @@ fn an_item_of_another_program_is_merged_into() {
 fn facts_decide_what_is_taken() {
     let body = normalise(
         &raw(r#"{"item_id":"a","item_data":{"reprocess_eligible":true},"reprocess_eligible":false,"error_signature":"S","failure_count":3,"last_attempt":"2026-01-02T00:00:00Z","failure_history":[{"error_type":"U"},{"error_type":"T"}]}"#),
-        now(),
     )
     .unwrap()
     .body;
@@ -537,7 +658,7 @@ fn typed_items_come_back() {
         .artifacts(WorktreeArtifacts::new("/w", "b"))
         .eligible(false)
         .review(true);
-    let item = letter.to_item(now()).unwrap();
+    let item = letter.to_item().unwrap();
     let back: DeadLetter<Vec<i32>> = serde_json::from_str(item.body.get()).unwrap();
     assert_eq!(back.failure_history, letter.failure_history);
     assert_eq!(back.worktree_artifacts, letter.worktree_artifacts);

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::dead_letter::{normalise, same_id};
+use crate::dead_letter::{normalise_for, same_id};
 use crate::error::{Result, StorageError};
 
 use super::{ItemId, LeaseToken, QueueItem, QueueMark};
@@ -58,7 +57,7 @@ impl From<&ItemId> for Claim {
     }
 }
 
-/// A change of an item. Everything but [`Extend`](Self::Extend) ends a lease on it.
+/// A change of an item. Everything but [`Extend`](Self::Extend) ends a lease on it, if it changes anything.
 ///
 /// [`dead_letter::changed`](crate::dead_letter::changed) gives the contents after it.
 ///
@@ -88,12 +87,14 @@ pub enum Change {
     /// it in the same step.
     Fail(QueueItem),
     /// A person has to look at it: `reprocess_eligible` becomes false, `manual_review_required` true, `parked_reason` the
-    /// given text. No failure is added. Place and delay stay, as with unparking and editing.
+    /// given text, or the one that it was parked with before. No failure is added. Place and delay stay, as with unparking
+    /// and editing.
     Park {
-        /// Why.
+        /// Why; `None` keeps the reason of an item that is parked already.
         reason: Option<String>,
     },
-    /// It is eligible again: the opposite of parking.
+    /// It is eligible again: the opposite of parking. An item that is not parked is left alone, with its lease:
+    /// [`Settled::Already`].
     Unpark,
     /// It gets these contents, under the same id.
     Edit(Box<RawValue>),
@@ -132,8 +133,8 @@ impl Settlement {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are no item, or name another id than
     /// the claim; for an extension without a token.
-    pub fn check(&self, operation: &'static str, now: Timestamp) -> Result<()> {
-        let pushed = match &self.change {
+    pub fn check(&self, operation: &'static str) -> Result<()> {
+        let (operation, pushed) = match &self.change {
             Change::Extend(_) => {
                 return match &self.claim {
                     Claim::Lease(_) => Ok(()),
@@ -144,11 +145,11 @@ impl Settlement {
                     )),
                 };
             }
-            Change::Fail(item) => &item.body,
-            Change::Edit(contents) => contents,
+            Change::Fail(item) => ("fail item", &item.body),
+            Change::Edit(contents) => ("edit item", contents),
             _ => return Ok(()),
         };
-        let item = normalise(pushed, now)?;
+        let item = normalise_for(operation, pushed)?;
         match &self.claim {
             Claim::Item(id) | Claim::Revision(id, _) => same_id(id, &item.id, operation),
             Claim::Lease(_) => Ok(()),
@@ -176,6 +177,8 @@ pub enum Settled {
     Unknown,
     /// Nothing was done: the contents have another revision than the one that the claim names.
     Changed,
+    /// Nothing was done: the item is not parked, so there is nothing to unpark.
+    Already,
 }
 
 impl Settled {

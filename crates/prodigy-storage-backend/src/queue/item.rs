@@ -15,9 +15,8 @@ use crate::log::{Damage, TooLarge};
 /// ```
 /// use prodigy_storage_backend::dead_letter::DeadLetter;
 /// use prodigy_storage_backend::{ItemId, QueueItem};
-/// use prodigy_storage_layout::Timestamp;
 ///
-/// let item: QueueItem = DeadLetter::new(ItemId::new("a")?, 1).to_item(Timestamp::now())?;
+/// let item: QueueItem = DeadLetter::new(ItemId::new("a")?, 1).to_item()?;
 /// assert!(item.body.get().starts_with(r#"{"item_id":"a","item_data":1,"#));
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```

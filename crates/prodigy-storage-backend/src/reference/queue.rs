@@ -303,6 +303,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         let settled = match claim {
             Claim::Revision(_, revision) if *revision != Some(item.revision) => Settled::Changed,
             Claim::Lease(_) if *change == Change::Remove && item.revision > item.place => Settled::Kept,
+            _ if *change == Change::Unpark && item.eligible => Settled::Already,
             _ => Settled::Done,
         };
         (Some(&item.key), settled)
@@ -319,7 +320,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         };
         let change = match outcome {
             None => return item.change_perhaps(change),
-            Some(Settled::Unknown | Settled::Changed) => return,
+            Some(Settled::Unknown | Settled::Changed | Settled::Already) => return,
             Some(Settled::Kept) => Change::Release(None),
             Some(Settled::Done) => change,
         };

@@ -1,42 +1,53 @@
 //! `dlq analyze`.
 
-use prodigy_storage::{Eligible, ItemId, SignatureCount, Timestamp};
+use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups, Timestamp};
 use serde_json::json;
 
-use super::{select::SelectArgs, view};
+use super::select::{StateArgs, tell_missing, tell_none};
+use super::view::{self, State};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::JobArgs;
 use crate::output::Table;
+use crate::time::{age, passed};
 
-/// The samples in a row of the table.
-const SAMPLES: usize = 3;
+/// The characters of the sample in a row of the table.
+const SAMPLE: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AnalyzeArgs {
     #[command(flatten)]
     job: JobArgs,
     #[command(flatten)]
-    select: SelectArgs,
+    which: StateArgs,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let select = arguments.select.select(Eligible::Any);
-    let counts = opened.job.dlq().by_signature(&select)?;
-    for error in &counts.left_out {
-        view::left_out(app, error);
-    }
-    let more = counts.left_out_count - counts.left_out.len() as u64;
-    if more > 0 {
-        app.skipped(&format!("{more} more items"));
-    }
-    if counts.groups.is_empty() && counts.left_out.is_empty() {
+    let dlq = opened.job.dlq();
+    let which = &arguments.which;
+    let mut groups = SignatureGroups::default();
+    let any = view::each(
+        app,
+        dlq.scan(&which.select.select(Eligible::Any))?,
+        |app, item| {
+            match item.summary() {
+                Ok(summary) if which.holds(State::of(&summary)) => groups.add(summary),
+                Ok(_) => {}
+                Err(error) => view::left_out(app, &error),
+            }
+            Ok(())
+        },
+    )?;
+    if !any {
         opened.must_be_known()?;
     }
-    let mut table = Table::new(&["COUNT", "FIRST", "LAST", "SAMPLES", "SIGNATURE"]).cut();
-    for group in counts.groups {
+    let groups = groups.into_vec();
+    let is_empty = groups.is_empty();
+    // Not cut: a filter by signature needs the whole of it.
+    let mut table = Table::new(&["COUNT", "FIRST", "LAST", "SAMPLE", "SIGNATURE"]);
+    for group in groups {
         if app.json() {
             app.json_line(&object(&group))?;
         } else {
@@ -44,7 +55,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
         }
     }
     table.print(app)?;
-    Ok(Exit::Done)
+    app.flush()?;
+    if is_empty {
+        tell_none(app, &dlq, &which.select.filters)?;
+    }
+    tell_missing(app, &opened, &which.select.ids)
 }
 
 fn object(group: &SignatureCount) -> serde_json::Value {
@@ -60,25 +75,17 @@ fn object(group: &SignatureCount) -> serde_json::Value {
 }
 
 fn row(group: SignatureCount) -> [String; 5] {
-    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), short);
-    let mut samples: Vec<&str> = group.samples.iter().take(SAMPLES).map(ItemId::as_str).collect();
-    if group.items > samples.len() as u64 {
-        samples.push("..");
+    let ago = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| age(passed(time)));
+    let sample = group.samples.first().map_or("-", ItemId::as_str);
+    let mut shown: String = sample.chars().take(SAMPLE).collect();
+    if shown.len() < sample.len() {
+        shown.push('\u{2026}');
     }
     [
         group.items.to_string(),
-        time(group.first),
-        time(group.last),
-        samples.join(" "),
+        ago(group.first),
+        ago(group.last),
+        shown,
         group.signature.unwrap_or_else(|| "-".to_owned()),
     ]
-}
-
-/// A time to the second.
-fn short(time: Timestamp) -> String {
-    let text = time.to_rfc3339();
-    match text.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
-    }
 }

@@ -3,7 +3,7 @@
 use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, ItemState, Select, Settled, Settlement};
 use serde_json::json;
 
-use super::select::SelectArgs;
+use super::select::{StateArgs, tell_missing, tell_none};
 use super::view;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -19,14 +19,15 @@ pub(crate) struct PurgeArgs {
     #[command(flatten)]
     job: JobArgs,
     #[command(flatten)]
-    select: SelectArgs,
+    which: StateArgs,
     /// Remove them. Without it, the command counts them and changes nothing.
     #[arg(long)]
     yes: bool,
 }
 
 pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
-    if !arguments.select.says() {
+    let which = &arguments.which;
+    if !which.says() {
         return Err(Failure::usage("purge items: nothing says which").hint(
             "name their ids, give a filter such as `--signature S`, or say `--parked` for the parked items or `--any` for all",
         ));
@@ -37,11 +38,17 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
         Access::Read
     };
     let opened = arguments.job.open(app, access)?;
-    let select = arguments.select.select(Eligible::Any);
-    if arguments.yes {
-        return Bulk::run(app, &opened, &select, Some(&Change::Remove))?.tell(app, "removed");
+    let missing = tell_missing(app, &opened, &which.select.ids)?;
+    let select = which.select.select(Eligible::Any);
+    let change = arguments.yes.then_some(Change::Remove);
+    let found = Bulk::run(app, &opened, &select, Some(which), change.as_ref())?;
+    if found.is_nothing() {
+        tell_none(app, &opened.job.dlq(), &which.select.filters)?;
     }
-    let found = Bulk::run(app, &opened, &select, None)?;
+    if arguments.yes {
+        found.tell(app, "removed")?;
+        return Ok(missing);
+    }
     if app.json() {
         app.json_line(&json!({"would_remove": found.matched, "taken": found.taken}))?;
     } else {
@@ -50,7 +57,7 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
         found.tell_taken(app);
         app.note("nothing was removed: add `--yes` to remove them");
     }
-    Ok(Exit::Done)
+    Ok(missing)
 }
 
 /// The counts of a change of all selected items.
@@ -71,13 +78,17 @@ impl Bulk {
         app: &mut App<'_>,
         opened: &Opened,
         select: &Select,
+        which: Option<&StateArgs>,
         change: Option<&Change>,
     ) -> Result<Self> {
         let dlq = opened.job.dlq();
-        let named = is_ids_alone(select);
+        let named = is_ids_alone(select) || which.is_some_and(|which| !which.select.filters.says());
         let mut bulk = Self::default();
         let mut pending: Vec<Settlement> = Vec::new();
         let any = view::each(app, dlq.scan(select)?, |app, item| {
+            if which.is_some_and(|which| !which.takes(&item)) {
+                return Ok(());
+            }
             if item.state == ItemState::Leased {
                 bulk.taken += 1;
                 return Ok(());
@@ -120,6 +131,11 @@ impl Bulk {
             }
         }
         Ok(())
+    }
+
+    /// Whether no item is selected.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.matched + self.taken == 0
     }
 
     /// Prints the counts.

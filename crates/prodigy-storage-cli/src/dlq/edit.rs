@@ -1,11 +1,12 @@
 //! `dlq edit`.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prodigy_storage::{Change, Claim, Dlq, DlqItem, ItemId, ItemState, Settled, Settlement};
+use prodigy_storage::{Change, Claim, Dlq, DlqItem, ItemId, ItemState, RESERVED, Settled, Settlement};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
@@ -84,6 +85,7 @@ impl Edit<'_> {
             let item = get(self.opened, &self.dlq, self.id)?;
             let merged = merge_patch(item.body.get(), patch)
                 .map_err(|why| Failure::new(Exit::Failed, format!("patch `{}`: {why}", self.id)))?;
+            self.refuse_reserved(patch)?;
             match self.store(&item, merged)? {
                 Settled::Changed => {}
                 settled => return self.tell(app, &item, settled),
@@ -116,7 +118,9 @@ impl Edit<'_> {
             return Ok(Exit::Done);
         }
         let settled = match serde_json::from_str::<&RawValue>(&after) {
-            Ok(_) => self.store(&item, compact(&after)),
+            Ok(_) => self
+                .refuse_reserved(&after)
+                .and_then(|()| self.store(&item, compact(&after))),
             Err(error) => Err(Failure::new(
                 Exit::Failed,
                 format!("edit `{}`: the text is not JSON: {error}", self.id),
@@ -133,6 +137,17 @@ impl Edit<'_> {
                 Err(failure)
             }
         }
+    }
+
+    /// Refuses a change of a field that only the queue sets.
+    fn refuse_reserved(&self, edit: &str) -> Result<()> {
+        let fields: HashMap<String, &RawValue> = serde_json::from_str(edit).unwrap_or_default();
+        let Some(name) = RESERVED.into_iter().find(|name| fields.contains_key(*name)) else {
+            return Ok(());
+        };
+        let what = format!("edit `{}`: only the queue itself sets `{name}`", self.id);
+        Err(Failure::new(Exit::Failed, what)
+            .hint("leave it out; `dlq release` ends a lease or a delay, `dlq renew` extends a lease"))
     }
 
     fn store(&self, item: &DlqItem, body: String) -> Result<Settled> {
@@ -167,7 +182,7 @@ impl Edit<'_> {
             app.note("it was taken: the edit ended that lease");
         }
         if let Some(item) = self.dlq.get(self.id)?
-            && View::of(item).state == Some(State::Parked)
+            && View::of(item).state == State::Parked
         {
             app.note(&format!(
                 "it is parked: `dlq unpark {}` makes it eligible again",

@@ -1,10 +1,10 @@
 //! `dlq list`, `dlq show` and `dlq export`.
 
-use prodigy_storage::{Dlq, DlqItem, Eligible, ItemId};
+use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId};
 
 use super::line_of;
-use super::select::{FILTERS, SelectArgs};
-use super::view::{self, ItemTable, State, View};
+use super::select::{StateArgs, tell_missing, tell_none};
+use super::view::{self, ItemTable, View};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -16,10 +16,7 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     job: JobArgs,
     #[command(flatten)]
-    select: SelectArgs,
-    /// Only items in this state.
-    #[arg(long, value_name = "STATE", help_heading = FILTERS)]
-    state: Option<State>,
+    which: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,40 +33,52 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     job: JobArgs,
     #[command(flatten)]
-    select: SelectArgs,
+    which: StateArgs,
 }
 
 pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
+    let dlq = opened.job.dlq();
+    let which = &arguments.which;
     let mut table = ItemTable::new();
-    let scan = opened.job.dlq().scan(&arguments.select.select(Eligible::Any))?;
-    let any = view::each(app, scan, |app, item| {
-        let line = app.json().then(|| line_of(&item));
-        let view = View::of(item);
-        view.tell_unreadable(app);
-        if arguments.state.is_some_and(|wanted| view.state != Some(wanted)) {
-            return Ok(());
-        }
-        match line {
-            Some(line) => app.line(line),
-            None => table.row(app, &view),
-        }
-    })?;
+    let mut shown = false;
+    let any = view::each(
+        app,
+        dlq.scan(&which.select.select(Eligible::Any))?,
+        |app, item| {
+            let json = app.json().then(|| item.clone());
+            let view = View::of(item);
+            view.tell_unreadable(app);
+            if !which.holds(view.state) {
+                return Ok(());
+            }
+            shown = true;
+            match json {
+                Some(item) => app.line(line_of(&item, view.state)),
+                None => table.row(app, &view),
+            }
+        },
+    )?;
     if !any {
         opened.must_be_known()?;
     }
     table.print(app)?;
-    Ok(Exit::Done)
+    app.flush()?;
+    if !shown {
+        tell_none(app, &dlq, &which.select.filters)?;
+    }
+    tell_missing(app, &opened, &which.select.ids)
 }
 
 pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let item = get(&opened, &opened.job.dlq(), &arguments.id)?;
-    let json = line_of(&item);
+    let view = View::of(item.clone());
+    let json = line_of(&item, view.state);
     if app.width.is_some() && !app.json() {
         app.line(pretty(&json))?;
         app.flush()?;
-        app.note(&format!("`{}` is {}", arguments.id, View::of(item).state()));
+        app.note(&format!("`{}` is {}", arguments.id, view.state()));
     } else {
         app.line(json)?;
     }
@@ -78,20 +87,32 @@ pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
 
 pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let scan = opened.job.dlq().scan(&arguments.select.select(Eligible::Any))?;
-    let filters = arguments.select.filters.says();
-    let any = view::each(app, scan, |app, item| {
-        app.line(item.body.get())?;
-        // Without filters nothing had to be read.
-        if filters {
-            View::of(item).tell_unreadable(app);
-        }
-        Ok(())
-    })?;
+    let dlq = opened.job.dlq();
+    let which = &arguments.which;
+    let mut shown = false;
+    let any = view::each(
+        app,
+        dlq.scan(&which.select.select(Eligible::Any))?,
+        |app, item| {
+            // Without a filter nothing has to be read.
+            if which.filters() {
+                View::of(item.clone()).tell_unreadable(app);
+            }
+            if !which.takes(&item) {
+                return Ok(());
+            }
+            shown = true;
+            app.line(item.body.get())
+        },
+    )?;
     if !any {
         opened.must_be_known()?;
     }
-    Ok(Exit::Done)
+    app.flush()?;
+    if !shown {
+        tell_none(app, &dlq, &which.select.filters)?;
+    }
+    tell_missing(app, &opened, &which.select.ids)
 }
 
 /// One item.
@@ -105,6 +126,22 @@ pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
             opened.must_be_known()?;
             Err(Failure::new(Exit::Missing, no_item(opened, id)).hint("`dlq list` prints the items"))
         }
+    }
+}
+
+/// Whether the queue holds an item, be it one that can't be read.
+pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
+    match dlq.get(id) {
+        Ok(item) => Ok(item.is_some()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Damaged | ErrorKind::TooLarge | ErrorKind::Foreign
+            ) =>
+        {
+            Ok(true)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

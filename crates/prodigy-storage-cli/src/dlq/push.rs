@@ -130,7 +130,7 @@ fn import_one(
         match lines.next()? {
             Next::Line(line) => objects.line(line.number(), line.text(), &mut found),
             Next::TooLong(failure) => {
-                objects.end(&mut found);
+                objects.end_object(&mut found);
                 sink.refused.push(failure);
             }
             Next::Pause => sink.store()?,

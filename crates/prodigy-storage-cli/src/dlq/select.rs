@@ -3,8 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use prodigy_storage::{Eligible, ItemId, Select, Timestamp};
+use std::collections::{BTreeSet, HashSet};
 
+use prodigy_storage::{Dlq, DlqItem, Eligible, ItemId, Select, Timestamp};
+
+use super::list;
+use super::view::{State, View};
+use crate::app::App;
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::Opened;
 use crate::time::duration;
 
 /// The heading of the filters in the help.
@@ -26,7 +34,7 @@ pub(crate) struct Filters {
     /// Only items with this error signature: `dlq analyze` prints the signatures.
     #[arg(long, value_name = "S", help_heading = FILTERS)]
     pub(crate) signature: Option<String>,
-    /// Only items whose last failure has this `error_type`.
+    /// Only items whose last failure has this `error_type`; a failed command of `dlq redrive` gives `exit 1`, `signal 9`.
     #[arg(long, value_name = "T", help_heading = FILTERS)]
     pub(crate) error_type: Option<String>,
     /// Only items whose last attempt is at least this long ago (`1h 30m`).
@@ -44,6 +52,103 @@ pub(crate) struct Filters {
     /// Items that are parked, and items that are not.
     #[arg(long, help_heading = FILTERS)]
     pub(crate) any: bool,
+}
+
+/// Items by what [`SelectArgs`] says, and by their state.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct StateArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Only items in this state.
+    #[arg(long, value_name = "STATE", help_heading = FILTERS)]
+    state: Option<State>,
+}
+
+impl StateArgs {
+    /// Whether an item of this state is meant.
+    pub(super) fn holds(&self, state: State) -> bool {
+        self.state.is_none_or(|wanted| wanted == state)
+    }
+
+    /// Whether a filter is given.
+    pub(super) fn filters(&self) -> bool {
+        self.select.filters.says() || self.state.is_some()
+    }
+
+    /// Whether an item that the selection gave is meant.
+    pub(super) fn takes(&self, item: &DlqItem) -> bool {
+        self.state.is_none() || self.holds(View::of(item.clone()).state)
+    }
+
+    /// Whether the command line says in any way which items are meant.
+    pub(crate) fn says(&self) -> bool {
+        self.select.says() || self.state.is_some()
+    }
+}
+
+/// Reports the named items that the queue does not hold.
+pub(super) fn tell_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) -> Result<Exit> {
+    let dlq = opened.job.dlq();
+    let mut exit = Exit::Done;
+    for id in once(ids) {
+        if !list::holds(&dlq, id)? {
+            app.error(&list::no_item(opened, id));
+            exit = Exit::Missing;
+        }
+    }
+    Ok(exit)
+}
+
+/// Each of these ids once, in their order.
+pub(super) fn once(ids: &[ItemId]) -> impl Iterator<Item = &ItemId> {
+    let mut seen = HashSet::new();
+    ids.iter().filter(move |id| seen.insert(*id))
+}
+
+/// The error types that a message lists, at most.
+const TYPES: usize = 8;
+
+/// Explains why filters select no item: a filter may be mistyped.
+pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
+    let (error_type, signature) = (&filters.error_type, &filters.signature);
+    let (mut types, mut has_type, mut has_signature) = (BTreeSet::new(), false, false);
+    if error_type.is_some() || signature.is_some() {
+        for summary in dlq.list(&Select::any())? {
+            // Items that can't be read were reported already.
+            let Ok(summary) = summary else { continue };
+            has_type |= summary.error_type == *error_type;
+            has_signature |= summary.signature == *signature;
+            if types.len() < TYPES {
+                types.extend(summary.error_type);
+            }
+        }
+    }
+    let mut is_explained = false;
+    if let (Some(error_type), false) = (error_type, has_type) {
+        let types: Vec<String> = types.iter().map(|found| format!("`{found}`")).collect();
+        let there_are = match types.as_slice() {
+            [] => "no failure has a type".to_owned(),
+            types => format!("the types here are {}", types.join(", ")),
+        };
+        app.note(&format!(
+            "no last failure has the `error_type` `{error_type}`; {there_are}"
+        ));
+        is_explained = true;
+    }
+    if let (Some(signature), false) = (signature, has_signature) {
+        app.note(&format!(
+            "no item has the signature `{signature}`: `dlq analyze` prints the signatures"
+        ));
+        is_explained = true;
+    }
+    if app.terminal && !is_explained {
+        let items = dlq.summary()?.items;
+        app.note(match items {
+            0 => "the queue is empty",
+            _ => "no item is selected",
+        });
+    }
+    Ok(())
 }
 
 impl SelectArgs {

@@ -1,17 +1,19 @@
 //! The commands that change items by their tokens or ids: `renew`, `ack`, `release`, `park`, `unpark`, `remove`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, LeaseToken, Settled, Settlement};
+use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, LeaseToken, Select, Settled, Settlement};
 use serde_json::json;
 
 use super::bulk::{self, Bulk};
-use super::select::{Filters, SelectArgs};
+use super::select::{Filters, SelectArgs, tell_missing, tell_none};
 use super::take::must_last;
+use super::view::State;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::JobArgs;
+use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 use crate::time::duration;
 
@@ -59,7 +61,7 @@ pub(crate) struct ParkArgs {
     /// The `item_id` or `lease_token` of each item.
     #[arg(value_name = "ITEM|TOKEN")]
     keys: Vec<String>,
-    /// Why: a later reader finds it in the item's `parked_reason`.
+    /// Why: `dlq list` shows it. Without it, an item that is parked already keeps its reason.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -105,14 +107,61 @@ pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit
     let change = Change::Release {
         delay: arguments.after,
     };
-    settle_either(&opened.job.dlq(), &arguments.keys, &change)?.tell(app, "released", NEITHER)
+    let dlq = opened.job.dlq();
+    let before = Named::of(&dlq, &arguments.keys)?;
+    let outcome = settle_either(&dlq, &arguments.keys, &change)?;
+    let exit = outcome.tell(app, "released", NEITHER)?;
+    app.flush()?;
+    for named in before.iter().filter(|named| outcome.settled.contains(&named.key)) {
+        if named.state == State::Parked || named.is_parked {
+            app.note(&format!(
+                "`{0}` is parked, and stays parked: `dlq unpark {0}` makes it eligible",
+                named.key
+            ));
+        } else if named.state != State::Leased {
+            app.note(&format!(
+                "`{}` was not taken: it is behind all other items now",
+                named.key
+            ));
+        }
+    }
+    Ok(exit)
+}
+
+/// An item that was named by its id, as it is before a change.
+struct Named {
+    key: String,
+    state: State,
+    is_parked: bool,
+}
+
+impl Named {
+    fn of(dlq: &Dlq, keys: &[String]) -> Result<Vec<Self>> {
+        let ids = keys.iter().filter_map(|key| ItemId::new(key).ok());
+        let mut named = Vec::new();
+        for summary in dlq.list(&Select::ids(ids))? {
+            // An unreadable item has no state.
+            let Ok(summary) = summary else { continue };
+            named.push(Self {
+                state: State::of(&summary),
+                is_parked: !summary.eligible,
+                key: summary.id.as_str().to_owned(),
+            });
+        }
+        Ok(named)
+    }
 }
 
 pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
     let (named, filtered) = (!arguments.keys.is_empty(), arguments.filters.says());
     if named == filtered {
-        return Err(Failure::usage("park items: name them, or give a filter")
-            .hint("`dlq park ID --reason TEXT`, or a filter such as `--signature S`"));
+        let what = match named {
+            true => "park items: they are named, and a filter is given too",
+            false => "park items: nothing says which",
+        };
+        return Err(Failure::usage(what).hint(
+            "name them (`dlq park --job J ID`), or give filters alone (`dlq park --job J --signature S`)",
+        ));
     }
     let change = Change::Park {
         reason: arguments.reason.clone(),
@@ -123,7 +172,7 @@ pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
         return settle_either(&dlq, &arguments.keys, &change)?.tell(app, "parked", NEITHER);
     }
     let select = arguments.filters.select(Eligible::Yes);
-    Bulk::run(app, &opened, &select, Some(&change))?.tell(app, "parked")
+    bulk(app, &opened, &select, &arguments.filters, &change, "parked")
 }
 
 pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> {
@@ -137,8 +186,27 @@ pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> 
         let outcome = settle(&opened.job.dlq(), &keys, |key| by_id(key, Change::Unpark))?;
         return outcome.tell(app, "unparked", NO_ITEM);
     }
+    let missing = tell_missing(app, &opened, &arguments.select.ids)?;
     let select = arguments.select.select(Eligible::No).with(Eligible::No);
-    Bulk::run(app, &opened, &select, Some(&Change::Unpark))?.tell(app, "unparked")
+    let filters = &arguments.select.filters;
+    bulk(app, &opened, &select, filters, &Change::Unpark, "unparked")?;
+    Ok(missing)
+}
+
+/// Changes every item that filters select.
+fn bulk(
+    app: &mut App<'_>,
+    opened: &Opened,
+    select: &Select,
+    filters: &Filters,
+    change: &Change,
+    done: &str,
+) -> Result<Exit> {
+    let changed = Bulk::run(app, opened, select, None, Some(change))?;
+    if changed.is_nothing() {
+        tell_none(app, &opened.job.dlq(), filters)?;
+    }
+    changed.tell(app, done)
 }
 
 pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> {
@@ -154,6 +222,8 @@ struct Outcome {
     settled: Vec<String>,
     kept: Vec<String>,
     unknown: Vec<String>,
+    /// Items that are not parked, so that there is nothing to unpark.
+    already: Vec<String>,
 }
 
 impl Outcome {
@@ -161,6 +231,7 @@ impl Outcome {
         match settled {
             Settled::Done => self.settled.push(key.to_owned()),
             Settled::Kept => self.kept.push(key.to_owned()),
+            Settled::Already => self.already.push(key.to_owned()),
             _ => self.unknown.push(key.to_owned()),
         }
     }
@@ -175,8 +246,16 @@ impl Outcome {
                 "the item of `{key}` is kept: it failed again, or was changed, while it was taken"
             ));
         }
+        for key in &self.already {
+            app.note(&format!("`{key}` is not parked, and stays as it is"));
+        }
         if app.json() {
-            app.json_line(&json!({"settled": self.settled, "kept": self.kept, "unknown": self.unknown}))?;
+            app.json_line(&json!({
+                "settled": self.settled,
+                "kept": self.kept,
+                "unknown": self.unknown,
+                "unchanged": self.already,
+            }))?;
         } else {
             let kept = match self.kept.len() {
                 0 => String::new(),
@@ -200,7 +279,8 @@ fn settle(
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let (mut known, mut settlements) = (Vec::new(), Vec::new());
-    for key in keys {
+    let mut seen = HashSet::new();
+    for key in keys.iter().filter(|key| seen.insert(*key)) {
         match settlement(key) {
             Some(settlement) => {
                 known.push(key);
@@ -223,6 +303,7 @@ fn settle_either(dlq: &Dlq, keys: &[String], change: &Change) -> Result<Outcome>
         let more = settle(dlq, &ids, |key| by_id(key, change.clone()))?;
         outcome.settled.extend(more.settled);
         outcome.kept.extend(more.kept);
+        outcome.already.extend(more.already);
         outcome.unknown = more.unknown;
     }
     Ok(outcome)

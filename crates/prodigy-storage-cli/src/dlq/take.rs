@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use prodigy_storage::{Dlq, Eligible, ItemId, ItemState, Taken};
+use prodigy_storage::{Dlq, Eligible, ItemId, ItemState, Select, Taken, Timestamp};
 
-use super::select::SelectArgs;
-use super::view::View;
+use super::list;
+use super::select::{self, SelectArgs, once};
+use super::view::{State, View};
 use super::with_lease;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::JobArgs;
+use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 use crate::time::duration;
 
@@ -27,7 +28,7 @@ pub(crate) struct TakeArgs {
     /// Every pending item that is eligible.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// The largest number of items, oldest first.
+    /// The largest number of items: those that have waited longest since their last turn.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// For how long: what is neither acknowledged nor renewed by then is pending again.
@@ -50,6 +51,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
         select = select.until(dlq.summary()?.mark);
     }
     let mut has_all = false;
+    let mut any = false;
     let mut missed: HashSet<&ItemId> = arguments.select.ids.iter().collect();
     while left > 0 {
         let batch = dlq.take(&select, left.min(BATCH), arguments.lease)?;
@@ -58,6 +60,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
             break;
         }
         left -= batch.len();
+        any = true;
         for taken in &batch {
             missed.remove(taken.id());
         }
@@ -73,8 +76,24 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
             counted(usize::try_from(unreadable).unwrap_or(usize::MAX), "item")
         ));
     }
-    let missed = arguments.select.ids.iter().filter(|id| missed.contains(id));
-    tell_missed(app, &dlq, missed)
+    if !any {
+        opened.must_be_known()?;
+        tell_none(app, &dlq, &select, &arguments.select)?;
+    }
+    let missed: Vec<ItemId> = once(&arguments.select.ids)
+        .filter(|id| missed.contains(id))
+        .cloned()
+        .collect();
+    let exit = tell_named(app, &opened, &dlq, &missed)?;
+    for id in &missed {
+        if let Some(item) = dlq.get(id)?
+            && item.state == ItemState::Pending
+        {
+            let state = View::of(item).state();
+            app.note(&format!("`{id}` is {state}, and not among the selected items"));
+        }
+    }
+    Ok(exit)
 }
 
 /// A lease of no time would end at once.
@@ -107,25 +126,82 @@ fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
     Ok(())
 }
 
-/// Reports why items are not given although they were named.
-fn tell_missed<'i>(app: &mut App<'_>, dlq: &Dlq, ids: impl Iterator<Item = &'i ItemId>) -> Result<Exit> {
+/// Reports the named items that can't be taken now: those that the queue does not hold, and those that are held.
+pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[ItemId]) -> Result<Exit> {
     let mut exit = Exit::Done;
-    for id in ids {
-        match dlq.get(id)? {
-            None => {
-                app.error(&format!("no item `{id}`"));
-                exit = Exit::Missing;
-            }
-            Some(item) => match (item.state, &item.lease) {
-                (ItemState::Leased, Some(lease)) => {
-                    app.note(&format!("`{id}` is taken until {}", lease.until.to_rfc3339()));
-                }
-                _ => app.note(&format!(
-                    "`{id}` is {}, and not among the selected items",
-                    View::of(item).state()
-                )),
-            },
+    for id in once(ids) {
+        if !list::holds(dlq, id)? {
+            app.error(&list::no_item(opened, id));
+            exit = Exit::Missing;
+            continue;
+        }
+        let Some(item) = dlq.get(id)? else { continue };
+        if let (ItemState::Leased, Some(lease)) = (item.state, &item.lease) {
+            app.note(&format!("`{id}` is leased until {}", lease.until.to_rfc3339()));
+        } else if let (ItemState::Delayed, Some(delay)) = (item.state, &item.delay) {
+            app.note(&format!("`{id}` is delayed until {}", delay.until.to_rfc3339()));
         }
     }
     Ok(exit)
+}
+
+/// Explains why nothing could be taken: how many of the items that the filters select are held, and until when.
+pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments: &SelectArgs) -> Result<()> {
+    // Named items are reported one by one.
+    if select.ids.is_some() {
+        return Ok(());
+    }
+    let wanted = select.eligible;
+    let mut select = select.clone().with(Eligible::Any);
+    select.until = None;
+    let (mut leased, mut delayed, mut parked) = (Held::default(), Held::default(), 0);
+    for summary in dlq.list(&select)? {
+        // Items that can't be read were reported already.
+        let Ok(summary) = summary else { continue };
+        match State::of(&summary) {
+            State::Leased => leased.add(summary.lease.map(|lease| lease.until)),
+            State::Delayed => delayed.add(summary.delay.map(|delay| delay.until)),
+            State::Parked => parked += usize::from(wanted == Eligible::Yes),
+            State::Pending | State::Unreadable => {}
+        }
+    }
+    let parked = (parked > 0).then(|| format!("{} parked", are(parked)));
+    let held: Vec<String> = [leased.shown("leased"), delayed.shown("delayed"), parked]
+        .into_iter()
+        .flatten()
+        .collect();
+    if held.is_empty() {
+        return select::tell_none(app, dlq, &arguments.filters);
+    }
+    app.note(&format!("nothing can be taken now: {}", held.join(", ")));
+    Ok(())
+}
+
+/// Items that nobody can take before a time.
+#[derive(Default)]
+struct Held {
+    count: usize,
+    first: Option<Timestamp>,
+}
+
+impl Held {
+    fn add(&mut self, until: Option<Timestamp>) {
+        self.count += 1;
+        self.first = [self.first, until].into_iter().flatten().min();
+    }
+
+    fn shown(&self, how: &str) -> Option<String> {
+        let until = match (self.count, self.first) {
+            (0, _) => return None,
+            (_, None) => String::new(),
+            (1, Some(until)) => format!(" until {}", until.to_rfc3339()),
+            (_, Some(first)) => format!(", the first of them until {}", first.to_rfc3339()),
+        };
+        Some(format!("{} {how}{until}", are(self.count)))
+    }
+}
+
+fn are(count: usize) -> String {
+    let are = if count == 1 { "is" } else { "are" };
+    format!("{} {are}", counted(count, "item"))
 }

@@ -27,6 +27,10 @@ pub(super) struct Objects {
     escaped: bool,
     /// True behind an object that was given up, up to the next line that begins with `{`.
     lost: bool,
+    /// The arrays around the objects that have begun and not ended.
+    arrays: u64,
+    /// The line that the outermost of them begins on.
+    array_begun: u64,
 }
 
 impl Objects {
@@ -40,13 +44,15 @@ impl Objects {
             in_text: false,
             escaped: false,
             lost: false,
+            arrays: 0,
+            array_begun: 0,
         }
     }
 
     /// Reads a line, given without its end.
     pub(super) fn line(&mut self, number: u64, line: &[u8], found: &mut Vec<Piece>) {
         if line.first() == Some(&b'{') {
-            self.end(found);
+            self.end_object(found);
             self.lost = false;
         }
         if self.lost {
@@ -61,7 +67,14 @@ impl Objects {
                         self.begun = number;
                         self.within(byte, found);
                     }
-                    b'[' | b']' | b',' => {}
+                    b'[' => {
+                        if self.arrays == 0 {
+                            self.array_begun = number;
+                        }
+                        self.arrays += 1;
+                    }
+                    b']' => self.arrays = self.arrays.saturating_sub(1),
+                    b',' => {}
                     byte if byte.is_ascii_whitespace() => {}
                     // A byte order mark, as some programs write it.
                     _ if number == 1 && at < 3 && line.starts_with(b"\xef\xbb\xbf") => {}
@@ -84,8 +97,20 @@ impl Objects {
         }
     }
 
-    /// Ends the input, or what is under way.
+    /// Ends the input.
     pub(super) fn end(&mut self, found: &mut Vec<Piece>) {
+        let is_cut = self.begun > 0 || self.lost;
+        self.end_object(found);
+        // An object that was cut off is reported already.
+        if self.arrays > 0 && !is_cut {
+            let why = "the array does not end: the file may have been cut off, and items may be missing";
+            found.push(Piece::Refused(self.array_begun, why.to_owned()));
+        }
+        self.arrays = 0;
+    }
+
+    /// Ends an object that is under way, before a part of the input that belongs to no object.
+    pub(super) fn end_object(&mut self, found: &mut Vec<Piece>) {
         if self.begun > 0 {
             self.give_up(found, "the object does not end");
         }
@@ -237,8 +262,26 @@ mod tests {
         let (whole, refused) = split(&format!("{large}\n{{\"n\":2}}"), 100);
         assert_eq!(whole, of(&[(2, r#"{"n":2}"#)]));
         assert!(refused[0].1.contains("larger than 100 bytes"), "{refused:?}");
+    }
+
+    #[test]
+    fn an_array_that_does_not_end_is_refused_and_its_objects_are_read() {
+        for (text, line) in [
+            ("[{\"n\":1},\n{\"n\":2}", 1),
+            ("\n[\n  {\"n\":1},\n  {\"n\":2}\n", 2),
+            ("[[{\"n\":1}],[{\"n\":2}]", 1),
+            ("{\"n\":1}\n[{\"n\":2},", 2),
+        ] {
+            let (whole, refused) = split(text, 100);
+            assert_eq!(whole.len(), 2, "{text}");
+            assert_eq!(refused.len(), 1, "{text}: {refused:?}");
+            assert_eq!(refused[0].0, line, "{text}");
+            assert!(refused[0].1.contains("does not end"), "{refused:?}");
+        }
+        // One report for an array that was cut off within an object.
+        assert_eq!(split("[{\"n\":1},{\"n\":", 100).1.len(), 1);
         let (whole, refused) = split(&"[".repeat(1000), 100);
-        assert_eq!((whole, refused), (vec![], vec![]));
+        assert_eq!((whole.len(), refused.len()), (0, 1));
     }
 
     proptest::proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use prodigy_storage::{
-    Clock, DlqItem, ErrorKind, ItemState, Lease, StorageError, SystemClock, Timestamp, Uptime,
+    Clock, DlqItem, DlqSummary, ErrorKind, ItemState, Lease, StorageError, SystemClock, Uptime,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::errors::Result;
 use crate::output::Table;
-use crate::time::{age, left};
+use crate::time::{age, left, passed};
 
 /// The longest text of a failure that a table holds, in characters.
 const LONGEST: usize = 500;
@@ -29,14 +29,37 @@ pub(crate) enum State {
     Delayed,
     /// A person has to look at it.
     Parked,
+    /// It has another shape than an item of this tool.
+    Unreadable,
+}
+
+impl State {
+    /// The state of an item whose facts can be read.
+    pub(super) fn of(facts: &DlqSummary) -> Self {
+        match facts.state {
+            ItemState::Leased => Self::Leased,
+            _ if !facts.eligible => Self::Parked,
+            ItemState::Delayed => Self::Delayed,
+            ItemState::Pending => Self::Pending,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Leased => "leased",
+            Self::Delayed => "delayed",
+            Self::Parked => "parked",
+            Self::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// An item in a row.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     id: String,
-    /// `None` if its facts cannot be read.
-    pub(crate) state: Option<State>,
+    pub(crate) state: State,
     held: ItemState,
     /// How long its state lasts.
     rest: Option<Duration>,
@@ -49,14 +72,14 @@ impl View {
     pub(crate) fn of(item: DlqItem) -> Self {
         let clock = SystemClock;
         let id = item.id.to_string();
-        let error = last_error(&item.body);
+        let (error, reason) = words_of(&item.body);
         let held = item.state;
         let facts = match item.summary() {
             Ok(facts) => facts,
             Err(error) => {
                 return Self {
                     id,
-                    state: None,
+                    state: State::Unreadable,
                     held,
                     rest: None,
                     attempts: None,
@@ -65,36 +88,29 @@ impl View {
                 };
             }
         };
-        let (state, rest) = match held {
-            ItemState::Leased => (
-                State::Leased,
-                facts.lease.and_then(|lease| lease_left(&lease, &clock)),
-            ),
-            _ if !facts.eligible => (State::Parked, None),
-            ItemState::Delayed => (
-                State::Delayed,
-                facts.delay.and_then(|delay| until(delay.end, &clock)),
-            ),
-            ItemState::Pending => (State::Pending, None),
-        };
-        let passed = |last: Timestamp| {
-            let nanos = clock.now().as_nanos().saturating_sub(last.as_nanos());
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+        let state = State::of(&facts);
+        let rest = match state {
+            State::Leased => facts.lease.and_then(|lease| lease_left(&lease, &clock)),
+            State::Delayed => facts.delay.and_then(|delay| until(delay.end, &clock)),
+            _ => None,
         };
         Self {
             id,
-            state: Some(state),
+            state,
             held,
             rest,
             attempts: Some(facts.failure_count),
             age: facts.last_attempt.map(passed),
-            error: error.or(facts.signature).unwrap_or_else(|| "-".to_owned()),
+            error: shown(
+                reason.filter(|_| state == State::Parked),
+                error.or(facts.signature),
+            ),
         }
     }
 
     /// Reports that its facts cannot be read, if that is so.
     pub(crate) fn tell_unreadable(&self, app: &mut App<'_>) {
-        if self.state.is_none() {
+        if self.state == State::Unreadable {
             app.skipped(&format!("{}: {}", self.id, self.error));
         }
     }
@@ -106,13 +122,7 @@ impl View {
 
     /// Its state, and how long that lasts: `leased 4m 12s`.
     pub(crate) fn state(&self) -> String {
-        let name = match self.state {
-            None => return "unreadable".to_owned(),
-            Some(State::Pending) => "pending",
-            Some(State::Leased) => "leased",
-            Some(State::Delayed) => "delayed",
-            Some(State::Parked) => "parked",
-        };
+        let name = self.state.name();
         match self.rest {
             Some(rest) => format!("{name} {}", left(rest)),
             None => name.to_owned(),
@@ -192,13 +202,36 @@ fn until(end: Uptime, clock: &dyn Clock) -> Option<Duration> {
     end.since.checked_sub(clock.uptime().since)
 }
 
-/// The type of the last failure and the first line of its message.
-fn last_error(body: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
+/// Why an item is parked, and its last error behind that.
+fn shown(reason: Option<String>, error: Option<String>) -> String {
+    match (reason, error) {
+        (Some(reason), Some(error)) => format!("{reason} ({error})"),
+        (one, other) => one.or(other).unwrap_or_else(|| "-".to_owned()),
+    }
+}
+
+/// The type of the last failure with the first line of its message, and the reason that an item was parked for.
+fn words_of(body: &RawValue) -> (Option<String>, Option<String>) {
+    #[derive(Default, Deserialize)]
     struct Item<'a> {
         #[serde(borrow)]
         failure_history: Option<Vec<&'a RawValue>>,
+        #[serde(borrow)]
+        parked_reason: Option<&'a RawValue>,
     }
+    let item: Item<'_> = serde_json::from_str(body.get()).unwrap_or_default();
+    let reason = item
+        .parked_reason
+        .and_then(|reason| serde_json::from_str::<String>(reason.get()).ok())
+        .map(|reason| reason.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|reason| !reason.is_empty())
+        .map(|reason| reason.chars().take(LONGEST).collect());
+    let last = item.failure_history.unwrap_or_default().pop();
+    (last.and_then(error_of), reason)
+}
+
+/// The type of a failure and the first line of its message.
+fn error_of(failure: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct Failure<'a> {
         #[serde(borrow)]
@@ -206,8 +239,7 @@ fn last_error(body: &RawValue) -> Option<String> {
         #[serde(borrow)]
         error_message: Option<&'a RawValue>,
     }
-    let item: Item<'_> = serde_json::from_str(body.get()).ok()?;
-    let failure: Failure<'_> = serde_json::from_str(item.failure_history?.last()?.get()).ok()?;
+    let failure: Failure<'_> = serde_json::from_str(failure.get()).ok()?;
     let words = |value: Option<&RawValue>| {
         let json = value.map_or("null", RawValue::get);
         match serde_json::from_str::<Option<String>>(json) {
@@ -236,7 +268,7 @@ mod tests {
     fn the_last_error_is_its_type_and_the_first_line_of_its_message() {
         let of = |history: &str| {
             let body = format!(r#"{{"item_id":"i","item_data":1,"failure_history":{history}}}"#);
-            last_error(&RawValue::from_string(body).unwrap())
+            words_of(&RawValue::from_string(body).unwrap()).0
         };
         let cases = [
             ("[]", None),
@@ -256,5 +288,13 @@ mod tests {
         for (history, wanted) in cases {
             assert_eq!(of(history).as_deref(), wanted, "{history}");
         }
+        let parked = r#"{"item_id":"i","parked_reason":"no\n key ","failure_history":[{"error_type":"A"}]}"#;
+        let parked = RawValue::from_string(parked.to_owned()).unwrap();
+        let (error, reason) = words_of(&parked);
+        assert_eq!(shown(reason, error.clone()), "no key (A)");
+        assert_eq!(
+            (shown(None, error), shown(None, None)),
+            ("A".to_owned(), "-".to_owned())
+        );
     }
 }

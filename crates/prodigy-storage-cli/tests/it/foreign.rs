@@ -56,7 +56,8 @@ fn every_reading_command_that_skips_data_of_another_program_says_so_once_and_end
     let folders = "1 folder that is not a session's worktree of another program";
     let commands: &[(&[&str], &str)] = &[
         (&["dlq", "list"], letters),
-        (&["dlq", "take", "--all"], letters),
+        (&["dlq", "analyze"], letters),
+        (&["dlq", "export"], letters),
         (&["checkpoint", "list"], state),
         (&["checkpoint", "list", "--phase", "map"], state),
         (&["checkpoint", "show"], state),
@@ -101,6 +102,12 @@ fn every_reading_command_that_skips_data_of_another_program_says_so_once_and_end
         orphans,
     );
     run(&["worktree", "list"], &["--repo", "shop"], folders);
+    // A command that works on items says what it does not see; its own work is done.
+    for arguments in [&["dlq", "take", "--all"][..], &["dlq", "redrive", "--dry-run"]] {
+        let run = bench.run(&[arguments, &JOB].concat()).code(0);
+        assert_eq!(count(&run.err, letters), 1, "{}", run.err);
+        assert_eq!(count(&run.err, "note: 3 dead letters"), 1, "{}", run.err);
+    }
     // An item that does not exist has its own code, and the command says even so what it skipped.
     for arguments in [["dlq", "show", "item_0"], ["dlq", "remove", "item_0"]] {
         let run = bench.run(&[&arguments[..], &JOB].concat()).code(4);

@@ -69,6 +69,8 @@ impl Group {
         const KEPT: &str = "nothing: it stays as it is, for the program that wrote it";
         const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; a version that has \
                               `prodigy-storage import` can take it over";
+        const LETTERS: &str = "nothing: it stays as it is, for the program that wrote it; \
+                               `prodigy-storage dlq import` takes its items over";
         let (one, more, advice) = match self {
             Self::FolderMode => {
                 return (
@@ -101,7 +103,7 @@ impl Group {
             Self::DeadLetters => (
                 "a file of another program's dead letters; it is not read",
                 "files of another program's dead letters; they are not read",
-                IMPORT,
+                LETTERS,
             ),
             Self::Items => (
                 "another program's queue of dead letters; it is read, and the next change of the queue gives it our form",

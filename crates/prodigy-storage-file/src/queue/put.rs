@@ -114,7 +114,7 @@ impl Queues {
                 let made = match &body {
                     None => {
                         plan.report.added += 1;
-                        Some(first(&pushed)?.into_owned())
+                        Some(first(&pushed, now)?.into_owned())
                     }
                     Some(body) => merge(body, &pushed, now)?,
                 };
@@ -194,7 +194,7 @@ impl Queues {
         if is_normal {
             return Ok(Cow::Borrowed(&item.body));
         }
-        let again = normalise(&item.body, self.root.now())?;
+        let again = normalise(&item.body)?;
         if again.id != item.id {
             return Err(StorageError::invalid(
                 OPERATION,

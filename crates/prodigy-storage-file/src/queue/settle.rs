@@ -1,8 +1,8 @@
 //! Changes of stored items.
 
-use prodigy_storage_backend::dead_letter::{changed, normalise};
+use prodigy_storage_backend::dead_letter::changed;
 use prodigy_storage_backend::{
-    Change, Claim, Deadline, Delay, Durability, Lease, QueueEntry, Result, Settled, Settlement, StorageError,
+    Change, Claim, Deadline, Delay, Durability, Lease, QueueEntry, Result, Settled, Settlement,
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
@@ -23,7 +23,7 @@ impl Queues {
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
         for settlement in settlements {
-            self.check(settlement)?;
+            settlement.check(OPERATION)?;
         }
         if settlements
             .iter()
@@ -57,20 +57,6 @@ impl Queues {
         // A change that was found to be made already may be in memory only.
         turn.end(Durability::Strict)?;
         Ok(settled)
-    }
-
-    /// Refuses what no item can be changed to, before anything is.
-    fn check(&self, settlement: &Settlement) -> Result<()> {
-        match (&settlement.claim, &settlement.change) {
-            (Claim::Item(id) | Claim::Revision(id, _), Change::Extend(_)) => Err(StorageError::invalid(
-                OPERATION,
-                id,
-                "a lease is extended by its token, and none is given",
-            )),
-            (_, Change::Edit(contents)) => normalise(contents, self.root.now()).map(drop),
-            (_, Change::Fail(failed)) => normalise(&failed.body, self.root.now()).map(drop),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -171,7 +157,7 @@ impl Turn<'_> {
                     delay: entry.delay,
                 };
                 let Some(body) = changed(&entry.id, &entry.body, change, self.queues.root.now())? else {
-                    return Ok(Settled::Done);
+                    return Ok(Settled::Already);
                 };
                 self.queues.fits(OPERATION, &entry.id, &body)?;
                 let number = self.next()?;

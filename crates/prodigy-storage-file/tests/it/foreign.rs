@@ -156,7 +156,7 @@ fn work(backend: &FileBackend) {
         .unwrap();
     backend.seal(&job(), never()).unwrap();
     let raw = serde_json::from_str(r#"{"item_id":"ours","item_data":1}"#).unwrap();
-    let item = normalise(raw, Timestamp::now()).unwrap();
+    let item = normalise(raw).unwrap();
     backend
         .queue_put(&job(), &[item], Durability::Strict, never())
         .unwrap();

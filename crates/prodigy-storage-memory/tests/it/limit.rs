@@ -121,7 +121,7 @@ fn a_queue_near_its_cap_is_a_warning_and_a_full_one_a_failure() {
     let backend = MemoryBackend::new(MemoryOptions::new().max_queue_size(Some(10_000))).unwrap();
     let push = |name: &str, bytes: usize| {
         let letter = DeadLetter::new(ItemId::new(name).unwrap(), "x".repeat(bytes));
-        let item = letter.to_item(prodigy_storage_layout::Timestamp::now()).unwrap();
+        let item = letter.to_item().unwrap();
         backend.queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
     };
     let check = || {

@@ -228,9 +228,7 @@ fn the_numbers_of_an_emptied_queue_go_on() {
     let folder = TempDir::new().unwrap();
     let id = ItemId::new("a").unwrap();
     let put = |backend: &MemoryBackend| {
-        let item = DeadLetter::new(id.clone(), 1)
-            .to_item(prodigy_storage_layout::Timestamp::now())
-            .unwrap();
+        let item = DeadLetter::new(id.clone(), 1).to_item().unwrap();
         backend
             .queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
             .unwrap();

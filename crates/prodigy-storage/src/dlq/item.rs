@@ -1,5 +1,7 @@
 //! Items as they are read.
 
+use std::collections::BTreeMap;
+
 use prodigy_storage_backend::dead_letter::{DeadLetter, facts};
 use prodigy_storage_backend::{
     Clock, Delay, ItemId, ItemState, Lease, QueueEntry, QueueMark, Result, StorageError,
@@ -212,11 +214,53 @@ pub struct SignatureCount {
     pub samples: Vec<ItemId>,
 }
 
+/// Puts items into groups by their signature.
+///
+/// ```
+/// use prodigy_storage::{DeadLetter, Failure, ItemId, Select, SignatureGroups, Storage};
+///
+/// let dlq = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.dlq();
+/// for name in ["a", "b"] {
+///     dlq.push(&DeadLetter::new(ItemId::new(name)?, 1).failure(Failure::new("Timeout", "30 s")))?;
+/// }
+/// let mut groups = SignatureGroups::default();
+/// for summary in dlq.list(&Select::any())? {
+///     groups.add(summary?);
+/// }
+/// assert_eq!(groups.into_vec()[0].items, 2);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SignatureGroups(BTreeMap<Option<String>, SignatureCount>);
+
+impl SignatureGroups {
+    /// Counts an item.
+    pub fn add(&mut self, item: DlqSummary) {
+        let new = |signature: &Option<String>| SignatureCount {
+            signature: signature.clone(),
+            ..SignatureCount::default()
+        };
+        self.0
+            .entry(item.signature.clone())
+            .or_insert_with_key(new)
+            .add(item);
+    }
+
+    /// The groups, the largest first.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<SignatureCount> {
+        let mut counts: Vec<_> = self.0.into_values().collect();
+        // Stable: those of one frequency stay in the order of their signatures.
+        counts.sort_by_key(|count| std::cmp::Reverse(count.items));
+        counts
+    }
+}
+
 impl SignatureCount {
     /// The most keys that are given as samples.
     pub const SAMPLES: usize = 5;
 
-    pub(super) fn add(&mut self, item: DlqSummary) {
+    fn add(&mut self, item: DlqSummary) {
         self.items += 1;
         self.eligible += u64::from(item.eligible);
         self.review += u64::from(item.review);

@@ -5,7 +5,6 @@ mod redrive;
 mod scan;
 mod taken;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use prodigy_storage_backend::{
     Backend, Change, Claim, Compaction, Deadline, ItemId, LeaseToken, PutReport, QueueItem, QueueSummary,
     Result, Select, Settled, Settlement, StorageError, to_raw,
 };
-use prodigy_storage_layout::{JobAddress, Timestamp};
+use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use item::{DlqItem, DlqSummary, SignatureCount, SignatureCounts};
+pub use item::{DlqItem, DlqSummary, SignatureCount, SignatureCounts, SignatureGroups};
 pub use redrive::{Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
 pub use taken::Taken;
@@ -55,7 +54,9 @@ impl Dlq {
         Self { inner, job }
     }
 
-    /// Pushes an item. One with a known id is merged: its history grows, its count rises, its first attempt stays.
+    /// Pushes an item. One with a known id is merged: its history grows, its count rises, its first attempt stays. A
+    /// failure that is in the history already counts once: the same time and number, or, where the push leaves one of
+    /// them out, equal in everything that it gives. A push without failures and without `last_attempt` is no attempt.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an item that
@@ -65,7 +66,7 @@ impl Dlq {
     }
 
     pub(crate) fn item<T: Serialize>(&self, letter: &DeadLetter<T>) -> Result<QueueItem> {
-        letter.to_item(self.inner.clock.now())
+        letter.to_item()
     }
 
     /// Pushes an item as JSON: an object with at least `item_id` and `item_data`. Unknown fields are kept.
@@ -77,7 +78,7 @@ impl Dlq {
     }
 
     pub(crate) fn raw_item(&self, item: &RawValue) -> Result<QueueItem> {
-        normalise(item, self.inner.clock.now())
+        normalise(item)
     }
 
     /// Pushes items in one write: [`DeadLetter`]s, [`RawValue`]s, or anything that serialises as such an object.
@@ -89,10 +90,9 @@ impl Dlq {
     }
 
     pub(crate) fn items<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Result<Vec<QueueItem>> {
-        let now = self.inner.clock.now();
         let items = items.into_iter().map(|item| {
             let raw = to_raw(&item).map_err(|fault| fault.refused("push items", &self.job))?;
-            normalise(&raw, now)
+            normalise(&raw)
         });
         items.collect()
     }
@@ -145,7 +145,7 @@ impl Dlq {
     /// The errors of the backend.
     pub fn by_signature(&self, select: &Select) -> Result<SignatureCounts> {
         let mut found = SignatureCounts::default();
-        let mut counts: BTreeMap<Option<String>, SignatureCount> = BTreeMap::new();
+        let mut groups = SignatureGroups::default();
         for summary in self.list(select)? {
             let summary = match summary {
                 Ok(summary) => summary,
@@ -155,18 +155,9 @@ impl Dlq {
                 }
                 Err(error) => return Err(error),
             };
-            counts
-                .entry(summary.signature.clone())
-                .or_insert_with_key(|signature| SignatureCount {
-                    signature: signature.clone(),
-                    ..SignatureCount::default()
-                })
-                .add(summary);
+            groups.add(summary);
         }
-        let mut counts: Vec<_> = counts.into_values().collect();
-        // Stable: those of one frequency stay in the order of their signatures.
-        counts.sort_by_key(|count| std::cmp::Reverse(count.items));
-        found.groups = counts;
+        found.groups = groups.into_vec();
         Ok(found)
     }
 
@@ -235,11 +226,12 @@ impl Dlq {
     /// # Errors
     /// As [`settle`](Self::settle).
     pub fn fail(&self, token: &LeaseToken, id: &ItemId, failure: Failure) -> Result<Settled> {
-        let failed = failed(id, failure, None, self.inner.clock.now())?;
+        let failed = failed(id, failure, None)?;
         self.settle_one(Settlement::new(Claim::from(token), Change::Fail(failed)))
     }
 
-    /// A person has to look at these items, by token or by key: no redrive takes them until they are unparked.
+    /// A person has to look at these items, by token or by key: no redrive takes them until they are unparked, unless
+    /// it names their keys. An item that is parked already keeps its reason if none is given.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -253,7 +245,8 @@ impl Dlq {
         })
     }
 
-    /// These items are eligible again.
+    /// These items are eligible again. One that is not parked is left alone, with its lease:
+    /// [`Settled::Already`].
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -386,13 +379,13 @@ impl Dlq {
 }
 
 /// A push of this one failure: a merge keeps what the item has besides. With a reason it parks the item.
-fn failed(id: &ItemId, failure: Failure, parks: Option<String>, now: Timestamp) -> Result<QueueItem> {
+fn failed(id: &ItemId, failure: Failure, parks: Option<String>) -> Result<QueueItem> {
     let mut letter = DeadLetter::new(id.clone(), ()).failure(failure);
     if parks.is_some() {
         letter = letter.eligible(false).review(true);
         letter.parked_reason = parks;
     }
-    letter.to_item(now)
+    letter.to_item()
 }
 
 /// Whether an item could not be given, and those behind it can.

@@ -88,7 +88,7 @@ impl Taken {
     /// # Errors
     /// As [`Dlq::settle`].
     pub fn fail(&self, failure: Failure) -> Result<Settled> {
-        let failed = failed(self.id(), failure, None, self.dlq.inner.clock.now())?;
+        let failed = failed(self.id(), failure, None)?;
         self.settle(Change::Fail(failed))
     }
 

@@ -104,8 +104,10 @@ fn items_are_grouped_by_signature() {
         let start = prodigy_storage::Clock::now(&**clock);
         for n in 0..9 {
             clock.advance_secs(1);
-            dlq.push(&letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2))
-                .unwrap();
+            let mut letter = letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2);
+            // The time of the store.
+            letter.failure_history[0].timestamp = None;
+            dlq.push(&letter).unwrap();
         }
         let groups = dlq.by_signature(&Select::any()).unwrap().groups;
         let at = |secs: i64| prodigy_storage::Timestamp::from_nanos(start.as_nanos() + secs * 1_000_000_000);

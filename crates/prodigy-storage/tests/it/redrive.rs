@@ -202,6 +202,38 @@ fn items_begin_no_faster_than_the_rate() {
 }
 
 #[test]
+fn the_last_item_is_followed_by_no_wait() {
+    // The clock does not move: a wait would never end by itself.
+    on_each_with_clock(|fixture, _| {
+        let dlq = fixture.job().dlq();
+        dlq.push(&letter(0, "timeout")).unwrap();
+        let begun = std::time::Instant::now();
+        let options = RedriveOptions::new()
+            .rate(1, Duration::from_secs(3600))
+            .stop(move || begun.elapsed() > Duration::from_secs(60));
+        let report = dlq
+            .redrive(Select::eligible(), &options, |_| Outcome::Done)
+            .unwrap();
+        assert_eq!((report.done, report.stopped), (1, false));
+    });
+}
+
+#[test]
+fn no_more_threads_are_started_than_there_are_items() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        let options = RedriveOptions::new().concurrency(usize::MAX);
+        for items in [0, 3] {
+            dlq.push_batch((0..items).map(|n| letter(n, "timeout"))).unwrap();
+            let report = dlq
+                .redrive(Select::eligible(), &options, |_| Outcome::Done)
+                .unwrap();
+            assert_eq!((report.done, report.taken), (items, items));
+        }
+    });
+}
+
+#[test]
 fn after_a_panic_only_its_item_comes_back() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();

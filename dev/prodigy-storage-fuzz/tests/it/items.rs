@@ -30,16 +30,12 @@ fn what_a_push_refuses() {
         "[1]",
         "null",
     ] {
-        let error = normalise(&raw(item), Timestamp::from_nanos(0)).unwrap_err();
+        let error = normalise(&raw(item)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
     // Data of an item is anybody's.
     for data in ["9".repeat(300), "{\"a\":1,\"a\":2}".into(), "null".into()] {
-        let item = normalise(
-            &raw(&format!("{{\"item_id\":\"a\",\"item_data\":{data}}}")),
-            Timestamp::from_nanos(0),
-        )
-        .unwrap();
+        let item = normalise(&raw(&format!("{{\"item_id\":\"a\",\"item_data\":{data}}}"))).unwrap();
         assert!(item.body.get().contains(&format!("\"item_data\":{data},")));
     }
 }
@@ -85,7 +81,7 @@ fn what_a_file_of_another_shape_gives() {
 #[test]
 fn a_million_values_that_are_no_items_are_skipped_and_stay() {
     let numbers = vec!["1"; 1_000_000];
-    let item = normalise(&raw(r#"{"item_id":"a","item_data":1}"#), Timestamp::from_nanos(0)).unwrap();
+    let item = normalise(&raw(r#"{"item_id":"a","item_data":1}"#)).unwrap();
     for separator in [",", ",\n"] {
         let array = format!("[{}]", numbers.join(separator));
         let store = Store::queue(array.as_bytes());
@@ -122,9 +118,11 @@ fn brackets_without_end_are_skipped_in_bounded_depth() {
 #[test]
 fn many_fields_take_one_pass_to_push_and_to_merge() {
     let fields: String = (0..300_000).map(|name| format!(",\"f{name}\":1")).collect();
-    let pushed = raw(&format!("{{\"item_id\":\"a\",\"item_data\":1{fields}}}"));
-    let item = normalise(&pushed, Timestamp::from_nanos(0)).unwrap();
-    let again = normalise(&pushed, Timestamp::from_nanos(1)).unwrap();
+    let pushed = |data: u32| {
+        let item = raw(&format!("{{\"item_id\":\"a\",\"item_data\":{data}{fields}}}"));
+        normalise(&item).unwrap()
+    };
+    let (item, again) = (pushed(1), pushed(2));
     let merged = merge(&item.body, &again.body, Timestamp::from_nanos(1)).unwrap();
     let merged = merged.expect("another push");
     assert_eq!(merged.get().matches("\"f299999\":1").count(), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
 use prodigy_storage_backend::{
-    Change, Claim, Clock, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select, Settled, Settlement,
+    Change, Claim, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select, Settled, Settlement,
 };
 use prodigy_storage_layout::JobAddress;
 
@@ -31,7 +31,7 @@ impl Stage {
         let mut told = Vec::new();
         for key in keys {
             let message = self.unique();
-            items.push(letter(key, &message, self.sim.clock().now())?);
+            items.push(letter(key, &message)?);
             told.push(((*key).to_owned(), message));
         }
         let action = Action::Push {
@@ -135,7 +135,7 @@ impl Stage {
         let (mut items, mut told) = (Vec::new(), Vec::new());
         for key in keys {
             let message = self.unique();
-            items.push(letter(&key, &message, self.sim.clock().now())?);
+            items.push(letter(&key, &message)?);
             told.push((key, message));
         }
         let action = Action::Fail {
@@ -229,7 +229,7 @@ pub(crate) fn work(key: &str) -> String {
     format!("work on {key}{}", "!".repeat(more))
 }
 
-fn letter(key: &str, message: &str, now: prodigy_storage_layout::Timestamp) -> Result<QueueItem> {
+fn letter(key: &str, message: &str) -> Result<QueueItem> {
     let letter = DeadLetter::new(ItemId::new(key)?, work(key)).failure(Failure::new("Simulated", message));
-    Ok(letter.to_item(now)?)
+    Ok(letter.to_item()?)
 }

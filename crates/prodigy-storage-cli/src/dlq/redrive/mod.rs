@@ -7,7 +7,6 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +22,7 @@ use self::command::{Commands, Ended, Input};
 use self::rate::Rate;
 use self::watch::Said;
 use super::select::SelectArgs;
-use super::take::must_last;
+use super::take::{self, must_last};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -41,12 +40,12 @@ pub(crate) struct RedriveArgs {
     job: JobArgs,
     #[command(flatten)]
     select: SelectArgs,
-    /// The largest number of items, oldest first.
+    /// The largest number of items: those that have waited longest since their last turn.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Commands that run at the same time.
-    #[arg(long, value_name = "N", default_value = "1")]
-    concurrency: NonZeroUsize,
+    /// Commands that run at the same time: 1 to 1024.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
     /// Park an item that fails and has failed this number of times by then.
     #[arg(long, value_name = "N")]
     max_attempts: Option<u64>,
@@ -85,6 +84,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     };
     let dlq = opened.job.dlq();
     let select = arguments.select.select(Eligible::Yes);
+    let missing = take::tell_named(app, &opened, &dlq, &arguments.select.ids)?;
     let total = match app.terminal {
         true => Some(rehearsal::count(&dlq, &select, arguments)?),
         false => None,
@@ -93,7 +93,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     let stopped = Arc::clone(&take_no_more);
     let mut options = RedriveOptions::new()
         .lease(arguments.lease)
-        .concurrency(arguments.concurrency.get())
+        .concurrency(arguments.concurrency.into())
         .limit(arguments.limit)
         .max_attempts(arguments.max_attempts)
         .stop(move || stopped.load(Ordering::Relaxed));
@@ -110,6 +110,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     };
     let (ended, signal) = std::thread::scope(|scope| {
         // The worker is dropped when the run ends, which ends the watch.
+        let (dlq, select) = (&dlq, select.clone());
         let run = scope.spawn(move || dlq.redrive(select, &options, |item| worker.work(item)));
         let signal = watch::until_end(app, &heard, &commands, total, &stop, || {
             take_no_more.store(true, Ordering::Relaxed);
@@ -126,15 +127,16 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
         return Err(StorageError::from(error).into());
     }
     if let Some(error) = unstarted.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(cannot_start(&commands, &error));
+        return Err(cannot_start(&commands, &error, &report));
     }
     if report.taken == 0 {
         opened.must_be_known()?;
+        take::tell_none(app, &dlq, &select, &arguments.select)?;
     }
     Ok(match signal {
         Some(signal) => Exit::Signal(signal),
         None if report.failed + report.parked + report.lost > 0 => Exit::Failed,
-        None => Exit::Done,
+        None => missing,
     })
 }
 
@@ -191,14 +193,22 @@ impl Worker<'_> {
     }
 }
 
-fn cannot_start(commands: &Commands<'_>, error: &std::io::Error) -> Failure {
+fn cannot_start(commands: &Commands<'_>, error: &std::io::Error, report: &RedriveReport) -> Failure {
+    let program = commands.program();
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
     // As a shell has it.
-    let code = match error.kind() {
-        std::io::ErrorKind::NotFound => 127,
-        _ => 126,
+    let code = if is_missing { 127 } else { 126 };
+    let what = format!("run `{program}`: {error}");
+    let hint = if is_missing && program.contains(char::is_whitespace) {
+        format!(
+            "COMMAND is a program and its arguments; for a line of the shell, write `-- sh -c '{program}'`"
+        )
+    } else if report.failed + report.parked == 0 {
+        "no item counts as failed: the items in hand were released".to_owned()
+    } else {
+        "the items in hand were released; the failures before that count".to_owned()
     };
-    let what = format!("run `{}`: {error}", commands.program());
-    Failure::new(Exit::Command(code), what).hint("no item counts as failed: the items in hand were released")
+    Failure::new(Exit::Command(code), what).hint(hint)
 }
 
 /// Prints the report, and the items that were left as they are.
@@ -230,8 +240,14 @@ fn tell(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
         (report.failed, "failed"),
         (report.parked, "parked"),
         (report.released, "released"),
-        (report.kept, "done and kept, because they failed again meanwhile"),
-        (report.lost, "lost to another worker"),
+        (
+            report.kept,
+            "done and kept, because a failure was pushed meanwhile",
+        ),
+        (
+            report.lost,
+            "lost: taken, changed or removed by another process meanwhile",
+        ),
         (report.unsettled, "not settled"),
     ];
     let counts: Vec<String> = counts

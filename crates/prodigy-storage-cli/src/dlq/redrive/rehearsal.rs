@@ -6,8 +6,8 @@ use prodigy_storage::{Dlq, Eligible, Select};
 
 use super::RedriveArgs;
 use crate::app::{Access, App};
-use crate::dlq::line_of;
-use crate::dlq::view::{self, ItemTable, View};
+use crate::dlq::view::{self, ItemTable, State, View};
+use crate::dlq::{line_of, take};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::counted;
@@ -21,9 +21,11 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     let mut count = 0;
     let any = view::each(app, opened.job.dlq().scan(&select)?, |app, item| {
         let place = item.place;
+        let json = app.json().then(|| item.clone());
+        let view = View::of(item);
         let row = Row {
-            line: app.json().then(|| line_of(&item)),
-            view: View::of(item),
+            line: json.map(|item| line_of(&item, view.state)),
+            view,
         };
         if !would_be_taken(&select, &row.view) {
             row.view.tell_unreadable(app);
@@ -49,7 +51,11 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     app.note(&format!("{} would be taken", counted(count, "item")));
-    Ok(Exit::Done)
+    let dlq = opened.job.dlq();
+    if count == 0 {
+        take::tell_none(app, &dlq, &select, &arguments.select)?;
+    }
+    take::tell_named(app, &opened, &dlq, &arguments.select.ids)
 }
 
 /// The number of items that a run would take.
@@ -67,7 +73,7 @@ pub(super) fn count(dlq: &Dlq, select: &Select, arguments: &RedriveArgs) -> Resu
 
 /// An item whose facts can't be read is taken only by its id. All others are selected by what they say.
 fn would_be_taken(select: &Select, view: &View) -> bool {
-    view.is_free() && (view.state.is_some() || select.ids.is_some())
+    view.is_free() && (view.state != State::Unreadable || select.ids.is_some())
 }
 
 /// An item that is listed.

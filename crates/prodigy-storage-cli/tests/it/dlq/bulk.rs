@@ -48,7 +48,7 @@ fn a_purge_says_which_items() {
 #[test]
 fn items_are_parked_and_unparked_by_filters() {
     let bench = bench();
-    bench.run(&of("park", &[])).code(2).says("a filter");
+    bench.run(&of("park", &[])).code(2).says("filters");
     bench.run(&of("park", &["a", "--error-type", "Timeout"])).code(2);
     bench.run(&of("unpark", &[])).code(2).says("--parked");
     let told = bench

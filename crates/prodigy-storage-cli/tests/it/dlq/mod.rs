@@ -1,7 +1,9 @@
 //! `dlq`.
 
+mod answers;
 mod bulk;
 mod edit;
+mod help;
 mod import;
 mod page;
 mod people;
@@ -129,7 +131,7 @@ fn unknown_keys_are_told_and_the_others_are_settled() {
     let told = bench.run(&of("remove", &["b", "zz", "--json"])).code(4).json();
     assert_eq!(
         told,
-        serde_json::json!({"settled": ["b"], "kept": [], "unknown": ["zz"]})
+        serde_json::json!({"settled": ["b"], "kept": [], "unknown": ["zz"], "unchanged": []})
     );
     for command in ["ack", "renew", "release", "remove"] {
         bench.run(&of(command, &[])).code(2);

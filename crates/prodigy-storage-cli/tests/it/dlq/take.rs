@@ -69,7 +69,7 @@ fn what_to_take_is_said() {
     assert!(take(&bench, &["--parked"]).is_empty());
     let run = bench.run(&of("take", &["a", "zz"])).code(4).says("no item `zz`");
     assert_eq!(run.lines().len(), 1);
-    let run = bench.run(&of("take", &["a"])).code(0).says("`a` is taken until");
+    let run = bench.run(&of("take", &["a"])).code(0).says("`a` is leased until");
     assert!(run.out.is_empty());
 }
 

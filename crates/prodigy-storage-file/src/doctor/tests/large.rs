@@ -190,8 +190,7 @@ fn an_item_over_the_readers_limit_is_no_damage_and_is_never_moved() {
         .map(|(id, len)| {
             let json = format!(r#"{{"item_id":"{id}","item_data":"{}"}}"#, "x".repeat(len));
             let raw = serde_json::value::RawValue::from_string(json).unwrap();
-            prodigy_storage_backend::dead_letter::normalise(&raw, crate::FileOptions::new("/").clock.now())
-                .unwrap()
+            prodigy_storage_backend::dead_letter::normalise(&raw).unwrap()
         })
         .into();
     place

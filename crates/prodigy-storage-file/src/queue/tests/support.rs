@@ -249,8 +249,14 @@ pub(super) fn item(id: &str) -> QueueItem {
 pub(super) fn item_of(json: &str) -> QueueItem {
     // Each push is one of its own.
     static TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
-    let time = TIME.fetch_add(1, Ordering::Relaxed);
-    normalise(&raw(json), Timestamp::from_millis(time)).unwrap()
+    let time = Timestamp::from_millis(TIME.fetch_add(1, Ordering::Relaxed)).to_rfc3339();
+    let mut fields = json.trim_end().strip_suffix('}').unwrap().to_owned();
+    for name in ["first_attempt", "last_attempt"] {
+        if !json.contains(&format!("\"{name}\":")) {
+            fields.push_str(&format!(r#","{name}":"{time}""#));
+        }
+    }
+    normalise(&raw(&(fields + "}"))).unwrap()
 }
 
 pub(super) fn value(entry: &QueueEntry) -> Value {

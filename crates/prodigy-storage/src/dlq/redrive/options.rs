@@ -27,7 +27,7 @@ pub struct RedriveOptions {
     /// How long an item stays leased if this process dies. The lease is extended while the work lasts, each time a third
     /// of it has passed, so a second is long enough for any work.
     pub lease: Duration,
-    /// Items to work on at the same time; 0 counts as 1.
+    /// Items to work on at the same time, a thread each; 0 counts as 1. No more threads are started than there are items.
     pub concurrency: usize,
     /// Items to take in all; without a bound if `None`.
     pub limit: Option<usize>,

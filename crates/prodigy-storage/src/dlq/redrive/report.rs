@@ -25,7 +25,7 @@ pub struct RedriveReport {
     pub taken: usize,
     /// Items that are done.
     pub done: usize,
-    /// Items that failed again, and are pending.
+    /// Items that failed again, and stay as they were: pending, or parked if the selection gave parked ones.
     pub failed: usize,
     /// Items that were parked: by the work, or because they failed `max_attempts` times.
     pub parked: usize,
@@ -33,8 +33,8 @@ pub struct RedriveReport {
     pub released: usize,
     /// Items that are done, and that stay even so: a failure was pushed to them meanwhile.
     pub kept: usize,
-    /// Items whose lease was lost: another worker took them, or an operator ended the lease. What was done with them was
-    /// not stored, and it may be done again.
+    /// Items whose lease was lost: another worker took them, or an operator released, changed, parked or removed them. What
+    /// was done with them was not stored, and it may be done again.
     pub lost: usize,
     /// Items whose settlement ended with the error of the run: they are pending again when their lease ends, unless it
     /// was stored.

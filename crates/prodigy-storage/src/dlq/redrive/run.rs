@@ -43,7 +43,7 @@ pub(crate) fn redrive(
         if let Err(error) = keeper {
             run.fail(no_thread(dlq, error));
         }
-        let workers: Vec<_> = (1..options.concurrency)
+        let workers: Vec<_> = (1..run.workers)
             .map_while(|_| thread::Builder::new().spawn_scoped(scope, || run.work()).ok())
             .collect();
         run.work();
@@ -91,6 +91,8 @@ struct Run<'a> {
     work: Work<'a>,
     /// The time since the boot at which it began.
     began: Duration,
+    /// The threads that work: never more than there are items.
+    workers: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -150,6 +152,10 @@ impl<'a> Run<'a> {
             options,
             work,
             began: dlq.inner.clock.uptime().since,
+            workers: options
+                .concurrency
+                .min(options.limit.unwrap_or(usize::MAX))
+                .min(usize::try_from(summary.items).unwrap_or(usize::MAX)),
             state: Mutex::new(State {
                 left: options.limit.unwrap_or(usize::MAX),
                 report,
@@ -183,6 +189,15 @@ impl<'a> Run<'a> {
             if state.halted || (state.hand.is_empty() && (state.drained || state.left == 0)) {
                 return None;
             }
+            if state.hand.is_empty() {
+                // The next item is taken before its turn: if nothing is left, the run ends without waiting for one.
+                if state.taking {
+                    self.changed.wait_for(&mut state, TICK);
+                } else {
+                    self.take(&mut state);
+                }
+                continue;
+            }
             let now = self.now();
             if state.next_begin > now {
                 let wait = (state.next_begin - now).min(TICK);
@@ -190,10 +205,6 @@ impl<'a> Run<'a> {
             } else if let Some(taken) = state.hand.pop_front() {
                 state.next_begin = now.saturating_add(self.options.interval.unwrap_or_default());
                 return Some(taken);
-            } else if state.taking {
-                self.changed.wait_for(&mut state, TICK);
-            } else {
-                self.take(&mut state);
             }
         }
     }
@@ -225,7 +236,7 @@ impl<'a> Run<'a> {
         let elapsed = self.now().saturating_sub(self.began).max(Duration::from_nanos(1));
         let soon = state.settled as u128 * AHEAD.as_nanos() / elapsed.as_nanos();
         let soon = usize::try_from(soon).unwrap_or(MOST).min(MOST);
-        soon.max(self.options.concurrency).max(1)
+        soon.max(self.workers).max(1)
     }
 
     fn settle(&self, taken: &Taken, outcome: Outcome) {
@@ -280,7 +291,7 @@ impl<'a> Run<'a> {
                 let attempts = facts(&taken.item.body).map_or(0, |facts| facts.failure_count) + 1;
                 let parks = self.options.max_attempts.is_some_and(|most| attempts >= most);
                 let reason = parks.then(|| format!("it failed {attempts} times"));
-                let failed = failed(taken.id(), *failure, reason, self.dlq.inner.clock.now())?;
+                let failed = failed(taken.id(), *failure, reason)?;
                 let counter: Counter = match parks {
                     true => |report| &mut report.parked,
                     false => |report| &mut report.failed,
