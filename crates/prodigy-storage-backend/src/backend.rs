@@ -17,7 +17,7 @@ use crate::queue::{
     Compaction, ItemId, PutReport, QueueEntry, QueueItem, QueueScan, QueueSummary, Select, Settled,
     Settlement,
 };
-use crate::report::{Capabilities, Health, Stats, Usage};
+use crate::report::{Activity, Capabilities, Health, Stats, Usage};
 use crate::wait::WaitOptions;
 
 /// A place that keeps logs, documents, queues and locks: one value with the five storage traits.
@@ -326,6 +326,20 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// nothing. A backend may try locks for the answer, which is no more than a reader may do to another writer: no
     /// call of another process fails or waits for it.
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool>;
+
+    /// Whether a live process works on a job, and when the job was last written to.
+    fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity>;
+
+    /// Removes all that is stored of a job: events, documents, dead letters. False if nothing was.
+    ///
+    /// The job is gone at one moment: a read before it finds everything, a read after it nothing, also if the process
+    /// dies in between. What is left is then removed by the next write to the job, or the next call of this. A scan that is
+    /// under way ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into the deleted log gets
+    /// [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again. The fencing marks of the job stay.
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active): nothing was removed.
+    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool>;
 
     /// Ends background work and makes relaxed writes of this handle survive power loss.
     fn flush(&self, deadline: Deadline) -> Result<()>;

@@ -83,6 +83,8 @@ pub enum ErrorKind {
     /// The store that this handle, guard or scan belongs to is no longer at its place: its folder was removed, moved, or
     /// replaced by another one. Open the storage again.
     Replaced,
+    /// The job was deleted while the call was under way: a scan that had not reached the end, or a write.
+    Deleted,
     /// The service behind the store can't be reached, or refuses work for the moment: a network that is down, a server that
     /// restarts. Transient from the start: the same call may succeed later.
     Unavailable,
@@ -118,6 +120,7 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
             Self::Replaced => "store replaced",
+            Self::Deleted => "deleted",
             Self::Unavailable => "unavailable",
             Self::Unauthorised => "unauthorised",
             Self::Io => "input/output error",

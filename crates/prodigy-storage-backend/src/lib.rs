@@ -88,7 +88,7 @@ pub use queue::{
     QueueItem, QueueMark, QueueScan, QueueStep, QueueSummary, Select, Settled, Settlement,
 };
 pub use record::Record;
-pub use report::{AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
+pub use report::{Activity, AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
 pub use wait::{Interrupt, LookReason, WaitOptions, Waiters};

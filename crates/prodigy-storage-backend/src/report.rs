@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use prodigy_storage_layout::{JobAddress, RepoName};
+use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 use serde::Serialize;
 
 /// The capabilities of a backend.
@@ -47,6 +47,31 @@ impl Capabilities {
             foreign_owner: None,
             generation: 0,
         }
+    }
+}
+
+/// Whether a live process works on a job, and when the job was last written to.
+///
+/// ```
+/// use prodigy_storage_backend::Activity;
+///
+/// let nothing = Activity::default();
+/// assert!(!nothing.active && nothing.last_write.is_none());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// A process holds a part of its log that it appends to, or a named lock whose name begins with repository and job.
+    pub active: bool,
+    /// When anything of it was last written, by the clock of the store; `None` if nothing is stored.
+    pub last_write: Option<Timestamp>,
+}
+
+impl Activity {
+    /// Of these two.
+    #[must_use]
+    pub fn new(active: bool, last_write: Option<Timestamp>) -> Self {
+        Self { active, last_write }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The file backend as a [`Backend`].
 
 mod catalog;
+mod delete;
 mod handle;
 mod stores;
 mod waiting;
@@ -12,9 +13,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim, Compaction,
-    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId,
-    LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
+    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim,
+    Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health,
+    ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
     PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan,
     ScanOptions, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument, Usage,
     WaitOptions,
@@ -23,7 +24,7 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockNam
 
 use crate::fs::FileSystem;
 use crate::root::{self, FileOptions, Look, Root};
-use handle::{CheckedItems, CheckedScan, Handle};
+use handle::{CheckedItems, CheckedScan, Handle, LogAtStart};
 use stores::Stores;
 
 /// The roots that are open in this process: all handles on one root share its writers.
@@ -114,7 +115,9 @@ impl LogStore for FileBackend {
         let appended = self
             .handle
             .write_dated("append events", job, options.durability, |store| {
-                store.logs.append(job, batch, options, deadline)
+                store.past_deletion(Some(job), deadline, || {
+                    store.logs.append(job, batch, options, deadline)
+                })
             });
         // Also after an error: some of them may be stored.
         self.handle.waiters.notify(job);
@@ -124,11 +127,9 @@ impl LogStore for FileBackend {
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
         self.handle
             .scan("scan events", |store| {
+                let log = LogAtStart::look(store, job)?;
                 let scan = store.logs.scan(job, options, deadline)?;
-                Ok(CheckedScan {
-                    scan,
-                    store: Arc::clone(store),
-                })
+                Ok(CheckedScan::new(scan, store, log))
             })
             .map(|scan| Box::new(scan) as Box<dyn Scan>)
     }
@@ -142,11 +143,9 @@ impl LogStore for FileBackend {
     ) -> Result<Box<dyn Scan>> {
         self.handle
             .scan("read last events", |store| {
+                let log = LogAtStart::look(store, job)?;
                 let scan = store.logs.tail(job, count, step_timeout, deadline)?;
-                Ok(CheckedScan {
-                    scan,
-                    store: Arc::clone(store),
-                })
+                Ok(CheckedScan::new(scan, store, log))
             })
             .map(|scan| Box::new(scan) as Box<dyn Scan>)
     }
@@ -204,13 +203,20 @@ fn fenced<T>(
 
 impl DocumentStore for FileBackend {
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
-        self.handle
-            .read("get document", |store| store.documents.get(document, deadline))
+        self.handle.read("get document", |store| {
+            match store.is_gone("get document", document.job())? {
+                true => Ok(None),
+                false => store.documents.get(document, deadline),
+            }
+        })
     }
 
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         self.handle.read("get revision", |store| {
-            store.documents.revision(document, deadline)
+            match store.is_gone("get revision", document.job())? {
+                true => Ok(None),
+                false => store.documents.revision(document, deadline),
+            }
         })
     }
 
@@ -225,8 +231,10 @@ impl DocumentStore for FileBackend {
         let put = self
             .handle
             .write_dated(PUT, &path.display(), options.durability, |store| {
-                fenced(store, PUT, &path.display(), options, || {
-                    store.documents.put(document, body, options, deadline)
+                store.past_deletion(document.job(), deadline, || {
+                    fenced(store, PUT, &path.display(), options, || {
+                        store.documents.put(document, body, options, deadline)
+                    })
                 })
             });
         if let Document::Finished(job) = document {
@@ -244,8 +252,10 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Added> {
         self.handle.write_dated(ADD, job, options.durability, |store| {
-            fenced(store, ADD, job, options, || {
-                store.documents.add(job, phase, body, options, deadline)
+            store.past_deletion(Some(job), deadline, || {
+                fenced(store, ADD, job, options, || {
+                    store.documents.add(job, phase, body, options, deadline)
+                })
             })
         })
     }
@@ -258,7 +268,9 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         self.handle.write("delete document", durability, |store| {
-            store.documents.delete(document, expected, durability, deadline)
+            store.past_deletion(document.job(), deadline, || {
+                store.documents.delete(document, expected, durability, deadline)
+            })
         })
     }
 
@@ -269,7 +281,7 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Page<DocumentEntry, Document>> {
         self.handle.read("list documents", |store| {
-            store.documents.list(scope, page, deadline)
+            store.documents_of(scope, page, deadline)
         })
     }
 
@@ -281,7 +293,10 @@ impl DocumentStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Option<DocumentEntry>> {
         self.handle.read("find newest document", |store| {
-            store.documents.newest(job, phase, before, deadline)
+            match store.is_gone("find newest document", Some(job))? {
+                true => Ok(None),
+                false => store.documents.newest(job, phase, before, deadline),
+            }
         })
     }
 }
@@ -295,13 +310,19 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<PutReport> {
         self.handle.write_dated("put items", job, durability, |store| {
-            store.queues.queue_put(job, items, durability, deadline)
+            store.past_deletion(Some(job), deadline, || {
+                store.queues.queue_put(job, items, durability, deadline)
+            })
         })
     }
 
     fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
-        self.handle
-            .read("get item", |store| store.queues.queue_get(job, id, deadline))
+        self.handle.read("get item", |store| {
+            match store.is_gone("get item", Some(job))? {
+                true => Ok(None),
+                false => store.queues.queue_get(job, id, deadline),
+            }
+        })
     }
 
     fn queue_scan(
@@ -312,7 +333,10 @@ impl QueueStore for FileBackend {
     ) -> Result<QueueScan<'static>> {
         self.handle
             .scan("read items", |stores| {
-                let items = stores.queues.queue_scan(job, select, deadline)?;
+                let items = match stores.is_gone("read items", Some(job))? {
+                    true => Box::new(std::iter::empty()),
+                    false => stores.queues.queue_scan(job, select, deadline)?,
+                };
                 Ok(CheckedItems {
                     items,
                     store: Arc::clone(stores),
@@ -324,7 +348,10 @@ impl QueueStore for FileBackend {
 
     fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
         self.handle.read("summarise items", |stores| {
-            stores.queues.queue_summary(job, deadline)
+            match stores.is_gone("summarise items", Some(job))? {
+                true => Ok(QueueSummary::default()),
+                false => stores.queues.queue_summary(job, deadline),
+            }
         })
     }
 
@@ -337,7 +364,9 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         self.handle.write("take items", Durability::Strict, |stores| {
-            let taken = stores.queues.queue_take(job, select, limit, lease, deadline)?;
+            let taken = stores.past_deletion(Some(job), deadline, || {
+                stores.queues.queue_take(job, select, limit, lease, deadline)
+            })?;
             let until = stores.monotonic().saturating_add(lease);
             stores.queues.leases.taken(taken.len(), until);
             Ok(taken)
@@ -351,7 +380,9 @@ impl QueueStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
         self.handle.write("settle items", Durability::Strict, |stores| {
-            let settled = stores.queues.queue_settle(job, settlements, deadline)?;
+            let settled = stores.past_deletion(Some(job), deadline, || {
+                stores.queues.queue_settle(job, settlements, deadline)
+            })?;
             for (settlement, settled) in settlements.iter().zip(&settled) {
                 let counts = matches!(settlement.claim, Claim::Lease(_))
                     && matches!(settled, Settled::Done | Settled::Kept);
@@ -369,7 +400,7 @@ impl QueueStore for FileBackend {
 
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
         self.handle.write("compact queue", Durability::Strict, |stores| {
-            stores.queues.queue_compact(job, deadline)
+            stores.past_deletion(Some(job), deadline, || stores.queues.queue_compact(job, deadline))
         })
     }
 }
@@ -414,6 +445,19 @@ impl Catalog for FileBackend {
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         self.handle
             .read("find writers", |store| store.is_active(repo, deadline))
+    }
+
+    fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
+        self.handle
+            .read("look at job", |store| store.activity(job, deadline))
+    }
+
+    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let deleted = self.handle.write("delete job", Durability::Strict, |store| {
+            store.delete_job(job, deadline)
+        });
+        self.handle.waiters.notify(job);
+        deleted
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{JobId, RepoName};
+use crate::name::{JobId, LockName, RepoName};
 
 /// A job, in the repository that it belongs to.
 ///
@@ -33,6 +33,22 @@ impl JobAddress {
     #[must_use]
     pub fn new(repo: RepoName, job: JobId) -> Self {
         Self { repo, job }
+    }
+
+    /// Whether a named lock belongs to the job: its name is, or begins with, the repository and the job.
+    ///
+    /// ```
+    /// use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("job-7")?);
+    /// assert!(job.owns(&LockName::new("shop/job-7/coordinator")?));
+    /// assert!(!job.owns(&LockName::new("shop/job-70")?));
+    /// # Ok::<(), prodigy_storage_layout::NameError>(())
+    /// ```
+    #[must_use]
+    pub fn owns(&self, lock: &LockName) -> bool {
+        let mut parts = lock.parts();
+        parts.next() == Some(self.repo.as_str()) && parts.next() == Some(self.job.as_str())
     }
 }
 

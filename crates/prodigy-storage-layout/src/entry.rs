@@ -6,8 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use crate::address::{JobAddress, Phase};
 use crate::document::{Document, DocumentOwner};
 use crate::folder::{
-    DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder, documents_folder,
-    events_folder, locks_folder, orphans_folder, queue_folder, state_folder, worktrees_folder,
+    DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder,
+    documents_folder, events_folder, locks_folder, orphans_folder, queue_folder, state_folder,
+    tombstones_folder, worktrees_folder,
 };
 use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 use crate::segment::{SegmentForm, SegmentName};
@@ -67,6 +68,10 @@ pub enum Entry {
     DocumentsLock(RepoName),
     /// `locks/registry.lock`: guards the registry of repositories.
     RegistryLock,
+    /// `deletions/{repo}/{job}.json`: the job is being deleted.
+    Tombstone(JobAddress),
+    /// `deletions/{repo}.json`: the newest segment of the repository's deleted logs.
+    DeletedLogs(RepoName),
     /// `format.json`: the version of the whole layout.
     Format,
 }
@@ -94,6 +99,8 @@ impl Entry {
                 .join(format!("{}{LOCK}", job.job)),
             Self::DocumentsLock(repo) => locks_folder().join(DOCUMENTS).join(format!("{repo}{LOCK}")),
             Self::RegistryLock => locks_folder().join(REGISTRY_LOCK),
+            Self::DeletedLogs(repo) => Path::new(DELETIONS).join(format!("{repo}{JSON}")),
+            Self::Tombstone(job) => tombstones_folder(&job.repo).join(format!("{}{JSON}", job.job)),
             Self::Format => PathBuf::from(FORMAT),
         }
     }
@@ -136,6 +143,8 @@ impl Entry {
                 let id = folder.strip_prefix(SessionId::PREFIX)?;
                 Self::Worktree(RepoName::new(repo).ok()?, SessionId::without_prefix(id).ok()?)
             }
+            [DELETIONS, file] => Self::DeletedLogs(RepoName::new(file.strip_suffix(JSON)?).ok()?),
+            [DELETIONS, repo, file] => Self::Tombstone(address(repo, file.strip_suffix(JSON)?)?),
             [LOCKS, REGISTRY_LOCK] => Self::RegistryLock,
             [LOCKS, DOCUMENTS, file] => Self::DocumentsLock(RepoName::new(file.strip_suffix(LOCK)?).ok()?),
             [LOCKS, STATE, repo, file] => Self::StateLock(address(repo, file.strip_suffix(LOCK)?)?),

@@ -18,6 +18,8 @@ pub const WORKTREES: &str = "worktrees";
 pub const ORPHANED: &str = "orphaned_worktrees";
 /// The folder of the lock files.
 pub const LOCKS: &str = "locks";
+/// The folder of the tombstones of jobs that are being deleted.
+pub const DELETIONS: &str = "deletions";
 /// The folder that damaged data is moved to.
 pub const QUARANTINE: &str = "quarantine";
 
@@ -86,6 +88,12 @@ pub fn orphans_folder(repo: &RepoName) -> PathBuf {
 #[must_use]
 pub fn worktrees_folder(repo: &RepoName) -> PathBuf {
     Path::new(WORKTREES).join(repo.as_str())
+}
+
+/// `deletions/{repo}`: one tombstone for each job that is being deleted.
+#[must_use]
+pub fn tombstones_folder(repo: &RepoName) -> PathBuf {
+    Path::new(DELETIONS).join(repo.as_str())
 }
 
 /// `locks`: every lock file but the queues'.

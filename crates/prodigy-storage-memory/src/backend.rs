@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor, Deadline,
-    DocumentEntry, DocumentStore, Durability, Expected, Health, ItemId, LockGuard, LockInfo, LockOptions,
-    LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry,
-    QueueItem, QueueScan, QueueStep, QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select,
-    Settled, Settlement, Stats, StoredDocument, Usage, WaitOptions, time_to_store,
+    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
+    Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LockGuard,
+    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions,
+    PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, QueueStore, QueueSummary, Result, Revision, Scan,
+    ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
@@ -461,6 +462,48 @@ impl Catalog for MemoryBackend {
         let mut jobs = self.store.all_jobs().into_iter();
         Ok(locks.iter().any(|lock| lock.held && is_ours(lock))
             || jobs.any(|(address, held)| address.repo == *repo && held.data.lock().log.is_open()))
+    }
+
+    fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
+        Store::check(deadline, "look at job", job)?;
+        let is_locked = self.store.holds_lock_of(job);
+        Ok(self.store.job(job).map_or_else(
+            || Activity::new(is_locked, None),
+            |held| {
+                let data = held.data.lock();
+                Activity::new(is_locked || data.log.is_open(), data.last_write())
+            },
+        ))
+    }
+
+    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        const DELETE: &str = "delete job";
+        Store::check(deadline, DELETE, job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(false);
+        };
+        let mut data = held.data.lock();
+        if data.is_empty() {
+            return Ok(false);
+        }
+        let why = if data.log.is_open() {
+            "its log is open for writing"
+        } else if self.store.holds_lock_of(job) {
+            "a lock whose name begins with repository and job is held"
+        } else {
+            self.store.budget.release(data.clear());
+            drop(data);
+            self.store.waiters.notify(job);
+            self.store.touch();
+            return Ok(true);
+        };
+        Err(StorageError::new(
+            ErrorKind::LockUnavailable,
+            DELETE,
+            job,
+            format!("the job is active: {why}"),
+        )
+        .with_hint("finish the job, or release the lock; then delete it"))
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

@@ -19,13 +19,36 @@ pub(crate) struct Kept {
     pub(crate) modified: Timestamp,
 }
 
+fn is_marks(document: &Document) -> bool {
+    matches!(document, Document::Fencing(_))
+}
+
 /// Documents by address: those of a job, or the registry entries.
 #[derive(Debug, Default)]
 pub(crate) struct Documents(BTreeMap<Document, Kept>);
 
 impl Documents {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether there is nothing but fencing marks.
+    pub(crate) fn are_marks_only(&self) -> bool {
+        self.0.keys().all(is_marks)
+    }
+
+    /// Removes everything else, and gives the bytes of the budget that were freed.
+    pub(crate) fn keep_marks_only(&mut self) -> u64 {
+        let mut freed = 0;
+        self.0.retain(|document, kept| {
+            let stays = is_marks(document);
+            freed += if stays { 0 } else { cost(document, kept.body.len()) };
+            stays
+        });
+        freed
+    }
+
+    /// When one was last written that says something of work on the job.
+    pub(crate) fn last_write(&self) -> Option<Timestamp> {
+        let work = |document: &&Document| !matches!(document, Document::Finished(_) | Document::Fencing(_));
+        let entries = self.0.iter().filter(|(document, _)| work(document));
+        entries.map(|(_, kept)| kept.modified).max()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Document, &Kept)> {

@@ -2,9 +2,16 @@
 
 use parking_lot::Mutex;
 
+use prodigy_storage_layout::Timestamp;
+
 use crate::document::Documents;
 use crate::log::EventLog;
 use crate::queue::Queue;
+
+/// A number that no other log has: cursors name it.
+pub(crate) fn new_incarnation() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
 
 /// A job, behind a lock of its own: threads on different jobs never wait for each other.
 #[derive(Debug)]
@@ -36,7 +43,22 @@ impl Job {
 }
 
 impl JobData {
+    /// Whether nothing is stored, except what a deletion leaves.
     pub(crate) fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.documents.is_empty() && self.queue.is_empty()
+        self.log.is_empty() && self.documents.are_marks_only() && self.queue.is_empty()
+    }
+
+    /// Removes everything except the fencing marks, and gives the bytes of the budget that were freed.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let freed = self.log.cost() + self.queue.cost() + self.documents.keep_marks_only();
+        self.log = EventLog::new(new_incarnation());
+        self.queue = Queue::default();
+        freed
+    }
+
+    /// When anything was last written.
+    pub(crate) fn last_write(&self) -> Option<Timestamp> {
+        let queue = self.queue.last_write();
+        self.log.last_write().max(self.documents.last_write()).max(queue)
     }
 }

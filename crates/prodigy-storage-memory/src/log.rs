@@ -95,6 +95,11 @@ impl EventLog {
         &self.lines
     }
 
+    /// When the last line was appended.
+    pub(crate) fn last_write(&self) -> Option<Timestamp> {
+        self.lines.last().map(|line| line.time)
+    }
+
     /// The bytes of the budget that the lines use.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes + self.lines.len() as u64 * RECORD_COST

@@ -116,6 +116,8 @@ pub(crate) struct Queue {
     counter: QueueMark,
     /// Bytes of bodies.
     bytes: u64,
+    /// When it was last changed.
+    changed: Option<Timestamp>,
 }
 
 /// The changes of a call, over the queue as it is. Nothing is changed before the whole call is known to succeed.
@@ -206,6 +208,11 @@ impl Queue {
         self.counter
     }
 
+    /// When it was last changed.
+    pub(crate) fn last_write(&self) -> Option<Timestamp> {
+        self.changed
+    }
+
     /// The bytes of the budget that the items use.
     pub(crate) fn cost(&self) -> u64 {
         self.items.values().map(|item| item.cost()).sum()
@@ -260,6 +267,7 @@ impl Queue {
         let (old, new) = self.difference(&staged, Item::cost);
         rules.budget.replace(old, new, operation, rules.job)?;
         self.counter = staged.counter;
+        self.changed = Some(rules.now);
         for (birth, item) in staged.items {
             match item {
                 Some(item) => self.set(item),

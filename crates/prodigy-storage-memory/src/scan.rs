@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Cursor, EventId, Record, Result, Scan, ScanItem, ScanOptions};
+use prodigy_storage_backend::{
+    Cursor, ErrorKind, EventId, Record, Result, Scan, ScanItem, ScanOptions, StorageError,
+};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use crate::cursor::Position;
@@ -17,6 +19,9 @@ const FETCH: usize = 128;
 /// A scan under way. It takes the job's lock for a moment every [`FETCH`] lines.
 pub(crate) struct MemoryScan {
     job: Arc<Job>,
+    address: JobAddress,
+    /// Of the log that it reads.
+    incarnation: u64,
     start: Position,
     end: usize,
     /// The next line of the spine.
@@ -59,9 +64,12 @@ impl MemoryScan {
             })
             .fold(spine, usize::max);
         let cursor = start.encode(log)?;
+        let incarnation = log.incarnation;
         drop(data);
         Ok(Self {
             job,
+            address: address.clone(),
+            incarnation,
             start,
             end,
             spine,
@@ -143,6 +151,15 @@ impl Scan for MemoryScan {
                 })))
             }
             None => {
+                if self.job.data.lock().log.incarnation != self.incarnation {
+                    let why = "the log was deleted while it was read";
+                    return Err(StorageError::new(
+                        ErrorKind::Deleted,
+                        "read events",
+                        &self.address,
+                        why,
+                    ));
+                }
                 self.current = None;
                 let position = Position {
                     from: self.end,

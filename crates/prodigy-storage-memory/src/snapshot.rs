@@ -289,7 +289,7 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let data = job.data.lock();
     let queue_counter = data.queue.counter();
     // The numbers of an empty queue continue where they were.
-    if data.is_empty() && queue_counter == QueueMark::default() {
+    if data.is_empty() && data.documents.iter().next().is_none() && queue_counter == QueueMark::default() {
         return None;
     }
     let lines = data.log.lines().to_vec();

@@ -12,7 +12,7 @@ use prodigy_storage_layout::{Document, JobAddress};
 
 use crate::budget::{Budget, JOB_COST};
 use crate::document::Documents;
-use crate::job::Job;
+use crate::job::{Job, new_incarnation};
 use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
 use crate::snapshot_lock::SnapshotLock;
@@ -102,8 +102,7 @@ impl Store {
         if let Some(job) = self.job(address) {
             return Ok(job);
         }
-        let incarnation = uuid::Uuid::new_v4().as_u64_pair().1;
-        let job = Arc::new(Job::new(incarnation));
+        let job = Arc::new(Job::new(new_incarnation()));
         let Some(shard) = self.shard(address) else {
             return Ok(job);
         };
@@ -121,6 +120,14 @@ impl Store {
         if let Some(shard) = self.shard(&address) {
             shard.write().insert(address, Arc::new(job));
         }
+    }
+
+    /// Whether a named lock of a job is held.
+    pub(crate) fn holds_lock_of(&self, job: &JobAddress) -> bool {
+        self.locks
+            .list()
+            .iter()
+            .any(|lock| lock.held && job.owns(&lock.name))
     }
 
     /// All jobs, sorted by address.

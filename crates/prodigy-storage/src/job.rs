@@ -6,7 +6,7 @@ use prodigy_storage_backend::{Body, ErrorKind, Expected, PutOptions, Result};
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::SEAL;
+use crate::call::operation::{ACTIVITY, DELETE_JOB, SEAL};
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
@@ -39,6 +39,53 @@ pub struct Job {
 #[derive(Serialize, Deserialize)]
 struct Finished {
     finished_at: Timestamp,
+}
+
+/// The stage of a job in its life.
+///
+/// ```
+/// use prodigy_storage::{JobState, Storage};
+///
+/// let storage = Storage::in_memory()?;
+/// let job = storage.repo("shop")?.job("job-7")?;
+/// job.events().append(&serde_json::json!({"event": "started"}))?;
+/// assert_eq!(job.status()?.state, JobState::Active);
+/// job.finish()?;
+/// assert_eq!(job.status()?.state, JobState::Finished);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum JobState {
+    /// A live process appends to its log, or holds a lock whose name begins with its repository and id.
+    Active,
+    /// No process works on it, and it was not finished: it will be resumed, or it crashed.
+    Open,
+    /// It was [finished](Job::finish), and nothing was written to it after that.
+    Finished,
+}
+
+/// The life of a job, as [`Job::status`] found it.
+///
+/// ```
+/// use prodigy_storage::{JobState, Storage};
+///
+/// let storage = Storage::in_memory()?;
+/// let status = storage.repo("shop")?.job("job-7")?.status()?;
+/// assert_eq!(status.state, JobState::Open);
+/// assert!(status.last_activity.is_none() && status.finished_at.is_none());
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct JobStatus {
+    /// Its stage.
+    pub state: JobState,
+    /// When an event, a checkpoint, a document or a dead letter of it was last written; `None` if nothing is stored.
+    pub last_activity: Option<Timestamp>,
+    /// When it was last finished, if ever.
+    pub finished_at: Option<Timestamp>,
 }
 
 impl Job {
@@ -94,7 +141,7 @@ impl Job {
     }
 
     /// Closes what this process appends to and marks the job as finished. A second time changes nothing: the first
-    /// mark stays. Nothing is refused afterwards; retention reads the mark.
+    /// mark stays, unless something was written since. Nothing is refused afterwards: a write reopens the job.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -112,9 +159,74 @@ impl Job {
             Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
         let options = PutOptions::new(self.inner.config.durability).expect(Expected::Absent);
         match self.inner.caller.put(&document, body, &options, deadline) {
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            other => other.map(drop),
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => return other.map(drop),
         }
+        if self.status()?.state == JobState::Finished {
+            return Ok(());
+        }
+        let options = PutOptions::new(self.inner.config.durability);
+        self.inner
+            .caller
+            .put(&document, body, &options, deadline)
+            .map(drop)
+    }
+
+    /// Whether a process works on it, whether it was finished, and when it was last written to. Each time is the wall
+    /// clock's at that write.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn status(&self) -> Result<JobStatus> {
+        let deadline = self.inner.deadline();
+        let finished_at = self.finished_at()?;
+        let activity = self
+            .inner
+            .caller
+            .call(ACTIVITY, &self.address, deadline, |backend| {
+                backend.activity(&self.address, deadline)
+            })?;
+        let is_finished = finished_at.is_some_and(|at| activity.last_write.is_none_or(|last| last <= at));
+        Ok(JobStatus {
+            state: match (activity.active, is_finished) {
+                (true, _) => JobState::Active,
+                (false, true) => JobState::Finished,
+                (false, false) => JobState::Open,
+            },
+            last_activity: activity.last_write,
+            finished_at,
+        })
+    }
+
+    /// Removes all that is stored of the job: events, checkpoints, documents, dead letters, the record of its orphaned
+    /// worktrees. False if nothing was stored.
+    ///
+    /// The job is gone at one moment, whatever happens to this process: a reader finds everything or nothing. A scan that is
+    /// under way ends with [`Deleted`](ErrorKind::Deleted), a cursor gets [`CursorGap`](ErrorKind::CursorGap), and a later write
+    /// begins the job again. Worktrees stay on the disk, and an old holder of a lock stays fenced off.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let storage = Storage::in_memory()?;
+    /// let job = storage.repo("shop")?.job("job-7")?;
+    /// job.events().append(&serde_json::json!({"event": "started"}))?;
+    /// assert!(job.delete().is_err(), "it is active");
+    /// job.finish()?;
+    /// assert!(job.delete()?);
+    /// assert!(!job.delete()?, "nothing is left");
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](ErrorKind::LockUnavailable) if the job is [active](JobState::Active): nothing was removed.
+    pub fn delete(&self) -> Result<bool> {
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(DELETE_JOB, &self.address, deadline, |backend| {
+                backend.delete_job(&self.address, deadline)
+            })
     }
 
     /// When it was finished; `None` while it is not.

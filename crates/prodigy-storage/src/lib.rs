@@ -170,7 +170,7 @@ pub use events::{
     AppendOptions, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
     ReadOptions,
 };
-pub use job::Job;
+pub use job::{Job, JobState, JobStatus};
 pub use listing::Listing;
 pub use lock::{LockOptions, StorageLock};
 pub use notice::StorageNotice;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{DocumentEntry, Result};
+use prodigy_storage_backend::{DocumentEntry, Expected, Result};
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Identity, JobAddress, JobId, RepoName};
 
 use crate::call::operation::LIST_JOBS;
@@ -80,6 +80,36 @@ impl Repo {
             Arc::clone(&self.inner),
             JobAddress::new(self.name.clone(), id),
         ))
+    }
+
+    /// Deletes all its jobs, and its entry in the registry. Gives the number of jobs that were deleted.
+    ///
+    /// Jobs go one after the other, as with [`Job::delete`]: after an error some are gone, and the others are whole.
+    /// Worktrees stay on the disk.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let storage = Storage::in_memory()?;
+    /// let shop = storage.repo("shop")?;
+    /// shop.job("job-7")?.checkpoints().save_setup(&serde_json::json!({"items": 3}), Default::default())?;
+    /// assert_eq!(shop.delete()?, 1);
+    /// assert_eq!(shop.jobs().count(), 0);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) names the first job that is [active](crate::JobState::Active).
+    pub fn delete(&self) -> Result<usize> {
+        let mut deleted = 0;
+        for id in self.jobs() {
+            deleted += usize::from(self.job(id?)?.delete()?);
+        }
+        let entry = Document::Repository(self.name.clone());
+        let deadline = self.inner.deadline();
+        let caller = &self.inner.caller;
+        caller.delete(&entry, Expected::Any, self.inner.config.durability, deadline)?;
+        Ok(deleted)
     }
 
     /// The jobs that hold anything, sorted.

@@ -95,6 +95,11 @@ pub enum Action {
         /// This one.
         job: JobAddress,
     },
+    /// A job was deleted.
+    DeleteJob {
+        /// This one.
+        job: JobAddress,
+    },
     /// The power failed: what was not durable is no one's to make durable any more.
     PowerFailure,
     /// A named lock was taken.
@@ -104,11 +109,35 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The job that it reads or writes.
+    #[must_use]
+    pub fn job(&self) -> Option<&JobAddress> {
+        match self {
+            Self::Append { job, .. }
+            | Self::Scan { job }
+            | Self::Add { job, .. }
+            | Self::Push { job, .. }
+            | Self::Take { job }
+            | Self::Settle { job, .. }
+            | Self::Nack { job, .. }
+            | Self::Extend { job }
+            | Self::Fail { job, .. }
+            | Self::Compact { job }
+            | Self::DeleteJob { job } => Some(job),
+            Self::Put { document, .. } => document.job(),
+            Self::Flush | Self::PowerFailure | Self::Lock { .. } => None,
+        }
+    }
+}
+
 /// The answer to an operation.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// It is done.
     Done,
+    /// It was refused, and nothing was done.
+    Refused,
     /// Stored under these ids; some of them may have been stored before.
     Appended {
         /// One an event.
@@ -153,6 +182,11 @@ pub struct History {
 }
 
 impl History {
+    /// Of these operations, in order.
+    pub(crate) fn of(ops: Vec<Op>) -> Self {
+        Self { ops }
+    }
+
     /// Records the begin of an operation.
     pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
         self.ops.push(Op {

@@ -58,7 +58,7 @@ impl Subjects {
                 Action::Lock { name } => {
                     found.locks.insert(name.clone());
                 }
-                Action::Flush | Action::PowerFailure => {}
+                Action::DeleteJob { .. } | Action::Flush | Action::PowerFailure => {}
             }
         }
         found

@@ -67,6 +67,8 @@ pub enum Step {
     Compact,
     /// Removes the items of these keys.
     Remove(u8),
+    /// Seals what is appended to and deletes the job, unless the other process is at work on it.
+    DeleteJob,
     /// Takes the lock and releases it.
     Lock,
     /// The process is killed in a write to a file whose path contains this text, after this number of bytes.
@@ -83,7 +85,7 @@ impl Step {
         } else {
             Durability::Strict
         };
-        let step = match random.u8(..31) {
+        let step = match random.u8(..32) {
             0..5 => Self::Append(random.u16(..), durability),
             5..7 => Self::Given(random.u8(..6), durability),
             7..9 => Self::Scan,
@@ -111,6 +113,7 @@ impl Step {
             27 => Self::Extend,
             28 => Self::Fail,
             29 => Self::Compact,
+            30 => Self::DeleteJob,
             _ => Self::Kill,
         };
         (random.bool(), step)
@@ -208,6 +211,10 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Extend => stage.extend(who, &job, 1),
         Step::Fail => stage.fail(who, &job, 1),
         Step::Compact => stage.compact(who, &job),
+        Step::DeleteJob => {
+            stage.seal(who, &job)?;
+            stage.delete_job(who, &job).map(drop)
+        }
         Step::Remove(bits) => stage.remove(who, &job, &keys(bits)),
         Step::Lock => {
             stage.lock(who, &LockName::new("shop/drawn")?)?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, EventId, Expected,
-    Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions,
+    AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, ErrorKind, EventId,
+    Expected, Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
@@ -421,6 +421,20 @@ impl Stage {
             Ok(Answer::Done)
         })?;
         Ok(())
+    }
+
+    /// Deletes a job. False if it was refused, because a process is at work on the job.
+    ///
+    /// # Errors
+    /// The errors of the backend, unless the process died.
+    pub fn delete_job(&mut self, who: usize, job: &JobAddress) -> Result<bool> {
+        let action = Action::DeleteJob { job: job.clone() };
+        let answer = self.perform(who, action, |backend| match backend.delete_job(job, patience()) {
+            Ok(_) => Ok(Answer::Done),
+            Err(error) if error.kind() == ErrorKind::LockUnavailable => Ok(Answer::Refused),
+            Err(error) => Err(error.into()),
+        })?;
+        Ok(!matches!(answer, Some(Answer::Refused)))
     }
 
     /// Adds a document to a series.

@@ -4,7 +4,7 @@ mod letters;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
 use prodigy_storage_backend::EventId;
 use prodigy_storage_layout::{Document, LockName, Phase, RepoName, Timestamp};
@@ -182,6 +182,12 @@ pub const WORKLOADS: &[Workload] = &[
         about: "dead letters that are leased by processes whose clocks differ",
         setup: PLAIN,
         play: lease_clocks,
+    },
+    Workload {
+        name: "deletion",
+        about: "jobs that are deleted and begun again, beside one that stays",
+        setup: PACKED,
+        play: deletion,
     },
 ];
 
@@ -491,4 +497,34 @@ fn clock_ahead(stage: &mut Stage) -> Result<()> {
     stage.seal(two, &job)?;
     stage.append(two, &job, &[50], Strict)?;
     stage.scan(two, &job)
+}
+
+fn deletion(stage: &mut Stage) -> Result<()> {
+    let (gone, stays) = (job("gone")?, job("stays")?);
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    for job in [&gone, &stays] {
+        stage.append(one, job, &[20, 900, 900], Strict)?;
+        stage.add(one, job, Phase::Map, 60, Strict)?;
+        stage.put(one, &Document::Orphans(job.clone()), true, 60, Strict)?;
+        stage.push(one, job, &["a", "b"], Strict)?;
+    }
+    stage.append(other, &gone, &[30], Relaxed)?;
+    ensure!(!stage.delete_job(one, &gone)?, "the other process appends to it");
+    stage.seal(one, &gone)?;
+    stage.seal(other, &gone)?;
+    stage.scan(one, &gone)?;
+    stage.scan(one, &stays)?;
+    ensure!(stage.delete_job(other, &gone)?, "nobody works on it");
+    // Begun again, by the process that knew it before.
+    stage.append(one, &gone, &[40], Strict)?;
+    stage.push(one, &gone, &["b"], Strict)?;
+    stage.add(other, &gone, Phase::Map, 60, Strict)?;
+    stage.scan(other, &gone)?;
+    stage.seal(one, &gone)?;
+    // This deletion dies before its tombstone is there: nothing was deleted.
+    stage.dying(one, Doom::short_of("deletions/shop/", 0), |stage| {
+        stage.delete_job(one, &gone).map(drop)
+    })?;
+    stage.push(other, &gone, &["c"], Strict)?;
+    stage.append(other, &gone, &[50], Strict)
 }

@@ -55,6 +55,7 @@
 mod clock;
 mod contents;
 mod cursor;
+mod deletion;
 mod document;
 mod errors;
 mod failure;

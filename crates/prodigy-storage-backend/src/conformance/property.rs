@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    contents, cursor, document, errors, fence, limits, listing, lock, log, own, pages, queue, restart,
-    select, series, settle, take, wait,
+    contents, cursor, deletion, document, errors, fence, limits, listing, lock, log, own, pages, queue,
+    restart, select, series, settle, take, wait,
 };
 
 /// The outcome of a property.
@@ -135,6 +135,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         contents::PROPERTIES,
         lock::PROPERTIES,
         listing::PROPERTIES,
+        deletion::PROPERTIES,
         pages::PROPERTIES,
         limits::PROPERTIES,
         errors::PROPERTIES,

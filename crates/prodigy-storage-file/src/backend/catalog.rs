@@ -57,7 +57,17 @@ impl Stores {
                 jobs.offer(job.job);
             }
         }
-        Ok(jobs.finish())
+        let mut jobs = jobs.finish();
+        let deleted = self.deleted_jobs(JOBS, repo)?;
+        let mut present = Vec::with_capacity(jobs.entries.len());
+        for job in std::mem::take(&mut jobs.entries) {
+            let address = JobAddress::new(repo.clone(), job);
+            if !deleted.contains(&address.job) && self.is_anything_of(JOBS, &address)? {
+                present.push(address.job);
+            }
+        }
+        jobs.entries = present;
+        Ok(jobs)
     }
 
     /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result, Scan, ScanItem,
-    StorageError, Usage, Waiters, time_to_store,
+    Activity, Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result, Scan,
+    ScanItem, StorageError, Usage, Waiters, time_to_store,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, events_folder};
 
 use super::stores::Stores;
 use crate::fs::Place;
-use crate::root::{self, Look, Root};
+use crate::root::{self, FolderId, Look, Root};
 
 /// The present store of a root.
 #[derive(Debug)]
@@ -211,6 +211,12 @@ impl Answer for Cursor {
     }
 }
 
+impl Answer for Activity {
+    fn is_nothing(&self) -> bool {
+        self.last_write.is_none()
+    }
+}
+
 impl Answer for LogSummary {
     fn is_nothing(&self) -> bool {
         self.segments == 0
@@ -231,8 +237,45 @@ impl Answer for Usage {
 
 /// A scan of a log whose end is checked: a folder that went meanwhile does not look like one that was read whole.
 pub(crate) struct CheckedScan {
-    pub(crate) scan: Box<dyn Scan>,
-    pub(crate) store: Arc<Stores>,
+    scan: Box<dyn Scan>,
+    store: Arc<Stores>,
+    log: LogAtStart,
+}
+
+impl CheckedScan {
+    pub(crate) fn new(scan: Box<dyn Scan>, store: &Arc<Stores>, log: LogAtStart) -> Self {
+        let store = Arc::clone(store);
+        Self { scan, store, log }
+    }
+}
+
+/// The log of a scan, as it was before the scan began.
+pub(crate) struct LogAtStart {
+    job: JobAddress,
+    folder: Option<FolderId>,
+}
+
+impl LogAtStart {
+    pub(crate) fn look(store: &Stores, job: &JobAddress) -> Result<Self> {
+        let folder = match store.root.is_deleted(SCAN, job)? {
+            true => None,
+            false => store.root.folder_id(&events_folder(job)).ok(),
+        };
+        let job = job.clone();
+        Ok(Self { job, folder })
+    }
+
+    /// Fails if the log was deleted since.
+    fn is_there(&self, store: &Stores) -> Result<()> {
+        if self.folder.is_none() || Self::look(store, &self.job)?.folder == self.folder {
+            return Ok(());
+        }
+        Err(root::deleted(
+            SCAN,
+            &self.job,
+            "the log was removed while it was read",
+        ))
+    }
 }
 
 const SCAN: &str = "scan events";
@@ -241,7 +284,11 @@ impl Scan for CheckedScan {
     fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         match self.scan.next() {
             Ok(Some(item)) => Ok(Some(item)),
-            end => self.store.still_here(SCAN).and(end),
+            end => self
+                .store
+                .still_here(SCAN)
+                .and_then(|()| self.log.is_there(&self.store))
+                .and(end),
         }
     }
 

@@ -112,6 +112,8 @@ pub enum FindingKind {
     OverLimit,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
+    /// A job whose deletion was begun and has not ended.
+    UnfinishedDeletion,
     /// Permission bits that are not those that the backend sets.
     Mode,
     /// A name that the layout does not have.

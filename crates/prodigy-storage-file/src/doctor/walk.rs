@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Result, StorageError};
 use prodigy_storage_layout::{
-    DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
+    DELETIONS, DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE,
+    WORKTREES,
 };
 
 use super::Parts;
@@ -60,7 +61,9 @@ impl<'a> Examination<'a> {
         for entry in self.names(Path::new("")) {
             let path = Path::new(&entry.name);
             match (entry.kind, entry.name.as_str()) {
-                (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS) => self.folder(path, 1),
+                (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS) => {
+                    self.folder(path, 1);
+                }
                 (FileKind::Folder, WORKTREES | QUARANTINE) => self.mode(path),
                 _ if path == Entry::Format.path() => {}
                 _ if self.scope.is_all() => self.other(path, &entry),
@@ -187,6 +190,20 @@ impl<'a> Examination<'a> {
                 self.mode(path);
                 self.information(path);
             }
+            Some(Entry::DeletedLogs(_)) => self.mode(path),
+            Some(Entry::Tombstone(job)) => {
+                self.mode(path);
+                let finding = self
+                    .warning(
+                        FindingKind::UnfinishedDeletion,
+                        path,
+                        format!("a deletion of the job {job} was begun, and its process died"),
+                    )
+                    .advice(
+                        "delete the job again (`Job::delete`), or write to it: either removes the rest first",
+                    );
+                self.tell(finding);
+            }
             // An earlier version noted there who wrote without locks.
             _ if path.starts_with("locks/unlocked") => {}
             _ => self.other(path, entry),
@@ -251,7 +268,9 @@ impl<'a> Examination<'a> {
         match part(0) {
             Some(EVENTS | DLQ) => repo(parts.get(1)) && job(part(2)),
             Some(STATE) => repo(parts.get(1)) && job(part(4)),
-            Some(ORPHANED) => repo(parts.get(1)) && job(part(2).and_then(|name| name.strip_suffix(".json"))),
+            Some(ORPHANED | DELETIONS) => {
+                repo(parts.get(1)) && job(part(2).and_then(|name| name.strip_suffix(".json")))
+            }
             Some(LOCKS) if part(1).is_none_or(|area| area == STATE) => {
                 repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".lock")))
             }

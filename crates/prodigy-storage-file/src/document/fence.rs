@@ -76,6 +76,17 @@ impl Documents {
         Ok(())
     }
 
+    /// Keeps the tokens of all documents of a job, which are about to go. The caller holds the job's state lock.
+    pub(crate) fn keep_tokens(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        if self.root.fs.metadata(&marks_path(job)).is_err() {
+            let marks = self.marks_in_documents(job, deadline)?;
+            if marks != FenceMarks::default() {
+                self.write_marks(job, &marks)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the marks that the job's documents tell, in place of a damaged document. The caller holds the state lock.
     pub(crate) fn restore_marks(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let marks = self.marks_in_documents(job, deadline)?;

@@ -142,6 +142,15 @@ impl Documents {
         ))
     }
 
+    /// Whether the file of a document, if there is one, is ours: a deletion of the job removes it.
+    pub(crate) fn is_ours(&self, operation: &'static str, document: &Document) -> Result<bool> {
+        match self.check_ours(operation, document, &document.path()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn folder_is_there(&self, path: &Path) -> bool {
         self.root
             .fs
@@ -163,7 +172,11 @@ impl Documents {
                 _ => Entry::RegistryLock.path(),
             },
         };
-        LockedFile::take(&self.root, &lock, operation, operation, deadline)
+        let locked = LockedFile::take(&self.root, &lock, operation, operation, deadline)?;
+        if let Some(job) = document.job() {
+            self.root.refuse_deleted(operation, job)?;
+        }
+        Ok(locked)
     }
 
     pub(super) fn check_expected(

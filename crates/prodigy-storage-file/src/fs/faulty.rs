@@ -71,6 +71,10 @@ impl FileSystem for Faulty {
         self.real.unlink(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.real.remove_dir(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.real.list(path)
     }

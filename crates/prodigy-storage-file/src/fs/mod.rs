@@ -163,6 +163,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Removes a file's name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// The names in a folder, in no order, `.` and `..` left out. The empty path is the root.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
@@ -171,6 +174,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// The metadata of a name, links not followed. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// When a folder was made, where the file system keeps that: the number of a folder that was removed is used again.
+    fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// Space left.
     fn space(&self) -> io::Result<Space>;

@@ -308,6 +308,11 @@ impl FileSystem for RealFs {
         Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let folder = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
         let mut entries = Vec::new();
@@ -349,6 +354,17 @@ impl FileSystem for RealFs {
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
+        use rustix::fs::{StatxFlags, statx};
+        let folder = self.open_beneath(path, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+        let found = statx(&folder, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+        let nanos = found.stx_btime.tv_sec.saturating_mul(1_000_000_000);
+        let nanos = nanos.saturating_add(i64::from(found.stx_btime.tv_nsec));
+        let is_known = found.stx_mask & StatxFlags::BTIME.bits() != 0 && nanos > 0;
+        Ok(is_known.then(|| Timestamp::from_nanos(nanos)))
     }
 
     fn space(&self) -> io::Result<Space> {

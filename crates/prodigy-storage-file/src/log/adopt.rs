@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, EventId, Result, StorageError};
-use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp};
 
 use super::active::{Active, SegmentFile};
 use super::archive::Archive;
 use super::clock::StepClock;
 use super::folder::LockedFolder;
-use super::listing;
+use super::listing::{self, Listing};
 use super::segment_ref::SegmentRef;
 use super::{search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
@@ -39,7 +39,6 @@ pub(crate) fn adopt(
     let listing = listing::list(root, folder, deadline)?;
     TempFile::sweep(root, folder, listing.temps.iter().map(String::as_str));
     let now = root.now();
-    let newest_made = listing.newest_made();
     let mut newest = EventId::MIN;
     let mut candidates = Vec::new();
     let clock = &mut StepClock::until(deadline);
@@ -73,12 +72,7 @@ pub(crate) fn adopt(
     }
     let mut active = None;
     for name in candidates {
-        if let Some(taken) = take(
-            SegmentRef::new(root, folder, &name),
-            newest_made,
-            durability,
-            clock,
-        )? {
+        if let Some(taken) = take(SegmentRef::new(root, folder, &name), &listing, durability, clock)? {
             newest = newest.max(taken.last.unwrap_or(EventId::MIN));
             if !taken.is_ahead_of(now) {
                 active = Some(taken);
@@ -115,7 +109,7 @@ fn is_open(found: &Metadata) -> bool {
 /// Takes an unsealed segment, unless someone holds it or it is not what it was.
 fn take(
     segment: SegmentRef<'_>,
-    newest_made: Option<Timestamp>,
+    listing: &Listing,
     durability: Durability,
     clock: &mut StepClock,
 ) -> Result<Option<Active>> {
@@ -132,10 +126,13 @@ fn take(
     if ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
-    if ours.len == 0 && newest_made.is_some_and(|newest| newest > segment.name.made()) {
+    let made = Some(segment.name.made());
+    if ours.len == 0 && listing.newest_made() > made {
         // Its writer died before the first record. A cursor may have passed it over, so nothing is written to it any more.
-        // It is not the segment with the highest name, which is never removed.
-        segment.root.fs.unlink(&path).map_err(fault)?;
+        // The segment with the highest name is never removed, nor is the first one, by which cursors know the log.
+        if listing.oldest_made() != made {
+            segment.root.fs.unlink(&path).map_err(fault)?;
+        }
         return Ok(None);
     }
     let Some(len) = tail::mend(segment.root, &path, &*file)? else {
@@ -170,13 +167,17 @@ fn take(
 /// cursor whose mark covers all segments up to one of them covers none that is created later.
 pub(crate) fn create(
     root: &Root,
+    job: &JobAddress,
     folder: &Path,
     lower: Option<Timestamp>,
     deadline: Deadline,
 ) -> Result<Active> {
     loop {
         let locked = LockedFolder::take(root, folder, deadline)?;
-        let (now, newest) = (root.now(), listing::newest_made(root, folder)?);
+        let (now, newest) = match listing::newest_made(root, folder)? {
+            None => (root.now(), root.newest_deleted(&job.repo)?),
+            newest => (root.now(), newest),
+        };
         let made = newest.map_or(now, |newest| now.max(newest.next()));
         if newest == Some(made) {
             return Err(end_of_time(root, folder, "a segment's name"));

@@ -29,6 +29,8 @@ pub(crate) struct Position {
     pub(crate) segments: BTreeMap<SegmentName, Reached>,
     /// The newest id that was read.
     pub(crate) newest: Option<EventId>,
+    /// When the first segment of the log was made, if an event was read: a log that was deleted and begun again has another one.
+    pub(crate) begun: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +42,8 @@ struct Text<'a> {
     segments: Vec<(std::borrow::Cow<'a, str>, u64, Option<EventId>, bool)>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     newest: Option<EventId>,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    begun: Option<i64>,
 }
 
 impl Position {
@@ -60,6 +64,7 @@ impl Position {
                 })
                 .collect(),
             newest: self.newest,
+            begun: self.begun.map(Timestamp::as_nanos),
         };
         // Numbers, ids and names of segments: nothing that JSON lacks.
         let json = serde_json::to_vec(&text).unwrap_or_default();
@@ -103,6 +108,7 @@ impl Position {
             mark: text.mark.map(Timestamp::from_nanos),
             segments,
             newest: text.newest,
+            begun: text.begun.map(Timestamp::from_nanos),
         })
     }
 
@@ -183,6 +189,7 @@ mod tests {
             ]
             .into(),
             newest: Some(id),
+            begun: Some(Timestamp::from_nanos(1)),
         }
     }
 

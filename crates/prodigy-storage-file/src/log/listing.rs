@@ -23,6 +23,15 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
+    /// A form in which it is there, the plain one if possible.
+    pub(crate) fn any(self) -> SegmentForm {
+        match (self.plain, self.zstd) {
+            (true, _) => SegmentForm::Plain,
+            (false, true) => SegmentForm::Zstd,
+            (false, false) => SegmentForm::Gzip,
+        }
+    }
+
     /// Whether the plain form is the only one.
     pub(crate) fn only_plain(self) -> bool {
         self.plain && !self.zstd && !self.gzip
@@ -41,6 +50,19 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// When the first of our segments was created: it names the log among those that had this folder one after the other.
+    pub(crate) fn oldest_made(&self) -> Option<Timestamp> {
+        let ours = self.segments.keys().filter(|name| name.is_canonical());
+        ours.map(SegmentName::made).min()
+    }
+
+    /// Whether one of our segments was created at this time.
+    pub(crate) fn has_made(&self, made: Timestamp) -> bool {
+        self.segments
+            .keys()
+            .any(|name| name.is_canonical() && name.made() == made)
+    }
+
     /// When the newest of our segments was created, whatever its lower bound.
     pub(crate) fn newest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());

@@ -14,7 +14,7 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::ReplayFilter;
-use super::resume::{gap, resume};
+use super::resume::{begun_again, gap, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -54,6 +54,8 @@ pub(crate) struct Merge {
     /// The newest id that was given, now or before the cursor.
     newest: Option<EventId>,
     replay_filter: ReplayFilter,
+    /// When the first segment of the log was made.
+    begun: Option<Timestamp>,
     start: Position,
 }
 
@@ -95,6 +97,10 @@ pub(crate) fn scan(
     let listing = listing::list(root, folder, deadline)?;
     follow_rotation(&mut position, &listing);
     position.fold_twins(|name| listing.segments.contains_key(name));
+    if position.begun.is_some_and(|begun| !listing.has_made(begun)) {
+        return Err(begun_again(root, folder));
+    }
+    let begun = listing.oldest_made();
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(SegmentRef::new(root, folder, name)));
@@ -152,6 +158,7 @@ pub(crate) fn scan(
         last_id: position.newest,
         newest: position.newest,
         replay_filter,
+        begun,
         start: position,
     };
     if merge.floor.is_some() {
@@ -493,6 +500,7 @@ impl Scan for Merge {
             mark,
             segments,
             newest: self.newest,
+            begun: self.newest.and(self.begun),
         }
         .encode()
     }

@@ -28,6 +28,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,15 +39,23 @@ use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogSummary, Result, Scan,
     ScanOptions, StorageError,
 };
-use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
+use prodigy_storage_layout::{Entry, JobAddress, SegmentForm, Timestamp, events_folder};
 
-use crate::fs::OpenMode;
-use crate::root::Root;
+use crate::fs::{FsFile, OpenMode};
+use crate::root::{LockNow, Root};
 use archive::Archive;
+use folder::LockedFolder;
 use writer::LogWriter;
 
 /// Logs that are held open for writing at once, where no one is writing to them.
 const MOST_WRITERS: usize = 128;
+
+/// A log that no process writes to, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct LockedLog {
+    _folder: LockedFolder,
+    _segments: Vec<Box<dyn FsFile>>,
+}
 
 /// The logs of a root.
 #[derive(Debug)]
@@ -173,7 +182,7 @@ impl Logs {
     ) -> Result<Box<dyn Scan>> {
         Ok(Box::new(merge::scan(
             &self.root,
-            &events_folder(job),
+            &self.folder_of("scan events", job)?,
             options,
             None,
             deadline,
@@ -187,7 +196,7 @@ impl Logs {
         step_timeout: Option<Duration>,
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>> {
-        let folder = events_folder(job);
+        let folder = self.folder_of("read last events", job)?;
         let floor = newest::floor(&self.root, &folder, count, deadline)?;
         let options = ScanOptions::all().step_timeout(step_timeout);
         Ok(Box::new(merge::scan(
@@ -200,7 +209,7 @@ impl Logs {
     }
 
     pub(crate) fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
-        let folder = events_folder(job);
+        let folder = self.folder_of("find end of events", job)?;
         let options = ScanOptions::all().step_timeout(deadline.remaining());
         let mut scan = merge::scan(&self.root, &folder, &options, Some(EventId::MAX), deadline)?;
         while scan.next()?.is_some() {}
@@ -208,19 +217,12 @@ impl Logs {
     }
 
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
-        let folder = events_folder(job);
+        let folder = self.folder_of("summarise events", job)?;
         let mut summary = LogSummary::default();
         for (name, forms) in listing::list(&self.root, &folder, deadline)?.segments {
-            let seen = if forms.plain {
-                SegmentForm::Plain
-            } else if forms.zstd {
-                SegmentForm::Zstd
-            } else {
-                SegmentForm::Gzip
-            };
             // A segment that was compressed after the listing is in its other form.
             let mut found = None;
-            for form in [seen, SegmentForm::Zstd] {
+            for form in [forms.any(), SegmentForm::Zstd] {
                 let path = folder.join(name.file_name(form));
                 match self.root.fs.metadata(&path) {
                     Ok(metadata) => {
@@ -266,6 +268,77 @@ impl Logs {
             }
         }
         Ok(false)
+    }
+
+    /// Takes the lock on the folder and on each segment, so that no process writes to the log. `None` if one does.
+    pub(crate) fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<LockedLog>> {
+        let folder = events_folder(job);
+        let locked = LockedFolder::take(&self.root, &folder, deadline)?;
+        if let Some(writer) = self.existing(job)
+            && writer.holds_a_segment(deadline)?
+        {
+            return Ok(None);
+        }
+        let mut segments = Vec::new();
+        let listed = listing::list(&self.root, &folder, deadline)?.segments;
+        for (name, _) in listed.iter().filter(|(_, forms)| forms.plain) {
+            match self.lock_segment(&folder.join(name.file_name(SegmentForm::Plain)), deadline)? {
+                LockNow::Taken(file, _) => segments.push(file),
+                LockNow::Absent => {}
+                LockNow::Held | LockNow::Replaced => return Ok(None),
+            }
+        }
+        Ok(Some(LockedLog {
+            _folder: locked,
+            _segments: segments,
+        }))
+    }
+
+    /// Takes the lock on a segment. A sealed one is held for as long as its compression takes.
+    fn lock_segment(&self, path: &Path, deadline: Deadline) -> Result<LockNow> {
+        const HOLD: &str = "hold log";
+        let fault = |error| self.root.read_fault(HOLD, path, error);
+        loop {
+            let tried = self.root.lock_now(path, OpenMode::Read).map_err(fault)?;
+            let is_sealed = || self.root.fs.metadata(path).is_ok_and(|found| found.is_sealed());
+            match tried {
+                LockNow::Held | LockNow::Replaced if is_sealed() => {
+                    deadline.check(HOLD, &path.display(), "the compression of a segment")?;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// When the newest segment was made.
+    pub(crate) fn newest_made(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
+        Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())
+    }
+
+    /// When the newest segment was last written to.
+    pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
+        let folder = events_folder(job);
+        let listing = listing::list(&self.root, &folder, deadline)?;
+        let newest = listing.segments.iter().max_by_key(|(name, _)| name.made());
+        let Some((name, forms)) = newest else {
+            return Ok(None);
+        };
+        let path = folder.join(name.file_name(forms.any()));
+        match self.root.fs.metadata(&path) {
+            Ok(found) => Ok(Some(found.modified)),
+            // It was compressed, or removed, at this moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(name.made())),
+            Err(error) => Err(self.root.read_fault("look at log", &path, error)),
+        }
+    }
+
+    /// The folder of a log, for a reader: one that does not exist, if the job is being deleted.
+    fn folder_of(&self, operation: &'static str, job: &JobAddress) -> Result<PathBuf> {
+        Ok(match self.root.is_deleted(operation, job)? {
+            true => Entry::Tombstone(job.clone()).path().with_extension(""),
+            false => events_folder(job),
+        })
     }
 
     pub(crate) fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {

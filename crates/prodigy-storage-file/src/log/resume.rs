@@ -1,5 +1,7 @@
 //! Continues a scan at a cursor.
 
+use std::path::Path;
+
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
 use prodigy_storage_layout::SegmentForm;
 
@@ -10,6 +12,7 @@ use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
 use super::source;
 use crate::fs::FsFile;
+use crate::root::Root;
 
 /// A segment is gone that was not read to its end.
 pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
@@ -20,6 +23,17 @@ pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
         "the cursor points into a segment that is gone: the events behind it can't be read any more",
     )
     .with_hint("begin without a cursor, and look into how the segment was removed")
+}
+
+/// The log was deleted since the cursor was made.
+pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        root.absolute(folder).display(),
+        "the log that the cursor points into was removed: what is there now, if anything, is another one",
+    )
+    .with_hint("begin without a cursor")
 }
 
 /// Opens a segment at the position that a cursor has in it.

@@ -185,8 +185,20 @@ impl LogWriter {
             let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
             state.open.extend(found.active);
+            self.refuse_deleted(state)?;
+        } else if state.open.is_empty() {
+            self.refuse_deleted(state)?;
         }
         Ok(())
+    }
+
+    /// Lets the segments of a log go that is being deleted. While a segment is held, no deletion can begin.
+    fn refuse_deleted(&self, state: &mut State) -> Result<()> {
+        self.root.refuse_deleted(APPEND, &self.job).inspect_err(|_| {
+            let mut index = std::mem::take(&mut state.index);
+            index.forget();
+            *state = State::new(index, state.seq);
+        })
     }
 
     /// The place of the segment whose last id is closest below `id`; of a new one, whose ids are not below `lower`, if no
@@ -221,11 +233,12 @@ impl LogWriter {
                 self.close(state, active)?;
             }
         }
-        let made = adopt::create(&self.root, &self.folder, lower, deadline)?;
+        let made = adopt::create(&self.root, &self.job, &self.folder, lower, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }
         state.open.push(made);
+        self.refuse_deleted(state)?;
         Ok(state.open.len() - 1)
     }
 

@@ -12,6 +12,7 @@ use prodigy_storage_layout::{DLQ, Entry, JobAddress, JobId, RepoName, repo_queue
 
 use super::files::QueueFiles;
 use super::leases::Leases;
+use super::owner;
 use crate::fs::{FileKind, Metadata, OpenMode};
 use crate::root::{Replace, Root, TempFile};
 
@@ -171,6 +172,24 @@ impl Queues {
             );
         }
         jobs
+    }
+
+    /// Whether a queue, if there is one, is ours. The caller holds its lock.
+    pub(crate) fn is_ours(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
+        let (items, journal) = (
+            Entry::Queue(job.clone()).path(),
+            Entry::QueueJournal(job.clone()).path(),
+        );
+        if self.root.fs.metadata(&journal).is_ok() {
+            return Ok(true);
+        }
+        match self.root.fs.open(&items, OpenMode::Read) {
+            Ok(file) => {
+                owner::is_ours(&*file).map_err(|error| self.root.read_fault(operation, &items, error))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(self.root.read_fault(operation, &items, error)),
+        }
     }
 
     /// How full the queues are, if there is a cap.

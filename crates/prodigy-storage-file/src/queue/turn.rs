@@ -76,6 +76,7 @@ impl<'q> Turn<'q> {
     ) -> Result<Self> {
         let lock = Entry::QueueLock(job.clone()).path();
         let lock = LockedFile::take(&queues.root, &lock, operation, purpose, wait)?;
+        queues.root.refuse_deleted(operation, job)?;
         let items_path = Entry::Queue(job.clone()).path();
         let known = queues.known(&items_path);
         let is_new = known.is_none();

@@ -5,6 +5,7 @@
 
 mod check;
 mod counters;
+mod deletion;
 mod exposure;
 mod fault;
 mod format;
@@ -40,6 +41,7 @@ use unflushed::Unflushed;
 
 pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner, is_of_this_machine};
 pub(crate) use counters::count;
+pub(crate) use deletion::deleted;
 pub(crate) use format::{FORMAT, format_text, read_format};
 pub(crate) use health::health;
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};
@@ -50,6 +52,10 @@ pub(crate) use quarantine::Quarantine;
 pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
 pub(crate) use usage::usage;
+
+/// Device and inode of a folder, and when it was made: another process may remove a folder, and make another one that gets
+/// the same inode.
+pub(crate) type FolderId = ((u64, u64), Option<Timestamp>);
 
 /// One root, as all handles of one process on it share it.
 #[derive(Debug)]
@@ -63,8 +69,8 @@ pub(crate) struct Root {
     whereabouts: Whereabouts,
     /// The data of other programs that readers skipped.
     pub(crate) foreign: Foreign,
-    /// Folders whose names are known to survive power loss, with the inode that was synced.
-    durable: Mutex<HashMap<PathBuf, (u64, u64)>>,
+    /// Folders whose names are known to survive power loss, with the folder that was synced.
+    durable: Mutex<HashMap<PathBuf, FolderId>>,
     ready: AtomicBool,
     /// The root, locked, so that other processes notice this one.
     root_lock: Mutex<Option<Arc<dyn FsFolder>>>,
@@ -186,10 +192,8 @@ impl Root {
         self.sync_one(folder)?;
         for parent in folder.ancestors() {
             let identity = self
-                .fs
-                .metadata(parent)
-                .map_err(|error| self.write_fault("sync folder", parent, error))?
-                .identity;
+                .folder_id(parent)
+                .map_err(|error| self.write_fault("sync folder", parent, error))?;
             if self.durable.lock().get(parent) == Some(&identity) {
                 break;
             }
@@ -206,6 +210,11 @@ impl Root {
             self.durable.lock().insert(parent.to_owned(), identity);
         }
         Ok(())
+    }
+
+    /// Which folder a path leads to.
+    pub(crate) fn folder_id(&self, path: &Path) -> io::Result<FolderId> {
+        Ok((self.fs.metadata(path)?.identity, self.fs.born(path)?))
     }
 
     fn sync_one(&self, folder: &Path) -> Result<()> {

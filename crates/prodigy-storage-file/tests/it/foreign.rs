@@ -14,7 +14,9 @@ use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected,
     ForeignKind, ItemId, LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
 };
-use prodigy_storage_file::{Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding};
+use prodigy_storage_file::{
+    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, FindingKind,
+};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp};
 use tempfile::TempDir;
 
@@ -388,6 +390,75 @@ fn no_write_and_no_deletion_touches_a_file_of_another_program() {
     let mut after = place.files();
     after.retain(|path, _| before.contains_key(path));
     assert_eq!(after, before);
+}
+
+#[test]
+fn what_another_program_stored_stays_when_a_job_is_deleted() {
+    let place = Place::new();
+    let before = place.files();
+    let backend = place.backend();
+    work(&backend);
+    assert!(backend.delete_job(&job(), never()).unwrap());
+    let after = place.files();
+    for (path, facts) in &before {
+        // Ours continues the array of the other program.
+        if !path.ends_with("items.json") {
+            assert_eq!(after.get(path), Some(facts), "{}", path.display());
+        }
+    }
+    let is_left = |path: &PathBuf| {
+        !before.contains_key(path)
+            && !path.ends_with("format.json")
+            && !path.ends_with("deletions/shop.json")
+            && !path.starts_with(place.root().join("locks"))
+    };
+    let left: Vec<PathBuf> = after.into_keys().filter(is_left).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+    let (lines, ..) = place.events(&ScanOptions::all());
+    assert!(
+        !lines.is_empty() && lines.iter().all(|line| !line.contains("ours")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
+    let place = Place::new();
+    let backend = place.backend();
+    let ours = JobAddress::new(RepoName::new("ours").unwrap(), JobId::new("job-1").unwrap());
+    let append = |text: &str| {
+        let mut batch = Batch::new();
+        batch.push(&text).unwrap();
+        let options = AppendOptions::default();
+        backend.append(&ours, &mut batch, &options, never()).unwrap();
+        backend.seal(&ours, never()).unwrap();
+    };
+    let count = || {
+        let mut scan = backend.scan(&ours, &ScanOptions::all(), never()).unwrap();
+        std::iter::from_fn(|| scan.next().unwrap().map(drop)).count()
+    };
+    let jobs = || {
+        backend
+            .jobs(&ours.repo, &Default::default(), never())
+            .unwrap()
+            .entries
+            .len()
+    };
+    append("before");
+    append("before");
+    place.write("deletions/ours/job-1.json", "{}");
+    assert_eq!((count(), jobs()), (0, 0));
+    let (_, findings) = place.look(false);
+    let is_unfinished = |finding: &&Finding| finding.kind == FindingKind::UnfinishedDeletion;
+    assert_eq!(findings.iter().filter(is_unfinished).count(), 1, "{findings:?}");
+    append("after");
+    assert_eq!((count(), jobs()), (1, 1));
+    assert!(!place.root().join("deletions/ours/job-1.json").exists());
+    // The process that deletes it again ends a deletion as well.
+    place.write("deletions/ours/job-1.json", "{}");
+    assert!(backend.delete_job(&ours, never()).unwrap());
+    assert_eq!((count(), jobs()), (0, 0));
+    assert!(!backend.delete_job(&ours, never()).unwrap());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use prodigy_storage_layout::{JobAddress, Timestamp};
 use super::mirror::{method, mirror, rows};
 use super::{AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, ItemStream};
 use crate::documents::DocumentInfo;
-use crate::job::Job;
+use crate::job::{Job, JobStatus};
 use crate::orphans::{OrphanedWorktree, Orphans};
 
 mirror! {
@@ -39,6 +39,8 @@ mirror! {
         fn orphans(&self) -> AsyncOrphans;
         async fn finish(&self) -> ();
         async fn finished_at(&self) -> Option<Timestamp>;
+        async fn status(&self) -> JobStatus;
+        async fn delete(&self) -> bool;
     }
 }
 

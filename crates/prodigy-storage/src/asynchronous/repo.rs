@@ -38,6 +38,7 @@ mirror! {
         fn all_documents(&self) -> ItemStream<DocumentInfo>;
         #[wrapped]
         fn worktrees(&self) -> AsyncWorktrees;
+        async fn delete(&self) -> usize;
     }
 }
 

@@ -83,6 +83,8 @@ operations! {
     LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;
     LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
     FIND_WRITERS:      "find active jobs",       Write, Permit, Transient;
+    ACTIVITY:          "look at job",            Read,  Permit, Transient;
+    DELETE_JOB:        "delete job",             Write, Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;
     USAGE:             "measure usage",          Read,  Permit, Transient;

@@ -241,6 +241,11 @@ impl FileSystem for Process {
         self.shared.act(|state| state.unlink(caller))
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let caller = self.caller(path);
+        self.shared.act(|state| state.remove_dir(caller))
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.shared.look(|state| {
             let folder = state.readable_folder(path)?;

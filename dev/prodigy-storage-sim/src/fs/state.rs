@@ -234,6 +234,19 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        let inode = self.disk.find(caller.path)?;
+        match self.disk.folder(inode) {
+            None => return Err(io::ErrorKind::NotADirectory.into()),
+            Some(names) if !names.is_empty() => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            Some(_) => {}
+        }
+        let at = self.place(caller.path)?;
+        self.unlink_from(&at, inode);
+        self.record(caller, Call::Unlink { inode, at });
+        Ok(())
+    }
+
     pub(super) fn try_lock(&mut self, inode: Inode, owner: Owner) -> bool {
         *self.locks.entry(inode).or_insert(owner) == owner
     }

@@ -1,15 +1,21 @@
 //! The promises that must hold after a crash.
 
+mod deletions;
 mod documents;
 mod events;
 mod fences;
 mod locks;
 mod queues;
 
+use std::collections::HashSet;
+
 use anyhow::Result;
-use prodigy_storage_backend::Durability;
 use prodigy_storage_backend::reference::Certainty;
+use prodigy_storage_backend::{Cursor, Durability, EventId};
 use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::JobAddress;
+
+use deletions::Possible;
 
 use crate::crash::Loss;
 use crate::history::{History, Op};
@@ -20,6 +26,8 @@ use crate::history::{History, Op};
 /// - Data of an unacknowledged operation is whole or absent; of a batch of events a prefix may be there.
 /// - No damage is reported: nobody caused any.
 /// - A cursor continues without losing or repeating acknowledged events.
+/// - A job whose deletion was acknowledged is gone, one whose deletion was begun is there whole or gone whole, and no cursor
+///   into its log continues.
 /// - No fencing token was given twice.
 /// - No fencing mark is behind a write that carried a token, acknowledged or only visible, relaxed or not.
 ///
@@ -29,11 +37,45 @@ use crate::history::{History, Op};
 /// # Errors
 /// The expected and the found value.
 pub fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
-    events::verify(history, loss, backend)?;
-    documents::verify(history, loss, backend)?;
-    queues::verify(history, loss, backend)?;
+    any_of(history, |possible| {
+        let history = &possible.history();
+        events::verify(history, loss, backend)?;
+        documents::verify(history, loss, backend)?;
+        queues::verify(history, loss, backend)?;
+        possible.verify(backend)
+    })?;
+    deletions::verify(history, backend)?;
     locks::verify(history, backend)?;
     fences::verify(history, backend)
+}
+
+/// Holds if it does for one of the possible histories: each job that was being deleted is there whole, or gone whole.
+fn any_of(history: &History, verify: impl Fn(&Possible) -> Result<()>) -> Result<()> {
+    let mut outcome = Ok(());
+    for possible in deletions::possible(history) {
+        outcome = verify(&possible);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Continues from a cursor that a reader took at the moment of the crash.
+///
+/// # Errors
+/// The expected and the found value.
+pub(crate) fn resume(
+    history: &History,
+    loss: Loss,
+    backend: &FileBackend,
+    job: &JobAddress,
+    cursor: &Cursor,
+    given: &HashSet<EventId>,
+) -> Result<()> {
+    any_of(history, |possible| {
+        events::resume(&possible.history(), loss, backend, job, cursor, given)
+    })
 }
 
 /// Whether what was acknowledged with this durability outlives the loss.
@@ -49,5 +91,3 @@ fn certainty(op: &Op, durability: Durability, loss: Loss) -> Certainty {
         Some(_) => Certainty::Relaxed(op.process),
     }
 }
-
-pub(crate) use events::resume;

@@ -28,6 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Ack),
         1 => Just(Step::Nack),
         1 => any::<u8>().prop_map(Step::Remove),
+        1 => Just(Step::DeleteJob),
         1 => Just(Step::Lock),
         1 => (proptest::sample::select(&FILES[..]), 0u16..400).prop_map(|(file, bytes)| Step::Doom(file, bytes)),
         1 => Just(Step::Kill),

@@ -125,6 +125,11 @@ impl FileSystem for Tape {
         self.real.unlink(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.reel.call("remove_dir", path)?;
+        self.real.remove_dir(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.reel.call("list", path)?;
         self.real.list(path)

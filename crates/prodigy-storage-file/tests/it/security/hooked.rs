@@ -95,6 +95,11 @@ impl FileSystem for Hooked {
         self.real.unlink(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        (self.before)("remove_dir", path);
+        self.real.remove_dir(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         (self.before)("list", path);
         self.real.list(path)

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
-    Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LockGuard,
-    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions, PutReport,
-    QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select,
-    Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    Activity, Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction,
+    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId,
+    LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
+    PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan,
+    ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -431,6 +431,18 @@ impl Catalog for Through {
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         self.run(operation::FIND_WRITERS, deadline, |inner| {
             inner.is_active(repo, deadline)
+        })
+    }
+
+    fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
+        self.run(operation::ACTIVITY, deadline, |inner| {
+            inner.activity(job, deadline)
+        })
+    }
+
+    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        self.run(operation::DELETE_JOB, deadline, |inner| {
+            inner.delete_job(job, deadline)
         })
     }
 

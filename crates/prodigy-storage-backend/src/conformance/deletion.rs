@@ -1,0 +1,264 @@
+//! Promises of the deletion of jobs.
+
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, JobAddress, LockName, Phase,
+};
+
+use super::failure::{ensure, ensure_eq};
+use super::harness::Harness;
+use super::property::topic;
+use super::tools::{
+    Check, append, job, jobs, keys, list, object, payloads, put, read, read_from, refused, repo, soon,
+};
+use crate::backend::Backend;
+use crate::document::PutOptions;
+use crate::error::ErrorKind;
+use crate::fence::Fence;
+use crate::lock::LockOptions;
+use crate::log::ScanOptions;
+
+topic! { "deletion":
+    a_deleted_job_is_gone "after a deletion nothing of the job is read by any handle, and the other jobs are whole",
+    a_deleted_job_begins_again "what is written to a deleted job begins it again, without anything from before",
+    a_job_at_work_is_not_deleted "a job whose log is appended to, or one of whose locks is held, is not deleted, and stays whole",
+    a_scan_notices_the_deletion "a scan that is under way when the job is deleted ends with an error, and not as if it were complete",
+    a_cursor_into_a_deleted_log_is_refused "a cursor behind an event that was deleted is a gap, also in the log that begins again",
+    the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
+    the_activity_of_a_job_is_known "a job is active while it is worked on, and the last write to any part of it is known",
+}
+
+/// Documents of every kind that has one name in a job.
+fn documents(job: &JobAddress) -> Result<[Document; 3], super::Failure> {
+    let owner = DocumentOwner::Job(job.clone());
+    Ok([
+        Document::Orphans(job.clone()),
+        Document::Finished(job.clone()),
+        Document::Own(owner, DocumentKind::new("sessions")?, DocumentName::new("one")?),
+    ])
+}
+
+/// A job with something of everything, which no one works on.
+fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Check {
+    append(backend, job, &["1", "2"])?;
+    backend.add(job, Phase::Setup, object("{}")?, &PutOptions::default(), soon())?;
+    backend.add(job, Phase::Map, object("{}")?, &PutOptions::default(), soon())?;
+    for document in documents(job)? {
+        backend.put(&document, object("{}")?, &PutOptions::default(), soon())?;
+    }
+    put(harness, backend, job, &["x", "y"])?;
+    backend.seal(job, soon())?;
+    Ok(())
+}
+
+fn nothing_is_there(backend: &dyn Backend, job: &JobAddress) -> Check {
+    ensure_eq!(read(backend, job)?.len(), 0, "events");
+    ensure_eq!(keys(backend, job)?.len(), 0, "items");
+    ensure_eq!(backend.queue_summary(job, soon())?.items, 0, "counted items");
+    ensure_eq!(backend.log_summary(job, soon())?.bytes, 0, "bytes of the log");
+    ensure_eq!(
+        list(backend, &DocumentScope::Job(job.clone()))?.len(),
+        0,
+        "checkpoints"
+    );
+    ensure!(
+        backend.newest(job, Phase::Map, None, soon())?.is_none(),
+        "a newest checkpoint is there"
+    );
+    for document in documents(job)? {
+        ensure!(backend.get(&document, soon())?.is_none(), "{document} is there");
+        ensure_eq!(backend.revision(&document, soon())?, None, "revision");
+    }
+    ensure_eq!(
+        list(backend, &DocumentScope::Orphans(job.repo.clone()))?.len(),
+        1,
+        "records of orphans: the other job's"
+    );
+    Ok(())
+}
+
+fn is_whole(backend: &dyn Backend, job: &JobAddress) -> Check {
+    ensure_eq!(payloads(&read(backend, job)?), ["1", "2"], "events");
+    ensure_eq!(keys(backend, job)?, ["x", "y"], "items");
+    ensure_eq!(
+        list(backend, &DocumentScope::Job(job.clone()))?.len(),
+        2,
+        "checkpoints"
+    );
+    ensure!(
+        backend.get(&Document::Orphans(job.clone()), soon())?.is_some(),
+        "the record of orphans is gone"
+    );
+    Ok(())
+}
+
+fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
+    let (backend, other) = (harness.open(), harness.open());
+    let (gone, stays) = (job("gone")?, job("gone-not")?);
+    ensure!(
+        !backend.delete_job(&gone, soon())?,
+        "a job that never was is deleted"
+    );
+    fill(harness, &*backend, &gone)?;
+    fill(harness, &*backend, &stays)?;
+    is_whole(&*other, &gone)?;
+    ensure!(other.delete_job(&gone, soon())?, "nothing was deleted");
+    for handle in [&backend, &other, &harness.open()] {
+        nothing_is_there(&**handle, &gone)?;
+        is_whole(&**handle, &stays)?;
+        ensure_eq!(
+            jobs(&**handle, &repo("shop")?)?,
+            std::slice::from_ref(&stays.job),
+            "jobs"
+        );
+    }
+    ensure!(!backend.delete_job(&gone, soon())?, "it is deleted twice");
+    Ok(())
+}
+
+fn a_deleted_job_begins_again(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    fill(harness, &*backend, &gone)?;
+    backend.delete_job(&gone, soon())?;
+    append(&*backend, &gone, &["3"])?;
+    put(harness, &*backend, &gone, &["z"])?;
+    backend.add(
+        &gone,
+        Phase::Map,
+        object("{\"a\":1}")?,
+        &PutOptions::default(),
+        soon(),
+    )?;
+    let other = harness.open();
+    ensure_eq!(payloads(&read(&*other, &gone)?), ["3"], "events");
+    ensure_eq!(keys(&*other, &gone)?, ["z"], "items");
+    ensure_eq!(
+        list(&*other, &DocumentScope::Job(gone.clone()))?.len(),
+        1,
+        "checkpoints"
+    );
+    ensure_eq!(jobs(&*other, &repo("shop")?)?, [gone.job], "jobs");
+    Ok(())
+}
+
+fn a_job_at_work_is_not_deleted(harness: &dyn Harness) -> Check {
+    let (backend, other, busy) = (harness.open(), harness.open(), job("busy")?);
+    fill(harness, &*backend, &busy)?;
+    if harness.named_locks() {
+        let name = LockName::new("shop/busy/coordinator")?;
+        let guard = backend.lock(&name, &LockOptions::default(), soon())?;
+        refused(
+            other.delete_job(&busy, soon()),
+            ErrorKind::LockUnavailable,
+            "a deletion under a lock",
+        )?;
+        guard.release()?;
+    }
+    is_whole(&*backend, &busy)?;
+    append(&*backend, &busy, &["3"])?;
+    refused(
+        other.delete_job(&busy, soon()),
+        ErrorKind::LockUnavailable,
+        "a deletion under a writer",
+    )?;
+    ensure_eq!(payloads(&read(&*other, &busy)?), ["1", "2", "3"], "events");
+    backend.seal(&busy, soon())?;
+    ensure!(other.delete_job(&busy, soon())?, "a job at rest is not deleted");
+    Ok(())
+}
+
+fn a_scan_notices_the_deletion(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    fill(harness, &*backend, &gone)?;
+    let mut scan = backend.scan(&gone, &ScanOptions::all(), soon())?;
+    ensure!(scan.next()?.is_some(), "no event is there");
+    backend.delete_job(&gone, soon())?;
+    append(&*backend, &gone, &["3"])?;
+    let ended = loop {
+        match scan.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    refused(ended, ErrorKind::Deleted, "the end of a scan of a deleted log")?;
+    Ok(())
+}
+
+fn a_cursor_into_a_deleted_log_is_refused(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    append(&*backend, &gone, &["1"])?;
+    let (_, inside) = read_from(&*backend, &gone, None)?;
+    append(&*backend, &gone, &["2"])?;
+    backend.seal(&gone, soon())?;
+    let (_, end) = read_from(&*backend, &gone, None)?;
+    backend.delete_job(&gone, soon())?;
+    for begun_again in [false, true] {
+        if begun_again {
+            append(&*backend, &gone, &["3", "4"])?;
+        }
+        for cursor in [&inside, &end] {
+            refused(
+                backend
+                    .scan(&gone, &ScanOptions::after(cursor.clone()), soon())
+                    .map(drop),
+                ErrorKind::CursorGap,
+                "a scan from a cursor into the deleted log",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn the_fencing_marks_outlast_the_job(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    let under = |token: u64| -> Result<PutOptions, super::Failure> {
+        Ok(PutOptions::default().fencing(Some(Fence::unnamed(token)?)))
+    };
+    backend.add(&gone, Phase::Map, object("{}")?, &under(7)?, soon())?;
+    ensure!(backend.delete_job(&gone, soon())?, "nothing was deleted");
+    ensure_eq!(jobs(&*backend, &repo("shop")?)?.len(), 0, "jobs");
+    refused(
+        backend.add(&gone, Phase::Map, object("{}")?, &under(6)?, soon()),
+        ErrorKind::Fenced,
+        "a checkpoint under a token that was overtaken",
+    )?;
+    backend.add(&gone, Phase::Map, object("{}")?, &under(8)?, soon())?;
+    Ok(())
+}
+
+fn the_activity_of_a_job_is_known(harness: &dyn Harness) -> Check {
+    let (backend, work) = (harness.open(), job("work")?);
+    let activity = || backend.activity(&work, soon());
+    let nothing = activity()?;
+    ensure!(
+        !nothing.active && nothing.last_write.is_none(),
+        "an absent job: {nothing:?}"
+    );
+    append(&*backend, &work, &["1"])?;
+    ensure!(activity()?.active, "a log that is appended to");
+    backend.seal(&work, soon())?;
+    let sealed = activity()?;
+    ensure!(
+        !sealed.active && sealed.last_write.is_some(),
+        "a sealed log: {sealed:?}"
+    );
+    let checkpoint = job("checkpoint")?;
+    backend.add(
+        &checkpoint,
+        Phase::Map,
+        object("{}")?,
+        &PutOptions::default(),
+        soon(),
+    )?;
+    ensure!(
+        backend.activity(&checkpoint, soon())?.last_write.is_some(),
+        "a checkpoint is a write"
+    );
+    let queue = job("queue")?;
+    put(harness, &*backend, &queue, &["x"])?;
+    ensure!(
+        backend.activity(&queue, soon())?.last_write.is_some(),
+        "a dead letter is a write"
+    );
+    Ok(())
+}

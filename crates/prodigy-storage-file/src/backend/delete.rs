@@ -1,0 +1,331 @@
+//! Deletes a job.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Activity, Deadline, DocumentEntry, Durability, Entries, ErrorKind, Page, PageOptions, Result,
+    StorageError,
+};
+use prodigy_storage_layout::{
+    Document, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, RepoName, SegmentName,
+    checkpoints_folder, documents_folder, events_folder, orphans_folder, queue_folder, tombstones_folder,
+};
+
+use super::stores::Stores;
+use crate::fs::{DirEntry, FileKind, FsFile, OpenMode, TEMP_PREFIX};
+use crate::log::LockedLog;
+use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
+
+const DELETE: &str = "delete job";
+/// The longest wait for a lock that a writer holds for a moment only.
+const MOMENT: Duration = Duration::from_secs(5);
+/// The name of the document that keeps the fencing marks.
+const MARKS: &str = "fencing.json";
+const HINT: &str = "end the process, or let it finish the job; then delete the job";
+
+impl Stores {
+    /// Whether a read of this job finds nothing, because it is being deleted.
+    pub(super) fn is_gone(&self, operation: &'static str, job: Option<&JobAddress>) -> Result<bool> {
+        job.map_or(Ok(false), |job| self.root.is_deleted(operation, job))
+    }
+
+    /// Writes to a job; if a deletion of it was left unfinished, removes the rest first.
+    pub(super) fn past_deletion<T>(
+        &self,
+        job: Option<&JobAddress>,
+        deadline: Deadline,
+        mut write: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match (write(), job) {
+                (Err(error), Some(job)) if error.kind() == ErrorKind::Deleted => {
+                    self.finish_deletion(job, deadline)?;
+                }
+                (answer, _) => return answer,
+            }
+        }
+    }
+
+    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list), without those of jobs that are being deleted.
+    pub(super) fn documents_of(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
+        const LIST: &str = "list documents";
+        let job = match scope {
+            DocumentScope::Job(job)
+            | DocumentScope::Checkpoints(job, _)
+            | DocumentScope::Own(DocumentOwner::Job(job), _) => Some(job),
+            _ => None,
+        };
+        if self.is_gone(LIST, job)? {
+            return Ok(Page::new(Vec::new(), None));
+        }
+        let mut found = self.documents.list(scope, page, deadline)?;
+        if let DocumentScope::Orphans(repo) = scope {
+            let deleted = self.deleted_jobs(LIST, repo)?;
+            found
+                .entries
+                .retain(|entry| entry.document.job().is_none_or(|job| !deleted.contains(&job.job)));
+        }
+        Ok(found)
+    }
+
+    /// The jobs of a repository that are being deleted.
+    pub(super) fn deleted_jobs(&self, operation: &'static str, repo: &RepoName) -> Result<HashSet<JobId>> {
+        let folder = tombstones_folder(repo);
+        let names = self.root.names_in(operation, &folder)?.into_iter();
+        let tombstone = |name: String| match Entry::parse(&folder.join(name)) {
+            Some(Entry::Tombstone(job)) => Some(job.job),
+            _ => None,
+        };
+        Ok(names.filter_map(|entry| tombstone(entry.name)).collect())
+    }
+}
+
+/// A job that no one else can write to: what proves it, held until it is dropped.
+struct HeldJob<'s> {
+    _documents: LockedFile<'s>,
+    _queue: LockedFile<'s>,
+    _log: LockedLog,
+    _named: Vec<Box<dyn FsFile>>,
+}
+
+impl Stores {
+    /// [`Catalog::delete_job`](prodigy_storage_backend::Catalog::delete_job).
+    pub(super) fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        self.root.prepare_write(DELETE, job)?;
+        if self.root.is_deleted(DELETE, job)? {
+            self.finish_deletion(job, deadline)?;
+            return Ok(true);
+        }
+        if !self.is_anything_of(DELETE, job)? {
+            return Ok(false);
+        }
+        let _held = self.hold(job, deadline)?;
+        self.documents.keep_tokens(job, deadline)?;
+        let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());
+        TempFile::write_whole(
+            &self.root,
+            DELETE,
+            &Entry::Tombstone(job.clone()).path(),
+            &[text.as_bytes()],
+            Replace::Over,
+            Durability::Strict,
+        )?;
+        self.remove(job, deadline)?;
+        tracing::info!(%job, "deleted");
+        Ok(true)
+    }
+
+    /// Ends a deletion whose process died.
+    pub(super) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        if !self.root.is_deleted(DELETE, job)? {
+            return Ok(());
+        }
+        let _held = self.hold(job, deadline)?;
+        // The process that had the locks may have ended it.
+        if self.root.is_deleted(DELETE, job)? {
+            self.remove(job, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// [`Catalog::activity`](prodigy_storage_backend::Catalog::activity).
+    pub(super) fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
+        const LOOK: &str = "look at job";
+        if self.root.is_deleted(LOOK, job)? {
+            return Ok(Activity::default());
+        }
+        let active = self.logs.is_written_to(job, deadline)? || self.held_lock_of(job, deadline)?.is_some();
+        let mut last = self.logs.last_write(job, deadline)?;
+        let mut files = vec![
+            Entry::Queue(job.clone()).path(),
+            Entry::QueueJournal(job.clone()).path(),
+            Document::Orphans(job.clone()).path(),
+        ];
+        let own = documents_folder(&DocumentOwner::Job(job.clone()));
+        // Each write of a document puts a name into the folder of its kind.
+        let kinds = self.root.names_in(LOOK, &own)?.into_iter();
+        files.extend(kinds.map(|kind| own.join(kind.name)));
+        let folder = checkpoints_folder(job);
+        for entry in self.root.names_in(LOOK, &folder)? {
+            match Document::in_checkpoints(job, &entry.name) {
+                Some(Document::Map(_, stamp) | Document::Reduce(_, stamp)) => {
+                    last = last.max(Some(stamp.time()));
+                }
+                // These say nothing of work on the job.
+                None | Some(Document::Finished(_) | Document::Fencing(_)) => {}
+                Some(_) => files.push(folder.join(&entry.name)),
+            }
+        }
+        for path in files {
+            match self.root.fs.metadata(&path) {
+                Ok(found) => last = last.max(Some(found.modified)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.root.read_fault(LOOK, &path, error)),
+            }
+        }
+        Ok(Activity::new(active, last))
+    }
+
+    /// The named lock of the job that a process holds. The name of a job's lock begins with repository and job.
+    fn held_lock_of(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<String>> {
+        for lock in Entries::new(|page| self.locks.list(page, deadline)) {
+            let lock = lock?;
+            if lock.held && job.owns(&lock.name) {
+                return Ok(Some(lock.name.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether anything of a job is stored, except what a deletion leaves.
+    pub(super) fn is_anything_of(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
+        let orphans = Document::Orphans(job.clone()).path();
+        for path in [events_folder(job), queue_folder(job), orphans] {
+            match self.root.fs.metadata(&path) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.root.read_fault(operation, &path, error)),
+            }
+        }
+        match self.root.fs.list(&checkpoints_folder(job)) {
+            Ok(names) => Ok(names.is_empty() || names.iter().any(|entry| entry.name != MARKS)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.root.read_fault(operation, &checkpoints_folder(job), error)),
+        }
+    }
+
+    /// Takes every lock of the job, in the one order in which that is done.
+    fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<HeldJob<'_>> {
+        let moment = deadline.min(Deadline::after(MOMENT));
+        let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), DELETE, DELETE, moment);
+        let mut named = Vec::new();
+        for info in Entries::new(|page| self.locks.list(page, deadline)) {
+            let name = info?.name;
+            if !job.owns(&name) {
+                continue;
+            }
+            let path = Entry::Lock(name.clone()).path();
+            let tried = self.root.lock_now(&path, OpenMode::Write);
+            match tried.map_err(|error| self.root.write_fault(DELETE, &path, error))? {
+                LockNow::Taken(file, _) => named.push(file),
+                LockNow::Absent => {}
+                LockNow::Held | LockNow::Replaced => {
+                    return Err(active(job, &format!("a process holds its lock `{name}`")));
+                }
+            }
+        }
+        let documents = lock(Entry::StateLock(job.clone()))?;
+        let queue = lock(Entry::QueueLock(job.clone()))?;
+        let Some(log) = self.logs.hold(job, moment)? else {
+            return Err(active(job, "a process appends to its log"));
+        };
+        Ok(HeldJob {
+            _documents: documents,
+            _queue: queue,
+            _log: log,
+            _named: named,
+        })
+    }
+
+    /// Removes the parts of a job, and the tombstone last. The caller holds the job.
+    fn remove(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        let root = &*self.root;
+        if let Some(made) = self.logs.newest_made(job, deadline)? {
+            root.note_deleted(DELETE, &job.repo, made, deadline)?;
+        }
+        let is_ours = |document: &Document| self.documents.is_ours(DELETE, document);
+        let orphans = Document::Orphans(job.clone());
+        if is_ours(&orphans)? {
+            let folder = orphans_folder(&job.repo);
+            // Also where it is gone: who removed it may have died before its sync.
+            if unlink(root, &orphans.path())? || root.fs.metadata(&folder).is_ok() {
+                root.sync_folder(&folder)?;
+            }
+        }
+        let is_temporary = |name: &str| name.starts_with(TEMP_PREFIX);
+        let queue = self.queues.is_ours(DELETE, job)?;
+        remove_folder(root, &queue_folder(job), &|entry| {
+            Ok(queue || !is_queue(job, &entry.name))
+        })?;
+        remove_folder(root, &events_folder(job), &|entry| {
+            let segment = SegmentName::parse(&entry.name);
+            Ok(is_temporary(&entry.name) || segment.is_some_and(|(name, _)| name.is_canonical()))
+        })?;
+        let own = documents_folder(&DocumentOwner::Job(job.clone()));
+        for kind in root.names_in(DELETE, &own)? {
+            remove_folder(root, &own.join(&kind.name), &|entry| match Entry::parse(
+                &own.join(&kind.name).join(&entry.name),
+            ) {
+                Some(Entry::Document(document)) => is_ours(&document),
+                _ => Ok(is_temporary(&entry.name)),
+            })?;
+        }
+        remove_folder(root, &own, &|_| Ok(false))?;
+        remove_folder(root, &checkpoints_folder(job), &|entry| {
+            match Document::in_checkpoints(job, &entry.name) {
+                // They outlast the job: a holder of an old token stays fenced off.
+                Some(Document::Fencing(_)) => Ok(false),
+                Some(document) => is_ours(&document),
+                None => Ok(is_temporary(&entry.name)),
+            }
+        })?;
+        let tombstone = Entry::Tombstone(job.clone()).path();
+        unlink(root, &tombstone)?;
+        // Before the locks go: with a tombstone that comes back, what is written from now on would be removed.
+        root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
+    }
+}
+
+/// Whether this is the name of a queue's items.
+fn is_queue(job: &JobAddress, name: &str) -> bool {
+    Entry::Queue(job.clone()).path().ends_with(name)
+}
+
+/// Removes the files of a folder that are ours, and the folder if nothing else is in it. What another program stored there
+/// stays, and links are not followed.
+fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Result<bool>) -> Result<()> {
+    let mut is_any_left = false;
+    for entry in root.names_in(DELETE, folder)? {
+        match entry.kind == FileKind::File && is_ours(&entry)? {
+            true => drop(unlink(root, &folder.join(&entry.name))?),
+            false => is_any_left = true,
+        }
+    }
+    if is_any_left {
+        return root.sync_folder(folder);
+    }
+    match root.fs.remove_dir(folder) {
+        Ok(()) => root.sync_folder(folder.parent().unwrap_or(Path::new(""))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A file in it has a name that is not Unicode.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => root.sync_folder(folder),
+        Err(error) => Err(root.write_fault(DELETE, folder, error)),
+    }
+}
+
+/// False if there is no such file.
+fn unlink(root: &Root, path: &Path) -> Result<bool> {
+    match root.fs.unlink(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(root.write_fault(DELETE, path, error)),
+    }
+}
+
+fn active(job: &JobAddress, why: &str) -> StorageError {
+    StorageError::new(
+        ErrorKind::LockUnavailable,
+        DELETE,
+        job,
+        format!("the job is active: {why}"),
+    )
+    .with_hint(HINT)
+}

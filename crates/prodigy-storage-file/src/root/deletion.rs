@@ -1,0 +1,106 @@
+//! Jobs that are being deleted.
+//!
+//! A job is gone from the moment at which its tombstone is durable: every read then finds nothing. Its files are removed after
+//! that, and the tombstone last. The process that deletes holds all locks of the job until then. If it dies, the locks are
+//! free and the tombstone stays: the next write to the job, or the next deletion, removes the rest first. So each writer
+//! looks for a tombstone after it has taken a lock of the job.
+
+use std::io;
+
+use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{Entry, JobAddress, RepoName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{LockedFile, Replace, Root, TempFile};
+use crate::fs::OpenMode;
+
+impl Root {
+    /// Whether a deletion of the job was begun and has not ended.
+    pub(crate) fn is_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
+        let path = Entry::Tombstone(job.clone()).path();
+        match self.fs.metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.read_fault(operation, &path, error)),
+        }
+    }
+
+    /// Fails if the job is being deleted. Called under a lock of the job, before anything is written.
+    pub(crate) fn refuse_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<()> {
+        match self.is_deleted(operation, job)? {
+            true => Err(deleted(operation, job, "the job is being deleted")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The contents of `deletions/{repo}.json`.
+#[derive(Serialize, Deserialize)]
+struct DeletedLogs {
+    /// When the newest segment of a deleted log was made: nanoseconds since 1970.
+    newest_made: i64,
+}
+
+impl Root {
+    /// When the newest segment of the repository's deleted logs was made. A log that begins has newer segments only, whatever
+    /// the clock says: so no cursor into a deleted log fits one that begins under its name.
+    pub(crate) fn newest_deleted(&self, repo: &RepoName) -> Result<Option<Timestamp>> {
+        const READ: &str = "read deleted logs";
+        let path = Entry::DeletedLogs(repo.clone()).path();
+        let read = self
+            .fs
+            .open(&path, OpenMode::Read)
+            .and_then(|file| file.read_to_end(0, 4096));
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.read_fault(READ, &path, error)),
+        };
+        match serde_json::from_slice::<DeletedLogs>(&bytes) {
+            Ok(deleted) => Ok(Some(Timestamp::from_nanos(deleted.newest_made))),
+            Err(error) => Err(StorageError::new(
+                ErrorKind::Damaged,
+                READ,
+                self.absolute(&path).display(),
+                "it does not hold the time of the newest deleted segment",
+            )
+            .with_hint("move it away if no reader has a cursor into a deleted log of this repository")
+            .with_source(error)),
+        }
+    }
+
+    /// Notes the newest segment of a log that is about to be removed.
+    pub(crate) fn note_deleted(
+        &self,
+        operation: &'static str,
+        repo: &RepoName,
+        made: Timestamp,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let lock = Entry::RegistryLock.path();
+        let _lock = LockedFile::take(self, &lock, operation, operation, deadline)?;
+        if self.newest_deleted(repo)?.is_some_and(|newest| newest >= made) {
+            return Ok(());
+        }
+        let deleted = DeletedLogs {
+            newest_made: made.as_nanos(),
+        };
+        // One number: nothing that JSON lacks.
+        let text = serde_json::to_vec(&deleted).unwrap_or_default();
+        TempFile::write_whole(
+            self,
+            operation,
+            &Entry::DeletedLogs(repo.clone()).path(),
+            &[&text],
+            Replace::Over,
+            Durability::Strict,
+        )
+        .map(drop)
+    }
+}
+
+/// The error for a job that was deleted under a call.
+pub(crate) fn deleted(operation: &'static str, job: &JobAddress, why: &'static str) -> StorageError {
+    StorageError::new(ErrorKind::Deleted, operation, job, why)
+        .with_hint("what is written to the job from now on begins it again, without anything from before")
+}

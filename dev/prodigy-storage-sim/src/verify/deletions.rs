@@ -1,0 +1,102 @@
+//! Deletions of jobs: each was made whole, or not at all.
+
+use std::collections::{BTreeSet, HashSet};
+
+use anyhow::{Result, ensure};
+use prodigy_storage_backend::{Catalog, DocumentStore, ErrorKind, LogStore, QueueStore, ScanOptions};
+use prodigy_storage_file::FileBackend;
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
+
+use crate::history::{Action, Answer, History, Op};
+use crate::stage::patience;
+
+/// A history that a store may have seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Possible {
+    ops: Vec<Op>,
+    deleted: BTreeSet<JobAddress>,
+}
+
+impl Possible {
+    fn delete(&mut self, job: &JobAddress) {
+        self.ops.retain(|op| op.action.job() != Some(job));
+        self.deleted.insert(job.clone());
+    }
+
+    /// The operations that count.
+    pub(super) fn history(&self) -> History {
+        History::of(self.ops.clone())
+    }
+
+    /// Checks that nothing is left of the jobs that were deleted and not written to since.
+    pub(super) fn verify(&self, backend: &FileBackend) -> Result<()> {
+        let is_gone = |job: &&JobAddress| self.ops.iter().all(|op| op.action.job() != Some(job));
+        for job in self.deleted.iter().filter(is_gone) {
+            let mut scan = backend.scan(job, &ScanOptions::all(), patience())?;
+            ensure!(scan.next()?.is_none(), "an event of {job} is left");
+            let items = backend.queue_summary(job, patience())?.items;
+            ensure!(items == 0, "{items} items of {job} are left");
+            let scope = DocumentScope::Job(job.clone());
+            let checkpoints = backend.list(&scope, &Default::default(), patience())?.entries;
+            ensure!(checkpoints.is_empty(), "of {job} are left: {checkpoints:?}");
+            for document in [Document::Orphans(job.clone()), Document::Finished(job.clone())] {
+                ensure!(
+                    backend.get(&document, patience())?.is_none(),
+                    "{document} is left"
+                );
+            }
+            let jobs = backend.jobs(&job.repo, &Default::default(), patience())?.entries;
+            ensure!(!jobs.contains(&job.job), "{job} is listed");
+        }
+        Ok(())
+    }
+}
+
+/// The histories that the store may have seen: every answered deletion was made, and each unanswered one was or was not.
+pub(super) fn possible(history: &History) -> Vec<Possible> {
+    let mut possible = vec![Possible::default()];
+    for op in history.ops() {
+        match (&op.action, op.answer.as_ref().map(|(_, answer)| answer)) {
+            (Action::DeleteJob { .. }, Some(Answer::Refused)) => {}
+            (Action::DeleteJob { job }, Some(_)) => {
+                possible.iter_mut().for_each(|possible| possible.delete(job));
+            }
+            (Action::DeleteJob { job }, None) => {
+                let mut made = possible.clone();
+                made.iter_mut().for_each(|possible| possible.delete(job));
+                possible.extend(made);
+            }
+            _ => possible
+                .iter_mut()
+                .for_each(|possible| possible.ops.push(op.clone())),
+        }
+    }
+    possible
+}
+
+/// A cursor behind an event that was deleted continues nowhere.
+pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
+    let mut cursors = Vec::new();
+    for op in history.ops() {
+        match (&op.action, &op.answer) {
+            (Action::Scan { job }, Some((_, Answer::Scanned { cursor, given }))) if !given.is_empty() => {
+                cursors.push((job, cursor, false));
+            }
+            (Action::DeleteJob { job }, Some((_, Answer::Done))) => {
+                for cursor in cursors.iter_mut().filter(|(of, ..)| *of == job) {
+                    cursor.2 = true;
+                }
+            }
+            _ => {}
+        }
+    }
+    let deleted: HashSet<_> = cursors.into_iter().filter(|(.., deleted)| *deleted).collect();
+    for (job, cursor, _) in deleted {
+        let scan = backend.scan(job, &ScanOptions::after(cursor.clone()), patience());
+        ensure!(
+            scan.is_err_and(|error| error.kind() == ErrorKind::CursorGap),
+            "a cursor into the log of {job} that was deleted goes on"
+        );
+    }
+    Ok(())
+}
