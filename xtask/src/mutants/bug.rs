@@ -25,6 +25,8 @@ pub(super) struct Bug {
     by: String,
     /// The test that has to fail: its package, `lib` or the name of the test binary, and its name or path.
     test: String,
+    /// The features of the package that the test needs.
+    features: Option<String>,
     /// The property of the conformance suite that the test has to name.
     pub(super) property: Option<String>,
 }
@@ -114,6 +116,8 @@ impl Bug {
             &[path]
         };
         let words = ["-p", self.package()].into_iter().chain(target.iter().copied());
+        let features = self.features.iter().flat_map(|features| ["--features", features]);
+        let words = words.chain(features);
         words
             .chain(["--"])
             .chain(filter.iter().copied())
