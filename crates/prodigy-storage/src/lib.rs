@@ -95,9 +95,10 @@
 //!
 //! Without it, clone what is needed and call it where blocking is allowed. A [follow](Events::follow) blocks for as long
 //! as it lasts: give it a thread of its own, and end it by its [handle](Follow::handle).
+#![cfg_attr(not(feature = "tokio"), doc = "")]
 #![cfg_attr(
     not(feature = "tokio"),
-    doc = "\n[`AsyncStorage`]: https://docs.rs/prodigy-storage/latest/prodigy_storage/struct.AsyncStorage.html"
+    doc = "[`AsyncStorage`]: https://docs.rs/prodigy-storage/latest/prodigy_storage/struct.AsyncStorage.html"
 )]
 //!
 //! # One path to the backend
