@@ -53,7 +53,8 @@ pub struct FileBackend {
 }
 
 impl FileBackend {
-    /// Opens a root. Nothing is created: the first write does that.
+    /// Opens a root. Nothing is created: the first write does that. A handle that may write makes the files of small queues
+    /// show exactly their items where a process that died could not.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that any user may write to, one that is no folder, or one on a network file
@@ -86,8 +87,11 @@ impl FileBackend {
         open.retain(|_, handle| handle.strong_count() > 0);
         let store = Stores::new(Root::open(options));
         root::check(&store.root)?;
-        let handle = Arc::new(Handle::new(store, true));
+        let handle = Arc::new(Handle::new(Arc::clone(&store), true));
         open.insert(key, Arc::downgrade(&handle));
+        // Other handles are opened meanwhile.
+        drop(open);
+        store.tidy_what_was_left();
         Ok(Self { handle })
     }
 

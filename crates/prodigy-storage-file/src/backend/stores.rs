@@ -66,6 +66,11 @@ impl Stores {
         self.root.leave(operation, place, self.held())
     }
 
+    /// Small queues that a process left behind when it died show exactly their pending items.
+    pub(super) fn tidy_what_was_left(&self) {
+        self.queues.open(Deadline::after(CLOSING));
+    }
+
     /// Makes everything that was written relaxed survive power loss.
     pub(super) fn flush(&self, deadline: Deadline) -> Result<()> {
         self.queues.tidy(deadline)?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use prodigy_storage_backend::{Compaction, Deadline, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Entry, JobAddress};
@@ -124,6 +125,34 @@ impl Queues {
         }
     }
 
+    /// Makes small queues that a process left behind when it died show exactly their items. A queue that another process holds
+    /// right now is left to it.
+    pub(crate) fn open(&self, deadline: Deadline) {
+        const OPERATION: &str = "compact queue";
+        if self.root.options.read_only {
+            return;
+        }
+        for job in self.jobs() {
+            if deadline.has_passed() {
+                return;
+            }
+            if !self.is_left_behind(&job) || self.root.prepare_write(OPERATION, &job).is_err() {
+                continue;
+            }
+            let at_once = Deadline::after(Duration::ZERO);
+            let tidied = Turn::begin_within(self, OPERATION, &job, "queue", at_once, deadline);
+            // Best effort: nothing depends on it.
+            let _ = tidied.and_then(|turn| turn.end_tidy());
+        }
+    }
+
+    /// Whether a small queue has a journal that says anything: a process that ends in order leaves none.
+    fn is_left_behind(&self, job: &JobAddress) -> bool {
+        let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map(|found| found.len);
+        let journal = len(Entry::QueueJournal(job.clone())).unwrap_or_default();
+        journal > HEADER_AT_MOST && len(Entry::Queue(job.clone())).is_ok_and(|items| items < SMALL)
+    }
+
     fn tidy_each(&self, paths: Vec<PathBuf>, deadline: Deadline) -> Result<()> {
         const OPERATION: &str = "compact queue";
         for path in paths {
@@ -132,13 +161,8 @@ impl Queues {
             };
             deadline.check(OPERATION, &path.display(), "its turn")?;
             // Best effort: nothing depends on it.
-            let tidied = Turn::begin(self, OPERATION, &job, "queue", deadline).and_then(|mut turn| {
-                turn.tidy();
-                if turn.is_small() {
-                    turn.cut_blanks()?;
-                }
-                turn.end(Durability::Strict)
-            });
+            let turn = Turn::begin(self, OPERATION, &job, "queue", deadline);
+            let tidied = turn.and_then(|turn| turn.end_tidy());
             if let Err(error) = tidied {
                 tracing::warn!(path = %path.display(), %error, "a queue could not be compacted");
             }
@@ -158,7 +182,16 @@ impl Turn<'_> {
         }
     }
 
-    /// The same at the first turn of a process: another one may have died.
+    /// Ends a turn with [`tidy`](Self::tidy), without blanks in a small queue.
+    fn end_tidy(mut self) -> Result<()> {
+        self.tidy();
+        if self.is_small() {
+            self.cut_blanks()?;
+        }
+        self.end(Durability::Strict)
+    }
+
+    /// The same as [`tidy`](Self::tidy) at the first turn of a process: another one may have died.
     pub(super) fn tidy_if_new(&mut self) {
         if self.is_new {
             self.tidy();

@@ -156,7 +156,7 @@ impl Queues {
     }
 
     /// The jobs that may have a queue: best effort.
-    fn jobs(&self) -> Vec<JobAddress> {
+    pub(super) fn jobs(&self) -> Vec<JobAddress> {
         let folders = |folder: PathBuf| {
             let names = self.root.fs.list(&folder).unwrap_or_default();
             let folders = names.into_iter().filter(|entry| entry.kind == FileKind::Folder);

@@ -403,3 +403,30 @@ fn outside_of_a_git_repository_the_folder_is_named() {
     let told = bench.run(&["dlq", "push", "--job", "job", "-v"]).code(0);
     told.says("no git repository here: the repository has the name of the folder, `here`");
 }
+
+/// A killed process could not tidy: the next command that may write does.
+#[test]
+fn after_a_kill_and_the_next_open_the_file_of_a_small_queue_holds_exactly_the_pending_items() {
+    let bench = Bench::new();
+    push(&bench, &["a", "b"]);
+    let script = "[ \"$PRODIGY_ITEM_ID\" = a ] || kill -9 $PPID";
+    let killed = bench.run(&of("redrive", &["--lease", "1h", "--", "sh", "-c", script]));
+    assert_eq!(killed.code, None, "{}", killed.err);
+    let ids = || -> Vec<String> {
+        let text = std::fs::read_to_string(bench.root().join("dlq/shop/job/items.json")).unwrap();
+        let items: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        items
+            .iter()
+            .map(|item| item["item_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(ids(), ["a", "b"]);
+    // A command that only reads writes nothing.
+    assert_eq!(listed(&bench, &[]), ["b"]);
+    assert_eq!(ids(), ["a", "b"]);
+    bench
+        .feed(&["events", "append", "--repo", "shop", "--job", "other"], "{}\n")
+        .code(0);
+    assert_eq!(ids(), ["b"]);
+    assert_eq!(listed(&bench, &["--state", "leased"]), ["b"]);
+}
