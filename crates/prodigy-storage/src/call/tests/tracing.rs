@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::dead_letter::DeadLetter;
+use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
 use prodigy_storage_backend::{Backend, ItemId, Stats};
 use tempfile::TempDir;
 use tracing::field::{Field, Visit};
@@ -157,7 +157,8 @@ fn scenario() -> Stats {
     let dlq = repo.job("job-1").unwrap().dlq();
     let letter = DeadLetter::new(ItemId::new("item-1").unwrap(), SECRET);
     dlq.push(&letter).unwrap();
-    dlq.push(&letter).unwrap();
+    dlq.push(&letter.failure(Failure::new("Timeout", SECRET)))
+        .unwrap();
     dlq.compact().unwrap();
     storage.stats()
 }
