@@ -547,8 +547,6 @@ impl Index {
     /// Sorts out the leases and delays that were read so far.
     fn take_late(&mut self) {
         let mut late = std::mem::take(&mut self.late);
-        self.holds.extend(late.drain(..));
-        self.late = late;
         let slots = &self.slots;
         let is_held = |at: u32| {
             slots
@@ -556,6 +554,8 @@ impl Index {
                 .is_some_and(|slot| slot.flags.has(Flags::WAITS))
         };
         self.holds.retain(|at, _| is_held(*at));
+        self.holds.extend(late.drain(..).filter(|(at, _)| is_held(*at)));
+        self.late = late;
     }
 
     /// Makes a lease known by its token, and a lease or delay by its end.

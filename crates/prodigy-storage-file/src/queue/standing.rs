@@ -180,10 +180,12 @@ pub(super) fn number(text: &str) -> Option<(u64, &str)> {
 
 /// Text between quotes, and what follows the quote at its end. We write no text with an escape.
 pub(super) fn quoted(text: &str) -> Option<(&str, &str)> {
-    let ends = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < b' ';
-    let end = text.as_bytes().iter().position(ends)?;
+    let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     let rest = text.get(end..)?.strip_prefix('"')?;
-    Some((text.get(..end)?, rest))
+    let text = text.get(..end)?;
+    // Each byte is compared, without a branch: that is quicker for texts this short.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' '));
+    is_plain.then_some((text, rest))
 }
 
 /// The fields of a lease.
