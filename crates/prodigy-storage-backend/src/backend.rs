@@ -19,6 +19,7 @@ use crate::queue::{
 };
 use crate::report::{Activity, Capabilities, Health, Stats, Usage};
 use crate::wait::WaitOptions;
+use crate::watch::{LogReports, LogScope, LogWatch};
 
 /// A place that keeps logs, documents, queues and locks: one value with the five storage traits.
 ///
@@ -117,6 +118,11 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         options: &WaitOptions,
         deadline: Deadline,
     ) -> Result<bool>;
+
+    /// Watches the logs of a scope from now on, to follow many jobs. `reports` gets each job of the scope to which this
+    /// process appends, also of jobs that are new. What other processes append is reported for the jobs that the watch
+    /// [includes](LogWatch::include).
+    fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>>;
 
     /// The size of the log, without reading it.
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;

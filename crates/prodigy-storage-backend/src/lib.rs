@@ -66,6 +66,7 @@ mod series;
 mod setters;
 mod streamed;
 mod wait;
+mod watch;
 
 pub use backend::{Backend, Catalog, DocumentStore, LockStore, LogStore, QueueStore};
 pub use batch::{Annotations, Batch};
@@ -91,4 +92,5 @@ pub use record::Record;
 pub use report::{Activity, AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
-pub use wait::{Interrupt, LookReason, WaitOptions, Waiters};
+pub use wait::{Interrupt, LookReason, Reporting, WaitOptions, Waiters};
+pub use watch::{LogReports, LogScope, LogWatch, Reported};

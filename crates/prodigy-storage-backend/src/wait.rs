@@ -11,6 +11,7 @@ use prodigy_storage_layout::JobAddress;
 use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::setters;
+use crate::watch::{LogReports, LogScope};
 
 /// How to wait for new events; `Default` ends its pauses ten times a second, and nothing interrupts it.
 ///
@@ -133,13 +134,18 @@ impl Interrupt {
         self.0.changed.notify_all();
     }
 
-    fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.0.state.lock().notified = true;
         self.0.changed.notify_all();
     }
 
-    fn begin_look(&self) {
+    pub(crate) fn begin_look(&self) {
         self.0.state.lock().notified = false;
+    }
+
+    /// Pauses until something may have been appended, or the deadline. False if it is interrupted.
+    pub(crate) fn pause_until(&self, deadline: Deadline) -> bool {
+        self.pause(instant(deadline)) != Pause::Interrupted
     }
 
     /// Pauses until something may have been appended, or it is interrupted.
@@ -160,6 +166,13 @@ impl Interrupt {
     }
 }
 
+/// A pause too long for the clock is cut: it only costs another look.
+fn instant(deadline: Deadline) -> Instant {
+    deadline
+        .instant()
+        .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+}
+
 /// The callers of one process that wait for events, by job: for a backend that implements
 /// [`LogStore::wait`](crate::LogStore::wait).
 ///
@@ -177,16 +190,51 @@ pub struct Waiters {
     /// How many callers wait, so that an append without any takes no lock.
     count: AtomicUsize,
     by_job: Mutex<HashMap<JobAddress, Vec<Interrupt>>>,
+    /// The callers that watch the logs of a scope.
+    watching: Mutex<Vec<(LogScope, LogReports)>>,
+}
+
+/// Reports to a caller that watches logs, until it is dropped.
+#[derive(Debug)]
+pub struct Reporting {
+    waiters: Arc<Waiters>,
+    reports: LogReports,
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.waiters.count.fetch_sub(1, Ordering::SeqCst);
+        let mut watching = self.waiters.watching.lock();
+        if let Some(at) = watching.iter().position(|(_, reports)| reports.is(&self.reports)) {
+            watching.swap_remove(at);
+        }
+    }
 }
 
 impl Waiters {
-    /// Has each caller that waits for events of this job look again.
+    /// Reports from now on each append of this process to a log of a scope.
+    #[must_use = "the reports end when this is dropped"]
+    pub fn report(self: &Arc<Self>, scope: LogScope, reports: LogReports) -> Reporting {
+        self.watching.lock().push((scope, reports.clone()));
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Reporting {
+            waiters: Arc::clone(self),
+            reports,
+        }
+    }
+
+    /// Has each caller that waits for events of this job look again, and reports the job to those that watch it.
     pub fn notify(&self, job: &JobAddress) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
         for waiting in self.by_job.lock().get(job).into_iter().flatten() {
             waiting.notify();
+        }
+        for (scope, reports) in &*self.watching.lock() {
+            if scope.contains(job) {
+                reports.add(job);
+            }
         }
     }
 
@@ -218,11 +266,7 @@ impl Waiters {
                 continue;
             }
             let next_look = Deadline::after(options.poll).min(deadline);
-            // A pause too long for the clock is cut: it only costs another look.
-            let until = next_look
-                .instant()
-                .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-            reason = match interrupt.pause(until) {
+            reason = match interrupt.pause(instant(next_look)) {
                 Pause::Notified => LookReason::Notified,
                 Pause::Elapsed => LookReason::Elapsed,
                 Pause::Interrupted => return Ok(false),

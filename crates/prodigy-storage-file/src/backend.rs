@@ -5,6 +5,7 @@ mod delete;
 mod handle;
 mod stores;
 mod waiting;
+mod watching;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,10 +16,10 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim,
     Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health,
-    ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
-    PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan,
-    ScanOptions, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument, Usage,
-    WaitOptions,
+    ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
+    LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore,
+    QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity, Stats,
+    StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
@@ -167,6 +168,10 @@ impl LogStore for FileBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         waiting::wait(&self.handle, job, cursor, options, deadline)
+    }
+
+    fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
+        watching::watch(&self.handle, scope, reports)
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
     Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LockGuard,
-    LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageBuilder, PageOptions, PutOptions,
-    PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, QueueStore, QueueSummary, Result, Revision, Scan,
-    ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
-    time_to_store,
+    LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
+    PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, QueueStore,
+    QueueSummary, Reporting, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
+    StorageError, StoredDocument, Usage, WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
@@ -135,6 +135,13 @@ impl LogStore for MemoryBackend {
                 options.until_finished && self.revision(&finished, Deadline::never())?.is_some();
             Ok(is_finished || self.scan(job, &scan, Deadline::never())?.next()?.is_some())
         })
+    }
+
+    fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
+        let reporting = self.store.waiters.report(scope.clone(), reports.clone());
+        Ok(Box::new(Watching {
+            _reporting: reporting,
+        }))
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
@@ -523,5 +530,17 @@ impl Catalog for MemoryBackend {
 
     fn stats(&self, stats: &mut Stats) {
         self.store.stats(stats);
+    }
+}
+
+/// Every append is one of this process, and reported.
+#[derive(Debug)]
+struct Watching {
+    _reporting: Reporting,
+}
+
+impl LogWatch for Watching {
+    fn include(&mut self, _job: &JobAddress) -> Result<bool> {
+        Ok(true)
     }
 }

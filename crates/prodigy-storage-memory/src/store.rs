@@ -50,7 +50,7 @@ pub(crate) struct Store {
     pub(crate) budget: Budget,
     pub(crate) locks: LockTable,
     /// The callers that wait for events.
-    pub(crate) waiters: Waiters,
+    pub(crate) waiters: Arc<Waiters>,
     /// The registry entries: they belong to no job.
     pub(crate) registry: Mutex<Documents>,
     pub(crate) counters: Counters,
@@ -68,7 +68,7 @@ impl Store {
             budget: Budget::new(options.max_memory),
             options,
             locks: LockTable::default(),
-            waiters: Waiters::default(),
+            waiters: Arc::default(),
             registry: Mutex::default(),
             counters: Counters::default(),
             saved: Mutex::new(None),

@@ -168,8 +168,8 @@ pub use dlq::{
 };
 pub use documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 pub use events::{
-    AppendOptions, Event, EventLines, EventReader, Events, Follow, FollowHandle, FollowLines, FollowOptions,
-    ReadOptions,
+    AppendOptions, Event, EventCounts, EventFilter, EventLines, EventReader, Events, Follow, FollowAll,
+    FollowAllLines, FollowHandle, FollowLines, FollowOptions, ReadOptions,
 };
 pub use job::{Job, JobState, JobStatus};
 pub use listing::Listing;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{DocumentEntry, Expected, Result};
+use prodigy_storage_backend::{DocumentEntry, Expected, LogScope, Result};
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Identity, JobAddress, JobId, RepoName};
+use serde::de::DeserializeOwned;
 
 use crate::call::operation::LIST_JOBS;
 use crate::documents::{self, DocumentInfo, Documents};
 use crate::error::refused_name;
+use crate::events::{FollowAll, FollowAllLines, FollowOptions};
 use crate::job::Job;
 use crate::listing::Listing;
 use crate::notice::StorageNotice;
@@ -144,6 +146,23 @@ impl Repo {
 
     fn owner(&self) -> DocumentOwner {
         DocumentOwner::Repo(self.name.clone())
+    }
+
+    /// Follows the events of all its jobs, also of those that come later.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with a cursor or with `until_finished`, which belong to one
+    /// job; else as [`Events::follow_with`](crate::Events::follow_with).
+    pub fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> Result<FollowAll<T>> {
+        Ok(FollowAll::new(self.follow_lines(options)?))
+    }
+
+    /// Follows the events of all its jobs line by line, without parsing.
+    ///
+    /// # Errors
+    /// As [`follow`](Self::follow).
+    pub fn follow_lines(&self, options: FollowOptions) -> Result<FollowAllLines> {
+        FollowAllLines::begin(&self.inner, LogScope::Repository(self.name.clone()), options)
     }
 
     /// The worktrees of its sessions.

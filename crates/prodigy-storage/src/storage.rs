@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Foreign, Health, LockInfo, Result,
-    Severity, Stats, Usage,
+    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Foreign, Health, LockInfo,
+    LogScope, Result, Severity, Stats, Usage,
 };
 #[cfg(feature = "memory")]
 use prodigy_storage_config::BackendKind;
@@ -15,6 +15,7 @@ use prodigy_storage_config::StorageConfig;
 use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+use serde::de::DeserializeOwned;
 
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
@@ -23,6 +24,7 @@ use crate::checkpoints::Setups;
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_name;
+use crate::events::{FollowAll, FollowAllLines, FollowOptions};
 use crate::listing::Listing;
 use crate::lock::{LockOptions, StorageLock};
 use crate::notice::StorageNotice;
@@ -224,6 +226,22 @@ impl Storage {
         Listing::new(inner, LIST_REPOSITORIES, "", |backend, page, deadline| {
             backend.repositories(page, deadline)
         })
+    }
+
+    /// Follows the events of all jobs of all repositories, also of those that come later.
+    ///
+    /// # Errors
+    /// As [`Repo::follow`].
+    pub fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> Result<FollowAll<T>> {
+        Ok(FollowAll::new(self.follow_lines(options)?))
+    }
+
+    /// Follows the events of all jobs of all repositories line by line, without parsing.
+    ///
+    /// # Errors
+    /// As [`Repo::follow`].
+    pub fn follow_lines(&self, options: FollowOptions) -> Result<FollowAllLines> {
+        FollowAllLines::begin(&self.inner, LogScope::Store, options)
     }
 
     /// Takes a lock between processes, and waits for it no longer than `timeout`: 1 to 4 names joined by `/`, such as

@@ -4,7 +4,7 @@ use prodigy_storage::{ReadOptions, Record, ScanItem, Timestamp, escape};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::filter::Filter;
+use super::filter::FilterArgs;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -19,16 +19,33 @@ pub(crate) struct CatArgs {
     /// Print payloads alone, byte for byte as they are stored.
     #[arg(long)]
     payload: bool,
+    #[command(flatten)]
+    range: RangeArgs,
+    /// Only the last N events of what is stored. The rest is not read.
+    #[arg(long, value_name = "N", conflicts_with_all = ["since", "until", "filter", "has", "correlation_id", "agent"])]
+    last: Option<usize>,
+}
+
+/// Which events of a log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RangeArgs {
     /// Only events not before this: RFC 3339, a date, or how long ago (`10m`).
     #[arg(long, value_name = "T", value_parser = time)]
     since: Option<Timestamp>,
     /// Only events before this.
     #[arg(long, value_name = "T", value_parser = time)]
     until: Option<Timestamp>,
-    /// Only events with this value in a field: a dotted path into the payload or, where it has none, the envelope. A text
-    /// compares as it is, anything else as JSON. Several have to hold at once.
-    #[arg(long, value_name = "FIELD=VALUE")]
-    filter: Vec<Filter>,
+    #[command(flatten)]
+    filters: FilterArgs,
+}
+
+impl RangeArgs {
+    pub(super) fn options(&self) -> ReadOptions {
+        ReadOptions::new()
+            .since(self.since)
+            .until(self.until)
+            .filters(self.filters.all())
+    }
 }
 
 #[derive(Deserialize)]
@@ -39,21 +56,18 @@ struct Payload<'a> {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
-    let mut lines = opened
-        .job
-        .events()
-        .read_lines(ReadOptions::new().since(arguments.since).until(arguments.until))?;
+    let events = opened.job.events();
+    let mut lines = match arguments.last {
+        Some(count) => events.tail_lines(count)?,
+        None => events.read_lines(arguments.range.options())?,
+    };
     let (mut any, mut unverified) = (false, 0);
     while let Some(item) = lines.next()? {
         any = true;
         match item {
             ScanItem::Record(record) => {
-                let wanted =
-                    Filter::all(&arguments.filter, &record).map_err(|error| unparsed(&record, &error))?;
-                if wanted {
-                    unverified += usize::from(!record.verified);
-                    print(app, &record, arguments.payload)?;
-                }
+                unverified += usize::from(!record.verified);
+                print(app, &record, arguments.payload)?;
             }
             ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
             ScanItem::TooLarge(record) => app.too_large(&record),

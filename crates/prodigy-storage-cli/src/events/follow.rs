@@ -5,13 +5,17 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prodigy_storage::{Cursor, ErrorKind, FollowHandle, FollowLines, FollowOptions, ScanItem, escape};
+use prodigy_storage::{
+    Cursor, ErrorKind, FollowAllLines, FollowHandle, FollowLines, FollowOptions, JobAddress, JobId, ScanItem,
+    escape,
+};
 use serde_json::json;
 
+use super::filter::FilterArgs;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::job::JobArgs;
+use crate::job::RepoArgs;
 use crate::signals::Stop;
 use crate::time::duration;
 
@@ -23,7 +27,17 @@ const LINES: usize = 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct FollowArgs {
     #[command(flatten)]
-    job: JobArgs,
+    repo: RepoArgs,
+    /// The job's id.
+    #[arg(long, value_name = "JOB", required_unless_present_any = ["all_jobs", "all_repos"])]
+    job: Option<String>,
+    /// Follow all jobs of the repository, also those that come later. A line is an object with `repo`, `job` and `record`, the
+    /// event's line as it is stored.
+    #[arg(long, conflicts_with_all = ["job", "cursor", "until_finished"])]
+    all_jobs: bool,
+    /// Follow all jobs of all repositories, also those that come later.
+    #[arg(long, conflicts_with_all = ["job", "all_jobs", "repo", "cursor", "until_finished"])]
+    all_repos: bool,
     /// Print only what comes after this position: the cursor that an earlier run printed at its end.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
@@ -33,6 +47,8 @@ pub(crate) struct FollowArgs {
     /// End when the job is finished and all of its events are printed.
     #[arg(long)]
     until_finished: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
     /// End after this duration, instead of at an interrupt.
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     time: Option<Duration>,
@@ -46,6 +62,7 @@ impl FollowArgs {
         let mut options = FollowOptions::new().from(from).wait(Duration::ZERO);
         options.from_now = self.from_now;
         options.until_finished = self.until_finished;
+        options.filters = self.filters.all().collect();
         Ok(options)
     }
 }
@@ -53,8 +70,15 @@ impl FollowArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let options = arguments.options()?;
     let stop = Stop::on_request().ends_waits();
-    let opened = arguments.job.open(app, Access::Read)?;
-    let mut lines = opened.job.events().follow_lines(options)?;
+    let mut lines = match &arguments.job {
+        Some(job) => {
+            let job = JobId::new(job)?;
+            let job = arguments.repo.open(app, Access::Read)?.job(job.as_str())?;
+            Lines::Of(job.events().follow_lines(options)?)
+        }
+        None if arguments.all_repos => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
+        None => Lines::All(arguments.repo.open(app, Access::Read)?.follow_lines(options)?),
+    };
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
     let mut given = lines.cursor();
     let followed = interruptible(&stop, app.closed, lines.handle(), || {
@@ -62,19 +86,62 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     });
     // In what took the place of the store, the cursor may be behind events that were not given.
     let is_valid = !matches!(&followed, Err(Failure::Storage(error)) if error.kind() == ErrorKind::Replaced);
-    if is_valid && app.json() {
-        let _ = writeln!(app.err, "{}", json!({"cursor": given}));
-    } else if is_valid {
-        say(&mut app.err, "cursor", given.as_str());
+    if let Some(given) = given.filter(|_| is_valid) {
+        if app.json() {
+            let _ = writeln!(app.err, "{}", json!({"cursor": given}));
+        } else {
+            say(&mut app.err, "cursor", given.as_str());
+        }
     }
     followed
+}
+
+/// The lines of one job, or of many.
+enum Lines {
+    Of(FollowLines),
+    All(FollowAllLines),
+}
+
+impl Lines {
+    fn next(&mut self) -> prodigy_storage::Result<Option<(Option<JobAddress>, ScanItem<'_>)>> {
+        Ok(match self {
+            Self::Of(lines) => lines.next()?.map(|item| (None, item)),
+            Self::All(lines) => lines.next()?.map(|(job, item)| (Some(job), item)),
+        })
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> prodigy_storage::Result<bool> {
+        match self {
+            Self::Of(lines) => lines.wait(timeout),
+            Self::All(lines) => lines.wait(timeout),
+        }
+    }
+
+    fn handle(&self) -> FollowHandle {
+        match self {
+            Self::Of(lines) => lines.handle(),
+            Self::All(lines) => lines.handle(),
+        }
+    }
+
+    /// The position behind what was printed; many jobs have many.
+    fn cursor(&self) -> Option<Cursor> {
+        match self {
+            Self::Of(lines) => Some(lines.cursor()),
+            Self::All(_) => None,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self, Self::Of(lines) if lines.is_finished())
+    }
 }
 
 /// Prints lines until the time is over, the job is finished, or it is asked to stop.
 fn follow(
     app: &mut App<'_>,
-    lines: &mut FollowLines,
-    given: &mut Cursor,
+    lines: &mut Lines,
+    given: &mut Option<Cursor>,
     stop: &Stop,
     until: Option<Instant>,
 ) -> Result<Exit> {
@@ -90,6 +157,18 @@ fn follow(
         if idle {
             lines.wait(left)?;
         }
+    }
+}
+
+/// Prints a line, and with it its job if there are many.
+fn print(app: &mut App<'_>, job: Option<&JobAddress>, line: &str) -> Result<()> {
+    match job {
+        None => app.line(line),
+        Some(JobAddress { repo, job, .. }) => app.line(format!(
+            "{{\"repo\":{},\"job\":{},\"record\":{line}}}",
+            json!(repo),
+            json!(job)
+        )),
     }
 }
 
@@ -111,13 +190,13 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
 }
 
 /// Gives the lines that are there, a bounded number of them, and hands them over. True if there are no more now.
-fn step(app: &mut App<'_>, lines: &mut FollowLines) -> Result<bool> {
+fn step(app: &mut App<'_>, lines: &mut Lines) -> Result<bool> {
     let mut idle = false;
     for _ in 0..LINES {
         match lines.next()? {
-            Some(ScanItem::Record(record)) => app.line(record.line)?,
-            Some(ScanItem::Damage(damage)) => app.damaged(&escape(&damage.to_string())),
-            Some(ScanItem::TooLarge(record)) => app.too_large(&record),
+            Some((job, ScanItem::Record(record))) => print(app, job.as_ref(), record.line)?,
+            Some((_, ScanItem::Damage(damage))) => app.damaged(&escape(&damage.to_string())),
+            Some((_, ScanItem::TooLarge(record))) => app.too_large(&record),
             None => {
                 app.tell_foreign();
                 idle = true;

@@ -3,6 +3,7 @@
 mod ahead;
 mod append;
 mod cat;
+mod end;
 mod filter;
 mod follow;
 mod stats;
@@ -20,16 +21,19 @@ pub(crate) enum EventsCommand {
     Append(append::AppendArgs),
     /// Print the merged log as JSON lines.
     Cat(cat::CatArgs),
+    /// Print the cursor behind everything that is stored, without reading it.
+    End(JobArgs),
     /// Print what is stored, then what is appended from now on.
     Follow(follow::FollowArgs),
-    /// Count by reading all of it.
-    Stats(JobArgs),
+    /// Count by reading all of it, or the part that is asked for.
+    Stats(stats::StatsArgs),
 }
 
 pub(crate) fn run(app: &mut App<'_>, command: EventsCommand) -> Result<Exit> {
     match command {
         EventsCommand::Append(arguments) => append::run(app, &arguments),
         EventsCommand::Cat(arguments) => cat::run(app, &arguments),
+        EventsCommand::End(arguments) => end::run(app, &arguments),
         EventsCommand::Follow(arguments) => follow::run(app, &arguments),
         EventsCommand::Stats(arguments) => stats::run(app, &arguments),
     }

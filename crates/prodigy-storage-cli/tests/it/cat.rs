@@ -23,6 +23,62 @@ fn lines_are_printed_as_they_are_stored() {
 }
 
 #[test]
+fn a_field_a_correlation_id_and_an_agent_can_be_asked_for() {
+    let bench = Bench::new();
+    let storage = prodigy_storage::Storage::builder()
+        .environment(prodigy_storage::config::MapEnvironment::new())
+        .base_dir(bench.root())
+        .open()
+        .unwrap();
+    let events = storage.repo("shop").unwrap().job("job").unwrap().events();
+    for number in 0..4 {
+        let payload = serde_json::json!({"agent_id": format!("a-{}", number % 2), "even": (number % 2 == 0).then_some(1)});
+        let run = if number < 3 { "run-1" } else { "run-2" };
+        let request = prodigy_storage::AppendOptions::new().correlation_id(run);
+        events.append_with(&payload, request).unwrap();
+    }
+    drop((events, storage));
+    for (flags, count) in [
+        (&["--correlation-id", "run-1"][..], 3),
+        (&["--correlation-id", "run-1", "--agent", "a-0"], 2),
+        (&["--has", "even"], 4),
+        (&["--has", "odd"], 0),
+    ] {
+        assert_eq!(bench.run(&cat(flags)).code(0).lines().len(), count, "{flags:?}");
+        let mut stats = vec!["events", "stats", "--repo", "shop", "--job", "job", "--json"];
+        stats.extend(flags);
+        assert_eq!(bench.run(&stats).code(0).json()["events"], count);
+        let mut follow = vec![
+            "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s",
+        ];
+        follow.extend(flags);
+        assert_eq!(bench.run(&follow).code(0).lines().len(), count);
+    }
+}
+
+#[test]
+fn the_last_events_and_the_cursor_of_the_end_are_found() {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n");
+    let last = bench.run(&cat(&["--payload", "--last", "2"])).code(0);
+    assert_eq!(last.out, "2\n3\n");
+    bench
+        .run(&cat(&["--last", "2", "--agent", "a"]))
+        .code(2)
+        .says("--last");
+    let end = ["events", "end", "--repo", "shop", "--job", "job"];
+    let cursor = bench.run(&end).code(0).out;
+    let json = bench.run(&[&end[..], &["--json"]].concat()).code(0).json();
+    assert_eq!(json["cursor"], cursor.trim_end());
+    bench.append("4\n");
+    let follow = [
+        "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s", "--cursor",
+    ];
+    let later = bench.run(&[&follow[..], &[cursor.trim_end()]].concat()).code(0);
+    assert_eq!(later.json()["event"], 4);
+}
+
+#[test]
 fn a_filter_passes_a_record_that_holds_what_no_number_type_holds_and_rounds_nothing() {
     let bench = Bench::new();
     bench.append("{\"s\":\"a\",\"n\":9007199254740993}\n{\"s\":\"a\",\"n\":9007199254740992}\n");

@@ -79,6 +79,61 @@ fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
 }
 
 #[test]
+fn all_jobs_are_followed_also_those_that_come_later() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let append = |repo: &str, job: &str, line: &str| {
+        bench
+            .feed(&["events", "append", "--repo", repo, "--job", job], line)
+            .code(0);
+    };
+    append("other", "job", "2\n");
+    for (flags, jobs) in [
+        (
+            &["--repo", "shop", "--all-jobs"][..],
+            &["shop/job", "shop/later"][..],
+        ),
+        (
+            &["--all-repos"],
+            &["other/job", "shop/job", "new/job", "shop/later"],
+        ),
+    ] {
+        let mut child = bench
+            .std([&["events", "follow"], flags].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        for (number, wanted) in jobs.iter().enumerate() {
+            // The first ones are stored already.
+            if number >= jobs.len() / 2 {
+                let (repo, job) = wanted.split_once('/').unwrap();
+                append(repo, job, "3\n");
+            }
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let job = format!(
+                "{}/{}",
+                value["repo"].as_str().unwrap(),
+                value["job"].as_str().unwrap()
+            );
+            assert_eq!(job, *wanted, "{line}");
+            assert!(value["record"]["event"].is_number(), "{line}");
+        }
+        drop(output);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        std::fs::remove_dir_all(bench.root().join("events/shop/later")).unwrap();
+    }
+    bench
+        .run(&["events", "follow", "--repo", "shop"])
+        .code(2)
+        .says("--job");
+    bench.run(&follow(&["--all-jobs"])).code(2).says("--all-jobs");
+}
+
+#[test]
 fn from_now_gives_nothing_that_was_stored_before() {
     let bench = Bench::new();
     bench.append("1\n2\n");

@@ -80,7 +80,7 @@ fn the_table_has_the_commands_and_no_others() {
     assert_eq!(
         found,
         [
-            "events append|cat|follow|stats",
+            "events append|cat|end|follow|stats",
             "checkpoint save|show|list|prune",
             "document list|show|put|delete",
             "dlq analyze|list|show|edit|redrive|park|unpark|take|renew|ack|release|remove|purge|push|export|import|compact",

@@ -46,10 +46,10 @@ impl Handle {
     }
 
     /// Reports once that a log is not watched.
-    pub(super) fn warn_unwatched(&self, job: &JobAddress, error: &io::Error) {
+    pub(super) fn warn_unwatched(&self, log: &dyn fmt::Display, error: &io::Error) {
         if !self.unwatched.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                %job, %error,
+                %log, %error,
                 "a log can't be watched, so a follower looks into it from time to time: raise `fs.inotify.max_user_watches` or \
                  `fs.inotify.max_user_instances` if the limit is reached"
             );

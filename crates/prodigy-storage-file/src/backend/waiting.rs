@@ -112,7 +112,7 @@ impl LogWatch {
 
 /// Watches a folder, or the nearest one above it that exists. `None` if the file system is not watched, or no folder
 /// exists.
-fn watch_nearest(root: &Root, folder: &Path, wake: &Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
+pub(super) fn watch_nearest(root: &Root, folder: &Path, wake: &Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
     let mut missing: Option<&Path> = None;
     for folder in folder.ancestors() {
         match root.fs.watch(folder, Arc::clone(wake)) {

@@ -61,6 +61,7 @@ operations! {
     TAIL:              "read last events",       Read,  Permit, Transient;
     END:               "find end of events",     Read,  Permit, Transient;
     WAIT:              "wait for events",        Read,  Free,   Transient;
+    WATCH:             "watch events",           Read,  Permit, Transient;
     SUMMARISE:         "summarise events",       Read,  Permit, Transient;
     SEAL:              "seal events",            Write, Permit, Transient;
     PERSIST:           "persist events",         Write, Permit, Transient;

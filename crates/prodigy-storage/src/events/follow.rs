@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Cursor, Damage, Deadline, ErrorKind, EventId, Interrupt, Record, Result, Scan, ScanItem, StorageError,
-    TooLarge, WaitOptions,
+    Cursor, Deadline, Interrupt, Result, Scan, ScanItem, StorageError, WaitOptions,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
 
 use super::Events;
 use super::event::Event;
-use super::read::ReadOptions;
+use super::filter::{EventFilter, Filters};
+use super::read::{Found, ReadOptions, next_held};
 
 /// How to follow; `Default` begins at the first event and waits without limit.
 ///
@@ -46,6 +46,8 @@ pub struct FollowOptions {
     pub wait: Option<Duration>,
     /// Ends when the job is [finished](crate::Job::finish) and every event that was stored before was given.
     pub until_finished: bool,
+    /// Only events for which all of these hold.
+    pub filters: Vec<EventFilter>,
 }
 
 impl Default for FollowOptions {
@@ -56,6 +58,7 @@ impl Default for FollowOptions {
             poll: Duration::from_millis(100),
             wait: None,
             until_finished: false,
+            filters: Vec::new(),
         }
     }
 }
@@ -109,6 +112,13 @@ impl FollowOptions {
         self
     }
 
+    /// Only events for which this filter holds too.
+    #[must_use]
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
     /// With this longest pause between two looks.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
@@ -155,7 +165,12 @@ impl FollowHandle {
         self.interrupt.raise();
     }
 
-    fn is_stopped(&self) -> bool {
+    /// The interrupt that the handle raises.
+    pub(super) fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 }
@@ -179,6 +194,7 @@ impl FollowHandle {
 pub struct FollowLines {
     events: Events,
     scan: Option<Box<dyn Scan>>,
+    filters: Filters,
     cursor: Cursor,
     /// The generation of the store that the cursor belongs to.
     generation: u64,
@@ -190,13 +206,6 @@ pub struct FollowLines {
     /// The line that is lent.
     line: String,
     ended: bool,
-}
-
-/// The result of a step. The line itself is in the buffer: a borrow of the scan can't leave the loop that replaces it.
-enum FollowStep {
-    Record(EventId, bool),
-    Damage(Damage),
-    TooLarge(TooLarge),
 }
 
 impl FollowLines {
@@ -216,6 +225,7 @@ impl FollowLines {
             cursor: scan.cursor(),
             // A change after the scan began ends the scan with an error.
             generation: events.generation(),
+            filters: Filters::new(&events.job, options.filters),
             events,
             scan: Some(scan),
             handle,
@@ -251,15 +261,9 @@ impl FollowLines {
         self.give(step)
     }
 
-    fn give(&mut self, step: Result<Option<FollowStep>>) -> Result<Option<ScanItem<'_>>> {
+    fn give(&mut self, step: Result<Option<Found>>) -> Result<Option<ScanItem<'_>>> {
         match step {
-            Ok(Some(FollowStep::Record(id, verified))) => Ok(Some(ScanItem::Record(Record {
-                id,
-                line: &self.line,
-                verified,
-            }))),
-            Ok(Some(FollowStep::Damage(damage))) => Ok(Some(ScanItem::Damage(damage))),
-            Ok(Some(FollowStep::TooLarge(record))) => Ok(Some(ScanItem::TooLarge(record))),
+            Ok(Some(found)) => Ok(Some(found.lend(&self.line))),
             Ok(None) => Ok(None),
             Err(error) => {
                 self.ended = true;
@@ -269,7 +273,7 @@ impl FollowLines {
         }
     }
 
-    fn step(&mut self) -> Result<Option<FollowStep>> {
+    fn step(&mut self) -> Result<Option<Found>> {
         let gives_up = self.wait.map_or(Deadline::never(), Deadline::after);
         // A scan that an earlier step began knows nothing of what was stored since.
         let mut looked = false;
@@ -284,7 +288,7 @@ impl FollowLines {
                 let from = Some(self.cursor.clone());
                 self.scan = Some(self.events.scan(ReadOptions::new().from(from))?);
                 if self.events.generation() != self.generation {
-                    return Err(self.replaced());
+                    return Err(self.events.replaced());
                 }
             }
             let found = self.step_now()?;
@@ -305,23 +309,16 @@ impl FollowLines {
     }
 
     /// A step of the scan that has begun, without a wait. `None` without such a scan, and at its end.
-    fn step_now(&mut self) -> Result<Option<FollowStep>> {
+    fn step_now(&mut self) -> Result<Option<Found>> {
         let Some(scan) = &mut self.scan else {
             return Ok(None);
         };
-        match scan.next()? {
-            Some(ScanItem::Record(record)) => {
-                self.line.clear();
-                self.line.push_str(record.line);
-                return Ok(Some(FollowStep::Record(record.id, record.verified)));
-            }
-            Some(ScanItem::Damage(damage)) => return Ok(Some(FollowStep::Damage(damage))),
-            Some(ScanItem::TooLarge(record)) => return Ok(Some(FollowStep::TooLarge(record))),
-            None => {}
+        let found = next_held(&mut **scan, &self.filters, &mut self.line)?;
+        if found.is_none() {
+            self.cursor = scan.cursor();
+            self.scan = None;
         }
-        self.cursor = scan.cursor();
-        self.scan = None;
-        Ok(None)
+        Ok(found)
     }
 
     /// Waits until [`next`](Self::next) has something to say without a wait: true. False after `timeout`, and when the
@@ -347,13 +344,6 @@ impl FollowLines {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished && self.scan.is_none()
-    }
-
-    /// A copy may have new events before the cursor.
-    fn replaced(&self) -> StorageError {
-        let why = "a copy of the store took the store's place, and the cursor is not valid in it";
-        StorageError::new(ErrorKind::Replaced, "follow events", &self.events.job, why)
-            .with_hint("follow from the first event, and pass over those that are known by their id")
     }
 
     /// The position behind the last item given.

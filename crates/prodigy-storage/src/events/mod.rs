@@ -1,8 +1,11 @@
 //! The events of a job.
 
 mod append;
+mod counts;
 mod event;
+mod filter;
 mod follow;
+mod follow_all;
 mod read;
 
 use std::sync::Arc;
@@ -16,12 +19,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use append::AppendOptions;
+pub use counts::EventCounts;
 pub use event::Event;
+pub use filter::EventFilter;
 pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
+pub use follow_all::{FollowAll, FollowAllLines};
 pub use read::{EventLines, EventReader, ReadOptions};
 
 use crate::call::operation::{END, REVISION, SCAN, SUMMARISE, TAIL, WAIT};
 use crate::storage::Inner;
+use filter::Filters;
 
 /// The log of a job: what every worktree, process and thread appends, read as one.
 ///
@@ -176,7 +183,8 @@ impl Events {
     /// [`CursorGap`](crate::ErrorKind::CursorGap) where what the cursor points into is gone; else as
     /// [`read`](Self::read).
     pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
-        Ok(EventReader::new(self.scan(options)?, &self.job))
+        let (scan, filters) = self.scan_filtered(options)?;
+        Ok(EventReader::new(scan, &self.job, filters))
     }
 
     /// Reads a part of what is stored now line by line, without parsing or copying.
@@ -184,7 +192,8 @@ impl Events {
     /// # Errors
     /// As [`read_with`](Self::read_with).
     pub fn read_lines(&self, options: ReadOptions) -> Result<EventLines> {
-        Ok(EventLines::new(self.scan(options)?))
+        let (scan, filters) = self.scan_filtered(options)?;
+        Ok(EventLines::new(scan, filters))
     }
 
     /// Reads what is stored, from a cursor or from the beginning, and then what is appended from now on. The iterator
@@ -230,11 +239,31 @@ impl Events {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn tail<T: DeserializeOwned>(&self, count: usize) -> Result<EventReader<T>> {
-        let (deadline, step_timeout) = (self.inner.deadline(), Some(self.inner.config.timeout));
-        let scan = self.inner.caller.call(TAIL, &self.job, deadline, |backend| {
-            backend.tail(&self.job, count, step_timeout, deadline)
-        })?;
-        Ok(EventReader::new(scan, &self.job))
+        Ok(EventReader::new(
+            self.scan_tail(count)?,
+            &self.job,
+            self.unfiltered(),
+        ))
+    }
+
+    /// Reads the newest `count` events line by line, as [`tail`](Self::tail) does, without parsing.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn tail_lines(&self, count: usize) -> Result<EventLines> {
+        Ok(EventLines::new(self.scan_tail(count)?, self.unfiltered()))
+    }
+
+    /// Counts the events of a part of what is stored now, by reading it. No payload is parsed, except for filters.
+    ///
+    /// # Errors
+    /// As [`read_lines`](Self::read_lines).
+    pub fn count(&self, options: ReadOptions) -> Result<EventCounts> {
+        let (mut counts, mut lines) = (EventCounts::default(), self.read_lines(options)?);
+        while let Some(item) = lines.next()? {
+            counts.add(&item);
+        }
+        Ok(counts)
     }
 
     /// The cursor behind everything that is stored now, without reading it. What is read from it was stored later.
@@ -286,11 +315,35 @@ impl Events {
         })
     }
 
+    /// The error of a follow whose cursor is not valid any more: a copy may have new events before it.
+    fn replaced(&self) -> StorageError {
+        let why = "a copy of the store took the store's place, and the cursor is not valid in it";
+        StorageError::new(crate::ErrorKind::Replaced, "follow events", &self.job, why)
+            .with_hint("follow from the first event, and skip those that are known by their id")
+    }
+
     /// The generation of the store: it changes when the root is replaced.
     fn generation(&self) -> u64 {
         self.inner.caller.capabilities().generation
     }
 
+    fn unfiltered(&self) -> Filters {
+        Filters::new(&self.job, Vec::new())
+    }
+
+    fn scan_tail(&self, count: usize) -> Result<Box<dyn Scan>> {
+        let (deadline, step_timeout) = (self.inner.deadline(), Some(self.inner.config.timeout));
+        self.inner.caller.call(TAIL, &self.job, deadline, |backend| {
+            backend.tail(&self.job, count, step_timeout, deadline)
+        })
+    }
+
+    fn scan_filtered(&self, mut options: ReadOptions) -> Result<(Box<dyn Scan>, Filters)> {
+        let filters = Filters::new(&self.job, std::mem::take(&mut options.filters));
+        Ok((self.scan(options)?, filters))
+    }
+
+    /// A scan of the range of the options, without their filters.
     fn scan(&self, options: ReadOptions) -> Result<Box<dyn Scan>> {
         let mut scan = ScanOptions::all()
             .between(options.since, options.until)

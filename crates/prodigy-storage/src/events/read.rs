@@ -3,11 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use prodigy_storage_backend::{Cursor, Result, Scan, ScanItem, StorageError};
+use prodigy_storage_backend::{Cursor, EventId, Record, Result, Scan, ScanItem, StorageError};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::event::Event;
+use super::filter::{EventFilter, Filters};
 
 /// The range to read; `Default` is everything that is stored now.
 ///
@@ -29,6 +30,8 @@ pub struct ReadOptions {
     pub since: Option<Timestamp>,
     /// Only events whose time is before this.
     pub until: Option<Timestamp>,
+    /// Only events for which all of these hold. Damage and records over `max_record_size` are reported as ever.
+    pub filters: Vec<EventFilter>,
 }
 
 impl ReadOptions {
@@ -67,6 +70,20 @@ impl ReadOptions {
         self.until = time.into();
         self
     }
+
+    /// Only events for which this filter holds too.
+    #[must_use]
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
+    /// Only events for which these filters hold too.
+    #[must_use]
+    pub fn filters(mut self, filters: impl IntoIterator<Item = EventFilter>) -> Self {
+        self.filters.extend(filters);
+        self
+    }
 }
 
 /// Events, one after another: what was stored when it was made.
@@ -87,6 +104,7 @@ impl ReadOptions {
 pub struct EventReader<T> {
     scan: Box<dyn Scan>,
     job: JobAddress,
+    filters: Filters,
     ended: bool,
     /// The size of the line that was read last.
     bytes: usize,
@@ -94,10 +112,11 @@ pub struct EventReader<T> {
 }
 
 impl<T> EventReader<T> {
-    pub(crate) fn new(scan: Box<dyn Scan>, job: &JobAddress) -> Self {
+    pub(super) fn new(scan: Box<dyn Scan>, job: &JobAddress, filters: Filters) -> Self {
         Self {
             scan,
             job: job.clone(),
+            filters,
             ended: false,
             bytes: 0,
             of: PhantomData,
@@ -122,25 +141,29 @@ impl<T: DeserializeOwned> Iterator for EventReader<T> {
     type Item = Result<Event<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
+        while !self.ended {
+            return Some(match self.scan.next() {
+                Ok(Some(ScanItem::Record(record))) => {
+                    self.bytes = record.line.len();
+                    match self.filters.hold(&record) {
+                        Ok(true) => Event::from_record(&record, &self.job),
+                        Ok(false) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+                Ok(Some(ScanItem::Damage(damage))) => Err(StorageError::from(damage)),
+                Ok(Some(ScanItem::TooLarge(record))) => Err(StorageError::from(record)),
+                Ok(None) => {
+                    self.ended = true;
+                    return None;
+                }
+                Err(error) => {
+                    self.ended = true;
+                    Err(error)
+                }
+            });
         }
-        match self.scan.next() {
-            Ok(Some(ScanItem::Record(record))) => {
-                self.bytes = record.line.len();
-                Some(Event::from_record(&record, &self.job))
-            }
-            Ok(Some(ScanItem::Damage(damage))) => Some(Err(StorageError::from(damage))),
-            Ok(Some(ScanItem::TooLarge(record))) => Some(Err(StorageError::from(record))),
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(error) => {
-                self.ended = true;
-                Some(Err(error))
-            }
-        }
+        None
     }
 }
 
@@ -170,23 +193,63 @@ impl<T> fmt::Debug for EventReader<T> {
 /// ```
 pub struct EventLines {
     scan: Box<dyn Scan>,
+    filters: Filters,
+    /// The line that is lent, if it had to be filtered.
+    line: String,
+}
+
+/// An item whose line, if it has one, is in a buffer: a borrow of the scan can't leave the loop that filters.
+pub(super) enum Found {
+    Record(EventId, bool),
+    Other(ScanItem<'static>),
+}
+
+impl Found {
+    /// Takes the item out of the scan, its line into `line`.
+    pub(super) fn take(item: ScanItem<'_>, line: &mut String) -> Self {
+        match item {
+            ScanItem::Record(record) => {
+                line.clear();
+                line.push_str(record.line);
+                Self::Record(record.id, record.verified)
+            }
+            ScanItem::Damage(damage) => Self::Other(ScanItem::Damage(damage)),
+            ScanItem::TooLarge(record) => Self::Other(ScanItem::TooLarge(record)),
+        }
+    }
+
+    /// The item, with the line that was taken out.
+    pub(super) fn lend(self, line: &str) -> ScanItem<'_> {
+        match self {
+            Self::Record(id, verified) => ScanItem::Record(Record { id, line, verified }),
+            Self::Other(item) => item,
+        }
+    }
 }
 
 impl EventLines {
-    pub(crate) fn new(scan: Box<dyn Scan>) -> Self {
-        Self { scan }
+    pub(super) fn new(scan: Box<dyn Scan>, filters: Filters) -> Self {
+        Self {
+            scan,
+            filters,
+            line: String::new(),
+        }
     }
 
     /// The next line, or what can't be given as one, or `None` at the end of what was stored when it was made.
     ///
     /// # Errors
-    /// A failure that ends the reading.
+    /// A failure that ends the reading. With filters also a line of another program that is no JSON.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
     )]
     pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
-        self.scan.next()
+        if self.filters.is_empty() {
+            return self.scan.next();
+        }
+        let found = next_held(&mut *self.scan, &self.filters, &mut self.line)?;
+        Ok(found.map(|found| found.lend(&self.line)))
     }
 
     /// The position behind the last item given.
@@ -194,6 +257,20 @@ impl EventLines {
     pub fn cursor(&self) -> Cursor {
         self.scan.cursor()
     }
+}
+
+/// The next item of a scan for which the filters hold.
+pub(super) fn next_held(scan: &mut dyn Scan, filters: &Filters, line: &mut String) -> Result<Option<Found>> {
+    while let Some(item) = scan.next()? {
+        let held = match &item {
+            ScanItem::Record(record) => filters.hold(record)?,
+            _ => true,
+        };
+        if held {
+            return Ok(Some(Found::take(item, line)));
+        }
+    }
+    Ok(None)
 }
 
 impl fmt::Debug for EventLines {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage::{
-    AppendOptions, Batch, Clock, Durability, ErrorKind, Event, EventId, FollowOptions, ReadOptions, ScanItem,
-    Timestamp,
+    AppendOptions, Batch, Clock, Durability, ErrorKind, Event, EventFilter, EventId, FollowOptions,
+    ReadOptions, ScanItem, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -398,6 +398,148 @@ fn a_tail_gives_the_newest_events_and_a_follow_goes_on_behind_it() {
         let mut follow = events.follow::<Step>(Some(tail.cursor())).unwrap();
         events.append(&step(9)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 9);
+    });
+}
+
+#[test]
+fn filters_hold_all_at_once_and_beside_times_cursors_and_follows() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        for agent in 0..6u8 {
+            let request = AppendOptions::new().correlation_id(if agent < 3 { "run-1" } else { "run-2" });
+            let payload = json!({"agent_id": format!("a-{}", agent % 2), "n": agent});
+            events.append_with(&payload, request).unwrap();
+        }
+        let numbers = |options: ReadOptions| -> Vec<u64> {
+            let read = events.read_with::<Value>(options).unwrap();
+            read.map(|event| event.unwrap().event["n"].as_u64().unwrap())
+                .collect()
+        };
+        let second = ReadOptions::new().filter(EventFilter::correlation_id("run-2"));
+        assert_eq!(numbers(second.clone()), [3, 4, 5]);
+        assert_eq!(numbers(second.clone().filter(EventFilter::agent("a-1"))), [3, 5]);
+        assert_eq!(
+            numbers(second.clone().filter(EventFilter::equals("n", "4.0"))),
+            [4]
+        );
+        assert!(numbers(second.clone().filter(EventFilter::exists("none"))).is_empty());
+        assert!(numbers(second.clone().until(Timestamp::MIN)).is_empty());
+        // The cursor is behind the events that were filtered out, too.
+        let mut first = events
+            .read_with::<Value>(ReadOptions::new().filter(EventFilter::equals("n", "1")))
+            .unwrap();
+        assert_eq!(first.by_ref().count(), 1);
+        assert_eq!(first.cursor(), events.end().unwrap());
+        let follow = FollowOptions::new()
+            .filter(EventFilter::agent("a-0"))
+            .wait(Duration::ZERO);
+        assert_eq!(events.follow_with::<Value>(follow).unwrap().count(), 3);
+        let mut lines = events.read_lines(second).unwrap();
+        let mut count = 0;
+        while let Some(item) = lines.next().unwrap() {
+            let ScanItem::Record(record) = item else {
+                panic!("an event that is no record")
+            };
+            assert!(record.line.contains("run-2"));
+            count += 1;
+        }
+        assert_eq!(count, 3);
+    });
+}
+
+#[test]
+fn events_are_counted_without_being_parsed() {
+    on_each(|fixture| {
+        let events = fixture.job().events();
+        assert_eq!(events.count(ReadOptions::new()).unwrap(), Default::default());
+        let ids = events.append_batch((0..5).map(step)).unwrap();
+        let counts = events.count(ReadOptions::new()).unwrap();
+        assert_eq!((counts.events, counts.unverified, counts.damaged), (5, 0, 0));
+        assert_eq!(counts.newest, ids.last().copied());
+        assert!(counts.first.is_some() && counts.first <= counts.last);
+        let mut lines = events.read_lines(ReadOptions::new()).unwrap();
+        let mut bytes = 0;
+        while let Some(ScanItem::Record(record)) = lines.next().unwrap() {
+            bytes += record.line.len() as u64 + 1;
+        }
+        assert_eq!(counts.line_bytes, bytes);
+        let filtered = ReadOptions::new().filter(EventFilter::equals("agent", "3"));
+        assert_eq!(events.count(filtered).unwrap().events, 1);
+        let mut last = events.tail_lines(2).unwrap();
+        let mut count = 0;
+        while last.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 2);
+    });
+}
+
+#[test]
+fn a_follow_of_many_jobs_gives_each_event_once_with_its_job_also_of_jobs_that_come_later() {
+    on_each(|fixture| {
+        let storage = &fixture.storage;
+        let events = |repo: &str, job: &str| storage.repo(repo).unwrap().job(job).unwrap().events();
+        for (repo, job, agent) in [("shop", "a", 0), ("shop", "b", 1), ("store", "a", 2)] {
+            events(repo, job).append(&step(agent)).unwrap();
+        }
+        let follow = |options: FollowOptions| storage.repo("shop").unwrap().follow::<Step>(options).unwrap();
+        let agents = |follow: &mut prodigy_storage::FollowAll<Step>| -> Vec<u32> {
+            follow.map(|event| event.unwrap().1.event.agent).collect()
+        };
+        let now = || FollowOptions::new().wait(Duration::ZERO);
+        let (mut all, mut later) = (follow(now()), follow(now().from_now()));
+        let mut store = storage.follow::<Step>(now()).unwrap();
+        assert_eq!(agents(&mut all), [0, 1]);
+        assert!(agents(&mut later).is_empty());
+        assert_eq!(agents(&mut store), [0, 1, 2]);
+        events("shop", "c").append(&step(3)).unwrap();
+        events("shop", "a").append(&step(4)).unwrap();
+        events("store", "z").append(&step(5)).unwrap();
+        for follow in [&mut all, &mut later] {
+            let mut found = agents(follow);
+            found.sort();
+            assert_eq!(found, [3, 4]);
+            assert!(agents(follow).is_empty());
+        }
+        let mut found = agents(&mut store);
+        found.sort();
+        assert_eq!(found, [3, 4, 5]);
+        let from = events("shop", "a").end().unwrap();
+        for refused in [now().from(from), now().until_finished()] {
+            let error = storage.follow::<Step>(refused).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    });
+}
+
+#[test]
+fn an_append_wakes_a_follow_of_many_jobs_and_its_handle_stops_it() {
+    on_each(|fixture| {
+        let storage = fixture.storage.clone();
+        // Pauses that no test would outlast: only a report can have it look.
+        let options = FollowOptions::new().poll(Duration::from_secs(3600));
+        let mut follow = storage.follow::<Step>(options).unwrap();
+        let handle = follow.handle();
+        let (given, got) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                for event in follow.by_ref() {
+                    given.send(event.unwrap().1.event.agent).unwrap();
+                }
+            });
+            for agent in 0..20 {
+                let job = storage
+                    .repo("shop")
+                    .unwrap()
+                    .job(format!("job-{}", agent % 7))
+                    .unwrap();
+                job.events().append(&step(agent)).unwrap();
+                assert_eq!(got.recv_timeout(Duration::from_secs(60)), Ok(agent));
+            }
+            handle.stop();
+            reader.join().unwrap();
+        });
+        assert!(got.recv().is_err(), "nothing is given after a stop");
     });
 }
 

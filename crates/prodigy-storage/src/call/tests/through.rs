@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction,
     Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId,
-    LockGuard, LockInfo, LockOptions, LockStore, LogStore, LogSummary, Page, PageOptions, PutOptions,
-    PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result, Revision, Scan,
-    ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
+    PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result,
+    Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage,
+    WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -240,6 +241,12 @@ impl LogStore for Through {
     ) -> Result<bool> {
         self.run(operation::WAIT, deadline, |inner| {
             inner.wait(job, cursor, options, deadline)
+        })
+    }
+
+    fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
+        self.run(operation::WATCH, Deadline::never(), |inner| {
+            inner.watch(scope, reports)
         })
     }
 

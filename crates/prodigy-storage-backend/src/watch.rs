@@ -1,0 +1,156 @@
+//! Watching many logs at once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prodigy_storage_layout::{JobAddress, RepoName};
+
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::wait::Interrupt;
+
+/// The logs that are watched.
+///
+/// ```
+/// use prodigy_storage_backend::LogScope;
+/// # use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+/// let shop = RepoName::new("shop")?;
+/// let job = JobAddress::new(shop.clone(), JobId::new("mapreduce-7")?);
+/// assert!(LogScope::Store.contains(&job) && LogScope::Repository(shop).contains(&job));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogScope {
+    /// Every job of the store.
+    Store,
+    /// The jobs of a repository.
+    Repository(RepoName),
+}
+
+impl LogScope {
+    /// True if a job belongs to it.
+    #[must_use]
+    pub fn contains(&self, job: &JobAddress) -> bool {
+        match self {
+            Self::Store => true,
+            Self::Repository(repo) => job.repo == *repo,
+        }
+    }
+}
+
+/// The repository's name, or a word for the whole store.
+impl fmt::Display for LogScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store => f.write_str("all repositories"),
+            Self::Repository(repo) => repo.fmt(f),
+        }
+    }
+}
+
+/// The result of a wait for reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The jobs to which something may have been appended.
+    pub jobs: BTreeSet<JobAddress>,
+    /// Whether a job may have come.
+    pub jobs_may_have_come: bool,
+}
+
+/// Reports of appends, from a backend to the caller that watches its logs. A clone is the same.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
+/// let reports = LogReports::new(Interrupt::new());
+/// reports.clone().add_new();
+/// assert!(reports.wait(Deadline::never()).is_some_and(|reported| reported.jobs_may_have_come));
+/// ```
+#[derive(Clone, Debug)]
+pub struct LogReports(Arc<Reports>);
+
+#[derive(Debug)]
+struct Reports {
+    reported: Mutex<Reported>,
+    interrupt: Interrupt,
+}
+
+impl LogReports {
+    /// No reports yet. The interrupt ends a wait for them.
+    #[must_use]
+    pub fn new(interrupt: Interrupt) -> Self {
+        Self(Arc::new(Reports {
+            reported: Mutex::default(),
+            interrupt,
+        }))
+    }
+
+    /// Reports that something may have been appended to the log of a job.
+    pub fn add(&self, job: &JobAddress) {
+        self.0.reported.lock().jobs.insert(job.clone());
+        self.0.interrupt.notify();
+    }
+
+    /// Reports that a job may have come.
+    pub fn add_new(&self) {
+        self.0.reported.lock().jobs_may_have_come = true;
+        self.0.interrupt.notify();
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Takes what was reported since the last call, and waits for it until the deadline: nothing then. `None` if it was
+    /// interrupted.
+    #[must_use]
+    pub fn wait(&self, deadline: Deadline) -> Option<Reported> {
+        loop {
+            self.0.interrupt.begin_look();
+            let reported = std::mem::take(&mut *self.0.reported.lock());
+            if reported != Reported::default() || deadline.has_passed() {
+                return Some(reported);
+            }
+            if !self.0.interrupt.pause_until(deadline) {
+                return None;
+            }
+        }
+    }
+}
+
+/// A watch on the logs of a scope ([`LogStore::watch`](crate::LogStore::watch)), until it is dropped.
+pub trait LogWatch: fmt::Debug + Send {
+    /// Includes a job. What is appended to its log from now on is reported. False if what other processes append is not: the
+    /// caller has to look from time to time.
+    fn include(&mut self, job: &JobAddress) -> Result<bool>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prodigy_storage_layout::JobId;
+
+    use super::*;
+
+    #[test]
+    fn reports_are_given_once_and_an_interrupt_ends_a_wait() {
+        let interrupt = Interrupt::new();
+        let reports = LogReports::new(interrupt.clone());
+        let job = JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("a").unwrap());
+        for _ in 0..2 {
+            reports.add(&job);
+        }
+        let reported = Reported {
+            jobs: [job].into(),
+            jobs_may_have_come: false,
+        };
+        assert_eq!(reports.wait(Deadline::never()), Some(reported));
+        let soon = Deadline::after(Duration::from_millis(5));
+        assert_eq!(reports.wait(soon), Some(Reported::default()));
+        interrupt.raise();
+        assert_eq!(reports.wait(Deadline::never()), None);
+    }
+}

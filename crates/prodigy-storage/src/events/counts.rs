@@ -1,0 +1,64 @@
+//! Counting events without parsing them.
+
+use prodigy_storage_backend::{EventId, ScanItem};
+use prodigy_storage_layout::Timestamp;
+
+/// The counts of a log, or of a part of it. No payload is parsed for them.
+///
+/// ```
+/// # use prodigy_storage::{ReadOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append_batch(["started", "half done", "finished"])?;
+/// let counts = job.events().count(ReadOptions::new())?;
+/// assert_eq!((counts.events, counts.damaged), (3, 0));
+/// assert!(counts.first <= counts.last);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventCounts {
+    /// Events.
+    pub events: u64,
+    /// Those of them that carry no checksum: another program wrote them.
+    pub unverified: u64,
+    /// Stretches of bytes that are no record.
+    pub damaged: u64,
+    /// Records over `max_record_size`.
+    pub too_large: u64,
+    /// Bytes of the events as lines.
+    pub line_bytes: u64,
+    /// The earliest time of an event. A line of another program may state none.
+    pub first: Option<Timestamp>,
+    /// The latest time of an event.
+    pub last: Option<Timestamp>,
+    /// The newest id.
+    pub newest: Option<EventId>,
+}
+
+impl EventCounts {
+    /// Counts an item of a scan.
+    pub fn add(&mut self, item: &ScanItem<'_>) {
+        let record = match item {
+            ScanItem::Record(record) => record,
+            ScanItem::Damage(_) => {
+                self.damaged += 1;
+                return;
+            }
+            ScanItem::TooLarge(_) => {
+                self.too_large += 1;
+                return;
+            }
+        };
+        self.events += 1;
+        self.unverified += u64::from(!record.verified);
+        self.line_bytes += record.line.len() as u64 + 1;
+        if record.id.is_v7() {
+            self.newest = self.newest.max(Some(record.id));
+        }
+        let time = record.time();
+        if time > Timestamp::MIN {
+            self.first = Some(self.first.map_or(time, |first| first.min(time)));
+            self.last = Some(self.last.map_or(time, |last| last.max(time)));
+        }
+    }
+}

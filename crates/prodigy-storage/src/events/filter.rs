@@ -1,0 +1,336 @@
+//! Filters on events.
+//!
+//! Only what a filter names is parsed, so that a value elsewhere in the record that no number type holds, such as `1e999`,
+//! stops nothing. Numbers are compared by their digits: nothing is rounded.
+
+mod value;
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::{ErrorKind, Record, Result, StorageError};
+use prodigy_storage_layout::JobAddress;
+use serde_json::value::RawValue;
+
+use crate::error::other_shape;
+use value::{is_same, look_up, only_member, text_of};
+
+/// The deepest nesting of a wanted value.
+const DEEPEST: usize = 64;
+/// The field that names the agent of an event.
+const AGENT: &str = "agent_id";
+
+/// A condition on an event, for [`ReadOptions::filter`](crate::ReadOptions::filter) and
+/// [`FollowOptions::filter`](crate::FollowOptions::filter).
+///
+/// A field is a path of names, or places in an array, joined by dots. It is looked up in the payload first, then, if the
+/// payload has no such field, in the envelope around it. A wanted value that is a text matches that text; any other is
+/// compared as JSON, whatever the order of fields and the form of numbers.
+///
+/// ```
+/// # use prodigy_storage::{EventFilter, ReadOptions, Storage};
+/// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&serde_json::json!({"agent_id": "agent-3", "result": {"status": "failed", "tries": 2}}))?;
+/// let failed = ReadOptions::new()
+///     .filter(EventFilter::equals("result.status", "failed"))
+///     .filter(EventFilter::equals("result.tries", "2.0"))
+///     .filter(EventFilter::agent("agent-3"));
+/// assert_eq!(job.events().read_with::<serde_json::Value>(failed)?.count(), 1);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EventFilter(Condition);
+
+#[derive(Clone, Debug)]
+enum Condition {
+    Equals(String, Wanted),
+    Exists(String),
+    CorrelationId(Wanted),
+    Agent(Wanted),
+}
+
+/// A value that a field has to have.
+#[derive(Clone, Debug)]
+struct Wanted {
+    text: String,
+    literal: Option<Arc<RawValue>>,
+}
+
+impl Wanted {
+    fn new(text: String) -> Self {
+        let is_deep = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > DEEPEST;
+        let literal = (!is_deep)
+            .then(|| RawValue::from_string(text.clone()).ok())
+            .flatten();
+        Self {
+            text,
+            literal: literal.map(Arc::from),
+        }
+    }
+
+    /// A text, whatever it would be as JSON.
+    fn text(text: String) -> Self {
+        Self { text, literal: None }
+    }
+
+    fn is(&self, found: &RawValue) -> bool {
+        match text_of(found) {
+            Some(text) => *text == *self.text,
+            None => self
+                .literal
+                .as_ref()
+                .is_some_and(|literal| is_same(literal, found)),
+        }
+    }
+
+    /// False if no value in a line without escapes can be this one.
+    fn may_be_in(&self, line: &str) -> bool {
+        self.literal.is_some() || line.contains(&self.text)
+    }
+}
+
+impl EventFilter {
+    /// The field has this value.
+    #[must_use]
+    pub fn equals(field: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(Condition::Equals(field.into(), Wanted::new(value.into())))
+    }
+
+    /// The field is there, whatever its value; `null` is a value.
+    #[must_use]
+    pub fn exists(field: impl Into<String>) -> Self {
+        Self(Condition::Exists(field.into()))
+    }
+
+    /// The event has this correlation id.
+    #[must_use]
+    pub fn correlation_id(id: impl Into<String>) -> Self {
+        Self(Condition::CorrelationId(Wanted::text(id.into())))
+    }
+
+    /// The event is of this agent: the field `agent_id` of the payload says so, or, if the payload has none, that of the
+    /// payload's only field (an enum as serde writes it), or else that of the metadata.
+    #[must_use]
+    pub fn agent(id: impl Into<String>) -> Self {
+        Self(Condition::Agent(Wanted::new(id.into())))
+    }
+
+    fn holds(&self, envelope: &RawValue) -> bool {
+        match &self.0 {
+            Condition::Equals(field, wanted) => {
+                field_of(envelope, field).is_some_and(|found| wanted.is(found))
+            }
+            Condition::Exists(field) => field_of(envelope, field).is_some(),
+            Condition::CorrelationId(wanted) => {
+                look_up(envelope, "correlation_id").is_some_and(|found| wanted.is(found))
+            }
+            Condition::Agent(wanted) => agent_of(envelope).is_some_and(|found| wanted.is(found)),
+        }
+    }
+
+    /// False if the text of a line shows that the filter does not hold. A line with an escape may say anything.
+    fn may_hold(&self, line: &str) -> bool {
+        let names = |field: &str| {
+            let is_there = |name: &str| name.parse::<usize>().is_ok() || line.contains(name);
+            field.split('.').all(is_there)
+        };
+        match &self.0 {
+            Condition::Equals(field, wanted) => names(field) && wanted.may_be_in(line),
+            Condition::Exists(field) => names(field),
+            Condition::CorrelationId(wanted) => wanted.may_be_in(line),
+            Condition::Agent(wanted) => names(AGENT) && wanted.may_be_in(line),
+        }
+    }
+}
+
+/// `FIELD=VALUE`, as for [`equals`](EventFilter::equals).
+impl std::str::FromStr for EventFilter {
+    type Err = StorageError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some((field, value)) if !field.is_empty() => Ok(Self::equals(field, value)),
+            _ => {
+                let why = "a filter is FIELD=VALUE, such as `status=done` or `agent.id=3`";
+                Err(StorageError::new(
+                    ErrorKind::InvalidInput,
+                    "read filter",
+                    text,
+                    why,
+                ))
+            }
+        }
+    }
+}
+
+fn field_of<'v>(envelope: &'v RawValue, field: &str) -> Option<&'v RawValue> {
+    look_up(envelope, "event")
+        .and_then(|payload| look_up(payload, field))
+        .or_else(|| look_up(envelope, field))
+}
+
+fn agent_of(envelope: &RawValue) -> Option<&RawValue> {
+    let payload = look_up(envelope, "event");
+    payload
+        .and_then(|payload| look_up(payload, AGENT).or_else(|| look_up(only_member(payload)?, AGENT)))
+        .or_else(|| look_up(look_up(envelope, "metadata")?, AGENT))
+}
+
+/// The filters of a read, all of which have to hold.
+#[derive(Clone, Debug)]
+pub(super) struct Filters {
+    job: JobAddress,
+    filters: Vec<EventFilter>,
+}
+
+impl Filters {
+    pub(super) fn new(job: &JobAddress, filters: Vec<EventFilter>) -> Self {
+        Self {
+            job: job.clone(),
+            filters,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// True if all of them hold. An error for a line of another program that is no JSON.
+    pub(super) fn hold(&self, record: &Record<'_>) -> Result<bool> {
+        let may_hold = || self.filters.iter().all(|filter| filter.may_hold(record.line));
+        if self.is_empty() || (!record.line.contains('\\') && !may_hold()) {
+            return Ok(self.is_empty());
+        }
+        let envelope: &RawValue = record.parse().map_err(|error| {
+            let target = format_args!("{} {}", self.job, record.id).to_string();
+            other_shape("read event", target, error)
+        })?;
+        Ok(self.filters.iter().all(|filter| filter.holds(envelope)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"id":"e-1","correlation_id":"run-7","event":{"id":"payload","n":1,"ok":true,"none":null,
+            "agent":{"id":"3"},"list":[10,"x"],"huge":1e999,"big":9007199254740993,"neg":-0.0,"o":{"a":[1.50],"b":"\u0041"}}}"#;
+
+    fn holds(filter: &str) -> bool {
+        hold(LINE, &filter.parse().unwrap())
+    }
+
+    /// True if the filter holds for a line, as a reader asks it.
+    fn hold(line: &str, filter: &EventFilter) -> bool {
+        let job = prodigy_storage_layout::JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
+        let record = Record {
+            id: prodigy_storage_backend::EventId::MIN,
+            line,
+            verified: false,
+        };
+        Filters::new(&job, vec![filter.clone()]).hold(&record).unwrap()
+    }
+
+    #[test]
+    fn payload_first_then_envelope() {
+        assert!(holds("id=payload") && !holds("id=e-1"));
+        assert!(holds("correlation_id=run-7"));
+        assert!(holds("event.n=1"));
+    }
+
+    #[test]
+    fn text_compares_as_text_and_the_rest_as_json() {
+        assert!(
+            holds("agent.id=3") && holds("n=1") && holds("n=1.0") && holds("ok=true") && holds("none=null")
+        );
+        assert!(holds("list.0=10") && holds("list.1=x") && holds("list=[10,\"x\"]"));
+        assert!(!holds("n=\"1\"") && !holds("ok=yes") && !holds("missing=null") && !holds("list.9=1"));
+        assert!("novalue".parse::<EventFilter>().is_err() && "=x".parse::<EventFilter>().is_err());
+    }
+
+    #[test]
+    fn numbers_are_compared_exactly() {
+        assert!(
+            holds("big=9007199254740993") && !holds("big=9007199254740992") && !holds("big=9007199254740994")
+        );
+        assert!(holds("huge=1e999") && holds("huge=10E+998") && !holds("huge=1e998") && !holds("n=1e999"));
+        assert!(holds("n=100e-2") && holds("n=1.000") && holds("neg=0") && !holds("n=-1"));
+        assert!(holds("list.0=1e1") && holds("o={\"b\":\"A\",\"a\":[1.5]}") && !holds("o={\"a\":[1.5]}"));
+        assert!(!holds("huge=1e99999999999999999999") && !holds("n=x"));
+    }
+
+    #[test]
+    fn a_wanted_value_that_is_nested_too_deep_matches_nothing() {
+        assert!(!holds(&format!(
+            "list={}",
+            "[".repeat(100_000) + &"]".repeat(100_000)
+        )));
+    }
+
+    #[test]
+    fn a_field_exists_whatever_its_value() {
+        for (field, there) in [
+            ("none", true),
+            ("o.a.0", true),
+            ("correlation_id", true),
+            ("list.2", false),
+            ("agent.name", false),
+            ("n.id", false),
+        ] {
+            assert_eq!(hold(LINE, &EventFilter::exists(field)), there, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_correlation_id_is_that_of_the_envelope_and_a_text() {
+        let in_the_payload = r#"{"id":"e","event":{"correlation_id":"run-7"}}"#;
+        let number = r#"{"id":"e","correlation_id":7,"event":0}"#;
+        let filter = EventFilter::correlation_id("run-7");
+        assert!(hold(LINE, &filter) && !hold(in_the_payload, &filter));
+        assert!(!hold(number, &EventFilter::correlation_id("7")));
+        assert!(!hold(LINE, &EventFilter::correlation_id("run-8")));
+    }
+
+    #[test]
+    fn an_agent_is_named_by_the_payload_an_enum_or_the_metadata() {
+        let filter = EventFilter::agent("a-3");
+        for (line, is_of_agent) in [
+            (r#"{"event":{"agent_id":"a-3"}}"#, true),
+            (r#"{"event":{"AgentStarted":{"agent_id":"a-3","item":1}}}"#, true),
+            (r#"{"event":"x","metadata":{"agent_id":"a-3"}}"#, true),
+            (
+                r#"{"event":{"agent_id":"a-4"},"metadata":{"agent_id":"a-3"}}"#,
+                false,
+            ),
+            (r#"{"event":{"first":{"agent_id":"a-3"},"second":{}}}"#, false),
+            (r#"{"event":{"agent_id":"a-33"}}"#, false),
+            (r#"{"event":["agent_id","a-3"]}"#, false),
+        ] {
+            assert_eq!(hold(line, &filter), is_of_agent, "{line}");
+        }
+        assert!(hold(r#"{"event":{"agent_id":3}}"#, &EventFilter::agent("3")));
+    }
+
+    #[test]
+    fn escapes_change_nothing_and_of_equal_names_the_last_counts() {
+        let escaped = r#"{"event":{"st\u0061tus":"d\u006fne"}}"#;
+        assert!(hold(escaped, &"status=done".parse().unwrap()));
+        assert!(!hold(escaped, &"status=open".parse().unwrap()));
+        let twice = r#"{"event":{"status":"open","status":"done"}}"#;
+        assert!(
+            hold(twice, &"status=done".parse().unwrap()) && !hold(twice, &"status=open".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_is_an_error_if_its_text_does_not_rule_it_out() {
+        let job = prodigy_storage_layout::JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
+        let record = Record {
+            id: prodigy_storage_backend::EventId::MIN,
+            line: "{\"event\":{\"status\":done}",
+            verified: false,
+        };
+        let of = |filter: &str| Filters::new(&job, vec![filter.parse().unwrap()]).hold(&record);
+        assert_eq!(of("status=done").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(!of("stage=done").unwrap());
+    }
+}

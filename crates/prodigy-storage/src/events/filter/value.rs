@@ -1,0 +1,213 @@
+//! Looking into a JSON value without parsing the rest of it, and comparing values exactly.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The value at a path of names, or places in an array, joined by dots. Of two fields with one name the last one counts.
+pub(super) fn look_up<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValue> {
+    path.split('.').try_fold(value, |value, name| {
+        let mut json = serde_json::Deserializer::from_str(value.get());
+        let found = match value.get().bytes().next()? {
+            b'{' => Member(Name::Is(name)).deserialize(&mut json),
+            b'[' => Element(name.parse().ok()?).deserialize(&mut json),
+            _ => return None,
+        };
+        found.ok()?
+    })
+}
+
+/// The value of an object with one field, such as an enum in the form that serde gives it.
+pub(super) fn only_member(value: &RawValue) -> Option<&RawValue> {
+    let mut json = serde_json::Deserializer::from_str(value.get());
+    match value.get().starts_with('{') {
+        true => Member(Name::Only).deserialize(&mut json).ok()?,
+        false => None,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Name<'n> {
+    Is(&'n str),
+    /// The only field, whatever its name.
+    Only,
+}
+
+/// A field of an object.
+struct Member<'n>(Name<'n>);
+
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut count) = (None, 0);
+        while let Some(is_wanted) = fields.next_key_seed(self.0)? {
+            count += 1;
+            if is_wanted {
+                found = Some(fields.next_value()?);
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found.filter(|_| count == 1 || matches!(self.0, Name::Is(_))))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
+        Ok(match self {
+            Self::Is(wanted) => wanted == name,
+            Self::Only => true,
+        })
+    }
+}
+
+/// An element of an array.
+struct Element(usize);
+
+impl<'de> DeserializeSeed<'de> for Element {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        for _ in 0..self.0 {
+            if elements.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+        }
+        let found = elements.next_element()?;
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+}
+
+type Fields<'v> = HashMap<Cow<'v, str>, &'v RawValue>;
+
+/// The text of a JSON string.
+pub(super) fn text_of(value: &RawValue) -> Option<String> {
+    if !value.get().trim_start().starts_with('"') {
+        return None;
+    }
+    serde_json::from_str(value.get()).ok()
+}
+
+/// True if both are the same JSON value: whatever the order of fields, blanks, escapes, and the form of numbers.
+pub(super) fn is_same(wanted: &RawValue, found: &RawValue) -> bool {
+    let (one, other) = (wanted.get().trim(), found.get().trim());
+    match one.bytes().next() {
+        Some(b'{') => match (
+            serde_json::from_str::<Fields<'_>>(one),
+            serde_json::from_str::<Fields<'_>>(other),
+        ) {
+            (Ok(one), Ok(other)) => {
+                one.len() == other.len()
+                    && one
+                        .iter()
+                        .all(|(name, value)| other.get(name).is_some_and(|found| is_same(value, found)))
+            }
+            _ => false,
+        },
+        Some(b'[') => match (
+            serde_json::from_str::<Vec<&RawValue>>(one),
+            serde_json::from_str::<Vec<&RawValue>>(other),
+        ) {
+            (Ok(one), Ok(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+            }
+            _ => false,
+        },
+        Some(b'"') => text_of(wanted).is_some_and(|text| Some(text) == text_of(found)),
+        Some(b'-' | b'0'..=b'9') => Decimal::of(one).is_some_and(|number| Some(number) == Decimal::of(other)),
+        _ => one == other,
+    }
+}
+
+/// A number in JSON, exactly: its digits without zeros at either end, and the power of ten of the last one.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i128,
+}
+
+impl Decimal {
+    fn of(text: &str) -> Option<Self> {
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        // An exponent that no text of a record could write out is compared by its sign alone.
+        let exponent = exponent.trim_start_matches('+');
+        let exponent: i128 = exponent.parse::<i64>().map_or_else(
+            |_| {
+                if exponent.starts_with('-') {
+                    i128::MIN / 2
+                } else {
+                    i128::MAX / 2
+                }
+            },
+            i128::from,
+        );
+        let kept = digits.trim_end_matches('0');
+        let zeros = (digits.len() - kept.len()) as i128 - fraction.len() as i128;
+        let kept = kept.trim_start_matches('0');
+        if kept.is_empty() {
+            return Some(Self {
+                negative: false,
+                digits: String::new(),
+                exponent: 0,
+            });
+        }
+        Some(Self {
+            negative,
+            digits: kept.to_owned(),
+            exponent: exponent + zeros,
+        })
+    }
+}

@@ -1,0 +1,330 @@
+//! Following many jobs at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::{
+    Cursor, Deadline, ErrorKind, LogReports, LogScope, LogWatch, PageOptions, Result, Scan, ScanItem,
+    StorageError,
+};
+use prodigy_storage_layout::JobAddress;
+use serde::de::DeserializeOwned;
+
+use super::Events;
+use super::event::Event;
+use super::filter::Filters;
+use super::follow::{FollowHandle, FollowOptions};
+use super::read::{Found, ReadOptions, next_held};
+use crate::call::operation::{LIST_JOBS, LIST_REPOSITORIES, WATCH};
+use crate::listing::Listing;
+use crate::storage::Inner;
+
+const FOLLOW: &str = "follow events";
+/// The time between two looks into all logs while their appends are reported: no report is relied upon alone.
+const RARELY: Duration = Duration::from_secs(30);
+
+/// How far a job was followed.
+#[derive(Debug)]
+enum Followed {
+    /// To this cursor; `None` before its first event.
+    To(Option<Cursor>),
+    /// No further: an error was given.
+    Lost,
+}
+
+/// Lines of many jobs as they are appended, each lent until the next is asked for.
+pub struct FollowAllLines {
+    inner: Arc<Inner>,
+    scope: LogScope,
+    watch: Box<dyn LogWatch>,
+    reports: LogReports,
+    handle: FollowHandle,
+    options: FollowOptions,
+    /// The generation of the store that the cursors belong to.
+    generation: u64,
+    jobs: BTreeMap<JobAddress, Followed>,
+    /// The jobs to look into next.
+    due: VecDeque<JobAddress>,
+    current: Option<(JobAddress, Box<dyn Scan>, Filters)>,
+    /// Whether the appends of other processes are reported.
+    reported: bool,
+    /// When all jobs were looked into.
+    looked: Instant,
+    /// The line that is lent.
+    line: String,
+}
+
+impl FollowAllLines {
+    pub(crate) fn begin(inner: &Arc<Inner>, scope: LogScope, options: FollowOptions) -> Result<Self> {
+        if options.from.is_some() || options.until_finished {
+            let why = "a cursor, and the end of a job, belong to one job";
+            return Err(StorageError::invalid(FOLLOW, &scope, why).with_hint("follow the events of that job"));
+        }
+        let handle = FollowHandle::default();
+        let reports = LogReports::new(handle.interrupt());
+        // Before the jobs are listed: one that comes later is reported.
+        let watch = inner.caller.call(WATCH, &scope, inner.deadline(), |backend| {
+            backend.watch(&scope, &reports)
+        })?;
+        let mut all = Self {
+            inner: Arc::clone(inner),
+            scope,
+            watch,
+            reports,
+            handle,
+            generation: inner.caller.capabilities().generation,
+            jobs: BTreeMap::new(),
+            due: VecDeque::new(),
+            current: None,
+            reported: true,
+            looked: Instant::now(),
+            line: String::new(),
+            options,
+        };
+        all.look_for_jobs(true)?;
+        if all.options.from_now {
+            for (job, followed) in &mut all.jobs {
+                *followed = Followed::To(Some(Events::new(Arc::clone(inner), job.clone()).end()?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The next line and its job, or what can't be given as a line; waits for it. `None` when it was stopped, or when
+    /// nothing was new for as long as the options say.
+    ///
+    /// # Errors
+    /// A failure that concerns one job is given once, and that job is not followed any more. After any other failure every
+    /// call fails.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each item is lent, which `Iterator` can't say"
+    )]
+    pub fn next(&mut self) -> Result<Option<(JobAddress, ScanItem<'_>)>> {
+        let found = self.step()?;
+        Ok(found.map(|(job, found)| (job, found.lend(&self.line))))
+    }
+
+    fn step(&mut self) -> Result<Option<(JobAddress, Found)>> {
+        let gives_up = self.options.wait.map_or(Deadline::never(), Deadline::after);
+        let mut looked = false;
+        while !self.handle.is_stopped() {
+            if let Some((job, scan, filters)) = &mut self.current {
+                match next_held(&mut **scan, filters, &mut self.line) {
+                    Ok(Some(found)) => return Ok(Some((job.clone(), found))),
+                    Ok(None) => {
+                        self.jobs.insert(job.clone(), Followed::To(Some(scan.cursor())));
+                        self.current = None;
+                    }
+                    Err(error) => {
+                        self.jobs.insert(job.clone(), Followed::Lost);
+                        self.current = None;
+                        return Err(error);
+                    }
+                }
+            } else if let Some(job) = self.due.pop_front() {
+                self.look_into(job)?;
+            } else if looked && gives_up.has_passed() {
+                return Ok(None);
+            } else {
+                self.find_due(gives_up)?;
+                looked = true;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until [`next`](Self::next) may have something to say without a wait: true. False after `timeout`, and when the
+    /// handle woke or stopped the follow.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        while !self.handle.is_stopped() {
+            if self.current.is_some() || !self.due.is_empty() || self.find_due(deadline)? {
+                return Ok(true);
+            }
+            if deadline.has_passed() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for reports, no longer than until all jobs are to be looked into. True if a job is due.
+    fn find_due(&mut self, deadline: Deadline) -> Result<bool> {
+        let interval = match self.reported {
+            true => RARELY.max(self.options.poll),
+            false => self.options.poll,
+        };
+        let rest = interval.saturating_sub(self.looked.elapsed());
+        if rest.is_zero() {
+            self.look_for_jobs(true)?;
+        } else if let Some(reported) = self.reports.wait(Deadline::after(rest).min(deadline)) {
+            self.due.extend(reported.jobs);
+            if reported.jobs_may_have_come {
+                self.look_for_jobs(false)?;
+            }
+        } else if !self.handle.is_stopped() {
+            // Its handle has it look.
+            self.look_for_jobs(true)?;
+        }
+        Ok(!self.due.is_empty())
+    }
+
+    /// Lists the jobs. New ones are due, and with `all` the others too.
+    fn look_for_jobs(&mut self, all: bool) -> Result<()> {
+        if all {
+            self.looked = Instant::now();
+            self.reported = true;
+            self.due.clear();
+        }
+        let repos = match &self.scope {
+            LogScope::Repository(repo) => vec![repo.clone()],
+            _ => self.listing(LIST_REPOSITORIES, |backend, page, deadline| {
+                backend.repositories(page, deadline)
+            })?,
+        };
+        for repo in repos {
+            let of = repo.clone();
+            let jobs = self.listing(LIST_JOBS, move |backend, page, deadline| {
+                backend.jobs(&of, page, deadline)
+            })?;
+            for job in jobs {
+                let job = JobAddress::new(repo.clone(), job);
+                if all || !self.jobs.contains_key(&job) {
+                    self.due.push_back(job.clone());
+                }
+                self.jobs.entry(job).or_insert(Followed::To(None));
+            }
+        }
+        Ok(())
+    }
+
+    fn listing<K: Clone + Send + 'static>(
+        &self,
+        operation: crate::call::operation::Operation,
+        read: impl Fn(
+            &dyn prodigy_storage_backend::Backend,
+            &PageOptions<K>,
+            Deadline,
+        ) -> Result<prodigy_storage_backend::Page<K>>
+        + Send
+        + 'static,
+    ) -> Result<Vec<K>> {
+        Listing::new(Arc::clone(&self.inner), operation, self.scope.clone(), read).all()
+    }
+
+    /// Begins a scan of what a job has behind its cursor.
+    fn look_into(&mut self, job: JobAddress) -> Result<()> {
+        let from = match self.jobs.get(&job) {
+            Some(Followed::Lost) => return Ok(()),
+            Some(Followed::To(cursor)) => cursor.clone(),
+            None => None,
+        };
+        // Before the scan: what is stored after it is reported.
+        self.reported &= self.watch.include(&job)?;
+        let events = Events::new(Arc::clone(&self.inner), job.clone());
+        let scan = events.scan(ReadOptions::new().from(from));
+        if events.generation() != self.generation {
+            return Err(events.replaced());
+        }
+        match scan {
+            Ok(scan) => {
+                let filters = Filters::new(&job, self.options.filters.clone());
+                self.current = Some((job, scan, filters));
+                Ok(())
+            }
+            Err(error) => {
+                self.jobs.insert(job, Followed::Lost);
+                Err(error)
+            }
+        }
+    }
+
+    /// A handle that stops the follow or has it look, from another thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.handle.clone()
+    }
+}
+
+impl fmt::Debug for FollowAllLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowAllLines")
+            .field("scope", &self.scope)
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Events of many jobs as they are appended: a blocking iterator over jobs and their events.
+///
+/// It begins with what each job holds, job by job, unless it [begins now](FollowOptions::from_now), and continues with
+/// what is appended to any of them, also to jobs that come later. It holds a cursor for each job in memory.
+///
+/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read). So is a failure that concerns one
+/// job, which is not followed any more.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use prodigy_storage::{FollowOptions, Storage};
+/// # let storage = Storage::in_memory()?;
+/// let shop = storage.repo("shop")?;
+/// shop.job("map-1")?.events().append(&"started")?;
+/// let mut follow = shop.follow::<String>(FollowOptions::new().wait(Duration::ZERO))?;
+/// shop.job("map-2")?.events().append(&"a job that came later")?;
+/// let jobs: Vec<String> = follow.map(|event| Ok(event?.0.job.to_string())).collect::<Result<_, prodigy_storage::StorageError>>()?;
+/// assert_eq!(jobs, ["map-1", "map-2"]);
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Debug)]
+pub struct FollowAll<T> {
+    lines: FollowAllLines,
+    ended: bool,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> FollowAll<T> {
+    pub(crate) fn new(lines: FollowAllLines) -> Self {
+        Self {
+            lines,
+            ended: false,
+            of: PhantomData,
+        }
+    }
+
+    /// A handle that stops the follow or has it look, from another thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.lines.handle()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for FollowAll<T> {
+    type Item = Result<(JobAddress, Event<T>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        match self.lines.next() {
+            Ok(Some((job, ScanItem::Record(record)))) => {
+                let event = Event::from_record(&record, &job);
+                Some(event.map(|event| (job, event)))
+            }
+            Ok(Some((_, ScanItem::Damage(damage)))) => Some(Err(StorageError::from(damage))),
+            Ok(Some((_, ScanItem::TooLarge(record)))) => Some(Err(StorageError::from(record))),
+            Ok(None) => None,
+            Err(error) => {
+                // Without its root there is nothing to follow.
+                self.ended = matches!(error.kind(), ErrorKind::Replaced);
+                Some(Err(error))
+            }
+        }
+    }
+}
