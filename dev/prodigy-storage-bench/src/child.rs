@@ -9,13 +9,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{Durability, EventId, Select};
+use prodigy_storage::{Cursor, Durability, EventId, Select};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::per_operation;
 use crate::event::{Event, Source};
 use crate::raw::Appender;
-use crate::rows::dlq;
+use crate::rows::{dlq, follow};
 use crate::{memory, store};
 
 /// The hidden argument.
@@ -44,6 +44,14 @@ pub(crate) enum Task {
     Redrive { folder: PathBuf },
     /// Takes one item of the queue of the store in a folder, and says how long that took, from opening the store on.
     FirstTake { folder: PathBuf },
+    /// Follows the log of the store in a folder until it has this number of events.
+    Follow { folder: PathBuf, events: usize },
+    /// Follows the log of the store in a folder while nothing is appended.
+    Idle { folder: PathBuf },
+    /// Reads the event behind a cursor of the log of the store in a folder.
+    Resume { folder: PathBuf, cursor: Cursor },
+    /// Appends one event to the log of the store in a folder.
+    FirstAppend { folder: PathBuf },
     /// Appends events as a peer.
     #[cfg(feature = "peers")]
     Peer {
@@ -151,6 +159,10 @@ pub(crate) fn run(task: &str) -> Result<()> {
             job.dlq().release(&tokens, Duration::ZERO)?;
             end(&said)
         }
+        Task::Follow { folder, events } => end(&follow::follow(&folder, events, wait)?),
+        Task::Idle { folder } => end(&follow::idle_child(&folder, wait)?),
+        Task::Resume { folder, cursor } => end(&follow::resume_child(&folder, cursor, wait)?),
+        Task::FirstAppend { folder } => end(&follow::append_child(&folder, wait)?),
         #[cfg(feature = "peers")]
         Task::Peer {
             which,
@@ -276,7 +288,7 @@ impl Process {
     }
 
     /// Lets it say what it did, and ends it.
-    fn said(mut self) -> Result<Said> {
+    pub(crate) fn said(mut self) -> Result<Said> {
         self.tell("say")?;
         let line = self.line()?;
         self.finish()?;

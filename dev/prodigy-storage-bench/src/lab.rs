@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::row::Row;
+use crate::rows::follow::{self, Many};
 use crate::rows::log::Log;
 use crate::rows::resident::Big;
 
@@ -52,6 +53,8 @@ pub(crate) struct Lab {
     log: OnceCell<Rc<Log>>,
     /// Logs of 1 GB, by the size of their segments.
     big: RefCell<BTreeMap<u64, Rc<Big>>>,
+    /// The log of many segments.
+    many: OnceCell<Rc<Many>>,
 }
 
 impl Lab {
@@ -69,6 +72,7 @@ impl Lab {
             tool,
             log: OnceCell::new(),
             big: RefCell::default(),
+            many: OnceCell::new(),
         })
     }
 
@@ -99,6 +103,15 @@ impl Lab {
         let big = Rc::new(Big::make(&self.bench(), segment, self.of(1_000_000_000))?);
         self.big.borrow_mut().insert(segment, Rc::clone(&big));
         Ok(big)
+    }
+
+    /// The log of many segments, made when it is first asked for.
+    pub(crate) fn many(&self) -> Result<Rc<Many>> {
+        if let Some(many) = self.many.get() {
+            return Ok(Rc::clone(many));
+        }
+        let many = follow::many(self)?;
+        Ok(Rc::clone(self.many.get_or_init(|| many)))
     }
 
     /// Writes out what earlier turns left to the system, so that no turn pays for another's.

@@ -91,7 +91,7 @@ impl Documents {
         };
         let mut others = 0;
         folder
-            .names(&mut |name| match parse(name) {
+            .names(&mut |name, _| match parse(name) {
                 Some(document) if scope.contains(&document) => keys.offer(key(document)),
                 Some(_) => {}
                 None => others += u64::from(is_anothers_state(path, name)),

@@ -102,7 +102,7 @@ impl Documents {
     ) -> Result<Names> {
         let mut names = Names::default();
         folder
-            .names(&mut |name| {
+            .names(&mut |name, _| {
                 if let Some(text) = Phase::Map.stamp_in(name) {
                     keep_newer(&mut names.map, text, before);
                 } else if let Some(text) = Phase::Reduce.stamp_in(name) {

@@ -227,14 +227,24 @@ pub trait FsWatch: fmt::Debug + Send + Sync {
     fn is_live(&self) -> bool;
 }
 
+/// A mark of the names in a folder ([`FsFolder::mark`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderMark(pub(crate) i128);
+
 /// An open folder: the same one in each call, whatever its path leads to by then.
 pub trait FsFolder: fmt::Debug + Send + Sync {
     /// The metadata of the folder itself.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// Shows every name in it, in no order, `.` and `..` left out, and those that are not Unicode. One that is there
-    /// from before the call to its end is shown.
-    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()>;
+    /// Shows every name in it and its kind, in no order, `.` and `..` left out, and those that are not Unicode. A name that
+    /// is there from before the call to its end is shown.
+    fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()>;
+
+    /// A mark of its names: if two marks are equal, no name came or went between the two calls. `None` if the file system
+    /// can't prove that now.
+    fn mark(&self) -> io::Result<Option<FolderMark>> {
+        Ok(None)
+    }
 
     /// The metadata of a name in it, links not followed.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_layout::Timestamp;
-use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::{
@@ -30,7 +30,7 @@ use super::{FsWatch, Wake};
 pub(super) use beneath::{chmod_unread, open_stepwise};
 use beneath::{make_folder, open_beneath, open_folder};
 use file::{RealFile, full_sync};
-use folder::RealFolder;
+use folder::{RealFolder, each_name};
 use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 
 /// The file system of the operating system, below one root.
@@ -316,26 +316,10 @@ impl FileSystem for RealFs {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let folder = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
         let mut entries = Vec::new();
-        let mut dir = retry_on_intr(|| Dir::read_from(&folder))?;
-        while let Some(entry) = dir.read() {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            if name == "." || name == ".." {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::RegularFile => FileKind::File,
-                FileType::Directory => FileKind::Folder,
-                FileType::Unknown => kind_of(&rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?),
-                _ => FileKind::Other,
-            };
-            entries.push(DirEntry {
-                name: name.to_owned(),
-                kind,
-            });
-        }
+        each_name(&folder, &mut |name, kind| {
+            let name = name.to_owned();
+            entries.push(DirEntry { name, kind });
+        })?;
         Ok(entries)
     }
 
@@ -436,7 +420,11 @@ impl FileSystem for RealFs {
 }
 
 fn kind_of(stat: &rustix::fs::Stat) -> FileKind {
-    match FileType::from_raw_mode(stat.st_mode) {
+    kind_of_type(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn kind_of_type(found: FileType) -> FileKind {
+    match found {
         FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Folder,
         _ => FileKind::Other,

@@ -258,3 +258,14 @@ fn a_watch_on_nothing_is_not_found_and_no_link_is_followed() {
     assert_eq!(watch("a/none").unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(is_link(watch("a/out")));
 }
+
+#[test]
+fn a_folder_that_changed_just_now_has_no_mark() {
+    let (dir, fs) = place();
+    std::fs::write(dir.path().join("root/new"), "").unwrap();
+    assert_eq!(fs.folder(Path::new("")).unwrap().mark().unwrap(), None);
+    // Nobody installs anything while the tests run.
+    let mark = || RealFs::new("/usr").folder(Path::new("")).unwrap().mark().unwrap();
+    assert!(mark().is_some());
+    assert_eq!(mark(), mark());
+}

@@ -1,5 +1,6 @@
 //! Which segment a new writer writes to.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,14 +49,28 @@ pub(crate) fn adopt(
         .filter(|(name, _)| name.is_canonical())
         .collect();
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
+    let opened = match names.is_empty() {
+        true => None,
+        // Thousands of names are looked up in it.
+        false => Some(
+            root.fs
+                .folder(folder)
+                .map_err(|error| root.read_fault("adopt segment", folder, error))?,
+        ),
+    };
     for (age, (name, forms)) in names.into_iter().enumerate() {
         newest = newest.max(EventId::floor(name.lower()));
-        let path = folder.join(name.file_name(SegmentForm::Plain));
-        let is_plain = forms.plain && name.twin_form().is_none();
-        let found = match is_plain.then(|| root.fs.metadata(&path)).transpose() {
+        let file = name.file_name(SegmentForm::Plain);
+        let plain = opened
+            .as_ref()
+            .filter(|_| forms.plain && name.twin_form().is_none());
+        let found = match plain
+            .map(|opened| opened.metadata_of(OsStr::new(&file)))
+            .transpose()
+        {
             // It may have been compressed at this very moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => other.map_err(|error| root.read_fault("adopt segment", &path, error))?,
+            other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };
         // A file that was written to after now was written before the clock stepped back.
         let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;

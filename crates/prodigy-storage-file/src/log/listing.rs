@@ -9,9 +9,11 @@ use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
+use super::covered::Covered;
+use super::cursor::Position;
 use super::segment_ref::SegmentRef;
 use super::{archive, search, source};
-use crate::fs::{FileKind, NotRegular};
+use crate::fs::{FileKind, FolderMark, NotRegular};
 use crate::root::Root;
 
 /// In which forms a segment was seen.
@@ -68,6 +70,32 @@ impl Listing {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         ours.map(SegmentName::made).max()
     }
+
+    fn add(&mut self, root: &Root, folder: &Path, name: &str, kind: FileKind) -> Result<()> {
+        if kind != FileKind::File {
+            match SegmentName::parse(name) {
+                // Events of ours that are not there must not pass for none.
+                Some((segment, _)) if segment.is_canonical() => {
+                    return Err(root.read_fault("list log", &folder.join(name), NotRegular.into()));
+                }
+                Some(_) => self.others += 1,
+                None => {}
+            }
+        } else if let Some((segment, form)) = SegmentName::parse(name) {
+            let forms = self.segments.entry(segment).or_default();
+            match form {
+                SegmentForm::Plain => forms.plain = true,
+                SegmentForm::Zstd => forms.zstd = true,
+                SegmentForm::Gzip => forms.gzip = true,
+                _ => {}
+            }
+        } else if name.starts_with(crate::fs::TEMP_PREFIX) {
+            self.temps.push(name.to_owned());
+        } else if name.contains(".jsonl") {
+            self.others += 1;
+        }
+        Ok(())
+    }
 }
 
 /// One pass over the folder; an absent one has no segments. A name that comes or goes meanwhile may be missed.
@@ -79,30 +107,7 @@ pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
     };
     let mut listing = Listing::default();
     for entry in entries {
-        if entry.kind != FileKind::File {
-            match SegmentName::parse(&entry.name) {
-                // Events of ours that are not there must not pass for none.
-                Some((name, _)) if name.is_canonical() => {
-                    return Err(root.read_fault("list log", &folder.join(&entry.name), NotRegular.into()));
-                }
-                Some(_) => listing.others += 1,
-                None => {}
-            }
-            continue;
-        }
-        if let Some((name, form)) = SegmentName::parse(&entry.name) {
-            let forms = listing.segments.entry(name).or_default();
-            match form {
-                SegmentForm::Plain => forms.plain = true,
-                SegmentForm::Zstd => forms.zstd = true,
-                SegmentForm::Gzip => forms.gzip = true,
-                _ => {}
-            }
-        } else if entry.name.starts_with(crate::fs::TEMP_PREFIX) {
-            listing.temps.push(entry.name);
-        } else if entry.name.contains(".jsonl") {
-            listing.others += 1;
-        }
+        listing.add(root, folder, &entry.name, entry.kind)?;
     }
     Ok(listing)
 }
@@ -114,37 +119,44 @@ pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
 /// compressed may show neither of its names to one pass, and that happens once in its life.
 pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp>> {
     let width = Timestamp::MIN.to_string().len();
+    let mark = mark(root, folder);
     let mut newest: Option<(String, Timestamp)> = None;
     for _ in 0..2 {
-        let entries = root
-            .fs
-            .list(folder)
-            .map_err(|error| root.read_fault("list log", folder, error))?;
-        for entry in &entries {
-            // In every form of a name the last stamp says when the segment was created, and stamps sort as text.
-            let stem = entry.name.split(".jsonl").next().unwrap_or_default();
-            let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
-            let Some(stamp) = stamp.filter(|stamp| newest.as_ref().is_none_or(|(text, _)| **stamp > **text))
-            else {
-                continue;
-            };
-            if let Some((name, _)) = SegmentName::parse(&entry.name)
-                && name.is_canonical()
-            {
-                newest = Some((stamp.to_owned(), name.made()));
-            }
+        let opened = root.fs.folder(folder);
+        let pass = opened.and_then(|opened| {
+            opened.names(&mut |name, _| {
+                // In every form of a name the last stamp says when the segment was created, and stamps sort as text.
+                let stem = name.split(".jsonl").next().unwrap_or_default();
+                let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
+                if let Some(stamp) =
+                    stamp.filter(|stamp| newest.as_ref().is_none_or(|(text, _)| **stamp > **text))
+                    && let Some((segment, _)) = SegmentName::parse(name)
+                    && segment.is_canonical()
+                {
+                    newest = Some((stamp.to_owned(), segment.made()));
+                }
+            })
+        });
+        pass.map_err(|error| root.read_fault("list log", folder, error))?;
+        if mark.is_some() && mark == self::mark(root, folder) {
+            break;
         }
     }
     Ok(newest.map(|(_, made)| made))
 }
 
-/// Lists until two passes agree on the segments.
+/// Lists all segments. One pass is enough if the folder did not change meanwhile, and else until two passes agree.
 ///
 /// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.
 /// A segment changes its name once in its life, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
+    let mark = mark(root, folder);
     let mut before = list_once(root, folder)?;
     if before.segments.is_empty() && before.temps.is_empty() && root.fs.metadata(folder).is_err() {
+        return Ok(before);
+    }
+    if mark.is_some() && mark == self::mark(root, folder) {
+        add_twins(root, folder, &mut before, deadline)?;
         return Ok(before);
     }
     loop {
@@ -160,6 +172,49 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
         )?;
         before = after;
     }
+}
+
+/// The folder that a path leads to, and the mark of its names, if the file system gives one.
+fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
+    // A network file system may give what it remembers of the folder.
+    if root.options.allow_network_fs {
+        return None;
+    }
+    let opened = root.fs.folder(folder).ok()?;
+    Some((opened.metadata().ok()?.identity, opened.mark().ok()??))
+}
+
+/// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, and
+/// the newest of the covered ones, for the replay filter. In a log of thousands, the other names are not parsed.
+pub(crate) fn list_after(
+    root: &Arc<Root>,
+    folder: &Path,
+    position: &Position,
+    deadline: Deadline,
+) -> Result<Listing> {
+    let (Some(covered_to), Some(mark)) = (position.mark, mark(root, folder)) else {
+        return list(root, folder, deadline);
+    };
+    let Ok(opened) = root.fs.folder(folder) else {
+        return list(root, folder, deadline);
+    };
+    let mut covered = Covered::new(covered_to, position);
+    let (mut listing, mut fault) = (Listing::default(), None);
+    let passed = opened.names(&mut |name, kind| {
+        if fault.is_none() && !covered.takes(name, kind) {
+            fault = listing.add(root, folder, name, kind).err();
+        }
+    });
+    passed.map_err(|error| root.read_fault("list log", folder, error))?;
+    fault.map_or(Ok(()), Err)?;
+    if covered.has_two_forms() || self::mark(root, folder) != Some(mark) {
+        return list(root, folder, deadline);
+    }
+    for name in covered.newest() {
+        listing.add(root, folder, &name, FileKind::File)?;
+    }
+    add_twins(root, folder, &mut listing, deadline)?;
+    Ok(listing)
 }
 
 /// Adds the twins. Format 1 could give a plain segment the name of a compressed one; where a compression is under way, or its

@@ -94,7 +94,7 @@ pub(crate) fn scan(
         .map(Position::decode)
         .transpose()?
         .unwrap_or_default();
-    let listing = listing::list(root, folder, deadline)?;
+    let listing = listing::list_after(root, folder, &position, deadline)?;
     follow_rotation(&mut position, &listing);
     position.fold_twins(|name| listing.segments.contains_key(name));
     if position.begun.is_some_and(|begun| !listing.has_made(begun)) {

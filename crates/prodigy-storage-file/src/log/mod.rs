@@ -5,6 +5,7 @@ mod adopt;
 pub(crate) mod archive;
 pub(crate) mod clock;
 mod commit;
+mod covered;
 mod cursor;
 mod folder;
 mod idempotent;

@@ -20,7 +20,7 @@ use crate::root::Root;
 
 /// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event
 /// is written soon after the first.
-const MOST_COVERED: usize = 64;
+pub(super) const MOST_COVERED: usize = 64;
 /// The number of ids that one search of a segment keeps. A scan asks for ids in ascending order, so a segment is opened
 /// once for this number of events, and not once for each.
 const KEPT: usize = 4096;

@@ -4,6 +4,7 @@ pub(crate) mod append;
 mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod dlq;
+pub(crate) mod follow;
 mod footprint;
 pub(crate) mod log;
 mod open;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Row> {
         open::rows(),
         resident::rows(),
         footprint::rows(),
+        follow::rows(),
     ]
     .into_iter()
     .flatten()

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
-use prodigy_storage_file::fs::{FsFolder, Metadata};
+use prodigy_storage_file::fs::{FileKind, FsFolder, Metadata};
 
 use super::process::Shared;
 use super::state::Owner;
@@ -41,10 +41,13 @@ impl FsFolder for SimFolder {
         })
     }
 
-    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+    fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
         self.process.look(|state| {
-            let entries = state.disk.folder(self.inode).into_iter().flatten();
-            entries.for_each(|(name, _)| show(name));
+            for (name, inode) in state.disk.folder(self.inode).into_iter().flatten() {
+                if let Some(node) = state.disk.node(*inode) {
+                    show(name, node.kind());
+                }
+            }
             Ok(())
         })
     }

@@ -1,18 +1,18 @@
 //! An open folder of the operating system.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 #[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
-use rustix::fs::{AtFlags, FlockOperation};
+use rustix::fs::{AtFlags, FileType, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::beneath::open_folder;
-use super::metadata_of;
-use crate::fs::{FsFolder, Metadata};
+use super::{kind_of, kind_of_type, metadata_of};
+use crate::fs::{FileKind, FolderMark, FsFolder, Metadata};
 use crate::kernel::KernelLocks;
 
 /// Takes a lock; false if others have it.
@@ -33,13 +33,21 @@ impl FsFolder for RealFolder {
         Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
     }
 
-    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+    fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
         // Opened afresh: some file systems show what was there when the descriptor was opened, and nothing newer.
         let folder = open_folder(self.0.as_fd(), Path::new("."))?;
-        each_name(&folder, |name| match name.to_str() {
-            Ok("." | "..") | Err(_) => {}
-            Ok(name) => show(name),
-        })
+        each_name(&folder, show)
+    }
+
+    /// The time of the folder's last change, which the kernel sets and nobody else can. The kernel's clock is coarse: two
+    /// changes within a tick have one time, so a recent time proves nothing.
+    fn mark(&self) -> io::Result<Option<FolderMark>> {
+        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let found = rustix::fs::fstat(&self.0)?;
+        let changed = nanos(found.st_ctime as i64, found.st_ctime_nsec as i64);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let is_old = changed < nanos(now.tv_sec as i64, now.tv_nsec as i64) - RECENT;
+        Ok(is_old.then_some(FolderMark(changed)))
     }
 
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
@@ -64,18 +72,21 @@ impl FsFolder for RealFolder {
     }
 }
 
+/// The age of a change, in nanoseconds, from which on another change gets another time. A tick is 10 ms at most.
+const RECENT: i128 = 1_000_000_000;
+
 /// Bytes of names that the kernel is asked for at once.
 #[cfg(target_os = "linux")]
 const NAMES: usize = 64 << 10;
 
-/// Shows each name, without a copy of it.
+/// Shows each name and its kind, without a copy of the name.
 #[cfg(target_os = "linux")]
-fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
+pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(NAMES);
     let mut dir = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = dir.next() {
         match entry {
-            Ok(entry) => show(entry.file_name()),
+            Ok(entry) => show_entry(folder, entry.file_name(), entry.file_type(), show)?,
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -84,10 +95,29 @@ fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Res
 }
 
 #[cfg(not(target_os = "linux"))]
-fn each_name(folder: &OwnedFd, mut show: impl FnMut(&std::ffi::CStr)) -> io::Result<()> {
+pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
     let mut dir = retry_on_intr(|| Dir::read_from(folder))?;
     while let Some(entry) = dir.read() {
-        show(entry?.file_name());
+        let entry = entry?;
+        show_entry(folder, entry.file_name(), entry.file_type(), show)?;
     }
+    Ok(())
+}
+
+fn show_entry(
+    folder: &OwnedFd,
+    name: &CStr,
+    found: FileType,
+    show: &mut dyn FnMut(&str, FileKind),
+) -> io::Result<()> {
+    let name = match name.to_str() {
+        Ok("." | "..") | Err(_) => return Ok(()),
+        Ok(name) => name,
+    };
+    let kind = match found {
+        FileType::Unknown => kind_of(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?),
+        found => kind_of_type(found),
+    };
+    show(name, kind);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A real file system that records its calls, and fails or waits where a test says so.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::fs::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space};
+use crate::fs::{
+    DirEntry, FileKind, FileSystem, FolderMark, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space,
+};
 
 /// Looks at a call before it is made.
 type Hook = Arc<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
@@ -22,6 +25,21 @@ pub(super) struct Reel {
     pub(super) most: AtomicU64,
     /// Whether syncs are only written down.
     pub(super) quick: AtomicBool,
+    pub(super) names: Mutex<Names>,
+    /// The number of times that the names of a folder were read.
+    pub(super) passes: AtomicU64,
+}
+
+/// The changes of names that the marks of a folder report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Names {
+    /// The real ones.
+    #[default]
+    Real,
+    /// They do not change.
+    Still,
+    /// They change between each two calls.
+    Changing,
 }
 
 impl std::fmt::Debug for Reel {
@@ -132,12 +150,16 @@ impl FileSystem for Tape {
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.reel.call("list", path)?;
+        self.reel.passes.fetch_add(1, Ordering::Relaxed);
         self.real.list(path)
     }
 
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
         self.reel.call("list", path)?;
-        self.real.folder(path)
+        Ok(Box::new(TapeFolder {
+            real: self.real.folder(path)?,
+            reel: Arc::clone(&self.reel),
+        }))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
@@ -147,6 +169,48 @@ impl FileSystem for Tape {
 
     fn space(&self) -> io::Result<Space> {
         self.real.space()
+    }
+}
+
+#[derive(Debug)]
+struct TapeFolder {
+    real: Box<dyn FsFolder>,
+    reel: Arc<Reel>,
+}
+
+impl FsFolder for TapeFolder {
+    fn metadata(&self) -> io::Result<Metadata> {
+        self.real.metadata()
+    }
+
+    fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
+        self.reel.passes.fetch_add(1, Ordering::Relaxed);
+        self.real.names(show)
+    }
+
+    fn mark(&self) -> io::Result<Option<FolderMark>> {
+        static CHANGES: AtomicU64 = AtomicU64::new(0);
+        match *self.reel.names.lock() {
+            Names::Real => self.real.mark(),
+            Names::Still => Ok(Some(FolderMark(-1))),
+            Names::Changing => Ok(Some(FolderMark(CHANGES.fetch_add(1, Ordering::Relaxed).into()))),
+        }
+    }
+
+    fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
+        self.real.metadata_of(name)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.real.try_lock()
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.real.try_lock_shared()
+    }
+
+    fn lock_holder(&self) -> Option<u32> {
+        self.real.lock_holder()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_file::fs::{
-    DirEntry, FileSystem, FsFile, FsFolder, FsWatch, Metadata, OpenMode, RealFs, Space, Wake,
+    DirEntry, FileKind, FileSystem, FsFile, FsFolder, FsWatch, Metadata, OpenMode, RealFs, Space, Wake,
 };
 
 type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
@@ -145,7 +145,7 @@ impl FsFolder for Lockless {
         self.real.metadata()
     }
 
-    fn names(&self, show: &mut dyn FnMut(&str)) -> io::Result<()> {
+    fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
         self.real.names(show)
     }
 
