@@ -52,7 +52,19 @@ impl fmt::Display for LogScope {
 }
 
 /// The result of a wait for reports.
+///
+/// ```
+/// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
+/// # use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+/// # let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let reports = LogReports::new(Interrupt::new());
+/// reports.add(&job);
+/// let reported = reports.wait(Deadline::never()).expect("nothing interrupts it");
+/// assert!(reported.jobs.contains(&job) && !reported.jobs_may_have_come);
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reported {
     /// The jobs to which something may have been appended.
     pub jobs: BTreeSet<JobAddress>,
@@ -121,6 +133,20 @@ impl LogReports {
 }
 
 /// A watch on the logs of a scope ([`LogStore::watch`](crate::LogStore::watch)), until it is dropped.
+///
+/// ```
+/// use prodigy_storage_backend::{Backend, Cursor, Interrupt, LogReports, LogScope, LogWatch, Result};
+/// # use prodigy_storage_layout::JobAddress;
+///
+/// /// Watches one job, and returns the cursor from which on nothing is missed.
+/// fn begin(backend: &dyn Backend, job: &JobAddress) -> Result<(Box<dyn LogWatch>, Cursor)> {
+///     let reports = LogReports::new(Interrupt::new());
+///     let mut watch = backend.watch(&LogScope::Store, &reports)?;
+///     watch.include(job)?;
+///     let cursor = backend.end(job, prodigy_storage_backend::Deadline::never())?;
+///     Ok((watch, cursor))
+/// }
+/// ```
 pub trait LogWatch: fmt::Debug + Send {
     /// Includes a job. What is appended to its log from now on is reported. False if what other processes append is not: the
     /// caller has to look from time to time.

@@ -84,6 +84,7 @@ impl Drop for Stores {
     fn drop(&mut self) {
         if self.still_here("close").is_ok() {
             self.queues.close(Deadline::after(CLOSING));
+            self.logs.close(Deadline::after(CLOSING));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
+use crate::log::sealed_mark::SealedMark;
 use crate::root::{Root, TempFile};
 
 /// Folders that lie deeper than any of ours are not gone into.
@@ -204,6 +205,8 @@ impl<'a> Examination<'a> {
                     );
                 self.tell(finding);
             }
+            _ if log_of(path.parent().unwrap_or(path)).is_some()
+                && SealedMark::parse(&entry.name).is_some() => {}
             // An earlier version noted there who wrote without locks.
             _ if path.starts_with("locks/unlocked") => {}
             _ => self.other(path, entry),

@@ -14,7 +14,7 @@ use super::clock::StepClock;
 use super::folder::LockedFolder;
 use super::listing::{self, Listing};
 use super::segment_ref::SegmentRef;
-use super::{search, tail};
+use super::{sealed_mark, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::root::{LockNow, Root, TempFile, count};
 
@@ -58,7 +58,17 @@ pub(crate) fn adopt(
                 .map_err(|error| root.read_fault("adopt segment", folder, error))?,
         ),
     };
+    let mark = listing.marks.iter().max();
+    newest = newest.max(mark.map_or(EventId::MIN, |mark| mark.newest));
+    let mut looked_at = 0;
     for (age, (name, forms)) in names.into_iter().enumerate() {
+        if mark.is_some_and(|mark| mark.covers(name)) {
+            if forms.plain && (!forms.only_plain() || root.options.compression) {
+                archive.enqueue(folder, name, None);
+            }
+            continue;
+        }
+        looked_at += usize::from(forms.plain);
         newest = newest.max(EventId::floor(name.lower()));
         let file = name.file_name(SegmentForm::Plain);
         let plain = opened
@@ -84,6 +94,9 @@ pub(crate) fn adopt(
         } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
             archive.enqueue(folder, name, None);
         }
+    }
+    if looked_at > sealed_mark::WORTH + candidates.len() {
+        archive.mark_sealed(folder);
     }
     let mut active = None;
     for name in candidates {

@@ -15,10 +15,12 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::active::SegmentFile;
+use super::sealed_mark;
 use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
-type Task = (PathBuf, SegmentName);
+/// The folder of a log, and a sealed segment to compress. Without a segment, the mark of sealed segments is renewed.
+type Task = (PathBuf, Option<SegmentName>);
 
 /// Segments that wait for their turn and keep their writer's lock, and a descriptor, meanwhile. More than these are locked
 /// again when their turn comes.
@@ -63,16 +65,21 @@ fn run(archive: &Weak<Archive>, tasks: &Receiver<(Task, Option<Arc<SegmentFile>>
     while let Ok((task, held)) = tasks.recv() {
         let Some(archive) = archive.upgrade() else { return };
         let (folder, name) = &task;
-        let segment = SegmentRef::new(&archive.root, folder, name);
-        let compressed = match &held {
-            Some(file) => compress_locked(segment, file.file()),
-            None => compress(segment),
+        let done = match name {
+            Some(name) => {
+                let segment = SegmentRef::new(&archive.root, folder, name);
+                match &held {
+                    Some(file) => compress_locked(segment, file.file()),
+                    None => compress(segment),
+                }
+            }
+            None => sealed_mark::renew(&archive.root, folder),
         };
-        if let Err(error) = compressed {
+        if let Err(error) = done {
             tracing::warn!(
-                segment = name.stem(),
+                segment = name.as_ref().map(SegmentName::stem),
                 error = &error as &dyn std::error::Error,
-                "a sealed segment could not be compressed"
+                "a sealed segment could not be compressed, or not be marked as sealed"
             );
         }
         drop(held);
@@ -98,7 +105,15 @@ impl Archive {
         name: &SegmentName,
         held: Option<Arc<SegmentFile>>,
     ) {
-        let task = (folder.to_owned(), name.clone());
+        self.add(&(folder.to_owned(), Some(name.clone())), held);
+    }
+
+    /// Has the mark of sealed segments renewed some time soon.
+    pub(super) fn mark_sealed(self: &Arc<Self>, folder: &Path) {
+        self.add(&(folder.to_owned(), None), None);
+    }
+
+    fn add(self: &Arc<Self>, task: &Task, held: Option<Arc<SegmentFile>>) {
         let mut state = self.state.lock();
         if !state.queued.insert(task.clone()) {
             return;
@@ -112,7 +127,7 @@ impl Archive {
                 .spawn(move || run(&weak, &receiver));
             if let Err(error) = spawned {
                 tracing::warn!(%error, "no thread for compression: sealed segments stay as they are");
-                state.queued.remove(&task);
+                state.queued.remove(task);
                 return;
             }
             state.sender = Some(sender);
@@ -122,7 +137,19 @@ impl Archive {
             .as_ref()
             .is_none_or(|sender| sender.send((task.clone(), held)).is_err())
         {
-            state.queued.remove(&task);
+            state.queued.remove(task);
+        }
+    }
+
+    /// Waits until no mark is left to renew: a process that ends early would leave the work to the next one, and that one to another.
+    pub(super) fn finish_marks(&self, deadline: Deadline) {
+        let mut state = self.state.lock();
+        while let Some(at) = deadline.instant()
+            && state.queued.iter().any(|(_, name)| name.is_none())
+        {
+            if self.idle.wait_until(&mut state, at).timed_out() {
+                return;
+            }
         }
     }
 

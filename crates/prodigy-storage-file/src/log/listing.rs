@@ -11,6 +11,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use super::clock::StepClock;
 use super::covered::Covered;
 use super::cursor::Position;
+use super::sealed_mark::SealedMark;
 use super::segment_ref::SegmentRef;
 use super::{archive, search, source};
 use crate::fs::{FileKind, FolderMark, NotRegular};
@@ -47,6 +48,8 @@ pub(crate) struct Listing {
     pub(crate) segments: BTreeMap<SegmentName, Forms>,
     /// Names of temporary files.
     pub(crate) temps: Vec<String>,
+    /// The marks of sealed segments: one, except while it is renewed.
+    pub(super) marks: Vec<SealedMark>,
     /// How many files of events lie there under names that no segment has.
     pub(crate) others: u64,
 }
@@ -91,6 +94,8 @@ impl Listing {
             }
         } else if name.starts_with(crate::fs::TEMP_PREFIX) {
             self.temps.push(name.to_owned());
+        } else if let Some(mark) = SealedMark::parse(name) {
+            self.marks.push(mark);
         } else if name.contains(".jsonl") {
             self.others += 1;
         }

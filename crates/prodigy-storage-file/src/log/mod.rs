@@ -16,6 +16,7 @@ mod persist;
 mod replay_filter;
 mod resume;
 mod salvage;
+pub(crate) mod sealed_mark;
 pub(crate) mod search;
 pub(crate) mod segment;
 mod segment_index;
@@ -348,6 +349,11 @@ impl Logs {
             Some(writer) => writer.seal(deadline),
             None => Ok(()),
         }
+    }
+
+    /// Ends the background work that the next process would have to begin again.
+    pub(crate) fn close(&self, deadline: Deadline) {
+        self.archive.finish_marks(deadline);
     }
 
     /// Makes relaxed appends survive power loss, and ends the compression of sealed segments.

@@ -36,6 +36,20 @@ enum Followed {
 }
 
 /// Lines of many jobs as they are appended, each lent until the next is asked for.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use prodigy_storage::{FollowOptions, ScanItem, Storage};
+/// # let storage = Storage::in_memory()?;
+/// storage.repo("shop")?.job("map-1")?.events().append(&"started")?;
+/// let mut lines = storage.follow_lines(FollowOptions::new().wait(Duration::ZERO))?;
+/// while let Some((job, item)) = lines.next()? {
+///     if let ScanItem::Record(record) = item {
+///         println!("{job}: {}", record.line);
+///     }
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
 pub struct FollowAllLines {
     inner: Arc<Inner>,
     scope: LogScope,

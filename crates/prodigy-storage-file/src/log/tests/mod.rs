@@ -16,6 +16,7 @@ mod persist;
 mod processes;
 mod readers;
 mod scale;
+mod sealed_marks;
 mod still;
 mod support;
 mod tape;

@@ -198,6 +198,7 @@ impl FsFolder for TapeFolder {
     }
 
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
+        self.reel.call("stat", Path::new(name))?;
         self.real.metadata_of(name)
     }
 

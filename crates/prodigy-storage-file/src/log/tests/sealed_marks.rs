@@ -1,0 +1,121 @@
+//! The mark of sealed segments.
+
+use std::sync::Arc;
+
+use prodigy_storage_backend::Deadline;
+
+use super::support::{NEVER, Place, id, ids, line, name, set_mode};
+use super::tape::Reel;
+use crate::log::Logs;
+
+/// More segments than a mark has to add.
+const MANY: i64 = 300;
+
+fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
+    for number in numbers {
+        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
+    }
+}
+
+fn marks(place: &Place) -> Vec<String> {
+    let mut marks = place.files();
+    marks.retain(|name| name.starts_with(".sealed-"));
+    marks
+}
+
+/// Appends as a new process does, and waits until its background work is done.
+fn append(place: &Place) -> (Arc<Logs>, Arc<Reel>) {
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["new"]).unwrap();
+    store.flush(Deadline::never()).unwrap();
+    (store, reel)
+}
+
+fn looked_at(reel: &Reel) -> usize {
+    reel.take()
+        .iter()
+        .filter(|call| call.starts_with("stat events-"))
+        .count()
+}
+
+#[test]
+fn the_second_new_writer_of_a_long_log_looks_at_few_segments() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    assert!(looked_at(&append(&place).1) >= MANY as usize);
+    assert_eq!(marks(&place).len(), 1);
+    assert!(looked_at(&append(&place).1) < 10);
+    // A mark is renewed when as many segments came again.
+    place.seal(&append(&place).0);
+    sealed(&place, MANY + 1..2 * MANY + 2);
+    let before = marks(&place);
+    append(&place);
+    let after = marks(&place);
+    assert!(after.len() == 1 && after > before, "{after:?}");
+    assert_eq!(place.items(&place.store()).len(), 2 * MANY as usize + 1 + 4);
+}
+
+#[test]
+fn a_short_log_has_no_mark() {
+    let place = Place::new();
+    sealed(&place, 0..20);
+    append(&place);
+    assert!(marks(&place).is_empty());
+}
+
+#[test]
+fn a_mark_ends_before_the_first_segment_that_is_not_sealed_which_is_still_continued() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    let open = place.plant(&name(MANY, MANY), line(id(MANY), "open"));
+    sealed(&place, MANY + 1..2 * MANY);
+    let (store, _) = place.taped(place.options());
+    let held = hold(&open);
+    place.append(&store, &["elsewhere"]).unwrap();
+    store.flush(NEVER).unwrap();
+    drop((store, held));
+    let mark = marks(&place);
+    assert!(
+        mark[0].contains(&name(MANY - 1, MANY - 1)["events-".len()..33]),
+        "{mark:?}"
+    );
+    // Two segments are unsealed; both are adopted in the end.
+    let (first, _) = append(&place);
+    let (second, _) = append(&place);
+    assert!(std::fs::read_to_string(&open).unwrap().contains("new"));
+    drop((first, second));
+}
+
+/// Holds the lock of a segment, as another process does.
+fn hold(path: &std::path::Path) -> std::fs::File {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.try_lock().unwrap();
+    file
+}
+
+#[test]
+fn new_ids_are_above_those_of_the_segments_that_a_mark_covers() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    // The clock of its writer stepped back since.
+    let ahead = id(1_000_000_000);
+    set_mode(&place.plant(&name(0, 0), line(ahead, "x")), 0o400);
+    append(&place);
+    assert_eq!(marks(&place).len(), 1);
+    append(&place);
+    let ids = ids(&place.items(&place.store()));
+    assert!(ids.last().is_some_and(|last| *last > ahead));
+}
+
+#[test]
+fn covered_segments_are_compressed_when_compression_is_turned_on() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    append(&place);
+    assert_eq!(marks(&place).len(), 1);
+    let store = place.quick(place.options().compression(true));
+    place.append(&store, &["new"]).unwrap();
+    store.flush(NEVER).unwrap();
+    let packed = place.files().iter().filter(|name| name.ends_with(".zst")).count();
+    assert_eq!(packed as i64, MANY);
+}
