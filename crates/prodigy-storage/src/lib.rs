@@ -155,7 +155,8 @@ mod worktrees;
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
     AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncJob, AsyncOrphans, AsyncRepo, AsyncStorage,
-    AsyncStorageLock, AsyncTaken, AsyncWorktrees, Call, EventAt, EventStream, FollowStream, ItemStream,
+    AsyncStorageLock, AsyncTaken, AsyncWorktrees, Call, EventAt, EventStream, FollowAllStream, FollowStream,
+    ItemStream,
 };
 pub use builder::StorageBuilder;
 pub use checkpoints::{

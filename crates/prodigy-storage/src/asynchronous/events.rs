@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 use super::appends::{How, Ids};
 use super::mirror::{method, mirror, rows};
 use super::threads::Threads;
-use super::{Call, EventStream, FollowStream, Wrap};
-use crate::events::{AppendOptions, EventReader, Events, Follow, FollowOptions, ReadOptions};
+use super::{Call, EventStream, FollowAllStream, FollowStream, Wrap};
+use crate::events::{
+    AppendOptions, EventCounts, EventReader, Events, Follow, FollowAll, FollowOptions, ReadOptions,
+};
 
 mirror! {
     /// [`Events`] for tasks.
@@ -39,6 +41,7 @@ mirror! {
         async fn follow_with<T: DeserializeOwned>(&self, options: FollowOptions) -> FollowStream<T>;
         #[wrapped]
         async fn tail<T: DeserializeOwned>(&self, count: usize) -> EventStream<T>;
+        async fn count(&self, options: ReadOptions) -> EventCounts;
         async fn end(&self) -> Cursor;
         async fn summary(&self) -> LogSummary;
     }
@@ -140,5 +143,13 @@ impl<T: DeserializeOwned + Send + 'static> Wrap for Follow<T> {
 
     fn wrap(self, threads: &Arc<Threads>) -> FollowStream<T> {
         FollowStream::new(self, threads)
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Wrap for FollowAll<T> {
+    type Wrapped = FollowAllStream<T>;
+
+    fn wrap(self, threads: &Arc<Threads>) -> FollowAllStream<T> {
+        FollowAllStream::new(self, threads)
     }
 }

@@ -34,7 +34,7 @@ pub use job::{AsyncJob, AsyncOrphans};
 pub use lock::AsyncStorageLock;
 pub use repo::{AsyncRepo, AsyncWorktrees};
 pub use storage::AsyncStorage;
-pub use stream::{EventAt, EventStream, FollowStream, ItemStream};
+pub use stream::{EventAt, EventStream, FollowAllStream, FollowStream, ItemStream};
 pub(crate) use threads::waited;
 
 use threads::Threads;

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{Identity, JobId, RepoName, SessionId};
+use serde::de::DeserializeOwned;
 
 use super::mirror::{method, mirror, rows};
-use super::{AsyncDocuments, AsyncJob, ItemStream};
+use super::{AsyncDocuments, AsyncJob, FollowAllStream, ItemStream};
 use crate::documents::DocumentInfo;
+use crate::events::FollowOptions;
 use crate::notice::StorageNotice;
 use crate::orphans::JobOrphans;
 use crate::repo::Repo;
@@ -36,6 +38,8 @@ mirror! {
         fn documents(&self, kind: impl AsRef<str>) -> Result<AsyncDocuments>;
         #[wrapped]
         fn all_documents(&self) -> ItemStream<DocumentInfo>;
+        #[wrapped]
+        async fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> FollowAllStream<T>;
         #[wrapped]
         fn worktrees(&self) -> AsyncWorktrees;
         async fn delete(&self) -> usize;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Result, Stats, Usage};
 use prodigy_storage_config::StorageConfig;
 use prodigy_storage_layout::{LockName, RepoName};
+use serde::de::DeserializeOwned;
 
 use super::mirror::{method, mirror, rows};
 use super::threads::{Threads, open};
-use super::{AsyncRepo, AsyncStorageLock, Call, ItemStream};
+use super::{AsyncRepo, AsyncStorageLock, Call, FollowAllStream, ItemStream};
 use crate::builder::StorageBuilder;
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_name;
+use crate::events::FollowOptions;
 use crate::lock::LockOptions;
 use crate::notice::StorageNotice;
 use crate::storage::Storage;
@@ -62,6 +64,8 @@ mirror! {
         async fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
         #[wrapped]
         fn repositories(&self) -> ItemStream<RepoName>;
+        #[wrapped]
+        async fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> FollowAllStream<T>;
         #[wrapped]
         fn locks(&self) -> ItemStream<LockInfo>;
         async fn health(&self) -> Health;

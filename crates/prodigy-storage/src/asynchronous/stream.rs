@@ -11,11 +11,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use prodigy_storage_backend::{Cursor, Result};
+use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
 
 use super::Wrap;
 use super::threads::Threads;
-use crate::events::{Event, EventReader, Follow, FollowHandle};
+use crate::events::{Event, EventReader, Follow, FollowAll, FollowHandle};
 use crate::listing::Listing;
 
 /// A stream reads at most this number of items ahead.
@@ -398,6 +399,83 @@ impl<T: Send + 'static> Stream for FollowStream<T> {
 }
 
 impl<T> Drop for FollowStream<T> {
+    fn drop(&mut self) {
+        self.handle.stop();
+    }
+}
+
+/// Events of many jobs as they are appended, as a stream, each with its job. It gives the items of a [`FollowAll`], and ends with
+/// it.
+///
+/// A thread waits for the next event while a task does. Dropping the stream ends the follow and the wait.
+///
+/// ```
+/// # use prodigy_storage::{AsyncStorage, FollowOptions};
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let shop = AsyncStorage::in_memory()?.repo("shop")?;
+/// let mut events = shop.follow::<String>(FollowOptions::new()).await?;
+/// shop.job("map-1")?.events().append(&"started").await?;
+/// let (job, event) = events.next().await.expect("one event")?;
+/// assert_eq!((job.job.as_str(), event.event.as_str()), ("map-1", "started"));
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "a stream reads nothing until it is polled"]
+pub struct FollowAllStream<T> {
+    chunks: Chunks<(JobAddress, Event<T>)>,
+    handle: FollowHandle,
+}
+
+impl<T: DeserializeOwned + Send + 'static> FollowAllStream<T> {
+    pub(super) fn new(mut follow: FollowAll<T>, threads: &Arc<Threads>) -> Self {
+        let handle = follow.handle();
+        let steps = move |may_wait| match may_wait {
+            true => follow.next().map(Step::from).into(),
+            // Events come one by one: the next job is not looked into before they were taken.
+            false => Next::Pause,
+        };
+        Self {
+            handle,
+            chunks: Chunks {
+                source: Source::Idle(Box::new(steps)),
+                read: VecDeque::new(),
+                threads: Arc::clone(threads),
+                pace: Pace::Waits,
+            },
+        }
+    }
+
+    /// The next event and its job; waits for it. `None` at the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<(JobAddress, Event<T>)>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl<T> FollowAllStream<T> {
+    /// A handle that stops the follow or has it look, from another task or thread.
+    #[must_use]
+    pub fn handle(&self) -> FollowHandle {
+        self.handle.clone()
+    }
+}
+
+impl<T> Unpin for FollowAllStream<T> {}
+
+impl<T: Send + 'static> Stream for FollowAllStream<T> {
+    type Item = Result<(JobAddress, Event<T>)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.chunks.poll(context).map(|step| Some(step?.item))
+    }
+}
+
+impl<T> fmt::Debug for FollowAllStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowAllStream").finish_non_exhaustive()
+    }
+}
+
+impl<T> Drop for FollowAllStream<T> {
     fn drop(&mut self) {
         self.handle.stop();
     }

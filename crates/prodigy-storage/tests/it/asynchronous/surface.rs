@@ -15,6 +15,7 @@ const COUNTERPARTS: &[(&str, &str)] = &[
     ("Listing", "ItemStream"),
     ("EventReader", "EventStream"),
     ("Follow", "FollowStream"),
+    ("FollowAll", "FollowAllStream"),
 ];
 
 /// Methods that tasks do not have, and why.
@@ -23,6 +24,21 @@ const BLOCKING_ONLY: &[(&str, &str)] = &[
         "Events::read_lines",
         "each line is lent, which a stream can't do: read `Box<RawValue>`",
     ),
+    (
+        "Events::tail_lines",
+        "each line is lent, which a stream can't do: read `Box<RawValue>`",
+    ),
+    (
+        "Repo::follow_lines",
+        "each line is lent, which a stream can't do: follow `Box<RawValue>`",
+    ),
+    (
+        "Storage::follow_lines",
+        "each line is lent, which a stream can't do: follow `Box<RawValue>`",
+    ),
+    ("FollowAllLines::handle", "of `Repo::follow_lines`"),
+    ("FollowAllLines::next", "of `Repo::follow_lines`"),
+    ("FollowAllLines::wait", "of `Repo::follow_lines`"),
     (
         "Events::follow_lines",
         "each line is lent, which a stream can't do: follow `Box<RawValue>`",
@@ -37,6 +53,7 @@ const TASKS_ONLY: &[(&str, &str)] = &[
     ("Listing::next", "in place of `Iterator`"),
     ("EventReader::next", "in place of `Iterator`"),
     ("Follow::next", "in place of `Iterator`"),
+    ("FollowAll::next", "in place of `Iterator`"),
 ];
 
 /// Spellings of one thing: for tasks, and blocking.
@@ -54,6 +71,7 @@ const SAME: &[(&str, &str)] = &[
     ("ItemStream<", "Listing<"),
     ("EventStream<", "EventReader<"),
     ("FollowStream<", "Follow<"),
+    ("FollowAllStream<", "FollowAll<"),
     ("&'bmutBatch", "&mutBatch"),
     (
         "implFuture<Output=Result<Appended>>+Send+use<'b>",
