@@ -1,12 +1,17 @@
 //! The flags that filter events.
 
-use prodigy_storage::EventFilter;
+use prodigy_storage::{EventFilter, StorageError};
+
+/// The reason alone: the parser of the command line names the flag and its value.
+fn filter(text: &str) -> Result<EventFilter, String> {
+    text.parse().map_err(|error: StorageError| error.why().to_owned())
+}
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct FilterArgs {
     /// Only events with this value in a field: a dotted path into the payload or, where it has none, the envelope. A text
     /// compares as it is, anything else as JSON. Several have to hold at once.
-    #[arg(long, value_name = "FIELD=VALUE")]
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = filter)]
     filter: Vec<EventFilter>,
     /// Only events with this field, whatever its value. Several have to be there at once.
     #[arg(long, value_name = "FIELD")]
