@@ -17,6 +17,7 @@ use prodigy_storage_layout::{
 use super::stores::Stores;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode, TEMP_PREFIX};
 use crate::log::LockedLog;
+use crate::log::sealed_mark::SealedMark;
 use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
 
 const DELETE: &str = "delete job";
@@ -257,7 +258,8 @@ impl Stores {
         })?;
         remove_folder(root, &events_folder(job), &|entry| {
             let segment = SegmentName::parse(&entry.name);
-            Ok(is_temporary(&entry.name) || segment.is_some_and(|(name, _)| name.is_canonical()))
+            let is_segment = segment.is_some_and(|(name, _)| name.is_canonical());
+            Ok(is_segment || is_temporary(&entry.name) || SealedMark::parse(&entry.name).is_some())
         })?;
         let own = documents_folder(&DocumentOwner::Job(job.clone()));
         for kind in root.names_in(DELETE, &own)? {

@@ -17,6 +17,10 @@ const PREFIX: &str = "events-";
 pub(super) struct Covered<'p> {
     /// The mark, as the text of a stamp: canonical stamps sort as text.
     mark: String,
+    /// The stamp of the segment that the log began with, as the position says.
+    begun: Option<String>,
+    /// The oldest name, and its stamp: the log began with it.
+    oldest: Option<(String, String)>,
     /// Stems of the segments that the position names.
     named: HashSet<&'p str>,
     /// Days, as the first eight digits of a stamp, that exist.
@@ -33,6 +37,8 @@ impl<'p> Covered<'p> {
     pub(super) fn new(mark: Timestamp, position: &'p Position) -> Self {
         Self {
             mark: mark.to_string(),
+            begun: position.begun.map(|begun| begun.to_string()),
+            oldest: None,
             named: position.segments.keys().map(SegmentName::stem).collect(),
             days: HashSet::new(),
             newest: BinaryHeap::new(),
@@ -51,8 +57,16 @@ impl<'p> Covered<'p> {
         let Some(made) = self.made(stem) else {
             return false;
         };
-        if kind != FileKind::File || made > &*self.mark || self.named.contains(stem) {
+        let is_begun = self.begun.as_deref() == Some(made);
+        if kind != FileKind::File || made > &*self.mark || is_begun || self.named.contains(stem) {
             return false;
+        }
+        if self
+            .oldest
+            .as_ref()
+            .is_none_or(|(oldest, _)| made < oldest.as_str())
+        {
+            self.oldest = Some((made.to_owned(), name.to_owned()));
         }
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, stem);
         match form {
@@ -111,9 +125,13 @@ impl<'p> Covered<'p> {
             .any(|hash| self.plain.binary_search(hash).is_ok())
     }
 
-    /// The newest names.
-    pub(super) fn newest(self) -> impl Iterator<Item = String> {
-        self.newest.into_iter().map(|Reverse((_, name))| name)
+    /// The newest names and the oldest one.
+    pub(super) fn kept(self) -> impl Iterator<Item = String> {
+        let oldest = self.oldest.map(|(_, name)| name);
+        self.newest
+            .into_iter()
+            .map(|Reverse((_, name))| name)
+            .chain(oldest)
     }
 }
 
@@ -141,6 +159,7 @@ mod tests {
         Position {
             mark: Some(at(100)),
             segments: [(SegmentName::new(at(50), at(50)), reached)].into(),
+            begun: Some(at(98)),
             newest: None,
         }
     }
@@ -160,7 +179,15 @@ mod tests {
         ]
         .map(str::to_owned)
         .into();
-        for (lower, made) in [(50, 50), (99, 99), (100, 100), (101, 101), (2, 101), (2, 99)] {
+        for (lower, made) in [
+            (50, 50),
+            (98, 98),
+            (99, 99),
+            (100, 100),
+            (101, 101),
+            (2, 101),
+            (2, 99),
+        ] {
             let name = SegmentName::new(at(lower), at(made));
             names.extend(SegmentForm::ALL.map(|form| name.file_name(form)));
         }
@@ -175,7 +202,9 @@ mod tests {
         for name in names() {
             let parsed = SegmentName::parse(&name).filter(|(segment, _)| segment.is_canonical());
             let is_covered = parsed.is_some_and(|(segment, _)| {
-                position.of(&segment) == State::Read && !position.segments.contains_key(&segment)
+                position.of(&segment) == State::Read
+                    && !position.segments.contains_key(&segment)
+                    && position.begun != Some(segment.made())
             });
             assert_eq!(covered.takes(&name, FileKind::File), is_covered, "{name}");
             taken += usize::from(is_covered);
@@ -186,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_names_are_kept() {
+    fn the_newest_names_and_the_oldest_one_are_kept() {
         let position = position();
         let mut covered = Covered::new(at(100_000), &position);
         for number in 0..1000 {
@@ -195,10 +224,11 @@ mod tests {
             assert!(covered.takes(&name, FileKind::File));
         }
         assert!(!covered.has_two_forms());
-        let mut newest: Vec<String> = covered.newest().collect();
-        newest.sort();
-        let wanted = (2000 - MOST_COVERED as i64..2000)
+        let mut kept: Vec<String> = covered.kept().collect();
+        kept.sort();
+        let wanted = std::iter::once(1000)
+            .chain(2000 - MOST_COVERED as i64..2000)
             .map(|made| SegmentName::new(at(made), at(made)).file_name(SegmentForm::Plain));
-        assert_eq!(newest, wanted.collect::<Vec<_>>());
+        assert_eq!(kept, wanted.collect::<Vec<_>>());
     }
 }

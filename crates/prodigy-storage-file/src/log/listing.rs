@@ -190,7 +190,7 @@ fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
 }
 
 /// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, and
-/// the newest of the covered ones, for the replay filter. In a log of thousands, the other names are not parsed.
+/// the newest of the covered ones, for the replay filter, and the oldest one, which names the log. In a log of thousands, the other names are not parsed.
 pub(crate) fn list_after(
     root: &Arc<Root>,
     folder: &Path,
@@ -215,7 +215,7 @@ pub(crate) fn list_after(
     if covered.has_two_forms() || self::mark(root, folder) != Some(mark) {
         return list(root, folder, deadline);
     }
-    for name in covered.newest() {
+    for name in covered.kept() {
         listing.add(root, folder, &name, FileKind::File)?;
     }
     add_twins(root, folder, &mut listing, deadline)?;

@@ -89,6 +89,8 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
     match root.fs.open(&path, OpenMode::CreateNew) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // The log was deleted meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(root.write_fault("mark sealed segments", &path, error)),
     }
     for mark in listing.marks {

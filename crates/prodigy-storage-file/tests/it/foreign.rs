@@ -454,11 +454,20 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     append("after");
     assert_eq!((count(), jobs()), (1, 1));
     assert!(!place.root().join("deletions/ours/job-1.json").exists());
+    // A mark of sealed segments belongs to the log.
+    let mark = ".sealed-20261128T150000.000000000Z-00000000-0000-7000-8000-000000000000";
+    place.write(&format!("events/ours/job-1/{mark}"), "");
+    let (_, findings) = place.look(false);
+    assert!(
+        findings.iter().all(|finding| !finding.place.contains(".sealed")),
+        "{findings:?}"
+    );
     // The process that deletes it again ends a deletion as well.
     place.write("deletions/ours/job-1.json", "{}");
     assert!(backend.delete_job(&ours, never()).unwrap());
     assert_eq!((count(), jobs()), (0, 0));
     assert!(!backend.delete_job(&ours, never()).unwrap());
+    assert!(!place.root().join("events/ours/job-1").exists());
 }
 
 #[test]

@@ -35,6 +35,16 @@ enum Followed {
     Lost,
 }
 
+impl Followed {
+    /// How a job is followed after an error was given. One that was deleted begins again, if it does, with another log.
+    fn after(error: &StorageError) -> Self {
+        match error.kind() {
+            ErrorKind::Deleted | ErrorKind::CursorGap => Self::To(None),
+            _ => Self::Lost,
+        }
+    }
+}
+
 /// Lines of many jobs as they are appended, each lent until the next is asked for.
 ///
 /// ```
@@ -111,8 +121,8 @@ impl FollowAllLines {
     /// nothing was new for as long as the options say.
     ///
     /// # Errors
-    /// A failure that concerns one job is given once, and that job is not followed any more. After any other failure every
-    /// call fails.
+    /// A failure that concerns one job is given once, and that job is not followed any more; a job that was deleted is
+    /// followed again from its first event if it begins again. After any other failure every call fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -134,7 +144,7 @@ impl FollowAllLines {
                         self.current = None;
                     }
                     Err(error) => {
-                        self.jobs.insert(job.clone(), Followed::Lost);
+                        self.jobs.insert(job.clone(), Followed::after(&error));
                         self.current = None;
                         return Err(error);
                     }
@@ -254,7 +264,7 @@ impl FollowAllLines {
                 Ok(())
             }
             Err(error) => {
-                self.jobs.insert(job, Followed::Lost);
+                self.jobs.insert(job, Followed::after(&error));
                 Err(error)
             }
         }
