@@ -10,6 +10,7 @@ use crate::body::Body;
 use crate::deadline::Deadline;
 use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, StoredDocument};
 use crate::error::Result;
+use crate::fence::Fence;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
 use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
 use crate::page::{Page, PageOptions};
@@ -79,6 +80,10 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// Not atomic: a prefix of whole records may be stored after a crash. On
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored: appending the same batch
     /// again stores each once.
+    ///
+    /// The batch may carry a fencing token ([`Batch::set_fence`]). It is checked before the events are written, and again before
+    /// they are acknowledged: an overtaken append is [`Fenced`](crate::ErrorKind::Fenced), and may be stored; its records
+    /// carry the token.
     fn append(
         &self,
         job: &JobAddress,
@@ -168,7 +173,7 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 
     /// Adds a document to the checkpoint series of a job under a new name. Its stamp is the greatest of now,
     /// [`PutOptions::not_before`], the newest of the series + 1 ns, and the newest of the job's other series + 1 ns where
-    /// this project made that name: stamps ascend over map and reduce, also when the clock steps back. [`Phase::Setup`] has
+    /// this project made that name: stamps ascend over all series of a job, also when the clock steps back. [`Phase::Setup`] has
     /// one name and is replaced.
     fn add(
         &self,
@@ -179,12 +184,13 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Added>;
 
-    /// Deletes a document; false if there was none.
+    /// Deletes a document; false if there was none. A token is checked as in a [put](PutOptions::fencing).
     fn delete(
         &self,
         document: &Document,
         expected: Expected,
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool>;
 
@@ -216,6 +222,9 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 /// behind all others, so a run that is bounded by the counter at its start ([`Select::until`]) never gets one item
 /// twice.
 ///
+/// A write that carries a fencing token is refused as [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a
+/// greater token of the same lock; otherwise it raises the job's mark. The check and the write are one critical section.
+///
 /// ```
 /// use std::time::Duration;
 /// use prodigy_storage_backend::{Deadline, QueueStore, Result, Select};
@@ -224,7 +233,7 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 /// /// Takes what is pending, for five minutes. Settle each item before they are over.
 /// fn take(queue: &dyn QueueStore, job: &JobAddress) -> Result<usize> {
 ///     let lease = Duration::from_secs(300);
-///     Ok(queue.queue_take(job, &Select::eligible(), 10, lease, Deadline::never())?.len())
+///     Ok(queue.queue_take(job, &Select::eligible(), 10, lease, None, Deadline::never())?.len())
 /// }
 /// # let _ = take;
 /// ```
@@ -241,6 +250,7 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         job: &JobAddress,
         items: &[QueueItem],
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<PutReport>;
 
@@ -264,6 +274,7 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         select: &Select,
         limit: usize,
         lease: Duration,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>>;
 
@@ -278,6 +289,7 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         &self,
         job: &JobAddress,
         settlements: &[Settlement],
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<Settled>>;
 

@@ -5,8 +5,9 @@ use serde_json::ser::Serializer;
 
 use crate::body::{Guard, Loadable, Outcome, Raw};
 use crate::error::Result;
+use crate::fence::Fence;
 use crate::id::EventId;
-use crate::record::MAX_NESTING;
+use crate::record::{FENCE_FIELD, MAX_NESTING};
 
 /// Events serialised and ready to be appended, in one buffer that can be used again.
 ///
@@ -27,6 +28,9 @@ pub struct Batch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     ids: Vec<EventId>,
+    fence: Option<Fence>,
+    /// The field of each record that holds the token; empty without one.
+    fence_field: Vec<u8>,
 }
 
 /// Optional fields beside an event's payload.
@@ -78,6 +82,54 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.ids.clear();
+        self.fence = None;
+        self.fence_field.clear();
+    }
+
+    /// The fencing token that its events are appended under.
+    #[must_use]
+    pub fn fence(&self) -> Option<&Fence> {
+        self.fence.as_ref()
+    }
+
+    /// Sets the fencing token of all its events, those that are pushed later included. Each record carries it, so that a reader
+    /// can leave out what an overtaken writer stored.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Batch, Fence};
+    ///
+    /// let fence: Fence = "shop/coordinator=5".parse()?;
+    /// let mut batch = Batch::new();
+    /// batch.push("planned")?;
+    /// batch.set_fence(Some(&fence));
+    /// assert_eq!(batch.fence(), Some(&fence));
+    /// assert_eq!(batch.bodies().next(), Some(&br#","event":"planned","fence":"shop/coordinator=5""#[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_fence(&mut self, fence: Option<&Fence>) {
+        if self.fence.as_ref() == fence {
+            return;
+        }
+        let old = std::mem::take(&mut self.fence_field);
+        if let Some(fence) = fence {
+            // The name of a lock may hold a quotation mark.
+            let text = serde_json::Value::from(fence.to_string());
+            self.fence_field = format!("{FENCE_FIELD}{text}").into_bytes();
+        }
+        self.fence = fence.cloned();
+        if self.ends.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut start = 0;
+        for end in &mut self.ends {
+            let body = bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            self.bytes
+                .extend_from_slice(body.strip_suffix(&*old).unwrap_or(body));
+            self.bytes.extend_from_slice(&self.fence_field);
+            *end = self.bytes.len();
+        }
     }
 
     /// Number of events.
@@ -138,9 +190,12 @@ impl Batch {
     /// # Ok::<(), prodigy_storage_backend::StorageError>(())
     /// ```
     pub fn extend_from(&mut self, other: &Self) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
-        self.ends.extend(other.ends.iter().map(|end| start + end));
+        for body in other.bodies() {
+            let body = body.strip_suffix(&*other.fence_field).unwrap_or(body);
+            self.bytes.extend_from_slice(body);
+            self.bytes.extend_from_slice(&self.fence_field);
+            self.ends.push(self.bytes.len());
+        }
         self.ids.clear();
     }
 
@@ -192,6 +247,7 @@ impl Batch {
             self.bytes.extend_from_slice(b",\"metadata\":");
             self.write_json(metadata)?;
         }
+        self.bytes.extend_from_slice(&self.fence_field);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use prodigy_storage_layout::{Document, Timestamp};
+use prodigy_storage_layout::{CheckpointKey, Document, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fence::Fence;
@@ -138,6 +138,9 @@ pub struct PutOptions {
     pub fencing: Option<Fence>,
     /// The stamp of an addition is this time or a later one. A put ignores it.
     pub not_before: Option<Timestamp>,
+    /// The key of an addition, which the name of the new document holds. A put ignores it, and so does an addition to the setup
+    /// phase, which has one name.
+    pub key: Option<CheckpointKey>,
 }
 
 impl PutOptions {
@@ -163,6 +166,9 @@ impl PutOptions {
 
         /// With a stamp at this time or later, if there is one.
         not_before: Option<Timestamp>,
+
+        /// With this key, if there is one.
+        key: Option<CheckpointKey>,
     }
 }
 

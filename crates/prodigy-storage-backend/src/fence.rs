@@ -310,6 +310,14 @@ impl FenceMarks {
         raised
     }
 
+    /// Raises each mark to that of others.
+    pub fn include(&mut self, others: Self) {
+        for (lock, token) in others.0 {
+            let mark = self.0.entry(lock).or_default();
+            *mark = token.max(*mark);
+        }
+    }
+
     /// The marks of named locks.
     pub fn named(&self) -> impl Iterator<Item = (&LockName, u64)> {
         self.0

@@ -47,6 +47,7 @@ mod document;
 mod error;
 mod fence;
 mod foreign;
+mod histogram;
 mod id;
 mod lock;
 mod log;
@@ -77,6 +78,7 @@ pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, 
 pub use error::{ErrorKind, Result, StorageError, escape};
 pub use fence::{Fence, FenceMarks, InvalidFence};
 pub use foreign::{Foreign, ForeignKind};
+pub use histogram::{Histogram, SharedHistogram};
 pub use id::{EventId, IdSource, InvalidEventId};
 pub use lock::{Holder, LockGuard, LockInfo, LockOptions, LockOrigin};
 pub use log::{
@@ -89,7 +91,7 @@ pub use queue::{
     QueueItem, QueueMark, QueueScan, QueueStep, QueueSummary, Select, Settled, Settlement,
 };
 pub use record::Record;
-pub use report::{Activity, AreaUsage, Capabilities, Check, Health, Severity, Stats, Usage};
+pub use report::{Activity, AreaUsage, Capabilities, Check, Health, OperationStats, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
 pub use wait::{Interrupt, LookReason, Reporting, WaitOptions, Waiters};

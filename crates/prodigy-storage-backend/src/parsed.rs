@@ -6,7 +6,8 @@ use prodigy_storage_layout::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::record::{self, Record};
+use crate::fence::Fence;
+use crate::record::{self, FENCE_FIELD, Record};
 
 /// The fields of an event's line beside its id.
 ///
@@ -30,6 +31,8 @@ pub struct Parsed<T> {
     pub event: T,
     /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
+    /// The fencing token that it was appended under.
+    pub fence: Option<Fence>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +45,14 @@ struct Envelope<'a, T> {
     event: T,
     #[serde(default)]
     metadata: Option<Box<RawValue>>,
+    #[serde(default, borrow)]
+    fence: Option<&'a RawValue>,
+}
+
+/// The token in a field, which may hold anything in a line of another program.
+fn fence_in(field: Option<&RawValue>) -> Option<Fence> {
+    let text: Cow<'_, str> = serde_json::from_str(field?.get()).ok()?;
+    text.parse().ok()
 }
 
 impl<'a> Record<'a> {
@@ -63,6 +74,7 @@ impl<'a> Record<'a> {
             correlation_id: envelope.correlation_id,
             event: envelope.event,
             metadata: envelope.metadata,
+            fence: fence_in(envelope.fence),
         })
     }
 
@@ -82,11 +94,16 @@ impl<'a> Record<'a> {
             Some(value) => first_value(value, &mut rest)?,
             None => None,
         };
+        let fence = match rest.strip_prefix(FENCE_FIELD) {
+            Some(value) => Some(first_value(value, &mut rest)?),
+            None => None,
+        };
         rest.is_empty().then_some(Parsed {
             timestamp,
             correlation_id,
             event,
             metadata,
+            fence: fence_in(fence),
         })
     }
 
@@ -137,6 +154,7 @@ mod tests {
             correlation_id: envelope.correlation_id,
             event: envelope.event,
             metadata: envelope.metadata,
+            fence: fence_in(envelope.fence),
         })
     }
 
@@ -146,6 +164,7 @@ mod tests {
             && one.correlation_id == other.correlation_id
             && one.event == other.event
             && raw(one) == raw(other)
+            && one.fence == other.fence
     }
 
     #[test]
@@ -157,6 +176,10 @@ mod tests {
             ",\"correlation_id\":null,\"event\":1,\"metadata\":null",
             ",\"event\":\"x\",\"metadata\":{\"k\":[1]}",
             ",\"correlation_id\":\"run\\n1\",\"event\":-0.5e3,\"metadata\":\"m\"",
+            ",\"event\":1,\"fence\":\"a/b=5\"",
+            ",\"event\":1,\"metadata\":2,\"fence\":\"b=5@0123456789abcdef\"",
+            ",\"event\":1,\"fence\":\"none\"",
+            ",\"event\":1,\"fence\":{\"a\":null}",
         ] {
             let text = line(body);
             let record = read_line(text.as_bytes()).unwrap();
@@ -185,6 +208,7 @@ mod tests {
             ",\"event\":1 ",
             ",\"correlation_id\":7,\"event\":1",
             ",\"event\":1,\"id\":\"x\"",
+            ",\"fence\":\"5\",\"event\":1",
             ",\"event\":{\"a\":1}}{",
             ",\"event\":",
         ] {

@@ -1,7 +1,7 @@
 //! The record of an event: one line of JSON, closed by its checksum.
 //!
 //! `{"id":"<uuid>","timestamp":"<RFC 3339>",<body>,"crc":"<8 hex>"}`, where the body is `"correlation_id"` (optional),
-//! `"event"` and `"metadata"` (optional) in this order, and the crc is the CRC-32C (RFC 3720, appendix B.4) of the
+//! `"event"`, `"metadata"` (optional) and `"fence"` (optional) in this order, and the crc is the CRC-32C (RFC 3720, appendix B.4) of the
 //! bytes before `,"crc"`.
 
 mod checksum;
@@ -21,6 +21,8 @@ const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
 /// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
+/// The name of the field that holds the fencing token of an event.
+pub(crate) const FENCE_FIELD: &str = ",\"fence\":";
 /// The bytes of a record beyond its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 use serde::Serialize;
 
+use crate::histogram::Histogram;
+
 /// The capabilities of a backend.
 ///
 /// ```
@@ -277,23 +279,67 @@ impl Usage {
 /// assert_eq!((stats.get("log.appends"), stats.get("log.syncs")), (2, 0));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Stats(BTreeMap<&'static str, u64>);
+pub struct Stats {
+    #[serde(flatten)]
+    counters: BTreeMap<&'static str, u64>,
+    operations: BTreeMap<&'static str, OperationStats>,
+}
+
+/// The calls of one kind of operation.
+///
+/// ```
+/// use prodigy_storage_backend::OperationStats;
+///
+/// let none = OperationStats::default();
+/// assert_eq!((none.latency.count(), none.failures), (0, 0));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OperationStats {
+    /// Calls that failed.
+    pub failures: u64,
+    /// How long each call took, waits and retries included, whether it failed or not.
+    pub latency: Histogram,
+}
+
+impl OperationStats {
+    /// Calls that failed, and how long all took.
+    #[must_use]
+    pub fn new(failures: u64, latency: Histogram) -> Self {
+        Self { failures, latency }
+    }
+}
 
 impl Stats {
     /// Adds to a counter.
     pub fn add(&mut self, name: &'static str, count: u64) {
-        *self.0.entry(name).or_default() += count;
+        *self.counters.entry(name).or_default() += count;
     }
 
     /// A counter; 0 if nothing counted it.
     #[must_use]
     pub fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or_default()
+        self.counters.get(name).copied().unwrap_or_default()
     }
 
     /// All counters, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.iter().map(|(name, count)| (*name, *count))
+        self.counters.iter().map(|(name, count)| (*name, *count))
+    }
+
+    /// Sets the calls of an operation.
+    pub fn set_operation(&mut self, name: &'static str, stats: OperationStats) {
+        self.operations.insert(name, stats);
+    }
+
+    /// The operations that were called, by the name that errors have for them: `append events`, `put document`.
+    pub fn operations(&self) -> impl Iterator<Item = (&'static str, &OperationStats)> + '_ {
+        self.operations.iter().map(|(name, stats)| (*name, stats))
+    }
+
+    /// The calls of an operation; `None` if it was not called.
+    #[must_use]
+    pub fn operation(&self, name: &str) -> Option<&OperationStats> {
+        self.operations.get(name)
     }
 }

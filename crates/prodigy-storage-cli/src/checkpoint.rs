@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use clap::Subcommand;
 use prodigy_storage::{
-    Checkpoint, CheckpointEntry, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName, Phase,
-    PruneOptions, Revision, SaveOptions, StorageError,
+    Checkpoint, CheckpointEntry, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName,
+    Phase, PruneOptions, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -26,6 +26,8 @@ pub(crate) enum CheckpointCommand {
     Show(ShowArgs),
     /// List the checkpoints, oldest first within a phase.
     List(ListArgs),
+    /// Delete one checkpoint, the newest one included.
+    Delete(DeleteArgs),
     /// Remove old checkpoints, never the newest valid one of a phase.
     Prune(PruneArgs),
 }
@@ -34,7 +36,7 @@ pub(crate) enum CheckpointCommand {
 pub(crate) struct SaveArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The phase of the job: setup, map or reduce.
+    /// The phase of the job: setup, map, reduce, or one of your own.
     #[arg(long, value_name = "PHASE")]
     phase: Phase,
     /// Save only if the latest valid checkpoint of the phase has this revision; `absent`: only if the phase has no checkpoint.
@@ -43,10 +45,14 @@ pub(crate) struct SaveArgs {
     /// The position in the log up to which events led to this state.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
+    /// A name of your own, to find the checkpoint by.
+    #[arg(long, value_name = "KEY")]
+    key: Option<CheckpointKey>,
     /// The fencing token of the lock that the writer holds: NUMBER, NAME=NUMBER with the lock's name, or NAME=NUMBER@ORIGIN. The
     /// save is refused if the job was written to under a newer token of that lock. A token with its origin, as `lock run` gives it
     /// (`"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`), needs the lock's name. It is also refused if this store did not give it
-    /// out; a number alone counts in every store.
+    /// out; a number alone counts in every store. Without the flag, the token in `PRODIGY_STORAGE_FENCE` counts, which `lock run` sets
+    /// for its command.
     #[arg(long, value_name = "TOKEN")]
     fencing: Option<Fence>,
     #[command(flatten)]
@@ -61,6 +67,9 @@ pub(crate) struct ShowArgs {
     /// that it states.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
+    /// The last one that was saved under this name.
+    #[arg(long, value_name = "KEY", conflicts_with = "phase")]
+    key: Option<CheckpointKey>,
     /// Print the state alone, byte for byte as it is stored.
     #[arg(long)]
     payload: bool,
@@ -76,6 +85,15 @@ pub(crate) struct ListArgs {
     /// Of this phase.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The checkpoint, by the name of its file as `checkpoint list` prints it.
+    #[arg(value_name = "DOCUMENT")]
+    document: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +116,7 @@ pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit>
         CheckpointCommand::Save(arguments) => save(app, &arguments),
         CheckpointCommand::Show(arguments) => show(app, &arguments),
         CheckpointCommand::List(arguments) => list(app, &arguments),
+        CheckpointCommand::Delete(arguments) => delete(app, &arguments),
         CheckpointCommand::Prune(arguments) => prune(app, &arguments),
     }
 }
@@ -111,9 +130,13 @@ fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
         .document(app, opened.storage.config().file.max_document_size)?;
     let options = SaveOptions::new()
         .cursor(cursor)
-        .expected_revision(arguments.expected_revision.unwrap_or_default())
-        .fencing(arguments.fencing.clone());
-    let added = opened.job.checkpoints().save(arguments.phase, &state, options)?;
+        .key(arguments.key.clone())
+        .expected_revision(arguments.expected_revision.unwrap_or_default());
+    let job = match &arguments.fencing {
+        Some(fence) => opened.job.with_fence(fence.clone()),
+        None => opened.job,
+    };
+    let added = job.checkpoints().save(arguments.phase, &state, options)?;
     let document = added.id.to_string();
     if app.json() {
         app.json_line(&json!({
@@ -149,15 +172,19 @@ struct Shown<'a> {
 fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let checkpoints = opened.job.checkpoints();
-    let phases = match &arguments.phase {
-        Some(phase) => std::slice::from_ref(phase),
-        None => &Phase::ALL,
+    let phases = match (arguments.phase, &arguments.key) {
+        (Some(phase), _) => vec![phase],
+        (None, Some(_)) => Vec::new(),
+        (None, None) => checkpoints.phases()?,
     };
     let NewestCheckpoint {
         newest,
         skipped,
         all_damaged,
-    } = find(app, &checkpoints, phases)?;
+    } = match &arguments.key {
+        Some(key) => find_keyed(app, &checkpoints, key)?,
+        None => find(app, &checkpoints, &phases)?,
+    };
     let Some(found) = newest else {
         if let Some(error) = all_damaged {
             return Err(error.into());
@@ -167,7 +194,11 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
             .phase
             .map(|phase| format!("{phase} "))
             .unwrap_or_default();
-        let what = format!("no {of}checkpoint of job `{}`", opened.job.address().job);
+        let job = &opened.job.address().job;
+        let what = match &arguments.key {
+            Some(key) => format!("no checkpoint of job `{job}` was saved under the name `{key}`"),
+            None => format!("no {of}checkpoint of job `{job}`"),
+        };
         return Err(Failure::new(Exit::Missing, what));
     };
     if let Some(error) = all_damaged {
@@ -201,6 +232,21 @@ struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
     skipped: bool,
     all_damaged: Option<StorageError>,
+}
+
+/// The last valid checkpoint of a name.
+fn find_keyed(app: &mut App<'_>, checkpoints: &Checkpoints, key: &CheckpointKey) -> Result<NewestCheckpoint> {
+    let newest = checkpoints.find::<Box<RawValue>>(key.as_str())?;
+    let skipped = newest.iter().flat_map(|found| &found.skipped);
+    for skipped in skipped.clone() {
+        app.warn(&format!("{} is skipped: {}", skipped.id, skipped.error));
+    }
+    let skipped = skipped.count() > 0;
+    Ok(NewestCheckpoint {
+        newest,
+        skipped,
+        all_damaged: None,
+    })
 }
 
 fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Result<NewestCheckpoint> {
@@ -261,6 +307,36 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         opened.must_be_known()?;
     }
     print(app, &entries)?;
+    Ok(Exit::Done)
+}
+
+fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Write)?;
+    let checkpoints = opened.job.checkpoints();
+    let mut deleted = false;
+    for entry in checkpoints.list() {
+        let entry = entry?;
+        if entry.id.to_string() == arguments.document {
+            deleted = checkpoints.delete(&entry.id)?;
+            break;
+        }
+    }
+    if !deleted {
+        opened.must_be_known()?;
+        let what = format!(
+            "no checkpoint `{}` of job `{}`",
+            arguments.document,
+            opened.job.address().job
+        );
+        return Err(
+            Failure::new(Exit::Missing, what).hint("`prodigy-storage checkpoint list` shows which there are")
+        );
+    }
+    if app.json() {
+        app.json_line(&json!({"document": arguments.document}))?;
+    } else {
+        app.line(format!("deleted {}", arguments.document))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -88,9 +88,8 @@ impl Command {
     /// How far the command looks through what is stored.
     pub(crate) fn reads(&self) -> Reads {
         match self {
-            Self::Events(EventsCommand::Append(_)) | Self::Checkpoint(CheckpointCommand::Save(_)) => {
-                Reads::Nothing
-            }
+            Self::Events(EventsCommand::Append(_))
+            | Self::Checkpoint(CheckpointCommand::Save(_) | CheckpointCommand::Delete(_)) => Reads::Nothing,
             Self::Events(_) | Self::Checkpoint(_) | Self::Worktree(_) | Self::Usage => Reads::All,
             Self::Document(DocumentCommand::List(_) | DocumentCommand::Show(_)) => Reads::All,
             Self::Dlq(command) => command.reads(),

@@ -114,6 +114,12 @@ impl InputArgs {
                  `backend_config.max_document_size`",
             ));
         }
+        if bytes.len() as u64 > longest / 10 {
+            app.warn(&format!(
+                "{name} is larger than a tenth of `max_document_size`, which is {longest} bytes: keep large data in files of its own \
+                 and their paths in the document"
+            ));
+        }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             Failure::new(Exit::Failed, format!("read {name}: it is not UTF-8 at byte {at}"))

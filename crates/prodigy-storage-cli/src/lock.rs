@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::Subcommand;
+use prodigy_storage::config::FENCE_VARIABLE;
 use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, StorageLock, Timestamp};
 
 use crate::app::{Access, App};
@@ -25,9 +26,10 @@ const PURPOSE: usize = 120;
 pub(crate) enum LockCommand {
     /// Run a command under a lock, and end with its code.
     ///
-    /// The command inherits the lock: it is held as long as either of the two lives. The variables
-    /// `PRODIGY_LOCK_FENCING` holds the fencing token, a number and its origin (`5@0123456789abcdef`), and
-    /// `PRODIGY_LOCK_NAME` the name of the lock: `checkpoint save --fencing "$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`. Signals that end, stop or
+    /// The command inherits the lock: it is held as long as either of the two lives. The variable
+    /// `PRODIGY_STORAGE_FENCE` holds the name of the lock and its fencing token (`NAME=5@0123456789abcdef`): every write to a job
+    /// that this tool or the library makes in the command carries it, and fails once a newer holder wrote to the job.
+    /// `PRODIGY_LOCK_FENCING` holds the token alone, and `PRODIGY_LOCK_NAME` the name. Signals that end, stop or
     /// inform a process are passed on to it, and the tool ends when it ends: with its code, or with 128 and the number of
     /// the signal that ended it. A signal that arrives while the tool waits for the lock ends the wait, and nothing is run.
     ///
@@ -119,11 +121,15 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
         Failure::new(Exit::Command(code), what)
     };
     let mut command = Command::new(program);
-    command.args(arguments).env_remove(FENCING).env_remove(NAME);
+    command.args(arguments);
+    for variable in [FENCING, NAME, FENCE_VARIABLE] {
+        command.env_remove(variable);
+    }
     if !lock.is_inert() {
         let fence = lock.fencing()?;
         command.env(FENCING, fence.token_text());
         command.env(NAME, lock.name().as_str());
+        command.env(FENCE_VARIABLE, fence.to_string());
     }
     let pass_on = PassOn::from_now_on().map_err(failed)?;
     // A duplicate is not closed when the command starts, so that the command holds the lock, too.

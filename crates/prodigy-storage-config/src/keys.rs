@@ -9,6 +9,9 @@ pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
 /// Names a configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "PRODIGY_CONFIG";
 
+/// Passes a fencing token on to a process.
+pub const FENCE_VARIABLE: &str = "PRODIGY_STORAGE_FENCE";
+
 const BASE_PATH: &str = "PRODIGY_STORAGE_BASE_PATH";
 
 /// Variables that set no key.
@@ -22,6 +25,11 @@ pub(crate) static OTHER_VARIABLES: &[VariableSpec] = &[
         name: CONFIG_VARIABLE,
         instead: None,
         meaning: "a configuration file; one that is missing is an error",
+    },
+    VariableSpec {
+        name: FENCE_VARIABLE,
+        instead: None,
+        meaning: "the fencing token that every write to a job carries, as `NAME=TOKEN`; `lock run` sets it for its command, and no file can set it",
     },
 ];
 

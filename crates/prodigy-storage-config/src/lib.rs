@@ -78,7 +78,7 @@ pub use duration::{InvalidDuration, MAX_DURATION, parse_duration};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use key::{KeySpec, VariableSpec};
-pub use keys::{KEYS, key};
+pub use keys::{FENCE_VARIABLE, KEYS, key};
 pub use kind::BackendKind;
 pub use loaded::Loaded;
 pub use loader::Loader;

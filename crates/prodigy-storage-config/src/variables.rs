@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::error::ConfigError;
 use crate::key::{KeySpec, VARIABLE_PREFIX};
-use crate::keys::{CONFIG_VARIABLE, HOME_VARIABLE, KEYS, key};
+use crate::keys::{CONFIG_VARIABLE, HOME_VARIABLE, KEYS, OTHER_VARIABLES, key};
 use crate::layer::Layer;
 use crate::notice::Notice;
 use crate::origin::Origin;
@@ -168,26 +168,31 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
         return;
     };
     let own = |spec: &'static KeySpec| spec.variables.iter().map(|variable| variable.name);
+    let is_key = |spec| own(spec).any(|known| known == name);
     if is_unicode
-        && KEYS
-            .iter()
-            .any(|spec| spec.variable() == name || own(spec).any(|known| known == name))
+        && (KEYS.iter().any(|spec| spec.variable() == name || is_key(spec))
+            || OTHER_VARIABLES.iter().any(|variable| variable.name == name))
     {
         return;
     }
     // The nearest by what follows the prefix: the whole key, its last part, or a name of its own.
     let tail = tail.replace("__", "_");
-    let mut words: Vec<(String, &'static KeySpec, String)> = Vec::new();
+    let mut words: Vec<(String, Option<&'static KeySpec>, String)> = Vec::new();
+    for variable in OTHER_VARIABLES {
+        if let Some(tail) = variable.name.strip_prefix(SHORT_PREFIX) {
+            words.push((tail.to_owned(), None, variable.name.to_owned()));
+        }
+    }
     for spec in KEYS {
-        words.push((spec.path.replace('.', "_"), spec, spec.variable()));
-        words.push((spec.name().to_owned(), spec, spec.variable()));
+        words.push((spec.path.replace('.', "_"), Some(spec), spec.variable()));
+        words.push((spec.name().to_owned(), Some(spec), spec.variable()));
         for variable in spec
             .variables
             .iter()
             .filter(|variable| variable.instead.is_none())
         {
             let tail = variable.name.strip_prefix(SHORT_PREFIX).unwrap_or(variable.name);
-            words.push((tail.to_owned(), spec, variable.name.to_owned()));
+            words.push((tail.to_owned(), Some(spec), variable.name.to_owned()));
         }
     }
     let near = nearest(&tail, words.iter().map(|(word, ..)| word.as_str()));
@@ -206,7 +211,7 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     ));
     error = match near {
         Some((_, spec, variable)) => {
-            layer.suspect.insert(spec.path);
+            layer.suspect.extend(spec.map(|spec| spec.path));
             error.hint(format!("did you mean {variable}?"))
         }
         None => error.hint(format!(

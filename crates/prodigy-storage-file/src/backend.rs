@@ -15,8 +15,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim,
-    Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health,
-    ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
+    Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence,
+    Health, ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
     LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore,
     QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity, Stats,
     StorageError, StoredDocument, Usage, WaitOptions,
@@ -24,6 +24,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
 use crate::fs::FileSystem;
+use crate::queue::Gate;
 use crate::root::{self, FileOptions, Look, Root};
 use handle::{CheckedItems, CheckedScan, Handle, LogAtStart};
 use stores::Stores;
@@ -117,13 +118,24 @@ impl LogStore for FileBackend {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
-        let appended = self
-            .handle
-            .write_dated("append events", job, options.durability, |store| {
-                store.past_deletion(Some(job), deadline, || {
-                    store.logs.append(job, batch, options, deadline)
+        let fence = batch.fence().cloned();
+        let appended = self.handle.write_dated(APPEND, job, options.durability, |store| {
+            let documents = &store.documents;
+            store.past_deletion(Some(job), deadline, || {
+                gated(store, APPEND, job, fence.as_ref(), deadline, |pass| {
+                    if let Some(pass) = pass {
+                        pass()?;
+                    }
+                    let appended = store.logs.append(job, batch, options, deadline)?;
+                    if let Some(fence) = &fence {
+                        documents
+                            .check_mark(APPEND, job, fence)
+                            .map_err(|error| perhaps_stored(error, batch))?;
+                    }
+                    Ok(appended)
                 })
-            });
+            })
+        });
         // Also after an error: some of them may be stored.
         self.handle.waiters.notify(job);
         appended
@@ -192,22 +204,61 @@ impl LogStore for FileBackend {
     }
 }
 
+const APPEND: &str = "append events";
 const PUT: &str = "put document";
 const ADD: &str = "add checkpoint";
+const DELETE: &str = "delete document";
+const PUSH: &str = "put items";
+const TAKE: &str = "take items";
+const SETTLE: &str = "settle items";
 
 /// Makes a write whose fencing token may come from another store.
 fn fenced<T>(
     store: &Stores,
     operation: &'static str,
     target: &dyn fmt::Display,
-    options: &PutOptions,
+    fence: Option<&Fence>,
     write: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let Some(fence) = &options.fencing else {
+    let Some(fence) = fence else {
         return write();
     };
     store.locks.check_origin(operation, target, fence)?;
     write().map_err(|error| store.locks.explain_fenced(error, fence))
+}
+
+/// Makes a fenced write of something that is no document: `write` checks the token by the gate that it is given, inside its
+/// critical section.
+fn gated<T>(
+    store: &Stores,
+    operation: &'static str,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    deadline: Deadline,
+    write: impl FnOnce(Gate<'_>) -> Result<T>,
+) -> Result<T> {
+    let pass = fence.map(|fence| move || store.documents.pass_mark(operation, job, fence, deadline));
+    fenced(store, operation, job, fence, || {
+        write(pass.as_ref().map(|pass| pass as &dyn Fn() -> Result<()>))
+    })
+}
+
+/// The error of an append whose token was overtaken, or could not be checked again, after its events were written.
+fn perhaps_stored(error: StorageError, batch: &Batch) -> StorageError {
+    let error = match error.kind() {
+        ErrorKind::Fenced => error.with_hint(
+            "another process took the lock since: stop. The events may be stored, with their token, so that readers can leave them out",
+        ),
+        _ => StorageError::new(
+            ErrorKind::OutcomeUnknown,
+            APPEND,
+            error.target().to_owned(),
+            "the events were written, and then their fencing token could not be checked again",
+        )
+        .with_hint("append the same batch again: what is stored is not stored twice")
+        .with_source(error),
+    };
+    error.with_ids(batch.ids())
 }
 
 impl DocumentStore for FileBackend {
@@ -241,7 +292,7 @@ impl DocumentStore for FileBackend {
             .handle
             .write_dated(PUT, &path.display(), options.durability, |store| {
                 store.past_deletion(document.job(), deadline, || {
-                    fenced(store, PUT, &path.display(), options, || {
+                    fenced(store, PUT, &path.display(), options.fencing.as_ref(), || {
                         store.documents.put(document, body, options, deadline)
                     })
                 })
@@ -262,7 +313,7 @@ impl DocumentStore for FileBackend {
     ) -> Result<Added> {
         self.handle.write_dated(ADD, job, options.durability, |store| {
             store.past_deletion(Some(job), deadline, || {
-                fenced(store, ADD, job, options, || {
+                fenced(store, ADD, job, options.fencing.as_ref(), || {
                     store.documents.add(job, phase, body, options, deadline)
                 })
             })
@@ -274,11 +325,16 @@ impl DocumentStore for FileBackend {
         document: &Document,
         expected: Expected,
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool> {
-        self.handle.write("delete document", durability, |store| {
+        self.handle.write(DELETE, durability, |store| {
             store.past_deletion(document.job(), deadline, || {
-                store.documents.delete(document, expected, durability, deadline)
+                fenced(store, DELETE, document, fence, || {
+                    store
+                        .documents
+                        .delete(document, expected, durability, fence, deadline)
+                })
             })
         })
     }
@@ -316,11 +372,14 @@ impl QueueStore for FileBackend {
         job: &JobAddress,
         items: &[QueueItem],
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<PutReport> {
-        self.handle.write_dated("put items", job, durability, |store| {
+        self.handle.write_dated(PUSH, job, durability, |store| {
             store.past_deletion(Some(job), deadline, || {
-                store.queues.queue_put(job, items, durability, deadline)
+                gated(store, PUSH, job, fence, deadline, |gate| {
+                    store.queues.queue_put(job, items, durability, gate, deadline)
+                })
             })
         })
     }
@@ -370,11 +429,16 @@ impl QueueStore for FileBackend {
         select: &Select,
         limit: usize,
         lease: Duration,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
-        self.handle.write("take items", Durability::Strict, |stores| {
+        self.handle.write(TAKE, Durability::Strict, |stores| {
             let taken = stores.past_deletion(Some(job), deadline, || {
-                stores.queues.queue_take(job, select, limit, lease, deadline)
+                gated(stores, TAKE, job, fence, deadline, |gate| {
+                    stores
+                        .queues
+                        .queue_take(job, select, limit, lease, gate, deadline)
+                })
             })?;
             let until = stores.monotonic().saturating_add(lease);
             stores.queues.leases.taken(taken.len(), until);
@@ -386,11 +450,14 @@ impl QueueStore for FileBackend {
         &self,
         job: &JobAddress,
         settlements: &[Settlement],
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
-        self.handle.write("settle items", Durability::Strict, |stores| {
+        self.handle.write(SETTLE, Durability::Strict, |stores| {
             let settled = stores.past_deletion(Some(job), deadline, || {
-                stores.queues.queue_settle(job, settlements, deadline)
+                gated(stores, SETTLE, job, fence, deadline, |gate| {
+                    stores.queues.queue_settle(job, settlements, gate, deadline)
+                })
             })?;
             for (settlement, settled) in settlements.iter().zip(&settled) {
                 let counts = matches!(settlement.claim, Claim::Lease(_))

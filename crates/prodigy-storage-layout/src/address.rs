@@ -1,7 +1,6 @@
 //! Where the things of a job belong.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,70 +54,5 @@ impl JobAddress {
 impl fmt::Display for JobAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.repo, self.job)
-    }
-}
-
-/// The phase of a job that a checkpoint was saved in. Each is a series of checkpoints of its own.
-///
-/// ```
-/// use prodigy_storage_layout::Phase;
-///
-/// assert_eq!("map".parse(), Ok(Phase::Map));
-/// assert_eq!(Phase::ALL.map(Phase::as_str), ["setup", "map", "reduce"]);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "each phase has a form of its own on disk")]
-pub enum Phase {
-    /// Before the items are known. Its one checkpoint is replaced by the next.
-    Setup,
-    /// While agents work on items.
-    Map,
-    /// While the results of the items are put together.
-    Reduce,
-}
-
-impl Phase {
-    /// All of them, in the order that a job goes through them.
-    pub const ALL: [Self; 3] = [Self::Setup, Self::Map, Self::Reduce];
-
-    /// `setup`, `map` or `reduce`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Setup => "setup",
-            Self::Map => "map",
-            Self::Reduce => "reduce",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A text that names no phase.
-///
-/// ```
-/// use prodigy_storage_layout::Phase;
-///
-/// let error = "shuffle".parse::<Phase>().unwrap_err();
-/// assert!(error.to_string().contains("setup, map or reduce"));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a phase of a job: expected setup, map or reduce")]
-#[non_exhaustive]
-pub struct PhaseError {}
-
-impl FromStr for Phase {
-    type Err = PhaseError;
-
-    fn from_str(text: &str) -> Result<Self, PhaseError> {
-        Self::ALL
-            .into_iter()
-            .find(|phase| phase.as_str() == text)
-            .ok_or(PhaseError {})
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::address::{JobAddress, Phase};
-use crate::name::{DocumentKind, DocumentName, RepoName};
+use crate::address::JobAddress;
+use crate::name::{CheckpointKey, DocumentKind, DocumentName, RepoName};
+use crate::phase::{Phase, PhaseName};
 use crate::stamp::Stamp;
 
 /// The owner of a document of the caller's own.
@@ -76,6 +77,8 @@ pub enum Document {
     Map(JobAddress, Stamp),
     /// A reduce checkpoint (version 1) of a job.
     Reduce(JobAddress, Stamp),
+    /// A checkpoint of a job, of a phase of the caller's own.
+    OwnPhase(JobAddress, PhaseName, Stamp),
     /// The orphaned worktrees of a job.
     Orphans(JobAddress),
     /// The mark that a job is finished.
@@ -96,6 +99,7 @@ impl Document {
             Phase::Setup => Self::Setup(job.clone()),
             Phase::Map => Self::Map(job.clone(), stamp),
             Phase::Reduce => Self::Reduce(job.clone(), stamp),
+            Phase::Own(name) => Self::OwnPhase(job.clone(), name, stamp),
         }
     }
 
@@ -106,6 +110,7 @@ impl Document {
             Self::Setup(job)
             | Self::Map(job, _)
             | Self::Reduce(job, _)
+            | Self::OwnPhase(job, ..)
             | Self::Orphans(job)
             | Self::Finished(job)
             | Self::Fencing(job) => Some(job),
@@ -121,6 +126,7 @@ impl Document {
             Self::Setup(job)
             | Self::Map(job, _)
             | Self::Reduce(job, _)
+            | Self::OwnPhase(job, ..)
             | Self::Orphans(job)
             | Self::Finished(job)
             | Self::Fencing(job) => &job.repo,
@@ -142,7 +148,7 @@ impl Document {
     #[must_use]
     pub fn stamp(&self) -> Option<&Stamp> {
         match self {
-            Self::Map(_, stamp) | Self::Reduce(_, stamp) => Some(stamp),
+            Self::Map(_, stamp) | Self::Reduce(_, stamp) | Self::OwnPhase(_, _, stamp) => Some(stamp),
             _ => None,
         }
     }
@@ -154,6 +160,7 @@ impl Document {
             Self::Setup(_) => Some(Phase::Setup),
             Self::Map(..) => Some(Phase::Map),
             Self::Reduce(..) => Some(Phase::Reduce),
+            Self::OwnPhase(_, name, _) => Some(Phase::Own(*name)),
             _ => None,
         }
     }
@@ -177,6 +184,8 @@ pub enum DocumentScope {
     Checkpoints(JobAddress, Phase),
     /// The checkpoints of a job, of every phase.
     Job(JobAddress),
+    /// The checkpoints of a job with this key in their names.
+    Keyed(JobAddress, CheckpointKey),
     /// The orphan documents of a repository's jobs.
     Orphans(RepoName),
     /// The registry entries of all repositories.
@@ -192,6 +201,10 @@ impl DocumentScope {
         match self {
             Self::Checkpoints(job, phase) => document.phase() == Some(*phase) && document.job() == Some(job),
             Self::Job(job) => document.phase().is_some() && document.job() == Some(job),
+            Self::Keyed(job, key) => {
+                let found = document.stamp().and_then(Stamp::key);
+                found == Some(key) && document.job() == Some(job)
+            }
             Self::Orphans(repo) => matches!(document, Document::Orphans(job) if job.repo == *repo),
             Self::Repositories => matches!(document, Document::Repository(_)),
             Self::Own(owner, kind) => matches!(document, Document::Own(of, other, _)

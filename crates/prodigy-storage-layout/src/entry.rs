@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::address::{JobAddress, Phase};
+use crate::address::JobAddress;
 use crate::document::{Document, DocumentOwner};
 use crate::folder::{
     DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder,
@@ -11,6 +11,7 @@ use crate::folder::{
     tombstones_folder, worktrees_folder,
 };
 use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
+use crate::phase::{Phase, PhaseName};
 use crate::segment::{SegmentForm, SegmentName};
 use crate::stamp::Stamp;
 
@@ -23,10 +24,12 @@ const REGISTRY_LOCK: &str = "registry.lock";
 const SETUP: &str = "setup-checkpoint.json";
 const MAP: &str = "map-checkpoint-";
 const REDUCE: &str = "reduce-checkpoint-v1-";
+const CHECKPOINT: &str = "-checkpoint-";
 const FINISHED: &str = "finished.json";
 const FENCING: &str = "fencing.json";
 const JSON: &str = ".json";
 const LOCK: &str = ".lock";
+const ZST: &str = ".zst";
 
 /// Everything in a storage root that has a place of its own.
 ///
@@ -57,6 +60,8 @@ pub enum Entry {
     QueueLock(JobAddress),
     /// A checkpoint, a mark, a record of orphans, a registry entry, or a document of the caller's own.
     Document(Document),
+    /// A checkpoint that a later one superseded, compressed: its name, and `.zst` behind it.
+    Compressed(Document),
     /// `worktrees/{repo}/session-{id}`: a folder that git fills.
     Worktree(RepoName, SessionId),
     /// `locks/{n}/a/b.lock`, where n is the number of the name's parts, so that no lock file is at a path where
@@ -86,6 +91,7 @@ impl Entry {
             Self::QueueJournal(job) => queue_folder(job).join(ITEMS_JOURNAL),
             Self::QueueLock(job) => queue_folder(job).join(ITEMS_LOCK),
             Self::Document(document) => document.path(),
+            Self::Compressed(document) => document.packed_path(),
             Self::Worktree(repo, session) => worktrees_folder(repo).join(session.folder_name()),
             Self::Lock(name) => {
                 let mut path = locks_folder().join(name.parts().count().to_string());
@@ -126,7 +132,13 @@ impl Entry {
             [DLQ, repo, job, ITEMS_LOCK] => Self::QueueLock(address(repo, job)?),
             [STATE, repo, REPOSITORY] => Self::Document(Document::Repository(RepoName::new(repo).ok()?)),
             [STATE, repo, "mapreduce", "jobs", job, file] => {
-                Self::Document(Document::in_checkpoints(&address(repo, job)?, file)?)
+                let job = address(repo, job)?;
+                match file.strip_suffix(ZST) {
+                    Some(file) => Self::Compressed(
+                        Document::in_checkpoints(&job, file).filter(Document::may_be_packed)?,
+                    ),
+                    None => Self::Document(Document::in_checkpoints(&job, file)?),
+                }
             }
             [STATE, repo, DOCUMENTS, kind, file] => {
                 let owner = DocumentOwner::Repo(RepoName::new(repo).ok()?);
@@ -175,6 +187,9 @@ impl Document {
             Self::Setup(job) => checkpoints_folder(job).join(SETUP),
             Self::Map(job, stamp) => checkpoints_folder(job).join(format!("{MAP}{stamp}{JSON}")),
             Self::Reduce(job, stamp) => checkpoints_folder(job).join(format!("{REDUCE}{stamp}{JSON}")),
+            Self::OwnPhase(job, phase, stamp) => {
+                checkpoints_folder(job).join(format!("{phase}{CHECKPOINT}{stamp}{JSON}"))
+            }
             Self::Orphans(job) => orphans_folder(&job.repo).join(format!("{}{JSON}", job.job)),
             Self::Finished(job) => checkpoints_folder(job).join(FINISHED),
             Self::Fencing(job) => checkpoints_folder(job).join(FENCING),
@@ -182,6 +197,30 @@ impl Document {
             Self::Own(owner, kind, name) => documents_folder(owner)
                 .join(kind.as_str())
                 .join(format!("{name}{JSON}")),
+        }
+    }
+
+    /// Whether it may be stored in compressed form: it is a checkpoint under a name that only this project gives.
+    #[must_use]
+    pub fn may_be_packed(&self) -> bool {
+        self.stamp().is_some_and(Stamp::is_canonical)
+    }
+
+    /// The path of its compressed form.
+    #[must_use]
+    pub fn packed_path(&self) -> PathBuf {
+        let mut path = self.path();
+        path.as_mut_os_string().push(ZST);
+        path
+    }
+
+    /// Parses a file name in the folder of a job's checkpoints, as [`in_checkpoints`](Self::in_checkpoints), or that of a
+    /// compressed form.
+    #[must_use]
+    pub fn in_checkpoints_or_packed(job: &JobAddress, file: &str) -> Option<Self> {
+        match file.strip_suffix(ZST) {
+            Some(file) => Self::in_checkpoints(job, file).filter(Self::may_be_packed),
+            None => Self::in_checkpoints(job, file),
         }
     }
 
@@ -195,14 +234,8 @@ impl Document {
             FENCING => return Some(Self::Fencing(job.clone())),
             _ => {}
         }
-        if let Some(stamp) = Phase::Map.stamp_in(file) {
-            Some(Self::Map(job.clone(), Stamp::parse(stamp)?))
-        } else {
-            Some(Self::Reduce(
-                job.clone(),
-                Stamp::parse(Phase::Reduce.stamp_in(file)?)?,
-            ))
-        }
+        let (phase, stamp) = Phase::in_file(file)?;
+        Some(Self::checkpoint(job, phase, Stamp::parse_keyed(stamp)?))
     }
 }
 
@@ -214,15 +247,19 @@ impl fmt::Display for Document {
 }
 
 impl Phase {
-    /// The part of a file name that holds the stamp, if the name has the form of a checkpoint of this phase. The
-    /// setup checkpoint has none.
+    /// The phase whose checkpoints are named as this file, and the part of the name that holds the stamp. The setup
+    /// checkpoint has none.
     #[must_use]
-    pub fn stamp_in(self, file: &str) -> Option<&str> {
-        let start = match self {
-            Self::Setup => return None,
-            Self::Map => MAP,
-            Self::Reduce => REDUCE,
-        };
-        file.strip_prefix(start)?.strip_suffix(JSON)
+    pub fn in_file(file: &str) -> Option<(Self, &str)> {
+        let text = file.strip_suffix(JSON)?;
+        if let Some(stamp) = text.strip_prefix(MAP) {
+            return Some((Self::Map, stamp));
+        }
+        if let Some(stamp) = text.strip_prefix(REDUCE) {
+            return Some((Self::Reduce, stamp));
+        }
+        // The first one: a key behind the stamp may contain it, and the name of a phase does not.
+        let (name, stamp) = text.split_once(CHECKPOINT)?;
+        Some((Self::Own(PhaseName::new(name).ok()?), stamp))
     }
 }

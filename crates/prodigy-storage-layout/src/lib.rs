@@ -62,6 +62,7 @@ mod name;
 mod name_error;
 mod name_rule;
 mod origin;
+mod phase;
 mod segment;
 mod stamp;
 mod suggested;
@@ -69,7 +70,7 @@ mod time;
 mod time_text;
 mod worktree;
 
-pub use address::{JobAddress, Phase, PhaseError};
+pub use address::JobAddress;
 pub use decision::{Decision, Known, NameRole, Present, decide};
 pub use document::{Document, DocumentOwner, DocumentScope};
 pub use entry::Entry;
@@ -80,8 +81,9 @@ pub use folder::{
     queue_folder, repo_events_folder, repo_queues_folder, state_folder, tombstones_folder, worktrees_folder,
 };
 pub use identity::{Ceilings, Identity, IdentityError, IdentityKind};
-pub use name::{AgentId, DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
+pub use name::{AgentId, CheckpointKey, DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 pub use name_error::{NameError, NameProblem};
+pub use phase::{Phase, PhaseError, PhaseName};
 pub use segment::{SegmentForm, SegmentName};
 pub use stamp::Stamp;
 pub use time::{Timestamp, TimestampError};

@@ -129,6 +129,12 @@ single_name!(
 );
 
 single_name!(
+    /// The name that a caller gives to a checkpoint, to find it by.
+    CheckpointKey,
+    "checkpoint key"
+);
+
+single_name!(
     /// The kind of a document of the caller's own: the folder that the documents of that kind share.
     DocumentKind,
     "document kind"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::name::CheckpointKey;
 use crate::time::Timestamp;
 
 /// A timestamp in a file name.
@@ -19,7 +20,7 @@ use crate::time::Timestamp;
 ///
 /// Without an offset the text is taken as UTC, whatever clock its writer had.
 ///
-/// Stamps are ordered by time; of one time, the canonical one comes first and the others by their text.
+/// Stamps are ordered by time; of one time, the canonical one comes first, then those with a key, then the others by their text.
 ///
 /// ```
 /// use prodigy_storage_layout::{Stamp, Timestamp};
@@ -35,6 +36,8 @@ pub struct Stamp {
     time: Timestamp,
     /// The text, where it is not the canonical one.
     foreign: Option<Arc<str>>,
+    /// The key behind a canonical one.
+    key: Option<CheckpointKey>,
 }
 
 impl Stamp {
@@ -47,7 +50,34 @@ impl Stamp {
         Some(Self {
             time,
             foreign: (!canonical).then(|| Arc::from(text)),
+            key: None,
         })
+    }
+
+    /// Reads a stamp that may have a [key](Self::key) behind it: `20251115T073606.123456789Z.nightly`.
+    #[must_use]
+    pub fn parse_keyed(text: &str) -> Option<Self> {
+        if let Some((stamp, key)) = text.split_at_checked(CANONICAL_BYTES)
+            && let Some(key) = key.strip_prefix('.')
+            && Self::is_canonical_form(stamp)
+        {
+            let stamp = Self::parse(stamp).filter(Self::is_canonical)?;
+            return Some(stamp.with_key(Some(CheckpointKey::new(key).ok()?)));
+        }
+        Self::parse(text)
+    }
+
+    /// The same stamp with a key behind it, if it is canonical; another program's stamp has none.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<CheckpointKey>) -> Self {
+        self.key = key.filter(|_| self.is_canonical());
+        self
+    }
+
+    /// The caller's name of a checkpoint, which its file name holds behind the stamp.
+    #[must_use]
+    pub fn key(&self) -> Option<&CheckpointKey> {
+        self.key.as_ref()
     }
 
     /// Whether a text is formed as the canonical form is: digits, and letters in its places. Stamps among such texts
@@ -82,15 +112,23 @@ pub(crate) const CANONICAL_BYTES: usize = 26;
 
 impl From<Timestamp> for Stamp {
     fn from(time: Timestamp) -> Self {
-        Self { time, foreign: None }
+        Self {
+            time,
+            foreign: None,
+            key: None,
+        }
     }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.foreign {
-            None => fmt::Display::fmt(&self.time, f),
-            Some(text) => f.write_str(text),
+            None => fmt::Display::fmt(&self.time, f)?,
+            Some(text) => f.write_str(text)?,
+        }
+        match &self.key {
+            None => Ok(()),
+            Some(key) => write!(f, ".{key}"),
         }
     }
 }
@@ -111,6 +149,6 @@ impl Serialize for Stamp {
 impl<'de> Deserialize<'de> for Stamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a timestamp of a file name"))
+        Self::parse_keyed(&text).ok_or_else(|| serde::de::Error::custom("not a timestamp of a file name"))
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
-    Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId, LockGuard,
-    LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
+    Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, ItemId,
+    LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
     PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, QueueStore,
     QueueSummary, Reporting, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
     StorageError, StoredDocument, Usage, WaitOptions, time_to_store,
@@ -81,7 +81,11 @@ impl LogStore for MemoryBackend {
         let held = store.job_or_new(job, APPEND)?;
         let max = store.options.max_record_size;
         let now = time_to_store(&*store.options.clock, APPEND, job)?;
-        let appended = held.data.lock().log.append(job, batch, now, max, &store.budget)?;
+        let mut data = held.data.lock();
+        data.documents
+            .raise_mark(APPEND, job, batch.fence(), now, &store.budget)?;
+        let appended = data.log.append(job, batch, now, max, &store.budget)?;
+        drop(data);
         store.waiters.notify(job);
         store.touch();
         count(&store.counters.appends, 1);
@@ -233,16 +237,19 @@ impl DocumentStore for MemoryBackend {
         document: &Document,
         expected: Expected,
         _durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool> {
         const DELETE: &str = "delete document";
         Store::check(deadline, DELETE, document)?;
         let store = &self.store;
-        if document.job().is_some_and(|job| store.job(job).is_none()) {
-            return Documents::default().delete(document, expected, &store.budget);
+        let now = time_to_store(&*store.options.clock, DELETE, document)?;
+        let is_unknown = document.job().is_some_and(|job| store.job(job).is_none());
+        if is_unknown && fence.is_none() {
+            return Documents::default().delete(document, expected, None, now, &store.budget);
         }
         let deleted = store.write_documents(document, DELETE, |documents| {
-            documents.delete(document, expected, &store.budget)
+            documents.delete(document, expected, fence, now, &store.budget)
         })?;
         if deleted {
             count(&store.counters.documents, 1);
@@ -262,6 +269,7 @@ impl DocumentStore for MemoryBackend {
         match scope {
             DocumentScope::Checkpoints(job, _)
             | DocumentScope::Job(job)
+            | DocumentScope::Keyed(job, _)
             | DocumentScope::Own(DocumentOwner::Job(job), _) => {
                 if let Some(held) = self.store.job(job) {
                     held.data.lock().documents.list(scope, &mut entries);
@@ -324,6 +332,7 @@ impl QueueStore for MemoryBackend {
         job: &JobAddress,
         items: &[QueueItem],
         _durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<PutReport> {
         const PUT: &str = "put items";
@@ -334,7 +343,11 @@ impl QueueStore for MemoryBackend {
         let store = &self.store;
         let held = store.job_or_new(job, PUT)?;
         let rules = self.rules(job, time_to_store(&*store.options.clock, PUT, job)?);
-        let report = held.data.lock().queue.put(items, &rules)?;
+        let mut data = held.data.lock();
+        data.documents
+            .raise_mark(PUT, job, fence, rules.now, &store.budget)?;
+        let report = data.queue.put(items, &rules)?;
+        drop(data);
         store.touch();
         count(&store.counters.items, items.len() as u64);
         tracing::trace!(%job, items = items.len(), "items put");
@@ -381,14 +394,21 @@ impl QueueStore for MemoryBackend {
         select: &Select,
         limit: usize,
         lease: Duration,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
-        Store::check(deadline, "take items", job)?;
+        const TAKE: &str = "take items";
+        Store::check(deadline, TAKE, job)?;
         let Some(held) = self.store.job(job) else {
             return Ok(Vec::new());
         };
         let clock = &*self.store.options.clock;
-        let taken = held.data.lock().queue.take(select, limit, lease, clock);
+        let now = time_to_store(clock, TAKE, job)?;
+        let mut data = held.data.lock();
+        data.documents
+            .raise_mark(TAKE, job, fence, now, &self.store.budget)?;
+        let taken = data.queue.take(select, limit, lease, clock);
+        drop(data);
         self.store.touch();
         Ok(taken)
     }
@@ -397,6 +417,7 @@ impl QueueStore for MemoryBackend {
         &self,
         job: &JobAddress,
         settlements: &[Settlement],
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
         const SETTLE: &str = "settle items";
@@ -407,7 +428,11 @@ impl QueueStore for MemoryBackend {
         let Some(held) = store.job(job) else {
             return Queue::default().settle(settlements, &rules);
         };
-        let settled = held.data.lock().queue.settle(settlements, &rules)?;
+        let mut data = held.data.lock();
+        data.documents
+            .raise_mark(SETTLE, job, fence, now, &store.budget)?;
+        let settled = data.queue.settle(settlements, &rules)?;
+        drop(data);
         store.touch();
         tracing::trace!(%job, items = settlements.len(), "items settled");
         Ok(settled)

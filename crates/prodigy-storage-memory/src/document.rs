@@ -1,11 +1,12 @@
 //! Whole JSON objects and their conditions.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Added, Body, DocumentEntry, ErrorKind, Expected, FenceMarks, PutOptions, Result, Revision, StorageError,
-    StoredDocument,
+    Added, Body, DocumentEntry, ErrorKind, Expected, Fence, FenceMarks, PutOptions, Result, Revision,
+    StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp, Timestamp};
 
@@ -86,7 +87,7 @@ impl Documents {
         let target = document.path();
         let stands = self.0.get(document);
         FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
-        let marks = self.pass_fence(PUT, document.job(), &target.display(), options)?;
+        let marks = self.pass_fence(PUT, document.job(), &target.display(), options.fencing.as_ref())?;
         check_expected(PUT, &target.display(), options.expected, stands)?;
         if let Some(marks) = marks {
             self.keep_marks(marks, now, budget)?;
@@ -120,9 +121,9 @@ impl Documents {
         const ADD: &str = "add document";
         let target = format!("{job} {phase}");
         let newest = self.newest_kept(job, phase, None);
-        let marks = self.pass_fence(ADD, Some(job), &target, options)?;
+        let marks = self.pass_fence(ADD, Some(job), &target, options.fencing.as_ref())?;
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
-        let stamps = Phase::ALL.into_iter().filter_map(|of| {
+        let stamps = self.series(job).into_iter().filter_map(|of| {
             let (document, _) = self.newest_kept(job, of, None)?;
             // Another program's name holds its writer's clock, and counts in its own series only.
             document
@@ -131,7 +132,7 @@ impl Documents {
         });
         let above = stamps.map(|stamp| stamp.time().next());
         let stamp = above.chain(options.not_before).fold(now, Timestamp::max);
-        let document = Document::checkpoint(job, phase, Stamp::from(stamp));
+        let document = Document::checkpoint(job, phase, Stamp::from(stamp).with_key(options.key.clone()));
         if let Some(marks) = marks {
             self.keep_marks(marks, now, budget)?;
         }
@@ -146,9 +147,9 @@ impl Documents {
         operation: &'static str,
         job: Option<&JobAddress>,
         target: &dyn std::fmt::Display,
-        options: &PutOptions,
+        fence: Option<&Fence>,
     ) -> Result<Option<(Document, Vec<u8>)>> {
-        let (Some(job), Some(fence)) = (job, &options.fencing) else {
+        let (Some(job), Some(fence)) = (job, fence) else {
             return Ok(None);
         };
         let document = Document::Fencing(job.clone());
@@ -166,6 +167,21 @@ impl Documents {
         }
         let body = serde_json::to_vec(&marks.to_body()).map_err(unreadable)?;
         Ok(Some((document, body)))
+    }
+
+    /// Refuses an overtaken token of a write that is no document, and raises the mark.
+    pub(crate) fn raise_mark(
+        &mut self,
+        operation: &'static str,
+        job: &JobAddress,
+        fence: Option<&Fence>,
+        now: Timestamp,
+        budget: &Budget,
+    ) -> Result<()> {
+        match self.pass_fence(operation, Some(job), job, fence)? {
+            Some(marks) => self.keep_marks(marks, now, budget),
+            None => Ok(()),
+        }
     }
 
     fn keep_marks(
@@ -197,12 +213,19 @@ impl Documents {
         &mut self,
         document: &Document,
         expected: Expected,
+        fence: Option<&Fence>,
+        now: Timestamp,
         budget: &Budget,
     ) -> Result<bool> {
-        FenceMarks::check_target("delete document", document, None)?;
+        const DELETE: &str = "delete document";
+        FenceMarks::check_target(DELETE, document, fence)?;
         let stands = self.0.get(document);
         let target = document.path();
-        check_expected("delete document", &target.display(), expected, stands)?;
+        let marks = self.pass_fence(DELETE, document.job(), &target.display(), fence)?;
+        check_expected(DELETE, &target.display(), expected, stands)?;
+        if let Some(marks) = marks {
+            self.keep_marks(marks, now, budget)?;
+        }
         match self.0.remove(document) {
             Some(kept) => {
                 budget.release(cost(document, kept.body.len()));
@@ -222,6 +245,24 @@ impl Documents {
         Some(entry(document, kept))
     }
 
+    /// The phases that have stamps. Those of the caller's own lie behind the others.
+    fn series(&self, job: &JobAddress) -> Vec<Phase> {
+        let end = |phase| Document::checkpoint(job, phase, Stamp::from(Timestamp::MAX));
+        let mut found = vec![Phase::Map, Phase::Reduce];
+        let mut last = end(Phase::Reduce);
+        loop {
+            let behind = (Bound::Excluded(&last), Bound::Unbounded);
+            let next = self.0.range::<Document, _>(behind).next();
+            match next.and_then(|(document, _)| document.phase()) {
+                Some(phase) => {
+                    last = end(phase);
+                    found.push(phase);
+                }
+                None => return found,
+            }
+        }
+    }
+
     /// Looks at one document only: those of a phase lie together, in the order of their stamps, and the phases in the
     /// order of `Document`.
     fn newest_kept(
@@ -235,13 +276,8 @@ impl Documents {
             Some(before) if in_series(before) => self.0.range::<Document, _>(..before).next_back(),
             Some(_) => None,
             None => {
-                let first = Stamp::from(Timestamp::MIN);
-                let end = match phase {
-                    Phase::Setup => Document::Map(job.clone(), first),
-                    Phase::Map => Document::Reduce(job.clone(), first),
-                    Phase::Reduce => Document::Orphans(job.clone()),
-                };
-                self.0.range(..end).next_back()
+                let last = Document::checkpoint(job, phase, Stamp::from(Timestamp::MAX));
+                self.0.range(..=last).next_back()
             }
         };
         found.filter(|(document, _)| in_series(document))

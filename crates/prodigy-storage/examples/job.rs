@@ -36,6 +36,8 @@ fn main() -> Outcome {
     let job = storage.repo("shop")?.job(&id)?;
 
     let lock = storage.lock_with(format!("shop/{id}"), LockOptions::new("run the example"))?;
+    // Every write from here on carries the lock's fencing token.
+    let job = job.fenced(&lock)?;
     job.checkpoints().save_setup(&ITEMS, SaveOptions::default())?;
 
     // Map: three agents work on items; what fails goes to the dead letters.
@@ -69,7 +71,7 @@ fn main() -> Outcome {
     for event in events.by_ref().take(7) {
         state.apply(&event?.event);
     }
-    let options = SaveOptions::at(events.cursor()).fencing(lock.fencing()?);
+    let options = SaveOptions::at(events.cursor());
     job.checkpoints().save_map(&state, options)?;
     // Which of them came first is the agents' race: how many they are is not.
     println!("checkpoint after {} events", state.done + state.failed);
@@ -121,8 +123,7 @@ fn main() -> Outcome {
         "the orphan is removed",
     )?;
 
-    job.checkpoints()
-        .save_reduce(&state, SaveOptions::new().fencing(lock.fencing()?))?;
+    job.checkpoints().save_reduce(&state, SaveOptions::new())?;
     job.finish()?;
     lock.release()?;
     check(job.finished_at()?.is_some(), "the job is finished")?;

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use prodigy_storage_backend::{Backend, Clock, Foreign, Result, SystemClock};
-use prodigy_storage_config::{Environment, Loader, Notice, Origin, ProcessEnvironment, StorageConfig};
+use prodigy_storage_backend::{
+    Backend, Clock, ErrorKind, Fence, Foreign, InvalidFence, Result, StorageError, SystemClock,
+};
+use prodigy_storage_config::{
+    Environment, FENCE_VARIABLE, Loader, Notice, Origin, ProcessEnvironment, StorageConfig,
+};
 use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
@@ -155,6 +159,7 @@ impl StorageBuilder {
             notices.push(StorageNotice::NothingKept);
         }
         let ceilings = self.ceilings();
+        let fence = self.fence()?;
         #[cfg(feature = "file")]
         let given = self.backend.is_some();
         let backend = match self.backend {
@@ -179,6 +184,7 @@ impl StorageBuilder {
             foreign: Foreign::default(),
             ceilings,
             interrupt: self.interrupt,
+            fence,
         }))
     }
 
@@ -236,6 +242,24 @@ impl StorageBuilder {
             loaded.config,
             loaded.notices.into_iter().map(StorageNotice::from).collect(),
         ))
+    }
+
+    /// The fencing token in the variable that `prodigy-storage lock run` sets for its command.
+    fn fence(&self) -> Result<Option<Fence>> {
+        if self.config.is_some() {
+            return Ok(None);
+        }
+        let variable = self.environment.var(FENCE_VARIABLE);
+        let Some(value) = variable.filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let fence = value.to_string_lossy().parse().map_err(|error: InvalidFence| {
+            let kind = ErrorKind::InvalidConfig;
+            StorageError::new(kind, "open storage", FENCE_VARIABLE, error.to_string()).with_hint(
+                "`prodigy-storage lock run` sets it for its command; unset it to write without a fencing token",
+            )
+        })?;
+        Ok(Some(fence))
     }
 
     /// The root of the worktree that contains the project's path, else the path itself.

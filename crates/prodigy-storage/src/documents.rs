@@ -56,6 +56,8 @@ pub struct Documents {
     inner: Arc<Inner>,
     owner: DocumentOwner,
     kind: DocumentKind,
+    /// The token that every write carries.
+    fence: Option<Fence>,
 }
 
 /// How to put or delete a document of the caller's own; `Default` sets no condition.
@@ -173,9 +175,19 @@ struct Read<T> {
 }
 
 impl Documents {
-    pub(crate) fn new(inner: Arc<Inner>, owner: DocumentOwner, kind: impl AsRef<str>) -> Result<Self> {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        owner: DocumentOwner,
+        kind: impl AsRef<str>,
+        fence: Option<Fence>,
+    ) -> Result<Self> {
         let kind = DocumentKind::new(kind).map_err(refused_name)?;
-        Ok(Self { inner, owner, kind })
+        Ok(Self {
+            inner,
+            owner,
+            kind,
+            fence,
+        })
     }
 
     /// The kind of these documents.
@@ -282,9 +294,13 @@ impl Documents {
         let document = self.document(name)?;
         let put = self.put_options(options);
         let deadline = self.inner.deadline();
-        self.inner
-            .caller
-            .delete(&document, put.expected, put.durability, deadline)
+        self.inner.caller.delete(
+            &document,
+            put.expected,
+            put.durability,
+            put.fencing.as_ref(),
+            deadline,
+        )
     }
 
     /// The documents of this kind, by name.
@@ -302,7 +318,9 @@ impl Documents {
 
     fn put_options(&self, options: DocumentOptions) -> PutOptions {
         let durability = options.durability.unwrap_or(self.inner.config.durability);
-        PutOptions::new(durability).expect(options.expected_revision)
+        PutOptions::new(durability)
+            .expect(options.expected_revision)
+            .fencing(self.fence.clone())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Body, ErrorKind, Expected, PutOptions, Result};
+use prodigy_storage_backend::{Body, ErrorKind, Expected, Fence, PutOptions, Result};
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use crate::documents::{self, DocumentInfo, Documents};
 use crate::error::other_shape;
 use crate::events::Events;
 use crate::listing::Listing;
+use crate::lock::StorageLock;
 use crate::orphans::Orphans;
 use crate::storage::Inner;
 
@@ -34,6 +35,8 @@ use crate::storage::Inner;
 pub struct Job {
     inner: Arc<Inner>,
     address: JobAddress,
+    /// The token that every write carries.
+    fence: Option<Fence>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +93,60 @@ pub struct JobStatus {
 
 impl Job {
     pub(crate) fn new(inner: Arc<Inner>, address: JobAddress) -> Self {
-        Self { inner, address }
+        let fence = inner.fence.clone();
+        Self {
+            inner,
+            address,
+            fence,
+        }
+    }
+
+    /// The same job, whose writes all carry the fencing token of a lock that is held: appends, saves, pushes, takes,
+    /// settlements, and puts and deletions of documents. A write is refused as [`Fenced`](ErrorKind::Fenced) once the job was
+    /// written to under a newer token of that lock.
+    ///
+    /// The job keeps a high-water mark per lock that only rises. An append is checked before it is written and again before it
+    /// is acknowledged: an overtaken one may be stored, and its events carry the token
+    /// ([`Event::fence`](crate::Event::fence)).
+    ///
+    /// ```
+    /// use prodigy_storage::{ErrorKind, Storage};
+    ///
+    /// # let storage = Storage::in_memory()?;
+    /// let job = storage.repo("shop")?.job("mapreduce-7")?;
+    /// let lock = storage.lock("shop/mapreduce-7/coordinator")?;
+    /// let old = job.fenced(&lock)?;
+    /// old.events().append(&"planned")?;
+    /// lock.release()?;
+    ///
+    /// let lock = storage.lock("shop/mapreduce-7/coordinator")?;
+    /// job.fenced(&lock)?.events().append(&"took over")?;
+    /// assert_eq!(old.events().append(&"planned again").unwrap_err().kind(), ErrorKind::Fenced);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused`](ErrorKind::Refused) for an inert guard, which has no token; [`Replaced`](ErrorKind::Replaced) for a lock that
+    /// is lost.
+    pub fn fenced(&self, guard: &StorageLock) -> Result<Self> {
+        Ok(self.with_fence(guard.fencing()?))
+    }
+
+    /// The same job, whose writes all carry this token: for a token that another process took and passed on as text. See
+    /// [`fenced`](Self::fenced).
+    #[must_use]
+    pub fn with_fence(&self, fence: impl Into<Option<Fence>>) -> Job {
+        Self {
+            fence: fence.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The fencing token that its writes carry. [`Storage::open`](crate::Storage::open) takes it from `PRODIGY_STORAGE_FENCE`,
+    /// which `prodigy-storage lock run` sets for its command.
+    #[must_use]
+    pub fn fence(&self) -> Option<&Fence> {
+        self.fence.as_ref()
     }
 
     /// Its repository and id.
@@ -102,13 +158,13 @@ impl Job {
     /// Its log, shared by every worktree and process.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::new(Arc::clone(&self.inner), self.address.clone())
+        Events::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
     /// Its checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(Arc::clone(&self.inner), self.address.clone())
+        Checkpoints::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
     /// Its documents of a kind of your own, such as `sessions`.
@@ -116,7 +172,7 @@ impl Job {
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no name.
     pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
-        Documents::new(Arc::clone(&self.inner), self.owner(), kind)
+        Documents::new(Arc::clone(&self.inner), self.owner(), kind, self.fence.clone())
     }
 
     /// Its documents of every kind of your own, by kind and name.
@@ -131,13 +187,13 @@ impl Job {
     /// Its dead letters.
     #[must_use]
     pub fn dlq(&self) -> Dlq {
-        Dlq::new(Arc::clone(&self.inner), self.address.clone())
+        Dlq::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
     /// Its worktrees that could not be cleaned up.
     #[must_use]
     pub fn orphans(&self) -> Orphans {
-        Orphans::new(Arc::clone(&self.inner), self.address.clone())
+        Orphans::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
     /// Closes what this process appends to and marks the job as finished. A second time changes nothing: the first
@@ -157,7 +213,9 @@ impl Job {
         let mut buffer = Vec::new();
         let body =
             Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
-        let options = PutOptions::new(self.inner.config.durability).expect(Expected::Absent);
+        let options = PutOptions::new(self.inner.config.durability)
+            .expect(Expected::Absent)
+            .fencing(self.fence.clone());
         match self.inner.caller.put(&document, body, &options, deadline) {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => return other.map(drop),

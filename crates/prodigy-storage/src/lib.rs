@@ -185,14 +185,15 @@ pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, RESERVED, Wo
 pub use prodigy_storage_backend::{
     Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
     Cursor, Damage, Deadline, Delay, Durability, Eligible, ErrorKind, EventId, Expected, Fence, ForeignKind,
-    Health, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken, LockInfo, LogSummary, PutReport,
-    QueueMark, QueueSummary, Record, Result, Revision, ScanItem, Select, Settled, Settlement, Severity,
-    Stats, StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
+    Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken, LockInfo, LogSummary,
+    OperationStats, PutReport, QueueMark, QueueSummary, Record, Result, Revision, ScanItem, Select, Settled,
+    Settlement, Severity, Stats, StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
-    AgentId, Ceilings, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind, JobAddress, JobId,
-    LockName, NameError, NameProblem, Phase, RepoName, SessionId, Timestamp,
+    AgentId, Ceilings, CheckpointKey, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind,
+    JobAddress, JobId, LockName, NameError, NameProblem, Phase, PhaseError, PhaseName, RepoName, SessionId,
+    Timestamp,
 };
 
 /// The traits of a backend, and everything in their signatures: for a backend of your own ([`StorageBuilder::backend`]), and
@@ -202,10 +203,10 @@ pub use prodigy_storage_backend as backend;
 /// Configuration: what may be set, and where it came from.
 pub mod config {
     pub use prodigy_storage_config::{
-        BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FileSettings,
-        InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment, MemorySettings, Notice,
-        Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key, parse_duration,
-        reference_markdown,
+        BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FENCE_VARIABLE,
+        FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
+        MemorySettings, Notice, Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key,
+        parse_duration, reference_markdown,
     };
 }
 

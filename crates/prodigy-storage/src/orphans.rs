@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+    Body, Deadline, ErrorKind, Expected, Fence, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{Document, JobAddress, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -125,11 +125,13 @@ pub(crate) struct OrphansDocument {
 pub struct Orphans {
     inner: Arc<Inner>,
     job: JobAddress,
+    /// The token that every write carries.
+    fence: Option<Fence>,
 }
 
 impl Orphans {
-    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
-        Self { inner, job }
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress, fence: Option<Fence>) -> Self {
+        Self { inner, job, fence }
     }
 
     /// Records a worktree. One with the same path takes the place of what was recorded before.
@@ -222,12 +224,14 @@ impl Orphans {
             return self
                 .inner
                 .caller
-                .delete(&document, expected, durability, deadline)
+                .delete(&document, expected, durability, self.fence.as_ref(), deadline)
                 .map(drop);
         }
         let mut buffer = Vec::new();
         let body = Body::write(&mut buffer, orphans).map_err(|fault| fault.refused(operation, &self.job))?;
-        let options = PutOptions::new(durability).expect(expected);
+        let options = PutOptions::new(durability)
+            .expect(expected)
+            .fencing(self.fence.clone());
         self.inner
             .caller
             .put(&document, body, &options, deadline)

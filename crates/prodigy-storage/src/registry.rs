@@ -234,7 +234,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             let expected = Expected::Revision(revision);
             inner
                 .caller
-                .delete(&document, expected, inner.config.durability, deadline)?;
+                .delete(&document, expected, inner.config.durability, None, deadline)?;
         }
     }
     let expected = match holder {

@@ -7,7 +7,7 @@ use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Identity, J
 use serde::de::DeserializeOwned;
 
 use crate::call::operation::LIST_JOBS;
-use crate::documents::{self, DocumentInfo, Documents};
+use crate::documents::{self, DocumentInfo, DocumentOptions, Documents};
 use crate::error::refused_name;
 use crate::events::{FollowAll, FollowAllLines, FollowOptions};
 use crate::job::Job;
@@ -84,7 +84,7 @@ impl Repo {
         ))
     }
 
-    /// Deletes all its jobs, and its entry in the registry. Gives the number of jobs that were deleted.
+    /// Deletes all its jobs, its documents, and its entry in the registry. Gives the number of jobs that were deleted.
     ///
     /// Jobs go one after the other, as with [`Job::delete`]: after an error some are gone, and the others are whole.
     /// Worktrees stay on the disk.
@@ -107,10 +107,21 @@ impl Repo {
         for id in self.jobs() {
             deleted += usize::from(self.job(id?)?.delete()?);
         }
+        for document in self.all_documents() {
+            let document = document?;
+            self.documents(document.kind)?
+                .delete(document.name, DocumentOptions::new())?;
+        }
         let entry = Document::Repository(self.name.clone());
         let deadline = self.inner.deadline();
         let caller = &self.inner.caller;
-        caller.delete(&entry, Expected::Any, self.inner.config.durability, deadline)?;
+        caller.delete(
+            &entry,
+            Expected::Any,
+            self.inner.config.durability,
+            None,
+            deadline,
+        )?;
         Ok(deleted)
     }
 
@@ -136,7 +147,7 @@ impl Repo {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name.
     pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
-        Documents::new(Arc::clone(&self.inner), self.owner(), kind)
+        Documents::new(Arc::clone(&self.inner), self.owner(), kind, None)
     }
 
     /// Its documents of every kind of your own, by kind and name.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Foreign, Health, LockInfo,
+    Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Fence, Foreign, Health, LockInfo,
     LogScope, Result, Severity, Stats, Usage,
 };
 #[cfg(feature = "memory")]
@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) ceilings: Ceilings,
     /// Ends waits for other processes when it is raised.
     pub(crate) interrupt: Option<&'static AtomicBool>,
+    /// The fencing token that the process was started with.
+    pub(crate) fence: Option<Fence>,
 }
 
 impl Inner {

@@ -50,7 +50,7 @@ pub fn items(bytes: &[u8]) {
 
     let writer = place.open(place.options());
     let new = item(NEW, "{\"a\":1}");
-    let report = match writer.queue_put(&place.job, &[new], Durability::Strict, NEVER) {
+    let report = match writer.queue_put(&place.job, &[new], Durability::Strict, None, NEVER) {
         Ok(report) => report,
         Err(error) => return refused(&place, &bytes, &error),
     };
@@ -120,19 +120,19 @@ fn taking(place: &Place, writer: &FileBackend, before: &Items) {
     let hour = Duration::from_secs(3600);
     let all = Select::any();
     let mut taken = writer
-        .queue_take(&place.job, &all, usize::MAX, hour, NEVER)
+        .queue_take(&place.job, &all, usize::MAX, hour, None, NEVER)
         .unwrap();
     // An item of another program whose facts can't be read is taken by its id alone.
     let rest = before.entries.iter().map(|entry| entry.id.clone());
     let rest = Select::ids(rest);
     taken.extend(
         writer
-            .queue_take(&place.job, &rest, usize::MAX, hour, NEVER)
+            .queue_take(&place.job, &rest, usize::MAX, hour, None, NEVER)
             .unwrap(),
     );
     assert!(taken.iter().any(|entry| entry.id.as_str() == NEW));
     let again = writer
-        .queue_take(&place.job, &all, usize::MAX, hour, NEVER)
+        .queue_take(&place.job, &all, usize::MAX, hour, None, NEVER)
         .unwrap();
     assert!(again.is_empty(), "what is taken is not taken twice: {again:?}");
     assert_eq!(Items::of(place).ids(), before.ids(), "a taken item stays stored");
@@ -147,7 +147,7 @@ fn taking(place: &Place, writer: &FileBackend, before: &Items) {
         .chain(gone.iter().map(|token| (token, Change::Remove)))
         .map(|(token, change)| Settlement::new(Claim::from(token), change))
         .collect();
-    let settled = writer.queue_settle(&place.job, &each, NEVER).unwrap();
+    let settled = writer.queue_settle(&place.job, &each, None, NEVER).unwrap();
     assert_eq!(settled, vec![Settled::Done; each.len()]);
     let mut left = before.ids();
     for entry in &taken[tokens.len() / 2..] {
@@ -163,7 +163,7 @@ fn removing(place: &Place, writer: &FileBackend, before: &Items) {
         return;
     };
     let removal = Settlement::new(Claim::from(&first), Change::Remove);
-    let settled = writer.queue_settle(&place.job, &[removal], NEVER).unwrap();
+    let settled = writer.queue_settle(&place.job, &[removal], None, NEVER).unwrap();
     assert_eq!(settled, [Settled::Done]);
     let after = Items::of(place);
     assert_eq!(
@@ -188,6 +188,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
         &place.job,
         &[item(first.as_str(), "2")],
         Durability::Strict,
+        None,
         NEVER,
     ) {
         Ok(report) => assert_eq!(report, PutReport::new(0, 1, 0)),

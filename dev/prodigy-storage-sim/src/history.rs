@@ -18,6 +18,8 @@ pub enum Action {
         payloads: Vec<String>,
         /// Under ids that were given.
         given: Option<Vec<EventId>>,
+        /// Under this fencing token.
+        fence: Option<u64>,
         /// As durable as this.
         durability: Durability,
     },
@@ -56,6 +58,8 @@ pub enum Action {
         job: JobAddress,
         /// Key, and the message of its failure, which is unique.
         items: Vec<(String, String)>,
+        /// Under this fencing token.
+        fence: Option<u64>,
         /// As durable as this.
         durability: Durability,
     },

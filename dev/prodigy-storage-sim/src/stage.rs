@@ -79,6 +79,8 @@ struct Actor {
     /// How far it has read each log that it follows.
     followed: HashMap<JobAddress, (Cursor, HashSet<EventId>)>,
     tokens: HashMap<String, LeaseToken>,
+    /// The fencing token that its appends, pushes, takes and settlements carry.
+    fence: Option<u64>,
 }
 
 impl Stage {
@@ -125,6 +127,7 @@ impl Stage {
             guards: Vec::new(),
             followed: HashMap::new(),
             tokens: HashMap::new(),
+            fence: None,
         });
         Ok(self.actors.len() - 1)
     }
@@ -280,7 +283,9 @@ impl Stage {
         given: Option<Vec<EventId>>,
         durability: Durability,
     ) -> Result<()> {
+        let fence = self.token_of(who);
         let mut batch = Batch::new();
+        batch.set_fence(unnamed(fence)?.as_ref());
         for payload in &payloads {
             batch.push(payload)?;
         }
@@ -291,6 +296,7 @@ impl Stage {
             job: job.clone(),
             payloads,
             given,
+            fence,
             durability,
         };
         self.perform(who, action, |backend| {
@@ -417,7 +423,7 @@ impl Stage {
             durability,
         };
         self.perform(who, action, |backend| {
-            backend.delete(document, Expected::Any, durability, patience())?;
+            backend.delete(document, Expected::Any, durability, None, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())
@@ -486,8 +492,7 @@ impl Stage {
             durability,
         };
         let answer = self.perform(who, action, |backend| {
-            let fence = fence.map(Fence::unnamed).transpose()?;
-            let options = PutOptions::new(durability).fencing(fence);
+            let options = PutOptions::new(durability).fencing(unnamed(fence)?);
             let added = backend.add(job, phase, Body::parse(body.as_bytes())?, &options, patience())?;
             Ok(Answer::Added(added.document))
         })?;
@@ -495,6 +500,17 @@ impl Stage {
             Some(Answer::Added(document)) => Some(document),
             _ => None,
         })
+    }
+
+    /// Sets the fencing token that the appends and the calls on queues of a process carry from now on.
+    pub fn fence(&mut self, who: usize, token: u64) {
+        if let Some(actor) = self.actors.get_mut(who) {
+            actor.fence = Some(token);
+        }
+    }
+
+    fn token_of(&self, who: usize) -> Option<u64> {
+        self.actors.get(who)?.fence
     }
 
     /// Takes a named lock, and holds it until [`unlock`](Self::unlock) or its death.
@@ -521,6 +537,10 @@ impl Stage {
             actor.guards.clear();
         }
     }
+}
+
+fn unnamed(token: Option<u64>) -> Result<Option<Fence>> {
+    Ok(token.map(Fence::unnamed).transpose()?)
 }
 
 /// A job by its name.

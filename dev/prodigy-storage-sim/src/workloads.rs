@@ -94,6 +94,12 @@ pub const WORKLOADS: &[Workload] = &[
         play: fenced,
     },
     Workload {
+        name: "fenced-events",
+        about: "events and dead letters stored under fencing tokens by processes that die",
+        setup: PLAIN,
+        play: fenced_events,
+    },
+    Workload {
         name: "checkpoints",
         about: "checkpoints added, put under a revision, and pruned",
         setup: PLAIN,
@@ -317,6 +323,28 @@ fn fenced(stage: &mut Stage) -> Result<()> {
     }
     stage.add_fenced(who, &job, Phase::Map, 20, Strict)?;
     stage.add(who, &job, Phase::Setup, 30, Strict).map(drop)
+}
+
+/// Processes that append and push under tokens that rise, one of which dies while it raises the mark.
+fn fenced_events(stage: &mut Stage) -> Result<()> {
+    let job = job("fenced-events")?;
+    for (token, durability) in [(3, Strict), (5, Relaxed), (5, Strict)] {
+        let who = stage.enter()?;
+        stage.fence(who, token);
+        stage.append(who, &job, &[30, 30], durability)?;
+        stage.push(who, &job, &["a", "b"], durability)?;
+        stage.take(who, &job, 1)?;
+        stage.ack(who, &job, 1)?;
+    }
+    let dies = stage.enter()?;
+    stage.fence(dies, 7);
+    stage.dying(dies, Doom::before_rename("fencing.json"), |stage| {
+        stage.append(dies, &job, &[30], Strict)
+    })?;
+    let next = stage.enter()?;
+    stage.fence(next, 7);
+    stage.push(next, &job, &["c"], Relaxed)?;
+    stage.append(next, &job, &[30], Strict)
 }
 
 fn documents_relaxed(stage: &mut Stage) -> Result<()> {

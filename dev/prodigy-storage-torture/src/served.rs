@@ -1,7 +1,7 @@
 //! One handle for many requests: a line of standard input is a request, a line of standard output its answer.
 //!
 //! A request is a word and JSON: `append`, `push` and `save` take what is to be stored, `orphan` a path. `finish`, `latest`,
-//! `lock` and `unlock` take nothing; a state is saved under the lock while it is held. The answer is `stored` and the id,
+//! `lock` and `unlock` take nothing; while the lock is held, events, dead letters and states are stored under its token. The answer is `stored` and the id,
 //! the latest state or the token of the lock, or `failed`, the kind of the error and its message. After a failure the same handle
 //! serves the next request:
 //! `echo 'append {"n":1}' | PRODIGY_STORAGE_BASE_PATH=FOLDER torture-served`
@@ -52,17 +52,24 @@ fn run() -> Outcome {
 fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &str) -> Outcome<String> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, "null"));
     let value: &RawValue = serde_json::from_str(rest)?;
+    // Each write of a process that holds the lock carries its token.
+    let fenced = |lock: &Option<StorageLock>| match lock {
+        Some(lock) => job.fenced(lock),
+        None => Ok(job.clone()),
+    };
     match word {
-        "append" => Ok(job.events().append(value)?.to_string()),
-        "push" => job
+        "append" => Ok(fenced(lock)?.events().append(value)?.to_string()),
+        "push" => fenced(lock)?
             .dlq()
             .push_raw(value)
             .map(|_| String::new())
             .map_err(Into::into),
         "save" => {
-            let fencing = lock.as_ref().map(StorageLock::fencing).transpose()?;
-            let options = SaveOptions::new().fencing(fencing);
-            Ok(job.checkpoints().save_map(value, options)?.revision.to_string())
+            let checkpoints = fenced(lock)?.checkpoints();
+            Ok(checkpoints
+                .save_map(value, SaveOptions::new())?
+                .revision
+                .to_string())
         }
         "latest" => {
             let latest = job.checkpoints().latest_map::<Box<RawValue>>()?;

@@ -74,7 +74,7 @@ fn a_push_never_unparks(harness: &dyn Harness) -> Check {
     let reason = Some("a reason".to_owned());
     settle_item(&*one, &job, "a", Change::Park { reason })?;
     let again = item("a", "2", harness.clock().now())?;
-    two.queue_put(&job, &[again], Durability::Strict, soon())?;
+    two.queue_put(&job, &[again], Durability::Strict, None, soon())?;
     ensure_eq!(take(&*two, &job, 5)?.len(), 0, "items pending");
     ensure_eq!(stored(&*one, &job, "a", "failure_count")?, json!(2), "failures");
     ensure_eq!(
@@ -245,7 +245,7 @@ fn a_wrong_change_is_refused(harness: &dyn Harness) -> Check {
             Settlement::new(claim, change),
         ];
         refused(
-            backend.queue_settle(&job, &calls, soon()),
+            backend.queue_settle(&job, &calls, None, soon()),
             ErrorKind::InvalidInput,
             &what,
         )?;
@@ -272,7 +272,7 @@ fn a_large_edit_is_refused(harness: &dyn Harness) -> Check {
             Settlement::new(Claim::Item(item_id("a")?), change),
         ];
         refused(
-            backend.queue_settle(&job, &calls, soon()),
+            backend.queue_settle(&job, &calls, None, soon()),
             ErrorKind::TooLarge,
             "a change that makes an item too large",
         )?;

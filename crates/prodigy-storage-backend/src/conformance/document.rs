@@ -1,7 +1,7 @@
 //! Promises of documents.
 
 use prodigy_storage_layout::{
-    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Phase, Stamp,
+    CheckpointKey, Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Phase, Stamp,
 };
 
 use super::failure::{Failure, ensure, ensure_eq};
@@ -28,6 +28,8 @@ topic! { "document":
     an_addition_is_conditional "an addition happens only if the newest of the series is the expected one",
     setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
     phases_are_series_of_their_own "each phase of a job is a series of its own",
+    a_phase_of_the_callers_own_is_a_series "a phase of the caller's own is a series of its own, whose stamps ascend together with those of the others",
+    an_addition_is_found_by_its_key "an addition with a key is listed by it, whatever its phase, and ordered as any other",
     a_handle_sees_what_another_replaced "what one handle has read, and another replaced or deleted, is read anew",
     a_large_body_is_whole "a body of 2 MiB is got whole",
     any_body_is_kept "whatever is a body is got byte for byte: nested 128 deep, with a name twice, with any number and escape",
@@ -64,7 +66,7 @@ fn an_absent_document_is_none(harness: &dyn Harness) -> Check {
     ensure_eq!(body(&*backend, &document)?, None, "body");
     ensure_eq!(backend.revision(&document, soon())?, None, "revision");
     ensure!(
-        !backend.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        !backend.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
         "a deletion of nothing says that there was something"
     );
     ensure_eq!(repositories(&*backend)?.len(), 0, "repositories after that");
@@ -185,13 +187,25 @@ fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
     let old = put(&*backend, &document, "{}")?;
     let present = put(&*backend, &document, "{}")?;
     refused(
-        backend.delete(&document, Expected::Revision(old), Durability::Strict, soon()),
+        backend.delete(
+            &document,
+            Expected::Revision(old),
+            Durability::Strict,
+            None,
+            soon(),
+        ),
         ErrorKind::Conflict,
         "a deletion under an older revision",
     )?;
     ensure_eq!(body(&*backend, &document)?, Some("{}".into()), "body after it");
     ensure!(
-        backend.delete(&document, Expected::Revision(present), Durability::Strict, soon())?,
+        backend.delete(
+            &document,
+            Expected::Revision(present),
+            Durability::Strict,
+            None,
+            soon()
+        )?,
         "a deletion says that there was nothing"
     );
     ensure_eq!(
@@ -200,7 +214,7 @@ fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
         "body after the deletion"
     );
     ensure!(
-        !backend.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        !backend.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
         "a second deletion says that there was something"
     );
     Ok(())
@@ -380,7 +394,7 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
         sees(&*reader, &document, Some((&text(n), revision)), "after a put")?;
     }
     ensure!(
-        writer.delete(&document, Expected::Any, Durability::Strict, soon())?,
+        writer.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
         "a deletion says that there was nothing"
     );
     sees(&*reader, &document, None, "after a deletion")?;
@@ -440,5 +454,96 @@ fn any_body_is_kept(harness: &dyn Harness) -> Check {
         put(&*backend, &document, text)?;
         ensure_eq!(body(&*harness.open(), &document)?, Some(text.into()), "body");
     }
+    Ok(())
+}
+
+fn a_phase_of_the_callers_own_is_a_series(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let (review, merge) = ("review".parse::<Phase>()?, "merge".parse::<Phase>()?);
+    let phases = [review, Phase::Map, merge, review, Phase::Reduce, merge, review];
+    let mut added = Vec::new();
+    for phase in phases {
+        let document = harness
+            .open()
+            .add(&job, phase, object("{}")?, &PutOptions::default(), soon())?
+            .document;
+        ensure_eq!(document.phase(), Some(phase), "phase of {document:?}");
+        added.push(document);
+    }
+    let stamps: Vec<_> = added.iter().filter_map(Document::stamp).collect();
+    ensure!(
+        stamps.len() == phases.len() && stamps.is_sorted_by(|one, other| one < other),
+        "stamps do not ascend: {stamps:?}"
+    );
+    for phase in [review, merge, Phase::Map, Phase::Reduce] {
+        let of_phase: Vec<_> = added
+            .iter()
+            .filter(|document| document.phase() == Some(phase))
+            .collect();
+        let listed = list(&*backend, &DocumentScope::Checkpoints(job.clone(), phase))?;
+        let listed: Vec<_> = listed.iter().map(|entry| &entry.document).collect();
+        ensure_eq!(listed, of_phase, "documents of {phase}");
+        let newest = backend.newest(&job, phase, None, soon())?;
+        let newest = newest.map(|entry| entry.document);
+        ensure_eq!(newest.as_ref(), of_phase.last().copied(), "the newest of {phase}");
+        if let [.., before, last] = of_phase.as_slice() {
+            let found = backend.newest(&job, phase, Some(last), soon())?;
+            let found = found.map(|entry| entry.document);
+            ensure_eq!(
+                found.as_ref(),
+                Some(*before),
+                "the one before the newest of {phase}"
+            );
+        }
+    }
+    let all = list(&*backend, &DocumentScope::Job(job.clone()))?;
+    ensure_eq!(all.len(), phases.len(), "checkpoints of the job");
+    let expects = PutOptions::default().expect(Expected::Absent);
+    refused(
+        backend.add(&job, review, object("{}")?, &expects, soon()),
+        ErrorKind::Conflict,
+        "an addition to a phase that was expected to be empty",
+    )?;
+    Ok(())
+}
+
+fn an_addition_is_found_by_its_key(harness: &dyn Harness) -> Check {
+    let (backend, mine, other) = (harness.open(), job("a")?, job("b")?);
+    let review = "review".parse::<Phase>()?;
+    let mut wanted = Vec::new();
+    for (job, phase, key) in [
+        (&mine, Phase::Map, Some("one")),
+        (&mine, review, Some("two.json")),
+        (&mine, Phase::Reduce, Some("one")),
+        (&mine, Phase::Map, None),
+        (&other, Phase::Map, Some("one")),
+    ] {
+        let name = key.map(CheckpointKey::new).transpose()?;
+        let options = PutOptions::default().key(name);
+        let added = backend.add(job, phase, object("{}")?, &options, soon())?;
+        wanted.push((job, key, added.document));
+    }
+    for (job, key) in [
+        (&mine, "one"),
+        (&mine, "two.json"),
+        (&mine, "three"),
+        (&other, "one"),
+    ] {
+        let scope = DocumentScope::Keyed(job.clone(), CheckpointKey::new(key)?);
+        let listed = list(&*harness.open(), &scope)?;
+        let listed: Vec<_> = listed.into_iter().map(|entry| entry.document).collect();
+        let of_key = wanted
+            .iter()
+            .filter(|(of, name, _)| *of == job && *name == Some(key));
+        let of_key: Vec<_> = of_key.map(|(.., document)| document.clone()).collect();
+        ensure_eq!(listed, of_key, "documents of {job} under {key}");
+    }
+    let newest = backend.newest(&mine, Phase::Map, None, soon())?;
+    let last = wanted.get(3).map(|(.., document)| document);
+    ensure_eq!(
+        newest.as_ref().map(|entry| &entry.document),
+        last,
+        "the newest of map"
+    );
     Ok(())
 }

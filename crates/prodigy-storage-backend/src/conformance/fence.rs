@@ -125,7 +125,7 @@ fn the_fencing_mark_outlives_deletion(harness: &dyn Harness) -> Check {
     }
     for entry in list(&*backend, &DocumentScope::Job(job.clone()))? {
         ensure!(
-            backend.delete(&entry.document, Expected::Any, Durability::Strict, soon())?,
+            backend.delete(&entry.document, Expected::Any, Durability::Strict, None, soon())?,
             "there was nothing at {:?}",
             entry.document
         );
@@ -156,7 +156,7 @@ fn the_fencing_mark_is_the_stores(harness: &dyn Harness) -> Check {
             "a put of fencing marks",
         )?;
         refused(
-            backend.delete(&marks, Expected::Any, Durability::Strict, soon()),
+            backend.delete(&marks, Expected::Any, Durability::Strict, None, soon()),
             ErrorKind::InvalidInput,
             "a deletion of fencing marks",
         )?;

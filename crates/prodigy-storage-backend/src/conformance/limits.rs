@@ -59,7 +59,7 @@ fn a_large_item_is_refused(harness: &dyn Harness) -> Check {
     let now = harness.clock().now();
     let items = [item("a", "1", now)?, item("b", &text(limit(harness)?), now)?];
     refused(
-        backend.queue_put(&job, &items, Durability::Strict, soon()),
+        backend.queue_put(&job, &items, Durability::Strict, None, soon()),
         ErrorKind::TooLarge,
         "an item past the limit",
     )?;
@@ -77,7 +77,7 @@ fn a_merge_past_the_limit_is_refused(harness: &dyn Harness) -> Check {
         );
         let raw = serde_json::value::RawValue::from_string(raw)?;
         let one = crate::dead_letter::normalise(&raw)?;
-        match backend.queue_put(&job, std::slice::from_ref(&one), Durability::Strict, soon()) {
+        match backend.queue_put(&job, std::slice::from_ref(&one), Durability::Strict, None, soon()) {
             Ok(_) => {}
             Err(error) => {
                 refusal = Some(error);
@@ -123,7 +123,7 @@ fn a_wrong_clock_is_refused(harness: &dyn Harness) -> Check {
                 .add(&job, Phase::Map, document, &options, soon())
                 .map(drop),
             backend
-                .queue_put(&job, &[item("a", "{}", right)?], Durability::Strict, soon())
+                .queue_put(&job, &[item("a", "{}", right)?], Durability::Strict, None, soon())
                 .map(drop),
         ] {
             let error = refused(refusal, ErrorKind::Io, "a write under a wrong clock")?;
@@ -271,6 +271,7 @@ fn room_that_is_freed_is_used(harness: &dyn Harness) -> Check {
             &document,
             crate::document::Expected::Any,
             Durability::Strict,
+            None,
             soon(),
         )?;
     }

@@ -36,7 +36,7 @@ fn repositories_are_listed(harness: &dyn Harness) -> Check {
     append(&*backend, &job_of("a", "1")?, &["1"])?;
     append(&*backend, &job_of("a", "2")?, &["1"])?;
     let queued = item("x", "1", harness.clock().now())?;
-    backend.queue_put(&job_of("d", "1")?, &[queued], Durability::Strict, soon())?;
+    backend.queue_put(&job_of("d", "1")?, &[queued], Durability::Strict, None, soon())?;
     backend.put(
         &Document::Repository(repo("b")?),
         Body::EMPTY,
@@ -87,7 +87,7 @@ fn jobs_are_listed(harness: &dyn Harness) -> Check {
     let backend = harness.open();
     append(&*backend, &job_of("shop", "c")?, &["1"])?;
     let queued = item("x", "1", harness.clock().now())?;
-    backend.queue_put(&job_of("shop", "a")?, &[queued], Durability::Strict, soon())?;
+    backend.queue_put(&job_of("shop", "a")?, &[queued], Durability::Strict, None, soon())?;
     backend.add(
         &job_of("shop", "b")?,
         Phase::Map,

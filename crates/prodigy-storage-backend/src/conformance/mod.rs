@@ -60,6 +60,7 @@ mod document;
 mod errors;
 mod failure;
 mod fence;
+mod fenced;
 mod harness;
 mod limits;
 mod listing;

@@ -106,7 +106,7 @@ fn an_own_document_is_deleted(harness: &dyn Harness) -> Check {
         .partition(|document| document.name().is_some_and(|name| name.as_str().starts_with('a')));
     for document in &gone {
         ensure!(
-            backend.delete(document, Expected::Any, Durability::Strict, soon())?,
+            backend.delete(document, Expected::Any, Durability::Strict, None, soon())?,
             "there was nothing at {document:?}"
         );
         ensure_eq!(backend.get(document, soon())?, None, "a deleted document");
@@ -147,13 +147,25 @@ fn an_own_document_is_compared_and_set(harness: &dyn Harness) -> Check {
             "a put under an older revision",
         )?;
         refused(
-            one.delete(&document, Expected::Revision(first), Durability::Strict, soon()),
+            one.delete(
+                &document,
+                Expected::Revision(first),
+                Durability::Strict,
+                None,
+                soon(),
+            ),
             ErrorKind::Conflict,
             "a deletion under an older revision",
         )?;
         ensure_eq!(one.revision(&document, soon())?, Some(second), "revision");
         ensure!(
-            one.delete(&document, Expected::Revision(second), Durability::Strict, soon())?,
+            one.delete(
+                &document,
+                Expected::Revision(second),
+                Durability::Strict,
+                None,
+                soon()
+            )?,
             "a deletion says that there was nothing"
         );
     }

@@ -164,7 +164,13 @@ fn entries_may_come_and_go(harness: &dyn Harness) -> Check {
     }
     // The key of the next page itself goes.
     let durability = crate::log::Durability::Strict;
-    backend.delete(&orphans("d")?, crate::document::Expected::Any, durability, soon())?;
+    backend.delete(
+        &orphans("d")?,
+        crate::document::Expected::Any,
+        durability,
+        None,
+        soon(),
+    )?;
     let mut next = PageOptions::default();
     next.after = first.next;
     let second = backend.jobs(&shop, &next, soon())?;

@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    contents, cursor, deletion, document, errors, fence, limits, listing, lock, log, own, pages, queue,
-    restart, select, series, settle, take, wait,
+    contents, cursor, deletion, document, errors, fence, fenced, limits, listing, lock, log, own, pages,
+    queue, restart, select, series, settle, take, wait,
 };
 
 /// The outcome of a property.
@@ -43,7 +43,7 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// Its name, unique.
     pub name: &'static str,
-    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
+    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `fence`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, in a sentence.
     pub promise: &'static str,
@@ -133,6 +133,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         select::PROPERTIES,
         settle::PROPERTIES,
         contents::PROPERTIES,
+        fenced::PROPERTIES,
         lock::PROPERTIES,
         listing::PROPERTIES,
         deletion::PROPERTIES,

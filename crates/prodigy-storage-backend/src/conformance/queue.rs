@@ -46,7 +46,7 @@ pub(super) fn push(
     data: &str,
 ) -> Check {
     let item = item(name, data, harness.clock().now())?;
-    let report = backend.queue_put(job, &[item], Durability::Strict, soon())?;
+    let report = backend.queue_put(job, &[item], Durability::Strict, None, soon())?;
     ensure_eq!(
         report,
         PutReport::new(0, 1, 0),
@@ -124,13 +124,13 @@ fn a_known_key_is_merged(harness: &dyn Harness) -> Check {
 fn a_repeated_push_changes_nothing(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     let first = [item("a", "1", harness.clock().now())?];
-    one.queue_put(&job, &first, Durability::Strict, soon())?;
+    one.queue_put(&job, &first, Durability::Strict, None, soon())?;
     harness.clock().advance(MINUTE);
     push(harness, &*one, &job, "a", "2")?;
     settle_item(&*one, &job, "a", Change::Park { reason: None })?;
     let before = entry(&*one, &job, "a")?;
     let mark = one.queue_summary(&job, soon())?.mark;
-    let report = two.queue_put(&job, &first, Durability::Strict, soon())?;
+    let report = two.queue_put(&job, &first, Durability::Strict, None, soon())?;
     ensure_eq!(report, PutReport::new(0, 0, 1), "what the repeated push did");
     let after = entry(&*one, &job, "a")?;
     ensure_eq!(after.body.get(), before.body.get(), "contents");
@@ -148,9 +148,9 @@ fn a_failure_counts_once(harness: &dyn Harness) -> Check {
     };
     let one = r#"{"error_type":"A","attempt_number":1,"timestamp":"2026-01-01T00:00:00Z"}"#;
     let two = r#"{"error_type":"B","attempt_number":2,"timestamp":"2026-01-01T00:00:01Z"}"#;
-    backend.queue_put(&job, &[text(one)?], Durability::Strict, soon())?;
+    backend.queue_put(&job, &[text(one)?], Durability::Strict, None, soon())?;
     let both = text(&format!("{one},{two}"))?;
-    backend.queue_put(&job, &[both], Durability::Strict, soon())?;
+    backend.queue_put(&job, &[both], Durability::Strict, None, soon())?;
     let got = entry(&*backend, &job, "a")?;
     let body = got.body.get().as_bytes();
     ensure_eq!(field(body, "failure_count")?, json!(2), "count");
@@ -170,10 +170,10 @@ fn a_failure_without_a_time_counts_once(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     for failures in ["", r#"{"error_type":"A"}"#] {
         settle_item(&*one, &job, "a", Change::Remove)?;
-        one.queue_put(&job, &[untimed(failures)?], Durability::Strict, soon())?;
+        one.queue_put(&job, &[untimed(failures)?], Durability::Strict, None, soon())?;
         let before = entry(&*two, &job, "a")?;
         harness.clock().advance(MINUTE);
-        let report = two.queue_put(&job, &[untimed(failures)?], Durability::Strict, soon())?;
+        let report = two.queue_put(&job, &[untimed(failures)?], Durability::Strict, None, soon())?;
         ensure_eq!(report, PutReport::new(0, 0, 1), "the second push of [{failures}]");
         let after = entry(&*one, &job, "a")?;
         ensure_eq!(after.body.get(), before.body.get(), "contents");
@@ -189,9 +189,9 @@ fn a_failure_without_a_time_counts_once(harness: &dyn Harness) -> Check {
 fn a_failure_is_completed(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     let failed = |number: u32| untimed(&format!(r#"{{"error_message":"{number}"}}"#));
-    backend.queue_put(&job, &[failed(1)?], Durability::Strict, soon())?;
+    backend.queue_put(&job, &[failed(1)?], Durability::Strict, None, soon())?;
     harness.clock().advance(MINUTE);
-    backend.queue_put(&job, &[failed(2)?], Durability::Strict, soon())?;
+    backend.queue_put(&job, &[failed(2)?], Durability::Strict, None, soon())?;
     let token = take_one(&*backend, &job)?;
     harness.clock().advance(MINUTE);
     let failed = failed(3)?;
@@ -226,7 +226,7 @@ fn a_key_twice_in_a_batch_is_merged(harness: &dyn Harness) -> Check {
         item("a", "3", now)?,
         item("a", "1", now)?,
     ];
-    let report = backend.queue_put(&job, &items, Durability::Strict, soon())?;
+    let report = backend.queue_put(&job, &items, Durability::Strict, None, soon())?;
     ensure_eq!(report, PutReport::new(2, 1, 1), "what the put did");
     ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
     let got = entry(&*backend, &job, "a")?;
@@ -351,7 +351,7 @@ fn the_summary_counts_each_item_once(harness: &dyn Harness) -> Check {
     ];
     put(harness, &*one, &job, &all)?;
     let take_id = |name: &str, lease: Duration| {
-        one.queue_take(&job, &Select::ids([item_id(name)?]), 1, lease, soon())?;
+        one.queue_take(&job, &Select::ids([item_id(name)?]), 1, lease, None, soon())?;
         Ok::<_, Failure>(())
     };
     take_id("taken", 5 * MINUTE)?;
@@ -461,7 +461,7 @@ fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Resul
     let large = format!("\"{}\"", "x".repeat(1000));
     for n in 0..100 {
         let item = item(&format!("item-{n}"), &large, harness.clock().now())?;
-        let put = backend.queue_put(job, &[item], Durability::Strict, soon());
+        let put = backend.queue_put(job, &[item], Durability::Strict, None, soon());
         if put.is_err() {
             let error = refused(put, ErrorKind::QueueFull, "a push to a full queue")?;
             let hint = error.hint().unwrap_or_default();
@@ -491,7 +491,7 @@ fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
     let now = harness.clock().now();
     let items = [item("small", "1", now)?, item("large", &large, now)?];
     refused(
-        one.queue_put(&job, &items, Durability::Strict, soon()),
+        one.queue_put(&job, &items, Durability::Strict, None, soon()),
         ErrorKind::QueueFull,
         "a batch to a full queue",
     )?;
@@ -503,7 +503,7 @@ fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
         "a full queue is not settled: {settled:?}"
     );
     two.queue_compact(&job, soon())?;
-    two.queue_put(&job, &items, Durability::Strict, soon())?;
+    two.queue_put(&job, &items, Durability::Strict, None, soon())?;
     ensure_eq!(keys(&*one, &job)?, ["small", "large"], "items after settling");
     Ok(())
 }

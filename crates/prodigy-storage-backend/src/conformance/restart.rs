@@ -138,7 +138,7 @@ fn leases_outlive_the_process(harness: &dyn Harness) -> Check {
     let items = [item("a", "1", now)?, item("b", "2", now)?, item("c", "3", now)?];
     harness
         .open()
-        .queue_put(&job, &items, Durability::Strict, soon())?;
+        .queue_put(&job, &items, Durability::Strict, None, soon())?;
     let tokens = tokens(&take(&*harness.open(), &job, 2)?);
     restart(harness)?;
     let backend = harness.open();
@@ -166,7 +166,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
         Ok::<_, Failure>(
             harness
                 .open()
-                .queue_put(&job, &[item], Durability::Strict, soon())?,
+                .queue_put(&job, &[item], Durability::Strict, None, soon())?,
         )
     };
     for name in ["a", "b", "c", "d"] {
@@ -213,7 +213,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
     );
     let bounded = Select::eligible().until(after.mark);
     ensure_eq!(
-        backend.queue_take(&job, &bounded, 9, MINUTE, soon())?.len(),
+        backend.queue_take(&job, &bounded, 9, MINUTE, None, soon())?.len(),
         0,
         "items of a run that is bounded by the old counter"
     );

@@ -30,7 +30,7 @@ fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &st
     let text = format!(r#"{{"item_id":"{name}","item_data":1,"last_attempt":{now}{fields}}}"#);
     let raw = serde_json::value::RawValue::from_string(text)?;
     let item = crate::dead_letter::normalise(&raw)?;
-    backend.queue_put(job, &[item], Durability::Strict, soon())?;
+    backend.queue_put(job, &[item], Durability::Strict, None, soon())?;
     Ok(())
 }
 
@@ -41,7 +41,7 @@ fn gives(backend: &dyn Backend, job: &JobAddress, select: &Select, wanted: &[&st
         wanted,
         "items read by {select:?}"
     );
-    let taken = backend.queue_take(job, select, 9, MINUTE, soon())?;
+    let taken = backend.queue_take(job, select, 9, MINUTE, None, soon())?;
     ensure_eq!(names(&taken), wanted, "items taken by {select:?}");
     for entry in taken {
         let token = entry.lease.map(|lease| lease.token);

@@ -103,7 +103,7 @@ fn the_newest_before_what_is_gone(harness: &dyn Harness) -> Check {
     ensure_eq!(before(&at(-5))?, None, "newest before the oldest");
     for millis in [90, 40, 50] {
         ensure!(
-            backend.delete(&at(millis), Expected::Any, Durability::Strict, soon())?,
+            backend.delete(&at(millis), Expected::Any, Durability::Strict, None, soon())?,
             "a deletion says that there was nothing"
         );
     }
@@ -165,7 +165,7 @@ fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
     }
     while let Some(last) = made.pop() {
         ensure!(
-            writer.delete(&last, Expected::Any, Durability::Strict, soon())?,
+            writer.delete(&last, Expected::Any, Durability::Strict, None, soon())?,
             "a deletion says that there was nothing"
         );
         sees(Phase::Map, made.last(), "after a deletion")?;

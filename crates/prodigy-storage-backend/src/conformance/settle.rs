@@ -137,7 +137,7 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
     put(harness, &*one, &job, &["a", "b"])?;
     let again = |data: &str| {
         let item = item("a", data, harness.clock().now())?;
-        Ok::<_, Failure>(two.queue_put(&job, &[item], Durability::Strict, soon())?)
+        Ok::<_, Failure>(two.queue_put(&job, &[item], Durability::Strict, None, soon())?)
     };
     // A push before the take is a part of what was taken.
     again("2")?;
@@ -244,7 +244,7 @@ fn an_extension_needs_its_token(harness: &dyn Harness) -> Check {
             Settlement::new(claim, Change::Extend(MINUTE)),
         ];
         refused(
-            backend.queue_settle(&job, &calls, soon()),
+            backend.queue_settle(&job, &calls, None, soon()),
             ErrorKind::InvalidInput,
             "an extension without a token",
         )?;
@@ -295,7 +295,7 @@ fn a_delay_holds_an_item(harness: &dyn Harness) -> Check {
     );
     let by_key = Select::ids([item_id("a")?]);
     ensure_eq!(
-        two.queue_take(&job, &by_key, 1, MINUTE, soon())?.len(),
+        two.queue_take(&job, &by_key, 1, MINUTE, None, soon())?.len(),
         0,
         "items a second before the end, by key"
     );
@@ -378,7 +378,7 @@ fn a_removed_item_is_gone(harness: &dyn Harness) -> Check {
     });
     let each = each.collect::<Result<Vec<_>, Failure>>()?;
     ensure_eq!(
-        two.queue_settle(&job, &each, soon())?,
+        two.queue_settle(&job, &each, None, soon())?,
         [Settled::Done, Settled::Done, Settled::Unknown],
         "what became of the keys"
     );
@@ -425,13 +425,13 @@ fn settlements_see_each_other(harness: &dyn Harness) -> Check {
         .map(|(claim, change, _)| Settlement::new(claim, change))
         .collect();
     ensure_eq!(
-        backend.queue_settle(&job, &each, soon())?,
+        backend.queue_settle(&job, &each, None, soon())?,
         wanted,
         "what became of each"
     );
     ensure_eq!(names(&take(&*backend, &job, 5)?), ["b", "a"], "items pending");
     ensure_eq!(
-        backend.queue_settle(&job, &[], soon())?.len(),
+        backend.queue_settle(&job, &[], None, soon())?.len(),
         0,
         "results of no settlement"
     );

@@ -115,7 +115,7 @@ impl<'a> Subject<'a> {
                 let document = at(&self.documents, *document)?;
                 let expected = expected(*wish, backend.revision(document, soon())?);
                 written(
-                    backend.delete(document, expected, Durability::Strict, soon()),
+                    backend.delete(document, expected, Durability::Strict, None, soon()),
                     answer,
                 )
             }
@@ -353,7 +353,7 @@ impl<'a> Subject<'a> {
         let removed = match series.len().checked_sub(newer + 1) {
             Some(at) => {
                 let (_, added) = series.remove(at);
-                backend.delete(&added.document, Expected::Any, Durability::Strict, soon())
+                backend.delete(&added.document, Expected::Any, Durability::Strict, None, soon())
             }
             None => Ok(false),
         };
@@ -362,7 +362,7 @@ impl<'a> Subject<'a> {
 
     fn queue_put(&self, backend: &dyn Backend, index: usize, answer: &Answer) -> Check {
         let items = &at(&self.jobs, index)?.pushed;
-        let report = backend.queue_put(at(&self.names, index)?, items, Durability::Strict, soon())?;
+        let report = backend.queue_put(at(&self.names, index)?, items, Durability::Strict, None, soon())?;
         ensure_eq!(Answer::Queued(report), *answer, "items added, merged and known");
         Ok(())
     }
@@ -387,7 +387,7 @@ impl<'a> Subject<'a> {
             Which::Failed(times) => Select::eligible().attempts(*times..=u64::MAX),
         };
         let lease = Duration::from_secs(LEASE);
-        let taken = backend.queue_take(at(&self.names, index)?, &select, limit, lease, soon())?;
+        let taken = backend.queue_take(at(&self.names, index)?, &select, limit, lease, None, soon())?;
         let keys: Vec<u8> = taken
             .iter()
             .filter_map(|entry| entry.id.as_str().parse().ok())
@@ -456,7 +456,7 @@ impl<'a> Subject<'a> {
             };
             calls.push(Settlement::new(claim, change));
         }
-        let settled = backend.queue_settle(name, &calls, soon())?;
+        let settled = backend.queue_settle(name, &calls, None, soon())?;
         ensure_eq!(settled, *wanted, "what became of the settlements");
         Ok(())
     }

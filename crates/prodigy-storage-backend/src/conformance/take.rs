@@ -62,7 +62,7 @@ fn a_taken_item_is_not_taken_twice(harness: &dyn Harness) -> Check {
     ensure_eq!(take(&*one, &job, 2)?.len(), 0, "items left");
     let by_id = Select::ids([item_id("a")?]);
     ensure_eq!(
-        two.queue_take(&job, &by_id, 1, MINUTE, soon())?.len(),
+        two.queue_take(&job, &by_id, 1, MINUTE, None, soon())?.len(),
         0,
         "items left, by key"
     );
@@ -234,7 +234,7 @@ fn a_bounded_run_gets_each_item_once(harness: &dyn Harness) -> Check {
     push(harness, &*two, &job, "known", "2")?;
     let mut seen = Vec::new();
     loop {
-        let taken = one.queue_take(&job, &run, 1, MINUTE, soon())?;
+        let taken = one.queue_take(&job, &run, 1, MINUTE, None, soon())?;
         let (Some(entry), Some(token)) = (taken.first(), tokens(&taken).first().cloned()) else {
             break;
         };

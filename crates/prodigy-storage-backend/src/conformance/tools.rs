@@ -204,7 +204,7 @@ pub(super) fn put(
         .iter()
         .map(|name| item(name, "1", now))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(backend.queue_put(job, &items, Durability::Strict, soon())?)
+    Ok(backend.queue_put(job, &items, Durability::Strict, None, soon())?)
 }
 
 pub(super) fn list(backend: &dyn Backend, scope: &DocumentScope) -> Result<Vec<DocumentEntry>, Failure> {
@@ -275,7 +275,7 @@ pub(super) fn take(
     job: &JobAddress,
     limit: usize,
 ) -> Result<Vec<QueueEntry>, Failure> {
-    Ok(backend.queue_take(job, &Select::eligible(), limit, MINUTE, soon())?)
+    Ok(backend.queue_take(job, &Select::eligible(), limit, MINUTE, None, soon())?)
 }
 
 pub(super) fn names(entries: &[QueueEntry]) -> Vec<&str> {
@@ -305,7 +305,7 @@ pub(super) fn settle(
     claim: Claim,
     change: Change,
 ) -> Result<Settled, Failure> {
-    let settled = backend.queue_settle(job, &[Settlement::new(claim, change)], soon())?;
+    let settled = backend.queue_settle(job, &[Settlement::new(claim, change)], None, soon())?;
     super::failure::ensure_eq!(settled.len(), 1, "results of one settlement");
     settled
         .first()
@@ -342,7 +342,7 @@ pub(super) fn acknowledge(
     let each = tokens
         .iter()
         .map(|token| Settlement::new(Claim::Lease(token.clone()), Change::Remove));
-    Ok(backend.queue_settle(job, &each.collect::<Vec<_>>(), soon())?)
+    Ok(backend.queue_settle(job, &each.collect::<Vec<_>>(), None, soon())?)
 }
 
 /// A field of a JSON object.

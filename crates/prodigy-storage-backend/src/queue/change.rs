@@ -108,7 +108,7 @@ pub enum Change {
 ///
 /// fn acknowledge(backend: &dyn Backend, job: &JobAddress, token: LeaseToken) -> Result<bool> {
 ///     let settlement = Settlement::new(Claim::Lease(token), Change::Remove);
-///     let settled = backend.queue_settle(job, &[settlement], Deadline::never())?;
+///     let settled = backend.queue_settle(job, &[settlement], None, Deadline::never())?;
 ///     Ok(settled.iter().all(|settled| settled.is_done()))
 /// }
 /// ```

@@ -286,3 +286,91 @@ fn a_checkpoint_past_the_readers_limit_is_no_damage_and_is_read_with_a_higher_on
     let shown = bench.run(&of("show", &["--phase", "map", "--payload"])).code(0);
     assert_eq!(shown.out, format!("{state}\n"));
 }
+
+#[test]
+fn one_checkpoint_is_deleted_by_its_name() {
+    let bench = Bench::new();
+    let names: Vec<String> = ["1", "2", "3"]
+        .map(|state| {
+            save(&bench, "map", state)["document"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .into();
+    bench.run(&of("delete", &[&names[2]])).code(0);
+    bench
+        .run(&of("delete", &[&names[2]]))
+        .code(4)
+        .says("no checkpoint");
+    bench.run(&of("delete", &["../map"])).code(4);
+    assert_eq!(bench.run(&of("show", &[])).code(0).json()["data"], 2);
+    let listed = bench.run(&of("list", &["--json"])).code(0).jsonl();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+}
+
+#[test]
+fn a_state_over_a_tenth_of_the_limit_is_a_warning() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "10000");
+    let save = |bytes: usize| {
+        let state = serde_json::json!("x".repeat(bytes)).to_string();
+        bench.feed(&of("save", &["--phase", "map"]), state)
+    };
+    assert!(!save(500).code(0).err.contains("a tenth"));
+    save(1_500)
+        .code(0)
+        .says("warning: ")
+        .says("a tenth of `max_document_size`");
+    save(10_500).code(1).says("max_document_size");
+}
+
+#[test]
+fn a_phase_of_your_own_is_saved_shown_listed_and_pruned() {
+    let bench = Bench::new();
+    for (phase, state) in [
+        ("map", "1"),
+        ("review", "2"),
+        ("review", "3"),
+        ("setup", "4"),
+        ("ship-it", "5"),
+    ] {
+        let saved = save(&bench, phase, state);
+        assert_eq!(saved["phase"], phase);
+        let shown = bench.run(&of("show", &[])).code(0).json();
+        assert_eq!(
+            (&shown["phase"], shown["data"].to_string()),
+            (&saved["phase"], state.to_owned())
+        );
+    }
+    let shown = bench.run(&of("show", &["--phase", "review"])).code(0).json();
+    assert_eq!(shown["data"], 3);
+    let listed = bench
+        .run(&of("list", &["--phase", "review", "--json"]))
+        .code(0)
+        .jsonl();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    bench.run(&of("prune", &["--keep", "1"])).code(0);
+    assert_eq!(bench.run(&of("list", &["--json"])).code(0).jsonl().len(), 4);
+    bench.run(&of("show", &["--phase", "none"])).code(4);
+}
+
+#[test]
+fn a_checkpoint_is_found_by_a_name_of_your_own() {
+    let bench = Bench::new();
+    for (phase, state) in [("map", "1"), ("setup", "2"), ("review", "3")] {
+        bench
+            .feed(&of("save", &["--phase", phase, "--key", phase]), state)
+            .code(0);
+        save(&bench, phase, "0");
+    }
+    for (key, state) in [("map", 1), ("review", 3)] {
+        let shown = bench.run(&of("show", &["--key", key])).code(0).json();
+        assert_eq!(shown["data"], state);
+    }
+    // The setup phase keeps one checkpoint, and the last one has no name.
+    bench
+        .run(&of("show", &["--key", "setup"]))
+        .code(4)
+        .says("under the name `setup`");
+    bench.run(&of("show", &["--key", "a/b"])).code(2);
+}

@@ -124,10 +124,55 @@ fn a_listing_of_a_damaged_lock_file_is_no_success() {
 }
 
 #[test]
+fn a_command_under_a_lock_writes_under_its_token() {
+    let bench = Bench::new();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let job = "--repo shop --job job";
+    let writes = [
+        format!("echo 1 | {tool} events append {job}"),
+        format!("echo '{{\"item_id\":\"a\",\"item_data\":1}}' | {tool} dlq push {job}"),
+        format!("echo 1 | {tool} checkpoint save {job} --phase map"),
+        format!("echo 1 | {tool} document put {job} --kind notes --name n"),
+    ];
+    let all = writes.join(" && ");
+    let old = bench
+        .run(&held_by("shop/resume", &[], "echo $PRODIGY_STORAGE_FENCE"))
+        .code(0);
+    let old = old.out.trim();
+    assert!(old.starts_with("shop/resume=1@"), "{old}");
+    bench.run(&held_by("shop/resume", &[], &all)).code(0);
+    let event = bench
+        .run(&["events", "cat", "--repo", "shop", "--job", "job"])
+        .json();
+    assert!(
+        event["fence"].as_str().unwrap().starts_with("shop/resume=2@"),
+        "{event}"
+    );
+    let shown = bench
+        .run(&["checkpoint", "show", "--repo", "shop", "--job", "job"])
+        .json();
+    assert_eq!(
+        (&shown["fencing"], &shown["fencing_lock"]),
+        (&2.into(), &"shop/resume".into())
+    );
+    for write in writes {
+        let script = format!("PRODIGY_STORAGE_FENCE='{old}'; export PRODIGY_STORAGE_FENCE; {write}");
+        bench
+            .run(&held_by("other", &[], &script))
+            .code(1)
+            .says("fenced off");
+    }
+}
+
+#[test]
 fn without_locking_it_warns_and_runs() {
     let bench = Bench::new().with("PRODIGY__STORAGE__ENABLE_LOCKING", "false");
     let run = bench
-        .run(&held_by("l", &[], "echo \"[$PRODIGY_LOCK_FENCING]\""))
+        .run(&held_by(
+            "l",
+            &[],
+            "echo \"[$PRODIGY_LOCK_FENCING$PRODIGY_STORAGE_FENCE]\"",
+        ))
         .code(0);
     assert_eq!(run.says("warning: ").says("without a lock").out, "[]\n");
 }

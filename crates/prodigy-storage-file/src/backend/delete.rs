@@ -61,6 +61,7 @@ impl Stores {
         let job = match scope {
             DocumentScope::Job(job)
             | DocumentScope::Checkpoints(job, _)
+            | DocumentScope::Keyed(job, _)
             | DocumentScope::Own(DocumentOwner::Job(job), _) => Some(job),
             _ => None,
         };

@@ -1,11 +1,16 @@
 //! Checkpoints, marks, records of orphans, and the registry of repositories.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, StorageError,
+    Body, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, ScanItem, ScanOptions,
+    StorageError,
 };
-use prodigy_storage_layout::{Document, Entry, Evidence, LockName, Phase, Relation, RepoName, Timestamp};
+use prodigy_storage_layout::{
+    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp,
+};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::finding::{FindingKind, FindingOutcome};
@@ -13,6 +18,7 @@ use super::foreign::Group;
 use super::keep::keep_file;
 use super::walk::Examination;
 use crate::document::DocumentRead;
+use crate::log::Logs;
 use crate::root::Replace;
 
 const EXAMINE: &str = "examine document";
@@ -150,9 +156,26 @@ impl Examination<'_> {
         root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
         if let Document::Fencing(job) = document {
             // The wait bounds waits for locks, and this one is held.
-            documents.restore_marks(job, Deadline::never())?;
+            let of_events = self.marks_of_events(job)?;
+            documents.restore_marks(job, of_events, Deadline::never())?;
         }
         Ok(Some(kept))
+    }
+
+    /// The greatest tokens among the events of a job.
+    fn marks_of_events(&self, job: &JobAddress) -> Result<FenceMarks> {
+        let mut marks = FenceMarks::default();
+        let logs = Logs::new(Arc::clone(self.root));
+        let mut scan = logs.scan(job, &ScanOptions::all(), Deadline::never())?;
+        while let Some(item) = scan.next()? {
+            if let ScanItem::Record(record) = item
+                && let Ok(parsed) = record.parse_event::<IgnoredAny>()
+                && let Some(fence) = parsed.fence.filter(|_| record.verified)
+            {
+                marks.raise(&fence);
+            }
+        }
+        Ok(marks)
     }
 
     /// Compares the fencing marks of a job with the locks: a lock file that was removed or restored gives out tokens below
@@ -290,7 +313,7 @@ fn told(document: &Document) -> (&'static str, String) {
         ),
         Document::Fencing(_) => (
             "perhaps the newest fencing token: fenced writes to the job are refused until the file is repaired",
-            "end the holders of older locks; repair takes the marks from the tokens in the job's documents"
+            "end the holders of older locks; repair takes the marks from the tokens in the job's documents and events"
                 .into(),
         ),
         Document::Orphans(_) => ("the record of the job's orphaned worktrees", restore.into()),

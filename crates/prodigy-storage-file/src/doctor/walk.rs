@@ -180,7 +180,7 @@ impl<'a> Examination<'a> {
             Some(Entry::Segment(..)) => {}
             Some(Entry::Queue(job)) => self.queue(&job, path),
             Some(Entry::QueueJournal(job)) => self.queue_journal(&job, path),
-            Some(Entry::Document(document)) => self.document(&document, path),
+            Some(Entry::Document(document) | Entry::Compressed(document)) => self.document(&document, path),
             Some(Entry::Lock(name)) => {
                 self.mode(path);
                 self.named_lock(&name, path);

@@ -29,6 +29,43 @@ const HEAD: usize = 4096;
 pub(super) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
 
 impl Documents {
+    /// Refuses an overtaken token of a write that is no document, and makes sure that the mark of its lock is at least the
+    /// token, durably, before the write begins. Takes the job's state lock only to raise the mark.
+    pub(crate) fn pass_mark(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        fence: &Fence,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if self.check_mark(operation, job, fence)? {
+            return Ok(());
+        }
+        self.root.prepare_write(operation, job)?;
+        let path = marks_path(job);
+        let _lock = self.lock_documents(&Document::Fencing(job.clone()), operation, deadline)?;
+        self.pass_fence(operation, job, fence, &path, deadline)
+    }
+
+    /// Refuses an overtaken token. True if the mark of its lock is the token, and known to be durable.
+    pub(crate) fn check_mark(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        fence: &Fence,
+    ) -> Result<bool> {
+        let path = marks_path(job);
+        match self.look(operation, &path)? {
+            DocumentRead::Valid(found) => {
+                let mut marks = self.parse_marks(&path, found.body())?;
+                marks.check(operation, job, fence)?;
+                Ok(!marks.raise(fence) && self.is_durable(job, found.revision()))
+            }
+            DocumentRead::Absent => Ok(false),
+            DocumentRead::Foreign(error) | DocumentRead::Damaged(error, _) => Err(unreadable(error)),
+        }
+    }
+
     /// Refuses an overtaken token, and raises the mark of its lock. The caller holds the job's state lock.
     pub(super) fn pass_fence(
         &self,
@@ -43,10 +80,7 @@ impl Documents {
             DocumentRead::Valid(found) => (self.parse_marks(&path, found.body())?, Some(found.revision())),
             DocumentRead::Absent => (self.marks_in_documents(job, deadline)?, None),
             DocumentRead::Foreign(error) | DocumentRead::Damaged(error, _) => {
-                return Err(error.with_hint(
-                    "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the \
-                     marks from the tokens in the job's checkpoints",
-                ));
+                return Err(unreadable(error));
             }
         };
         marks.check(operation, self.root.absolute(target).display(), fence)?;
@@ -54,8 +88,7 @@ impl Documents {
             return self.write_marks(job, &marks);
         }
         // The process that wrote it may have died before its sync.
-        let is_durable = self.durable_marks.0.lock().get(job).copied() == revision;
-        if !is_durable {
+        if !revision.is_some_and(|revision| self.is_durable(job, revision)) {
             self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
             self.know_durable(job, revision);
         }
@@ -87,9 +120,15 @@ impl Documents {
         Ok(())
     }
 
-    /// Writes the marks that the job's documents tell, in place of a damaged document. The caller holds the state lock.
-    pub(crate) fn restore_marks(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
-        let marks = self.marks_in_documents(job, deadline)?;
+    /// Writes the marks that the job's documents tell, and these, in place of a damaged document. The caller holds the state
+    /// lock.
+    pub(crate) fn restore_marks(
+        &self,
+        job: &JobAddress,
+        mut marks: FenceMarks,
+        deadline: Deadline,
+    ) -> Result<()> {
+        marks.include(self.marks_in_documents(job, deadline)?);
         self.write_marks(job, &marks)
     }
 
@@ -128,6 +167,10 @@ impl Documents {
             .with_source(error)),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_durable(&self, job: &JobAddress, revision: Revision) -> bool {
+        self.durable_marks.0.lock().get(job) == Some(&revision)
     }
 
     fn know_durable(&self, job: &JobAddress, revision: Option<Revision>) {
@@ -208,6 +251,14 @@ impl Documents {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The error of a write under a token whose job has marks that can't be read.
+fn unreadable(error: StorageError) -> StorageError {
+    error.with_hint(
+        "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the marks from the \
+         tokens in the job's documents and events",
+    )
 }
 
 fn marks_path(job: &JobAddress) -> std::path::PathBuf {

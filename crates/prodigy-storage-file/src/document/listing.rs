@@ -36,7 +36,7 @@ impl Documents {
         // The folder that holds all of them, if it is one: each is then read beneath it.
         let mut folder = None;
         match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) | DocumentScope::Keyed(job, _) => {
                 folder = self.find_in(&checkpoints_folder(job), scope, &mut keys)?;
             }
             DocumentScope::Orphans(repo) => {
@@ -65,6 +65,7 @@ impl Documents {
                 (Some(folder), Some(name)) => folder.metadata_of(name),
                 _ => self.root.fs.metadata(&path),
             };
+            let looked = self.packed_metadata(&document, looked);
             found.extend(self.entry(&path, document, looked)?);
         }
         Ok(Page::new(found, keys.next.map(|(_, document)| document)))
@@ -81,8 +82,8 @@ impl Documents {
             return Ok(None);
         };
         let parse = |name: &str| match scope {
-            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) => {
-                Document::in_checkpoints(job, name)
+            DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) | DocumentScope::Keyed(job, _) => {
+                Document::in_checkpoints_or_packed(job, name)
             }
             _ => match Entry::parse(&path.join(name))? {
                 Entry::Document(document) => Some(document),

@@ -10,6 +10,7 @@ mod fence;
 mod listing;
 mod newest;
 mod ours;
+mod packed;
 mod read;
 mod series;
 mod write;

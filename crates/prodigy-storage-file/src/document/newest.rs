@@ -14,8 +14,8 @@ const NEWEST: &str = "find newest document";
 /// The result of one pass over the names of a folder of checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    map: Option<Stamp>,
-    reduce: Option<Stamp>,
+    /// The newest of each series. A job has few.
+    newest: Vec<(Phase, Stamp)>,
     /// Temporary files, of writers alive or dead.
     pub(super) temps: Vec<String>,
     /// How many files of another program with the state of the job are there.
@@ -25,21 +25,26 @@ pub(super) struct Names {
 impl Names {
     /// The newest stamp of a phase; the setup phase is no series.
     pub(super) fn newest_of(&self, phase: Phase) -> Option<&Stamp> {
-        match phase {
-            Phase::Setup => None,
-            Phase::Map => self.map.as_ref(),
-            Phase::Reduce => self.reduce.as_ref(),
-        }
+        let mut newest = self.newest.iter();
+        newest.find(|(of, _)| *of == phase).map(|(_, stamp)| stamp)
     }
-}
 
-/// Keeps the newer one of a stamp and a text, if that is a stamp and older than `before`.
-fn keep_newer(newest: &mut Option<Stamp>, text: &str, before: Option<&Stamp>) {
-    let is_wanted = |stamp: &Stamp| {
-        before.is_none_or(|before| stamp < before) && newest.as_ref().is_none_or(|newest| newest < stamp)
-    };
-    if let Some(stamp) = Stamp::parse(text).filter(is_wanted) {
-        *newest = Some(stamp);
+    /// The newest stamps of the other phases.
+    pub(super) fn newest_beside(&self, phase: Phase) -> impl Iterator<Item = &Stamp> {
+        let others = self.newest.iter().filter(move |(of, _)| *of != phase);
+        others.map(|(_, stamp)| stamp)
+    }
+
+    /// Keeps the newer one of a stamp and the one of its phase so far, if it is older than `before`.
+    fn keep_newer(&mut self, phase: Phase, stamp: Stamp, before: Option<&Stamp>) {
+        if before.is_some_and(|before| stamp >= *before) {
+            return;
+        }
+        match self.newest.iter_mut().find(|(of, _)| *of == phase) {
+            Some((_, newest)) if *newest < stamp => *newest = stamp,
+            Some(_) => {}
+            None => self.newest.push((phase, stamp)),
+        }
     }
 }
 
@@ -81,7 +86,8 @@ impl Documents {
                 }
             };
             let at = document.path();
-            match folder.metadata_of(at.file_name().unwrap_or_default()) {
+            let looked = folder.metadata_of(at.file_name().unwrap_or_default());
+            match self.packed_metadata(&document, looked) {
                 Ok(found) => return Ok(Some(DocumentEntry::new(document, found.len, found.modified))),
                 Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),
                 // Removed since: another one may be the newest now.
@@ -103,10 +109,13 @@ impl Documents {
         let mut names = Names::default();
         folder
             .names(&mut |name, _| {
-                if let Some(text) = Phase::Map.stamp_in(name) {
-                    keep_newer(&mut names.map, text, before);
-                } else if let Some(text) = Phase::Reduce.stamp_in(name) {
-                    keep_newer(&mut names.reduce, text, before);
+                let plain = name.strip_suffix(".zst");
+                let found = Phase::in_file(plain.unwrap_or(name));
+                if let Some((phase, text)) = found
+                    && let Some(stamp) = Stamp::parse_keyed(text)
+                    && (plain.is_none() || stamp.is_canonical())
+                {
+                    names.keep_newer(phase, stamp, before);
                 } else if name.starts_with(TEMP_PREFIX) {
                     names.temps.push(name.to_owned());
                 } else if is_anothers_state(path, name) {

@@ -15,7 +15,9 @@ use super::envelope::is_ours;
 /// Whether a document is ours, by its name or by its bytes.
 pub(super) fn document(document: &Document, bytes: &[u8]) -> bool {
     let by_name = match document {
-        Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.is_canonical(),
+        Document::Map(_, stamp) | Document::Reduce(_, stamp) | Document::OwnPhase(_, _, stamp) => {
+            stamp.is_canonical()
+        }
         Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) | Document::Own(..) => true,
         // Another program gives its files these names, too.
         _ => false,
@@ -25,5 +27,8 @@ pub(super) fn document(document: &Document, bytes: &[u8]) -> bool {
 
 /// Whether the document at a path is ours.
 pub(super) fn document_at(path: &Path, bytes: &[u8]) -> bool {
-    matches!(Entry::parse(path), Some(Entry::Document(found)) if document(&found, bytes))
+    match Entry::parse(path) {
+        Some(Entry::Document(found) | Entry::Compressed(found)) => document(&found, bytes),
+        _ => false,
+    }
 }

@@ -105,8 +105,11 @@ impl Documents {
         path: &Path,
     ) -> Result<Option<Box<dyn FsFile>>> {
         match self.root.fs.open(path, OpenMode::Read) {
+            Ok(file) if path.extension().is_some_and(|ending| ending == "zst") => {
+                self.unpack(operation, path, file).map(Some)
+            }
             Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.open_packed(operation, path),
             Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
     }
@@ -144,7 +147,12 @@ impl Documents {
         })
     }
 
-    fn read_document(&self, operation: &'static str, path: &Path, file: &dyn FsFile) -> Result<DocumentRead> {
+    pub(super) fn read_document(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        file: &dyn FsFile,
+    ) -> Result<DocumentRead> {
         let at = self.root.absolute(path);
         let bytes = match file.read_to_end(0, self.most_read()) {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {

@@ -60,14 +60,20 @@ impl Documents {
                     self.check_ours(ADD, &setup, &setup.path())?;
                     (setup, Replace::Over)
                 }
-                Phase::Map | Phase::Reduce => {
+                _ => {
                     let stamp = self.next_stamp(&folder, phase, &names, options.not_before)?;
+                    let stamp = stamp.with_key(options.key.clone());
                     (Document::checkpoint(job, phase, stamp), Replace::Never)
                 }
             };
             let path = document.path();
             match self.write_document(ADD, &path, body, replace, options.durability) {
-                Ok(revision) => return Ok(Added { document, revision }),
+                Ok(revision) => {
+                    if let Some(before) = names.newest_of(phase) {
+                        self.pack(&Document::checkpoint(job, phase, before.clone()));
+                    }
+                    return Ok(Added { document, revision });
+                }
                 Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES => {
                     tries += 1;
                     deadline.check(ADD, &path.display(), "a name that is free")?;
@@ -94,7 +100,7 @@ impl Documents {
             |last: Option<&Document>| match (last, phase) {
                 // The pass over the names is done.
                 (None, Phase::Setup) => Ok(Some(Document::Setup(job.clone()))),
-                (None, Phase::Map | Phase::Reduce) => Ok(names
+                (None, _) => Ok(names
                     .newest_of(phase)
                     .map(|stamp| Document::checkpoint(job, phase, stamp.clone()))),
                 (Some(_), _) => {
@@ -131,11 +137,8 @@ impl Documents {
         not_before: Option<Timestamp>,
     ) -> Result<Stamp> {
         // Another program's name holds its writer's clock, and counts in its own series only.
-        let others = Phase::ALL
-            .into_iter()
-            .filter(|other| *other != phase)
-            .filter_map(|other| names.newest_of(other));
-        let above = others
+        let above = names
+            .newest_beside(phase)
             .filter(|stamp| stamp.is_canonical())
             .map(|stamp| stamp.time().next());
         let lowest = above.chain(not_before).fold(self.root.now(), Timestamp::max);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, Expected, FenceMarks, PutOptions, Result, Revision, StorageError,
+    Body, Deadline, Durability, ErrorKind, Expected, Fence, FenceMarks, PutOptions, Result, Revision,
+    StorageError,
 };
 use prodigy_storage_layout::{Document, Entry};
 
@@ -61,7 +62,9 @@ impl Documents {
             Expected::Absent => Replace::Never,
             Expected::Any | Expected::Revision(_) => Replace::Over,
         };
-        self.write_document(PUT, &path, body, replace, options.durability)
+        let revision = self.write_document(PUT, &path, body, replace, options.durability)?;
+        self.unlink_packed(PUT, document)?;
+        Ok(revision)
     }
 
     /// [`DocumentStore::delete`](prodigy_storage_backend::DocumentStore::delete).
@@ -70,15 +73,19 @@ impl Documents {
         document: &Document,
         expected: Expected,
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool> {
         const DELETE: &str = "delete document";
         let path = document.path();
         self.root.prepare_write(DELETE, &path.display())?;
         deadline.check(DELETE, &path.display(), "its turn")?;
-        FenceMarks::check_target(DELETE, document, None)?;
+        FenceMarks::check_target(DELETE, document, fence)?;
         let _lock = self.lock_documents(document, DELETE, deadline)?;
-        self.keep_token(document, deadline)?;
+        match (document.job(), fence) {
+            (Some(job), Some(fence)) => self.pass_fence(DELETE, job, fence, &path, deadline)?,
+            _ => self.keep_token(document, deadline)?,
+        }
         if expected != Expected::Any {
             let found = self.revision_at(DELETE, &path)?;
             self.check_expected(DELETE, &path, expected, found)?;
@@ -89,6 +96,7 @@ impl Documents {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(self.root.write_fault(DELETE, &path, error)),
         };
+        let removed = self.unlink_packed(DELETE, document)? || removed;
         if !removed && !self.folder_is_there(&path) {
             return Ok(false);
         }

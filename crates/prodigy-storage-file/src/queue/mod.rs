@@ -51,9 +51,13 @@ mod tests;
 mod turn;
 mod view;
 
+use prodigy_storage_backend::Result;
 pub(crate) use queues::Queues;
 pub(crate) use scan::LOST_WRITE;
 pub(crate) use survey::Survey;
+
+/// A check in the critical section of a write, before anything is written: that of a fencing token.
+pub(crate) type Gate<'a> = Option<&'a dyn Fn() -> Result<()>>;
 
 /// The bytes behind the last item.
 const CLOSING: &[u8] = b"\n]\n";

@@ -10,13 +10,13 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::JobAddress;
 use serde_json::value::RawValue;
 
-use super::Queues;
 use super::compact::Unreadable;
 use super::index::Flags;
 use super::line;
 use super::record::Verb;
 use super::standing::Standing;
 use super::turn::Turn;
+use super::{Gate, Queues};
 
 const OPERATION: &str = "queue put";
 /// More than a line or a record has beyond the contents of an item.
@@ -55,6 +55,7 @@ impl Queues {
         job: &JobAddress,
         items: &[QueueItem],
         durability: Durability,
+        gate: Gate<'_>,
         deadline: Deadline,
     ) -> Result<PutReport> {
         self.root.prepare_write(OPERATION, job)?;
@@ -63,6 +64,9 @@ impl Queues {
             return Ok(PutReport::default());
         }
         let mut turn = Turn::begin(self, OPERATION, job, "queue", deadline)?;
+        if let Some(pass) = gate {
+            pass()?;
+        }
         turn.tidy_if_new();
         let plan = self.plan(&mut turn, batch)?;
         let report = plan.report;

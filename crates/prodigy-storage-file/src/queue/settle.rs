@@ -6,12 +6,12 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::Queues;
 use super::compact::Unreadable;
 use super::index::Flags;
 use super::record::Verb;
 use super::standing::Standing;
 use super::turn::Turn;
+use super::{Gate, Queues};
 
 const OPERATION: &str = "queue settle";
 
@@ -20,6 +20,7 @@ impl Queues {
         &self,
         job: &JobAddress,
         settlements: &[Settlement],
+        gate: Gate<'_>,
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
         for settlement in settlements {
@@ -38,6 +39,9 @@ impl Queues {
         }
         self.root.prepare_write(OPERATION, job)?;
         let mut turn = Turn::begin(self, OPERATION, job, "queue", deadline)?;
+        if let Some(pass) = gate {
+            pass()?;
+        }
         turn.tidy_if_new();
         if turn.files.rough {
             let mut is_one_there = false;

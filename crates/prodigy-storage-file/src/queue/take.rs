@@ -6,12 +6,12 @@ use prodigy_storage_backend::dead_letter::{facts, suits};
 use prodigy_storage_backend::{Deadline, Durability, Eligible, Lease, QueueEntry, QueueMark, Result, Select};
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::Queues;
 use super::compact::Unreadable;
 use super::index::{Flags, Walk};
 use super::record::Verb;
 use super::standing::Standing;
 use super::turn::{STRIDE, Turn};
+use super::{Gate, Queues};
 
 impl Queues {
     pub(crate) fn queue_take(
@@ -20,6 +20,7 @@ impl Queues {
         select: &Select,
         limit: usize,
         lease: Duration,
+        gate: Gate<'_>,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         const OPERATION: &str = "queue take";
@@ -29,6 +30,9 @@ impl Queues {
         }
         self.root.prepare_write(OPERATION, job)?;
         let mut turn = Turn::begin(self, OPERATION, job, "queue", deadline)?;
+        if let Some(pass) = gate {
+            pass()?;
+        }
         turn.tidy_if_new();
         let mut taken = turn.find(select, limit)?;
         if taken.is_empty() {

@@ -160,7 +160,7 @@ fn work(backend: &FileBackend) {
     let raw = serde_json::from_str(r#"{"item_id":"ours","item_data":1}"#).unwrap();
     let item = normalise(raw).unwrap();
     backend
-        .queue_put(&job(), &[item], Durability::Strict, never())
+        .queue_put(&job(), &[item], Durability::Strict, None, never())
         .unwrap();
     let body = Body::parse(b"{\"phase\":\"map\",\"data\":1}").unwrap();
     for document in [
@@ -379,7 +379,7 @@ fn no_write_and_no_deletion_touches_a_file_of_another_program() {
             let options = PutOptions::new(Durability::Strict).expect(expected);
             let put = backend.put(&document, body, &options, never());
             refused(put.err().map(|error| error.kind()));
-            let deleted = backend.delete(&document, expected, Durability::Strict, never());
+            let deleted = backend.delete(&document, expected, Durability::Strict, None, never());
             refused(deleted.err().map(|error| error.kind()));
         }
     }

@@ -165,12 +165,12 @@ fn a_lease_that_went_with_its_folder_is_not_settled() {
             let backend = place.open(1 << 20);
             let lease = std::time::Duration::from_secs(600);
             let taken = backend
-                .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
+                .queue_take(&job(), &Select::eligible(), 1, lease, None, NEVER)
                 .unwrap();
             let token = taken[0].lease.as_ref().unwrap().token.clone();
             way.go(&place, Path::new(below));
             let settled = backend
-                .queue_settle(&job(), &[acknowledged(&token)], NEVER)
+                .queue_settle(&job(), &[acknowledged(&token)], None, NEVER)
                 .unwrap();
             assert_eq!(settled, [Settled::Unknown], "{way:?} {below}");
         }

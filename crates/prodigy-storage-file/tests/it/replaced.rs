@@ -188,7 +188,7 @@ pub(super) fn push(backend: &FileBackend) -> Result<()> {
         id: ItemId::new("a")?,
         body: RawValue::from_string(body).unwrap(),
     };
-    backend.queue_put(&job(), &[item], Durability::Strict, NEVER)?;
+    backend.queue_put(&job(), &[item], Durability::Strict, None, NEVER)?;
     Ok(())
 }
 
@@ -401,12 +401,12 @@ fn a_lease_of_the_old_root_is_lost() {
         let backend = place.open(1 << 20);
         let lease = Duration::from_secs(10);
         let taken = backend
-            .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
+            .queue_take(&job(), &Select::eligible(), 1, lease, None, NEVER)
             .unwrap();
         let token = taken[0].lease.as_ref().unwrap().token.clone();
         way.go(&place);
         let error = backend
-            .queue_settle(&job(), &[acknowledged(&token)], NEVER)
+            .queue_settle(&job(), &[acknowledged(&token)], None, NEVER)
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("a lease"), "{error}");
@@ -417,7 +417,7 @@ fn a_lease_of_the_old_root_is_lost() {
     let lease = Duration::from_millis(500);
     assert_eq!(
         backend
-            .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
+            .queue_take(&job(), &Select::eligible(), 1, lease, None, NEVER)
             .unwrap()
             .len(),
         1

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Body, DocumentStore, ErrorKind, Fence, InvalidFence, LockGuard, LockStore, PutOptions, Result,
-    StorageError,
+    AppendOptions, Batch, Body, DocumentStore, ErrorKind, Fence, InvalidFence, LockGuard, LockStore,
+    LogStore, PutOptions, Result, ScanItem, ScanOptions, StorageError,
 };
 use prodigy_storage_file::{Doctor, DoctorScope, FileBackend, FileOptions, Finding, FindingKind};
 use prodigy_storage_layout::Phase;
 use tempfile::TempDir;
 
 use super::replaced::{NEVER, job, lock};
+use super::security::hooked::Hooked;
 
 struct Place(TempDir);
 
@@ -205,4 +208,38 @@ fn a_mark_that_no_token_can_pass_is_reported_with_a_way_out_that_works() {
     assert!(place.doctor(false).is_empty());
     let new = take(&backend);
     save(&backend, &new).unwrap();
+}
+
+#[test]
+fn an_append_that_is_overtaken_while_it_is_written_is_fenced_and_its_event_carries_the_token() {
+    let place = Place::new();
+    let root = place.0.path().join("root");
+    let (other, waits) = (place.open(2), AtomicBool::new(true));
+    let (older, newer) = (take(&other), take(&other));
+    // The token was checked by the time at which the log is opened.
+    let hooked = Hooked::new(&root, move |call, path| {
+        if call == "open" && path.starts_with("events") && waits.swap(false, Ordering::SeqCst) {
+            save(&other, &newer).unwrap();
+        }
+    });
+    let backend = FileBackend::open_on(Arc::new(hooked), FileOptions::new(&root)).unwrap();
+    let mut batch = Batch::new();
+    batch.push("late").unwrap();
+    batch.set_fence(Some(&older));
+    let error = backend
+        .append(&job(), &mut batch, &AppendOptions::default(), NEVER)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error:#}");
+    assert_eq!((error.ids().len(), error.ids()), (1, batch.ids()));
+    assert!(error.hint().unwrap().contains("may be stored"), "{error:#}");
+    let mut scan = backend.scan(&job(), &ScanOptions::all(), NEVER).unwrap();
+    let Some(ScanItem::Record(record)) = scan.next().unwrap() else {
+        panic!("the event is stored");
+    };
+    let stored = record.parse_event::<String>().unwrap();
+    assert_eq!((stored.event.as_str(), stored.fence), ("late", Some(older)));
+    let error = backend
+        .append(&job(), &mut batch, &AppendOptions::default(), NEVER)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error:#}");
 }

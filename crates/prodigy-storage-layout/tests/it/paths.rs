@@ -1,10 +1,10 @@
 use std::path::{Component, Path};
 
 use prodigy_storage_layout::{
-    Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, LockName,
-    Phase, RepoName, SegmentForm, SegmentName, SessionId, Stamp, Timestamp, checkpoints_folder,
-    documents_folder, events_folder, jobs_folder, locks_folder, orphans_folder, quarantine_folder,
-    queue_folder, repo_events_folder, repo_queues_folder, state_folder, worktrees_folder,
+    CheckpointKey, Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Entry, JobAddress,
+    JobId, LockName, Phase, PhaseName, RepoName, SegmentForm, SegmentName, SessionId, Stamp, Timestamp,
+    checkpoints_folder, documents_folder, events_folder, jobs_folder, locks_folder, orphans_folder,
+    quarantine_folder, queue_folder, repo_events_folder, repo_queues_folder, state_folder, worktrees_folder,
 };
 use proptest::prelude::*;
 
@@ -12,6 +12,10 @@ use crate::strategy;
 
 fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
+}
+
+fn own_phase(name: &str) -> Phase {
+    Phase::Own(PhaseName::new(name).unwrap())
 }
 
 /// A document of the caller's own.
@@ -60,6 +64,22 @@ fn the_path_of_everything() {
                 Stamp::parse("20251115_073606").unwrap(),
             )),
             "state/shop/mapreduce/jobs/job-1/reduce-checkpoint-v1-20251115_073606.json",
+        ),
+        (
+            Entry::Document(Document::checkpoint(
+                &job,
+                Phase::Map,
+                Stamp::from(time).with_key(Some(CheckpointKey::new("nightly.1").unwrap())),
+            )),
+            "state/shop/mapreduce/jobs/job-1/map-checkpoint-20251115T073606.123000000Z.nightly.1.json",
+        ),
+        (
+            Entry::Document(Document::checkpoint(&job, own_phase("plan"), Stamp::from(time))),
+            "state/shop/mapreduce/jobs/job-1/plan-checkpoint-20251115T073606.123000000Z.json",
+        ),
+        (
+            Entry::Compressed(Document::Map(job.clone(), Stamp::from(time))),
+            "state/shop/mapreduce/jobs/job-1/map-checkpoint-20251115T073606.123000000Z.json.zst",
         ),
         (
             Entry::Document(Document::Finished(job.clone())),
@@ -158,6 +178,14 @@ fn what_is_no_entry() {
         "state/shop/mapreduce/jobs/job-1/map-checkpoint-latest.json",
         "state/shop/mapreduce/jobs/job-1/reduce-checkpoint-v2-20251115_073606.json",
         "state/shop/mapreduce/jobs/job-1/job-state.json",
+        "state/shop/mapreduce/jobs/job-1/setup-checkpoint-20251115T073606.123000000Z.json",
+        "state/shop/mapreduce/jobs/job-1/Plan-checkpoint-20251115T073606.123000000Z.json",
+        "state/shop/mapreduce/jobs/job-1/plan-checkpoint-latest.json",
+        "state/shop/mapreduce/jobs/job-1/setup-checkpoint.json.zst",
+        "state/shop/mapreduce/jobs/job-1/map-checkpoint-20251115_073606.json.zst",
+        "state/shop/mapreduce/jobs/job-1/map-checkpoint-20251115T073606.123000000Z..json",
+        "state/shop/mapreduce/jobs/job-1/map-checkpoint-20251115_073606.nightly.json",
+        "events/shop/job-1/events-20251115T073606.123000000Z.nightly.jsonl",
         "state/shop/documents/workflows",
         "state/shop/documents/ci.json",
         "state/shop/documents/workflows/ci",
@@ -201,6 +229,8 @@ fn what_the_scopes_cover() {
     let (job, repo) = (job(), job().repo);
     let other = JobAddress::new(repo.clone(), JobId::new("job-2").unwrap());
     let stamp = Stamp::from(Timestamp::MIN);
+    let key = CheckpointKey::new("nightly").unwrap();
+    let keyed = stamp.clone().with_key(Some(key.clone()));
     let documents = [
         Document::Setup(job.clone()),
         Document::Map(job.clone(), stamp.clone()),
@@ -209,11 +239,13 @@ fn what_the_scopes_cover() {
         Document::Orphans(job.clone()),
         Document::Repository(repo.clone()),
         Document::Map(other.clone(), stamp),
-        Document::Orphans(other),
+        Document::Orphans(other.clone()),
         Document::Orphans(JobAddress::new(RepoName::new("else").unwrap(), job.job.clone())),
         own(DocumentOwner::Job(job.clone()), "sessions", "a"),
         own(DocumentOwner::Job(job.clone()), "plans", "a"),
         own(DocumentOwner::Repo(repo.clone()), "sessions", "a"),
+        Document::checkpoint(&job, own_phase("plan"), keyed.clone()),
+        Document::checkpoint(&other, Phase::Map, keyed),
     ];
     let held = |scope: DocumentScope| -> Vec<usize> {
         (0..documents.len())
@@ -223,7 +255,12 @@ fn what_the_scopes_cover() {
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Setup)), [0]);
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Map)), [1]);
     assert_eq!(held(DocumentScope::Checkpoints(job.clone(), Phase::Reduce)), [2]);
-    assert_eq!(held(DocumentScope::Job(job.clone())), [0, 1, 2]);
+    assert_eq!(
+        held(DocumentScope::Checkpoints(job.clone(), own_phase("plan"))),
+        [12]
+    );
+    assert_eq!(held(DocumentScope::Keyed(job.clone(), key)), [12]);
+    assert_eq!(held(DocumentScope::Job(job.clone())), [0, 1, 2, 12]);
     let (of_job, of_repo) = (DocumentOwner::Job(job), DocumentOwner::Repo(repo.clone()));
     let sessions = Some(DocumentKind::new("sessions").unwrap());
     assert_eq!(held(DocumentScope::Own(of_job.clone(), sessions.clone())), [9]);
@@ -245,7 +282,30 @@ fn phases_are_read_and_written() {
         assert_eq!(document.stamp().is_some(), phase != Phase::Setup);
         assert_eq!(document.job(), Some(&job()));
     }
-    assert!("Map".parse::<Phase>().is_err());
+    let plan = "plan".parse::<Phase>().unwrap();
+    assert_eq!(plan, own_phase("plan"));
+    assert_eq!(serde_json::from_str::<Phase>("\"plan\"").unwrap(), plan);
+    assert_eq!(serde_json::to_string(&plan).unwrap(), "\"plan\"");
+    let longest = "p".repeat(PhaseName::MAX_BYTES);
+    assert_eq!(longest.parse::<Phase>().unwrap().as_str(), longest);
+    for wrong in [
+        "",
+        "Map",
+        "1st",
+        "-a",
+        "a b",
+        "a/b",
+        "a.b",
+        "plán",
+        "a-checkpoint",
+        "a-checkpoint-b",
+    ] {
+        assert!(wrong.parse::<Phase>().is_err(), "{wrong}");
+    }
+    assert!(format!("{longest}p").parse::<Phase>().is_err());
+    for taken in Phase::ALL {
+        assert!(PhaseName::new(taken.as_str()).is_err(), "{taken}");
+    }
 }
 
 /// Paths near the ones that entries have.
@@ -319,7 +379,13 @@ proptest! {
         for name in names.iter().filter_map(|path| path.file_name()?.to_str()) {
             let path = checkpoints_folder(&job).join(name);
             let whole = Entry::parse(&path);
-            prop_assert_eq!(Document::in_checkpoints(&job, name).map(Entry::Document), whole);
+            let (plain, packed) = match whole {
+                Some(Entry::Document(document)) => (Some(document), None),
+                Some(Entry::Compressed(document)) => (None, Some(document)),
+                _ => (None, None),
+            };
+            prop_assert_eq!(&Document::in_checkpoints(&job, name), &plain);
+            prop_assert_eq!(Document::in_checkpoints_or_packed(&job, name), plain.or(packed));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Generated ids and entries. Each strategy is boxed: nested by value they outgrow a test thread's stack.
 
 use prodigy_storage_layout::{
-    Document, DocumentKind, DocumentName, DocumentOwner, Entry, JobAddress, JobId, LockName, Phase, RepoName,
-    SegmentForm, SegmentName, SessionId, Stamp, Timestamp,
+    CheckpointKey, Document, DocumentKind, DocumentName, DocumentOwner, Entry, JobAddress, JobId, LockName,
+    Phase, PhaseName, RepoName, SegmentForm, SegmentName, SessionId, Stamp, Timestamp,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -170,9 +170,27 @@ fn own_document() -> BoxedStrategy<Document> {
         .boxed()
 }
 
+pub fn phase() -> BoxedStrategy<Phase> {
+    let own = prop_oneof![
+        "[a-z][a-z0-9_-]{0,31}",
+        select(vec!["v1", "checkpoint", "a-b", "map-", "reduce_"]).prop_map(str::to_owned),
+    ];
+    let own = own.prop_filter_map("no phase", |name| PhaseName::new(name).ok().map(Phase::Own));
+    prop_oneof![select(Phase::ALL.to_vec()), own].boxed()
+}
+
+/// The stamp of a checkpoint, which may have a key behind it.
+fn keyed_stamp() -> BoxedStrategy<Stamp> {
+    let hard = select(vec!["json", "a.json", "x-checkpoint-1", "20251115", "v1-"]).prop_map(str::to_owned);
+    let key = prop_oneof![name(), hard].prop_map(|name| CheckpointKey::new(name).unwrap());
+    (stamp(), prop::option::of(key))
+        .prop_map(|(stamp, key)| stamp.with_key(key))
+        .boxed()
+}
+
 pub fn document() -> BoxedStrategy<Document> {
     prop_oneof![
-        (job(), select(Phase::ALL.to_vec()), stamp())
+        (job(), phase(), keyed_stamp())
             .prop_map(|(job, phase, stamp)| Document::checkpoint(&job, phase, stamp)),
         job().prop_map(Document::Orphans),
         job().prop_map(Document::Finished),
@@ -190,6 +208,9 @@ pub fn entry() -> BoxedStrategy<Entry> {
         1 => job().prop_map(Entry::QueueJournal),
         1 => job().prop_map(Entry::QueueLock),
         4 => document().prop_map(Entry::Document),
+        1 => document().prop_filter_map("never compressed", |document| {
+            document.may_be_packed().then_some(Entry::Compressed(document))
+        }),
         2 => (repo(), session()).prop_map(|(repo, session)| Entry::Worktree(repo, session)),
         2 => lock().prop_map(Entry::Lock),
         1 => job().prop_map(Entry::StateLock),

@@ -76,7 +76,7 @@ fn what_is_removed_is_given_back_to_the_byte() {
     let durability = prodigy_storage_backend::Durability::Strict;
     assert!(
         backend
-            .delete(&document, any, durability, Deadline::never())
+            .delete(&document, any, durability, None, Deadline::never())
             .unwrap()
     );
     assert_eq!(free(), before);
@@ -122,7 +122,7 @@ fn a_queue_near_its_cap_is_a_warning_and_a_full_one_a_failure() {
     let push = |name: &str, bytes: usize| {
         let letter = DeadLetter::new(ItemId::new(name).unwrap(), "x".repeat(bytes));
         let item = letter.to_item().unwrap();
-        backend.queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
+        backend.queue_put(&job("a"), &[item], Durability::Strict, None, Deadline::never())
     };
     let check = || {
         let health = backend.health(Deadline::never()).unwrap();

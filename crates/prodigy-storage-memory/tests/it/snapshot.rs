@@ -230,7 +230,7 @@ fn the_numbers_of_an_emptied_queue_go_on() {
     let put = |backend: &MemoryBackend| {
         let item = DeadLetter::new(id.clone(), 1).to_item().unwrap();
         backend
-            .queue_put(&job("a"), &[item], Durability::Strict, Deadline::never())
+            .queue_put(&job("a"), &[item], Durability::Strict, None, Deadline::never())
             .unwrap();
         let entry = backend
             .queue_get(&job("a"), &id, Deadline::never())
@@ -242,7 +242,7 @@ fn the_numbers_of_an_emptied_queue_go_on() {
     let first = put(&backend);
     let remove = Settlement::new(Claim::Item(id.clone()), Change::Remove);
     backend
-        .queue_settle(&job("a"), &[remove], Deadline::never())
+        .queue_settle(&job("a"), &[remove], None, Deadline::never())
         .unwrap();
     drop(backend);
     let backend = open(&folder).unwrap();
@@ -295,7 +295,7 @@ fn a_snapshot_of_the_first_version_is_taken_over() {
     let minute = std::time::Duration::from_secs(60);
     let select = prodigy_storage_backend::Select::eligible();
     let taken = backend
-        .queue_take(&job("a"), &select, 9, minute, Deadline::never())
+        .queue_take(&job("a"), &select, 9, minute, None, Deadline::never())
         .unwrap();
     let names: Vec<_> = taken.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(names, ["z", "b"]);

@@ -32,6 +32,8 @@ pub(super) struct Key {
     strict: bool,
     /// Whether the events bring their ids.
     given: bool,
+    /// The fencing token.
+    fence: Option<String>,
 }
 
 /// An append of a task.
@@ -66,6 +68,7 @@ impl Threads {
             job: job.clone(),
             strict: how.durability.unwrap_or(inner.config.durability) == Durability::Strict,
             given: !batch.ids().is_empty(),
+            fence: batch.fence().map(ToString::to_string),
         };
         let (reply, answer) = reply(self, drop);
         let append = Append {
@@ -122,6 +125,7 @@ fn gather(queue: &mut VecDeque<Append>) -> Vec<Append> {
 
 fn append_together(key: &Key, gathered: Vec<Append>) {
     let (mut all, mut ids, mut deadline) = (Batch::new(), Vec::new(), Deadline::never());
+    all.set_fence(gathered.first().and_then(|append| append.batch.fence()));
     for append in &gathered {
         all.extend_from(&append.batch);
         ids.extend_from_slice(append.batch.ids());

@@ -38,6 +38,9 @@ mirror! {
         fn list(&self) -> ItemStream<CheckpointEntry>;
         #[wrapped]
         fn list_phase(&self, phase: Phase) -> ItemStream<CheckpointEntry>;
+        async fn find<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Option<Checkpoint<T>>;
+        async fn phases(&self) -> Vec<Phase>;
+        async fn delete(&self, id: &CheckpointId) -> bool;
         async fn stored(&self, id: &CheckpointId) -> Option<StoredDocument>;
         async fn prune(&self, keep: usize, options: PruneOptions) -> Vec<CheckpointEntry>;
     }

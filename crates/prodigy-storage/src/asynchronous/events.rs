@@ -119,7 +119,8 @@ impl AsyncEvents {
     ) -> impl Future<Output = Result<Ids>> + Send + use<> {
         let (events, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
         async move {
-            let batch = batch?;
+            let mut batch = batch?;
+            batch.set_fence(events.fence.as_ref());
             if batch.is_empty() {
                 return Ok((Vec::new(), Appended::default()));
             }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::Result;
+use prodigy_storage_backend::{Fence, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use super::mirror::{method, mirror, rows};
-use super::{AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, ItemStream};
+use super::{AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncStorageLock, Call, ItemStream};
 use crate::documents::DocumentInfo;
 use crate::job::{Job, JobStatus};
 use crate::orphans::{OrphanedWorktree, Orphans};
@@ -26,6 +26,9 @@ mirror! {
     AsyncJob of Job {
         fn address(&self) -> &JobAddress;
         #[wrapped]
+        fn with_fence(&self, fence: impl Into<Option<Fence>>) -> AsyncJob;
+        fn fence(&self) -> Option<&Fence>;
+        #[wrapped]
         fn events(&self) -> AsyncEvents;
         #[wrapped]
         fn checkpoints(&self) -> AsyncCheckpoints;
@@ -41,6 +44,14 @@ mirror! {
         async fn finished_at(&self) -> Option<Timestamp>;
         async fn status(&self) -> JobStatus;
         async fn delete(&self) -> bool;
+    }
+}
+
+impl AsyncJob {
+    /// As [`Job::fenced`].
+    pub fn fenced(&self, guard: &AsyncStorageLock) -> Call<Self> {
+        let (job, token) = (self.clone(), guard.fencing());
+        Call::new(async move { Ok(job.with_fence(token.await?)) })
     }
 }
 

@@ -12,7 +12,8 @@ impl Caller {
     /// Appends a batch. Whatever was stored by a try whose outcome was unknown is not stored a second time.
     ///
     /// If any try had an unknown outcome and the last one failed, the error is
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids, whatever the last error was.
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids, whatever the last error was except
+    /// [`Fenced`](ErrorKind::Fenced).
     pub(crate) fn append(
         &self,
         job: &JobAddress,
@@ -41,6 +42,8 @@ impl Caller {
                 stored: stored + duplicates,
                 duplicates: 0,
             }),
+            // Of a fenced append, too, events may be stored, and the caller has to stop.
+            Err(error) if error.kind() == ErrorKind::Fenced => Err(error.with_ids(batch.ids())),
             Err(error) if unclear && error.kind() != ErrorKind::OutcomeUnknown => {
                 Err(still_unclear(job, batch, error))
             }

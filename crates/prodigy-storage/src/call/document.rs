@@ -1,7 +1,7 @@
 //! Documents, and the cache in front of reading them.
 
 use prodigy_storage_backend::{
-    Added, Body, Deadline, Durability, Expected, PutOptions, Result, Revision, Stats, StorageError,
+    Added, Body, Deadline, Durability, Expected, Fence, PutOptions, Result, Revision, Stats, StorageError,
     StoredDocument,
 };
 use prodigy_storage_cache::{Cache, CacheEvent, CacheSettings, LoadError, Loaded};
@@ -106,6 +106,7 @@ impl Caller {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Revision> {
+        self.warn_if_large(document, body);
         let stored = self.call(PUT, document, deadline, |backend| {
             backend.put(document, body, options, deadline)
         });
@@ -122,6 +123,7 @@ impl Caller {
         options: &PutOptions,
         deadline: Deadline,
     ) -> Result<Added> {
+        self.warn_if_large(job, body);
         let added = self.call(ADD, job, deadline, |backend| {
             backend.add(job, phase, body, options, deadline)
         });
@@ -138,13 +140,26 @@ impl Caller {
         document: &Document,
         expected: Expected,
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool> {
         let deleted = self.call(DELETE, document, deadline, |backend| {
-            backend.delete(document, expected, durability, deadline)
+            backend.delete(document, expected, durability, fence, deadline)
         });
         self.forget(document);
         deleted
+    }
+
+    /// Warns of a document that grows towards the limit.
+    fn warn_if_large(&self, target: &dyn std::fmt::Display, body: Body<'_>) {
+        let bytes = body.as_bytes().len() as u64;
+        if bytes > self.large_document {
+            tracing::warn!(
+                %target,
+                bytes,
+                "the document is larger than a tenth of `max_document_size`: keep large data in files of its own, and their paths here"
+            );
+        }
     }
 
     /// Removes a document from the cache after a write of it, whether the write succeeded or not: this handle then reads

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use prodigy_storage_backend::{Backend, Capabilities, Deadline, ErrorKind, Result, Stats, StorageError};
+use prodigy_storage_backend::{
+    Backend, Capabilities, Deadline, ErrorKind, OperationStats, Result, SharedHistogram, Stats, StorageError,
+};
 use prodigy_storage_config::StorageConfig;
 use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore, Time};
 
@@ -26,6 +28,9 @@ use operation::{Access, Limit, Operation};
 /// The longest time until a pause notices that it is to end.
 const PIECE: Duration = Duration::from_millis(25);
 
+/// A document that is larger than this share of `max_document_size` is a warning.
+const LARGE_SHARE: u64 = 10;
+
 /// Calls a backend under the rules of a configuration.
 #[derive(Debug)]
 pub(crate) struct Caller {
@@ -34,7 +39,18 @@ pub(crate) struct Caller {
     retry: Retry,
     semaphore: Semaphore,
     cache: Option<DocumentCache>,
+    /// A larger document is a warning.
+    large_document: u64,
     counters: Counters,
+    /// The calls of each operation, in the order of the table.
+    meters: Vec<Meter>,
+}
+
+/// Counts the calls of an operation.
+#[derive(Debug, Default)]
+struct Meter {
+    failures: AtomicU64,
+    latency: SharedHistogram,
 }
 
 /// The system's clock, with pauses that end when a flag is raised.
@@ -78,7 +94,9 @@ impl Caller {
             cache: config
                 .enable_cache
                 .then(|| DocumentCache::new(&config.cache_config)),
+            large_document: config.file.max_document_size / LARGE_SHARE,
             counters: Counters::default(),
+            meters: operation::ALL.iter().map(|_| Meter::default()).collect(),
         }
     }
 
@@ -111,6 +129,24 @@ impl Caller {
     /// Each try holds its own permit: no permit is held during the delay before the next try. No delay begins that would
     /// not end before the deadline. The last error is returned, with the number of tries.
     pub(crate) fn call<T>(
+        &self,
+        operation: Operation,
+        target: &dyn fmt::Display,
+        deadline: Deadline,
+        try_once: impl FnMut(&dyn Backend) -> Result<T>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let outcome = self.call_unmeasured(operation, target, deadline, try_once);
+        if let Some(meter) = self.meters.get(operation.index) {
+            meter.latency.record(began.elapsed());
+            if outcome.is_err() {
+                meter.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        outcome
+    }
+
+    fn call_unmeasured<T>(
         &self,
         operation: Operation,
         target: &dyn fmt::Display,
@@ -210,6 +246,13 @@ impl Caller {
             ("retry.unclear_appends", load(&self.counters.unclear_appends)),
         ] {
             stats.add(name, count);
+        }
+        for (operation, meter) in operation::ALL.iter().zip(&self.meters) {
+            let latency = meter.latency.load();
+            if latency.count() > 0 {
+                let calls = OperationStats::new(load(&meter.failures), latency);
+                stats.set_operation(operation.name, calls);
+            }
         }
         if let Some(cache) = &self.cache {
             cache.stats(&mut stats);

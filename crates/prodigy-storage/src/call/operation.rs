@@ -12,6 +12,8 @@ pub(crate) struct Operation {
     /// Whether it takes one of the `connection_pool_size` permits.
     pub(crate) limit: Limit,
     repeat: Repeat,
+    /// Its place in the table.
+    pub(super) index: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +44,18 @@ enum Repeat {
 
 macro_rules! operations {
     ($($constant:ident: $name:literal, $access:ident, $limit:ident, $repeat:ident;)+) => {
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "the names of the constants")]
+        enum Index { $($constant),+ }
+
         $(pub(crate) const $constant: Operation = Operation {
             name: $name,
             access: Access::$access,
             limit: Limit::$limit,
             repeat: Repeat::$repeat,
+            index: Index::$constant as usize,
         };)+
 
-        #[cfg(all(test, feature = "file", feature = "memory"))]
+        /// Every operation, in the order of the table.
         pub(super) const ALL: &[Operation] = &[$($constant),+];
     };
 }

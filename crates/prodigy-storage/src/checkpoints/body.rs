@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use prodigy_storage_backend::{Cursor, Fence, Result, Revision, StorageError, StoredDocument};
-use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{CheckpointKey, JobAddress, LockName, Phase, Timestamp};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -50,6 +50,8 @@ pub struct Checkpoint<T> {
     pub cursor: Option<Cursor>,
     /// The token of the lock that it was saved under, without its origin.
     pub fencing: Option<Fence>,
+    /// The key that it was saved under: [`Checkpoints::find`](crate::Checkpoints::find) finds it.
+    pub key: Option<CheckpointKey>,
     /// The state; for a bare document, all of it.
     pub data: T,
     /// Newer ones that were skipped, the newest first.
@@ -121,6 +123,8 @@ struct Body<'a, T> {
     fencing: Option<u64>,
     #[serde(default)]
     fencing_lock: Option<String>,
+    #[serde(default)]
+    key: Option<CheckpointKey>,
     data: T,
 }
 
@@ -128,6 +132,12 @@ struct Body<'a, T> {
 pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
     let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
     body.map(|body| body.saved_at)
+}
+
+/// The key of a checkpoint.
+pub(crate) fn key(stored: &StoredDocument) -> Option<CheckpointKey> {
+    let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
+    body?.key
 }
 
 /// `modified` returns the mtime of its file. It is called only for a bare document whose name has no time.
@@ -155,6 +165,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
             schema_version: None,
             cursor: None,
             fencing: None,
+            key: None,
             data: json::parse(stored.body()).map_err(refuse)?,
             id,
             skipped,
@@ -172,6 +183,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
         schema_version: Some(body.schema_version),
         cursor: body.cursor.map(Cursor::new).transpose()?,
         fencing: stored_fence(body.fencing, body.fencing_lock)?,
+        key: body.key,
         data: body.data,
         skipped,
     })

@@ -6,14 +6,15 @@ mod order;
 mod prune;
 mod save;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[cfg(feature = "tokio")]
 use prodigy_storage_backend::BodyError;
 use prodigy_storage_backend::{
-    Deadline, DocumentEntry, ErrorKind, Result, StorageError, StoredDocument, newest_valid,
+    Deadline, DocumentEntry, ErrorKind, Expected, Fence, Result, StorageError, StoredDocument, newest_valid,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase};
+use prodigy_storage_layout::{CheckpointKey, Document, DocumentScope, JobAddress, Phase};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -26,6 +27,7 @@ pub use prune::PruneOptions;
 pub use save::SaveOptions;
 
 use crate::call::operation::NEWEST;
+use crate::error::refused_name;
 use crate::listing::Listing;
 use crate::storage::Inner;
 
@@ -34,8 +36,8 @@ const SEARCHES: usize = 5;
 /// The number of damaged checkpoints that are skipped one by one; after them the series is listed.
 const STEPS: usize = 4;
 
-/// The checkpoints of a job: a series a phase. Map and reduce keep every checkpoint until it is pruned, setup keeps
-/// one.
+/// The checkpoints of a job: a series for each phase. Setup keeps one checkpoint, and all other phases keep every checkpoint until
+/// it is pruned. A phase of your own is made by its name: `"review".parse::<Phase>()?`.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -52,11 +54,13 @@ const STEPS: usize = 4;
 pub struct Checkpoints {
     inner: Arc<Inner>,
     job: JobAddress,
+    /// The token that every write carries.
+    fence: Option<Fence>,
 }
 
 impl Checkpoints {
-    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
-        Self { inner, job }
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress, fence: Option<Fence>) -> Self {
+        Self { inner, job, fence }
     }
 
     /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest of its phase, and of the job by
@@ -64,7 +68,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) where the latest one is not the one expected;
-    /// [`Fenced`](ErrorKind::Fenced) where the latest one was saved under a newer lock;
+    /// [`Fenced`](ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer holder of the lock wrote to;
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON, is nested over 127, or
     /// holds raw JSON that is not well-formed; what else the backend says.
     #[expect(
@@ -77,7 +81,14 @@ impl Checkpoints {
         state: &T,
         options: SaveOptions,
     ) -> Result<SavedCheckpoint> {
-        save::save(&self.inner, &self.job, phase, state, &options)
+        save::save(
+            &self.inner,
+            &self.job,
+            self.fence.as_ref(),
+            phase,
+            state,
+            &options,
+        )
     }
 
     /// A state that can't be saved.
@@ -297,6 +308,75 @@ impl Checkpoints {
         body::parse(&self.job, id.clone(), modified, &stored, Vec::new()).map(Some)
     }
 
+    /// The last valid checkpoint that was [saved under](crate::SaveOptions::key) this name, of any phase. A damaged one is skipped,
+    /// as in [`latest`](Self::latest).
+    ///
+    /// ```
+    /// # use prodigy_storage::{CheckpointKey, SaveOptions, Storage};
+    /// # let checkpoints = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.checkpoints();
+    /// let before = SaveOptions::new().key(CheckpointKey::new("before-merge")?);
+    /// checkpoints.save_map(&"all is well", before)?;
+    /// checkpoints.save_map(&"too late", SaveOptions::new())?;
+    /// let found = checkpoints.find::<String>("before-merge")?.expect("it was saved");
+    /// assert_eq!(found.data, "all is well");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no name; else as [`latest`](Self::latest).
+    pub fn find<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<Checkpoint<T>>> {
+        let key = CheckpointKey::new(key).map_err(refused_name)?;
+        let scope = DocumentScope::Keyed(self.job.clone(), key.clone());
+        let mut entries = self.list_scope(scope).all()?;
+        let (mut found, mut skipped) = (None, Vec::new());
+        while let Some(entry) = entries.pop() {
+            match self.get::<T>(&entry.id) {
+                Ok(Some(checkpoint)) => {
+                    found = Some(checkpoint);
+                    break;
+                }
+                // It was removed since.
+                Ok(None) => {}
+                Err(error) if is_skipped(&error) => skipped.push(Skipped { id: entry.id, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        // The setup checkpoint has its key in its body alone.
+        let document = Document::Setup(self.job.clone());
+        let setup = match self.inner.caller.get(&document, self.inner.deadline()) {
+            Err(error) if is_skipped(&error) => None,
+            other => other?,
+        };
+        if setup.is_some_and(|setup| body::key(&setup) == Some(key)) {
+            let setup = self.get::<T>(&CheckpointId::new(Phase::Setup, document))?;
+            let order = found.as_ref().map(Checkpoint::order);
+            found = match setup {
+                Some(setup) if order.is_none_or(|order| order <= setup.order()) => Some(setup),
+                _ => found,
+            };
+        }
+        match found {
+            Some(mut found) => {
+                found.skipped = skipped;
+                Ok(Some(found))
+            }
+            None if skipped.is_empty() => Ok(None),
+            None => Err(skipped.swap_remove(0).error),
+        }
+    }
+
+    /// The phases that have a checkpoint.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn phases(&self) -> Result<Vec<Phase>> {
+        let mut phases = BTreeSet::new();
+        for entry in self.list() {
+            phases.insert(entry?.id.phase());
+        }
+        Ok(phases.into_iter().collect())
+    }
+
     /// All checkpoints of the job, oldest first within a phase, without their states.
     pub fn list(&self) -> Listing<CheckpointEntry> {
         self.list_scope(DocumentScope::Job(self.job.clone()))
@@ -342,6 +422,32 @@ impl Checkpoints {
         })
     }
 
+    /// Deletes one checkpoint; false if it is absent or belongs to another job. Unlike [`prune`](Self::prune) it deletes the
+    /// newest one, too.
+    ///
+    /// ```
+    /// # use prodigy_storage::{SaveOptions, Storage};
+    /// # let checkpoints = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.checkpoints();
+    /// checkpoints.save_map(&1, SaveOptions::new())?;
+    /// let mistaken = checkpoints.save_map(&2, SaveOptions::new())?;
+    /// assert!(checkpoints.delete(&mistaken.id)?);
+    /// assert_eq!(checkpoints.latest_map::<u32>()?.expect("one is left").data, 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a checkpoint of another program, which stays. Other errors of the backend.
+    pub fn delete(&self, id: &CheckpointId) -> Result<bool> {
+        if !self.has(id) {
+            return Ok(false);
+        }
+        let (document, durability) = (id.document(), self.inner.config.durability);
+        let (fence, deadline) = (self.fence.as_ref(), self.inner.deadline());
+        self.inner
+            .caller
+            .delete(document, Expected::Any, durability, fence, deadline)
+    }
+
     /// Removes all but the newest `keep` checkpoints of each phase, and never the newest valid one: `keep` of 0 is 1.
     /// Checkpoints of another program are neither counted nor removed. Gives what was removed, or would be in a dry run.
     ///
@@ -350,4 +456,9 @@ impl Checkpoints {
     pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<CheckpointEntry>> {
         prune::prune(self, &self.inner, keep, options)
     }
+}
+
+/// Whether a checkpoint that can't be read is skipped: it is damaged, or a file of another program.
+fn is_skipped(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
 }

@@ -1,6 +1,6 @@
 //! The order of saves over the phases of a job.
 //!
-//! The names of map and reduce carry it: the backend makes their stamps ascend together. The setup checkpoint has one
+//! The names of all other phases carry it: the backend makes their stamps ascend together. The setup checkpoint has one
 //! name and its time in its body, so a save of setup asks for the newest names, and a save of another phase asks for the
 //! time of setup.
 
@@ -8,10 +8,9 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{Added, Deadline, ErrorKind, Result, Revision};
-use prodigy_storage_layout::{Document, JobAddress, Phase, Stamp, Timestamp};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp, Timestamp};
 
 use super::body;
-use crate::call::operation::NEWEST;
 use crate::storage::Inner;
 
 /// The number of jobs whose setup checkpoint is remembered.
@@ -46,7 +45,7 @@ impl Setups {
 pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Deadline) -> Timestamp {
     let after = match phase {
         Phase::Setup => newest_stamp(inner, job, deadline),
-        Phase::Map | Phase::Reduce => time_of_setup(inner, job, deadline),
+        _ => time_of_setup(inner, job, deadline),
     };
     let after = after.unwrap_or_else(|error| {
         tracing::warn!(%job, %phase, error = &error as &dyn std::error::Error, "the order of a save follows the clock alone");
@@ -63,15 +62,13 @@ pub(super) fn saved(inner: &Inner, job: &JobAddress, phase: Phase, added: &Added
     }
 }
 
-/// The newest stamp of map and reduce. Another program's name holds its writer's clock, and is left out.
+/// The newest stamp of the other phases. Another program's name holds its writer's clock, and is left out.
 fn newest_stamp(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
     let mut newest = None;
-    for phase in [Phase::Map, Phase::Reduce] {
-        let found = inner.caller.call(NEWEST, job, deadline, |backend| {
-            backend.newest(job, phase, None, deadline)
-        })?;
-        let stamp = found.as_ref().and_then(|entry| entry.document.stamp());
-        newest = newest.max(stamp.filter(|stamp| stamp.is_canonical()).map(Stamp::time));
+    for entry in inner.list(&DocumentScope::Job(job.clone()), deadline) {
+        let entry = entry?;
+        let stamp = entry.document.stamp().filter(|stamp| stamp.is_canonical());
+        newest = newest.max(stamp.map(Stamp::time));
     }
     Ok(newest)
 }

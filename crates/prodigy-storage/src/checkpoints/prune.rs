@@ -1,5 +1,7 @@
 //! Removing old checkpoints.
 
+use std::collections::BTreeMap;
+
 use prodigy_storage_backend::{ErrorKind, Expected, Result, StorageError, newest_valid, setters};
 use prodigy_storage_layout::Phase;
 
@@ -50,18 +52,19 @@ pub(crate) fn prune(
     keep: usize,
     options: PruneOptions,
 ) -> Result<Vec<CheckpointEntry>> {
+    let mut series: BTreeMap<Phase, Vec<CheckpointEntry>> = BTreeMap::new();
+    let listed = match options.phase {
+        Some(phase) => checkpoints.list_phase(phase),
+        None => checkpoints.list(),
+    };
+    for entry in listed {
+        let entry = entry?;
+        if is_ours(inner, &entry)? {
+            series.entry(entry.id.phase()).or_default().push(entry);
+        }
+    }
     let mut removed = Vec::new();
-    for phase in Phase::ALL {
-        if options.phase.is_some_and(|only| only != phase) {
-            continue;
-        }
-        let mut old = Vec::new();
-        for entry in checkpoints.list_phase(phase) {
-            let entry = entry?;
-            if is_ours(inner, &entry)? {
-                old.push(entry);
-            }
-        }
+    for mut old in series.into_values() {
         let kept = old.split_off(old.len().saturating_sub(keep.max(1)));
         if old.is_empty() {
             continue;
@@ -79,6 +82,7 @@ pub(crate) fn prune(
                     entry.id.document(),
                     Expected::Any,
                     inner.config.durability,
+                    checkpoints.fence.as_ref(),
                     inner.deadline(),
                 )?;
             if gone {

@@ -3,7 +3,7 @@
 use prodigy_storage_backend::{
     Body, BodyError, Cursor, Durability, Expected, Fence, PutOptions, Result, StorageError, setters,
 };
-use prodigy_storage_layout::{JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_layout::{CheckpointKey, JobAddress, LockName, Phase, Timestamp};
 use serde::Serialize;
 
 use super::{SavedCheckpoint, order};
@@ -27,9 +27,9 @@ pub struct SaveOptions {
     pub cursor: Option<Cursor>,
     /// The expected latest valid checkpoint of the phase. Any other one is a conflict.
     pub expected_revision: Expected,
-    /// The token of the lock that the writer holds ([`StorageLock::fencing`](crate::StorageLock::fencing)). The save is
-    /// refused if anything of the job was written under a newer token of that lock, even if that is deleted.
-    pub fencing: Option<Fence>,
+    /// The caller's name of the checkpoint, to [find](crate::Checkpoints::find) it by. It is a part of the name of its file. A name
+    /// may be given again: the last checkpoint with it is found.
+    pub key: Option<CheckpointKey>,
     /// The version of the state's own shape, for the program that reads it. Default: 1.
     pub schema_version: u32,
     /// The durability of this call, instead of the configured one.
@@ -41,7 +41,7 @@ impl Default for SaveOptions {
         Self {
             cursor: None,
             expected_revision: Expected::Any,
-            fencing: None,
+            key: None,
             schema_version: 1,
             durability: None,
         }
@@ -49,7 +49,7 @@ impl Default for SaveOptions {
 }
 
 impl SaveOptions {
-    /// Without a position, a condition or a token.
+    /// Without a position or a condition.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -71,8 +71,8 @@ impl SaveOptions {
         /// Only if this is the latest valid checkpoint of the phase.
         expected_revision: Expected,
 
-        /// With the token of the lock that the writer holds.
-        fencing: into Option<Fence>,
+        /// Under this name, to find it by.
+        key: into Option<CheckpointKey>,
 
         /// With the version of the state's own shape.
         schema_version: u32,
@@ -94,6 +94,8 @@ struct Saved<'a, T: ?Sized> {
     fencing: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fencing_lock: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a CheckpointKey>,
     data: &'a T,
 }
 
@@ -105,6 +107,7 @@ pub(crate) fn refused(job: &JobAddress, phase: Phase, fault: BodyError) -> Stora
 pub(crate) fn save<T: Serialize + ?Sized>(
     inner: &Inner,
     job: &JobAddress,
+    fence: Option<&Fence>,
     phase: Phase,
     state: &T,
     options: &SaveOptions,
@@ -113,19 +116,17 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     let saved_at = order::time(inner, job, phase, deadline);
     let put = PutOptions::new(options.durability.unwrap_or(inner.config.durability))
         .expect(options.expected_revision)
-        .fencing(options.fencing.clone())
-        .not_before(Some(saved_at));
+        .fencing(fence.cloned())
+        .not_before(Some(saved_at))
+        .key(options.key.clone());
     let checkpoint = Saved {
         phase,
         saved_at,
         schema_version: options.schema_version,
         cursor: options.cursor.as_ref(),
-        fencing: options.fencing.as_ref().map(Fence::token),
-        fencing_lock: options
-            .fencing
-            .as_ref()
-            .and_then(Fence::lock)
-            .map(LockName::as_str),
+        fencing: fence.map(Fence::token),
+        fencing_lock: fence.and_then(Fence::lock).map(LockName::as_str),
+        key: options.key.as_ref(),
         data: state,
     };
     with_buffer(|buffer| {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, normalise};
 use prodigy_storage_backend::{
-    Backend, Change, Claim, Compaction, Deadline, ItemId, LeaseToken, PutReport, QueueItem, QueueSummary,
-    Result, Select, Settled, Settlement, StorageError, to_raw,
+    Backend, Change, Claim, Compaction, Deadline, Fence, ItemId, LeaseToken, PutReport, QueueItem,
+    QueueSummary, Result, Select, Settled, Settlement, StorageError, to_raw,
 };
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
@@ -47,11 +47,13 @@ use crate::storage::Inner;
 pub struct Dlq {
     inner: Arc<Inner>,
     job: JobAddress,
+    /// The token that every write carries.
+    fence: Option<Fence>,
 }
 
 impl Dlq {
-    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
-        Self { inner, job }
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress, fence: Option<Fence>) -> Self {
+        Self { inner, job, fence }
     }
 
     /// Pushes an item. One with a known id is merged: its history grows, its count rises, its first attempt stays. A
@@ -102,7 +104,13 @@ impl Dlq {
             return Ok(PutReport::default());
         }
         self.call(PUSH, |backend, deadline| {
-            backend.queue_put(&self.job, items, self.inner.config.durability, deadline)
+            backend.queue_put(
+                &self.job,
+                items,
+                self.inner.config.durability,
+                self.fence.as_ref(),
+                deadline,
+            )
         })
     }
 
@@ -178,7 +186,7 @@ impl Dlq {
     /// The errors of the backend.
     pub fn take(&self, select: &Select, limit: usize, lease: Duration) -> Result<Vec<Taken>> {
         let entries = self.call(TAKE, |backend, deadline| {
-            backend.queue_take(&self.job, select, limit, lease, deadline)
+            backend.queue_take(&self.job, select, limit, lease, self.fence.as_ref(), deadline)
         })?;
         entries
             .into_iter()
@@ -282,7 +290,7 @@ impl Dlq {
             return Ok(Vec::new());
         }
         self.call(SETTLE, |backend, deadline| {
-            backend.queue_settle(&self.job, settlements, deadline)
+            backend.queue_settle(&self.job, settlements, self.fence.as_ref(), deadline)
         })
     }
 

@@ -1,6 +1,6 @@
 //! An event as it is read.
 
-use prodigy_storage_backend::{EventId, Record, Result};
+use prodigy_storage_backend::{EventId, Fence, Record, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -31,6 +31,9 @@ pub struct Event<T> {
     pub event: T,
     /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
+    /// The fencing token that it was appended under, on a [fenced](crate::Job::fenced) job. An event whose token is lower than one
+    /// before it of the same lock was appended by a writer that had been replaced.
+    pub fence: Option<Fence>,
     /// Whether its line carried a checksum that held. A line of another program has none.
     pub verified: bool,
 }
@@ -47,6 +50,7 @@ impl<T: DeserializeOwned> Event<T> {
             correlation_id: parsed.correlation_id,
             event: parsed.event,
             metadata: parsed.metadata,
+            fence: parsed.fence,
             verified: record.verified,
         })
     }

@@ -111,7 +111,7 @@ impl FollowAllLines {
         all.look_for_jobs(true)?;
         if all.options.from_now {
             for (job, followed) in &mut all.jobs {
-                *followed = Followed::To(Some(Events::new(Arc::clone(inner), job.clone()).end()?));
+                *followed = Followed::To(Some(Events::new(Arc::clone(inner), job.clone(), None).end()?));
             }
         }
         Ok(all)
@@ -252,7 +252,7 @@ impl FollowAllLines {
         };
         // Before the scan: what is stored after it is reported.
         self.reported &= self.watch.include(&job)?;
-        let events = Events::new(Arc::clone(&self.inner), job.clone());
+        let events = Events::new(Arc::clone(&self.inner), job.clone(), None);
         let scan = events.scan(ReadOptions::new().from(from));
         if events.generation() != self.generation {
             return Err(events.replaced());

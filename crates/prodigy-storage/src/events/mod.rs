@@ -11,7 +11,7 @@ mod read;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Appended, Batch, Cursor, Deadline, Durability, EventId, LogSummary, Result, Scan, ScanOptions,
+    Appended, Batch, Cursor, Deadline, Durability, EventId, Fence, LogSummary, Result, Scan, ScanOptions,
     StorageError, WaitOptions,
 };
 use prodigy_storage_layout::{Document, JobAddress};
@@ -49,11 +49,13 @@ use filter::Filters;
 pub struct Events {
     pub(crate) inner: Arc<Inner>,
     pub(crate) job: JobAddress,
+    /// The token that every write carries.
+    pub(crate) fence: Option<Fence>,
 }
 
 impl Events {
-    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress) -> Self {
-        Self { inner, job }
+    pub(crate) fn new(inner: Arc<Inner>, job: JobAddress, fence: Option<Fence>) -> Self {
+        Self { inner, job, fence }
     }
 
     /// Appends an event. Acknowledged is stored: see the crate's page for what that survives.
@@ -61,7 +63,8 @@ impl Events {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an event
     /// that is refused; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), with its ids, for a write that was given
-    /// up after it may have been stored; what else the backend says.
+    /// up after it may have been stored; [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer
+    /// holder of the lock wrote to: the event may be stored, with its token. Other errors of the backend.
     pub fn append<T: Serialize + ?Sized>(&self, event: &T) -> Result<EventId> {
         self.append_with(event, AppendOptions::new())
     }
@@ -87,6 +90,7 @@ impl Events {
         M: Serialize,
     {
         append::with_batch(|batch| {
+            batch.set_fence(self.fence.as_ref());
             batch.push_with(event, options.annotations())?;
             batch.set_ids(options.id);
             self.append_prepared(batch, options.durability)?;
@@ -144,6 +148,7 @@ impl Events {
             return Err(StorageError::invalid("append events", &self.job, why)
                 .with_hint("fill a `Batch`, give it an id for each event, and use `append_prepared`"));
         }
+        batch.set_fence(self.fence.as_ref());
         events
             .into_iter()
             .try_for_each(|event| batch.push_with(&event, options.annotations()))
@@ -158,6 +163,7 @@ impl Events {
         if batch.is_empty() {
             return Ok(Appended::default());
         }
+        batch.set_fence(self.fence.as_ref());
         let durability = durability.unwrap_or(self.inner.config.durability);
         let options = prodigy_storage_backend::AppendOptions::new(durability);
         self.inner

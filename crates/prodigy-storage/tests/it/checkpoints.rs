@@ -2,13 +2,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage::{
-    Clock, Durability, ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions, SaveOptions,
-    Storage, StorageBuilder, Timestamp,
+    CheckpointKey, Clock, Durability, ErrorKind, Event, Expected, Fence, Phase, PruneOptions, ReadOptions,
+    SaveOptions, Storage, StorageBuilder, Timestamp,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, TestClock, builder, file_with, memory_with, on_each};
+use crate::support::{Fixture, TestClock, builder, file_with, memory_with, on_each, on_each_with_clock};
 
 fn folder(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root/state/shop/mapreduce/jobs/job-1")
@@ -80,11 +80,12 @@ fn the_latest_of_each_phase_comes_back_with_what_it_was_saved_with() {
         job.events().append(&1).unwrap();
         let mut read = job.events().read::<Value>().unwrap();
         read.next().unwrap().unwrap();
-        let options = SaveOptions::new()
-            .cursor(read.cursor())
-            .fencing(Fence::unnamed(4).unwrap())
-            .schema_version(7);
-        let added = checkpoints.save_map(&json!({"done": 2}), options).unwrap();
+        let options = SaveOptions::new().cursor(read.cursor()).schema_version(7);
+        let fenced = job.with_fence(Fence::unnamed(4).unwrap());
+        let added = fenced
+            .checkpoints()
+            .save_map(&json!({"done": 2}), options)
+            .unwrap();
         checkpoints
             .save_reduce(&json!([]), SaveOptions::default())
             .unwrap();
@@ -205,18 +206,19 @@ fn a_writer_with_an_older_token_is_fenced_off_also_after_a_save_without_one() {
     on_each(|fixture| {
         let checkpoints = fixture.job().checkpoints();
         let hold = || fixture.storage.lock("shop/resume").unwrap();
-        let under = |fencing: &Fence| SaveOptions::new().fencing(fencing.clone());
+        let under = |fence: &Fence| fixture.job().with_fence(fence.clone()).checkpoints();
+        let plain = SaveOptions::new;
         let older = hold().fencing().unwrap();
         let newer = hold().fencing().unwrap();
-        checkpoints.save_map(&1, under(&older)).unwrap();
-        checkpoints.save_map(&2, under(&newer)).unwrap();
+        under(&older).save_map(&1, plain()).unwrap();
+        under(&newer).save_map(&2, plain()).unwrap();
         checkpoints.save_map(&3, SaveOptions::default()).unwrap();
         for phase in Phase::ALL {
-            let refused = checkpoints.save(phase, &4, under(&older)).unwrap_err();
+            let refused = under(&older).save(phase, &4, plain()).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Fenced);
             assert!(refused.why().contains("of lock shop/resume"), "{refused}");
         }
-        checkpoints.save_map(&5, under(&newer)).unwrap();
+        under(&newer).save_map(&5, plain()).unwrap();
         let latest = checkpoints.latest_map::<u32>().unwrap().unwrap();
         // A checkpoint keeps the token and the name of its lock.
         let fencing = latest.fencing.unwrap();
@@ -459,4 +461,125 @@ fn pruning_passes_over_a_checkpoint_of_another_program_that_is_over_the_limit() 
     assert_eq!(checkpoints.prune(1, PruneOptions::default()).unwrap().len(), 2);
     assert!(other.exists());
     assert_eq!(checkpoints.list().all().unwrap().len(), 2);
+}
+
+#[test]
+fn one_checkpoint_is_deleted_and_the_one_before_is_the_latest() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        let other = fixture
+            .storage
+            .repo("shop")
+            .unwrap()
+            .job("other")
+            .unwrap()
+            .checkpoints();
+        checkpoints.save_map(&1, SaveOptions::new()).unwrap();
+        let second = checkpoints.save_map(&2, SaveOptions::new()).unwrap().id;
+        let setup = checkpoints.save_setup(&3, SaveOptions::new()).unwrap().id;
+        assert!(!other.delete(&second).unwrap(), "of another job");
+        assert!(checkpoints.delete(&second).unwrap());
+        assert!(!checkpoints.delete(&second).unwrap());
+        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 1);
+        assert!(checkpoints.delete(&setup).unwrap());
+        assert!(checkpoints.latest_setup::<u32>().unwrap().is_none());
+        assert_eq!(checkpoints.list().count(), 1);
+    });
+}
+
+#[test]
+fn a_phase_of_the_callers_own_is_a_series_in_the_order_of_all_saves() {
+    on_each_with_clock(|fixture, clock| {
+        let checkpoints = fixture.job().checkpoints();
+        let phase = |name: &str| name.parse::<Phase>().unwrap();
+        let names = [
+            "review", "map", "setup", "merge", "reduce", "review", "setup", "merge", "map",
+        ];
+        for (number, name) in names.into_iter().enumerate() {
+            checkpoints
+                .save(phase(name), &number, SaveOptions::new())
+                .unwrap();
+            // The clock goes back with each save.
+            clock.advance_secs(-100);
+            let mut latest = Vec::new();
+            for phase in checkpoints.phases().unwrap() {
+                latest.extend(checkpoints.latest::<usize>(phase).unwrap());
+            }
+            let last = latest.iter().max_by_key(|checkpoint| checkpoint.order()).unwrap();
+            assert_eq!((last.phase, last.data), (phase(name), number), "{name}");
+        }
+        let listed: Vec<_> = checkpoints.list_phase(phase("merge")).all().unwrap();
+        assert_eq!(listed.len(), 2);
+        let before = checkpoints
+            .latest_before::<usize>(&listed[1].id)
+            .unwrap()
+            .unwrap();
+        assert_eq!((before.data, &before.id), (3, &listed[0].id));
+        let pruned = checkpoints.prune(1, PruneOptions::new()).unwrap();
+        assert_eq!(pruned.len(), 3, "one each of review, merge and map");
+        assert_eq!(
+            checkpoints
+                .latest::<usize>(phase("review"))
+                .unwrap()
+                .unwrap()
+                .data,
+            5
+        );
+        assert!(checkpoints.latest::<usize>(phase("none")).unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_checkpoint_is_found_by_the_callers_key() {
+    on_each(|fixture| {
+        let checkpoints = fixture.job().checkpoints();
+        let keyed = |key: &str| SaveOptions::new().key(CheckpointKey::new(key).unwrap());
+        let find = |key: &str| checkpoints.find::<u32>(key).unwrap();
+        assert!(find("a").is_none());
+        let review = "review".parse::<Phase>().unwrap();
+        checkpoints.save_map(&1, keyed("a")).unwrap();
+        checkpoints.save(review, &2, keyed("b.json")).unwrap();
+        checkpoints.save_map(&3, keyed("größe")).unwrap();
+        checkpoints.save_map(&4, SaveOptions::new()).unwrap();
+        for (key, data) in [("a", 1), ("b.json", 2), ("größe", 3)] {
+            let found = find(key).unwrap();
+            assert_eq!((found.data, found.key.unwrap().as_str()), (data, key));
+        }
+        assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 4);
+        // The last one under a key is found, whatever its phase.
+        checkpoints.save_setup(&5, keyed("a")).unwrap();
+        assert_eq!(find("a").unwrap().data, 5);
+        checkpoints.save(review, &6, keyed("a")).unwrap();
+        assert_eq!(find("a").unwrap().data, 6);
+        checkpoints.delete(&find("a").unwrap().id).unwrap();
+        assert_eq!(find("a").unwrap().data, 5);
+        let other = fixture.storage.repo("shop").unwrap().job("other").unwrap();
+        assert!(other.checkpoints().find::<u32>("b.json").unwrap().is_none());
+        assert_eq!(
+            checkpoints.find::<u32>("a/b").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            checkpoints.find::<String>("größe").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    });
+}
+
+#[test]
+fn a_damaged_checkpoint_of_a_key_is_skipped() {
+    let fixture = file_with(|b| b);
+    let checkpoints = fixture.job().checkpoints();
+    for state in 1..=2 {
+        let options = SaveOptions::new().key(CheckpointKey::new("a").unwrap());
+        checkpoints.save_map(&state, options).unwrap();
+    }
+    damage(&fixture, 0);
+    let found = checkpoints.find::<u32>("a").unwrap().unwrap();
+    assert_eq!((found.data, found.skipped.len()), (1, 1));
+    damage(&fixture, 1);
+    assert_eq!(
+        checkpoints.find::<u32>("a").unwrap_err().kind(),
+        ErrorKind::Damaged
+    );
 }

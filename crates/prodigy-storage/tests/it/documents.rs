@@ -275,3 +275,17 @@ fn documents_alone_make_a_job_and_a_repository_known() {
         );
     });
 }
+
+#[test]
+fn the_documents_of_a_repository_and_of_its_jobs_go_with_it() {
+    on_each(|fixture| {
+        for documents in each_owner(fixture) {
+            put(&documents, "s", &session(1));
+        }
+        fixture.storage.repo("shop").unwrap().delete().unwrap();
+        for documents in each_owner(fixture) {
+            assert!(documents.get::<Session>("s").unwrap().is_none());
+            assert!(names(documents.list()).is_empty());
+        }
+    });
+}

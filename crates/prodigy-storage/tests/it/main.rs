@@ -15,6 +15,7 @@ mod checkpoints;
 mod dlq;
 mod documents;
 mod events;
+mod fenced;
 mod full;
 mod handle;
 mod identity;

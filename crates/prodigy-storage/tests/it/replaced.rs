@@ -152,8 +152,8 @@ fn a_lock_that_was_lost_says_so_and_gives_no_token() {
     assert_ne!(newer, before, "a token names its store");
     assert_eq!(lock.check().unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(lock.fencing().unwrap_err().kind(), ErrorKind::Replaced);
-    let options = SaveOptions::new().fencing(before);
-    let saved = fixture.job().checkpoints().save_map(&"state", options);
+    let fenced = fixture.job().with_fence(before);
+    let saved = fenced.checkpoints().save_map(&"state", SaveOptions::new());
     assert_eq!(saved.unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(lock.release().unwrap_err().kind(), ErrorKind::Replaced);
 }

@@ -143,9 +143,9 @@ fn checkpoints(job: &Job, failures: &mut Failures) {
     failures.note("get", checkpoints.get::<Vec<u8>>(&saved.id));
     let stale = SaveOptions::new().expected_revision(Expected::Absent);
     failures.note("conflict", checkpoints.save_setup(&SECRET, stale));
-    let fenced = |token| SaveOptions::new().fencing(Fence::unnamed(token).unwrap());
-    checkpoints.save_map(&SECRET, fenced(9)).unwrap();
-    failures.note("fenced", checkpoints.save_map(&SECRET, fenced(3)));
+    let fenced = |token| job.with_fence(Fence::unnamed(token).unwrap()).checkpoints();
+    fenced(9).save_map(&SECRET, SaveOptions::new()).unwrap();
+    failures.note("fenced", fenced(3).save_map(&SECRET, SaveOptions::new()));
 }
 
 fn dead_letters(job: &Job, failures: &mut Failures) {

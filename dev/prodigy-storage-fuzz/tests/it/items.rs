@@ -92,6 +92,7 @@ fn a_million_values_that_are_no_items_are_skipped_and_stay() {
                 &store.job,
                 std::slice::from_ref(&item),
                 Durability::Relaxed,
+                None,
                 NEVER,
             )
             .unwrap_err();

@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::JobAddress;
 
-use super::{Stage, patience};
+use super::{Stage, patience, unnamed};
 use crate::history::{Action, Answer};
 
 /// How long a dead letter is taken for.
@@ -37,10 +37,12 @@ impl Stage {
         let action = Action::Push {
             job: job.clone(),
             items: told,
+            fence: self.token_of(who),
             durability,
         };
+        let fence = unnamed(self.token_of(who))?;
         self.perform(who, action, |backend| {
-            backend.queue_put(job, &items, durability, patience())?;
+            backend.queue_put(job, &items, durability, fence.as_ref(), patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())
@@ -51,8 +53,10 @@ impl Stage {
     /// # Errors
     /// The errors of the backend, unless the process died; if another process holds one of them under a running lease.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
+        let fence = unnamed(self.token_of(who))?;
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
-            let taken = backend.queue_take(job, &Select::eligible(), limit, LEASE, patience())?;
+            let fence = fence.as_ref();
+            let taken = backend.queue_take(job, &Select::eligible(), limit, LEASE, fence, patience())?;
             let mut tokens = Vec::new();
             for entry in taken {
                 let lease = entry.lease.context("what was taken has no lease")?;
@@ -91,12 +95,14 @@ impl Stage {
     pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let names = keys.clone();
+        let fence = unnamed(self.token_of(who))?;
         let action = Action::Settle {
             job: job.clone(),
             keys,
         };
         self.perform(who, action, |backend| {
-            let settled = backend.queue_settle(job, &with(&tokens, |_| Change::Remove), patience())?;
+            let removals = with(&tokens, |_| Change::Remove);
+            let settled = backend.queue_settle(job, &removals, fence.as_ref(), patience())?;
             let kept = settled
                 .iter()
                 .zip(&names)
@@ -121,7 +127,7 @@ impl Stage {
         }
         self.perform(who, Action::Extend { job: job.clone() }, |backend| {
             let changes = with(&tokens, |_| Change::Extend(LEASE));
-            done(&backend.queue_settle(job, &changes, patience())?)
+            done(&backend.queue_settle(job, &changes, None, patience())?)
         })?;
         Ok(())
     }
@@ -145,7 +151,7 @@ impl Stage {
         self.perform(who, action, |backend| {
             let mut items = items.iter().cloned();
             let changes = with(&tokens, |_| items.next().map_or(Change::Remove, Change::Fail));
-            done(&backend.queue_settle(job, &changes, patience())?)
+            done(&backend.queue_settle(job, &changes, None, patience())?)
         })?;
         Ok(())
     }
@@ -175,7 +181,7 @@ impl Stage {
         self.perform(who, action, |backend| {
             let delay = Duration::ZERO;
             let changes = with(&tokens, |_| Change::Release { delay });
-            done(&backend.queue_settle(job, &changes, patience())?)
+            done(&backend.queue_settle(job, &changes, None, patience())?)
         })?;
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Stage {
                 let claim = Claim::Item(ItemId::new(*key)?);
                 changes.push(Settlement::new(claim, Change::Remove));
             }
-            backend.queue_settle(job, &changes, patience())?;
+            backend.queue_settle(job, &changes, None, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())

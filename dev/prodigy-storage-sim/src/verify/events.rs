@@ -88,6 +88,7 @@ fn expected(history: &History, loss: Loss) -> Result<BTreeMap<JobAddress, Expect
                 payloads,
                 given,
                 durability,
+                ..
             } => {
                 let expected = logs.entry(job.clone()).or_default();
                 let (ids, stored) = match &op.answer {

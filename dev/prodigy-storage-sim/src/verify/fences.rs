@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage_backend::{DocumentStore, ErrorKind, Fence, FenceMarks};
+use prodigy_storage_backend::{DocumentStore, ErrorKind, Fence, FenceMarks, LogStore, ScanItem, ScanOptions};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
+use serde::de::IgnoredAny;
 
 use crate::history::{Action, History};
 use crate::stage::patience;
@@ -15,6 +16,16 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     let mut acknowledged: BTreeMap<&JobAddress, u64> = BTreeMap::new();
     for op in history.ops() {
         if let Action::Add {
+            job,
+            fence: Some(token),
+            ..
+        }
+        | Action::Append {
+            job,
+            fence: Some(token),
+            ..
+        }
+        | Action::Push {
             job,
             fence: Some(token),
             ..
@@ -39,6 +50,7 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
             let token = body.get("fencing").and_then(serde_json::Value::as_u64);
             greatest = greatest.max(token.unwrap_or_default());
         }
+        greatest = greatest.max(greatest_in_log(backend, job)?);
         let marks = match backend.get(&Document::Fencing(job.clone()), patience())? {
             Some(found) => FenceMarks::parse(found.body())?,
             None => FenceMarks::default(),
@@ -52,4 +64,17 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The greatest token of an event that is there.
+fn greatest_in_log(backend: &FileBackend, job: &JobAddress) -> Result<u64> {
+    let mut greatest = 0;
+    let mut scan = backend.scan(job, &ScanOptions::all(), patience())?;
+    while let Some(item) = scan.next()? {
+        if let ScanItem::Record(record) = item {
+            let fence = record.parse_event::<IgnoredAny>()?.fence;
+            greatest = greatest.max(fence.map_or(0, |fence| fence.token()));
+        }
+    }
+    Ok(greatest)
 }

@@ -122,7 +122,7 @@ proptest! {
                 Op::Delete(newer) => {
                     if let Some(document) = chosen(*newer) {
                         second
-                            .delete(document, Expected::Any, Durability::Relaxed, Deadline::never())
+                            .delete(document, Expected::Any, Durability::Relaxed, None, Deadline::never())
                             .unwrap();
                     }
                 }

@@ -47,6 +47,7 @@ workloads! {
     relaxed_events_survive_what_they_promise: "events-relaxed",
     given_ids_survive_a_crash_at_every_call: "given-ids",
     fencing_marks_survive_a_crash_at_every_call: "fenced",
+    fenced_events_and_letters_survive_a_crash_at_every_call: "fenced-events",
     checkpoints_survive_a_crash_at_every_call: "checkpoints",
     relaxed_documents_survive_what_they_promise: "documents-relaxed",
     pushes_survive_a_crash_at_every_call: "push",

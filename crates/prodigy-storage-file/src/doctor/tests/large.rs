@@ -195,7 +195,7 @@ fn an_item_over_the_readers_limit_is_no_damage_and_is_never_moved() {
         .into();
     place
         .open()
-        .queue_put(&job(), &items, Durability::Strict, Deadline::never())
+        .queue_put(&job(), &items, Durability::Strict, None, Deadline::never())
         .unwrap();
     let file = place.root().join("dlq/shop/job/items.json");
     let line = |file: &PathBuf| -> String {

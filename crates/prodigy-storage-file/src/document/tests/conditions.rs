@@ -16,7 +16,7 @@ fn a_document_is_put_got_and_deleted() {
         assert_eq!(store.revision(&document, never()).unwrap(), Some(revision));
         for durability in [Durability::Strict, Durability::Relaxed] {
             let deleted = store
-                .delete(&document, Expected::Any, durability, never())
+                .delete(&document, Expected::Any, durability, None, never())
                 .unwrap();
             assert_eq!(deleted, durability == Durability::Strict);
         }
@@ -50,7 +50,7 @@ fn a_condition_that_is_not_true_is_a_conflict_that_names_both() {
             format!("expected revision {first}, found revision {second}")
         );
         assert_eq!(body(&store, &document).as_deref(), Some("{\"n\":2}"));
-        let delete = |expected| store.delete(&document, expected, Durability::Strict, never());
+        let delete = |expected| store.delete(&document, expected, Durability::Strict, None, never());
         assert_eq!(kind(delete(Expected::Revision(first))), ErrorKind::Conflict);
         assert_eq!(kind(delete(Expected::Absent)), ErrorKind::Conflict);
         assert!(delete(Expected::Revision(second)).unwrap());

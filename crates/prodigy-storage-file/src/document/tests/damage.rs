@@ -106,7 +106,7 @@ fn a_failed_sync_stores_nothing_before_the_rename_and_is_unclear_after_it() {
         (ErrorKind::OutcomeUnknown, false)
     );
     let error = store
-        .delete(&document, Expected::Any, Durability::Strict, never())
+        .delete(&document, Expected::Any, Durability::Strict, None, never())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     // Relaxed asks for no sync, so that none fails.
@@ -114,7 +114,7 @@ fn a_failed_sync_stores_nothing_before_the_rename_and_is_unclear_after_it() {
     store.put(&document, Body::EMPTY, &relaxed, never()).unwrap();
     assert!(
         store
-            .delete(&document, Expected::Any, Durability::Relaxed, never())
+            .delete(&document, Expected::Any, Durability::Relaxed, None, never())
             .unwrap()
     );
 }

@@ -74,7 +74,7 @@ fn a_token_of_an_earlier_version_outlives_its_checkpoint() {
         (Phase::Map, |store, document| {
             assert!(
                 store
-                    .delete(document, Expected::Any, Durability::Strict, never())
+                    .delete(document, Expected::Any, Durability::Strict, None, never())
                     .unwrap()
             );
         }),

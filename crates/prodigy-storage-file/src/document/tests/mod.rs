@@ -4,6 +4,8 @@ mod conditions;
 mod damage;
 mod fences;
 mod newest;
+#[cfg(feature = "compression")]
+mod packed;
 mod safety;
 
 use std::collections::BTreeSet;

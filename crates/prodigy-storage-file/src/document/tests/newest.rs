@@ -95,7 +95,7 @@ fn a_writer_sees_its_own_additions_and_deletions() {
             let last = made.pop().unwrap();
             assert!(
                 store
-                    .delete(&last, Expected::Any, Durability::Relaxed, never())
+                    .delete(&last, Expected::Any, Durability::Relaxed, None, never())
                     .unwrap()
             );
             assert_eq!(newest(&store).as_ref(), made.last());

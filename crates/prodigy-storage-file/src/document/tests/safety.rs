@@ -108,7 +108,7 @@ fn a_read_only_store_refuses_writes_and_makes_nothing() {
             kind(put(&store, &document, "{}", Expected::Any)),
             ErrorKind::ReadOnly
         );
-        let deleted = store.delete(&document, Expected::Any, Durability::Strict, never());
+        let deleted = store.delete(&document, Expected::Any, Durability::Strict, None, never());
         assert_eq!(kind(deleted), ErrorKind::ReadOnly);
         assert_eq!(body(&store, &document), None);
         assert_eq!(store.revision(&document, never()).unwrap(), None);

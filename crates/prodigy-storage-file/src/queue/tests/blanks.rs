@@ -19,7 +19,7 @@ fn long(name: &str, len: usize) -> QueueItem {
 
 fn put(place: &Place, store: &Queues, items: &[QueueItem]) {
     store
-        .queue_put(&place.job, items, Durability::Strict, NEVER)
+        .queue_put(&place.job, items, Durability::Strict, None, NEVER)
         .unwrap();
 }
 
@@ -107,7 +107,7 @@ fn a_push_goes_over_blanks_in_one_write_and_the_file_is_json_before_and_after_it
 fn records_go_over_blanks_in_one_write() {
     let (place, store) = blank();
     let take = |store: &Queues| {
-        let taken = store.queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER);
+        let taken = store.queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER);
         taken.unwrap()[0].lease.clone().unwrap().token
     };
     take(&store);
@@ -129,7 +129,7 @@ fn records_go_over_blanks_in_one_write() {
     take(&other);
     assert!(
         store
-            .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
+            .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
             .unwrap()
             .is_empty(),
         "the first process has read the lease of the other"
@@ -211,7 +211,7 @@ fn whatever_sectors_of_records_a_power_failure_takes_the_others_count_and_none_i
         .unwrap();
     let take = |store: &Queues, count| {
         store
-            .queue_take(&place.job, &Select::eligible(), count, MINUTE, NEVER)
+            .queue_take(&place.job, &Select::eligible(), count, MINUTE, None, NEVER)
             .unwrap()
     };
     take(&store, 1);
@@ -244,7 +244,7 @@ fn whatever_sectors_of_records_a_power_failure_takes_the_others_count_and_none_i
         assert_eq!(before[..2], ["large", "n00"], "{number}");
         // A lease that is there holds, and the others are free.
         let taken = store
-            .queue_take(&place.job, &Select::eligible(), 100, MINUTE, NEVER)
+            .queue_take(&place.job, &Select::eligible(), 100, MINUTE, None, NEVER)
             .unwrap();
         assert_eq!(taken.len(), 13 - before.len(), "{number}");
         assert!(
@@ -262,7 +262,7 @@ fn whatever_sectors_of_records_a_power_failure_takes_the_others_count_and_none_i
 fn a_flipped_bit_before_blanks_is_damage_and_no_torn_write() {
     let (place, store) = blank();
     let taken = store
-        .queue_take(&place.job, &Select::ids([id("b")]), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::ids([id("b")]), 1, MINUTE, None, NEVER)
         .unwrap();
     let token = taken[0].lease.clone().unwrap().token;
     place.nack(&store, &[token]).unwrap();
@@ -335,10 +335,10 @@ fn closing_a_small_queue_and_compacting_any_leaves_no_blanks() {
     place.compact(&store);
     assert!(place.bytes().ends_with(b"\"}\n]\n"));
     store
-        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
         .unwrap();
     store
-        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
         .unwrap();
     assert!(place.journal().ends_with(b"\t\t"));
     place.compact(&store);
@@ -357,7 +357,14 @@ fn a_reader_does_not_see_what_is_pushed_over_blanks_after_it_began() {
     scan.next().unwrap().unwrap();
     assert_eq!(scan.count(), 2);
     let taken = store
-        .queue_take(&place.job, &Select::eligible().until(mark), 9, MINUTE, NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible().until(mark),
+            9,
+            MINUTE,
+            None,
+            NEVER,
+        )
         .unwrap();
     assert_eq!(taken.len(), 3);
 }
@@ -372,7 +379,7 @@ fn a_full_disk_that_has_room_for_an_item_takes_it_without_blanks() {
     faults.room.store(1, Ordering::Relaxed);
     let before = text_len(&place.bytes());
     let error = store
-        .queue_put(&place.job, &[long("b", 3_000)], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[long("b", 3_000)], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::DiskFull);
     assert_eq!(place.bytes().len(), before);

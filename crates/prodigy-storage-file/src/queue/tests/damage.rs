@@ -15,6 +15,7 @@ fn sample() -> (Vec<u8>, HashMap<String, Value>) {
             &prodigy_storage_backend::Select::eligible(),
             1,
             std::time::Duration::from_secs(9),
+            None,
             NEVER,
         )
         .unwrap();

@@ -20,6 +20,7 @@ fn a_full_disk_leaves_the_queue_as_it_was_and_the_handle_goes_on() {
             &Select::eligible(),
             limit,
             Duration::from_secs(1),
+            None,
             NEVER,
         )
     };
@@ -114,6 +115,7 @@ fn a_full_disk_stops_no_settlement_that_has_room_for_its_record() {
             &Select::eligible(),
             500,
             Duration::from_secs(60),
+            None,
             NEVER,
         )
         .unwrap();
@@ -139,7 +141,16 @@ fn a_failed_sync_of_a_record_is_an_unknown_outcome_and_the_next_call_opens_afres
     let place = Place::new();
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["a", "b"]).unwrap();
-    let take = || store.queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(60), NEVER);
+    let take = || {
+        store.queue_take(
+            &place.job,
+            &Select::eligible(),
+            1,
+            Duration::from_secs(60),
+            None,
+            NEVER,
+        )
+    };
     let token = take().unwrap()[0].lease.clone().unwrap().token;
     faults.syncs.store(1, Ordering::Relaxed);
     let error = place.ack(&store, std::slice::from_ref(&token)).unwrap_err();
@@ -181,6 +192,7 @@ fn a_held_lock_is_waited_for_until_the_deadline() {
             &place.job,
             &[item("b")],
             Durability::Strict,
+            None,
             Deadline::after(Duration::ZERO),
         )
         .unwrap_err();
@@ -203,7 +215,7 @@ fn only_regular_files_are_written_to() {
     std::os::unix::fs::symlink(&target, place.path()).unwrap();
     for store in [&store, &place.store()] {
         assert_eq!(place.put(store, &["b"]).unwrap_err().kind(), ErrorKind::Refused);
-        let taken = store.queue_take(&place.job, &Select::eligible(), 1, Duration::ZERO, NEVER);
+        let taken = store.queue_take(&place.job, &Select::eligible(), 1, Duration::ZERO, None, NEVER);
         assert_eq!(taken.unwrap_err().kind(), ErrorKind::Refused);
         assert_eq!(
             store.queue_get(&place.job, &id("a"), NEVER).unwrap_err().kind(),

@@ -64,7 +64,14 @@ fn they_can_be_taken_merged_and_removed() {
         let place = Place::holding(&text);
         let store = place.store();
         let taken = store
-            .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
+            .queue_take(
+                &place.job,
+                &Select::eligible(),
+                1,
+                Duration::from_secs(9),
+                None,
+                NEVER,
+            )
             .unwrap();
         assert_eq!(taken[0].id, id("a"));
         let entries = place.entries(&store);
@@ -92,7 +99,14 @@ fn our_file_printed_anew_by_another_program_keeps_items_and_leases() {
     let store = place.store();
     place.put(&store, &["a", "b"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            1,
+            Duration::from_secs(9),
+            None,
+            NEVER,
+        )
         .unwrap();
     let before: Vec<Value> = place.entries(&store).iter().map(value).collect();
     let printed = serde_json::to_string_pretty(&place.array()).unwrap();
@@ -150,7 +164,14 @@ fn elements_that_are_not_items_are_skipped_and_outlive_every_rewrite_byte_for_by
         let one = id("nobody");
         assert!(store.queue_get(&place.job, &one, NEVER).unwrap().is_none());
         let taken = store
-            .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
+            .queue_take(
+                &place.job,
+                &Select::eligible(),
+                1,
+                Duration::from_secs(9),
+                None,
+                NEVER,
+            )
             .unwrap();
         let token = taken[0].lease.clone().unwrap().token;
         place.ack(&store, &[token]).unwrap();
@@ -194,7 +215,14 @@ fn a_file_without_our_marks_that_is_not_an_array_of_items_is_skipped_and_never_c
         for error in [
             place.put(&store, &["x"]).unwrap_err(),
             store
-                .queue_take(&place.job, &Select::eligible(), 1, Duration::from_secs(9), NEVER)
+                .queue_take(
+                    &place.job,
+                    &Select::eligible(),
+                    1,
+                    Duration::from_secs(9),
+                    None,
+                    NEVER,
+                )
                 .unwrap_err(),
             place.remove(&store, &[id("a")]).unwrap_err(),
             place.ack(&store, std::slice::from_ref(&token)).unwrap_err(),

@@ -33,7 +33,7 @@ fn a_pushed_item_that_names_itself_twice_is_refused() {
     };
     let store = place.store();
     let error = store
-        .queue_put(&place.job, &[item], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[item], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(place.ids(&store).is_empty());
@@ -73,7 +73,7 @@ fn a_name_of_an_item_within_its_data_is_data() {
     };
     let store = place.store();
     store
-        .queue_put(&place.job, &[item], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[item], Durability::Strict, None, NEVER)
         .unwrap();
     assert_eq!(place.ids(&store), ["a"]);
 }

@@ -27,12 +27,12 @@ fn long() -> (Place, Vec<LeaseToken>) {
     let place = Place::new();
     let store = place.store();
     let put = |range| {
-        let report = store.queue_put(&place.job, &items(range), Durability::Strict, NEVER);
+        let report = store.queue_put(&place.job, &items(range), Durability::Strict, None, NEVER);
         report.unwrap()
     };
     let take = |ids: Vec<usize>| -> Vec<LeaseToken> {
         let ids = ids.into_iter().map(|n| id(&name(n)));
-        let taken = store.queue_take(&place.job, &Select::ids(ids), usize::MAX, MINUTE, NEVER);
+        let taken = store.queue_take(&place.job, &Select::ids(ids), usize::MAX, MINUTE, None, NEVER);
         let token = |entry: prodigy_storage_backend::QueueEntry| entry.lease.unwrap().token;
         taken.unwrap().into_iter().map(token).collect()
     };
@@ -79,7 +79,7 @@ fn two_threads_read_long_files_into_the_index_that_one_would_make() {
     );
     drop(turn);
     let fresh = place.store();
-    let taken = fresh.queue_take(&place.job, &Select::eligible(), usize::MAX, MINUTE, NEVER);
+    let taken = fresh.queue_take(&place.job, &Select::eligible(), usize::MAX, MINUTE, None, NEVER);
     let taken: Vec<String> = taken.unwrap().iter().map(|entry| entry.id.to_string()).collect();
     let gone = [11, COUNT - 11].map(name);
     let free = |name: &String| !held.contains(name) && !gone.contains(name);
@@ -131,7 +131,7 @@ fn an_error_while_a_second_thread_reads_the_journal_ends_both() {
     std::fs::write(place.journal_path(), [&line[..], &journal[end..]].concat()).unwrap();
     let store = place.store();
     let error = store
-        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::NewerFormat);
 }

@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn take(place: &Place, store: &Queues, limit: usize) -> Vec<prodigy_storage_backend::LeaseToken> {
     let taken = store
-        .queue_take(&place.job, &Select::eligible(), limit, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), limit, MINUTE, None, NEVER)
         .unwrap();
     taken
         .into_iter()
@@ -49,7 +49,7 @@ fn lively() -> (Place, Vec<&'static str>) {
         ),
     ];
     assert_eq!(
-        store.queue_settle(&place.job, &changes, NEVER).unwrap(),
+        store.queue_settle(&place.job, &changes, None, NEVER).unwrap(),
         [Settled::Done; 5]
     );
     assert_eq!(place.put(&store, &["f"]).unwrap().merged, 1);
@@ -199,7 +199,7 @@ fn a_queue_of_an_earlier_version_is_taken_over_at_its_first_change() {
         Change::Edit(item_of(r#"{"item_id":"b","item_data":7}"#).body),
     );
     assert_eq!(
-        other.queue_settle(&place.job, &[edit], NEVER).unwrap(),
+        other.queue_settle(&place.job, &[edit], None, NEVER).unwrap(),
         [Settled::Done]
     );
     for store in [&store, &other, &place.store()] {

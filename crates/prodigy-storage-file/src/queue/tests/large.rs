@@ -35,7 +35,7 @@ fn three() -> Place {
     let items = [item("a"), sized("large", LARGE), item("c")];
     let store = place.store();
     store
-        .queue_put(&place.job, &items, Durability::Strict, NEVER)
+        .queue_put(&place.job, &items, Durability::Strict, None, NEVER)
         .unwrap();
     place
 }
@@ -96,6 +96,7 @@ fn whatever_is_done_to_other_items_one_over_the_limit_stays_byte_for_byte() {
             &Select::eligible(),
             10,
             Duration::from_secs(60),
+            None,
             NEVER,
         )
         .unwrap();
@@ -238,7 +239,7 @@ proptest! {
         let place = Place::new();
         let items: Vec<QueueItem> =
             sizes.iter().enumerate().map(|(n, size)| sized(&format!("i{n}"), *size)).collect();
-        place.store().queue_put(&place.job, &items, Durability::Strict, NEVER).unwrap();
+        place.store().queue_put(&place.job, &items, Durability::Strict, None, NEVER).unwrap();
         let names: Vec<String> = items.iter().map(|item| item.id.to_string()).collect();
         let store = limited(&place, limit);
         let mut seen = Vec::new();

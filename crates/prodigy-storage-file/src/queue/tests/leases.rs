@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn take(place: &Place, store: &Queues, limit: usize) -> Vec<QueueEntry> {
     store
-        .queue_take(&place.job, &Select::eligible(), limit, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), limit, MINUTE, None, NEVER)
         .unwrap()
 }
 
@@ -53,7 +53,7 @@ fn an_ended_lease_is_pending_and_its_token_counts_until_it_is_taken() {
     assert!(take(&place, &store, 9).is_empty());
     place.clock.turn(1);
     let second = store
-        .queue_take(&place.job, &Select::ids([id("a")]), 9, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::ids([id("a")]), 9, MINUTE, None, NEVER)
         .unwrap();
     assert_eq!(names(&second), ["a"]);
     assert_ne!(token(&second[0]), token(&first[0]));
@@ -127,7 +127,7 @@ fn selection_is_obeyed() {
         )),
     ];
     store
-        .queue_put(&place.job, &items, Default::default(), NEVER)
+        .queue_put(&place.job, &items, Default::default(), None, NEVER)
         .unwrap();
     let bound = Timestamp::parse(&time(5)).unwrap();
     let cases = [
@@ -139,7 +139,9 @@ fn selection_is_obeyed() {
         (Select::ids([]), vec![]),
     ];
     for (select, expected) in cases {
-        let taken = store.queue_take(&place.job, &select, 9, MINUTE, NEVER).unwrap();
+        let taken = store
+            .queue_take(&place.job, &select, 9, MINUTE, None, NEVER)
+            .unwrap();
         assert_eq!(names(&taken), expected, "{select:?}");
         let tokens: Vec<LeaseToken> = taken.iter().map(token).collect();
         place.nack(&store, &tokens).unwrap();
@@ -153,7 +155,7 @@ fn the_longest_lease_does_not_overflow() {
     let store = place.store();
     place.put(&store, &["a"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::eligible(), 1, Duration::MAX, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, Duration::MAX, None, NEVER)
         .unwrap();
     assert_eq!(taken[0].lease.as_ref().unwrap().until, Timestamp::MAX);
     assert_eq!(place.entries(&store)[0].lease, taken[0].lease);
@@ -196,7 +198,7 @@ fn writes_are_refused_where_they_may_not_be() {
         ErrorKind::ReadOnly
     );
     let error = reader
-        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, NEVER)
+        .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     assert_eq!(place.ids(&reader), ["a"]);

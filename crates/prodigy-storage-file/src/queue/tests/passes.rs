@@ -208,7 +208,7 @@ fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue
         place.put(&store, &["last"]).unwrap();
         let minute = Duration::from_secs(60);
         let take = |limit| {
-            let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, NEVER);
+            let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, None, NEVER);
             taken.unwrap()
         };
         // It begins the journal, and leaves blanks behind it.
@@ -261,6 +261,7 @@ fn emptying_a_queue_writes_a_bounded_multiple_of_its_size() {
                 &Select::eligible(),
                 50,
                 Duration::from_secs(60),
+                None,
                 NEVER,
             );
             let taken = taken.unwrap();
@@ -294,6 +295,7 @@ fn a_compaction_leaves_every_other_line_as_it_is() {
             &Select::ids(chosen.clone()),
             usize::MAX,
             Duration::from_secs(60),
+            None,
             NEVER,
         )
         .unwrap();
@@ -326,7 +328,14 @@ fn ids_are_known_after_a_change_and_those_of_removed_items_are_not() {
     let (store, faults) = Faulty::store(&place);
     place.put(&store, &["last"]).unwrap();
     let taken = store
-        .queue_take(&place.job, &Select::eligible(), 5, Duration::from_secs(60), NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            5,
+            Duration::from_secs(60),
+            None,
+            NEVER,
+        )
         .unwrap();
     let report = place.put(&store, &[&names[0], &names[30], "last"]).unwrap();
     assert_eq!((report.added, report.merged), (0, 3));
@@ -376,7 +385,14 @@ fn an_item_whose_bytes_are_spoilt_since_they_were_indexed_is_not_given_out() {
     place.put(&store, &["last"]).unwrap();
     faults.spoilt.store(20, Ordering::Relaxed);
     let taken = store
-        .queue_take(&place.job, &Select::eligible(), 2, Duration::from_secs(60), NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            2,
+            Duration::from_secs(60),
+            None,
+            NEVER,
+        )
         .unwrap();
     let names: Vec<&str> = taken.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(names, ["n00001", "n00002"]);
@@ -384,7 +400,14 @@ fn an_item_whose_bytes_are_spoilt_since_they_were_indexed_is_not_given_out() {
     assert_eq!(place.ids(&store).len(), 4);
     let taken = place
         .store()
-        .queue_take(&place.job, &Select::eligible(), 2, Duration::from_secs(60), NEVER)
+        .queue_take(
+            &place.job,
+            &Select::eligible(),
+            2,
+            Duration::from_secs(60),
+            None,
+            NEVER,
+        )
         .unwrap();
     assert_eq!(taken[0].id.as_str(), "n00000", "by a process that can read it");
 }

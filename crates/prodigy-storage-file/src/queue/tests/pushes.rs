@@ -39,6 +39,7 @@ fn items_come_back_as_they_were_put() {
             &place.job,
             std::slice::from_ref(&pushed),
             Durability::Strict,
+            None,
             NEVER,
         )
         .unwrap();
@@ -54,7 +55,7 @@ fn items_come_back_as_they_were_put() {
     );
     // It is known by this very text.
     let again = store
-        .queue_put(&place.job, &[pushed], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[pushed], Durability::Strict, None, NEVER)
         .unwrap();
     assert_eq!(again, PutReport::new(0, 0, 1), "the same push counts once");
 }
@@ -91,7 +92,7 @@ fn a_relaxed_push_is_not_synced() {
     // Only the new file fails, which must not be half there.
     for (name, expected) in [("a", 1), ("b", 0)] {
         store
-            .queue_put(&place.job, &[item(name)], Durability::Relaxed, NEVER)
+            .queue_put(&place.job, &[item(name)], Durability::Relaxed, None, NEVER)
             .unwrap();
         assert_eq!(faults.work()[3], expected, "{name}");
     }
@@ -111,12 +112,13 @@ fn a_known_id_is_merged_and_keeps_place_and_lease() {
             &Select::ids([id("b")]),
             9,
             std::time::Duration::from_secs(60),
+            None,
             NEVER,
         )
         .unwrap();
     let pushed = item_of(r#"{"item_id":"b","item_data":2,"failure_history":[{"error_type":"T"}]}"#);
     let report = store
-        .queue_put(&place.job, &[pushed, item("d")], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[pushed, item("d")], Durability::Strict, None, NEVER)
         .unwrap();
     assert_eq!(report, PutReport::new(1, 1, 0));
     assert_eq!(place.ids(&store), ["a", "b", "c", "d"]);
@@ -186,7 +188,7 @@ fn too_large_an_item_stores_nothing_of_its_batch() {
     let before = both();
     let large = item_of(&format!(r#"{{"item_id":"l","item_data":"{}"}}"#, "x".repeat(600)));
     let error = store
-        .queue_put(&place.job, &[item("b"), large], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[item("b"), large], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     // A history that grows past it, too.
@@ -194,7 +196,7 @@ fn too_large_an_item_stores_nothing_of_its_batch() {
         r#"{{"item_id":"a","item_data":1,"failure_history":[{{"stack_trace":"{}"}}]}}"#,
         "s".repeat(200)
     );
-    let mut last = store.queue_put(&place.job, &[item_of(&failure)], Durability::Strict, NEVER);
+    let mut last = store.queue_put(&place.job, &[item_of(&failure)], Durability::Strict, None, NEVER);
     assert!(last.is_ok());
     let between = both();
     assert_ne!(between, before);
@@ -203,6 +205,7 @@ fn too_large_an_item_stores_nothing_of_its_batch() {
             &place.job,
             &[item("b"), item_of(&failure)],
             Durability::Strict,
+            None,
             NEVER,
         );
     }
@@ -221,6 +224,7 @@ fn a_body_that_no_one_normalised_is_made_fit_for_a_line() {
             &place.job,
             std::slice::from_ref(&pushed),
             Durability::Strict,
+            None,
             NEVER,
         )
         .unwrap();
@@ -228,7 +232,7 @@ fn a_body_that_no_one_normalised_is_made_fit_for_a_line() {
     assert!(entry.verified && entry.lease.is_none() && value(&entry).get("crc").is_none());
     pushed.body = raw(r#"{"item_id":"b","item_data":1}"#);
     let error = store
-        .queue_put(&place.job, &[pushed], Durability::Strict, NEVER)
+        .queue_put(&place.job, &[pushed], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
@@ -243,7 +247,13 @@ fn items_longer_than_a_read_are_whole() {
     ));
     place.put(&store, &["a"]).unwrap();
     store
-        .queue_put(&place.job, std::slice::from_ref(&long), Durability::Strict, NEVER)
+        .queue_put(
+            &place.job,
+            std::slice::from_ref(&long),
+            Durability::Strict,
+            None,
+            NEVER,
+        )
         .unwrap();
     place.put(&store, &["b"]).unwrap();
     let entries = place.entries(&store);

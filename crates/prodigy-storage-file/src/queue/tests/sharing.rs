@@ -89,6 +89,7 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
                                 &Select::eligible(),
                                 2,
                                 Duration::from_secs(600),
+                                None,
                                 NEVER,
                             )
                             .unwrap();
@@ -143,7 +144,7 @@ fn a_reader_keeps_the_file_that_it_began_with() {
     scan.next().unwrap().unwrap();
     place.remove(&store, &[id("n02999")]).unwrap();
     store
-        .queue_put(&place.job, &[item("later")], Default::default(), NEVER)
+        .queue_put(&place.job, &[item("later")], Default::default(), None, NEVER)
         .unwrap();
     assert_eq!(scan.count(), 2_999);
     assert_eq!(place.entries(&store).len(), 3_000);

@@ -139,7 +139,7 @@ impl Place {
 
     pub(super) fn put(&self, store: &Queues, ids: &[&str]) -> Result<PutReport> {
         let items: Vec<QueueItem> = ids.iter().map(|id| item(id)).collect();
-        store.queue_put(&self.job, &items, Durability::Strict, NEVER)
+        store.queue_put(&self.job, &items, Durability::Strict, None, NEVER)
     }
 
     /// Settles items by token, and gives those that were settled and those that were not.
@@ -150,7 +150,7 @@ impl Place {
         settlement: impl Fn(&K) -> Settlement,
     ) -> Result<Outcome<K>> {
         let settlements: Vec<Settlement> = keys.iter().map(settlement).collect();
-        let found = store.queue_settle(&self.job, &settlements, NEVER)?;
+        let found = store.queue_settle(&self.job, &settlements, None, NEVER)?;
         let (mut settled, mut unknown, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for (key, found) in keys.iter().zip(found) {
             match found {

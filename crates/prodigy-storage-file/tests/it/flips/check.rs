@@ -292,12 +292,20 @@ impl Baseline {
                 &job(),
                 &[item("new"), item("item-4")],
                 Default::default(),
+                None,
                 NEVER(),
             ),
             "push",
         )?;
         let taken = said(
-            backend.queue_take(&job(), &Select::eligible(), 1, Duration::from_secs(60), NEVER()),
+            backend.queue_take(
+                &job(),
+                &Select::eligible(),
+                1,
+                Duration::from_secs(60),
+                None,
+                NEVER(),
+            ),
             "take",
         )?;
         let tokens: Vec<_> = taken
@@ -306,7 +314,7 @@ impl Baseline {
             .collect();
         hold!(tokens.len() == 1, "nothing is to be taken");
         let done: Vec<_> = tokens.iter().map(acknowledged).collect();
-        said(backend.queue_settle(&job(), &done, NEVER()), "ack")?;
+        said(backend.queue_settle(&job(), &done, None, NEVER()), "ack")?;
         let fenced = PutOptions::default().fencing(Fence::unnamed(1).ok());
         said(
             backend.add(

@@ -104,10 +104,17 @@ pub fn sample() -> Sample {
 
     let items: Vec<_> = (0..6).map(|n| item(&format!("item-{n}"))).collect();
     backend
-        .queue_put(&job(), &items, Default::default(), NEVER())
+        .queue_put(&job(), &items, Default::default(), None, NEVER())
         .unwrap();
     let taken = backend
-        .queue_take(&job(), &Select::eligible(), 3, Duration::from_secs(3600), NEVER())
+        .queue_take(
+            &job(),
+            &Select::eligible(),
+            3,
+            Duration::from_secs(3600),
+            None,
+            NEVER(),
+        )
         .unwrap();
     let token = |at: usize| taken[at].lease.clone().unwrap().token;
     let failed = Settlement::new(Claim::Lease(token(2)), Change::Fail(item("item-2")));
@@ -115,6 +122,7 @@ pub fn sample() -> Sample {
         .queue_settle(
             &job(),
             &[released(&token(1)), failed, removed(&id("item-5"))],
+            None,
             NEVER(),
         )
         .unwrap();

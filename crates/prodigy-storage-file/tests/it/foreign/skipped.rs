@@ -46,12 +46,21 @@ fn each_reading_call_counts_what_it_skips() {
             assert!(backend.queue_get(&job(), &id, never()).unwrap().is_none());
         }),
         (ForeignKind::DeadLetters, 3, |backend| {
-            let taken = backend.queue_take(&job(), &Select::eligible(), 9, Duration::from_secs(9), never());
+            let taken = backend.queue_take(
+                &job(),
+                &Select::eligible(),
+                9,
+                Duration::from_secs(9),
+                None,
+                never(),
+            );
             assert!(taken.unwrap().is_empty());
         }),
         (ForeignKind::DeadLetters, 3, |backend| {
             let id = ItemId::new("item_0").unwrap();
-            let settled = backend.queue_settle(&job(), &[removed(&id)], never()).unwrap();
+            let settled = backend
+                .queue_settle(&job(), &[removed(&id)], None, never())
+                .unwrap();
             assert_eq!(settled, [Settled::Unknown]);
         }),
         (ForeignKind::Checkpoints, 2, |backend| {

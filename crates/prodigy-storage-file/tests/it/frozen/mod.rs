@@ -241,7 +241,14 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
     assert_eq!(leased.len(), 2);
     let take = || {
         let taken = backend
-            .queue_take(&job, &Select::eligible(), 100, Duration::from_secs(60), NEVER())
+            .queue_take(
+                &job,
+                &Select::eligible(),
+                100,
+                Duration::from_secs(60),
+                None,
+                NEVER(),
+            )
             .unwrap();
         taken
             .into_iter()
@@ -254,7 +261,7 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
     let token = |item: &expected::Item| LeaseToken::from(item.lease_token.clone().unwrap());
     let ack = |item| {
         backend
-            .queue_settle(&job, &[acknowledged(&token(item))], NEVER())
+            .queue_settle(&job, &[acknowledged(&token(item))], None, NEVER())
             .unwrap()
     };
     assert_eq!(ack(leased[0]), [Settled::Done]);
@@ -264,7 +271,13 @@ fn leases_of_format_1_hold_until_they_end_and_their_tokens_settle() {
     assert_eq!(pending, ["item-1", "item-2", "item-3", "item-4", "item-5"]);
     assert_eq!(ack(leased[1]), [Settled::Unknown], "another worker has the item");
     let put = backend
-        .queue_put(&job, &[item("new"), item("parked")], Default::default(), NEVER())
+        .queue_put(
+            &job,
+            &[item("new"), item("parked")],
+            Default::default(),
+            None,
+            NEVER(),
+        )
         .unwrap();
     assert_eq!((put.added, put.merged), (1, 1));
     drop(backend);

@@ -90,7 +90,7 @@ fn a_link_that_is_pointed_elsewhere_takes_a_lock_a_lease_and_a_writer_away() {
             let lease = Duration::from_secs(10);
             assert_eq!(
                 backend
-                    .queue_take(&job(), &Select::eligible(), 1, lease, NEVER)
+                    .queue_take(&job(), &Select::eligible(), 1, lease, None, NEVER)
                     .unwrap()
                     .len(),
                 1

@@ -277,7 +277,7 @@ impl Run {
             }
         }
         let gone = Document::Finished(job());
-        self.note(backend.delete(&gone, Expected::Any, Durability::Relaxed, NEVER));
+        self.note(backend.delete(&gone, Expected::Any, Durability::Relaxed, None, NEVER));
     }
 
     fn queue(&mut self, backend: &FileBackend) {
@@ -287,7 +287,7 @@ impl Run {
                 id: ItemId::new(id).unwrap(),
                 body: RawValue::from_string(body).unwrap(),
             };
-            self.note(backend.queue_put(&job(), &[item], Durability::Relaxed, NEVER));
+            self.note(backend.queue_put(&job(), &[item], Durability::Relaxed, None, NEVER));
         }
         self.note(backend.queue_get(&job(), &ItemId::new("a").unwrap(), NEVER));
         if let Some(scan) = self.note(backend.queue_scan(&job(), &Select::any(), NEVER)) {
@@ -296,18 +296,19 @@ impl Run {
             }
         }
         let lease = Duration::from_secs(3600);
-        if let Some(taken) = self.note(backend.queue_take(&job(), &Select::eligible(), 1, lease, NEVER)) {
+        if let Some(taken) = self.note(backend.queue_take(&job(), &Select::eligible(), 1, lease, None, NEVER))
+        {
             let tokens: Vec<_> = taken
                 .iter()
                 .filter_map(|entry| entry.lease.as_ref().map(|lease| lease.token.clone()))
                 .collect();
             for change in [released, acknowledged] {
                 let changes: Vec<_> = tokens.iter().map(change).collect();
-                self.note(backend.queue_settle(&job(), &changes, NEVER));
+                self.note(backend.queue_settle(&job(), &changes, None, NEVER));
             }
         }
         let gone = removed(&ItemId::new("b").unwrap());
-        self.note(backend.queue_settle(&job(), &[gone], NEVER));
+        self.note(backend.queue_settle(&job(), &[gone], None, NEVER));
         self.note(backend.queue_compact(&job(), NEVER));
     }
 

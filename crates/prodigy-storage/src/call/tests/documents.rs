@@ -109,7 +109,7 @@ fn own_writes_are_read_at_once() {
     );
     assert!(
         caller
-            .delete(&document(), Expected::Any, Durability::Strict, NEVER)
+            .delete(&document(), Expected::Any, Durability::Strict, None, NEVER)
             .unwrap()
     );
     assert_eq!(read(&caller, &document()), None);
@@ -138,7 +138,7 @@ fn another_processs_write_is_never_hidden() {
     }
     assert_eq!(counts(&caller, ["cache.hits", "cache.stale"]), [1_000, 999]);
     backend
-        .delete(&document(), Expected::Any, Durability::Strict, NEVER)
+        .delete(&document(), Expected::Any, Durability::Strict, None, NEVER)
         .unwrap();
     assert_eq!(read(&caller, &document()), None);
     put(&*backend, &document(), b"{}");

@@ -331,3 +331,38 @@ fn no_permit_is_held_while_a_call_waits_for_its_next_try() {
     });
     assert_eq!(failed.into_inner(), 2);
 }
+
+#[test]
+fn each_call_is_counted_with_its_latency_by_operation() {
+    let caller = caller();
+    assert_eq!(caller.stats().operations().count(), 0);
+    for (index, &operation) in operation::ALL.iter().enumerate() {
+        assert_eq!(operation.index, index, "{operation:?}");
+        for _ in 0..=index {
+            scripted(&caller, operation, NEVER, []).1.unwrap();
+        }
+        let lasting = error(ErrorKind::DiskFull);
+        scripted(&caller, operation, NEVER, [lasting]).1.unwrap_err();
+    }
+    let stats = caller.stats();
+    for (index, operation) in operation::ALL.iter().enumerate() {
+        let calls = stats.operation(operation.name).unwrap();
+        assert_eq!(
+            (calls.latency.count(), calls.failures),
+            (index as u64 + 2, 1),
+            "{operation:?}"
+        );
+        assert!(calls.latency.quantile(1.0).is_some());
+    }
+    assert_eq!(stats.operations().count(), operation::ALL.len());
+}
+
+#[test]
+fn a_call_with_retries_is_one_call_of_its_whole_length() {
+    let caller = caller();
+    let (tries, outcome) = scripted(&caller, operation::GET, NEVER, [passing(ErrorKind::Io)]);
+    assert!(outcome.is_ok() && tries == 2);
+    let stats = caller.stats();
+    let calls = stats.operation("get document").unwrap();
+    assert_eq!((calls.latency.count(), calls.failures), (1, 0));
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction,
-    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Health, ItemId,
+    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, ItemId,
     LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
     PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result,
     Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage,
@@ -307,10 +307,12 @@ impl DocumentStore for Through {
         document: &Document,
         expected: Expected,
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<bool> {
         self.fail(operation::DELETE, deadline)?;
-        self.caller.delete(document, expected, durability, deadline)
+        self.caller
+            .delete(document, expected, durability, fence, deadline)
     }
 
     fn list(
@@ -343,10 +345,11 @@ impl QueueStore for Through {
         job: &JobAddress,
         items: &[QueueItem],
         durability: Durability,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<PutReport> {
         self.run(operation::PUSH, deadline, |inner| {
-            inner.queue_put(job, items, durability, deadline)
+            inner.queue_put(job, items, durability, fence, deadline)
         })
     }
 
@@ -379,10 +382,11 @@ impl QueueStore for Through {
         select: &Select,
         limit: usize,
         lease: Duration,
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         self.run(operation::TAKE, deadline, |inner| {
-            inner.queue_take(job, select, limit, lease, deadline)
+            inner.queue_take(job, select, limit, lease, fence, deadline)
         })
     }
 
@@ -390,10 +394,11 @@ impl QueueStore for Through {
         &self,
         job: &JobAddress,
         settlements: &[Settlement],
+        fence: Option<&Fence>,
         deadline: Deadline,
     ) -> Result<Vec<Settled>> {
         self.run(operation::SETTLE, deadline, |inner| {
-            inner.queue_settle(job, settlements, deadline)
+            inner.queue_settle(job, settlements, fence, deadline)
         })
     }
 

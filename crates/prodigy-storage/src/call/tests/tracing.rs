@@ -231,3 +231,33 @@ fn what_is_skipped_is_warned_of_once_and_counted() {
     let message = "another program's data is skipped";
     assert_eq!((emitted.times(message), emitted.sum(message, "count")), (2, 3));
 }
+
+#[test]
+fn a_document_over_a_tenth_of_the_limit_is_a_warning_and_one_over_the_limit_is_refused() {
+    const WARNING: &str = "the document is larger than a tenth of `max_document_size`: keep large data in files of its own, and their paths here";
+    let (emitted, _) = listen(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = builder(&folder)
+            .base_dir(folder.path().join("root"))
+            .set("backend_config.max_document_size", "10000")
+            .open()
+            .unwrap();
+        let job = storage.repo("shop").unwrap().job("job").unwrap();
+        let notes = job.documents("notes").unwrap();
+        for bytes in [500, 1_500, 9_000] {
+            let text = "x".repeat(bytes);
+            job.checkpoints().save_map(&text, SaveOptions::new()).unwrap();
+            notes.put("n", &text, crate::DocumentOptions::new()).unwrap();
+        }
+        let text = "x".repeat(10_001);
+        let save = job.checkpoints().save_map(&text, SaveOptions::new());
+        let put = notes.put("n", &text, crate::DocumentOptions::new());
+        for error in [save.unwrap_err(), put.unwrap_err()] {
+            assert_eq!(error.kind(), crate::ErrorKind::TooLarge);
+        }
+        storage.stats()
+    });
+    // Two kinds, of each the two large ones and the one that is refused.
+    assert_eq!(emitted.times(WARNING), 6);
+    assert!(emitted.sum(WARNING, "bytes") > 2 * (1_500 + 9_000 + 10_001));
+}

@@ -1,0 +1,160 @@
+//! The phases of a job.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The text behind the name of a phase in the names of its checkpoints.
+const CHECKPOINT: &str = "-checkpoint";
+/// The names of the phases that every job has.
+const BUILT_IN: [&str; 3] = ["setup", "map", "reduce"];
+
+/// The phase of a job that a checkpoint was saved in. Each is a series of checkpoints of its own.
+///
+/// ```
+/// use prodigy_storage_layout::Phase;
+///
+/// assert_eq!("map".parse(), Ok(Phase::Map));
+/// let plan: Phase = "plan".parse()?;
+/// assert_eq!(plan.to_string(), "plan");
+/// # Ok::<(), prodigy_storage_layout::PhaseError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Before the items are known. Its one checkpoint is replaced by the next.
+    Setup,
+    /// While agents work on items.
+    Map,
+    /// While the results of the items are put together.
+    Reduce,
+    /// A phase of the caller's own.
+    Own(PhaseName),
+}
+
+impl Phase {
+    /// The phases that every job has, in the order that a job goes through them.
+    pub const ALL: [Self; 3] = [Self::Setup, Self::Map, Self::Reduce];
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let [setup, map, reduce] = BUILT_IN;
+        match self {
+            Self::Setup => setup,
+            Self::Map => map,
+            Self::Reduce => reduce,
+            Self::Own(name) => name.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Phase {
+    type Err = PhaseError;
+
+    fn from_str(text: &str) -> Result<Self, PhaseError> {
+        match Self::ALL.into_iter().find(|phase| phase.as_str() == text) {
+            Some(phase) => Ok(phase),
+            None => PhaseName::new(text).map(Self::Own),
+        }
+    }
+}
+
+impl Serialize for Phase {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Phase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The name of a phase of the caller's own: 1 to 32 of `a`-`z`, `0`-`9`, `-` and `_`, beginning with a letter.
+///
+/// It is shorter and plainer than other names, since it is a part of file names beside others.
+///
+/// ```
+/// use prodigy_storage_layout::{Phase, PhaseName};
+///
+/// let review = Phase::Own(PhaseName::new("review")?);
+/// assert_eq!(review.as_str(), "review");
+/// assert!(PhaseName::new("map").is_err(), "every job has this one");
+/// # Ok::<(), prodigy_storage_layout::PhaseError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PhaseName {
+    /// The text, and zeros behind it.
+    bytes: [u8; Self::MAX_BYTES],
+}
+
+impl PhaseName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 32;
+
+    /// Checks a text and takes it as a name.
+    ///
+    /// # Errors
+    /// [`PhaseError`] for a text of another form, one of the phases that every job has, and one that contains `-checkpoint`,
+    /// which follows the name in file names.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, PhaseError> {
+        let name = name.as_ref();
+        let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let is_taken = BUILT_IN.contains(&name) || name.contains(CHECKPOINT);
+        let mut bytes = [0; Self::MAX_BYTES];
+        match bytes.get_mut(..name.len()) {
+            Some(to) if begins_well && name.bytes().all(is_plain) && !is_taken => {
+                to.copy_from_slice(name.as_bytes());
+                Ok(Self { bytes })
+            }
+            _ => Err(PhaseError {}),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let end = self.bytes.iter().position(|byte| *byte == 0);
+        let text = self.bytes.get(..end.unwrap_or(Self::MAX_BYTES));
+        std::str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PhaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for PhaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// A text that names no phase.
+///
+/// ```
+/// use prodigy_storage_layout::Phase;
+///
+/// let error = "Shuffle!".parse::<Phase>().unwrap_err();
+/// assert!(error.to_string().contains("setup, map, reduce"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a phase of a job: expected setup, map, reduce, or a name of your own of 1 to 32 of a-z, 0-9, `-` and `_` that begins with a \
+     letter and does not contain `-checkpoint`"
+)]
+#[non_exhaustive]
+pub struct PhaseError {}
