@@ -81,7 +81,7 @@ fn the_table_has_the_commands_and_no_others() {
         found,
         [
             "events append|cat|end|follow|stats",
-            "checkpoint save|show|list|prune",
+            "checkpoint save|show|list|delete|prune",
             "document list|show|put|delete",
             "dlq analyze|list|show|edit|redrive|park|unpark|take|renew|ack|release|remove|purge|push|export|import|compact",
             "worktree path|list|orphans",
