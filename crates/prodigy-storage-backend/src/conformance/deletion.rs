@@ -41,7 +41,10 @@ fn documents(job: &JobAddress) -> Result<[Document; 3], super::Failure> {
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Check {
     append(backend, job, &["1", "2"])?;
     backend.add(job, Phase::Setup, object("{}")?, &PutOptions::default(), soon())?;
-    backend.add(job, Phase::Map, object("{}")?, &PutOptions::default(), soon())?;
+    let state = format!("{{\"data\":\"{}\"}}", "a".repeat(8_000));
+    for _ in 0..2 {
+        backend.add(job, Phase::Map, object(&state)?, &PutOptions::default(), soon())?;
+    }
     for document in documents(job)? {
         backend.put(&document, object("{}")?, &PutOptions::default(), soon())?;
     }
@@ -81,7 +84,7 @@ fn is_whole(backend: &dyn Backend, job: &JobAddress) -> Check {
     ensure_eq!(keys(backend, job)?, ["x", "y"], "items");
     ensure_eq!(
         list(backend, &DocumentScope::Job(job.clone()))?.len(),
-        2,
+        3,
         "checkpoints"
     );
     ensure!(

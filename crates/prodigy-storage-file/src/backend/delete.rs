@@ -157,7 +157,7 @@ impl Stores {
         files.extend(kinds.map(|kind| own.join(kind.name)));
         let folder = checkpoints_folder(job);
         for entry in self.root.names_in(LOOK, &folder)? {
-            match Document::in_checkpoints(job, &entry.name) {
+            match Document::in_checkpoints_or_packed(job, &entry.name) {
                 Some(Document::Map(_, stamp) | Document::Reduce(_, stamp)) => {
                     last = last.max(Some(stamp.time()));
                 }
@@ -273,7 +273,7 @@ impl Stores {
         }
         remove_folder(root, &own, &|_| Ok(false))?;
         remove_folder(root, &checkpoints_folder(job), &|entry| {
-            match Document::in_checkpoints(job, &entry.name) {
+            match Document::in_checkpoints_or_packed(job, &entry.name) {
                 // They outlast the job: a holder of an old token stays fenced off.
                 Some(Document::Fencing(_)) => Ok(false),
                 Some(document) => is_ours(&document),
