@@ -57,8 +57,8 @@ impl LockOptions {
 /// let job = storage.repo("shop")?.job("mapreduce-7")?;
 /// let lock = storage.lock("shop/mapreduce-7/resume")?;
 /// // A holder that was overtaken while it slept can't save any more.
-/// let options = SaveOptions::new().fencing(lock.fencing()?);
-/// job.checkpoints().save_map(&"half done", options)?;
+/// let fenced = job.fenced(&lock)?;
+/// fenced.checkpoints().save_map(&"half done", SaveOptions::new())?;
 /// lock.release()?;
 /// # Ok::<(), prodigy_storage::StorageError>(())
 /// ```
@@ -75,8 +75,8 @@ impl StorageLock {
         self.guard.name()
     }
 
-    /// The fencing token, above that of every earlier holder: hand it to what the lock protects, such as
-    /// [`SaveOptions::fencing`](crate::SaveOptions::fencing).
+    /// The fencing token, above that of every earlier holder: [`Job::fenced`](crate::Job::fenced) sends it with
+    /// every write, and anything else that the lock protects can compare it.
     ///
     /// # Errors
     /// [`Refused`](crate::ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.

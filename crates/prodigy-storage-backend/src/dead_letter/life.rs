@@ -17,7 +17,7 @@ use crate::queue::{Change, ItemId};
 /// `None` for [`Change::Unpark`] is an item that is not parked: a backend leaves it, and a lease on it, alone.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for a failure or an edit that is no item (see [`normalise`]) or names another id;
+/// [`ErrorKind::InvalidInput`] for a failure or an edit that is no item (see [`normalise`](super::normalise)) or names another id;
 /// [`ErrorKind::Damaged`] if `stored` is no object.
 ///
 /// ```
@@ -141,7 +141,7 @@ fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<&str>) 
 /// The contents that replace those of an item: checked and completed as a push, under the same id.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for contents that are no item (see [`normalise`]) or name another id.
+/// [`ErrorKind::InvalidInput`] for contents that are no item (see [`normalise`](super::normalise)) or name another id.
 pub fn edit(id: &ItemId, contents: &RawValue, now: Timestamp) -> Result<Box<RawValue>> {
     const OPERATION: &str = "edit item";
     let item = normalise_for(OPERATION, contents)?;
