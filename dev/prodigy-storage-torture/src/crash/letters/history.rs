@@ -88,6 +88,7 @@ enum Outcome {
     Kept,
     Unknown,
     Changed,
+    Already,
 }
 
 #[derive(Debug, Deserialize)]

@@ -103,7 +103,7 @@ pub(super) fn saver(harness: &Harness<'_>, number: usize) -> Result<()> {
 /// Saves under a lock with its token. A save with the token before is then refused.
 pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
-    let script = r#"number=${PRODIGY_LOCK_FENCING%%@*}; echo "$number"; echo "{\"n\":$number}" | "$@" --fencing "$PRODIGY_LOCK_FENCING""#;
+    let script = r#"number=${PRODIGY_LOCK_FENCING%%@*}; echo "$number"; echo "{\"n\":$number}" | "$@" --fencing "$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING""#;
     while harness.is_open() {
         let save = ["checkpoint", "save", "--phase", "reduce"];
         let inner = harness.tool().command(save.iter().chain(&ADDRESS));

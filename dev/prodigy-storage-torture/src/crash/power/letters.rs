@@ -104,8 +104,11 @@ impl Letters {
         let mut input = Vec::new();
         match act {
             Act::Push(ids) => {
-                for id in ids {
-                    let line = format!(r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}}}}"#);
+                // A failure that an item has already counts once: each is another one.
+                for (id, number) in ids.iter().zip(self.failures + 1..) {
+                    let line = format!(
+                        r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"failure {number}"}}]}}"#
+                    );
                     input.extend_from_slice(line.as_bytes());
                     input.push(b'\n');
                 }
