@@ -188,7 +188,7 @@ fn words(fault: &Fault) -> &'static [&'static str] {
         "EINTR" => &["nothing: it has to be tried again"],
         "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
         "EACCES" | "EROFS" => &["storage directory not writable"],
-        "ENOLCK" => &["no lock left", "can't lock files"],
+        "ENOLCK" => &["no lock left", "can't lock files", "this file system has none"],
         "EMFILE" => &["too many files are open"],
         _ => &["input/output error", "outcome unknown", "Input/output error"],
     }

@@ -136,7 +136,8 @@ fn limits(lab: &Lab<'_>, scenario: &Scenario, lacking: &Lacking) -> Vec<Limit> {
             what: "limits of the size of a file, and death by its signal",
             value: size.to_string(),
             outer: words(&["prlimit", &limited, "--"]),
-            words: &["disk space full"],
+            // A write that crosses the limit is done in part: its outcome is unknown.
+            words: &["disk space full", "outcome unknown"],
             signal: Some(SIGXFSZ),
             hopeless: false,
         });
@@ -152,7 +153,7 @@ fn limits(lab: &Lab<'_>, scenario: &Scenario, lacking: &Lacking) -> Vec<Limit> {
                 &limited,
                 "--",
             ]),
-            words: &["disk space full", "File too large"],
+            words: &["disk space full", "outcome unknown", "File too large"],
             signal: None,
             hopeless: false,
         });

@@ -137,7 +137,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
             // No token is older.
             continue;
         }
-        let old = (token - 1).to_string();
+        let old = format!("many/saver={}", token - 1);
         let command = harness
             .tool()
             .command(save.iter().chain(&ADDRESS).chain(&["--fencing", old.as_str()]));

@@ -309,7 +309,13 @@ fn stored(place: &Place<'_>, base: &Path) -> Result<HashSet<Thing>> {
             .to_string_lossy()
             .into_owned();
         if name.starts_with("map-checkpoint-") {
-            let state: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+            let bytes = std::fs::read(&path)?;
+            // A checkpoint that a later one superseded may be compressed.
+            let text = match name.ends_with(".zst") {
+                true => zstd::decode_all(bytes.as_slice())?,
+                false => bytes,
+            };
+            let state: Value = serde_json::from_slice(&text)?;
             found.extend(state.pointer("/data/n").map(|n| Thing::State(n.to_string())));
         }
     }
