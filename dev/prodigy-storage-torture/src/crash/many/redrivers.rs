@@ -30,7 +30,12 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
         }
         let lines: Vec<String> = ids
             .iter()
-            .map(|id| format!(r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}}}}"#))
+            .map(|id| {
+                // A failure that an item has already counts once: each push is of another one.
+                format!(
+                    r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"{number}-{next}"}}]}}"#
+                )
+            })
             .collect();
         let command = harness.tool().command(["dlq", "push"].iter().chain(&ADDRESS));
         let input = joined(lines.iter().map(String::as_str));
