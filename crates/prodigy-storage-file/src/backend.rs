@@ -119,7 +119,7 @@ impl LogStore for FileBackend {
         deadline: Deadline,
     ) -> Result<Appended> {
         let fence = batch.fence().cloned();
-        let appended = self.handle.write_dated(APPEND, job, options.durability, |store| {
+        let appended = self.handle.append(APPEND, job, options.durability, |store| {
             let documents = &store.documents;
             store.past_deletion(Some(job), deadline, || {
                 gated(store, APPEND, job, fence.as_ref(), deadline, |pass| {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use prodigy_storage_backend::{
-    Activity, Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result, Scan,
-    ScanItem, StorageError, Usage, Waiters, time_to_store,
+    Activity, Appended, Cursor, Durability, LogSummary, Page, QueueScan, QueueStep, QueueSummary, Result,
+    Scan, ScanItem, StorageError, Usage, Waiters, time_to_store,
 };
 use prodigy_storage_layout::{JobAddress, events_folder};
 
@@ -154,6 +154,30 @@ impl Handle {
         let store = self.enter(operation, if strict { Look::Now } else { Look::Soon })?;
         let answer = write(&store);
         if strict || answer.is_err() {
+            store.still_here(operation)?;
+        }
+        answer
+    }
+
+    /// Appends to a log. The writer of a log that this process has open finds out by itself, by the path of its segment,
+    /// whether the root is in its place: before it writes, and before it acknowledges an event that it wrote.
+    pub(crate) fn append(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        durability: Durability,
+        append: impl FnOnce(&Arc<Stores>) -> Result<Appended>,
+    ) -> Result<Appended> {
+        time_to_store(&*self.store().root.options.clock, operation, job)?;
+        let strict = durability == Durability::Strict;
+        let look = match strict && !self.store().logs.is_writing_to(job) {
+            true => Look::Now,
+            false => Look::Soon,
+        };
+        let store = self.enter(operation, look)?;
+        let answer = append(&store);
+        let wrote = answer.as_ref().is_ok_and(|appended| appended.stored > 0);
+        if !wrote && (strict || answer.is_err()) {
             store.still_here(operation)?;
         }
         answer

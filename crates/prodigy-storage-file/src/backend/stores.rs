@@ -8,7 +8,7 @@ use prodigy_storage_backend::{Deadline, Result, StorageError};
 use crate::document::Documents;
 use crate::fs::Place;
 use crate::lock::{self, Locks};
-use crate::log::Logs;
+use crate::log::{self, Logs};
 use crate::queue::Queues;
 use crate::root::Root;
 
@@ -48,7 +48,7 @@ impl Stores {
         } else if self.queues.leases.last_at(self.monotonic()) {
             Some("a lease on a dead letter")
         } else if self.logs.is_writing() {
-            Some("an event log that is open for writing")
+            Some(log::HELD)
         } else if self.root.has_unflushed() {
             Some("relaxed writes that were not flushed")
         } else {

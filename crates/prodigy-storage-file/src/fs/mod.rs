@@ -189,6 +189,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         Ok(Place::Here)
     }
 
+    /// The identity of what a path leads to if one begins with the path of the root, as other processes do, and not with
+    /// the open root. Links are followed, except one at the end of the path.
+    fn identity_by_path(&self, path: &Path) -> io::Result<(u64, u64)> {
+        Ok(self.metadata(path)?.identity)
+    }
+
     /// Watches a folder from now on: calls `wake` after a name in it came or went, after a file in it was written to, and
     /// after the watch ended or may have missed something. A temporary file wakes nobody. The empty path is the root.
     ///

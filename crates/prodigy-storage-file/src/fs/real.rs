@@ -374,6 +374,12 @@ impl FileSystem for RealFs {
         }
     }
 
+    fn identity_by_path(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let path = self.given.join(path);
+        let found = retry_on_intr(|| rustix::fs::lstat(&path))?;
+        Ok(metadata_of(&found).identity)
+    }
+
     #[cfg(target_os = "linux")]
     fn watch(&self, folder: &Path, wake: Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
         let opened = self.open_beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;

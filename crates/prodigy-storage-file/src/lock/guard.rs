@@ -82,7 +82,7 @@ impl LockGuard for FileGuard {
         let place = self
             .file
             .metadata()
-            .and_then(|ours| self.root.leads_to(&self.path, &ours));
+            .and_then(|ours| self.root.leads_to(&self.path, ours.identity));
         match place {
             Ok(true) if !self.lost.load(Ordering::Relaxed) => Ok(()),
             // It stays lost if its file comes back: another holder may have worked meanwhile.

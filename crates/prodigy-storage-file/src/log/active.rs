@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{EventId, record};
@@ -15,6 +15,7 @@ use crate::fs::{FsFile, SEALED_MODE};
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     file: Box<dyn FsFile>,
+    identity: OnceLock<(u64, u64)>,
     /// Held during a sync: of two threads that sync one descriptor, the kernel reports a failure to only one.
     failed: Mutex<bool>,
     written: AtomicU64,
@@ -29,6 +30,7 @@ impl SegmentFile {
     pub(crate) fn new(file: Box<dyn FsFile>) -> Self {
         Self {
             file,
+            identity: OnceLock::new(),
             failed: Mutex::new(false),
             // The bytes of a dead process were perhaps never synced.
             written: AtomicU64::new(1),
@@ -40,6 +42,15 @@ impl SegmentFile {
 
     pub(crate) fn file(&self) -> &dyn FsFile {
         &*self.file
+    }
+
+    /// Its identity, which no other file can get while it is open.
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        if let Some(known) = self.identity.get() {
+            return Ok(*known);
+        }
+        let found = self.file.metadata()?.identity;
+        Ok(*self.identity.get_or_init(|| found))
     }
 
     /// Counts a write.

@@ -260,6 +260,6 @@ fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
     // it go again. It is ours only if it is as it was created.
     let ours = file.metadata().map_err(fault)?;
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
-    let is_named = root.leads_to(path, &ours).map_err(fault)?;
+    let is_named = root.leads_to(path, ours.identity).map_err(fault)?;
     Ok((is_new && is_named).then_some(file))
 }

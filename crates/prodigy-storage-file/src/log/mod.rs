@@ -47,6 +47,7 @@ use crate::fs::{FsFile, OpenMode};
 use crate::root::{LockNow, Root};
 use archive::Archive;
 use folder::LockedFolder;
+pub(crate) use writer::HELD;
 use writer::LogWriter;
 
 /// Logs that are held open for writing at once, where no one is writing to them.
@@ -122,6 +123,11 @@ impl Logs {
 
     fn existing(&self, job: &JobAddress) -> Option<Arc<LogWriter>> {
         self.writers.lock().get(job).map(|held| Arc::clone(&held.writer))
+    }
+
+    /// Whether a segment of this log is open for writing.
+    pub(crate) fn is_writing_to(&self, job: &JobAddress) -> bool {
+        self.existing(job).is_some_and(|writer| writer.is_writing())
     }
 
     /// Whether a segment is open for writing.

@@ -22,6 +22,8 @@ use crate::root::LASTS;
 use crate::root::{Root, count};
 
 const APPEND: &str = "append events";
+/// The words for an open segment in the reason why a root is lost.
+pub(crate) const HELD: &str = "an event log that is open for writing";
 /// Segments that are held at once.
 const MOST_OPEN: usize = 9;
 
@@ -144,16 +146,20 @@ impl LogWriter {
     }
 
     /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
-    /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second.
+    /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second. Strict ones
+    /// look quickly each time, since the path is looked at again before an event is acknowledged.
     pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
         let now = self.root.options.clock.monotonic();
-        if durability == Durability::Relaxed && state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS)
-        {
-            return Ok(());
-        }
-        state.looked = Some(now);
+        let look = match state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS) {
+            true if durability == Durability::Relaxed => return Ok(()),
+            true => PathLook::Quick,
+            false => {
+                state.looked = Some(now);
+                PathLook::Whole
+            }
+        };
         for active in &state.open {
-            let Some(error) = moved(&self.root, &active.file, &active.path)? else {
+            let Some(error) = moved(&self.root, &active.file, &active.path, look)? else {
                 continue;
             };
             tracing::error!(segment = %active.path.display(), "a segment was moved or removed under its writer");
@@ -465,7 +471,7 @@ impl LogWriter {
             .map_err(|error| self.root.write_fault("sync segment", path, error))?;
         // An event in a folder that was moved away is not acknowledged.
         // A sealed segment was synced and checked by the thread that sealed it, and may be compressed by now.
-        if let Some(error) = moved(&self.root, file, path)?
+        if let Some(error) = moved(&self.root, file, path, PathLook::Whole)?
             && !file.is_sealed()
         {
             return Err(error);
@@ -542,12 +548,24 @@ impl LogWriter {
     }
 }
 
-/// The error for a segment that its path leads to no longer.
-fn moved(root: &Root, file: &SegmentFile, path: &Path) -> Result<Option<StorageError>> {
-    let place = file.file().metadata().and_then(|ours| root.leads_to(path, &ours));
+/// How the path of a segment is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PathLook {
+    /// By one call, which misses a link to the folder that was moved away.
+    Quick,
+    /// As readers open it, without links.
+    Whole,
+}
+
+/// The error for a segment that its path leads to no longer. If the root itself was replaced, it is lost from now on.
+fn moved(root: &Root, file: &SegmentFile, path: &Path, look: PathLook) -> Result<Option<StorageError>> {
+    let place = file.identity().and_then(|ours| {
+        Ok(root.path_leads_to(path, ours)? && (look == PathLook::Quick || root.leads_to(path, ours)?))
+    });
     match place {
         Ok(true) => Ok(None),
         Ok(false) => {
+            root.still_here(APPEND, || Some(HELD))?;
             let why = "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it";
             Ok(Some(root.moved(APPEND, path, why)))
         }

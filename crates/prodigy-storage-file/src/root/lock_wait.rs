@@ -85,7 +85,7 @@ impl LockWait<'_> {
                 pause = (pause * 2).min(self.longest_pause);
             }
             let ours = opened.metadata().map_err(fault)?;
-            if self.root.leads_to(self.path, &ours).map_err(fault)? {
+            if self.root.leads_to(self.path, ours.identity).map_err(fault)? {
                 return Ok((opened, ours));
             }
             // A user removed or replaced it by hand: this lock is on nothing.
@@ -141,7 +141,7 @@ impl Root {
         }
         // Between opening and locking it may have been replaced or removed.
         let ours = file.metadata()?;
-        Ok(match self.leads_to(path, &ours)? {
+        Ok(match self.leads_to(path, ours.identity)? {
             true => LockNow::Taken(file, ours),
             false => LockNow::Replaced,
         })
@@ -156,19 +156,15 @@ impl Root {
     }
 
     /// Whether a name still leads to a file that was opened by it.
-    pub(crate) fn leads_to(&self, path: &Path, opened: &Metadata) -> io::Result<bool> {
-        match self.fs.metadata(path) {
-            Ok(found) => Ok(found.identity == opened.identity),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+    pub(crate) fn leads_to(&self, path: &Path, opened: (u64, u64)) -> io::Result<bool> {
+        let found = self.fs.metadata(path);
+        is_same(found.map(|found| found.identity), opened)
+    }
+
+    /// The same from the path of the root on: one call, which also notices a root that was replaced. It follows links to
+    /// folders below the root, so [`leads_to`](Self::leads_to) decides.
+    pub(crate) fn path_leads_to(&self, path: &Path, opened: (u64, u64)) -> io::Result<bool> {
+        is_same(self.fs.identity_by_path(path), opened)
     }
 
     /// Opens something in a folder. The folder is made if it is missing.
@@ -184,6 +180,22 @@ impl Root {
             }
             other => Ok(other),
         }
+    }
+}
+
+/// Whether a name leads to something with this identity. A name that leads nowhere does not.
+fn is_same(found: io::Result<(u64, u64)>, identity: (u64, u64)) -> io::Result<bool> {
+    match found {
+        Ok(found) => Ok(found == identity),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

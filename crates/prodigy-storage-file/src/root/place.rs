@@ -36,8 +36,8 @@ pub(super) struct Whereabouts {
     lost: OnceLock<String>,
     /// The name in `format.json`, once it was read.
     name: Mutex<Option<String>>,
-    /// The `format.json` that has the name. It stays open, so that no other file can have its identity.
-    format: OnceLock<Box<dyn FsFile>>,
+    /// The `format.json` that has the name, and its identity. It stays open, so that no other file can get that.
+    format: OnceLock<(Box<dyn FsFile>, (u64, u64))>,
 }
 
 impl Root {
@@ -49,8 +49,9 @@ impl Root {
         *self.whereabouts.name.lock() = name;
         if self.whereabouts.format.get().is_none()
             && let Ok(file) = self.fs.open(&Entry::Format.path(), OpenMode::Read)
+            && let Ok(found) = file.metadata()
         {
-            let _ = self.whereabouts.format.set(file);
+            let _ = self.whereabouts.format.set((file, found.identity));
         }
     }
 
@@ -61,7 +62,7 @@ impl Root {
             return Ok(place);
         };
         match self.fs.metadata(&Entry::Format.path()) {
-            Ok(found) if found.identity == format.metadata()?.identity => Ok(Place::Here),
+            Ok(found) if found.identity == format.1 => Ok(Place::Here),
             Ok(_) => Ok(Place::Elsewhere),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Gone),
             Err(error) => Err(error),

@@ -84,13 +84,23 @@ fn no_event_is_acknowledged_in_a_folder_that_was_moved_away() {
                 let away = way.go(&place, &below);
                 let before = files(&away);
                 let error = append(&backend).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Replaced, "{case}: {error}");
-                assert!(
-                    error.why().contains("while this process wrote to it"),
-                    "{case}: {error}"
-                );
-                assert!(error.hint().is_some());
-                assert_eq!(files(&away), before, "{case}");
+                let why = error.why();
+                assert!(error.hint().is_some(), "{case}: {error}");
+                if way == Way::Linked && depth < 3 {
+                    // It is noticed when the log is listed for given ids, else after the write, before the event is
+                    // acknowledged.
+                    let expected = if what == "given ids" {
+                        (ErrorKind::Refused, "a symbolic link")
+                    } else {
+                        (ErrorKind::OutcomeUnknown, "while this process wrote to it")
+                    };
+                    assert_eq!(error.kind(), expected.0, "{case}: {error}");
+                    assert!(why.contains(expected.1), "{case}: {error}");
+                } else {
+                    assert_eq!(error.kind(), ErrorKind::Replaced, "{case}: {error}");
+                    assert!(why.contains("while this process wrote to it"), "{case}: {error}");
+                    assert_eq!(files(&away), before, "{case}");
+                }
                 // The next one begins with what the path leads to.
                 match append(&backend) {
                     Ok(()) => {
