@@ -168,7 +168,6 @@ impl Handle {
         durability: Durability,
         append: impl FnOnce(&Arc<Stores>) -> Result<Appended>,
     ) -> Result<Appended> {
-        time_to_store(&*self.store().root.options.clock, operation, job)?;
         let strict = durability == Durability::Strict;
         let look = match strict && !self.store().logs.is_writing_to(job) {
             true => Look::Now,

@@ -60,10 +60,10 @@ impl LogWriter {
         records.dedup_by_key(|(id, _)| *id);
 
         let mut state = self.enter(deadline)?;
+        let now = self.time()?;
         self.still_here(&mut state, durability)?;
         state.notice_folder(&self.root, &self.folder);
         self.adopt_first(&mut state, durability, deadline)?;
-        let now = self.root.now();
         check(&self.root, self, state.newest_id(), batch.ids())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(&mut state, &wanted, deadline)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder};
 use prodigy_storage_backend::{
-    Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
+    Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError, time_to_store,
 };
 use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, events_folder};
 
@@ -97,12 +97,12 @@ impl LogWriter {
         deadline: Deadline,
     ) -> Result<Appended> {
         let mut state = self.enter(deadline)?;
+        let now = self.time()?;
         self.still_here(&mut state, durability)?;
         self.adopt_first(&mut state, durability, deadline)?;
         if state.ids.as_ref().is_some_and(IdSource::is_spent) {
             return Err(adopt::end_of_time(&self.root, &self.folder, "an event's id"));
         }
-        let now = self.root.now();
         // New ids are above all others.
         let at = self.choose(&mut state, EventId::MAX, None, now, deadline)?;
         let Some(ids) = state.ids.as_mut() else {
@@ -133,6 +133,11 @@ impl LogWriter {
             stored: batch.len(),
             duplicates: 0,
         })
+    }
+
+    /// The time of the events that are appended now.
+    pub(crate) fn time(&self) -> Result<Timestamp> {
+        time_to_store(&*self.root.options.clock, APPEND, &self.job)
     }
 
     /// The turn to write.
