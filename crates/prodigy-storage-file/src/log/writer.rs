@@ -152,7 +152,7 @@ impl LogWriter {
 
     /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
     /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second. Strict ones
-    /// look quickly each time, since the path is looked at again before an event is acknowledged.
+    /// look quickly each time, since the path is checked again before an event is acknowledged.
     pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
         let now = self.root.options.clock.monotonic();
         let look = match state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS) {
@@ -553,7 +553,7 @@ impl LogWriter {
     }
 }
 
-/// How the path of a segment is looked at.
+/// How the path of a segment is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PathLook {
     /// By one call, which misses a link to the folder that was moved away.
