@@ -23,6 +23,9 @@ const PREFIX: &str = ".sealed-";
 /// The number of segments that a new writer may look at, and that a mark has to add to the one before it.
 pub(super) const WORTH: usize = 256;
 
+/// The number of segments that a mark adds at most to the one before it.
+const PART: usize = 1024;
+
 /// A mark, as its name says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SealedMark {
@@ -51,8 +54,14 @@ impl SealedMark {
 }
 
 /// Writes a mark that covers all sealed segments before the first one that is not, if it is worth it, and removes those
-/// before it.
+/// before it. A mark is written after every [`PART`] segments, so that a process that ends early has not worked for nothing.
 pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
+    while renew_by_a_part(root, folder)? {}
+    Ok(())
+}
+
+/// True if there may be more segments to cover.
+fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let clock = &mut StepClock::default();
     let listing = listing::list(root, folder, Deadline::never())?;
     let before = listing.marks.iter().max().copied();
@@ -68,7 +77,7 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
     names.sort_by_key(|name| name.made());
     let (mut made, mut added) = (None, 0);
     let mut newest = before.map_or(EventId::MIN, |mark| mark.newest);
-    for name in names {
+    for name in names.into_iter().take(PART) {
         match opened.metadata_of(OsStr::new(&name.file_name(SegmentForm::Plain))) {
             Ok(found) if !found.is_sealed() || found.is_unlocked() => break,
             Ok(_) => {}
@@ -83,14 +92,14 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
         added += 1;
     }
     let Some(made) = made.filter(|_| added >= WORTH) else {
-        return Ok(());
+        return Ok(false);
     };
     let path = folder.join(SealedMark { made, newest }.name());
     match root.fs.open(&path, OpenMode::CreateNew) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         // The log was deleted meanwhile.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(root.write_fault("mark sealed segments", &path, error)),
     }
     for mark in listing.marks {
@@ -101,7 +110,7 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(added == PART)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive::Archive;
 use super::commit::{Commit, FailedSync, Unsynced};
+use super::sealed_mark::WORTH;
 use super::segment_index::SegmentIndex;
 use crate::root::LASTS;
 use crate::root::{Root, count};
@@ -53,6 +54,8 @@ pub(crate) struct State {
     /// Segments of other writers that hold events which this writer was given again, each with the number of the batch:
     /// the next sync covers them, too.
     pub(super) found: HashMap<SegmentName, u64>,
+    /// The number of segments that this writer sealed.
+    sealed: usize,
     /// The monotonic time of the last look at the paths of the segments.
     looked: Option<Duration>,
     /// The folder of the log, as an append under given ids last found it.
@@ -71,6 +74,7 @@ impl State {
             buffer: Vec::new(),
             seq,
             found: HashMap::new(),
+            sealed: 0,
             looked: None,
             folder: None,
         }
@@ -358,6 +362,10 @@ impl LogWriter {
         if let Err(error) = self.sync_and_seal(&active) {
             self.fail(state, &[active], &format!("{error:#}"));
             return Err(error);
+        }
+        state.sealed += 1;
+        if state.sealed.is_multiple_of(WORTH) {
+            self.archive.mark_sealed(&self.folder);
         }
         let Active { name, file, .. } = active;
         if self.root.options.compression {

@@ -56,6 +56,31 @@ fn the_second_new_writer_of_a_long_log_looks_at_few_segments() {
 }
 
 #[test]
+fn a_writer_that_sealed_many_segments_leaves_a_mark_for_the_next_one() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.max_file_size = 1;
+    let (store, _) = place.taped(options);
+    for _ in 0..MANY {
+        place.append(&store, &["own"]).unwrap();
+    }
+    store.flush(Deadline::never()).unwrap();
+    drop(store);
+    assert_eq!(marks(&place).len(), 1);
+    // The mark covers the first 256 of them.
+    assert!(looked_at(&append(&place).1) < 64);
+}
+
+#[test]
+fn a_mark_of_more_segments_than_one_part_covers_all_of_them() {
+    let place = Place::new();
+    sealed(&place, 0..1_500);
+    append(&place);
+    assert_eq!(marks(&place).len(), 1);
+    assert!(looked_at(&append(&place).1) < 10);
+}
+
+#[test]
 fn a_short_log_has_no_mark() {
     let place = Place::new();
     sealed(&place, 0..20);
