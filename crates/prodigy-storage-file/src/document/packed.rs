@@ -193,6 +193,10 @@ mod with {
             read_only()
         }
 
+        fn unlock(&self) -> io::Result<()> {
+            read_only()
+        }
+
         fn set_mode(&self, mode: u32) -> io::Result<()> {
             self.file.set_mode(mode)
         }

@@ -125,6 +125,10 @@ impl FsFile for FaultyFile {
         self.real.try_lock()
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        self.real.unlock()
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.real.set_mode(mode)
     }

@@ -189,10 +189,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         Ok(Place::Here)
     }
 
-    /// The identity of what a path leads to if one begins with the path of the root, as other processes do, and not with
+    /// The metadata of what a path leads to if one begins with the path of the root, as other processes do, and not with
     /// the open root. Links are followed, except one at the end of the path.
-    fn identity_by_path(&self, path: &Path) -> io::Result<(u64, u64)> {
-        Ok(self.metadata(path)?.identity)
+    fn metadata_by_path(&self, path: &Path) -> io::Result<Metadata> {
+        self.metadata(path)
     }
 
     /// Watches a folder from now on: calls `wake` after a name in it came or went, after a file in it was written to, and
@@ -285,6 +285,9 @@ pub trait FsFile: fmt::Debug + Send + Sync {
 
     /// Takes the exclusive lock of the operating system, if no one else has it. Released when the file is closed.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Gives the lock back; the file stays open.
+    fn unlock(&self) -> io::Result<()>;
 
     /// Sets the permission bits, whatever the umask.
     fn set_mode(&self, mode: u32) -> io::Result<()>;

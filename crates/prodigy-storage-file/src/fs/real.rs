@@ -374,10 +374,10 @@ impl FileSystem for RealFs {
         }
     }
 
-    fn identity_by_path(&self, path: &Path) -> io::Result<(u64, u64)> {
+    fn metadata_by_path(&self, path: &Path) -> io::Result<Metadata> {
         let path = self.given.join(path);
         let found = retry_on_intr(|| rustix::fs::lstat(&path))?;
-        Ok(metadata_of(&found).identity)
+        Ok(metadata_of(&found))
     }
 
     #[cfg(target_os = "linux")]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, LockGuard, LockOptions, Result};
+use prodigy_storage_backend::{
+    Clock, Deadline, ErrorKind, LockGuard, LockOptions, Result, SystemClock, Uptime,
+};
 use prodigy_storage_layout::{Entry, LockName, Timestamp};
 
 use super::Locks;
@@ -473,4 +475,90 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
         error.why().starts_with("it is held by ") && error.why().contains(&last),
         "{error}"
     );
+}
+
+/// Takes a lock whose file stays open.
+fn often(root: &Root) -> Result<LockedFile<'_>> {
+    let deadline = Deadline::after(Duration::ZERO);
+    LockedFile::take_often(root, Path::new(OFTEN), "test", "to test", deadline)
+}
+
+const OFTEN: &str = "locks/registry.lock";
+
+#[test]
+fn a_lock_file_that_stays_open_excludes_others_only_while_its_lock_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (writer(&dir), writer(&dir));
+    for _ in 0..3 {
+        for (holder, waiter) in [(&one, &other), (&other, &one)] {
+            let held = often(&holder.root).unwrap();
+            assert_eq!(
+                often(&waiter.root).unwrap_err().kind(),
+                ErrorKind::LockUnavailable
+            );
+            drop(held);
+        }
+    }
+}
+
+#[test]
+fn a_lock_file_that_stays_open_and_was_replaced_is_not_taken_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (writer(&dir), writer(&dir));
+    drop(often(&one.root).unwrap());
+    std::fs::remove_file(dir.path().join("root").join(OFTEN)).unwrap();
+    let held = often(&other.root).unwrap();
+    assert_eq!(often(&one.root).unwrap_err().kind(), ErrorKind::LockUnavailable);
+    drop(held);
+    drop(often(&one.root).unwrap());
+}
+
+#[test]
+fn a_lock_file_that_stays_open_is_signed_again_after_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = writer(&dir);
+    drop(often(&store.root).unwrap());
+    let at = dir.path().join("root").join(OFTEN);
+    let own = format!("\"pid\":{}", std::process::id());
+    let text = std::fs::read_to_string(&at).unwrap();
+    let others = text.replace(&own, "\"pid\":1") + "and more";
+    std::fs::write(&at, others).unwrap();
+    // Whatever the steps of the clock of the file system are.
+    let file = std::fs::File::options().write(true).open(&at).unwrap();
+    let later = std::time::SystemTime::now() + Duration::from_secs(5);
+    file.set_modified(later).unwrap();
+    drop(often(&store.root).unwrap());
+    let text = std::fs::read_to_string(&at).unwrap();
+    assert!(text.contains(&own) && text.ends_with("}\n"), "{text}");
+}
+
+/// A clock whose monotonic time a test sets, in milliseconds.
+#[derive(Debug, Default)]
+struct Monotonic(AtomicU64);
+
+impl Clock for Monotonic {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn the_whole_path_of_a_lock_file_that_stays_open_is_walked_again_after_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Monotonic::default());
+    let store = store(&dir, |options| options.clock(clock.clone()));
+    drop(often(&store.root).unwrap());
+    let root = dir.path().join("root");
+    std::fs::rename(root.join("locks"), root.join("moved")).unwrap();
+    std::os::unix::fs::symlink("moved", root.join("locks")).unwrap();
+    clock.0.store(1_000, Ordering::SeqCst);
+    assert!(often(&store.root).is_err(), "a link is followed");
 }

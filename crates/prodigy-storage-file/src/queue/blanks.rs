@@ -16,7 +16,7 @@ pub(super) const BLANK: u8 = b'\t';
 /// The unit that a disk writes whole or not at all.
 const SECTOR: u64 = 512;
 /// The largest number of blanks that one write leaves behind itself.
-pub(super) const MOST: usize = 64 << 10;
+pub(super) const MOST: usize = 256 << 10;
 /// Fewer blanks are not worth a longer file.
 const LEAST: u64 = 4 << 10;
 /// The share of the queue that is blank, at most.

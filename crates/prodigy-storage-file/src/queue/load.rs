@@ -29,8 +29,8 @@ enum Read {
 impl Turn<'_> {
     /// Reads what was added since the last turn of this process.
     pub(super) fn catch_up(&mut self) -> Result<()> {
-        let found_items = self.look(&self.items_path)?;
-        let found_journal = self.look(&self.journal_path)?;
+        let found_items = self.look(false)?;
+        let found_journal = self.look(true)?;
         let files = &self.files;
         let items = files.items.as_ref().map(|items| (items.open.identity, items.end));
         let journal = files
@@ -94,10 +94,19 @@ impl Turn<'_> {
     }
 
     /// The metadata of a file, which gets its own bytes if it has a second name.
-    fn look(&self, path: &Path) -> Result<Option<Metadata>> {
+    fn look(&self, in_journal: bool) -> Result<Option<Metadata>> {
+        let (open, path) = self.file(in_journal);
+        // The lock file in the same folder was looked up without links.
+        if let Some(open) = open
+            && let Ok(found) = self.queues.root.fs.metadata_by_path(path)
+            && found.identity == open.identity
+            && found.links == 1
+        {
+            return Ok(Some(found));
+        }
         match self.queues.root.fs.metadata(path) {
             Ok(found) if found.links > 1 => {
-                if path == self.items_path && self.queues.is_absent(self.operation, &self.journal_path)? {
+                if !in_journal && self.queues.is_absent(self.operation, &self.journal_path)? {
                     let file = self.queues.root.fs.open(path, OpenMode::Read);
                     let file =
                         file.map_err(|error| self.queues.root.write_fault(self.operation, path, error))?;

@@ -75,7 +75,7 @@ impl<'q> Turn<'q> {
         deadline: Deadline,
     ) -> Result<Self> {
         let lock = Entry::QueueLock(job.clone()).path();
-        let lock = LockedFile::take(&queues.root, &lock, operation, purpose, wait)?;
+        let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait)?;
         queues.root.refuse_deleted(operation, job)?;
         let items_path = Entry::Queue(job.clone()).path();
         let known = queues.known(&items_path);

@@ -65,7 +65,6 @@ impl LockWait<'_> {
         holder: impl Fn(&L) -> String,
     ) -> Result<(L, Metadata)> {
         let fault = |error| self.root.write_fault(self.operation, self.path, error);
-        let mut pause = self.longest_pause / 100;
         let (mut deadline, mut interrupted) = (self.deadline, None);
         loop {
             let opened = self.root.open_in(self.folder, &open)?.map_err(fault)?;
@@ -80,9 +79,11 @@ impl LockWait<'_> {
                     // A lock that is held for moments is still worth the wait: the caller stores what it has.
                     deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
                 }
+                // A short wait is not made much longer by its pauses, and a long one tries rarely.
+                let waited = self.began.elapsed() / 8;
+                let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
                 let left = deadline.remaining();
                 std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
-                pause = (pause * 2).min(self.longest_pause);
             }
             let ours = opened.metadata().map_err(fault)?;
             if self.root.leads_to(self.path, ours.identity).map_err(fault)? {
@@ -164,7 +165,7 @@ impl Root {
     /// The same from the path of the root on: one call, which also notices a root that was replaced. It follows links to
     /// folders below the root, so [`leads_to`](Self::leads_to) decides.
     pub(crate) fn path_leads_to(&self, path: &Path, opened: (u64, u64)) -> io::Result<bool> {
-        is_same(self.fs.identity_by_path(path), opened)
+        is_same(self.fs.metadata_by_path(path).map(|found| found.identity), opened)
     }
 
     /// Opens something in a folder. The folder is made if it is missing.

@@ -1,27 +1,49 @@
 //! Exclusive locks on files, waited for until a deadline.
+//!
+//! A lock that is taken often stays open for a second after its release: the next turn then looks up its path once, and
+//! signs the file only if another process did so meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use prodigy_storage_backend::{Deadline, Holder, Result};
+use prodigy_storage_layout::Timestamp;
 
 use super::Root;
 use super::holder::{describe, this_process};
 use super::lock_wait::LockWait;
-use crate::fs::{FsFile, OpenMode};
+use super::place::LASTS;
+use crate::fs::{FsFile, Metadata, OpenMode};
 
 /// The longest pause between two tries at a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 const HINT: &str = "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
                     could hold it then";
 
+/// The largest number of lock files that stay open.
+const KEPT: usize = 64;
+
 /// A mutex per path within this process: its threads wait here for each other, and not in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct KeyedMutex {
     locked: Mutex<HashSet<PathBuf>>,
     unlocked: Condvar,
+    /// Lock files that are open, without the lock.
+    kept: Mutex<HashMap<PathBuf, LockFile>>,
+}
+
+/// An open lock file.
+#[derive(Debug)]
+struct LockFile {
+    file: Box<dyn FsFile>,
+    /// Its identity. No other file has it while this one is open.
+    identity: (u64, u64),
+    /// When it was opened, by the monotonic clock.
+    opened: Duration,
+    /// Its mtime after this process signed it.
+    signed: Option<Timestamp>,
 }
 
 impl KeyedMutex {
@@ -45,6 +67,16 @@ impl KeyedMutex {
         self.locked.lock().remove(path);
         self.unlocked.notify_all();
     }
+
+    fn keep(&self, path: &Path, file: LockFile) {
+        let mut kept = self.kept.lock();
+        if kept.len() >= KEPT
+            && let Some(other) = kept.keys().next().cloned()
+        {
+            kept.remove(&other);
+        }
+        kept.insert(path.to_owned(), file);
+    }
 }
 
 /// A lock that is held until it is dropped. The file stays: a lock file that is unlinked can be held twice.
@@ -52,13 +84,20 @@ impl KeyedMutex {
 pub(crate) struct LockedFile<'a> {
     root: &'a Root,
     path: PathBuf,
-    file: Option<Box<dyn FsFile>>,
+    file: Option<LockFile>,
+    /// Whether the file stays open after the lock is given back.
+    is_kept: bool,
 }
 
 impl Drop for LockedFile<'_> {
     fn drop(&mut self) {
         // The kernel's lock first, else the next thread would find it taken and wait a pause for nothing.
-        self.file = None;
+        if let Some(file) = self.file.take()
+            && self.is_kept
+            && file.file.unlock().is_ok()
+        {
+            self.root.keyed_mutex.keep(&self.path, file);
+        }
         self.root.keyed_mutex.unlock(&self.path);
     }
 }
@@ -72,6 +111,28 @@ impl<'r> LockedFile<'r> {
         operation: &'static str,
         purpose: &str,
         deadline: Deadline,
+    ) -> Result<Self> {
+        Self::take_as(root, path, operation, purpose, deadline, false)
+    }
+
+    /// The same for a lock that is taken often, always for this purpose: its file stays open for a while.
+    pub(crate) fn take_often(
+        root: &'r Root,
+        path: &Path,
+        operation: &'static str,
+        purpose: &str,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        Self::take_as(root, path, operation, purpose, deadline, true)
+    }
+
+    fn take_as(
+        root: &'r Root,
+        path: &Path,
+        operation: &'static str,
+        purpose: &str,
+        deadline: Deadline,
+        is_kept: bool,
     ) -> Result<Self> {
         let wait = LockWait {
             root,
@@ -90,35 +151,62 @@ impl<'r> LockedFile<'r> {
             root,
             path: path.to_owned(),
             file: None,
+            is_kept,
         };
+        let fault = |error| root.write_fault(operation, path, error);
+        let opened = root.options.clock.monotonic();
+        let kept = root.keyed_mutex.kept.lock().remove(path);
+        // From time to time the whole path is walked again: a folder on it may have become a link.
+        let kept = kept.filter(|kept| is_kept && opened.saturating_sub(kept.opened) < LASTS);
+        if let Some(mut kept) = kept
+            && root.try_lock(&kept.file).map_err(fault)?
+            && let Ok(found) = root.fs.metadata_by_path(path)
+            && found.identity == kept.identity
+        {
+            if kept.signed != Some(found.modified) {
+                kept.sign(root, &found, purpose);
+            }
+            lock.file = Some(kept);
+            return Ok(lock);
+        }
         let (file, found) = wait.take(
             || root.fs.open(path, OpenMode::Create),
-            |file| {
-                root.try_lock(file)
-                    .map_err(|error| root.write_fault(operation, path, error))
-            },
+            |file| root.try_lock(file).map_err(fault),
             |file| describe(&**file, read_holder(&**file).as_ref(), false),
         )?;
-        // One with a second name may be a file of somebody else: it locks as well, and is not written to.
-        if found.links < 2 {
-            write_holder(root, &*file, purpose);
-        }
+        let mut file = LockFile {
+            file,
+            identity: found.identity,
+            opened,
+            signed: None,
+        };
+        file.sign(root, &found, purpose);
         lock.file = Some(file);
         Ok(lock)
     }
 }
 
+impl LockFile {
+    /// Writes who holds the lock into its file, unless the file has a second name: it may be a file of somebody else, which
+    /// locks as well.
+    fn sign(&mut self, root: &Root, found: &Metadata, purpose: &str) {
+        if found.links < 2 {
+            write_holder(root, &*self.file, found.len, purpose);
+        }
+        self.signed = self.file.metadata().ok().map(|found| found.modified);
+    }
+}
+
 /// Writes who holds a lock into its file: information only, so a failure changes nothing.
-fn write_holder(root: &Root, file: &dyn FsFile, purpose: &str) {
+fn write_holder(root: &Root, file: &dyn FsFile, old: u64, purpose: &str) {
     let holder = this_process(root.now(), purpose.to_owned());
     if let Ok(mut text) = serde_json::to_vec(&holder) {
         text.push(b'\n');
         let len = text.len() as u64;
         // Only where there is something to cut: it is one more change for the next sync to carry.
-        let is_longer = file.metadata().map_or(true, |found| found.len > len);
         let _ = file
             .write_all_at(&text, 0)
-            .and_then(|()| if is_longer { file.set_len(len) } else { Ok(()) });
+            .and_then(|()| if old > len { file.set_len(len) } else { Ok(()) });
     }
 }
 

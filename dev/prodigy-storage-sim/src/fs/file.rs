@@ -128,6 +128,11 @@ impl FsFile for SimFile {
             .act(|state| Ok(state.try_lock(self.inode, self.owner)))
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        self.process.close(|state| state.close(self.inode, self.owner));
+        Ok(())
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.act(Call::SetMode {
             inode: self.inode,

@@ -50,6 +50,10 @@ impl FsFile for RealFile {
         }
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        uninterrupted(|| self.0.unlock())
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode as _))?)
     }

@@ -264,6 +264,11 @@ impl FsFile for TapeFile {
         self.real.try_lock()
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        self.reel.call("unlock", &self.path)?;
+        self.real.unlock()
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.reel.call("mode", &self.path)?;
         self.real.set_mode(mode)

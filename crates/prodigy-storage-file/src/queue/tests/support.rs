@@ -461,6 +461,10 @@ impl FsFile for FaultyFile {
         self.file.try_lock()
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.file.set_mode(mode)
     }
