@@ -6,12 +6,19 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::report::Outcome;
+use super::steps::has_git;
 use crate::project::{Project, must, show};
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
 /// Says the same on every backend.
 const SAME: &str = "job";
+/// Makes a git repository. It runs on every backend.
+const WITH_GIT: &str = "orchestrator";
+/// The backends that an example can run on without a server.
+const BACKENDS: [&str; 2] = ["file", "memory"];
+/// Lines of code, without comments and blank lines, of each example that promises to be short.
+const SHORT: [(&str, usize); 2] = [("orchestrator", 150), ("third_party_store/ours", 150)];
 /// A configuration for each backend: nothing in it is of one alone.
 const SHARED: &str = "storage:\n  timeout: 20s\n  enable_cache: true\n  retry_policy:\n    max_retries: 5\n";
 
@@ -30,7 +37,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .filter(|target| target.kind.iter().any(is_example))
         .map(|target| target.name.as_str())
         // A step of its own: it needs git.
-        .filter(|name| *name != "demo")
+        .filter(|name| *name != "demo" && *name != WITH_GIT)
         .collect();
     if names.is_empty() {
         bail!("{CRATE} has no example");
@@ -46,8 +53,35 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         must(&mut command).with_context(|| format!("example `{name}`"))?;
     }
     println!("{} examples ran", names.len());
+    are_short(project)?;
     on_each_backend(project)?;
+    if !has_git() {
+        let why = format!("there is no git here, and the example `{WITH_GIT}` makes a repository");
+        return Ok(Outcome::Partly(why));
+    }
+    for backend in BACKENDS {
+        let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
+        let mut command = example(project, WITH_GIT, home.path());
+        println!("$ PRODIGY_STORAGE_TYPE={backend} {WITH_GIT}");
+        must(command.env("PRODIGY_STORAGE_TYPE", backend))
+            .with_context(|| format!("example `{WITH_GIT}` on the {backend} backend"))?;
+    }
     Ok(Outcome::Passed)
+}
+
+/// Fails if an example that promises to be short is not.
+fn are_short(project: &Project) -> Result<()> {
+    for (name, most) in SHORT {
+        let path = project.path(format!("crates/{CRATE}/examples/{name}.rs"));
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+        let lines = text.lines().filter(is_code).count();
+        println!("`{name}` has {lines} lines of code, of at most {most}");
+        if lines > most {
+            bail!("example `{name}` has {lines} lines of code, and promises at most {most}");
+        }
+    }
+    Ok(())
 }
 
 /// A built example with a home of its own, and no other variables.

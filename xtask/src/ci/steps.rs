@@ -125,7 +125,7 @@ fn step(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn has_git() -> bool {
+pub(super) fn has_git() -> bool {
     Command::new("git").arg("--version").output().is_ok()
 }
 

@@ -21,6 +21,7 @@ mod handle;
 mod identity;
 mod large;
 mod loadable;
+mod one_effect;
 mod orphans;
 mod redrive;
 mod registry;

@@ -1,0 +1,171 @@
+//! A small orchestrator: agents as tasks and as processes, each in a git worktree of its own; a live view; a coordinator that
+//! is killed and resumes; a redrive. `docs/tutorial/orchestrator.md` goes through it part by part.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prodigy_storage::{AsyncJob, AsyncStorage, Cursor, DeadLetter, DlqItem, Failure, FollowOptions, ItemId};
+use prodigy_storage::{Outcome, ReadOptions, RedriveOptions, SaveOptions, Select};
+use serde::{Deserialize, Serialize};
+use tokio::{process::Command, task::JoinSet};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const ITEMS: u32 = 12;
+
+/// The event that an item is done. The log of these events is the truth: the set of finished items follows from it.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    item: u32,
+    commit: String,
+}
+
+/// Runs a command to its end. It is killed if the task that waits for it is cancelled.
+async fn run(command: &mut Command, folder: &Path) -> Result<String> {
+    let output = command.current_dir(folder).kill_on_drop(true).output().await?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?.trim().to_owned()),
+        false => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+async fn git(folder: &Path, arguments: &str) -> Result<String> {
+    let me = ["-c", "user.name=agent", "-c", "user.email=agent@example.com"];
+    run(Command::new("git").args(me).args(arguments.split(' ')), folder).await
+}
+
+/// The work of an agent: a commit in its worktree.
+async fn work(worktree: &Path, item: u32) -> Result<String> {
+    std::fs::write(worktree.join(format!("item-{item}")), "done\n")?;
+    git(worktree, "add .").await?;
+    git(worktree, "commit --quiet --message done").await?;
+    git(worktree, "rev-parse HEAD").await
+}
+
+/// Has an item worked on in a new worktree, by a task if it is even and by a process if it is odd, and stores the result.
+async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
+    let worktree = format!("../worktree-{item}");
+    let remove = format!("worktree remove --force --force {worktree}");
+    // An agent or a coordinator that was killed may have left it.
+    let _ = git(&project, &remove).await;
+    git(
+        &project,
+        &format!("worktree add --force --quiet --detach {worktree}"),
+    )
+    .await?;
+    let (folder, mut agent) = (project.join(&worktree), Command::new(std::env::current_exe()?));
+    let commit = match item % 2 {
+        0 => work(&folder, item).await?,
+        _ => run(agent.arg(item.to_string()), &folder).await?,
+    };
+    job.events().append(&Done { item, commit }).await?;
+    git(&project, &remove).await.map(drop)
+}
+
+/// The live view: shows each event as it comes, and saves the state with the position that belongs to it.
+async fn watch(job: AsyncJob, mut done: BTreeSet<u32>, from: Cursor) -> Result<BTreeSet<u32>> {
+    let options = FollowOptions::new().from(from).until_finished();
+    let mut events = job.events().follow_with::<Done>(options).await?;
+    while let Some(event) = events.next().await {
+        let Done { item, commit } = event?.event.event;
+        done.insert(item);
+        println!(
+            "item {item} is done in commit {commit}: {} of {ITEMS}",
+            done.len()
+        );
+        let position = SaveOptions::at(events.cursor());
+        job.checkpoints().save_map(&done, position).await?;
+    }
+    Ok(done)
+}
+
+/// Has the items worked on that are left, three at once; tries once more what failed; then ends the job.
+async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
+    let (mut agents, mut left) = (JoinSet::new(), (0..ITEMS).filter(|item| !done.contains(item)));
+    loop {
+        for item in left.by_ref().take(3 - agents.len()) {
+            let (job, project) = (job.clone(), project.clone());
+            agents.spawn(async move {
+                let (dlq, id) = (job.dlq(), ItemId::new(format!("item-{item}"))?);
+                // An item that a coordinator before gave up is left to the redrive.
+                if dlq.get(&id).await?.is_none()
+                    && let Err(error) = attempt(job, project, item).await
+                {
+                    let failure = Failure::new("agent", error.to_string());
+                    dlq.push(&DeadLetter::new(id, item).failure(failure)).await?;
+                }
+                Result::Ok(())
+            });
+        }
+        let Some(ended) = agents.join_next().await else {
+            break;
+        };
+        ended??;
+    }
+    let (again, dlq) = (job.clone(), job.dlq());
+    let work = async move |letter: &DlqItem| {
+        let done = async { attempt(again.clone(), project.clone(), letter.data()?).await };
+        match done.await {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::failed(Failure::new("agent", error.to_string())),
+        }
+    };
+    let options = RedriveOptions::new();
+    let report = dlq.redrive(Select::eligible(), &options, work).await?;
+    println!("redrive: {} done, {} failed again", report.done, report.failed);
+    Ok(job.finish().await?)
+}
+
+/// Brings a job to its end, from wherever the coordinator before came to.
+async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<u32>> {
+    let job = storage.repo_at(&project).await?.job("tutorial")?;
+    let lock = storage.lock("tutorial").await?;
+    // From here on, no coordinator that was replaced can write to the job.
+    let job = job.fenced(&lock).await?;
+    let (mut done, mut read) = (BTreeSet::new(), ReadOptions::new());
+    if let Some(saved) = job.checkpoints().latest_map::<BTreeSet<u32>>().await? {
+        done = saved.data;
+        read = ReadOptions::after(saved.cursor.ok_or("a checkpoint without a cursor")?);
+    }
+    let mut events = job.events().read_with::<Done>(read).await?;
+    while let Some(event) = events.next().await {
+        done.insert(event?.event.event.item);
+    }
+    println!("a coordinator begins: {} of {ITEMS} are done", done.len());
+    let view = watch(job.clone(), done.clone(), events.cursor());
+    let (done, ()) = tokio::try_join!(view, drive(job, project, done))?;
+    lock.release().await?;
+    Ok(done)
+}
+
+#[tokio::main]
+async fn main() -> Result {
+    if let Some(item) = std::env::args().nth(1) {
+        // An agent. That of item 5 dies once.
+        if item == "5" && std::fs::File::create_new("../died").is_ok() {
+            std::process::abort();
+        }
+        println!("{}", work(Path::new("."), item.parse()?).await?);
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let project = folder.path().join("shop");
+    git(folder.path(), "init --quiet shop").await?;
+    git(&project, "commit --quiet --allow-empty --message begin").await?;
+
+    let storage = AsyncStorage::open().await?;
+    let job = storage.repo_at(&project).await?.job("tutorial")?;
+    let first = tokio::spawn(coordinate(storage.clone(), project.clone()));
+    while job.events().count(ReadOptions::new()).await?.events < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.abort();
+    let _ = first.await;
+    println!("the coordinator was killed");
+    let done = coordinate(storage, project).await?;
+    assert!(done.into_iter().eq(0..ITEMS), "each item is done");
+    assert_eq!(job.dlq().summary().await?.items, 0, "no dead letter is left");
+    Ok(())
+}

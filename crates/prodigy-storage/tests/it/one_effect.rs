@@ -1,0 +1,138 @@
+//! The orders of calls of `docs/how-to/one-effect-for-an-event-and-a-checkpoint.md`: a worker dies behind each call, and the
+//! next one resumes.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use prodigy_storage::{
+    AppendOptions, DeadLetter, EventId, Failure, ItemId, Job, ReadOptions, SaveOptions, Select, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::support::on_each;
+
+#[derive(Serialize, Deserialize)]
+struct Added {
+    item: u32,
+    amount: u64,
+}
+
+/// The calls of a worker until it dies; `None` from then on.
+struct Life(Cell<u32>);
+
+impl Life {
+    fn step<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        self.0.set(self.0.get().checked_sub(1)?);
+        Some(call())
+    }
+}
+
+/// The state of the latest checkpoint and the events after it, as each worker begins.
+fn resume(job: &Job) -> (BTreeMap<u32, u64>, SaveOptions) {
+    let saved = job.checkpoints().latest_map::<BTreeMap<u32, u64>>().unwrap();
+    let (mut state, read) = match saved {
+        Some(saved) => (saved.data, ReadOptions::after(saved.cursor.unwrap())),
+        None => (BTreeMap::new(), ReadOptions::new()),
+    };
+    let mut events = job.events().read_with::<Added>(read).unwrap();
+    for event in events.by_ref() {
+        let event = event.unwrap().event;
+        *state.entry(event.item).or_default() += event.amount;
+    }
+    (state, SaveOptions::at(events.cursor()))
+}
+
+const ITEMS: u32 = 3;
+
+/// The time at which the work was planned, which all workers agree on.
+fn planned() -> Timestamp {
+    Timestamp::from_millis(1_764_018_118_000)
+}
+
+/// Work, then the event under an id of its own, then a checkpoint.
+fn right(job: &Job, life: &Life, worked: &mut Vec<u32>) -> Option<()> {
+    let (state, _) = resume(job);
+    for item in (0..ITEMS).filter(|item| !state.contains_key(item)) {
+        life.step(|| worked.push(item))?;
+        let id = EventId::for_key(planned(), format!("item-{item}"));
+        let event = Added { item, amount: 10 };
+        life.step(|| job.events().append_with(&event, AppendOptions::new().id(id)))?
+            .unwrap();
+        let (state, position) = resume(job);
+        life.step(|| job.checkpoints().save_map(&state, position))?
+            .unwrap();
+    }
+    Some(())
+}
+
+#[test]
+fn whichever_call_a_worker_dies_behind_each_item_counts_once() {
+    on_each(|fixture| {
+        for dies_behind in 0..=3 * ITEMS {
+            let repo = fixture.storage.repo("shop").unwrap();
+            let job = repo.job(format!("right-{dies_behind}")).unwrap();
+            let mut worked = Vec::new();
+            let finished = right(&job, &Life(Cell::new(dies_behind)), &mut worked);
+            assert_eq!(finished.is_some(), dies_behind == 3 * ITEMS);
+            right(&job, &Life(Cell::new(u32::MAX)), &mut worked).unwrap();
+
+            let (state, _) = resume(&job);
+            assert_eq!(state, (0..ITEMS).map(|item| (item, 10)).collect());
+            assert_eq!(job.events().count(ReadOptions::new()).unwrap().events, 3);
+            // The work is done again only if the worker died between it and its event.
+            let repeated = dies_behind % 3 == 1;
+            assert_eq!(worked.len(), 3 + usize::from(repeated), "{dies_behind}");
+        }
+    });
+}
+
+#[test]
+fn an_event_that_is_appended_again_under_its_id_counts_once() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        let id = EventId::for_key(planned(), "item-0");
+        for _ in 0..2 {
+            let event = Added { item: 0, amount: 10 };
+            job.events()
+                .append_with(&event, AppendOptions::new().id(id))
+                .unwrap();
+        }
+        assert_eq!(resume(&job).0, BTreeMap::from([(0, 10)]));
+    });
+}
+
+#[test]
+fn a_checkpoint_that_is_saved_before_its_event_loses_the_event() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        let (mut state, position) = resume(&job);
+        state.insert(0, 10);
+        job.checkpoints().save_map(&state, position).unwrap();
+        // The worker dies here. The state says that item 0 is done, and no event ever says so.
+        assert_eq!(resume(&job).0, BTreeMap::from([(0, 10)]));
+        assert_eq!(job.events().count(ReadOptions::new()).unwrap().events, 0);
+    });
+}
+
+#[test]
+fn a_failure_that_is_pushed_before_its_event_is_never_forgotten_and_is_one_dead_letter() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        // The worker dies between the push and the event, so the next one tries the item again and pushes once more: as its
+        // second failure, or as the same one if it gives the same number and time.
+        let id = ItemId::new("item-0").unwrap();
+        let push = |failure: Failure| {
+            job.dlq()
+                .push(&DeadLetter::new(id.clone(), 0).failure(failure))
+                .unwrap();
+            let letters = job.dlq().list(&Select::any()).unwrap();
+            let letters: Vec<_> = letters.collect::<Result<_, _>>().unwrap();
+            assert_eq!(letters.len(), 1);
+            letters[0].failure_count
+        };
+        let first = Failure::new("timeout", "no answer").attempt(1).at(planned());
+        assert_eq!(push(first.clone()), 1);
+        assert_eq!(push(first), 1);
+        assert_eq!(push(Failure::new("timeout", "no answer").attempt(2)), 2);
+    });
+}
