@@ -16,7 +16,8 @@ use crate::console::Console;
 use crate::doctor;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::{checkpoint, config, dlq, document, events, health, lock, repo, usage, worktree};
+use crate::output::shortened;
+use crate::{checkpoint, config, dlq, document, events, health, jobs, lock, repo, status, usage, worktree};
 
 /// Bytes of the buffer before standard output.
 const BUFFER: usize = 64 << 10;
@@ -121,6 +122,8 @@ impl<'c> App<'c> {
             Command::Worktree(command) => worktree::run(self, command),
             Command::Lock(command) => lock::run(self, command),
             Command::Config(command) => config::run(self, command),
+            Command::Status(arguments) => status::run(self, &arguments),
+            Command::Job(command) => jobs::run(self, command),
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
             #[cfg(feature = "file")]
@@ -151,8 +154,7 @@ impl<'c> App<'c> {
 
     /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
     pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
-        self.writes |= access == Access::Write;
-        let storage = self.builder(access).open()?;
+        let storage = self.open_quietly(access)?;
         for notice in storage.notices() {
             // Inert locks matter only to a command that takes a lock, and that command reports them.
             if !matches!(notice, StorageNotice::LockingDisabled) {
@@ -168,6 +170,13 @@ impl<'c> App<'c> {
                 root.unwrap_or_default()
             ));
         }
+        Ok(storage)
+    }
+
+    /// Opens storage without a warning: for a command that prints the warnings as its result.
+    pub(crate) fn open_quietly(&mut self, access: Access) -> Result<Storage> {
+        self.writes |= access == Access::Write;
+        let storage = self.builder(access).open()?;
         self.opened = Some(storage.clone());
         Ok(storage)
     }
@@ -212,6 +221,15 @@ impl<'c> App<'c> {
             .write_all(line.as_ref())
             .and_then(|()| self.out.write_all(b"\n"))
             .map_err(Failure::output)
+    }
+
+    /// Writes a line of output that is cut to the width of the terminal, if it is one.
+    pub(crate) fn cut_line(&mut self, line: &str) -> Result<()> {
+        let shown = match self.width {
+            Some(width) => shortened(line, width),
+            None => line.into(),
+        };
+        self.line(shown.as_ref())
     }
 
     /// Writes a value as a line of JSON.

@@ -1,8 +1,9 @@
 //! The table of commands and flags.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::Reads;
 use crate::checkpoint::CheckpointCommand;
@@ -12,8 +13,10 @@ use crate::dlq::{self, DlqCommand};
 use crate::doctor::DoctorArgs;
 use crate::document::DocumentCommand;
 use crate::events::EventsCommand;
+use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
+use crate::status::{self, StatusArgs};
 use crate::worktree::WorktreeCommand;
 
 const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
@@ -27,7 +30,27 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Option<Command>,
+}
+
+/// Parses a command line. With `status`, a line without a command means `status`; otherwise it is refused.
+pub(crate) fn parse<A>(
+    arguments: impl IntoIterator<Item = A>,
+    status: bool,
+) -> Result<(Global, Command), clap::Error>
+where
+    A: Into<OsString> + Clone,
+{
+    let mut table = command();
+    if !status {
+        table = table.subcommand_required(true).arg_required_else_help(true);
+    }
+    let matches = table.try_get_matches_from_mut(arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut table))?;
+    let command = cli
+        .command
+        .unwrap_or_else(|| Command::Status(StatusArgs::default()));
+    Ok((cli.global, command))
 }
 
 /// Flags of every command.
@@ -49,6 +72,14 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// One screen: where the store is, its jobs, held locks, space, and problems with what to do about each.
+    ///
+    /// The tool prints this, too, if it is started on a terminal without a command.
+    #[command(after_help = status::HELP)]
+    Status(StatusArgs),
+    /// Jobs: which exist, what is stored of one, and deleting it.
+    #[command(subcommand)]
+    Job(JobCommand),
     /// The log of a job.
     #[command(subcommand)]
     Events(EventsCommand),
@@ -93,6 +124,9 @@ impl Command {
             Self::Events(_) | Self::Checkpoint(_) | Self::Worktree(_) | Self::Usage => Reads::All,
             Self::Document(DocumentCommand::List(_) | DocumentCommand::Show(_)) => Reads::All,
             Self::Dlq(command) => command.reads(),
+            Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
+            Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
+            Self::Status(_) => Reads::Some,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
             }
@@ -114,8 +148,9 @@ impl Command {
             Self::Dlq(command) => command.prints(),
             Self::Lock(command) => matches!(command, LockCommand::List),
             Self::Config(command) => matches!(command, ConfigCommand::Show(_)),
-            Self::Repo(command) => matches!(command, RepoCommand::Identify(_)),
-            Self::Events(_) | Self::Worktree(_) | Self::Usage => true,
+            Self::Job(command) => matches!(command, JobCommand::List(_) | JobCommand::Show(_)),
+            Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
+            Self::Events(_) | Self::Worktree(_) | Self::Usage | Self::Status(_) => true,
             Self::Health => false,
             #[cfg(feature = "file")]
             Self::Doctor(_) => false,

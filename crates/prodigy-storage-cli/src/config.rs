@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use prodigy_storage::config::{
-    BackendKind, Environment, KeySpec, Loaded, Loader, Notice, ProcessEnvironment,
+    BackendKind, Environment, KeySpec, Loaded, Loader, Notice, Origin, ProcessEnvironment,
 };
 use prodigy_storage::{Ceilings, Identity, StorageNotice};
 use serde_json::{Map, Value, json};
@@ -50,8 +50,36 @@ pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
     }
 }
 
-/// Loads the configuration, with its warnings; reports its errors.
-fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
+/// A key that is not left at its default.
+pub(crate) struct Setting {
+    pub(crate) key: &'static str,
+    pub(crate) value: Value,
+    pub(crate) origin: String,
+}
+
+/// The settings that differ from the defaults. None if the configuration is refused: opening storage reports that.
+pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
+    let Ok(loaded) = loader(app, None).load() else {
+        return Vec::new();
+    };
+    let differs = |entry: &Entry| {
+        // A value may be written as it is by default.
+        *loaded.origin(entry.key.path) != Origin::Default
+            && entry.value != value_of(entry.key, entry.key.default.to_owned())
+    };
+    entries(&loaded)
+        .into_iter()
+        .filter(differs)
+        .map(|entry| Setting {
+            key: entry.key.path,
+            value: entry.value,
+            origin: entry.origin,
+        })
+        .collect()
+}
+
+/// The loader of the files, the environment and the global flags.
+fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
         // A broken `.git` is for commands that need the repository to complain of.
@@ -67,7 +95,12 @@ fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice))
     if let Some(folder) = &app.global.base_dir {
         loader = loader.flag("backend_config.base_dir", folder);
     }
-    match loader.load() {
+    loader
+}
+
+/// Loads the configuration, with its warnings; reports its errors.
+fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
+    match loader(app, file).load() {
         Ok(loaded) => {
             for notice in &loaded.notices {
                 tell(app, notice);

@@ -74,6 +74,12 @@ fn output() -> Box<dyn Write> {
     }
 }
 
+/// Clears the terminal behind standard output, and goes to its first line. No mode of the terminal is changed, so that nothing
+/// has to be restored, however the process ends.
+pub(crate) fn clear_screen() -> io::Result<()> {
+    output().write_all(b"\x1b[H\x1b[2J")
+}
+
 /// The columns of the terminal behind standard output.
 fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stdout()) {

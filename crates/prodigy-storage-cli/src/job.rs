@@ -5,6 +5,7 @@ use prodigy_storage::{Job, JobId, Repo, RepoName, Storage};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::near::Near;
 
 /// Where a command works.
 #[derive(Debug, clap::Args)]
@@ -58,17 +59,42 @@ impl JobArgs {
 }
 
 impl Opened {
-    /// Ends with [`Exit::Missing`] where nothing was ever stored under the job.
+    /// Ends with [`Exit::Missing`] where nothing was ever stored under the job. The error names the jobs that are there.
     pub(crate) fn must_be_known(&self) -> Result<()> {
         let id = &self.job.address().job;
+        let mut near = Near::to(id.as_str());
         for job in self.repo.jobs() {
-            if job? == *id {
+            let job = job?;
+            if job == *id {
                 return Ok(());
             }
+            near.offer(job.as_str());
         }
         let what = format!("no job `{id}` in the repository `{}`", self.repo.name());
-        Err(Failure::new(Exit::Missing, what).hint(
-            "check `--repo` and `--base-dir`; `prodigy-storage config show` prints the folder of the data",
-        ))
+        if let (0, Some(missing)) = (near.count, no_repo(&self.storage, self.repo.name(), &what)?) {
+            return Err(missing);
+        }
+        Err(Failure::new(Exit::Missing, what).hint(near.hint(
+            "jobs",
+            "`prodigy-storage job list --all-repos` lists the jobs of all repositories",
+        )))
     }
+}
+
+/// The failure for a repository that holds nothing; `None` if it holds something. `what` says what was looked for in it.
+pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<Option<Failure>> {
+    let mut near = Near::to(name.as_str());
+    for repo in storage.repositories() {
+        let repo = repo?;
+        if repo == *name {
+            return Ok(None);
+        }
+        near.offer(repo.as_str());
+    }
+    let what = format!("{what}: nothing is stored under that name");
+    let hint = near.hint(
+        "repositories",
+        "check `--base-dir`: `prodigy-storage config show --origin` prints the folder of the data",
+    );
+    Ok(Some(Failure::new(Exit::Missing, what).hint(hint)))
 }

@@ -52,12 +52,15 @@ mod exit;
 mod health;
 mod input;
 mod job;
+mod jobs;
 mod json;
 mod lock;
+mod near;
 mod output;
 mod progress;
 mod repo;
 mod signals;
+mod status;
 mod terminal;
 mod time;
 mod usage;
@@ -69,18 +72,17 @@ pub use exit::Exit;
 
 use std::ffi::OsString;
 
-use clap::Parser;
-
-/// Runs one command line, the program's name first, and says how it ended.
+/// Runs one command line, the program's name first, and says how it ended. Without a command it prints the status on a
+/// terminal, and its usage elsewhere.
 pub fn run<A>(arguments: impl IntoIterator<Item = A>, mut console: Console<'_>) -> Exit
 where
     A: Into<OsString> + Clone,
 {
-    match cli::Cli::try_parse_from(arguments) {
-        Ok(cli) => {
+    match cli::parse(arguments, console.width.is_some()) {
+        Ok((global, command)) => {
             signals::end_process_1();
             signals::let_large_writes_fail();
-            app::App::new(cli.global, console).run(cli.command)
+            app::App::new(global, console).run(command)
         }
         Err(error) => errors::command_line(&error, &mut console),
     }

@@ -62,9 +62,9 @@ impl Table {
                 line.push_str(&format!("{cell:width$}  "));
             }
             let line = line.trim_end();
-            match app.width.filter(|_| self.cut) {
-                Some(width) => app.line(shortened(line, width).as_ref())?,
-                None => app.line(line)?,
+            match self.cut {
+                true => app.cut_line(line)?,
+                false => app.line(line)?,
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ impl Table {
 }
 
 /// The line, with an ellipsis at its end if it has more characters than this.
-fn shortened(line: &str, width: usize) -> Cow<'_, str> {
+pub(crate) fn shortened(line: &str, width: usize) -> Cow<'_, str> {
     if width == 0 || line.chars().nth(width).is_none() {
         return Cow::Borrowed(line);
     }

@@ -9,9 +9,17 @@ use serde_json::json;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::jobs::{RepoCounts, each_row};
+use crate::output::Table;
+
+const LIST: &str = "Example:
+  prodigy-storage repo list";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
+    /// List the repositories that hold anything: jobs by state, dead letters, age of the last write. Reads no event.
+    #[command(after_help = LIST)]
+    List,
     /// Print the repository that a folder belongs to, and the name of its data. Registers nothing.
     Identify(IdentifyArgs),
     /// Make a name, with its data, stand for the repository that a folder belongs to: for one that was moved, copied or
@@ -51,6 +59,7 @@ pub(crate) struct RegisterArgs {
 
 pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
     let repo = match command {
+        RepoCommand::List => return list(app),
         RepoCommand::Identify(arguments) => {
             let repo = app.open(Access::Read)?.repo_at(&arguments.path)?;
             app.repo_notices(&repo);
@@ -64,6 +73,27 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
         }
     };
     print(app, &repo)?;
+    Ok(Exit::Done)
+}
+
+fn list(app: &mut App<'_>) -> Result<Exit> {
+    let storage = app.open(Access::Read)?;
+    let mut table = Table::new(&[&["REPOSITORY"], &RepoCounts::HEADINGS[..]].concat());
+    for name in storage.repositories() {
+        let repo = storage.repo(name?)?;
+        let mut counts = RepoCounts::default();
+        each_row(app, &repo, |_, row| {
+            counts.add(&row);
+            Ok(())
+        })?;
+        if app.json() {
+            app.json_line(&counts.json(repo.name()))?;
+        } else {
+            let name = repo.name().to_string();
+            table.row(app, std::iter::once(name).chain(counts.cells()))?;
+        }
+    }
+    table.print(app)?;
     Ok(Exit::Done)
 }
 

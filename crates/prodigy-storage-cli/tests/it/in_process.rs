@@ -80,6 +80,8 @@ fn the_table_has_the_commands_and_no_others() {
     assert_eq!(
         found,
         [
+            "status",
+            "job list|show|delete",
             "events append|cat|end|follow|stats",
             "checkpoint save|show|list|delete|prune",
             "document list|show|put|delete",
@@ -90,7 +92,7 @@ fn the_table_has_the_commands_and_no_others() {
             "health",
             "doctor",
             "usage",
-            "repo identify|relink|register",
+            "repo list|identify|relink|register",
         ]
     );
 }

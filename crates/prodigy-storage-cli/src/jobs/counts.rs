@@ -1,0 +1,74 @@
+//! The jobs of a repository in numbers.
+
+use prodigy_storage::{JobState, RepoName, Timestamp};
+use serde_json::{Value, json};
+
+use super::row::JobRow;
+use crate::output::bytes;
+use crate::time::{age, passed};
+
+/// Sums over jobs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RepoCounts {
+    pub(crate) jobs: u64,
+    active: u64,
+    open: u64,
+    finished: u64,
+    letters: u64,
+    log_bytes: u64,
+    last_activity: Option<Timestamp>,
+}
+
+impl RepoCounts {
+    pub(crate) const HEADINGS: [&str; 7] = [
+        "JOBS",
+        "ACTIVE",
+        "OPEN",
+        "FINISHED",
+        "DEAD LETTERS",
+        "LAST",
+        "LOGS",
+    ];
+
+    pub(crate) fn add(&mut self, row: &JobRow) {
+        self.jobs += 1;
+        match row.status.state {
+            JobState::Active => self.active += 1,
+            JobState::Finished => self.finished += 1,
+            _ => self.open += 1,
+        }
+        self.letters += row.letters.items;
+        self.log_bytes += row.log.bytes;
+        self.last_activity = self.last_activity.max(row.status.last_activity);
+    }
+
+    pub(crate) fn last_activity(&self) -> Option<Timestamp> {
+        self.last_activity
+    }
+
+    pub(crate) fn json(&self, repo: &RepoName) -> Value {
+        json!({
+            "repo": repo,
+            "jobs": self.jobs,
+            "active": self.active,
+            "open": self.open,
+            "finished": self.finished,
+            "dead_letters": self.letters,
+            "log_bytes": self.log_bytes,
+            "last_activity": self.last_activity,
+        })
+    }
+
+    pub(crate) fn cells(&self) -> [String; 7] {
+        let last = self.last_activity;
+        [
+            self.jobs.to_string(),
+            self.active.to_string(),
+            self.open.to_string(),
+            self.finished.to_string(),
+            self.letters.to_string(),
+            last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+            bytes(self.log_bytes),
+        ]
+    }
+}

@@ -1,0 +1,87 @@
+//! `job delete`.
+
+use std::io::{BufRead, BufReader, Write};
+
+use serde_json::json;
+
+use super::open_all;
+use super::parts::Parts;
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::RepoArgs;
+use crate::output::counted;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    /// The ids of the jobs.
+    #[arg(value_name = "JOB", required = true)]
+    jobs: Vec<String>,
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Delete without a question.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
+    let asks = !arguments.yes && app.terminal && app.width.is_some() && !app.json();
+    let access = if arguments.yes || asks {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    let jobs = open_all(app, &arguments.repo, &arguments.jobs, access)?;
+    for opened in &jobs {
+        let parts = Parts::of(&opened.job)?;
+        if parts.is_nothing() {
+            opened.must_be_known()?;
+        }
+        if app.json() {
+            if !arguments.yes {
+                app.json_line(&parts.json())?;
+            }
+            continue;
+        }
+        for line in parts.lines() {
+            app.line(line)?;
+        }
+    }
+    app.flush()?;
+    let all = counted(jobs.len(), "job");
+    if !arguments.yes {
+        if !asks {
+            app.note(&format!("nothing was deleted; `--yes` deletes {all}"));
+            return Ok(Exit::Done);
+        }
+        if !agreed(app, &format!("delete {all}? [y/N] "))? {
+            app.note("nothing was deleted");
+            return Ok(Exit::Failed);
+        }
+    }
+    for opened in jobs {
+        let address = opened.job.address();
+        let deleted = opened.job.delete()?;
+        if app.json() {
+            app.json_line(&json!({"repo": address.repo, "job": address.job, "deleted": deleted}))?;
+        } else {
+            app.line(format!("deleted {address}"))?;
+        }
+        // A later job may be refused: the caller has to know which ones are gone.
+        app.flush()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Asks on the terminal. Anything but `y` or `yes` is a no.
+fn agreed(app: &mut App<'_>, question: &str) -> Result<bool> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("ask for consent: {error}"));
+    write!(app.err, "{question}")
+        .and_then(|()| app.err.flush())
+        .map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(&mut app.input)
+        .read_line(&mut answer)
+        .map_err(failed)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}

@@ -1,0 +1,112 @@
+//! `job list`.
+
+use clap::ValueEnum;
+use prodigy_storage::{JobState, Repo, Storage};
+
+use super::row::{JobRow, each_row, state_word};
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::{RepoArgs, no_repo};
+use crate::output::{Table, bytes};
+use crate::time::{age, passed};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// List the jobs of all repositories.
+    #[arg(long, conflicts_with = "repo")]
+    all_repos: bool,
+    /// Only jobs in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<StateArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StateArg {
+    /// A process works on it.
+    Active,
+    /// Nobody works on it, and it is not finished.
+    Open,
+    /// It is finished, and nothing was written to it since.
+    Finished,
+}
+
+impl StateArg {
+    fn is(self, state: JobState) -> bool {
+        match self {
+            Self::Active => state == JobState::Active,
+            Self::Open => state == JobState::Open,
+            Self::Finished => state == JobState::Finished,
+        }
+    }
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
+    if arguments.all_repos {
+        let storage = app.open(Access::Read)?;
+        let mut table = table(true);
+        for name in storage.repositories() {
+            let repo = storage.repo(name?)?;
+            list(app, arguments, &repo, &mut table)?;
+        }
+        table.print(app)?;
+        return Ok(Exit::Done);
+    }
+    let name = arguments.repo.name()?;
+    let storage: Storage = app.open(Access::Read)?;
+    let repo = app.repo(&storage, name.as_ref())?;
+    let mut table = table(false);
+    let any = list(app, arguments, &repo, &mut table)?;
+    table.print(app)?;
+    if !any {
+        app.flush()?;
+        if let Some(missing) = no_repo(
+            &storage,
+            repo.name(),
+            &format!("no job in the repository `{}`", repo.name()),
+        )? {
+            return Err(missing);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn table(all_repos: bool) -> Table {
+    let headings = ["JOB", "STATE", "ACTIVE", "DEAD LETTERS", "LOG"];
+    match all_repos {
+        true => Table::new(&[&["REPOSITORY"], &headings[..]].concat()),
+        false => Table::new(&headings),
+    }
+}
+
+/// Adds the jobs of a repository. True if it has any.
+fn list(app: &mut App<'_>, arguments: &ListArgs, repo: &Repo, table: &mut Table) -> Result<bool> {
+    let mut any = false;
+    each_row(app, repo, |app, row| {
+        any = true;
+        if arguments.state.is_some_and(|state| !state.is(row.status.state)) {
+            return Ok(());
+        }
+        if app.json() {
+            return app.json_line(&row.json());
+        }
+        let repo = arguments.all_repos.then(|| row.repo.clone());
+        table.row(app, repo.into_iter().chain(cells(&row)))
+    })?;
+    Ok(any)
+}
+
+/// The cells of a job, its id first.
+pub(crate) fn cells(row: &JobRow) -> [String; 5] {
+    [
+        row.job.to_string(),
+        state_word(row.status.state).to_owned(),
+        row.status
+            .last_activity
+            .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+        row.letters.items.to_string(),
+        bytes(row.log.bytes),
+    ]
+}

@@ -1,0 +1,77 @@
+//! `job`.
+
+mod counts;
+mod delete;
+mod list;
+mod parts;
+mod row;
+mod show;
+
+use clap::Subcommand;
+use prodigy_storage::{JobId, RepoName};
+
+pub(crate) use self::counts::RepoCounts;
+pub(crate) use self::row::{JobRow, each_row, state_word};
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::job::{Opened, RepoArgs};
+
+const LIST: &str = "Examples: all jobs of the repository here; the jobs of the store that are open
+  prodigy-storage job list
+  prodigy-storage job list --all-repos --state open";
+const SHOW: &str = "Example:
+  prodigy-storage job show J";
+const DELETE: &str = "Examples: show what would go; delete it
+  prodigy-storage job delete J
+  prodigy-storage job delete J --yes";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// List jobs: state, age of the last write, dead letters, size of the log. Reads no event.
+    #[command(after_help = LIST)]
+    List(list::ListArgs),
+    /// Print all that is stored of a job, in numbers.
+    #[command(after_help = SHOW)]
+    Show(OneJob),
+    /// Show what is stored of jobs, and delete it. Asks on a terminal; `--yes` does not ask.
+    ///
+    /// An active job is refused. Worktrees stay on the disk.
+    #[command(after_help = DELETE)]
+    Delete(delete::DeleteArgs),
+}
+
+/// A job, as an argument.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneJob {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    job: String,
+    #[command(flatten)]
+    repo: RepoArgs,
+}
+
+pub(crate) fn run(app: &mut App<'_>, command: JobCommand) -> Result<Exit> {
+    match command {
+        JobCommand::List(arguments) => list::run(app, &arguments),
+        JobCommand::Show(arguments) => show::run(app, &arguments),
+        JobCommand::Delete(arguments) => delete::run(app, &arguments),
+    }
+}
+
+/// Checks the names, then opens storage, and each job in it.
+fn open_all(app: &mut App<'_>, repo: &RepoArgs, jobs: &[String], access: Access) -> Result<Vec<Opened>> {
+    let name: Option<RepoName> = repo.name()?;
+    let ids = jobs.iter().map(JobId::new).collect::<Result<Vec<_>, _>>()?;
+    let storage = app.open(access)?;
+    let repo = app.repo(&storage, name.as_ref())?;
+    let mut opened = Vec::with_capacity(ids.len());
+    for id in ids {
+        opened.push(Opened {
+            storage: storage.clone(),
+            repo: repo.clone(),
+            job: repo.job(id.as_str())?,
+        });
+    }
+    Ok(opened)
+}

@@ -1,0 +1,25 @@
+//! `job show`.
+
+use super::parts::Parts;
+use super::{OneJob, open_all};
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &OneJob) -> Result<Exit> {
+    let jobs = std::slice::from_ref(&arguments.job);
+    for opened in open_all(app, &arguments.repo, jobs, Access::Read)? {
+        let parts = Parts::of(&opened.job)?;
+        if parts.is_nothing() {
+            opened.must_be_known()?;
+        }
+        if app.json() {
+            app.json_line(&parts.json())?;
+            continue;
+        }
+        for line in parts.lines() {
+            app.line(line)?;
+        }
+    }
+    Ok(Exit::Done)
+}

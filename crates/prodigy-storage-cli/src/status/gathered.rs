@@ -1,0 +1,280 @@
+//! The facts that the status shows.
+
+use std::collections::BinaryHeap;
+
+use prodigy_storage::{Check, JobState, LockInfo, RepoName, Severity, Storage, Timestamp, escape};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::config::{self, Setting};
+use crate::errors::{Failure, Result};
+use crate::jobs::{JobRow, RepoCounts, each_row, state_word};
+use crate::output::{Table, bytes, counted};
+use crate::signals::Stop;
+use crate::time::{age, passed};
+
+/// Jobs that are shown: those that were written to last.
+const JOBS: usize = 10;
+/// Repositories and locks that are shown.
+const SHOWN: usize = 10;
+
+/// A job and the moment by which it is chosen.
+struct Recent {
+    key: (bool, Option<Timestamp>),
+    row: JobRow,
+}
+
+impl PartialEq for Recent {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Recent {}
+
+impl PartialOrd for Recent {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The least recent one is the greatest: it goes first.
+impl Ord for Recent {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.key.cmp(&self.key)
+    }
+}
+
+/// The status of a store. Its size does not depend on the number of jobs.
+pub(super) struct Gathered {
+    backend: &'static str,
+    root: Option<String>,
+    settings: Vec<Setting>,
+    checks: Vec<Check>,
+    locks: Vec<LockInfo>,
+    repos: Vec<(RepoName, RepoCounts)>,
+    recent: Vec<JobRow>,
+    /// Jobs that have dead letters, and the one that has the most.
+    with_letters: u64,
+    most_letters: Option<(u64, String, String)>,
+}
+
+impl Gathered {
+    /// Everything that is known without a look at the jobs.
+    pub(super) fn begin(app: &App<'_>, storage: &Storage) -> Result<Self> {
+        let capabilities = storage.capabilities();
+        let mut locks = Vec::new();
+        for lock in storage.locks() {
+            let lock = lock?;
+            if lock.held {
+                locks.push(lock);
+            }
+        }
+        Ok(Self {
+            backend: capabilities.backend,
+            root: capabilities.root.map(|root| root.display().to_string()),
+            settings: config::set(app),
+            checks: storage.health()?.checks,
+            locks,
+            repos: Vec::new(),
+            recent: Vec::new(),
+            with_letters: 0,
+            most_letters: None,
+        })
+    }
+
+    /// Looks at each job. A request to stop ends it.
+    pub(super) fn look_at_jobs(
+        &mut self,
+        app: &mut App<'_>,
+        storage: &Storage,
+        stop: Option<&Stop>,
+    ) -> Result<()> {
+        let mut recent: BinaryHeap<Recent> = BinaryHeap::new();
+        for name in storage.repositories() {
+            let repo = storage.repo(name?)?;
+            let mut counts = RepoCounts::default();
+            each_row(app, &repo, |_, row| {
+                if stop.is_some_and(Stop::asked) {
+                    return Err(Failure::Closed);
+                }
+                counts.add(&row);
+                self.count_letters(&row);
+                let key = (row.status.state == JobState::Active, row.status.last_activity);
+                recent.push(Recent { key, row });
+                if recent.len() > JOBS {
+                    recent.pop();
+                }
+                Ok(())
+            })?;
+            self.repos.push((repo.name().clone(), counts));
+        }
+        self.recent = recent
+            .into_sorted_vec()
+            .into_iter()
+            .map(|recent| recent.row)
+            .collect();
+        // The repository that was written to last comes first.
+        self.repos
+            .sort_by_key(|(_, counts)| std::cmp::Reverse(counts.last_activity()));
+        Ok(())
+    }
+
+    fn count_letters(&mut self, row: &JobRow) {
+        let items = row.letters.items;
+        if items == 0 {
+            return;
+        }
+        self.with_letters += 1;
+        if self.most_letters.as_ref().is_none_or(|(most, ..)| items > *most) {
+            self.most_letters = Some((items, row.repo.clone(), row.job.to_string()));
+        }
+    }
+
+    /// The problems: severity, finding, and the remedy.
+    fn problems(&self) -> Vec<(&'static str, String, Option<String>)> {
+        let mut problems: Vec<_> = self
+            .checks
+            .iter()
+            .filter(|check| check.severity > Severity::Ok)
+            .map(|check| {
+                let word = match check.severity {
+                    Severity::Failure => "failure",
+                    _ => "warning",
+                };
+                let what = format!("{}: {}", check.name, check.found);
+                (word, what, check.hint.clone().filter(|hint| !hint.is_empty()))
+            })
+            .collect();
+        problems.sort_by_key(|(word, ..)| *word);
+        if let Some((items, repo, job)) = &self.most_letters {
+            let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
+            let jobs = count(self.with_letters, "job");
+            let what = format!("dead letters in {jobs}; {repo}/{job} has {items}");
+            let fix = format!("prodigy-storage dlq analyze --repo {repo} --job {job}");
+            problems.push(("warning", what, Some(fix)));
+        }
+        problems
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let settings: Vec<Value> = self
+            .settings
+            .iter()
+            .map(|setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin}))
+            .collect();
+        let repos: Vec<Value> = self
+            .repos
+            .iter()
+            .map(|(name, counts)| counts.json(name))
+            .collect();
+        let recent: Vec<Value> = self.recent.iter().map(JobRow::json).collect();
+        let problems: Vec<Value> = self
+            .problems()
+            .into_iter()
+            .map(|(severity, found, fix)| json!({"severity": severity, "found": found, "fix": fix}))
+            .collect();
+        json!({
+            "backend": self.backend,
+            "root": self.root,
+            "settings": settings,
+            "checks": self.checks,
+            "locks": self.locks,
+            "repositories": repos,
+            "recent_jobs": recent,
+            "problems": problems,
+        })
+    }
+
+    /// The store itself: where it is, what is set, what is free.
+    pub(super) fn print_head(&self, app: &mut App<'_>) -> Result<()> {
+        let root = self.root.as_deref().map_or_else(|| "-".into(), escape);
+        app.cut_line(&format!("root      {root} ({} backend)", self.backend))?;
+        for setting in &self.settings {
+            let text = format!(
+                "setting   {}: {}  # {}",
+                setting.key, setting.value, setting.origin
+            );
+            app.cut_line(&escape(&text))?;
+        }
+        if let Some(space) = self.checks.iter().find(|check| check.name == "space") {
+            app.cut_line(&format!("space     {}", escape(&space.found)))?;
+        }
+        for lock in self.locks.iter().take(SHOWN) {
+            let who = lock.holder.as_ref().map_or_else(
+                || "unknown".to_owned(),
+                |holder| {
+                    let since = age(passed(holder.since));
+                    format!(
+                        "process {} on {} since {since}: {}",
+                        holder.pid, holder.host, holder.purpose
+                    )
+                },
+            );
+            app.cut_line(&escape(&format!("lock      {}, held by {who}", lock.name)))?;
+        }
+        more(app, "          ", self.locks.len(), "prodigy-storage lock list")
+    }
+
+    pub(super) fn print_rest(&self, app: &mut App<'_>) -> Result<()> {
+        app.line("")?;
+        if self.repos.is_empty() {
+            app.line("nothing is stored yet")?;
+        } else {
+            // The names come last: they alone are cut where a line is too long.
+            let mut table = Table::new(&[&RepoCounts::HEADINGS[..], &["REPOSITORY"]].concat()).cut();
+            for (name, counts) in self.repos.iter().take(SHOWN) {
+                let name = name.to_string();
+                table.row(app, counts.cells().into_iter().chain([name]))?;
+            }
+            table.print(app)?;
+            more(app, "", self.repos.len(), "prodigy-storage repo list")?;
+        }
+        if !self.recent.is_empty() {
+            app.line("")?;
+            let mut table = Table::new(&["STATE", "ACTIVE", "DEAD LETTERS", "LOG", "JOB"]).cut();
+            for row in &self.recent {
+                let status = &row.status;
+                let active = status.last_activity;
+                table.row(
+                    app,
+                    [
+                        state_word(status.state).to_owned(),
+                        active.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+                        row.letters.items.to_string(),
+                        bytes(row.log.bytes),
+                        format!("{}/{}", row.repo, row.job),
+                    ],
+                )?;
+            }
+            table.print(app)?;
+            let jobs: u64 = self.repos.iter().map(|(_, counts)| counts.jobs).sum();
+            let others = jobs.saturating_sub(self.recent.len() as u64);
+            if others > 0 {
+                app.cut_line(&format!(
+                    "and {others} more: `prodigy-storage job list --all-repos`"
+                ))?;
+            }
+        }
+        let problems = self.problems();
+        app.line("")?;
+        if problems.is_empty() {
+            app.line("no problems")?;
+        }
+        for (word, what, fix) in problems {
+            app.line(format!("{word}   {}", escape(&what)))?;
+            if let Some(fix) = fix {
+                app.line(format!("          to do: {}", escape(&fix)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that more than what was shown exists, and which command lists it.
+fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()> {
+    match all.saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => app.cut_line(&format!("{indent}and {more} more: `{command}`")),
+    }
+}

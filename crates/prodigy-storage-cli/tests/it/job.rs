@@ -1,0 +1,223 @@
+//! `job` and `repo list`.
+
+use crate::support::{Bench, run};
+
+fn filled() -> Bench {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    for job in ["old", "other"] {
+        bench
+            .feed(
+                &[
+                    "checkpoint",
+                    "save",
+                    "--repo",
+                    "shop",
+                    "--job",
+                    job,
+                    "--phase",
+                    "map",
+                ],
+                "1",
+            )
+            .code(0);
+    }
+    let push = ["dlq", "push", "--repo", "mill", "--job", "job"];
+    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
+    bench
+}
+
+#[test]
+fn a_list_has_each_job_with_its_state_dead_letters_and_size() {
+    let bench = filled();
+    let jobs = bench
+        .run(&["job", "list", "--repo", "shop", "--json"])
+        .code(0)
+        .jsonl();
+    let names: Vec<&str> = jobs.iter().map(|job| job["job"].as_str().unwrap()).collect();
+    assert_eq!(names, ["job", "old", "other"]);
+    for job in &jobs {
+        assert_eq!(
+            (job["repo"].as_str(), job["state"].as_str()),
+            (Some("shop"), Some("open"))
+        );
+        assert!(job["last_activity"].is_string(), "{job}");
+        assert_eq!(job["dead_letters"]["items"], 0);
+    }
+    assert!(jobs[0]["log"]["bytes"].as_u64().unwrap() > 100, "{}", jobs[0]);
+    let all = bench.run(&["job", "list", "--all-repos"]).code(0);
+    let lines = all.lines();
+    assert!(
+        lines[0].starts_with("REPOSITORY  JOB    STATE  ACTIVE  DEAD LETTERS  LOG"),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("mill        job    open "), "{lines:?}");
+    assert_eq!(lines.len(), 5);
+    let none = bench
+        .run(&["job", "list", "--all-repos", "--state", "finished"])
+        .code(0);
+    assert_eq!(none.out, "");
+}
+
+#[test]
+fn a_job_is_active_while_a_process_holds_a_lock_of_it() {
+    let bench = filled();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let list = bench.run(&[
+        "lock",
+        "run",
+        "shop/old/resume",
+        "--",
+        tool,
+        "job",
+        "list",
+        "--repo",
+        "shop",
+        "--json",
+        "--state",
+        "active",
+    ]);
+    let jobs = list.code(0).jsonl();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0]["job"], "old");
+}
+
+#[test]
+fn repositories_are_listed_with_their_jobs_by_state() {
+    let bench = filled();
+    let repos = bench.run(&["repo", "list", "--json"]).code(0).jsonl();
+    assert_eq!(repos.len(), 2);
+    assert_eq!(
+        (&repos[0]["repo"], &repos[0]["dead_letters"]),
+        (&"mill".into(), &1.into())
+    );
+    assert_eq!(
+        (&repos[1]["jobs"], &repos[1]["open"], &repos[1]["active"]),
+        (&3.into(), &3.into(), &0.into())
+    );
+    let lines = bench.run(&["repo", "list"]).code(0).out;
+    assert!(
+        lines.starts_with("REPOSITORY  JOBS  ACTIVE  OPEN  FINISHED  DEAD LETTERS  LAST"),
+        "{lines}"
+    );
+    assert_eq!(Bench::new().run(&["repo", "list"]).code(0).out, "");
+}
+
+#[test]
+fn show_counts_the_parts_of_a_job() {
+    let bench = filled();
+    let job = bench
+        .run(&["job", "show", "--repo", "shop", "old", "--json"])
+        .code(0)
+        .json();
+    assert_eq!(job["checkpoints"]["count"], 1);
+    assert_eq!(job["bytes"], job["checkpoints"]["bytes"]);
+    let text = bench.run(&["job", "show", "--repo", "mill", "job"]).code(0).out;
+    assert!(
+        text.contains("dead letters 1: 1 pending, 0 leased, 0 delayed, 0 parked"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_job_that_does_not_exist_is_refused_with_those_that_do() {
+    let bench = filled();
+    for command in [
+        &["job", "show", "--repo", "shop", "oldd"][..],
+        &["events", "cat", "--repo", "shop", "--job", "oldd"],
+    ] {
+        bench
+            .run(command)
+            .code(4)
+            .says("no job `oldd` in the repository `shop`")
+            .says("did you mean `old`? the jobs are `job`, `old`, `other`");
+    }
+    for command in [
+        &["job", "list", "--repo", "shopp"][..],
+        &["job", "show", "--repo", "shopp", "old"],
+    ] {
+        bench
+            .run(command)
+            .code(4)
+            .says("nothing is stored under that name")
+            .says("did you mean `shop`? the repositories are `mill`, `shop`");
+    }
+}
+
+#[test]
+fn delete_shows_what_would_go_and_deletes_with_yes() {
+    let bench = filled();
+    let delete = ["job", "delete", "--repo", "shop", "job", "old"];
+    let plan = bench
+        .run(&delete)
+        .code(0)
+        .says("nothing was deleted; `--yes` deletes 2 jobs");
+    assert!(
+        plan.out.contains("shop/job") && plan.out.contains("checkpoints  1, "),
+        "{}",
+        plan.out
+    );
+    let left = || {
+        bench
+            .run(&["job", "list", "--repo", "shop", "--json"])
+            .jsonl()
+            .len()
+    };
+    assert_eq!(left(), 3);
+    let deleted = bench
+        .run(&[&delete[..], &["--yes", "--json"]].concat())
+        .code(0)
+        .jsonl();
+    assert!(
+        deleted.iter().all(|job| job["deleted"] == true) && deleted.len() == 2,
+        "{deleted:?}"
+    );
+    assert_eq!(left(), 1);
+    // One name that does not exist keeps the others.
+    bench
+        .run(&["job", "delete", "--repo", "shop", "other", "none", "--yes"])
+        .code(4)
+        .says("no job `none`");
+    assert_eq!(left(), 1);
+}
+
+#[test]
+fn an_active_job_is_not_deleted() {
+    let bench = filled();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let held = [
+        "lock",
+        "run",
+        "shop/old/resume",
+        "--",
+        tool,
+        "job",
+        "delete",
+        "--repo",
+        "shop",
+        "old",
+        "--yes",
+    ];
+    bench.run(&held).code(3).says("shop/old/resume");
+    bench.run(&["job", "show", "--repo", "shop", "old"]).code(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_delete_asks_and_a_no_keeps_the_job() {
+    let bench = filled();
+    for (answer, code, left) in [("n\n", 1, 3), ("yes\n", 0, 2)] {
+        let Some(script) = bench.on_terminal(&["job", "delete", "--repo", "shop", "old"]) else {
+            return;
+        };
+        let asked = run(script, answer).code(code);
+        assert!(asked.out.contains("delete 1 job? [y/N]"), "{}", asked.out);
+        assert_eq!(
+            bench
+                .run(&["job", "list", "--repo", "shop", "--json"])
+                .jsonl()
+                .len(),
+            left
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! `status`.
+
+use crate::support::{Bench, run, send};
+
+fn filled() -> Bench {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    let push = ["dlq", "push", "--repo", "mill", "--job", "job"];
+    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
+    bench
+}
+
+#[test]
+fn the_screen_has_the_root_the_repositories_the_jobs_and_the_problems() {
+    let bench = filled();
+    let shown = bench.run(&["status"]).code(0).out;
+    let root = format!("root      {} (file backend)\n", bench.root().display());
+    assert!(shown.starts_with(&root), "{shown}");
+    for part in [
+        "space     ",
+        "REPOSITORY\n",
+        "  mill\n",
+        "  shop\n",
+        "shop/job\n",
+        "mill/job\n",
+    ] {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+    let problem = "dead letters in 1 job; mill/job has 1\n          to do: prodigy-storage dlq analyze --repo mill --job job\n";
+    assert!(shown.contains(problem), "{shown}");
+}
+
+#[test]
+fn json_is_one_object_with_the_same() {
+    let status = filled().run(&["status", "--json"]).code(0).json();
+    assert_eq!(status["backend"], "file");
+    assert_eq!(status["repositories"].as_array().unwrap().len(), 2);
+    assert_eq!(status["recent_jobs"].as_array().unwrap().len(), 2);
+    let fixes: Vec<&str> = status["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|problem| problem["fix"].as_str())
+        .collect();
+    assert!(
+        fixes.contains(&"prodigy-storage dlq analyze --repo mill --job job"),
+        "{fixes:?}"
+    );
+}
+
+#[test]
+fn settings_that_differ_from_the_defaults_are_shown_with_their_origin() {
+    let bench = filled()
+        .with("PRODIGY__STORAGE__DURABILITY", "relaxed")
+        .with("PRODIGY__STORAGE__CONNECTION_POOL_SIZE", "10");
+    let status = bench.run(&["status", "--json"]).code(0).json();
+    let settings = status["settings"].as_array().unwrap();
+    let keys: Vec<&str> = settings
+        .iter()
+        .map(|setting| setting["key"].as_str().unwrap())
+        .collect();
+    assert!(
+        keys.contains(&"durability") && !keys.contains(&"connection_pool_size"),
+        "{keys:?}"
+    );
+    let shown = bench.run(&["status"]).code(0).out;
+    assert!(shown.contains("setting   durability: \"relaxed\"  # "), "{shown}");
+    assert!(shown.contains("PRODIGY__STORAGE__DURABILITY"), "{shown}");
+}
+
+#[test]
+fn held_locks_are_shown_with_their_holder() {
+    let bench = filled();
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let status = ["lock", "run", "shop/job/resume", "--", tool, "status"];
+    let shown = bench.run(&status).code(0).out;
+    assert!(
+        shown.contains("lock      shop/job/resume, held by process "),
+        "{shown}"
+    );
+    assert!(!bench.run(&["status"]).code(0).out.contains("shop/job/resume"));
+}
+
+#[test]
+fn a_root_that_is_not_there_yet_has_nothing_and_is_not_made() {
+    let bench = Bench::new();
+    let shown = bench.run(&["status"]).code(0).out;
+    assert!(
+        shown.contains("nothing is stored yet\n") && shown.contains("no problems\n"),
+        "{shown}"
+    );
+    assert!(!bench.root().exists());
+}
+
+#[test]
+fn the_memory_backend_has_a_status() {
+    let bench = Bench::of_memory();
+    bench.append("1\n");
+    let status = bench.run(&["status", "--json"]).code(0).json();
+    assert_eq!(
+        (&status["backend"], &status["repositories"][0]["jobs"]),
+        (&"memory".into(), &1.into())
+    );
+}
+
+#[test]
+fn many_jobs_and_repositories_are_counted_and_the_last_ones_shown() {
+    let bench = Bench::new();
+    for repo in 0..13 {
+        let repo = format!("repo-{repo:02}");
+        bench
+            .feed(
+                &[
+                    "checkpoint",
+                    "save",
+                    "--repo",
+                    &repo,
+                    "--job",
+                    "job",
+                    "--phase",
+                    "map",
+                ],
+                "1",
+            )
+            .code(0);
+    }
+    let shown = bench.run(&["status"]).code(0).out;
+    assert!(
+        shown.contains("and 3 more: `prodigy-storage repo list`"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("and 3 more: `prodigy-storage job list --all-repos`"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("repo-12/job\n") && !shown.contains("repo-02/job\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn watch_prints_an_object_each_second_or_needs_a_terminal() {
+    let bench = filled();
+    let objects = bench
+        .run(&["status", "--watch", "--json", "--for", "0s"])
+        .code(0)
+        .jsonl();
+    assert_eq!(objects.len(), 1);
+    bench
+        .run(&["status", "--watch"])
+        .code(2)
+        .says("standard output is no terminal")
+        .says("add `--json`");
+    bench.run(&["status", "--for", "1s"]).code(2);
+}
+
+#[test]
+fn a_watch_ends_in_order_by_a_signal() {
+    use std::io::BufRead;
+    let bench = filled();
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut command = bench.std(["status", "--watch", "--json"]);
+        let mut watch = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with('{'));
+        send(signal, watch.id());
+        assert_eq!(watch.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_watch_ends_when_its_output_is_closed() {
+    use std::io::BufRead;
+    let bench = filled();
+    let mut command = bench.std(["status", "--watch", "--json"]);
+    let mut watch = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.next().is_some());
+    drop(lines);
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_it_is_redrawn_fits_its_width_and_changes_no_mode() {
+    let bench = filled();
+    let long = "j".repeat(120);
+    bench
+        .feed(
+            &[
+                "checkpoint",
+                "save",
+                "--repo",
+                "shop",
+                "--job",
+                &long,
+                "--phase",
+                "map",
+            ],
+            "1",
+        )
+        .code(0);
+    let Some(script) = bench.on_terminal(&["status", "--watch", "--for", "0s"]) else {
+        return;
+    };
+    let shown = run(script, "").code(0).out;
+    assert!(shown.contains("\u{1b}[H\u{1b}[2J"), "{shown:?}");
+    assert!(!shown.contains("\u{1b}[?"), "{shown:?}");
+    let tables = shown.split("JOBS").nth(1).unwrap();
+    assert!(
+        tables.lines().all(|line| line.trim_end().chars().count() <= 80
+            || line.starts_with("warning")
+            || line.starts_with("  ")),
+        "{shown}"
+    );
+    assert!(tables.contains("jjj\u{2026}"), "{shown}");
+    // The tool alone prints it, too; in a pipe it says how it is used.
+    let Some(script) = bench.on_terminal(&[]) else {
+        return;
+    };
+    assert!(run(script, "").code(0).out.contains("REPOSITORY"));
+    bench.run(&[]).code(2).says("Usage");
+}
