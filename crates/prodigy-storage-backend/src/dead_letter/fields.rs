@@ -1,7 +1,7 @@
 //! The fields of a JSON object, their values left as text.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use prodigy_storage_layout::Timestamp;
@@ -53,6 +53,9 @@ pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("duration_ms", Kind::Count),
     ("json_log_location", Kind::Text),
 ];
+
+/// Fields among which a search is faster than a map.
+const FEW: usize = 24;
 
 /// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,22 +160,33 @@ impl<'a> Fields<'a> {
 
     /// A duplicate name.
     pub(super) fn twice(&self) -> Option<&str> {
-        let mut seen = HashSet::with_capacity(self.0.len());
-        let mut names = self.0.iter().map(|(name, _)| name.as_ref());
-        names.find(|name| !seen.insert(*name))
+        let last = self.last();
+        let mut names = self.0.iter().enumerate();
+        names
+            .find(|(at, (name, _))| !self.is_last(*at, name, last.as_ref()))
+            .map(|(_, (name, _))| name.as_ref())
     }
 
     /// All fields, each name once: of a duplicate name, the last field counts.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        let last: HashMap<&str, usize> = self
-            .0
-            .iter()
-            .enumerate()
-            .map(|(at, (name, _))| (name.as_ref(), at))
-            .collect();
+        let last = self.last();
         self.0.iter().enumerate().filter_map(move |(at, (name, value))| {
-            (last.get(name.as_ref()) == Some(&at)).then_some((name.as_ref(), *value))
+            self.is_last(at, name, last.as_ref())
+                .then_some((name.as_ref(), *value))
         })
+    }
+
+    /// The place of the last field of each name, for an object with so many fields that a search would take long.
+    fn last(&self) -> Option<HashMap<&str, usize>> {
+        let places = self.0.iter().enumerate();
+        (self.0.len() > FEW).then(|| places.map(|(at, (name, _))| (name.as_ref(), at)).collect())
+    }
+
+    fn is_last(&self, at: usize, name: &str, last: Option<&HashMap<&str, usize>>) -> bool {
+        match last {
+            Some(last) => last.get(name) == Some(&at),
+            None => !self.0.iter().skip(at + 1).any(|(other, _)| other == name),
+        }
     }
 
     /// The fields of an item that have no meaning here, each name once.
@@ -245,7 +259,14 @@ impl Writer {
         if self.0.len() > 1 {
             self.0.push(',');
         }
-        self.0.push_str(&serde_json::Value::from(name).to_string());
+        let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
+        if name.bytes().all(is_plain) {
+            self.0.push('"');
+            self.0.push_str(name);
+            self.0.push('"');
+        } else {
+            self.0.push_str(&serde_json::Value::from(name).to_string());
+        }
         self.0.push(':');
         self.json(json);
     }

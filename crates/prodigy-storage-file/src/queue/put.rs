@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use prodigy_storage_backend::dead_letter::{RESERVED, first, merge, normalise};
 use prodigy_storage_backend::{
     Deadline, Durability, ErrorKind, ItemId, PutReport, QueueItem, Result, StorageError,
@@ -19,6 +21,13 @@ use super::turn::Turn;
 use super::{Gate, Queues};
 
 const OPERATION: &str = "queue put";
+/// The name of the field that an item has once.
+static ITEM_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"item_id\""));
+/// The names of the fields that only the queue writes.
+static RESERVED_NAMES: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+    let names = RESERVED.iter().map(|name| format!("\"{name}\""));
+    names.map(|name| Finder::new(&name).into_owned()).collect()
+});
 /// More than a line or a record has beyond the contents of an item.
 const FRAME: u64 = 128;
 
@@ -191,10 +200,8 @@ impl Queues {
         let json = item.body.get().as_bytes();
         let is_normal = memchr::memchr2(b'\n', b'\r', json).is_none()
             && line::id(json).is_some_and(|id| json.starts_with(line::HEAD) && id == item.id.as_str())
-            && memchr::memmem::find_iter(json, b"\"item_id\"").nth(1).is_none()
-            && RESERVED
-                .iter()
-                .all(|name| memchr::memmem::find(json, format!("\"{name}\"").as_bytes()).is_none());
+            && ITEM_ID.find_iter(json).nth(1).is_none()
+            && RESERVED_NAMES.iter().all(|name| name.find(json).is_none());
         if is_normal {
             return Ok(Cow::Borrowed(&item.body));
         }
