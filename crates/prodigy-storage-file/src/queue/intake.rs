@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 
+use prodigy_storage_backend::record::{self, Checksum};
 use prodigy_storage_backend::{Deadline, Result, StorageError};
 
 use super::index::{Flags, Index, Location, NewItem, Stand};
@@ -19,8 +20,10 @@ use crate::fs::FsFile;
 const LONG: u64 = 8 << 20;
 /// Bytes among which the beginning of an item is looked for, in the middle of a file.
 const WINDOW: usize = 1 << 20;
-/// Records that go from one thread to the other at once, and how often that many may wait.
-const BATCH: usize = 1_024;
+/// Bytes of a part of a journal, which one of two threads reads.
+const PART: u64 = 256 << 10;
+/// Records of a part, about, and the parts that may wait for the other thread.
+const BATCH: usize = 2_048;
 const BATCHES: usize = 4;
 
 /// A part of the file of items.
@@ -175,6 +178,7 @@ impl Half {
 }
 
 /// A part of the journal.
+#[derive(Debug)]
 pub(super) enum Noted {
     Header { version: u64, counter: u64 },
     Change(Change),
@@ -182,12 +186,14 @@ pub(super) enum Noted {
 }
 
 /// A record, as an index takes it up.
+#[derive(Debug)]
 pub(super) struct Change {
     number: u64,
     birth: u64,
     what: What,
 }
 
+#[derive(Debug)]
 enum What {
     /// It can't be read.
     Nothing,
@@ -255,24 +261,9 @@ impl Change {
 }
 
 /// Reads the facts of a piece of the journal.
-fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> Noted {
-    let located = |start: u64, end: u64| Location {
-        in_journal: true,
-        offset: start,
-        len: end - start,
-    };
+pub(super) fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> Noted {
     match piece {
-        Piece::Line { start, range } => {
-            let bytes = scanner.bytes(range);
-            let end = start + bytes.len() as u64;
-            match parse(bytes) {
-                Some(JournalLine::Header { version, counter }) => Noted::Header { version, counter },
-                Some(JournalLine::Record(record)) => {
-                    Noted::Change(Change::of(queues, &record, located(start, end), false))
-                }
-                None => Noted::Damage { start, end },
-            }
-        }
+        Piece::Line { start, range } => noted_line(queues, scanner.bytes(range), start),
         Piece::TooLarge { start, end, head } => match parse_large(&head) {
             Some(record) => Noted::Change(Change::of(queues, &record, located(start, end), true)),
             None => Noted::Damage { start, end },
@@ -281,7 +272,28 @@ fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> Noted {
     }
 }
 
+/// Reads the facts of a line whose checksum matches.
+fn noted_line(queues: &Queues, bytes: &[u8], start: u64) -> Noted {
+    let end = start + bytes.len() as u64;
+    match parse(bytes) {
+        Some(JournalLine::Header { version, counter }) => Noted::Header { version, counter },
+        Some(JournalLine::Record(record)) => {
+            Noted::Change(Change::of(queues, &record, located(start, end), false))
+        }
+        None => Noted::Damage { start, end },
+    }
+}
+
+fn located(start: u64, end: u64) -> Location {
+    Location {
+        in_journal: true,
+        offset: start,
+        len: end - start,
+    }
+}
+
 /// Why a journal was not read to its end.
+#[derive(Debug)]
 pub(super) enum Stopped {
     Read(io::Error),
     /// The error of the function that takes its parts.
@@ -300,57 +312,134 @@ impl From<StorageError> for Stopped {
     }
 }
 
-/// Reads a journal to its end, and gives each part of it to `take`. A second thread reads the lines of a long one. Returns the scanner at the end.
+/// Reads a journal to its end, and gives each part of it to `take`. A second thread helps with a long one. Returns the scanner at the end.
 pub(super) fn read_journal(
     queues: &Queues,
     mut scanner: JournalScanner,
     mut take: impl FnMut(Noted) -> Result<()>,
 ) -> std::result::Result<JournalScanner, Stopped> {
-    if scanner.left() < LONG {
-        while let Some(piece) = scanner.next()? {
-            take(noted(queues, &scanner, piece))?;
-        }
-        return Ok(scanner);
+    if scanner.left() >= LONG {
+        let from = read_parts(queues, &scanner, &mut take)?;
+        scanner.pass_to(from);
     }
+    while let Some(piece) = scanner.next()? {
+        take(noted(queues, &scanner, piece))?;
+    }
+    Ok(scanner)
+}
+
+/// Reads the whole parts of a long journal, up to a line that is not as we write it. Returns where it begins, or where the
+/// last part ends. The caller's thread reads one part of three, since it takes what all of them say.
+fn read_parts(
+    queues: &Queues,
+    scanner: &JournalScanner,
+    take: &mut impl FnMut(Noted) -> Result<()>,
+) -> std::result::Result<u64, Stopped> {
+    let parts = scanner.left() / PART;
+    let is_own = |part: u64| part.is_multiple_of(3);
+    let mut own = Parts::of(queues, scanner);
+    let mut others = Parts::of(queues, scanner);
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(BATCHES);
-        let reader =
-            std::thread::Builder::new().spawn_scoped(scope, move || send(queues, scanner, &sender))?;
-        let taken = take_all(&receiver, &mut take);
-        // A reader that waits for room ends.
+        std::thread::Builder::new().spawn_scoped(scope, move || {
+            for part in (0..parts).filter(|part| !is_own(*part)) {
+                let mut batch = Vec::with_capacity(BATCH);
+                let read = others.read(part, &mut |noted| {
+                    batch.push(noted);
+                    Ok(())
+                });
+                let is_whole = read.as_ref().is_ok_and(|read| read.is_whole);
+                // Nobody takes them any more after an error.
+                if sender.send((batch, read)).is_err() || !is_whole {
+                    return;
+                }
+            }
+        })?;
+        let mut end = scanner.end();
+        for part in 0..parts {
+            let read = match is_own(part) {
+                true => own.read(part, take)?,
+                false => {
+                    let lost = |_| io::Error::other("the thread that read it ended early");
+                    let (batch, read) = receiver.recv().map_err(lost)?;
+                    for noted in batch {
+                        take(noted)?;
+                    }
+                    read?
+                }
+            };
+            end = read.end;
+            if !read.is_whole {
+                break;
+            }
+        }
+        // A thread that waits for room ends.
         drop(receiver);
-        let read = reader.join();
-        taken?;
-        let lost = || io::Error::other("the thread that read it ended early");
-        Ok(read.map_err(|_| lost())??.ok_or_else(lost)?)
+        Ok(end)
     })
 }
 
-fn take_all(receiver: &Receiver<Vec<Noted>>, take: &mut impl FnMut(Noted) -> Result<()>) -> Result<()> {
-    for batch in receiver {
-        for part in batch {
-            take(part)?;
-        }
-    }
-    Ok(())
+/// The end of what was read of a part.
+struct PartEnd {
+    /// Where the next line begins.
+    end: u64,
+    /// False if that line is not as we write it.
+    is_whole: bool,
 }
 
-/// Reads to the end, in batches. `None` if nobody takes them any more.
-fn send(
-    queues: &Queues,
-    mut scanner: JournalScanner,
-    sender: &SyncSender<Vec<Noted>>,
-) -> io::Result<Option<JournalScanner>> {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Some(piece) = scanner.next()? {
-        batch.push(noted(queues, &scanner, piece));
-        if batch.len() == BATCH
-            && sender
-                .send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))
-                .is_err()
-        {
-            return Ok(None);
+/// Reads parts of a journal: the lines that begin in a part belong to it.
+struct Parts<'q> {
+    queues: &'q Queues,
+    file: Arc<dyn FsFile>,
+    /// Where the first part begins.
+    from: u64,
+    /// Bytes of the longest line that is read here.
+    limit: usize,
+    buffer: Vec<u8>,
+}
+
+impl<'q> Parts<'q> {
+    fn of(queues: &'q Queues, scanner: &JournalScanner) -> Self {
+        Self {
+            queues,
+            file: scanner.file(),
+            from: scanner.end(),
+            limit: scanner.limit(),
+            // One byte before the part, and the rest of its last line.
+            buffer: vec![0; (1 + PART + PART / 4) as usize],
         }
     }
-    Ok(sender.send(batch).is_ok().then_some(scanner))
+
+    fn read(
+        &mut self,
+        part: u64,
+        take: &mut impl FnMut(Noted) -> Result<()>,
+    ) -> std::result::Result<PartEnd, Stopped> {
+        let start = self.from + part * PART;
+        let base = start - u64::from(part > 0);
+        let read = self.file.read_full_at(&mut self.buffer, base)?;
+        let bytes = self.buffer.get(..read).unwrap_or_default();
+        let border = usize::try_from(start + PART - base).unwrap_or(usize::MAX);
+        let begin = match part {
+            0 => Some(0),
+            // The part before has the line without an end here, and stops at it.
+            _ => memchr::memchr(b'\n', bytes).map(|end| end + 1),
+        };
+        let (mut at, mut is_whole) = (begin.unwrap_or_default(), begin.is_some());
+        while is_whole && at < border {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let line = memchr::memchr(b'\n', rest).and_then(|len| rest.get(..len));
+            let is_ours =
+                |line: &&[u8]| line.len() <= self.limit && record::check_crc(line) == Checksum::Valid;
+            match line.filter(is_ours) {
+                Some(line) => {
+                    take(noted_line(self.queues, line, base + at as u64))?;
+                    at += line.len() + 1;
+                }
+                None => is_whole = false,
+            }
+        }
+        let end = base + at as u64;
+        Ok(PartEnd { end, is_whole })
+    }
 }

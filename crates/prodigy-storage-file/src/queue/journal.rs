@@ -107,6 +107,22 @@ impl JournalScanner {
         self.buffer.get(range)
     }
 
+    /// The file that is read.
+    pub(super) fn file(&self) -> Arc<dyn FsFile> {
+        Arc::clone(&self.file)
+    }
+
+    /// Bytes of the longest line that is held.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Continues at the beginning of a line: what is before it was read, and is whole.
+    pub(super) fn pass_to(&mut self, offset: u64) {
+        self.go_to(offset);
+        self.end = offset;
+    }
+
     /// Where the next record goes.
     pub(super) fn end(&self) -> u64 {
         self.end

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use prodigy_storage_backend::{Durability, ItemState, LeaseToken, QueueItem, Select};
+use prodigy_storage_layout::Entry;
 
 use super::super::Queues;
-use super::super::intake::Half;
+use super::super::intake::{Half, noted, read_journal};
+use super::super::journal::JournalScanner;
 use super::super::turn::Turn;
 use super::support::{NEVER, Place, id, item_of};
+use crate::fs::{FsFile, OpenMode};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const COUNT: usize = 3_000;
@@ -134,4 +137,61 @@ fn an_error_while_a_second_thread_reads_the_journal_ends_both() {
         .queue_take(&place.job, &Select::eligible(), 1, MINUTE, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), prodigy_storage_backend::ErrorKind::NewerFormat);
+}
+
+#[test]
+fn two_threads_read_a_long_journal_as_one_would_whatever_is_damaged() {
+    const PART: usize = 256 << 10;
+    let (place, _) = long();
+    let journal = place.journal();
+    let store = place.store();
+    let ends: Vec<usize> = memchr::memchr_iter(b'\n', &journal).collect();
+    let flipped = |at: usize| {
+        let mut bytes = journal.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let without = |at: usize| [&journal[..at], &journal[at + 1..]].concat();
+    let with = |at: usize, more: &[u8]| [&journal[..at], more, &journal[at..]].concat();
+    let border = |part: usize| *ends.iter().find(|end| **end >= part * PART).unwrap();
+    let last = journal.len() - 1;
+    let states = [
+        journal.clone(),
+        flipped(ends[0] + 30),
+        flipped(PART + 7),
+        flipped(3 * PART - 1),
+        flipped(last - 100),
+        without(border(2)),
+        without(border(3)),
+        without(last),
+        with(border(4) + 1, b"\n"),
+        with(border(5) + 1, &[b'\t'; 700]),
+        with(border(6) + 1, &vec![b'x'; 2 * PART]),
+        journal[..last - 1_000].to_vec(),
+        [&journal[..], &[0; 900]].concat(),
+    ];
+    for (n, state) in states.iter().enumerate() {
+        std::fs::write(place.journal_path(), state).unwrap();
+        for limit in [1 << 20, 2_000] {
+            let file = store
+                .root
+                .fs
+                .open(&Entry::QueueJournal(place.job.clone()).path(), OpenMode::Read);
+            let file: std::sync::Arc<dyn FsFile> = file.unwrap().into();
+            let scanner = || JournalScanner::new(std::sync::Arc::clone(&file), limit, 0).unwrap();
+            let end = |scanner: &JournalScanner| (scanner.end(), scanner.is_open(), scanner.tail());
+            let (mut one, mut by_one) = (scanner(), Vec::new());
+            while let Some(piece) = one.next().unwrap() {
+                by_one.push(format!("{:?}", noted(&store, &one, piece)));
+            }
+            let mut by_two = Vec::new();
+            let two = read_journal(&store, scanner(), |noted| {
+                by_two.push(format!("{noted:?}"));
+                Ok(())
+            });
+            assert!(by_one.len() > COUNT / 2, "state {n}");
+            assert_eq!(by_two, by_one, "state {n}");
+            assert_eq!(end(&two.unwrap()), end(&one), "state {n}");
+        }
+    }
 }
