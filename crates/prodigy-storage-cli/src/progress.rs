@@ -50,14 +50,15 @@ impl Progress {
     /// Shows that this number of items has ended.
     pub(crate) fn ended(&self, items: u64, message: String) {
         if let Some(bar) = &self.bar {
+            let is_first = bar.position() == 0 && items > 0;
+            bar.set_message(message);
+            bar.set_position(items);
             // The time that is left is not known before the first item has ended.
-            if bar.position() == 0
+            if is_first
                 && let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}, {msg}{eta} left")
             {
                 bar.set_style(style);
             }
-            bar.set_message(message);
-            bar.set_position(items);
         }
     }
 
