@@ -176,7 +176,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The place of the last field of each name, for an object with so many fields that a search would take long.
+    /// The place of the last field of each name, for an object in which a search would take long.
     fn last(&self) -> Option<HashMap<&str, usize>> {
         let places = self.0.iter().enumerate();
         (self.0.len() > FEW).then(|| places.map(|(at, (name, _))| (name.as_ref(), at)).collect())
