@@ -5,6 +5,7 @@
 
 mod audit;
 mod clocks;
+mod deletions;
 mod dialogue;
 mod faults;
 mod flips;
@@ -124,6 +125,11 @@ const SECTIONS: &[Section] = &[
         name: "letters",
         about: "pushers, takers, extenders, operators and compactors on one queue, killed and stopped; redrivers whose leases are short",
         run: letters::run,
+    },
+    Section {
+        name: "deletions",
+        about: "a job that is deleted again and again under writers, readers and followers, all of them killed",
+        run: deletions::run,
     },
     Section {
         name: "clocks",
