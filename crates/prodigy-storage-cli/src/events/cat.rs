@@ -1,12 +1,11 @@
 //! `events cat`.
 
-use prodigy_storage::{ReadOptions, Record, ScanItem, Timestamp, escape};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use prodigy_storage::{EventFilter, ReadOptions, ScanItem, Timestamp, escape};
 
 use super::filter::FilterArgs;
+use super::shown::{self, FormArgs};
 use crate::app::{Access, App};
-use crate::errors::{Failure, Result};
+use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::JobArgs;
 use crate::output::counted;
@@ -16,9 +15,8 @@ use crate::time::time;
 pub(crate) struct CatArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Print payloads alone, byte for byte as they are stored.
-    #[arg(long)]
-    payload: bool,
+    #[command(flatten)]
+    form: FormArgs,
     #[command(flatten)]
     range: RangeArgs,
     /// Only the last N events of what is stored. The rest is not read.
@@ -40,6 +38,15 @@ pub(crate) struct RangeArgs {
 }
 
 impl RangeArgs {
+    /// True if neither a time nor a filter is given.
+    pub(super) fn is_all(&self) -> bool {
+        self.since.is_none() && self.until.is_none() && self.filters.all().next().is_none()
+    }
+
+    pub(super) fn filters(&self) -> Vec<EventFilter> {
+        self.filters.all().collect()
+    }
+
     pub(super) fn options(&self) -> ReadOptions {
         ReadOptions::new()
             .since(self.since)
@@ -48,13 +55,8 @@ impl RangeArgs {
     }
 }
 
-#[derive(Deserialize)]
-struct Payload<'a> {
-    #[serde(borrow)]
-    event: &'a RawValue,
-}
-
 pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
+    let form = arguments.form.form(app);
     let opened = arguments.job.open(app, Access::Read)?;
     let events = opened.job.events();
     let mut lines = match arguments.last {
@@ -67,7 +69,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
         match item {
             ScanItem::Record(record) => {
                 unverified += usize::from(!record.verified);
-                print(app, &record, arguments.payload)?;
+                shown::print(app, &shown::line(&record, None, form)?, form)?;
             }
             ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
             ScanItem::TooLarge(record) => app.too_large(&record),
@@ -76,24 +78,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     if !any {
         opened.must_be_known()?;
     }
-    if unverified > 0 {
-        app.note(&format!(
-            "{} without a checksum, not verified",
-            counted(unverified, "event")
-        ));
-    }
+    note_unverified(app, unverified);
     Ok(Exit::Done)
 }
 
-/// Prints a record as it is stored, or its payload alone.
-fn print(app: &mut App<'_>, record: &Record<'_>, payload: bool) -> Result<()> {
-    if !payload {
-        return app.line(record.line);
+/// Notes the events that no checksum verifies.
+pub(super) fn note_unverified(app: &mut App<'_>, count: usize) {
+    if count > 0 {
+        let events = counted(count, "event");
+        app.note(&format!("{events} without a checksum, not verified"));
     }
-    let found: Payload<'_> = record.parse().map_err(|error| unparsed(record, &error))?;
-    app.line(found.event.get())
-}
-
-fn unparsed(record: &Record<'_>, error: &serde_json::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("read event {}: {error}", record.id))
 }

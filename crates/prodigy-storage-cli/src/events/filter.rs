@@ -2,6 +2,11 @@
 
 use prodigy_storage::{EventFilter, StorageError};
 
+/// A regular expression that the payload has to match.
+pub(super) fn pattern(text: &str) -> Result<EventFilter, String> {
+    EventFilter::payload_matches(text).map_err(|error| error.why().to_owned())
+}
+
 /// The reason alone: the parser of the command line names the flag and its value.
 fn filter(text: &str) -> Result<EventFilter, String> {
     text.parse().map_err(|error: StorageError| error.why().to_owned())
@@ -10,7 +15,8 @@ fn filter(text: &str) -> Result<EventFilter, String> {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct FilterArgs {
     /// Only events with this value in a field: a dotted path into the payload or, where it has none, the envelope. A text
-    /// compares as it is, anything else as JSON. Several have to hold at once.
+    /// compares as it is, anything else as JSON. `FIELD!=VALUE` is any other value, or no such field; `FIELD~PATTERN` is a
+    /// regular expression. Several have to hold at once.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = filter)]
     filter: Vec<EventFilter>,
     /// Only events with this field, whatever its value. Several have to be there at once.

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prodigy_storage::{
-    Cursor, ErrorKind, FollowAllLines, FollowHandle, FollowLines, FollowOptions, JobAddress, JobId, ScanItem,
-    escape,
+    Cursor, ErrorKind, EventFilter, Events, FollowAllLines, FollowHandle, FollowLines, FollowOptions,
+    JobAddress, JobId, ScanItem, escape,
 };
 use serde_json::json;
 
 use super::filter::FilterArgs;
+use super::shown::{self, Form};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
@@ -70,7 +71,7 @@ impl FollowArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let options = arguments.options()?;
     let stop = Stop::on_request().ends_waits();
-    let mut lines = match &arguments.job {
+    let lines = match &arguments.job {
         Some(job) => {
             let job = JobId::new(job)?;
             let job = arguments.repo.open(app, Access::Read)?.job(job.as_str())?;
@@ -79,10 +80,37 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
         None if arguments.all_repos => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
         None => Lines::All(arguments.repo.open(app, Access::Read)?.follow_lines(options)?),
     };
-    let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
+    follow_all(app, lines, &stop, arguments.time, Form::Json)
+}
+
+/// Follows a log from a position on, and prints its events in a form.
+pub(super) fn follow_after(
+    app: &mut App<'_>,
+    events: &Events,
+    cursor: Cursor,
+    filters: Vec<EventFilter>,
+    time: Option<Duration>,
+    form: Form,
+) -> Result<Exit> {
+    let stop = Stop::on_request().ends_waits();
+    let mut options = FollowOptions::new().from(cursor).wait(Duration::ZERO);
+    options.filters = filters;
+    let lines = Lines::Of(events.follow_lines(options)?);
+    follow_all(app, lines, &stop, time, form)
+}
+
+/// Prints lines until the end, and the cursor behind them.
+fn follow_all(
+    app: &mut App<'_>,
+    mut lines: Lines,
+    stop: &Stop,
+    time: Option<Duration>,
+    form: Form,
+) -> Result<Exit> {
+    let until = time.and_then(|time| Instant::now().checked_add(time));
     let mut given = lines.cursor();
-    let followed = interruptible(&stop, app.closed, lines.handle(), || {
-        follow(app, &mut lines, &mut given, &stop, until)
+    let followed = interruptible(stop, app.closed, lines.handle(), || {
+        follow(app, &mut lines, &mut given, stop, until, form)
     });
     // In what took the place of the store, the cursor may be behind events that were not given.
     let is_valid = !matches!(&followed, Err(Failure::Storage(error)) if error.kind() == ErrorKind::Replaced);
@@ -144,9 +172,10 @@ fn follow(
     given: &mut Option<Cursor>,
     stop: &Stop,
     until: Option<Instant>,
+    form: Form,
 ) -> Result<Exit> {
     loop {
-        let idle = step(app, lines)?;
+        let idle = step(app, lines, form)?;
         *given = lines.cursor();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // Events that are stored when the time ends are printed, however many.
@@ -157,18 +186,6 @@ fn follow(
         if idle {
             lines.wait(left)?;
         }
-    }
-}
-
-/// Prints a line, and with it its job if there are many.
-fn print(app: &mut App<'_>, job: Option<&JobAddress>, line: &str) -> Result<()> {
-    match job {
-        None => app.line(line),
-        Some(JobAddress { repo, job, .. }) => app.line(format!(
-            "{{\"repo\":{},\"job\":{},\"record\":{line}}}",
-            json!(repo),
-            json!(job)
-        )),
     }
 }
 
@@ -190,11 +207,13 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
 }
 
 /// Gives the lines that are there, a bounded number of them, and hands them over. True if there are no more now.
-fn step(app: &mut App<'_>, lines: &mut Lines) -> Result<bool> {
+fn step(app: &mut App<'_>, lines: &mut Lines, form: Form) -> Result<bool> {
     let mut idle = false;
     for _ in 0..LINES {
         match lines.next()? {
-            Some((job, ScanItem::Record(record))) => print(app, job.as_ref(), record.line)?,
+            Some((job, ScanItem::Record(record))) => {
+                shown::print(app, &shown::line(&record, job.as_ref(), form)?, form)?;
+            }
             Some((_, ScanItem::Damage(damage))) => app.damaged(&escape(&damage.to_string())),
             Some((_, ScanItem::TooLarge(record))) => app.too_large(&record),
             None => {

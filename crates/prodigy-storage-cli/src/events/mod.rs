@@ -6,7 +6,10 @@ mod cat;
 mod end;
 mod filter;
 mod follow;
+mod search;
+mod shown;
 mod stats;
+mod tail;
 
 use clap::Subcommand;
 
@@ -25,6 +28,12 @@ pub(crate) enum EventsCommand {
     End(JobArgs),
     /// Print what is stored, then what is appended from now on.
     Follow(follow::FollowArgs),
+    /// Print the last events, and with `-f` then what is appended.
+    #[command(after_help = tail::HELP)]
+    Tail(tail::TailArgs),
+    /// Print the events whose payload matches a regular expression.
+    #[command(after_help = search::HELP)]
+    Search(search::SearchArgs),
     /// Count by reading all of it, or the part that is asked for.
     Stats(stats::StatsArgs),
 }
@@ -35,6 +44,8 @@ pub(crate) fn run(app: &mut App<'_>, command: EventsCommand) -> Result<Exit> {
         EventsCommand::Cat(arguments) => cat::run(app, &arguments),
         EventsCommand::End(arguments) => end::run(app, &arguments),
         EventsCommand::Follow(arguments) => follow::run(app, &arguments),
+        EventsCommand::Tail(arguments) => tail::run(app, &arguments),
+        EventsCommand::Search(arguments) => search::run(app, &arguments),
         EventsCommand::Stats(arguments) => stats::run(app, &arguments),
     }
 }

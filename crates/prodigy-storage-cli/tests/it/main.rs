@@ -27,6 +27,7 @@ mod lock;
 mod memory;
 mod output;
 mod places;
+mod search;
 mod security;
 mod status;
 mod support;

@@ -5,10 +5,12 @@
 
 mod value;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Record, Result, StorageError};
 use prodigy_storage_layout::JobAddress;
+use regex::Regex;
 use serde_json::value::RawValue;
 
 use crate::error::other_shape;
@@ -43,6 +45,9 @@ pub struct EventFilter(Condition);
 #[derive(Clone, Debug)]
 enum Condition {
     Equals(String, Wanted),
+    Differs(String, Wanted),
+    Matches(String, Regex),
+    PayloadMatches(Regex),
     Exists(String),
     CorrelationId(Wanted),
     Agent(Wanted),
@@ -95,6 +100,37 @@ impl EventFilter {
         Self(Condition::Equals(field.into(), Wanted::new(value.into())))
     }
 
+    /// The field has another value than this, or the event has no such field.
+    #[must_use]
+    pub fn not_equals(field: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(Condition::Differs(field.into(), Wanted::new(value.into())))
+    }
+
+    /// The value of the field matches a regular expression somewhere: the text of a string, and the JSON of any other value.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no regular expression of the crate `regex`.
+    pub fn matches(field: impl Into<String>, pattern: &str) -> Result<Self> {
+        Ok(Self(Condition::Matches(field.into(), compile(pattern)?)))
+    }
+
+    /// The payload, as its JSON is stored, matches a regular expression somewhere.
+    ///
+    /// ```
+    /// # use prodigy_storage::{EventFilter, ReadOptions, Storage};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append_batch(["started", "agent 12 failed"])?;
+    /// let failed = ReadOptions::new().filter(EventFilter::payload_matches("agent [0-9]+ failed")?);
+    /// assert_eq!(job.events().read_with::<String>(failed)?.count(), 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`matches`](Self::matches).
+    pub fn payload_matches(pattern: &str) -> Result<Self> {
+        Ok(Self(Condition::PayloadMatches(compile(pattern)?)))
+    }
+
     /// The field is there, whatever its value; `null` is a value.
     #[must_use]
     pub fn exists(field: impl Into<String>) -> Self {
@@ -119,6 +155,18 @@ impl EventFilter {
             Condition::Equals(field, wanted) => {
                 field_of(envelope, field).is_some_and(|found| wanted.is(found))
             }
+            Condition::Differs(field, wanted) => {
+                field_of(envelope, field).is_none_or(|found| !wanted.is(found))
+            }
+            Condition::Matches(field, pattern) => {
+                field_of(envelope, field).is_some_and(|found| match text_of(found) {
+                    Some(text) => pattern.is_match(&text),
+                    None => pattern.is_match(found.get()),
+                })
+            }
+            Condition::PayloadMatches(pattern) => {
+                look_up(envelope, "event").is_some_and(|payload| pattern.is_match(payload.get()))
+            }
             Condition::Exists(field) => field_of(envelope, field).is_some(),
             Condition::CorrelationId(wanted) => {
                 look_up(envelope, "correlation_id").is_some_and(|found| wanted.is(found))
@@ -135,31 +183,53 @@ impl EventFilter {
         };
         match &self.0 {
             Condition::Equals(field, wanted) => names(field) && wanted.may_be_in(line),
-            Condition::Exists(field) => names(field),
+            Condition::Exists(field) | Condition::Matches(field, _) => names(field),
+            // What follows `(?m)^` or `$` in the payload need not do so in the line.
+            Condition::Differs(..) | Condition::PayloadMatches(_) => true,
             Condition::CorrelationId(wanted) => wanted.may_be_in(line),
             Condition::Agent(wanted) => names(AGENT) && wanted.may_be_in(line),
         }
     }
 }
 
-/// `FIELD=VALUE`, as for [`equals`](EventFilter::equals).
+/// `FIELD=VALUE` as for [`equals`](EventFilter::equals), `FIELD!=VALUE` as for [`not_equals`](EventFilter::not_equals), or
+/// `FIELD~PATTERN` as for [`matches`](EventFilter::matches). The first `=` or `~` ends the field.
 impl std::str::FromStr for EventFilter {
     type Err = StorageError;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.split_once('=') {
-            Some((field, value)) if !field.is_empty() => Ok(Self::equals(field, value)),
-            _ => {
-                let why = "a filter is FIELD=VALUE, such as `status=done` or `agent.id=3`";
-                Err(StorageError::new(
-                    ErrorKind::InvalidInput,
-                    "read filter",
-                    text,
-                    why,
-                ))
-            }
-        }
+        let at = text.find(['=', '~']).unwrap_or(0);
+        let (field, rest) = text.split_at_checked(at).unwrap_or_default();
+        let found = match (rest.strip_prefix('~'), rest.strip_prefix('=')) {
+            (Some(pattern), _) if !field.is_empty() => return Self::matches(field, pattern),
+            (_, Some(value)) => match field.strip_suffix('!') {
+                Some("") => None,
+                Some(field) => Some(Self::not_equals(field, value)),
+                None => (!field.is_empty()).then(|| Self::equals(field, value)),
+            },
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let why = "a filter is FIELD=VALUE, FIELD!=VALUE or FIELD~PATTERN, such as `status=done`, `agent.id!=3` or `error~time.?out`";
+            refused(text, why)
+        })
     }
+}
+
+fn compile(pattern: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|error| {
+        // The last line of a message of several has the reason; the others draw the pattern.
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default();
+        refused(
+            pattern,
+            format!("no regular expression: {}", reason.trim_start_matches("error: ")),
+        )
+    })
+}
+
+fn refused(text: &str, why: impl Into<Cow<'static, str>>) -> StorageError {
+    StorageError::new(ErrorKind::InvalidInput, "read filter", text, why)
 }
 
 fn field_of<'v>(envelope: &'v RawValue, field: &str) -> Option<&'v RawValue> {
@@ -245,6 +315,32 @@ mod tests {
         assert!(holds("list.0=10") && holds("list.1=x") && holds("list=[10,\"x\"]"));
         assert!(!holds("n=\"1\"") && !holds("ok=yes") && !holds("missing=null") && !holds("list.9=1"));
         assert!("novalue".parse::<EventFilter>().is_err() && "=x".parse::<EventFilter>().is_err());
+    }
+
+    #[test]
+    fn a_value_may_have_to_differ_and_a_field_that_is_not_there_differs() {
+        assert!(holds("n!=2") && !holds("n!=1") && !holds("n!=1.0") && holds("agent.id!=4"));
+        assert!(holds("missing!=1") && !holds("o.b!=A") && holds("id!=e-1") && !holds("id!=payload"));
+        assert!("!=x".parse::<EventFilter>().is_err());
+    }
+
+    #[test]
+    fn a_value_may_have_to_match_a_pattern() {
+        assert!(holds("agent.id~^[0-9]$") && !holds("agent.id~^$") && holds("list~x") && holds("n~^1$"));
+        assert!(holds("o.b~^A$") && !holds("missing~.*") && holds("correlation_id~run-[0-9]"));
+        // The first of both ends the field.
+        assert!(holds("id~^pay=?load") && !holds("id=~payload"));
+        let refused = "id~(".parse::<EventFilter>().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert_eq!(refused.why(), "no regular expression: unclosed group");
+    }
+
+    #[test]
+    fn a_payload_may_have_to_match_a_pattern_and_the_envelope_does_not_count() {
+        let of = |pattern: &str| hold(LINE, &EventFilter::payload_matches(pattern).unwrap());
+        assert!(of("\"agent\":.\"id\":\"3\"") && of("^.\"id\":\"payload\"") && of("(?i)PAYLOAD"));
+        assert!(!of("run-7") && !of("e-1"));
+        assert!(EventFilter::payload_matches("a{9999999}").is_err());
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! `events search` and `events tail`.
+
+use crate::support::{Bench, run};
+
+const OF: [&str; 4] = ["--repo", "shop", "--job", "job"];
+
+fn filled() -> Bench {
+    let bench = Bench::new();
+    bench.append(concat!(
+        "{\"agent\":{\"id\":1},\"status\":\"done\"}\n",
+        "{\"agent\":{\"id\":2},\"status\":\"failed\",\"why\":\"no answer in 30 s\"}\n",
+        "{\"agent\":{\"id\":3},\"status\":\"failed\"}\n",
+        "{\"agent\":{\"id\":4},\"status\":\"done\"}\n",
+    ));
+    let append = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&append, "{\"status\":\"failed early\"}\n").code(0);
+    bench
+}
+
+fn payloads(bench: &Bench, words: &[&str]) -> Vec<u64> {
+    let found = bench
+        .run(&[words, &["--output", "payload"]].concat())
+        .code(0)
+        .jsonl();
+    found
+        .iter()
+        .map(|payload| payload["agent"]["id"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn search_prints_the_events_whose_payload_matches() {
+    let bench = filled();
+    let search = |more: &[&str]| payloads(&bench, &[&["events", "search"], &OF[..], more].concat());
+    assert_eq!(search(&["answer in [0-9]+ s"]), [2]);
+    assert_eq!(search(&["(?i)FAILED"]), [2, 3]);
+    assert_eq!(search(&["failed", "--filter", "agent.id!=2"]), [3]);
+    assert_eq!(search(&["failed", "--since", "2200-01-01"]), [0; 0]);
+    // The envelope is not searched.
+    assert_eq!(search(&["crc"]), [0; 0]);
+}
+
+#[test]
+fn search_covers_several_jobs_or_all_and_names_the_job_of_each_event() {
+    let bench = filled();
+    let jobs = |words: &[&str]| -> Vec<String> {
+        let found = bench.run(words).code(0).jsonl();
+        found
+            .iter()
+            .map(|line| {
+                assert_eq!(line["repo"], "shop");
+                assert!(
+                    line["record"]["event"]["status"]
+                        .as_str()
+                        .unwrap()
+                        .starts_with("failed")
+                );
+                line["job"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    };
+    let all = ["events", "search", "--repo", "shop", "failed", "--all-jobs"];
+    assert_eq!(jobs(&all), ["job", "job", "other"]);
+    let two = [
+        "events", "search", "--repo", "shop", "failed", "--job", "other", "--job", "job",
+    ];
+    assert_eq!(jobs(&two), ["other", "job", "job"]);
+    let one = bench.run(
+        &[
+            &["events", "search", "early"],
+            &["--repo", "shop", "--job", "other"][..],
+        ]
+        .concat(),
+    );
+    assert!(one.code(0).out.starts_with("{\"id\":"));
+}
+
+#[test]
+fn a_pattern_that_is_none_and_a_job_that_is_not_there_are_refused() {
+    let bench = filled();
+    let search =
+        |pattern: &str, job: &str| bench.run(&["events", "search", pattern, "--repo", "shop", "--job", job]);
+    search("a(b", "job")
+        .code(2)
+        .says("no regular expression: unclosed group");
+    search("x", "jib").code(4).says("did you mean `job`?");
+    bench.run(&["events", "search", "x"]).code(2).says("--job");
+}
+
+#[test]
+fn a_filter_may_ask_for_another_value_or_a_pattern() {
+    let bench = filled();
+    let cat = |filter: &str| {
+        payloads(
+            &bench,
+            &[&["events", "cat", "--filter", filter], &OF[..]].concat(),
+        )
+    };
+    assert_eq!(cat("status!=done"), [2, 3]);
+    assert_eq!(cat("why!=x"), [1, 2, 3, 4]);
+    assert_eq!(cat("why~^no .* 30"), [2]);
+    assert_eq!(cat("agent.id~[34]"), [3, 4]);
+}
+
+#[test]
+fn tail_prints_the_last_events_that_hold() {
+    let bench = filled();
+    let tail = |more: &[&str]| payloads(&bench, &[&["events", "tail"], &OF[..], more].concat());
+    assert_eq!(tail(&[]), [1, 2, 3, 4]);
+    assert_eq!(tail(&["-n", "2"]), [3, 4]);
+    assert_eq!(tail(&["-n", "1", "--filter", "status=failed"]), [3]);
+    assert_eq!(tail(&["-n", "0"]), [0; 0]);
+    bench
+        .run(&["events", "tail", "--repo", "shop", "--job", "none"])
+        .code(4)
+        .says("no job `none`");
+}
+
+#[test]
+fn tail_follows_behind_what_it_printed() {
+    let bench = filled();
+    let words = [&["events", "tail", "-n", "1", "-f", "--for", "0s"], &OF[..]].concat();
+    assert_eq!(payloads(&bench, &words), [4]);
+    // What is appended later is printed once, and only if the filter holds.
+    let words = [
+        &[
+            "events",
+            "tail",
+            "-n",
+            "1",
+            "-f",
+            "--filter",
+            "status=failed",
+            "-o",
+            "payload",
+        ],
+        &OF[..],
+    ]
+    .concat();
+    let mut tail = bench
+        .std(&words)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(tail.stdout.take().unwrap()));
+    assert_eq!(
+        lines.next().unwrap().unwrap(),
+        "{\"agent\":{\"id\":3},\"status\":\"failed\"}"
+    );
+    bench.append("{\"status\":\"done\"}\n{\"status\":\"failed\",\"n\":5}\n");
+    assert_eq!(lines.next().unwrap().unwrap(), "{\"status\":\"failed\",\"n\":5}");
+    crate::support::send("INT", tail.id());
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+    assert!(lines.next().is_none());
+}
+
+#[test]
+fn the_short_form_has_time_and_payload_and_json_is_the_line_as_it_is_stored() {
+    let bench = filled();
+    let short = bench
+        .run(&[&["events", "tail", "-n", "1", "-o", "short"], &OF[..]].concat())
+        .code(0)
+        .out;
+    let (time, payload) = short.split_at(20);
+    assert!(time.starts_with("20") && time.ends_with('Z'), "{short}");
+    assert_eq!(payload, "  {\"agent\":{\"id\":4},\"status\":\"done\"}\n");
+    let json = bench
+        .run(&[&["events", "tail", "-n", "1"], &OF[..]].concat())
+        .code(0)
+        .out;
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    assert!(std::fs::read_to_string(file).unwrap().ends_with(&json));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_an_event_is_one_line_that_fits() {
+    let bench = Bench::new();
+    bench.append(&format!("\"{}\"\n", "x".repeat(300)));
+    for command in ["cat", "tail"] {
+        let Some(script) = bench.on_terminal(&[&["events", command], &OF[..]].concat()) else {
+            return;
+        };
+        let shown = run(script, "").code(0).out;
+        assert_eq!(shown.trim_end().chars().count(), 80, "{shown:?}");
+        assert!(shown.trim_end().ends_with("x\u{2026}"), "{shown:?}");
+    }
+}
