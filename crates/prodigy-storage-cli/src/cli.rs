@@ -161,7 +161,7 @@ impl Command {
 /// The table of commands and flags, for completions and manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    crate::examples::add(Cli::command())
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ mod doctor;
 mod document;
 mod errors;
 mod events;
+mod examples;
 mod exit;
 mod health;
 mod input;

@@ -1,15 +1,41 @@
 //! The flags that filter events.
 
 use prodigy_storage::{EventFilter, StorageError};
+use regex::Regex;
 
 /// A regular expression that the payload has to match.
+///
+/// # Errors
+/// The reason alone: the parser of the command line names the flag and its value.
 pub(super) fn pattern(text: &str) -> Result<EventFilter, String> {
-    EventFilter::payload_matches(text).map_err(|error| error.why().to_owned())
+    let pattern = compile(text)?;
+    Ok(EventFilter::payload_matches(move |json| pattern.is_match(json)))
 }
 
-/// The reason alone: the parser of the command line names the flag and its value.
+/// `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~PATTERN`. The first `=` or `~` ends the field.
 fn filter(text: &str) -> Result<EventFilter, String> {
-    text.parse().map_err(|error: StorageError| error.why().to_owned())
+    let wrong = "a filter is FIELD=VALUE, FIELD!=VALUE or FIELD~PATTERN, such as `status=done`, `agent.id!=3` or `error~time.?out`";
+    let at = text.find(['=', '~']).unwrap_or(0);
+    match text.split_at_checked(at) {
+        Some((field, rest)) if !field.is_empty() && rest.starts_with('~') => {
+            let pattern = compile(rest.get(1..).unwrap_or_default())?;
+            Ok(EventFilter::matches(field, move |found| pattern.is_match(found)))
+        }
+        _ => text.parse().map_err(|_: StorageError| wrong.to_owned()),
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|error| {
+        // A message of several lines draws the pattern, and has the reason in the last one.
+        let text = error.to_string();
+        let reason = text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        format!("no regular expression: {reason}")
+    })
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -100,6 +100,19 @@ fn a_filter_may_ask_for_another_value_or_a_pattern() {
     assert_eq!(cat("why!=x"), [1, 2, 3, 4]);
     assert_eq!(cat("why~^no .* 30"), [2]);
     assert_eq!(cat("agent.id~[34]"), [3, 4]);
+    assert_eq!(
+        cat("status~^d.?=?one$"),
+        [1, 4],
+        "the first of `=` and `~` ends the field"
+    );
+    for (filter, why) in [
+        ("status~(", "unclosed group"),
+        ("~x", "a filter is"),
+        ("!=x", "a filter is"),
+    ] {
+        let refused = bench.run(&[&["events", "cat", "--filter", filter], &OF[..]].concat());
+        refused.code(2).says(why);
+    }
 }
 
 #[test]
@@ -121,7 +134,7 @@ fn tail_follows_behind_what_it_printed() {
     let bench = filled();
     let words = [&["events", "tail", "-n", "1", "-f", "--for", "0s"], &OF[..]].concat();
     assert_eq!(payloads(&bench, &words), [4]);
-    // What is appended later is printed once, and only if the filter holds.
+    // An event that is appended later is printed once, and only if the filter holds.
     let words = [
         &[
             "events",

@@ -37,6 +37,22 @@ fn place() -> (Bench, String) {
     ];
     let push = ["dlq", "push", "--repo", "here", "--job", "J"];
     bench.feed(&push, items.join("\n")).code(0);
+    let of = ["--repo", "here", "--job", "J"];
+    let append = [&["events", "append"], &of[..]].concat();
+    bench.feed(&append, "{\"status\":\"failed\"}\n").code(0);
+    let save = [&["checkpoint", "save", "--phase", "setup"], &of[..]].concat();
+    bench.feed(&save, "{\"items\":3}").code(0);
+    let put = [
+        "document",
+        "put",
+        "--repo",
+        "here",
+        "--kind",
+        "workflows",
+        "--name",
+        "nightly",
+    ];
+    bench.feed(&put, "1").code(0);
     let taken = bench
         .run(&["dlq", "take", "--repo", "here", "--job", "J", "TAKEN"])
         .code(0);
@@ -96,13 +112,17 @@ fn every_example_of_every_help_runs_as_it_is_printed() {
     let dlq = table.find_subcommand("dlq").unwrap();
     let mut count = run_each(&dlq.get_after_help().unwrap().to_string());
     assert_eq!(count, 6);
-    for command in dlq.get_subcommands() {
-        let help = command.get_after_help().map(ToString::to_string);
-        let found = run_each(&help.unwrap_or_default());
-        assert!(found > 0, "`dlq {}` has no example", command.get_name());
-        count += found;
+    for group in table.get_subcommands() {
+        let single = (!group.has_subcommands()).then_some(group);
+        for command in group.get_subcommands().chain(single) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let found = run_each(&help.unwrap_or_default());
+            let (group, name) = (group.get_name(), command.get_name());
+            assert!(found > 0, "`{group} {name}` has no example");
+            count += found;
+        }
     }
-    assert!(count > 30, "{count}");
+    assert!(count > 70, "{count}");
 }
 
 /// The examples are printed as they are written, whatever the width.

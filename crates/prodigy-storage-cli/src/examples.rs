@@ -1,0 +1,195 @@
+//! The examples in the help of the commands that have no page of their own. A test runs each of them as it is printed.
+
+use clap::Command;
+
+const EXAMPLES: [(&str, &str, &str); 24] = [
+    (
+        "events",
+        "append",
+        "Example:
+  echo '{\"agent\":1,\"status\":\"done\"}' |
+    prodigy-storage events append --job J --ack",
+    ),
+    (
+        "events",
+        "cat",
+        "Examples: the failures of the last hour; payloads for another program
+  prodigy-storage events cat --job J --since 1h --filter 'status~fail'
+  prodigy-storage events cat --job J -o payload | jq -c .status",
+    ),
+    (
+        "events",
+        "end",
+        "Example:
+  prodigy-storage events end --job J",
+    ),
+    (
+        "events",
+        "follow",
+        "Examples: what comes from now on; all jobs of the repository
+  prodigy-storage events follow --job J --from-now --for 1s
+  prodigy-storage events follow --all-jobs --for 1s",
+    ),
+    (
+        "events",
+        "stats",
+        "Example:
+  prodigy-storage events stats --job J --since 1h",
+    ),
+    (
+        "checkpoint",
+        "save",
+        "Example:
+  echo '{\"done\":1}' |
+    prodigy-storage checkpoint save --job J --phase map",
+    ),
+    (
+        "checkpoint",
+        "show",
+        "Example: the state that the job resumes from
+  prodigy-storage checkpoint show --job J --payload | jq .",
+    ),
+    (
+        "checkpoint",
+        "list",
+        "Example:
+  prodigy-storage checkpoint list --job J --phase map",
+    ),
+    (
+        "checkpoint",
+        "delete",
+        "Example: the name is one that the list prints
+  prodigy-storage checkpoint delete --job J setup-checkpoint.json",
+    ),
+    (
+        "checkpoint",
+        "prune",
+        "Example: show what would go, and remove it
+  prodigy-storage checkpoint prune --job J --keep 5 --dry-run
+  prodigy-storage checkpoint prune --job J --keep 5",
+    ),
+    (
+        "document",
+        "put",
+        "Example:
+  echo '[\"build\",\"test\"]' |
+    prodigy-storage document put --kind workflows --name nightly",
+    ),
+    (
+        "document",
+        "show",
+        "Example:
+  prodigy-storage document show --kind workflows --name nightly",
+    ),
+    (
+        "document",
+        "list",
+        "Example:
+  prodigy-storage document list --kind workflows",
+    ),
+    (
+        "document",
+        "delete",
+        "Example:
+  prodigy-storage document delete --kind workflows --name nightly",
+    ),
+    (
+        "worktree",
+        "path",
+        "Example:
+  prodigy-storage worktree path 7",
+    ),
+    (
+        "worktree",
+        "list",
+        "Example:
+  prodigy-storage worktree list",
+    ),
+    (
+        "worktree",
+        "orphans",
+        "Example:
+  prodigy-storage worktree orphans",
+    ),
+    (
+        "lock",
+        "run",
+        "Example: wait ten seconds at most
+  prodigy-storage lock run shop/J/resume --wait 10s -- ./work.sh",
+    ),
+    (
+        "lock",
+        "list",
+        "Example: the locks that are held
+  prodigy-storage lock list --json | jq -c 'select(.held)'",
+    ),
+    (
+        "config",
+        "show",
+        "Example: each value, and the file or variable that sets it
+  prodigy-storage config show --origin",
+    ),
+    (
+        "config",
+        "check",
+        "Example:
+  prodigy-storage config check",
+    ),
+    (
+        "repo",
+        "identify",
+        "Example:
+  prodigy-storage repo identify .",
+    ),
+    (
+        "repo",
+        "relink",
+        "Example: the repository in this folder was cloned again
+  prodigy-storage repo relink here .",
+    ),
+    (
+        "repo",
+        "register",
+        "Example: another repository has the name of this folder
+  prodigy-storage repo register --as here .",
+    ),
+];
+
+/// Examples of the commands without commands of their own.
+const SINGLE: [(&str, &str); 3] = [
+    (
+        "health",
+        "Example:
+  prodigy-storage health",
+    ),
+    (
+        "doctor",
+        "Examples: look; look at one job, and repair
+  prodigy-storage doctor
+  prodigy-storage doctor --repo here --job J --repair",
+    ),
+    (
+        "usage",
+        "Example:
+  prodigy-storage usage",
+    ),
+];
+
+/// Adds the examples to the table of commands.
+pub(crate) fn add(table: Command) -> Command {
+    table.mut_subcommands(|group| {
+        let name = group.get_name().to_owned();
+        let single = SINGLE.iter().find(|(single, _)| *single == name);
+        let group = match single {
+            Some((_, text)) => group.after_help(*text),
+            None => group,
+        };
+        group.mut_subcommands(|command| {
+            let of = |(group, of, _): &&(&str, &str, &str)| *group == name && *of == command.get_name();
+            match EXAMPLES.iter().find(of) {
+                Some((_, _, text)) => command.after_help(*text),
+                None => command,
+            }
+        })
+    })
+}
