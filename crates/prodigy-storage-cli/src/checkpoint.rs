@@ -1,11 +1,15 @@
 //! `checkpoint`.
 
+mod diff;
+mod verify;
+
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use clap::Subcommand;
 use prodigy_storage::{
-    Checkpoint, CheckpointEntry, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName,
-    Phase, PruneOptions, Revision, SaveOptions, StorageError,
+    Checkpoint, CheckpointEntry, CheckpointId, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected,
+    Fence, LockName, Phase, PruneOptions, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -15,8 +19,10 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::InputArgs;
-use crate::job::JobArgs;
+use crate::job::{JobArgs, Opened};
+use crate::near::Near;
 use crate::output::{Table, bytes};
+use crate::time::{duration, passed};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointCommand {
@@ -26,6 +32,10 @@ pub(crate) enum CheckpointCommand {
     Show(ShowArgs),
     /// List the checkpoints, oldest first within a phase.
     List(ListArgs),
+    /// Read each checkpoint, and print whether its checksum holds. The exit code is 5 if one does not.
+    Verify(ListArgs),
+    /// Print the differences of two checkpoints of a job, by path.
+    Diff(diff::DiffArgs),
     /// Delete one checkpoint, the newest one included.
     Delete(DeleteArgs),
     /// Remove old checkpoints, never the newest valid one of a phase.
@@ -106,7 +116,10 @@ pub(crate) struct PruneArgs {
     /// Of this phase.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
-    /// Remove nothing, and tell what would be.
+    /// Of the others, remove only those that were stored longer ago than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Remove nothing, and print the checkpoints that would be removed.
     #[arg(long)]
     dry_run: bool,
 }
@@ -116,6 +129,8 @@ pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit>
         CheckpointCommand::Save(arguments) => save(app, &arguments),
         CheckpointCommand::Show(arguments) => show(app, &arguments),
         CheckpointCommand::List(arguments) => list(app, &arguments),
+        CheckpointCommand::Verify(arguments) => verify::run(app, &arguments),
+        CheckpointCommand::Diff(arguments) => diff::run(app, &arguments),
         CheckpointCommand::Delete(arguments) => delete(app, &arguments),
         CheckpointCommand::Prune(arguments) => prune(app, &arguments),
     }
@@ -313,24 +328,9 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
 fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let checkpoints = opened.job.checkpoints();
-    let mut deleted = false;
-    for entry in checkpoints.list() {
-        let entry = entry?;
-        if entry.id.to_string() == arguments.document {
-            deleted = checkpoints.delete(&entry.id)?;
-            break;
-        }
-    }
-    if !deleted {
-        opened.must_be_known()?;
-        let what = format!(
-            "no checkpoint `{}` of job `{}`",
-            arguments.document,
-            opened.job.address().job
-        );
-        return Err(
-            Failure::new(Exit::Missing, what).hint("`prodigy-storage checkpoint list` shows which there are")
-        );
+    let id = named(&opened, &checkpoints, &arguments.document)?;
+    if !checkpoints.delete(&id)? {
+        return Err(missing(&opened, &arguments.document));
     }
     if app.json() {
         app.json_line(&json!({"document": arguments.document}))?;
@@ -340,12 +340,42 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The checkpoint whose file has this name. The error names those that exist.
+fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<CheckpointId> {
+    let mut near = Near::to(name);
+    for entry in checkpoints.list() {
+        let id = entry?.id;
+        let found = id.to_string();
+        if found == name {
+            return Ok(id);
+        }
+        near.offer(&found);
+    }
+    opened.must_be_known()?;
+    Err(missing(opened, name).hint(near.hint("checkpoints", "`prodigy-storage checkpoint list` lists them")))
+}
+
+fn missing(opened: &Opened, name: &str) -> Failure {
+    let what = format!("no checkpoint `{name}` of job `{}`", opened.job.address().job);
+    Failure::new(Exit::Missing, what)
+}
+
 fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
+    let checkpoints = opened.job.checkpoints();
+    // Prune keeps the newest valid one; of the rest, the old ones are deleted one by one.
     let options = PruneOptions::new()
-        .dry_run(arguments.dry_run)
+        .dry_run(arguments.dry_run || arguments.older_than.is_some())
         .phase(arguments.phase);
-    let removed = opened.job.checkpoints().prune(arguments.keep.get(), options)?;
+    let mut removed = checkpoints.prune(arguments.keep.get(), options)?;
+    if let Some(oldest) = arguments.older_than {
+        removed.retain(|entry| passed(entry.modified) > oldest);
+        if !arguments.dry_run {
+            for entry in &removed {
+                checkpoints.delete(&entry.id)?;
+            }
+        }
+    }
     if removed.is_empty() {
         opened.must_be_known()?;
     }

@@ -140,7 +140,13 @@ impl Command {
         match self {
             Self::Events(EventsCommand::Append(arguments)) => arguments.prints(),
             Self::Checkpoint(command) => {
-                matches!(command, CheckpointCommand::Show(_) | CheckpointCommand::List(_))
+                matches!(
+                    command,
+                    CheckpointCommand::Show(_)
+                        | CheckpointCommand::List(_)
+                        | CheckpointCommand::Verify(_)
+                        | CheckpointCommand::Diff(_)
+                )
             }
             Self::Document(command) => {
                 matches!(command, DocumentCommand::List(_) | DocumentCommand::Show(_))

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-const EXAMPLES: [(&str, &str, &str); 24] = [
+const EXAMPLES: [(&str, &str, &str); 26] = [
     (
         "events",
         "append",
@@ -54,6 +54,18 @@ const EXAMPLES: [(&str, &str, &str); 24] = [
         "list",
         "Example:
   prodigy-storage checkpoint list --job J --phase map",
+    ),
+    (
+        "checkpoint",
+        "verify",
+        "Example:
+  prodigy-storage checkpoint verify --job J",
+    ),
+    (
+        "checkpoint",
+        "diff",
+        "Example: the names are those that the list prints
+  prodigy-storage checkpoint diff --job J OLD.json NEW.json",
     ),
     (
         "checkpoint",

@@ -374,3 +374,76 @@ fn a_checkpoint_is_found_by_a_name_of_your_own() {
         .says("under the name `setup`");
     bench.run(&of("show", &["--key", "a/b"])).code(2);
 }
+
+#[test]
+fn verify_reads_each_checkpoint_and_ends_with_5_if_one_is_damaged() {
+    let bench = Bench::new();
+    save(&bench, "setup", "1");
+    let damaged = save(&bench, "map", "{\"a\":2}");
+    let checksums = |code| -> Vec<String> {
+        let found = bench.run(&of("verify", &["--json"])).code(code).jsonl();
+        found
+            .iter()
+            .map(|one| one["checksum"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(checksums(0), ["valid", "valid"]);
+    let name = damage(&bench, &damaged);
+    let mut found = checksums(5);
+    found.sort();
+    assert_eq!(found, ["mismatch", "valid"]);
+    let table = bench
+        .run(&of("verify", &["--phase", "map"]))
+        .code(5)
+        .says(&name)
+        .out;
+    assert!(table.contains("mismatch  map-checkpoint-"), "{table}");
+    Bench::new().run(&of("verify", &[])).code(4).says("no job `job`");
+}
+
+#[test]
+fn diff_prints_what_differs_and_a_wrong_name_gets_the_nearest() {
+    let bench = Bench::new();
+    let name = |saved: serde_json::Value| saved["document"].as_str().unwrap().to_owned();
+    let one = name(save(&bench, "map", "{\"done\":1,\"left\":[1,2],\"same\":0}"));
+    let other = name(save(&bench, "map", "{\"done\":2,\"left\":[1],\"same\":0}"));
+    let text = bench.run(&of("diff", &[&one, &other])).code(0).out;
+    assert_eq!(text, "- done: 1\n+ done: 2\n- left.1: 2\n");
+    let json = bench.run(&of("diff", &[&one, &other, "--json"])).code(0).jsonl();
+    assert_eq!(json.len(), 2);
+    assert_eq!(
+        (&json[0]["path"], &json[0]["a"], &json[0]["b"]),
+        (&"done".into(), &1.into(), &2.into())
+    );
+    assert_eq!(bench.run(&of("diff", &[&one, &one])).code(0).out, "");
+    let wrong = one.replace("map", "mep");
+    bench
+        .run(&of("diff", &[&wrong, &other]))
+        .code(4)
+        .says("did you mean `map-checkpoint-");
+    bench
+        .run(&of("delete", &[&wrong]))
+        .code(4)
+        .says("the checkpoints are `map-checkpoint-");
+}
+
+#[test]
+fn prune_may_keep_what_is_young() {
+    let bench = Bench::new();
+    for state in ["1", "2", "3"] {
+        save(&bench, "map", state);
+    }
+    let prune = |more: &[&str]| {
+        let arguments = [&["--keep", "1", "--json"], more].concat();
+        bench.run(&of("prune", &arguments)).code(0).jsonl().len()
+    };
+    assert_eq!(prune(&["--older-than", "1h"]), 0);
+    assert_eq!(prune(&["--older-than", "0s", "--dry-run"]), 2);
+    assert_eq!(bench.run(&of("list", &["--json"])).jsonl().len(), 3);
+    assert_eq!(prune(&["--older-than", "0s"]), 2);
+    let left = bench.run(&of("show", &["--payload"])).code(0).out;
+    assert_eq!(
+        (left.as_str(), bench.run(&of("list", &["--json"])).jsonl().len()),
+        ("3\n", 1)
+    );
+}

@@ -83,7 +83,7 @@ fn the_table_has_the_commands_and_no_others() {
             "status",
             "job list|show|delete",
             "events append|cat|end|follow|tail|search|stats",
-            "checkpoint save|show|list|delete|prune",
+            "checkpoint save|show|list|verify|diff|delete|prune",
             "document list|show|put|delete",
             "dlq analyze|list|show|edit|redrive|park|unpark|take|renew|ack|release|remove|purge|push|export|import|compact",
             "worktree path|list|orphans",

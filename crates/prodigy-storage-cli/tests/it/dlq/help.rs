@@ -21,8 +21,9 @@ fn examples(help: &str) -> Vec<String> {
     examples
 }
 
-/// A place in which the examples find what they name.
-fn place() -> (Bench, String) {
+/// A place in which the examples find what they name, and the words for the names of what is stored.
+fn place() -> (Bench, Vec<(&'static str, String)>) {
+    let mut stored = Vec::new();
     let bench = Bench::new();
     let at = "2026-01-01T00:00:00Z";
     let item = |id: &str, more: &str| {
@@ -42,6 +43,12 @@ fn place() -> (Bench, String) {
     bench.feed(&append, "{\"status\":\"failed\"}\n").code(0);
     let save = [&["checkpoint", "save", "--phase", "setup"], &of[..]].concat();
     bench.feed(&save, "{\"items\":3}").code(0);
+    for (state, name) in [("1", "OLD.json"), ("2", "NEW.json")] {
+        let save = [&["checkpoint", "save", "--phase", "map", "--json"], &of[..]].concat();
+        let saved = bench.feed(&save, state).code(0).json();
+        let document = saved["document"].as_str().unwrap().to_owned();
+        stored.push((name, document));
+    }
     let put = [
         "document",
         "put",
@@ -75,11 +82,12 @@ fn place() -> (Bench, String) {
                 .success()
         );
     }
-    (bench, token)
+    stored.push(("TOKEN", token));
+    (bench, stored)
 }
 
 fn run_each(help: &str) -> usize {
-    let (bench, token) = place();
+    let (bench, stored) = place();
     let tool = PathBuf::from(env!("CARGO_BIN_EXE_prodigy-storage"));
     let folders = [bench.path("bin"), tool.parent().unwrap().to_owned()];
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -96,7 +104,10 @@ fn run_each(help: &str) -> usize {
             .envs(variables)
             .env("PATH", &path)
             .current_dir(bench.path("here"));
-        shell.args(["-c", &example.replace("TOKEN", &token)]);
+        let line = stored
+            .iter()
+            .fold(example.clone(), |line, (word, text)| line.replace(word, text));
+        shell.args(["-c", &line]);
         run(shell, "").code(0);
     }
     examples.len()
