@@ -128,7 +128,7 @@ impl<'c> App<'c> {
             Command::Health => health::run(self),
             #[cfg(feature = "file")]
             Command::Doctor(arguments) => doctor::run(self, &arguments),
-            Command::Usage => usage::run(self),
+            Command::Usage(arguments) => usage::run(self, &arguments),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
 use crate::status::{self, StatusArgs};
+use crate::usage::UsageArgs;
 use crate::worktree::WorktreeCommand;
 
 const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
@@ -108,8 +109,8 @@ pub(crate) enum Command {
     /// The exit code is 5 while damage is there, and 1 if anything else was left that a repair should have mended.
     #[cfg(feature = "file")]
     Doctor(DoctorArgs),
-    /// Tell what takes the space.
-    Usage,
+    /// Print what takes the space, by area and repository, or by job.
+    Usage(UsageArgs),
     /// The repository that each name belongs to.
     #[command(subcommand)]
     Repo(RepoCommand),
@@ -121,7 +122,7 @@ impl Command {
         match self {
             Self::Events(EventsCommand::Append(_))
             | Self::Checkpoint(CheckpointCommand::Save(_) | CheckpointCommand::Delete(_)) => Reads::Nothing,
-            Self::Events(_) | Self::Checkpoint(_) | Self::Worktree(_) | Self::Usage => Reads::All,
+            Self::Events(_) | Self::Checkpoint(_) | Self::Worktree(_) | Self::Usage(_) => Reads::All,
             Self::Document(DocumentCommand::List(_) | DocumentCommand::Show(_)) => Reads::All,
             Self::Dlq(command) => command.reads(),
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
@@ -156,7 +157,7 @@ impl Command {
             Self::Config(command) => matches!(command, ConfigCommand::Show(_)),
             Self::Job(command) => matches!(command, JobCommand::List(_) | JobCommand::Show(_)),
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
-            Self::Events(_) | Self::Worktree(_) | Self::Usage | Self::Status(_) => true,
+            Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Health => false,
             #[cfg(feature = "file")]
             Self::Doctor(_) => false,

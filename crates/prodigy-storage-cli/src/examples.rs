@@ -182,8 +182,9 @@ const SINGLE: [(&str, &str); 3] = [
     ),
     (
         "usage",
-        "Example:
-  prodigy-storage usage",
+        "Examples: by area and repository; the largest jobs
+  prodigy-storage usage
+  prodigy-storage usage --jobs --top 5",
     ),
 ];
 

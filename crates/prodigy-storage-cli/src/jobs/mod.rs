@@ -11,6 +11,7 @@ use clap::Subcommand;
 use prodigy_storage::{JobId, RepoName};
 
 pub(crate) use self::counts::RepoCounts;
+pub(crate) use self::parts::Parts;
 pub(crate) use self::row::{JobRow, each_row, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;

@@ -26,7 +26,7 @@ impl Count {
 }
 
 /// The parts of a job in numbers.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     row: JobRow,
     checkpoints: Count,
     documents: Count,
@@ -34,7 +34,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn of(job: &Job) -> Result<Self> {
+    pub(crate) fn of(job: &Job) -> Result<Self> {
         let (mut checkpoints, mut documents) = (Count::default(), Count::default());
         for checkpoint in job.checkpoints().list() {
             checkpoints.add(checkpoint?.bytes);
@@ -58,11 +58,11 @@ impl Parts {
             && self.row.status.finished_at.is_none()
     }
 
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.row.log.bytes + self.row.letters.bytes + self.checkpoints.bytes + self.documents.bytes
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let mut json = self.row.json();
         if let Value::Object(json) = &mut json {
             json.insert("checkpoints".to_owned(), self.checkpoints.json());
@@ -71,6 +71,19 @@ impl Parts {
             json.insert("bytes".to_owned(), json!(self.bytes()));
         }
         json
+    }
+
+    /// The size of each kind of data, of all, and the name: cells of a table.
+    pub(crate) fn sizes(&self) -> [String; 6] {
+        let JobRow { repo, job, .. } = &self.row;
+        [
+            bytes(self.row.log.bytes),
+            bytes(self.checkpoints.bytes),
+            bytes(self.documents.bytes),
+            bytes(self.row.letters.bytes),
+            bytes(self.bytes()),
+            format!("{repo}/{job}"),
+        ]
     }
 
     /// The lines for people.

@@ -221,3 +221,33 @@ fn on_a_terminal_delete_asks_and_a_no_keeps_the_job() {
         );
     }
 }
+
+#[test]
+fn usage_names_the_largest_jobs_or_areas_first() {
+    let bench = filled();
+    bench.append(&"\"a long event that takes more space than all the rest\"\n".repeat(50));
+    let jobs = bench.run(&["usage", "--jobs", "--json"]).code(0).jsonl();
+    let sizes: Vec<u64> = jobs.iter().map(|job| job["bytes"].as_u64().unwrap()).collect();
+    assert!(
+        sizes.len() == 4 && sizes.is_sorted_by(|one, other| one >= other),
+        "{sizes:?}"
+    );
+    assert_eq!(
+        (&jobs[0]["repo"], &jobs[0]["job"]),
+        (&"shop".into(), &"job".into())
+    );
+    let table = bench.run(&["usage", "--jobs", "--top", "1"]).code(0);
+    assert!(
+        table.lines().len() == 2 && table.out.ends_with("  shop/job\n"),
+        "{}",
+        table.out
+    );
+    let all = bench.run(&["usage", "--json"]).code(0).json();
+    let areas = bench.run(&["usage", "--top", "2", "--json"]).code(0).json();
+    let area = |at: usize| areas["areas"][at]["bytes"].as_u64().unwrap();
+    assert!(
+        areas["areas"].as_array().unwrap().len() == 2 && area(0) >= area(1),
+        "{areas}"
+    );
+    assert!(all["areas"].as_array().unwrap().len() > 2, "{all}");
+}
