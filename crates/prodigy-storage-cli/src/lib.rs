@@ -40,6 +40,7 @@
 mod app;
 mod checkpoint;
 mod cli;
+mod complete;
 mod config;
 mod console;
 mod dlq;
@@ -68,6 +69,7 @@ mod usage;
 mod worktree;
 
 pub use cli::command;
+pub use complete::complete;
 pub use console::Console;
 pub use exit::Exit;
 

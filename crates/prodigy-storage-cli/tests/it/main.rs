@@ -14,6 +14,7 @@ mod append;
 mod cat;
 mod checkpoint;
 mod command_line;
+mod complete;
 mod config;
 mod dlq;
 mod doctor;
