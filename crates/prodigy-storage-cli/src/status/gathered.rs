@@ -1,5 +1,6 @@
 //! The facts that the status shows.
 
+use std::borrow::Cow;
 use std::collections::BinaryHeap;
 
 use prodigy_storage::{Check, JobState, LockInfo, RepoName, Severity, Storage, Timestamp, escape};
@@ -151,7 +152,11 @@ impl Gathered {
             let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
             let jobs = count(self.with_letters, "job");
             let what = format!("dead letters in {jobs}; {repo}/{job} has {items}");
-            let fix = format!("prodigy-storage dlq analyze --repo {repo} --job {job}");
+            let fix = format!(
+                "prodigy-storage dlq analyze --repo {} --job {}",
+                as_word(repo),
+                as_word(job)
+            );
             problems.push(("warning", what, Some(fix)));
         }
         problems
@@ -276,5 +281,26 @@ fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()
     match all.saturating_sub(SHOWN) {
         0 => Ok(()),
         more => app.cut_line(&format!("{indent}and {more} more: `{command}`")),
+    }
+}
+
+/// A name as one word of a shell, whatever its characters.
+fn as_word(name: &str) -> Cow<'_, str> {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    match name.chars().all(is_plain) {
+        true => Cow::Borrowed(name),
+        false => Cow::Owned(format!("'{}'", name.replace('\'', r"'\''"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_word_of_a_shell() {
+        assert_eq!(as_word("mapreduce-7.a_b"), "mapreduce-7.a_b");
+        assert_eq!(as_word("a;b"), "'a;b'");
+        assert_eq!(as_word("it's"), r"'it'\''s'");
     }
 }
