@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::letters::removed;
-use prodigy_storage_backend::dead_letter::normalise;
+use prodigy_storage_backend::dead_letter::{DeadLetter, normalise};
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, Expected,
     ForeignKind, ItemId, LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
@@ -468,6 +468,48 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     assert_eq!((count(), jobs()), (0, 0));
     assert!(!backend.delete_job(&ours, never()).unwrap());
     assert!(!place.root().join("events/ours/job-1").exists());
+}
+
+#[test]
+fn the_next_write_of_any_kind_finishes_an_unfinished_deletion_and_is_not_taken_by_it() {
+    let ours = JobAddress::new(RepoName::new("ours").unwrap(), JobId::new("job-1").unwrap());
+    let push = |backend: &FileBackend, id: &str| {
+        let letter = DeadLetter::new(ItemId::new(id).unwrap(), 1);
+        let item = letter.to_item().unwrap();
+        backend
+            .queue_put(&ours, &[item], Durability::Strict, None, never())
+            .unwrap();
+    };
+    let letters = |backend: &FileBackend| backend.queue_summary(&ours, never()).unwrap().items;
+    let place = Place::new();
+    push(&place.backend(), "before");
+    place.write("deletions/ours/job-1.json", "{}");
+    assert_eq!(letters(&place.backend()), 0);
+    push(&place.backend(), "after");
+    assert!(!place.root().join("deletions/ours/job-1.json").exists());
+    let mut batch = Batch::new();
+    batch.push(&1).unwrap();
+    let options = AppendOptions::default();
+    place
+        .backend()
+        .append(&ours, &mut batch, &options, never())
+        .unwrap();
+    assert_eq!(letters(&place.backend()), 1);
+
+    let document = Document::Finished(ours.clone());
+    let put = |backend: &FileBackend| {
+        let body = Body::parse(b"{}").unwrap();
+        backend
+            .put(&document, body, &PutOptions::default(), never())
+            .unwrap();
+    };
+    put(&place.backend());
+    place.write("deletions/ours/job-1.json", "{}");
+    assert!(place.backend().get(&document, never()).unwrap().is_none());
+    put(&place.backend());
+    assert!(!place.root().join("deletions/ours/job-1.json").exists());
+    assert!(place.backend().get(&document, never()).unwrap().is_some());
+    assert_eq!(letters(&place.backend()), 0);
 }
 
 #[test]
