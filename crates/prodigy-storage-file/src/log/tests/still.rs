@@ -101,24 +101,6 @@ fn a_scan_of_names_that_do_not_change_gives_what_a_scan_of_changing_names_gives(
 }
 
 #[test]
-fn a_second_form_of_a_segment_behind_the_cursor_is_read_also_if_the_names_do_not_change() {
-    let place = Place::new();
-    for number in 0..300 {
-        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
-    }
-    let cursor = read(&place, &place.store(), None, 290).1;
-    let other = line(id(1_000), "twin");
-    place.plant(&(name(5, 5) + ".zst"), zstd::encode_all(&other[..], 3).unwrap());
-    let found = [Names::Still, Names::Changing].map(|names| {
-        let (store, reel) = place.taped(place.options());
-        *reel.names.lock() = names;
-        read(&place, &store, Some(cursor.clone()), usize::MAX)
-    });
-    assert_eq!(found[0], found[1]);
-    assert_eq!(found[1].0.len(), 11, "{:?}", found[1].0);
-}
-
-#[test]
 fn names_that_do_not_change_are_read_once_and_others_twice() {
     let place = Place::new();
     for number in 0..300 {
