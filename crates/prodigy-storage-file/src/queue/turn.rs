@@ -50,7 +50,7 @@ pub(super) struct Turn<'q> {
     pub(super) is_new: bool,
     /// Files that are not in use any more, but have to be synced.
     pub(super) replaced: Vec<Arc<super::files::Syncer>>,
-    _lock: LockedFile<'q>,
+    pub(super) lock: LockedFile<'q>,
 }
 
 impl<'q> Turn<'q> {
@@ -76,7 +76,9 @@ impl<'q> Turn<'q> {
     ) -> Result<Self> {
         let lock = Entry::QueueLock(job.clone()).path();
         let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait)?;
-        queues.root.refuse_deleted(operation, job)?;
+        if !lock.is_surely_absent(&Entry::Tombstone(job.clone()).path()) {
+            queues.root.refuse_deleted(operation, job)?;
+        }
         let items_path = Entry::Queue(job.clone()).path();
         let known = queues.known(&items_path);
         let is_new = known.is_none();
@@ -91,7 +93,7 @@ impl<'q> Turn<'q> {
             ahead: true,
             is_new,
             replaced: Vec::new(),
-            _lock: lock,
+            lock,
         };
         turn.catch_up()?;
         turn.ahead = false;
@@ -334,7 +336,8 @@ impl<'q> Turn<'q> {
                     self.items_path.parent().unwrap_or(Path::new("")),
                 )?;
                 temp.append(&bytes).map_err(|error| temp.fault(error))?;
-                temp.publish(&path, Replace::Over)?;
+                // Under the lock nobody else makes one; it would hold changes that this process does not know.
+                temp.publish(&path, Replace::Never)?;
                 drop(temp);
                 let len = bytes.len() as u64;
                 self.files.journal = Some(JournalFile {
