@@ -104,9 +104,6 @@ impl Turn<'_> {
         {
             return Ok(Some(found));
         }
-        if open.is_none() && self.lock.is_surely_absent(path) {
-            return Ok(None);
-        }
         match self.queues.root.fs.metadata(path) {
             Ok(found) if found.links > 1 => {
                 if !in_journal && self.queues.is_absent(self.operation, &self.journal_path)? {

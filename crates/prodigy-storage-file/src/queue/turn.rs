@@ -50,7 +50,7 @@ pub(super) struct Turn<'q> {
     pub(super) is_new: bool,
     /// Files that are not in use any more, but have to be synced.
     pub(super) replaced: Vec<Arc<super::files::Syncer>>,
-    pub(super) lock: LockedFile<'q>,
+    _lock: LockedFile<'q>,
 }
 
 impl<'q> Turn<'q> {
@@ -76,9 +76,7 @@ impl<'q> Turn<'q> {
     ) -> Result<Self> {
         let lock = Entry::QueueLock(job.clone()).path();
         let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait)?;
-        if !lock.is_surely_absent(&Entry::Tombstone(job.clone()).path()) {
-            queues.root.refuse_deleted(operation, job)?;
-        }
+        queues.root.refuse_deleted(operation, job)?;
         let items_path = Entry::Queue(job.clone()).path();
         let known = queues.known(&items_path);
         let is_new = known.is_none();
@@ -93,7 +91,7 @@ impl<'q> Turn<'q> {
             ahead: true,
             is_new,
             replaced: Vec::new(),
-            lock,
+            _lock: lock,
         };
         turn.catch_up()?;
         turn.ahead = false;
@@ -336,8 +334,7 @@ impl<'q> Turn<'q> {
                     self.items_path.parent().unwrap_or(Path::new("")),
                 )?;
                 temp.append(&bytes).map_err(|error| temp.fault(error))?;
-                // Under the lock nobody else makes one; it would hold changes that this process does not know.
-                temp.publish(&path, Replace::Never)?;
+                temp.publish(&path, Replace::Over)?;
                 drop(temp);
                 let len = bytes.len() as u64;
                 self.files.journal = Some(JournalFile {

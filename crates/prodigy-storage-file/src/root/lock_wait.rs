@@ -10,8 +10,6 @@ use rustix::io::Errno;
 use super::Root;
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 
-/// How long a wait tries without a pause: most holders need a lock for less.
-const SHORT: Duration = Duration::from_micros(200);
 /// How long a wait lasts at most after it was interrupted.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -81,13 +79,9 @@ impl LockWait<'_> {
                     // A lock that is held for moments is still worth the wait: the caller stores what it has.
                     deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
                 }
-                let waited = self.began.elapsed();
-                if waited < SHORT {
-                    std::thread::yield_now();
-                    continue;
-                }
                 // A short wait is not made much longer by its pauses, and a long one tries rarely.
-                let pause = (waited / 8).min(self.longest_pause);
+                let waited = self.began.elapsed() / 8;
+                let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
                 let left = deadline.remaining();
                 std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
             }

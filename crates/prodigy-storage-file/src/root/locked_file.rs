@@ -87,8 +87,6 @@ pub(crate) struct LockedFile<'a> {
     file: Option<LockFile>,
     /// Whether the file stays open after the lock is given back.
     is_kept: bool,
-    /// Whether the path of the root leads to this file: it was looked up from there, and not from the open root.
-    is_in_place: bool,
 }
 
 impl Drop for LockedFile<'_> {
@@ -128,13 +126,6 @@ impl<'r> LockedFile<'r> {
         Self::take_as(root, path, operation, purpose, deadline, true)
     }
 
-    /// True if nothing has this path. One call answers where the path of the root is known to lead to the open root; else
-    /// the answer may be false, and the caller looks again.
-    pub(crate) fn is_surely_absent(&self, path: &Path) -> bool {
-        let found = || self.root.fs.metadata_by_path(path);
-        self.is_in_place && found().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-    }
-
     fn take_as(
         root: &'r Root,
         path: &Path,
@@ -161,7 +152,6 @@ impl<'r> LockedFile<'r> {
             path: path.to_owned(),
             file: None,
             is_kept,
-            is_in_place: false,
         };
         let fault = |error| root.write_fault(operation, path, error);
         let opened = root.options.clock.monotonic();
@@ -177,7 +167,6 @@ impl<'r> LockedFile<'r> {
                 kept.sign(root, &found, purpose);
             }
             lock.file = Some(kept);
-            lock.is_in_place = true;
             return Ok(lock);
         }
         let (file, found) = wait.take(
