@@ -213,6 +213,10 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Compact => stage.compact(who, &job),
         Step::DeleteJob => {
             stage.seal(who, &job)?;
+            // It may have died there.
+            if stage.is_dead(who) {
+                return Ok(());
+            }
             stage.delete_job(who, &job).map(drop)
         }
         Step::Remove(bits) => stage.remove(who, &job, &keys(bits)),
