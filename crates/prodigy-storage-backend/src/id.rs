@@ -248,7 +248,7 @@ impl IdSource {
         self.last = self.last.max(newest);
     }
 
-    /// Whether no id is left above the newest: an id at the end of time was found, which no clock gave.
+    /// Whether the ids are used up: the newest one is so close to the largest time that no id fits above it. No real clock makes such an id.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.last.parts().0 >= MAX_TICKS - LARGEST_BATCH

@@ -126,7 +126,7 @@ pub struct Record<'a> {
     pub id: EventId,
     /// The line, without its line end: the envelope as JSON.
     pub line: &'a str,
-    /// Whether the line carries a crc and it holds. A line of another program has none.
+    /// Whether the line has a checksum that matches. Lines that other programs wrote have none.
     pub verified: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Lines that are verified while they pass, in constant memory.
+//! Verifies lines piece by piece, in constant memory.
 
 use prodigy_storage_layout::Timestamp;
 

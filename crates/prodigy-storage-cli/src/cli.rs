@@ -117,7 +117,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// How far the command looks through what is stored.
+    /// How much of the stored data the command reads.
     pub(crate) fn reads(&self) -> Reads {
         match self {
             Self::Events(EventsCommand::Append(_))

@@ -1,4 +1,4 @@
-//! JSON text in other forms. Each token stays byte for byte: numbers are not rounded, and escapes are not rewritten.
+//! Rewrites JSON text in other forms. Each token is kept byte for byte: numbers are not rounded, and escapes are not rewritten.
 
 use std::fmt;
 

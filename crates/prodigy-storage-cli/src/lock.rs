@@ -163,7 +163,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
         }
         let none = || "-".to_owned();
         let process = |holder: &Holder| format!("process {} on {}", holder.pid, holder.host);
-        // The holder of a free lock is nobody.
+        // A free lock has no holder.
         let holder = lock.holder.as_ref();
         let who = match (&lock.holder, &lock.last_holder) {
             (Some(holder), _) => process(holder),

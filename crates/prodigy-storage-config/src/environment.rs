@@ -52,7 +52,7 @@ pub trait Environment {
     }
 }
 
-/// The variables of this process.
+/// The environment variables of this process.
 ///
 /// ```no_run
 /// use prodigy_storage_config::{Loader, ProcessEnvironment};

@@ -61,7 +61,7 @@ pub(crate) struct Parsed {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// A syntax error of a file.
+/// A syntax error in a file.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) position: Position,

@@ -135,7 +135,7 @@ single_name!(
 );
 
 single_name!(
-    /// The kind of a document of the caller's own: the folder that the documents of that kind share.
+    /// A kind of documents that the caller defines. It names the folder of all documents of that kind.
     DocumentKind,
     "document kind"
 );

@@ -10,7 +10,7 @@ const CHECKPOINT: &str = "-checkpoint";
 /// The names of the phases that every job has.
 const BUILT_IN: [&str; 3] = ["setup", "map", "reduce"];
 
-/// The phase of a job that a checkpoint was saved in. Each is a series of checkpoints of its own.
+/// The phase of a job that a checkpoint was saved in. Each phase has a series of checkpoints of its own.
 ///
 /// ```
 /// use prodigy_storage_layout::Phase;

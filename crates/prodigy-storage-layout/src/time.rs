@@ -67,7 +67,7 @@ impl Timestamp {
         Self(self.0.saturating_add(1))
     }
 
-    /// RFC 3339 in UTC with microseconds, the rest cut off: `2026-11-24T21:01:58.123456Z`.
+    /// RFC 3339 in UTC, cut off after the microseconds: `2026-11-24T21:01:58.123456Z`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         let mut text = Vec::with_capacity(27);

@@ -169,7 +169,7 @@ struct Search {
     outcome: Outcome,
 }
 
-/// Crashes a run at every call, checks what the next one finds, and crashes that too.
+/// Crashes a run at each of its calls, checks what the run after the crash finds, and crashes that run in the same way.
 #[must_use]
 pub fn explore(trace: &Trace, setup: Setup, depth: Depth) -> Outcome {
     let mut search = Search {
@@ -377,7 +377,7 @@ fn shape(trace: &Trace) -> u64 {
     hasher.finish()
 }
 
-/// Reads every log as someone who looks at this very moment.
+/// Reads every log as a reader at this moment sees it.
 fn glance(moment: &Moment, history: &History, setup: Setup) -> Glances {
     let mut glances = Glances::new();
     let mut jobs = HashSet::new();

@@ -17,7 +17,7 @@ pub enum Outcome {
     Skipped,
 }
 
-/// The needs of a property beyond a fresh store.
+/// The needs of a property beside a fresh store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {

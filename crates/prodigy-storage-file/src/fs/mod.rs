@@ -81,7 +81,7 @@ pub struct Metadata {
     pub uid: u32,
     /// Device and inode: which file it is, whatever its name.
     pub identity: (u64, u64),
-    /// Names that it has left; 0 after its last one was removed.
+    /// The number of its names (hard links): 0 after the last one was removed.
     pub links: u64,
     /// When it was last written to; of a folder, when a name in it last came or went. Anyone may set it.
     pub modified: Timestamp,
@@ -237,7 +237,7 @@ pub trait FsWatch: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FolderMark(pub(crate) i128);
 
-/// An open folder: the same one in each call, whatever its path leads to by then.
+/// An open folder. Each call acts on this folder, also if its path leads elsewhere by then.
 pub trait FsFolder: fmt::Debug + Send + Sync {
     /// The metadata of the folder itself.
     fn metadata(&self) -> io::Result<Metadata>;

@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(crate) struct Locks {
     root: Arc<Root>,
-    /// The locks that are handed out.
+    /// How many locks are handed out.
     held: Arc<AtomicUsize>,
 }
 
@@ -90,7 +90,7 @@ impl Locks {
         )))
     }
 
-    /// The lock file, locked.
+    /// Opens the lock file and locks it; waits until the deadline.
     fn acquire(&self, path: &Path, began: Instant, deadline: Deadline) -> Result<Box<dyn FsFile>> {
         let wait = LockWait {
             root: &self.root,

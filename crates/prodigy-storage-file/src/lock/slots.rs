@@ -56,7 +56,7 @@ pub(super) struct Slots {
     /// Whether other bytes than a note are in its slot.
     note_unclear: bool,
     empty: bool,
-    /// The greatest token that can be read in a file without a good slot.
+    /// The highest token that can still be read if no slot of the file verifies.
     salvaged: u64,
 }
 

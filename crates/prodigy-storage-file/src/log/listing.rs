@@ -55,7 +55,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// When the first of our segments was created: it names the log among those that had this folder one after the other.
+    /// The time at which our oldest segment was created. It distinguishes this log from earlier and later logs in the same folder.
     pub(crate) fn oldest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         ours.map(SegmentName::made).min()

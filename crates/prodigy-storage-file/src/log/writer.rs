@@ -144,7 +144,7 @@ impl LogWriter {
         time_to_store(&*self.root.options.clock, APPEND, &self.job)
     }
 
-    /// The turn to write.
+    /// Waits for the turn to write, until the deadline.
     pub(crate) fn enter(&self, deadline: Deadline) -> Result<MutexGuard<'_, State>> {
         match deadline.instant() {
             None => Ok(self.state.lock()),

@@ -69,7 +69,7 @@ impl Output<'_, '_> {
         Ok(())
     }
 
-    /// Copies bytes of another file.
+    /// Copies bytes from another file.
     fn copy(&mut self, from: &dyn FsFile, start: u64, end: u64) -> io::Result<()> {
         let mut at = start;
         while at < end {

@@ -226,7 +226,7 @@ impl QueueFiles {
         self.counter = self.counter.max(number);
     }
 
-    /// Whether a sync of a file failed.
+    /// Whether a sync of any of the files has failed.
     pub(super) fn has_failed(&self) -> bool {
         let items = self.items.as_ref().map(|items| &items.open);
         let journal = self.journal.as_ref().map(|journal| &journal.open);

@@ -391,7 +391,7 @@ impl Index {
         true
     }
 
-    /// Sorts the items by their births; some lines were not in this order.
+    /// Sorts the items by their births, since the lines of a file may have another order.
     fn sort(&mut self) {
         if self.slots.is_sorted_by_key(|slot| slot.birth.get()) {
             return;

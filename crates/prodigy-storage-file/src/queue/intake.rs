@@ -185,7 +185,7 @@ pub(super) enum Noted {
     Damage { start: u64, end: u64 },
 }
 
-/// A record, as an index takes it up.
+/// The part of a record that the index keeps.
 #[derive(Debug)]
 pub(super) struct Change {
     number: u64,

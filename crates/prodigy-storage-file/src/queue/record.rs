@@ -14,7 +14,7 @@ const COUNTER: &str = ",\"counter\":";
 const BIRTH: &str = ",\"birth\":";
 const DO: &str = ",\"do\":\"";
 const ITEM: &str = ",\"item\":";
-/// The version of the journal's form.
+/// The version of the journal's format.
 pub(super) const VERSION: u64 = 1;
 
 /// The kind of a change.

@@ -1,4 +1,4 @@
-//! From the bytes of a queue's file to items and damage.
+//! Turns the bytes of a queue's file into items and damage.
 
 use std::io;
 use std::ops::Range;
@@ -586,7 +586,7 @@ impl Scanner {
                     }
                 };
                 let until = line_end.unwrap_or(self.buffer.len());
-                // The first push into an empty array may stop before the old line end.
+                // If the first push into an empty array was cut short, its beginning is before the line end that was there.
                 let stub = self.at_end() && self.buffer.from(self.at).trim_ascii_end() == b"{";
                 match self.next_record(until) {
                     Some(record) => record,
@@ -694,7 +694,7 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
 }
 
 pub(super) enum Value {
-    /// An object of this number of bytes.
+    /// A whole object, of this number of bytes.
     Whole(usize),
     /// The beginning of one.
     Open,

@@ -55,7 +55,7 @@ pub(crate) struct Survey {
     pub(crate) ours: bool,
     /// The survey of the journal, if it is there.
     pub(crate) journal: Option<JournalSurvey>,
-    /// Whether the array states changes of a journal that is missing.
+    /// Whether the array says that a journal has changes, and that journal is missing.
     pub(crate) has_lost_journal: bool,
 }
 

@@ -5,7 +5,7 @@
 
 use prodigy_storage_backend::record;
 
-/// Digits of the random part.
+/// The number of digits of the random part.
 const RANDOM: usize = 32;
 /// The random part, a hyphen, and the digits of the checksum.
 const WHOLE: usize = RANDOM + 1 + 8;

@@ -26,7 +26,7 @@ impl Room {
         })
     }
 
-    /// Goes in and out; false if it gave up.
+    /// Acquires a permit and gives it back; false if the deadline passed first.
     fn visit(&self, number: usize, deadline: Option<Instant>) -> bool {
         let Ok(permit) = self.semaphore.acquire(deadline) else {
             return false;

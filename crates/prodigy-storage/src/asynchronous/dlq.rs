@@ -105,7 +105,7 @@ impl AsyncDlq {
     /// As [`Dlq::redrive`]. `work` runs in the runtime that the future was first polled in, for up to `concurrency` items at once, each
     /// on a thread of its own.
     ///
-    /// Dropping the future stops the run: the work under way is dropped, and its items are released like those that were not begun.
+    /// Dropping the future stops the run. Work that is under way is dropped, and its items are released, as are the items that were not begun.
     ///
     /// # Errors
     /// As [`Dlq::redrive`]; [`Unsupported`](ErrorKind::Unsupported) outside of a tokio runtime.

@@ -116,7 +116,7 @@ impl Pool {
         }
     }
 
-    /// Whether the pool or one of its threads is there.
+    /// A check whether the pool or one of its threads still exists.
     #[cfg(test)]
     pub(super) fn watch(&self) -> impl Fn() -> bool + use<> {
         let shared = Arc::downgrade(&self.shared);

@@ -52,7 +52,7 @@ impl Caller {
     }
 }
 
-/// The error of an append that failed for good, after an earlier try that may have stored it.
+/// The error for an append that failed in the end, although an earlier try may have stored its events.
 fn still_unclear(job: &JobAddress, batch: &Batch, last: StorageError) -> StorageError {
     let tries = last.attempts();
     let settle = "append the same batch under the same ids: what is stored is not stored again";

@@ -9,7 +9,7 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// Whether a handle that was opened for reading only refuses it.
     pub(crate) access: Access,
-    /// Whether it takes one of the `connection_pool_size` permits.
+    /// Whether the operation takes one of the `connection_pool_size` permits.
     pub(crate) limit: Limit,
     repeat: Repeat,
     /// Its place in the table.

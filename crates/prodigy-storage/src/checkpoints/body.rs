@@ -48,7 +48,7 @@ pub struct Checkpoint<T> {
     pub schema_version: Option<u32>,
     /// The position in the log up to which events led to this state.
     pub cursor: Option<Cursor>,
-    /// The token of the lock that it was saved under, without its origin.
+    /// The fencing token under which the checkpoint was saved, without the token's origin.
     pub fencing: Option<Fence>,
     /// The key that it was saved under: [`Checkpoints::find`](crate::Checkpoints::find) finds it.
     pub key: Option<CheckpointKey>,

@@ -1,4 +1,4 @@
-//! redb: a table from number to JSON.
+//! redb: a table that maps a number to JSON.
 
 use std::ops::Range;
 use std::path::Path;

@@ -17,7 +17,7 @@ use crate::store;
 
 /// The seed of the logs that are read. The logs are made in each run, and only read.
 const SEED: u64 = 20_260_101;
-/// The range of times of the shared log, in nanoseconds.
+/// The span of time that the shared log covers, in nanoseconds.
 const DAY: i64 = 86_400_000_000_000;
 const MINUTE: i64 = 60_000_000_000;
 /// Events of one moment.

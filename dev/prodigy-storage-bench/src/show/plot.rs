@@ -146,7 +146,7 @@ fn strokes(row: &Measured) -> Vec<Stroke<'_>> {
     works.collect()
 }
 
-/// The bar as a multiple of the other side's time.
+/// The bar, as a multiple of the time that the other side took.
 fn bar_as_ratio(bar: Bar) -> Option<f64> {
     match bar {
         Bar::AtMost(bar) => Some(bar),

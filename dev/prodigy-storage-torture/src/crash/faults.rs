@@ -28,7 +28,7 @@ struct Fault {
     lasting: bool,
 }
 
-/// Every scenario, then the cases that need more than one look.
+/// Runs each scenario, then the cases whose store is checked more than once.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     short::run(lab, &mut tally).context("short writes")?;

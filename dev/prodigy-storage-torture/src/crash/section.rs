@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::input::Input;
 use crate::project::Project;
 
-/// A way of failing, and what looks for its traces.
+/// One way to make the store fail, and the checks that look for lost data afterwards.
 #[derive(Debug)]
 pub(crate) struct Section {
     /// Its name on the command line.
     pub(crate) name: &'static str,
     /// Its purpose.
     pub(crate) about: &'static str,
-    /// Does it. Anything that is lost, twice, torn or wrong is an error.
+    /// Runs the section. It is an error if anything is lost, duplicated, torn or wrong.
     pub(crate) run: fn(&Lab<'_>) -> Result<Tally>,
 }
 

@@ -157,7 +157,7 @@ impl Place {
         payloads(&self.items(store))
     }
 
-    /// The events after a cursor, and the cursor behind them.
+    /// The events after `cursor`, and a new cursor that follows the last of them.
     pub(super) fn after(&self, store: &Arc<Logs>, cursor: Option<Cursor>) -> (Vec<Item>, Cursor) {
         let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.scan(store, &options);

@@ -1,4 +1,4 @@
-//! How to redrive.
+//! The options of a redrive.
 
 use std::fmt;
 use std::sync::Arc;

@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// How many items to take: one for each worker, more where the work is short.
+    /// How many items to take: one for each worker, and more if each item takes little time.
     fn ahead(&self, state: &State) -> usize {
         let elapsed = self.now().saturating_sub(self.began).max(Duration::from_nanos(1));
         let soon = state.settled as u128 * AHEAD.as_nanos() / elapsed.as_nanos();

@@ -57,7 +57,7 @@ pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Follows from the beginning in one long life, and a little longer than all others work: it is given each event once.
+/// Follows the log from its beginning in a process that ends a little later than all others. That process has to be given each event once.
 pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     let time = format!("{}ms", (harness.left() + AFTER).as_millis());
     let words = ["events", "follow", "--for", &time];

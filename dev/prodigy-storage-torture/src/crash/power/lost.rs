@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A broken promise: something acknowledged is lost, or what is there is torn, twice, damaged or wrong.
+/// A broken promise: something acknowledged is lost, or what is stored is torn, duplicated, damaged or wrong.
 #[derive(Debug)]
 pub(crate) struct Lost(String);
 
