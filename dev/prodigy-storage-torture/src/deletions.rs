@@ -1,23 +1,33 @@
-//! A worker of `cargo xtask crash --only deletions`: writes, deletes, reads or follows one job, until somebody kills it.
+//! A worker of `cargo xtask crash --only deletions`: writes to one job, deletes it, reads it or follows it, until somebody
+//! kills it.
 //!
-//! `torture-deletions STORE NAME SEED ROLE` reports each call as JSON lines, with the time since the boot in nanoseconds before and
-//! after it.
+//! `torture-deletions STORE NAME SEED ROLE` reports each call as JSON lines, one before and one after it, with the time since
+//! the boot in nanoseconds. The role `look` names all that is stored, and ends.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
 use std::io::Write;
-use std::thread::sleep;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use prodigy_storage::config::MapEnvironment;
-use prodigy_storage::{Clock, Cursor, ErrorKind, FollowOptions, Job, Storage, StorageError, SystemClock};
-use serde::{Deserialize, Serialize};
+use prodigy_storage::{
+    Clock, Cursor, DeadLetter, ErrorKind, FollowOptions, ItemId, Job, Phase, ReadOptions, SaveOptions,
+    ScanItem, Select, Storage, StorageError, SystemClock,
+};
 use serde_json::{Value, json};
 
-/// An event, which is appended once.
-#[derive(Serialize, Deserialize)]
-struct Event {
-    key: String,
+/// Small segments, so that a log has several.
+const SEGMENT: &str = "4KiB";
+
+struct Worker {
+    job: Job,
+    by: String,
+    random: fastrand::Rng,
+    /// The number of things that it has begun to store.
+    number: u32,
+    /// A cursor, and the last event before it.
+    behind: Option<(Cursor, String)>,
 }
 
 fn main() -> Result<()> {
@@ -27,18 +37,26 @@ fn main() -> Result<()> {
     let storage = Storage::builder()
         .environment(MapEnvironment::new())
         .base_dir(store)
-        .set("backend_config.max_file_size", "2KB")
-        .set("backend_config.enable_compression", "true")
-        .set("timeout", "5s")
+        .set("backend_config.max_file_size", SEGMENT)
         .open()?;
-    let job = storage.repo("deletions")?.job("job")?;
-    let random = fastrand::Rng::with_seed(seed.parse().context("the seed is no number")?);
-    match role.as_str() {
-        "write" => write(&job, &by, random),
-        "delete" => delete(&job, random),
-        "read" => read(&job, random),
-        "follow" => follow(&job, random),
+    let mut worker = Worker {
+        job: storage.repo("deletions")?.job("again")?,
+        by,
+        random: fastrand::Rng::with_seed(seed.parse().context("the seed is no number")?),
+        number: 0,
+        behind: None,
+    };
+    tell(&json!({"born": now()}))?;
+    let step = match role.as_str() {
+        "write" => Worker::write,
+        "delete" => Worker::delete,
+        "read" => Worker::read,
+        "follow" => Worker::follow,
+        "look" => return worker.look(),
         other => bail!("no role is named `{other}`"),
+    };
+    loop {
+        step(&mut worker)?;
     }
 }
 
@@ -54,103 +72,188 @@ fn now() -> u64 {
     u64::try_from(SystemClock.uptime().since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `None` for an error that a call may have here: another process deletes the job, writes to it, is stopped or is killed.
-fn may_fail<T>(result: Result<T, StorageError>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => match error.kind() {
-            ErrorKind::Deleted
-            | ErrorKind::CursorGap
-            | ErrorKind::LockUnavailable
-            | ErrorKind::Timeout
-            | ErrorKind::OutcomeUnknown => Ok(None),
-            _ => Err(error.into()),
-        },
+impl Worker {
+    fn pause(&mut self, longest: u64) {
+        thread::sleep(Duration::from_millis(self.random.u64(..longest)));
     }
-}
 
-/// Appends a few events, then finishes the job, so that it can be deleted for a moment.
-fn write(job: &Job, by: &str, mut random: fastrand::Rng) -> Result<()> {
-    let mut number = 0;
-    loop {
-        for _ in 0..random.u32(1..30) {
-            let key = format!("{by}-{number}");
-            number += 1;
-            let begun = now();
-            let stored = may_fail(job.events().append(&Event { key: key.clone() }))?.is_some();
-            tell(&json!({"append": {"key": key, "from": begun, "to": now(), "stored": stored}}))?;
+    /// New names, each with the kind of its thing.
+    fn names(&mut self, kind: &str, count: u32) -> Vec<String> {
+        let first = self.number;
+        self.number += count;
+        let name = |number| format!("{kind}-{}-{number}", self.by);
+        (first..self.number).map(name).collect()
+    }
+
+    /// Reports things before and after they are stored.
+    fn store(names: &[String], call: impl FnOnce() -> Result<(), StorageError>) -> Result<()> {
+        tell(&json!({"storing": {"at": now(), "names": names}}))?;
+        let stored = match call() {
+            Ok(()) => true,
+            Err(error) => match error.kind() {
+                ErrorKind::LockUnavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown => false,
+                _ => return Err(error.into()),
+            },
+        };
+        tell(&json!({"stored": {"at": now(), "stored": stored}}))
+    }
+
+    /// Stores some of everything, then finishes the job, so that it can be deleted for a moment.
+    fn write(&mut self) -> Result<()> {
+        let job = self.job.clone();
+        for _ in 0..self.random.u8(1..6) {
+            let count = self.random.u32(1..8);
+            let names = self.names("event", count);
+            let text = "x".repeat(self.random.usize(..600));
+            let events = names.iter().map(|name| json!({"name": name, "text": text}));
+            let events: Vec<Value> = events.collect();
+            Self::store(&names, || job.events().append_batch(&events).map(drop))?;
         }
-        may_fail(job.finish())?;
-        sleep(Duration::from_millis(random.u64(..30)));
+        if self.random.bool() {
+            let names = self.names("letter", 1);
+            let name = names.first().context("no name")?;
+            let letter = DeadLetter::new(ItemId::new(name.as_str())?, json!({"name": name}));
+            Self::store(&names, || job.dlq().push(&letter).map(drop))?;
+        }
+        if self.random.bool() {
+            let names = self.names("checkpoint", 1);
+            let state = json!({"name": names.first()});
+            let save = || job.checkpoints().save_map(&state, SaveOptions::new()).map(drop);
+            Self::store(&names, save)?;
+        }
+        match job.finish() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::LockUnavailable => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.pause(120);
+        Ok(())
     }
-}
 
-fn delete(job: &Job, mut random: fastrand::Rng) -> Result<()> {
-    loop {
-        let begun = now();
-        tell(&json!({"deleting": {"from": begun}}))?;
-        // A job at work is refused, and nothing of it was removed.
-        let answer = match job.delete() {
+    fn delete(&mut self) -> Result<()> {
+        tell(&json!({"deleting": now()}))?;
+        let how = match self.job.delete() {
             Ok(true) => "gone",
             Ok(false) => "nothing",
-            Err(error) if error.kind() == ErrorKind::LockUnavailable => "refused",
-            Err(error) => {
-                may_fail(Err::<bool, _>(error))?;
-                "unclear"
-            }
+            Err(error) => match error.kind() {
+                ErrorKind::LockUnavailable => "refused",
+                ErrorKind::Timeout | ErrorKind::OutcomeUnknown => "unclear",
+                _ => return Err(error.into()),
+            },
         };
-        tell(&json!({"deleted": {"to": now(), "answer": answer}}))?;
-        sleep(Duration::from_millis(random.u64(..10)));
+        tell(&json!({"deleted": {"at": now(), "how": how}}))?;
+        // A deletion that succeeded leaves the job alone for longer.
+        self.pause(if how == "gone" { 200 } else { 8 });
+        Ok(())
     }
-}
 
-fn read(job: &Job, mut random: fastrand::Rng) -> Result<()> {
-    loop {
-        let begun = now();
-        let mut keys = Vec::new();
-        let mut whole = false;
-        let pause = Duration::from_millis(random.u64(..2));
-        if let Some(events) = may_fail(job.events().read::<Event>())? {
-            whole = true;
-            for event in events {
-                sleep(pause);
-                match may_fail(event)? {
-                    Some(event) => keys.push(event.event.key),
-                    None => {
-                        whole = false;
-                        break;
+    /// Begins to look, from the beginning or behind an event that was given before.
+    fn begin(&mut self) -> Result<Option<Cursor>> {
+        let behind = self.behind.take().filter(|_| self.random.bool());
+        let (cursor, name) = behind.unzip();
+        tell(&json!({"looking": {"at": now(), "behind": name}}))?;
+        Ok(cursor)
+    }
+
+    /// An item of a scan or of a follow.
+    fn given(item: &ScanItem<'_>) -> Result<String> {
+        let ScanItem::Record(record) = item else {
+            bail!("given: {item:?}");
+        };
+        let line: Value = serde_json::from_str(record.line)?;
+        let name = line
+            .pointer("/event/name")
+            .or_else(|| line.get("name"))
+            .and_then(Value::as_str)
+            .with_context(|| format!("no name is in {line}"))?
+            .to_owned();
+        tell(&json!({"given": {"at": now(), "name": name}}))?;
+        Ok(name)
+    }
+
+    /// Reports the end of a look, and the time at which its last step began.
+    fn ended(last: u64, error: Option<&StorageError>) -> Result<()> {
+        let how = match error.map(StorageError::kind) {
+            None => "complete",
+            Some(ErrorKind::Deleted) => "deleted",
+            Some(ErrorKind::CursorGap) => "gap",
+            Some(_) => bail!("a look ended: {error:?}"),
+        };
+        tell(&json!({"looked": {"at": now(), "last": last, "how": how}}))
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let cursor = self.begin()?;
+        let mut last = now();
+        let mut lines = match self.job.events().read_lines(ReadOptions::new().from(cursor)) {
+            Ok(lines) => lines,
+            Err(error) => return Self::ended(last, Some(&error)),
+        };
+        let mut waits = self.random.bool();
+        loop {
+            last = now();
+            match lines.next() {
+                Ok(Some(item)) => {
+                    let name = Self::given(&item)?;
+                    self.behind = Some((lines.cursor(), name));
+                }
+                Ok(None) => {
+                    // The position behind segments that were read to their ends names none of them.
+                    if let Some((cursor, _)) = &mut self.behind {
+                        *cursor = lines.cursor();
                     }
+                    break Self::ended(last, None)?;
                 }
+                Err(error) => break Self::ended(last, Some(&error))?,
+            }
+            if std::mem::take(&mut waits) {
+                self.pause(400);
             }
         }
-        tell(&json!({"scan": {"from": begun, "to": now(), "whole": whole, "keys": keys}}))?;
-        sleep(Duration::from_millis(random.u64(..20)));
+        self.pause(60);
+        Ok(())
     }
-}
 
-/// Follows, and now and then begins again from its cursor.
-fn follow(job: &Job, mut random: fastrand::Rng) -> Result<()> {
-    let mut cursor: Option<Cursor> = None;
-    loop {
-        let options = FollowOptions::new().from(cursor.clone());
-        let mut is_gone = true;
-        if let Some(mut follow) = may_fail(job.events().follow_with::<Event>(options))? {
-            let mut left = random.u32(1..40);
-            for event in follow.by_ref() {
-                let Some(event) = may_fail(event)? else { break };
-                tell(&json!({"seen": {"key": event.event.key}}))?;
-                left -= 1;
-                if left == 0 {
-                    is_gone = false;
-                    break;
+    fn follow(&mut self) -> Result<()> {
+        let cursor = self.begin()?;
+        let mut last = now();
+        let error = match self.job.events().follow_lines(FollowOptions::new().from(cursor)) {
+            Ok(mut lines) => loop {
+                last = now();
+                match lines.next() {
+                    Ok(Some(item)) => {
+                        let name = Self::given(&item)?;
+                        self.behind = Some((lines.cursor(), name));
+                    }
+                    Ok(None) => bail!("a follow that nobody stopped has an end"),
+                    Err(error) => break error,
                 }
-            }
-            cursor = Some(follow.cursor());
+            },
+            Err(error) => error,
+        };
+        Self::ended(last, Some(&error))
+    }
+
+    /// Names all that is stored.
+    fn look(&mut self) -> Result<()> {
+        let mut names = Vec::new();
+        let mut lines = self.job.events().read_lines(ReadOptions::new())?;
+        while let Some(item) = lines.next()? {
+            names.push(Self::given(&item)?);
         }
-        if is_gone {
-            // The log that it followed was deleted: it begins with the next one.
-            tell(&json!({"gap": {}}))?;
-            cursor = None;
+        for item in self.job.dlq().scan(&Select::any())? {
+            names.push(item?.id.to_string());
         }
+        for entry in self.job.checkpoints().list_phase(Phase::Map) {
+            let checkpoint = self.job.checkpoints().get::<Value>(&entry?.id)?;
+            let data = checkpoint.context("a checkpoint is listed, and not there")?.data;
+            names.push(
+                data.get("name")
+                    .and_then(Value::as_str)
+                    .context("no name")?
+                    .to_owned(),
+            );
+        }
+        tell(&json!({"there": names}))
     }
 }

@@ -246,3 +246,34 @@ impl Drop for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_overflowed_has_every_watch_look_again() {
+        let queue = Queue {
+            inotify: inotify::init(CreateFlags::CLOEXEC).unwrap(),
+            running: AtomicBool::new(true),
+            watches: Mutex::default(),
+        };
+        let (reports, reported) = std::sync::mpsc::channel();
+        let live = Arc::new(AtomicBool::new(true));
+        for descriptor in [1, 1, 2] {
+            let reports = reports.clone();
+            queue.watches.lock().entry(descriptor).or_default().push(Watched {
+                live: Arc::clone(&live),
+                wake: Arc::new(move || reports.send(descriptor).unwrap()),
+            });
+        }
+        // The kernel names no watch when it drops reports.
+        queue.report(-1, ReadFlags::QUEUE_OVERFLOW, b"");
+        let mut woken: Vec<i32> = reported.try_iter().collect();
+        woken.sort_unstable();
+        assert_eq!(woken, [1, 1, 2]);
+        assert!(live.load(Ordering::Acquire), "a watch ended");
+        queue.report(2, ReadFlags::MODIFY, b"a");
+        assert_eq!(reported.try_iter().collect::<Vec<_>>(), [2]);
+    }
+}

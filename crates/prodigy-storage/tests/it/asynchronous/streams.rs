@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use prodigy_storage::{ErrorKind, FollowOptions, ReadOptions};
+use prodigy_storage::{AsyncRepo, ErrorKind, FollowOptions, ReadOptions};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -228,6 +228,32 @@ fn a_follow_ends_when_it_is_stopped_or_nothing_comes_for_as_long_as_it_waits() {
         let mut follow = events.follow_with::<usize>(options).await.unwrap();
         assert!(follow.next().await.unwrap().is_ok());
         assert!(follow.next().await.is_none());
+    });
+}
+
+#[test]
+fn a_follow_of_a_repository_or_of_the_store_gives_events_of_jobs_that_come_later() {
+    on_each(async |tasks| {
+        let shop = tasks.storage.repo("shop").unwrap();
+        let store = tasks.storage.repo("store").unwrap();
+        let append = async |repo: &AsyncRepo, job: &str, n: u32| {
+            repo.job(job).unwrap().events().append(&n).await.unwrap();
+        };
+        append(&shop, "early", 0).await;
+        let mut of_shop = shop.follow::<u32>(FollowOptions::new()).await.unwrap();
+        let mut of_all = tasks.storage.follow::<u32>(FollowOptions::new()).await.unwrap();
+        assert_eq!(of_shop.next().await.unwrap().unwrap().1.event, 0);
+        assert_eq!(of_all.next().await.unwrap().unwrap().1.event, 0);
+        append(&store, "late", 1).await;
+        let (job, event) = of_all.next().await.unwrap().unwrap();
+        assert_eq!((job.to_string().as_str(), event.event), ("store/late", 1));
+        append(&shop, "later", 2).await;
+        for follow in [&mut of_all, &mut of_shop] {
+            let (job, event) = follow.next().await.unwrap().unwrap();
+            assert_eq!((job.to_string().as_str(), event.event), ("shop/later", 2));
+            follow.handle().stop();
+            assert!(follow.next().await.is_none());
+        }
     });
 }
 
