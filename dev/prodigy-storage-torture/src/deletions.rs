@@ -38,6 +38,7 @@ fn main() -> Result<()> {
         .environment(MapEnvironment::new())
         .base_dir(store)
         .set("backend_config.max_file_size", SEGMENT)
+        .set("backend_config.enable_compression", "true")
         .open()?;
     let mut worker = Worker {
         job: storage.repo("deletions")?.job("again")?,

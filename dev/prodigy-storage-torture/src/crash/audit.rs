@@ -1,6 +1,7 @@
 //! The contents of the store after all kills.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::random::{JOB, Ledger, REPO};
 use super::section::Tally;
@@ -58,4 +59,18 @@ pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> 
         crate::tree::files(&quarantine)?.len(),
     );
     Ok(tally)
+}
+
+/// The doctor finds nothing wrong.
+pub(super) fn is_sound(tool: &Tool) -> Result<()> {
+    let answer = tool.run(["--json", "doctor"], b"")?.expect_code(0)?;
+    for line in answer.lines() {
+        let finding: Value = serde_json::from_slice(line)?;
+        let severity = finding.get("severity").and_then(Value::as_str);
+        ensure!(
+            !matches!(severity, Some("damage" | "warning")),
+            "the doctor found {finding}"
+        );
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use self::history::History;
+use super::audit::is_sound;
 use super::power::process::Process;
 use super::section::{Lab, Tally};
 use crate::tool::Tool;
@@ -87,6 +88,6 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     tally.add("kills beside deletions of a job", killed.into_inner());
     let history = history.into_inner().unwrap_or_else(PoisonError::into_inner);
     history.check(&there, &mut tally)?;
-    tool.done(["doctor"], b"").context("the doctor at the end")?;
+    is_sound(&tool)?;
     Ok(tally)
 }

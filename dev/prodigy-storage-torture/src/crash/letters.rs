@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use prodigy_storage_backend::reference::Stored;
-use serde_json::Value;
 
 use self::history::Call;
+use super::audit::is_sound;
 use super::many::stored;
 use super::power::process::Process;
 use super::section::{Lab, Tally};
@@ -57,20 +57,6 @@ impl Workshop<'_> {
     fn stored(&self, job: &str) -> Result<BTreeMap<String, Stored>> {
         stored(&self.tool, &["--repo", "letters", "--job", job])
     }
-
-    /// The doctor finds nothing wrong.
-    fn is_sound(&self) -> Result<()> {
-        let answer = self.tool.run(["--json", "doctor"], b"")?.expect_code(0)?;
-        for line in answer.lines() {
-            let finding: Value = serde_json::from_slice(line)?;
-            let severity = finding.get("severity").and_then(Value::as_str);
-            ensure!(
-                !matches!(severity, Some("damage" | "warning")),
-                "the doctor found {finding}"
-            );
-        }
-        Ok(())
-    }
 }
 
 /// Lets workers change a queue, then redrivers empty another.
@@ -83,7 +69,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     changes(&workshop, &mut tally).context("changes at random")?;
     redrivers::run(&workshop, &mut tally).context("redrivers with short leases")?;
-    workshop.is_sound()?;
+    is_sound(&workshop.tool)?;
     Ok(tally)
 }
 
