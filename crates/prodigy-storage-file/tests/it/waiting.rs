@@ -45,8 +45,8 @@ impl Place {
         FileBackend::open_on(Arc::new(fs), options).unwrap()
     }
 
-    /// Waits until a look into the log that began after `before` calls has ended: no call was made for a while, or so many
-    /// that another look was made since.
+    /// Waits until a look into the log that began after `before` calls has ended: no call was made for a while, or the calls of
+    /// another look were made since then.
     fn is_looked_into(&self, before: usize) {
         let mut last = before;
         loop {
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-/// A look opens the folder of a log at most so often.
+/// The largest number of times that a look opens the folder of a log.
 const CALLS_OF_A_LOOK: usize = 6;
 
 /// Nothing but a notification ends its pause.
