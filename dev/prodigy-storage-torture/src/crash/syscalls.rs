@@ -19,6 +19,8 @@ const SAMPLE: usize = 8;
 /// high is not made each time. It is tried this often; one of this number of calls may never be reached.
 const TRIES: usize = 6;
 const MISSED: usize = 20;
+/// Calls of a scenario with threads that may be missed in any case.
+const FEW: usize = 2;
 
 /// Every scenario at every call.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
@@ -65,8 +67,10 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
         Ok(false)
     })?;
     let missed = killed.iter().filter(|killed| !**killed).count();
+    // A thread in the background makes some calls in one run and not in the next, whatever the number of calls is.
+    let allowed = (points.len() / MISSED).max(if scenario.threads { FEW } else { 0 });
     ensure!(
-        missed * MISSED <= points.len(),
+        missed <= allowed,
         "{missed} of {} calls were not reached",
         points.len()
     );
