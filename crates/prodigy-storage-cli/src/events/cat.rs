@@ -1,9 +1,9 @@
 //! `events cat`.
 
-use prodigy_storage::{EventFilter, ReadOptions, ScanItem, Timestamp, escape};
+use prodigy_storage::{EventFilter, EventLines, ReadOptions, ScanItem, Timestamp, escape};
 
 use super::filter::FilterArgs;
-use super::shown::{self, FormArgs};
+use super::shown::{self, Form, FormArgs};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -63,23 +63,33 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
         Some(count) => events.tail_lines(count)?,
         None => events.read_lines(arguments.range.options())?,
     };
+    if !each(app, &mut lines, form, |app, line| shown::print(app, &line, form))? {
+        opened.must_be_known()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Gives each event in its form, and reports damage.
+pub(super) fn each(
+    app: &mut App<'_>,
+    lines: &mut EventLines,
+    form: Form,
+    mut give: impl FnMut(&mut App<'_>, String) -> Result<()>,
+) -> Result<bool> {
     let (mut any, mut unverified) = (false, 0);
     while let Some(item) = lines.next()? {
         any = true;
         match item {
             ScanItem::Record(record) => {
                 unverified += usize::from(!record.verified);
-                shown::print(app, &shown::line(&record, None, form)?, form)?;
+                give(app, shown::line(&record, None, form)?)?;
             }
             ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
             ScanItem::TooLarge(record) => app.too_large(&record),
         }
     }
-    if !any {
-        opened.must_be_known()?;
-    }
     note_unverified(app, unverified);
-    Ok(Exit::Done)
+    Ok(any)
 }
 
 /// Notes the events that no checksum verifies.

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use prodigy_storage::{Cursor, EventLines, Events, ScanItem, escape};
+use prodigy_storage::{Cursor, Events};
 
-use super::cat::{RangeArgs, note_unverified};
+use super::cat::{RangeArgs, each};
 use super::follow;
 use super::shown::{self, Form, FormArgs};
 use crate::app::{Access, App};
@@ -76,27 +76,4 @@ fn last_held(app: &mut App<'_>, events: &Events, arguments: &TailArgs, form: For
         shown::print(app, line, form)?;
     }
     Ok((!newest.is_empty(), lines.cursor()))
-}
-
-/// Gives each event in its form, and reports damage.
-fn each(
-    app: &mut App<'_>,
-    lines: &mut EventLines,
-    form: Form,
-    mut give: impl FnMut(&mut App<'_>, String) -> Result<()>,
-) -> Result<bool> {
-    let (mut any, mut unverified) = (false, 0);
-    while let Some(item) = lines.next()? {
-        any = true;
-        match item {
-            ScanItem::Record(record) => {
-                unverified += usize::from(!record.verified);
-                give(app, shown::line(&record, None, form)?)?;
-            }
-            ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
-            ScanItem::TooLarge(record) => app.too_large(&record),
-        }
-    }
-    note_unverified(app, unverified);
-    Ok(any)
 }
