@@ -9,7 +9,7 @@ use super::pool;
 use super::scenario::{self, Prepared};
 use super::section::{Lab, Tally};
 use super::strace::{self, Blow, Point};
-use super::syscalls::survey;
+use super::syscalls::{UNHARMED, survey};
 use crate::tool::Answer;
 
 mod poison;
@@ -41,7 +41,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     for (number, scenario) in scenario::all().enumerate() {
         let folder = lab.folder(&format!("{number:02}"))?;
         let prepared = scenario.prepared(lab, &folder)?;
-        let (points, unharmed) = survey(&prepared)?;
+        let (points, unharmed) = survey(&prepared, UNHARMED)?;
         let faults = sample(lab, scenario.name, &points);
         let outcomes = pool::each(&faults, |fault| trial(&prepared, fault, unharmed))
             .with_context(|| format!("scenario `{}`", scenario.name))?;
