@@ -5,17 +5,20 @@
 //! the boot in nanoseconds. The role `look` names all that is stored, and ends.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
-use std::io::Write;
+mod told;
+
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
-    Clock, Cursor, DeadLetter, ErrorKind, FollowOptions, ItemId, Job, Phase, ReadOptions, SaveOptions,
-    ScanItem, Select, Storage, StorageError, SystemClock,
+    Cursor, DeadLetter, ErrorKind, FollowOptions, ItemId, Job, Phase, ReadOptions, SaveOptions, ScanItem,
+    Select, Storage, StorageError,
 };
 use serde_json::{Value, json};
+
+use told::{now, tell};
 
 /// Small segments, so that a log has several.
 const SEGMENT: &str = "4KiB";
@@ -59,18 +62,6 @@ fn main() -> Result<()> {
     loop {
         step(&mut worker)?;
     }
-}
-
-/// Prints a report at once.
-fn tell(what: &Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{what}")?;
-    Ok(out.flush()?)
-}
-
-/// The time since the boot, in nanoseconds.
-fn now() -> u64 {
-    u64::try_from(SystemClock.uptime().since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Worker {

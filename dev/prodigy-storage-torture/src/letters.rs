@@ -5,7 +5,8 @@
 //! lines, one before and one after it, with the time since the boot in nanoseconds.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
-use std::io::Write;
+mod told;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
-    Change, Claim, Clock, DeadLetter, Dlq, Eligible, ErrorKind, Failure, ItemId, LeaseToken, Outcome,
-    RedriveOptions, Select, Settled, Settlement, Storage, StorageError, SystemClock,
+    Change, Claim, DeadLetter, Dlq, Eligible, ErrorKind, Failure, ItemId, LeaseToken, Outcome,
+    RedriveOptions, Select, Settled, Settlement, Storage, StorageError,
 };
 use serde_json::{Value, json};
+
+use told::{now, tell};
 
 /// Items of this name are pushed again and again, and never removed.
 const KEPT: &str = "kept";
@@ -60,18 +63,6 @@ fn main() -> Result<()> {
         "redrive" => redrive(&dlq, &by, seed),
         other => bail!("no role is named `{other}`"),
     }
-}
-
-/// Prints a report at once.
-fn tell(what: &Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{what}")?;
-    Ok(out.flush()?)
-}
-
-/// The time since the boot, in nanoseconds.
-fn now() -> u64 {
-    u64::try_from(SystemClock.uptime().since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Reports a call, makes it, and reports its result. A wait that ended by its deadline, or an unknown outcome, is one:

@@ -1,0 +1,19 @@
+//! The reports of a worker, for the program that kills it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use prodigy_storage::{Clock, SystemClock};
+use serde_json::Value;
+
+/// Prints a report at once.
+pub(crate) fn tell(what: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{what}")?;
+    Ok(out.flush()?)
+}
+
+/// The time since the boot, in nanoseconds.
+pub(crate) fn now() -> u64 {
+    u64::try_from(SystemClock.uptime().since.as_nanos()).unwrap_or(u64::MAX)
+}
