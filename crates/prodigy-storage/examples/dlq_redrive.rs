@@ -6,7 +6,7 @@ mod support;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome as Settled, RedriveOptions, Select};
+use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome as Settled, RedriveOptions, Select, Taken};
 use support::{Outcome, check};
 
 fn main() -> Outcome {
@@ -30,8 +30,9 @@ fn main() -> Outcome {
         );
     }
 
-    // A redriver takes items and dies. Its leases end at once here; its items were never gone.
+    // A redriver takes items and dies, so that it releases none. Its leases end at once here; its items were never gone.
     let lost = dlq.take(&Select::eligible(), 4, Duration::ZERO)?;
+    lost.iter().for_each(Taken::keep);
     println!(
         "a redriver took {} and died; {} are still stored",
         lost.len(),

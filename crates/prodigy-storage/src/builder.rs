@@ -16,6 +16,7 @@ use prodigy_storage_layout::{Ceilings, Identity};
 
 use crate::call::Caller;
 use crate::checkpoints::Setups;
+use crate::dlq::InHand;
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_config;
@@ -181,6 +182,7 @@ impl StorageBuilder {
             #[cfg(feature = "file")]
             given,
             setups: Setups::default(),
+            in_hand: InHand::default(),
             foreign: Foreign::default(),
             ceilings,
             interrupt: self.interrupt,

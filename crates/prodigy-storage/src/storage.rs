@@ -21,6 +21,7 @@ use crate::builder::StorageBuilder;
 use crate::call::Caller;
 use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
 use crate::checkpoints::Setups;
+use crate::dlq::InHand;
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_name;
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) given: bool,
     /// The setup checkpoints that this handle has seen.
     pub(crate) setups: Setups,
+    /// The dead letters that this handle took.
+    pub(crate) in_hand: InHand,
     /// Counts the folders of other programs that were skipped. The backend has a registry of its own.
     pub(crate) foreign: Foreign,
     /// Where the search for a repository ends.

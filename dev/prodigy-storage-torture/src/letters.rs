@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
     Change, Claim, DeadLetter, Dlq, Eligible, ErrorKind, Failure, ItemId, LeaseToken, Outcome,
-    RedriveOptions, Select, Settled, Settlement, Storage, StorageError,
+    RedriveOptions, Select, Settled, Settlement, Storage, StorageError, Taken,
 };
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ impl Worker {
             _ => Select::eligible(),
         };
         let call = json!({"take": {"lease": lease.as_nanos() as u64}});
-        let shown = |taken: &Vec<prodigy_storage::Taken>| {
+        let shown = |taken: &Vec<Taken>| {
             let pairs = taken
                 .iter()
                 .map(|taken| json!({"item": taken.id(), "token": taken.token()}));
@@ -143,6 +143,7 @@ impl Worker {
         };
         let taken = report(&call, || self.dlq.take(&select, limit, lease), shown)?;
         let taken = taken.unwrap_or_default();
+        taken.iter().for_each(Taken::keep);
         self.held.extend(
             taken
                 .iter()

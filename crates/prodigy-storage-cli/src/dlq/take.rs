@@ -106,6 +106,7 @@ pub(super) fn must_last(lease: Duration) -> Result<()> {
 
 /// Writes what was taken, item by item. The items that can't be written are released.
 fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
+    batch.iter().for_each(Taken::keep);
     for (at, taken) in batch.iter().enumerate() {
         let line = with_lease(&taken.item.body, Some(&taken.lease), None, true);
         let written = app.line(line).and_then(|()| app.flush());

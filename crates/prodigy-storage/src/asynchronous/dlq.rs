@@ -1,6 +1,7 @@
 //! The dead letters of a job, for tasks.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +23,7 @@ use super::threads::Threads;
 use super::{Call, ItemStream, Wrap};
 use crate::dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, RedriveError, RedriveOptions, RedriveReport, SignatureCounts,
-    Taken,
+    Taken, release_all,
 };
 
 mirror! {
@@ -97,7 +98,7 @@ impl AsyncDlq {
         let (blocking, threads, select) = (self.blocking.clone(), Arc::clone(&self.threads), select.clone());
         Call::new(async move {
             let take = move || blocking.take(&select, limit, lease);
-            let taken = threads.call_or_undo("take", take, release).await?;
+            let taken = threads.call_or_undo("take", take, release_all).await?;
             Ok(taken.into_iter().map(|taken| taken.wrap(&threads)).collect())
         })
     }
@@ -177,16 +178,6 @@ fn no_runtime(error: tokio::runtime::TryCurrentError) -> StorageError {
     .with_source(error)
 }
 
-/// Releases what a future that was dropped had taken.
-fn release(taken: Vec<Taken>) {
-    for taken in taken {
-        if let Err(error) = taken.release(Duration::ZERO) {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(item = %taken.id(), error, "the item of a cancelled take stays leased until the lease ends");
-        }
-    }
-}
-
 impl Wrap for DlqScan {
     type Wrapped = ItemStream<DlqItem>;
 
@@ -196,7 +187,8 @@ impl Wrap for DlqScan {
 }
 
 mirror! {
-    /// [`Taken`] for tasks.
+    /// [`Taken`] for tasks. Dropping it releases the item a moment later, on a thread of the handle, unless it was settled or
+    /// [kept](Self::keep). A future of one of its calls counts as a part of it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -212,7 +204,8 @@ mirror! {
     /// # Ok::<(), prodigy_storage::StorageError>(())
     /// # }).unwrap();
     /// ```
-    AsyncTaken of Taken {
+    #[must_use = "the item is released as soon as this is dropped"]
+    AsyncTaken of Taken as Arc<InTask> {
         fn id(&self) -> &ItemId;
         fn token(&self) -> &LeaseToken;
         fn data<T: DeserializeOwned>(&self) -> Result<T>;
@@ -221,6 +214,7 @@ mirror! {
         async fn release(&self, delay: Duration) -> Settled;
         async fn fail(&self, failure: Failure) -> Settled;
         async fn park(&self, reason: Option<&str>) -> Settled;
+        fn keep(&self) -> ();
     }
 }
 
@@ -235,5 +229,43 @@ impl AsyncTaken {
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.blocking.lease
+    }
+}
+
+impl Wrap for Taken {
+    type Wrapped = AsyncTaken;
+
+    fn wrap(self, threads: &Arc<Threads>) -> AsyncTaken {
+        let threads = Arc::clone(threads);
+        AsyncTaken {
+            blocking: Arc::new(InTask {
+                taken: self,
+                threads: Arc::clone(&threads),
+            }),
+            threads,
+        }
+    }
+}
+
+/// An item in the hand of a task: its release must not block the task.
+#[derive(Debug)]
+struct InTask {
+    taken: Taken,
+    threads: Arc<Threads>,
+}
+
+impl Deref for InTask {
+    type Target = Taken;
+
+    fn deref(&self) -> &Taken {
+        &self.taken
+    }
+}
+
+impl Drop for InTask {
+    fn drop(&mut self) {
+        if let Some(release) = self.taken.let_go() {
+            self.threads.operations.run(release);
+        }
     }
 }

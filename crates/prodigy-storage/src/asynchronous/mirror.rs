@@ -30,6 +30,19 @@ macro_rules! mirror {
             rows! { $Sync; $($rows)* }
         }
     };
+    // A handle that is not cloned: its calls share the blocking one.
+    ($(#[$attribute:meta])* $Async:ident of $Sync:ident as $Shared:ty { $($rows:tt)* }) => {
+        $(#[$attribute])*
+        #[derive(Debug)]
+        pub struct $Async {
+            blocking: $Shared,
+            threads: std::sync::Arc<crate::asynchronous::threads::Threads>,
+        }
+
+        impl $Async {
+            rows! { $Sync; $($rows)* }
+        }
+    };
 }
 
 /// The methods of the rows.

@@ -1,5 +1,6 @@
 //! Blocking threads: bounded, and served in order of arrival.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,10 @@ use tokio::sync::oneshot;
 
 /// A thread without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
@@ -99,6 +104,14 @@ impl Pool {
         }
     }
 
+    /// Runs a job here in a thread of a pool, so that the job under way ends after it, and else as [`submit`](Self::submit).
+    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        match IS_OF_A_POOL.get() {
+            true => job(),
+            false => self.submit(job),
+        }
+    }
+
     /// Counts as a job that was submitted now, until it is dropped.
     pub(super) fn hold(&self) -> Batch {
         Arc::clone(&self.shared.state.lock().batch)
@@ -141,6 +154,7 @@ impl fmt::Debug for Pool {
 
 impl Shared {
     fn work(&self) {
+        IS_OF_A_POOL.set(true);
         let mut state = self.state.lock();
         loop {
             if let Some((job, batch)) = state.jobs.pop_front() {

@@ -20,7 +20,10 @@ use serde_json::value::RawValue;
 pub use item::{DlqItem, DlqSummary, SignatureCount, SignatureCounts, SignatureGroups};
 pub use redrive::{Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
+pub(crate) use taken::InHand;
 pub use taken::Taken;
+#[cfg(feature = "tokio")]
+pub(crate) use taken::release_all;
 
 use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SCAN_ITEMS, SETTLE, SUMMARISE_ITEMS, TAKE};
 use crate::storage::Inner;
@@ -180,7 +183,7 @@ impl Dlq {
     }
 
     /// Takes up to `limit` of the selected items that are pending for `lease`, in the order of their places. The leases
-    /// are stored before the call returns, and the items stay stored.
+    /// are stored before the call returns, and the items stay stored. Dropping a [`Taken`] that was not settled releases its item.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -289,9 +292,11 @@ impl Dlq {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.call(SETTLE, |backend, deadline| {
+        let settled = self.call(SETTLE, |backend, deadline| {
             backend.queue_settle(&self.job, settlements, self.fence.as_ref(), deadline)
-        })
+        })?;
+        self.inner.in_hand.settled(settlements);
+        Ok(settled)
     }
 
     fn settle_each(

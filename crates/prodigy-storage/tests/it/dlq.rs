@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use prodigy_storage::{
     Claim, DeadLetter, Dlq, DlqItem, Eligible, ErrorKind, Failure, ItemId, ItemState, LeaseToken, Select,
-    Settled, Storage,
+    Settled, Storage, Taken,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ pub fn number(item: &DlqItem) -> usize {
 /// Takes items that are eligible; gives their ids.
 pub fn take_ids(dlq: &Dlq, limit: usize) -> Vec<ItemId> {
     let taken = dlq.take(&Select::eligible(), limit, LEASE).unwrap();
+    taken.iter().for_each(Taken::keep);
     taken.iter().map(|taken| taken.id().clone()).collect()
 }
 
@@ -194,6 +195,73 @@ fn a_taken_item_settles_itself() {
         assert_eq!(parked.parked_reason.as_deref(), Some("by hand"));
         clock.advance_secs(2);
         assert_eq!(take_ids(&dlq, 9), [id(5), id(1)]);
+    });
+}
+
+#[test]
+fn dropping_an_item_releases_it_unless_it_was_settled_or_kept() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        dlq.push_batch((0..6).map(|n| letter(n, "timeout"))).unwrap();
+        let taken = dlq.take(&Select::eligible(), 5, LEASE).unwrap();
+        taken[0].ack().unwrap();
+        taken[1].keep();
+        taken[2].extend(LEASE).unwrap();
+        taken[3].park(None).unwrap();
+        let settlements = || {
+            let stats = fixture.storage.stats();
+            stats.operation("settle items").unwrap().latency.count()
+        };
+        let before = settlements();
+        drop(taken);
+        assert_eq!(settlements() - before, 2, "of the items 2 and 4");
+        let summary = dlq.summary().unwrap();
+        assert_eq!((summary.items, summary.leased, summary.parked), (5, 1, 1));
+        assert_eq!(count(&dlq, 2), 1, "a release is no failure");
+        assert_eq!(take_ids(&dlq, 9), [id(5), id(2), id(4)]);
+    });
+}
+
+#[test]
+fn items_that_were_settled_by_their_tokens_cost_nothing_when_they_are_dropped() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        dlq.push_batch((0..3).map(|n| letter(n, "timeout"))).unwrap();
+        let taken = dlq.take(&Select::eligible(), 3, LEASE).unwrap();
+        let tokens: Vec<_> = taken.iter().map(|taken| taken.token().clone()).collect();
+        dlq.clone().ack(&tokens).unwrap();
+        drop(taken);
+        let stats = fixture.storage.stats();
+        assert_eq!(stats.operation("settle items").unwrap().latency.count(), 1);
+    });
+}
+
+#[test]
+fn a_worker_that_panics_releases_what_it_took() {
+    on_each(|fixture| {
+        let dlq = fixture.job().dlq();
+        dlq.push(&letter(0, "timeout")).unwrap();
+        let worker = || {
+            let _taken = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
+            assert_eq!(dlq.summary().unwrap().leased, 1);
+            panic!("as the test wants it");
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(worker)).unwrap_err();
+        assert_eq!(take_ids(&dlq, 1), [id(0)]);
+    });
+}
+
+#[test]
+fn dropping_an_item_leaves_the_lease_of_the_next_worker_alone() {
+    on_each_with_clock(|fixture, clock| {
+        let dlq = fixture.job().dlq();
+        dlq.push(&letter(0, "timeout")).unwrap();
+        let slow = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
+        clock.advance_secs(61);
+        let next = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
+        drop(slow);
+        assert_eq!(dlq.summary().unwrap().leased, 1);
+        assert_eq!(next[0].ack().unwrap(), Settled::Done);
     });
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use prodigy_storage::{LeaseToken, SaveOptions, Select, Storage};
+use prodigy_storage::{LeaseToken, SaveOptions, Select, Storage, Taken};
 use tempfile::TempDir;
 
 use crate::event::{Event, Source};
@@ -232,6 +232,7 @@ impl Operation {
                 let mut tokens: Vec<LeaseToken> = Vec::new();
                 for _ in 0..times {
                     let taken = dlq.take(&Select::eligible(), TAKEN, LEASE)?;
+                    taken.iter().for_each(Taken::keep);
                     tokens.extend(taken.iter().map(|taken| taken.token().clone()));
                 }
                 ensure!(tokens.len() == times * TAKEN, "{} items were taken", tokens.len());

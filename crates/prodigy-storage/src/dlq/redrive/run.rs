@@ -219,6 +219,8 @@ impl<'a> Run<'a> {
         state.taking = false;
         match taken {
             Ok(taken) => {
+                // The run itself extends, settles and releases them.
+                taken.iter().for_each(Taken::keep);
                 state.drained = taken.is_empty();
                 state.left = state.left.saturating_sub(taken.len());
                 state.report.taken += taken.len();

@@ -84,6 +84,58 @@ fn a_take_whose_future_is_dropped_releases_its_items() {
 }
 
 #[test]
+fn an_item_that_a_task_drops_is_released() {
+    on_each(async |tasks| {
+        let dlq = tasks.job().dlq();
+        push(&dlq, 3).await;
+        let taken = dlq.take(&Select::eligible(), 3, LEASE).await.unwrap();
+        taken[0].keep();
+        // A call that was not begun holds the item, too.
+        let call = taken[1].ack();
+        drop(taken);
+        tasks.storage.flush().await.unwrap();
+        assert_eq!(dlq.summary().await.unwrap().leased, 2);
+        drop(call);
+        tasks.storage.flush().await.unwrap();
+        let summary = dlq.summary().await.unwrap();
+        assert_eq!((summary.leased, summary.pending), (1, 2));
+    });
+}
+
+#[test]
+fn an_acknowledgement_that_is_under_way_outlives_its_item() {
+    on_each(async |tasks| {
+        let dlq = tasks.job().dlq();
+        push(&dlq, 1).await;
+        let mut taken = dlq.take(&Select::eligible(), 1, LEASE).await.unwrap();
+        let ack = taken.pop().unwrap().ack();
+        assert_eq!(ack.await.unwrap(), Settled::Done);
+        assert_eq!(dlq.summary().await.unwrap().items, 0);
+    });
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_works_on_an_item_releases_it() {
+    on_each(async |tasks| {
+        let dlq = tasks.job().dlq();
+        push(&dlq, 2).await;
+        let begun = Arc::new(Semaphore::new(0));
+        let (begins, of_task) = (Arc::clone(&begun), dlq.clone());
+        let task = tokio::spawn(async move {
+            let _taken = of_task.take(&Select::eligible(), 2, LEASE).await.unwrap();
+            begins.add_permits(1);
+            std::future::pending::<()>().await;
+        });
+        begun.acquire().await.unwrap().forget();
+        assert_eq!(dlq.summary().await.unwrap().leased, 2);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        tasks.storage.flush().await.unwrap();
+        assert_eq!(dlq.summary().await.unwrap().pending, 2);
+    });
+}
+
+#[test]
 fn a_redrive_runs_futures_and_settles_each_item() {
     on_each(async |tasks| {
         let dlq = tasks.job().dlq();

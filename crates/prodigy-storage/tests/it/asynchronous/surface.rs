@@ -86,7 +86,7 @@ const SAME: &[(&str, &str)] = &[
 /// Public methods by `Type::name`, as text without blanks.
 type Methods = BTreeMap<String, String>;
 
-/// The rows of one handle: `Async of Sync { fn ..; }`.
+/// The rows of one handle: `Async of Sync { fn ..; }`, or with `as Type` behind the names.
 struct Rows {
     blocking: Ident,
     methods: Vec<TraitItemFn>,
@@ -98,6 +98,9 @@ impl Parse for Rows {
         input.parse::<Ident>()?;
         input.parse::<Ident>()?;
         let blocking = input.parse()?;
+        if input.parse::<Option<syn::Token![as]>>()?.is_some() {
+            input.parse::<syn::Type>()?;
+        }
         let content;
         syn::braced!(content in input);
         let mut methods = Vec::new();
