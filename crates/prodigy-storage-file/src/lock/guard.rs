@@ -8,7 +8,7 @@ use prodigy_storage_backend::{ErrorKind, Holder, LockGuard, LockOrigin, Result, 
 use prodigy_storage_layout::LockName;
 
 use super::origin::origin;
-use super::slots::note_release;
+use super::slots::{Slots, note_release};
 use crate::fs::FsFile;
 use crate::root::Root;
 
@@ -83,12 +83,20 @@ impl LockGuard for FileGuard {
             .file
             .metadata()
             .and_then(|ours| self.root.leads_to(&self.path, ours.identity));
-        match place {
-            Ok(true) if !self.lost.load(Ordering::Relaxed) => Ok(()),
+        let signed = Slots::read(&*self.file).map(|slots| slots.fencing() == self.fencing);
+        match place.and_then(|is_here| Ok((is_here, signed?))) {
+            Ok((true, true)) if !self.lost.load(Ordering::Relaxed) => Ok(()),
             // It stays lost if its file comes back: another holder may have worked meanwhile.
-            Ok(_) => {
+            Ok((is_here, _)) => {
                 self.lost.store(true, Ordering::Relaxed);
-                let why = "the lock file, or a folder above it, was removed, moved or replaced while the lock was held";
+                let why = match is_here {
+                    true => {
+                        "the lock file does not name this holder any more: another program wrote to it, or copied a backup into it"
+                    }
+                    false => {
+                        "the lock file, or a folder above it, was removed, moved or replaced while the lock was held"
+                    }
+                };
                 Err(self.root.moved(CHECK, &self.path, why))
             }
             Err(error) => Err(self.root.read_fault(CHECK, &self.path, error)),

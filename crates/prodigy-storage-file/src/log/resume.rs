@@ -12,7 +12,7 @@ use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
 use super::source;
 use crate::fs::FsFile;
-use crate::root::Root;
+use crate::root::{Root, count};
 
 /// A segment is gone that was not read to its end.
 pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
@@ -48,7 +48,16 @@ pub(crate) fn resume(
     {
         return match find_again(segment, reached, last, chunk, clock)? {
             Some(reader) => Ok(reader),
-            None => from_start(segment, reached.offset, chunk, clock),
+            None => {
+                count(&segment.root.counters.rewound, 1);
+                let path = segment.path(SegmentForm::Plain);
+                tracing::warn!(
+                    segment = %segment.root.absolute(&path).display(),
+                    event = %last,
+                    "the event at which a cursor stood is gone: the segment is read again from its first event"
+                );
+                from_start(segment, reached.offset, chunk, clock)
+            }
         };
     }
     if reached.last.is_none() {

@@ -155,8 +155,9 @@ impl LogWriter {
     }
 
     /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
-    /// removed or replaced. The next append then begins with what the path leads to. Relaxed appends look once a second. Strict ones
-    /// look quickly each time, since the path is checked again before an event is acknowledged.
+    /// removed or replaced, or a backup was copied into it. The next append then begins with what the path leads to. Relaxed
+    /// appends look once a second. Strict ones look quickly each time, since the path is checked again before an event is
+    /// acknowledged.
     pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
         let now = self.root.options.clock.monotonic();
         let look = match state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS) {
@@ -168,10 +169,10 @@ impl LogWriter {
             }
         };
         for active in &state.open {
-            let Some(error) = moved(&self.root, &active.file, &active.path, look)? else {
+            let Some(error) = moved(&self.root, &active.file, &active.path, active.len, look)? else {
                 continue;
             };
-            tracing::error!(segment = %active.path.display(), "a segment was moved or removed under its writer");
+            tracing::error!(segment = %active.path.display(), %error, "a segment was changed under its writer");
             let seq = state.seq;
             self.commit.fail(FailedSync {
                 up_to: seq,
@@ -484,7 +485,7 @@ impl LogWriter {
             .map_err(|error| self.root.write_fault("sync segment", path, error))?;
         // An event in a folder that was moved away is not acknowledged.
         // A sealed segment was synced and checked by the thread that sealed it, and may be compressed by now.
-        if let Some(error) = moved(&self.root, file, path, PathLook::Whole)?
+        if let Some(error) = moved(&self.root, file, path, 0, PathLook::Whole)?
             && !file.is_sealed()
         {
             return Err(error);
@@ -570,16 +571,32 @@ enum PathLook {
     Whole,
 }
 
-/// The error for a segment that its path leads to no longer. If the root itself was replaced, it is lost from now on.
-fn moved(root: &Root, file: &SegmentFile, path: &Path, look: PathLook) -> Result<Option<StorageError>> {
-    let place = file.identity().and_then(|ours| {
-        Ok(root.path_leads_to(path, ours)? && (look == PathLook::Quick || root.leads_to(path, ours)?))
+/// The error for a segment that its path leads to no longer, or that is shorter than `len`. If the root itself was replaced, it
+/// is lost from now on.
+fn moved(
+    root: &Root,
+    file: &SegmentFile,
+    path: &Path,
+    len: u64,
+    look: PathLook,
+) -> Result<Option<StorageError>> {
+    let found = file.identity().and_then(|ours| {
+        let found = root.len_by_path(path, ours)?;
+        let is_here = look == PathLook::Quick || root.leads_to(path, ours)?;
+        Ok(found.filter(|_| is_here))
     });
-    match place {
-        Ok(true) => Ok(None),
-        Ok(false) => {
+    match found {
+        Ok(Some(found)) if found >= len => Ok(None),
+        Ok(found) => {
             root.still_here(APPEND, || Some(HELD))?;
-            let why = "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it";
+            let why = match found {
+                Some(_) => {
+                    "the segment is shorter than what this process wrote to it: another program cut it, or copied a backup into it"
+                }
+                None => {
+                    "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it"
+                }
+            };
             Ok(Some(root.moved(APPEND, path, why)))
         }
         Err(error) => Err(root.read_fault(APPEND, path, error)),

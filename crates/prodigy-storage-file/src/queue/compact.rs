@@ -7,7 +7,7 @@ use std::time::Duration;
 use prodigy_storage_backend::{Compaction, Deadline, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
+use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles, Seam};
 use super::index::{Flags, Index, Location};
 use super::journal::{JournalScanner, Piece};
 use super::line::{self, ItemChecksum, Numbers};
@@ -357,10 +357,14 @@ impl Turn<'_> {
         let open = |path: &Path, len| {
             OpenFile::open(root, path, len).map_err(|error| root.write_fault(operation, path, error))
         };
+        let items = open(&self.items_path, len)?;
+        let (seam, _) = Seam::read(&*items.file, end, &mut [])
+            .map_err(|error| root.read_fault(operation, &self.items_path, error))?;
         self.files = QueueFiles {
             items: Some(ItemsFile {
-                open: open(&self.items_path, len)?,
+                open: items,
                 end,
+                seam,
                 len,
                 any,
                 plain: true,
@@ -369,6 +373,7 @@ impl Turn<'_> {
             journal: Some(JournalFile {
                 open: open(&self.journal_path, header.len() as u64)?,
                 end: header.len() as u64,
+                seam: Seam::of(&header),
                 len: header.len() as u64,
                 is_open: false,
             }),

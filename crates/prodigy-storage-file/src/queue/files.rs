@@ -98,12 +98,46 @@ impl OpenFile {
     }
 }
 
+/// The last bytes that are known of a file, with the checksum of its last line. If others are there, a backup was copied into
+/// the file: it has the same identity, and perhaps the same length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seam([u8; SEAM]);
+
+/// `","crc":"xxxxxxxx"}` ends a line.
+const SEAM: usize = 16;
+
+impl Seam {
+    /// The last of these bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut seam = [0; SEAM];
+        for (to, from) in seam.iter_mut().rev().zip(bytes.iter().rev()) {
+            *to = *from;
+        }
+        Self(seam)
+    }
+
+    /// Those before `end` in a file. What is behind it goes to `next`; gives how many bytes that are.
+    pub(super) fn read(file: &dyn FsFile, end: u64, next: &mut [u8]) -> io::Result<(Self, usize)> {
+        let mut bytes = [0; SEAM + CLOSING.len()];
+        let before = usize::try_from(end).unwrap_or(SEAM).min(SEAM);
+        let room = bytes.get_mut(..before + next.len()).unwrap_or_default();
+        let read = file.read_full_at(room, end - before as u64)?;
+        let (known, behind) = room.split_at(before.min(read));
+        for (to, from) in next.iter_mut().zip(behind) {
+            *to = *from;
+        }
+        Ok((Self::of(known), read.saturating_sub(before)))
+    }
+}
+
 /// The file of items.
 #[derive(Debug)]
 pub(super) struct ItemsFile {
     pub(super) open: OpenFile,
     /// Where the next item goes: behind the last one.
     pub(super) end: u64,
+    /// What is before that.
+    pub(super) seam: Seam,
     /// The whole length, with the blanks behind the closing bracket.
     pub(super) len: u64,
     /// Whether anything is before the end.
@@ -123,11 +157,11 @@ impl ItemsFile {
         }
     }
 
-    /// Whether our closing bracket is at the end.
-    pub(super) fn is_closed(&self) -> io::Result<bool> {
+    /// What is before the end, and whether our closing bracket is behind it.
+    pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut closing = [0; CLOSING.len()];
-        let read = self.open.file.read_full_at(&mut closing, self.end)?;
-        Ok(read == CLOSING.len() && closing == CLOSING)
+        let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut closing)?;
+        Ok((seam, behind == CLOSING.len() && closing == CLOSING))
     }
 
     /// Whether nothing but blanks is behind our closing bracket.
@@ -143,6 +177,8 @@ pub(super) struct JournalFile {
     pub(super) open: OpenFile,
     /// Where the next record goes.
     pub(super) end: u64,
+    /// What is before that.
+    pub(super) seam: Seam,
     /// The whole length, with the blanks behind the last record.
     pub(super) len: u64,
     /// Whether the line before that has no line end.
@@ -150,11 +186,11 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Whether no record begins at the end that is known.
-    pub(super) fn ends_here(&self) -> io::Result<bool> {
+    /// What is before the end, and whether no record begins there.
+    pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut next = [0];
-        let read = self.open.file.read_full_at(&mut next, self.end)?;
-        Ok(read == 0 || next == [BLANK])
+        let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut next)?;
+        Ok((seam, behind == 0 || next == [BLANK]))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
 use super::CLOSING;
-use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
+use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles, Seam};
 use super::index::{Flags, Index};
 use super::intake::{Found, Half, Highest, Noted, Stopped, add, found, read_journal};
 use super::journal::JournalScanner;
@@ -56,6 +56,7 @@ impl Turn<'_> {
             self.files.items = Some(ItemsFile {
                 open: self.open(&self.items_path)?,
                 end: 0,
+                seam: Seam::default(),
                 len: 0,
                 any: false,
                 plain: false,
@@ -67,18 +68,20 @@ impl Turn<'_> {
             self.files.journal = Some(JournalFile {
                 open: self.open(&self.journal_path)?,
                 end: 0,
+                seam: Seam::default(),
                 len: 0,
                 is_open: false,
             });
             // Its writer may have been a relaxed one.
             self.files.linked = Arc::default();
         }
-        if !self.read_items(found_items.map_or(0, |found| found.len))? {
-            // Another program wrote there: all is read again.
+        if !self.read_items(found_items.map_or(0, |found| found.len))?
+            || !self.read_journal(found_journal.map_or(0, |found| found.len))?
+        {
+            // Another program wrote there, or a backup was copied into a file: all is read again.
             self.files = QueueFiles::default();
             return self.catch_up();
         }
-        self.read_journal(found_journal.map_or(0, |found| found.len))?;
         let files = &mut self.files;
         files.counter = files.index.bear_the_rest(files.counter);
         files.index.loaded();
@@ -121,7 +124,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads what was added to the file of items, and mends its end. False if not all that was added is a push of ours.
+    /// Reads what was added to the file of items, and mends its end. False if what was known is not there, or not all that was
+    /// added is a push of ours.
     fn read_items(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.items_path.clone());
         let root = &queues.root;
@@ -132,10 +136,16 @@ impl Turn<'_> {
         };
         // A push goes over the closing bracket, and over blanks where there are enough of them.
         let is_as_long = items.ends_blank && len == items.len;
-        if is_as_long && items.is_closed().map_err(fault)? {
-            return Ok(true);
-        }
         let is_first = items.end == 0;
+        if !is_first {
+            let (seam, is_closed) = items.look().map_err(fault)?;
+            if seam != items.seam {
+                return Ok(false);
+            }
+            if is_as_long && is_closed {
+                return Ok(true);
+            }
+        }
         let file = Arc::clone(&items.open.file);
         if (is_first || !items.plain) && files.journal.is_none() {
             queues.check_queue(operation, &path, &file, self.deadline)?;
@@ -185,10 +195,12 @@ impl Turn<'_> {
         items.plain = array.plain;
         items.len = scanner.len();
         items.open.syncer.wrote(items.end + CLOSING.len() as u64);
+        let (seam, is_closed) = items.look().map_err(fault)?;
+        items.seam = seam;
         items.ends_blank = array.plain
             && array.closed
             && array.tail.is_none()
-            && items.is_closed().map_err(fault)?
+            && is_closed
             && (is_as_long || items.has_only_blanks().map_err(fault)?);
         let (last, is_rough) = files.index.bear_the_first();
         files.counter = files.counter.max(last);
@@ -266,16 +278,22 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Reads what was added to the journal, and cuts what a dead writer left of a record.
-    fn read_journal(&mut self, len: u64) -> Result<()> {
+    /// Reads what was added to the journal, and cuts what a dead writer left of a record. False if what was known is not there.
+    fn read_journal(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.journal_path.clone());
         let fault = |error| queues.root.write_fault(operation, &path, error);
         let Some(journal) = &self.files.journal else {
-            return Ok(());
+            return Ok(true);
         };
         let is_as_long = len == journal.len && journal.end > 0;
-        if is_as_long && journal.ends_here().map_err(fault)? {
-            return Ok(());
+        if journal.end > 0 {
+            let (seam, ends_here) = journal.look().map_err(fault)?;
+            if seam != journal.seam {
+                return Ok(false);
+            }
+            if is_as_long && ends_here {
+                return Ok(true);
+            }
         }
         let file = Arc::clone(&journal.open.file);
         let limit = queues.root.options.largest_read();
@@ -326,8 +344,9 @@ impl Turn<'_> {
                 journal.open.syncer.changed(0);
             }
             journal.open.syncer.wrote(journal.end);
+            (journal.seam, _) = journal.look().map_err(fault)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Of items with one id the one with the higher birth counts. Only damage leaves two of ours.

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use super::blanks;
 use super::compact::Unreadable;
-use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
+use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles, Seam};
 use super::index::{Flags, Location, NewItem};
 use super::intake::Change;
 use super::line::{self, ItemChecksum};
@@ -340,6 +340,7 @@ impl<'q> Turn<'q> {
                 self.files.journal = Some(JournalFile {
                     open: OpenFile::open(root, &path, len).map_err(fault)?,
                     end: len,
+                    seam: Seam::of(&bytes),
                     len,
                     is_open: false,
                 });
@@ -363,6 +364,7 @@ impl<'q> Turn<'q> {
                     }
                 };
                 journal.end += bytes.len() as u64;
+                journal.seam = Seam::of(&bytes);
                 journal.is_open = false;
                 journal.open.syncer.wrote(journal.end);
             }
@@ -398,6 +400,7 @@ impl<'q> Turn<'q> {
             any = true;
         }
         let end = from + bytes.len() as u64;
+        let seam = Seam::of(&bytes);
         bytes.extend_from_slice(CLOSING);
         match &mut self.files.items {
             None => {
@@ -406,6 +409,7 @@ impl<'q> Turn<'q> {
                 self.files.items = Some(ItemsFile {
                     open: OpenFile::open(root, &path, len).map_err(fault)?,
                     end,
+                    seam,
                     len,
                     any,
                     plain: true,
@@ -433,7 +437,7 @@ impl<'q> Turn<'q> {
                     }
                 };
                 items.open.syncer.wrote(end + CLOSING.len() as u64);
-                (items.end, items.any) = (end, any);
+                (items.end, items.seam, items.any) = (end, seam, any);
                 if !is_strict {
                     root.sync_file_later(&path)?;
                 }

@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) sealed: AtomicU64,
     pub(crate) compressed: AtomicU64,
+    /// Cursors that named an event which is not in its segment any more.
+    pub(crate) rewound: AtomicU64,
     pub(crate) documents: AtomicU64,
     pub(crate) queue_rewrites: AtomicU64,
 }
@@ -27,6 +29,7 @@ impl Counters {
             ("log.bytes", &self.appended_bytes),
             ("log.sealed", &self.sealed),
             ("log.compressed", &self.compressed),
+            ("log.rewound", &self.rewound),
             ("file.syncs", &self.syncs),
             ("document.writes", &self.documents),
             ("queue.rewrites", &self.queue_rewrites),

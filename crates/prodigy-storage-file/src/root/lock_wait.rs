@@ -162,10 +162,12 @@ impl Root {
         is_same(found.map(|found| found.identity), opened)
     }
 
-    /// The same from the path of the root on: one call, which also notices a root that was replaced. It follows links to
-    /// folders below the root, so [`leads_to`](Self::leads_to) decides.
-    pub(crate) fn path_leads_to(&self, path: &Path, opened: (u64, u64)) -> io::Result<bool> {
-        is_same(self.fs.metadata_by_path(path).map(|found| found.identity), opened)
+    /// The same from the path of the root on, with the length of the file: one call, which also notices a root that was
+    /// replaced. It follows links to folders below the root, so [`leads_to`](Self::leads_to) decides.
+    pub(crate) fn len_by_path(&self, path: &Path, opened: (u64, u64)) -> io::Result<Option<u64>> {
+        let found = self.fs.metadata_by_path(path);
+        let len = found.as_ref().map_or(0, |found| found.len);
+        Ok(is_same(found.map(|found| found.identity), opened)?.then_some(len))
     }
 
     /// Opens something in a folder. The folder is made if it is missing.

@@ -1,5 +1,6 @@
 //! The root is replaced under a handle: restored from a copy, moved, removed, created again, linked, mounted over.
 
+mod in_place;
 mod links;
 
 use std::path::{Path, PathBuf};
