@@ -244,6 +244,10 @@ pub struct LockInfo {
     /// The process that holds it. `None` for a free lock, and for one whose holder is not known: a program that did not
     /// say who it is, or a process that can't be seen from here.
     pub holder: Option<Holder>,
+    /// The id of the process that holds it and did not say who it is: another program that locked the file. `None` if `holder`
+    /// is known, and where the system does not name that process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// The process that took it last, as far as is known. It may have died long ago.
     pub last_holder: Option<Holder>,
     /// The newest fencing token given out.
@@ -265,6 +269,7 @@ impl LockInfo {
             held,
             last_holder: holder.clone(),
             holder,
+            pid: None,
             fencing,
             origin: None,
             suspect: false,
@@ -274,6 +279,9 @@ impl LockInfo {
     setters! {
         /// Sets [`origin`](Self::origin).
         origin: Option<LockOrigin>,
+
+        /// Sets [`pid`](Self::pid).
+        pid: Option<u32>,
 
         /// Sets [`last_holder`](Self::last_holder).
         last_holder: Option<Holder>,

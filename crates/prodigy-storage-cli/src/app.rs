@@ -61,6 +61,8 @@ pub(crate) struct App<'c> {
     skipped: bool,
     /// The kinds of other programs' data that were reported as skipped.
     foreign: Vec<ForeignKind>,
+    /// Cursors whose event was gone, and that were reported.
+    rewound: u64,
 }
 
 impl<'c> App<'c> {
@@ -81,6 +83,7 @@ impl<'c> App<'c> {
             writes: false,
             skipped: false,
             foreign: Vec::new(),
+            rewound: 0,
         }
     }
 
@@ -295,6 +298,13 @@ impl<'c> App<'c> {
             return;
         };
         let stats = storage.stats();
+        let rewound = stats.get("log.rewound");
+        if rewound > std::mem::replace(&mut self.rewound, rewound) {
+            self.warn(
+                "the event that the cursor names is gone, after a restored backup or a loss of power: its segment was read \
+                 again from its first event, so events may come twice",
+            );
+        }
         for kind in ForeignKind::ALL {
             let count = stats.get(kind.counter());
             if count > 0 && !self.foreign.contains(&kind) {

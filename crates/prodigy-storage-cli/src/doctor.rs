@@ -61,6 +61,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     Ok(match &summary {
         summary if !summary.is_clean() => Exit::Damaged,
         summary if summary.unrepaired > 0 => Exit::Failed,
+        summary if summary.unread > 0 => Exit::Skipped,
         _ => Exit::Done,
     })
 }
@@ -118,6 +119,12 @@ fn closing(summary: &DoctorSummary) -> String {
         count(summary.warnings, "warning"),
         count(summary.notes, "note"),
     );
+    if summary.unread > 0 {
+        text.push_str(&format!(
+            "; {} could not be read by this user: what is in there was not examined",
+            summary.unread
+        ));
+    }
     if summary.repaired > 0 {
         text.push_str(&format!("; {} repaired", summary.repaired));
     }

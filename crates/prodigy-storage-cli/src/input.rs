@@ -120,7 +120,7 @@ impl InputArgs {
                  and their paths in the document"
             ));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8(without_mark(&bytes).to_vec()).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             Failure::new(Exit::Failed, format!("read {name}: it is not UTF-8 at byte {at}"))
         })?;
@@ -131,6 +131,11 @@ impl InputArgs {
             )
         })
     }
+}
+
+/// The bytes behind the byte order mark that some programs begin a file with (RFC 8259, 8.1: a parser may ignore it).
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Failure {
@@ -193,6 +198,10 @@ impl Lines<'_> {
                 Filled::Pause => return Ok(Next::Pause),
                 Filled::End => return Ok(Next::End),
             }
+        }
+        if self.number == 1 {
+            let mark = self.line.len() - without_mark(&self.line).len();
+            self.line.drain(..mark);
         }
         self.progress.at(self.read);
         Ok(Next::Line(Line {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use prodigy_storage::config::FENCE_VARIABLE;
-use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, StorageLock, Timestamp};
+use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, Storage, StorageLock, Timestamp};
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -19,6 +19,8 @@ use crate::time::duration;
 /// The variables that tell a command the fencing token and the name of the lock that it runs under.
 const FENCING: &str = "PRODIGY_LOCK_FENCING";
 const NAME: &str = "PRODIGY_LOCK_NAME";
+/// A longer wait for a lock is reported.
+const SILENT: Duration = Duration::from_secs(1);
 /// The longest purpose that a lock is signed with, in characters.
 const PURPOSE: usize = 120;
 
@@ -69,9 +71,8 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
         .iter()
         .map(|word| word.to_string_lossy())
         .collect();
-    let mut options = LockOptions::new(words.join(" ").chars().take(PURPOSE).collect::<String>());
-    options.wait = arguments.wait;
-    let lock = storage.lock_with(name.as_str(), options)?;
+    let options = LockOptions::new(words.join(" ").chars().take(PURPOSE).collect::<String>());
+    let lock = take(app, &storage, &name, options, arguments.wait)?;
     if lock.is_inert() {
         app.warn("`enable_locking` is false: the command runs without a lock");
     }
@@ -103,6 +104,26 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
         return Ok(Exit::LockLost);
     }
     Ok(Exit::Command(code_of(status)))
+}
+
+/// Takes the lock. A wait of more than a second says what is waited for.
+fn take(
+    app: &mut App<'_>,
+    storage: &Storage,
+    name: &LockName,
+    mut options: LockOptions,
+    wait: Option<Duration>,
+) -> Result<StorageLock> {
+    let whole = wait.unwrap_or(storage.config().timeout);
+    options.wait = Some(whole.min(SILENT));
+    match storage.lock_with(name.as_str(), options.clone()) {
+        Err(error) if error.kind() == ErrorKind::LockUnavailable && whole > SILENT => {
+            app.note(&format!("waiting for the lock `{name}`: {}", error.why()));
+            options.wait = Some(whole.saturating_sub(SILENT));
+            Ok(storage.lock_with(name.as_str(), options)?)
+        }
+        taken => Ok(taken?),
+    }
 }
 
 /// Runs the command to its end.
@@ -165,10 +186,14 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
         let process = |holder: &Holder| format!("process {} on {}", holder.pid, holder.host);
         // A free lock has no holder.
         let holder = lock.holder.as_ref();
+        let unsigned = || match lock.pid {
+            Some(pid) => format!("process {pid}, which did not sign"),
+            None => "unknown".to_owned(),
+        };
         let who = match (&lock.holder, &lock.last_holder) {
             (Some(holder), _) => process(holder),
-            (None, Some(last)) if lock.held => format!("unknown; last known: {}", process(last)),
-            (None, None) if lock.held => "unknown".to_owned(),
+            (None, Some(last)) if lock.held => format!("{}; last known: {}", unsigned(), process(last)),
+            (None, None) if lock.held => unsigned(),
             (None, _) => none(),
         };
         table.row(

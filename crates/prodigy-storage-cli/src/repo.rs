@@ -10,6 +10,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::jobs::{RepoCounts, each_row};
+use crate::near::Near;
 use crate::output::Table;
 
 const LIST: &str = "Example:
@@ -42,6 +43,9 @@ pub(crate) struct RelinkArgs {
     /// The name.
     #[arg(value_name = "NAME")]
     name: String,
+    /// The name is a new one, without data.
+    #[arg(long)]
+    new: bool,
     /// A folder in the repository.
     #[arg(value_name = "PATH", default_value = ".")]
     path: PathBuf,
@@ -106,6 +110,20 @@ fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
         }
     })?;
     let storage = app.open(Access::Write)?;
+    if !arguments.new {
+        let mut near = Near::to(name.as_str());
+        let mut is_known = false;
+        for known in storage.repositories() {
+            let known = known?;
+            is_known |= known == name;
+            near.offer(known.as_str());
+        }
+        if !is_known {
+            let what = format!("relink repository {name}: no repository has this name");
+            let otherwise = "`--new` gives the repository a name without data";
+            return Err(Failure::new(Exit::Failed, what).hint(near.hint("names", otherwise)));
+        }
+    }
     Ok(storage.relink(&arguments.path, name.as_str())?)
 }
 

@@ -5,6 +5,10 @@ use std::time::{Duration, SystemTime};
 use prodigy_storage::Timestamp;
 use prodigy_storage::config::parse_duration;
 
+/// The forms of a time.
+const FORMS: &str = "write a time from 1970 to 2262 as RFC 3339 (`2026-11-24T21:01:58Z`), a date (`2026-11-24`), or how long \
+     ago (`10m`)";
+
 /// A duration: `90s`, `1h 30m`; at most `100y`.
 ///
 /// # Errors
@@ -29,9 +33,8 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
         Ok(ago) => Ok(SystemTime::now()
             .checked_sub(ago)
             .map_or(Timestamp::MIN, Timestamp::from)),
-        Err(error) => Err(format!(
-            "{error}; write a time from 1970 to 2262 as RFC 3339 (`2026-11-24T21:01:58Z`), a date (`2026-11-24`), or how long ago (`10m`)"
-        )),
+        Err(_) if text.contains('-') => Err(format!("`{text}` is not a time that exists; {FORMS}")),
+        Err(error) => Err(format!("{error}; {FORMS}")),
     }
 }
 
@@ -104,6 +107,10 @@ mod tests {
         let passed = Timestamp::now().as_millis() - ago.as_millis();
         assert!((600_000..660_000).contains(&passed), "{passed}");
         assert!(time("9000000years").unwrap_err().contains("at most 100y"));
+        for text in ["2026-02-30", "2026-13-01", "2026-11-24T25:00:00Z"] {
+            let says = time(text).unwrap_err();
+            assert!(says.contains("is not a time that exists; write a time"), "{says}");
+        }
         assert!(time("yesterday").is_err() && time("").is_err());
     }
 }

@@ -68,7 +68,8 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Refuses a project's file that another user may have written: git's rule of dubious ownership.
+/// Refuses a project's file that another user may have written: one of another owner, by git's rule of dubious ownership, or one
+/// that everybody may write.
 fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Box<ConfigError>> {
     let trusted = |owner: u32| owner == user || owner == 0;
     // The owner of a symbolic link decides which file is read.
@@ -77,7 +78,16 @@ fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Bo
         .into_iter()
         .find(|owner| !trusted(*owner))
     else {
-        return Ok(());
+        return match metadata.mode() & 0o002 {
+            0 => Ok(()),
+            _ => Err(ConfigError::new(
+                whole(path),
+                "every user may write the project's configuration file",
+            )
+            .why(format!("its mode is {:04o}", metadata.mode() & 0o7777))
+            .hint("check it, then take the permission away with `chmod o-w`, or name it in PRODIGY_CONFIG to use it on purpose")
+            .into()),
+        };
     };
     Err(ConfigError::new(
         whole(path),

@@ -271,7 +271,7 @@ pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Id
             let why = format!("{} is registered as `{other}`", entry.identity);
             return Err(
                 StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
-                    "to give it another name, without its data: `prodigy-storage repo relink {name} {}`",
+                    "to give it another name, without its data: `prodigy-storage repo relink --new {name} {}`",
                     place(&identity)
                 )),
             );

@@ -28,6 +28,26 @@ fn payload_bytes_pass_through_untouched() {
 }
 
 #[test]
+fn a_byte_order_mark_before_the_input_is_passed_over() {
+    let bench = Bench::new();
+    bench.feed(&append(&[]), "\u{feff}{\"a\":1}\n2\n").code(0);
+    assert_eq!(payloads(&bench), "{\"a\":1}\n2\n");
+    // Elsewhere it is no JSON.
+    bench.feed(&append(&[]), "1\n\u{feff}2\n").code(1).says("line 2");
+    let save = [
+        "checkpoint",
+        "save",
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+        "--phase",
+        "map",
+    ];
+    bench.feed(&save, "\u{feff}{\"n\":1}").code(0);
+}
+
+#[test]
 fn a_file_and_a_dash_name_the_input_and_blank_lines_pass() {
     let bench = Bench::new();
     let file = bench.write("in.jsonl", "1\n\n  \t\n2\r\n3");

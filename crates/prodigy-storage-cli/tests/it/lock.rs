@@ -99,11 +99,30 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
         let refused = refused.says(&format!("held by process {command}, which did not sign"));
         refused.says(&format!("last known holder: process {dead} "));
     }
-    assert_eq!(
-        bench.run(&["lock", "list", "--json"]).code(0).json()["held"],
-        true
+    let listed = bench.run(&["lock", "list", "--json"]).code(0).json();
+    assert_eq!(listed["held"], true);
+    #[cfg(target_os = "linux")]
+    {
+        assert_eq!(listed["pid"].to_string(), command);
+        let listed = bench.run(&["lock", "list"]).code(0);
+        let named = format!("process {command}, which did not sign; last known: process {dead} ");
+        assert!(listed.out.contains(&named), "{}", listed.out);
+    }
+    // A wait says what it is for.
+    let mut waiter = bench
+        .std(held_by("l", &["--wait", "60s"], "true"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut waited = BufReader::new(waiter.stderr.take().unwrap());
+    let mut note = String::new();
+    waited.read_line(&mut note).unwrap();
+    assert!(
+        note.starts_with("note: waiting for the lock `l`: it is held by "),
+        "{note}"
     );
     drop(input);
+    assert!(waiter.wait().unwrap().success());
     output.read_to_string(&mut said).unwrap();
     assert_eq!(said, "held\nover\n");
     bench.run(&held_by("l", &["--wait", "60s"], "true")).code(0);

@@ -79,6 +79,14 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
         .run(&["repo", "relink", &shop, "shop"])
         .code(2)
         .says("the name comes first");
+    // A name that nothing has is a slip, or is asked for.
+    bench
+        .run(&["repo", "relink", "shpo", &shop])
+        .code(1)
+        .says("did you mean `shop`?")
+        .says("`--new`");
+    let new = bench.run(&["repo", "relink", "--new", "other", &shop]).code(0);
+    assert_eq!(new.lines()[0], "name      other");
 }
 
 /// Runs the tool in a mount namespace of its own, with one folder mounted at another. `None` where the machine does

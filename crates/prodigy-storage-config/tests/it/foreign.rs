@@ -199,6 +199,31 @@ fn a_projects_file_of_another_user_is_refused_unless_it_is_named() {
 
 #[cfg(unix)]
 #[test]
+fn a_projects_file_that_everybody_may_write_is_refused_unless_it_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    let path = fixture.write("project/.prodigy/config.yml", "storage:\n  timeout: 9s\n");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).unwrap());
+    let environment = fixture.environment.clone().with_user(owner);
+    let own = Fixture {
+        environment,
+        ..fixture
+    };
+    let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o664);
+    assert!(own.load().is_ok(), "a group is of the user's choice");
+    set(0o646);
+    let errors = own.errors();
+    assert!(
+        errors.contains("every user may write") && errors.contains("chmod o-w"),
+        "{errors}"
+    );
+    let named = own.variable("PRODIGY_CONFIG", &path);
+    assert_eq!(named.load().unwrap().config.timeout, Duration::from_secs(9));
+}
+
+#[cfg(unix)]
+#[test]
 fn a_link_of_another_user_is_refused_too() {
     let fixture = Fixture::new();
     let target = fixture.write("own.yml", "storage:\n  timeout: 9s\n");

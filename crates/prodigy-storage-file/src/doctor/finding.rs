@@ -279,6 +279,8 @@ pub struct DoctorSummary {
     pub left: u64,
     /// Findings, of any severity, whose repair was asked for and not made.
     pub unrepaired: u64,
+    /// Files and folders that this user may not read: what is in them was not examined.
+    pub unread: u64,
 }
 
 impl DoctorSummary {
@@ -295,6 +297,9 @@ impl DoctorSummary {
             FindingSeverity::Warning => self.warnings += 1,
             FindingSeverity::Damage => self.damage += 1,
         }
+        let is_unread =
+            finding.kind == FindingKind::Unreadable && finding.severity == FindingSeverity::Warning;
+        self.unread += u64::from(is_unread);
         self.repaired += u64::from(matches!(finding.outcome, FindingOutcome::Repaired { .. }));
         self.left += u64::from(finding.is_damage_left());
         self.unrepaired += u64::from(matches!(finding.outcome, FindingOutcome::Left { .. }));

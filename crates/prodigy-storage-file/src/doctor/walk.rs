@@ -1,5 +1,6 @@
 //! Going through the root.
 
+use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,8 +126,13 @@ impl<'a> Examination<'a> {
 
     /// Says that something can't be read.
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
+        // Something that only another user may read is no damage.
+        let severity = match is_denied(error) {
+            true => FindingSeverity::Warning,
+            false => FindingSeverity::Damage,
+        };
         let finding = self
-            .damage(FindingKind::Unreadable, path, format!("{error:#}"))
+            .finding(severity, FindingKind::Unreadable, path, format!("{error:#}"))
             .lost("perhaps nothing: the contents are not known")
             .advice(error.hint().unwrap_or("check the file, its owner and the disk"));
         let finding = match self.repairs() {
@@ -303,4 +309,10 @@ fn log_of(folder: &Path) -> Option<JobAddress> {
     let repo = RepoName::new(parts.next()?.as_os_str().to_str()?).ok()?;
     let job = JobId::new(parts.next()?.as_os_str().to_str()?).ok()?;
     parts.next().is_none().then(|| JobAddress::new(repo, job))
+}
+
+/// Whether this user may not read it.
+fn is_denied(error: &StorageError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::PermissionDenied)
 }

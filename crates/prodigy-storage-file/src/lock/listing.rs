@@ -90,8 +90,13 @@ impl Locks {
             return Ok(None);
         }
         let holder = last.clone().filter(|_| who == Who::Signer);
+        let pid = match who {
+            Who::Unknown(pid) => pid,
+            _ => None,
+        };
         Ok(Some(
             LockInfo::new(name, held, holder, fencing)
+                .pid(pid)
                 .last_holder(last)
                 .origin(origin)
                 .suspect(suspect),

@@ -11,6 +11,7 @@ mod folder;
 mod idempotent;
 pub(crate) mod listing;
 mod merge;
+mod moved;
 mod newest;
 mod persist;
 mod replay_filter;

@@ -54,7 +54,7 @@ pub(crate) fn resume(
                 tracing::warn!(
                     segment = %segment.root.absolute(&path).display(),
                     event = %last,
-                    "the event at which a cursor stood is gone: the segment is read again from its first event"
+                    "the event that a cursor names is gone: the segment is read again from its first event"
                 );
                 from_start(segment, reached.offset, chunk, clock)
             }

@@ -17,12 +17,13 @@ use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive::Archive;
 use super::commit::{Commit, FailedSync, Unsynced};
+use super::moved::{PathLook, moved};
 use super::sealed_mark::WORTH;
 use super::segment_index::SegmentIndex;
 use crate::root::LASTS;
 use crate::root::{Root, count};
 
-const APPEND: &str = "append events";
+pub(super) const APPEND: &str = "append events";
 /// The words for an open segment in the reason why a root is lost.
 pub(crate) const HELD: &str = "an event log that is open for writing";
 /// Segments that are held at once.
@@ -559,47 +560,6 @@ impl LogWriter {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
                 .with_hint("what was appended since the last flush may be lost after a loss of power")
         })
-    }
-}
-
-/// How the path of a segment is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PathLook {
-    /// By one call, which misses a link to the folder that was moved away.
-    Quick,
-    /// As readers open it, without links.
-    Whole,
-}
-
-/// The error for a segment that its path leads to no longer, or that is shorter than `len`. If the root itself was replaced, it
-/// is lost from now on.
-fn moved(
-    root: &Root,
-    file: &SegmentFile,
-    path: &Path,
-    len: u64,
-    look: PathLook,
-) -> Result<Option<StorageError>> {
-    let found = file.identity().and_then(|ours| {
-        let found = root.len_by_path(path, ours)?;
-        let is_here = look == PathLook::Quick || root.leads_to(path, ours)?;
-        Ok(found.filter(|_| is_here))
-    });
-    match found {
-        Ok(Some(found)) if found >= len => Ok(None),
-        Ok(found) => {
-            root.still_here(APPEND, || Some(HELD))?;
-            let why = match found {
-                Some(_) => {
-                    "the segment is shorter than what this process wrote to it: another program cut it, or copied a backup into it"
-                }
-                None => {
-                    "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it"
-                }
-            };
-            Ok(Some(root.moved(APPEND, path, why)))
-        }
-        Err(error) => Err(root.read_fault(APPEND, path, error)),
     }
 }
 

@@ -136,7 +136,7 @@ pub(super) struct ItemsFile {
     pub(super) open: OpenFile,
     /// Where the next item goes: behind the last one.
     pub(super) end: u64,
-    /// What is before that.
+    /// The bytes before that.
     pub(super) seam: Seam,
     /// The whole length, with the blanks behind the closing bracket.
     pub(super) len: u64,
@@ -157,7 +157,7 @@ impl ItemsFile {
         }
     }
 
-    /// What is before the end, and whether our closing bracket is behind it.
+    /// The bytes before the end, and whether our closing bracket is behind it.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut closing = [0; CLOSING.len()];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut closing)?;
@@ -177,7 +177,7 @@ pub(super) struct JournalFile {
     pub(super) open: OpenFile,
     /// Where the next record goes.
     pub(super) end: u64,
-    /// What is before that.
+    /// The bytes before that.
     pub(super) seam: Seam,
     /// The whole length, with the blanks behind the last record.
     pub(super) len: u64,
@@ -186,7 +186,7 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// What is before the end, and whether no record begins there.
+    /// The bytes before the end, and whether no record begins there.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut next = [0];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut next)?;

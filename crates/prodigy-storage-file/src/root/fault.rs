@@ -9,6 +9,10 @@ use super::check::seen_from_above;
 use super::{Root, usage};
 use crate::fs::{FileKind, NotRegular};
 
+/// The hint for what even root may not do.
+const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which \
+     `chattr -i -a` takes away; or a security module refuses it";
+
 /// The kind of access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -59,7 +63,11 @@ pub(super) fn fault(
             },
             format!("the operating system refuses it{}", owner(root, path)),
         )
-        .with_hint("check owner and permissions of the folder, or set another `base_dir`"),
+        .with_hint(match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
+            // Modes and owners are refused with another code.
+            true => IMMUTABLE,
+            false => "check owner and permissions of the folder, or set another `base_dir`",
+        }),
         K::NotFound => make(ErrorKind::NotFound, "there is no such file or folder".into()),
         K::TimedOut | K::StaleNetworkFileHandle | K::Interrupted | K::WouldBlock => {
             make(ErrorKind::Io, "the operating system gave up for now".into()).transient()

@@ -199,7 +199,10 @@ impl<'a> TreeCheck<'a> {
             );
             checks.push(
                 Check::new("below the root", Severity::Failure, what)
-                    .with_hint("give it to the owner of the root with `chown -R`, or restore its mode"),
+                    .with_hint(
+                    "give it to the owner of the root with `chown -R`, or restore its mode; if both are right, it is immutable: \
+                     `lsattr` shows an `i`, which `chattr -i` takes away",
+                ),
             );
         }
         if self.strange.count > 0 {

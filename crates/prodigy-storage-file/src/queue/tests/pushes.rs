@@ -81,7 +81,10 @@ fn a_push_costs_the_same_however_long_the_queue_is() {
     assert_eq!([read, writes, syncs], [small[0], small[2], small[3]]);
     assert!(written < small[1] + 10, "only its number is longer");
     assert_eq!(small[2..], [1, 1], "one write, one sync");
-    assert_eq!(small[0], 19, "only the end of the last line and the closing bracket are read");
+    assert_eq!(
+        small[0], 19,
+        "only the end of the last line and the closing bracket are read"
+    );
     assert_eq!(place.array().len(), 20_004);
 }
 

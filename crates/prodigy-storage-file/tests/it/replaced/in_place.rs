@@ -19,13 +19,13 @@ impl Place {
         copy(&self.path("backup").join("."), &self.root());
     }
 
-    /// What the doctor finds, in words.
+    /// The findings of the doctor, in words.
     fn damage(&self) -> Vec<String> {
         let mut found = Vec::new();
         let doctor = Doctor::new(FileOptions::new(self.root())).unwrap();
         doctor
             .examine(&DoctorScope::all(), &mut |finding| {
-                found.push(format!("{finding:?}"))
+                found.push(format!("{finding:?}"));
             })
             .unwrap();
         found
@@ -147,7 +147,7 @@ fn a_queue_of_the_same_length_is_not_taken_for_the_one_that_was_known() {
     let after = std::fs::read(&items).unwrap();
     assert_eq!(before.len(), after.len());
     assert_ne!(before, after);
-    // Whoever opens the file to write to it leaves its identity as it is.
+    // A program that writes to the file leaves its identity as it is.
     std::fs::write(&items, before).unwrap();
     push_numbers(&backend, 120..121).unwrap();
     assert_eq!(ids(&backend), numbered((100..110).chain([120])));

@@ -1,0 +1,50 @@
+//! Whether the path of a segment still leads to what its writer wrote.
+
+use std::path::Path;
+
+use prodigy_storage_backend::{Result, StorageError};
+
+use super::active::SegmentFile;
+use super::writer::{APPEND, HELD};
+use crate::root::Root;
+
+/// How the path of a segment is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathLook {
+    /// By one call, which misses a link to the folder that was moved away.
+    Quick,
+    /// As readers open it, without links.
+    Whole,
+}
+
+/// The error for a segment that its path leads to no longer, or that is shorter than `len`. If the root itself was replaced, it
+/// is lost from now on.
+pub(super) fn moved(
+    root: &Root,
+    file: &SegmentFile,
+    path: &Path,
+    len: u64,
+    look: PathLook,
+) -> Result<Option<StorageError>> {
+    let found = file.identity().and_then(|ours| {
+        let found = root.len_by_path(path, ours)?;
+        let is_here = look == PathLook::Quick || root.leads_to(path, ours)?;
+        Ok(found.filter(|_| is_here))
+    });
+    match found {
+        Ok(Some(found)) if found >= len => Ok(None),
+        Ok(found) => {
+            root.still_here(APPEND, || Some(HELD))?;
+            let why = match found {
+                Some(_) => {
+                    "the segment is shorter than what this process wrote to it: another program cut it, or copied a backup into it"
+                }
+                None => {
+                    "the segment, or a folder above it, was removed, moved or replaced while this process wrote to it"
+                }
+            };
+            Ok(Some(root.moved(APPEND, path, why)))
+        }
+        Err(error) => Err(root.read_fault(APPEND, path, error)),
+    }
+}
