@@ -5,9 +5,10 @@ use anyhow::Result;
 use crate::project::{Project, must, show};
 
 /// Where the suite runs: on each bare backend, and through the facade with everything switched on.
-const RUNS: [(&str, &str); 3] = [
+const RUNS: [(&str, &str); 4] = [
     ("prodigy-storage-memory", "it"),
     ("prodigy-storage-file", "it"),
+    ("prodigy-storage-postgres", "it"),
     ("prodigy-storage", "lib"),
 ];
 

@@ -1,0 +1,223 @@
+//! The handle, and what its parts share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Deadline, Durability, Result, StorageError, Waiters};
+use prodigy_storage_layout::JobAddress;
+
+use crate::catalog::Counters;
+use crate::db::Db;
+use crate::lease::Leases;
+use crate::log::{Writer, WriterRow};
+use crate::options::PostgresOptions;
+use crate::pool::Pool;
+use crate::schema::{self, SchemaState};
+use crate::session::Names;
+use crate::sql::Sql;
+use crate::target::Target;
+
+/// The longest time that the last handle waits for its writers to be closed.
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A store in a PostgreSQL database. A clone is another handle on the same connections.
+///
+/// ```no_run
+/// use prodigy_storage_backend::{Catalog, Deadline};
+/// use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+///
+/// let backend = PostgresBackend::open(PostgresOptions::new("postgresql://app@localhost/jobs"), Deadline::never())?;
+/// println!("{:?}", backend.health(Deadline::never())?.severity());
+/// # Ok::<(), prodigy_storage_backend::StorageError>(())
+/// ```
+#[derive(Clone)]
+pub struct PostgresBackend {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Arc<Db>,
+    options: PostgresOptions,
+    /// Distinguishes the store from others, in cursors.
+    store: u32,
+    writers: Arc<Mutex<HashMap<JobAddress, Arc<Writer>>>>,
+    waiters: Arc<Waiters>,
+    leases: Arc<Leases>,
+    counters: Counters,
+}
+
+fn connect(options: &PostgresOptions) -> Result<Db> {
+    let names = Names::new(options)?;
+    let pool = Pool::new(Target::new(options)?, options.connections);
+    Db::new(pool, names)
+}
+
+/// The state of the schema, also where it can't be used.
+///
+/// # Errors
+/// Those of a connection.
+pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
+    let db = connect(options)?;
+    let prefix = db.names.prefix.clone();
+    let deadline = Deadline::after(options.connect_timeout * 2);
+    let target = db.pool.target().shown.clone();
+    db.call("read schema", &target, deadline, move |mut session| async move {
+        schema::state(&mut session, &prefix).await
+    })
+}
+
+/// Creates or migrates the schema. Harmless if it is up to date.
+///
+/// # Errors
+/// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version, and those of a
+/// connection.
+pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<SchemaState> {
+    let db = connect(options)?;
+    let prefix = db.names.prefix.clone();
+    let target = db.pool.target().shown.clone();
+    db.call(
+        "migrate schema",
+        &target,
+        deadline,
+        move |mut session| async move { schema::migrate(&mut session, &prefix).await },
+    )
+}
+
+impl PostgresBackend {
+    /// Opens a store, and creates or migrates its schema unless the options [say otherwise](PostgresOptions::migrate).
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](prodigy_storage_backend::ErrorKind::InvalidConfig) for a connection string that is refused,
+    /// [`Unavailable`](prodigy_storage_backend::ErrorKind::Unavailable) for a server that can't be reached,
+    /// [`Unauthorised`](prodigy_storage_backend::ErrorKind::Unauthorised) for a refused user,
+    /// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version.
+    pub fn open(options: PostgresOptions, deadline: Deadline) -> Result<Self> {
+        let db = Arc::new(connect(&options)?);
+        let (prefix, may_migrate) = (db.names.prefix.clone(), options.migrate);
+        let target = db.pool.target().shown.clone();
+        let state = db.call(
+            "open database",
+            &target,
+            deadline,
+            move |mut session| async move {
+                let state = if may_migrate {
+                    schema::migrate(&mut session, &prefix).await?
+                } else {
+                    schema::state(&mut session, &prefix).await?
+                };
+                schema::check(&state, &session)?;
+                Ok(state)
+            },
+        )?;
+        let writers: Arc<Mutex<HashMap<JobAddress, Arc<Writer>>>> = Arc::default();
+        let leases = Arc::new(Leases::default());
+        let of_task = Arc::downgrade(&writers);
+        leases.renew_always(&db, move || {
+            let writers = of_task.upgrade();
+            let writers = writers.as_ref().map(|writers| writers.lock());
+            writers
+                .iter()
+                .flat_map(|writers| writers.values())
+                .filter_map(|writer| writer.row())
+                .collect()
+        });
+        Ok(Self {
+            shared: Arc::new(Shared {
+                db,
+                options,
+                store: state.store.map_or(0, |id| id.as_fields().0),
+                writers,
+                waiters: Arc::default(),
+                leases,
+                counters: Counters::default(),
+            }),
+        })
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.shared.db
+    }
+
+    pub(crate) fn shared_db(&self) -> Arc<Db> {
+        Arc::clone(&self.shared.db)
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.shared.options
+    }
+
+    pub(crate) fn store(&self) -> u32 {
+        self.shared.store
+    }
+
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.shared.waiters
+    }
+
+    pub(crate) fn leases(&self) -> &Arc<Leases> {
+        &self.shared.leases
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Ends the waits for events of a job in this process.
+    pub(crate) fn announce(&self, job: &JobAddress) {
+        self.shared.waiters.notify(job);
+    }
+
+    pub(crate) fn writer(&self, job: &JobAddress) -> Arc<Writer> {
+        let mut writers = self.shared.writers.lock();
+        if let Some(writer) = writers.get(job) {
+            return Arc::clone(writer);
+        }
+        let writer = Arc::new(Writer::start(self.db(), job));
+        writers.insert(job.clone(), Arc::clone(&writer));
+        writer
+    }
+
+    /// Forgets the writer of a log, and gives its row to be closed.
+    pub(crate) fn drop_writer(&self, job: &JobAddress) -> Option<WriterRow> {
+        self.shared.writers.lock().remove(job)?.row()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let rows: Vec<WriterRow> = self
+            .writers
+            .lock()
+            .drain()
+            .filter_map(|(_, writer)| writer.row())
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        let (jobs, ordinals): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.job, row.ordinal)).unzip();
+        let text = "update @.writer w set closed = true from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
+                    where w.job = r.job and w.ordinal = r.ordinal";
+        let close = Sql::new(text).arg(jobs).arg(ordinals);
+        // If this fails they are closed when their leases have ended.
+        let closed: Result<(), StorageError> = self.db.call(
+            "close writers",
+            &"",
+            Deadline::after(CLOSE),
+            move |mut session| async move { session.write(Durability::Relaxed, vec![close]).await.map(drop) },
+        );
+        if let Err(error) = closed {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "writers are closed when their leases have ended"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for PostgresBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.db.fmt(f)
+    }
+}

@@ -1,0 +1,371 @@
+//! The contents of the store, and its maintenance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prodigy_storage_backend::{
+    Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Health,
+    Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
+};
+use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, RepoName, STATE, Timestamp};
+use tokio_postgres::Row;
+
+use crate::backend::PostgresBackend;
+use crate::document::FINISHED;
+use crate::job::{self, JOB, of_job};
+use crate::lock::IS_HELD;
+use crate::schema;
+use crate::session::Session;
+use crate::sql::{Sql, column, first, rows};
+
+const DELETE: &str = "delete job";
+/// Rows that one transaction of a deletion removes.
+const STEP: i64 = 2_000;
+
+/// Whether a job holds anything.
+const HOLDS: &str = "(exists (select from @.event e where e.job = j.id) or exists (select from @.document d where d.job = j.id) \
+                     or exists (select from @.item i where i.job = j.id))";
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    appends: AtomicU64,
+    events: AtomicU64,
+    duplicates: AtomicU64,
+    documents: AtomicU64,
+    items: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn appended(&self, appended: &Appended) {
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        self.events.fetch_add(appended.stored as u64, Ordering::Relaxed);
+        self.duplicates
+            .fetch_add(appended.duplicates as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn documents(&self) {
+        self.documents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn items(&self, count: usize) {
+        self.items.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+/// Makes everything that was committed survive power loss: a commit that waits for the server's log, and so for all before it.
+/// It has to write something, or the server does not wait.
+pub(crate) async fn flush(session: &mut Session) -> Result<()> {
+    let message = Sql::new("select pg_logical_emit_message(true, 'prodigy', '')::text");
+    session.write(Durability::Strict, vec![message]).await.map(drop)
+}
+
+/// Names of a listing, of which one more than the limit was asked for.
+fn page<T: Clone>(rows: &[Row], limit: usize, name: impl Fn(&str) -> Result<T>) -> Result<Page<T>> {
+    let mut entries = rows
+        .iter()
+        .map(|row| name(column(row, 0)?))
+        .collect::<Result<Vec<_>>>()?;
+    let goes_on = entries.len() > limit;
+    entries.truncate(limit);
+    let next = entries.last().filter(|_| goes_on).cloned();
+    Ok(Page::new(entries, next))
+}
+
+fn refused_name(name: &str, error: prodigy_storage_layout::NameError) -> StorageError {
+    StorageError::new(
+        ErrorKind::Damaged,
+        "list names",
+        name,
+        "a row has a name that is refused",
+    )
+    .with_source(error)
+}
+
+fn repo(name: &str) -> Result<RepoName> {
+    RepoName::new(name).map_err(|error| refused_name(name, error))
+}
+
+/// Removes the rows of deleted jobs, in small transactions.
+async fn sweep(session: &mut Session) -> Result<()> {
+    loop {
+        let found = Sql::new("select id from @.job where deleted order by id limit 1");
+        let Some(id) = first::<i64>(rows(&session.read(vec![found]).await?, 0), 0)? else {
+            return Ok(());
+        };
+        for (table, key) in [
+            ("event", "writer, number"),
+            ("document", "key"),
+            ("item", "birth"),
+            ("writer", "ordinal"),
+        ] {
+            loop {
+                let text = format!(
+                    "with gone as (delete from @.{table} where job = $1 and ({key}) in \
+                     (select {key} from @.{table} where job = $1 limit {STEP}) returning 1) select count(*) from gone"
+                );
+                let answers = session
+                    .write(Durability::Relaxed, vec![Sql::new(text).arg(id)])
+                    .await?;
+                if first::<i64>(rows(&answers, 0), 0)?.unwrap_or_default() < STEP {
+                    break;
+                }
+            }
+        }
+        let row = Sql::new("delete from @.job where id = $1 and deleted").arg(id);
+        session.write(Durability::Relaxed, vec![row]).await?;
+    }
+}
+
+/// The names of held locks that begin with a repository.
+fn held_locks(repo: &RepoName) -> Sql {
+    let text =
+        format!("select name from @.lock where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))");
+    Sql::new(text).arg(repo.as_str().to_owned())
+}
+
+fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
+    for row in locks {
+        if LockName::new(column::<&str>(row, 0)?).is_ok_and(|name| job.owns(&name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writers of a job whose lease lasts.
+const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
+
+async fn delete(session: &mut Session, job: &JobAddress) -> Result<bool> {
+    let look = || {
+        let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
+        vec![
+            of_job(WRITERS.replace("{job}", JOB), job),
+            held_locks(&job.repo),
+            of_job(holds, job),
+        ]
+    };
+    let Some(locked) = job::begin(session, job, false, None, Durability::Strict, look).await? else {
+        return Ok(false);
+    };
+    if first(rows(&locked.answers, 2), 0)? != Some(true) {
+        session.roll_back().await?;
+        return Ok(false);
+    }
+    let why = if first(rows(&locked.answers, 0), 0)? == Some(true) {
+        "its log is open for writing"
+    } else if owns_one(job, rows(&locked.answers, 1))? {
+        "a lock whose name begins with repository and job is held"
+    } else {
+        // A writer whose lease has ended may still try: its row is closed first.
+        let close =
+            Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
+        let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
+        session.finish(vec![close, remove]).await?;
+        return Ok(true);
+    };
+    session.roll_back().await?;
+    Err(StorageError::new(
+        ErrorKind::LockUnavailable,
+        DELETE,
+        job,
+        format!("the job is active: {why}"),
+    )
+    .with_hint("finish the job, or release the lock; then delete it"))
+}
+
+impl Catalog for PostgresBackend {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new("postgres");
+        capabilities.persistent = true;
+        capabilities.multi_process = true;
+        capabilities
+    }
+
+    fn repositories(&self, options: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
+        let limit = options.limit.clamp(1, 1 << 30);
+        let after = "($1::text is null or repo > $1)";
+        let text = format!(
+            "select repo from (select distinct repo from @.job j where id > 0 and not deleted and {after} and {HOLDS} \
+             union select distinct repo from @.document where job = 0 and {after}) r order by repo limit {}",
+            limit + 1
+        );
+        let sql = Sql::new(text).arg(options.after.as_ref().map(|after| after.as_str().to_owned()));
+        self.db().call(
+            "list repositories",
+            &"",
+            deadline,
+            move |mut session| async move { page(rows(&session.read(vec![sql]).await?, 0), limit, repo) },
+        )
+    }
+
+    fn jobs(&self, repo: &RepoName, options: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>> {
+        let limit = options.limit.clamp(1, 1 << 30);
+        let text = format!(
+            "select name from @.job j where repo = $1 and not deleted and ($2::text is null or name > $2) and {HOLDS} \
+             order by name limit {}",
+            limit + 1
+        );
+        let after = options.after.as_ref().map(|after| after.as_str().to_owned());
+        let sql = Sql::new(text).arg(repo.as_str().to_owned()).arg(after);
+        self.db()
+            .call("list jobs", repo, deadline, move |mut session| async move {
+                page(rows(&session.read(vec![sql]).await?, 0), limit, |name| {
+                    JobId::new(name).map_err(|error| refused_name(name, error))
+                })
+            })
+    }
+
+    fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
+        let writers = WRITERS.replace(
+            "{job}",
+            "any(array(select id from @.job where repo = $1 and not deleted))",
+        );
+        let statements = vec![Sql::new(writers).arg(repo.as_str().to_owned()), held_locks(repo)];
+        self.db().call(
+            "find active jobs",
+            repo,
+            deadline,
+            move |mut session| async move {
+                let answers = session.read(statements).await?;
+                Ok(first(rows(&answers, 0), 0)? == Some(true) || !rows(&answers, 1).is_empty())
+            },
+        )
+    }
+
+    fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
+        let last = format!(
+            "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
+               and e.writer = w.ordinal order by e.number desc limit 1) as time from @.writer w where w.job = {JOB}) t), \
+             (select max(modified) from @.document where job = {JOB} and kind <> {FINISHED}), \
+             (select max(modified) from @.item where job = {JOB}))"
+        );
+        let statements = vec![
+            of_job(WRITERS.replace("{job}", JOB), job),
+            held_locks(&job.repo),
+            of_job(last, job),
+        ];
+        let of = job.clone();
+        self.db()
+            .call("find activity", job, deadline, move |mut session| async move {
+                let answers = session.read(statements).await?;
+                let is_active =
+                    first(rows(&answers, 0), 0)? == Some(true) || owns_one(&of, rows(&answers, 1))?;
+                let last: Option<i64> = first(rows(&answers, 2), 0)?;
+                Ok(Activity::new(is_active, last.map(Timestamp::from_nanos)))
+            })
+    }
+
+    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let of = job.clone();
+        let deleted = self
+            .db()
+            .call(DELETE, job, deadline, move |mut session| async move {
+                delete(&mut session, &of).await
+            })?;
+        self.waiters().notify(job);
+        // The job is gone. What is left of it, and of others, is removed by this call or by the next one.
+        let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
+            sweep(&mut session).await
+        });
+        if let Err(error) = swept {
+            tracing::warn!(%job, error = &error as &dyn std::error::Error, "rows of deleted jobs are left for the next deletion");
+        }
+        Ok(deleted)
+    }
+
+    fn flush(&self, deadline: Deadline) -> Result<()> {
+        self.db().call("flush", &"", deadline, |mut session| async move {
+            flush(&mut session).await
+        })
+    }
+
+    fn health(&self, deadline: Deadline) -> Result<Health> {
+        let prefix = self.db().names.prefix.clone();
+        self.db().call("check health", &"", deadline, move |mut session| async move {
+            let settings = Sql::new(
+                "select current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes')",
+            );
+            let answers = session.read(vec![settings]).await?;
+            let setting = |at| first::<String>(rows(&answers, 0), at).map(Option::unwrap_or_default);
+            let schema = schema::state(&mut session, &prefix).await?;
+            Ok(health(&setting(0)?, &setting(1)?, &setting(2)?, schema.found))
+        })
+    }
+
+    fn usage(&self, deadline: Deadline) -> Result<Usage> {
+        let of_job = |table: &str, column: &str| {
+            Sql::new(format!(
+                "select j.repo, count(*), sum(octet_length(t.{column}))::bigint from @.{table} t join @.job j on j.id = t.job \
+                 where not j.deleted and j.id > 0 group by j.repo order by j.repo"
+            ))
+        };
+        let statements = vec![
+            of_job("event", "line"),
+            Sql::new(
+                "select d.repo, count(*), sum(octet_length(d.body))::bigint from @.document d join @.job j on j.id = d.job \
+                 where not j.deleted group by d.repo order by d.repo",
+            ),
+            of_job("item", "body"),
+            Sql::new(
+                "select null::text, count(*), sum(octet_length(name))::bigint from @.lock having count(*) > 0",
+            ),
+        ];
+        self.db()
+            .call("measure usage", &"", deadline, move |mut session| async move {
+                let answers = session.read(statements).await?;
+                let mut usage = Usage::default();
+                for (area, rows) in [EVENTS, STATE, DLQ, LOCKS].into_iter().zip(&answers) {
+                    for row in rows {
+                        let name: Option<&str> = column(row, 0)?;
+                        let (files, bytes): (i64, Option<i64>) = (column(row, 1)?, column(row, 2)?);
+                        usage.areas.push(AreaUsage {
+                            area: area.to_owned(),
+                            repo: name.map(repo).transpose()?,
+                            files: files.unsigned_abs(),
+                            bytes: bytes.unwrap_or_default().unsigned_abs(),
+                        });
+                    }
+                }
+                Ok(usage)
+            })
+    }
+
+    fn stats(&self, stats: &mut Stats) {
+        let counters = self.counters();
+        for (name, counter) in [
+            ("log.appends", &counters.appends),
+            ("log.events", &counters.events),
+            ("log.duplicates", &counters.duplicates),
+            ("document.writes", &counters.documents),
+            ("queue.items", &counters.items),
+        ] {
+            stats.add(name, counter.load(Ordering::Relaxed));
+        }
+    }
+}
+
+fn health(version: &str, fsync: &str, full_page_writes: &str, schema: i64) -> Health {
+    let mut checks = vec![Check::new(
+        "server",
+        Severity::Ok,
+        format!("PostgreSQL {version}"),
+    )];
+    checks.push(if fsync == "on" && full_page_writes == "on" {
+        Check::new("durability", Severity::Ok, "the server syncs its log")
+    } else {
+        let found = format!(
+            "fsync = {fsync}, full_page_writes = {full_page_writes}: a power loss may destroy the database"
+        );
+        Check::new("durability", Severity::Failure, found).with_hint("set both to `on` in postgresql.conf")
+    });
+    checks.push(if schema == schema::VERSION {
+        Check::new("schema", Severity::Ok, format!("version {schema}"))
+    } else {
+        Check::new(
+            "schema",
+            Severity::Failure,
+            format!("version {schema}, and this program needs {}", schema::VERSION),
+        )
+        .with_hint("run `prodigy-storage schema migrate`")
+    });
+    Health { checks }
+}

@@ -1,0 +1,470 @@
+//! Documents.
+
+mod key;
+
+use std::path::Path;
+
+use prodigy_storage_backend::{
+    Added, Body, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, FenceMarks,
+    Page, PageOptions, PutOptions, Result, Revision, StorageError, StoredDocument, time_to_store,
+};
+use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Stamp, Timestamp};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+pub(crate) use key::FINISHED;
+
+use crate::backend::PostgresBackend;
+use crate::job::{self, JOB, Locked, TRIES, deleted_meanwhile};
+use crate::session::Session;
+use crate::sql::{Sql, column, first, rows};
+
+const PUT: &str = "put document";
+const ADD: &str = "add document";
+const DELETE: &str = "delete document";
+
+/// Whether the mark of a finished job is there.
+pub(crate) async fn is_finished(session: &mut Session, job: &JobAddress) -> Result<bool> {
+    let answers = session
+        .read(vec![revision_of(&Document::Finished(job.clone()))])
+        .await?;
+    Ok(!rows(&answers, 0).is_empty())
+}
+
+/// The id of the document's owner, over the first two parameters.
+fn owner(document: &Document) -> &'static str {
+    if document.job().is_some() {
+        JOB
+    } else {
+        "(select id from @.job where id = 0 and $1::text = $2::text)"
+    }
+}
+
+/// A statement whose first three parameters name a document.
+fn of(document: &Document, text: impl Into<String>) -> Sql {
+    let (repo, name) = match document.job() {
+        Some(job) => (job.repo.as_str().to_owned(), job.job.as_str().to_owned()),
+        None => (String::new(), String::new()),
+    };
+    Sql::new(text.into().replace("{owner}", owner(document)))
+        .arg(repo)
+        .arg(name)
+        .arg(key::key(document))
+}
+
+fn revision_of(document: &Document) -> Sql {
+    of(
+        document,
+        "select revision from @.document where job = {owner} and key = $3",
+    )
+}
+
+/// The body and what describes it, to be written.
+struct New {
+    document: Document,
+    body: Vec<u8>,
+    revision: Uuid,
+}
+
+impl New {
+    fn of(document: &Document, body: Body<'_>) -> Self {
+        Self {
+            document: document.clone(),
+            body: body.as_bytes().to_vec(),
+            revision: Uuid::new_v4(),
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        Revision::from_u128(self.revision.as_u128())
+    }
+
+    /// Writes it, on this condition; gives a row if it was met. The lock on the job's row keeps the job from being deleted.
+    fn write(&self, expected: Expected) -> Sql {
+        let document = &self.document;
+        let insert = "insert into @.document (job, key, repo, kind, series, label, path, revision, modified, body) \
+                      select o.id, $3, $4, $5, $6, $7, $8, $9, {now}, $10 from (select id from @.job where id = {owner} and not deleted for share) o \
+                      on conflict (job, key) do ";
+        let update =
+            "update set body = excluded.body, revision = excluded.revision, modified = excluded.modified";
+        let text = match expected {
+            Expected::Any => format!("{insert} {update} returning 1"),
+            Expected::Absent => format!("{insert} nothing returning 1"),
+            Expected::Revision(_) => "with o as (select id from @.job where id = {owner} and not deleted for share) \
+                                      update @.document d set body = $5, revision = $4, modified = {now} \
+                                      from o where d.job = o.id and d.key = $3 and d.revision = $6 returning 1"
+                .to_owned(),
+        };
+        let sql = of(document, text);
+        match expected {
+            Expected::Revision(wanted) => sql.arg(self.revision).arg(self.body.clone()).arg(uuid_of(wanted)),
+            _ => sql
+                .arg(document.repo().as_str().to_owned())
+                .arg(i32::from(key::kind(document)))
+                .arg(key::series(document))
+                .arg(key::label(document))
+                .arg(Entry::Document(document.clone()).path().display().to_string())
+                .arg(self.revision)
+                .arg(self.body.clone()),
+        }
+    }
+}
+
+fn uuid_of(revision: Revision) -> Uuid {
+    // Its text is 32 hexadecimal digits, which is a form of a UUID.
+    Uuid::try_parse(&revision.to_string()).unwrap_or_default()
+}
+
+fn revision_in(rows: &[Row]) -> Result<Option<Revision>> {
+    let found: Option<Uuid> = first(rows, 0)?;
+    Ok(found.map(|found| Revision::from_u128(found.as_u128())))
+}
+
+/// Puts a document whose write carries no token: compare-and-set in one round trip.
+async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<Revision> {
+    for _ in 0..TRIES {
+        let mut statements: Vec<Sql> = new.document.job().map(job::make).into_iter().collect();
+        let write = statements.len();
+        statements.push(new.write(options.expected));
+        statements.push(revision_of(&new.document));
+        let answers = session.write(options.durability, statements).await?;
+        if !rows(&answers, write).is_empty() {
+            return Ok(new.revision());
+        }
+        let found = revision_in(rows(&answers, write + 1))?;
+        check_expected(session, options.expected, found)?;
+        // The condition is met, so the job was deleted, or the document came and went: again.
+    }
+    Err(deleted_meanwhile(session))
+}
+
+/// Puts a document under a token: the check of the mark and the write are one critical section.
+async fn put_fenced(
+    session: &mut Session,
+    new: &New,
+    job: &JobAddress,
+    fence: &Fence,
+    options: &PutOptions,
+) -> Result<Revision> {
+    let look = || vec![revision_of(&new.document)];
+    let Some(locked) = job::begin(session, job, true, Some(fence), options.durability, look).await? else {
+        return Err(deleted_meanwhile(session));
+    };
+    in_section(session, &locked, options.expected).await?;
+    let mut statements: Vec<Sql> = locked.raise.into_iter().collect();
+    statements.push(new.write(Expected::Any));
+    session.finish(statements).await?;
+    Ok(new.revision())
+}
+
+/// Checks a condition inside of the critical section, whose first statement read the revision.
+async fn in_section(session: &mut Session, locked: &Locked, expected: Expected) -> Result<Option<Revision>> {
+    let found = revision_in(rows(&locked.answers, 0))?;
+    if let Err(error) = check_expected(session, expected, found) {
+        session.roll_back().await?;
+        return Err(error);
+    }
+    Ok(found)
+}
+
+fn check_expected(session: &Session, expected: Expected, found: Option<Revision>) -> Result<()> {
+    let why = match (expected, found) {
+        (Expected::Any, _) | (Expected::Absent, None) => return Ok(()),
+        (Expected::Revision(wanted), Some(found)) if found == wanted => return Ok(()),
+        (Expected::Absent, Some(found)) => format!("none was expected, and there is one of revision {found}"),
+        (Expected::Revision(wanted), Some(found)) => {
+            format!("revision {wanted} was expected, and it has {found}")
+        }
+        (Expected::Revision(wanted), None) => {
+            format!("revision {wanted} was expected, and the document is absent")
+        }
+    };
+    Err(
+        StorageError::new(ErrorKind::Conflict, session.operation, &session.target, why)
+            .with_hint("someone else wrote it: read it again and decide"),
+    )
+}
+
+/// The document that a row names.
+fn document_in(path: &str) -> Result<Document> {
+    match Entry::parse(Path::new(path)) {
+        Some(Entry::Document(document)) => Ok(document),
+        _ => Err(StorageError::new(
+            ErrorKind::Damaged,
+            "read document",
+            path,
+            "the row names no document",
+        )
+        .with_hint("keep the row, and compare it with a backup")),
+    }
+}
+
+fn entry(row: &Row) -> Result<DocumentEntry> {
+    let (bytes, modified): (i64, i64) = (column(row, 1)?, column(row, 2)?);
+    Ok(DocumentEntry::new(
+        document_in(column(row, 0)?)?,
+        bytes.unsigned_abs(),
+        Timestamp::from_nanos(modified),
+    ))
+}
+
+const ENTRY: &str = "select d.path, octet_length(d.body)::bigint, d.modified from @.document d";
+
+/// Adds to a series under a stamp above all others of the job.
+async fn add(
+    session: &mut Session,
+    job: &JobAddress,
+    phase: Phase,
+    body: Vec<u8>,
+    options: &PutOptions,
+) -> Result<Added> {
+    let look = || {
+        let newest = "select distinct on (series) path, revision from @.document \
+                      where job = (select id from @.job where repo = $1 and name = $2 and not deleted) and series is not null \
+                      order by series, key desc";
+        vec![job::of_job(newest, job), Sql::new("select {now}")]
+    };
+    let fence = options.fencing.as_ref();
+    let Some(locked) = job::begin(session, job, true, fence, options.durability, look).await? else {
+        return Err(deleted_meanwhile(session));
+    };
+    let now: i64 = first(rows(&locked.answers, 1), 0)?.unwrap_or_default();
+    let mut stamp = options
+        .not_before
+        .unwrap_or(Timestamp::MIN)
+        .max(Timestamp::from_nanos(now));
+    let mut newest = None;
+    for row in rows(&locked.answers, 0) {
+        let document = document_in(column(row, 0)?)?;
+        let is_ours = document.phase() == Some(phase);
+        if is_ours {
+            let revision: Uuid = column(row, 1)?;
+            newest = Some(Revision::from_u128(revision.as_u128()));
+        }
+        // Another program's name holds its writer's clock, and counts in its own series only.
+        if let Some(of) = document.stamp().filter(|of| is_ours || of.is_canonical()) {
+            stamp = stamp.max(of.time().next());
+        }
+    }
+    if let Err(error) = check_expected(session, options.expected, newest) {
+        session.roll_back().await?;
+        return Err(error);
+    }
+    let document = Document::checkpoint(job, phase, Stamp::from(stamp).with_key(options.key.clone()));
+    let new = New {
+        document,
+        body,
+        revision: Uuid::new_v4(),
+    };
+    let mut statements: Vec<Sql> = locked.raise.into_iter().collect();
+    statements.push(new.write(Expected::Any));
+    session.finish(statements).await?;
+    let revision = new.revision();
+    Ok(Added {
+        document: new.document,
+        revision,
+    })
+}
+
+async fn delete(
+    session: &mut Session,
+    document: &Document,
+    expected: Expected,
+    durability: Durability,
+    fence: Option<&Fence>,
+) -> Result<bool> {
+    let remove = |condition: &str| {
+        of(
+            document,
+            format!("delete from @.document where job = {{owner}} and key = $3{condition} returning 1"),
+        )
+    };
+    if let (Some(job), Some(fence)) = (document.job(), fence) {
+        let look = || vec![revision_of(document)];
+        let Some(locked) = job::begin(session, job, true, Some(fence), durability, look).await? else {
+            return Err(deleted_meanwhile(session));
+        };
+        let found = in_section(session, &locked, expected).await?;
+        let statements = locked.raise.into_iter().chain([remove("")]).collect();
+        session.finish(statements).await?;
+        return Ok(found.is_some());
+    }
+    let statement = match expected {
+        Expected::Any => remove(""),
+        Expected::Absent => remove(" and false"),
+        Expected::Revision(wanted) => remove(" and revision = $4").arg(uuid_of(wanted)),
+    };
+    let answers = session
+        .write(durability, vec![statement, revision_of(document)])
+        .await?;
+    if !rows(&answers, 0).is_empty() {
+        return Ok(true);
+    }
+    check_expected(session, expected, revision_in(rows(&answers, 1))?)?;
+    Ok(false)
+}
+
+impl DocumentStore for PostgresBackend {
+    fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
+        let get = of(
+            document,
+            "select body, revision from @.document where job = {owner} and key = $3",
+        );
+        self.db().call(
+            "get document",
+            document,
+            deadline,
+            move |mut session| async move {
+                let answers = session.read(vec![get]).await?;
+                let Some(row) = rows(&answers, 0).first() else {
+                    return Ok(None);
+                };
+                let (body, revision): (Vec<u8>, Uuid) = (column(row, 0)?, column(row, 1)?);
+                Ok(Some(StoredDocument::new(
+                    body,
+                    0,
+                    Revision::from_u128(revision.as_u128()),
+                    true,
+                )))
+            },
+        )
+    }
+
+    fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
+        let get = revision_of(document);
+        self.db().call(
+            "get revision",
+            document,
+            deadline,
+            move |mut session| async move { revision_in(rows(&session.read(vec![get]).await?, 0)) },
+        )
+    }
+
+    fn put(
+        &self,
+        document: &Document,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Revision> {
+        body.check_size(self.options().max_document_size, PUT, document)?;
+        time_to_store(&*self.options().clock, PUT, document)?;
+        FenceMarks::check_target(PUT, document, options.fencing.as_ref())?;
+        let (new, options) = (New::of(document, body), options.clone());
+        let revision = self
+            .db()
+            .call(PUT, document, deadline, move |mut session| async move {
+                match (new.document.job().cloned(), &options.fencing) {
+                    (Some(job), Some(fence)) => put_fenced(&mut session, &new, &job, fence, &options).await,
+                    _ => put(&mut session, &new, &options).await,
+                }
+            })?;
+        if let Document::Finished(job) = document {
+            self.announce(job);
+        }
+        self.counters().documents();
+        Ok(revision)
+    }
+
+    fn add(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        body: Body<'_>,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<Added> {
+        body.check_size(self.options().max_document_size, ADD, job)?;
+        time_to_store(&*self.options().clock, ADD, job)?;
+        let (of, body, options) = (job.clone(), body.as_bytes().to_vec(), options.clone());
+        let target = format!("{job} {phase}");
+        let added = self
+            .db()
+            .call(ADD, &target, deadline, move |mut session| async move {
+                add(&mut session, &of, phase, body, &options).await
+            })?;
+        self.counters().documents();
+        Ok(added)
+    }
+
+    fn delete(
+        &self,
+        document: &Document,
+        expected: Expected,
+        durability: Durability,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        FenceMarks::check_target(DELETE, document, fence)?;
+        let (of, fence) = (document.clone(), fence.cloned());
+        let deleted = self
+            .db()
+            .call(DELETE, document, deadline, move |mut session| async move {
+                delete(&mut session, &of, expected, durability, fence.as_ref()).await
+            })?;
+        if deleted {
+            self.counters().documents();
+        }
+        Ok(deleted)
+    }
+
+    fn list(
+        &self,
+        scope: &DocumentScope,
+        page: &PageOptions<Document>,
+        deadline: Deadline,
+    ) -> Result<Page<DocumentEntry, Document>> {
+        let mut list = Sql::new("");
+        let condition = key::scope(scope, &mut list);
+        let after = page
+            .after
+            .as_ref()
+            .map(|after| format!("and d.key > {}", list.push(key::key(after))));
+        let limit = page.limit.clamp(1, 1 << 30);
+        list.text = format!(
+            "{ENTRY} where {condition} {} order by d.key limit {}",
+            after.unwrap_or_default(),
+            limit + 1
+        )
+        .into();
+        self.db()
+            .call("list documents", &"", deadline, move |mut session| async move {
+                let answers = session.read(vec![list]).await?;
+                let mut entries = rows(&answers, 0).iter().map(entry).collect::<Result<Vec<_>>>()?;
+                let goes_on = entries.len() > limit;
+                entries.truncate(limit);
+                let next = entries
+                    .last()
+                    .filter(|_| goes_on)
+                    .map(|entry| entry.document.clone());
+                Ok(Page::new(entries, next))
+            })
+    }
+
+    fn newest(
+        &self,
+        job: &JobAddress,
+        phase: Phase,
+        before: Option<&Document>,
+        deadline: Deadline,
+    ) -> Result<Option<DocumentEntry>> {
+        if before.is_some_and(|before| before.phase() != Some(phase) || before.job() != Some(job)) {
+            return Ok(None);
+        }
+        let text = format!(
+            "{ENTRY} where d.job = {JOB} and d.series = $3 and ($4::bytea is null or d.key < $4) order by d.key desc limit 1"
+        );
+        let newest = job::of_job(text, job)
+            .arg(phase.as_str().to_owned())
+            .arg(before.map(key::key));
+        self.db().call(
+            "find newest document",
+            job,
+            deadline,
+            move |mut session| async move {
+                let answers = session.read(vec![newest]).await?;
+                rows(&answers, 0).first().map(entry).transpose()
+            },
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! Errors of the server and of the connection.
+
+use prodigy_storage_backend::{ErrorKind, StorageError};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+/// How far a call had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It reads, or it has not asked for a commit: nothing of it is stored.
+    Before,
+    /// A commit was sent behind the failed statement: nothing is stored if the server refused the statement.
+    Pipelined,
+    /// The commit itself failed.
+    Commit,
+}
+
+/// The meaning of a failure.
+pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target: &str) -> StorageError {
+    let state = error.code().cloned();
+    let is_lost = state.is_none();
+    let code = state.as_ref().map_or("", SqlState::code);
+    let is_refused = matches!(code.get(..2), Some("22" | "23" | "40" | "42" | "53")) && code != "40003";
+    let is_unknown = matches!(code, "08007" | "40003")
+        || match stage {
+            Stage::Before => false,
+            Stage::Pipelined => is_lost,
+            Stage::Commit => !is_refused,
+        };
+    // The server's text, without its details: those may hold contents.
+    let said = error
+        .as_db_error()
+        .map(|error| format!("{} ({code})", error.message()));
+    let said = said.unwrap_or_else(|| "the connection to the server was lost".into());
+    if is_unknown {
+        return with_cause(unknown(operation, target, &said), error);
+    }
+    let new = |kind| StorageError::new(kind, operation, target, said.clone());
+    let mapped = match code {
+        "53100" => new(ErrorKind::DiskFull).with_hint("free space on the server's disk, then try again"),
+        "53200" | "53300" | "53400" => new(ErrorKind::Unavailable)
+            .with_hint("the server is at its limit: lower `connection_pool_size`, or put a pooler before it"),
+        "55P03" => new(ErrorKind::Timeout)
+            .transient()
+            .with_hint("another session holds a lock for long: see `pg_locks` on the server"),
+        "40001" | "40P01" | "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "" => {
+            new(ErrorKind::Unavailable)
+                .with_hint("check that the server runs, and that the connection string names the primary")
+        }
+        "42501" => new(ErrorKind::Unauthorised)
+            .with_hint("grant the role what the page on PostgreSQL lists (docs/how-to/postgresql.md)"),
+        "42P01" | "3F000" | "42703" => {
+            new(ErrorKind::NotFound).with_hint("create the schema: `prodigy-storage schema migrate`")
+        }
+        "3D000" => {
+            new(ErrorKind::NotFound).with_hint("create the database, or correct the connection string")
+        }
+        _ if code.starts_with("28") => {
+            new(ErrorKind::Unauthorised).with_hint("check user and password, and `pg_hba.conf` on the server")
+        }
+        _ if code.starts_with("08") => {
+            new(ErrorKind::Unavailable).with_hint("check the network to the server")
+        }
+        _ => new(ErrorKind::Io).with_hint("the log of the server has more"),
+    };
+    with_cause(mapped, error)
+}
+
+/// Adds the cause, except an answer of the server: its details may hold contents, and its text is in the message.
+fn with_cause(fault: StorageError, error: Error) -> StorageError {
+    match error.as_db_error() {
+        Some(_) => fault,
+        None => fault.with_source(error),
+    }
+}
+
+/// A write whose fate is not known.
+pub(crate) fn unknown(operation: &'static str, target: &str, why: &str) -> StorageError {
+    let why = format!("{why}; the write may be stored or not");
+    StorageError::new(ErrorKind::OutcomeUnknown, operation, target, why)
+        .with_hint("read what is stored, or repeat the append with the same ids")
+}

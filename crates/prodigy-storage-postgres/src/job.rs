@@ -1,0 +1,149 @@
+//! The row of a job, and the critical section that it makes: fencing marks are checked and raised inside.
+
+use prodigy_storage_backend::{Durability, ErrorKind, Fence, FenceMarks, Result, StorageError};
+use prodigy_storage_layout::JobAddress;
+use tokio_postgres::Row;
+
+use crate::session::Session;
+use crate::sql::{Sql, first, rows};
+
+/// The row of a job by its repository and name, `$1` and `$2`.
+pub(crate) const JOB: &str = "(select id from @.job where repo = $1 and name = $2 and not deleted)";
+
+/// How often a write begins again because its job was deleted meanwhile.
+pub(crate) const TRIES: usize = 20;
+
+/// A statement whose first two parameters name a job.
+pub(crate) fn of_job(text: impl Into<std::borrow::Cow<'static, str>>, job: &JobAddress) -> Sql {
+    Sql::new(text)
+        .arg(job.repo.as_str().to_owned())
+        .arg(job.job.as_str().to_owned())
+}
+
+/// Makes the row of a job if it is missing.
+pub(crate) fn make(job: &JobAddress) -> Sql {
+    of_job(
+        "insert into @.job (repo, name) values ($1, $2) on conflict (repo, name) where not deleted do nothing",
+        job,
+    )
+}
+
+/// Locks the row of a job against all other writers that lock it, and gives its id.
+pub(crate) fn lock(job: &JobAddress) -> Sql {
+    of_job(
+        "select id from @.job where repo = $1 and name = $2 and not deleted for update",
+        job,
+    )
+}
+
+pub(crate) fn deleted_meanwhile(session: &Session) -> StorageError {
+    StorageError::new(
+        ErrorKind::Deleted,
+        session.operation,
+        &session.target,
+        "the job was deleted again and again while it was written to",
+    )
+    .transient()
+}
+
+/// The name of a lock in the table of marks; empty for a token without a lock.
+pub(crate) fn lock_name(fence: &Fence) -> String {
+    fence
+        .lock()
+        .map(|lock| lock.as_str().to_owned())
+        .unwrap_or_default()
+}
+
+/// The token as the database holds it.
+pub(crate) fn token(operation: &'static str, fence: &Fence) -> Result<i64> {
+    i64::try_from(fence.token()).map_err(|_| {
+        StorageError::invalid(
+            operation,
+            fence,
+            "no lock of a database gives out so great a token",
+        )
+    })
+}
+
+/// Reads the mark of the fence's lock.
+pub(crate) fn mark(job: &JobAddress, fence: &Fence) -> Sql {
+    of_job(
+        "select token from @.fence where repo = $1 and name = $2 and lock = $3",
+        job,
+    )
+    .arg(lock_name(fence))
+}
+
+/// Raises the mark of the fence's lock, and gives it. The row stays locked until the transaction ends.
+pub(crate) fn raise(operation: &'static str, job: &JobAddress, fence: &Fence) -> Result<Sql> {
+    let text = "insert into @.fence as f (repo, name, lock, token) values ($1, $2, $3, $4) \
+                on conflict (repo, name, lock) do update set token = greatest(f.token, excluded.token) returning token";
+    Ok(of_job(text, job)
+        .arg(lock_name(fence))
+        .arg(token(operation, fence)?))
+}
+
+/// Refuses a token below the mark.
+pub(crate) fn check_mark(session: &Session, fence: &Fence, mark: Option<i64>) -> Result<()> {
+    let mut marks = FenceMarks::default();
+    if let Some(mark) = mark.and_then(|mark| u64::try_from(mark).ok()) {
+        marks.raise(&Fence::stored(fence.lock().cloned(), mark)?);
+    }
+    marks.check(session.operation, &session.target, fence)
+}
+
+/// A transaction that is open and holds the lock of a job.
+pub(crate) struct Locked {
+    pub(crate) job: i64,
+    /// The answers to the statements behind the lock.
+    pub(crate) answers: Vec<Vec<Row>>,
+    /// The statement that raises the mark: the first one of the rest of the transaction.
+    pub(crate) raise: Option<Sql>,
+}
+
+/// Begins a transaction, locks the job, and checks the token. `None` if there is no such job and none is to be made.
+pub(crate) async fn begin(
+    session: &mut Session,
+    job: &JobAddress,
+    is_made: bool,
+    fence: Option<&Fence>,
+    durability: Durability,
+    statements: impl Fn() -> Vec<Sql>,
+) -> Result<Option<Locked>> {
+    for _ in 0..TRIES {
+        let mut all = Vec::new();
+        if is_made {
+            all.push(make(job));
+        }
+        all.push(lock(job));
+        if let Some(fence) = fence {
+            all.push(mark(job, fence));
+        }
+        let before = all.len();
+        all.extend(statements());
+        let mut answers = session.begin(durability, all).await?;
+        let behind = answers.split_off(before);
+        let Some(id) = first(rows(&answers, usize::from(is_made)), 0)? else {
+            session.roll_back().await?;
+            if is_made {
+                continue;
+            }
+            return Ok(None);
+        };
+        let mut raised = None;
+        if let Some(fence) = fence {
+            let mark = first(rows(&answers, before - 1), 0)?;
+            if let Err(error) = check_mark(session, fence, mark) {
+                session.roll_back().await?;
+                return Err(error);
+            }
+            raised = Some(raise(session.operation, job, fence)?);
+        }
+        return Ok(Some(Locked {
+            job: id,
+            answers: behind,
+            raise: raised,
+        }));
+    }
+    Err(deleted_meanwhile(session))
+}

@@ -1,0 +1,127 @@
+//! Leases that this process holds: its locks and its writers, renewed in the background.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Clock, Durability, Result, SystemClock, Uptime};
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::log::WriterRow;
+use crate::pool::Pool;
+use crate::session::{Claim, Names, Session};
+use crate::sql::{Sql, column, rows};
+
+/// How long a lease lasts, by the server's clock.
+pub(crate) const LEASE_SECONDS: i64 = 30;
+const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
+const RENEWAL: Duration = Duration::from_secs(10);
+/// The holder stops this long before its lease ends, for clocks that do not run equally fast.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The end of a lease as its holder sees it: before the server's.
+#[derive(Debug)]
+pub(crate) struct Held {
+    until: Mutex<Uptime>,
+}
+
+impl Held {
+    /// A lease that was asked for at this moment.
+    pub(crate) fn since(asked: Uptime) -> Self {
+        Self {
+            until: Mutex::new(asked.after(LEASE.saturating_sub(MARGIN))),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.until.lock().has_come(SystemClock.uptime())
+    }
+}
+
+/// The leases of a handle.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    locks: Mutex<HashMap<Uuid, Weak<Held>>>,
+}
+
+impl Leases {
+    pub(crate) fn hold(&self, lease: Uuid, held: &Arc<Held>) {
+        self.locks.lock().insert(lease, Arc::downgrade(held));
+    }
+
+    pub(crate) fn release(&self, lease: Uuid) {
+        self.locks.lock().remove(&lease);
+    }
+
+    /// Renews everything, until the handle is gone.
+    pub(crate) fn renew_always(
+        self: &Arc<Self>,
+        db: &Db,
+        writers: impl Fn() -> Vec<WriterRow> + Send + 'static,
+    ) {
+        let (leases, pool, names) = (Arc::downgrade(self), Arc::clone(&db.pool), db.names.clone());
+        db.handle().spawn(async move {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                let Some(leases) = leases.upgrade() else { return };
+                let renewed = tokio::time::timeout(RENEWAL, leases.renew(&pool, &names, writers()));
+                match renewed.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "leases could not be renewed"
+                        );
+                    }
+                    Err(_) => tracing::warn!("leases could not be renewed in time"),
+                }
+            }
+        });
+    }
+
+    async fn renew(&self, pool: &Arc<Pool>, names: &Names, writers: Vec<WriterRow>) -> Result<()> {
+        let held: HashMap<Uuid, Arc<Held>> = {
+            let mut locks = self.locks.lock();
+            locks.retain(|_, held| held.strong_count() > 0);
+            locks
+                .iter()
+                .filter_map(|(lease, held)| Some((*lease, held.upgrade()?)))
+                .collect()
+        };
+        if held.is_empty() && writers.is_empty() {
+            return Ok(());
+        }
+        let pool = Arc::clone(pool);
+        let mut session = Session::open(
+            pool,
+            names.clone(),
+            Claim::default(),
+            "renew leases",
+            String::new(),
+        )
+        .await?;
+        let asked = SystemClock.uptime();
+        let later = format!("clock_timestamp() + {LEASE_SECONDS} * interval '1 second'");
+        let locks = format!(
+            "update @.lock set expires = {later} where lease = any($1) and expires > clock_timestamp() returning lease"
+        );
+        let (jobs, ordinals): (Vec<i64>, Vec<i64>) = writers.iter().map(|row| (row.job, row.ordinal)).unzip();
+        let rows_of_writers = format!(
+            "update @.writer w set expires = {later} from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
+             where w.job = r.job and w.ordinal = r.ordinal and not w.closed"
+        );
+        let statements = vec![
+            Sql::new(locks).arg(held.keys().copied().collect::<Vec<Uuid>>()),
+            Sql::new(rows_of_writers).arg(jobs).arg(ordinals),
+        ];
+        let answers = session.write(Durability::Relaxed, statements).await?;
+        for row in rows(&answers, 0) {
+            if let Some(held) = held.get(&column::<Uuid>(row, 0)?) {
+                *held.until.lock() = asked.after(LEASE.saturating_sub(MARGIN));
+            }
+        }
+        Ok(())
+    }
+}

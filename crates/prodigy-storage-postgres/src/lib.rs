@@ -1,0 +1,61 @@
+//! The PostgreSQL backend of Prodigy storage: one store for many machines.
+//!
+//! # The model
+//!
+//! A [`PostgresBackend`] is a handle on a schema of a database; a clone is another one on the same connections. It passes
+//! the conformance suite of the other backends.
+//!
+//! - Each process registers a *writer* for each log that it appends to. A writer has one transaction in flight and its own
+//!   ascending numbers, so no transaction that commits late is skipped by a reader. Threads of a process share commits.
+//! - A cursor holds the last number that was read of each living writer. Writers that ended are closed; a run of closed
+//!   writers takes a few bytes.
+//! - Locks and writers are leases by the clock of the server, renewed in the background. They need no session, so a pooler in
+//!   transaction mode works; statements are never prepared by name, and settings are local to a transaction.
+//! - Leases of dead letters count by the clock of the server.
+//! - Calls come from any thread; one thread of the handle drives all connections. A call whose deadline passes closes its
+//!   connection.
+//!
+//! # Limitations
+//!
+//! - An append by another process ends a wait at its next look (`poll`), not at once.
+//! - A lock whose holder dies is free after 30 seconds.
+//! - Replication, failover and backup are the tasks of the database.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore};
+//! use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+//! use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+//!
+//! let options = PostgresOptions::new("postgresql://app@db.example.com/jobs");
+//! let backend = PostgresBackend::open(options, Deadline::never())?;
+//! let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+//! let mut batch = Batch::new();
+//! batch.push("agent started")?;
+//! backend.append(&job, &mut batch, &AppendOptions::default(), Deadline::never())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+mod backend;
+mod catalog;
+mod db;
+mod document;
+mod fault;
+mod job;
+mod lease;
+mod lock;
+mod log;
+mod options;
+mod pool;
+mod queue;
+mod schema;
+mod session;
+mod sql;
+mod target;
+
+pub use backend::{PostgresBackend, migrate_schema, schema_state};
+pub use options::PostgresOptions;
+pub use schema::SchemaState;

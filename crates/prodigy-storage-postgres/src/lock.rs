@@ -1,0 +1,224 @@
+//! Named locks: rows with a lease and a fencing token.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::{
+    Clock, Deadline, Durability, ErrorKind, Holder, LockGuard, LockInfo, LockOptions, LockStore, Page,
+    PageOptions, Result, StorageError, SystemClock,
+};
+use prodigy_storage_layout::LockName;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::backend::PostgresBackend;
+use crate::db::Db;
+use crate::lease::{Held, LEASE_SECONDS, Leases};
+use crate::sql::{Sql, column, first, rows};
+
+const LOCK: &str = "take lock";
+/// The pauses between two tries grow from the first to the last.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
+/// The longest time that the release of a dropped guard may take. Then the lock is free when its lease ends.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// A try: gives the token if the lock is free, or if a try before took it and its answer was lost.
+fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
+    let text = format!(
+        "insert into @.lock as l (name, token, holder, lease, expires) \
+         values ($1, 1, $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second') \
+         on conflict (name) do update set holder = excluded.holder, lease = excluded.lease, expires = excluded.expires, \
+           token = case when l.lease = excluded.lease then l.token else l.token + 1 end \
+         where l.lease is null or l.lease = excluded.lease or l.expires <= clock_timestamp() returning token"
+    );
+    let holder = serde_json::to_vec(holder).unwrap_or_default();
+    Sql::new(text)
+        .arg(name.as_str().to_owned())
+        .arg(holder)
+        .arg(lease)
+}
+
+fn holder_in(bytes: &[u8]) -> Option<Holder> {
+    serde_json::from_slice(bytes).ok()
+}
+
+fn info(row: &Row) -> Result<LockInfo> {
+    let name: &str = column(row, 0)?;
+    let name = LockName::new(name).map_err(|error| {
+        StorageError::new(
+            ErrorKind::Damaged,
+            "list locks",
+            name,
+            "the row has a name that is refused",
+        )
+        .with_source(error)
+    })?;
+    let (token, holder, held): (i64, &[u8], bool) = (column(row, 1)?, column(row, 2)?, column(row, 3)?);
+    let holder = holder_in(holder);
+    Ok(LockInfo::new(name, held, holder.clone().filter(|_| held), token.unsigned_abs()).last_holder(holder))
+}
+
+/// Whether a lock's lease lasts.
+pub(crate) const IS_HELD: &str = "(lease is not null and expires > clock_timestamp())";
+
+impl LockStore for PostgresBackend {
+    fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
+        let began = options.since.unwrap_or_else(Instant::now);
+        let lease = Uuid::new_v4();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let mut pause = PAUSES.first().copied().unwrap_or_default();
+        loop {
+            let holder = Holder::new(
+                std::process::id(),
+                host.clone(),
+                self.options().clock.now(),
+                options.purpose.clone(),
+            )
+            .instance(Some(lease.simple().to_string()));
+            let asked = SystemClock.uptime();
+            let statements = vec![
+                attempt(name, &holder, lease),
+                Sql::new("select holder from @.lock where name = $1").arg(name.as_str().to_owned()),
+            ];
+            // One try at least, and each may take as long as a connection does.
+            let patience = Deadline::after(self.options().connect_timeout * 2);
+            let tried = self
+                .db()
+                .call(LOCK, name, patience, move |mut session| async move {
+                    let answers = session.write(Durability::Strict, statements).await?;
+                    let token: Option<i64> = first(rows(&answers, 0), 0)?;
+                    let found: Option<Vec<u8>> = first(rows(&answers, 1), 0)?;
+                    Ok((token, found.as_deref().and_then(holder_in)))
+                });
+            let (token, found) = match tried {
+                // The next try is under the same lease, and finds out.
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown && !deadline.has_passed() => {
+                    (None, None)
+                }
+                tried => tried?,
+            };
+            if let Some(token) = token {
+                let held = Arc::new(Held::since(asked));
+                self.leases().hold(lease, &held);
+                return Ok(Box::new(Guard {
+                    db: self.shared_db(),
+                    leases: Arc::clone(self.leases()),
+                    name: name.clone(),
+                    token: token.unsigned_abs(),
+                    lease,
+                    held,
+                    is_released: false,
+                }));
+            }
+            if deadline.has_passed() || deadline.is_interrupted() {
+                return Err(unavailable(name, found, began, deadline));
+            }
+            let jitter = Duration::from_micros(fastrand::u64(0..=pause.as_micros() as u64));
+            std::thread::sleep(jitter.min(deadline.remaining().unwrap_or(jitter)));
+            pause = (pause * 2).min(PAUSES.last().copied().unwrap_or_default());
+        }
+    }
+
+    fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>> {
+        let limit = page.limit.clamp(1, 1 << 30);
+        let text = format!(
+            "select name, token, holder, {IS_HELD} from @.lock where $1::text is null or name > $1 order by name limit {}",
+            limit + 1
+        );
+        let sql = Sql::new(text).arg(page.after.as_ref().map(|after| after.as_str().to_owned()));
+        self.db()
+            .call("list locks", &"", deadline, move |mut session| async move {
+                let answers = session.read(vec![sql]).await?;
+                let mut entries = rows(&answers, 0).iter().map(info).collect::<Result<Vec<_>>>()?;
+                let goes_on = entries.len() > limit;
+                entries.truncate(limit);
+                let next = entries.last().filter(|_| goes_on).map(|last| last.name.clone());
+                Ok(Page::new(entries, next))
+            })
+    }
+}
+
+fn unavailable(name: &LockName, holder: Option<Holder>, began: Instant, deadline: Deadline) -> StorageError {
+    if deadline.is_interrupted() {
+        return StorageError::new(ErrorKind::Interrupted, LOCK, name, "the wait was ended");
+    }
+    let holder = holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+    let why = format!("it is held by {holder}; waited {:.1?} for it", began.elapsed());
+    StorageError::new(ErrorKind::LockUnavailable, LOCK, name, why).with_hint(format!(
+        "wait longer, or end its holder: the lock is free {LEASE_SECONDS} seconds later at the latest"
+    ))
+}
+
+/// A lock that is held.
+struct Guard {
+    db: Arc<Db>,
+    leases: Arc<Leases>,
+    name: LockName,
+    token: u64,
+    lease: Uuid,
+    held: Arc<Held>,
+    is_released: bool,
+}
+
+impl Guard {
+    fn free(&mut self) -> Result<()> {
+        self.is_released = true;
+        self.leases.release(self.lease);
+        // The row stays, with its token: the next holder's is above it.
+        let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2")
+            .arg(self.name.as_str().to_owned())
+            .arg(self.lease);
+        self.db.call(
+            "release lock",
+            &self.name,
+            Deadline::after(RELEASE),
+            move |mut session| async move { session.write(Durability::Relaxed, vec![sql]).await.map(drop) },
+        )
+    }
+}
+
+impl LockGuard for Guard {
+    fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    fn fencing(&self) -> u64 {
+        self.token
+    }
+
+    fn check(&self) -> Result<()> {
+        if !self.held.has_ended() {
+            return Ok(());
+        }
+        let why = "its lease could not be renewed in time, so that another process may hold it";
+        Err(
+            StorageError::new(ErrorKind::LockUnavailable, "check lock", &self.name, why).with_hint(
+                "stop the work under the lock, check the connection to the database, and take the lock again",
+            ),
+        )
+    }
+
+    fn release(mut self: Box<Self>) -> Result<()> {
+        self.free()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.is_released
+            && let Err(error) = self.free()
+        {
+            tracing::warn!(lock = %self.name, error = &error as &dyn std::error::Error, "a lock was not released: it is free when its lease ends");
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("name", &self.name)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}

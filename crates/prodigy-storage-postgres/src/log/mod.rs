@@ -1,0 +1,244 @@
+//! The logs.
+
+mod position;
+mod scan;
+mod writer;
+
+use std::time::Duration;
+
+use prodigy_storage_backend::record::RECORD_OVERHEAD;
+use prodigy_storage_backend::{
+    AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogReports, LogScope, LogStore,
+    LogSummary, LogWatch, Reporting, Result, Scan, ScanOptions, StorageError, WaitOptions, time_to_store,
+};
+use prodigy_storage_layout::JobAddress;
+use uuid::Uuid;
+
+pub(crate) use writer::{Row as WriterRow, Writer};
+
+use crate::backend::PostgresBackend;
+use crate::catalog::flush;
+use crate::document::is_finished;
+use crate::job::{JOB, of_job};
+use crate::sql::{Sql, column, first, rows};
+use position::Position;
+use scan::{Opened, PostgresScan, end};
+
+pub(crate) const APPEND: &str = "append event";
+pub(crate) const READ: &str = "read events";
+
+impl PostgresBackend {
+    fn position(&self, job: &JobAddress, cursor: Option<&Cursor>) -> Result<Position> {
+        cursor.map_or_else(
+            || Ok(Position::default()),
+            |cursor| Position::decode(cursor, self.store(), job),
+        )
+    }
+
+    fn open_scan(
+        &self,
+        job: &JobAddress,
+        options: &ScanOptions,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        let (position, of) = (self.position(job, options.from.as_ref())?, job.clone());
+        let opened = self
+            .db()
+            .call(READ, job, deadline, move |mut session| async move {
+                let end = end(&mut session, &of, &position).await?;
+                Ok(Opened { position, end })
+            })?;
+        Ok(Box::new(PostgresScan::new(
+            self.shared_db(),
+            self.store(),
+            job,
+            opened,
+            options,
+        )))
+    }
+
+    fn check_batch(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
+        if !batch.ids().is_empty() && batch.ids().len() != batch.len() {
+            let why = format!("{} ids were given for {} events", batch.ids().len(), batch.len());
+            return Err(StorageError::invalid(APPEND, job, why));
+        }
+        if let Some(id) = batch.ids().iter().find(|id| !id.is_v7()) {
+            let why = format!("the given id {id} is not a UUID of version 7");
+            return Err(StorageError::invalid(APPEND, job, why)
+                .with_hint("an event's id says when it was made: give ids of version 7"));
+        }
+        let max = self.options().max_record_size;
+        for body in batch.bodies() {
+            let bytes = (RECORD_OVERHEAD + body.len() + 1) as u64;
+            if bytes > max {
+                let why = format!("an event of {bytes} bytes is larger than `max_record_size` ({max})");
+                return Err(StorageError::new(ErrorKind::TooLarge, APPEND, job, why).with_hint(
+                    "store the large part elsewhere and its place in the event, or raise `max_record_size`",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LogStore for PostgresBackend {
+    fn append(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        deadline.check(APPEND, job, "its turn")?;
+        self.check_batch(job, batch)?;
+        let now = time_to_store(&*self.options().clock, APPEND, job)?;
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        let appended = self
+            .writer(job)
+            .append(job, batch, now, options.durability, deadline)?;
+        self.announce(job);
+        self.counters().appended(&appended);
+        Ok(appended)
+    }
+
+    fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
+        self.open_scan(job, options, deadline)
+    }
+
+    fn tail(
+        &self,
+        job: &JobAddress,
+        count: usize,
+        step_timeout: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Scan>> {
+        let of = job.clone();
+        let opened = self
+            .db()
+            .call("read last events", job, deadline, move |mut session| async move {
+                let end = end(&mut session, &of, &Position::default()).await?;
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                let text =
+                    format!("select id from @.event where job = {JOB} order by id desc offset $3 limit 1");
+                let answers = session.read(vec![of_job(text, &of).arg(count)]).await?;
+                let before: Option<Uuid> = first(rows(&answers, 0), 0)?;
+                let start = Position::end(end.job.unwrap_or_default(), Default::default());
+                let position = match before {
+                    Some(given) => start.behind(EventId::from(given), &end.reach),
+                    None => start,
+                };
+                Ok(Opened { position, end })
+            })?;
+        let options = ScanOptions::all().step_timeout(step_timeout);
+        Ok(Box::new(PostgresScan::new(
+            self.shared_db(),
+            self.store(),
+            job,
+            opened,
+            &options,
+        )))
+    }
+
+    fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
+        let (store, of) = (self.store(), job.clone());
+        self.db().call(
+            "find end of events",
+            job,
+            deadline,
+            move |mut session| async move {
+                let end = end(&mut session, &of, &Position::default()).await?;
+                Ok(Position::end(end.job.unwrap_or_default(), end.reach).encode(store))
+            },
+        )
+    }
+
+    fn wait(
+        &self,
+        job: &JobAddress,
+        cursor: &Cursor,
+        options: &WaitOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let position = self.position(job, Some(cursor))?;
+        self.waiters().wait(job, options, deadline, |_| {
+            let (of, position, until_finished) = (job.clone(), position.clone(), options.until_finished);
+            let patience = Deadline::after(self.options().connect_timeout * 2);
+            self.db()
+                .call("wait for events", job, patience, move |mut session| async move {
+                    if until_finished && is_finished(&mut session, &of).await? {
+                        return Ok(true);
+                    }
+                    let end = end(&mut session, &of, &position).await?;
+                    end.is_behind(&mut session, &position).await
+                })
+        })
+    }
+
+    fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
+        Ok(Box::new(Watch {
+            _reporting: self.waiters().report(scope.clone(), reports.clone()),
+        }))
+    }
+
+    fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
+        let text = format!(
+            "select count(*), count(*) filter (where w.closed), coalesce(sum(e.bytes), 0)::bigint from \
+             (select writer, sum(octet_length(line) + 1) as bytes from @.event where job = {JOB} group by writer) e \
+             join @.writer w on w.job = {JOB} and w.ordinal = e.writer"
+        );
+        let sql = of_job(text, job);
+        self.db()
+            .call("summarise events", job, deadline, move |mut session| async move {
+                let answers = session.read(vec![sql]).await?;
+                let Some(row) = rows(&answers, 0).first() else {
+                    return Ok(LogSummary::default());
+                };
+                let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
+                Ok(LogSummary {
+                    segments: number(0)?,
+                    sealed: number(1)?,
+                    compressed: 0,
+                    bytes: number(2)?,
+                })
+            })
+    }
+
+    fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        let Some(row) = self.drop_writer(job) else {
+            return Ok(());
+        };
+        let close = Sql::new("update @.writer set closed = true where job = $1 and ordinal = $2")
+            .arg(row.job)
+            .arg(row.ordinal);
+        self.db()
+            .call("seal events", job, deadline, move |mut session| async move {
+                session
+                    .write(prodigy_storage_backend::Durability::Strict, vec![close])
+                    .await
+                    .map(drop)
+            })
+    }
+
+    fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
+        let (position, of) = (self.position(job, Some(cursor))?, job.clone());
+        self.db()
+            .call("persist events", job, deadline, move |mut session| async move {
+                end(&mut session, &of, &position).await?;
+                flush(&mut session).await
+            })
+    }
+}
+
+/// Reports the appends of this process. Those of others are found by looking.
+#[derive(Debug)]
+struct Watch {
+    _reporting: Reporting,
+}
+
+impl LogWatch for Watch {
+    fn include(&mut self, _job: &JobAddress) -> Result<bool> {
+        Ok(false)
+    }
+}

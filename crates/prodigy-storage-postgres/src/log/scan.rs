@@ -1,0 +1,360 @@
+//! A merge by id of what a log holds, page by page. Nothing stays open between two pages.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::record::read_line;
+use prodigy_storage_backend::{
+    Cursor, Damage, Deadline, ErrorKind, EventId, Result, Scan, ScanItem, ScanOptions, StorageError,
+};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::READ;
+use super::position::{ALL, Position, Reach};
+use crate::db::Db;
+use crate::job::of_job;
+use crate::session::Session;
+use crate::sql::{Sql, column, rows};
+
+/// A page has as many events as fit into this, by the size of those before.
+const PAGE_BYTES: usize = 4 << 20;
+const FIRST_PAGE: i64 = 256;
+const LARGEST_PAGE: i64 = 8192;
+/// A part with more events than this is read along the index of ids, a smaller one along the numbers of its writers.
+const FEW: i64 = 8192;
+
+/// The end of a log at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End {
+    /// The row of the job, if there is one.
+    pub(crate) job: Option<i64>,
+    /// Each writer that the position has not read to its end, with its last number.
+    writers: Vec<(i64, i64)>,
+    pub(crate) reach: Reach,
+}
+
+/// Reads the end of a log; of the writers that `position` has read to their ends nothing is looked up.
+pub(crate) async fn end(session: &mut Session, job: &JobAddress, position: &Position) -> Result<End> {
+    let (first_closed, last_closed): (Vec<i64>, Vec<i64>) = position.from.closed().unzip();
+    let text = "select j.id, w.ordinal, w.closed, \
+                  coalesce((select e.number from @.event e where e.job = w.job and e.writer = w.ordinal \
+                    order by e.number desc limit 1), 0) \
+                from @.job j left join @.writer w on w.job = j.id \
+                  and not exists (select from unnest($3::bigint[], $4::bigint[]) as c (low, high) where w.ordinal between c.low and c.high) \
+                where j.repo = $1 and j.name = $2 and not j.deleted order by w.ordinal";
+    let answers = session
+        .read(vec![of_job(text, job).arg(first_closed).arg(last_closed)])
+        .await?;
+    let (mut found, mut all) = (Vec::new(), Vec::new());
+    let mut end = End::default();
+    for row in rows(&answers, 0) {
+        end.job = Some(column(row, 0)?);
+        let (Some(writer), closed): (Option<i64>, Option<bool>) = (column(row, 1)?, column(row, 2)?) else {
+            continue;
+        };
+        let last: i64 = column(row, 3)?;
+        found.push((writer, last));
+        // Nothing is stored under a closed writer any more: all of it counts.
+        all.push((writer, if closed == Some(true) { ALL } else { last }));
+    }
+    position.check(job, end.job)?;
+    // The reach has every writer, those that were read before as well.
+    for (low, high) in position.from.closed() {
+        all.extend((low..=high).map(|writer| (writer, ALL)));
+    }
+    all.sort_unstable();
+    for (writer, number) in all {
+        end.reach.push(writer, number);
+    }
+    end.writers = found;
+    Ok(end)
+}
+
+impl End {
+    /// True if an event is stored behind a position.
+    pub(crate) async fn is_behind(&self, session: &mut Session, position: &Position) -> Result<bool> {
+        let parts = parts(position, self);
+        if position.windows.is_empty() {
+            // The last number of a writer belongs to an event.
+            return Ok(!parts.is_empty());
+        }
+        let Some(sql) = self.job.and_then(|job| page(job, &parts, None, (None, None), 1)) else {
+            return Ok(false);
+        };
+        let answers = session.read(vec![sql]).await?;
+        Ok(!rows(&answers, 0).is_empty())
+    }
+}
+
+/// A part of a log between two reaches: numbers of each writer, and the id up to which it was given.
+#[derive(Clone, Debug)]
+struct Part {
+    writers: Vec<i64>,
+    low: Vec<i64>,
+    high: Vec<i64>,
+    given: EventId,
+    /// Whether it is read along the index of ids.
+    by_id: bool,
+    /// Whether it is all of the log, up to the end of the scan.
+    is_whole: bool,
+}
+
+/// The parts that a scan from a position to an end has to read.
+fn parts(position: &Position, end: &End) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut low = &position.from;
+    let bounds = position
+        .windows
+        .iter()
+        .map(|window| (Some(&window.end), window.given));
+    for (bound, given) in bounds.chain([(None, EventId::MIN)]) {
+        let mut part = Part {
+            writers: Vec::new(),
+            low: Vec::new(),
+            high: Vec::new(),
+            given,
+            by_id: false,
+            is_whole: false,
+        };
+        let mut events = 0_i64;
+        for &(writer, last) in &end.writers {
+            let from = low.of(writer);
+            let to = bound.map_or(last, |bound| bound.of(writer).min(last));
+            if to > from {
+                part.writers.push(writer);
+                part.low.push(from);
+                part.high.push(to);
+                events = events.saturating_add(to.saturating_sub(from));
+            }
+        }
+        part.by_id = events > FEW;
+        part.is_whole = part.by_id && bound.is_none() && position.is_start();
+        if !part.writers.is_empty() {
+            parts.push(part);
+        }
+        low = bound.unwrap_or(low);
+    }
+    parts
+}
+
+/// The statement of one page; `None` if there is nothing to read.
+fn page(
+    job: i64,
+    parts: &[Part],
+    after: Option<EventId>,
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
+    limit: i64,
+) -> Option<Sql> {
+    let mut sql = Sql::new("");
+    let mut selects = Vec::new();
+    for part in parts {
+        let given = sql.push(Uuid::from(part.given.max(after.unwrap_or(EventId::MIN))));
+        let mut condition = format!("e.id > {given}");
+        if let Some(since) = since {
+            let _ = write!(condition, " and e.time >= {}", since.as_nanos());
+        }
+        if let Some(until) = until {
+            let _ = write!(condition, " and e.time < {}", until.as_nanos());
+        }
+        let columns = "select e.id, e.writer, e.number, e.line from";
+        let mut within = || {
+            let writers = sql.push(part.writers.clone());
+            let (low, high) = (sql.push(part.low.clone()), sql.push(part.high.clone()));
+            format!("unnest({writers}::bigint[], {low}::bigint[], {high}::bigint[]) as r (writer, low, high)")
+        };
+        let in_reach = "e.writer = r.writer and e.number > r.low and e.number <= r.high";
+        let select = if part.is_whole {
+            format!("{columns} @.event e where e.job = {job} and {condition}")
+        } else if part.by_id {
+            // The reach is checked row by row, in the order of the index.
+            let within = within();
+            format!(
+                "{columns} @.event e where e.job = {job} and {condition} and exists (select from {within} where {in_reach})"
+            )
+        } else {
+            let within = within();
+            format!("{columns} {within} join @.event e on e.job = {job} and {in_reach} where {condition}")
+        };
+        selects.push(format!("({select} order by e.id limit {limit})"));
+    }
+    if selects.is_empty() {
+        return None;
+    }
+    sql.text = format!(
+        "select * from ({}) as page order by id limit {limit}",
+        selects.join(" union all ")
+    )
+    .into();
+    Some(sql)
+}
+
+/// A scan under way.
+pub(crate) struct PostgresScan {
+    db: Arc<Db>,
+    store: u32,
+    job: JobAddress,
+    start: Position,
+    end: End,
+    parts: Vec<Part>,
+    between: (Option<Timestamp>, Option<Timestamp>),
+    step_timeout: Option<Duration>,
+    page: i64,
+    fetched: VecDeque<Row>,
+    /// The last row of the page before.
+    after: Option<EventId>,
+    current: Option<(EventId, Row)>,
+    fetched_all: bool,
+}
+
+/// A position, and the end of the log when the scan was opened.
+pub(crate) struct Opened {
+    pub(crate) position: Position,
+    pub(crate) end: End,
+}
+
+impl PostgresScan {
+    pub(crate) fn new(
+        db: Arc<Db>,
+        store: u32,
+        job: &JobAddress,
+        opened: Opened,
+        options: &ScanOptions,
+    ) -> Self {
+        let Opened { mut position, end } = opened;
+        position.job = end.job.unwrap_or_default();
+        Self {
+            db,
+            store,
+            job: job.clone(),
+            parts: parts(&position, &end),
+            start: position,
+            end,
+            between: (options.since, options.until),
+            step_timeout: options.step_timeout,
+            page: FIRST_PAGE,
+            fetched: VecDeque::new(),
+            after: None,
+            current: None,
+            fetched_all: false,
+        }
+    }
+
+    fn step(&self) -> Deadline {
+        self.step_timeout.map_or(Deadline::never(), Deadline::after)
+    }
+
+    fn check_there(&self) -> Result<()> {
+        let Some(id) = self.end.job else { return Ok(()) };
+        let job = self.job.clone();
+        self.db
+            .call(READ, &self.job, self.step(), move |mut session| async move {
+                let answers = session.read(vec![is_there(id)]).await?;
+                check_there(rows(&answers, 0), &job)
+            })
+    }
+
+    fn fetch(&mut self) -> Result<()> {
+        let deadline = self.step();
+        let Some(id) = self.end.job else {
+            self.fetched_all = true;
+            return Ok(());
+        };
+        let page = page(id, &self.parts, self.after, self.between, self.page);
+        let job = self.job.clone();
+        let fetched = self
+            .db
+            .call(READ, &self.job, deadline, move |mut session| async move {
+                let mut statements: Vec<Sql> = page.into_iter().collect();
+                // Behind the page: a job that is deleted while the page is read is noticed.
+                statements.push(is_there(id));
+                let mut answers = session.read(statements).await?;
+                check_there(&answers.pop().unwrap_or_default(), &job)?;
+                Ok(answers.pop().unwrap_or_default())
+            })?;
+        self.fetched_all = (fetched.len() as i64) < self.page;
+        let mut bytes = 0;
+        for row in &fetched {
+            bytes += column::<&[u8]>(row, 3)?.len();
+        }
+        if let Some(last) = fetched.last() {
+            let id: Uuid = column(last, 0)?;
+            self.after = Some(id.into());
+            let fitting = PAGE_BYTES / (bytes / fetched.len().max(1)).max(1);
+            self.page = i64::try_from(fitting)
+                .unwrap_or(LARGEST_PAGE)
+                .clamp(1, LARGEST_PAGE);
+        }
+        for row in fetched {
+            // An event that was stored since the scan began comes after its cursor.
+            if column::<i64>(&row, 2)? <= self.end.reach.of(column(&row, 1)?) {
+                self.fetched.push_back(row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the row of the job unless it was deleted.
+fn is_there(job: i64) -> Sql {
+    Sql::new("select 1 from @.job where id = $1 and not deleted").arg(job)
+}
+
+fn check_there(found: &[Row], job: &JobAddress) -> Result<()> {
+    if !found.is_empty() {
+        return Ok(());
+    }
+    let why = "the log was deleted while it was read";
+    Err(StorageError::new(ErrorKind::Deleted, READ, job, why))
+}
+
+impl Scan for PostgresScan {
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        if self.fetched.is_empty() && self.fetched_all && self.current.is_some() {
+            // The last page was read some time ago.
+            self.check_there()?;
+        }
+        while self.fetched.is_empty() && !self.fetched_all {
+            self.fetch()?;
+        }
+        let Some(row) = self.fetched.pop_front() else {
+            self.current = None;
+            self.start = Position::end(self.start.job, self.end.reach.clone());
+            return Ok(None);
+        };
+        let id: Uuid = column(&row, 0)?;
+        let (_, row) = self.current.insert((id.into(), row));
+        let line: &[u8] = column(row, 3)?;
+        match read_line(line) {
+            Ok(record) => Ok(Some(ScanItem::Record(record))),
+            Err(fault) => {
+                let (writer, number): (i64, i64) = (column(row, 1)?, column(row, 2)?);
+                Ok(Some(ScanItem::Damage(Damage {
+                    place: format!("event {id} of {}, writer {writer}, number {number}", self.job),
+                    offset: 0,
+                    len: line.len() as u64,
+                    why: fault.as_str().into(),
+                })))
+            }
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        match &self.current {
+            Some((given, _)) => self.start.behind(*given, &self.end.reach).encode(self.store),
+            None => self.start.encode(self.store),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresScan")
+            .field("job", &self.job)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}

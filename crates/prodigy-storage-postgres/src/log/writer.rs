@@ -1,0 +1,435 @@
+//! The one writer of this process on one log: a task that stores what threads hand to it, many batches in one commit.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::record::{self, RecordEncoder};
+use prodigy_storage_backend::{
+    Appended, Batch, Deadline, Durability, ErrorKind, EventId, Fence, IdSource, Result, StorageError,
+};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use uuid::Uuid;
+
+use super::APPEND;
+use crate::db::Db;
+use crate::fault::unknown;
+use crate::job::{self, TRIES, check_mark, deleted_meanwhile};
+use crate::lease::LEASE_SECONDS;
+use crate::pool::Pool;
+use crate::session::{Claim, Names, Session};
+use crate::sql::{Sql, first, rows};
+
+/// Bytes of batches that one commit gathers at most, beside its first batch.
+const GATHER: usize = 4 << 20;
+/// The longest time for a group whose callers set no deadline.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A batch on its way.
+struct Request {
+    batch: Batch,
+    /// When it is appended, by the clock of this machine.
+    now: Timestamp,
+    durability: Durability,
+    deadline: Deadline,
+    claim: Claim,
+    /// The ids that it was sent under.
+    ids: Arc<Mutex<Vec<EventId>>>,
+    answer: SyncSender<Result<Appended>>,
+}
+
+/// The row of a writer that this process registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) job: i64,
+    pub(crate) ordinal: i64,
+}
+
+/// Shared between the threads and the task.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    requests: UnboundedSender<Request>,
+    /// The row, while there is one.
+    row: Arc<Mutex<Option<Row>>>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("events", &self.batch.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(db: &Db, job: &JobAddress) -> Self {
+        let (requests, receiver) = unbounded_channel();
+        let row = Arc::new(Mutex::new(None));
+        let task = Task {
+            pool: Arc::clone(&db.pool),
+            names: db.names.clone(),
+            job: job.clone(),
+            row: Arc::clone(&row),
+            number: 0,
+            ids: IdSource::above(EventId::MIN),
+            encoder: RecordEncoder::new(),
+        };
+        db.handle().spawn(task.run(receiver));
+        Self { requests, row }
+    }
+
+    /// Its row, to be renewed or closed.
+    pub(crate) fn row(&self) -> Option<Row> {
+        *self.row.lock()
+    }
+
+    /// Hands a batch to the task, and waits for its answer.
+    pub(crate) fn append(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        now: Timestamp,
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<Appended> {
+        let (answer, receiver) = sync_channel(1);
+        let (claim, ids) = (Claim::default(), Arc::new(Mutex::new(Vec::new())));
+        let request = Request {
+            batch: batch.clone(),
+            now,
+            durability,
+            deadline,
+            claim: claim.clone(),
+            ids: Arc::clone(&ids),
+            answer,
+        };
+        let closed = || {
+            StorageError::new(
+                ErrorKind::Unavailable,
+                APPEND,
+                job,
+                "the handle on the database was closed",
+            )
+        };
+        self.requests.send(request).map_err(|_| closed())?;
+        let answered = match deadline.remaining() {
+            Some(left) => receiver.recv_timeout(left),
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let result = match answered {
+            Ok(result) => result,
+            Err(_) if claim.give_up() => return Err(StorageError::timeout(APPEND, job, "the database")),
+            // It may be answered at this moment.
+            Err(_) => receiver.try_recv().unwrap_or_else(|_| {
+                Err(unknown(
+                    APPEND,
+                    &job.to_string(),
+                    "the deadline passed during the commit",
+                ))
+            }),
+        };
+        let ids = std::mem::take(&mut *ids.lock());
+        match result {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                batch.set_ids(ids.iter().copied());
+                Err(error.with_ids(&ids))
+            }
+            Err(error) => Err(error),
+            Ok(appended) => {
+                batch.set_ids(ids);
+                Ok(appended)
+            }
+        }
+    }
+}
+
+struct Task {
+    pool: Arc<Pool>,
+    names: Names,
+    job: JobAddress,
+    row: Arc<Mutex<Option<Row>>>,
+    /// The number of the last event that was sent.
+    number: i64,
+    ids: IdSource,
+    encoder: RecordEncoder,
+}
+
+/// The server's answer to a group.
+enum Outcome {
+    Stored(Vec<Appended>),
+    /// The row of the writer is closed or gone.
+    Closed,
+    /// The log holds an event that is not below the assigned ids.
+    Above(EventId),
+}
+
+impl Task {
+    async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(request) => request,
+                None => match requests.recv().await {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
+            let mut group = vec![first];
+            let mut bytes = 0;
+            while bytes < GATHER
+                && let Ok(request) = requests.try_recv()
+            {
+                if !group.first().is_some_and(|first| joins(first, &request)) {
+                    next = Some(request);
+                    break;
+                }
+                bytes += request.batch.bytes();
+                group.push(request);
+            }
+            self.store(group).await;
+        }
+    }
+
+    /// Stores a group, and answers each of it.
+    async fn store(&mut self, mut group: Vec<Request>) {
+        let far = Deadline::after(LONGEST);
+        let left = group
+            .iter()
+            .map(|request| request.deadline.remaining().unwrap_or(LONGEST))
+            .max();
+        let limit = far.remaining().unwrap_or(LONGEST).min(left.unwrap_or(LONGEST));
+        let claim = Claim::default();
+        let stored = tokio::time::timeout(limit, self.try_store(&mut group, &claim)).await;
+        let result = stored.unwrap_or_else(|_| {
+            let target = self.job.to_string();
+            if claim.give_up() {
+                Err(StorageError::timeout(APPEND, target, "the database"))
+            } else {
+                Err(unknown(APPEND, &target, "the deadline passed during the commit"))
+            }
+        });
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown)
+        {
+            // Numbers of a writer ascend in the order of commits, and this one may still be committed: a new writer continues.
+            *self.row.lock() = None;
+        }
+        match result {
+            Ok(all) => {
+                for (request, appended) in group.into_iter().zip(all) {
+                    // A caller whose deadline has passed is gone.
+                    let _ = request.answer.send(Ok(appended));
+                }
+            }
+            Err(error) => {
+                for request in group {
+                    let _ = request.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    async fn try_store(&mut self, group: &mut Vec<Request>, claim: &Claim) -> Result<Vec<Appended>> {
+        let (pool, names, target) = (Arc::clone(&self.pool), self.names.clone(), self.job.to_string());
+        let mut session = Session::open(pool, names, claim.clone(), APPEND, target).await?;
+        // From here on each caller waits for the outcome. Those that gave up before are left out.
+        group.retain(|request| request.claim.send());
+        let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {
+            return Ok(Vec::new());
+        };
+        for _ in 0..TRIES {
+            let row = *self.row.lock();
+            let row = match row {
+                Some(row) => row,
+                None => self.register(&mut session).await?,
+            };
+            match self.send(&mut session, row, group, fence.as_ref()).await? {
+                Outcome::Stored(appended) => return Ok(appended),
+                Outcome::Closed => *self.row.lock() = None,
+                Outcome::Above(newest) => self.ids.raise(newest),
+            }
+        }
+        Err(deleted_meanwhile(&session))
+    }
+
+    /// Registers a writer under the lock of the job's row, so that ordinals are committed in their order. Those of writers
+    /// that died are closed on the way.
+    async fn register(&mut self, session: &mut Session) -> Result<Row> {
+        let Some(locked) = job::begin(session, &self.job, true, None, Durability::Strict, Vec::new).await?
+        else {
+            return Err(deleted_meanwhile(session));
+        };
+        let close =
+            "update @.writer set closed = true where job = $1 and not closed and expires < clock_timestamp()";
+        let insert = "insert into @.writer (job, ordinal, expires) \
+                      select $1, coalesce(max(ordinal), 0) + 1, clock_timestamp() + $2 * interval '1 second' \
+                      from @.writer where job = $1 returning ordinal";
+        let newest = "select id from @.event where job = $1 order by id desc limit 1";
+        let statements = vec![
+            Sql::new(close).arg(locked.job),
+            Sql::new(insert).arg(locked.job).arg(LEASE_SECONDS),
+            Sql::new(newest).arg(locked.job),
+        ];
+        let answers = session.more(statements).await?;
+        let answers_of_commit = session.finish(Vec::new()).await;
+        // Nobody knows of a row whose commit is unclear, so nothing is stored under it: it ends with its lease.
+        answers_of_commit.map_err(|error| match error.kind() {
+            ErrorKind::OutcomeUnknown => {
+                StorageError::new(ErrorKind::Unavailable, APPEND, &self.job, error.why().to_owned())
+            }
+            _ => error,
+        })?;
+        let row = Row {
+            job: locked.job,
+            ordinal: first(rows(&answers, 1), 0)?.unwrap_or_default(),
+        };
+        let newest: Option<Uuid> = first(rows(&answers, 2), 0)?;
+        self.ids.raise(newest.map_or(EventId::MIN, EventId::from));
+        self.number = 0;
+        *self.row.lock() = Some(row);
+        Ok(row)
+    }
+
+    async fn send(
+        &mut self,
+        session: &mut Session,
+        row: Row,
+        group: &[Request],
+        fence: Option<&Fence>,
+    ) -> Result<Outcome> {
+        let mut columns = Columns::default();
+        let mut lowest: Option<EventId> = None;
+        let mut begins = Vec::with_capacity(group.len());
+        for request in group {
+            begins.push(self.number);
+            let mut ids = request.batch.ids().to_vec();
+            if ids.is_empty() {
+                ids.extend((0..request.batch.len()).map(|_| self.ids.next(request.now)));
+                lowest = lowest.or(ids.first().copied());
+            }
+            let time = record::stated_time(request.now);
+            for (body, &id) in request.batch.bodies().zip(&ids) {
+                let mut line = Vec::with_capacity(record::RECORD_OVERHEAD + body.len());
+                self.encoder.encode(&mut line, id, time, body);
+                self.number += 1;
+                columns.push(self.number, id, time, line);
+            }
+            *request.ids.lock() = ids;
+        }
+        let mut statements = Vec::new();
+        let mut mark = None;
+        if let Some(fence) = fence {
+            mark = Some((&self.job, fence, job::token(APPEND, fence)?));
+            // The row of the mark stays locked until the commit: no greater token comes between the check and the write.
+            statements.push(job::raise(APPEND, &self.job, fence)?);
+        }
+        statements.push(columns.insert(row, lowest, mark));
+        let durability = group
+            .first()
+            .map_or(Durability::Strict, |request| request.durability);
+        let answers = session.write(durability, statements).await?;
+        if let Some(fence) = fence {
+            check_mark(session, fence, first(rows(&answers, 0), 0)?)?;
+        }
+        let answer = answers.last().map(Vec::as_slice).unwrap_or_default();
+        if first(answer, 0)? != Some(true) {
+            return Ok(Outcome::Closed);
+        }
+        let newest: Option<Uuid> = first(answer, 1)?;
+        if let (Some(lowest), Some(newest)) = (lowest, newest.map(EventId::from))
+            && newest >= lowest
+        {
+            return Ok(Outcome::Above(newest));
+        }
+        let stored: Option<Vec<i64>> = first(answer, 2)?;
+        if let Some(newest) = columns.newest {
+            self.ids.raise(newest);
+        }
+        Ok(Outcome::Stored(
+            group
+                .iter()
+                .zip(begins)
+                .map(|(request, begin)| {
+                    let end = begin + request.batch.len() as i64;
+                    let count = stored.as_ref().map_or(request.batch.len(), |stored| {
+                        stored
+                            .iter()
+                            .filter(|number| **number > begin && **number <= end)
+                            .count()
+                    });
+                    Appended {
+                        stored: count,
+                        duplicates: request.batch.len() - count,
+                    }
+                })
+                .collect(),
+        ))
+    }
+}
+
+/// Whether a request may be in the same commit. A token is checked for all of a commit.
+fn joins(first: &Request, other: &Request) -> bool {
+    first.durability == other.durability && first.batch.fence().is_none() && other.batch.fence().is_none()
+}
+
+/// The rows of a group, by column.
+#[derive(Default)]
+struct Columns {
+    numbers: Vec<i64>,
+    ids: Vec<Uuid>,
+    times: Vec<i64>,
+    lines: Vec<Vec<u8>>,
+    newest: Option<EventId>,
+}
+
+impl Columns {
+    fn push(&mut self, number: i64, id: EventId, time: Timestamp, line: Vec<u8>) {
+        self.numbers.push(number);
+        self.ids.push(id.into());
+        self.times.push(time.as_nanos());
+        self.lines.push(line);
+        self.newest = self.newest.max(Some(id));
+    }
+
+    /// Stores them if the writer's row is open and the assigned ids are above the log. A lock on the row keeps it open until
+    /// the commit.
+    fn insert(&mut self, row: Row, lowest: Option<EventId>, mark: Option<(&JobAddress, &Fence, i64)>) -> Sql {
+        let condition = match mark {
+            Some(_) => {
+                "not exists (select from @.fence where repo = $8 and name = $9 and lock = $10 and token > $11)"
+            }
+            None => "true",
+        };
+        let text = format!(
+            "with w as (select 1 from @.writer where job = $1 and ordinal = $2 and not closed for share), \
+             n as (select id from @.event where job = $1 order by id desc limit 1), \
+             s as (insert into @.event (job, writer, number, id, time, line) \
+               select $1, $2, u.number, u.id, u.time, u.line \
+               from unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[]) as u (number, id, time, line) \
+               where exists (select from w) and {condition} \
+               and ($7::uuid is null or not exists (select from n where id >= $7)) \
+               on conflict (job, id) do nothing returning number) \
+             select exists (select from w), (select id from n), \
+             case when (select count(*) from s) < cardinality($3) then array(select number from s) end"
+        );
+        let sql = Sql::new(text)
+            .arg(row.job)
+            .arg(row.ordinal)
+            .arg(std::mem::take(&mut self.numbers))
+            .arg(std::mem::take(&mut self.ids))
+            .arg(std::mem::take(&mut self.times))
+            .arg(std::mem::take(&mut self.lines))
+            .arg(lowest.map(Uuid::from));
+        match mark {
+            Some((job, fence, token)) => sql
+                .arg(job.repo.as_str().to_owned())
+                .arg(job.job.as_str().to_owned())
+                .arg(job::lock_name(fence))
+                .arg(token),
+            None => sql,
+        }
+    }
+}

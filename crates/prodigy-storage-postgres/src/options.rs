@@ -1,0 +1,164 @@
+//! Settings of the backend.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Clock, SystemClock};
+use prodigy_storage_layout::Timestamp;
+
+/// Gives the time that leases of items count by.
+pub(crate) type ServerClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where the database is, and how to use it.
+///
+/// ```
+/// use prodigy_storage_postgres::PostgresOptions;
+///
+/// let options = PostgresOptions::new("postgresql://app:secret@db.example.com/jobs").schema("shop");
+/// assert!(!format!("{options:?}").contains("secret"), "a password is never shown");
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct PostgresOptions {
+    /// The connection string, as a URL or as `key=value` pairs. It may name several hosts.
+    pub(crate) url: String,
+    /// The password, where the connection string has none.
+    pub(crate) password: Option<String>,
+    /// A file of passwords in libpq's form, where neither the connection string nor `password` gives one.
+    pub(crate) password_file: Option<PathBuf>,
+    /// The schema that holds the tables.
+    pub(crate) schema: String,
+    /// The most connections that calls use at one time.
+    pub(crate) connections: usize,
+    /// The name of this program in the server's list of sessions.
+    pub(crate) application_name: String,
+    /// The longest time that opening a connection may take.
+    pub(crate) connect_timeout: Duration,
+    /// Whether a missing or older schema is created or migrated when the store is opened.
+    pub(crate) migrate: bool,
+    pub(crate) max_record_size: u64,
+    pub(crate) max_document_size: u64,
+    pub(crate) max_queue_size: Option<u64>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) server_clock: Option<ServerClock>,
+}
+
+impl PostgresOptions {
+    /// A database, with the usual settings.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            password: None,
+            password_file: None,
+            schema: "prodigy".into(),
+            connections: 10,
+            application_name: "prodigy-storage".into(),
+            connect_timeout: Duration::from_secs(5),
+            migrate: true,
+            max_record_size: 64 << 20,
+            max_document_size: 64 << 20,
+            max_queue_size: None,
+            clock: Arc::new(SystemClock),
+            server_clock: None,
+        }
+    }
+
+    /// Sets the password that counts where the connection string has none, as `PGPASSWORD` does.
+    #[must_use]
+    pub fn password(mut self, password: Option<String>) -> Self {
+        self.password = password;
+        self
+    }
+
+    /// Sets the file of passwords, as `PGPASSFILE` or `~/.pgpass`. A file that is missing is no error. One that others may
+    /// read is not used, as in libpq.
+    #[must_use]
+    pub fn password_file(mut self, path: Option<PathBuf>) -> Self {
+        self.password_file = path;
+        self
+    }
+
+    /// Sets the schema; `prodigy` if it is not set.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Sets the most connections that calls use at one time; 10 if it is not set, and one at least. The handle uses up to
+    /// three more: to listen for events, to renew leases, and to release a lock.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// Sets the name in the server's list of sessions.
+    #[must_use]
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = name.into();
+        self
+    }
+
+    /// Sets the longest time that opening a connection may take; 5 seconds if it is not set.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Whether opening the store creates or migrates the schema; yes if it is not set. Say no for a role that may not change
+    /// tables: then an older schema is refused.
+    #[must_use]
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Sets the largest record and item, in bytes.
+    #[must_use]
+    pub fn max_record_size(mut self, bytes: u64) -> Self {
+        self.max_record_size = bytes;
+        self
+    }
+
+    /// Sets the largest document, in bytes.
+    #[must_use]
+    pub fn max_document_size(mut self, bytes: u64) -> Self {
+        self.max_document_size = bytes;
+        self
+    }
+
+    /// Sets the largest size of a queue, in bytes of its items.
+    #[must_use]
+    pub fn max_queue_size(mut self, bytes: Option<u64>) -> Self {
+        self.max_queue_size = bytes;
+        self
+    }
+
+    /// Sets the clock of this machine, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Replaces the server's clock for leases and delays of items, for tests.
+    #[must_use]
+    pub fn server_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.server_clock = Some(Arc::new(clock));
+        self
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("connections", &self.connections)
+            .field("application_name", &self.application_name)
+            .finish_non_exhaustive()
+    }
+}

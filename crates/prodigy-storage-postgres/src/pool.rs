@@ -1,0 +1,139 @@
+//! Connections, checked before they are lent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Result, StorageError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::{AsyncMessage, Client, Connection};
+
+use crate::fault::{Stage, fault};
+use crate::target::Target;
+
+/// A connection that was idle for longer is asked for a sign of life before it is lent: proxies cut idle ones silently.
+const TRUSTED: Duration = Duration::from_secs(5);
+/// The longest wait for that sign.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// A connection. Dropping it closes it.
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    /// The server reported that it stopped waiting for its synchronous standby.
+    pub(crate) unreplicated: Arc<AtomicBool>,
+    idle_since: Instant,
+}
+
+/// Gets the notifications of a connection: channel and payload.
+pub(crate) type Notified = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
+impl Link {
+    /// Opens a connection, and drives it on the runtime until it is closed.
+    pub(crate) async fn open(
+        target: &Target,
+        notified: Option<Notified>,
+        operation: &'static str,
+    ) -> Result<Self> {
+        let opened = target.config.connect(target.tls.clone()).await;
+        let (client, connection) =
+            opened.map_err(|error| fault(error, Stage::Before, operation, &target.shown))?;
+        let unreplicated = Arc::new(AtomicBool::new(false));
+        tokio::spawn(drive(connection, Arc::clone(&unreplicated), notified));
+        Ok(Self {
+            client,
+            unreplicated,
+            idle_since: Instant::now(),
+        })
+    }
+
+    async fn is_alive(&self) -> bool {
+        if self.client.is_closed() {
+            return false;
+        }
+        if self.idle_since.elapsed() < TRUSTED {
+            return true;
+        }
+        let sign = tokio::time::timeout(SIGN_OF_LIFE, self.client.batch_execute(""));
+        matches!(sign.await, Ok(Ok(())))
+    }
+}
+
+/// Answers, notices and notifications, until the connection ends.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    unreplicated: Arc<AtomicBool>,
+    notified: Option<Notified>,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        match message {
+            // It comes before the answer to the commit, so that the commit sees it. The name of the routine is the one mark that
+            // no language setting of the server translates.
+            AsyncMessage::Notice(notice) if notice.routine() == Some("SyncRepWaitForLSN") => {
+                unreplicated.store(true, Ordering::SeqCst);
+            }
+            AsyncMessage::Notification(notification) => {
+                if let Some(notified) = &notified {
+                    notified(notification.channel(), notification.payload());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The connections of a handle.
+pub(crate) struct Pool {
+    target: Target,
+    idle: Mutex<Vec<Link>>,
+    permits: Arc<Semaphore>,
+}
+
+/// A connection that is lent. It goes back by [`Pool::give_back`]; dropped, it is closed.
+pub(crate) struct Lent {
+    pub(crate) link: Link,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(crate) fn new(target: Target, size: usize) -> Self {
+        Self {
+            target,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(size)),
+        }
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(crate) async fn lend(&self, operation: &'static str) -> Result<Lent> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit
+            .map_err(|error| StorageError::timeout(operation, "", "a connection").with_source(error))?;
+        loop {
+            // The lock is released before the wait.
+            let idle = self.idle.lock().pop();
+            let link = match idle {
+                Some(link) if link.is_alive().await => link,
+                Some(_) => continue,
+                None => Link::open(&self.target, None, operation).await?,
+            };
+            return Ok(Lent {
+                link,
+                _permit: permit,
+            });
+        }
+    }
+
+    pub(crate) fn give_back(&self, mut lent: Lent) {
+        if !lent.link.client.is_closed() {
+            lent.link.idle_since = Instant::now();
+            self.idle.lock().push(lent.link);
+        }
+    }
+}

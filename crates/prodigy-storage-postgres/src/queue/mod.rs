@@ -1,0 +1,375 @@
+//! The dead letters of jobs.
+//!
+//! A change takes its numbers from a sequence, so that no counter row is updated again and again. Every change locks the row
+//! of the job, which makes no new version of it.
+
+mod item;
+mod staged;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Claim, Clock, Compaction, Deadline, Durability, Fence, ItemId, PutReport, QueueEntry, QueueItem,
+    QueueMark, QueueScan, QueueStep, QueueStore, QueueSummary, Result, Select, Settled, Settlement,
+    time_to_store,
+};
+use prodigy_storage_layout::JobAddress;
+
+use crate::backend::PostgresBackend;
+use crate::db::Db;
+use crate::job::{self, JOB, of_job};
+use crate::session::Session;
+use crate::sql::{Sql, column, first, rows};
+use item::{COLUMNS, Item, selected};
+use staged::{Rules, Staged};
+
+const PUT: &str = "put items";
+const SETTLE: &str = "settle items";
+const TAKE: &str = "take items";
+const READ: &str = "read items";
+/// Items that one page of a scan reads.
+const PAGE: usize = 256;
+
+/// Whether an item is neither leased nor delayed.
+const IS_PENDING: &str = "coalesce(leased_until <= {now}, true) and coalesce(delayed_until <= {now}, true)";
+
+/// The time of the server.
+fn server_now() -> Sql {
+    Sql::new("select {now}")
+}
+
+/// The answers of the statements behind the lock of a job: the items, the time, and the bytes of the queue.
+fn staged(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Staged, u64)> {
+    let items = rows(answers, 0)
+        .iter()
+        .map(Item::read)
+        .collect::<Result<Vec<_>>>()?;
+    let now: i64 = first(rows(answers, 1), 0)?.unwrap_or_default();
+    let bytes: Option<i64> = first(rows(answers, 2), 0)?;
+    Ok((Staged::new(items, now), bytes.unwrap_or_default().unsigned_abs()))
+}
+
+fn bytes_of(ids: &[ItemId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect()
+}
+
+async fn put(
+    session: &mut Session,
+    items: &[QueueItem],
+    fence: Option<&Fence>,
+    durability: Durability,
+    rules: &Rules,
+) -> Result<PutReport> {
+    let ids: Vec<ItemId> = items.iter().map(|item| item.id.clone()).collect();
+    let look = || {
+        let found = format!("select {COLUMNS} from @.item where job = {JOB} and id = any($3)");
+        let mut look = vec![of_job(found, &rules.job).arg(bytes_of(&ids)), server_now()];
+        if rules.max_queue_size.is_some() {
+            let bytes = format!("select sum(octet_length(body))::bigint from @.item where job = {JOB}");
+            look.push(of_job(bytes, &rules.job));
+        }
+        look
+    };
+    let Some(locked) = job::begin(session, &rules.job, true, fence, durability, look).await? else {
+        return Err(job::deleted_meanwhile(session));
+    };
+    let (mut staged, bytes) = staged(&locked.answers)?;
+    let report = staged.put(items, rules)?;
+    staged.has_room(bytes, rules)?;
+    let statements = locked
+        .raise
+        .into_iter()
+        .chain(staged.statements(locked.job)?)
+        .collect();
+    session.finish(statements).await?;
+    Ok(report)
+}
+
+async fn settle(
+    session: &mut Session,
+    settlements: &[Settlement],
+    fence: Option<&Fence>,
+    rules: &Rules,
+) -> Result<Vec<Settled>> {
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
+    for settlement in settlements {
+        settlement.check(SETTLE)?;
+        match &settlement.claim {
+            Claim::Lease(token) => tokens.push(token.as_str().to_owned()),
+            Claim::Item(id) | Claim::Revision(id, _) => ids.push(id.clone()),
+        }
+    }
+    let look = || {
+        let of_items = format!("select {COLUMNS} from @.item where job = {JOB}");
+        let found = format!("{of_items} and id = any($3) union {of_items} and token = any($4)");
+        vec![
+            of_job(found, &rules.job).arg(bytes_of(&ids)).arg(tokens.clone()),
+            server_now(),
+        ]
+    };
+    let Some(locked) = job::begin(
+        session,
+        &rules.job,
+        fence.is_some(),
+        fence,
+        Durability::Strict,
+        look,
+    )
+    .await?
+    else {
+        return Ok(vec![Settled::Unknown; settlements.len()]);
+    };
+    let (mut staged, _) = staged(&locked.answers)?;
+    let settled = settlements
+        .iter()
+        .map(|settlement| staged.settle(settlement, rules))
+        .collect::<Result<Vec<_>>>()?;
+    let statements: Vec<Sql> = locked
+        .raise
+        .into_iter()
+        .chain(staged.statements(locked.job)?)
+        .collect();
+    if statements.is_empty() {
+        session.roll_back().await?;
+    } else {
+        session.finish(statements).await?;
+    }
+    Ok(settled)
+}
+
+/// Takes items in the order of their places: one statement, under the lock of the job's row.
+fn take_statement(job: &JobAddress, select: &Select, limit: usize, lease: Duration) -> Sql {
+    let mut sql = of_job("", job);
+    let condition = selected(select, &mut sql);
+    let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    sql.text = format!(
+        "with c as (select birth, nextval('@.mark') as place from \
+           (select birth from @.item where job = {JOB} and {IS_PENDING}{condition} order by place limit {limit}) o), \
+         t as (update @.item i set place = c.place, token = replace(gen_random_uuid()::text, '-', ''), \
+           leased_until = {{now}} + least({length}, 9223372036854775807 - {{now}}), delayed_until = null, modified = {{now}} \
+           from c where i.job = {JOB} and i.birth = c.birth returning i.*) \
+         select {COLUMNS}, {{now}} from t order by place"
+    )
+    .into();
+    sql
+}
+
+async fn take(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    statement: Sql,
+) -> Result<Vec<tokio_postgres::Row>> {
+    if fence.is_none() {
+        let mut answers = session
+            .write(Durability::Strict, vec![job::lock(job), statement])
+            .await?;
+        return Ok(answers.pop().unwrap_or_default());
+    }
+    let Some(locked) = job::begin(session, job, true, fence, Durability::Strict, Vec::new).await? else {
+        return Err(job::deleted_meanwhile(session));
+    };
+    let mut answers = session
+        .finish(locked.raise.into_iter().chain([statement]).collect())
+        .await?;
+    Ok(answers.pop().unwrap_or_default())
+}
+
+impl PostgresBackend {
+    fn rules(&self, operation: &'static str, job: &JobAddress) -> Result<Rules> {
+        let options = self.options();
+        Ok(Rules {
+            job: job.clone(),
+            now: time_to_store(&*options.clock, operation, job)?,
+            max_record_size: options.max_record_size,
+            max_queue_size: options.max_queue_size,
+        })
+    }
+}
+
+impl QueueStore for PostgresBackend {
+    fn queue_put(
+        &self,
+        job: &JobAddress,
+        items: &[QueueItem],
+        durability: Durability,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<PutReport> {
+        deadline.check(PUT, job, "its turn")?;
+        if items.is_empty() {
+            return Ok(PutReport::default());
+        }
+        let (rules, items, fence) = (self.rules(PUT, job)?, items.to_vec(), fence.cloned());
+        self.counters().items(items.len());
+        self.db().call(PUT, job, deadline, move |mut session| async move {
+            put(&mut session, &items, fence.as_ref(), durability, &rules).await
+        })
+    }
+
+    fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
+        let text = format!("select {COLUMNS}, {{now}} from @.item where job = {JOB} and id = $3");
+        let sql = of_job(text, job).arg(id.as_str().as_bytes().to_vec());
+        let clock = Arc::clone(&self.options().clock);
+        self.db()
+            .call("get item", id, deadline, move |mut session| async move {
+                let answers = session.read(vec![sql]).await?;
+                rows(&answers, 0)
+                    .first()
+                    .map(|row| entry(row, &*clock))
+                    .transpose()
+            })
+    }
+
+    fn queue_scan(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        deadline: Deadline,
+    ) -> Result<QueueScan<'static>> {
+        deadline.check(READ, job, "its turn")?;
+        let mut pages = Pages {
+            db: self.shared_db(),
+            job: job.clone(),
+            select: select.clone(),
+            clock: Arc::clone(&self.options().clock),
+            after: 0,
+            entries: VecDeque::new(),
+            is_last: false,
+        };
+        pages.fetch(deadline)?;
+        Ok(Box::new(pages))
+    }
+
+    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
+        let leased = "coalesce(leased_until > {now}, false)";
+        let text = format!(
+            "select count(*), count(*) filter (where {leased}), count(*) filter (where not {leased} and not eligible), \
+               count(*) filter (where not {leased} and eligible and delayed_until > {{now}}), \
+               coalesce(sum(octet_length(body)), 0)::bigint, \
+               coalesce((select last_value from @.mark where is_called and exists {JOB}), 0) from @.item where job = {JOB}"
+        );
+        let sql = of_job(text, job);
+        self.db()
+            .call("summarise items", job, deadline, move |mut session| async move {
+                let answers = session.read(vec![sql]).await?;
+                let mut summary = QueueSummary::default();
+                if let Some(row) = rows(&answers, 0).first() {
+                    let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
+                    (summary.items, summary.leased, summary.parked) = (number(0)?, number(1)?, number(2)?);
+                    (summary.delayed, summary.bytes, summary.mark) =
+                        (number(3)?, number(4)?, QueueMark(number(5)?));
+                    summary.pending = summary
+                        .items
+                        .saturating_sub(summary.leased + summary.parked + summary.delayed);
+                }
+                Ok(summary)
+            })
+    }
+
+    fn queue_take(
+        &self,
+        job: &JobAddress,
+        select: &Select,
+        limit: usize,
+        lease: Duration,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<Vec<QueueEntry>> {
+        time_to_store(&*self.options().clock, TAKE, job)?;
+        let (statement, of, fence) = (
+            take_statement(job, select, limit, lease),
+            job.clone(),
+            fence.cloned(),
+        );
+        let clock = Arc::clone(&self.options().clock);
+        self.db()
+            .call(TAKE, job, deadline, move |mut session| async move {
+                let taken = take(&mut session, &of, fence.as_ref(), statement).await?;
+                taken.iter().map(|row| entry(row, &*clock)).collect()
+            })
+    }
+
+    fn queue_settle(
+        &self,
+        job: &JobAddress,
+        settlements: &[Settlement],
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<Vec<Settled>> {
+        let (rules, settlements, fence) = (self.rules(SETTLE, job)?, settlements.to_vec(), fence.cloned());
+        self.db()
+            .call(SETTLE, job, deadline, move |mut session| async move {
+                settle(&mut session, &settlements, fence.as_ref(), &rules).await
+            })
+    }
+
+    /// The server frees the room of settled items by itself.
+    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
+        let bytes = self.queue_summary(job, deadline)?.bytes;
+        Ok(Compaction::new(bytes, bytes))
+    }
+}
+
+/// An item, whose row ends with the time of the server.
+fn entry(row: &tokio_postgres::Row, clock: &dyn Clock) -> Result<QueueEntry> {
+    Ok(Item::read(row)?.entry(clock, column(row, 8)?))
+}
+
+/// A walk through the items, page by page in the order of their births.
+struct Pages {
+    db: Arc<Db>,
+    job: JobAddress,
+    select: Select,
+    clock: Arc<dyn Clock>,
+    after: i64,
+    entries: VecDeque<QueueEntry>,
+    is_last: bool,
+}
+
+impl Pages {
+    fn fetch(&mut self, deadline: Deadline) -> Result<()> {
+        let mut sql = of_job("", &self.job);
+        let condition = selected(&self.select, &mut sql);
+        let after = sql.push(self.after);
+        sql.text = format!(
+            "select {COLUMNS}, {{now}} from @.item where job = {JOB} and birth > {after}{condition} order by birth limit {PAGE}"
+        )
+        .into();
+        let clock = Arc::clone(&self.clock);
+        let (entries, last, is_last) =
+            self.db
+                .call(READ, &self.job, deadline, move |mut session| async move {
+                    let answers = session.read(vec![sql]).await?;
+                    let rows = rows(&answers, 0);
+                    let entries = rows
+                        .iter()
+                        .map(|row| entry(row, &*clock))
+                        .collect::<Result<VecDeque<_>>>()?;
+                    let last: Option<i64> = rows.last().map(|row| column(row, 0)).transpose()?;
+                    Ok((entries, last, rows.len() < PAGE))
+                })?;
+        self.entries = entries;
+        self.after = last.unwrap_or(self.after);
+        self.is_last = is_last;
+        Ok(())
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Result<QueueStep>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.entries.is_empty()
+            && !self.is_last
+            && let Err(error) = self.fetch(Deadline::never())
+        {
+            self.is_last = true;
+            return Some(Err(error));
+        }
+        self.entries.pop_front().map(|entry| Ok(QueueStep::Entry(entry)))
+    }
+}

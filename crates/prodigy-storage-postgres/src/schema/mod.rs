@@ -1,0 +1,132 @@
+//! The tables, and the steps from one version of them to the next.
+
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use uuid::Uuid;
+
+use crate::session::Session;
+use crate::sql::{Sql, first, rows};
+
+/// The steps, in their order. A step that was released is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("0001.sql")];
+/// The version that this program reads and writes.
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// The version of a schema, and what identifies its store.
+///
+/// ```
+/// use prodigy_storage_postgres::{PostgresOptions, SchemaState, schema_state};
+///
+/// fn print(url: &str) -> prodigy_storage_backend::Result<()> {
+///     let SchemaState { found, wanted, .. } = schema_state(&PostgresOptions::new(url))?;
+///     println!("version {found} of {wanted}");
+///     Ok(())
+/// }
+/// # let _ = print;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemaState {
+    /// The version that the database has; 0 if it has none.
+    pub found: i64,
+    /// The version of this program.
+    pub wanted: i64,
+    pub(crate) store: Option<Uuid>,
+}
+
+const EXISTS: &str = "select to_regclass($1) is not null";
+
+pub(crate) async fn state(session: &mut Session, prefix: &str) -> Result<SchemaState> {
+    let exists = Sql::new(EXISTS).arg(format!("{prefix}store"));
+    let answers = session.read(vec![exists]).await?;
+    let mut state = SchemaState {
+        found: 0,
+        wanted: VERSION,
+        store: None,
+    };
+    if first(rows(&answers, 0), 0)? == Some(true) {
+        let answers = session
+            .read(vec![Sql::new("select version, id from @.store")])
+            .await?;
+        state.found = first(rows(&answers, 0), 0)?.unwrap_or_default();
+        state.store = first(rows(&answers, 0), 1)?;
+    }
+    Ok(state)
+}
+
+/// Creates or migrates the tables, in one transaction under a lock. Harmless if they are up to date.
+pub(crate) async fn migrate(session: &mut Session, prefix: &str) -> Result<SchemaState> {
+    let before = state(session, prefix).await?;
+    refuse_newer(&before, session)?;
+    if before.found == VERSION {
+        return Ok(before);
+    }
+    // The lock is named after the schema. A session that waited for it looks again.
+    let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(prefix.to_owned());
+    let exists = Sql::new(EXISTS).arg(format!("{prefix}store"));
+    let answers = session.begin(Durability::Strict, vec![lock, exists]).await?;
+    let mut statements = Vec::new();
+    if first(rows(&answers, 1), 0)? != Some(true) {
+        statements.push(Sql::new(format!(
+            "create schema if not exists {}",
+            prefix.trim_end_matches('.')
+        )));
+        statements.push(Sql::new(
+            "create table @.store (version bigint not null, id uuid not null)",
+        ));
+        statements.push(Sql::new("insert into @.store (version, id) values (0, $1)").arg(Uuid::new_v4()));
+    }
+    statements.push(Sql::new("select version from @.store for update"));
+    let answers = session.more(statements).await?;
+    let found: i64 = first(answers.last().map(Vec::as_slice).unwrap_or_default(), 0)?.unwrap_or_default();
+    let mut statements = Vec::new();
+    for step in MIGRATIONS
+        .iter()
+        .skip(usize::try_from(found).unwrap_or(usize::MAX))
+    {
+        let text: String = step
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        statements.extend(
+            text.split(';')
+                .filter(|part| !part.trim().is_empty())
+                .map(|part| Sql::new(part.trim().to_owned())),
+        );
+    }
+    statements.push(Sql::new("update @.store set version = greatest(version, $1)").arg(VERSION));
+    session.finish(statements).await?;
+    let after = state(session, prefix).await?;
+    tracing::info!(from = before.found, to = after.found, "schema migrated");
+    Ok(after)
+}
+
+fn refuse_newer(state: &SchemaState, session: &Session) -> Result<()> {
+    if state.found <= VERSION {
+        return Ok(());
+    }
+    let why = format!(
+        "the schema has version {}, and this program knows versions up to {VERSION}",
+        state.found
+    );
+    Err(
+        StorageError::new(ErrorKind::NewerFormat, session.operation, &session.target, why)
+            .with_hint("use the program that migrated it, or a newer one"),
+    )
+}
+
+/// Refuses a schema that this program cannot use.
+pub(crate) fn check(state: &SchemaState, session: &Session) -> Result<()> {
+    refuse_newer(state, session)?;
+    if state.found == VERSION {
+        return Ok(());
+    }
+    let why = match state.found {
+        0 => "the schema has no tables".to_owned(),
+        found => format!("the schema has version {found}, and this program needs {VERSION}"),
+    };
+    Err(
+        StorageError::new(ErrorKind::NotFound, session.operation, &session.target, why)
+            .with_hint("run `prodigy-storage schema migrate` with a role that may create tables"),
+    )
+}

@@ -1,0 +1,274 @@
+//! One connection during one call: statements, transactions, and what a failure of them means.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{MaybeDone, join3, maybe_done};
+use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
+use tokio_postgres::Row;
+
+use crate::fault::{Stage, fault, unknown};
+use crate::options::PostgresOptions;
+use crate::pool::{Lent, Pool};
+use crate::sql::Sql;
+
+/// The schema's name, and the clock, in the texts of statements.
+#[derive(Clone)]
+pub(crate) struct Names {
+    /// The quoted name of the schema, and a period.
+    pub(crate) prefix: String,
+    pub(crate) server_clock: Option<crate::options::ServerClock>,
+}
+
+impl Names {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
+        let schema = &options.schema;
+        // The server cuts longer names.
+        if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '"', '.', '@', '\'', '{']) {
+            let why = "a schema has a name of 1 to 63 bytes, without quotes, periods, braces and `@`";
+            return Err(StorageError::new(
+                ErrorKind::InvalidConfig,
+                "open database",
+                schema,
+                why,
+            ));
+        }
+        Ok(Self {
+            prefix: format!("\"{schema}\"."),
+            server_clock: options.server_clock.clone(),
+        })
+    }
+
+    pub(crate) fn fill(&self, text: &str) -> String {
+        let text = text.replace("@.", &self.prefix);
+        if !text.contains("{now}") {
+            return text;
+        }
+        match &self.server_clock {
+            Some(clock) => text.replace("{now}", &format!("({}::bigint)", clock().as_nanos())),
+            None => text.replace(
+                "{now}",
+                "((extract(epoch from clock_timestamp()) * 1000000)::bigint * 1000)",
+            ),
+        }
+    }
+}
+
+const OPEN: u8 = 0;
+const SENT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// Decides once whether a write is sent or given up, between the task that sends it and the caller whose deadline passes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim(Arc<AtomicU8>);
+
+impl Claim {
+    /// False if the caller has given up: then nothing may be sent.
+    pub(crate) fn send(&self) -> bool {
+        self.0.fetch_max(SENT, Ordering::SeqCst) != GIVEN_UP
+    }
+
+    /// False if the write was sent: then its fate is unknown.
+    pub(crate) fn give_up(&self) -> bool {
+        self.0
+            .compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+}
+
+/// The connection of a call. It goes back to the pool if no statement of it failed or was abandoned.
+pub(crate) struct Session {
+    pool: Arc<Pool>,
+    names: Names,
+    lent: Option<Lent>,
+    claim: Claim,
+    pub(crate) operation: &'static str,
+    pub(crate) target: String,
+    /// Whether the connection is between two transactions.
+    at_rest: bool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(lent) = self.lent.take().filter(|_| self.at_rest) {
+            self.pool.give_back(lent);
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn open(
+        pool: Arc<Pool>,
+        names: Names,
+        claim: Claim,
+        operation: &'static str,
+        target: String,
+    ) -> Result<Self> {
+        let lent = pool.lend(operation).await?;
+        Ok(Self {
+            pool,
+            names,
+            lent: Some(lent),
+            claim,
+            operation,
+            target,
+            at_rest: true,
+        })
+    }
+
+    /// Statements that only read, each by itself, in one round trip.
+    pub(crate) async fn read(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
+        let answers = self.send(None, &statements, None).await?;
+        self.at_rest = true;
+        Ok(answers)
+    }
+
+    /// A whole transaction in one round trip.
+    pub(crate) async fn write(
+        &mut self,
+        durability: Durability,
+        statements: Vec<Sql>,
+    ) -> Result<Vec<Vec<Row>>> {
+        self.claimed()?;
+        let answers = self
+            .send(Some(begin(durability)), &statements, Some("commit"))
+            .await?;
+        self.committed(answers)
+    }
+
+    /// Begins a transaction.
+    pub(crate) async fn begin(
+        &mut self,
+        durability: Durability,
+        statements: Vec<Sql>,
+    ) -> Result<Vec<Vec<Row>>> {
+        self.send(Some(begin(durability)), &statements, None).await
+    }
+
+    /// More statements of the transaction that is open.
+    pub(crate) async fn more(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
+        self.send(None, &statements, None).await
+    }
+
+    /// More statements of the transaction that is open, and its commit.
+    pub(crate) async fn finish(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
+        self.claimed()?;
+        let answers = self.send(None, &statements, Some("commit")).await?;
+        self.committed(answers)
+    }
+
+    /// Ends the transaction that is open without a trace.
+    pub(crate) async fn roll_back(&mut self) -> Result<()> {
+        self.send(Some("rollback".into()), &[], None).await?;
+        self.at_rest = true;
+        Ok(())
+    }
+
+    fn claimed(&self) -> Result<()> {
+        if self.claim.send() {
+            return Ok(());
+        }
+        Err(StorageError::timeout(
+            self.operation,
+            &self.target,
+            "the database",
+        ))
+    }
+
+    fn committed(&mut self, answers: Vec<Vec<Row>>) -> Result<Vec<Vec<Row>>> {
+        let unreplicated = self.lent.as_ref().map(|lent| &lent.link.unreplicated);
+        if unreplicated.is_some_and(|flag| flag.swap(false, Ordering::SeqCst)) {
+            return Err(unknown(
+                self.operation,
+                &self.target,
+                "the server stopped waiting for its synchronous standby",
+            ));
+        }
+        self.at_rest = true;
+        Ok(answers)
+    }
+
+    /// Sends everything at once, and waits for all answers.
+    async fn send(
+        &mut self,
+        begin: Option<String>,
+        statements: &[Sql],
+        commit: Option<&'static str>,
+    ) -> Result<Vec<Vec<Row>>> {
+        self.at_rest = false;
+        let Some(lent) = &self.lent else {
+            return Err(StorageError::timeout(
+                self.operation,
+                &self.target,
+                "a connection",
+            ));
+        };
+        let client = &lent.link.client;
+        let texts: Vec<String> = statements.iter().map(|sql| self.names.fill(&sql.text)).collect();
+        let params: Vec<_> = statements.iter().map(Sql::params).collect();
+        let simple = |text: Option<String>| async move {
+            match text {
+                Some(text) => client.batch_execute(&text).await,
+                None => Ok(()),
+            }
+        };
+        // Each future sends its message when it is polled first, and they are polled in this order.
+        let queries = texts
+            .iter()
+            .zip(&params)
+            .map(|(text, params)| client.query_typed(text, params));
+        let (begun, answers, committed) = join3(
+            simple(begin),
+            join_all_in_order(queries),
+            simple(commit.map(str::to_owned)),
+        )
+        .await;
+        let stage = if commit.is_some() {
+            Stage::Pipelined
+        } else {
+            Stage::Before
+        };
+        let failed = |error, stage| fault(error, stage, self.operation, &self.target);
+        begun.map_err(|error| failed(error, stage))?;
+        let answers: Result<Vec<_>, _> = answers.into_iter().collect();
+        let answers = answers.map_err(|error| failed(error, stage))?;
+        committed.map_err(|error| failed(error, Stage::Commit))?;
+        Ok(answers)
+    }
+}
+
+/// Polls all of them in their order until each is done. `join_all` gives up the order for many futures.
+async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<Pin<Box<MaybeDone<F>>>> = futures.map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|context| {
+        let mut polled = Poll::Ready(());
+        for future in &mut all {
+            if future.as_mut().poll(context).is_pending() {
+                polled = Poll::Pending;
+            }
+        }
+        polled
+    })
+    .await;
+    all.iter_mut()
+        .filter_map(|future| future.as_mut().take_output())
+        .collect()
+}
+
+fn begin(durability: Durability) -> String {
+    let commit = match durability {
+        Durability::Strict => "on",
+        Durability::Relaxed => "off",
+    };
+    format!(
+        "begin isolation level read committed; set local synchronous_commit = {commit}; set local lock_timeout = {}",
+        LOCK_TIMEOUT.as_millis()
+    )
+}
+
+/// An abandoned session waits no longer than this for a row that another one holds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);

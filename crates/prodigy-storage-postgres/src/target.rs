@@ -1,0 +1,382 @@
+//! The connection string: hosts, TLS and the password.
+#![expect(clippy::disallowed_methods, reason = "the password file is a file")]
+
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::options::PostgresOptions;
+
+const OPEN: &str = "open database";
+
+/// The settings of a connection.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) config: Config,
+    pub(crate) tls: MakeRustlsConnect,
+    /// Hosts and database, without user and password: for messages.
+    pub(crate) shown: String,
+}
+
+impl Target {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
+        let (url, own) = split(&options.url);
+        // The parser's error names a key at most, never a value. Even so its text is not passed on.
+        let mut config: Config = url.parse().map_err(|_| {
+            invalid("", "the connection string is not one that PostgreSQL's clients read").with_hint(
+                "write it as postgresql://USER@HOST:PORT/DATABASE, with special characters of names percent-encoded",
+            )
+        })?;
+        let shown = shown(&config);
+        if config.get_application_name().is_none() {
+            config.application_name(&options.application_name);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(options.connect_timeout);
+        }
+        config.keepalives_idle(Duration::from_secs(30));
+        if config.get_hosts().len() > 1 && !options.url.contains("target_session_attrs") {
+            // Of several servers one is the primary, and only that one takes writes.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        if config.get_password().is_none()
+            && let Some(password) = password(options, own.password_file.as_deref(), &config)?
+        {
+            config.password(password);
+        }
+        let mode = match own.tls_mode.as_deref() {
+            Some("disable") => SslMode::Disable,
+            None | Some("prefer" | "allow") if is_local(&config) => SslMode::Disable,
+            None | Some("prefer" | "allow" | "require" | "verify-ca" | "verify-full") => SslMode::Require,
+            Some(_) => {
+                return Err(invalid(&shown, "`sslmode` has an unknown value")
+                    .with_hint("use `verify-full`, or `disable` for a connection without TLS"));
+            }
+        };
+        config.ssl_mode(mode);
+        let tls = tls(&shown, mode, own.root_certificates.as_deref())?;
+        Ok(Self { config, tls, shown })
+    }
+}
+
+fn invalid(target: &str, why: &'static str) -> StorageError {
+    StorageError::new(ErrorKind::InvalidConfig, OPEN, target, why)
+}
+
+/// Settings of libpq that the client library does not know, or knows in part.
+#[derive(Default)]
+struct Own {
+    tls_mode: Option<String>,
+    root_certificates: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+}
+
+impl Own {
+    fn take(&mut self, key: &str, value: &str) -> bool {
+        match key {
+            "sslmode" => self.tls_mode = Some(value.to_owned()),
+            "sslrootcert" => self.root_certificates = Some(value.into()),
+            "passfile" => self.password_file = Some(value.into()),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Takes our own settings out of a connection string.
+fn split(text: &str) -> (String, Own) {
+    let mut own = Own::default();
+    if let Some((head, query)) = text.split_once('?').filter(|_| text.contains("://")) {
+        let rest: Vec<&str> = query
+            .split('&')
+            .filter(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                !own.take(key, &decoded(value))
+            })
+            .collect();
+        let mark = if rest.is_empty() { "" } else { "?" };
+        return (format!("{head}{mark}{}", rest.join("&")), own);
+    }
+    if text.contains("://") {
+        return (text.to_owned(), own);
+    }
+    // Pairs: a quoted value may hold spaces, so only words that are one of our keys are taken out.
+    let rest: Vec<&str> = text
+        .split(' ')
+        .filter(|word| {
+            !word
+                .split_once('=')
+                .is_some_and(|(key, value)| own.take(key, value.trim_matches('\'')))
+        })
+        .collect();
+    (rest.join(" "), own)
+}
+
+/// Decodes percent-encoding; a text that is wrongly encoded stays as it is.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        let hex = behind
+            .get(..2)
+            .filter(|_| byte == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(value) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            out.push(value);
+            rest = behind.get(2..).unwrap_or_default();
+        } else {
+            out.push(byte);
+            rest = behind;
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+fn shown(config: &Config) -> String {
+    let mut out = String::new();
+    for (at, host) in config.get_hosts().iter().enumerate() {
+        let port = config.get_ports().get(at).or(config.get_ports().first());
+        let comma = if at == 0 { "" } else { "," };
+        let _ = match host {
+            Host::Tcp(host) => write!(out, "{comma}{host}:{}", port.unwrap_or(&5432)),
+            Host::Unix(path) => write!(out, "{comma}{}:{}", path.display(), port.unwrap_or(&5432)),
+        };
+    }
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let _ = write!(out, "/{database}");
+    out
+}
+
+fn is_local(config: &Config) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(host) => {
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
+}
+
+/// The password beside the connection string: the given one, or that of the first line of the password file that fits.
+fn password(options: &PostgresOptions, file: Option<&Path>, config: &Config) -> Result<Option<String>> {
+    if options.password.is_some() {
+        return Ok(options.password.clone());
+    }
+    let Some(path) = file.or(options.password_file.as_deref()) else {
+        return Ok(None);
+    };
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return Ok(None);
+    };
+    if metadata.mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "the password file is not used: other users may read it; set its mode to 0600");
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        StorageError::new(
+            ErrorKind::Io,
+            OPEN,
+            path.display(),
+            "the password file cannot be read",
+        )
+        .with_source(error)
+    })?;
+    Ok(password_in(&text, config))
+}
+
+fn password_in(text: &str, config: &Config) -> Option<String> {
+    let user = config.get_user().unwrap_or_default();
+    let database = config.get_dbname().unwrap_or(user);
+    let fits = |pattern: &str, value: &str| pattern == "*" || pattern == value;
+    let hosts = || {
+        config.get_hosts().iter().enumerate().map(|(at, host)| {
+            let port = config
+                .get_ports()
+                .get(at)
+                .or(config.get_ports().first())
+                .unwrap_or(&5432);
+            let host = match host {
+                Host::Tcp(host) => host.clone(),
+                Host::Unix(_) => "localhost".to_owned(),
+            };
+            (host, port.to_string())
+        })
+    };
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let fields = fields(line);
+            let [host, port, of_database, of_user, password] = fields.as_slice() else {
+                return None;
+            };
+            let is_ours = hosts().any(|(name, number)| fits(host, &name) && fits(port, &number))
+                && fits(of_database, database)
+                && fits(of_user, user);
+            is_ours.then(|| password.clone())
+        })
+}
+
+/// The fields of a line of a password file. A backslash escapes a colon or a backslash.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        let last = fields.len() - 1;
+        match (c, fields.get_mut(last)) {
+            (':', _) => fields.push(String::new()),
+            ('\\', Some(field)) => field.extend(chars.next()),
+            (c, Some(field)) => field.push(c),
+            (_, None) => {}
+        }
+    }
+    fields
+}
+
+/// TLS that verifies the certificate and its host name.
+fn tls(shown: &str, mode: SslMode, roots: Option<&Path>) -> Result<MakeRustlsConnect> {
+    let mut store = rustls::RootCertStore::empty();
+    if mode != SslMode::Disable {
+        match roots {
+            Some(path) => {
+                let unreadable = |error| {
+                    StorageError::new(
+                        ErrorKind::InvalidConfig,
+                        OPEN,
+                        path.display(),
+                        "`sslrootcert` cannot be read",
+                    )
+                    .with_hint("name a file with the certificates of the authority, in PEM")
+                    .with_source(std::io::Error::other(error))
+                };
+                for certificate in
+                    CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?
+                {
+                    let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
+                    store
+                        .add(certificate)
+                        .map_err(|error| unreadable(error.to_string()))?;
+                }
+            }
+            None => {
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        if store.is_empty() {
+            return Err(invalid(shown, "no certificate authority is known, so the server's certificate cannot be verified")
+                .with_hint("install the certificates of the system, or name a file by `sslrootcert` in the connection string"));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(shown, "TLS cannot be set up").with_source(error))?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::new(&PostgresOptions::new(url)).unwrap()
+    }
+
+    #[test]
+    fn tls_is_off_for_local_hosts_only() {
+        let local = [
+            "postgresql://a@localhost/b",
+            "postgresql://a@127.0.0.1,localhost/b",
+            "host=/var/run/postgresql user=a",
+        ];
+        for url in local {
+            assert_eq!(target(url).config.get_ssl_mode(), SslMode::Disable, "{url}");
+        }
+        let remote = "postgresql://a@localhost,db.example.com/b";
+        for mode in ["", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-full"] {
+            let certificate = tempfile::NamedTempFile::new().unwrap();
+            let url = format!(
+                "{remote}{mode}{}sslrootcert={}",
+                if mode.is_empty() { "?" } else { "&" },
+                certificate.path().display()
+            );
+            // An empty file verifies nothing, so the connection is refused rather than left unverified.
+            let error = Target::new(&PostgresOptions::new(url)).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{mode}: {error}");
+        }
+        assert_eq!(
+            target(&format!("{remote}?sslmode=disable")).config.get_ssl_mode(),
+            SslMode::Disable
+        );
+    }
+
+    #[test]
+    fn a_password_is_found_as_libpq_finds_it_and_never_shown() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(
+            &mut file,
+            b"# comment\nother:*:*:*:no\nlocalhost:5433:jobs:a:s\\:e\\\\cret\n*:*:*:*:any\n",
+        )
+        .unwrap();
+        let with_file = |url: &str| PostgresOptions::new(url).password_file(Some(file.path().to_owned()));
+        let found = |options: &PostgresOptions| {
+            Target::new(options)
+                .unwrap()
+                .config
+                .get_password()
+                .map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            found(&with_file("postgresql://a@localhost:5433/jobs")),
+            Some(b"s:e\\cret".to_vec())
+        );
+        assert_eq!(
+            found(&with_file("postgresql://b@localhost:5433/jobs")),
+            Some(b"any".to_vec())
+        );
+        let given = with_file("postgresql://a@localhost:5433/jobs").password(Some("given".into()));
+        assert_eq!(found(&given), Some(b"given".to_vec()));
+        let inside = with_file("postgresql://a:inside@localhost:5433/jobs").password(Some("given".into()));
+        assert_eq!(found(&inside), Some(b"inside".to_vec()));
+        assert!(!format!("{inside:?}{}", Target::new(&inside).unwrap().shown).contains("inside"));
+
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o640))
+            .unwrap();
+        assert_eq!(
+            found(&with_file("postgresql://a@localhost:5433/jobs")),
+            None,
+            "others may read the file"
+        );
+    }
+
+    #[test]
+    fn several_hosts_are_searched_for_the_primary() {
+        let two = target("postgresql://a@127.0.0.1:1,127.0.0.1:2/b");
+        assert_eq!(
+            two.config.get_target_session_attrs(),
+            TargetSessionAttrs::ReadWrite
+        );
+        assert_eq!(two.shown, "127.0.0.1:1,127.0.0.1:2/b");
+        let any = target("postgresql://a@127.0.0.1:1,127.0.0.1:2/b?target_session_attrs=any");
+        assert_eq!(any.config.get_target_session_attrs(), TargetSessionAttrs::Any);
+    }
+
+    #[test]
+    fn a_broken_connection_string_is_refused_without_its_text() {
+        let error = Target::new(&PostgresOptions::new("postgresql://a:secret@h:port/b"))
+            .err()
+            .unwrap();
+        assert!(!format!("{error:#?}").contains("secret"), "{error:#?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The suite, and random sequences, on a real server.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prodigy_storage_backend::conformance::{Harness, HarnessFactory, ManualClock, run_all, run_sequences};
+use prodigy_storage_backend::{Backend, BootId, Clock, Deadline};
+use prodigy_storage_layout::Timestamp;
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+
+use crate::server::{Server, schema};
+
+const RECORD_LIMIT: usize = 256 << 10;
+const DOCUMENT_LIMIT: usize = 3 << 20;
+
+struct Postgres {
+    clock: Arc<ManualClock>,
+    backend: Mutex<Option<PostgresBackend>>,
+    options: PostgresOptions,
+}
+
+/// The clock of the server as a test turns it: no one can set it back, and the restart of a client takes it a year.
+fn server_clock(clock: Arc<ManualClock>) -> impl Fn() -> Timestamp + Send + Sync {
+    let state: Mutex<(BootId, Duration, Duration)> =
+        Mutex::new((clock.uptime().boot, Duration::ZERO, Duration::ZERO));
+    move || {
+        let (mut state, now) = (state.lock().unwrap(), clock.uptime());
+        let (boot, before, last) = &mut *state;
+        if *boot != now.boot {
+            *before += *last + Duration::from_secs(365 * 86_400);
+            *boot = now.boot;
+        }
+        *last = now.since;
+        let since = i64::try_from((*before + now.since).as_nanos()).unwrap();
+        Timestamp::from_nanos(ManualClock::START.as_nanos() + since)
+    }
+}
+
+impl Harness for Postgres {
+    fn open(&self) -> Arc<dyn Backend> {
+        let mut backend = self.backend.lock().unwrap();
+        let open = || PostgresBackend::open(self.options.clone(), Deadline::never()).unwrap();
+        Arc::new(backend.get_or_insert_with(open).clone())
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn restart(&self) -> bool {
+        *self.backend.lock().unwrap() = None;
+        true
+    }
+
+    fn record_limit(&self) -> Option<usize> {
+        Some(RECORD_LIMIT)
+    }
+
+    fn document_limit(&self) -> Option<usize> {
+        Some(DOCUMENT_LIMIT)
+    }
+}
+
+struct Factory(Server);
+
+impl Factory {
+    fn store(&self, cap: Option<u64>) -> Box<dyn Harness> {
+        let clock = Arc::new(ManualClock::new());
+        let options = PostgresOptions::new(self.0.url())
+            .schema(schema())
+            .max_record_size(RECORD_LIMIT as u64)
+            .max_document_size(DOCUMENT_LIMIT as u64)
+            .max_queue_size(cap)
+            .server_clock(server_clock(Arc::clone(&clock)))
+            .clock(clock.clone());
+        Box::new(Postgres {
+            clock,
+            backend: Mutex::new(None),
+            options,
+        })
+    }
+}
+
+impl HarnessFactory for Factory {
+    fn name(&self) -> &str {
+        "postgres"
+    }
+
+    fn fresh(&self) -> Box<dyn Harness> {
+        self.store(None)
+    }
+
+    fn capped(&self) -> Option<Box<dyn Harness>> {
+        Some(self.store(Some(32 << 10)))
+    }
+}
+
+#[test]
+fn every_property_holds() {
+    if let Some(server) = Server::start() {
+        run_all(&Factory(server));
+    }
+}
+
+#[test]
+fn random_sequences_agree_with_the_model() {
+    if let Some(server) = Server::start() {
+        run_sequences(&Factory(server), 40);
+    }
+}

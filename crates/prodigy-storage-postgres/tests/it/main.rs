@@ -1,0 +1,13 @@
+//! Tests of the PostgreSQL backend, on a real server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod conformance;
+mod server;
