@@ -1,29 +1,28 @@
 //! Turns the bytes of a queue's file into items and damage.
 
+mod array;
+mod damage;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use prodigy_storage_backend::record::{self, Checksum, LineFault};
+use prodigy_storage_backend::record::{self, Checksum};
 use serde_json::value::RawValue;
 
 use super::SEPARATOR;
 use super::blanks::{self, BLANK};
 use super::buffer::Buffer;
-use super::large::{End, LargeObject};
-use super::line::{self, HEAD, ItemChecksum, ROOM};
+use super::line::{self, ItemChecksum, ROOM};
 use super::owner;
 use crate::fs::FsFile;
+pub(super) use array::ArrayState;
+pub(crate) use damage::LOST_WRITE;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 /// The same for the first bytes behind what is known: most often one item.
 const FIRST_CHUNK: usize = 8 << 10;
-/// Why bytes between two items are damage that cost nothing.
-pub(crate) const LOST_WRITE: &str =
-    "a power failure left a part of it blank: it belongs to a push that was not acknowledged, or was relaxed";
-/// How many places in one line are tried as the next record after damage.
-const TRIES: usize = 64;
 /// The largest number of bytes that are parsed without success. Behind them an item is found only if it has a line of
 /// its own and its checksum matches. Each brace that is never closed costs a pass over the bytes behind it.
 const IN_VAIN: usize = 256 << 20;
@@ -83,50 +82,6 @@ pub(super) struct Scanner {
     array: ArrayState,
     /// The state of the array before the damage.
     sound: ArrayState,
-}
-
-/// The state of the JSON array around the items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ArrayState {
-    /// The end of the last fragment, or of the opening bracket.
-    pub(super) end: u64,
-    /// Whether the array has anything in it.
-    pub(super) any: bool,
-    /// The first bytes are an opening bracket, and one comma is between two items.
-    pub(super) plain: bool,
-    /// The array is closed behind the last fragment.
-    pub(super) closed: bool,
-    /// The start of an item whose end is missing.
-    pub(super) tail: Option<u64>,
-    commas: u32,
-    brackets: u32,
-    begun: bool,
-    /// A byte-order mark is before everything.
-    marked: bool,
-    /// The last fragment is damage.
-    damaged: bool,
-}
-
-impl ArrayState {
-    /// True if the file is an array from its first byte to its last one.
-    pub(super) fn is_whole(&self) -> bool {
-        self.begun && self.plain && self.closed && self.tail.is_none()
-    }
-
-    /// True if an array that is ours so far has the end of an item here.
-    pub(super) fn is_plain_at(&self, offset: u64) -> bool {
-        self.plain && self.is_at(offset)
-    }
-
-    /// True if this is the end of an item, and only items are before it.
-    fn is_at(&self, offset: u64) -> bool {
-        self.end == offset
-            && self.any
-            && self.begun
-            && !self.damaged
-            && self.commas == 0
-            && self.brackets == 0
-    }
 }
 
 enum Step {
@@ -251,29 +206,6 @@ impl Scanner {
                 }
             }
         }
-    }
-
-    /// The damage behind the last item. If a power failure may have left it of the last write, it is the tail.
-    fn last_damage(&mut self) -> io::Result<Option<Fragment>> {
-        let Some(Fragment::Damage { start, end, why }) = self.damage.take() else {
-            return Ok(None);
-        };
-        if self.is_lost_write(end)? {
-            self.array = ArrayState {
-                tail: Some(start),
-                ..self.sound
-            };
-            return Ok(None);
-        }
-        Ok(Some(Fragment::Damage { start, end, why }))
-    }
-
-    /// True if the damage up to `end` is what a power failure left of a write over blanks: a sector is blank, or the closing
-    /// bracket of the items before is still there.
-    fn is_lost_write(&self, end: u64) -> io::Result<bool> {
-        let sound = &self.sound;
-        let was_closed = sound.closed && sound.begun && sound.plain && !sound.damaged;
-        Ok(was_closed || blanks::has_blank_sector_in(&*self.file, sound.end, end)?)
     }
 
     /// The next item, if it is as a push wrote it: right behind an item, a comma and a line end, on a line that
@@ -485,156 +417,10 @@ impl Scanner {
         })
     }
 
-    /// Reads an object that is longer than the limit. It is read in pieces, to the end of the object or, of
-    /// an object of ours, of the line.
-    fn large(&mut self) -> io::Result<Step> {
-        let start = self.base + self.at as u64;
-        let (mut object, mut bytes, mut offset) = (LargeObject::default(), vec![0; CHUNK], start);
-        let mut ended = false;
-        let found = loop {
-            let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let room = bytes.get_mut(..left.min(CHUNK)).unwrap_or_default();
-            let read = self.file.read_full_at(room, offset)?;
-            let read = bytes.get(..read).unwrap_or_default();
-            offset += read.len() as u64;
-            if let Some(end) = object.push(read) {
-                break end;
-            }
-            if read.is_empty() {
-                ended = true;
-                break object.finish();
-            }
-        };
-        match found {
-            End::Item(len, checksum) => {
-                self.go_to(start + len);
-                self.pass(0);
-                self.array.damaged = false;
-                if checksum == ItemChecksum::Missing && !object.head().starts_with(b"{") {
-                    let end = self.array.end;
-                    return Ok(Step::Fragment(Fragment::Foreign { start, end }));
-                }
-                Ok(Step::Fragment(Fragment::TooLarge {
-                    start,
-                    end: start + len,
-                    checksum,
-                    head: object.head().to_vec(),
-                }))
-            }
-            End::Damage(_) if !self.is_read_twice()? => Ok(Step::More),
-            // The rest of a push that was cut, or a push under way.
-            End::Damage(_) if ended && self.fresh && object.is_open() && object.head().starts_with(HEAD) => {
-                self.go_to(self.len);
-                self.array.tail = Some(start);
-                Ok(Step::End)
-            }
-            End::Damage(len) => {
-                self.in_vain = self.in_vain.saturating_add(self.parsed);
-                self.go_to(start + len);
-                self.pass(0);
-                self.array.damaged = true;
-                Ok(Step::Fragment(Fragment::Damage {
-                    start,
-                    end: start + len,
-                    why: LineFault::TooLong.as_str(),
-                }))
-            }
-        }
-    }
-
     /// Continues at an offset of the file.
     fn go_to(&mut self, offset: u64) {
         self.buffer.truncate(0);
         (self.base, self.at, self.line_end) = (offset, 0, None);
-    }
-
-    /// False if what begins here has to be read once more: a writer may have changed it under way.
-    fn is_read_twice(&mut self) -> io::Result<bool> {
-        let start = self.base + self.at as u64;
-        if self.twice > start {
-            return Ok(true);
-        }
-        self.twice = (self.base + self.buffer.len() as u64).max(start + 1);
-        self.buffer.truncate(self.at);
-        self.line_end = None;
-        if !self.is_bounded {
-            self.len = self.file.metadata()?.len;
-        }
-        Ok(false)
-    }
-
-    /// Damage from here to `end`; without one, to the next record of ours in the line, or to the line's end. A line
-    /// that does not end is a tail, if a push of ours may have left it.
-    fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
-        let start = self.base + self.at as u64;
-        if !self.is_read_twice()? {
-            return Ok(Step::More);
-        }
-        self.in_vain = self.in_vain.saturating_add(self.parsed);
-        let end = match end {
-            Some(end) => end,
-            None => {
-                let mut looked = self.at;
-                let line_end = loop {
-                    let rest = self.buffer.from(looked);
-                    if let Some(found) = memchr::memchr(b'\n', rest) {
-                        break Some(looked + found);
-                    }
-                    looked = self.buffer.len();
-                    if looked - self.at >= self.limit.saturating_add(blanks::MOST) || !self.fill()? {
-                        break None;
-                    }
-                };
-                let until = line_end.unwrap_or(self.buffer.len());
-                // If the first push into an empty array was cut short, its beginning is before the line end that was there.
-                let stub = self.at_end() && self.buffer.from(self.at).trim_ascii_end() == b"{";
-                match self.next_record(until) {
-                    Some(record) => record,
-                    None if stub || (line_end.is_none() && self.at_end() && self.is_torn()) => {
-                        self.array.tail = Some(start);
-                        self.at = self.buffer.len();
-                        return Ok(Step::End);
-                    }
-                    None => self.at + trimmed(self.bytes(self.at..until)).len().max(1),
-                }
-            }
-        };
-        self.pass(end);
-        self.array.damaged = true;
-        Ok(Step::Fragment(Fragment::Damage {
-            start,
-            end: self.base + end as u64,
-            why,
-        }))
-    }
-
-    /// True if the bytes from here to the end of the file may be the rest of a push that was cut: the beginning of a
-    /// line of ours, or nothing yet at its place, also right behind a bracket that was repaired except for its line
-    /// end.
-    fn is_torn(&self) -> bool {
-        let line = self.buffer.from(self.at).trim_ascii_end();
-        line.iter().all(|byte| *byte == 0)
-            || self.fresh && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
-    }
-
-    /// The next record before `until` whose checksum holds.
-    fn next_record(&mut self, until: usize) -> Option<usize> {
-        let from = self.at + 1;
-        let rest = self.buffer.bytes().get(from..until)?;
-        if self.in_vain >= IN_VAIN {
-            return None;
-        }
-        let tries = memchr::memmem::find_iter(rest, HEAD).take(TRIES).count();
-        self.in_vain = self.in_vain.saturating_add(tries.saturating_mul(rest.len()));
-        let rest = self.buffer.bytes().get(from..until)?;
-        memchr::memmem::find_iter(rest, HEAD)
-            .take(TRIES)
-            .map(|at| from + at)
-            .find(|&at| {
-                let text = self.bytes(at..until);
-                matches!(value(text), Value::Whole(len)
-                if text.get(..len).is_some_and(|text| record::check_crc(text) == Checksum::Valid))
-            })
     }
 
     /// Continues after a fragment.

@@ -1,0 +1,105 @@
+//! An item in the index, and the facts that change it.
+
+use super::super::standing::End;
+
+/// A number of 48 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct U48([u16; 3]);
+
+impl U48 {
+    pub(super) fn new(number: u64) -> Self {
+        Self([number as u16, (number >> 16) as u16, (number >> 32) as u16])
+    }
+
+    pub(super) fn get(self) -> u64 {
+        let [low, middle, high] = self.0;
+        u64::from(low) | u64::from(middle) << 16 | u64::from(high) << 32
+    }
+}
+
+/// Where bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::queue) struct Location {
+    /// In the journal; else in the file of items.
+    pub(in crate::queue) in_journal: bool,
+    pub(in crate::queue) offset: u64,
+    pub(in crate::queue) len: u64,
+}
+
+/// Facts of an item, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::queue) struct Flags(pub(super) u16);
+
+impl Flags {
+    /// It went, or another item of its id took its place.
+    pub(in crate::queue) const DEAD: Self = Self(1);
+    pub(super) const IN_JOURNAL: Self = Self(1 << 1);
+    /// It is not eligible.
+    pub(in crate::queue) const PARKED: Self = Self(1 << 2);
+    /// Its facts can't be read: it is taken only by its id.
+    pub(in crate::queue) const ODD: Self = Self(1 << 3);
+    /// Its line does not state its birth.
+    pub(in crate::queue) const UNBORN: Self = Self(1 << 4);
+    /// It is larger than this process reads.
+    pub(in crate::queue) const LARGE: Self = Self(1 << 5);
+    /// Its contents were changed since it was taken.
+    pub(in crate::queue) const CHANGED: Self = Self(1 << 6);
+    /// A lease or a delay holds it.
+    pub(super) const WAITS: Self = Self(1 << 7);
+    /// It is not as its line in the file of items says.
+    pub(in crate::queue) const STIRRED: Self = Self(1 << 8);
+    /// The line in the file of items has not the form that we write.
+    pub(in crate::queue) const ROUGH: Self = Self(1 << 9);
+
+    pub(super) fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(super) fn with(self, flag: Self, yes: bool) -> Self {
+        Self(if yes { self.0 | flag.0 } else { self.0 & !flag.0 })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slot {
+    pub(super) birth: U48,
+    pub(super) place: U48,
+    pub(super) offset: U48,
+    pub(super) flags: Flags,
+    pub(super) len: u32,
+    pub(super) hash: u32,
+}
+
+/// The lease or the delay of an item.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) struct Hold {
+    /// The hash of its token; 0 for a delay.
+    pub(super) token: u64,
+    pub(super) end: End,
+    /// Where its text is.
+    pub(in crate::queue) text: Location,
+}
+
+/// A new item, as the index takes it up.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) struct NewItem {
+    pub(in crate::queue) birth: u64,
+    pub(in crate::queue) hash: u64,
+    pub(in crate::queue) location: Location,
+    pub(in crate::queue) parked: bool,
+    pub(in crate::queue) odd: bool,
+    pub(in crate::queue) large: bool,
+    pub(in crate::queue) rough: bool,
+}
+
+/// The new place and claim of an item.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::queue) struct Stand {
+    pub(in crate::queue) place: u64,
+    /// The hash of the token of its lease, 0 for a delay, and when that ends.
+    pub(in crate::queue) hold: Option<(u64, End)>,
+    /// Where that is stated.
+    pub(in crate::queue) text: Location,
+    /// Whether it was taken just now.
+    pub(in crate::queue) taken: bool,
+}
