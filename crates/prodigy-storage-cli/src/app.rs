@@ -3,6 +3,8 @@
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
+#[cfg(feature = "file")]
+use prodigy_storage::Backup;
 use prodigy_storage::config::Notice;
 #[cfg(feature = "file")]
 use prodigy_storage::doctor::Doctor;
@@ -12,11 +14,11 @@ use prodigy_storage::{
 
 use crate::cli::{Command, Global};
 use crate::console::Console;
-#[cfg(feature = "file")]
-use crate::doctor;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
 use crate::output::shortened;
+#[cfg(feature = "file")]
+use crate::{backup, doctor};
 use crate::{checkpoint, config, dlq, document, events, health, jobs, lock, repo, status, usage, worktree};
 
 /// Bytes of the buffer before standard output.
@@ -130,6 +132,10 @@ impl<'c> App<'c> {
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
             #[cfg(feature = "file")]
+            Command::Backup(arguments) => backup::run(self, &arguments),
+            #[cfg(feature = "file")]
+            Command::Restore(arguments) => backup::restore(self, &arguments),
+            #[cfg(feature = "file")]
             Command::Doctor(arguments) => doctor::run(self, &arguments),
             Command::Usage(arguments) => usage::run(self, &arguments),
         }
@@ -153,6 +159,13 @@ impl<'c> App<'c> {
     pub(crate) fn doctor(&mut self, access: Access) -> Result<Doctor> {
         self.writes |= access == Access::Write;
         Ok(self.builder(access).doctor()?)
+    }
+
+    /// The value that writes the configured storage to an archive, and restores it.
+    #[cfg(feature = "file")]
+    pub(crate) fn backup(&mut self, access: Access) -> Result<Backup> {
+        self.writes |= access == Access::Write;
+        Ok(self.builder(access).backup()?)
     }
 
     /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.

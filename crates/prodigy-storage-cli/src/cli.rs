@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::Reads;
+#[cfg(feature = "file")]
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::checkpoint::CheckpointCommand;
 use crate::config::ConfigCommand;
 use crate::dlq::{self, DlqCommand};
@@ -109,6 +111,12 @@ pub(crate) enum Command {
     /// The exit code is 5 while damage is there, and 1 if anything else was left that a repair should have mended.
     #[cfg(feature = "file")]
     Doctor(DoctorArgs),
+    /// Write the whole store, or one job, to one archive, while others write to it.
+    #[cfg(feature = "file")]
+    Backup(BackupArgs),
+    /// Check an archive, and restore it into an empty root; or one job of it beside others.
+    #[cfg(feature = "file")]
+    Restore(RestoreArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
     /// The repository that each name belongs to.
@@ -132,7 +140,7 @@ impl Command {
                 Reads::Nothing
             }
             #[cfg(feature = "file")]
-            Self::Doctor(_) => Reads::Nothing,
+            Self::Doctor(_) | Self::Backup(_) | Self::Restore(_) => Reads::Nothing,
         }
     }
 
@@ -160,7 +168,9 @@ impl Command {
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Health => false,
             #[cfg(feature = "file")]
-            Self::Doctor(_) => false,
+            Self::Backup(arguments) => arguments.prints(),
+            #[cfg(feature = "file")]
+            Self::Doctor(_) | Self::Restore(_) => false,
         }
     }
 }

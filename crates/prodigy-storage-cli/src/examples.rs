@@ -168,7 +168,7 @@ const EXAMPLES: [(&str, &str, &str); 26] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 3] = [
+const SINGLE: [(&str, &str); 5] = [
     (
         "health",
         "Example:
@@ -179,6 +179,20 @@ const SINGLE: [(&str, &str); 3] = [
         "Examples: look; look at one job, and repair
   prodigy-storage doctor
   prodigy-storage doctor --repo here --job J --repair",
+    ),
+    (
+        "backup",
+        "Examples: everything; one job, to another machine
+  prodigy-storage backup all.tar.zst
+  prodigy-storage backup --job J - | cat > J.tar.zst",
+    ),
+    (
+        "restore",
+        "Examples: check an archive; restore it into an empty root, and one job of it
+  prodigy-storage backup all.tar.zst
+  prodigy-storage restore --check all.tar.zst
+  prodigy-storage --base-dir new restore all.tar.zst
+  prodigy-storage --base-dir old restore all.tar.zst --repo here --job J",
     ),
     (
         "usage",

@@ -38,6 +38,8 @@
 //! ```
 
 mod app;
+#[cfg(feature = "file")]
+mod backup;
 mod checkpoint;
 mod cli;
 mod complete;

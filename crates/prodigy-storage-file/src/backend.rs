@@ -27,7 +27,7 @@ use crate::fs::FileSystem;
 use crate::queue::Gate;
 use crate::root::{self, FileOptions, Look, Root};
 use handle::{CheckedItems, CheckedScan, Handle, LogAtStart};
-use stores::Stores;
+pub(crate) use stores::Stores;
 
 /// The roots that are open in this process: all handles on one root share its writers.
 static OPEN: LazyLock<Mutex<HashMap<String, Weak<Handle>>>> = LazyLock::new(Mutex::default);

@@ -48,6 +48,8 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
+#[cfg(feature = "backup")]
+mod backup;
 mod doctor;
 mod document;
 #[expect(
@@ -63,5 +65,7 @@ mod queue;
 mod root;
 
 pub use backend::FileBackend;
+#[cfg(feature = "backup")]
+pub use backup::{Backup, BackupSummary};
 pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 pub use root::FileOptions;

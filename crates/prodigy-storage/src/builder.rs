@@ -205,6 +205,37 @@ impl StorageBuilder {
         Doctor::of(&config, self.read_only, &self.clock)
     }
 
+    /// Loads the configuration and gives what writes a store, or one of its jobs, to an archive, and restores it. A root that a restore
+    /// has not ended in can't be [opened](Self::open), and is served here.
+    ///
+    /// ```
+    /// use std::io::Cursor;
+    /// use prodigy_storage::Storage;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let at = |name: &str| Storage::builder().flag("backend_config.base_dir", folder.path().join(name));
+    /// at("root").open()?.repo("shop")?.job("mapreduce-7")?.events().append(&"started")?;
+    ///
+    /// let mut archive = Vec::new();
+    /// at("root").backup()?.write(None, &mut archive)?;
+    /// at("copy").backup()?.restore(&mut Cursor::new(archive), None)?;
+    /// let copy = at("copy").open()?;
+    /// assert_eq!(copy.repo("shop")?.job("mapreduce-7")?.events().read::<String>()?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
+    /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps no files.
+    #[cfg(feature = "backup")]
+    pub fn backup(self) -> Result<crate::Backup> {
+        let (config, notices) = self.load()?;
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
+        crate::backup::of(&config, self.read_only, &self.clock)
+    }
+
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {
         let project = self.project();
         if let Some(config) = &self.config {

@@ -81,6 +81,8 @@
 //! | `compression` | compression of sealed log segments, in the file backend |
 //! | `yaml`, `toml` | configuration files in these formats |
 //!
+//! Off by default: `tokio` ([`AsyncStorage`]), and `backup`, which adds archives of a store or a job (`StorageBuilder::backup`).
+//!
 //! A configuration that names a backend which the program was built without is refused when storage is opened, with
 //! [`Unsupported`](ErrorKind::Unsupported).
 //!
@@ -129,6 +131,8 @@ compile_error!("prodigy-storage has no backend: enable its feature `file`, its f
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
+#[cfg(feature = "backup")]
+mod backup;
 mod buffer;
 mod builder;
 mod call;
@@ -158,6 +162,8 @@ pub use asynchronous::{
     AsyncStorageLock, AsyncTaken, AsyncWorktrees, Call, EventAt, EventStream, FollowAllStream, FollowStream,
     ItemStream,
 };
+#[cfg(feature = "backup")]
+pub use backup::{Backup, BackupSummary};
 pub use builder::StorageBuilder;
 pub use checkpoints::{
     Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,

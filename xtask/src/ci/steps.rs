@@ -108,6 +108,7 @@ const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage-cli", "memory"),
     ("prodigy-storage-config", ""),
     ("prodigy-storage-file", ""),
+    ("prodigy-storage-file", "backup"),
     ("prodigy-storage-retry", ""),
 ];
 

@@ -12,6 +12,7 @@ const FILE: (&str, &[&[&str]]) = (
         &["root"],
         &["log", "document", "queue", "lock"],
         &["backend", "doctor"],
+        &["backup"],
     ],
 );
 

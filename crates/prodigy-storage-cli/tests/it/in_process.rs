@@ -91,6 +91,8 @@ fn the_table_has_the_commands_and_no_others() {
             "config show|check",
             "health",
             "doctor",
+            "backup",
+            "restore",
             "usage",
             "repo list|identify|relink|register",
         ]

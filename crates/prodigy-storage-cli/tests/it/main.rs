@@ -11,6 +11,7 @@
 
 mod ahead;
 mod append;
+mod backup;
 mod cat;
 mod checkpoint;
 mod command_line;

@@ -25,7 +25,7 @@ const DELETE: &str = "delete job";
 const MOMENT: Duration = Duration::from_secs(5);
 /// The name of the document that keeps the fencing marks.
 const MARKS: &str = "fencing.json";
-const HINT: &str = "end the process, or let it finish the job; then delete the job";
+const HINT: &str = "end the process, or let it finish the job; then try again";
 
 impl Stores {
     /// Whether a read of this job finds nothing, because it is being deleted.
@@ -91,7 +91,7 @@ impl Stores {
 }
 
 /// A job that no one else can write to: what proves it, held until it is dropped.
-struct HeldJob<'s> {
+pub(crate) struct HeldJob<'s> {
     _documents: LockedFile<'s>,
     _queue: LockedFile<'s>,
     _log: LockedLog,
@@ -109,7 +109,7 @@ impl Stores {
         if !self.is_anything_of(DELETE, job)? {
             return Ok(false);
         }
-        let _held = self.hold(job, deadline)?;
+        let _held = self.hold(DELETE, job, deadline)?;
         self.documents.keep_tokens(job, deadline)?;
         let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());
         TempFile::write_whole(
@@ -126,11 +126,11 @@ impl Stores {
     }
 
     /// Ends a deletion whose process died.
-    pub(super) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+    pub(crate) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         if !self.root.is_deleted(DELETE, job)? {
             return Ok(());
         }
-        let _held = self.hold(job, deadline)?;
+        let _held = self.hold(DELETE, job, deadline)?;
         // The process that had the locks may have ended it.
         if self.root.is_deleted(DELETE, job)? {
             self.remove(job, deadline)?;
@@ -188,7 +188,7 @@ impl Stores {
     }
 
     /// Whether anything of a job is stored, except what a deletion leaves.
-    pub(super) fn is_anything_of(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
+    pub(crate) fn is_anything_of(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         let orphans = Document::Orphans(job.clone()).path();
         for path in [events_folder(job), queue_folder(job), orphans] {
             match self.root.fs.metadata(&path) {
@@ -205,9 +205,14 @@ impl Stores {
     }
 
     /// Takes every lock of the job, in the one order in which that is done.
-    fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<HeldJob<'_>> {
+    pub(crate) fn hold(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        deadline: Deadline,
+    ) -> Result<HeldJob<'_>> {
         let moment = deadline.min(Deadline::after(MOMENT));
-        let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), DELETE, DELETE, moment);
+        let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), operation, operation, moment);
         let mut named = Vec::new();
         for info in Entries::new(|page| self.locks.list(page, deadline)) {
             let name = info?.name;
@@ -216,18 +221,22 @@ impl Stores {
             }
             let path = Entry::Lock(name.clone()).path();
             let tried = self.root.lock_now(&path, OpenMode::Write);
-            match tried.map_err(|error| self.root.write_fault(DELETE, &path, error))? {
+            match tried.map_err(|error| self.root.write_fault(operation, &path, error))? {
                 LockNow::Taken(file, _) => named.push(file),
                 LockNow::Absent => {}
                 LockNow::Held | LockNow::Replaced => {
-                    return Err(active(job, &format!("a process holds its lock `{name}`")));
+                    return Err(active(
+                        operation,
+                        job,
+                        &format!("a process holds its lock `{name}`"),
+                    ));
                 }
             }
         }
         let documents = lock(Entry::StateLock(job.clone()))?;
         let queue = lock(Entry::QueueLock(job.clone()))?;
         let Some(log) = self.logs.hold(job, moment)? else {
-            return Err(active(job, "a process appends to its log"));
+            return Err(active(operation, job, "a process appends to its log"));
         };
         Ok(HeldJob {
             _documents: documents,
@@ -243,7 +252,9 @@ impl Stores {
         if let Some(made) = self.logs.newest_made(job, deadline)? {
             root.note_deleted(DELETE, &job.repo, made, deadline)?;
         }
-        let is_ours = |document: &Document| self.documents.is_ours(DELETE, document);
+        // Of a restore that did not end, also the copies of another program's files go.
+        let all = root.is_restored(job);
+        let is_ours = |document: &Document| Ok(all || self.documents.is_ours(DELETE, document)?);
         let orphans = Document::Orphans(job.clone());
         if is_ours(&orphans)? {
             let folder = orphans_folder(&job.repo);
@@ -253,13 +264,13 @@ impl Stores {
             }
         }
         let is_temporary = |name: &str| name.starts_with(TEMP_PREFIX);
-        let queue = self.queues.is_ours(DELETE, job)?;
+        let queue = all || self.queues.is_ours(DELETE, job)?;
         remove_folder(root, &queue_folder(job), &|entry| {
             Ok(queue || !is_queue(job, &entry.name))
         })?;
         remove_folder(root, &events_folder(job), &|entry| {
             let segment = SegmentName::parse(&entry.name);
-            let is_segment = segment.is_some_and(|(name, _)| name.is_canonical());
+            let is_segment = segment.is_some_and(|(name, _)| all || name.is_canonical());
             Ok(is_segment || is_temporary(&entry.name) || SealedMark::parse(&entry.name).is_some())
         })?;
         let own = documents_folder(&DocumentOwner::Job(job.clone()));
@@ -280,10 +291,15 @@ impl Stores {
                 None => Ok(is_temporary(&entry.name)),
             }
         })?;
+        self.remove_tombstone(job)
+    }
+
+    /// Lets the job appear, or begin again. The caller holds it.
+    pub(crate) fn remove_tombstone(&self, job: &JobAddress) -> Result<()> {
         let tombstone = Entry::Tombstone(job.clone()).path();
-        unlink(root, &tombstone)?;
+        unlink(&self.root, &tombstone)?;
         // Before the locks go: with a tombstone that comes back, what is written from now on would be removed.
-        root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
+        self.root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
     }
 }
 
@@ -323,10 +339,10 @@ fn unlink(root: &Root, path: &Path) -> Result<bool> {
     }
 }
 
-fn active(job: &JobAddress, why: &str) -> StorageError {
+fn active(operation: &'static str, job: &JobAddress, why: &str) -> StorageError {
     StorageError::new(
         ErrorKind::LockUnavailable,
-        DELETE,
+        operation,
         job,
         format!("the job is active: {why}"),
     )

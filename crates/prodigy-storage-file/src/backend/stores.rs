@@ -17,16 +17,16 @@ const CLOSING: Duration = Duration::from_millis(200);
 
 /// One root, as all handles of one process on it share it.
 #[derive(Debug)]
-pub(super) struct Stores {
-    pub(super) root: Arc<Root>,
+pub(crate) struct Stores {
+    pub(crate) root: Arc<Root>,
     pub(super) logs: Logs,
-    pub(super) documents: Documents,
-    pub(super) queues: Queues,
-    pub(super) locks: Locks,
+    pub(crate) documents: Documents,
+    pub(crate) queues: Queues,
+    pub(crate) locks: Locks,
 }
 
 impl Stores {
-    pub(super) fn new(root: Arc<Root>) -> Arc<Self> {
+    pub(crate) fn new(root: Arc<Root>) -> Arc<Self> {
         Arc::new(Self {
             logs: Logs::new(Arc::clone(&root)),
             documents: Documents::new(Arc::clone(&root)),
@@ -57,7 +57,7 @@ impl Stores {
     }
 
     /// Fails if the path of the root no longer leads to the open folder.
-    pub(super) fn still_here(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn still_here(&self, operation: &'static str) -> Result<()> {
         self.root.still_here(operation, || self.held())
     }
 

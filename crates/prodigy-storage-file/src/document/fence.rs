@@ -132,6 +132,29 @@ impl Documents {
         self.write_marks(job, &marks)
     }
 
+    /// Raises the marks of a job to these. The caller holds the state lock.
+    #[cfg(feature = "backup")]
+    pub(crate) fn include_marks(&self, job: &JobAddress, marks: &FenceMarks) -> Result<()> {
+        let path = marks_path(job);
+        let mut all = match self.look(MARKS, &path)? {
+            DocumentRead::Valid(found) => self.parse_marks(&path, found.body())?,
+            DocumentRead::Absent => FenceMarks::default(),
+            DocumentRead::Foreign(error) | DocumentRead::Damaged(error, _) => return Err(unreadable(error)),
+        };
+        all.include(marks.clone());
+        self.write_marks(job, &all)
+    }
+
+    /// The marks in the bytes of a document that was copied from elsewhere.
+    #[cfg(feature = "backup")]
+    pub(crate) fn marks_in(&self, job: &JobAddress, document: Vec<u8>) -> Result<FenceMarks> {
+        let path = marks_path(job);
+        match super::envelope::decode(document, false) {
+            Ok(document) => self.parse_marks(&path, document.body()),
+            Err(_) => self.parse_marks(&path, b""),
+        }
+    }
+
     fn parse_marks(&self, path: &Path, body: &[u8]) -> Result<FenceMarks> {
         FenceMarks::parse(body).map_err(|error| {
             StorageError::new(

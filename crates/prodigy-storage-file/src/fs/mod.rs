@@ -262,6 +262,12 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     /// As [`try_lock`](Self::try_lock), and any number may hold this lock at once.
     fn try_lock_shared(&self) -> io::Result<bool>;
 
+    /// Sets the mtime. A simulated folder need not keep it.
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        let _ = time;
+        Ok(())
+    }
+
     /// The process that holds the lock on the folder, where the system lists it and this process may see it.
     fn lock_holder(&self) -> Option<u32>;
 }
@@ -291,6 +297,12 @@ pub trait FsFile: fmt::Debug + Send + Sync {
 
     /// Sets the permission bits, whatever the umask.
     fn set_mode(&self, mode: u32) -> io::Result<()>;
+
+    /// Sets the mtime. A simulated file need not keep it.
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        let _ = time;
+        Ok(())
+    }
 
     /// The metadata of the file.
     fn metadata(&self) -> io::Result<Metadata>;

@@ -455,3 +455,16 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
         modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
     }
 }
+
+/// The times of a file that was modified at `time`.
+fn modified(time: Timestamp) -> rustix::fs::Timestamps {
+    let nanos = time.as_nanos();
+    let at = rustix::fs::Timespec {
+        tv_sec: nanos.div_euclid(1_000_000_000) as _,
+        tv_nsec: nanos.rem_euclid(1_000_000_000) as _,
+    };
+    rustix::fs::Timestamps {
+        last_access: at,
+        last_modification: at,
+    }
+}

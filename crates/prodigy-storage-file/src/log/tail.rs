@@ -63,6 +63,20 @@ fn take_back(root: &Root, path: &Path, file: &dyn FsFile, end: u64, error: std::
     root.write_fault("mend segment", path, error)
 }
 
+/// The end of the last whole record of a segment that may still be written to, up to a length, and whether that record lacks its
+/// line end.
+#[cfg(feature = "backup")]
+pub(crate) fn whole_lines(file: &dyn FsFile, len: u64) -> std::io::Result<(u64, bool)> {
+    let Some(start) = last_line(file, len)? else {
+        return Ok((len, false));
+    };
+    let mut tail = vec![0; (len - start) as usize];
+    let filled = file.read_full_at(&mut tail, start)?;
+    tail.truncate(filled);
+    let whole = records_end(&tail);
+    Ok((start + whole as u64, whole > 0))
+}
+
 /// Where the last line begins; `len` if it has its line end. `None` if it is too long.
 pub(crate) fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
     line_start(file, len, LONGEST_TAIL)

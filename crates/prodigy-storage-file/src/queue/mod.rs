@@ -23,11 +23,14 @@
 //! - `index` is what a process keeps of a queue, `files` its open files, `turn` a writer that holds the lock,
 //!   `load` how it catches up, `intake` how an item and a record get into the index, by two threads where the files are long;
 //! - `put`, `take`, `settle`, `compact` and `read` are the calls, `view` the array with the journal over it;
+//! - `copy` writes a queue as it is now, for a backup;
 //! - `survey` is what a doctor sees of a queue, and does to it.
 
 mod blanks;
 mod buffer;
 mod compact;
+#[cfg(feature = "backup")]
+mod copy;
 mod files;
 mod index;
 mod intake;

@@ -18,6 +18,8 @@ use super::record::{JournalLine, Record, Verb, parse, parse_large};
 use super::scan::{Fragment, Scanner};
 use super::standing::End;
 use super::turn::{STRIDE, contents, standing_in};
+#[cfg(feature = "backup")]
+use crate::fs::FileRead;
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
@@ -247,7 +249,7 @@ impl View {
     }
 
     /// Whether the file of items is ours: checked once.
-    fn is_ours(&mut self) -> io::Result<bool> {
+    pub(super) fn is_ours(&mut self) -> io::Result<bool> {
         let ours = match (self.ours, &self.items) {
             (Some(ours), _) => ours,
             (None, Some(items)) => owner::is_ours(items.file())?,
@@ -448,6 +450,32 @@ impl View {
             entry.revision = entry.place;
         }
         Ok(Ok(entry))
+    }
+
+    /// As [`entry`](Self::entry) without a limit, with the birth of the item, and whether the journal changed it.
+    #[cfg(feature = "backup")]
+    pub(super) fn current(
+        &self,
+        start: u64,
+        range: Range<usize>,
+        checksum: ItemChecksum,
+    ) -> io::Result<std::result::Result<(QueueEntry, u64, bool), Seen>> {
+        let numbers = line::numbers(self.bytes(range.clone()), checksum);
+        let changed = self.changes.get(&numbers.birth);
+        let is_changed = numbers.birth != 0 && changed.is_some_and(|changed| changed.last > numbers.change);
+        let birth = if numbers.birth == 0 {
+            self.last
+        } else {
+            numbers.birth
+        };
+        let entry = self.entry(start, range, checksum, u64::MAX)?;
+        Ok(entry.map(|entry| (entry, birth, is_changed)))
+    }
+
+    /// The bytes of the file of items from an offset on.
+    #[cfg(feature = "backup")]
+    pub(super) fn bytes_from(&self, offset: u64) -> Option<FileRead<&dyn FsFile>> {
+        Some(FileRead::new(self.items.as_ref()?.file(), offset))
     }
 
     /// The state of the last item, and whether it is eligible; `None` if its facts can't be read.

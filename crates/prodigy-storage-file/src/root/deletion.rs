@@ -10,6 +10,7 @@ use std::io;
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{Entry, JobAddress, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{LockedFile, Replace, Root, TempFile};
 use crate::fs::OpenMode;
@@ -23,6 +24,19 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.read_fault(operation, &path, error)),
         }
+    }
+
+    /// Whether the tombstone belongs to a restore that has not ended: all that is there of the job came from its archive.
+    pub(crate) fn is_restored(&self, job: &JobAddress) -> bool {
+        let path = Entry::Tombstone(job.clone()).path();
+        let read = self
+            .fs
+            .open(&path, OpenMode::Read)
+            .and_then(|file| file.read_to_end(0, 4096));
+        let text = read
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        text.is_some_and(|text| text.get("restoring").is_some())
     }
 
     /// Fails if the job is being deleted. Called under a lock of the job, before anything is written.

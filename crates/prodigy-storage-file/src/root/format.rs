@@ -21,6 +21,9 @@ struct FormatFile {
     /// Names the store: a copy keeps the name, a new store gets another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
+    /// The archive that is being restored into the root: it can't be opened before that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restoring: Option<String>,
 }
 
 /// The content of `format.json`.
@@ -60,6 +63,16 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
         ))
         .with_source(error)
     })?;
+    if format.restoring.is_some() {
+        let why = "a restore into this root was begun and has not ended";
+        return Err(StorageError::new(
+            ErrorKind::Refused,
+            "open storage",
+            root.options.root.display(),
+            why,
+        )
+        .with_hint("run `prodigy-storage restore` with the same archive again, or empty the folder"));
+    }
     if format.format > FORMAT {
         return Err(StorageError::new(
             ErrorKind::NewerFormat,
@@ -134,6 +147,7 @@ pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> 
         format: FORMAT,
         written_by,
         store: Some(name),
+        restoring: None,
     })
     .map_err(|error| {
         StorageError::new(
@@ -146,4 +160,35 @@ pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> 
     })?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// The text of `format.json` or of a tombstone while an archive is being restored.
+#[cfg(feature = "backup")]
+pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
+    let format = FormatFile {
+        format: FORMAT,
+        written_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+        store: None,
+        restoring: Some(archive.to_owned()),
+    };
+    serde_json::to_vec(&format).map_err(|error| {
+        StorageError::new(ErrorKind::Io, "restore", archive, "its mark does not serialise").with_source(error)
+    })
+}
+
+/// The archive whose restore into the root was begun and has not ended.
+#[cfg(feature = "backup")]
+pub(crate) fn unfinished_restore(root: &Root) -> Result<Option<String>> {
+    let path = Entry::Format.path();
+    let read = root
+        .fs
+        .open(&path, OpenMode::Read)
+        .and_then(|file| file.read_to_end(0, 64 << 10));
+    match read {
+        Ok(bytes) => Ok(serde_json::from_slice::<FormatFile>(&bytes)
+            .ok()
+            .and_then(|format| format.restoring)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(root.read_fault("read format", &path, error)),
+    }
 }

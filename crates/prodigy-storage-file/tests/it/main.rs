@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+#[cfg(feature = "backup")]
+mod backup;
 mod conformance;
 #[cfg(feature = "compression")]
 mod flips;

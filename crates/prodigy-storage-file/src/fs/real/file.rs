@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::Mode;
 
-use super::metadata_of;
+use prodigy_storage_layout::Timestamp;
+
+use super::{metadata_of, modified};
 use crate::fs::{FsFile, Metadata};
 
 /// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.
@@ -56,6 +58,10 @@ impl FsFile for RealFile {
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode as _))?)
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        Ok(rustix::fs::futimens(&self.0, &modified(time))?)
     }
 
     fn metadata(&self) -> io::Result<Metadata> {

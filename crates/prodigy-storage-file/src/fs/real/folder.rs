@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use prodigy_storage_layout::Timestamp;
 #[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
 use rustix::fs::{AtFlags, FileType, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::beneath::open_folder;
-use super::{kind_of, kind_of_type, metadata_of};
+use super::{kind_of, kind_of_type, metadata_of, modified};
 use crate::fs::{FileKind, FolderMark, FsFolder, Metadata};
 use crate::kernel::KernelLocks;
 
@@ -64,6 +65,10 @@ impl FsFolder for RealFolder {
 
     fn try_lock_shared(&self) -> io::Result<bool> {
         flock(&self.0, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        Ok(rustix::fs::futimens(&self.0, &modified(time))?)
     }
 
     fn lock_holder(&self) -> Option<u32> {

@@ -1,0 +1,239 @@
+//! `backup` and `restore`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId};
+use tempfile::NamedTempFile;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::RepoArgs;
+use crate::output::{bytes, counted};
+use crate::progress::Progress;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArgs {
+    /// The archive: a new file, or `-` for standard output.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    job: OfJob,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    /// An archive that `backup` wrote; `-` for standard input, with `--check`.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    job: OfJob,
+    /// Only read the archive and check every byte of it.
+    #[arg(long, conflicts_with_all = ["job", "repo"])]
+    check: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct OfJob {
+    /// Only this job.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    repo: RepoArgs,
+}
+
+impl BackupArgs {
+    /// Whether the archive is printed.
+    pub(crate) fn prints(&self) -> bool {
+        self.file == Path::new("-")
+    }
+}
+
+impl OfJob {
+    /// The job that is named.
+    fn address(&self, app: &mut App<'_>) -> Result<Option<JobAddress>> {
+        let repo = self.repo.name()?;
+        let Some(job) = &self.job else {
+            return match repo {
+                Some(_) => Err(Failure::usage(
+                    "`--repo` needs `--job`: an archive is of the whole store, or of one job",
+                )),
+                None => Ok(None),
+            };
+        };
+        let job = JobId::new(job)?;
+        let repo = match repo {
+            Some(repo) => repo,
+            None => {
+                let storage = app.open(Access::Read)?;
+                app.repo(&storage, None)?.name().clone()
+            }
+        };
+        Ok(Some(JobAddress::new(repo, job)))
+    }
+}
+
+/// `backup`.
+pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
+    if arguments.prints() && app.width.is_some() {
+        return Err(Failure::usage(
+            "an archive is not printed on a terminal: name a file, or send it to a program",
+        ));
+    }
+    let job = arguments.job.address(app)?;
+    let backup = app.backup(Access::Read)?;
+    let summary = if arguments.prints() {
+        let summary = written(backup.write(job.as_ref(), &mut app.out))?;
+        app.flush()?;
+        app.note(&line(&summary, "in the archive"));
+        summary
+    } else {
+        let summary = to_file(&arguments.file, |out| backup.write(job.as_ref(), out))?;
+        report(app, &summary, &format!("written to {}", arguments.file.display()))?;
+        summary
+    };
+    if summary.damaged > 0 {
+        let places = counted(
+            usize::try_from(summary.damaged).unwrap_or(usize::MAX),
+            "damaged place",
+        );
+        app.damaged(&format!(
+            "{places} of dead-letter queues: left out; `prodigy-storage doctor` names each"
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// `restore`.
+pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit> {
+    let path = &arguments.file;
+    if path == Path::new("-") {
+        if !arguments.check {
+            return Err(Failure::usage(
+                "an archive is read twice: store it in a file, and restore that",
+            ));
+        }
+        let mut input = std::mem::replace(&mut app.input, Box::new(io::empty()));
+        let summary = Backup::check(&mut input)?;
+        report(app, &summary, "whole")?;
+        return Ok(Exit::Done);
+    }
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display()));
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    if arguments.check {
+        let mut archive = Watched::new(file, len, app.terminal);
+        let summary = Backup::check(&mut archive)?;
+        report(app, &summary, "whole")?;
+        return Ok(Exit::Done);
+    }
+    let job = arguments.job.address(app)?;
+    let backup = app.backup(Access::Write)?;
+    let mut archive = Watched::new(file, 2 * len, app.terminal);
+    let summary = backup.restore(&mut archive, job.as_ref())?;
+    drop(archive);
+    report(app, &summary, "restored")?;
+    Ok(Exit::Done)
+}
+
+fn report(app: &mut App<'_>, summary: &BackupSummary, what: &str) -> Result<()> {
+    match app.json() {
+        true => app.json_line(summary),
+        false => app.line(line(summary, what)),
+    }
+}
+
+fn line(summary: &BackupSummary, what: &str) -> String {
+    let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
+    let of = match &summary.job {
+        Some(job) => job.clone(),
+        None => count(summary.jobs, "job"),
+    };
+    format!(
+        "{what}: {of}, {}, {}; as of {}",
+        count(summary.files, "file"),
+        bytes(summary.bytes),
+        summary.made.to_rfc3339()
+    )
+}
+
+/// A pipe that is closed early is no failure of the store.
+fn written<T>(outcome: prodigy_storage::Result<T>) -> Result<T> {
+    let is_closed = |error: &prodigy_storage::StorageError| {
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        error.kind() == ErrorKind::Io && cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    };
+    outcome.map_err(|error| match is_closed(&error) {
+        true => Failure::new(
+            Exit::Failed,
+            "write the archive: its reader has gone, and it is not whole",
+        ),
+        false => error.into(),
+    })
+}
+
+/// Writes a new file, whole and durable or not at all.
+fn to_file<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> prodigy_storage::Result<T>) -> Result<T> {
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));
+    let there = || {
+        let what = format!("write {}: it is there already", path.display());
+        Err(Failure::new(Exit::Failed, what).hint("name another file: a backup never replaces one"))
+    };
+    if path.symlink_metadata().is_ok() {
+        return there();
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let temporary = NamedTempFile::with_prefix_in(".backup-", folder).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, temporary);
+    let summary = write(&mut out)?;
+    let temporary = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    match temporary.persist_noclobber(path) {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return there(),
+        other => other.map_err(|error| failed(error.error))?,
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)?;
+    Ok(summary)
+}
+
+/// A file that is read, with a progress bar.
+struct Watched {
+    file: File,
+    progress: Progress,
+    read: u64,
+}
+
+impl Watched {
+    fn new(file: File, bytes: u64, terminal: bool) -> Self {
+        Self {
+            file,
+            progress: Progress::over(bytes, terminal),
+            read: 0,
+        }
+    }
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read += read as u64;
+        self.progress.at(self.read);
+        Ok(read)
+    }
+}
+
+impl Seek for Watched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}

@@ -1,0 +1,255 @@
+//! The form of an archive: a `tar` file in a Zstandard frame, with a checksum behind it.
+//!
+//! Its first entry says what it is, the next ones are files of a root under their paths, and the last one is the manifest:
+//! a line of JSON for each file, and a closing line. So an archive without a manifest was cut short. The mtime of each file, with
+//! its nanoseconds, is in an extended header, and so is a path that is too long for a plain one.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempfile::SpooledTempFile;
+
+use super::BACKUP;
+use super::sealed::Sealing;
+
+/// The name of the first entry, and that of the last.
+pub(super) const HEAD: &str = "archive.json";
+pub(super) const MANIFEST: &str = "manifest.jsonl";
+/// The version of the form.
+pub(super) const VERSION: u64 = 1;
+/// Bytes of the manifest, or of a queue, that are kept in memory at most.
+pub(super) const IN_MEMORY: usize = 8 << 20;
+const LEVEL: i32 = 3;
+
+/// The first entry of an archive, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) archive: u64,
+    /// Distinguishes it from all other archives.
+    pub(super) id: String,
+    /// When the backup began.
+    pub(super) made: Timestamp,
+    pub(super) written_by: String,
+    /// The repository and the job, in an archive of one job.
+    pub(super) repo: Option<String>,
+    pub(super) job: Option<String>,
+}
+
+/// A line of the manifest.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+/// The last line of the manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Closing {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) jobs: u64,
+    /// The jobs that were deleted while the backup was made: what the archive has of them may be a part.
+    pub(super) deleted: Vec<JobName>,
+}
+
+/// A job, as the manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct JobName {
+    repo: String,
+    job: String,
+}
+
+impl From<&JobAddress> for JobName {
+    fn from(job: &JobAddress) -> Self {
+        Self {
+            repo: job.repo.to_string(),
+            job: job.job.to_string(),
+        }
+    }
+}
+
+/// Reads a fixed number of bytes, and computes their checksum.
+pub(super) struct Summed<R> {
+    inner: R,
+    left: u64,
+    sum: Sha256,
+    /// Whether a read failed: a failure of a copy is then one of its source.
+    failed: bool,
+}
+
+impl<R: Read> Summed<R> {
+    pub(super) fn new(inner: R, len: u64) -> Self {
+        Self {
+            inner,
+            left: len,
+            sum: Sha256::new(),
+            failed: false,
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The checksum in hexadecimal digits, once everything was read.
+    pub(super) fn sha256(self) -> String {
+        data_encoding::HEXLOWER.encode(&self.sum.finalize())
+    }
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let read = match self.inner.read(buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            other => other,
+        };
+        let read = read.inspect_err(|_| self.failed = true)?;
+        self.left -= read as u64;
+        self.sum.update(buffer.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+/// Which side of a copy failed.
+pub(super) enum Failed {
+    /// The file that is copied.
+    Source(io::Error),
+    /// The archive.
+    Archive(StorageError),
+}
+
+/// An archive that is being written.
+pub(super) struct ArchiveWriter<'w> {
+    tar: tar::Builder<zstd::Encoder<'static, Sealing<'w>>>,
+    manifest: SpooledTempFile,
+    pub(super) closing: Closing,
+}
+
+/// A file of an archive, without its contents.
+pub(super) struct FileHead<'p> {
+    pub(super) path: &'p Path,
+    pub(super) mode: u32,
+    pub(super) modified: Timestamp,
+    pub(super) len: u64,
+}
+
+impl<'w> ArchiveWriter<'w> {
+    pub(super) fn begin(out: &'w mut dyn Write, head: &Head) -> Result<Self> {
+        let encoder = zstd::Encoder::new(Sealing::new(out), LEVEL).map_err(unwritten)?;
+        let mut writer = Self {
+            tar: tar::Builder::new(encoder),
+            manifest: SpooledTempFile::new(IN_MEMORY),
+            closing: Closing::default(),
+        };
+        let text = json_line(head)?;
+        writer.entry(
+            &FileHead::of_text(Path::new(HEAD), head.made, text.len()),
+            &mut text.as_slice(),
+        )?;
+        Ok(writer)
+    }
+
+    /// Adds a file of the root.
+    pub(super) fn add(&mut self, file: &FileHead<'_>, contents: impl Read) -> Result<(), Failed> {
+        let mut contents = Summed::new(contents, file.len);
+        if let Err(error) = self.append(file, &mut contents) {
+            return Err(match contents.failed {
+                true => Failed::Source(error),
+                false => Failed::Archive(unwritten(error)),
+            });
+        }
+        let line = Line {
+            path: file.path.to_string_lossy().into_owned(),
+            bytes: file.len,
+            sha256: contents.sha256(),
+        };
+        self.closing.files += 1;
+        self.closing.bytes += file.len;
+        let written = json_line(&line).and_then(|line| self.manifest.write_all(&line).map_err(unwritten));
+        written.map_err(Failed::Archive)
+    }
+
+    /// Writes the manifest and ends the archive. The caller syncs what it was written to.
+    pub(super) fn finish(mut self, now: Timestamp) -> Result<Closing> {
+        let closing = json_line(&self.closing)?;
+        let mut manifest = std::mem::replace(&mut self.manifest, SpooledTempFile::new(0));
+        let len = manifest
+            .write_all(&closing)
+            .and_then(|()| manifest.stream_position());
+        let len = len.map_err(unwritten)?;
+        manifest.seek(SeekFrom::Start(0)).map_err(unwritten)?;
+        let head = FileHead {
+            len,
+            ..FileHead::of_text(Path::new(MANIFEST), now, 0)
+        };
+        self.entry(&head, &mut manifest)?;
+        let ended = self.tar.into_inner().and_then(zstd::Encoder::finish);
+        ended.and_then(Sealing::finish).map_err(unwritten)?;
+        Ok(self.closing)
+    }
+
+    fn entry(&mut self, file: &FileHead<'_>, contents: &mut dyn Read) -> Result<()> {
+        self.append(file, contents).map_err(unwritten)
+    }
+
+    fn append(&mut self, file: &FileHead<'_>, contents: &mut dyn Read) -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(file.mode);
+        header.set_size(file.len);
+        let nanos = file.modified.as_nanos().max(0);
+        let (seconds, below) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        header.set_mtime(seconds.unsigned_abs());
+        let time = format!("{seconds}.{below:09}");
+        let mut extended = vec![("mtime", time.as_bytes())];
+        let path = file.path.to_string_lossy();
+        if header.set_path(file.path).is_err() || !path.is_ascii() {
+            extended.push(("path", path.as_bytes()));
+            header.set_path("long-name")?;
+        }
+        header.set_cksum();
+        self.tar.append_pax_extensions(extended)?;
+        self.tar.append(&header, contents)
+    }
+}
+
+impl<'p> FileHead<'p> {
+    /// A file that is written with the text at hand.
+    pub(super) fn of_text(path: &'p Path, modified: Timestamp, len: usize) -> Self {
+        Self {
+            path,
+            mode: crate::fs::FILE_MODE,
+            modified,
+            len: len as u64,
+        }
+    }
+}
+
+pub(super) fn json_line(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value).map_err(|error| unwritten(error.into()))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// An error of the place that an archive is written to.
+pub(super) fn unwritten(error: io::Error) -> StorageError {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
+        _ => ErrorKind::Io,
+    };
+    StorageError::new(kind, BACKUP, "the archive", "it can't be written")
+        .with_hint(
+            "make room where the archive is written, or write it elsewhere; nothing in the store was changed",
+        )
+        .with_source(error)
+}

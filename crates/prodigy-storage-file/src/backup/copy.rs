@@ -1,0 +1,296 @@
+//! From a root to an archive. No lock is taken and nothing is written to the root.
+//!
+//! The order makes the copy one that a crash could have left: documents and queues, then logs, then fencing marks and named
+//! locks. So no cursor is behind the end of its log, and no document has a token above its mark.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{
+    DELETIONS, DLQ, Document, EVENTS, Entry, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE, SegmentName,
+    checkpoints_folder, events_folder, orphans_folder, queue_folder,
+};
+use tempfile::SpooledTempFile;
+
+use super::BACKUP;
+use super::archive::{ArchiveWriter, Failed, FileHead, IN_MEMORY, unwritten};
+use super::job_of::{job_of, may_be_archived};
+use crate::backend::Stores;
+use crate::fs::{FileKind, FileRead, FsFile, Metadata, OpenMode};
+use crate::log::sealed_mark::SealedMark;
+use crate::log::tail::whole_lines;
+use crate::root::FolderId;
+
+/// Folders that are nested deeper are left out: none of ours are.
+const DEEPEST: usize = 32;
+
+/// A copy under way.
+pub(super) struct Copy<'c, 'w> {
+    store: &'c Stores,
+    archive: ArchiveWriter<'w>,
+    job: Option<&'c JobAddress>,
+    /// The jobs that were begun, and the folder of their log at that time.
+    jobs: HashMap<JobAddress, Option<FolderId>>,
+    /// Damaged places of queues, which are left out.
+    damaged: u64,
+}
+
+impl<'c, 'w> Copy<'c, 'w> {
+    pub(super) fn new(store: &'c Stores, archive: ArchiveWriter<'w>, job: Option<&'c JobAddress>) -> Self {
+        Self {
+            store,
+            archive,
+            job,
+            jobs: HashMap::new(),
+            damaged: 0,
+        }
+    }
+
+    /// Copies everything; returns the archive, and the number of damaged places.
+    pub(super) fn run(mut self) -> Result<(ArchiveWriter<'w>, u64)> {
+        self.file(&Entry::Format.path())?;
+        let (documents, logs): (Vec<PathBuf>, PathBuf) = match self.job {
+            Some(job) => (
+                vec![queue_folder(job), checkpoints_folder(job)],
+                events_folder(job),
+            ),
+            None => ([DLQ, STATE, ORPHANED].map(PathBuf::from).into(), EVENTS.into()),
+        };
+        let mut marks = Vec::new();
+        for folder in &documents {
+            self.walk(folder, 0, &mut |copy, path| match Entry::parse(path) {
+                Some(Entry::Document(Document::Fencing(_))) => {
+                    marks.push(path.to_owned());
+                    Ok(())
+                }
+                Some(Entry::Queue(job)) => copy.queue(&job),
+                Some(Entry::QueueJournal(job)) if copy.has_queue(&job)? => Ok(()),
+                _ => copy.file(path),
+            })?;
+        }
+        if let Some(job) = self.job {
+            let orphans = Document::Orphans(job.clone()).path();
+            debug_assert!(orphans.starts_with(orphans_folder(&job.repo)));
+            self.file(&orphans)?;
+        }
+        self.logs(&logs, 0)?;
+        for path in marks {
+            self.file(&path)?;
+        }
+        if self.job.is_none() {
+            for folder in [LOCKS, DELETIONS, QUARANTINE] {
+                self.walk(Path::new(folder), 0, &mut |copy, path| copy.file(path))?;
+            }
+        }
+        self.find_deleted()?;
+        let closing = &mut self.archive.closing;
+        closing.jobs = (self.jobs.len() - closing.deleted.len()) as u64;
+        Ok((self.archive, self.damaged))
+    }
+
+    /// Gives each file below a folder to `copy`, except those of jobs that are being deleted.
+    fn walk(
+        &mut self,
+        folder: &Path,
+        depth: usize,
+        copy: &mut dyn FnMut(&mut Self, &Path) -> Result<()>,
+    ) -> Result<()> {
+        let mut entries = self.store.root.names_in(BACKUP, folder)?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
+            let path = folder.join(&entry.name);
+            match entry.kind {
+                FileKind::Folder if depth < DEEPEST => self.walk(&path, depth + 1, copy)?,
+                FileKind::File if may_be_archived(&path) && self.begins(job_of(&path))? => copy(self, &path)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that something of a job is copied. False if the job is being deleted.
+    fn begins(&mut self, job: Option<JobAddress>) -> Result<bool> {
+        let Some(job) = job else {
+            return Ok(true);
+        };
+        if self.store.root.is_deleted(BACKUP, &job)? {
+            return Ok(false);
+        }
+        if !self.jobs.contains_key(&job) {
+            let log = self.log_folder(&job)?;
+            self.jobs.insert(job, log);
+        }
+        Ok(true)
+    }
+
+    fn log_folder(&self, job: &JobAddress) -> Result<Option<FolderId>> {
+        let folder = events_folder(job);
+        match self.store.root.folder_id(&folder) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.store.root.read_fault(BACKUP, &folder, error)),
+        }
+    }
+
+    /// Adds the jobs that were deleted, and perhaps begun again, since they were begun here.
+    fn find_deleted(&mut self) -> Result<()> {
+        for (job, log) in &self.jobs {
+            let is_gone = self.store.root.is_deleted(BACKUP, job)?
+                || (log.is_some() && self.log_folder(job)? != *log)
+                || !self.store.is_anything_of(BACKUP, job)?;
+            if is_gone {
+                self.archive.closing.deleted.push(job.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a queue is ours: its journal is then part of what is copied of its items.
+    fn has_queue(&self, job: &JobAddress) -> Result<bool> {
+        let path = Entry::Queue(job.clone()).path();
+        Ok(self.open(&path)?.is_some())
+    }
+
+    /// Copies a queue as it is now, without leases: a lease ends with the store that it was taken in.
+    fn queue(&mut self, job: &JobAddress) -> Result<()> {
+        let items = Entry::Queue(job.clone()).path();
+        let mut copied = SpooledTempFile::new(IN_MEMORY);
+        let Some((_, found)) = self.open(&items)? else {
+            return Ok(());
+        };
+        let Some(copy) = self.store.queues.copy(job, &mut copied, Deadline::never())? else {
+            return self.file(&items);
+        };
+        self.damaged += copy.damaged;
+        let journal = Entry::QueueJournal(job.clone()).path();
+        let changed = self.open(&journal)?.map(|(_, journal)| journal.modified);
+        let modified = changed.unwrap_or(found.modified).max(found.modified);
+        let len = copied.stream_position().map_err(unwritten)?;
+        copied.seek(SeekFrom::Start(0)).map_err(unwritten)?;
+        let head = FileHead {
+            len,
+            ..FileHead::of_text(&items, modified, 0)
+        };
+        self.add(&head, copied)?;
+        let head = FileHead::of_text(&journal, modified, copy.journal.len());
+        self.add(&head, copy.journal.as_slice())
+    }
+
+    /// Copies the logs below a folder.
+    fn logs(&mut self, folder: &Path, depth: usize) -> Result<()> {
+        // A segment that is compressed right now may show neither of its names to one listing.
+        let mut names = BTreeMap::new();
+        for _ in 0..2 {
+            let found = self.store.root.names_in(BACKUP, folder)?;
+            names.extend(found.into_iter().map(|entry| (entry.name, entry.kind)));
+        }
+        let mut segments = Vec::new();
+        for (name, kind) in &names {
+            let path = folder.join(name);
+            match kind {
+                FileKind::Folder if depth < DEEPEST => self.logs(&path, depth + 1)?,
+                FileKind::File
+                    if may_be_archived(&path)
+                        && SealedMark::parse(name).is_none()
+                        && self.begins(job_of(&path))? =>
+                {
+                    segments.push(path);
+                }
+                _ => {}
+            }
+        }
+        // The lengths of all segments first: of two events, the copy has the later one only with the earlier one.
+        let mut copied = BTreeSet::new();
+        let mut files = Vec::new();
+        for path in segments {
+            let compressed = path.with_extension("jsonl.zst");
+            let found = match self.open(&path)? {
+                Some((_, found)) => Some((path, found.len)),
+                None => self.open(&compressed)?.map(|(_, found)| (compressed, found.len)),
+            };
+            files.extend(found.filter(|(path, _)| copied.insert(path.clone())));
+        }
+        files
+            .into_iter()
+            .try_for_each(|(path, len)| self.segment(&path, len))
+    }
+
+    /// Copies a segment up to a length, without the record that is being written at its end.
+    fn segment(&mut self, path: &Path, len: u64) -> Result<()> {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let is_plain_and_ours =
+            name.ends_with(".jsonl") && SegmentName::parse(name).is_some_and(|(name, _)| name.is_canonical());
+        let Some((file, found)) = self.open(path)? else {
+            let compressed = path.with_extension("jsonl.zst");
+            return match path == compressed {
+                true => Ok(()),
+                false => self.file(&compressed),
+            };
+        };
+        if !is_plain_and_ours {
+            return self.copy_of(path, &*file, &found, found.len);
+        }
+        let fault = |error| self.store.root.read_fault(BACKUP, path, error);
+        let (end, lacks_line_end) = whole_lines(&*file, len.min(found.len)).map_err(fault)?;
+        let head = FileHead {
+            path,
+            mode: found.mode,
+            modified: found.modified,
+            len: end + u64::from(lacks_line_end),
+        };
+        let line_end = if lacks_line_end { &b"\n"[..] } else { b"" };
+        self.add(&head, FileRead::new(&*file, 0).take(end).chain(line_end))
+    }
+
+    /// Copies a file as it is; nothing if it is gone. A document that was compressed meanwhile has another name.
+    fn file(&mut self, path: &Path) -> Result<()> {
+        if let Some((file, found)) = self.open(path)? {
+            return self.copy_of(path, &*file, &found, found.len);
+        }
+        if let Some(Entry::Document(document)) = Entry::parse(path)
+            && document.may_be_packed()
+            && let Some((file, found)) = self.open(&document.packed_path())?
+        {
+            return self.copy_of(&document.packed_path(), &*file, &found, found.len);
+        }
+        Ok(())
+    }
+
+    fn copy_of(&mut self, path: &Path, file: &dyn FsFile, found: &Metadata, len: u64) -> Result<()> {
+        let head = FileHead {
+            path,
+            mode: found.mode,
+            modified: found.modified,
+            len,
+        };
+        self.add(&head, FileRead::new(file, 0))
+    }
+
+    fn open(&self, path: &Path) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
+        let opened = self.store.root.fs.open(path, OpenMode::Read);
+        match opened.and_then(|file| file.metadata().map(|found| (file, found))) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.store.root.read_fault(BACKUP, path, error)),
+        }
+    }
+
+    fn add(&mut self, head: &FileHead<'_>, contents: impl Read) -> Result<()> {
+        self.archive.add(head, contents).map_err(|failed| match failed {
+            Failed::Archive(error) => error,
+            Failed::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => StorageError::new(
+                ErrorKind::Conflict,
+                BACKUP,
+                self.store.root.absolute(head.path).display(),
+                "the file became shorter while it was copied",
+            )
+            .with_hint("make the backup again; if a repair is under way, after it"),
+            Failed::Source(error) => self.store.root.read_fault(BACKUP, head.path, error),
+        })
+    }
+}

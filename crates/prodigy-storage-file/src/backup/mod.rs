@@ -1,0 +1,318 @@
+//! Backups: a root, or one job of it, as one archive, and back.
+//!
+//! - `archive` is the form, `sealed` its checksum, `job_of` says which files it has and whose they are;
+//! - `copy` reads a root, `verify` reads an archive, `restore` writes a root.
+
+mod archive;
+mod copy;
+mod job_of;
+mod restore;
+mod sealed;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};
+use serde::Serialize;
+
+use crate::backend::Stores;
+use crate::fs::FileSystem;
+use crate::root::{self, FileOptions, Root};
+use archive::{ArchiveWriter, Head, VERSION, unwritten};
+use copy::Copy;
+use restore::{OneJob, WholeRoot, raise_locks, read_small, refuse_existing};
+use verify::{Nothing, Verified, read};
+
+const BACKUP: &str = "back up";
+const RESTORE: &str = "restore";
+/// The longest wait for a lock that a writer holds for a moment only.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// Writes a root, or one job, to an archive, and restores it.
+///
+/// It shares nothing with a [`FileBackend`](crate::FileBackend) on the same root, of this process or another: writers may be at
+/// work while a backup is made. An archive is a `tar` file, compressed by `zstd`, of the files that a root has, with a manifest
+/// of their sizes and checksums.
+///
+/// ```
+/// use std::io::Cursor;
+/// use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore};
+/// use prodigy_storage_file::{Backup, FileBackend, FileOptions};
+/// use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName};
+///
+/// let folder = tempfile::tempdir()?;
+/// let options = FileOptions::new(folder.path().join("root"));
+/// let backend = FileBackend::open(options.clone())?;
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let mut batch = Batch::new();
+/// batch.push("agent started")?;
+/// backend.append(&job, &mut batch, &AppendOptions::default(), Deadline::never())?;
+///
+/// let mut archive = Vec::new();
+/// Backup::new(options)?.write(None, &mut archive)?;
+/// let copy = Backup::new(FileOptions::new(folder.path().join("copy")))?;
+/// assert_eq!(copy.restore(&mut Cursor::new(archive), None)?.jobs, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Backup {
+    store: Arc<Stores>,
+}
+
+/// The contents of an archive, or of it what was restored, in numbers.
+///
+/// ```
+/// use prodigy_storage_file::BackupSummary;
+///
+/// fn describe(summary: &BackupSummary) -> String {
+///     format!("{} files of {}", summary.files, summary.made)
+/// }
+/// # let _ = describe;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BackupSummary {
+    /// When the backup began.
+    pub made: Timestamp,
+    /// The repository and the job, if it is of one job.
+    pub job: Option<String>,
+    /// Files.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Jobs.
+    pub jobs: u64,
+    /// Damaged places of dead-letter queues, which a backup leaves out.
+    pub damaged: u64,
+}
+
+impl Backup {
+    /// For a root. Nothing is created.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
+    pub fn new(mut options: FileOptions) -> Result<Self> {
+        options.resolve()?;
+        Self::of(Root::open(options))
+    }
+
+    /// For a root on another file system: for tests.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
+        Self::of(Root::new(file_system, options))
+    }
+
+    fn of(root: Arc<Root>) -> Result<Self> {
+        root::check_place(&root)?;
+        Ok(Self {
+            store: Stores::new(root),
+        })
+    }
+
+    /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root: the archive holds all that
+    /// was acknowledged before the call, and some of what is written meanwhile. Leases on dead letters are left out, and so are
+    /// worktrees, which are git's. The caller syncs what the archive is written to.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where nothing is stored; what the operating system says about a file or about the archive.
+    pub fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
+        let root = &self.store.root;
+        root::check(root)?;
+        let is_anything = match job {
+            Some(job) => !root.is_deleted(BACKUP, job)? && self.store.is_anything_of(BACKUP, job)?,
+            None => !root.names_in(BACKUP, Path::new(""))?.is_empty(),
+        };
+        if !is_anything {
+            let target = job.map_or_else(|| root.options.root.display().to_string(), ToString::to_string);
+            return Err(StorageError::new(
+                ErrorKind::NotFound,
+                BACKUP,
+                target,
+                "nothing is stored there",
+            ));
+        }
+        let head = Head {
+            archive: VERSION,
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            made: root.now(),
+            written_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            repo: job.map(|job| job.repo.to_string()),
+            job: job.map(|job| job.job.to_string()),
+        };
+        let archive = ArchiveWriter::begin(out, &head)?;
+        let (archive, damaged) = Copy::new(&self.store, archive, job).run()?;
+        // A root that was replaced meanwhile was not copied.
+        self.store.still_here(BACKUP)?;
+        let closing = archive.finish(root.now())?;
+        Ok(BackupSummary {
+            made: head.made,
+            job: job.map(ToString::to_string),
+            files: closing.files,
+            bytes: closing.bytes,
+            jobs: closing.jobs,
+            damaged,
+        })
+    }
+
+    /// Reads an archive to its end and checks every byte of it. No root is needed.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged), with the name of the file in the archive; [`NewerFormat`](ErrorKind::NewerFormat).
+    pub fn check(archive: &mut dyn Read) -> Result<BackupSummary> {
+        read(archive, &mut Nothing).map(|verified| verified.summary())
+    }
+
+    /// Restores an archive into an empty root; or one job into a root that has nothing of it: the one that is named, or the one
+    /// that the archive is of. The archive is read twice, and checked before anything is written.
+    ///
+    /// The restored data appears at one moment: a whole root can't be opened before, and a job is absent. Where a process died in
+    /// between, the next call with the same archive begins again.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) for an archive that is not whole: nothing was written; [`NotFound`](ErrorKind::NotFound) for a job
+    /// that is not in it; [`Refused`](ErrorKind::Refused) for a root that is not empty; [`Conflict`](ErrorKind::Conflict) for a job
+    /// that the root has.
+    pub fn restore(
+        &self,
+        archive: &mut (impl Read + Seek),
+        job: Option<&JobAddress>,
+    ) -> Result<BackupSummary> {
+        archive.rewind().map_err(unwritten)?;
+        let root = &*self.store.root;
+        if root.options.read_only {
+            return Err(StorageError::new(
+                ErrorKind::ReadOnly,
+                RESTORE,
+                root.options.root.display(),
+                "it was opened for reading only",
+            ));
+        }
+        let mut jobs = Jobs {
+            wanted: job,
+            ..Jobs::default()
+        };
+        let verified = read(archive, &mut jobs)?;
+        archive.rewind().map_err(unwritten)?;
+        let own = verified.job()?;
+        let Some(job) = job.or(own.as_ref()) else {
+            let mut into = WholeRoot::begin(root, &verified)?;
+            again(archive, &verified, &mut into)?;
+            into.finish()?;
+            return Ok(verified.summary());
+        };
+        if !jobs.found.contains(job) || verified.is_deleted(job) {
+            let why = format!("the archive has no such job; it has {}", jobs.names(&verified));
+            return Err(StorageError::new(ErrorKind::NotFound, RESTORE, job, why));
+        }
+        root::check(root)?;
+        root.prepare_write(RESTORE, job)?;
+        self.store.finish_deletion(job, Deadline::after(MOMENT))?;
+        refuse_existing(root, job)?;
+        let marks = match jobs.marks.is_empty() {
+            true => None,
+            false => Some(self.store.documents.marks_in(job, jobs.marks)?),
+        };
+        if let Some(marks) = &marks {
+            raise_locks(&self.store, marks)?;
+        }
+        let _held = self.store.hold(RESTORE, job, Deadline::after(MOMENT))?;
+        refuse_existing(root, job)?;
+        let mut into = OneJob::begin(&self.store, job, marks.as_ref(), &verified)?;
+        again(archive, &verified, &mut into)?;
+        let (files, bytes) = into.finish()?;
+        Ok(BackupSummary {
+            job: Some(job.to_string()),
+            files,
+            bytes,
+            jobs: 1,
+            ..verified.summary()
+        })
+    }
+}
+
+/// Reads an archive that was checked a second time.
+fn again(archive: &mut dyn Read, known: &Verified, receiver: &mut dyn verify::Receiver) -> Result<()> {
+    let found = read(archive, receiver)?;
+    if found.head.id == known.head.id && found.closing == known.closing {
+        return Ok(());
+    }
+    Err(verify::damaged(
+        "the archive",
+        "it changed while it was read",
+        None,
+    ))
+}
+
+/// The jobs of an archive.
+#[derive(Default)]
+struct Jobs<'j> {
+    found: BTreeSet<JobAddress>,
+    wanted: Option<&'j JobAddress>,
+    /// The document with the fencing marks of the one that is wanted.
+    marks: Vec<u8>,
+}
+
+impl Jobs<'_> {
+    /// Names that an error lists.
+    const SHOWN: usize = 20;
+
+    fn names(&self, verified: &Verified) -> String {
+        let mut jobs = self.found.iter().filter(|job| !verified.is_deleted(job));
+        let names: Vec<String> = jobs.by_ref().take(Self::SHOWN).map(ToString::to_string).collect();
+        match (names.is_empty(), jobs.count()) {
+            (true, _) => "no job".to_owned(),
+            (_, 0) => names.join(", "),
+            (_, more) => format!("{} and {more} more", names.join(", ")),
+        }
+    }
+}
+
+impl verify::Receiver for Jobs<'_> {
+    fn file(&mut self, file: &verify::Archived, contents: &mut dyn Read) -> Result<()> {
+        let Some(job) = job_of::job_of(&file.path) else {
+            return Ok(());
+        };
+        let is_wanted = self.wanted.is_none_or(|wanted| *wanted == job);
+        if is_wanted && file.path == Document::Fencing(job.clone()).path() {
+            read_small(file, contents, &mut self.marks)?;
+        }
+        self.found.insert(job);
+        Ok(())
+    }
+}
+
+impl Verified {
+    fn summary(&self) -> BackupSummary {
+        let names = self.head.repo.as_ref().zip(self.head.job.as_ref());
+        BackupSummary {
+            made: self.head.made,
+            job: names.map(|(repo, job)| format!("{repo}/{job}")),
+            files: self.closing.files,
+            bytes: self.closing.bytes,
+            jobs: self.closing.jobs,
+            damaged: 0,
+        }
+    }
+
+    /// The job that the archive is of.
+    fn job(&self) -> Result<Option<JobAddress>> {
+        let Some((repo, job)) = self.head.repo.as_ref().zip(self.head.job.as_ref()) else {
+            return Ok(None);
+        };
+        match (RepoName::new(repo), JobId::new(job)) {
+            (Ok(repo), Ok(job)) => Ok(Some(JobAddress::new(repo, job))),
+            _ => Err(verify::damaged(
+                "the archive",
+                "it names a job that can't exist",
+                None,
+            )),
+        }
+    }
+}

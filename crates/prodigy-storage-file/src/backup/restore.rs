@@ -1,0 +1,281 @@
+//! From an archive to a root.
+//!
+//! A whole archive goes into an empty root, whose `format.json` says until the end that a restore is under way: no program opens it
+//! before. A job goes into a root beside others, behind a tombstone: until that is removed, the job is absent, and what a process
+//! that died left of it is removed by the next write to the job, or the next restore.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{
+    Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, StorageError,
+};
+use prodigy_storage_layout::{
+    Document, Entry, JobAddress, Timestamp, checkpoints_folder, events_folder, queue_folder,
+};
+
+use super::RESTORE;
+use super::job_of::job_of;
+use super::verify::{Archived, Receiver, Verified, damaged};
+use crate::backend::Stores;
+use crate::fs::TEMP_PREFIX;
+use crate::root::{self, LockedFile, Replace, Root, TempFile};
+
+/// Bytes that are copied at once.
+const CHUNK: usize = 256 << 10;
+const SEALED: u32 = crate::fs::SEALED_MODE;
+
+/// A root that a whole archive is restored into.
+pub(super) struct WholeRoot<'r> {
+    root: &'r Root,
+    archive: &'r Verified,
+    folders: Folders<'r>,
+    format: Vec<u8>,
+    _lock: LockedFile<'r>,
+}
+
+impl<'r> WholeRoot<'r> {
+    /// Marks an empty root, or continues in one that this archive was restored into before.
+    pub(super) fn begin(root: &'r Root, archive: &'r Verified) -> Result<Self> {
+        root::check_owner(root)?;
+        let id = &archive.head.id;
+        if root::unfinished_restore(root)?.as_ref() != Some(id) {
+            let names = root.names_in(RESTORE, Path::new(""))?;
+            if names.iter().any(|entry| !entry.name.starts_with(TEMP_PREFIX)) {
+                return Err(refused(
+                    root,
+                    "the folder is not empty, and a whole archive is restored into an empty one",
+                    "set another `base_dir`, or restore one job of the archive with `--job`",
+                ));
+            }
+            root.fs
+                .create_root()
+                .map_err(|error| root.write_fault(RESTORE, Path::new(""), error))?;
+            let text = root::restoring_text(id)?;
+            write_text(root, &Entry::Format.path(), &text, Replace::Never)?;
+        }
+        root::enter(root)?;
+        let lock = Entry::RegistryLock.path();
+        let lock = LockedFile::take(root, &lock, RESTORE, RESTORE, Deadline::after(super::MOMENT))?;
+        if root::unfinished_restore(root)?.as_ref() != Some(id) {
+            return Err(refused(
+                root,
+                "another restore into it was faster",
+                "look at what is in it",
+            ));
+        }
+        Ok(Self {
+            root,
+            archive,
+            folders: Folders::new(root),
+            format: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Lets the root be opened.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.folders.finish()?;
+        let path = Entry::Format.path();
+        // A store of format 1 has no such file: it is taken over.
+        if self.format.is_empty() {
+            self.format = root::format_text(&path, None)?;
+        }
+        write_text(self.root, &path, &self.format, Replace::Over)
+    }
+}
+
+impl Receiver for WholeRoot<'_> {
+    fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
+        if job_of(&file.path).is_some_and(|job| self.archive.is_deleted(&job)) {
+            return Ok(());
+        }
+        if file.path == Entry::Format.path() {
+            return read_small(file, contents, &mut self.format);
+        }
+        self.folders.write(file, contents, Replace::Over)
+    }
+}
+
+/// A job that is restored beside others.
+pub(super) struct OneJob<'s> {
+    store: &'s Stores,
+    job: &'s JobAddress,
+    folders: Folders<'s>,
+    marks: Option<&'s FenceMarks>,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl<'s> OneJob<'s> {
+    /// Hides the job. The caller holds it.
+    pub(super) fn begin(
+        store: &'s Stores,
+        job: &'s JobAddress,
+        marks: Option<&'s FenceMarks>,
+        archive: &Verified,
+    ) -> Result<Self> {
+        let text = root::restoring_text(&archive.head.id)?;
+        write_text(
+            &store.root,
+            &Entry::Tombstone(job.clone()).path(),
+            &text,
+            Replace::Over,
+        )?;
+        Ok(Self {
+            store,
+            job,
+            folders: Folders::new(&store.root),
+            marks,
+            files: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Raises the job's fencing marks, and lets the job appear.
+    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+        self.folders.finish()?;
+        if let Some(marks) = self.marks {
+            self.store.documents.include_marks(self.job, marks)?;
+        }
+        self.store.remove_tombstone(self.job)?;
+        Ok((self.files, self.bytes))
+    }
+}
+
+impl Receiver for OneJob<'_> {
+    fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
+        let entry = Entry::parse(&file.path);
+        if job_of(&file.path).as_ref() != Some(self.job) || entry.is_none() {
+            return Ok(());
+        }
+        self.files += 1;
+        self.bytes += file.len;
+        match entry {
+            Some(Entry::Document(Document::Fencing(_))) => Ok(()),
+            _ => self.folders.write(file, contents, Replace::Over),
+        }
+    }
+}
+
+/// Raises the named locks of fencing marks above them: else the next holder would get a token that the marks refuse.
+pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
+    for (lock, mark) in marks.named() {
+        if store.locks.newest_token(lock)? < mark {
+            let moment = Deadline::after(super::MOMENT);
+            let guard = store
+                .locks
+                .lock_above(lock, &LockOptions::new(RESTORE), mark, moment)?;
+            guard.release()?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails if anything of a job is stored, except what a deletion leaves, and empty folders.
+pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
+    let marks = Document::Fencing(job.clone()).path();
+    let lock = Entry::QueueLock(job.clone()).path();
+    let mut found = root.fs.metadata(&Document::Orphans(job.clone()).path()).is_ok();
+    for folder in [events_folder(job), queue_folder(job), checkpoints_folder(job)] {
+        found |= root.names_in(RESTORE, &folder)?.iter().any(|entry| {
+            let path = folder.join(&entry.name);
+            path != marks && path != lock && !entry.name.starts_with(TEMP_PREFIX)
+        });
+    }
+    if !found {
+        return Ok(());
+    }
+    Err(StorageError::new(
+        ErrorKind::Conflict,
+        RESTORE,
+        job,
+        "the store has data of this job; nothing was changed",
+    )
+    .with_hint(
+        "delete the job first (`prodigy-storage job delete`), or restore into another root and compare",
+    ))
+}
+
+/// The folders that files are written to, one after the other.
+struct Folders<'r> {
+    root: &'r Root,
+    /// The folder of the last file, and the newest mtime of the files that were restored into it.
+    last: Option<(PathBuf, Timestamp)>,
+}
+
+impl<'r> Folders<'r> {
+    fn new(root: &'r Root) -> Self {
+        Self { root, last: None }
+    }
+
+    fn write(&mut self, file: &Archived, contents: &mut dyn Read, replace: Replace) -> Result<()> {
+        let folder = file.path.parent().unwrap_or(Path::new(""));
+        if self.last.as_ref().is_some_and(|(last, _)| last != folder) {
+            self.finish()?;
+        }
+        let mut temp = TempFile::create(self.root, RESTORE, folder)?;
+        copy(contents, &mut temp)?;
+        let prepared = temp
+            .file()
+            .set_mode(file.mode & 0o700 | SEALED)
+            .and_then(|()| temp.file().set_modified(file.modified));
+        prepared.map_err(|error| temp.fault(error))?;
+        temp.publish(&file.path, replace)?;
+        let newest = self
+            .last
+            .take()
+            .map_or(file.modified, |(_, newest)| newest.max(file.modified));
+        self.last = Some((folder.to_owned(), newest));
+        Ok(())
+    }
+
+    /// Makes the names in the last folder durable. Its mtime says when a document in it was written last.
+    fn finish(&mut self) -> Result<()> {
+        let Some((folder, newest)) = self.last.take() else {
+            return Ok(());
+        };
+        let set = self
+            .root
+            .fs
+            .folder(&folder)
+            .and_then(|opened| opened.set_modified(newest));
+        set.map_err(|error| self.root.write_fault(RESTORE, &folder, error))?;
+        self.root.sync_folder(&folder)
+    }
+}
+
+fn copy(contents: &mut dyn Read, temp: &mut TempFile<'_>) -> Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = match contents.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged("the archive", "a file in it can't be read", Some(error))),
+        };
+        let bytes = chunk.get(..read).unwrap_or_default();
+        temp.append(bytes).map_err(|error| temp.fault(error))?;
+    }
+}
+
+/// Reads a file that is kept in memory.
+pub(super) fn read_small(file: &Archived, contents: &mut dyn Read, into: &mut Vec<u8>) -> Result<()> {
+    const LARGEST: u64 = 1 << 20;
+    let name = file.path.display().to_string();
+    if file.len > LARGEST {
+        return Err(damaged(&name, "it is too large", None));
+    }
+    into.clear();
+    let read = contents.read_to_end(into);
+    read.map(drop)
+        .map_err(|error| damaged(&name, "it can't be read", Some(error)))
+}
+
+fn write_text(root: &Root, path: &Path, text: &[u8], replace: Replace) -> Result<()> {
+    TempFile::write_whole(root, RESTORE, path, &[text], replace, Durability::Strict)
+}
+
+fn refused(root: &Root, why: &'static str, hint: &'static str) -> StorageError {
+    StorageError::new(ErrorKind::Refused, RESTORE, root.options.root.display(), why).with_hint(hint)
+}

@@ -1,0 +1,236 @@
+//! Reading an archive from its first byte to its last, and checking all of it.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use tempfile::SpooledTempFile;
+
+use super::archive::{Closing, HEAD, Head, IN_MEMORY, JobName, Line, MANIFEST, Summed, VERSION, json_line};
+use super::job_of::may_be_archived;
+use super::sealed::Sealed;
+
+const READ: &str = "read archive";
+/// Bytes of the first entry, and of a line of the manifest, at most.
+const LONGEST: u64 = 64 << 10;
+/// Bytes of the closing line of the manifest at most: it names each job that was deleted meanwhile.
+const LONGEST_CLOSING: u64 = 64 << 20;
+
+/// A file of an archive.
+pub(super) struct Archived {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    pub(super) modified: Timestamp,
+    pub(super) len: u64,
+}
+
+/// Takes the files of an archive.
+pub(super) trait Receiver {
+    /// Takes a file. Contents that are not read are read by the caller.
+    fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()>;
+}
+
+/// A receiver that keeps nothing.
+pub(super) struct Nothing;
+
+impl Receiver for Nothing {
+    fn file(&mut self, _: &Archived, _: &mut dyn Read) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An archive that was read whole and is whole.
+#[derive(Clone, Debug)]
+pub(super) struct Verified {
+    pub(super) head: Head,
+    pub(super) closing: Closing,
+    deleted: HashSet<JobName>,
+}
+
+impl Verified {
+    /// Whether a job was deleted while the backup was made: what the archive has of it is not restored.
+    pub(super) fn is_deleted(&self, job: &JobAddress) -> bool {
+        !self.deleted.is_empty() && self.deleted.contains(&job.into())
+    }
+}
+
+/// Reads an archive and hands each file to a receiver. Only at the end it is known that the archive is whole.
+pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Result<Verified> {
+    let mut sealed = Sealed::new(archive);
+    let decoder = zstd::Decoder::new(&mut sealed).map_err(no_archive)?;
+    let mut tar = tar::Archive::new(decoder);
+    let mut computed = SpooledTempFile::new(IN_MEMORY);
+    let mut own = Closing::default();
+    let (mut head, mut closing) = (None::<Head>, None::<Closing>);
+    for entry in tar.entries().map_err(no_archive)? {
+        let mut entry = entry.map_err(|error| match head {
+            None => no_archive(error),
+            Some(_) => damaged("the archive", "its next entry can't be read", Some(error)),
+        })?;
+        let archived = archived(&mut entry)?;
+        let name = archived.path.display().to_string();
+        let fault = |error| damaged(&name, "it can't be read", Some(error));
+        if closing.is_some() {
+            return Err(damaged(&name, "it comes after the manifest", None));
+        }
+        if head.is_none() {
+            head = Some(read_head(&archived, &mut entry)?);
+            continue;
+        }
+        if archived.path == Path::new(MANIFEST) {
+            computed.seek(SeekFrom::Start(0)).map_err(fault)?;
+            closing = Some(compare(
+                &mut BufReader::new(&mut entry),
+                &mut BufReader::new(&mut computed),
+            )?);
+            continue;
+        }
+        if !may_be_archived(&archived.path) || !entry.header().entry_type().is_file() {
+            return Err(damaged(&name, "no backup of a store has such a file", None));
+        }
+        let mut contents = Summed::new(&mut entry, archived.len);
+        receiver
+            .file(&archived, &mut contents)
+            .map_err(|error| match contents.has_failed() {
+                true => damaged(&name, "it can't be read", Some(io::Error::other(error))),
+                false => error,
+            })?;
+        io::copy(&mut contents, &mut io::sink()).map_err(fault)?;
+        let line = Line {
+            path: name.clone(),
+            bytes: archived.len,
+            sha256: contents.sha256(),
+        };
+        computed.write_all(&json_line(&line)?).map_err(fault)?;
+        own.files += 1;
+        own.bytes += archived.len;
+    }
+    let rest = io::copy(&mut tar.into_inner(), &mut io::sink());
+    rest.map_err(|error| damaged("the archive", "its end can't be read", Some(error)))?;
+    if !sealed.holds() {
+        return Err(damaged(
+            "the archive",
+            "its checksum does not hold, or it was cut short",
+            None,
+        ));
+    }
+    let (Some(head), Some(closing)) = (head, closing) else {
+        return Err(damaged(
+            "the archive",
+            "it ends before its manifest: it was cut short",
+            None,
+        ));
+    };
+    if (closing.files, closing.bytes) != (own.files, own.bytes) {
+        return Err(damaged("the archive", "its manifest counts other files", None));
+    }
+    Ok(Verified {
+        deleted: closing.deleted.iter().cloned().collect(),
+        head,
+        closing,
+    })
+}
+
+fn archived(entry: &mut tar::Entry<'_, impl Read>) -> Result<Archived> {
+    let fault = |error| damaged("the archive", "the head of an entry can't be read", Some(error));
+    let mut modified = Timestamp::from_nanos(0);
+    if let Some(extensions) = entry.pax_extensions().map_err(fault)? {
+        for extension in extensions {
+            let extension = extension.map_err(fault)?;
+            if let (Ok("mtime"), Ok(text)) = (extension.key(), extension.value()) {
+                modified = parse_time(text).unwrap_or(modified);
+            }
+        }
+    }
+    Ok(Archived {
+        path: entry.path().map_err(fault)?.into_owned(),
+        mode: entry.header().mode().map_err(fault)?,
+        modified,
+        len: entry.size(),
+    })
+}
+
+/// Seconds since 1970 with nine digits behind the point.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let (seconds, nanos) = text.split_once('.')?;
+    let seconds: i64 = seconds.parse().ok()?;
+    let nanos: i64 = nanos.parse().ok().filter(|_| nanos.len() == 9)?;
+    Some(Timestamp::from_nanos(
+        seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
+    ))
+}
+
+fn read_head(archived: &Archived, entry: &mut dyn Read) -> Result<Head> {
+    let mut text = Vec::new();
+    let read = entry.take(LONGEST).read_to_end(&mut text);
+    let head = match read.map(|_| serde_json::from_slice::<Head>(&text)) {
+        Ok(Ok(head)) if archived.path == Path::new(HEAD) => head,
+        Ok(Ok(_)) => return Err(no_archive(io::ErrorKind::InvalidData.into())),
+        Ok(Err(error)) => return Err(no_archive(error.into())),
+        Err(error) => return Err(no_archive(error)),
+    };
+    if head.archive != VERSION {
+        let why = format!(
+            "the archive has version {}, this program reads {VERSION}",
+            head.archive
+        );
+        return Err(
+            StorageError::new(ErrorKind::NewerFormat, READ, "the archive", why)
+                .with_hint("use the version that wrote it, or a newer one"),
+        );
+    }
+    Ok(head)
+}
+
+/// Compares the manifest with the lines that were computed; returns its closing line.
+fn compare(manifest: &mut dyn BufRead, computed: &mut dyn BufRead) -> Result<Closing> {
+    let fault = |error| damaged(MANIFEST, "it can't be read", Some(error));
+    loop {
+        let (mut stated, mut found) = (Vec::new(), Vec::new());
+        computed.read_until(b'\n', &mut found).map_err(fault)?;
+        let longest = if found.is_empty() {
+            LONGEST_CLOSING
+        } else {
+            LONGEST
+        };
+        manifest
+            .take(longest)
+            .read_until(b'\n', &mut stated)
+            .map_err(fault)?;
+        if found.is_empty() {
+            return serde_json::from_slice(&stated)
+                .map_err(|error| damaged(MANIFEST, "its closing line can't be read", Some(error.into())));
+        }
+        if stated != found {
+            let path =
+                serde_json::from_slice(&found).map_or_else(|_| MANIFEST.to_owned(), |line: Line| line.path);
+            return Err(damaged(
+                &path,
+                "its size or checksum is not that of the manifest",
+                None,
+            ));
+        }
+    }
+}
+
+fn no_archive(error: io::Error) -> StorageError {
+    StorageError::new(
+        ErrorKind::Damaged,
+        READ,
+        "the archive",
+        "it does not begin as an archive of `prodigy-storage backup` does",
+    )
+    .with_hint("name a file that `prodigy-storage backup` wrote; if it is one, its beginning is damaged")
+    .with_source(error)
+}
+
+pub(super) fn damaged(what: &str, why: &'static str, error: Option<io::Error>) -> StorageError {
+    let damaged = StorageError::new(ErrorKind::Damaged, READ, what, why)
+        .with_hint("the archive is damaged: use another copy of it, or another backup");
+    match error {
+        Some(error) => damaged.with_source(error),
+        None => damaged,
+    }
+}
