@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,16 @@ pub(super) struct Commands<'r> {
     program: &'r OsString,
     arguments: &'r [OsString],
     job: &'r JobAddress,
+    /// Whether their standard output is read, too, and written between two pictures of the progress bar.
+    relays: bool,
     groups: Mutex<Groups>,
+}
+
+/// Whole lines that a command wrote.
+#[derive(Debug)]
+pub(super) enum Lines {
+    Output(Vec<u8>),
+    Error(Vec<u8>),
 }
 
 #[derive(Debug, Default)]
@@ -67,12 +77,13 @@ struct Groups {
 
 impl<'r> Commands<'r> {
     /// `None` if no word is given.
-    pub(super) fn new(words: &'r [OsString], job: &'r JobAddress) -> Option<Self> {
+    pub(super) fn new(words: &'r [OsString], job: &'r JobAddress, relays: bool) -> Option<Self> {
         let (program, arguments) = words.split_first()?;
         Some(Self {
             program,
             arguments,
             job,
+            relays,
             groups: Mutex::default(),
         })
     }
@@ -91,11 +102,11 @@ impl<'r> Commands<'r> {
         }
     }
 
-    /// Runs the command on an item to its end. `said` gets its standard error, line by line.
+    /// Runs the command on an item to its end. `said` gets what it writes to the terminal, line by line.
     ///
     /// # Errors
     /// The command can't be started.
-    pub(super) fn run(&self, input: Input<'_>, said: &mut dyn FnMut(Vec<u8>)) -> std::io::Result<Ended> {
+    pub(super) fn run(&self, input: Input<'_>, said: &(dyn Fn(Lines) + Sync)) -> std::io::Result<Ended> {
         if self.groups().ended_by.is_some() {
             return Ok(Ended::Stopped);
         }
@@ -117,43 +128,26 @@ impl<'r> Commands<'r> {
             .env("PRODIGY_REPO", self.job.repo.as_str())
             .env("PRODIGY_JOB", self.job.job.as_str())
             .stdin(data)
-            .stdout(Stdio::inherit())
+            .stdout(match self.relays {
+                true => Stdio::piped(),
+                false => Stdio::inherit(),
+            })
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_child(&child);
         self.begun(pid);
         let mut tail = Tail::default();
-        if let Some(mut stderr) = child.stderr.take() {
-            let mut lines = Vec::new();
-            let mut chunk = vec![0; CHUNK];
-            let mut has_ended = false;
-            loop {
-                // A process that the command left behind may keep its standard error open.
-                let wait = if has_ended { Duration::ZERO } else { LOOK };
-                if !ready(&stderr, wait) {
-                    if has_ended {
-                        break;
-                    }
-                    has_ended = is_over(pid);
-                    continue;
-                }
-                match stderr.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(count) => {
-                        let read = chunk.get(..count).unwrap_or_default();
-                        tail.add(read);
-                        hand_over(&mut lines, read, said);
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(_) => break,
-                }
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        std::thread::scope(|scope| {
+            if let Some(stdout) = stdout {
+                scope.spawn(move || read_lines(stdout, pid, |_| {}, |lines| said(Lines::Output(lines))));
             }
-            if !lines.is_empty() {
-                lines.push(b'\n');
-                said(lines);
+            if let Some(stderr) = stderr {
+                let add = |read: &[u8]| tail.add(read);
+                read_lines(stderr, pid, add, |lines| said(Lines::Error(lines)));
             }
-        }
+        });
         let (status, stopped) = self.ended(&mut child, pid)?;
         Ok(outcome(status, stopped, &tail))
     }
@@ -201,6 +195,42 @@ fn file_with(data: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Reads a pipe to its end, or to the end of the command: a process that the command left behind may keep the pipe open.
+fn read_lines(
+    mut pipe: impl Read + AsFd,
+    command: Pid,
+    mut read_so_far: impl FnMut(&[u8]),
+    said: impl Fn(Vec<u8>),
+) {
+    let mut lines = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    let mut has_ended = false;
+    loop {
+        let wait = if has_ended { Duration::ZERO } else { LOOK };
+        if !ready(&pipe, wait) {
+            if has_ended {
+                break;
+            }
+            has_ended = is_over(command);
+            continue;
+        }
+        match pipe.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => {
+                let read = chunk.get(..count).unwrap_or_default();
+                read_so_far(read);
+                hand_over(&mut lines, read, &said);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    if !lines.is_empty() {
+        lines.push(b'\n');
+        said(lines);
+    }
+}
+
 /// True if the command has ended. It is not reaped.
 fn is_over(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -227,7 +257,7 @@ fn outcome(status: ExitStatus, stopped: bool, tail: &Tail) -> Ended {
 }
 
 /// Sends the whole lines, and keeps the start of the last one, unless that is long.
-fn hand_over(lines: &mut Vec<u8>, read: &[u8], said: &mut dyn FnMut(Vec<u8>)) {
+fn hand_over(lines: &mut Vec<u8>, read: &[u8], said: &impl Fn(Vec<u8>)) {
     lines.extend_from_slice(read);
     let whole = match memchr::memrchr(b'\n', lines) {
         Some(at) => at + 1,

@@ -79,7 +79,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
         return rehearsal::run(app, arguments);
     }
     let opened = arguments.job.open(app, Access::Write)?;
-    let Some(commands) = Commands::new(&arguments.command, opened.job.address()) else {
+    // A bar would be drawn over output that goes to the same terminal.
+    let relays = app.terminal && app.width.is_some();
+    let Some(commands) = Commands::new(&arguments.command, opened.job.address(), relays) else {
         return Err(Failure::usage("redrive items: no command is given"));
     };
     let dlq = opened.job.dlq();
@@ -163,7 +165,7 @@ impl Worker<'_> {
             attempt: failures.saturating_add(1),
             data: data.get(),
         };
-        let ended = self.commands.run(input, &mut |lines| {
+        let ended = self.commands.run(input, &|lines| {
             // It fails only if nobody shows them any more.
             let _ = self.said.send(Said::Lines(lines));
         });

@@ -1,4 +1,4 @@
-//! A run under way, as its user sees it: the standard error of its commands, a progress bar, and what signals do to it.
+//! A run under way, as its user sees it: the output of its commands, a progress bar, and what signals do to it.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::command::{Commands, Ended};
+use super::command::{Commands, Ended, Lines};
 use crate::app::App;
 use crate::progress::Progress;
 use crate::signals::Stop;
@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A message of a command to the user's terminal.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// It wrote these lines to its standard error.
-    Lines(Vec<u8>),
+    /// It wrote these lines.
+    Lines(Lines),
     /// It has ended.
     Ended(Ended),
 }
@@ -40,10 +40,11 @@ pub(super) fn until_end(
     let mut last = None;
     loop {
         match heard.recv_timeout(LOOK) {
-            Ok(Said::Lines(lines)) => bar.aside(|| {
-                // Nobody is there to report this to.
-                let _ = app.err.write_all(&lines);
-            }),
+            // Nobody is there to report a failure to.
+            Ok(Said::Lines(lines)) => drop(bar.aside(|| match lines {
+                Lines::Output(lines) => app.out.write_all(&lines).and_then(|()| app.out.flush()),
+                Lines::Error(lines) => app.err.write_all(&lines),
+            })),
             Ok(Said::Ended(how)) => {
                 ended += 1;
                 failed += u64::from(matches!(how, Ended::Failed(..)));

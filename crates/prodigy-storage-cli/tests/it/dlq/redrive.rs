@@ -462,8 +462,9 @@ fn the_report_adds_up() {
 fn a_terminal_gets_a_progress_bar_and_a_pipe_gets_none() {
     let bench = Bench::new();
     push(&bench, &["a", "b"]);
-    let script = "echo trouble >&2; sleep 0.5";
+    let script = "echo trouble >&2; echo result; sleep 0.5";
     let piped = bench.run(&redrive(&["a"], script)).code(0);
+    assert_eq!(piped.out, "result\n");
     assert_eq!(
         piped.err.lines().collect::<Vec<_>>(),
         ["trouble", "1 item taken: 1 done"]
@@ -478,4 +479,10 @@ fn a_terminal_gets_a_progress_bar_and_a_pipe_gets_none() {
         shown.out
     );
     assert!(shown.out.contains("1 item taken: 1 done"), "{:?}", shown.out);
+    // The bar is taken away before a command's output is written: no bar is on its line.
+    for line in ["trouble", "result"] {
+        let (before, _) = shown.out.split_once(&format!("{line}\r\n")).unwrap();
+        let same_line = before.rsplit(['\r', '\n']).next().unwrap();
+        assert!(!same_line.contains("of 1"), "{:?}", shown.out);
+    }
 }
