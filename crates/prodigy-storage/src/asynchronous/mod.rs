@@ -19,6 +19,8 @@ mod queues;
 mod repo;
 mod storage;
 mod stream;
+#[cfg(all(test, feature = "file", feature = "memory"))]
+mod tests;
 mod threads;
 
 use std::sync::Arc;

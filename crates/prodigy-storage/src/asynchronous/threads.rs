@@ -115,6 +115,16 @@ impl Threads {
     }
 }
 
+#[cfg(test)]
+impl Threads {
+    /// A check whether the handle or one of its threads still exists.
+    pub(super) fn watch(&self) -> impl Fn() -> bool + use<> {
+        let (operations, waits) = (self.operations.watch(), self.waits.watch());
+        let (appends, locks) = (self.appends.watch(), self.locks.watch());
+        move || operations() || waits() || appends() || locks()
+    }
+}
+
 /// Opens storage on a thread of its own.
 pub(super) async fn open(open: impl FnOnce() -> Result<Storage> + Send + 'static) -> Result<Storage> {
     let pool = Pool::new(NAME, 1);
@@ -337,13 +347,7 @@ mod tests {
     #[test]
     fn dropping_a_handle_and_what_it_gave_ends_its_threads() {
         let storage = AsyncStorage::in_memory().unwrap();
-        let threads = &storage.threads;
-        let watches: [Box<dyn Fn() -> bool>; 4] = [
-            Box::new(threads.operations.watch()),
-            Box::new(threads.waits.watch()),
-            Box::new(threads.appends.watch()),
-            Box::new(threads.locks.watch()),
-        ];
+        let are_there = storage.threads.watch();
         let job = storage.repo("shop").unwrap().job("job-1").unwrap();
         wait_for(job.events().append(&1)).unwrap();
         wait_for(job.dlq().push(&DeadLetter::new(ItemId::new("a").unwrap(), 1))).unwrap();
@@ -357,9 +361,9 @@ mod tests {
         let mut take = job.dlq().take(&Select::eligible(), 1, Duration::from_secs(60));
         let _ = poll(&mut take);
         drop((storage, job, lock));
-        assert!(watches.iter().all(|is_there| is_there()));
+        assert!(are_there());
         drop((second, follow, take));
-        while watches.iter().any(|is_there| is_there()) {
+        while are_there() {
             thread::yield_now();
         }
     }

@@ -2,7 +2,6 @@
 
 mod appends;
 mod calls;
-mod load;
 mod locks;
 mod queue;
 mod streams;

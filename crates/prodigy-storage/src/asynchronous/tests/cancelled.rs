@@ -1,0 +1,161 @@
+//! Ten thousand futures that are dropped at random points.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use prodigy_storage_backend::{ErrorKind, Select};
+use prodigy_storage_config::MapEnvironment;
+
+use super::record::{NAMES, Record};
+use super::work::{Draw, Worker};
+use crate::asynchronous::AsyncStorage;
+use crate::{Job, LockOptions, Storage, StorageBuilder};
+
+const ROUNDS: u64 = 10;
+const FUTURES: u64 = 1_000;
+/// A future is dropped before it is polled more often than this.
+const POLLS: u64 = 48;
+
+/// Drops a future after a time, or earlier: after a number of polls, or when it would be polled again after them.
+async fn cancelled(mut draw: Draw, longest: Duration, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let (mut left, how) = (draw.below(POLLS), draw.below(3));
+    let dropped = poll_fn(|context| {
+        if how == 0 && left == 0 {
+            return Poll::Ready(());
+        }
+        assert!(work.as_mut().poll(context).is_pending());
+        left = left.saturating_sub(1);
+        match how == 1 && left == 0 {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    });
+    // A follow may wait for an event that never comes.
+    let _ = tokio::time::timeout(draw.part_of(longest), dropped).await;
+}
+
+/// Counts a future also if its runtime drops it.
+struct Counts(Arc<Record>);
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.0.cancelled.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// One round: a handle of its own, 1,000 futures, and the end of all of them.
+fn round(round: u64, storage: &Storage, longest: Duration, record: &Arc<Record>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    let tasks = AsyncStorage::from(storage.clone());
+    let threads = tasks.threads.watch();
+    let job = tasks.repo("shop").unwrap().job("job-1").unwrap();
+    let futures: Vec<_> = (round * FUTURES..(round + 1) * FUTURES)
+        .map(|number| {
+            let worker = Worker {
+                storage: tasks.clone(),
+                job: job.clone(),
+                record: Arc::clone(record),
+                draw: Draw::new(number),
+            };
+            let counts = Counts(Arc::clone(record));
+            runtime.spawn(async move {
+                cancelled(Draw::new(!number), longest, worker.work()).await;
+                drop(counts);
+            })
+        })
+        .collect();
+    drop(job);
+    if round.is_multiple_of(2) {
+        runtime.block_on(async {
+            for future in futures {
+                future.await.unwrap();
+            }
+            tasks.flush().await.unwrap();
+        });
+        // A flush waits for what dropped futures left behind.
+        assert!(is_clean(storage));
+        drop((tasks, runtime));
+    } else {
+        // Everything is dropped while it works: the futures by the runtime, and the handle.
+        std::thread::sleep(Draw::new(round).part_of(longest));
+        drop(tasks);
+        // Waits for the polls that are under way, so that everything acknowledged is recorded.
+        runtime.shutdown_timeout(Duration::from_secs(120));
+        eventually("a lease or a lock is left", || is_clean(storage));
+    }
+    eventually("a thread is left", || !threads());
+}
+
+/// True if nobody holds an item or a lock.
+fn is_clean(storage: &Storage) -> bool {
+    let at_once = LockOptions::new("check").wait(Duration::ZERO);
+    let are_free = NAMES
+        .iter()
+        .all(|name| match storage.lock_with(name, at_once.clone()) {
+            Ok(lock) => lock.release().is_ok(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+                false
+            }
+        });
+    are_free && job(storage).dlq().summary().unwrap().leased == 0
+}
+
+fn job(storage: &Storage) -> Job {
+    storage.repo("shop").unwrap().job("job-1").unwrap()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn ten_thousand_on(longest: Duration, set: impl FnOnce(StorageBuilder, &Path) -> StorageBuilder) {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Storage::builder()
+        .environment(MapEnvironment::new())
+        .home(folder.path())
+        .project_dir(folder.path());
+    let storage = set(builder, folder.path()).open().unwrap();
+    let record = Arc::new(Record::default());
+    for number in 0..ROUNDS {
+        round(number, &storage, longest, &record);
+    }
+    record.compare(&job(&storage));
+    assert_eq!(record.cancelled.load(Ordering::SeqCst), ROUNDS * FUTURES);
+    // The store takes everything that comes.
+    job(&storage).events().append(&"the end").unwrap();
+    assert!(
+        job(&storage)
+            .dlq()
+            .take(&Select::any(), 1, Duration::ZERO)
+            .is_ok()
+    );
+}
+
+#[test]
+fn ten_thousand_futures_cancelled_at_random_points_lose_nothing_and_leave_nothing_half() {
+    ten_thousand_on(Duration::from_millis(200), |builder, _| {
+        builder.set("backend", "memory")
+    });
+}
+
+#[test]
+fn ten_thousand_futures_cancelled_at_random_points_lose_nothing_in_files_and_leave_nothing_half() {
+    ten_thousand_on(Duration::from_secs(2), |builder, folder| {
+        builder.base_dir(folder.join("root"))
+    });
+}

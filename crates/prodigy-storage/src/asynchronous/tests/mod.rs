@@ -1,0 +1,6 @@
+//! Cancellation, drop and panic under load.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod cancelled;
+mod record;
+mod work;
