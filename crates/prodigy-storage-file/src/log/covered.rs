@@ -9,6 +9,8 @@ use super::cursor::Position;
 use super::replay_filter::MOST_COVERED;
 use crate::fs::FileKind;
 
+/// The names that are kept: all forms of as many segments as the replay filter searches.
+const MOST_KEPT: usize = MOST_COVERED * SegmentForm::ALL.len();
 /// The letters before the first stamp of a name.
 const PREFIX: &str = "events-";
 
@@ -27,10 +29,6 @@ pub(super) struct Covered<'p> {
     days: HashSet<[u8; 8]>,
     /// The newest names, the oldest of them on top: the stamp that says when the segment was made, and the name.
     newest: BinaryHeap<Reverse<(String, String)>>,
-    /// Hashes of the stems in plain and in compressed form.
-    plain: Vec<u64>,
-    packed: Vec<u64>,
-    hasher: foldhash::fast::FixedState,
 }
 
 impl<'p> Covered<'p> {
@@ -42,16 +40,13 @@ impl<'p> Covered<'p> {
             named: position.segments.keys().map(SegmentName::stem).collect(),
             days: HashSet::new(),
             newest: BinaryHeap::new(),
-            plain: Vec::new(),
-            packed: Vec::new(),
-            hasher: foldhash::fast::FixedState::default(),
         }
     }
 
     /// True for the name of a segment that the mark covers and the position does not name. Any doubt is a no: the name is
     /// parsed then.
     pub(super) fn takes(&mut self, name: &str, kind: FileKind) -> bool {
-        let Some((stem, form)) = split(name) else {
+        let Some(stem) = stem(name) else {
             return false;
         };
         let Some(made) = self.made(stem) else {
@@ -68,15 +63,10 @@ impl<'p> Covered<'p> {
         {
             self.oldest = Some((made.to_owned(), name.to_owned()));
         }
-        let hash = std::hash::BuildHasher::hash_one(&self.hasher, stem);
-        match form {
-            SegmentForm::Plain => self.plain.push(hash),
-            _ => self.packed.push(hash),
-        }
         let is_newer = |Reverse((oldest, _)): &Reverse<(String, String)>| made > oldest.as_str();
-        if self.newest.len() < MOST_COVERED || self.newest.peek().is_some_and(is_newer) {
+        if self.newest.len() < MOST_KEPT || self.newest.peek().is_some_and(is_newer) {
             self.newest.push(Reverse((made.to_owned(), name.to_owned())));
-            if self.newest.len() > MOST_COVERED {
+            if self.newest.len() > MOST_KEPT {
                 self.newest.pop();
             }
         }
@@ -113,18 +103,6 @@ impl<'p> Covered<'p> {
         }
     }
 
-    /// True if a segment is there in two forms, which may be twins.
-    pub(super) fn has_two_forms(&mut self) -> bool {
-        if self.plain.is_empty() || self.packed.is_empty() {
-            // Zstandard and gzip of one stem are no twins.
-            return false;
-        }
-        self.plain.sort_unstable();
-        self.packed
-            .iter()
-            .any(|hash| self.plain.binary_search(hash).is_ok())
-    }
-
     /// The newest names and the oldest one.
     pub(super) fn kept(self) -> impl Iterator<Item = String> {
         let oldest = self.oldest.map(|(_, name)| name);
@@ -135,10 +113,10 @@ impl<'p> Covered<'p> {
     }
 }
 
-fn split(name: &str) -> Option<(&str, SegmentForm)> {
+fn stem(name: &str) -> Option<&str> {
     SegmentForm::ALL
         .into_iter()
-        .find_map(|form| Some((name.strip_suffix(form.ending())?, form)))
+        .find_map(|form| name.strip_suffix(form.ending()))
 }
 
 #[cfg(test)]
@@ -211,24 +189,29 @@ mod tests {
             assert!(!covered.takes(&name, FileKind::Other), "{name}");
         }
         assert_eq!(taken, 9);
-        assert!(covered.has_two_forms());
     }
 
     #[test]
-    fn the_newest_names_and_the_oldest_one_are_kept() {
+    fn all_forms_of_the_newest_segments_and_the_oldest_one_are_kept() {
         let position = position();
-        let mut covered = Covered::new(at(100_000), &position);
-        for number in 0..1000 {
-            let made = at(1000 + number * 7 % 1000);
-            let name = SegmentName::new(made, made).file_name(SegmentForm::Plain);
-            assert!(covered.takes(&name, FileKind::File));
+        for forms in 1..=SegmentForm::ALL.len() {
+            let forms = SegmentForm::ALL.get(..forms).unwrap_or_default();
+            let names = |made: i64| {
+                let name = SegmentName::new(at(made), at(made));
+                forms.iter().map(move |form| name.file_name(*form))
+            };
+            let mut covered = Covered::new(at(100_000), &position);
+            for number in 0..1000 {
+                for name in names(1000 + number * 7 % 1000) {
+                    assert!(covered.takes(&name, FileKind::File));
+                }
+            }
+            let kept: HashSet<String> = covered.kept().collect();
+            assert!(kept.len() <= MOST_KEPT + 1);
+            for made in 2000 - MOST_COVERED as i64..2000 {
+                assert!(names(made).all(|name| kept.contains(&name)), "{made}");
+            }
+            assert!(names(1000).any(|name| kept.contains(&name)));
         }
-        assert!(!covered.has_two_forms());
-        let mut kept: Vec<String> = covered.kept().collect();
-        kept.sort();
-        let wanted = std::iter::once(1000)
-            .chain(2000 - MOST_COVERED as i64..2000)
-            .map(|made| SegmentName::new(at(made), at(made)).file_name(SegmentForm::Plain));
-        assert_eq!(kept, wanted.collect::<Vec<_>>());
     }
 }

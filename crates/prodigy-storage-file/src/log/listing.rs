@@ -212,7 +212,7 @@ pub(crate) fn list_after(
     });
     passed.map_err(|error| root.read_fault("list log", folder, error))?;
     fault.map_or(Ok(()), Err)?;
-    if covered.has_two_forms() || self::mark(root, folder) != Some(mark) {
+    if self::mark(root, folder) != Some(mark) {
         return list(root, folder, deadline);
     }
     for name in covered.kept() {

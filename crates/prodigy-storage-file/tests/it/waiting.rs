@@ -1,19 +1,61 @@
 //! Waiting for the events of another process. Handles on file systems of their own share no writer and no notification,
 //! so each of them is a process of its own here.
 
+use std::fmt::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use prodigy_storage_backend::conformance::ManualClock;
-use prodigy_storage_backend::{Cursor, Deadline, Durability, Interrupt, LogStore, WaitOptions};
+use prodigy_storage_backend::{
+    Cursor, Deadline, Durability, Interrupt, LogReports, LogScope, LogStore, WaitOptions,
+};
 use prodigy_storage_file::{FileBackend, FileOptions};
 use tempfile::TempDir;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::replaced::{NEVER, append, job};
 use super::security::hooked::{Hooked, Watching};
+
+/// The warnings of this thread, as text.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
 
 struct Place {
     folder: TempDir,
@@ -129,6 +171,32 @@ fn a_log_that_cannot_be_watched_is_polled() {
     let place = Place::new();
     place.append();
     assert!(wait_while(&place, Watching::Refused, &often(), || place.append()));
+}
+
+#[test]
+fn at_the_limit_of_watches_one_warning_names_the_setting_and_every_follow_polls() {
+    let place = Place::new();
+    place.append();
+    let backend = place.open(Watching::Refused);
+    let from = end(&backend);
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        for _ in 0..3 {
+            let briefly = Deadline::after(Duration::from_millis(5));
+            assert!(!backend.wait(&job(), &from, &often(), briefly).unwrap());
+        }
+        for scope in [LogScope::Store, LogScope::Repository(job().repo)] {
+            let reports = LogReports::new(Interrupt::new());
+            let mut watch = backend.watch(&scope, &reports).unwrap();
+            assert!(!watch.include(&job()).unwrap(), "its caller has to poll");
+        }
+    });
+    let warnings = warnings.0.lock().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("fs.inotify.max_user_watches"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -222,9 +222,8 @@ impl Worker {
                 }
             }
             4 => {
-                if in_time(taken.park(None).await) == Some(Settled::Done) {
-                    record.parked.lock().unwrap().insert(id);
-                }
+                let parked = in_time(taken.park(None).await) == Some(Settled::Done);
+                record.parked.lock().unwrap().extend(parked.then_some(id));
             }
             5 => drop(in_time(taken.release(Duration::ZERO).await)),
             6 => drop(in_time(taken.extend(LEASE).await)),
