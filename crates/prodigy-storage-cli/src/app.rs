@@ -137,8 +137,16 @@ impl<'c> App<'c> {
             Command::Restore(arguments) => backup::restore(self, &arguments),
             #[cfg(feature = "file")]
             Command::Doctor(arguments) => doctor::run(self, &arguments),
+            #[cfg(feature = "postgres")]
+            Command::Schema(command) => crate::schema::run(self, &command),
             Command::Usage(arguments) => usage::run(self, &arguments),
         }
+    }
+
+    /// The schema of the database.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn schema(&mut self) -> Result<prodigy_storage::Schema> {
+        Ok(self.builder(Access::Read).schema()?)
     }
 
     fn builder(&self, access: Access) -> StorageBuilder {

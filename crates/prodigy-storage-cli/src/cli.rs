@@ -18,6 +18,8 @@ use crate::events::EventsCommand;
 use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
+#[cfg(feature = "postgres")]
+use crate::schema::SchemaCommand;
 use crate::status::{self, StatusArgs};
 use crate::usage::UsageArgs;
 use crate::worktree::WorktreeCommand;
@@ -117,6 +119,10 @@ pub(crate) enum Command {
     /// Check an archive, and restore it into an empty root; or one job of it beside others.
     #[cfg(feature = "file")]
     Restore(RestoreArgs),
+    /// The tables of the PostgreSQL backend.
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
     /// The repository that each name belongs to.
@@ -141,6 +147,8 @@ impl Command {
             }
             #[cfg(feature = "file")]
             Self::Doctor(_) | Self::Backup(_) | Self::Restore(_) => Reads::Nothing,
+            #[cfg(feature = "postgres")]
+            Self::Schema(_) => Reads::Nothing,
         }
     }
 
@@ -171,6 +179,8 @@ impl Command {
             Self::Backup(arguments) => arguments.prints(),
             #[cfg(feature = "file")]
             Self::Doctor(_) | Self::Restore(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Schema(command) => matches!(command, SchemaCommand::Show),
         }
     }
 }

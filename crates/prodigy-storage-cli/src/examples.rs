@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-const EXAMPLES: [(&str, &str, &str); 26] = [
+const EXAMPLES: [(&str, &str, &str); 28] = [
     (
         "events",
         "append",
@@ -164,6 +164,18 @@ const EXAMPLES: [(&str, &str, &str); 26] = [
         "register",
         "Example: another repository has the name of this folder
   prodigy-storage repo register --as here .",
+    ),
+    (
+        "schema",
+        "show",
+        "Example:
+  prodigy-storage schema show",
+    ),
+    (
+        "schema",
+        "migrate",
+        "Example: with a role that may create tables
+  PRODIGY_STORAGE_URL=postgresql://owner@db.example.com/jobs prodigy-storage schema migrate",
     ),
 ];
 

@@ -63,6 +63,8 @@ mod near;
 mod output;
 mod progress;
 mod repo;
+#[cfg(feature = "postgres")]
+mod schema;
 mod signals;
 mod status;
 mod terminal;

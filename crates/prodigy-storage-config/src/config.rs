@@ -8,6 +8,7 @@ use prodigy_storage_cache::CacheSettings;
 use prodigy_storage_retry::RetrySettings;
 
 use crate::kind::BackendKind;
+use crate::postgres::PostgresSettings;
 
 /// Everything that may be set about storage.
 ///
@@ -27,7 +28,8 @@ use crate::kind::BackendKind;
 pub struct StorageConfig {
     /// Where data goes. Default: [`BackendKind::File`].
     pub backend: BackendKind,
-    /// The largest number of backend operations that run at once; appends do not count; at least 1. Default: 10.
+    /// The largest number of backend operations that run at once, and of connections to a database; appends to files do not
+    /// count; at least 1. Default: 10.
     pub connection_pool_size: usize,
     /// The longest that one call may take, waits and retries counted; above zero. Default: 30 seconds.
     pub timeout: Duration,
@@ -41,6 +43,8 @@ pub struct StorageConfig {
     pub file: FileSettings,
     /// Settings of the memory backend.
     pub memory: MemorySettings,
+    /// Settings of the PostgreSQL backend.
+    pub postgres: PostgresSettings,
     /// How a failed operation is tried again.
     pub retry_policy: RetrySettings,
     /// How much is cached and for how long.
@@ -70,11 +74,11 @@ pub struct FileSettings {
     pub max_file_size: u64,
     /// Whether sealed segments are compressed. Default: false.
     pub enable_compression: bool,
-    /// A larger event or item, in bytes, is refused, also by the memory backend; at least 1. Default: 64 MiB.
+    /// A larger event or item, in bytes, is refused, also by the other backends; at least 1. Default: 64 MiB.
     pub max_record_size: u64,
-    /// A larger checkpoint or document, in bytes, is refused, also by the memory backend; at least 1. Default: 64 MiB.
+    /// A larger checkpoint or document, in bytes, is refused, also by the other backends; at least 1. Default: 64 MiB.
     pub max_document_size: u64,
-    /// A push that would make a queue larger, in bytes, is refused, also by the memory backend; at least 1. Default:
+    /// A push that would make a queue larger, in bytes, is refused, also by the other backends; at least 1. Default:
     /// none.
     pub max_queue_size: Option<u64>,
     /// Whether a root that any user may write to is accepted. Default: false.
@@ -123,6 +127,8 @@ impl StorageConfig {
         file: FileSettings,
         /// Sets [`memory`](field@Self::memory).
         memory: MemorySettings,
+        /// Sets [`postgres`](field@Self::postgres).
+        postgres: PostgresSettings,
         /// Sets [`retry_policy`](field@Self::retry_policy).
         retry_policy: RetrySettings,
         /// Sets [`cache_config`](field@Self::cache_config).
@@ -179,6 +185,7 @@ impl Default for StorageConfig {
             durability: Durability::Strict,
             file: FileSettings::default(),
             memory: MemorySettings::default(),
+            postgres: PostgresSettings::default(),
             retry_policy: RetrySettings::default(),
             cache_config: CacheSettings::default(),
         }

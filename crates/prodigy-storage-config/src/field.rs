@@ -35,6 +35,10 @@ pub(crate) enum Field {
     Factor(At<f64>),
     Path(At<PathBuf>),
     OptionalPath(At<Option<PathBuf>>),
+    /// Not empty.
+    Name(At<String>),
+    /// A connection string; shown without its password.
+    Url(At<Option<String>>),
 }
 
 /// No integer is larger, since TOML knows none that is.
@@ -44,7 +48,7 @@ impl Field {
     /// The values that the key takes, in a few words.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Backend(_) => "`file` or `memory`",
+            Self::Backend(_) => "`file`, `memory` or `postgres`",
             Self::Durability(_) => "`strict` or `relaxed`",
             Self::CacheType(_) => "`memory`",
             Self::Bool(_) => "bool",
@@ -56,6 +60,8 @@ impl Field {
             Self::Delay(_) => "duration",
             Self::Factor(_) => "float, at least 1",
             Self::Path(_) | Self::OptionalPath(_) => "path",
+            Self::Name(_) => "text",
+            Self::Url(_) => "connection string",
         }
     }
 
@@ -93,6 +99,14 @@ impl Field {
                     Some(raw.path()?)
                 };
             }
+            Self::Name(at) => raw.text("a text")?.clone_into(at(&mut next)),
+            Self::Url(at) => {
+                *at(&mut next) = if raw.is_none() {
+                    None
+                } else {
+                    Some(raw.secret("a connection string")?.to_owned())
+                };
+            }
         }
         self.check(&mut next)?;
         *config = next;
@@ -124,6 +138,10 @@ impl Field {
             }
             Self::Path(at) => crate::paths::check(at(config)),
             Self::OptionalPath(at) => at(config).as_deref().map_or(Ok(()), crate::paths::check),
+            Self::Name(at) if at(config).trim().is_empty() => Err(Problem::new("it must not be empty")),
+            Self::Url(at) if at(config).as_ref().is_some_and(|url| url.trim().is_empty()) => {
+                Err(Problem::new("it must not be empty"))
+            }
             _ => Ok(()),
         }
     }
@@ -152,12 +170,15 @@ impl Field {
             Self::Factor(at) => *at(to) = *at(from),
             Self::Path(at) => at(to).clone_from(at(from)),
             Self::OptionalPath(at) => at(to).clone_from(at(from)),
+            Self::Name(at) => at(to).clone_from(at(from)),
+            Self::Url(at) => at(to).clone_from(at(from)),
         }
     }
 
-    /// The value as text. Lossy for a path that is not Unicode.
+    /// The value as text. Lossy for a path that is not Unicode, and without a password.
     pub(crate) fn text(&self, config: &mut StorageConfig) -> String {
         match self.value(config) {
+            Value::Text(value) if matches!(self, Self::Url(_)) => crate::postgres::without_password(&value),
             Value::Bool(value) => value.to_string(),
             Value::Integer(value) => value.to_string(),
             Value::Float(value) => format!("{value:?}"),
@@ -190,6 +211,8 @@ impl Field {
             Self::Factor(at) => Value::Float(*at(config)),
             Self::Path(at) => Value::Path(at(config).clone()),
             Self::OptionalPath(at) => at(config).clone().map_or(Value::None, Value::Path),
+            Self::Name(at) => Value::Text(at(config).clone()),
+            Self::Url(at) => at(config).clone().map_or(Value::None, Value::Text),
         }
     }
 }

@@ -17,7 +17,7 @@ impl StorageConfig {
     /// project (see [`Loader::project_dir`](crate::Loader::project_dir)), every value and combination checked.
     ///
     /// A `base_dir` that is exactly the default gives way to `PRODIGY_HOME` if that is set; no other
-    /// variable is read. Calling it again changes nothing.
+    /// variable is read, except those of PostgreSQL's passwords. Calling it again changes nothing.
     ///
     /// # Errors
     /// [`ConfigErrors`] with every value and combination that is not possible. Settings of a backend that is not
@@ -42,6 +42,7 @@ impl StorageConfig {
             }
         }
         merged.expand(environment.home().as_deref());
+        crate::postgres::find_password(&mut merged.config, environment, environment.home().as_deref());
         merged.check_combinations();
         ConfigErrors::check(merged.errors)?;
         Ok(merged.config)
@@ -144,6 +145,19 @@ impl Merged {
             .key(key)
             .why("it is not said where the snapshot goes")
             .hint("add `persistence_path`, or set `persist_to_disk: false`");
+            self.errors.push(error);
+        }
+        if self.config.backend == BackendKind::Postgres
+            && self.config.postgres.url.is_none()
+            && !suspect("backend_config.url")
+        {
+            let error = ConfigError::new(
+                self.origin("backend").1.clone(),
+                "`backend: postgres` needs `backend_config.url`",
+            )
+            .key("backend_config.url")
+            .why("it is not said where the database is")
+            .hint("set `url` or PRODIGY_STORAGE_URL to postgresql://USER@HOST/DATABASE");
             self.errors.push(error);
         }
     }

@@ -58,6 +58,7 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
     let mut merged = Merged::of(layers);
     merged.place_root(standing, loader.project_dir.as_deref());
     merged.expand(home);
+    crate::postgres::find_password(&mut merged.config, environment, home);
     merged.check_combinations();
     ConfigErrors::check(std::mem::take(&mut merged.errors))?;
     merged.notice_local_storage(loader.project_dir.as_deref());

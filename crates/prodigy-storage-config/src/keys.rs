@@ -2,7 +2,7 @@
 
 use crate::field::Field;
 use crate::key::{KeySpec, VariableSpec};
-use crate::kind::BackendKind::{File, Memory};
+use crate::kind::BackendKind::{File, Memory, Postgres};
 
 /// Replaces `~/.prodigy`.
 pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
@@ -39,7 +39,7 @@ pub static KEYS: &[KeySpec] = &[
         "backend",
         "file",
         Field::Backend(|c| &mut c.backend),
-        "Where data goes: `file` (also written `filesystem`) for production, `memory` for tests.",
+        "Where data goes: `file` (also written `filesystem`) for production on one machine, `postgres` for many machines, `memory` for tests.",
     )
     .also(&[
         VariableSpec {
@@ -58,7 +58,7 @@ pub static KEYS: &[KeySpec] = &[
         "connection_pool_size",
         "10",
         Field::Count(|c| &mut c.connection_pool_size),
-        "The largest number of backend operations that run at once. Appends do not count.",
+        "The largest number of backend operations that run at once, and of connections to a database. Appends to files do not count.",
     ),
     KeySpec::new(
         "timeout",
@@ -203,6 +203,32 @@ pub static KEYS: &[KeySpec] = &[
         "Where the snapshot goes; needed with `persist_to_disk`. Relative paths as in `base_dir`.",
     )
     .of(Memory),
+    KeySpec::new(
+        "backend_config.url",
+        "none",
+        Field::Url(|c| &mut c.postgres.url),
+        "The connection string of the database: a URL, or pairs of key and value. Better without a password: `PGPASSWORD`, `PGPASSFILE` and `~/.pgpass` count.",
+    )
+    .also(&[VariableSpec {
+        name: "PRODIGY_STORAGE_URL",
+        instead: None,
+        meaning: "sets `backend_config.url`",
+    }])
+    .of(Postgres),
+    KeySpec::new(
+        "backend_config.schema",
+        "prodigy",
+        Field::Name(|c| &mut c.postgres.schema),
+        "The schema that holds the tables. Several stores can be in one database.",
+    )
+    .of(Postgres),
+    KeySpec::new(
+        "backend_config.application_name",
+        "prodigy-storage",
+        Field::Name(|c| &mut c.postgres.application_name),
+        "The name of the program in the server's list of sessions.",
+    )
+    .of(Postgres),
     KeySpec::new(
         "retry_policy.max_retries",
         "3",

@@ -18,11 +18,13 @@ pub enum BackendKind {
     File,
     /// The memory of this process: for tests.
     Memory,
+    /// A PostgreSQL database: for many machines.
+    Postgres,
 }
 
 impl BackendKind {
-    /// Every backend of this build.
-    pub const ALL: &'static [Self] = &[Self::File, Self::Memory];
+    /// Every backend. A program may have been built without one.
+    pub const ALL: &'static [Self] = &[Self::File, Self::Memory, Self::Postgres];
 
     /// Another word for [`BackendKind::File`], which Prodigy's own documentation uses.
     pub(crate) const FILE_ALIAS: &'static str = "filesystem";
@@ -33,6 +35,7 @@ impl BackendKind {
         match self {
             Self::File => "file",
             Self::Memory => "memory",
+            Self::Postgres => "postgres",
         }
     }
 }

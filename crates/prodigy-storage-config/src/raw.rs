@@ -77,7 +77,7 @@ impl Raw<'_> {
     }
 
     /// The text, where the source gave text or can't tell.
-    fn text(&self, wanted: &str) -> Result<&str, Problem> {
+    pub(crate) fn text(&self, wanted: &str) -> Result<&str, Problem> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Untyped(text) | Self::Variable(text) => text
@@ -85,6 +85,12 @@ impl Raw<'_> {
                 .ok_or_else(|| Problem::new("it is not valid Unicode")),
             _ => Err(self.wrong(wanted)),
         }
+    }
+
+    /// A text that no error shows.
+    pub(crate) fn secret(&self, wanted: &str) -> Result<&str, Problem> {
+        self.text(wanted)
+            .map_err(|_| Problem::new(format!("{wanted} is expected")).hint("put it between quotes"))
     }
 
     pub(crate) fn boolean(&self) -> Result<bool, Problem> {
@@ -216,10 +222,7 @@ impl Raw<'_> {
     }
 
     pub(crate) fn backend(&self) -> Result<BackendKind, Problem> {
-        let wanted = "`file` or `memory`";
-        if self.text(wanted)?.trim().eq_ignore_ascii_case("postgres") {
-            return Err(Problem::new("this build has no `postgres` backend").hint("use `file` or `memory`"));
-        }
+        let wanted = "`file`, `memory` or `postgres`";
         let alias = |text: &str| match self {
             Self::Untyped(_) | Self::Variable(_) => text.trim().eq_ignore_ascii_case(BackendKind::FILE_ALIAS),
             _ => text == BackendKind::FILE_ALIAS,
@@ -237,11 +240,15 @@ impl Raw<'_> {
     /// Parses one of a few words: exact in a file, in any letter case elsewhere.
     pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
         let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-        let wanted = known
-            .iter()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(" or ");
+        let mut wanted = String::new();
+        for (at, word) in known.iter().enumerate() {
+            let between = match at {
+                0 => "",
+                at if at + 1 == known.len() => " or ",
+                _ => ", ",
+            };
+            wanted.push_str(&format!("{between}`{word}`"));
+        }
         let text = self.text(&wanted)?;
         let lower = text.trim().to_ascii_lowercase();
         let same = |word: &str| match self {

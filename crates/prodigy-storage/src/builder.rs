@@ -236,6 +236,20 @@ impl StorageBuilder {
         crate::backup::of(&config, self.read_only, &self.clock)
     }
 
+    /// Loads the configuration and gives the schema of its database, which need not exist yet.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Unsupported`](crate::ErrorKind::Unsupported) for another backend
+    /// than `postgres`.
+    #[cfg(feature = "postgres")]
+    pub fn schema(self) -> Result<crate::Schema> {
+        let (config, notices) = self.load()?;
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
+        crate::Schema::of(&config, &self.clock)
+    }
+
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {
         let project = self.project();
         if let Some(config) = &self.config {

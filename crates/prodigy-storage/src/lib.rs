@@ -78,6 +78,7 @@
 //! |---|---|
 //! | `file` | the file backend, and the [doctor](Storage::doctor) that repairs its files |
 //! | `memory` | the memory backend, and [`Storage::in_memory`] for tests |
+//! | `postgres` | the PostgreSQL backend; off unless it is asked for |
 //! | `compression` | compression of sealed log segments, in the file backend |
 //! | `yaml`, `toml` | configuration files in these formats |
 //!
@@ -126,8 +127,8 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
-#[cfg(not(any(feature = "file", feature = "memory")))]
-compile_error!("prodigy-storage has no backend: enable its feature `file`, its feature `memory`, or both");
+#[cfg(not(any(feature = "file", feature = "memory", feature = "postgres")))]
+compile_error!("prodigy-storage has no backend: enable its feature `file`, `memory` or `postgres`");
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -153,6 +154,8 @@ mod open;
 mod orphans;
 mod registry;
 mod repo;
+#[cfg(feature = "postgres")]
+mod schema;
 mod storage;
 mod worktrees;
 
@@ -184,6 +187,8 @@ pub use lock::{LockOptions, StorageLock};
 pub use notice::StorageNotice;
 pub use orphans::{JobOrphans, OrphanedWorktree, Orphans};
 pub use repo::Repo;
+#[cfg(feature = "postgres")]
+pub use schema::{Schema, SchemaState};
 pub use storage::Storage;
 pub use worktrees::Worktrees;
 
@@ -211,8 +216,8 @@ pub mod config {
     pub use prodigy_storage_config::{
         BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FENCE_VARIABLE,
         FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
-        MemorySettings, Notice, Origin, ProcessEnvironment, RetrySettings, StorageConfig, VariableSpec, key,
-        parse_duration, reference_markdown,
+        MemorySettings, Notice, Origin, PostgresSettings, ProcessEnvironment, RetrySettings, StorageConfig,
+        VariableSpec, key, parse_duration, reference_markdown,
     };
 }
 

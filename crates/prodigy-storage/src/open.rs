@@ -8,6 +8,8 @@ use prodigy_storage_config::{BackendKind, StorageConfig};
 use prodigy_storage_file::{FileBackend, FileOptions};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+#[cfg(feature = "postgres")]
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
 /// Opens the backend.
 pub(crate) fn open(
@@ -24,6 +26,12 @@ pub(crate) fn open(
         BackendKind::Memory => Ok(Arc::new(MemoryBackend::new(memory_options(
             config, read_only, clock,
         ))?)),
+        #[cfg(feature = "postgres")]
+        BackendKind::Postgres => {
+            let deadline = prodigy_storage_backend::Deadline::after(config.timeout);
+            let options = postgres_options(config, clock).migrate(!read_only);
+            Ok(Arc::new(PostgresBackend::open(options, deadline)?))
+        }
         other => {
             let why = "this program was built without that backend";
             let hint =
@@ -47,6 +55,27 @@ fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock
         _ => options,
     }
 }
+
+/// How the PostgreSQL backend is opened.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_options(config: &StorageConfig, clock: &Arc<dyn Clock>) -> PostgresOptions {
+    let postgres = &config.postgres;
+    PostgresOptions::new(postgres.url.clone().unwrap_or_default())
+        .password(postgres.password.clone())
+        .password_file(postgres.password_file.clone())
+        .schema(&postgres.schema)
+        .application_name(&postgres.application_name)
+        .connections(config.connection_pool_size)
+        .connect_timeout(config.timeout.min(CONNECT_TIMEOUT))
+        .max_record_size(config.file.max_record_size)
+        .max_document_size(config.file.max_document_size)
+        .max_queue_size(config.file.max_queue_size)
+        .clock(Arc::clone(clock))
+}
+
+/// A server that does not answer for longer is down: the next one of the connection string is tried.
+#[cfg(feature = "postgres")]
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How the file backend is opened.
 #[cfg(feature = "file")]

@@ -101,14 +101,17 @@ const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage", "file"),
     ("prodigy-storage", "memory"),
+    ("prodigy-storage", "postgres"),
     ("prodigy-storage", "file,tokio"),
     ("prodigy-storage", "memory,tokio"),
     ("prodigy-storage-cache", ""),
     ("prodigy-storage-cli", "file"),
     ("prodigy-storage-cli", "memory"),
     ("prodigy-storage-config", ""),
+    ("prodigy-storage-cli", "postgres"),
     ("prodigy-storage-file", ""),
     ("prodigy-storage-file", "backup"),
+    ("prodigy-storage-postgres", ""),
     ("prodigy-storage-retry", ""),
 ];
 

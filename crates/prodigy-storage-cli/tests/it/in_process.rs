@@ -93,6 +93,8 @@ fn the_table_has_the_commands_and_no_others() {
             "doctor",
             "backup",
             "restore",
+            #[cfg(feature = "postgres")]
+            "schema show|migrate",
             "usage",
             "repo list|identify|relink|register",
         ]

@@ -29,8 +29,13 @@ mod lock;
 mod memory;
 mod output;
 mod places;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod search;
 mod security;
+#[cfg(feature = "postgres")]
+#[path = "../../../prodigy-storage-postgres/tests/it/server.rs"]
+mod server;
 mod status;
 mod support;
 mod terminal;

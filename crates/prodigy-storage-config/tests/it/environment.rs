@@ -18,6 +18,7 @@ fn every_key_has_a_variable() {
             "duration" | "duration, above zero" => "20s",
             "float, at least 1" => "3.5",
             "path" => "/somewhere",
+            "connection string" => "postgresql://app@db/jobs",
             _ => spec.default,
         }
         .to_owned();
@@ -26,6 +27,9 @@ fn every_key_has_a_variable() {
             .with(spec.variable(), value.clone());
         if let Some(backend) = spec.backend {
             environment = environment.with("PRODIGY_STORAGE_TYPE", backend.as_str());
+            if backend == BackendKind::Postgres && spec.name() != "url" {
+                environment = environment.with("PRODIGY_STORAGE_URL", "postgresql://app@db/jobs");
+            }
         }
         if spec.name() == "persist_to_disk" {
             environment = environment.with("PRODIGY__STORAGE__BACKEND_CONFIG__PERSISTENCE_PATH", "/x");
@@ -82,12 +86,10 @@ fn the_type_is_in_any_case_and_works_on_any_file() {
         "{}",
         fixture.errors()
     );
-    let fixture = Fixture::new().variable("PRODIGY_STORAGE_TYPE", "Postgres");
-    assert!(
-        fixture.errors().contains("this build has no `postgres` backend"),
-        "{}",
-        fixture.errors()
-    );
+    let fixture = Fixture::new()
+        .variable("PRODIGY_STORAGE_TYPE", "Postgres")
+        .variable("PRODIGY_STORAGE_URL", "postgresql://app@db/jobs");
+    assert_eq!(fixture.load().unwrap().config.backend, BackendKind::Postgres);
 }
 
 #[test]

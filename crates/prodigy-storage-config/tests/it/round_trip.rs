@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prodigy_storage_config::{
     BackendKind, CacheSettings, CacheType, Durability, FileSettings, MAX_DURATION, MapEnvironment,
-    MemorySettings, RetrySettings, StorageConfig,
+    MemorySettings, PostgresSettings, RetrySettings, StorageConfig,
 };
 use proptest::prelude::*;
 
@@ -158,8 +158,17 @@ fn memory() -> impl Strategy<Value = MemorySettings> {
 
 fn config() -> impl Strategy<Value = StorageConfig> {
     let backend = prop_oneof![
-        file().prop_map(|file| (BackendKind::File, file, MemorySettings::default())),
-        memory().prop_map(|memory| (BackendKind::Memory, FileSettings::default(), memory)),
+        file().prop_map(|file| StorageConfig::default().file(file)),
+        memory().prop_map(|memory| StorageConfig::default()
+            .backend(BackendKind::Memory)
+            .memory(memory)),
+        ("[a-z:/@?=&%' ]{0,30}", "[a-z_]{1,20}").prop_map(|(url, name)| {
+            let postgres = PostgresSettings::default().url(Some(format!("postgresql://{url}")));
+            let postgres = postgres.schema(name.clone()).application_name(name);
+            StorageConfig::default()
+                .backend(BackendKind::Postgres)
+                .postgres(postgres)
+        }),
     ];
     let durability = prop_oneof![Just(Durability::Strict), Just(Durability::Relaxed)];
     (
@@ -172,24 +181,12 @@ fn config() -> impl Strategy<Value = StorageConfig> {
         cache(),
     )
         .prop_map(
-            |(
-                (backend, file, memory),
-                connection_pool_size,
-                timeout,
-                flags,
-                durability,
-                retry_policy,
-                cache_config,
-            )| {
-                StorageConfig::default()
-                    .backend(backend)
-                    .connection_pool_size(connection_pool_size)
+            |(base, connection_pool_size, timeout, flags, durability, retry_policy, cache_config)| {
+                base.connection_pool_size(connection_pool_size)
                     .timeout(timeout)
                     .enable_locking(flags[0])
                     .enable_cache(flags[1])
                     .durability(durability)
-                    .file(file)
-                    .memory(memory)
                     .retry_policy(retry_policy)
                     .cache_config(cache_config)
             },
@@ -212,7 +209,7 @@ proptest! {
         let environment = MapEnvironment::new().with("HOME", "/home/ada");
         let project = Some(std::path::Path::new("/project"));
         let resolved = config.resolved(&environment, project).unwrap();
-        prop_assert!(!resolved.file.base_dir.starts_with("~") || config.backend == BackendKind::Memory);
+        prop_assert!(!resolved.file.base_dir.starts_with("~") || config.backend != BackendKind::File);
         // Once resolved, neither the home folder nor the project is needed again.
         prop_assert_eq!(resolved.resolved(&MapEnvironment::new(), None).unwrap(), resolved);
     }

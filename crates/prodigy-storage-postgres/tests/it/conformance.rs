@@ -1,5 +1,6 @@
 //! The suite, and random sequences, on a real server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,10 +9,16 @@ use prodigy_storage_backend::{Backend, BootId, Clock, Deadline};
 use prodigy_storage_layout::Timestamp;
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
-use crate::server::{Server, schema};
+use crate::server::Server;
 
 const RECORD_LIMIT: usize = 256 << 10;
 const DOCUMENT_LIMIT: usize = 3 << 20;
+
+/// The name of a schema that no other test of this process uses.
+fn schema() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("test_{}", NEXT.fetch_add(1, Ordering::SeqCst))
+}
 
 struct Postgres {
     clock: Arc<ManualClock>,

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -157,10 +156,4 @@ impl Drop for Server {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         let _ = self.process.wait();
     }
-}
-
-/// The name of a schema that no other test uses.
-pub fn schema() -> String {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    format!("test_{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }

@@ -1,0 +1,88 @@
+//! `backend: postgres` through the tool.
+
+use crate::server::Server;
+use crate::support::Bench;
+
+/// The password of nobody: the private server trusts everyone.
+const PASSWORD: &str = "s3cret";
+
+fn bench(server: &Server) -> Bench {
+    let url = server.url().replace("app@", &format!("app:{PASSWORD}@"));
+    Bench::new()
+        .with("PRODIGY_STORAGE_TYPE", "postgres")
+        .with("PRODIGY_STORAGE_URL", &url)
+}
+
+#[test]
+fn the_schema_is_shown_and_migrated() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    let before = bench.run(&["schema", "show"]).code(1).out;
+    assert_eq!(before, "version 0, and this program needs 1\n");
+    bench.run(&["usage"]).code(4).says("schema migrate");
+    bench.run(&["schema", "migrate"]).code(0);
+    bench.run(&["schema", "migrate"]).code(0);
+    let after = bench.run(&["schema", "show", "--json"]).code(0).json();
+    assert_eq!((&after["found"], &after["wanted"]), (&1.into(), &1.into()));
+    bench.run(&["usage"]).code(0);
+    let other = Bench::of_memory();
+    other
+        .run(&["schema", "show"])
+        .code(1)
+        .says("only the `postgres` backend has a schema");
+}
+
+#[test]
+fn everything_is_stored_and_read_and_no_password_is_shown() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.append("{\"n\":1}\n{\"n\":2}\n");
+    let job = ["--repo", "shop", "--job", "job"];
+    let run = |command: &[&str], input: &str| {
+        let arguments: Vec<&str> = command.iter().chain(&job).copied().collect();
+        bench.feed(&arguments, input).code(0)
+    };
+    assert_eq!(run(&["events", "cat"], "").lines().len(), 2);
+    run(&["checkpoint", "save", "--phase", "map"], "{\"done\":2}");
+    assert!(
+        run(&["checkpoint", "show", "--phase", "map"], "")
+            .out
+            .contains("\"done\"")
+    );
+    run(&["dlq", "push"], "{\"item_id\":\"a\",\"item_data\":1}\n");
+    assert!(run(&["dlq", "list"], "").out.contains('a'));
+    bench
+        .run(&["lock", "run", "shop/job/resume", "--", "true"])
+        .code(0);
+    assert!(
+        bench
+            .run(&["lock", "list"])
+            .code(0)
+            .out
+            .contains("shop/job/resume")
+    );
+    bench.run(&["health"]).code(0);
+    assert!(
+        bench
+            .run(&["job", "list", "--repo", "shop"])
+            .code(0)
+            .out
+            .contains("job")
+    );
+
+    let shown = bench.run(&["config", "show", "--origin"]).code(0);
+    assert!(shown.out.contains("postgresql://app:***@"), "{}", shown.out);
+    let broken = bench.with(
+        "PRODIGY_STORAGE_URL",
+        &format!("postgresql://app:{PASSWORD}@127.0.0.1:1/jobs"),
+    );
+    let failed = broken.run(&["usage"]).code(1);
+    for run in [shown, failed] {
+        assert!(
+            !run.out.contains(PASSWORD) && !run.err.contains(PASSWORD),
+            "{}{}",
+            run.out,
+            run.err
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Settings of the PostgreSQL backend.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use prodigy_storage_backend::setters;
+
+use crate::config::StorageConfig;
+use crate::environment::Environment;
+use crate::kind::BackendKind;
+
+/// Replaces a password that is shown.
+const HIDDEN: &str = "***";
+
+/// Settings of the PostgreSQL backend. `Debug` hides passwords.
+///
+/// ```
+/// use prodigy_storage_config::{BackendKind, PostgresSettings, StorageConfig};
+///
+/// let postgres = PostgresSettings::default().url(Some("postgresql://app:secret@db.example.com/jobs".into()));
+/// let config = StorageConfig::default().backend(BackendKind::Postgres).postgres(postgres);
+/// assert!(!format!("{config:?}").contains("secret"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PostgresSettings {
+    /// The connection string; needed for the backend. Default: none.
+    pub url: Option<String>,
+    /// The schema that holds the tables. Default: `prodigy`.
+    pub schema: String,
+    /// The name of the program in the server's list of sessions. Default: `prodigy-storage`.
+    pub application_name: String,
+    /// The password where [`url`](Self::url) has none: `PGPASSWORD`. No file of ours holds it. Default: none.
+    pub password: Option<String>,
+    /// The file of passwords, in libpq's form: `PGPASSFILE`, or `~/.pgpass`. Default: none.
+    pub password_file: Option<PathBuf>,
+}
+
+impl PostgresSettings {
+    setters! {
+        /// Sets [`url`](field@Self::url).
+        url: Option<String>,
+        /// Sets [`schema`](field@Self::schema).
+        schema: into String,
+        /// Sets [`application_name`](field@Self::application_name).
+        application_name: into String,
+        /// Sets [`password`](field@Self::password).
+        password: Option<String>,
+        /// Sets [`password_file`](field@Self::password_file).
+        password_file: Option<PathBuf>,
+    }
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            schema: "prodigy".into(),
+            application_name: "prodigy-storage".into(),
+            password: None,
+            password_file: None,
+        }
+    }
+}
+
+impl fmt::Debug for PostgresSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSettings")
+            .field("url", &self.url.as_deref().map(without_password))
+            .field("schema", &self.schema)
+            .field("application_name", &self.application_name)
+            .field("password", &self.password.as_ref().map(|_| HIDDEN))
+            .field("password_file", &self.password_file)
+            .finish()
+    }
+}
+
+/// A connection string as it may be shown. Where a password may be, more is hidden rather than less.
+pub(crate) fn without_password(url: &str) -> String {
+    let mut shown = url.to_owned();
+    if let Some((scheme, rest)) = url.split_once("://")
+        && let Some((user, host)) = rest.rsplit_once('@')
+        && let Some((user, _)) = user.split_once(':')
+    {
+        shown = format!("{scheme}://{user}:{HIDDEN}@{host}");
+    }
+    match shown.to_ascii_lowercase().find("password") {
+        Some(at) => format!("{}password={HIDDEN}", shown.get(..at).unwrap_or_default()),
+        None => shown,
+    }
+}
+
+/// Takes the password from where PostgreSQL's own clients take it, unless it is set.
+pub(crate) fn find_password(
+    config: &mut StorageConfig,
+    environment: &impl Environment,
+    home: Option<&std::path::Path>,
+) {
+    if config.backend != BackendKind::Postgres {
+        return;
+    }
+    let value = |name| environment.var(name).filter(|value| !value.is_empty());
+    let settings = &mut config.postgres;
+    if settings.password.is_none() {
+        settings.password = value("PGPASSWORD").and_then(|password| password.into_string().ok());
+    }
+    if settings.password_file.is_none() {
+        let file = value("PGPASSFILE").map(PathBuf::from);
+        settings.password_file = file.or_else(|| home.map(|home| home.join(".pgpass")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Loader, MapEnvironment};
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            (
+                "postgresql://app:s3cret@db:5432/jobs",
+                "postgresql://app:***@db:5432/jobs",
+            ),
+            (
+                "postgres://app:s3:c@r/et@h1,h2/jobs?sslmode=disable",
+                "postgres://app:***@h1,h2/jobs?sslmode=disable",
+            ),
+            ("postgresql://app@db/jobs", "postgresql://app@db/jobs"),
+            (
+                "postgresql://db/jobs?user=app&password=s3cret&x=y",
+                "postgresql://db/jobs?user=app&password=***",
+            ),
+            (
+                "host=db user=app Password='s3cret s3cret' dbname=jobs",
+                "host=db user=app password=***",
+            ),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn the_password_is_where_other_clients_find_it() {
+        let environment = MapEnvironment::new()
+            .with("HOME", "/home/ada")
+            .with("PRODIGY_STORAGE_TYPE", "postgres")
+            .with("PRODIGY_STORAGE_URL", "postgresql://app:s3cret@db/jobs");
+        let loaded = Loader::new(environment.clone()).load().unwrap();
+        let postgres = &loaded.config.postgres;
+        assert_eq!(
+            (postgres.password.as_deref(), postgres.password_file.as_deref()),
+            (None, Some("/home/ada/.pgpass".as_ref()))
+        );
+        let shown: Vec<String> = loaded.effective().map(|(_, value, _)| value).collect();
+        assert!(
+            shown.contains(&"postgresql://app:***@db/jobs".to_owned()),
+            "{shown:?}"
+        );
+        assert!(!format!("{loaded:?}{shown:?}").contains("s3cret"));
+
+        let environment = environment
+            .with("PGPASSWORD", "other")
+            .with("PGPASSFILE", "/run/secrets/db");
+        let postgres = Loader::new(environment).load().unwrap().config.postgres;
+        assert_eq!(postgres.password.as_deref(), Some("other"));
+        assert_eq!(postgres.password_file, Some("/run/secrets/db".into()));
+        assert!(!format!("{postgres:?}").contains("other"));
+    }
+
+    #[test]
+    fn the_backend_needs_a_connection_string() {
+        let environment = MapEnvironment::new().with("PRODIGY_STORAGE_TYPE", "postgres");
+        let errors = Loader::new(environment).load().unwrap_err().to_string();
+        assert!(errors.contains("needs `backend_config.url`"), "{errors}");
+    }
+}
