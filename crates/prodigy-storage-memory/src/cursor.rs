@@ -110,8 +110,8 @@ impl Position {
             ErrorKind::CursorGap,
             READ,
             job,
-            "the events that it was made on are not in this store: memory is gone with its process, or an older \
-             snapshot was loaded",
+            "the events that it was made on are not in this store: the log was deleted, memory is gone with its \
+             process, or an older snapshot was loaded",
         )
         .with_hint("read from the beginning"))
     }

@@ -213,17 +213,15 @@ impl Job {
         let mut buffer = Vec::new();
         let body =
             Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
-        let options = PutOptions::new(self.inner.config.durability)
-            .expect(Expected::Absent)
-            .fencing(self.fence.clone());
-        match self.inner.caller.put(&document, body, &options, deadline) {
+        let options = PutOptions::new(self.inner.config.durability).fencing(self.fence.clone());
+        let first = options.clone().expect(Expected::Absent);
+        match self.inner.caller.put(&document, body, &first, deadline) {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => return other.map(drop),
         }
         if self.status()?.state == JobState::Finished {
             return Ok(());
         }
-        let options = PutOptions::new(self.inner.config.durability);
         self.inner
             .caller
             .put(&document, body, &options, deadline)

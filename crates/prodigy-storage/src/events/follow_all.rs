@@ -291,8 +291,9 @@ impl fmt::Debug for FollowAllLines {
 /// It begins with what each job holds, job by job, unless it [begins now](FollowOptions::from_now), and continues with
 /// what is appended to any of them, also to jobs that come later. It holds a cursor for each job in memory.
 ///
-/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read). So is a failure that concerns one
-/// job, which is not followed any more.
+/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read), and so is a failure that concerns one
+/// job. The other jobs are followed on: report such an item, and take the next one. The job is not followed any more, or, if it was
+/// deleted, from the first event of its next log.
 ///
 /// ```
 /// # use std::time::Duration;
