@@ -10,4 +10,6 @@
 )]
 
 mod conformance;
+mod failures;
+mod late;
 mod server;

@@ -1,4 +1,5 @@
-//! A private PostgreSQL server in a temporary folder, shared by the tests of this process.
+//! A private PostgreSQL server in a temporary folder.
+#![allow(dead_code, reason = "each crate that includes this file uses a part of it")]
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -143,6 +144,54 @@ impl Server {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Kills the server and all its processes at once, and starts it again.
+    pub fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let began = Instant::now();
+        loop {
+            self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
+            // It ends again while a process of the killed one has the shared memory.
+            std::thread::sleep(Duration::from_millis(100));
+            if self.process.try_wait().unwrap().is_none() {
+                break;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the killed server leaves its memory in use"
+            );
+        }
+        self.wait_until_ready();
+    }
+
+    /// Stops or continues all processes of the server.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        for pid in std::iter::once(pid.as_str()).chain(children.lines()) {
+            let _ = Command::new("kill").args([signal, pid]).status();
+        }
+    }
+
+    /// Runs statements, and gives what they print.
+    pub fn psql(&self, statements: &str) -> String {
+        let output = self.psql_command().args(["-c", statements]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `psql`, to be given statements.
+    pub fn psql_command(&self) -> Command {
+        let mut psql = command(&self.binaries.join("psql"));
+        psql.args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", &self.url()]);
+        psql
     }
 
     pub fn url(&self) -> String {

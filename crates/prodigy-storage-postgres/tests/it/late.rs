@@ -1,0 +1,154 @@
+//! A transaction that commits late, and one that stays open.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Cursor, Deadline, EventId, LogStore, ScanItem, ScanOptions, WaitOptions,
+};
+use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+
+use crate::server::Server;
+
+/// A session that holds a transaction open.
+struct Session(Child);
+
+impl Session {
+    /// Runs the statements, and returns when they are done.
+    fn begin(server: &Server, statements: &str) -> Self {
+        let mut psql = server
+            .psql_command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(
+            psql.stdin.as_mut().unwrap(),
+            "begin; {statements}; select 'begun';"
+        )
+        .unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(psql.stdout.take().unwrap());
+        while line != "begun\n" {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "the session ended");
+        }
+        Self(psql)
+    }
+
+    fn roll_back(mut self) {
+        writeln!(self.0.stdin.take().unwrap(), "rollback;").unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+pub fn job(name: &str) -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(name).unwrap())
+}
+
+fn given(millis: i64) -> EventId {
+    EventId::for_key(Timestamp::from_millis(1_767_225_600_000 + millis), "late")
+}
+
+fn append(backend: &PostgresBackend, ids: &[EventId]) {
+    let mut batch = Batch::new();
+    for id in ids {
+        batch.push(&id.to_string()).unwrap();
+    }
+    batch.set_ids(ids.iter().copied());
+    backend
+        .append(
+            &job("a"),
+            &mut batch,
+            &AppendOptions::default(),
+            Deadline::never(),
+        )
+        .unwrap();
+}
+
+pub fn read(backend: &PostgresBackend, job: &JobAddress, from: Option<Cursor>) -> (Vec<EventId>, Cursor) {
+    let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
+    let mut scan = backend.scan(job, &options, Deadline::never()).unwrap();
+    let mut ids = Vec::new();
+    while let Some(item) = scan.next().unwrap() {
+        let ScanItem::Record(record) = item else {
+            panic!("{item:?}")
+        };
+        ids.push(record.id);
+    }
+    (ids, scan.cursor())
+}
+
+#[test]
+fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
+    let Some(server) = Server::start() else { return };
+    let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    let (slow, fast, reader) = (open(), open(), open());
+    append(&slow, &[given(1)]);
+    append(&fast, &[given(2)]);
+    // Another session has stored one of the ids, and has not committed: the append that brings the id waits for it.
+    let values = "select job, 99, 1, $$ID$$::uuid, 0, '' from prodigy.event limit 1"
+        .replace("ID", &given(4).to_string());
+    let other = Session::begin(
+        &server,
+        &format!("insert into prodigy.event (job, writer, number, id, time, line) {values}"),
+    );
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| append(&slow, &[given(3), given(4)]));
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        while server.psql(waits).trim() == "0" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        append(&fast, &[given(5), given(6)]);
+        // A long transaction delays no reader.
+        let (ids, middle) = read(&reader, &job("a"), None);
+        assert_eq!(ids, [1, 2, 5, 6].map(given));
+        let end = reader.end(&job("a"), Deadline::never()).unwrap();
+        let (reader, behind) = (&reader, end.clone());
+        let follower = scope.spawn(move || {
+            let options = WaitOptions::new().poll(Duration::from_millis(20));
+            reader.wait(
+                &job("a"),
+                &behind,
+                &options,
+                Deadline::after(Duration::from_secs(60)),
+            )
+        });
+        other.roll_back();
+        late.join().unwrap();
+        assert!(follower.join().unwrap().unwrap());
+        append(&fast, &[given(7)]);
+        for cursor in [middle, end.clone()] {
+            assert_eq!(read(reader, &job("a"), Some(cursor)).0, [3, 4, 7].map(given));
+        }
+    });
+    assert_eq!(read(&reader, &job("a"), None).0, [1, 2, 3, 4, 5, 6, 7].map(given));
+}
+
+#[test]
+fn a_role_with_the_documented_rights_is_enough() {
+    let Some(server) = Server::start() else { return };
+    let owner = PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    server.psql(
+        "create role jobs_app login; grant usage on schema prodigy to jobs_app; \
+         grant select, insert, update, delete on all tables in schema prodigy to jobs_app; \
+         revoke insert, update, delete on prodigy.store from jobs_app; \
+         grant usage, select on all sequences in schema prodigy to jobs_app;",
+    );
+    let options = PostgresOptions::new(server.url().replace("app@", "jobs_app@"));
+    let app = PostgresBackend::open(options.clone(), Deadline::never()).unwrap();
+    append(&app, &[given(1)]);
+    assert_eq!(read(&owner, &job("a"), None).0, [given(1)]);
+    prodigy_storage_backend::Catalog::flush(&app, Deadline::never()).unwrap();
+    app.seal(&job("a"), Deadline::never()).unwrap();
+    assert!(prodigy_storage_backend::Catalog::delete_job(&app, &job("a"), Deadline::never()).unwrap());
+    // It may not create the tables of another schema.
+    let error = PostgresBackend::open(options.schema("other"), Deadline::never()).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        prodigy_storage_backend::ErrorKind::Unauthorised,
+        "{error}"
+    );
+}
