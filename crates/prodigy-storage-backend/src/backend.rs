@@ -19,6 +19,7 @@ use crate::queue::{
     Settlement,
 };
 use crate::report::{Activity, Capabilities, Health, Stats, Usage};
+use crate::survey::JobSurvey;
 use crate::wait::WaitOptions;
 use crate::watch::{LogReports, LogScope, LogWatch};
 
@@ -347,6 +348,18 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Whether a live process works on a job, and when the job was last written to.
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity>;
+
+    /// A page of the jobs of a repository, as [`jobs`](Self::jobs) lists them, each with its numbers. No event and no document
+    /// is read for them, except the mark of a finished job.
+    ///
+    /// A job that can't be read is an entry with the error. A page that would take too long ends early: it is short, and
+    /// the next one continues behind it.
+    fn survey(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobSurvey, JobId>>;
 
     /// Removes all that is stored of a job: events, documents, dead letters. False if nothing was.
     ///

@@ -66,6 +66,7 @@ mod report;
 mod series;
 mod setters;
 mod streamed;
+mod survey;
 mod wait;
 mod watch;
 
@@ -94,5 +95,6 @@ pub use record::Record;
 pub use report::{Activity, AreaUsage, Capabilities, Check, Health, OperationStats, Severity, Stats, Usage};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
+pub use survey::{DocumentCount, JobFacts, JobSurvey};
 pub use wait::{Interrupt, LookReason, Reporting, WaitOptions, Waiters};
 pub use watch::{LogReports, LogScope, LogWatch, Reported};

@@ -69,6 +69,7 @@ mod signals;
 mod status;
 mod terminal;
 mod time;
+mod top;
 mod usage;
 mod worktree;
 

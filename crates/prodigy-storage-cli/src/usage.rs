@@ -1,15 +1,13 @@
 //! `usage`.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
-
-use prodigy_storage::ErrorKind;
+use std::cmp::Reverse;
 
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::jobs::Parts;
+use crate::jobs::{each_row, row_json};
 use crate::output::{Table, bytes};
+use crate::top::Top;
 
 /// The jobs that are printed if no number is given.
 const JOBS: usize = 20;
@@ -76,45 +74,16 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &UsageArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-/// A job, ordered by its size: the smallest one is the greatest.
-struct BySize(Parts);
-
-impl PartialEq for BySize {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for BySize {}
-
-impl PartialOrd for BySize {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for BySize {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.0.bytes().cmp(&self.0.bytes())
-    }
-}
-
 /// Prints the largest jobs of all repositories, the largest first. No more of them than are printed is in memory.
-fn largest_jobs(app: &mut App<'_>, top: usize) -> Result<Exit> {
+fn largest_jobs(app: &mut App<'_>, count: usize) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
-    let mut largest = BinaryHeap::new();
+    let mut largest = Top::new(count);
     for name in storage.repositories() {
         let repo = storage.repo(name?)?;
-        for id in repo.jobs() {
-            match Parts::of(&repo.job(id?)?) {
-                Ok(parts) => largest.push(BySize(parts)),
-                Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-                Err(error) => return Err(error.into()),
-            }
-            if largest.len() > top {
-                largest.pop();
-            }
-        }
+        each_row(app, &repo, |_, row| {
+            largest.offer(row.bytes(), row);
+            Ok(())
+        })?;
     }
     let mut table = Table::new(&[
         "EVENTS",
@@ -124,12 +93,19 @@ fn largest_jobs(app: &mut App<'_>, top: usize) -> Result<Exit> {
         "SIZE",
         "JOB",
     ]);
-    for BySize(parts) in largest.into_sorted_vec() {
+    for row in largest.into_sorted() {
         if app.json() {
-            app.json_line(&parts.json())?;
-        } else {
-            table.row(app, parts.sizes())?;
+            app.json_line(&row_json(&row))?;
+            continue;
         }
+        let sizes = [
+            row.log.bytes,
+            row.checkpoints.bytes,
+            row.documents.bytes,
+            row.letters.bytes,
+            row.bytes(),
+        ];
+        table.row(app, sizes.map(bytes).into_iter().chain([row.address.to_string()]))?;
     }
     table.print(app)?;
     Ok(Exit::Done)

@@ -4,6 +4,7 @@ mod catalog;
 mod delete;
 mod handle;
 mod stores;
+mod survey;
 mod waiting;
 mod watching;
 
@@ -16,10 +17,10 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim,
     Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence,
-    Health, ItemId, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
-    LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore,
-    QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity, Stats,
-    StorageError, StoredDocument, Usage, WaitOptions,
+    Health, ItemId, JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore,
+    LogSummary, LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
+    QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity,
+    Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
 
@@ -526,6 +527,16 @@ impl Catalog for FileBackend {
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
         self.handle
             .read("look at job", |store| store.activity(job, deadline))
+    }
+
+    fn survey(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobSurvey, JobId>> {
+        self.handle
+            .read("survey jobs", |store| store.survey(repo, page, deadline))
     }
 
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Compaction, Cursor,
     Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, ItemId,
-    LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
-    PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStep, QueueStore,
-    QueueSummary, Reporting, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
-    StorageError, StoredDocument, Usage, WaitOptions, time_to_store,
+    JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
+    LogWatch, Page, PageBuilder, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
+    QueueStep, QueueStore, QueueSummary, Reporting, Result, Revision, Scan, ScanOptions, Select, Settled,
+    Settlement, Stats, StorageError, StoredDocument, Usage, WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Stamp, Timestamp,
@@ -506,6 +506,15 @@ impl Catalog for MemoryBackend {
                 Activity::new(is_locked || data.log.is_open(), data.last_write())
             },
         ))
+    }
+
+    fn survey(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobSurvey, JobId>> {
+        JobSurvey::by_calls(self, repo, page, deadline)
     }
 
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{
     Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Health,
-    Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
+    JobSurvey, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
 };
 use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, RepoName, STATE, Timestamp};
 use tokio_postgres::Row;
@@ -252,6 +252,15 @@ impl Catalog for PostgresBackend {
                 let last: Option<i64> = first(rows(&answers, 2), 0)?;
                 Ok(Activity::new(is_active, last.map(Timestamp::from_nanos)))
             })
+    }
+
+    fn survey(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobSurvey, JobId>> {
+        JobSurvey::by_calls(self, repo, page, deadline)
     }
 
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Body, ErrorKind, Expected, Fence, PutOptions, Result};
+use prodigy_storage_backend::{
+    Activity, Body, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, PutOptions,
+    QueueSummary, Result, StoredDocument,
+};
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::{ACTIVITY, DELETE_JOB, SEAL};
+use crate::call::operation::{ACTIVITY, DELETE_JOB, SEAL, SURVEY};
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
@@ -89,6 +92,82 @@ pub struct JobStatus {
     pub last_activity: Option<Timestamp>,
     /// When it was last finished, if ever.
     pub finished_at: Option<Timestamp>,
+}
+
+impl JobStatus {
+    fn new(activity: Activity, finished_at: Option<Timestamp>) -> Self {
+        let is_finished = finished_at.is_some_and(|at| activity.last_write.is_none_or(|last| last <= at));
+        Self {
+            state: match (activity.active, is_finished) {
+                (true, _) => JobState::Active,
+                (false, true) => JobState::Finished,
+                (false, false) => JobState::Open,
+            },
+            last_activity: activity.last_write,
+            finished_at,
+        }
+    }
+}
+
+/// A job in numbers that cost no reading of its events and documents: [`Job::overview`], and an entry of
+/// [`Repo::survey`](crate::Repo::survey).
+///
+/// ```
+/// use prodigy_storage::Storage;
+///
+/// let repo = Storage::in_memory()?.repo("shop")?;
+/// repo.job("job-7")?.events().append(&"started")?;
+/// for job in repo.survey() {
+///     let job = job??;
+///     println!("{}: {:?}, {} bytes", job.address, job.status.state, job.bytes());
+///     assert_eq!((job.log.segments, job.letters.items), (1, 0));
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobOverview {
+    /// Its repository and id.
+    pub address: JobAddress,
+    /// As [`Job::status`] gives it.
+    pub status: JobStatus,
+    /// Its log.
+    pub log: LogSummary,
+    /// Its dead letters.
+    pub letters: QueueSummary,
+    /// Its checkpoints, of every phase.
+    pub checkpoints: DocumentCount,
+    /// Its documents of the caller's own kinds.
+    pub documents: DocumentCount,
+}
+
+impl JobOverview {
+    pub(crate) fn new(address: JobAddress, facts: JobFacts) -> Result<Self> {
+        let finished_at = facts
+            .finished
+            .map(|mark| finished_at(&address, &mark))
+            .transpose()?;
+        Ok(Self {
+            address,
+            status: JobStatus::new(facts.activity, finished_at),
+            log: facts.log,
+            letters: facts.queue,
+            checkpoints: facts.checkpoints,
+            documents: facts.documents,
+        })
+    }
+
+    /// Bytes of its log, dead letters, checkpoints and documents, as stored.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes + self.letters.bytes + self.checkpoints.bytes + self.documents.bytes
+    }
+}
+
+fn finished_at(job: &JobAddress, mark: &StoredDocument) -> Result<Timestamp> {
+    let mark: Finished =
+        serde_json::from_slice(mark.body()).map_err(|error| other_shape("read finished mark", job, error))?;
+    Ok(mark.finished_at)
 }
 
 impl Job {
@@ -242,16 +321,23 @@ impl Job {
             .call(ACTIVITY, &self.address, deadline, |backend| {
                 backend.activity(&self.address, deadline)
             })?;
-        let is_finished = finished_at.is_some_and(|at| activity.last_write.is_none_or(|last| last <= at));
-        Ok(JobStatus {
-            state: match (activity.active, is_finished) {
-                (true, _) => JobState::Active,
-                (false, true) => JobState::Finished,
-                (false, false) => JobState::Open,
-            },
-            last_activity: activity.last_write,
-            finished_at,
-        })
+        Ok(JobStatus::new(activity, finished_at))
+    }
+
+    /// The job in numbers that cost no reading of its events and documents. [`Repo::survey`](crate::Repo::survey) gives those of
+    /// many jobs at less cost.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn overview(&self) -> Result<JobOverview> {
+        let deadline = self.inner.deadline();
+        let facts = self
+            .inner
+            .caller
+            .call(SURVEY, &self.address, deadline, |backend| {
+                JobFacts::by_calls(backend, &self.address, deadline)
+            })?;
+        JobOverview::new(self.address.clone(), facts)
     }
 
     /// Removes all that is stored of the job: events, checkpoints, documents, dead letters, the record of its orphaned
@@ -291,11 +377,7 @@ impl Job {
     /// The errors of the backend.
     pub fn finished_at(&self) -> Result<Option<Timestamp>> {
         let document = Document::Finished(self.address.clone());
-        let Some(stored) = self.inner.caller.get(&document, self.inner.deadline())? else {
-            return Ok(None);
-        };
-        let mark: Finished = serde_json::from_slice(stored.body())
-            .map_err(|error| other_shape("read finished mark", &self.address, error))?;
-        Ok(Some(mark.finished_at))
+        let stored = self.inner.caller.get(&document, self.inner.deadline())?;
+        stored.map(|mark| finished_at(&self.address, &mark)).transpose()
     }
 }

@@ -181,7 +181,7 @@ pub use events::{
     AppendOptions, Event, EventCounts, EventFilter, EventLines, EventReader, Events, Follow, FollowAll,
     FollowAllLines, FollowHandle, FollowLines, FollowOptions, ReadOptions,
 };
-pub use job::{Job, JobState, JobStatus};
+pub use job::{Job, JobOverview, JobState, JobStatus};
 pub use listing::Listing;
 pub use lock::{LockOptions, StorageLock};
 pub use notice::StorageNotice;
@@ -195,10 +195,11 @@ pub use worktrees::Worktrees;
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, RESERVED, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
     Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
-    Cursor, Damage, Deadline, Delay, Durability, Eligible, ErrorKind, EventId, Expected, Fence, ForeignKind,
-    Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken, LockInfo, LogSummary,
-    OperationStats, PutReport, QueueMark, QueueSummary, Record, Result, Revision, ScanItem, Select, Settled,
-    Settlement, Severity, Stats, StorageError, StoredDocument, SystemClock, TooLarge, Uptime, Usage, escape,
+    Cursor, Damage, Deadline, Delay, DocumentCount, Durability, Eligible, ErrorKind, EventId, Expected,
+    Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken,
+    LockInfo, LogSummary, OperationStats, PutReport, QueueMark, QueueSummary, Record, Result, Revision,
+    ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument, SystemClock,
+    TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{DocumentEntry, Expected, LogScope, Result};
+use prodigy_storage_backend::{DocumentEntry, Expected, JobSurvey, LogScope, Result};
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Identity, JobAddress, JobId, RepoName};
 use serde::de::DeserializeOwned;
 
-use crate::call::operation::LIST_JOBS;
+use crate::call::operation::{LIST_JOBS, SURVEY};
 use crate::documents::{self, DocumentInfo, DocumentOptions, Documents};
 use crate::error::refused_name;
 use crate::events::{FollowAll, FollowAllLines, FollowOptions};
-use crate::job::Job;
+use crate::job::{Job, JobOverview};
 use crate::listing::Listing;
 use crate::notice::StorageNotice;
 use crate::orphans::{JobOrphans, read_orphans};
@@ -130,6 +130,30 @@ impl Repo {
         let (inner, repo) = (Arc::clone(&self.inner), self.name.clone());
         Listing::new(inner, LIST_JOBS, repo.clone(), move |backend, page, deadline| {
             backend.jobs(&repo, page, deadline)
+        })
+    }
+
+    /// The same jobs, each in numbers, at much less cost than asking for each: no event and no document is read. A job that
+    /// can't be read is an error inside its entry, and the others follow.
+    ///
+    /// ```
+    /// # use prodigy_storage::Storage;
+    /// # let storage = Storage::in_memory()?;
+    /// let repo = storage.repo("shop")?;
+    /// repo.job("mapreduce-7")?.events().append(&"started")?;
+    /// let bytes: u64 = repo.survey().all()?.iter().flatten().map(|job| job.bytes()).sum();
+    /// assert!(bytes > 0);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    pub fn survey(&self) -> Listing<Result<JobOverview>> {
+        let (inner, repo) = (Arc::clone(&self.inner), self.name.clone());
+        let survey = Listing::new(inner, SURVEY, repo.clone(), move |backend, page, deadline| {
+            backend.survey(&repo, page, deadline)
+        });
+        let repo = self.name.clone();
+        survey.keep(move |JobSurvey { job, facts, .. }| {
+            let address = JobAddress::new(repo.clone(), job);
+            Some(facts.and_then(|facts| JobOverview::new(address, facts)))
         })
     }
 

@@ -12,10 +12,12 @@ use super::tools::{
 };
 use crate::backend::Backend;
 use crate::document::PutOptions;
-use crate::error::ErrorKind;
+use crate::error::{self, ErrorKind};
 use crate::fence::Fence;
 use crate::lock::LockOptions;
 use crate::log::ScanOptions;
+use crate::page::Entries;
+use crate::survey::JobFacts;
 
 topic! { "deletion":
     a_deleted_job_is_gone "after a deletion nothing of the job is read by any handle, and the other jobs are whole",
@@ -24,7 +26,36 @@ topic! { "deletion":
     a_scan_notices_the_deletion "a scan that is under way when the job is deleted ends with an error, and not as if it were complete",
     a_cursor_into_a_deleted_log_is_refused "a cursor behind an event that was deleted is a gap, also in the log that begins again",
     the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
+    a_survey_gives_what_single_calls_give "a survey of a repository's jobs has the facts of each, as the calls for each give them, also in small pages",
     the_activity_of_a_job_is_known "a job is active while it is worked on, and the last write to any part of it is known",
+}
+
+fn a_survey_gives_what_single_calls_give(harness: &dyn Harness) -> Check {
+    let (one, two) = (harness.open(), harness.open());
+    let (full, open, gone) = (job("full")?, job("open")?, job("gone")?);
+    fill(harness, &*one, &full)?;
+    fill(harness, &*one, &gone)?;
+    append(&*one, &open, &["1"])?;
+    append(&*one, &JobAddress::new(repo("mill")?, open.job.clone()), &["1"])?;
+    one.delete_job(&gone, soon())?;
+    for limit in 1..4 {
+        let survey = Entries::new(|page| two.survey(&full.repo, page, soon())).limit(limit);
+        let survey = survey.collect::<error::Result<Vec<_>>>()?;
+        let names: Vec<_> = survey.iter().map(|found| &found.job).collect();
+        ensure_eq!(names, [&full.job, &open.job], "jobs in pages of {limit}");
+        for found in survey {
+            let job = JobAddress::new(full.repo.clone(), found.job);
+            let (wanted, found) = (JobFacts::by_calls(&*two, &job, soon())?, found.facts?);
+            ensure_eq!(format!("{found:?}"), format!("{wanted:?}"), "{job}");
+        }
+    }
+    let facts = JobFacts::by_calls(&*two, &full, soon())?;
+    ensure_eq!(facts.checkpoints.count, 3, "checkpoints");
+    ensure_eq!(facts.documents.count, 1, "documents of a kind of its own");
+    ensure_eq!(facts.queue.items, 2, "dead letters");
+    ensure!(facts.finished.is_some(), "the mark is missing");
+    ensure!(!facts.activity.active, "a sealed log is active");
+    Ok(())
 }
 
 /// Documents of every kind that has one name in a job.

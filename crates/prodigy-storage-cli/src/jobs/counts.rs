@@ -1,9 +1,8 @@
 //! The jobs of a repository in numbers.
 
-use prodigy_storage::{JobState, RepoName, Timestamp};
+use prodigy_storage::{JobOverview, JobState, RepoName, Timestamp};
 use serde_json::{Value, json};
 
-use super::row::JobRow;
 use crate::output::bytes;
 use crate::time::{age, passed};
 
@@ -16,6 +15,7 @@ pub(crate) struct RepoCounts {
     finished: u64,
     letters: u64,
     log_bytes: u64,
+    bytes: u64,
     last_activity: Option<Timestamp>,
 }
 
@@ -27,10 +27,10 @@ impl RepoCounts {
         "FINISHED",
         "DEAD LETTERS",
         "LAST",
-        "LOGS",
+        "SIZE",
     ];
 
-    pub(crate) fn add(&mut self, row: &JobRow) {
+    pub(crate) fn add(&mut self, row: &JobOverview) {
         self.jobs += 1;
         match row.status.state {
             JobState::Active => self.active += 1,
@@ -39,6 +39,7 @@ impl RepoCounts {
         }
         self.letters += row.letters.items;
         self.log_bytes += row.log.bytes;
+        self.bytes += row.bytes();
         self.last_activity = self.last_activity.max(row.status.last_activity);
     }
 
@@ -55,6 +56,7 @@ impl RepoCounts {
             "finished": self.finished,
             "dead_letters": self.letters,
             "log_bytes": self.log_bytes,
+            "bytes": self.bytes,
             "last_activity": self.last_activity,
         })
     }
@@ -68,7 +70,7 @@ impl RepoCounts {
             self.finished.to_string(),
             self.letters.to_string(),
             last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
-            bytes(self.log_bytes),
+            bytes(self.bytes),
         ]
     }
 }

@@ -1,9 +1,9 @@
 //! `job list`.
 
 use clap::ValueEnum;
-use prodigy_storage::{JobState, Repo, Storage};
+use prodigy_storage::{JobOverview, JobState, Repo, Storage};
 
-use super::row::{JobRow, each_row, state_word};
+use super::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -74,7 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
 }
 
 fn table(all_repos: bool) -> Table {
-    let headings = ["JOB", "STATE", "ACTIVE", "DEAD LETTERS", "LOG"];
+    let headings = ["JOB", "STATE", "ACTIVE", "DEAD LETTERS", "SIZE"];
     match all_repos {
         true => Table::new(&[&["REPOSITORY"], &headings[..]].concat()),
         false => Table::new(&headings),
@@ -90,23 +90,23 @@ fn list(app: &mut App<'_>, arguments: &ListArgs, repo: &Repo, table: &mut Table)
             return Ok(());
         }
         if app.json() {
-            return app.json_line(&row.json());
+            return app.json_line(&row_json(&row));
         }
-        let repo = arguments.all_repos.then(|| row.repo.clone());
+        let repo = arguments.all_repos.then(|| row.address.repo.to_string());
         table.row(app, repo.into_iter().chain(cells(&row)))
     })?;
     Ok(any)
 }
 
 /// The cells of a job, its id first.
-pub(crate) fn cells(row: &JobRow) -> [String; 5] {
+pub(crate) fn cells(row: &JobOverview) -> [String; 5] {
     [
-        row.job.to_string(),
+        row.address.job.to_string(),
         state_word(row.status.state).to_owned(),
         row.status
             .last_activity
             .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
         row.letters.items.to_string(),
-        bytes(row.log.bytes),
+        bytes(row.bytes()),
     ]
 }

@@ -11,8 +11,7 @@ use clap::Subcommand;
 use prodigy_storage::{JobId, RepoName};
 
 pub(crate) use self::counts::RepoCounts;
-pub(crate) use self::parts::Parts;
-pub(crate) use self::row::{JobRow, each_row, state_word};
+pub(crate) use self::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -29,7 +28,7 @@ const DELETE: &str = "Examples: show what would go; delete it
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// List jobs: state, age of the last write, dead letters, size of the log. Reads no event.
+    /// List jobs: state, age of the last write, dead letters, size. Reads no event.
     #[command(after_help = LIST)]
     List(list::ListArgs),
     /// Print all that is stored of a job, in numbers.

@@ -1,102 +1,49 @@
 //! The parts of a job, counted.
 
-use prodigy_storage::{Job, Result};
+use prodigy_storage::{Job, JobOverview, Result};
 use serde_json::{Value, json};
 
-use super::row::{JobRow, state_word};
+use super::row::{row_json, state_word};
 use crate::output::{bytes, counted};
 use crate::time::{age, passed};
 
-/// Entries of one kind, and their bytes.
-#[derive(Clone, Copy, Default)]
-struct Count {
-    entries: usize,
-    bytes: u64,
-}
-
-impl Count {
-    fn add(&mut self, bytes: u64) {
-        self.entries += 1;
-        self.bytes += bytes;
-    }
-
-    fn json(self) -> Value {
-        json!({"count": self.entries, "bytes": self.bytes})
-    }
-}
-
 /// The parts of a job in numbers.
 pub(crate) struct Parts {
-    row: JobRow,
-    checkpoints: Count,
-    documents: Count,
+    row: JobOverview,
     orphans: usize,
 }
 
 impl Parts {
     pub(crate) fn of(job: &Job) -> Result<Self> {
-        let (mut checkpoints, mut documents) = (Count::default(), Count::default());
-        for checkpoint in job.checkpoints().list() {
-            checkpoints.add(checkpoint?.bytes);
-        }
-        for document in job.all_documents() {
-            documents.add(document?.bytes);
-        }
         Ok(Self {
-            row: JobRow::of(job)?,
-            checkpoints,
-            documents,
+            row: job.overview()?,
             orphans: job.orphans().list()?.len(),
         })
     }
 
     /// True if nothing is stored.
     pub(super) fn is_nothing(&self) -> bool {
-        self.row.log.segments == 0
-            && self.row.letters.items == 0
-            && self.checkpoints.entries + self.documents.entries + self.orphans == 0
-            && self.row.status.finished_at.is_none()
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.row.log.bytes + self.row.letters.bytes + self.checkpoints.bytes + self.documents.bytes
+        let row = &self.row;
+        row.log.segments + row.letters.items + row.checkpoints.count + row.documents.count == 0
+            && self.orphans == 0
+            && row.status.finished_at.is_none()
     }
 
     pub(crate) fn json(&self) -> Value {
-        let mut json = self.row.json();
+        let mut json = row_json(&self.row);
         if let Value::Object(json) = &mut json {
-            json.insert("checkpoints".to_owned(), self.checkpoints.json());
-            json.insert("documents".to_owned(), self.documents.json());
             json.insert("orphaned_worktrees".to_owned(), json!(self.orphans));
-            json.insert("bytes".to_owned(), json!(self.bytes()));
         }
         json
     }
 
-    /// The size of each kind of data, of all, and the name: cells of a table.
-    pub(crate) fn sizes(&self) -> [String; 6] {
-        let JobRow { repo, job, .. } = &self.row;
-        [
-            bytes(self.row.log.bytes),
-            bytes(self.checkpoints.bytes),
-            bytes(self.documents.bytes),
-            bytes(self.row.letters.bytes),
-            bytes(self.bytes()),
-            format!("{repo}/{job}"),
-        ]
-    }
-
     /// The lines for people.
     pub(super) fn lines(&self) -> Vec<String> {
-        let JobRow {
-            repo,
-            job,
-            status,
-            letters,
-            log,
+        let JobOverview {
+            status, letters, log, ..
         } = &self.row;
         let mut lines = vec![
-            format!("job          {repo}/{job}"),
+            format!("job          {}", self.row.address),
             format!("state        {}", state_word(status.state)),
         ];
         if let Some(last) = status.last_activity {
@@ -128,16 +75,16 @@ impl Parts {
         ));
         lines.push(format!(
             "checkpoints  {}, {}",
-            self.checkpoints.entries,
-            bytes(self.checkpoints.bytes)
+            self.row.checkpoints.count,
+            bytes(self.row.checkpoints.bytes)
         ));
         lines.push(format!(
             "documents    {}, {}",
-            self.documents.entries,
-            bytes(self.documents.bytes)
+            self.row.documents.count,
+            bytes(self.row.documents.bytes)
         ));
         lines.push(format!("orphaned     {}", counted(self.orphans, "worktree")));
-        lines.push(format!("size         {}", bytes(self.bytes())));
+        lines.push(format!("size         {}", bytes(self.row.bytes())));
         lines
     }
 }

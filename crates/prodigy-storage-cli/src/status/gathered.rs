@@ -1,50 +1,26 @@
 //! The facts that the status shows.
 
 use std::borrow::Cow;
-use std::collections::BinaryHeap;
 
-use prodigy_storage::{Check, JobState, LockInfo, RepoName, Severity, Storage, Timestamp, escape};
+use prodigy_storage::{
+    Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Severity, Storage, escape,
+};
 use serde_json::{Value, json};
 
+use super::recent::Recent;
 use crate::app::App;
 use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
-use crate::jobs::{JobRow, RepoCounts, each_row, state_word};
-use crate::output::{Table, bytes, counted};
+use crate::jobs::{RepoCounts, each_row};
+use crate::output::{Table, counted};
 use crate::signals::Stop;
 use crate::time::{age, passed};
+use crate::top::Top;
 
 /// Jobs that are shown: those that were written to last.
 const JOBS: usize = 10;
 /// Repositories and locks that are shown.
 const SHOWN: usize = 10;
-
-/// A job and the moment by which it is chosen.
-struct Recent {
-    key: (bool, Option<Timestamp>),
-    row: JobRow,
-}
-
-impl PartialEq for Recent {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-}
-
-impl Eq for Recent {}
-
-impl PartialOrd for Recent {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// The least recent one is the greatest: it goes first.
-impl Ord for Recent {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.key.cmp(&self.key)
-    }
-}
 
 /// The status of a store. Its size does not depend on the number of jobs.
 pub(super) struct Gathered {
@@ -54,10 +30,10 @@ pub(super) struct Gathered {
     checks: Vec<Check>,
     locks: Vec<LockInfo>,
     repos: Vec<(RepoName, RepoCounts)>,
-    recent: Vec<JobRow>,
+    recent: Vec<Recent>,
     /// Jobs that have dead letters, and the one that has the most.
     with_letters: u64,
-    most_letters: Option<(u64, String, String)>,
+    most_letters: Option<(u64, JobAddress)>,
 }
 
 impl Gathered {
@@ -91,7 +67,7 @@ impl Gathered {
         storage: &Storage,
         stop: Option<&Stop>,
     ) -> Result<()> {
-        let mut recent: BinaryHeap<Recent> = BinaryHeap::new();
+        let mut recent = Top::new(JOBS);
         for name in storage.repositories() {
             let repo = storage.repo(name?)?;
             let mut counts = RepoCounts::default();
@@ -102,33 +78,27 @@ impl Gathered {
                 counts.add(&row);
                 self.count_letters(&row);
                 let key = (row.status.state == JobState::Active, row.status.last_activity);
-                recent.push(Recent { key, row });
-                if recent.len() > JOBS {
-                    recent.pop();
-                }
+                recent.offer(key, row);
                 Ok(())
             })?;
             self.repos.push((repo.name().clone(), counts));
         }
-        self.recent = recent
-            .into_sorted_vec()
-            .into_iter()
-            .map(|recent| recent.row)
-            .collect();
+        let recent = recent.into_sorted();
+        self.recent = recent.map(|row| Recent::new(storage, row)).collect();
         // The repository that was written to last comes first.
         self.repos
             .sort_by_key(|(_, counts)| std::cmp::Reverse(counts.last_activity()));
         Ok(())
     }
 
-    fn count_letters(&mut self, row: &JobRow) {
+    fn count_letters(&mut self, row: &JobOverview) {
         let items = row.letters.items;
         if items == 0 {
             return;
         }
         self.with_letters += 1;
-        if self.most_letters.as_ref().is_none_or(|(most, ..)| items > *most) {
-            self.most_letters = Some((items, row.repo.clone(), row.job.to_string()));
+        if self.most_letters.as_ref().is_none_or(|(most, _)| items > *most) {
+            self.most_letters = Some((items, row.address.clone()));
         }
     }
 
@@ -148,14 +118,14 @@ impl Gathered {
             })
             .collect();
         problems.sort_by_key(|(word, ..)| *word);
-        if let Some((items, repo, job)) = &self.most_letters {
+        if let Some((items, address)) = &self.most_letters {
             let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
             let jobs = count(self.with_letters, "job");
-            let what = format!("dead letters in {jobs}; {repo}/{job} has {items}");
+            let what = format!("dead letters in {jobs}; {address} has {items}");
             let fix = format!(
                 "prodigy-storage dlq analyze --repo {} --job {}",
-                as_word(repo),
-                as_word(job)
+                as_word(address.repo.as_str()),
+                as_word(address.job.as_str())
             );
             problems.push(("warning", what, Some(fix)));
         }
@@ -173,7 +143,7 @@ impl Gathered {
             .iter()
             .map(|(name, counts)| counts.json(name))
             .collect();
-        let recent: Vec<Value> = self.recent.iter().map(JobRow::json).collect();
+        let recent: Vec<Value> = self.recent.iter().map(Recent::json).collect();
         let problems: Vec<Value> = self
             .problems()
             .into_iter()
@@ -237,20 +207,9 @@ impl Gathered {
         }
         if !self.recent.is_empty() {
             app.line("")?;
-            let mut table = Table::new(&["STATE", "ACTIVE", "DEAD LETTERS", "LOG", "JOB"]).cut();
-            for row in &self.recent {
-                let status = &row.status;
-                let active = status.last_activity;
-                table.row(
-                    app,
-                    [
-                        state_word(status.state).to_owned(),
-                        active.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
-                        row.letters.items.to_string(),
-                        bytes(row.log.bytes),
-                        format!("{}/{}", row.repo, row.job),
-                    ],
-                )?;
+            let mut table = Table::new(&Recent::HEADINGS).cut();
+            for recent in &self.recent {
+                table.row(app, recent.cells())?;
             }
             table.print(app)?;
             let jobs: u64 = self.repos.iter().map(|(_, counts)| counts.jobs).sum();

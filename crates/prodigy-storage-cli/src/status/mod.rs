@@ -1,6 +1,7 @@
 //! `status`.
 
 mod gathered;
+mod recent;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -6,26 +6,36 @@ use std::path::Path;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Activity, Deadline, DocumentEntry, Durability, Entries, ErrorKind, Page, PageOptions, Result,
-    StorageError,
+    Activity, Deadline, DocumentCount, DocumentEntry, Durability, Entries, ErrorKind, LockInfo, Page,
+    PageOptions, Result, StorageError,
 };
 use prodigy_storage_layout::{
-    Document, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, RepoName, SegmentName,
+    Document, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp,
     checkpoints_folder, documents_folder, events_folder, orphans_folder, queue_folder, tombstones_folder,
 };
 
 use super::stores::Stores;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode, TEMP_PREFIX};
+use crate::kernel::KernelLocks;
 use crate::log::LockedLog;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
 
 const DELETE: &str = "delete job";
+const LOOK: &str = "look at job";
 /// The longest wait for a lock that a writer holds for a moment only.
 const MOMENT: Duration = Duration::from_secs(5);
 /// The name of the document that keeps the fencing marks.
 const MARKS: &str = "fencing.json";
 const HINT: &str = "end the process, or let it finish the job; then try again";
+
+/// The parts of a job beside its log.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub(super) checkpoints: DocumentCount,
+    pub(super) documents: DocumentCount,
+    pub(super) last_write: Option<Timestamp>,
+}
 
 impl Stores {
     /// Whether a read of this job finds nothing, because it is being deleted.
@@ -140,51 +150,69 @@ impl Stores {
 
     /// [`Catalog::activity`](prodigy_storage_backend::Catalog::activity).
     pub(super) fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
-        const LOOK: &str = "look at job";
         if self.root.is_deleted(LOOK, job)? {
             return Ok(Activity::default());
         }
-        let active = self.logs.is_written_to(job, deadline)? || self.held_lock_of(job, deadline)?.is_some();
-        let mut last = self.logs.last_write(job, deadline)?;
-        let mut files = vec![
-            Entry::Queue(job.clone()).path(),
-            Entry::QueueJournal(job.clone()).path(),
-            Document::Orphans(job.clone()).path(),
-        ];
-        let own = documents_folder(&DocumentOwner::Job(job.clone()));
+        let active = self.logs.is_written_to(job, deadline)?
+            || self.holds_lock(&mut KernelLocks::new(), job, deadline)?;
+        let last = self.logs.last_write(job, deadline)?;
+        Ok(Activity::new(
+            active,
+            last.max(self.beside_log(job, deadline)?.last_write),
+        ))
+    }
+
+    /// The checkpoints of a job, its documents of the caller's own kinds, and when anything beside its log was last written.
+    pub(super) fn beside_log(&self, job: &JobAddress, deadline: Deadline) -> Result<Beside> {
+        let mut beside = Beside::default();
+        let scope = DocumentScope::Job(job.clone());
+        for entry in Entries::new(|page| self.documents.list(&scope, page, deadline)) {
+            let entry = entry?;
+            beside.checkpoints.add(entry.bytes);
+            let written = match entry.document {
+                Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.time(),
+                _ => entry.modified,
+            };
+            beside.last_write = beside.last_write.max(Some(written));
+        }
+        let mut files = vec![Document::Orphans(job.clone()).path()];
+        let owner = DocumentOwner::Job(job.clone());
+        let own = documents_folder(&owner);
         // Each write of a document puts a name into the folder of its kind.
-        let kinds = self.root.names_in(LOOK, &own)?.into_iter();
-        files.extend(kinds.map(|kind| own.join(kind.name)));
-        let folder = checkpoints_folder(job);
-        for entry in self.root.names_in(LOOK, &folder)? {
-            match Document::in_checkpoints_or_packed(job, &entry.name) {
-                Some(Document::Map(_, stamp) | Document::Reduce(_, stamp)) => {
-                    last = last.max(Some(stamp.time()));
-                }
-                // These say nothing of work on the job.
-                None | Some(Document::Finished(_) | Document::Fencing(_)) => {}
-                Some(_) => files.push(folder.join(&entry.name)),
+        let kinds = self.root.names_in(LOOK, &own)?;
+        files.extend(kinds.iter().map(|kind| own.join(&kind.name)));
+        if !kinds.is_empty() {
+            let scope = DocumentScope::Own(owner, None);
+            for entry in Entries::new(|page| self.documents.list(&scope, page, deadline)) {
+                beside.documents.add(entry?.bytes);
             }
+        }
+        if !self.root.names_in(LOOK, &queue_folder(job))?.is_empty() {
+            files.push(Entry::Queue(job.clone()).path());
+            files.push(Entry::QueueJournal(job.clone()).path());
         }
         for path in files {
             match self.root.fs.metadata(&path) {
-                Ok(found) => last = last.max(Some(found.modified)),
+                Ok(found) => beside.last_write = beside.last_write.max(Some(found.modified)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.root.read_fault(LOOK, &path, error)),
             }
         }
-        Ok(Activity::new(active, last))
+        Ok(beside)
     }
 
-    /// The named lock of the job that a process holds. The name of a job's lock begins with repository and job.
-    fn held_lock_of(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<String>> {
-        for lock in Entries::new(|page| self.locks.list(page, deadline)) {
-            let lock = lock?;
-            if lock.held && job.owns(&lock.name) {
-                return Ok(Some(lock.name.to_string()));
-            }
-        }
-        Ok(None)
+    /// Whether a process holds a named lock of the job.
+    pub(super) fn holds_lock(
+        &self,
+        kernel: &mut KernelLocks,
+        job: &JobAddress,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        Ok(self
+            .locks
+            .of_job(job, kernel, deadline)?
+            .iter()
+            .any(|lock| lock.held))
     }
 
     /// Whether anything of a job is stored, except what a deletion leaves.
@@ -214,11 +242,7 @@ impl Stores {
         let moment = deadline.min(Deadline::after(MOMENT));
         let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), operation, operation, moment);
         let mut named = Vec::new();
-        for info in Entries::new(|page| self.locks.list(page, deadline)) {
-            let name = info?.name;
-            if !job.owns(&name) {
-                continue;
-            }
+        for LockInfo { name, .. } in self.locks.of_job(job, &mut KernelLocks::new(), deadline)? {
             let path = Entry::Lock(name.clone()).path();
             let tried = self.root.lock_now(&path, OpenMode::Write);
             match tried.map_err(|error| self.root.write_fault(operation, &path, error))? {

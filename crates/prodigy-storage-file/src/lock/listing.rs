@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Deadline, LockInfo, Page, PageBuilder, PageOptions, Result};
-use prodigy_storage_layout::{Entry, LockName, locks_folder};
+use prodigy_storage_layout::{Entry, JobAddress, LockName, locks_folder};
 
 use super::Locks;
 use super::origin::origin;
@@ -37,25 +37,11 @@ impl Locks {
         deadline: Deadline,
     ) -> Result<Page<LockInfo, LockName>> {
         let mut names = PageBuilder::new(page.clone());
-        // The number of parts bounds the depth of the files: no link and no stray folder leads deeper.
-        let mut folders: Vec<(PathBuf, usize)> = (1..=LockName::MAX_PARTS)
-            .map(|parts| (locks_folder().join(parts.to_string()), parts))
-            .collect();
-        while let Some((folder, depth)) = folders.pop() {
-            for entry in self.root.names_in(LOCKS, &folder)? {
-                let path = folder.join(&entry.name);
-                deadline.check(LOCKS, &path.display(), "the file system")?;
-                match entry.kind {
-                    FileKind::Folder if depth > 1 => folders.push((path, depth - 1)),
-                    FileKind::File if depth == 1 => {
-                        if let Some(Entry::Lock(name)) = Entry::parse(&path) {
-                            names.offer(name);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let folders = (1..=LockName::MAX_PARTS).map(|parts| (locks_folder().join(parts.to_string()), parts));
+        self.each_name(folders.collect(), deadline, &mut |name| {
+            names.offer(name);
+            Ok(())
+        })?;
         let names = names.finish();
         let mut found = Vec::with_capacity(names.entries.len());
         for name in names.entries {
@@ -64,6 +50,57 @@ impl Locks {
             found.extend(self.lock_info(name, &path, kernel)?);
         }
         Ok(Page::new(found, names.next))
+    }
+
+    /// The locks of a job: those whose names begin with its repository and id. What it costs does not depend on the number of
+    /// other locks.
+    pub(crate) fn of_job(
+        &self,
+        job: &JobAddress,
+        kernel: &mut KernelLocks,
+        deadline: Deadline,
+    ) -> Result<Vec<LockInfo>> {
+        let mut found = Vec::new();
+        if let Ok(name) = LockName::new(job.to_string()) {
+            let path = Entry::Lock(name.clone()).path();
+            found.extend(self.lock_info(name, &path, kernel)?);
+        }
+        let folders = (3..=LockName::MAX_PARTS).map(|parts| {
+            let folder = locks_folder().join(parts.to_string());
+            (folder.join(job.repo.as_str()).join(job.job.as_str()), parts - 2)
+        });
+        self.each_name(folders.collect(), deadline, &mut |name| {
+            let path = Entry::Lock(name.clone()).path();
+            found.extend(self.lock_info(name, &path, kernel)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Gives the names of the locks in folders, each with the number of parts of a name that lead to its files: no link and no
+    /// stray folder leads deeper.
+    fn each_name(
+        &self,
+        mut folders: Vec<(PathBuf, usize)>,
+        deadline: Deadline,
+        give: &mut dyn FnMut(LockName) -> Result<()>,
+    ) -> Result<()> {
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in self.root.names_in(LOCKS, &folder)? {
+                let path = folder.join(&entry.name);
+                deadline.check(LOCKS, &path.display(), "the file system")?;
+                match entry.kind {
+                    FileKind::Folder if depth > 1 => folders.push((path, depth - 1)),
+                    FileKind::File if depth == 1 => {
+                        if let Some(Entry::Lock(name)) = Entry::parse(&path) {
+                            give(name)?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn lock_info(&self, name: LockName, path: &Path, kernel: &mut KernelLocks) -> Result<Option<LockInfo>> {

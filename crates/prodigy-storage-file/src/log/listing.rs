@@ -1,7 +1,6 @@
 //! Which segments a log has.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,8 +13,10 @@ use super::cursor::Position;
 use super::sealed_mark::SealedMark;
 use super::segment_ref::SegmentRef;
 use super::{archive, search, source};
-use crate::fs::{FileKind, FolderMark, NotRegular};
+use crate::fs::{FileKind, FolderMark, FsFolder, NotRegular};
 use crate::root::Root;
+
+const LIST: &str = "list log";
 
 /// In which forms a segment was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Listing {
             match SegmentName::parse(name) {
                 // Events of ours that are not there must not pass for none.
                 Some((segment, _)) if segment.is_canonical() => {
-                    return Err(root.read_fault("list log", &folder.join(name), NotRegular.into()));
+                    return Err(root.read_fault(LIST, &folder.join(name), NotRegular.into()));
                 }
                 Some(_) => self.others += 1,
                 None => {}
@@ -105,16 +106,21 @@ impl Listing {
 
 /// One pass over the folder; an absent one has no segments. A name that comes or goes meanwhile may be missed.
 pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
-    let entries = match root.fs.list(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
-        Err(error) => return Err(root.read_fault("list log", folder, error)),
-    };
-    let mut listing = Listing::default();
-    for entry in entries {
-        listing.add(root, folder, &entry.name, entry.kind)?;
+    match root.open_folder(LIST, folder)? {
+        Some(opened) => list_opened(root, folder, &*opened),
+        None => Ok(Listing::default()),
     }
-    Ok(listing)
+}
+
+fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
+    let (mut listing, mut added) = (Listing::default(), Ok(()));
+    let names = opened.names(&mut |name, kind| {
+        if added.is_ok() {
+            added = listing.add(root, folder, name, kind);
+        }
+    });
+    names.map_err(|error| root.read_fault(LIST, folder, error))?;
+    added.map(|()| listing)
 }
 
 /// The greatest `made` among the names of our segments, in whatever form they are stored.
@@ -142,7 +148,7 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
                 }
             })
         });
-        pass.map_err(|error| root.read_fault("list log", folder, error))?;
+        pass.map_err(|error| root.read_fault(LIST, folder, error))?;
         if mark.is_some() && mark == self::mark(root, folder) {
             break;
         }
@@ -155,12 +161,17 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
 /// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.
 /// A segment changes its name once in its life, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
-    let mark = mark(root, folder);
-    let mut before = list_once(root, folder)?;
-    if before.segments.is_empty() && before.temps.is_empty() && root.fs.metadata(folder).is_err() {
-        return Ok(before);
-    }
-    if mark.is_some() && mark == self::mark(root, folder) {
+    let Some(opened) = root.open_folder(LIST, folder)? else {
+        return Ok(Listing::default());
+    };
+    // A network file system may give what it remembers of the folder.
+    let mark = || match root.options.allow_network_fs {
+        true => None,
+        false => opened.mark().ok().flatten(),
+    };
+    let mark_before = mark();
+    let mut before = list_opened(root, folder, &*opened)?;
+    if mark_before.is_some() && mark_before == mark() {
         add_twins(root, folder, &mut before, deadline)?;
         return Ok(before);
     }
@@ -171,7 +182,7 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
             return Ok(after);
         }
         deadline.check(
-            "list log",
+            LIST,
             &root.absolute(folder).display(),
             "a listing that does not change",
         )?;
@@ -210,7 +221,7 @@ pub(crate) fn list_after(
             fault = listing.add(root, folder, name, kind).err();
         }
     });
-    passed.map_err(|error| root.read_fault("list log", folder, error))?;
+    passed.map_err(|error| root.read_fault(LIST, folder, error))?;
     fault.map_or(Ok(()), Err)?;
     if self::mark(root, folder) != Some(mark) {
         return list(root, folder, deadline);

@@ -48,6 +48,7 @@ use crate::fs::{FsFile, OpenMode};
 use crate::root::{LockNow, Root};
 use archive::Archive;
 use folder::LockedFolder;
+use listing::Listing;
 pub(crate) use writer::HELD;
 use writer::LogWriter;
 
@@ -145,6 +146,8 @@ impl Logs {
     }
 }
 
+const MEASURE: &str = "measure log";
+
 impl Logs {
     pub(crate) fn append(
         &self,
@@ -227,19 +230,28 @@ impl Logs {
 
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
         let folder = self.folder_of("summarise events", job)?;
-        let mut summary = LogSummary::default();
-        for (name, forms) in listing::list(&self.root, &folder, deadline)?.segments {
+        let listed = listing::list(&self.root, &folder, deadline)?;
+        Ok(self.measure(&folder, &listed)?.0)
+    }
+
+    /// The size of a log, and when its newest segment was last written to.
+    fn measure(&self, folder: &Path, listed: &Listing) -> Result<(LogSummary, Option<Timestamp>)> {
+        let (mut summary, mut newest) = (LogSummary::default(), None);
+        let Some(opened) = self.root.open_folder(MEASURE, folder)? else {
+            return Ok((summary, None));
+        };
+        for (name, forms) in &listed.segments {
             // A segment that was compressed after the listing is in its other form.
             let mut found = None;
             for form in [forms.any(), SegmentForm::Zstd] {
-                let path = folder.join(name.file_name(form));
-                match self.root.fs.metadata(&path) {
+                let file = name.file_name(form);
+                match opened.metadata_of(file.as_ref()) {
                     Ok(metadata) => {
                         found = Some((form, metadata));
                         break;
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(self.root.read_fault("summarise events", &path, error)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(self.root.read_fault(MEASURE, &folder.join(file), error)),
                 }
             }
             let Some((form, found)) = found else { continue };
@@ -248,21 +260,33 @@ impl Logs {
             summary.bytes += found.len;
             summary.sealed += u64::from(!plain || found.is_sealed());
             summary.compressed += u64::from(!plain);
+            newest = newest.max(Some((name.made(), found.modified)));
         }
-        Ok(summary)
+        Ok((summary, newest.map(|(_, modified)| modified)))
     }
 
     /// True if a writer holds a segment of the log. Each segment is asked by trying its lock: another writer that looks
     /// for a segment at that moment makes one of its own.
     pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let folder = events_folder(job);
+        let listed = listing::list(&self.root, &folder, deadline)?;
+        self.has_writer(job, &folder, &listed, deadline)
+    }
+
+    fn has_writer(
+        &self,
+        job: &JobAddress,
+        folder: &Path,
+        listed: &Listing,
+        deadline: Deadline,
+    ) -> Result<bool> {
         // The locks of this process do not show on a file system without locks.
         if let Some(writer) = self.existing(job)
             && writer.holds_a_segment(deadline)?
         {
             return Ok(true);
         }
-        let folder = events_folder(job);
-        for (name, forms) in listing::list(&self.root, &folder, deadline)?.segments {
+        for (name, forms) in &listed.segments {
             let path = folder.join(name.file_name(SegmentForm::Plain));
             let fault = |error| self.root.read_fault("find writers", &path, error);
             if !forms.plain {
@@ -328,18 +352,21 @@ impl Logs {
     /// When the newest segment was last written to.
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
-        let listing = listing::list(&self.root, &folder, deadline)?;
-        let newest = listing.segments.iter().max_by_key(|(name, _)| name.made());
-        let Some((name, forms)) = newest else {
-            return Ok(None);
-        };
-        let path = folder.join(name.file_name(forms.any()));
-        match self.root.fs.metadata(&path) {
-            Ok(found) => Ok(Some(found.modified)),
-            // It was compressed, or removed, at this moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(name.made())),
-            Err(error) => Err(self.root.read_fault("look at log", &path, error)),
-        }
+        let listed = listing::list(&self.root, &folder, deadline)?;
+        Ok(self.measure(&folder, &listed)?.1)
+    }
+
+    /// The size of a log, whether a writer holds a segment of it, and when it was last written to: by one listing.
+    pub(crate) fn survey(
+        &self,
+        job: &JobAddress,
+        deadline: Deadline,
+    ) -> Result<(LogSummary, bool, Option<Timestamp>)> {
+        let folder = events_folder(job);
+        let listed = listing::list(&self.root, &folder, deadline)?;
+        let (summary, last_write) = self.measure(&folder, &listed)?;
+        let active = summary.sealed < summary.segments && self.has_writer(job, &folder, &listed, deadline)?;
+        Ok((summary, active, last_write))
     }
 
     /// The folder of a log, for a reader: one that does not exist, if the job is being deleted.

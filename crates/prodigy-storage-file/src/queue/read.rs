@@ -151,9 +151,11 @@ impl Queues {
 
     pub(crate) fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
         const OPERATION: &str = "queue summary";
-        self.skip_dead_letters(OPERATION, job, deadline)?;
-        let paths = Paths::of(job);
         let mut summary = QueueSummary::default();
+        if !self.skip_dead_letters(OPERATION, job, deadline)? {
+            return Ok(summary);
+        }
+        let paths = Paths::of(job);
         let Some(mut view) = View::open(&self.root, OPERATION, &paths, deadline)? else {
             return Ok(summary);
         };
@@ -187,33 +189,39 @@ impl Queues {
 
     /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
     /// or, by its earlier layout, below the repository's state; and one file for all, or an index, in the queue's folder.
+    /// False if nothing is in that folder.
     pub(super) fn skip_dead_letters(
         &self,
         operation: &'static str,
         job: &JobAddress,
         deadline: Deadline,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let items_in = |folder: &Path| {
             deadline.check(operation, &folder.display(), "its turn")?;
             let names = self.root.names_in(operation, folder)?;
             Ok::<_, StorageError>(names.iter().filter(is_json).count() as u64)
         };
-        for place in [queue_folder(job), state_folder(&job.repo)] {
-            let folder = place.join("mapreduce/dlq").join(job.job.as_str()).join("items");
-            self.root
-                .foreign
-                .skip(ForeignKind::DeadLetters, &folder, items_in(&folder)?);
-        }
-        // The same files beside the queue.
+        let below = Path::new("mapreduce/dlq").join(job.job.as_str()).join("items");
+        let skip = |folder: &Path| {
+            let items = items_in(folder)?;
+            self.root.foreign.skip(ForeignKind::DeadLetters, folder, items);
+            Ok::<_, StorageError>(())
+        };
+        skip(&state_folder(&job.repo).join(&below))?;
         let folder = queue_folder(job);
-        let items = items_in(&folder.join("items"))?;
         let names = self.root.names_in(operation, &folder)?;
+        if names.is_empty() {
+            return Ok(false);
+        }
+        skip(&folder.join(below))?;
+        // The same files beside the queue.
+        let items = items_in(&folder.join("items"))?;
         let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
         // An index lists the items, and says something alone where none is there.
         let index = u64::from(items == 0 && has("index.json"));
         let count = items + index + u64::from(has("dlq-items.json"));
         self.root.foreign.skip(ForeignKind::DeadLetters, &folder, count);
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {

@@ -8,7 +8,7 @@ use prodigy_storage_layout::{JobAddress, Timestamp};
 use super::mirror::{method, mirror, rows};
 use super::{AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncStorageLock, Call, ItemStream};
 use crate::documents::DocumentInfo;
-use crate::job::{Job, JobStatus};
+use crate::job::{Job, JobOverview, JobStatus};
 use crate::orphans::{OrphanedWorktree, Orphans};
 
 mirror! {
@@ -43,6 +43,7 @@ mirror! {
         async fn finish(&self) -> ();
         async fn finished_at(&self) -> Option<Timestamp>;
         async fn status(&self) -> JobStatus;
+        async fn overview(&self) -> JobOverview;
         async fn delete(&self) -> bool;
     }
 }

@@ -10,6 +10,7 @@ use super::mirror::{method, mirror, rows};
 use super::{AsyncDocuments, AsyncJob, FollowAllStream, ItemStream};
 use crate::documents::DocumentInfo;
 use crate::events::FollowOptions;
+use crate::job::JobOverview;
 use crate::notice::StorageNotice;
 use crate::orphans::JobOrphans;
 use crate::repo::Repo;
@@ -34,6 +35,8 @@ mirror! {
         fn job(&self, id: impl AsRef<str>) -> Result<AsyncJob>;
         #[wrapped]
         fn jobs(&self) -> ItemStream<JobId>;
+        #[wrapped]
+        fn survey(&self) -> ItemStream<Result<JobOverview>>;
         #[wrapped]
         fn documents(&self, kind: impl AsRef<str>) -> Result<AsyncDocuments>;
         #[wrapped]

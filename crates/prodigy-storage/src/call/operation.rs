@@ -91,6 +91,7 @@ operations! {
     LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
     FIND_WRITERS:      "find active jobs",       Write, Permit, Transient;
     ACTIVITY:          "look at job",            Read,  Permit, Transient;
+    SURVEY:            "survey jobs",            Read,  Permit, Transient;
     DELETE_JOB:        "delete job",             Write, Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;

@@ -35,7 +35,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-fn without_tool() -> Plan {
+pub(super) fn without_tool() -> Plan {
     Plan::Skipped("no `--tool`; `cargo xtask bench` builds it".to_owned())
 }
 

@@ -11,6 +11,7 @@ mod open;
 pub(crate) mod processes;
 pub(crate) mod resident;
 mod scan;
+mod status;
 mod tasks;
 pub(crate) mod threads;
 
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Row> {
         dlq::rows(),
         cache::rows(),
         open::rows(),
+        status::rows(),
         resident::rows(),
         footprint::rows(),
         follow::rows(),

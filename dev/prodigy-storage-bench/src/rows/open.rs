@@ -1,5 +1,6 @@
 //! Opening a store that holds many jobs.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -28,7 +29,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// A store with jobs of one event each.
 #[derive(Debug)]
-struct Jobs {
+pub(super) struct Jobs {
     folder: TempDir,
     jobs: usize,
     /// Events that were appended since.
@@ -36,7 +37,7 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn make(bench: &Bench, jobs: usize) -> Result<Self> {
+    pub(super) fn make(bench: &Bench, jobs: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let storage = store::open(folder.path(), false)?;
         let mut source = Source::new(1);
@@ -49,6 +50,10 @@ impl Jobs {
             jobs,
             appended: 0,
         })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Opens it and appends to a job, `opens` times; the handle is closed outside of the measured time.

@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction,
     Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, ItemId,
-    LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
-    PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore, QueueSummary, Result,
-    Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats, StorageError, StoredDocument, Usage,
-    WaitOptions,
+    JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
+    LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore,
+    QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats, StorageError,
+    StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
@@ -449,6 +449,17 @@ impl Catalog for Through {
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
         self.run(operation::ACTIVITY, deadline, |inner| {
             inner.activity(job, deadline)
+        })
+    }
+
+    fn survey(
+        &self,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<JobSurvey, JobId>> {
+        self.run(operation::SURVEY, deadline, |inner| {
+            inner.survey(repo, page, deadline)
         })
     }
 

@@ -1,0 +1,154 @@
+//! Jobs in numbers, a page of them at once.
+
+use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, JobId, RepoName};
+
+use crate::backend::Backend;
+use crate::deadline::Deadline;
+use crate::document::StoredDocument;
+use crate::error::{ErrorKind, Result};
+use crate::log::LogSummary;
+use crate::page::{Entries, Page, PageOptions};
+use crate::queue::QueueSummary;
+use crate::report::Activity;
+
+/// The number of documents, and their bytes as stored.
+///
+/// ```
+/// use prodigy_storage_backend::DocumentCount;
+///
+/// let mut checkpoints = DocumentCount::default();
+/// checkpoints.add(4096);
+/// assert_eq!((checkpoints.count, checkpoints.bytes), (1, 4096));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentCount {
+    /// Documents.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl DocumentCount {
+    /// Counts a document of this size.
+    pub fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// A job in numbers that cost no reading of its events and documents.
+///
+/// ```
+/// use prodigy_storage_backend::{Backend, Deadline, JobFacts, Result};
+/// use prodigy_storage_layout::JobAddress;
+///
+/// fn print_size(backend: &dyn Backend, job: &JobAddress) -> Result<()> {
+///     let facts = JobFacts::by_calls(backend, job, Deadline::never())?;
+///     println!("{} bytes of events, {} checkpoints", facts.log.bytes, facts.checkpoints.count);
+///     Ok(())
+/// }
+/// # let _ = print_size;
+/// ```
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "backends make it: each has to fill in a new field"
+)]
+pub struct JobFacts {
+    /// As [`Catalog::activity`](crate::Catalog::activity) gives it.
+    pub activity: Activity,
+    /// The document that marks the job as finished.
+    pub finished: Option<StoredDocument>,
+    /// As [`LogStore::log_summary`](crate::LogStore::log_summary) gives it.
+    pub log: LogSummary,
+    /// As [`QueueStore::queue_summary`](crate::QueueStore::queue_summary) gives it.
+    pub queue: QueueSummary,
+    /// The checkpoints of every phase.
+    pub checkpoints: DocumentCount,
+    /// The documents of the caller's own kinds.
+    pub documents: DocumentCount,
+}
+
+impl JobFacts {
+    /// The facts of a job by one call for each part: for a backend of which a call costs little.
+    ///
+    /// # Errors
+    /// The errors of the calls.
+    pub fn by_calls<B: Backend + ?Sized>(backend: &B, job: &JobAddress, deadline: Deadline) -> Result<Self> {
+        let count = |scope: &DocumentScope| -> Result<DocumentCount> {
+            let mut counted = DocumentCount::default();
+            for entry in Entries::new(|page| backend.list(scope, page, deadline)) {
+                counted.add(entry?.bytes);
+            }
+            Ok(counted)
+        };
+        Ok(Self {
+            activity: backend.activity(job, deadline)?,
+            finished: backend.get(&Document::Finished(job.clone()), deadline)?,
+            log: backend.log_summary(job, deadline)?,
+            queue: backend.queue_summary(job, deadline)?,
+            checkpoints: count(&DocumentScope::Job(job.clone()))?,
+            documents: count(&DocumentScope::Own(DocumentOwner::Job(job.clone()), None))?,
+        })
+    }
+}
+
+/// A job of a [survey](crate::Catalog::survey).
+///
+/// ```
+/// use prodigy_storage_backend::{JobFacts, JobSurvey};
+/// use prodigy_storage_layout::JobId;
+///
+/// let survey = JobSurvey::new(JobId::new("mapreduce-7")?, Ok(JobFacts::default()));
+/// assert!(survey.facts.is_ok_and(|facts| facts.log.segments == 0));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct JobSurvey {
+    /// Its id.
+    pub job: JobId,
+    /// Its numbers; an error if a part of it is damaged or can't be read.
+    pub facts: Result<JobFacts>,
+}
+
+impl JobSurvey {
+    /// Of these two.
+    #[must_use]
+    pub fn new(job: JobId, facts: Result<JobFacts>) -> Self {
+        Self { job, facts }
+    }
+
+    /// A survey by one call for each part of each job: for a backend of which a call costs little.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Backend, Deadline, JobSurvey, Page, PageOptions, Result};
+    /// use prodigy_storage_layout::{JobId, RepoName};
+    ///
+    /// fn survey(backend: &dyn Backend, repo: &RepoName) -> Result<Page<JobSurvey, JobId>> {
+    ///     JobSurvey::by_calls(backend, repo, &PageOptions::default(), Deadline::never())
+    /// }
+    /// # let _ = survey;
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of the listing, and [`Timeout`](ErrorKind::Timeout).
+    pub fn by_calls<B: Backend + ?Sized>(
+        backend: &B,
+        repo: &RepoName,
+        page: &PageOptions<JobId>,
+        deadline: Deadline,
+    ) -> Result<Page<Self, JobId>> {
+        let listed = backend.jobs(repo, page, deadline)?;
+        let mut entries = Vec::with_capacity(listed.entries.len());
+        for job in listed.entries {
+            let address = JobAddress::new(repo.clone(), job);
+            match JobFacts::by_calls(backend, &address, deadline) {
+                Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
+                facts => entries.push(Self::new(address.job, facts)),
+            }
+        }
+        Ok(Page::new(entries, listed.next))
+    }
+}

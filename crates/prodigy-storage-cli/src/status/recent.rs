@@ -1,0 +1,116 @@
+//! The jobs that the status shows.
+
+use prodigy_storage::{EventCounts, JobOverview, LogSummary, ReadOptions, Result, Storage};
+use serde_json::{Value, json};
+
+use crate::jobs::{row_json, state_word};
+use crate::output::bytes;
+use crate::time::{age, passed};
+
+/// The most bytes of a log whose events are counted one by one.
+const COUNTED: u64 = 1 << 20;
+/// Events whose average size gives the estimate for a larger log.
+const SAMPLE: usize = 200;
+
+/// A job that was written to last.
+pub(super) struct Recent {
+    row: JobOverview,
+    /// The number of its events, and whether it was counted; `None` for a compressed log, which would have to be read.
+    events: Option<(u64, bool)>,
+}
+
+impl Recent {
+    pub(super) const HEADINGS: [&str; 6] = ["STATE", "ACTIVE", "EVENTS", "DEAD LETTERS", "SIZE", "JOB"];
+
+    pub(super) fn new(storage: &Storage, row: JobOverview) -> Self {
+        // The log may be damaged, or deleted by now: the rest of the row stays true.
+        let events = events(storage, &row).unwrap_or_default();
+        Self { row, events }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let mut json = row_json(&self.row);
+        if let Value::Object(json) = &mut json {
+            json.insert("events".to_owned(), json!(self.events.map(|(count, _)| count)));
+            let is_estimate = self.events.is_some_and(|(_, counted)| !counted);
+            json.insert("events_estimated".to_owned(), json!(is_estimate));
+        }
+        json
+    }
+
+    pub(super) fn cells(&self) -> [String; 6] {
+        let status = &self.row.status;
+        [
+            state_word(status.state).to_owned(),
+            status
+                .last_activity
+                .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+            match self.events {
+                Some((count, true)) => count.to_string(),
+                Some((count, false)) => format!("~{count}"),
+                None => "-".to_owned(),
+            },
+            self.row.letters.items.to_string(),
+            bytes(self.row.bytes()),
+            self.row.address.to_string(),
+        ]
+    }
+}
+
+fn events(storage: &Storage, row: &JobOverview) -> Result<Option<(u64, bool)>> {
+    let address = &row.address;
+    let events = storage
+        .repo(address.repo.as_str())?
+        .job(address.job.as_str())?
+        .events();
+    if row.log.compressed > 0 {
+        return Ok(None);
+    }
+    if row.log.bytes <= COUNTED {
+        let count = events.count(ReadOptions::new())?.events;
+        return Ok(Some((count, true)));
+    }
+    let mut sample = EventCounts::default();
+    let mut lines = events.tail_lines(SAMPLE)?;
+    while let Some(item) = lines.next()? {
+        sample.add(&item);
+    }
+    Ok(estimate(&row.log, &sample).map(|count| (count, false)))
+}
+
+/// The events of a log of which some were sampled, to two digits.
+fn estimate(log: &LogSummary, sample: &EventCounts) -> Option<u64> {
+    let average = sample.line_bytes.checked_div(sample.events)?;
+    let count = log.bytes.checked_div(average)?;
+    let step = 10_u64.pow(count.checked_ilog10()?.saturating_sub(1));
+    Some(count / step * step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_log_is_estimated_from_the_average_of_its_last_events() {
+        let storage = Storage::in_memory().unwrap();
+        let repo = storage.repo("shop").unwrap();
+        let job = repo.job("job").unwrap();
+        let text = "a".repeat(1000);
+        job.events().append_batch((0..2000).map(|_| &text)).unwrap();
+        let recent = Recent::new(&storage, job.overview().unwrap());
+        let (count, counted) = recent.events.unwrap();
+        assert!(!counted && (1900..=2100).contains(&count), "{count}");
+        assert_eq!(recent.json()["events_estimated"], true);
+        assert!(recent.cells()[2].starts_with('~'));
+    }
+
+    #[test]
+    fn a_small_log_is_counted_and_one_without_events_has_none() {
+        let storage = Storage::in_memory().unwrap();
+        let job = storage.repo("shop").unwrap().job("job").unwrap();
+        let recent = |job: &prodigy_storage::Job| Recent::new(&storage, job.overview().unwrap());
+        assert_eq!(recent(&job).json()["events"], 0);
+        job.events().append_batch([1, 2, 3]).unwrap();
+        assert_eq!(recent(&job).cells()[2], "3");
+    }
+}
