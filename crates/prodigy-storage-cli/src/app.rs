@@ -19,7 +19,9 @@ use crate::exit::Exit;
 use crate::output::shortened;
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
-use crate::{checkpoint, config, dlq, document, events, health, jobs, lock, repo, status, usage, worktree};
+use crate::{
+    checkpoint, config, dlq, document, events, health, import, jobs, lock, repo, status, usage, worktree,
+};
 
 /// Bytes of the buffer before standard output.
 const BUFFER: usize = 64 << 10;
@@ -131,6 +133,7 @@ impl<'c> App<'c> {
             Command::Job(command) => jobs::run(self, command),
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
+            Command::Import(arguments) => import::run(self, &arguments),
             #[cfg(feature = "file")]
             Command::Backup(arguments) => backup::run(self, &arguments),
             #[cfg(feature = "file")]
@@ -333,7 +336,7 @@ impl<'c> App<'c> {
                 let import = if kind == ForeignKind::DeadLetters {
                     "`prodigy-storage dlq import` reads their files"
                 } else {
-                    "a later version imports such data with `prodigy-storage import`"
+                    "`prodigy-storage import` imports such data from a copy of the folder"
                 };
                 let what = format!("{}: not read, and left untouched; {import}", kind.describe(count));
                 match self.reads {

@@ -15,6 +15,7 @@ use crate::dlq::{self, DlqCommand};
 use crate::doctor::DoctorArgs;
 use crate::document::DocumentCommand;
 use crate::events::EventsCommand;
+use crate::import::ImportArgs;
 use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Schema(SchemaCommand),
+    /// Import what other programs left in a folder: events, states, dead letters, orphans, sessions. The same run twice stores nothing twice.
+    Import(ImportArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
     /// The repository that each name belongs to.
@@ -142,6 +145,7 @@ impl Command {
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) => Reads::Some,
+            Self::Import(_) => Reads::Nothing,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
             }
@@ -174,7 +178,7 @@ impl Command {
             Self::Job(command) => matches!(command, JobCommand::List(_) | JobCommand::Show(_)),
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
-            Self::Health => false,
+            Self::Health | Self::Import(_) => false,
             #[cfg(feature = "file")]
             Self::Backup(arguments) => arguments.prints(),
             #[cfg(feature = "file")]

@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 5] = [
+const SINGLE: [(&str, &str); 6] = [
     (
         "health",
         "Example:
@@ -205,6 +205,12 @@ const SINGLE: [(&str, &str); 5] = [
   prodigy-storage restore --check all.tar.zst
   prodigy-storage --base-dir new restore all.tar.zst
   prodigy-storage --base-dir old restore all.tar.zst --repo here --job J",
+    ),
+    (
+        "import",
+        "Examples: show what would be imported from a project's own folder; import it
+  prodigy-storage import old/.prodigy --repo here --dry-run
+  prodigy-storage import old/.prodigy --repo here",
     ),
     (
         "usage",

@@ -54,6 +54,7 @@ mod events;
 mod examples;
 mod exit;
 mod health;
+mod import;
 mod input;
 mod job;
 mod jobs;

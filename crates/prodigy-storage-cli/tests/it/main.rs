@@ -22,6 +22,7 @@ mod doctor;
 mod document;
 mod follow;
 mod foreign;
+mod import;
 mod in_process;
 mod job;
 mod large;

@@ -65,6 +65,7 @@ fn place() -> (Bench, Vec<(&'static str, String)>) {
         .code(0);
     let token = taken.json()["lease_token"].as_str().unwrap().to_owned();
     bench.write("here/letters.jsonl", item("imported", ""));
+    bench.write("here/old/.prodigy/dlq/J/items/item_9.json", item("item_9", ""));
     bench.write("here/mapreduce/dlq/J/items/item_0.json", item("item_0", ""));
     for (name, text) in [
         ("here/work.sh", "#!/bin/sh\nexit 0\n"),

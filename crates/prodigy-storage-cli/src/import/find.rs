@@ -1,0 +1,248 @@
+//! Which files below a folder are data of another program, and whose they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folders are not entered below this depth.
+const DEEPEST: usize = 16;
+
+/// The kind of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Lines of events.
+    Events,
+    /// The state of a job.
+    Checkpoint,
+    /// An item, or an array of items.
+    Letters,
+    /// The orphaned worktrees of a job.
+    Orphans,
+    /// A document of a job, of this kind.
+    JobDocument(&'static str),
+    /// A document of a repository, of this kind.
+    RepoDocument(&'static str),
+}
+
+/// A file that is imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
+    pub(super) repo: Option<String>,
+    pub(super) job: Option<String>,
+}
+
+/// The files below a folder.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) found: Vec<Found>,
+    /// Files that nobody knows how to import.
+    pub(super) unknown: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Looks through a folder. Links are not followed.
+    pub(super) fn below(folder: &Path) -> io::Result<Self> {
+        let mut files = Self::default();
+        files.enter(folder, &mut Vec::new())?;
+        files.find_repositories();
+        files
+            .found
+            .sort_by(|a, b| (&a.repo, &a.job, a.kind, &a.path).cmp(&(&b.repo, &b.job, b.kind, &b.path)));
+        Ok(files)
+    }
+
+    fn enter(&mut self, folder: &Path, parts: &mut Vec<String>) -> io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let kind = entry.file_type()?;
+            let Ok(name) = entry.file_name().into_string() else {
+                self.unknown.push(entry.path());
+                continue;
+            };
+            parts.push(name);
+            if kind.is_dir() && parts.len() < DEEPEST && !is_of_the_store(parts) {
+                self.enter(&entry.path(), parts)?;
+            } else if kind.is_file() {
+                self.file(entry.path(), parts);
+            }
+            parts.pop();
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: PathBuf, parts: &[String]) {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match classify(&parts) {
+            Class::Data(kind, repo, job) => self.found.push(Found {
+                path,
+                kind,
+                repo: repo.map(str::to_owned),
+                job: job.map(str::to_owned),
+            }),
+            Class::Nothing => {}
+            Class::Unknown => self.unknown.push(path),
+        }
+    }
+
+    /// Gives files without a repository that of their job, or the only one that there is.
+    fn find_repositories(&mut self) {
+        let mut of_jobs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut all = BTreeSet::new();
+        for file in &self.found {
+            if let Some(repo) = &file.repo {
+                all.insert(repo.clone());
+                if let Some(job) = &file.job {
+                    of_jobs.entry(job.clone()).or_default().insert(repo.clone());
+                }
+            }
+        }
+        for file in self.found.iter_mut().filter(|file| file.repo.is_none()) {
+            let repos = file.job.as_ref().and_then(|job| of_jobs.get(job)).unwrap_or(&all);
+            if repos.len() == 1 {
+                file.repo = repos.first().cloned();
+            }
+        }
+    }
+}
+
+/// Whether a folder belongs to a store, and holds nothing to import.
+fn is_of_the_store(parts: &[String]) -> bool {
+    match parts {
+        [folder] => ["locks", "deletions", "quarantine", "worktrees"].contains(&folder.as_str()),
+        [.., folder] => folder == ".git",
+        [] => false,
+    }
+}
+
+/// The meaning of a path.
+enum Class<'p> {
+    Data(Kind, Option<&'p str>, Option<&'p str>),
+    /// A file that holds nothing of its own: an index, or the lock of a process.
+    Nothing,
+    Unknown,
+}
+
+fn classify<'p>(parts: &[&'p str]) -> Class<'p> {
+    let stem = |file: &'p str| file.strip_suffix(".json");
+    let (kind, repo, job) = match *parts {
+        [.., "index.json"]
+        | ["resume_locks", ..]
+        | ["format.json"]
+        | [.., "items.lock" | "items.journal"] => {
+            return Class::Nothing;
+        }
+        ["events", repo, job, file] if file.contains(".jsonl") => (Kind::Events, Some(repo), Some(job)),
+        ["events", job, file] if file.contains(".jsonl") => (Kind::Events, None, Some(job)),
+        [.., "mapreduce", "dlq", job, "items", file] if stem(file).is_some() => {
+            let repo = match *parts {
+                ["dlq" | "state", repo, ..] if repo != "mapreduce" => Some(repo),
+                _ => None,
+            };
+            (Kind::Letters, repo, Some(job))
+        }
+        ["dlq", repo, job, "items", file] if stem(file).is_some() => (Kind::Letters, Some(repo), Some(job)),
+        ["dlq", job, "items", file] if stem(file).is_some() => (Kind::Letters, None, Some(job)),
+        ["dlq", repo, job, "items.json" | "dlq-items.json"] => (Kind::Letters, Some(repo), Some(job)),
+        ["dlq", job, "items.json" | "dlq-items.json"] => (Kind::Letters, None, Some(job)),
+        ["orphaned_worktrees", repo, file] if stem(file).is_some() => (Kind::Orphans, Some(repo), stem(file)),
+        ["orphaned_worktrees", file] if stem(file).is_some() => (Kind::Orphans, None, stem(file)),
+        ["state", repo, "mapreduce", "jobs", job, file] => match state(file) {
+            Some(kind) => (kind, Some(repo), Some(job)),
+            None => return Class::Unknown,
+        },
+        ["state", "mapreduce", "jobs", job, file] | ["mapreduce", "jobs", job, file] => match state(file) {
+            Some(kind) => (kind, None, Some(job)),
+            None => return Class::Unknown,
+        },
+        ["state", "reduce_checkpoints", job, file] if stem(file).is_some() => {
+            (Kind::Checkpoint, None, Some(job))
+        }
+        ["state", repo, "mappings", file] if stem(file).is_some() => {
+            (Kind::RepoDocument("mappings"), Some(repo), None)
+        }
+        ["sessions", file] if stem(file).is_some() => (Kind::RepoDocument("sessions"), None, None),
+        _ => return Class::Unknown,
+    };
+    Class::Data(kind, repo, job)
+}
+
+/// The kind of a file in the folder of a job's state.
+fn state(file: &str) -> Option<Kind> {
+    match file {
+        "metadata.json" => Some(Kind::JobDocument("metadata")),
+        // The store's own marks: they are not another program's.
+        "finished.json" | "fencing.json" => None,
+        _ if [".json", ".json.gz", ".json.zst", ".checkpoint.gz"]
+            .iter()
+            .any(|end| file.ends_with(end)) =>
+        {
+            Some(Kind::Checkpoint)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_says_what_it_is() {
+        let of = |path: &'static str| match classify(&path.split('/').collect::<Vec<_>>()) {
+            Class::Data(kind, repo, job) => Some((kind, repo, job)),
+            _ => None,
+        };
+        let (shop, job) = (Some("shop"), Some("j"));
+        for (path, expected) in [
+            ("events/shop/j/events-1.2.jsonl.gz", (Kind::Events, shop, job)),
+            ("events/j/events-1.jsonl", (Kind::Events, None, job)),
+            (
+                "dlq/shop/j/mapreduce/dlq/j/items/a.json",
+                (Kind::Letters, shop, job),
+            ),
+            (
+                "state/shop/mapreduce/dlq/j/items/a.json",
+                (Kind::Letters, shop, job),
+            ),
+            ("mapreduce/dlq/j/items/a.json", (Kind::Letters, None, job)),
+            ("dlq/j/items.json", (Kind::Letters, None, job)),
+            ("orphaned_worktrees/shop/j.json", (Kind::Orphans, shop, job)),
+            (
+                "state/shop/mapreduce/jobs/j/job-state.json",
+                (Kind::Checkpoint, shop, job),
+            ),
+            (
+                "state/shop/mapreduce/jobs/j/cp-1.checkpoint.gz",
+                (Kind::Checkpoint, shop, job),
+            ),
+            (
+                "state/shop/mapreduce/jobs/j/metadata.json",
+                (Kind::JobDocument("metadata"), shop, job),
+            ),
+            (
+                "state/reduce_checkpoints/j/reduce-checkpoint-v1-1.json",
+                (Kind::Checkpoint, None, job),
+            ),
+            (
+                "state/shop/mappings/j.json",
+                (Kind::RepoDocument("mappings"), shop, None),
+            ),
+            ("sessions/s.json", (Kind::RepoDocument("sessions"), None, None)),
+        ] {
+            assert_eq!(of(path), Some(expected), "{path}");
+        }
+        for path in [
+            "format.json",
+            "resume_locks/j.lock",
+            "dlq/shop/j/index.json",
+            "notes.txt",
+            "events/x",
+        ] {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `import`: data that other programs left.
+
+mod find;
+mod store;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use prodigy_storage::{Job, JobId, RepoName, Storage};
+use serde_json::json;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::output::Table;
+use crate::progress::Progress;
+use find::{Files, Found, Kind};
+use store::{Count, Importer};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one.
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Import everything under this repository's name; without it, under the names that the folder has.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<String>,
+    /// Only print what would be imported.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The words for a kind, in the report.
+fn words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Events => "events",
+        Kind::Checkpoint => "checkpoints",
+        Kind::Letters => "dead letters",
+        Kind::Orphans => "orphaned worktrees",
+        Kind::JobDocument(kind) | Kind::RepoDocument(kind) => kind,
+    }
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
+    let path = &arguments.path;
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display()));
+    if let Some(repo) = &arguments.repo {
+        RepoName::new(repo)?;
+    }
+    let mut files = Files::below(path).map_err(failed)?;
+    if let Some(repo) = &arguments.repo {
+        files
+            .found
+            .iter_mut()
+            .for_each(|file| file.repo = Some(repo.clone()));
+    }
+    if let Some(file) = files.found.iter().find(|file| file.repo.is_none()) {
+        let what = format!(
+            "import {}: nothing says which repository it belongs to",
+            file.path.display()
+        );
+        return Err(Failure::usage(what).hint("name it with `--repo`"));
+    }
+    let access = if arguments.dry_run {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    let storage = app.open(access)?;
+    if is_the_root(&storage, path) {
+        let what = format!("import {}: it is the root of the store itself", path.display());
+        return Err(Failure::usage(what).hint(
+            "its events, checkpoints and orphans are read where they are; to import the rest, copy the folder and import the copy, or \
+             use another `--base-dir`",
+        ));
+    }
+    let longest = storage.config().file.max_document_size;
+    in_the_order_of_time(&mut files.found, longest);
+    let mut counts: BTreeMap<&'static str, Count> = BTreeMap::new();
+    let mut importer = Importer::new(&storage, arguments.dry_run);
+    let progress = Progress::of_items(files.found.len() as u64, app.terminal);
+    let mut refusals = Vec::new();
+    for (at, file) in files.found.iter().enumerate() {
+        let imported = one(&storage, &mut importer, file, files.found.get(at + 1));
+        let count = std::mem::take(&mut importer.count);
+        let all = counts.entry(words(file.kind)).or_default();
+        all.stored += count.stored;
+        all.known += count.known;
+        all.refused += count.refused;
+        refusals.append(&mut importer.refusals);
+        if let Err(error) = imported {
+            refusals.iter().for_each(|refusal| app.error(refusal));
+            return Err(error);
+        }
+        progress.ended(at as u64 + 1, String::new());
+    }
+    drop(progress);
+    for refusal in &refusals {
+        app.error(&format!("left out: {refusal}"));
+    }
+    for unknown in &files.unknown {
+        app.skipped(&format!(
+            "{}: no import of such a file is known",
+            unknown.display()
+        ));
+    }
+    report(app, &counts, arguments.dry_run)?;
+    Ok(match refusals.is_empty() {
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
+}
+
+fn is_the_root(storage: &Storage, path: &Path) -> bool {
+    let of = |path: &Path| path.canonicalize().ok();
+    let root = storage.capabilities().root.and_then(|root| of(&root));
+    root.is_some() && root == of(path)
+}
+
+/// Sorts the states of a job by their time: the newest is stored last, and a job resumes from it.
+fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
+    let mut timed: Vec<_> = files
+        .drain(..)
+        .map(|file| {
+            let time = (file.kind == Kind::Checkpoint).then(|| store::time_of(&file.path, longest));
+            (file, time.flatten())
+        })
+        .collect();
+    timed.sort_by(|(a, at), (b, other)| (&a.repo, &a.job, a.kind, at).cmp(&(&b.repo, &b.job, b.kind, other)));
+    files.extend(timed.into_iter().map(|(file, _)| file));
+}
+
+/// Imports a file. After the last file with events of a job, these are compared with what is stored.
+fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Option<&Found>) -> Result<()> {
+    let repo = storage.repo(RepoName::new(file.repo.as_deref().unwrap_or_default())?)?;
+    let job = |file: &Found| -> Result<Job> {
+        let id = JobId::new(file.job.as_deref().unwrap_or_default())?;
+        Ok(repo.job(id.as_str())?)
+    };
+    match file.kind {
+        Kind::Events => {
+            let job = job(file)?;
+            importer.events(&job, &file.path)?;
+            let is_same =
+                |next: &Found| (next.kind, &next.repo, &next.job) == (file.kind, &file.repo, &file.job);
+            if !next.is_some_and(is_same) {
+                importer.verify_events(&job)?;
+            }
+        }
+        Kind::Checkpoint => importer.checkpoint(&job(file)?, &file.path)?,
+        Kind::Letters => importer.letters(&job(file)?, &file.path)?,
+        Kind::Orphans => importer.orphans(&job(file)?, &file.path)?,
+        Kind::JobDocument(kind) => importer.document(&job(file)?.documents(kind)?, &file.path)?,
+        Kind::RepoDocument(kind) => importer.document(&repo.documents(kind)?, &file.path)?,
+    }
+    Ok(())
+}
+
+fn report(app: &mut App<'_>, counts: &BTreeMap<&'static str, Count>, dry: bool) -> Result<()> {
+    if app.json() {
+        for (
+            kind,
+            Count {
+                stored,
+                known,
+                refused,
+            },
+        ) in counts
+        {
+            app.json_line(
+                &json!({"kind": kind, "stored": stored, "known": known, "left_out": refused, "dry_run": dry}),
+            )?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        "KIND",
+        if dry { "WOULD STORE" } else { "STORED" },
+        "KNOWN",
+        "LEFT OUT",
+    ]);
+    for (
+        kind,
+        Count {
+            stored,
+            known,
+            refused,
+        },
+    ) in counts
+    {
+        let row = [
+            (*kind).to_owned(),
+            stored.to_string(),
+            known.to_string(),
+            refused.to_string(),
+        ];
+        table.row(app, row)?;
+    }
+    table.print(app)
+}

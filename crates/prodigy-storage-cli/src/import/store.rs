@@ -1,0 +1,436 @@
+//! Storing what was found, and reading it back. Everything gets a name that is derived from its contents, so a second import
+//! stores nothing twice.
+
+use std::collections::{HashMap, HashSet};
+use std::io::BufRead;
+use std::path::Path;
+
+use prodigy_storage::backend::Annotations;
+use prodigy_storage::{
+    Batch, DocumentOptions, Documents, Durability, ErrorKind, EventId, Expected, Job, JobAddress,
+    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError, Timestamp,
+};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::text;
+
+/// Events of one write, and their bytes, at most.
+const BATCH: usize = 512;
+const BATCH_BYTES: usize = 4 << 20;
+/// Begins the key of a checkpoint that was imported.
+const IMPORTED: &str = "imported-";
+
+/// The values of files that were stored, known and left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// Stored by this run.
+    pub(super) stored: u64,
+    /// Stored by an earlier one.
+    pub(super) known: u64,
+    /// Left out, each with a message.
+    pub(super) refused: u64,
+}
+
+/// Why a value is left out.
+pub(super) type Refusal = String;
+
+/// Imports files.
+pub(super) struct Importer<'a> {
+    storage: &'a Storage,
+    /// True if nothing is stored.
+    dry: bool,
+    /// The checksums of the payloads of a job's events, by id.
+    events: HashMap<EventId, u128>,
+    /// The keys of the checkpoints of a dry run: two files may hold one state.
+    planned: HashSet<(JobAddress, String)>,
+    pub(super) count: Count,
+    pub(super) refusals: Vec<Refusal>,
+}
+
+type Outcome<T = ()> = Result<T, StorageError>;
+
+/// A line of an event file. Other programs write an object with an `event`.
+#[derive(Deserialize)]
+struct EventLine<'l> {
+    id: Option<String>,
+    timestamp: Option<String>,
+    correlation_id: Option<String>,
+    #[serde(borrow)]
+    event: Option<&'l RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'l RawValue>,
+}
+
+/// 128 bits of a hash of the bytes.
+fn sum(bytes: &[u8]) -> u128 {
+    EventId::for_key(Timestamp::from_nanos(0), bytes).as_u128()
+}
+
+impl<'a> Importer<'a> {
+    pub(super) fn new(storage: &'a Storage, dry: bool) -> Self {
+        Self {
+            storage,
+            dry,
+            events: HashMap::new(),
+            planned: HashSet::new(),
+            count: Count::default(),
+            refusals: Vec::new(),
+        }
+    }
+
+    fn refuse(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
+        self.count.refused += 1;
+        self.refusals.push(format!("{what}: {why}"));
+    }
+
+    /// Reads a file; a failure is reported, and the file left out.
+    fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
+        let longest = self.storage.config().file.max_document_size;
+        match text::whole(path, longest) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.refuse(path.display(), error);
+                None
+            }
+        }
+    }
+
+    fn json(&mut self, path: &Path) -> Option<Box<RawValue>> {
+        let bytes = self.read(path)?;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(path.display(), format!("it is no JSON: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Imports the lines of an event file. The id of an event is derived from its time and its line; its own id and time go into
+    /// its metadata.
+    pub(super) fn events(&mut self, job: &Job, path: &Path) -> Outcome {
+        let mut file = match text::open(path) {
+            Ok(file) => file,
+            Err(error) => {
+                self.refuse(path.display(), error);
+                return Ok(());
+            }
+        };
+        let (mut batch, mut ids) = (Batch::new(), Vec::new());
+        let (mut line, mut number) = (Vec::new(), 0);
+        loop {
+            line.clear();
+            number += 1;
+            let place = format_args!("{} line {number}", path.display()).to_string();
+            match file.read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.refuse(place, error);
+                    break;
+                }
+            }
+            let text = line.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            match self.event(text, &mut batch) {
+                Ok(id) => ids.push(id),
+                Err(why) => self.refuse(place, why),
+            }
+            if batch.len() >= BATCH || batch.bytes() >= BATCH_BYTES {
+                self.append(job, &mut batch, &mut ids)?;
+            }
+        }
+        self.append(job, &mut batch, &mut ids)
+    }
+
+    /// Adds the event of a line to a batch; its id.
+    fn event(&mut self, text: &[u8], batch: &mut Batch) -> Result<EventId, String> {
+        let parsed: EventLine<'_> =
+            serde_json::from_slice(text).map_err(|error| format!("it is no event: {error}"))?;
+        let event = parsed.event.ok_or("it is no event: it has no field `event`")?;
+        let time = parsed.timestamp.as_deref().and_then(Timestamp::parse);
+        let time = time.ok_or("it has no time that can be read")?;
+        if text.len() as u64 > self.storage.config().file.max_record_size {
+            return Err("it is larger than `max_record_size`".to_owned());
+        }
+        // An id ahead of the clock is refused.
+        let now = Timestamp::now();
+        let own = parsed.id.as_deref().and_then(|id| id.parse::<EventId>().ok());
+        let own = own.filter(|id| id.is_v7() && !id.is_ahead_of(now));
+        let id = own.unwrap_or_else(|| EventId::for_key(time.min(now), text));
+        let origin = json!({"id": parsed.id, "timestamp": parsed.timestamp}).to_string();
+        // The other fields stay byte for byte.
+        let metadata = match parsed.metadata.map(|metadata| metadata.get().trim_end()) {
+            Some(object) if object.starts_with('{') && object.len() > 2 => {
+                let fields = object.strip_suffix('}').unwrap_or(object);
+                format!("{fields},\"imported\":{origin}}}")
+            }
+            Some(other) if !other.starts_with('{') => {
+                format!("{{\"metadata\":{other},\"imported\":{origin}}}")
+            }
+            _ => format!("{{\"imported\":{origin}}}"),
+        };
+        let metadata = RawValue::from_string(metadata).map_err(|error| error.to_string())?;
+        let beside = Annotations {
+            correlation_id: parsed.correlation_id.as_deref(),
+            metadata: Some(&metadata),
+        };
+        batch
+            .push_with(event, beside)
+            .map_err(|error| format!("{error:#}"))?;
+        self.events.insert(id, sum(event.get().as_bytes()));
+        Ok(id)
+    }
+
+    fn append(&mut self, job: &Job, batch: &mut Batch, ids: &mut Vec<EventId>) -> Outcome {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.dry {
+            self.count.stored += batch.len() as u64;
+        } else {
+            batch.set_ids(ids.iter().copied());
+            let appended = job.events().append_prepared(batch, Some(Durability::Relaxed))?;
+            self.count.stored += appended.stored as u64;
+            self.count.known += appended.duplicates as u64;
+        }
+        batch.clear();
+        ids.clear();
+        Ok(())
+    }
+
+    /// Ends the events of a job: makes them durable, and compares each with what is read.
+    pub(super) fn verify_events(&mut self, job: &Job) -> Outcome {
+        let mut expected = std::mem::take(&mut self.events);
+        if self.dry || expected.is_empty() {
+            return Ok(());
+        }
+        self.storage.flush()?;
+        let mut lines = job.events().read_lines(ReadOptions::new())?;
+        while let Some(item) = lines.next()? {
+            if let ScanItem::Record(record) = item
+                && let Some(sum_of) = expected.get(&record.id)
+                && let Ok(parsed) = record.parse_event::<Box<RawValue>>()
+                && sum(parsed.event.get().as_bytes()) == *sum_of
+            {
+                expected.remove(&record.id);
+            }
+        }
+        if let Some(id) = expected.keys().next() {
+            let why = format!(
+                "{} events are not as they were imported, the first is {id}",
+                expected.len()
+            );
+            self.refuse(job.address(), why);
+        }
+        Ok(())
+    }
+
+    /// Imports dead letters: an item, or an array of items.
+    pub(super) fn letters(&mut self, job: &Job, path: &Path) -> Outcome {
+        let Some(value) = self.json(path) else {
+            return Ok(());
+        };
+        let items: Vec<Box<RawValue>> = match value.get().starts_with('[') {
+            true => serde_json::from_str(value.get()).unwrap_or_default(),
+            false => vec![value],
+        };
+        for item in items {
+            if self.dry {
+                self.count.stored += 1;
+                continue;
+            }
+            match job.dlq().push_raw(&item) {
+                Ok(report) => {
+                    self.count.stored += (report.added + report.merged) as u64;
+                    self.count.known += report.known as u64;
+                }
+                Err(error) if is_about_the_value(&error) => self.refuse(path.display(), format!("{error:#}")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Imports the orphaned worktrees of a job.
+    pub(super) fn orphans(&mut self, job: &Job, path: &Path) -> Outcome {
+        #[derive(Deserialize)]
+        struct Document {
+            #[serde(alias = "data")]
+            orphaned_worktrees: Vec<OrphanedWorktree>,
+        }
+        let Some(value) = self.json(path) else {
+            return Ok(());
+        };
+        let list: Result<Vec<OrphanedWorktree>, _> = match value.get().starts_with('[') {
+            true => serde_json::from_str(value.get()),
+            false => serde_json::from_str(value.get()).map(|found: Document| found.orphaned_worktrees),
+        };
+        let list = match list {
+            Ok(list) => list,
+            Err(error) => {
+                self.refuse(
+                    path.display(),
+                    format!("it is no list of orphaned worktrees: {error}"),
+                );
+                return Ok(());
+            }
+        };
+        let there = if self.dry {
+            Vec::new()
+        } else {
+            job.orphans().list()?
+        };
+        for orphan in list {
+            if there.contains(&orphan) {
+                self.count.known += 1;
+                continue;
+            }
+            if !self.dry {
+                job.orphans().record(&orphan)?;
+            }
+            self.count.stored += 1;
+        }
+        Ok(())
+    }
+
+    /// Imports a state of a job as a checkpoint, under a key that is derived from its bytes.
+    pub(super) fn checkpoint(&mut self, job: &Job, path: &Path) -> Outcome {
+        let Some(state) = self.json(path) else {
+            return Ok(());
+        };
+        let (phase, time) = phase_and_time(path, &state);
+        let key = format!(
+            "{IMPORTED}{}",
+            EventId::for_key(Timestamp::from_nanos(0), state.get())
+        );
+        if self.dry && !self.planned.insert((job.address().clone(), key.clone())) {
+            self.count.known += 1;
+            return Ok(());
+        }
+        let checkpoints = job.checkpoints();
+        if !self.dry {
+            if checkpoints.find::<Box<RawValue>>(&key)?.is_some() {
+                self.count.known += 1;
+                return Ok(());
+            }
+            if let Some(newer) = newer_than(job, phase, time)? {
+                let why =
+                    format!("the job has the newer checkpoint {newer}: it would resume from an older state");
+                self.refuse(path.display(), why);
+                return Ok(());
+            }
+            let key = prodigy_storage::CheckpointKey::new(&key).map_err(|error| {
+                StorageError::invalid("import checkpoint", path.display(), error.to_string())
+            })?;
+            checkpoints.save(phase, &state, SaveOptions::new().key(key.clone()))?;
+            let stored = checkpoints.find::<Box<RawValue>>(key.as_str())?;
+            if stored.is_none_or(|stored| stored.data.get() != state.get()) {
+                self.refuse(path.display(), "it can't be read back as it was");
+                return Ok(());
+            }
+        }
+        self.count.stored += 1;
+        Ok(())
+    }
+
+    /// Imports a document under the name of its file.
+    pub(super) fn document(&mut self, documents: &Documents, path: &Path) -> Outcome {
+        let Some(value) = self.json(path) else {
+            return Ok(());
+        };
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let same = |stored: &RawValue| {
+            let of = |text: &str| serde_json::from_str::<Value>(text).ok();
+            of(stored.get()) == of(value.get())
+        };
+        if self.dry {
+            self.count.stored += 1;
+            return Ok(());
+        }
+        if let Some(stored) = documents.get_raw(name)? {
+            match same(&stored.data) {
+                true => self.count.known += 1,
+                false => self.refuse(
+                    path.display(),
+                    format!("another document has the name `{name}`: it stays"),
+                ),
+            }
+            return Ok(());
+        }
+        documents.put(
+            name,
+            &value,
+            DocumentOptions::new().expected_revision(Expected::Absent),
+        )?;
+        match documents.get_raw(name)?.is_some_and(|stored| same(&stored.data)) {
+            true => self.count.stored += 1,
+            false => self.refuse(path.display(), "it can't be read back as it was"),
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error is about this value alone, so that others can be imported.
+fn is_about_the_value(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
+}
+
+/// The checkpoint of a job that is newer than a time and was not imported.
+fn newer_than(job: &Job, phase: Phase, time: Option<Timestamp>) -> Outcome<Option<String>> {
+    for entry in job.checkpoints().list() {
+        let entry = entry?;
+        let path = entry.id.path().display().to_string();
+        let is_setup = entry.id.phase() == Phase::Setup;
+        let is_newer = match entry.id.time() {
+            Some(at) if !is_setup => time.is_none_or(|time| at > time) && !path.contains(IMPORTED),
+            _ => phase == Phase::Setup,
+        };
+        if is_newer {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// The phase of a state, by the name of its file or by its contents, and when it was made.
+fn phase_and_time(path: &Path, state: &RawValue) -> (Phase, Option<Timestamp>) {
+    let state: Value = serde_json::from_str(state.get()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let stated = |place: &Value| {
+        ["updated_at", "created_at", "timestamp"]
+            .iter()
+            .find_map(|field| Timestamp::parse(place.get(field)?.as_str()?))
+    };
+    let metadata = state.get("metadata").unwrap_or(&Value::Null);
+    let phase = match name.split('-').next() {
+        Some("setup") => Phase::Setup,
+        Some("reduce") => Phase::Reduce,
+        Some("map") => Phase::Map,
+        _ => match metadata.get("phase").and_then(Value::as_str) {
+            Some("Setup") => Phase::Setup,
+            Some("Reduce") => Phase::Reduce,
+            _ => Phase::Map,
+        },
+    };
+    (phase, stated(&state).or_else(|| stated(metadata)))
+}
+
+/// The time of a state, for the order in which states are imported.
+pub(super) fn time_of(path: &Path, longest: u64) -> Option<Timestamp> {
+    let bytes = text::whole(path, longest).ok()?;
+    let state: Box<RawValue> = serde_json::from_slice(&bytes)
+        .or_else(|_| to_raw_value(&Value::Null))
+        .ok()?;
+    phase_and_time(path, &state).1
+}

@@ -1,0 +1,262 @@
+//! `import`: a root that another program wrote, and a project's own folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Bench, Run, run, tree};
+
+const JOB: [&str; 4] = ["--repo", "shop", "--job", "mapreduce-1001"];
+
+fn copy(from: &Path, to: &Path) {
+    for path in tree(from).into_iter().filter(|path| path.is_file()) {
+        let to = to.join(path.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, std::fs::read(path).unwrap()).unwrap();
+    }
+}
+
+/// A copy of the root that the Prodigy program, version 0.4.4, wrote.
+fn bench() -> (Bench, PathBuf) {
+    let bench = Bench::new();
+    let old = bench.path("old");
+    let fixture = "../prodigy-storage-file/tests/fixtures/prodigy-0.4.4";
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture), &old);
+    (bench, old)
+}
+
+fn import(bench: &Bench, arguments: &[&str]) -> Run {
+    bench.run(&[&["--json", "import"], arguments].concat())
+}
+
+fn number(report: &[Value], kind: &str, field: &str) -> u64 {
+    let of = report.iter().find(|line| line["kind"] == kind).unwrap();
+    of[field].as_u64().unwrap()
+}
+
+/// Everything that does not depend on the time of the import.
+fn contents(bench: &Bench, root: &Path, job: &[&str]) -> Vec<BTreeSet<String>> {
+    let at = ["--base-dir", root.to_str().unwrap()];
+    let lines = |arguments: &[&str], fields: &[&str]| {
+        let all = run(bench.std([&at, arguments].concat()), "").code(0).jsonl();
+        let of = |line: &Value| {
+            fields
+                .iter()
+                .map(|field| line[field].to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        all.iter().map(of).collect::<BTreeSet<String>>()
+    };
+    let show = run(
+        bench.std([&at[..], &["checkpoint", "show", "--payload"], job].concat()),
+        "",
+    );
+    vec![
+        lines(
+            &[&["events", "cat"], job].concat(),
+            &["id", "correlation_id", "event", "metadata"],
+        ),
+        lines(
+            &[&["dlq", "export"], job].concat(),
+            &["item_id", "item_data", "failure_history", "failure_count"],
+        ),
+        lines(
+            &["--json", "document", "list", "--repo", "shop"],
+            &["kind", "name"],
+        ),
+        lines(&[&["--json", "checkpoint", "list"], job].concat(), &["phase"]),
+        BTreeSet::from([show.out]),
+    ]
+}
+
+#[test]
+fn a_root_of_another_program_is_imported_once_with_its_ids_and_times() {
+    let (bench, old) = bench();
+    let path = old.to_str().unwrap();
+    let before = tree(&old);
+    let planned = import(&bench, &[path, "--dry-run"]).code(0).jsonl();
+    assert!(!bench.root().exists(), "a dry run stores nothing");
+    let first = import(&bench, &[path]).code(0).jsonl();
+    for (kind, count) in [
+        ("events", 14),
+        ("dead letters", 3),
+        ("checkpoints", 5),
+        ("orphaned worktrees", 1),
+        ("sessions", 1),
+        ("mappings", 2),
+        ("metadata", 1),
+    ] {
+        assert_eq!(number(&planned, kind, "stored"), count, "{kind}");
+        assert_eq!(number(&first, kind, "stored"), count, "{kind}");
+    }
+    let events = bench
+        .run(&[&["events", "cat"], &JOB[..]].concat())
+        .code(0)
+        .jsonl();
+    let times: Vec<&str> = events
+        .iter()
+        .map(|event| event["metadata"]["imported"]["timestamp"].as_str().unwrap())
+        .collect();
+    assert!(times.is_sorted() && times.len() == 14, "{times:?}");
+    assert_eq!(
+        times[0], "2026-11-28T11:00:00.262599787Z",
+        "rotated files are read, too"
+    );
+    assert_eq!(
+        events[0]["metadata"]["imported"]["id"],
+        "173e42d1-78ab-4800-a10a-07661bd2e559"
+    );
+    assert_eq!(events[0]["metadata"]["thread"], "main");
+    let session = [
+        "document",
+        "show",
+        "--repo",
+        "shop",
+        "--kind",
+        "sessions",
+        "--payload",
+    ];
+    let name = ["--name", "session-faa335eb-cad6-4e33-89d3-687739180286"];
+    let session = bench.run(&[&session[..], &name].concat()).code(0).json();
+    assert_eq!(session["mapreduce_data"]["job_id"], "mapreduce-1001");
+    let orphans = bench
+        .run(&["--json", "worktree", "orphans", "--repo", "shop"])
+        .code(0);
+    assert!(orphans.out.contains("/tmp/wt/agent-1"), "{}", orphans.out);
+    bench.run(&["doctor"]).code(0);
+
+    let one_run = contents(&bench, &bench.root(), &JOB);
+    let again = import(&bench, &[path]).code(0).jsonl();
+    assert!(
+        again
+            .iter()
+            .all(|line| line["stored"] == 0 && line["left_out"] == 0),
+        "{again:?}"
+    );
+    assert_eq!(contents(&bench, &bench.root(), &JOB), one_run);
+    assert_eq!(tree(&old), before, "what is imported stays as it is");
+}
+
+#[test]
+fn an_import_that_is_killed_continues_and_ends_as_one_run_does() {
+    let (bench, old) = bench();
+    let log = old.join("events/shop/mapreduce-1001/events-20261128_140000.jsonl");
+    let lines: String = (0..20_000)
+        .map(|n| {
+            format!(
+                "{{\"id\":\"k{n}\",\"timestamp\":\"2026-11-28T14:00:00.{n:09}Z\",\"event\":{{\"n\":{n}}}}}\n"
+            )
+        })
+        .collect();
+    std::fs::write(log, lines).unwrap();
+    let path = old.to_str().unwrap();
+    let (killed, whole) = (bench.path("killed"), bench.path("whole"));
+    let mut kills = 0;
+    for size in [1, 400_000, 2_000_000] {
+        let mut child = bench
+            .std(["--base-dir", killed.to_str().unwrap(), "import", path])
+            .spawn()
+            .unwrap();
+        let bytes = || {
+            tree(&killed)
+                .iter()
+                .filter_map(|path| path.metadata().ok())
+                .map(|found| found.len())
+                .sum::<u64>()
+        };
+        // Wait for bytes, not for time.
+        while bytes() < size && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kills += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills > 0, "each run ended before it was killed");
+    for root in [&killed, &whole] {
+        run(
+            bench.std(["--base-dir", root.to_str().unwrap(), "import", path]),
+            "",
+        )
+        .code(0);
+    }
+    assert!(contents(&bench, &killed, &JOB) == contents(&bench, &whole, &JOB));
+    assert_eq!(contents(&bench, &whole, &JOB)[0].len(), 20_014);
+}
+
+#[test]
+fn a_projects_own_folder_is_imported_under_a_name() {
+    let bench = Bench::new();
+    let item = r#"{"item_id":"a","item_data":1}"#;
+    bench.write("p/.prodigy/mapreduce/dlq/j/items/a.json", item);
+    bench.write(
+        "p/.prodigy/events/j/events-1.jsonl",
+        "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\nno event\n",
+    );
+    bench.write(
+        "p/.prodigy/state/mapreduce/jobs/j/job-state.json",
+        r#"{"updated_at":"2026-01-02T03:04:05Z","n":7}"#,
+    );
+    bench.write("p/.prodigy/notes.txt", "mine");
+    let path = bench.path("p/.prodigy");
+    let path = path.to_str().unwrap();
+    bench.run(&["import", path]).code(2).says("--repo");
+    let run = import(&bench, &[path, "--repo", "shop"])
+        .code(1)
+        .says("line 2")
+        .says("notes.txt");
+    assert_eq!(number(&run.jsonl(), "events", "stored"), 1);
+    let job = ["--repo", "shop", "--job", "j"];
+    let state = bench
+        .run(&[&["checkpoint", "show", "--payload"], &job[..]].concat())
+        .code(0)
+        .json();
+    assert_eq!(state["n"], 7);
+    assert_eq!(
+        bench
+            .run(&[&["dlq", "export"], &job[..]].concat())
+            .code(0)
+            .jsonl()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn an_older_state_never_comes_after_a_newer_checkpoint() {
+    let (bench, old) = bench();
+    bench
+        .feed(
+            &[&["checkpoint", "save", "--phase", "map"], &JOB[..]].concat(),
+            "{\"mine\":1}",
+        )
+        .code(0);
+    let run = import(&bench, &[old.to_str().unwrap()])
+        .code(1)
+        .says("newer checkpoint");
+    assert!(number(&run.jsonl(), "checkpoints", "left_out") > 0);
+    let state = bench
+        .run(&[&["checkpoint", "show", "--payload"], &JOB[..]].concat())
+        .code(0)
+        .json();
+    assert_eq!(state["mine"], 1);
+}
+
+#[test]
+fn the_root_itself_is_not_imported() {
+    let (bench, old) = bench();
+    run(
+        bench.std([
+            "--base-dir",
+            old.to_str().unwrap(),
+            "import",
+            old.to_str().unwrap(),
+        ]),
+        "",
+    )
+    .code(2)
+    .says("the root of the store itself");
+}
