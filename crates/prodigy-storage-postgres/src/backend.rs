@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Deadline, Durability, Result, StorageError, Waiters};
 use prodigy_storage_layout::JobAddress;
 
+use crate::bell::Bell;
 use crate::catalog::Counters;
 use crate::db::Db;
 use crate::lease::Leases;
@@ -45,6 +46,7 @@ struct Shared {
     writers: Arc<Mutex<HashMap<JobAddress, Arc<Writer>>>>,
     waiters: Arc<Waiters>,
     leases: Arc<Leases>,
+    bell: Arc<Bell>,
     counters: Counters,
 }
 
@@ -123,13 +125,17 @@ impl PostgresBackend {
                 .filter_map(|writer| writer.row())
                 .collect()
         });
+        let (store, waiters) = (state.store.map_or(0, |id| id.as_fields().0), Arc::default());
+        let bell = Arc::new(Bell::new(store, Arc::clone(&waiters)));
+        bell.send_always(&db);
         Ok(Self {
             shared: Arc::new(Shared {
                 db,
                 options,
-                store: state.store.map_or(0, |id| id.as_fields().0),
+                store,
                 writers,
-                waiters: Arc::default(),
+                waiters,
+                bell,
                 leases,
                 counters: Counters::default(),
             }),
@@ -164,9 +170,16 @@ impl PostgresBackend {
         &self.shared.counters
     }
 
-    /// Ends the waits for events of a job in this process.
+    /// Ends the waits for events of a job, in this process and in others.
     pub(crate) fn announce(&self, job: &JobAddress) {
         self.shared.waiters.notify(job);
+        self.shared.bell.ring(job);
+    }
+
+    /// The notifications of other processes, which arrive from now on.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        self.shared.bell.listen(&self.shared.db);
+        &self.shared.bell
     }
 
     pub(crate) fn writer(&self, job: &JobAddress) -> Arc<Writer> {
@@ -193,7 +206,8 @@ impl Drop for Shared {
             .drain()
             .filter_map(|(_, writer)| writer.row())
             .collect();
-        if rows.is_empty() {
+        let announcement = self.bell.announcement();
+        if rows.is_empty() && announcement.is_none() {
             return;
         }
         let (jobs, ordinals): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.job, row.ordinal)).unzip();
@@ -205,7 +219,10 @@ impl Drop for Shared {
             "close writers",
             &"",
             Deadline::after(CLOSE),
-            move |mut session| async move { session.write(Durability::Relaxed, vec![close]).await.map(drop) },
+            move |mut session| async move {
+                let statements = [close].into_iter().chain(announcement).collect();
+                session.write(Durability::Relaxed, statements).await.map(drop)
+            },
         );
         if let Err(error) = closed {
             tracing::debug!(

@@ -270,7 +270,7 @@ impl Catalog for PostgresBackend {
             .call(DELETE, job, deadline, move |mut session| async move {
                 delete(&mut session, &of).await
             })?;
-        self.waiters().notify(job);
+        self.announce(job);
         // The job is gone. What is left of it, and of others, is removed by this call or by the next one.
         let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
             sweep(&mut session).await

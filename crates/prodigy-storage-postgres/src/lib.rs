@@ -17,7 +17,8 @@
 //!
 //! # Limitations
 //!
-//! - An append by another process ends a wait at its next look (`poll`), not at once.
+//! - An append by another process ends a wait at once where notifications arrive. Behind a pooler in transaction mode they do not, and the
+//!   next look (`poll`) finds it.
 //! - A lock whose holder dies is free after 30 seconds.
 //! - Replication, failover and backup are the tasks of the database.
 //!
@@ -40,6 +41,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
+mod bell;
 mod catalog;
 mod db;
 mod document;

@@ -47,6 +47,14 @@ impl Link {
         })
     }
 
+    /// Runs a statement without an answer.
+    pub(crate) async fn run(&self, statement: &str, operation: &'static str) -> Result<()> {
+        self.client
+            .batch_execute(statement)
+            .await
+            .map_err(|error| fault(error, Stage::Before, operation, ""))
+    }
+
     async fn is_alive(&self) -> bool {
         if self.client.is_closed() {
             return false;

@@ -4,12 +4,14 @@ mod position;
 mod scan;
 mod writer;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::record::RECORD_OVERHEAD;
 use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogReports, LogScope, LogStore,
-    LogSummary, LogWatch, Reporting, Result, Scan, ScanOptions, StorageError, WaitOptions, time_to_store,
+    LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanOptions, StorageError, WaitOptions,
+    time_to_store,
 };
 use prodigy_storage_layout::JobAddress;
 use uuid::Uuid;
@@ -17,12 +19,18 @@ use uuid::Uuid;
 pub(crate) use writer::{Row as WriterRow, Writer};
 
 use crate::backend::PostgresBackend;
+use crate::bell::Bell;
 use crate::catalog::flush;
 use crate::document::is_finished;
 use crate::job::{JOB, of_job};
 use crate::sql::{Sql, column, first, rows};
 use position::Position;
 use scan::{Opened, PostgresScan, end};
+
+/// The longest pause between two looks of a wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pause between two looks while notifications arrive.
+const RARE_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) const APPEND: &str = "append event";
 pub(crate) const READ: &str = "read events";
@@ -162,7 +170,18 @@ impl LogStore for PostgresBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         let position = self.position(job, Some(cursor))?;
-        self.waiters().wait(job, options, deadline, |_| {
+        let bell = self.bell();
+        // It listens before the first look, so that no append falls between the two.
+        bell.await_proof(deadline);
+        // A notification may be lost with its connection.
+        let options = options.clone().poll(options.poll.min(LONGEST_PAUSE));
+        let mut looked: Option<Instant> = None;
+        self.waiters().wait(job, &options, deadline, |reason| {
+            let is_fresh = looked.is_some_and(|looked| looked.elapsed() < RARE_LOOK);
+            if reason == LookReason::Elapsed && bell.is_heard() && is_fresh {
+                return Ok(false);
+            }
+            looked = Some(Instant::now());
             let (of, position, until_finished) = (job.clone(), position.clone(), options.until_finished);
             let patience = Deadline::after(self.options().connect_timeout * 2);
             self.db()
@@ -177,8 +196,11 @@ impl LogStore for PostgresBackend {
     }
 
     fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
+        let bell = Arc::clone(self.bell());
+        bell.await_proof(Deadline::never());
         Ok(Box::new(Watch {
             _reporting: self.waiters().report(scope.clone(), reports.clone()),
+            bell,
         }))
     }
 
@@ -231,14 +253,15 @@ impl LogStore for PostgresBackend {
     }
 }
 
-/// Reports the appends of this process. Those of others are found by looking.
+/// Reports the appends of this process, and of others while notifications arrive.
 #[derive(Debug)]
 struct Watch {
     _reporting: Reporting,
+    bell: Arc<Bell>,
 }
 
 impl LogWatch for Watch {
     fn include(&mut self, _job: &JobAddress) -> Result<bool> {
-        Ok(false)
+        Ok(self.bell.is_heard())
     }
 }

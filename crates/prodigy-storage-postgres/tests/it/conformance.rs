@@ -24,6 +24,7 @@ struct Postgres {
     clock: Arc<ManualClock>,
     backend: Mutex<Option<PostgresBackend>>,
     options: PostgresOptions,
+    separate: bool,
 }
 
 /// The clock of the server as a test turns it: no one can set it back, and the restart of a client takes it a year.
@@ -45,6 +46,9 @@ fn server_clock(clock: Arc<ManualClock>) -> impl Fn() -> Timestamp + Send + Sync
 
 impl Harness for Postgres {
     fn open(&self) -> Arc<dyn Backend> {
+        if self.separate {
+            return Arc::new(PostgresBackend::open(self.options.clone(), Deadline::never()).unwrap());
+        }
         let mut backend = self.backend.lock().unwrap();
         let open = || PostgresBackend::open(self.options.clone(), Deadline::never()).unwrap();
         Arc::new(backend.get_or_insert_with(open).clone())
@@ -68,12 +72,16 @@ impl Harness for Postgres {
     }
 }
 
-struct Factory(Server);
+struct Factory {
+    url: String,
+    /// Whether each handle has connections of its own, as the handles of several processes have.
+    separate: bool,
+}
 
 impl Factory {
     fn store(&self, cap: Option<u64>) -> Box<dyn Harness> {
         let clock = Arc::new(ManualClock::new());
-        let options = PostgresOptions::new(self.0.url())
+        let options = PostgresOptions::new(&self.url)
             .schema(schema())
             .max_record_size(RECORD_LIMIT as u64)
             .max_document_size(DOCUMENT_LIMIT as u64)
@@ -84,6 +92,7 @@ impl Factory {
             clock,
             backend: Mutex::new(None),
             options,
+            separate: self.separate,
         })
     }
 }
@@ -105,13 +114,40 @@ impl HarnessFactory for Factory {
 #[test]
 fn every_property_holds() {
     if let Some(server) = Server::start() {
-        run_all(&Factory(server));
+        let url = server.url();
+        run_all(&Factory { url, separate: false });
+    }
+}
+
+#[test]
+fn every_property_holds_for_handles_of_several_processes() {
+    if let Some(server) = Server::start() {
+        let url = server.url();
+        run_all(&Factory { url, separate: true });
+    }
+}
+
+#[test]
+fn every_property_holds_behind_a_pooler_in_transaction_mode() {
+    let Some(server) = Server::start() else { return };
+    if let Some(pooler) = server.pooler() {
+        let url = pooler.url();
+        run_all(&Factory { url, separate: false });
     }
 }
 
 #[test]
 fn random_sequences_agree_with_the_model() {
     if let Some(server) = Server::start() {
-        run_sequences(&Factory(server), 40);
+        let url = server.url();
+        run_sequences(&Factory { url, separate: false }, 40);
+    }
+}
+
+#[test]
+fn random_sequences_agree_for_handles_of_several_processes() {
+    if let Some(server) = Server::start() {
+        let url = server.url();
+        run_sequences(&Factory { url, separate: true }, 10);
     }
 }

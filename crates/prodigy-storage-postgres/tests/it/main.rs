@@ -12,4 +12,5 @@
 mod conformance;
 mod failures;
 mod late;
+mod listen;
 mod server;

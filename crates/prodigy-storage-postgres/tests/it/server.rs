@@ -199,6 +199,78 @@ impl Server {
     }
 }
 
+/// A pgbouncer in transaction mode before a server.
+pub struct Pooler {
+    port: u16,
+    process: Child,
+}
+
+impl Server {
+    /// Starts one, or says loudly why it cannot.
+    pub fn pooler(&self) -> Option<Pooler> {
+        let program = [
+            "/usr/sbin/pgbouncer",
+            "/usr/bin/pgbouncer",
+            "/usr/local/bin/pgbouncer",
+        ];
+        let Some(program) = program
+            .into_iter()
+            .map(Path::new)
+            .find(|program| program.is_file())
+        else {
+            eprintln!("SKIPPED: no pgbouncer is installed (apt install pgbouncer)");
+            return None;
+        };
+        let port = free_port();
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=app\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 500\n\
+             default_pool_size = 20\n",
+            self.port
+        );
+        let file = self.folder.path().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        let process = command(program)
+            .arg("-q")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pooler = Pooler { port, process };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the pooler does not start"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(pooler)
+    }
+}
+
+impl Pooler {
+    pub fn url(&self) -> String {
+        format!("postgresql://app@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.process);

@@ -1,0 +1,183 @@
+//! Notifications of appends between processes.
+//!
+//! They are sent apart from the transactions of the appends, gathered over [`PAUSE`]. A listener proves by a notification to
+//! itself that they arrive: behind a pooler in transaction mode they silently do not. Waits look from time to time in
+//! any case.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use prodigy_storage_backend::{Deadline, Durability, Result, Waiters};
+use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::pool::{Link, Pool};
+use crate::session::{Claim, Names, Session};
+use crate::sql::Sql;
+
+/// A job is announced at most once in this time by one process.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long the notification to oneself may take.
+const PROOF: Duration = Duration::from_secs(1);
+/// The pause before a listener that does not work is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How often a listener looks whether its connection is alive.
+const ALIVE: Duration = Duration::from_secs(1);
+
+const LISTEN: &str = "listen for events";
+
+/// The notifications of a handle.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    channel: String,
+    waiters: Arc<Waiters>,
+    /// The jobs to announce.
+    pending: Mutex<BTreeSet<String>>,
+    rung: Notify,
+    is_started: AtomicBool,
+    /// Whether the listener works; `None` before the first proof.
+    works: Mutex<Option<bool>>,
+    proved: Condvar,
+    /// The notification that the listener sent to itself.
+    proof: Mutex<String>,
+    heard: Notify,
+}
+
+impl Bell {
+    pub(crate) fn new(store: u32, waiters: Arc<Waiters>) -> Self {
+        Self {
+            channel: format!("prodigy_{store:08x}"),
+            waiters,
+            pending: Mutex::default(),
+            rung: Notify::new(),
+            is_started: AtomicBool::new(false),
+            works: Mutex::new(None),
+            proved: Condvar::new(),
+            proof: Mutex::default(),
+            heard: Notify::new(),
+        }
+    }
+
+    /// Announces a job to other processes, soon.
+    pub(crate) fn ring(&self, job: &JobAddress) {
+        self.pending.lock().insert(job.to_string());
+        self.rung.notify_one();
+    }
+
+    /// The statement that announces what is pending, if anything is.
+    pub(crate) fn announcement(&self) -> Option<Sql> {
+        let jobs: Vec<String> = std::mem::take(&mut *self.pending.lock()).into_iter().collect();
+        let text = "select pg_notify($1, job)::text from unnest($2::text[]) as j (job)";
+        (!jobs.is_empty()).then(|| Sql::new(text).arg(self.channel.clone()).arg(jobs))
+    }
+
+    /// Sends announcements until the handle is gone.
+    pub(crate) fn send_always(self: &Arc<Self>, db: &Db) {
+        let (bell, pool, names) = (Arc::clone(self), Arc::clone(&db.pool), db.names.clone());
+        db.handle().spawn(async move {
+            loop {
+                bell.rung.notified().await;
+                if let Some(announcement) = bell.announcement()
+                    && let Err(error) = send(&pool, &names, announcement).await
+                {
+                    // Those who wait look by themselves.
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "an announcement was not sent"
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+
+    /// Begins to listen, unless that was begun before.
+    pub(crate) fn listen(self: &Arc<Self>, db: &Db) {
+        if self.is_started.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (bell, pool, names) = (Arc::clone(self), Arc::clone(&db.pool), db.names.clone());
+        db.handle().spawn(async move {
+            loop {
+                if let Err(error) = bell.hear(&pool, &names).await {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "no notifications arrive: waits look instead"
+                    );
+                }
+                bell.set(false);
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+
+    /// Waits for the first proof, no longer than one takes.
+    pub(crate) fn await_proof(&self, deadline: Deadline) {
+        let mut works = self.works.lock();
+        let until = deadline
+            .min(Deadline::after(PROOF))
+            .instant()
+            .unwrap_or_else(Instant::now);
+        while works.is_none() && !self.proved.wait_until(&mut works, until).timed_out() {}
+    }
+
+    /// Whether appends of other processes are reported now.
+    pub(crate) fn is_heard(&self) -> bool {
+        *self.works.lock() == Some(true)
+    }
+
+    fn set(&self, works: bool) {
+        *self.works.lock() = Some(works);
+        self.proved.notify_all();
+    }
+
+    /// Listens, proves that it works, and stays until the connection ends.
+    async fn hear(self: &Arc<Self>, pool: &Arc<Pool>, names: &Names) -> Result<()> {
+        let bell = Arc::clone(self);
+        let notified = move |_: &str, payload: &str| bell.report(payload);
+        let link = Link::open(pool.target(), Some(Arc::new(notified)), LISTEN).await?;
+        link.run(&format!("listen \"{}\"", self.channel), LISTEN).await?;
+        let proof = Uuid::new_v4().simple().to_string();
+        self.proof.lock().clone_from(&proof);
+        let to_oneself = Sql::new("select pg_notify($1, $2)::text")
+            .arg(self.channel.clone())
+            .arg(proof);
+        send(pool, names, to_oneself).await?;
+        if tokio::time::timeout(PROOF, self.heard.notified()).await.is_err() {
+            tracing::debug!("no notification arrived: a pooler may be between");
+            return Ok(());
+        }
+        self.set(true);
+        while !link.client.is_closed() {
+            tokio::time::sleep(ALIVE).await;
+        }
+        Ok(())
+    }
+
+    fn report(&self, payload: &str) {
+        if *self.proof.lock() == payload {
+            self.heard.notify_one();
+            return;
+        }
+        let job = payload
+            .split_once('/')
+            .and_then(|(repo, job)| Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?)));
+        if let Some(job) = job {
+            self.waiters.notify(&job);
+        }
+    }
+}
+
+async fn send(pool: &Arc<Pool>, names: &Names, statement: Sql) -> Result<()> {
+    let (pool, names) = (Arc::clone(pool), names.clone());
+    let mut session = Session::open(pool, names, Claim::default(), LISTEN, String::new()).await?;
+    session
+        .write(Durability::Relaxed, vec![statement])
+        .await
+        .map(drop)
+}
