@@ -1,4 +1,4 @@
-//! The checks of a root: whether it is safe, and whether another process claimed it for itself alone.
+//! Checks that a root is safe to use, and that no other process claimed it exclusively.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ fn refused(root: &Root, why: String, hint: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Refused, OPEN, root.options.root.display(), why).with_hint(hint)
 }
 
-/// Refuses a root that is not safe, or that a newer version wrote. Makes nothing; an absent root passes.
+/// Refuses a root that is not safe, or that a newer version wrote. Creates nothing. An absent root passes.
 pub(crate) fn check(root: &Root) -> Result<()> {
     if !check_place(root)? {
         return Ok(());
@@ -30,8 +30,9 @@ pub(crate) fn check(root: &Root) -> Result<()> {
     check_format(root)
 }
 
-/// Refuses to write as another user than the owner of the root: the owner could not enter what this user creates. For a
-/// root that does not exist yet, the superuser counts as a stranger in the folder of another user.
+/// Refuses to write if this user does not own the root: the owner could not open the files that this user creates.
+///
+/// For a root that does not exist yet, the superuser is checked against the owner of the nearest existing folder above it.
 pub(crate) fn check_owner(root: &Root) -> Result<()> {
     let Some(me) = root.fs.user().filter(|_| !root.options.allow_foreign_owner) else {
         return Ok(());
@@ -42,7 +43,7 @@ pub(crate) fn check_owner(root: &Root) -> Result<()> {
             Some((above, _, owner, mode)) => (above, owner, mode),
             None => return Ok(()),
         },
-        // Whatever is wrong with the root is found by the checks of the root.
+        // `check_place` reports this error.
         Err(_) => return Ok(()),
     };
     if owner == me {
@@ -60,7 +61,7 @@ pub(crate) fn check_owner(root: &Root) -> Result<()> {
     )
 }
 
-/// The owner of the root, if this process may write there as another user who can't give files away.
+/// The owner of the root, if this process writes there as another user without the right to change a file's owner.
 pub(crate) fn foreign_owner(root: &Root) -> Option<u32> {
     let options = &root.options;
     if !options.allow_foreign_owner || options.read_only {
@@ -71,7 +72,8 @@ pub(crate) fn foreign_owner(root: &Root) -> Option<u32> {
     (owner != me).then_some(owner)
 }
 
-/// Refuses a root that is not safe, whatever is in it; false for an absent one. Only reads.
+/// Refuses a root whose location, kind or mode is not safe. Returns false if the root is absent. Only reads, and ignores
+/// the contents.
 pub(crate) fn check_place(root: &Root) -> Result<bool> {
     let top = Path::new("");
     check_network(root)?;
@@ -104,7 +106,7 @@ pub(crate) fn check_place(root: &Root) -> Result<bool> {
                 "set another `base_dir`",
             ));
         }
-        // A user who may not even enter it can't write there.
+        // A user without access to the root can't write there.
         Err(error) if !root.options.read_only => return Err(root.write_fault(OPEN, top, error)),
         Err(error) => return Err(root.read_fault(OPEN, top, error)),
     }
@@ -143,9 +145,9 @@ pub(super) fn file_system(root: &Root) -> network::FileSystemKind {
     network::find(&nearest(&root.options.root), &root.options.root)
 }
 
-/// True unless other machines may write to the root.
+/// True if no other machine can write to the root.
 pub(crate) fn is_of_this_machine(root: &Root) -> bool {
-    // Without this option no other root is opened.
+    // Unless this option is set, opening refuses a root on a network file system.
     !root.options.allow_network_fs
         || matches!(
             file_system(root),
@@ -183,14 +185,16 @@ pub(super) fn exposed(root: &Root) -> Option<Exposed> {
     exposure::find(&root.options.root, rustix::process::geteuid().as_raw())
 }
 
-/// The roots in which this process is alone. Its handles, and the guards that outlive them, share the lock.
+/// The roots that this process locked exclusively. Its handles, and the guards that outlive them, share each lock.
 static ALONE: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
 
 /// Locked roots by device and inode.
 type Roots = HashMap<(u64, u64), Weak<dyn FsFolder>>;
 
-/// Shows other processes that this one works in the root. A process with file locks shares the lock on the root. One
-/// without promised to be the only one: it holds the lock alone. A handle that only reads holds none.
+/// Locks the root, so that other processes notice this one.
+///
+/// A process with file locks takes a shared lock on the root. A process without file locks promised to be the only one, and
+/// takes an exclusive lock. A read-only handle takes no lock.
 pub(crate) fn enter(root: &Root) -> Result<()> {
     let mut held = root.root_lock.lock();
     if held.is_none() && !root.options.read_only {
@@ -199,7 +203,7 @@ pub(crate) fn enter(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The root, locked; `None` where there is nothing to lock yet.
+/// Locks the root. Returns `None` if the root does not exist yet, or if it can't be locked and this is not an error yet.
 pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
     let (top, alone) = (Path::new(""), !root.options.file_locks);
     let folder: Arc<dyn FsFolder> = match root.fs.folder(top) {
@@ -212,7 +216,7 @@ pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
             Ok(true) => Ok(Some(folder)),
             Ok(false) => Err(occupied(root, &*folder)),
             Err(error) if has_no_locks(&error) => Err(without_locks(root, top, error)),
-            // The first lock that is needed says why it fails.
+            // The first operation that needs a lock reports the reason.
             Err(_) => Ok(None),
         };
     }
@@ -229,13 +233,13 @@ pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
             Ok(Some(folder))
         }
         Ok(false) => Err(occupied(root, &*folder)),
-        // Nobody can lock it.
+        // On this file system no process can lock the root.
         Err(error) if has_no_locks(&error) => Ok(None),
         Err(error) => Err(fault(error)),
     }
 }
 
-/// Another process is in the root, and one of the two promised to be alone.
+/// The error for a root that another process uses, when one of the two promised to be the only one.
 fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
     let other = folder
         .lock_holder()
@@ -258,7 +262,7 @@ fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
     StorageError::new(ErrorKind::LockUnavailable, OPEN, root.options.root.display(), why).with_hint(hint)
 }
 
-/// Refuses a file system that has no locks.
+/// The error for a file system that has no locks.
 fn without_locks(root: &Root, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(
         ErrorKind::Unsupported,
@@ -278,7 +282,7 @@ fn check_format(root: &Root) -> Result<()> {
     let Some(format) = read_format(root)? else {
         return Ok(());
     };
-    // A folder may take a lock where a file does not. Nobody waits for this one.
+    // Some file systems lock folders but not files, so a file is tried too. No process waits for this lock.
     if root.options.file_locks
         && !root.options.read_only
         && let Err(error) = format.file.try_lock()
@@ -290,8 +294,7 @@ fn check_format(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The root, or the nearest folder above it that exists, without opening it: its path, whether it is a folder, its owner
-/// and its mode.
+/// The root, or the nearest existing folder above it: its path, true if it is a folder, its owner and its mode. Opens nothing.
 pub(super) fn seen_from_above(root: &Root) -> Option<(PathBuf, bool, u32, u32)> {
     root.options.root.ancestors().find_map(|path| {
         let found = std::fs::symlink_metadata(path).ok()?;
@@ -300,7 +303,7 @@ pub(super) fn seen_from_above(root: &Root) -> Option<(PathBuf, bool, u32, u32)> 
     })
 }
 
-/// The nearest folder above that exists.
+/// The root if it exists, otherwise the nearest existing folder above it.
 fn nearest(root: &Path) -> PathBuf {
     root.ancestors()
         .find(|folder| folder.exists())

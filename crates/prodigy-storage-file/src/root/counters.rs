@@ -14,14 +14,14 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) sealed: AtomicU64,
     pub(crate) compressed: AtomicU64,
-    /// Cursors that named an event which is not in its segment any more.
+    /// Cursors whose event was no longer in its segment.
     pub(crate) rewound: AtomicU64,
     pub(crate) documents: AtomicU64,
     pub(crate) queue_rewrites: AtomicU64,
 }
 
 impl Counters {
-    /// Adds what was counted.
+    /// Adds these counters to the statistics.
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         for (name, counter) in [
             ("log.appends", &self.appends),
@@ -45,7 +45,6 @@ impl Counters {
     }
 }
 
-/// Adds to a counter.
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }

@@ -1,9 +1,9 @@
 //! Jobs that are being deleted.
 //!
-//! A job is gone from the moment at which its tombstone is durable: every read then finds nothing. Its files are removed after
-//! that, and the tombstone last. The process that deletes holds all locks of the job until then. If it dies, the locks are
-//! free and the tombstone stays: the next write to the job, or the next deletion, removes the rest first. So each writer
-//! looks for a tombstone after it has taken a lock of the job.
+//! A job counts as deleted once its tombstone is durable: every read then finds nothing. The deletion then removes the job's
+//! files, and the tombstone last. The deleting process holds all locks of the job until the end. If it dies, the locks are
+//! free and the tombstone stays: the next write to the job, or the next deletion, removes the remaining files first. So each
+//! writer checks for a tombstone after it has taken a lock of the job.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::{LockedFile, Replace, Root, TempFile};
 use crate::fs::OpenMode;
 
 impl Root {
-    /// Whether a deletion of the job was begun and has not ended.
+    /// True if a deletion of the job has begun and not ended.
     pub(crate) fn is_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         let path = Entry::Tombstone(job.clone()).path();
         match self.fs.metadata(&path) {
@@ -51,13 +51,13 @@ impl Root {
 /// The contents of `deletions/{repo}.json`.
 #[derive(Serialize, Deserialize)]
 struct DeletedLogs {
-    /// When the newest segment of a deleted log was made: nanoseconds since 1970.
+    /// The creation time of the newest segment of any deleted log, in nanoseconds since 1970.
     newest_made: i64,
 }
 
 impl Root {
-    /// When the newest segment of the repository's deleted logs was made. A log that begins has newer segments only, whatever
-    /// the clock says: so no cursor into a deleted log fits one that begins under its name.
+    /// The creation time of the newest segment of the repository's deleted logs. A new log only gets segments with a later
+    /// time, whatever the clock says, so no cursor into a deleted log fits a new log of the same name.
     pub(crate) fn newest_deleted(&self, repo: &RepoName) -> Result<Option<Timestamp>> {
         const READ: &str = "read deleted logs";
         let path = Entry::DeletedLogs(repo.clone()).path();
@@ -83,7 +83,7 @@ impl Root {
         }
     }
 
-    /// Notes the newest segment of a log that is about to be removed.
+    /// Stores the creation time of the newest segment of a log that is about to be removed, unless a later one is stored.
     pub(crate) fn note_deleted(
         &self,
         operation: &'static str,
@@ -99,7 +99,7 @@ impl Root {
         let deleted = DeletedLogs {
             newest_made: made.as_nanos(),
         };
-        // One number: nothing that JSON lacks.
+        // One integer always serialises.
         let text = serde_json::to_vec(&deleted).unwrap_or_default();
         TempFile::write_whole(
             self,
@@ -113,7 +113,7 @@ impl Root {
     }
 }
 
-/// The error for a job that was deleted under a call.
+/// The error for a job that was deleted during a call.
 pub(crate) fn deleted(operation: &'static str, job: &JobAddress, why: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Deleted, operation, job, why)
         .with_hint("what is written to the job from now on begins it again, without anything from before")

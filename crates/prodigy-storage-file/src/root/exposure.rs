@@ -1,22 +1,23 @@
-//! Checks whether other users can replace, or have replaced, the root by a folder of theirs.
+//! Checks whether another user can replace the root with a folder of their own, or may already have done so.
 //!
-//! Only folders that all may write to, and reach, are of interest. In one with the sticky bit, such as `/tmp`, any user
-//! may be the first to make a name, and only its owner may rename it. Without it any user may do both at any time.
+//! The check covers each folder on the path that every user can reach and write to. In such a folder with the sticky bit,
+//! for example `/tmp`, any user can create a new name, but only its owner can rename it. Without the sticky bit, any user
+//! can rename everything in it at any time.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The fault of a folder above the root.
+/// A risk found on the path of the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Exposed {
-    /// A user who is neither this one nor the superuser made this folder, where all may make one.
+    /// This folder is inside one that every user can write to, and belongs to neither this user nor the superuser.
     Planted { folder: PathBuf, uid: u32 },
-    /// Any user may rename what leads to the root away from this folder.
+    /// Any user can rename the next part of the root's path, which is in this folder.
     Loose { folder: PathBuf, mode: u32 },
 }
 
-/// Looks at the folders from the top down to the root, as far as they are there.
+/// Checks the existing folders on the path, from `/` down to the root.
 pub(super) fn find(root: &Path, me: u32) -> Option<Exposed> {
     let mut way: Vec<&Path> = root.ancestors().collect();
     way.reverse();
@@ -32,7 +33,7 @@ pub(super) fn find(root: &Path, me: u32) -> Option<Exposed> {
             return Some(Exposed::Planted { folder, uid });
         }
         if mode & 0o001 == 0 || folder == root {
-            // Nobody else gets any deeper; who may write to the root itself is another question.
+            // Other users can't go below this folder. The mode of the root itself is checked elsewhere.
             break;
         }
         anyone = mode & 0o002 != 0;
@@ -62,7 +63,7 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// `top/shared/mine/root`, without the last.
+    /// Creates `top/shared/mine`; the root in it, `top/shared/mine/root`, stays absent.
     fn way() -> Way {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().canonicalize().unwrap();
@@ -91,29 +92,29 @@ mod tests {
         };
         assert_eq!(find(&way.root, way.me), Some(exposed), "also for an absent root");
         set(&way.shared, 0o1777);
-        assert_eq!(find(&way.root, way.me), None, "as /tmp is");
+        assert_eq!(find(&way.root, way.me), None, "sticky, like /tmp");
         set(&way.shared, 0o777);
         set(&way.top, 0o700);
-        assert_eq!(find(&way.root, way.me), None, "no one else gets there");
+        assert_eq!(find(&way.root, way.me), None, "out of reach for other users");
     }
 
     #[test]
     fn a_folder_of_another_user_where_all_may_make_one_was_planted() {
         let way = way();
         if way.me == 0 {
-            // Nothing of the superuser counts as planted.
+            // A folder of the superuser never counts as planted.
             std::os::unix::fs::chown(way.shared.join("mine"), Some(4242), None).unwrap();
         }
         let uid = std::fs::metadata(way.shared.join("mine")).unwrap().uid();
         let stranger = uid + 1;
-        assert_eq!(find(&way.root, stranger), None, "not all could make it");
+        assert_eq!(find(&way.root, stranger), None, "only the owner could create it");
         for mode in [0o1777, 0o777] {
             set(&way.shared, mode);
             let folder = way.shared.join("mine");
             assert_eq!(find(&way.root, stranger), Some(Exposed::Planted { folder, uid }));
             assert!(
                 !matches!(find(&way.root, uid), Some(Exposed::Planted { .. })),
-                "one's own"
+                "the user's own folder"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! From an error of the operating system to one that says what to do.
+//! Turns an error of the operating system into a [`StorageError`] with a hint.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::check::seen_from_above;
 use super::{Root, usage};
 use crate::fs::{FileKind, NotRegular};
 
-/// The hint for what even root may not do.
+/// The hint for an operation that the system refuses even to the superuser.
 const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which \
      `chattr -i -a` takes away; or a security module refuses it";
 
@@ -64,7 +64,7 @@ pub(super) fn fault(
             format!("the operating system refuses it{}", owner(root, path)),
         )
         .with_hint(match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
-            // Modes and owners are refused with another code.
+            // EPERM: a refusal because of mode or owner is EACCES.
             true => IMMUTABLE,
             false => "check owner and permissions of the folder, or set another `base_dir`",
         }),
@@ -105,8 +105,7 @@ pub(super) fn fault(
     made.with_source(error)
 }
 
-/// True if an open failed because of the thing at the path: a folder that was to be written, or a thing that can't be
-/// opened.
+/// True if an open failed because the path leads to something other than a regular file.
 fn is_no_file(error: &io::Error) -> bool {
     let raw = error.raw_os_error();
     error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
@@ -114,14 +113,14 @@ fn is_no_file(error: &io::Error) -> bool {
         || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-/// The owner and mode of the nearest thing that can be seen, and who this is.
+/// Owner and mode of the nearest file or folder on the path that can be examined, and this process's user.
 fn owner(root: &Root, path: &Path) -> String {
     let below = path.ancestors().find_map(|path| {
         let found = root.fs.metadata(path).ok()?;
         let folder = found.kind == FileKind::Folder;
         Some((root.absolute(path), folder, found.uid, found.mode))
     });
-    // If the root itself can't be opened, its name or the folder above it shows the reason.
+    // If the root itself can't be opened, its own mode or that of a folder above it is the reason.
     let Some((path, folder, uid, mode)) = below.or_else(|| seen_from_above(root)) else {
         return String::new();
     };
@@ -134,12 +133,12 @@ fn owner(root: &Root, path: &Path) -> String {
     )
 }
 
-/// Whether the file system has a fixed number of inodes and none of them is free.
+/// True if the file system has a fixed number of inodes and no inode is free.
 fn has_no_inode(root: &Root) -> bool {
     root.fs.space().is_ok_and(|space| space.free_inodes == Some(0))
 }
 
-/// The largest users of the space, most first.
+/// Free space, and the four areas of the store that use the most bytes, largest first.
 fn space(root: &Root) -> String {
     let mut text = String::new();
     if let Ok(space) = root.fs.space() {

@@ -1,4 +1,4 @@
-//! The format of a store, and its name: `format.json`.
+//! `format.json`: the format number and the name of a store.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Replace, Root, TempFile, store_name};
 use crate::fs::{FsFile, OpenMode};
 
-/// The format that this version writes. It reads format 1 as well, and its first write takes such a store over.
+/// The format that this version writes. It also reads format 1; its first write to such a store changes the number to 2.
 pub(crate) const FORMAT: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -18,7 +18,7 @@ struct FormatFile {
     format: u64,
     #[serde(default)]
     written_by: String,
-    /// Names the store: a copy keeps the name, a new store gets another one.
+    /// The name of the store. A copy of the store keeps it; each new store gets a random one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
     /// The archive that is being restored into the root: it can't be opened before that has ended.
@@ -33,13 +33,12 @@ pub(crate) struct Format {
     pub(super) store: Option<String>,
 }
 
-/// The name of the store in `format.json`, if it can be read and has one.
+/// The name of the store. `None` if `format.json` is absent, unreadable, or has no name.
 pub(crate) fn name_of_store(root: &Root) -> Option<String> {
     read_format(root).ok()??.store
 }
 
-/// Reads `format.json`, with the number in it: refuses what a newer version wrote, and one that is damaged. No file at all
-/// is format 1.
+/// Reads `format.json`. Fails if a newer version wrote it or if it is damaged. Returns `None` if it is absent.
 pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
     let path = Entry::Format.path();
     let file = match root.fs.open(&path, OpenMode::Read) {
@@ -113,8 +112,8 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
     }))
 }
 
-/// Writes `format.json` if it is missing or names an older format: this is how a store of an older format is taken over.
-/// The file is replaced atomically and durably before anything else is written.
+/// Writes `format.json` if it is missing or names an older format. The file is replaced atomically and synced before
+/// anything else is written.
 pub(crate) fn write_format(root: &Root) -> Result<()> {
     let path = Entry::Format.path();
     loop {
@@ -132,7 +131,7 @@ pub(crate) fn write_format(root: &Root) -> Result<()> {
         };
         let text = format_text(&path, name)?;
         match TempFile::write_whole(root, "write format", &path, &[&text], replace, Durability::Strict) {
-            // Another process was quicker, perhaps one of an older version.
+            // Another process, perhaps of an older version, has just created the file: read it again.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => other?,
         }

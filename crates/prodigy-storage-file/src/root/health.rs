@@ -1,4 +1,4 @@
-//! Finds the obstacles of the next write. It leaves nothing behind.
+//! Health checks: finds what would make the next write fail. They leave no files behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,20 @@ use super::exposure::Exposed;
 use super::{FORMAT, Root, network};
 use crate::fs::{FileKind, Metadata};
 
-/// The folders that writes go to.
+/// The folders that are written to.
 const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
-/// The largest number of files and folders below the root that are checked.
+/// The largest number of files and folders below the root to check.
 const MOST: usize = 10_000;
-/// Those of them that are named in one check.
+/// The largest number of paths that one check names.
 const NAMED: usize = 5;
-/// Free inodes below which a warning is due.
+/// Fewer free inodes than this cause a warning.
 const FEW_INODES: u64 = 1_000;
-/// Inodes that the first write of a job may need: its folders, its file and a temporary one, a lock file, and those of the root.
+/// The most inodes that the first write of a job needs: for its folders, its file, a temporary file, a lock file, and the
+/// files of the root.
 const FIRST_WRITE_INODES: u64 = 12;
 
-/// Checks whether a write would succeed: the root and what is below it, its file system, its format, the space left. A
-/// handle that only reads is answered as one that writes.
+/// Checks whether a write would succeed: the root and the files below it, its file system, its format, the free space. A
+/// read-only handle gets the same checks as a writing one.
 pub(crate) fn health(root: &Root) -> Vec<Check> {
     let top = Path::new("");
     let at = root.options.root.display().to_string();
@@ -62,7 +63,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
     }
     checks.extend(way(root));
     checks.push(file_system(root));
-    // A handle that only reads looks whether it could lock the root, and lets it go again.
+    // A read-only handle holds no lock on the root: take it here, and release it at once.
     let locks = match root.options.read_only {
         true => lock_root(root).map(drop),
         false => Ok(()),
@@ -83,7 +84,7 @@ fn failure(name: &'static str, error: &StorageError) -> Check {
     }
 }
 
-/// Another owner than this user.
+/// The check of a root that another user owns.
 fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     let me = root.fs.user().filter(|me| *me != owner)?;
     if let Err(error) = check_owner(root) {
@@ -131,7 +132,7 @@ struct TreeCheck<'a> {
     strange: Examples,
 }
 
-/// The first few paths of a kind, and the number of all.
+/// The first few descriptions of a group of paths, and the size of the group.
 #[derive(Default)]
 struct Examples {
     named: Vec<String>,
@@ -245,12 +246,13 @@ impl<'a> TreeCheck<'a> {
     }
 }
 
-/// True if a writer opens this file itself: a queue or a lock. A segment may be sealed, and a document is replaced whole.
+/// True if writers open this existing file for writing: a queue or a lock. A segment may be sealed, and a document is
+/// replaced whole.
 fn is_opened_for_writing(path: &Path) -> bool {
     [DLQ, LOCKS].iter().any(|area| path.starts_with(area))
 }
 
-/// That of another user's making makes [`check`] fail, unless it is allowed.
+/// The check of the folders above the root. [`check`] fails for a planted folder, unless the options allow it.
 fn way(root: &Root) -> Option<Check> {
     let (found, hint) = match exposed(root)? {
         Exposed::Planted { folder, uid } => (

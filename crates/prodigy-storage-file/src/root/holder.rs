@@ -1,8 +1,8 @@
 //! The holder of a lock file.
 //!
-//! A lock file says who took the lock last. That process may have died, or another program may hold the file without
-//! writing to it. So a process is named as the holder only if it lives and the kernel lists its lock; otherwise it is
-//! the last known holder.
+//! A lock file names the process that took the lock last. That process may have died, or another program may hold the lock
+//! without writing to the file. So a process is named as the holder only if it is alive and the kernel lists its lock.
+//! Otherwise it is called the last known holder.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use prodigy_storage_layout::Timestamp;
 use crate::fs::FsFile;
 use crate::kernel::{KernelLocks, ProcessState, host, instance, state_of};
 
-/// This process, as it signs a lock file.
+/// The signature of this process for a lock file.
 pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
     Holder::new(std::process::id(), host(), since, purpose).instance(instance())
 }
@@ -24,12 +24,12 @@ pub(crate) enum Who {
     Nobody,
     /// The process that signed the file.
     Signer,
-    /// Another process; its id, if the kernel lists it.
+    /// Another process, with its id if the kernel lists it.
     Unknown(Option<u32>),
 }
 
-/// Compares what a lock file says with what the kernel lists. `last`: the process that signed last; `released`: it also
-/// signed its release.
+/// Finds the holder of a lock from its file and the kernel's list of locks. `last` is the process that signed the file
+/// last; `released` is true if it also signed its release.
 pub(crate) fn who_holds(
     file: &dyn FsFile,
     last: Option<&Holder>,
@@ -37,7 +37,7 @@ pub(crate) fn who_holds(
     kernel: &mut KernelLocks,
 ) -> io::Result<Who> {
     let pid = last.map(|last| last.pid);
-    // The kernel does not know a file without a descriptor.
+    // A file without a descriptor is simulated, so the kernel does not list it.
     let listed = match file.descriptor() {
         Some(_) => kernel.holder(file.metadata()?.identity, last),
         None => None,
@@ -53,7 +53,8 @@ pub(crate) fn who_holds(
     })
 }
 
-/// The words for the holder of a lock that could not be taken. `last`: the process that took it last, by its file.
+/// Describes, for an error message, the holder of a lock that could not be taken. `last` is the process that signed the
+/// file last.
 pub(crate) fn describe(file: &dyn FsFile, last: Option<&Holder>, released: bool) -> String {
     let who = who_holds(file, last, released, &mut KernelLocks::new()).unwrap_or(Who::Unknown(None));
     let known = last.map_or_else(

@@ -1,4 +1,4 @@
-//! The one way to wait for the operating system's lock on a file or a folder.
+//! Waits for the operating system's lock on a file or a folder. Every such wait in the backend is a [`LockWait`].
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Root;
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 
-/// How long a wait lasts at most after it was interrupted.
+/// The longest time that a wait continues after it was interrupted.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// An open file or folder that can be locked.
@@ -44,20 +44,20 @@ pub(crate) struct LockWait<'r> {
     pub(crate) root: &'r Root,
     pub(crate) operation: &'static str,
     pub(crate) path: &'r Path,
-    /// The folder that is made if it is missing.
+    /// The folder of the file, which is created if it is missing.
     pub(crate) folder: &'r Path,
-    /// When the wait began.
+    /// The start of the wait.
     pub(crate) began: Instant,
     pub(crate) deadline: Deadline,
     /// The longest pause between two tries.
     pub(crate) longest_pause: Duration,
-    /// The way out, for a user who waited without success.
+    /// The hint of the error after a wait without success.
     pub(crate) hint: &'static str,
 }
 
 impl LockWait<'_> {
-    /// Opens, tries the lock until it is taken, and checks that the path leads to what was locked. `holder` names the one
-    /// who has it.
+    /// Opens the path, tries the lock until it is taken, and checks that the path still leads to the locked file or folder.
+    /// `holder` describes the present holder for the error.
     pub(crate) fn take<L: Lockable>(
         &self,
         open: impl Fn() -> io::Result<L>,
@@ -76,10 +76,10 @@ impl LockWait<'_> {
                     return Err(self.refused(&holder(&opened)));
                 }
                 if self.deadline.is_interrupted() {
-                    // A lock that is held for moments is still worth the wait: the caller stores what it has.
+                    // Wait a little longer: most locks are held for moments, and the caller can then still store its data.
                     deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
                 }
-                // A short wait is not made much longer by its pauses, and a long one tries rarely.
+                // The pause is an eighth of the time waited so far: short waits end promptly, and long ones try rarely.
                 let waited = self.began.elapsed() / 8;
                 let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
                 let left = deadline.remaining();
@@ -89,7 +89,7 @@ impl LockWait<'_> {
             if self.root.leads_to(self.path, ours.identity).map_err(fault)? {
                 return Ok((opened, ours));
             }
-            // A user removed or replaced it by hand: this lock is on nothing.
+            // The file or folder was removed or replaced by hand, so this lock protects nothing: open the path again.
             self.deadline.check(
                 self.operation,
                 &self.root.absolute(self.path).display(),
@@ -126,7 +126,7 @@ pub(crate) enum LockNow {
     Taken(Box<dyn FsFile>, Metadata),
     Absent,
     Held,
-    /// Its path leads elsewhere by now.
+    /// The file was locked, but its path no longer leads to it.
     Replaced,
 }
 
@@ -140,7 +140,7 @@ impl Root {
         if !self.try_lock(&file)? {
             return Ok(LockNow::Held);
         }
-        // Between opening and locking it may have been replaced or removed.
+        // The file may have been replaced or removed between the open and the lock.
         let ours = file.metadata()?;
         Ok(match self.leads_to(path, ours.identity)? {
             true => LockNow::Taken(file, ours),
@@ -148,7 +148,7 @@ impl Root {
         })
     }
 
-    /// Tries a lock. On a file system without locks it counts as taken if the user promised a single process.
+    /// Tries a lock. On a file system without locks, with `file_locks` off, it always counts as taken.
     pub(crate) fn try_lock(&self, opened: &impl Lockable) -> io::Result<bool> {
         match opened.try_lock() {
             Err(error) if !self.options.file_locks && has_no_locks(&error) => Ok(true),
@@ -156,21 +156,23 @@ impl Root {
         }
     }
 
-    /// Whether a name still leads to a file that was opened by it.
+    /// True if a path still leads to the file that was opened through it.
     pub(crate) fn leads_to(&self, path: &Path, opened: (u64, u64)) -> io::Result<bool> {
         let found = self.fs.metadata(path);
         is_same(found.map(|found| found.identity), opened)
     }
 
-    /// The same from the path of the root on, with the length of the file: one call, which also notices a root that was
-    /// replaced. It follows links to folders below the root, so [`leads_to`](Self::leads_to) decides.
+    /// The length of an open file if its path, walked from the root's own path, still leads to it; otherwise `None`.
+    ///
+    /// This is a single system call, which also notices a replaced root. It follows links to folders below the root, which
+    /// only [`leads_to`](Self::leads_to) refuses.
     pub(crate) fn len_by_path(&self, path: &Path, opened: (u64, u64)) -> io::Result<Option<u64>> {
         let found = self.fs.metadata_by_path(path);
         let len = found.as_ref().map_or(0, |found| found.len);
         Ok(is_same(found.map(|found| found.identity), opened)?.then_some(len))
     }
 
-    /// Opens something in a folder. The folder is made if it is missing.
+    /// Runs `open` for a path in a folder. If the folder is missing, creates it and runs `open` again.
     pub(super) fn open_in<T>(
         &self,
         folder: &Path,
@@ -186,7 +188,7 @@ impl Root {
     }
 }
 
-/// Whether a name leads to something with this identity. A name that leads nowhere does not.
+/// True if the file that was found at a path has this identity. False if the path leads nowhere.
 fn is_same(found: io::Result<(u64, u64)>, identity: (u64, u64)) -> io::Result<bool> {
     match found {
         Ok(found) => Ok(found == identity),
@@ -202,7 +204,7 @@ fn is_same(found: io::Result<(u64, u64)>, identity: (u64, u64)) -> io::Result<bo
     }
 }
 
-/// True if this is how a file system answers that has no locks.
+/// True for the errors that a file system without locks returns.
 pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     let without = [
         Errno::NOTSUP,
@@ -210,7 +212,7 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
         Errno::NOSYS,
         Errno::NOLCK,
         Errno::INVAL,
-        // NFS, for an exclusive lock on a folder: a folder can't be opened for writing.
+        // NFS returns this for an exclusive lock on a folder, since a folder can't be opened for writing.
         Errno::BADF,
     ];
     error.kind() == io::ErrorKind::Unsupported

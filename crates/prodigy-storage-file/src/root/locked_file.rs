@@ -1,7 +1,7 @@
-//! Exclusive locks on files, waited for until a deadline.
+//! Exclusive locks on files, with a wait that ends at a deadline.
 //!
-//! A lock that is taken often stays open for a second after its release: the next turn then looks up its path once, and
-//! signs the file only if another process did so meanwhile.
+//! The file of a lock that is taken often stays open for up to a second. The next lock on it then needs only one lookup of
+//! its path, and signs the file only if another process signed it meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 const HINT: &str = "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
                     could hold it then";
 
-/// The largest number of lock files that stay open.
+/// The largest number of unlocked lock files that stay open.
 const KEPT: usize = 64;
 
-/// A mutex per path within this process: its threads wait here for each other, and not in the kernel.
+/// A keyed mutex: one per path, for the threads of this process. They wait here for each other, and not in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct KeyedMutex {
     locked: Mutex<HashSet<PathBuf>>,
     unlocked: Condvar,
-    /// Lock files that are open, without the lock.
+    /// Open lock files whose lock was released.
     kept: Mutex<HashMap<PathBuf, LockFile>>,
 }
 
@@ -38,9 +38,9 @@ pub(super) struct KeyedMutex {
 #[derive(Debug)]
 struct LockFile {
     file: Box<dyn FsFile>,
-    /// Its identity. No other file has it while this one is open.
+    /// Device and inode. No other file can get them while this one is open.
     identity: (u64, u64),
-    /// When it was opened, by the monotonic clock.
+    /// The monotonic time at which it was opened.
     opened: Duration,
     /// Its mtime after this process signed it.
     signed: Option<Timestamp>,
@@ -85,13 +85,13 @@ pub(crate) struct LockedFile<'a> {
     root: &'a Root,
     path: PathBuf,
     file: Option<LockFile>,
-    /// Whether the file stays open after the lock is given back.
+    /// True if the file stays open after the lock is released.
     is_kept: bool,
 }
 
 impl Drop for LockedFile<'_> {
     fn drop(&mut self) {
-        // The kernel's lock first, else the next thread would find it taken and wait a pause for nothing.
+        // Release the kernel's lock first: otherwise the next thread would find it taken, and wait for nothing.
         if let Some(file) = self.file.take()
             && self.is_kept
             && file.file.unlock().is_ok()
@@ -103,8 +103,8 @@ impl Drop for LockedFile<'_> {
 }
 
 impl<'r> LockedFile<'r> {
-    /// Takes the lock on a file, which is made if it is missing. Where the file system has no locks and the user promised a
-    /// single process, only the threads of this process are kept apart.
+    /// Takes the lock on a file, which is created if it is missing. On a file system without locks, with `file_locks` off,
+    /// only the threads of this process exclude each other.
     pub(crate) fn take(
         root: &'r Root,
         path: &Path,
@@ -115,7 +115,7 @@ impl<'r> LockedFile<'r> {
         Self::take_as(root, path, operation, purpose, deadline, false)
     }
 
-    /// The same for a lock that is taken often, always for this purpose: its file stays open for a while.
+    /// Like [`take`](Self::take), for a lock that is taken often and always for this purpose: its file stays open for a while.
     pub(crate) fn take_often(
         root: &'r Root,
         path: &Path,
@@ -156,7 +156,7 @@ impl<'r> LockedFile<'r> {
         let fault = |error| root.write_fault(operation, path, error);
         let opened = root.options.clock.monotonic();
         let kept = root.keyed_mutex.kept.lock().remove(path);
-        // From time to time the whole path is walked again: a folder on it may have become a link.
+        // After this time, open the file by its whole path again: a folder on the path may have become a link.
         let kept = kept.filter(|kept| is_kept && opened.saturating_sub(kept.opened) < LASTS);
         if let Some(mut kept) = kept
             && root.try_lock(&kept.file).map_err(fault)?
@@ -187,8 +187,8 @@ impl<'r> LockedFile<'r> {
 }
 
 impl LockFile {
-    /// Writes who holds the lock into its file, unless the file has a second name: it may be a file of somebody else, which
-    /// locks as well.
+    /// Writes the holder of the lock into its file, except if the file has a hard link: then it may be a file of another
+    /// user, which can be locked but must not be overwritten.
     fn sign(&mut self, root: &Root, found: &Metadata, purpose: &str) {
         if found.links < 2 {
             write_holder(root, &*self.file, found.len, purpose);
@@ -197,13 +197,13 @@ impl LockFile {
     }
 }
 
-/// Writes who holds a lock into its file: information only, so a failure changes nothing.
+/// Writes the holder of a lock into its file. The text only informs, so a failure is ignored.
 fn write_holder(root: &Root, file: &dyn FsFile, old: u64, purpose: &str) {
     let holder = this_process(root.now(), purpose.to_owned());
     if let Ok(mut text) = serde_json::to_vec(&holder) {
         text.push(b'\n');
         let len = text.len() as u64;
-        // Only where there is something to cut: it is one more change for the next sync to carry.
+        // Truncate only a longer file: each change of a length adds work to the next sync.
         let _ = file
             .write_all_at(&text, 0)
             .and_then(|()| if old > len { file.set_len(len) } else { Ok(()) });
@@ -211,7 +211,7 @@ fn write_holder(root: &Root, file: &dyn FsFile, old: u64, purpose: &str) {
 }
 
 impl Root {
-    /// Whether a lock file that holds a line about its last holder holds something else.
+    /// True if a lock file has contents that do not name a holder.
     pub(crate) fn holder_is_unreadable(&self, path: &Path) -> bool {
         let Ok(file) = self.fs.open(path, OpenMode::Read) else {
             return false;

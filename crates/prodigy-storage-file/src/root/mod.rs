@@ -1,7 +1,7 @@
 //! The open folder of a store: the base of every part of the file backend.
 //!
-//! [`Root`] has the file system, the options and the syncs of folders. A file in it is written whole by a [`TempFile`], locked
-//! by a [`LockedFile`], and moved out of the way by the [`Quarantine`]. No module here knows what the files mean.
+//! [`Root`] has the file system, the options and the syncs of folders. A [`TempFile`] writes a whole file, a [`LockedFile`]
+//! locks one, and the [`Quarantine`] keeps copies of damaged bytes. No module here knows what the files mean.
 
 mod check;
 mod counters;
@@ -55,23 +55,23 @@ pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
 pub(crate) use usage::usage;
 
-/// Device and inode of a folder, and when it was made: another process may remove a folder, and make another one that gets
-/// the same inode.
+/// Device and inode of a folder, and its creation time if the file system has one: a new folder may get the inode of a
+/// removed one.
 pub(crate) type FolderId = ((u64, u64), Option<Timestamp>);
 
-/// One root, as all handles of one process on it share it.
+/// One root. All handles of this process on it share this value.
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) options: FileOptions,
     pub(crate) counters: Counters,
-    /// Turns at what only one thread may do at a time, by lock file.
+    /// Mutual exclusion of this process's threads, by lock file.
     keyed_mutex: KeyedMutex,
     unflushed: Unflushed,
     whereabouts: Whereabouts,
     /// The data of other programs that readers skipped.
     pub(crate) foreign: Foreign,
-    /// Folders whose names are known to survive power loss, with the folder that was synced.
+    /// The folders whose own names this process made durable, each with its identity at that time.
     durable: Mutex<HashMap<PathBuf, FolderId>>,
     ready: AtomicBool,
     /// The root, locked, so that other processes notice this one.
@@ -104,7 +104,7 @@ impl Root {
         self.options.clock.now()
     }
 
-    /// The absolute path, for messages and for what leaves the library.
+    /// The absolute path, for messages and for callers of the library.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
         if path.as_os_str().is_empty() {
             return self.options.root.clone();
@@ -112,17 +112,18 @@ impl Root {
         self.options.root.join(path)
     }
 
-    /// An error of a read.
+    /// Converts an I/O error of a read.
     pub(crate) fn read_fault(&self, operation: &'static str, path: &Path, error: io::Error) -> StorageError {
         fault(self, operation, path, error, Access::Read)
     }
 
-    /// An error of a write.
+    /// Converts an I/O error of a write.
     pub(crate) fn write_fault(&self, operation: &'static str, path: &Path, error: io::Error) -> StorageError {
         fault(self, operation, path, error, Access::Write)
     }
 
-    /// Refuses a write through a handle that only reads; before the first write, makes the root and `format.json`.
+    /// Refuses a write through a read-only handle. Before the first write, checks the root, and creates it and `format.json`
+    /// if they are missing.
     pub(crate) fn prepare_write(
         &self,
         operation: &'static str,
@@ -149,7 +150,7 @@ impl Root {
         Ok(())
     }
 
-    /// Makes a folder and what is missing above it.
+    /// Creates a folder and the missing folders above it.
     pub(crate) fn make_folder(&self, folder: &Path) -> Result<()> {
         match self.fs.create_dir(folder) {
             Ok(()) => {
@@ -179,8 +180,9 @@ impl Root {
         }
     }
 
-    /// Makes the names in a folder survive power loss, and those of the folder and everything above it, of any process.
-    /// A name that this process synced before is not synced again, except those in the folder itself.
+    /// Makes the names in a folder survive power loss, and the name of the folder and of each folder above it, whichever
+    /// process created them. The folder itself is always synced; a folder above it only if this process has not synced the
+    /// name in it before.
     pub(crate) fn sync_folder(&self, folder: &Path) -> Result<()> {
         if !cfg!(any(target_os = "linux", target_os = "macos")) {
             return Err(StorageError::new(
@@ -214,7 +216,7 @@ impl Root {
         Ok(())
     }
 
-    /// Which folder a path leads to.
+    /// The identity of the folder that a path leads to.
     pub(crate) fn folder_id(&self, path: &Path) -> io::Result<FolderId> {
         Ok((self.fs.metadata(path)?.identity, self.fs.born(path)?))
     }
@@ -226,7 +228,7 @@ impl Root {
             .map_err(|error| self.write_fault("sync folder", folder, error))
     }
 
-    /// The names in a folder; none where it is absent.
+    /// The entries of a folder; empty if it is absent.
     pub(crate) fn names_in(&self, operation: &'static str, folder: &Path) -> Result<Vec<DirEntry>> {
         match self.fs.list(folder) {
             Ok(entries) => Ok(entries),
@@ -235,7 +237,7 @@ impl Root {
         }
     }
 
-    /// A folder, for looking at what is in it; `None` where it is absent.
+    /// Opens a folder to read its entries; `None` if it is absent.
     pub(crate) fn open_folder(
         &self,
         operation: &'static str,

@@ -1,8 +1,8 @@
-//! Which file system holds the root, and whether other machines may reach it too.
+//! Finds the kind of file system that holds the root, and whether other machines may reach it.
 //!
-//! Three things tell: the magic number of `statfs`; for the many that share FUSE's, the kind in the mount table; and
-//! the mounts beneath the root, which `statfs` of the root does not see. A FUSE kind that is not known to be local is
-//! taken for a network's: there is no telling it apart, and silence would be the wrong answer.
+//! There are three sources: the magic number of `statfs`; the type in the mount table, for the many file systems that share
+//! the magic number of FUSE; and the mounts beneath the root, which `statfs` of the root does not show. A FUSE type that is
+//! not known to be local counts as a network file system, so that a real one is never accepted by mistake.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::borrow::Cow;
@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 pub(super) enum FileSystemKind {
     /// A file system of this machine.
     Local,
-    /// One in the memory of this machine, by its name: a restart empties it.
+    /// A file system in the memory of this machine, with its name. A restart empties it.
     Memory(&'static str),
-    /// A file system that other machines may reach: its name, and where it is mounted if that is beneath the root.
+    /// A file system that other machines may reach: its name, and its mount point if that is beneath the root.
     Network(Cow<'static, str>, Option<PathBuf>),
-    /// The kind is not known, for this reason.
+    /// The kind could not be found, with the reason.
     Unknown(String),
 }
 
@@ -59,10 +59,10 @@ pub(super) fn find(path: &Path, _: &Path) -> FileSystemKind {
     }
 }
 
-/// FUSE, and what is built on it: virtiofs too.
+/// The magic number of FUSE and of file systems built on it, such as virtiofs.
 const FUSE: u32 = 0x6573_5546;
 
-/// Judges by the magic number of `path`, and by the mount table, where it could be read.
+/// Judges by the magic number of `path`, and by the mount table if it could be read.
 #[cfg(any(target_os = "linux", test))]
 pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -> FileSystemKind {
     if let Some(name) = by_magic(magic) {
@@ -73,7 +73,7 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
         .lines()
         .filter_map(Mount::parse)
         .collect();
-    // Of two mounts at one point the later one covers the earlier.
+    // Of two mounts at one point the later one hides the earlier: `max_by_key` returns the last maximum.
     let holder = mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.point))
@@ -153,7 +153,7 @@ fn by_magic(magic: u32) -> Option<&'static str> {
     Some(row.0)
 }
 
-/// FUSE kinds that keep their data on this machine, or pass on to a folder of it.
+/// FUSE types that keep their data on this machine, or show a folder of it.
 const LOCAL_FUSE: &[&str] = &[
     "bindfs",
     "cryfs",
@@ -186,7 +186,7 @@ fn is_fuse(kind: &str) -> bool {
 
 /// Judges a type of the mount table (Linux) or of `statfs` (elsewhere).
 fn by_type(kind: &str) -> Option<Cow<'static, str>> {
-    // A block device of this machine behind it.
+    // `fuseblk` is backed by a block device of this machine.
     if kind == "fuseblk" || kind.starts_with("fuseblk.") {
         return None;
     }
@@ -216,7 +216,7 @@ impl Mount {
     }
 }
 
-/// Blanks, tabs, line ends and backslashes stand as three octal digits.
+/// Replaces each backslash with three octal digits by its byte: the table escapes spaces, tabs, line ends and backslashes so.
 #[cfg(any(target_os = "linux", test))]
 fn unescape(text: &str) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
@@ -271,7 +271,7 @@ no line of a table
             FileSystemKind::Network(name, None) => Some(name.into_owned()),
             FileSystemKind::Network(name, Some(point)) => Some(format!("{name} at {}", point.display())),
             FileSystemKind::Local => None,
-            FileSystemKind::Memory(_) => panic!("it is judged by its number alone"),
+            FileSystemKind::Memory(_) => panic!("`judge` never returns Memory"),
             FileSystemKind::Unknown(why) => panic!("{why}"),
         }
     }
@@ -294,7 +294,7 @@ no line of a table
             (0x4750_4653, "GPFS"),
             (0x1983_0326, "BeeGFS"),
         ] {
-            // The number alone is enough: the table may be out of reach.
+            // The magic number alone is enough: the table may be unreadable.
             let found = judge(magic, None, Path::new("/x"), Path::new("/x"));
             assert_eq!(found, FileSystemKind::Network(told.into(), None), "{magic:#x}");
         }
@@ -356,7 +356,7 @@ no line of a table
         assert_eq!(
             name(0, "/cover/x").as_deref(),
             Some("SMB"),
-            "the later mount covers"
+            "the later mount hides the earlier one"
         );
     }
 

@@ -1,4 +1,4 @@
-//! How to open a file backend.
+//! The options of a file backend.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,43 +18,43 @@ use crate::fs::canonical;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FileOptions {
-    /// The root of all data. It need not exist: the first write makes it.
+    /// The root of all data. It need not exist: the first write creates it.
     pub root: PathBuf,
-    /// The root as it was given, with its links: it is checked while the store is in use.
+    /// The root's path as the caller gave it, with its links. While the store is in use, this path must lead to the open root.
     pub(crate) given: PathBuf,
-    /// Nothing is created, moved or repaired; every write is refused.
+    /// Refuses every write; nothing is created, moved or repaired.
     pub read_only: bool,
-    /// Operating system locks between processes. False promises that this process is the only one that writes: opening is
-    /// refused while another one does, and a file system without locks is accepted.
+    /// Uses the operating system's locks between processes. `false` promises that this process is the only one that writes:
+    /// opening fails while another process has the store open for writing, and a file system without locks is accepted.
     pub file_locks: bool,
-    /// Bytes past which a log segment is sealed and the next one begun.
+    /// The size in bytes at which a log segment is sealed and the next one begins.
     pub max_file_size: u64,
-    /// Whether sealed segments are compressed in the background.
+    /// Compresses sealed segments in the background.
     pub compression: bool,
-    /// Bytes past which an event or an item is refused. A stored one that is larger, and larger than 64 MiB, is reported as
-    /// too large instead of given.
+    /// The largest event or item that is written, in bytes. When it is read, an event or item larger than this limit and
+    /// larger than 64 MiB is reported as too large instead of returned.
     pub max_record_size: u64,
-    /// Records up to this number of bytes are read whatever `max_record_size` says: it may have been larger once.
+    /// Records up to this number of bytes are always read: `max_record_size` may have been larger when they were written.
     pub(crate) always_read: u64,
-    /// Bytes that the buffers of one scan may take, if no record is larger.
+    /// The memory limit of one scan's buffers, in bytes. A larger record still gets a buffer of its own size.
     pub(crate) scan_memory: usize,
-    /// Bytes past which a checkpoint or another document is refused, and one that is stored is not read.
+    /// The largest checkpoint or other document that is written or read, in bytes.
     pub max_document_size: u64,
-    /// Bytes that a dead-letter queue may take: a push that would make it larger is refused. `None`: no cap.
+    /// The largest size of a dead-letter queue, in bytes: a push that would exceed it is refused. `None` means no limit.
     pub max_queue_size: Option<u64>,
-    /// Accepts a root that any user may write to.
+    /// Accepts a root that any user can write to, or that is below a folder where another user could replace it.
     pub allow_shared_root: bool,
     /// Accepts a network file system.
     pub allow_network_fs: bool,
-    /// Writes as another user than the owner of the root. What is created then gets that owner, where this user may give
-    /// files away.
+    /// Allows writes by another user than the owner of the root. New files then get the owner of the root, if this user may
+    /// change the owner of a file.
     pub allow_foreign_owner: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
 
 impl FileOptions {
-    /// The defaults, for this root.
+    /// The default options for this root.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
@@ -77,8 +77,7 @@ impl FileOptions {
         }
     }
 
-    /// Resolves the links on the path of the root, and keeps the path as it was given. A relative path needs a current
-    /// folder.
+    /// Resolves the links on the path of the root, and keeps the given path too. A relative path starts at the current folder.
     pub(crate) fn resolve(&mut self) -> Result<()> {
         self.given = std::path::absolute(&self.root).map_err(|error| {
             StorageError::new(
@@ -94,15 +93,15 @@ impl FileOptions {
         Ok(())
     }
 
-    /// Resolves the links on the path once more. If the path had none, a link that replaced the root is not followed:
-    /// the user did not choose it.
+    /// Resolves the links on the given path again. A path that had no links stays as it is: if a link replaced the root
+    /// since, the user did not choose that link.
     pub(crate) fn resolve_again(&mut self) {
         if self.given != self.root {
             self.root = canonical(&self.given);
         }
     }
 
-    /// Bytes past which a stored event or item is too large to be given. It is verified in pieces.
+    /// The largest stored event or item that is returned, in bytes. A larger one is verified in pieces.
     pub(crate) fn largest_read(&self) -> u64 {
         self.max_record_size.max(self.always_read)
     }

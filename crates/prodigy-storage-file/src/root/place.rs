@@ -1,4 +1,4 @@
-//! Whether the path of the root still leads to the folder that was opened.
+//! Checks that the path of the root still leads to the folder that was opened.
 
 use std::io;
 use std::path::Path;
@@ -13,35 +13,35 @@ use prodigy_storage_layout::Entry;
 use super::Root;
 use crate::fs::{FsFile, OpenMode, Place};
 
-/// How long a look at a path lasts for reads and relaxed writes.
+/// The time for which reads and relaxed writes rely on the last check of a path.
 pub(crate) const LASTS: Duration = Duration::from_secs(1);
 
 const LASTS_NANOS: u64 = LASTS.as_nanos() as u64;
 
-/// When to look at the path of the root.
+/// When to check the path of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// Now: before and after whatever has to be where the path leads.
+    /// In any case: before and after an operation whose data must be in the folder that the path leads to.
     Now,
-    /// If the last look is a second old.
+    /// Only if the last check is at least [`LASTS`] old.
     Soon,
 }
 
-/// The facts about the place of a root.
+/// The state of these checks for one root.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
-    /// The monotonic time of the last look, in nanoseconds; 0 before the first one.
+    /// The monotonic time of the last successful check, in nanoseconds. 0: the next operation checks.
     looked: AtomicU64,
-    /// Why the store must not be used any more. It is set once.
+    /// The reason why this store must no longer be used. It is set at most once.
     lost: OnceLock<String>,
-    /// The name in `format.json`, once it was read.
+    /// The name of the store, after `format.json` was read.
     name: Mutex<Option<String>>,
-    /// The `format.json` that has the name, and its identity. It stays open, so that no other file can get that.
+    /// The `format.json` with that name, and its identity. The file stays open, so that no other file can get this identity.
     format: OnceLock<(Box<dyn FsFile>, (u64, u64))>,
 }
 
 impl Root {
-    /// Remembers the name of the store and the file that has it.
+    /// Remembers the name of the store, and the file that contains it.
     pub(super) fn note_name(&self, name: Option<String>) {
         if name.is_none() {
             return;
@@ -55,7 +55,8 @@ impl Root {
         }
     }
 
-    /// Whether the folder is still there with the contents that were in use: a backup may be restored into the same folder.
+    /// Checks that the path leads to the open folder, and that `format.json` in it is the same file: a backup may have been
+    /// restored into the same folder.
     fn place(&self) -> io::Result<Place> {
         let place = self.fs.place()?;
         let (Place::Here, Some(format)) = (place, self.whereabouts.format.get()) else {
@@ -79,7 +80,7 @@ impl Root {
         known.or_else(|| super::format::name_of_store(self))
     }
 
-    /// Where the path of the root leads. A store that was lost fails from then on.
+    /// Finds where the path of the root leads. Fails if the store was lost before.
     pub(crate) fn look_at_root(&self, operation: &'static str, look: Look) -> Result<Place> {
         if let Some(why) = self.whereabouts.lost.get() {
             return Err(self.replaced(operation, why.clone()));
@@ -92,13 +93,14 @@ impl Root {
         let place = self
             .place()
             .map_err(|error| self.read_fault(operation, "".as_ref(), error))?;
-        // The next operation looks again, whatever its rule is.
+        // After a failed check the next operation checks again, even with `Look::Soon`.
         let lasts = if place == Place::Here { now.max(1) } else { 0 };
         self.whereabouts.looked.store(lasts, Ordering::Release);
         Ok(place)
     }
 
-    /// Fails if the path of the root no longer leads to the open folder. `held`: the things that would be lost with it.
+    /// Fails if the path of the root no longer leads to the open folder. `held` names what this process holds in it, such as
+    /// a lock.
     pub(crate) fn still_here(
         &self,
         operation: &'static str,
@@ -110,8 +112,8 @@ impl Root {
         }
     }
 
-    /// The error for a root whose path leads elsewhere. If the process holds anything there, the root can't be used from now
-    /// on, whatever the path leads to later.
+    /// The error for a root whose path leads elsewhere. If this process holds anything in the old folder, every later
+    /// operation fails too, even if the path leads to that folder again.
     pub(crate) fn leave(
         &self,
         operation: &'static str,
@@ -134,7 +136,7 @@ impl Root {
         self.replaced(operation, why)
     }
 
-    /// Ends the use of this store.
+    /// Makes every later operation on this store fail.
     pub(crate) fn lose(&self, why: String) {
         let root = self.options.root.display();
         tracing::warn!(%root, why, "the root was replaced");
@@ -142,7 +144,7 @@ impl Root {
         let _ = self.whereabouts.lost.set(why);
     }
 
-    /// The error for a file that this process holds and that its path leads to no longer.
+    /// The error for a file that this process holds, and whose path no longer leads to it.
     pub(crate) fn moved(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
         StorageError::new(ErrorKind::Replaced, operation, self.absolute(path).display(), why).with_hint(
             "stop the work that relied on it; move no folder below the root while a process works there, and restore a \

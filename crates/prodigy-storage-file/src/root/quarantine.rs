@@ -1,4 +1,4 @@
-//! The quarantine: copies of damaged bytes that have to go from their place.
+//! The quarantine: copies of damaged bytes that a repair is about to remove.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use prodigy_storage_layout::QUARANTINE;
 
 use super::{Replace, Root, TempFile};
 
-/// The folder of damaged bytes below a root.
+/// The quarantine folder of a root.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quarantine<'r>(&'r Root);
 
@@ -16,10 +16,10 @@ impl<'r> Quarantine<'r> {
         Self(root)
     }
 
-    /// A new path in it whose name states the place of the bytes.
+    /// A new path in the quarantine. Its name contains the time, the offset and the end of the original path.
     pub(crate) fn path_for(self, path: &Path, offset: u64) -> PathBuf {
         let flat = path.to_string_lossy().replace(['/', '\\'], "_");
-        // Names are up to 255 bytes; the end of a path says most.
+        // A name has at most 255 bytes, and the end of a path identifies the file best.
         let tail: String = {
             let mut chars: Vec<char> = flat.chars().rev().take(100).collect();
             chars.reverse();
@@ -36,7 +36,7 @@ impl<'r> Quarantine<'r> {
         ))
     }
 
-    /// Keeps bytes under a name that states their place. Durable on return.
+    /// Copies bytes to a new file in the quarantine. The copy survives power loss once this returns.
     pub(crate) fn keep(self, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
         let kept = self.path_for(path, offset);
         TempFile::write_whole(

@@ -1,16 +1,16 @@
 //! The name of a store, which carries its own checksum.
 //!
-//! A changed name would make the store look like another one: tokens of live holders would be refused, and a copy would not
-//! be taken for one.
+//! With a changed name, the store would seem to be another store: it would refuse the tokens of live holders, and a copy of
+//! it would not be recognised as a copy.
 
 use prodigy_storage_backend::record;
 
-/// The number of digits of the random part.
+/// The number of hexadecimal digits of the random part.
 const RANDOM: usize = 32;
-/// The random part, a hyphen, and the digits of the checksum.
+/// The length of a name: the random part, a hyphen, and eight hexadecimal digits of checksum.
 const WHOLE: usize = RANDOM + 1 + 8;
 
-/// A name that no store has.
+/// Draws a new random name.
 pub(super) fn draw() -> String {
     with_checksum(&uuid::Uuid::new_v4().simple().to_string())
 }
@@ -19,7 +19,7 @@ fn with_checksum(random: &str) -> String {
     format!("{random}-{:08x}", record::checksum(random.as_bytes()))
 }
 
-/// Whether a name is as it was drawn. A name of an earlier version has no checksum: of it only the form is known.
+/// True if the checksum of a name matches. A name of an earlier version has no checksum, so only its form is checked.
 pub(super) fn is_whole(name: &str) -> bool {
     match name.split_at_checked(RANDOM) {
         Some((random, rest)) if random.bytes().all(is_digit) => {
@@ -33,8 +33,8 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The name at the start of these bytes, up to a quote. If a byte of it was changed, the byte that the checksum asks for is put
-/// in its place.
+/// Reads a name at the start of these bytes, up to a quotation mark. A single changed byte is restored with the help of the
+/// checksum.
 pub(crate) fn salvage(bytes: &[u8]) -> Option<String> {
     if let Some(name) = bytes.get(..WHOLE).filter(|_| bytes.get(WHOLE) == Some(&b'"')) {
         let mut name = name.to_vec();

@@ -1,4 +1,4 @@
-//! The one way to write a whole file: under a temporary name, synced, and renamed.
+//! Writes a whole file: under a temporary name, then sync, then rename. Every whole file of the backend is written this way.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,30 +8,30 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use super::Root;
 use crate::fs::{FsFile, OpenMode, TEMP_PREFIX};
 
-/// The treatment of an existing file by a new one of its name.
+/// What a new file does to an existing file of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replace {
-    /// It goes.
+    /// The new file replaces it.
     Over,
-    /// It stays, and the write fails with `Conflict`.
+    /// The existing file stays, and the write fails with `Conflict`.
     Never,
 }
 
-/// A new file without a name of its own yet. Its lock is held, so that [`sweep`](Self::sweep) can tell it from one that a
-/// dead writer left. A file that is dropped before it was published is removed.
+/// A new file under a temporary name. Its lock is held, so that [`sweep`](Self::sweep) does not mistake it for the file of a
+/// dead writer. A file that is dropped before it was published is removed.
 #[derive(Debug)]
 pub(crate) struct TempFile<'r> {
     root: &'r Root,
     operation: &'static str,
     path: PathBuf,
     file: Box<dyn FsFile>,
-    /// The end of what was written one behind the other.
+    /// The offset at which the next append writes.
     len: u64,
     published: bool,
 }
 
 impl<'r> TempFile<'r> {
-    /// Creates one in a folder, which is made if it is missing.
+    /// Creates a temporary file in a folder, which is created if it is missing.
     pub(crate) fn create(root: &'r Root, operation: &'static str, folder: &Path) -> Result<Self> {
         loop {
             let path = folder.join(format!("{TEMP_PREFIX}{}", uuid::Uuid::new_v4().simple()));
@@ -41,7 +41,7 @@ impl<'r> TempFile<'r> {
                 .map_err(fault)?;
             let locked = root.try_lock(&file).map_err(fault)?;
             let linked = file.metadata().map_err(fault)?.links > 0;
-            // Else a sweeper was quicker, and removes it.
+            // Otherwise a sweep took the lock first and removes the file: try again under a new name.
             if locked && linked {
                 return Ok(Self {
                     root,
@@ -55,10 +55,10 @@ impl<'r> TempFile<'r> {
         }
     }
 
-    /// Writes a file whole or not at all: temporary file, sync, rename, sync of the folder. A relaxed write leaves
-    /// out the sync of the folder only: a loss of power may take the file, and never leaves half of it.
+    /// Writes a file whole or not at all: temporary file, sync, rename, sync of the folder. A relaxed write leaves the sync
+    /// of the folder to the next flush: a loss of power may undo the whole write, but never leaves half of a file.
     ///
-    /// After the rename the outcome is unknown when the folder can't be synced: `OutcomeUnknown`.
+    /// Fails with `OutcomeUnknown` if the folder can't be synced after the rename.
     pub(crate) fn write_whole(
         root: &Root,
         operation: &'static str,
@@ -93,20 +93,20 @@ impl<'r> TempFile<'r> {
         &*self.file
     }
 
-    /// The error of a write to it.
+    /// Converts an I/O error of a write to this file.
     pub(crate) fn fault(&self, error: io::Error) -> StorageError {
         self.root.write_fault(self.operation, &self.path, error)
     }
 
-    /// Writes behind what was appended before.
+    /// Writes bytes after those appended before.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.len)?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
-    /// Syncs it and gives it its name, in the same folder. The name survives a loss of power once the folder is synced. The
-    /// lock is held until the value is dropped.
+    /// Syncs the file and renames it to `path`, in the same folder. The new name survives power loss once the folder is
+    /// synced. The lock is held until this value is dropped.
     pub(crate) fn publish(&mut self, path: &Path, replace: Replace) -> Result<()> {
         self.root.counters.sync(&self.path);
         self.file.sync_all().map_err(|error| self.fault(error))?;
@@ -127,7 +127,7 @@ impl<'r> TempFile<'r> {
         Ok(())
     }
 
-    /// Removes the temporary files among `names` that dead writers left in a folder. Best effort.
+    /// Removes the temporary files among `names` that dead writers left in a folder. Failures are ignored.
     pub(crate) fn sweep<'a>(root: &Root, folder: &Path, names: impl IntoIterator<Item = &'a str>) {
         for name in names.into_iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
             let path = folder.join(name);
@@ -139,7 +139,7 @@ impl<'r> TempFile<'r> {
         }
     }
 
-    /// As [`sweep`](Self::sweep), for all names in a folder.
+    /// Like [`sweep`](Self::sweep), for all names in a folder.
     pub(crate) fn sweep_all(root: &Root, folder: &Path) {
         if let Ok(names) = root.fs.list(folder) {
             Self::sweep(root, folder, names.iter().map(|entry| entry.name.as_str()));
@@ -162,7 +162,7 @@ impl Write for TempFile<'_> {
 impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // Best effort: what stays is swept by the next writer.
+            // A failure is ignored: a later sweep removes the file.
             let _ = self.root.fs.unlink(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! The relaxed writes that are not flushed yet, except those of logs: their writers keep them.
+//! The relaxed writes that the next flush has to sync. Those of logs are not here: the log's writers keep them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +11,7 @@ use super::Root;
 use crate::fs::OpenMode;
 
 const FLUSH: &str = "flush";
-/// Paths of a kind that are remembered at most; one more is synced at once.
+/// The largest number of remembered files, and of remembered folders. Any further path is synced at once.
 const MOST: usize = 1024;
 
 /// The paths that a flush has to sync.
@@ -24,7 +24,7 @@ pub(super) struct Unflushed {
 }
 
 impl Unflushed {
-    /// Remembers a path, unless there are too many.
+    /// Remembers a path. Returns false if there are too many paths already.
     fn keep(paths: &Mutex<BTreeSet<PathBuf>>, path: &Path) -> bool {
         let mut paths = paths.lock();
         if paths.contains(path) {
@@ -35,13 +35,13 @@ impl Unflushed {
 }
 
 impl Root {
-    /// Whether relaxed writes wait for the next flush.
+    /// True if relaxed writes wait for the next flush.
     pub(crate) fn has_unflushed(&self) -> bool {
         let Unflushed { files, folders } = &self.unflushed;
         !files.lock().is_empty() || !folders.lock().is_empty()
     }
 
-    /// Has the names in a folder synced by the next flush.
+    /// Leaves the sync of the names in a folder to the next flush.
     pub(crate) fn sync_later(&self, folder: &Path) -> Result<()> {
         if Unflushed::keep(&self.unflushed.folders, folder) {
             return Ok(());
@@ -49,7 +49,7 @@ impl Root {
         self.flush_folder(folder)
     }
 
-    /// Has a file that was written to in place, and its name, synced by the next flush.
+    /// Leaves the sync of a file that was written in place, and of its name, to the next flush.
     pub(crate) fn sync_file_later(&self, path: &Path) -> Result<()> {
         if !Unflushed::keep(&self.unflushed.files, path) {
             self.flush_file(path)?;
@@ -57,11 +57,11 @@ impl Root {
         self.sync_later(path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Makes the delayed syncs. A failed one is dropped: it is reported once, as with a segment.
+    /// Makes the delayed syncs. A failed sync is reported once and not repeated, as with a segment.
     pub(crate) fn flush_files(&self, deadline: Deadline) -> Result<()> {
         let mut outcome = Ok(());
         for (paths, files) in [(&self.unflushed.files, true), (&self.unflushed.folders, false)] {
-            // One at a time, so that a deadline leaves the rest to the next flush.
+            // Paths are removed one by one, so that a passed deadline leaves the remaining ones to the next flush.
             loop {
                 let Some(path) = paths.lock().first().cloned() else {
                     break;
@@ -82,7 +82,7 @@ impl Root {
     fn flush_file(&self, path: &Path) -> Result<()> {
         let file = match self.fs.open(path, OpenMode::Read) {
             Ok(file) => file,
-            // It was removed since.
+            // The file was removed since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.unclear(path, self.write_fault(FLUSH, path, error))),
         };

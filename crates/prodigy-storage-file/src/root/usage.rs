@@ -1,4 +1,4 @@
-//! The use of space.
+//! The disk space that a store uses.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::Root;
 use crate::fs::{DirEntry, FileKind};
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
-/// Areas whose first level is repositories.
+/// Areas with one folder per repository at their first level.
 const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
-/// The area of files in the root that belong to no other area: `format.json`, and files of other programs.
+/// The name for everything outside of these areas: `format.json`, and files of other programs.
 const OTHER: &str = "other";
-/// Things that could not be read and are named one by one.
+/// The largest number of unreadable files and folders that are named one by one.
 const MOST_NAMED: usize = 100;
 
 /// Bytes by area.
@@ -69,7 +69,7 @@ fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, (files, 
     }
 }
 
-/// A count of files and bytes, and of the things that could not be read and are not in it.
+/// Counts files and bytes, and collects the files and folders that could not be read and so are not counted.
 struct Measure<'a> {
     root: &'a Root,
     unreadable: Vec<String>,
@@ -85,7 +85,7 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// The names in a folder. A folder that was removed meanwhile has none.
+    /// The entries of a folder. A folder that was removed meanwhile has no entries.
     fn list(&mut self, folder: &Path) -> Vec<DirEntry> {
         self.root.fs.list(folder).unwrap_or_else(|error| {
             self.failed(folder, error);
@@ -105,7 +105,7 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// The entries of a folder by name: those that `known` knows, with what it says of them, and the rest.
+    /// The entries of a folder in order of name: first those for which `known` returns a value, with this value; then the rest.
     fn sorted<T>(
         &mut self,
         folder: &Path,
@@ -129,7 +129,7 @@ impl<'a> Measure<'a> {
         self.all(folder, entries)
     }
 
-    /// Files and bytes of these entries of a folder, and below them.
+    /// Files and bytes of these entries of a folder and of everything below them.
     fn all(&mut self, folder: &Path, entries: Vec<DirEntry>) -> (u64, u64) {
         let (mut files, mut bytes) = (0, 0);
         let mut folders = vec![(folder.to_owned(), entries)];
