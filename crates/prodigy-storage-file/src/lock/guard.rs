@@ -1,4 +1,4 @@
-//! A named lock that is held.
+//! The guard of a named lock.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::slots::{Slots, note_release};
 use crate::fs::FsFile;
 use crate::root::Root;
 
-/// The thing that is lost with the root while a guard is held.
+/// The words for a held lock in the error for a root that was replaced.
 pub(crate) const HELD: &str = "a named lock";
 const CHECK: &str = "check lock";
 
-/// Holds the lock as long as its descriptor, or a duplicate in another process, is open.
+/// Holds the lock until its descriptor, and every duplicate of it in other processes, is closed.
 #[derive(Debug)]
 pub(super) struct FileGuard {
     root: Arc<Root>,
@@ -86,7 +86,7 @@ impl LockGuard for FileGuard {
         let signed = Slots::read(&*self.file).map(|slots| slots.fencing() == self.fencing);
         match place.and_then(|is_here| Ok((is_here, signed?))) {
             Ok((true, true)) if !self.lost.load(Ordering::Relaxed) => Ok(()),
-            // It stays lost if its file comes back: another holder may have worked meanwhile.
+            // The lock stays lost even if its file comes back: another process may have held the lock meanwhile.
             Ok((is_here, _)) => {
                 self.lost.store(true, Ordering::Relaxed);
                 let why = match is_here {
@@ -105,7 +105,7 @@ impl LockGuard for FileGuard {
 
     fn release(mut self: Box<Self>) -> Result<()> {
         let checked = self.check();
-        // The lock itself goes with the descriptor, whatever comes of the note.
+        // Closing the descriptor releases the lock, even if the note can't be written.
         self.note().map_err(|error| {
             StorageError::new(
                 ErrorKind::Io,
@@ -123,7 +123,7 @@ impl LockGuard for FileGuard {
 impl Drop for FileGuard {
     fn drop(&mut self) {
         if !self.noted {
-            // Information only.
+            // The note only informs, so a failure is ignored.
             let _ = self.note();
         }
         self.held.fetch_sub(1, Ordering::AcqRel);

@@ -1,9 +1,9 @@
-//! Which locks there are, and whether a process holds them. Takes no lock and changes nothing: the kernel is asked
-//! ([`KernelLocks`]).
+//! Lists the named locks and their holders. The listing takes no lock and changes nothing: it reads the kernel's list of
+//! locks ([`KernelLocks`]).
 //!
-//! A lock that the kernel does not list is held if its file says that it was not released and its holder is of another
-//! host or container, which can't be seen from here. So a holder of this host that died holds nothing, and one of another
-//! host that died is shown until the next one takes the lock.
+//! A lock that the kernel does not list still counts as held if its file has no note of a release and its holder belongs to
+//! another host or container, whose processes are not visible here. So a dead holder of this host is not shown, and a dead
+//! holder of another host is shown until the lock is taken again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::root::holder::{Who, who_holds};
 const LOCKS: &str = "list locks";
 
 impl Locks {
-    /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), by name.
+    /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), ordered by name.
     pub(crate) fn list(
         &self,
         page: &PageOptions<LockName>,
@@ -52,8 +52,8 @@ impl Locks {
         Ok(Page::new(found, names.next))
     }
 
-    /// The locks of a job: those whose names begin with its repository and id. What it costs does not depend on the number of
-    /// other locks.
+    /// The locks of a job: those whose names begin with its repository and id. The cost does not depend on the number of other
+    /// locks.
     pub(crate) fn of_job(
         &self,
         job: &JobAddress,
@@ -77,8 +77,8 @@ impl Locks {
         Ok(found)
     }
 
-    /// Gives the names of the locks in folders, each with the number of parts of a name that lead to its files: no link and no
-    /// stray folder leads deeper.
+    /// Calls `give` with the name of each lock in these folders. Each folder has a number of levels, of which the last one
+    /// contains lock files; links and folders below that level are ignored.
     fn each_name(
         &self,
         mut folders: Vec<(PathBuf, usize)>,

@@ -1,10 +1,10 @@
 //! Named locks between processes.
 //!
-//! The kernel's lock on the file decides who holds it: it excludes processes and also two handles of one process, and
-//! ends with the last descriptor that carries it. What the file says of its holder is information. The fencing token
-//! in it is more than that, so it survives power loss before a guard is handed out ([`slots`]).
+//! The kernel's lock on the file decides who holds a named lock. It excludes other processes and other handles of the same
+//! process, and ends when the last descriptor with the lock is closed. The holder's name in the file only informs. The
+//! fencing token in the file is part of the guarantee: it survives power loss before a guard is returned ([`slots`]).
 //!
-//! A listing takes no lock, so that it never delays a taker ([`listing`]).
+//! A listing takes no lock, so it never delays a process that takes one ([`listing`]).
 
 mod guard;
 mod listing;
@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(crate) struct Locks {
     root: Arc<Root>,
-    /// How many locks are handed out.
+    /// The number of guards that are held.
     held: Arc<AtomicUsize>,
 }
 
@@ -50,12 +50,12 @@ impl Locks {
         }
     }
 
-    /// Whether this process holds a lock.
+    /// True if this process holds a named lock of this root.
     pub(crate) fn is_any_held(&self) -> bool {
         self.held.load(Ordering::Acquire) > 0
     }
 
-    /// [`LockStore::lock`](prodigy_storage_backend::LockStore::lock): always strict, whatever else is written relaxed.
+    /// [`LockStore::lock`](prodigy_storage_backend::LockStore::lock). Its writes are always strict, even in a relaxed store.
     pub(crate) fn lock(
         &self,
         name: &LockName,
@@ -65,7 +65,7 @@ impl Locks {
         self.lock_above(name, options, 0, deadline)
     }
 
-    /// Takes a lock under a token above `above` and above all earlier ones.
+    /// Takes a lock with a token above `above` and above all earlier tokens.
     pub(crate) fn lock_above(
         &self,
         name: &LockName,
@@ -90,7 +90,7 @@ impl Locks {
         )))
     }
 
-    /// Opens the lock file and locks it; waits until the deadline.
+    /// Opens and locks the lock file. Waits for the lock until the deadline.
     fn acquire(&self, path: &Path, began: Instant, deadline: Deadline) -> Result<Box<dyn FsFile>> {
         let wait = LockWait {
             root: &self.root,
@@ -131,14 +131,14 @@ impl Locks {
         .with_source(error)
     }
 
-    /// Why a lock file may not say all that was written; `None` if it does. Takes no lock.
+    /// The reason why a lock file is suspect; `None` if it is not. Takes no lock.
     pub(crate) fn why_suspect(&self, path: &Path) -> Result<Option<&'static str>> {
         let fault = |error| self.root.read_fault("examine lock", path, error);
         let file = self.root.fs.open(path, OpenMode::Read).map_err(fault)?;
         Ok(Slots::read(&*file).map_err(fault)?.why_suspect())
     }
 
-    /// Its tokens have to be written into it, and it may be a file of somebody else.
+    /// The error for a lock file with a hard link. Tokens would have to be written to it, and it may be another user's file.
     fn has_second_name(&self, path: &Path) -> StorageError {
         StorageError::new(
             ErrorKind::Refused,
@@ -152,8 +152,8 @@ impl Locks {
         )
     }
 
-    /// Signs the file under the next token. On return the token, the file's name and all folders above it survive
-    /// power loss.
+    /// Signs the file with the next token. On return, the token, the name of the file and the folders above it survive power
+    /// loss.
     fn next_token(
         &self,
         name: &LockName,
@@ -164,7 +164,7 @@ impl Locks {
         deadline: Deadline,
     ) -> Result<u64> {
         let fault = |error| self.root.write_fault(LOCK, path, error);
-        // The bytes of a holder that was killed may be in memory only. Its slot is the one to keep: it comes first.
+        // A killed holder may have left its slot in memory only. That slot has the greatest token: sync it first.
         self.root.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
@@ -195,12 +195,12 @@ impl Locks {
             })
             .and_then(|()| self.root.sync_folder(path.parent().unwrap_or(Path::new(""))));
         if let Err(error) = signed {
-            // The slot may or may not be on the disk. Blank, it can't pass for one that is.
+            // The slot may or may not be on the disk. Blank it, so that it does not verify.
             let _ = slots.blank(file);
             return Err(error);
         }
         if slots.has_gap() || above > 0 {
-            // The slot that was just synced is the one that is kept now, whatever comes of the other.
+            // The slot that was just synced has the greatest token, so the other one can now be written safely.
             self.root.counters.sync(path);
             slots
                 .close_gap(file, fencing, holder)
@@ -211,10 +211,10 @@ impl Locks {
     }
 }
 
-/// The words for the process that has the lock on a file.
+/// Describes, for an error message, the process that holds the lock on a file.
 fn holder_of(file: &dyn FsFile) -> String {
     let record = Slots::read(file).ok().and_then(Slots::into_record);
-    // After a release, a process that inherited the lock may still hold it, or the new holder has yet to sign.
+    // After a release, a process that inherited the lock may hold it, or a new holder that has not signed yet.
     let released = record
         .as_ref()
         .is_some_and(|record| record.state == State::Released);

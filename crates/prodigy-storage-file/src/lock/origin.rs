@@ -1,8 +1,8 @@
-//! The store, the lock and the holder that a fencing token comes from.
+//! The origin of a fencing token: its store, its lock and its holder.
 //!
-//! A restored root has the lock files of an earlier time, and a root that was created again has none: the same numbers
-//! are then given out a second time. So a token names its origin: the store, and the moment at which its holder took the
-//! lock. The two newest holders are in the lock file, and an older one is overtaken.
+//! A root restored from a backup has old lock files, and a root that was created again has none: in both, the same numbers
+//! are given out a second time. So a token names its origin: the store, and the time at which its holder took the lock. The
+//! lock file names the two newest holders. The token of any older holder is out of date.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::root::Root;
 
 const AFRESH: &str = "stop, or take the lock again and read afresh";
 
-/// The origin of the token that a holder got.
+/// The origin of the token that this holder got.
 pub(super) fn origin(root: &Root, lock: &LockName, token: u64, holder: &Holder) -> LockOrigin {
     let taking = format!("{lock}\n{token}\n{}\n{}", holder.pid, holder.since.as_nanos());
     LockOrigin::new(store_sum(root), record::checksum(taking.as_bytes()))
@@ -28,15 +28,15 @@ fn store_sum(root: &Root) -> u32 {
 }
 
 impl Locks {
-    /// Refuses a token that no holder of the lock got in this store, and one that newer holders have overtaken. A number
-    /// alone has no origin, and passes.
+    /// Refuses a token that no holder of the lock got in this store, and one older than the two newest. A token given as a
+    /// bare number has no origin and is accepted.
     pub(crate) fn check_origin(
         &self,
         operation: &'static str,
         target: impl fmt::Display,
         fence: &Fence,
     ) -> Result<()> {
-        // A token with an origin has the name of its lock.
+        // A token with an origin always has the name of its lock.
         let (Some(origin), Some(lock)) = (fence.origin(), fence.lock()) else {
             return Ok(());
         };
@@ -54,7 +54,7 @@ impl Locks {
         };
         match slots.holder(fence.token()) {
             Some(holder) if self::origin(&self.root, lock, fence.token(), holder) == origin => Ok(()),
-            // A damaged slot may be the holder's.
+            // The holder's slot may be the damaged one.
             None if slots.is_damaged() => Ok(()),
             None if slots.fencing() > fence.token() => Err(refused(format!(
                 "the lock of the fencing token {fence} was taken by others since; the newest token is {}",
@@ -67,7 +67,7 @@ impl Locks {
         }
     }
 
-    /// Corrects the hint where the refused holder is the newest one: then the tokens of its lock began again.
+    /// Replaces the hint if the refused holder is the newest one: the tokens of its lock then began again at a low number.
     pub(crate) fn explain_fenced(&self, error: StorageError, fence: &Fence) -> StorageError {
         if error.kind() != ErrorKind::Fenced {
             return error;

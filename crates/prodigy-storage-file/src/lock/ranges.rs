@@ -1,26 +1,27 @@
-//! The tokens of a lock whose file is damaged so much that it does not say which tokens it gave out.
+//! Ranges of fencing tokens, for a lock whose damaged file no longer says which tokens it gave out.
 //!
-//! No clock decides where they continue: it may have stepped back since they were given out. A lock of the store counts such
-//! damage. Each time its next token selects a range that no lock ever gave a token of, above every count from 1 and above every
-//! range before.
+//! Such a lock continues in a new range. A clock can't choose the range, because it may have been set back. Instead, a
+//! special lock of the store is taken for each new range, and its token is the number of the range. So each range is above
+//! all earlier ranges, and above all tokens that were counted from 1.
 
 use prodigy_storage_backend::{Deadline, LockOptions, Result};
 use prodigy_storage_layout::LockName;
 
 use super::Locks;
 
-/// The lock that counts the ranges.
+/// The lock whose tokens number the ranges.
 const COUNTER: &str = "prodigy-storage/token-ranges";
-/// The tokens in a range: more than any lock is taken.
+/// The number of tokens in a range: more than the number of times that any lock is ever taken.
 const SIZE: u64 = 1 << 40;
-/// Above all counts from 1, and above the microseconds since 1970, at which an earlier version went on.
+/// The start of the ranges: above all tokens counted from 1, and above the microseconds since 1970, which an earlier
+/// version used as tokens after damage.
 const FIRST: u64 = 1 << 52;
 
 impl Locks {
-    /// The first token of a new range for a lock, whose file the caller has locked.
+    /// The first token of a new range for a lock. The caller holds the kernel's lock on its file.
     pub(super) fn new_range(&self, lock: &LockName, deadline: Deadline) -> Result<u64> {
         if lock.as_str() == COUNTER {
-            // The count continues behind what can still be read.
+            // The counter itself gets no range: its tokens continue above the greatest readable one.
             return Ok(0);
         }
         let counter = LockName::new(COUNTER).map_err(|error| {

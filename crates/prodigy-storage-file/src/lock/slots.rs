@@ -1,16 +1,17 @@
 //! The contents of a lock file: three slots of fixed width, each a line of JSON.
 //!
-//! Slots 0 and 1 take turns: a taker signs the one that does **not** hold the greatest token, and syncs it. So the
-//! greatest token that was ever handed out is always in a slot that is not being written, and a torn write loses
-//! nothing. Slot 2 is the note of a release: information, not synced.
+//! Slots 0 and 1 take turns: a new holder signs the slot that does **not** contain the greatest token, and syncs it. So the
+//! greatest token that was ever given out is always in the slot that is not being written, and a torn write loses no token.
+//! Slot 2 is the note of a release. It only informs, and is not synced.
 //!
-//! When a token is handed out, the other slot holds the one below it. A slot that does not verify may have held a token
-//! that was handed out, so the next token is above it:
+//! When a token is given out, the other slot contains the token below it. A slot that does not verify may have contained a
+//! token that was given out, so the next token is chosen above it:
 //!
-//! - one good slot with token n: n + 2, since the other held n + 1 at most; n + 1 if both are good;
-//! - no good slot in a file that is not empty: n + 2, where n is the greatest number behind a `"fencing":` that can
-//!   still be read, and at the beginning of a new range of tokens ([`super::ranges`]) at least;
-//! - an empty file: 1.
+//! - if both slots verify and n is the greater token: n + 1;
+//! - if one slot verifies, with token n: n + 2, since the other slot contained at most n + 1;
+//! - if no slot verifies and the file is not empty: the start of a new range of tokens ([`super::ranges`]), or n + 2 if that
+//!   is greater, where n is the greatest number that can still be read after a `"fencing":`;
+//! - if the file is empty: 1.
 
 use std::io;
 
@@ -20,16 +21,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fs::FsFile;
 
-/// Bytes of a slot: two slots never share a sector of a disk.
+/// The length of a slot in bytes. With this length, no two slots share a sector of a disk.
 pub(super) const SLOT: usize = 4096;
 const SLOTS: usize = 3;
 const NOTE: usize = 2;
 const CHECKSUM: &[u8] = b",\"checksum\":\"";
 const FENCING: &[u8] = b"\"fencing\":";
-/// Most bytes of texts that others choose: escaped, they still fit a slot.
+/// The maximum lengths in bytes of caller-supplied strings: even when escaped, they fit in a slot.
 const MAX_PURPOSE: usize = 400;
 const MAX_HOST: usize = 128;
-/// No lock file of ours is longer; bytes behind this are not read.
+/// The number of bytes that are read: no lock file of this backend is longer.
 const MAX_FILE: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +54,10 @@ pub(super) struct Record {
 pub(super) struct Slots {
     turns: [Option<Record>; NOTE],
     note: Option<Record>,
-    /// Whether other bytes than a note are in its slot.
+    /// True if the slot of the note contains bytes that are not a note.
     note_unclear: bool,
     empty: bool,
-    /// The highest token that can still be read if no slot of the file verifies.
+    /// If no slot verifies: the greatest token that can still be read. Otherwise 0.
     salvaged: u64,
 }
 
@@ -88,12 +89,13 @@ impl Slots {
         }
     }
 
-    /// Whether a slot that holds a token does not verify.
+    /// True if slot 0 or 1 does not verify.
     pub(super) fn is_damaged(&self) -> bool {
         !self.empty && self.turns.iter().any(Option::is_none)
     }
 
-    /// Why it may not say all that was written, in words: by damage, or because a holder died while it signed.
+    /// The reason why the file is suspect, in words; `None` if it is not. A slot may be damaged, or its holder died while it
+    /// signed.
     pub(super) fn why_suspect(&self) -> Option<&'static str> {
         match &self.turns {
             _ if self.empty => None,
@@ -110,7 +112,7 @@ impl Slots {
         turns.max().unwrap_or(self.salvaged)
     }
 
-    /// The holder that got a token, if its slot is still there.
+    /// The holder that got a token, if its slot was not overwritten since.
     pub(super) fn holder(&self, token: u64) -> Option<&Holder> {
         let mut turns = self.turns.iter().flatten();
         turns
@@ -118,13 +120,13 @@ impl Slots {
             .map(|record| &record.holder)
     }
 
-    /// Whether the file does not say which tokens were handed out: it is damaged, and no slot is good.
+    /// True if the file is damaged and no slot verifies, so the tokens that were given out are unknown.
     pub(super) fn needs_range(&self) -> bool {
         !self.empty && self.turns.iter().all(Option::is_none)
     }
 
-    /// A token above every one that was handed out, by the rule above. `range` is the beginning of a new range of tokens, if one
-    /// is needed.
+    /// A token above all that were given out, by the rule in the module's documentation. `range` is the start of a new range
+    /// of tokens, if [`needs_range`](Self::needs_range). `None` if there is no greater number.
     pub(super) fn next_token(&self, range: u64) -> Option<u64> {
         match &self.turns {
             [Some(one), Some(other)] => one.fencing.max(other.fencing).checked_add(1),
@@ -147,7 +149,7 @@ impl Slots {
         }
     }
 
-    /// The slot to sign: not the one with the greatest token.
+    /// The slot to sign: the one without the greatest token.
     fn turn(&self) -> usize {
         match &self.turns {
             [Some(one), Some(other)] => usize::from(one.fencing > other.fencing),
@@ -156,7 +158,7 @@ impl Slots {
         }
     }
 
-    /// Writes the slot of a taker. The caller holds the lock, and syncs.
+    /// Writes the slot of a new holder. The caller holds the lock, and syncs the file.
     pub(super) fn sign(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
         let record = |fencing| Record {
             fencing,
@@ -164,8 +166,8 @@ impl Slots {
             holder: holder.clone(),
         };
         if self.turns.iter().all(Option::is_none) {
-            // No slot is to be kept. If both were good from the start, a bad one shows damage; and whichever of the two
-            // is lost, the other one is above all tokens that were handed out before.
+            // No slot has to be kept, so both are written. From then on, a slot that does not verify means damage; and if
+            // one of the two is lost, the other is still above all tokens that were given out before.
             let below = fencing.saturating_sub(1);
             let both = [encode(record(fencing))?, encode(record(below))?].concat();
             return file.write_all_at(&both, 0);
@@ -173,17 +175,18 @@ impl Slots {
         file.write_all_at(&encode(record(fencing))?, (self.turn() * SLOT) as u64)
     }
 
-    /// Makes the slot that a failed [`sign`](Self::sign) wrote one that does not verify.
+    /// Overwrites the slot that a failed [`sign`](Self::sign) wrote, so that it does not verify.
     pub(super) fn blank(&self, file: &dyn FsFile) -> io::Result<()> {
         file.write_all_at(&[b' '; SLOT], (self.turn() * SLOT) as u64)
     }
 
-    /// Whether the token that was signed is not the one above the other slot's.
+    /// True if one slot did not verify: after [`sign`](Self::sign), the tokens of the two slots are then not consecutive.
     pub(super) fn has_gap(&self) -> bool {
         matches!(&self.turns, [Some(_), None] | [None, Some(_)])
     }
 
-    /// Closes the gap, once the signed slot is synced. The caller holds the lock, and syncs.
+    /// Closes the gap: writes the token below `fencing` to the other slot. The signed slot must be synced before. The caller
+    /// holds the lock, and syncs the file.
     pub(super) fn close_gap(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
         let below = encode(Record {
             fencing: fencing.saturating_sub(1),
@@ -194,7 +197,7 @@ impl Slots {
     }
 }
 
-/// Notes that the lock was released, for who looks at it. The caller still holds the lock.
+/// Writes the note of a release, for readers of the file. The caller still holds the lock.
 pub(super) fn note_release(file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
     let note = encode(Record {
         fencing,
@@ -235,7 +238,7 @@ fn decode(slot: &[u8]) -> Option<Record> {
     serde_json::from_slice(&[body, b"}"].concat()).ok()
 }
 
-/// The greatest number that is still behind the name of the field.
+/// The greatest number that follows the name of the field anywhere in the bytes; 0 if there is no such number.
 fn salvage(bytes: &[u8]) -> u64 {
     memchr::memmem::find_iter(bytes, FENCING)
         .filter_map(|at| {
@@ -243,7 +246,7 @@ fn salvage(bytes: &[u8]) -> u64 {
             let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
             std::str::from_utf8(digits.get(..count)?).ok()?.parse().ok()
         })
-        // Beyond what any count or clock reaches, it is damage itself.
+        // No count and no clock reaches such a number, so it is damage itself.
         .filter(|token: &u64| *token < u64::MAX / 2)
         .max()
         .unwrap_or_default()
@@ -313,7 +316,7 @@ mod tests {
             }
             for end in 1..whole.len() {
                 let slots = Slots::parse(&whole[..end]);
-                // Without a good slot a range is asked for.
+                // If no slot verifies, a new range is needed.
                 let range = if slots.needs_range() { 1_000 } else { 0 };
                 let next = slots.next_token(range).unwrap();
                 assert!(next > 5, "cut at {end}: {next}");

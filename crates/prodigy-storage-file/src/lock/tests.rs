@@ -78,7 +78,7 @@ fn a_lock_excludes_every_other_handle_and_says_who_holds_it() {
         let waited = error.why().rsplit(' ').nth(1).unwrap();
         assert!(waited.parse::<u64>().is_ok(), "how long it waited: {error}");
     }
-    // Another lock, also one whose name begins alike, is another lock.
+    // A name that is a prefix of this one, or begins with it, is the name of another lock.
     for text in ["shop", "shop/job", "shop/job/resume/x", "shop/job/other"] {
         drop(take(&other, text));
     }
@@ -157,7 +157,7 @@ fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
     let clock = Arc::new(ManualClock::new());
     let store = store(&dir, |options| options.clock(clock.clone()));
     let mut last = take(&store, "a").fencing();
-    // Each time the clock is behind the one before.
+    // The clock is set back before each of these locks.
     for year in [2100, 2026, 1970] {
         clock.set(Timestamp::from_millis((year - 1970) * 31_556_952_000));
         std::fs::write(path(&dir, "a"), [0; SLOT]).unwrap();
@@ -175,7 +175,7 @@ fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
         last < (1 << 53),
         "a program that reads JSON numbers as floats loses no token"
     );
-    // The lock that counts the ranges continues behind what can be read.
+    // The lock that numbers the ranges continues above the greatest token that can be read.
     let counter = path(&dir, "prodigy-storage/token-ranges");
     let text = String::from_utf8_lossy(&std::fs::read(&counter).unwrap()).replace("checksum", "checksim");
     std::fs::write(&counter, text).unwrap();
@@ -231,7 +231,7 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     assert!(!held(&reader, "a/b/c/d"));
 }
 
-/// Makes a lock file say that a process took the lock and has not released it.
+/// Writes a lock file in which a process took the lock and did not release it.
 fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
     let root = RealFs::new(dir.path().join("root"));
     let file = root
@@ -243,7 +243,7 @@ fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
     slots.sign(&*file, slots.fencing() + 1, &holder).unwrap();
 }
 
-/// A process that keeps the descriptor of its standard input until a line ends it.
+/// A process that keeps the descriptor of its standard input open until it is killed.
 fn keeper(guard: &dyn LockGuard) -> std::process::Child {
     let descriptor = guard.descriptor().unwrap().try_clone_to_owned().unwrap();
     let mut child = Command::new("sh")
@@ -286,7 +286,7 @@ fn a_holder_that_died_without_a_note_holds_nothing() {
     let guard = take(&store, "a");
     let signed = std::fs::read(path(&dir, "a")).unwrap();
     drop(guard);
-    // As it was when the holder was killed: no note of a release.
+    // Restore the file as a killed holder leaves it: without the note of a release.
     std::fs::write(path(&dir, "a"), signed).unwrap();
     if cfg!(target_os = "linux") {
         assert!(!held(&store, "a"));
@@ -360,7 +360,7 @@ fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_truste
         assert_eq!(after[..SLOT], kept[..SLOT], "the slot with the greatest token");
         assert_eq!(after[SLOT..2 * SLOT], [b' '; SLOT]);
     }
-    // The lock is free, and the tokens continue with no gap that could hide one.
+    // The lock is free, and the next token follows without a gap.
     assert_eq!(take(&store, "a").fencing(), 3);
     assert_eq!(take(&store, "a").fencing(), 4);
 }
@@ -412,7 +412,7 @@ fn a_held_lock_that_a_reading_of_the_kernels_table_left_out_is_listed_as_held() 
 fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
     let dir = tempfile::tempdir().unwrap();
     let store = writer(&dir);
-    // Signed by a process that was killed: no note of a release.
+    // The file as a killed holder leaves it: signed, without the note of a release.
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     for released in [true, false] {
@@ -460,7 +460,7 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
         let named = format!("it is held by process {} on ", std::process::id());
         assert!(error.why().starts_with(&named), "{error}");
     }
-    // Another program takes it and does not write: what the file says is of a process that has ended.
+    // Another program takes the lock without signing: the file still names a process that has ended.
     let at = dir.path().join("root").join(file);
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -477,7 +477,7 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
     );
 }
 
-/// Takes a lock whose file stays open.
+/// Takes a lock whose file stays open after the release.
 fn often(root: &Root) -> Result<LockedFile<'_>> {
     let deadline = Deadline::after(Duration::ZERO);
     LockedFile::take_often(root, Path::new(OFTEN), "test", "to test", deadline)
@@ -523,7 +523,7 @@ fn a_lock_file_that_stays_open_is_signed_again_after_another_process() {
     let text = std::fs::read_to_string(&at).unwrap();
     let others = text.replace(&own, "\"pid\":1") + "and more";
     std::fs::write(&at, others).unwrap();
-    // Whatever the steps of the clock of the file system are.
+    // Set the mtime by hand, since the clock of the file system may be too coarse to show a change.
     let file = std::fs::File::options().write(true).open(&at).unwrap();
     let later = std::time::SystemTime::now() + Duration::from_secs(5);
     file.set_modified(later).unwrap();
