@@ -1,4 +1,4 @@
-//! A real file system whose syncs, or checks of names, fail on request.
+//! The real file system, with syncs and reads of metadata that fail when a test switches them off.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{DirEntry, FileSystem, FsFile, FsFolder, Metadata, OpenMode, RealFs, 
 pub(crate) struct Switches {
     pub(crate) files: AtomicBool,
     pub(crate) folders: AtomicBool,
-    /// No name can be read.
+    /// Makes [`FileSystem::metadata`] fail.
     pub(crate) names: AtomicBool,
 }
 

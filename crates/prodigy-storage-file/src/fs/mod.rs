@@ -1,8 +1,7 @@
-//! The few calls that the file backend makes to a file system, behind a trait.
+//! The calls that the file backend makes to a file system, as a trait.
 //!
-//! Every path is relative to the root of the store. The real implementation resolves it beneath the root and
-//! follows no link, so nothing in the root can lead a write out of it. A simulated one can stop the world
-//! at every call.
+//! Every path is relative to the root of the store. The real implementation resolves it beneath the root and follows no
+//! link, so no link in the root can lead a write out of it. A simulated implementation can stop or fail at every call.
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -23,16 +22,16 @@ pub(crate) use read::FileRead;
 pub use real::RealFs;
 pub(crate) use real::canonical;
 
-/// Mode of every file that is written to.
+/// Mode of every file that may still be written to.
 pub const FILE_MODE: u32 = 0o600;
 /// Mode of every folder.
 pub const FOLDER_MODE: u32 = 0o700;
 /// Mode that marks a segment as sealed.
 pub const SEALED_MODE: u32 = 0o400;
-/// Mode that marks a segment of an earlier version's writer without locks: nobody appends to it any more.
+/// Mode that marks a segment that an earlier version wrote without locks. No process appends to such a segment any more.
 pub const UNLOCKED_MODE: u32 = 0o700;
 
-/// Begins the name of a temporary file: hidden, and no name of a document or a segment.
+/// The first characters of a temporary file's name. No document and no segment has a name that begins with a dot.
 pub(crate) const TEMP_PREFIX: &str = ".tmp-";
 
 /// How to open a file.
@@ -42,9 +41,9 @@ pub enum OpenMode {
     Read,
     /// An existing file, for reading and writing.
     Write,
-    /// A new file, for reading and writing: `AlreadyExists` if there is one.
+    /// A new file, for reading and writing. Fails with `AlreadyExists` if the name is taken.
     CreateNew,
-    /// Opens a file for reading and writing; makes it if it is missing.
+    /// A file for reading and writing, which is created if it is missing.
     Create,
 }
 
@@ -59,10 +58,10 @@ pub enum FileKind {
     Other,
 }
 
-/// A name in a folder.
+/// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name. A name that is not Unicode is not ours and left out of listings.
+    /// Its name. Listings leave out names that are not Unicode: the backend never creates such names.
     pub name: String,
     /// The kind.
     pub kind: FileKind,
@@ -73,35 +72,36 @@ pub struct DirEntry {
 pub struct Metadata {
     /// The kind.
     pub kind: FileKind,
-    /// Bytes.
+    /// The length in bytes.
     pub len: u64,
     /// Permission bits.
     pub mode: u32,
     /// Its owner.
     pub uid: u32,
-    /// Device and inode: which file it is, whatever its name.
+    /// Device and inode, which identify the file whatever its name.
     pub identity: (u64, u64),
     /// The number of its names (hard links): 0 after the last one was removed.
     pub links: u64,
-    /// When it was last written to; of a folder, when a name in it last came or went. Anyone may set it.
+    /// The mtime: the time of the last write; for a folder, the last time a name in it was added or removed. A user may set
+    /// it to any value.
     pub modified: Timestamp,
 }
 
 impl Metadata {
-    /// Whether the mode marks a sealed segment.
+    /// True if the mode marks a sealed segment.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.mode & 0o200 == 0
     }
 
-    /// Whether the mode marks a segment of an earlier version's writer without locks.
+    /// True if the mode marks a segment that an earlier version wrote without locks.
     #[must_use]
     pub fn is_unlocked(&self) -> bool {
         self.mode & 0o100 != 0
     }
 }
 
-/// The reason why a name can't be opened: there is a folder, a FIFO, a socket or a device instead of a file.
+/// The error for a path that leads to a folder, a FIFO, a socket or a device instead of a regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("it is not a regular file")]
 #[non_exhaustive]
@@ -113,39 +113,39 @@ impl From<NotRegular> for io::Error {
     }
 }
 
-/// Space of the file system that holds the root.
+/// The space of the file system that holds the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that this user may still use.
+    /// Bytes that this user can still write.
     pub free: u64,
-    /// Bytes in all.
+    /// The size of the file system in bytes.
     pub capacity: u64,
-    /// Inodes that this user may still use, where the file system has a fixed number of them.
+    /// Inodes that this user can still use. `None` if the file system has no fixed number of inodes.
     pub free_inodes: Option<u64>,
 }
 
-/// Where the path of the root leads.
+/// The result of resolving the path of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// To the open folder, or no folder was opened yet.
+    /// The path leads to the open folder. If none was opened yet: the path resolves as it did before.
     Here,
-    /// To something else: another folder or a file.
+    /// The path leads to another folder, or to a file.
     Elsewhere,
-    /// No folder was opened yet, and a link on the path leads to another place than it did.
+    /// No folder was opened yet, and a link on the path changed.
     Redirected,
-    /// Nowhere: the folder was removed or moved away.
+    /// The path leads nowhere: the folder was removed or moved away.
     Gone,
 }
 
 /// A file system below one root.
 pub trait FileSystem: fmt::Debug + Send + Sync {
-    /// Opens a file; never through a link.
+    /// Opens a file. Follows no link.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>>;
 
-    /// Makes the root and what is missing above it. Harmless if it is there.
+    /// Creates the root and the missing folders above it. Does nothing if the root exists.
     fn create_root(&self) -> io::Result<()>;
 
-    /// Makes one folder: `AlreadyExists` if there is one.
+    /// Creates one folder. Fails with `AlreadyExists` if the name is taken.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder survive power loss. The empty path is the root.
@@ -154,112 +154,115 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Makes the name of the root itself, and of the folders above it, survive power loss.
     fn sync_above_root(&self) -> io::Result<()>;
 
-    /// Renames a file over another.
+    /// Renames a file, and replaces an existing file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Renames a file: `AlreadyExists` if the new name is taken.
+    /// Renames a file. Fails with `AlreadyExists` if the new name is taken.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file's name.
+    /// Removes a name of a file.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty folder.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a folder, in no order, `.` and `..` left out. The empty path is the root.
+    /// The entries of a folder in any order, without `.` and `..`. The empty path is the root.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Opens a folder for looking at what is in it; never through a link. The empty path is the root.
+    /// Opens a folder to read and lock it. Follows no link. The empty path is the root.
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>>;
 
-    /// The metadata of a name, links not followed. The empty path is the root.
+    /// The metadata of the file at a path. Follows no link. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// When a folder was made, where the file system keeps that: the number of a folder that was removed is used again.
+    /// The creation time of a folder, if the file system stores it. It distinguishes a folder from a removed one with the
+    /// same inode.
     fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
         let _ = path;
         Ok(None)
     }
 
-    /// Space left.
+    /// The space of the file system that holds the root.
     fn space(&self) -> io::Result<Space>;
 
-    /// Where the path of the root leads by now. A simulated root is never replaced.
+    /// Resolves the path of the root again. By default the root is never replaced.
     fn place(&self) -> io::Result<Place> {
         Ok(Place::Here)
     }
 
-    /// The metadata of what a path leads to if one begins with the path of the root, as other processes do, and not with
-    /// the open root. Links are followed, except one at the end of the path.
+    /// The metadata of the file at a path, resolved from the path of the root, as another process would, and not from the
+    /// open root. Links are followed, except for the last part of the path.
     fn metadata_by_path(&self, path: &Path) -> io::Result<Metadata> {
         self.metadata(path)
     }
 
-    /// Watches a folder from now on: calls `wake` after a name in it came or went, after a file in it was written to, and
-    /// after the watch ended or may have missed something. A temporary file wakes nobody. The empty path is the root.
+    /// Watches a folder from now on. Calls `wake` after a name in it was added or removed, after a write to a file in it,
+    /// after the watch ended, and if the watch may have missed a change. Changes of temporary files are not reported. The
+    /// empty path is the root.
     ///
-    /// `None` if the system watches no folders; an error if its limits are reached. The caller then looks from time to
-    /// time. It does so, more rarely, with a watch too: no watch sees what another machine writes.
+    /// Returns `None` if the system can't watch folders, and an error if its limits are reached. The caller then polls. It
+    /// also polls, less often, beside a watch, since no watch reports what another machine writes.
     fn watch(&self, folder: &Path, wake: Wake) -> io::Result<Option<Box<dyn FsWatch>>> {
         let _ = (folder, wake);
         Ok(None)
     }
 
-    /// The user as whom this process writes; `None` where files have no owners.
+    /// The effective user of this process; `None` if files have no owners.
     fn user(&self) -> Option<u32> {
         None
     }
 
-    /// Fails if this user can't read a file or folder, or write to it if `write`, or enter it if it is a folder.
+    /// Fails if this user can't read the file or folder, can't write to it (checked if `write`), or can't enter it (checked
+    /// for a folder).
     fn may(&self, path: &Path, kind: FileKind, write: bool) -> io::Result<()> {
         let _ = (path, kind, write);
         Ok(())
     }
 
-    /// Tries what a write in a folder needs, and leaves nothing behind. The empty path is the root, or the nearest folder
-    /// above it that exists.
+    /// Creates, writes and removes a file in a folder, to find out whether a write there would succeed. The empty path is
+    /// the root, or the nearest existing folder above it.
     fn probe_write(&self, folder: &Path) -> io::Result<()> {
         let _ = folder;
         Ok(())
     }
 }
 
-/// Called when something may have changed in a watched folder, from a thread of its own. It must not wait for anything.
+/// Called on the watcher's thread when a watched folder may have changed. It must not block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// A watch on a folder, which lasts until it is dropped.
 pub trait FsWatch: fmt::Debug + Send + Sync {
-    /// False after the watch ended by itself: the folder was removed or moved, or the system gave the watch up.
+    /// False after the watch ended by itself: the folder was removed or moved, or the system ended the watch.
     fn is_live(&self) -> bool;
 }
 
-/// A mark of the names in a folder ([`FsFolder::mark`]).
+/// A value that changes with the names in a folder ([`FsFolder::mark`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FolderMark(pub(crate) i128);
 
-/// An open folder. Each call acts on this folder, also if its path leads elsewhere by then.
+/// An open folder. Each call acts on this folder, even if its path leads elsewhere by then.
 pub trait FsFolder: fmt::Debug + Send + Sync {
     /// The metadata of the folder itself.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// Shows every name in it and its kind, in no order, `.` and `..` left out, and those that are not Unicode. A name that
-    /// is there from before the call to its end is shown.
+    /// Calls `show` with each name in the folder and its kind, in any order, without `.`, `..` and names that are not Unicode.
+    /// Every name that exists during the whole call is shown.
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()>;
 
-    /// A mark of its names: if two marks are equal, no name came or went between the two calls. `None` if the file system
-    /// can't prove that now.
+    /// A mark of the folder's names: if two marks are equal, no name was added or removed between the two calls. `None` if
+    /// the file system can't prove this now.
     fn mark(&self) -> io::Result<Option<FolderMark>> {
         Ok(None)
     }
 
-    /// The metadata of a name in it, links not followed.
+    /// The metadata of a name in the folder. Follows no link.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
 
-    /// Takes the exclusive lock of the operating system on the folder, if no one else has it. Released when the folder is
-    /// closed. It makes nothing, so it leaves nothing behind.
+    /// Takes the operating system's exclusive lock on the folder; returns false if another holder has a lock on it. The lock
+    /// is released when the folder is closed. No file is created.
     fn try_lock(&self) -> io::Result<bool>;
 
-    /// As [`try_lock`](Self::try_lock), and any number may hold this lock at once.
+    /// Like [`try_lock`](Self::try_lock), for a shared lock: any number of holders may have one at the same time.
     fn try_lock_shared(&self) -> io::Result<bool>;
 
     /// Sets the mtime. A simulated folder need not keep it.
@@ -268,31 +271,32 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The process that holds the lock on the folder, where the system lists it and this process may see it.
+    /// The process that holds the lock on the folder, if the system lists it and this process can see it.
     fn lock_holder(&self) -> Option<u32>;
 }
 
 /// An open file.
 pub trait FsFile: fmt::Debug + Send + Sync {
-    /// Reads at an offset; 0 at the end of the file.
+    /// Reads at an offset. Returns the number of bytes read: 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes at an offset; may write less than asked.
+    /// Writes at an offset. Returns the number of bytes written, which may be fewer than given.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Cuts or extends the file.
+    /// Truncates or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes contents and length survive power loss. After a failure the state is unknown: never call it again.
     fn sync(&self) -> io::Result<()>;
 
-    /// As [`sync`](Self::sync), the mode included.
+    /// Like [`sync`](Self::sync), and makes the mode survive too.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Takes the exclusive lock of the operating system, if no one else has it. Released when the file is closed.
+    /// Takes the operating system's exclusive lock on the file; returns false if another holder has it. The lock is released
+    /// when the file is closed.
     fn try_lock(&self) -> io::Result<bool>;
 
-    /// Gives the lock back; the file stays open.
+    /// Releases the lock. The file stays open.
     fn unlock(&self) -> io::Result<()>;
 
     /// Sets the permission bits, whatever the umask.
@@ -312,7 +316,7 @@ pub trait FsFile: fmt::Debug + Send + Sync {
 }
 
 impl dyn FsFile + '_ {
-    /// Writes all of it.
+    /// Writes all bytes.
     ///
     /// # Errors
     /// The errors of [`write_at`](FsFile::write_at); some of the bytes may then be in the file.
@@ -331,7 +335,7 @@ impl dyn FsFile + '_ {
         Ok(())
     }
 
-    /// Fills the buffer as far as the file goes; gives the number of bytes.
+    /// Reads until the buffer is full or the file ends. Returns the number of bytes read.
     ///
     /// # Errors
     /// The errors of [`read_at`](FsFile::read_at).
@@ -364,7 +368,7 @@ impl dyn FsFile + '_ {
         let mut bytes = vec![0; len as usize];
         let mut filled = self.read_full_at(&mut bytes, offset)?;
         bytes.truncate(filled);
-        // It may have grown since.
+        // The file may have grown since its length was read.
         let mut chunk = [0; 4096];
         while filled as u64 == len && filled as u64 <= limit {
             let read = self.read_at(&mut chunk, offset + bytes.len() as u64)?;

@@ -1,11 +1,11 @@
-//! Reading an open file from its first byte to its last.
+//! Sequential reads of an open file, as [`Read`].
 
 use std::io::{self, Read};
 use std::ops::Deref;
 
 use super::FsFile;
 
-/// Reads an open file, held or borrowed, from an offset on.
+/// Reads a file, owned or borrowed, from an offset to its end.
 #[derive(Debug)]
 pub(crate) struct FileRead<F> {
     file: F,

@@ -35,20 +35,21 @@ use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 
 /// The file system of the operating system, below one root.
 ///
-/// Paths are resolved beneath a descriptor of the root, without following any link (`openat2` where the kernel has
-/// it, component by component elsewhere). The root itself is opened at the first use, so that an absent one can be
-/// read as empty, and stays open: where its path leads to another folder later, [`place`](FileSystem::place) says so, and
-/// that folder takes another `RealFs`. A link at the path of the root is not followed when it is opened: the caller
-/// resolves it, and hands over the path as it was given as well.
+/// Paths are resolved beneath a descriptor of the root and no link is followed (with `openat2` if the kernel has it,
+/// otherwise component by component).
+///
+/// The root itself is opened at the first use, so that an absent root can be read as an empty one. It then stays open. If
+/// its path leads to another folder later, [`place`](FileSystem::place) reports this, and a new `RealFs` is needed for that
+/// folder. A link at the path of the root is not followed either: the caller resolves it first.
 #[derive(Debug)]
 pub struct RealFs {
     root: PathBuf,
-    /// The path as it was given, with its links.
+    /// The path that the caller gave, with its links.
     given: PathBuf,
     opened: RwLock<Option<Root>>,
-    /// Whether a failure to give a file to the owner of the root was reported.
+    /// True after the warning that new files do not get the owner of the root.
     warned: AtomicBool,
-    /// Kept from the first watch on, so that its thread does not begin and end with every wait.
+    /// Set by the first watch and then kept, so that not every wait starts and ends a thread.
     #[cfg(target_os = "linux")]
     watcher: parking_lot::Mutex<Option<Arc<watch::Watcher>>>,
 }
@@ -57,21 +58,21 @@ pub struct RealFs {
 #[derive(Clone, Debug)]
 struct Root {
     descriptor: Arc<OwnedFd>,
-    /// Device and inode. The inode is not used again while the descriptor is open.
+    /// Device and inode. The inode is not reused while the descriptor is open.
     identity: (u64, u64),
     /// The owner and group of the root, if it belongs to another user than this process.
     heir: Option<Owner>,
 }
 
 impl RealFs {
-    /// Below this folder, which need not exist.
+    /// The file system below this folder, which need not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self::reached_by(root.clone(), root)
     }
 
-    /// Below `root`, which the path `given` leads to over links.
+    /// The file system below `root`. The path `given` leads to `root`, possibly through links.
     pub(crate) fn reached_by(given: PathBuf, root: PathBuf) -> Self {
         Self {
             root,
@@ -88,7 +89,7 @@ impl RealFs {
             return Ok(Arc::clone(&root.descriptor));
         }
         let mut opened = self.opened.write();
-        // Two threads must not work in two folders.
+        // Another thread may have opened it since: both must work in the same folder.
         if let Some(root) = &*opened {
             return Ok(Arc::clone(&root.descriptor));
         }
@@ -102,7 +103,7 @@ impl RealFs {
         Ok(descriptor)
     }
 
-    /// Gives what was just made to the owner of the root. Where this user may not do that, a warning is logged once.
+    /// Gives a new file or folder to the owner of the root. If this user may not do that, a warning is logged once.
     fn bequeath(&self, made: impl FnOnce(Owner) -> rustix::io::Result<()>) {
         let Some(heir) = self.opened.read().as_ref().and_then(|root| root.heir) else {
             return;
@@ -115,7 +116,7 @@ impl RealFs {
         }
     }
 
-    /// Opens beneath the root; the empty path is the root.
+    /// Opens a path beneath the root. The empty path is the root.
     fn open_beneath(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
         let root = self.root()?;
         let path = if path.as_os_str().is_empty() {
@@ -131,7 +132,7 @@ impl RealFs {
         )
     }
 
-    /// The folder that holds `path`, and its last component.
+    /// Opens the folder that contains `path`; returns it with the last component of the path.
     fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a std::ffi::OsStr)> {
         let name = path
             .file_name()
@@ -145,7 +146,7 @@ impl RealFs {
     }
 }
 
-/// The path without links, as far as it exists.
+/// The absolute path, with the links in its existing part resolved.
 pub(crate) fn canonical(root: &Path) -> PathBuf {
     let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     for folder in absolute.ancestors() {
@@ -167,8 +168,8 @@ impl FileSystem for RealFs {
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             OpenMode::Create => OFlags::RDWR | OFlags::CREATE,
         };
-        // O_NONBLOCK: a planted FIFO must not hang the open; it changes nothing for a regular file. O_NOCTTY: a
-        // planted terminal must not become ours.
+        // O_NONBLOCK: opening a planted FIFO must not block; the flag has no effect on a regular file. O_NOCTTY: a planted
+        // terminal must not become the controlling terminal of this process.
         let create_mode = if flags.contains(OFlags::CREATE) {
             FILE_MODE
         } else {
@@ -180,7 +181,7 @@ impl FileSystem for RealFs {
             create_mode,
         )?));
         if mode == OpenMode::CreateNew {
-            // A umask may take bits that we need; it can't add any.
+            // The umask may have removed bits that are needed.
             file.set_mode(FILE_MODE)?;
             self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
         } else {
@@ -188,7 +189,7 @@ impl FileSystem for RealFs {
             if found.kind != FileKind::File {
                 return Err(NotRegular.into());
             }
-            // One with a second name, which may be outside, keeps its mode.
+            // A file with a hard link, which may be outside of the root, keeps its mode and owner.
             if mode == OpenMode::Create && found.links < 2 && found.mode & FILE_MODE != FILE_MODE {
                 file.set_mode(FILE_MODE)?;
             }
@@ -219,7 +220,7 @@ impl FileSystem for RealFs {
                         rustix::fs::chownat(CWD, folder, Some(uid), Some(gid), flags)?;
                     }
                 }
-                // Another process was quicker.
+                // Another process has just created it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound
@@ -264,7 +265,7 @@ impl FileSystem for RealFs {
                 }
                 // A mount point: its entry belongs to another file system.
                 Ok(_) => break,
-                // A file that this user may not read was not made by this user.
+                // A folder that this user can't read was not created by this process.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Err(error) => return Err(error),
             }
@@ -294,7 +295,7 @@ impl FileSystem for RealFs {
             RenameFlags::NOREPLACE,
         );
         match renamed {
-            // A file system without it: a second name can't replace anything either.
+            // A file system without this flag: a hard link under the new name can't replace an existing file either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 rustix::fs::linkat(&from_folder, from_name, &to_folder, to_name, AtFlags::empty())?;
                 Ok(rustix::fs::unlinkat(&from_folder, from_name, AtFlags::empty())?)
@@ -368,7 +369,7 @@ impl FileSystem for RealFs {
         match retry_on_intr(|| rustix::fs::stat(&self.given)) {
             Ok(found) if metadata_of(&found).identity == identity => Ok(Place::Here),
             Ok(_) => Ok(Place::Elsewhere),
-            // A link that leads nowhere, or to itself.
+            // Absent, or a link that leads nowhere or to itself.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Place::Gone),
             Err(error) => Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! The real file system: nothing in the root leads out of it.
+//! Tests of the real file system: no path and no link in the root leads out of it.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -79,7 +79,7 @@ fn no_call_follows_a_link_out_of_the_root() {
     assert!(is_link(fs.rename_new(mine, Path::new("a/out/new"))));
     assert!(is_link(fs.metadata(out)));
     assert_eq!(fs.metadata(Path::new("a/out")).unwrap().kind, FileKind::Other);
-    // A name that is a link is removed or replaced itself.
+    // Removing or replacing a link acts on the link itself, not on its target.
     fs.rename(mine, Path::new("a/b/file")).unwrap();
     fs.unlink(Path::new("a/b/dangling")).unwrap();
     assert_eq!(std::fs::read(dir.path().join("outside/file")).unwrap(), b"keep");
@@ -131,7 +131,7 @@ fn a_file_with_a_second_name_keeps_its_mode() {
     let outside = dir.path().join("outside/file");
     std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o400)).unwrap();
     std::fs::hard_link(&outside, dir.path().join("root/x.lock")).unwrap();
-    // A user without the superuser's rights may not even open it.
+    // Without the superuser's rights, this open may fail.
     let _ = fs.open(Path::new("x.lock"), OpenMode::Create);
     let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o400);
@@ -264,7 +264,7 @@ fn a_folder_that_changed_just_now_has_no_mark() {
     let (dir, fs) = place();
     std::fs::write(dir.path().join("root/new"), "").unwrap();
     assert_eq!(fs.folder(Path::new("")).unwrap().mark().unwrap(), None);
-    // Nobody installs anything while the tests run.
+    // Assumes that no software is installed while the tests run.
     let mark = || RealFs::new("/usr").folder(Path::new("")).unwrap().mark().unwrap();
     assert!(mark().is_some());
     assert_eq!(mark(), mark());

@@ -1,4 +1,4 @@
-//! Opens beneath a folder, and follows no link.
+//! Opens paths beneath a folder without following links.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ pub(super) fn open_beneath(
     loop {
         match rustix::fs::openat2(root, path, flags, mode, resolve) {
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // A kernel or a sandbox without it.
+            // The kernel has no `openat2`, or a sandbox forbids it.
             Err(Errno::NOSYS | Errno::PERM) => {
                 return open_stepwise(root, path, flags, mode);
             }
@@ -67,11 +67,11 @@ pub(in crate::fs) fn open_stepwise(
     Err(io::Error::from(io::ErrorKind::InvalidInput))
 }
 
-/// Opens a folder; a link in its place is `ELOOP`.
+/// Opens a folder. Fails with `ELOOP` if the name is a link.
 pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())) {
-        // The error of Linux for a link that is opened as a folder.
+        // Linux also returns this if a link is opened as a folder.
         Err(Errno::NOTDIR) => {
             let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
@@ -81,19 +81,19 @@ pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<Own
     }
 }
 
-/// Makes a folder, with its mode whatever the umask.
+/// Creates a folder and sets its mode whatever the umask.
 pub(super) fn make_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let mode = Mode::from_raw_mode(FOLDER_MODE as _);
     rustix::fs::mkdirat(parent, name, mode)?;
     match open_folder(parent, name) {
         Ok(made) => Ok(rustix::fs::fchmod(&made, mode)?),
-        // The umask took our own right to read it.
+        // The umask removed this user's own right to read the folder.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => chmod_unread(parent, name, mode),
         Err(error) => Err(error),
     }
 }
 
-/// Sets the mode of a folder that may not be opened, and never that of what a link leads to.
+/// Sets the mode of a folder that this user can't open for reading. Never follows a link.
 #[cfg(target_os = "linux")]
 pub(in crate::fs) fn chmod_unread(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<()> {
     use std::os::fd::AsRawFd;

@@ -12,7 +12,7 @@ use prodigy_storage_layout::Timestamp;
 use super::{metadata_of, modified};
 use crate::fs::{FsFile, Metadata};
 
-/// Syncs for power loss: on macOS `File::sync_all` asks for `F_FULLFSYNC`, on Linux for `fsync`.
+/// Makes a file or folder survive power loss: `File::sync_all` uses `F_FULLFSYNC` on macOS and `fsync` on Linux.
 pub(super) fn full_sync(file: &File) -> io::Result<()> {
     file.sync_all()
 }

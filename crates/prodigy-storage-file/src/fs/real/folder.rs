@@ -16,7 +16,7 @@ use super::{kind_of, kind_of_type, metadata_of, modified};
 use crate::fs::{FileKind, FolderMark, FsFolder, Metadata};
 use crate::kernel::KernelLocks;
 
-/// Takes a lock; false if others have it.
+/// Takes a lock. Returns false if another holder has a conflicting lock.
 fn flock(folder: &OwnedFd, operation: FlockOperation) -> io::Result<bool> {
     match retry_on_intr(|| rustix::fs::flock(folder, operation)) {
         Ok(()) => Ok(true),
@@ -35,13 +35,13 @@ impl FsFolder for RealFolder {
     }
 
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
-        // Opened afresh: some file systems show what was there when the descriptor was opened, and nothing newer.
+        // The folder is opened again, since some file systems only show the names from the time of the open.
         let folder = open_folder(self.0.as_fd(), Path::new("."))?;
         each_name(&folder, show)
     }
 
-    /// The time of the folder's last change, which the kernel sets and nobody else can. The kernel's clock is coarse: two
-    /// changes within a tick have one time, so a recent time proves nothing.
+    /// The folder's ctime, which only the kernel can set. Its clock is coarse: two changes within one tick get the same time,
+    /// so a recent time proves nothing.
     fn mark(&self) -> io::Result<Option<FolderMark>> {
         let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let found = rustix::fs::fstat(&self.0)?;
@@ -77,14 +77,14 @@ impl FsFolder for RealFolder {
     }
 }
 
-/// The age of a change, in nanoseconds, from which on another change gets another time. A tick is 10 ms at most.
+/// The age of a change, in nanoseconds, after which any further change certainly gets another time. A tick is at most 10 ms.
 const RECENT: i128 = 1_000_000_000;
 
-/// Bytes of names that the kernel is asked for at once.
+/// The size of the buffer for one read of names, in bytes.
 #[cfg(target_os = "linux")]
 const NAMES: usize = 64 << 10;
 
-/// Shows each name and its kind, without a copy of the name.
+/// Calls `show` with each name and its kind, without copying the name.
 #[cfg(target_os = "linux")]
 pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(NAMES);

@@ -1,4 +1,4 @@
-//! The rights of this user, and the owner of the files that it makes.
+//! The access rights of this user, and the owner of new files.
 
 use std::fs::File;
 use std::io;
@@ -11,18 +11,18 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::super::{FILE_MODE, TEMP_PREFIX};
 
-/// The bytes of a trial write.
+/// The bytes of a probing write.
 const BLOCK: [u8; 4096] = [0; 4096];
 
 /// An owner and a group.
 pub(super) type Owner = (Uid, Gid);
 
-/// The owner of a file or folder, if that is another user.
+/// Owner and group of a file or folder, if the owner is not this user.
 pub(super) fn heir(found: &rustix::fs::Stat, me: Uid) -> Option<Owner> {
     (found.st_uid != me.as_raw()).then(|| (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid)))
 }
 
-/// Asks for the rights of the effective user. A platform that can't answer for it is asked for the real one.
+/// Checks the rights of the effective user, or of the real user if the platform can't check those of the effective one.
 pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Result<()> {
     match rustix::fs::accessat(parent, name, access, AtFlags::EACCESS) {
         Err(Errno::NOSYS | Errno::INVAL) => Ok(rustix::fs::accessat(parent, name, access, AtFlags::empty())?),
@@ -30,7 +30,7 @@ pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Re
     }
 }
 
-/// Writes a block to a file that goes at once: one without a name, where the file system has such files.
+/// Writes a block to a temporary file that is removed at once. The file has no name if the file system supports that.
 #[cfg(target_os = "linux")]
 pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -48,7 +48,7 @@ pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     write_named(folder)
 }
 
-/// The error that a file system such as `/proc` means when it reports that a new name is missing.
+/// The error for a file system that takes no new files, such as `/proc`, which itself reports "not found" for a new name.
 pub(super) fn takes_nothing() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,

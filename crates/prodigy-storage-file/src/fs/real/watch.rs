@@ -1,7 +1,7 @@
-//! Watches on folders, by inotify.
+//! Watches on folders with inotify.
 //!
-//! A user may have few instances of inotify, so all roots of a process share one. A thread reads it, and ends with the
-//! last [`Watcher`].
+//! The number of inotify instances per user is small, so all roots of a process share one. A thread reads its reports; it
+//! ends when the [`Watcher`] is dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,13 +17,13 @@ use rustix::io::Errno;
 
 use crate::fs::{FsWatch, TEMP_PREFIX, Wake};
 
-/// The instance of this process.
+/// The inotify instance of this process.
 static SHARED: LazyLock<Mutex<Weak<Watcher>>> = LazyLock::new(Mutex::default);
 
-/// Bytes of reports that are read at once.
+/// The size of the buffer for one read of reports, in bytes.
 const REPORTS: usize = 4096;
 
-/// The changes that are reported.
+/// The changes to watch for.
 const CHANGES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::CREATE)
     .union(WatchFlags::MOVE)
@@ -32,7 +32,7 @@ const CHANGES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// The reports after which a watch shows nothing of its path any more.
+/// The reports after which a watch no longer reports changes at its path.
 const ENDS: ReadFlags = ReadFlags::IGNORED
     .union(ReadFlags::DELETE_SELF)
     .union(ReadFlags::MOVE_SELF)
@@ -46,17 +46,17 @@ pub(super) struct Watcher {
     stop: Arc<OwnedFd>,
 }
 
-/// The reports of the kernel, and the watches that they are for.
+/// The kernel's reports, and the watches that receive them.
 #[derive(Debug)]
 struct Queue {
     inotify: OwnedFd,
     /// False after the thread has ended.
     running: AtomicBool,
-    /// By watch descriptor. The kernel gives one descriptor for each folder, however often it is watched.
+    /// The watches by watch descriptor. The kernel uses one descriptor per folder, even if several watches are on it.
     watches: Mutex<HashMap<i32, Vec<Watched>>>,
 }
 
-/// A watch on a folder, as the thread knows it.
+/// The thread's part of a watch.
 struct Watched {
     live: Arc<AtomicBool>,
     wake: Wake,
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Watched {
 }
 
 impl Watcher {
-    /// The watcher of this process, started if none runs.
+    /// The watcher of this process. It is started if it does not run.
     pub(super) fn shared() -> io::Result<Arc<Self>> {
         let mut shared = SHARED.lock();
         if let Some(running) = shared.upgrade().filter(|watcher| watcher.is_running()) {
@@ -96,18 +96,18 @@ impl Watcher {
         Ok(Self { queue, stop })
     }
 
-    /// False if the thread ended by itself: its watches are dead.
+    /// False if the thread ended because of an error. Its watches are dead then.
     pub(super) fn is_running(&self) -> bool {
         self.queue.running.load(Ordering::Acquire)
     }
 
-    /// Watches an open folder. `None` where `/proc` does not lead to it.
+    /// Watches an open folder. `None` if `/proc` does not lead to it.
     pub(super) fn watch(
         watcher: Arc<Self>,
         folder: &OwnedFd,
         wake: Wake,
     ) -> io::Result<Option<Box<dyn FsWatch>>> {
-        // The folder that is open, and not what its path leads to by now.
+        // This path leads to the open folder, even if the folder was moved or replaced since.
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
         let live = Arc::new(AtomicBool::new(true));
         let mut watches = watcher.queue.watches.lock();
@@ -131,7 +131,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // It fails only if the counter is full, and then the thread sees it too.
+        // The write fails only if the counter is full, and then it is readable for the thread as well.
         let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
     }
 }
@@ -168,14 +168,14 @@ impl Queue {
         }
     }
 
-    /// Calls the watches that a report is for.
+    /// Wakes the watches that a report concerns.
     fn report(&self, descriptor: i32, changes: ReadFlags, name: &[u8]) {
         if name.starts_with(TEMP_PREFIX.as_bytes()) && !changes.intersects(ENDS) {
             return;
         }
         let mut watches = self.watches.lock();
         let concerned: Vec<Wake> = if changes.contains(ReadFlags::QUEUE_OVERFLOW) {
-            // Reports were dropped, and nobody knows which.
+            // The kernel dropped reports of unknown folders: wake every watch.
             watches
                 .values()
                 .flatten()
@@ -197,7 +197,7 @@ impl Queue {
         }
     }
 
-    /// The thread can't continue: callers that wait look from time to time instead.
+    /// Ends all watches because the thread can't continue. Waiting callers poll from then on.
     fn end(&self, error: Errno) {
         let error = io::Error::from(error);
         tracing::warn!(%error, "the watch on new events ended: logs are looked into from time to time instead");
@@ -234,14 +234,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let queue = &self.watcher.queue;
         let mut watches = queue.watches.lock();
-        // Absent if the kernel ended it.
+        // Absent if the kernel ended the watch.
         let Some(here) = watches.get_mut(&self.descriptor) else {
             return;
         };
         here.retain(|watched| !Arc::ptr_eq(&watched.live, &self.live));
         if here.is_empty() {
             watches.remove(&self.descriptor);
-            // It fails only if the kernel has ended it by now. A descriptor is not used again.
+            // This fails only if the kernel has just ended the watch. A watch descriptor is never reused.
             let _ = inotify::remove_watch(&queue.inotify, self.descriptor);
         }
     }
@@ -267,7 +267,7 @@ mod tests {
                 wake: Arc::new(move || reports.send(descriptor).unwrap()),
             });
         }
-        // The kernel names no watch when it drops reports.
+        // The kernel's overflow report names no watch.
         queue.report(-1, ReadFlags::QUEUE_OVERFLOW, b"");
         let mut woken: Vec<i32> = reported.try_iter().collect();
         woken.sort_unstable();
