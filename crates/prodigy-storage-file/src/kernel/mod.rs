@@ -1,11 +1,11 @@
-//! The locks that the kernel lists.
+//! The kernel's list of held locks.
 //!
-//! On Linux `/proc/locks` lists the locks that are held, by process, device and inode. Trying a lock instead would take
-//! it for a moment and could make another process fail.
+//! On Linux `/proc/locks` lists the held locks by process, device and inode. Trying a lock instead would hold it for a
+//! moment, and another process that tries it then would fail.
 //!
-//! The kernel gives the table in pieces of a page. Between two pieces it counts the lines again from the first, so a lock
-//! that is released meanwhile makes it leave out another that is still held. Only a table that came in one piece is a
-//! snapshot. A lock that is missing in a longer one is looked for again in further readings.
+//! The kernel returns the table in pieces of one page, and counts its lines from the first again for each piece. If a lock
+//! is released between two pieces, the table leaves out another lock that is still held. So only a table read in one piece
+//! is a snapshot. If a lock is missing in a longer table, the table is read again.
 
 #![expect(clippy::disallowed_methods, reason = "the tables of the kernel")]
 
@@ -17,37 +17,38 @@ use process::is_alive;
 pub(crate) use process::{ProcessState, host, instance, state_of};
 use prodigy_storage_backend::Holder;
 
-/// Readings of a table that comes in several pieces. Each leaves out a given lock with a chance of a few per cent at most.
+/// The largest number of readings of a table in several pieces. One reading leaves out a given lock with a probability of
+/// a few per cent at most.
 const READINGS: usize = 8;
-/// More than the kernel gives in one piece.
+/// Bytes per read; the kernel returns fewer in one piece.
 const BUFFER: usize = 256 << 10;
 
 /// One reading of the table.
 #[derive(Debug, Default)]
 struct Reading {
     text: String,
-    /// True if it came in one piece.
+    /// True if the table was read in one piece.
     whole: bool,
 }
 
-/// The table, read when it is first needed, and again as long as a reading may have left something out.
+/// The list of held locks. It is read on creation, and again when a lock is missing that a reading may have left out.
 pub(crate) struct KernelLocks {
     source: Box<dyn FnMut() -> Option<Reading>>,
     seen: Vec<KernelLock>,
     /// Readings that may still be made.
     left: usize,
     available: bool,
-    /// Whether the descriptors of all processes were searched, or need not be.
+    /// True if the descriptors of all processes were searched, or need not be.
     searched: bool,
-    /// The locks of the descriptors of all processes, read when the taker of a lock has ended.
+    /// The locks by descriptor of all processes. They are read when the process that took a lock has ended.
     heirs: Option<Vec<KernelLock>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KernelLock {
-    /// The process that took it; 0 where it is of another container.
+    /// The process that took the lock; 0 if it runs in another container.
     taker: u32,
-    /// The process that has it, as far as it is known: the taker, or one that inherited its descriptor.
+    /// The process known to hold the lock: the taker, or a process that inherited its descriptor.
     holder: u32,
     device: (u32, u32),
     inode: u64,
@@ -72,7 +73,7 @@ impl KernelLocks {
         locks
     }
 
-    /// Readings that leave out the lock on this inode the first `torn` times, as the kernel does.
+    /// A table whose first `torn` readings leave out the lock on this inode, as the kernel may do.
     #[cfg(test)]
     pub(crate) fn torn(inode: u64, torn: usize) -> Self {
         let mut read = 0;
@@ -93,20 +94,21 @@ impl KernelLocks {
         }))
     }
 
-    /// False where the system has no such table.
+    /// False if the system has no such list.
     pub(crate) fn is_available(&self) -> bool {
         self.available
     }
 
-    /// The process that has the lock on a file; 0 if its id is not known here. `signer`, which signed the file last, selects
-    /// the lock if a file system shows another device in the table than to a program.
+    /// The process that holds the lock on a file; 0 if its id is not visible here.
     ///
-    /// The table names the process that took the lock. If that has ended, a process that inherited the descriptor has it.
+    /// The table names the process that took the lock. If that process has ended, a process that inherited its descriptor
+    /// holds the lock. `signer` is the process that signed the file last: it identifies the lock on a file system whose
+    /// device number in the table differs from the one that programs see.
     pub(crate) fn holder(&mut self, identity: (u64, u64), signer: Option<&Holder>) -> Option<u32> {
         let signer_id = signer.map(|signer| signer.pid);
         let listed = self.find(identity, signer_id)?;
         let has_ended = match signer.filter(|signer| signer.pid == listed) {
-            // Another process may have its id by now.
+            // Another process may have got the same id since.
             Some(signer) => state_of(signer) == ProcessState::Ended,
             None => listed > 0 && !is_alive(listed),
         };
@@ -157,7 +159,7 @@ fn holder_among(locks: &[KernelLock], (device, inode): (u64, u64), signer: Optio
     let device = (rustix::fs::major(device as _), rustix::fs::minor(device as _));
     let of_file =
         |lock: &&KernelLock| lock.inode == inode && (lock.device == device || signer == Some(lock.taker));
-    // Where several readings found several holders, the latest counts.
+    // If several readings found different holders, the last one counts.
     locks.iter().rev().find(of_file).map(|lock| lock.holder)
 }
 
@@ -171,7 +173,6 @@ impl std::fmt::Debug for KernelLocks {
 
 #[cfg(target_os = "linux")]
 fn read_table() -> Option<Reading> {
-    // The kernel's table, not a file of the store.
     read_pieces(std::fs::File::open("/proc/locks").ok()?).ok()
 }
 
@@ -211,8 +212,8 @@ fn sees_all() -> bool {
     true
 }
 
-/// The locks of the descriptors of all readable processes. In a container the table leaves out a lock whose
-/// taker has ended, though another process inherited it.
+/// The locks by descriptor of all processes that this user may examine. In a container, the table leaves out a lock whose
+/// taker has ended, even if another process inherited it.
 fn locks_of_descriptors() -> Vec<KernelLock> {
     let mut found = Vec::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -232,7 +233,8 @@ fn locks_of_descriptors() -> Vec<KernelLock> {
     found
 }
 
-/// Reads `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. A lock that is waited for has `->` after the number.
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. In the line of a process that waits for a lock,
+/// `->` follows the number; such a line is skipped.
 fn parse_line(line: &str) -> Option<KernelLock> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     if fields.next()? != "FLOCK" {
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(locks.find((device(), 11), None), Some(6));
         assert_eq!(locks.find((device(), 12), Some(7)), None);
         assert_eq!(locks.find((device(), 10), Some(5)), None);
-        // Another device than the program sees, but the inode and the process.
+        // The device differs from the one the program sees, but inode and process match.
         assert_eq!(locks.find((device(), 13), Some(8)), Some(8));
         assert_eq!(locks.find((device(), 13), Some(9)), None);
     }
@@ -292,7 +294,7 @@ mod tests {
     fn a_table_in_pieces_that_left_a_lock_out_is_read_again() {
         let mut locks = table(vec![("", false), ("", false), (ONE, false)]);
         assert_eq!(locks.find((device(), 11), None), Some(6));
-        // A found holder is not searched again, and a free lock ends at the snapshot.
+        // For a known holder the table is not read again, and for a free lock the readings end with the first snapshot.
         assert_eq!(locks.find((device(), 11), None), Some(6));
         let mut locks = table(vec![("", false), (ONE, true)]);
         assert_eq!(locks.find((device(), 12), None), None);

@@ -1,10 +1,10 @@
-//! Processes, and whether they still live.
+//! Processes: their identity, and whether they are alive.
 
 use std::sync::OnceLock;
 
 use prodigy_storage_backend::Holder;
 
-/// The inode of the first process namespace, which sees every process.
+/// The inode of the initial process namespace, in which every process is visible.
 #[cfg(target_os = "linux")]
 const FIRST_NAMESPACE: &str = "4026531836";
 
@@ -13,7 +13,7 @@ const FIRST_NAMESPACE: &str = "4026531836";
 pub(crate) enum ProcessState {
     Alive,
     Ended,
-    /// It is of another host or container.
+    /// The process belongs to another host or container, so its state is unknown.
     OutOfSight,
 }
 
@@ -22,14 +22,14 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The fields that distinguish this process from every other that has, or had, its id: boot id, process namespace and
-/// start time, joined by `/`. `None` if the system does not report them.
+/// Distinguishes this process from every other that has or had the same id: boot id, process namespace and start time,
+/// joined by `/`. `None` if the system does not report them.
 pub(crate) fn instance() -> Option<String> {
     static OWN: OnceLock<(u32, Option<String>)> = OnceLock::new();
     let pid = std::process::id();
     let of_this = || Some(format!("{}/{}", space()?, started(pid)?));
     let (of, known) = OWN.get_or_init(|| (pid, of_this()));
-    // A fork has the memory of its parent.
+    // After a fork, the stored value is that of the parent.
     if *of == pid { known.clone() } else { of_this() }
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn state_of(signer: &Holder) -> ProcessState {
     }
 }
 
-/// True if a process of this host has this id, under any user.
+/// True if a process with this id exists on this host, under any user.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
         return false;
@@ -79,7 +79,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     )
 }
 
-/// The boot and the process namespace, joined by `/`.
+/// The boot id and the process namespace, joined by `/`.
 #[cfg(target_os = "linux")]
 fn space() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -99,11 +99,11 @@ pub(super) fn sees_all() -> bool {
     namespace().is_some_and(|namespace| namespace == FIRST_NAMESPACE)
 }
 
-/// When a process was started, in ticks since the boot.
+/// The start time of a process, in ticks since the boot.
 #[cfg(target_os = "linux")]
 fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses, which may hold any character.
+    // The second field is a name in parentheses, which may contain any character.
     let behind_name = stat.rsplit_once(')')?.1;
     behind_name.split_ascii_whitespace().nth(19).map(str::to_owned)
 }
