@@ -1,4 +1,4 @@
-//! The limit of a document's size.
+//! The size limit of documents.
 
 use std::fmt::Display;
 
@@ -7,11 +7,11 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use super::Documents;
 use super::envelope::OVERHEAD;
 
-/// Documents of up to this number of bytes are read whatever the limit is: the store's own documents are smaller.
+/// Documents of up to this number of bytes are always read: those that the store writes for itself are smaller.
 const ALWAYS_READ: u64 = 1 << 20;
 
 impl Documents {
-    /// The most bytes of a document's file that are read.
+    /// The largest document file that is read, in bytes.
     pub(crate) fn most_read(&self) -> u64 {
         self.root
             .options
@@ -19,7 +19,8 @@ impl Documents {
             .max(ALWAYS_READ)
             .saturating_add(OVERHEAD)
     }
-    /// Says that a stored document is larger than what is read. It may be whole: the setting of its writer was another.
+
+    /// The error for a stored document above the size limit. It may be undamaged: its writer may have had a larger limit.
     pub(super) fn too_large(&self, operation: &'static str, target: impl Display) -> StorageError {
         let limit = self.root.options.max_document_size;
         let why =

@@ -4,19 +4,21 @@
 //! {"format":1,"revision":"<32 hex>","checksum":"<32 hex>",<the body after its `{`><line feed>
 //! ```
 //!
-//! One JSON object: the body's own fields stand after the three of the envelope. Behind an empty body's envelope there
-//! is no comma. The checksum is the XXH3 (128 bits) of every byte of the file but its own 32 digits.
+//! The file is one JSON object: the three fields of the envelope, then the fields of the body. If the body is empty, no
+//! comma follows the envelope. The checksum is the XXH3 (128 bits) of all bytes of the file except its own 32 digits.
 //!
-//! # Whose document it is
+//! # Envelope, bare document or damage
 //!
-//! Three marks have a fixed place: `{"format":` with a digit after it at byte 0, `"revision":"` at byte 12,
-//! `","checksum":"` at byte 56. A file with **any** of them in its place is an envelope, and damaged unless all of it is
-//! right; no damage to fewer than three marks makes it pass for something else. A file with none of them is read as
-//! another program's bare document if it is a JSON object, and is damaged otherwise. So is an object with all three of
-//! the fields `format`, `revision` and `checksum`: an envelope that a tool wrote again in another spelling.
+//! An envelope has three marks at fixed offsets: `{"format":` and a digit at byte 0, `"revision":"` at byte 12, and
+//! `","checksum":"` at byte 56. A file with **any** of these marks at its offset counts as an envelope, and as damaged
+//! unless the whole file verifies. So an envelope is recognised as long as one of its marks is undamaged.
 //!
-//! A greater number after `{"format":` is a newer format, except in an envelope of this format that is whole if that
-//! digit is read as the `1` that it was.
+//! A file with none of the marks is read as the bare document of another program if it is a JSON object, and counts as
+//! damaged otherwise. A JSON object with all three fields `format`, `revision` and `checksum` counts as damaged too: it is
+//! an envelope that a tool parsed and wrote again.
+//!
+//! A number above 1 after `{"format":` means a newer format, unless the checksum matches with a `1` in its place: then the
+//! digit is damaged.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -30,7 +32,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 const FORMAT_MARK: &[u8] = b"{\"format\":";
 const REVISION_MARK: &[u8] = b"\"revision\":\"";
 const CHECKSUM_MARK: &[u8] = b"\",\"checksum\":\"";
-/// `-`: a lower-case hexadecimal digit, any other byte: itself.
+/// The head of an envelope. A `-` represents any lower-case hexadecimal digit; every other byte represents itself.
 const TEMPLATE: &[u8] = b"{\"format\":1,\"revision\":\"--------------------------------\",\"checksum\":\"--------------------------------\"";
 
 const FORMAT: u64 = 1;
@@ -41,19 +43,19 @@ const REVISION_AT: usize = REVISION_MARK_AT + REVISION_MARK.len();
 const CHECKSUM_MARK_AT: usize = REVISION_AT + DIGITS;
 const CHECKSUM_AT: usize = CHECKSUM_MARK_AT + CHECKSUM_MARK.len();
 const CHECKSUM_END: usize = CHECKSUM_AT + DIGITS;
-/// Bytes of the head: all that a revision takes to be read.
+/// The length of the head in bytes. It is all that has to be read to find the revision.
 pub(super) const HEAD: usize = CHECKSUM_END + 1;
-/// Bytes that the envelope adds to a body, at most.
+/// The largest number of bytes that the envelope adds to a body.
 pub(super) const OVERHEAD: u64 = HEAD as u64 + 1;
 
 const _: () = assert!(TEMPLATE.len() == HEAD);
 
-/// The facts in the first bytes of a file.
+/// The meaning of a file's first bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The head of an envelope of this format; nothing is verified yet.
     Ours(Revision),
-    /// A greater format.
+    /// The head of a newer format, with its number.
     Newer(u64),
     /// An envelope that is damaged at this offset.
     Broken(usize),
@@ -61,7 +63,7 @@ pub(super) enum Head {
     Bare,
 }
 
-/// Reads the head of a document: its first [`HEAD`] bytes, or fewer if there are no more.
+/// Parses the head of a document: the first [`HEAD`] bytes of the file, or all bytes of a shorter file.
 pub(super) fn read_head(bytes: &[u8]) -> Head {
     let Some(wrong) = first_mismatch(bytes) else {
         let revision = bytes.get(REVISION_AT..CHECKSUM_MARK_AT).and_then(Revision::parse);
@@ -91,7 +93,7 @@ pub(super) fn read_head(bytes: &[u8]) -> Head {
     Head::Bare
 }
 
-/// Where the bytes first differ from the head of any envelope of this format.
+/// The offset of the first byte that differs from [`TEMPLATE`]; `None` if the whole head matches.
 fn first_mismatch(bytes: &[u8]) -> Option<usize> {
     let matching = TEMPLATE
         .iter()
@@ -104,7 +106,7 @@ fn first_mismatch(bytes: &[u8]) -> Option<usize> {
     (matching < HEAD).then_some(matching)
 }
 
-/// A document in the form that it is stored in, the body not copied.
+/// A document in its stored form. The body is borrowed.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
     pub(super) revision: Revision,
@@ -113,7 +115,7 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Around a body.
+    /// Wraps a body.
     pub(super) fn new(revision: Revision, body: Body<'a>) -> Self {
         let rest = body.as_bytes().get(1..).unwrap_or_default();
         let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
@@ -155,16 +157,16 @@ fn digits(hash: &Xxh3) -> [u8; DIGITS] {
     text
 }
 
-/// Why bytes are no document.
+/// The reason why bytes can't be read as a document.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// They are damaged.
+    /// The bytes are damaged.
     Damaged {
         why: Cow<'static, str>,
         at: Option<usize>,
         source: Option<serde_json::Error>,
     },
-    /// They are of this newer format.
+    /// The bytes have this newer format.
     Newer(u64),
 }
 
@@ -178,10 +180,10 @@ impl Fault {
     }
 }
 
-/// Verifies a file's bytes and takes them as a document, nothing copied. Bytes that are refused are handed back.
+/// Verifies a file's bytes and turns them into a document without a copy. On failure, the bytes are returned with the fault.
 ///
-/// `orphans`: it is a list of orphaned worktrees. Another program stores it as a bare array, which counts as the object that
-/// holds it; one whose elements are of another shape is refused.
+/// `orphans` is true for a list of orphaned worktrees. Another program stores such a list as a bare array, which is read as
+/// an object with the array as its only field. A list whose elements have another shape is refused.
 pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument, (Fault, Vec<u8>)> {
     match read_head(&bytes) {
         Head::Ours(revision) => {
@@ -239,13 +241,13 @@ pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument
     }
 }
 
-/// Whether a file carries a mark of the envelope, or once did: whether it is ours. Only such a file can be damaged. One
-/// without any is another program's, whatever it holds, and is left alone.
+/// True if a file has, or seems to have had, a mark of the envelope. Such a file is ours, and only our files can be damaged.
+/// A file without any mark belongs to another program and is left as it is, whatever it contains.
 pub(super) fn is_ours(bytes: &[u8]) -> bool {
     read_head(bytes) != Head::Bare || has_a_mark(bytes) || object_bounds(bytes).is_ok() && is_respelled(bytes)
 }
 
-/// True if a mark is anywhere in the first bytes.
+/// True if a mark is anywhere in the first [`HEAD`] bytes.
 fn has_a_mark(bytes: &[u8]) -> bool {
     let head = bytes.get(..HEAD.min(bytes.len())).unwrap_or_default();
     [REVISION_MARK, CHECKSUM_MARK]
@@ -253,7 +255,7 @@ fn has_a_mark(bytes: &[u8]) -> bool {
         .any(|mark| memchr::memmem::find(head, mark).is_some())
 }
 
-/// A list of orphaned worktrees that another program wrote, as far as readers need it.
+/// The fields that readers need of a list of orphaned worktrees that another program wrote.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "the field is parsed to see whether it is there")]
 struct OrphanList<'a> {
@@ -276,7 +278,7 @@ struct ListedWorktree<'a> {
     error: Cow<'a, str>,
 }
 
-/// Refuses a list of orphaned worktrees that readers can't read.
+/// Refuses a list of orphaned worktrees without the fields that readers need.
 fn check_orphans(object: &[u8]) -> Result<(), Fault> {
     let text = std::str::from_utf8(object).map_err(|_| Fault::damaged("it is not Unicode", None))?;
     match serde_json::from_str::<OrphanList<'_>>(text) {
@@ -289,7 +291,7 @@ fn check_orphans(object: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// The object that represents a bare array: a body is an object.
+/// Wraps a bare array in an object, since a body is always an object.
 fn wrapped(array: &[u8]) -> Vec<u8> {
     [b"{\"orphaned_worktrees\":", array.trim_ascii(), b"}"].concat()
 }
@@ -301,15 +303,15 @@ struct Fields {
     checksum: Option<IgnoredAny>,
 }
 
-/// Whether a JSON object has all fields of an envelope. One that has one of them twice is refused by the parser, and
-/// is taken for the envelope of a body with a field of that name.
+/// True if a JSON object has all fields of an envelope. An object with one of these fields twice, which the parser refuses,
+/// counts too: it is an envelope whose body has a field of the same name.
 fn is_respelled(object: &[u8]) -> bool {
     serde_json::from_slice::<Fields>(object).map_or(true, |fields| {
         fields.format.is_some() && fields.revision.is_some() && fields.checksum.is_some()
     })
 }
 
-/// True if the checksum matches the bytes with `format` instead of the format's number.
+/// True if the checksum matches when the digit of the format is replaced with `format`.
 fn checksum_holds(bytes: &[u8], format: u8) -> bool {
     let (Some(start), Some(between), Some(stored), Some(rest)) = (
         bytes.get(..FORMAT_AT),
@@ -322,8 +324,8 @@ fn checksum_holds(bytes: &[u8], format: u8) -> bool {
     checksum(&[start, &[format], between, rest]) == stored
 }
 
-/// Verifies a document of ours as a stream. True for a file that is no envelope of this format, too: nothing in it can be
-/// verified.
+/// Verifies the checksum of a document of any size, as a stream. Also returns true for a file that is not an envelope of
+/// this format, since nothing in it can be verified.
 pub(super) fn holds_as_a_stream(mut from: impl Read) -> io::Result<bool> {
     let (mut buffer, mut head, mut hash) = (vec![0; 64 << 10], Vec::with_capacity(HEAD), Xxh3::new());
     loop {

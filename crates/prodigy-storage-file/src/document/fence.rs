@@ -1,7 +1,7 @@
-//! The fencing marks of a job: a document of its own, which no deletion of checkpoints touches.
+//! The fencing marks of a job. They are stored in a separate document, which stays when checkpoints are deleted.
 //!
-//! All of this happens under the job's state lock. A raised mark is durable before the write that carries it begins, also
-//! where that write is relaxed. So after any crash the mark is at least the token of every document that is there.
+//! Marks are raised under the job's state lock. A raised mark is durable before the write under its token begins, even if
+//! that write is relaxed. So after any crash, the mark is at least the greatest token among the stored documents.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,16 +21,17 @@ use super::read::DocumentRead;
 use crate::root::Replace;
 
 const MARKS: &str = "read fencing marks";
-/// The fields of a checkpoint before its state fit in this number of bytes, except with a very long cursor.
+/// The number of bytes that are read first to find a token. The fields of a checkpoint before its state fit in them, unless
+/// the cursor is very long.
 const HEAD: usize = 4096;
 
-/// The revisions of marks that this store knows to be durable, by job.
+/// By job, the revision of the marks that this process knows to be durable.
 #[derive(Debug, Default)]
 pub(super) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
 
 impl Documents {
-    /// Refuses an overtaken token of a write that is no document, and makes sure that the mark of its lock is at least the
-    /// token, durably, before the write begins. Takes the job's state lock only to raise the mark.
+    /// Called before a write that is not a document, such as an append. Refuses a token below the mark of its lock, and
+    /// otherwise makes sure that the durable mark is at least the token. Takes the job's state lock only to raise the mark.
     pub(crate) fn pass_mark(
         &self,
         operation: &'static str,
@@ -47,7 +48,7 @@ impl Documents {
         self.pass_fence(operation, job, fence, &path, deadline)
     }
 
-    /// Refuses an overtaken token. True if the mark of its lock is the token, and known to be durable.
+    /// Refuses a token below the mark of its lock. Returns true if the mark equals the token and is known to be durable.
     pub(crate) fn check_mark(
         &self,
         operation: &'static str,
@@ -66,7 +67,7 @@ impl Documents {
         }
     }
 
-    /// Refuses an overtaken token, and raises the mark of its lock. The caller holds the job's state lock.
+    /// Refuses a token below the mark of its lock, and otherwise raises the mark. The caller holds the job's state lock.
     pub(super) fn pass_fence(
         &self,
         operation: &'static str,
@@ -87,7 +88,7 @@ impl Documents {
         if marks.raise(fence) || revision.is_none() {
             return self.write_marks(job, &marks);
         }
-        // The process that wrote it may have died before its sync.
+        // The process that wrote the marks may have died before its sync.
         if !revision.is_some_and(|revision| self.is_durable(job, revision)) {
             self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
             self.know_durable(job, revision);
@@ -95,8 +96,8 @@ impl Documents {
         Ok(())
     }
 
-    /// Keeps the token of a document that is about to go: a store of an earlier version has its tokens in documents only.
-    /// The caller holds the job's state lock.
+    /// Saves the token of a document that is about to be replaced or removed, if the job has no marks yet: an earlier version
+    /// stored tokens only in the documents. The caller holds the job's state lock.
     pub(super) fn keep_token(&self, document: &Document, deadline: Deadline) -> Result<()> {
         let Some(job) = document.job() else {
             return Ok(());
@@ -109,7 +110,7 @@ impl Documents {
         Ok(())
     }
 
-    /// Keeps the tokens of all documents of a job, which are about to go. The caller holds the job's state lock.
+    /// Saves the tokens of all documents of a job that is about to be removed. The caller holds the job's state lock.
     pub(crate) fn keep_tokens(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         if self.root.fs.metadata(&marks_path(job)).is_err() {
             let marks = self.marks_in_documents(job, deadline)?;
@@ -120,8 +121,8 @@ impl Documents {
         Ok(())
     }
 
-    /// Writes the marks that the job's documents tell, and these, in place of a damaged document. The caller holds the state
-    /// lock.
+    /// Replaces damaged marks: writes the greater ones of `marks` and the tokens in the job's documents. The caller holds the
+    /// state lock.
     pub(crate) fn restore_marks(
         &self,
         job: &JobAddress,
@@ -132,7 +133,7 @@ impl Documents {
         self.write_marks(job, &marks)
     }
 
-    /// Raises the marks of a job to these. The caller holds the state lock.
+    /// Raises the marks of a job to at least these. The caller holds the state lock.
     #[cfg(feature = "backup")]
     pub(crate) fn include_marks(&self, job: &JobAddress, marks: &FenceMarks) -> Result<()> {
         let path = marks_path(job);
@@ -179,7 +180,7 @@ impl Documents {
                 self.know_durable(job, Some(revision));
                 Ok(())
             }
-            // Only the outcome of the mark is unknown. The write that carries the token did not begin.
+            // Only the outcome of the mark is unknown: the write under its token has not begun.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(StorageError::new(
                 ErrorKind::Io,
                 RAISE,
@@ -204,7 +205,7 @@ impl Documents {
         };
     }
 
-    /// The greatest tokens in the documents of a job. A damaged document has none.
+    /// The greatest token of each lock in the documents of a job. Damaged documents are skipped.
     fn marks_in_documents(&self, job: &JobAddress, deadline: Deadline) -> Result<FenceMarks> {
         let mut marks = FenceMarks::default();
         let series = DocumentScope::Job(job.clone());
@@ -229,7 +230,7 @@ impl Documents {
         Ok(marks)
     }
 
-    /// Whether a document verifies, also one that is too large to be read.
+    /// True if a document verifies. A document that is too large to be read counts if its checksum matches.
     fn is_whole(&self, document: &Document) -> bool {
         match self.look(MARKS, &document.path()) {
             Ok(found) => matches!(found, DocumentRead::Valid(_)),
@@ -237,8 +238,8 @@ impl Documents {
         }
     }
 
-    /// The token that a document says it was written under, unverified; `None` for a document that is damaged, of a
-    /// newer version, or not a file of ours.
+    /// The token in a document, without verifying the document. `None` also for a document that is damaged, of a newer
+    /// format, or reached through a link.
     fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
         self.read_fence(document).or_else(|error| match error.kind() {
             ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::Damaged => Ok(None),
@@ -276,7 +277,7 @@ impl Documents {
     }
 }
 
-/// The error of a write under a token whose job has marks that can't be read.
+/// The error for a write under a token if the marks of the job can't be read.
 fn unreadable(error: StorageError) -> StorageError {
     error.with_hint(
         "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the marks from the \
@@ -288,7 +289,7 @@ fn marks_path(job: &JobAddress) -> std::path::PathBuf {
     Document::Fencing(job.clone()).path()
 }
 
-/// The token among the fields of an object; `None` if the bytes end before it is certain.
+/// The token in the fields of a JSON object. Returns `None` if the bytes end before it is certain whether there is a token.
 fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
     let mut fields = Fields::default();
     let mut parser = serde_json::Deserializer::from_slice(bytes);
@@ -304,7 +305,7 @@ fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
 struct Fields {
     token: Option<u64>,
     lock: Option<LockName>,
-    /// True if the state was reached, which comes last.
+    /// True if the parser reached the state, which is the last field.
     over: bool,
 }
 

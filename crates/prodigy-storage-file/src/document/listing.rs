@@ -1,4 +1,4 @@
-//! Listing documents by their names.
+//! Lists documents by the names of their files.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::fs::{FileKind, FsFolder, Metadata};
 
 const LIST: &str = "list documents";
 
-/// The keys of a page, in the order of the listing: a document and its stamp.
+/// Collects one page of documents, ordered by stamp, then by document.
 type Keys = PageBuilder<(Option<Stamp>, Document)>;
 
 fn key(document: Document) -> (Option<Stamp>, Document) {
@@ -23,7 +23,7 @@ fn key(document: Document) -> (Option<Stamp>, Document) {
 }
 
 impl Documents {
-    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list): those without a stamp come first, by name.
+    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list). Documents without a stamp come first, by name.
     pub(crate) fn list(
         &self,
         scope: &DocumentScope,
@@ -33,7 +33,7 @@ impl Documents {
         let mut options = PageOptions::default().limit(page.limit);
         options.after = page.after.clone().map(key);
         let mut keys = PageBuilder::new(options);
-        // The folder that holds all of them, if it is one: each is then read beneath it.
+        // The folder that contains all found documents, if a single folder does: metadata is then read relative to it.
         let mut folder = None;
         match scope {
             DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) | DocumentScope::Keyed(job, _) => {
@@ -53,7 +53,7 @@ impl Documents {
                     self.find_in(&path.join(kind.as_str()), scope, &mut keys)?;
                 }
             }
-            // A scope that a later layout adds lists nothing here.
+            // A scope that a later version of the layout crate adds: nothing is listed.
             _ => {}
         }
         let keys = keys.finish();
@@ -104,7 +104,7 @@ impl Documents {
         Ok(Some(folder))
     }
 
-    /// The kinds of the caller's own documents that have a folder.
+    /// The kinds of the caller's own documents: the names of the folders.
     fn kinds_in(&self, path: &Path) -> Result<Vec<DocumentKind>> {
         let names = self.root.names_in(LIST, path)?.into_iter();
         let folders = names.filter(|entry| entry.kind == FileKind::Folder);
@@ -124,7 +124,7 @@ impl Documents {
         Ok(())
     }
 
-    /// The line of a listing for a path; `None` if the file was removed since.
+    /// The entry for a listed document; `None` if its file was removed since.
     fn entry(
         &self,
         path: &Path,
@@ -132,7 +132,7 @@ impl Documents {
         found: io::Result<Metadata>,
     ) -> Result<Option<DocumentEntry>> {
         match found {
-            // Also for a link and other things that are no file: a reader of it gets an error, instead of nothing.
+            // A link or another non-file is listed too, so that a reader gets an error instead of missing it.
             Ok(file) => Ok(Some(DocumentEntry::new(document, file.len, file.modified))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.root.read_fault(LIST, path, error)),

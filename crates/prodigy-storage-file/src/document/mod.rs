@@ -1,8 +1,8 @@
 //! Documents: atomic, checksummed JSON files.
 //!
-//! A file is an [`envelope`] and is only ever replaced whole. Readers take no lock and change nothing. Every write,
-//! one without a condition included, holds one lock file: that of the job's state, or the registry's. So a condition
-//! that was found true is still true when the new file gets its name.
+//! Each file is an [`envelope`], and is only ever replaced whole. Readers take no lock and change nothing. Every write, even
+//! one without a condition, holds a lock that all writers of the document take (`lock_documents`). So a condition that was
+//! checked under the lock still holds when the new file is renamed to its path.
 
 mod body;
 mod envelope;

@@ -1,4 +1,4 @@
-//! The newest of a series, by one pass over the names of its folder.
+//! Finds the newest checkpoint of a series with one pass over the names in its folder.
 
 use std::path::Path;
 
@@ -14,16 +14,16 @@ const NEWEST: &str = "find newest document";
 /// The result of one pass over the names of a folder of checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// The newest of each series. A job has few.
+    /// The newest stamp of each series. A job has few series.
     newest: Vec<(Phase, Stamp)>,
-    /// Temporary files, of writers alive or dead.
+    /// The names of temporary files, whether their writers are alive or dead.
     pub(super) temps: Vec<String>,
-    /// How many files of another program with the state of the job are there.
+    /// The number of files in which another program stores the state of the job.
     pub(super) others: u64,
 }
 
 impl Names {
-    /// The newest stamp of a phase; the setup phase is no series.
+    /// The newest stamp of a phase. `None` for the setup phase, which has no series.
     pub(super) fn newest_of(&self, phase: Phase) -> Option<&Stamp> {
         let mut newest = self.newest.iter();
         newest.find(|(of, _)| *of == phase).map(|(_, stamp)| stamp)
@@ -35,7 +35,7 @@ impl Names {
         others.map(|(_, stamp)| stamp)
     }
 
-    /// Keeps the newer one of a stamp and the one of its phase so far, if it is older than `before`.
+    /// Remembers a stamp if it is the newest of its phase so far, and older than `before`.
     fn keep_newer(&mut self, phase: Phase, stamp: Stamp, before: Option<&Stamp>) {
         if before.is_some_and(|before| stamp >= *before) {
             return;
@@ -62,7 +62,7 @@ impl Documents {
             Some(document) if document.phase() == Some(phase) && document.job() == Some(job) => {
                 match document.stamp() {
                     Some(stamp) => Some(stamp),
-                    // There is one setup checkpoint.
+                    // There is only one setup checkpoint, so none is older.
                     None => return Ok(None),
                 }
             }
@@ -74,7 +74,7 @@ impl Documents {
             let Some(folder) = self.root.open_folder(NEWEST, &path)? else {
                 return Ok(None);
             };
-            // Setup is no series; for it the names of the folder only say what is skipped.
+            // For the setup phase, this pass only counts the files of other programs.
             let names = self.look_over(NEWEST, &*folder, &path, before)?;
             self.skip_state(NEWEST, job, names.others)?;
             let document = if phase == Phase::Setup {
@@ -90,14 +90,14 @@ impl Documents {
             match self.packed_metadata(&document, looked) {
                 Ok(found) => return Ok(Some(DocumentEntry::new(document, found.len, found.modified))),
                 Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),
-                // Removed since: another one may be the newest now.
+                // The checkpoint was removed since: look for the newest again.
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.root.read_fault(NEWEST, &at, error)),
             }
         }
     }
 
-    /// One pass over the names of a folder of checkpoints: the newest of each series that is older than
+    /// Makes one pass over the names in a folder of checkpoints. Finds the newest stamp of each series that is older than
     /// `before`.
     pub(super) fn look_over(
         &self,
@@ -126,8 +126,8 @@ impl Documents {
         Ok(names)
     }
 
-    /// Notes files of another program with the state of a job: `others` of them in the folder of its checkpoints, and those
-    /// in the folder that the program keeps for the job outside of every repository.
+    /// Counts the skipped files in which another program stores the state of a job: `others` files in the folder of its
+    /// checkpoints, and the files in the folder that this program has for the job outside of all repositories.
     pub(super) fn skip_state(&self, operation: &'static str, job: &JobAddress, others: u64) -> Result<()> {
         self.root
             .foreign
@@ -142,7 +142,7 @@ impl Documents {
     }
 }
 
-/// Whether a name in a folder of checkpoints is one that another program gives to a file with the state of a job.
+/// True if another program uses this name, in a folder of checkpoints, for a file with the state of a job.
 pub(super) fn is_anothers_state(folder: &Path, name: &str) -> bool {
     let is_state = !name.starts_with('.') && (name.ends_with(".json") || name.ends_with(".gz"));
     is_state && Entry::parse(&folder.join(name)).is_none()

@@ -1,10 +1,10 @@
-//! Whose data it is.
+//! Decides whether a file belongs to this store or to another program.
 //!
-//! Other programs work in the same root. Their files are read where they can be read. They are never adopted, repaired,
-//! moved, or given another mode. Everything that may change a file asks here first.
+//! Other programs may work in the same root. Their files are read if their form is known. They are never adopted, repaired,
+//! moved or given another mode: code that may change a file checks with these functions first.
 //!
-//! A file is ours if its name is one that only we give, or if its bytes carry our marks: an envelope, or checksums.
-//! Only such a file can be damaged. Of any other it can only be said that we do not read it.
+//! A file is ours if only this store uses such a name, or if its bytes have the marks of an envelope. Only our files can be
+//! damaged. A file of another program is either read or skipped.
 
 use std::path::Path;
 
@@ -12,20 +12,20 @@ use prodigy_storage_layout::{Document, Entry};
 
 use super::envelope::is_ours;
 
-/// Whether a document is ours, by its name or by its bytes.
+/// True if a document is ours, by its name or by its bytes.
 pub(super) fn document(document: &Document, bytes: &[u8]) -> bool {
     let by_name = match document {
         Document::Map(_, stamp) | Document::Reduce(_, stamp) | Document::OwnPhase(_, _, stamp) => {
             stamp.is_canonical()
         }
         Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) | Document::Own(..) => true,
-        // Another program gives its files these names, too.
+        // Another program may use these names too.
         _ => false,
     };
     by_name || is_ours(bytes)
 }
 
-/// Whether the document at a path is ours.
+/// True if the document at a path is ours.
 pub(super) fn document_at(path: &Path, bytes: &[u8]) -> bool {
     match Entry::parse(path) {
         Some(Entry::Document(found) | Entry::Compressed(found)) => document(&found, bytes),

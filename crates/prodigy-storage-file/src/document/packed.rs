@@ -1,8 +1,8 @@
-//! Checkpoints that a later one superseded, in compressed form: `….json.zst`.
+//! The compressed form of superseded checkpoints: `….json.zst`.
 //!
-//! A writer compresses the checkpoint before its own, under the job's state lock: the new file is durable before the plain one
-//! is removed, so one of the two is always there. Where a process died in between, both say the same. Readers
-//! look for the plain file first.
+//! After adding a checkpoint, a writer compresses the one before it, under the job's state lock. The compressed file is
+//! durable before the plain file is removed, so one of the two always exists. If the process dies in between, both exist and
+//! have the same contents. Readers try the plain file first.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::Documents;
 use crate::fs::{FsFile, Metadata, OpenMode};
 
 impl Documents {
-    /// Opens the compressed form of the document at a path that has no file; `None` if it is absent, too.
+    /// Opens the compressed form of a document whose plain file is absent. `None` if it is absent too.
     pub(super) fn open_packed(
         &self,
         operation: &'static str,
@@ -34,7 +34,7 @@ impl Documents {
         }
     }
 
-    /// The metadata of a document that has no plain file.
+    /// The metadata of a document: that of its plain file if it exists, otherwise that of its compressed form.
     pub(super) fn packed_metadata(
         &self,
         document: &Document,
@@ -48,7 +48,7 @@ impl Documents {
         }
     }
 
-    /// Removes the compressed form of a document; false if it is absent.
+    /// Removes the compressed form of a document. Returns false if it is absent.
     pub(super) fn unlink_packed(&self, operation: &'static str, document: &Document) -> Result<bool> {
         if !document.may_be_packed() {
             return Ok(false);
@@ -77,8 +77,8 @@ mod with {
     const LEVEL: i32 = 3;
 
     impl Documents {
-        /// Reads a compressed document into memory, up to the limit. One that does not decode is returned as it is, so that it
-        /// is found to be damaged.
+        /// Decompresses a document into memory, up to the size limit. A file that does not decompress is returned unchanged,
+        /// so that its reader reports the damage.
         pub(in crate::document) fn unpack(
             &self,
             operation: &'static str,
@@ -89,7 +89,7 @@ mod with {
             let mut bytes = Vec::new();
             let decoded =
                 zstd::stream::read::Decoder::new(FileRead::new(&*file, 0)).and_then(|mut decoder| {
-                    // The output of level 3 needs 2 MiB; 8 MiB bounds the demands of a hostile file.
+                    // Level 3 needs a window of 2 MiB. The limit of 8 MiB bounds the memory that a hostile file can ask for.
                     decoder.window_log_max(23)?;
                     decoder.take(limit.saturating_add(1)).read_to_end(&mut bytes)
                 });
@@ -102,7 +102,7 @@ mod with {
             }
         }
 
-        /// Compresses a checkpoint that was superseded. After a failure it stays as it is. The caller holds the state lock.
+        /// Compresses a superseded checkpoint. If this fails, the plain file stays. The caller holds the state lock.
         pub(in crate::document) fn pack(&self, document: &Document) {
             if !self.root.options.compression || !document.may_be_packed() {
                 return;
@@ -155,7 +155,7 @@ mod with {
         encoder.finish()
     }
 
-    /// A compressed file as it was before: for reading only.
+    /// The decompressed contents of a file, for reading only.
     #[derive(Debug)]
     struct Unpacked {
         bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Reading documents. Takes no lock, changes nothing.
+//! Reads documents. Takes no lock and changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::fs::{FileRead, FsFile, OpenMode};
 /// The result of reading the path of a document.
 #[derive(Debug)]
 pub(crate) enum DocumentRead {
-    /// There is no file.
+    /// The document does not exist.
     Absent,
     /// A document, verified unless another program wrote it.
     Valid(StoredDocument),
-    /// A file of another program in a form that is not read: the error that says so.
+    /// A file of another program in an unknown form, with the error that describes it.
     Foreign(StorageError),
-    /// Damage: the error that says so, and the bytes.
+    /// A damaged document, with the error that describes the damage, and the bytes.
     Damaged(StorageError, Vec<u8>),
 }
 
@@ -40,8 +40,8 @@ impl Documents {
         }
     }
 
-    /// [`DocumentStore::revision`](prodigy_storage_backend::DocumentStore::revision): reads the first bytes; a bare document of
-    /// another program is read whole, since its revision is its hash.
+    /// [`DocumentStore::revision`](prodigy_storage_backend::DocumentStore::revision). Only the head is read, except for a bare
+    /// document of another program: its revision is the hash of the whole file.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         const REVISION: &str = "read revision";
         let path = document.path();
@@ -63,7 +63,7 @@ impl Documents {
         }
     }
 
-    /// The first bytes of a document; `None` if the document does not exist.
+    /// The head of a document; `None` if the document does not exist.
     pub(super) fn head(&self, operation: &'static str, path: &Path) -> Result<Option<Head>> {
         let head = self.first_bytes(operation, path)?;
         Ok(head.map(|head| read_head(&head)))
@@ -81,7 +81,7 @@ impl Documents {
         Ok(Some(head))
     }
 
-    /// Notes that a reader skips a document of another program.
+    /// Counts a skipped document of another program, and returns the error unchanged.
     fn skipped(&self, path: &Path, error: StorageError) -> StorageError {
         let kind = match path.starts_with(ORPHANED) {
             true => ForeignKind::OrphanLists,
@@ -91,7 +91,7 @@ impl Documents {
         error
     }
 
-    /// Reads the path of a document. Damage is no error here; a newer format is.
+    /// Reads the document at a path. Damage is returned as a value; a newer format is an error.
     pub(crate) fn look(&self, operation: &'static str, path: &Path) -> Result<DocumentRead> {
         match self.open_document(operation, path)? {
             None => Ok(DocumentRead::Absent),
@@ -114,9 +114,10 @@ impl Documents {
         }
     }
 
-    /// A document over the limit. One of ours is an error, so that no older one passes for the newest. It is verified as a
-    /// stream: a damaged one is damage whatever the limit is. One of another program can't be verified, and is skipped as each of
-    /// its files that is not read.
+    /// The result for a document above the size limit.
+    ///
+    /// A document of ours is an error, so that no older document is taken for the newest one. It is verified as a stream, so
+    /// damage is reported as damage. A document of another program can't be verified, and is skipped as unreadable.
     fn large_document(
         &self,
         operation: &'static str,
@@ -202,7 +203,7 @@ impl Documents {
     }
 }
 
-/// A file that carries no mark of ours and is of no form that is read.
+/// The error for a file that has no mark of ours and no known form.
 fn another_programs(
     operation: &'static str,
     target: impl std::fmt::Display,

@@ -1,4 +1,4 @@
-//! Adding to the checkpoint series of a job.
+//! Adds checkpoints to the series of a job.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use super::read::DocumentRead;
 use crate::root::{LockedFile, Replace, TempFile};
 
 const ADD: &str = "add checkpoint";
-/// Tries at a new name. A name is taken only by a writer that keeps no lock of ours.
+/// The largest number of attempts to find a free name. Only a writer that does not take our lock can have taken a name.
 const TRIES: u32 = 16;
 
 impl Documents {
     /// [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     ///
-    /// If a condition asks for the newest document, a damaged one is skipped and moved to
-    /// quarantine. Its stamp still counts: no name is used twice.
+    /// If the options have a condition on the newest document, damaged documents are skipped and moved to quarantine. Their
+    /// stamps still count, so no name is used twice.
     pub(crate) fn add(
         &self,
         job: &JobAddress,
@@ -83,7 +83,7 @@ impl Documents {
         }
     }
 
-    /// Checks the condition against the newest valid document of the series. A damaged one is moved to quarantine.
+    /// Checks the condition against the newest valid document of the series. Newer damaged documents are moved to quarantine.
     fn check_newest(
         &self,
         job: &JobAddress,
@@ -98,7 +98,7 @@ impl Documents {
         }
         let newest = newest_valid(
             |last: Option<&Document>| match (last, phase) {
-                // The pass over the names is done.
+                // The names were read before: no second pass is needed for the newest document.
                 (None, Phase::Setup) => Ok(Some(Document::Setup(job.clone()))),
                 (None, _) => Ok(names
                     .newest_of(phase)
@@ -128,7 +128,7 @@ impl Documents {
         self.check_expected(ADD, folder, options.expected, revision)
     }
 
-    /// The stamp of the next addition, as [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add) says.
+    /// The stamp of the next checkpoint, by the rule of [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     fn next_stamp(
         &self,
         folder: &Path,
@@ -136,7 +136,7 @@ impl Documents {
         names: &Names,
         not_before: Option<Timestamp>,
     ) -> Result<Stamp> {
-        // Another program's name holds its writer's clock, and counts in its own series only.
+        // The stamps of another program come from its own clock, and count only within their series.
         let above = names
             .newest_beside(phase)
             .filter(|stamp| stamp.is_canonical())

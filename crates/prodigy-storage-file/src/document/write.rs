@@ -1,4 +1,4 @@
-//! Putting and deleting documents at their own names.
+//! Replaces and deletes documents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::ours;
 use super::read::DocumentRead;
 use crate::root::{LockedFile, Quarantine, Replace, TempFile, count};
 
-/// A put searches its folder for files of dead writers once in this number of writes.
+/// Once in this number of writes, a put also removes the temporary files of dead writers from its folder.
 const SWEEP_EVERY: u64 = 64;
 
 impl Documents {
@@ -45,7 +45,7 @@ impl Documents {
         } else if matches!(document, Document::Repository(_))
             && let DocumentRead::Damaged(error, bytes) = self.look(PUT, &path)?
         {
-            // Its bytes may still show the repository of the name.
+            // The damaged bytes may still show which repository owns the name.
             self.set_aside(&path, &error, &bytes);
         }
         self.check_ours(PUT, document, &path)?;
@@ -100,7 +100,7 @@ impl Documents {
         if !removed && !self.folder_is_there(&path) {
             return Ok(false);
         }
-        // Also where there was none: who removed it may have died before its sync.
+        // Sync even if the document was absent: the process that removed it may have died before its sync.
         if durability == Durability::Strict {
             self.root.sync_folder(path.parent().unwrap_or(Path::new("")))
                 .map_err(|error| {
@@ -119,8 +119,8 @@ impl Documents {
         Ok(removed)
     }
 
-    /// Refuses to replace or remove a file of another program that has the name of a document. The caller holds the
-    /// document's lock.
+    /// Refuses to replace or remove a file of another program at the path of a document. The caller holds the document's
+    /// lock.
     pub(super) fn check_ours(&self, operation: &'static str, document: &Document, path: &Path) -> Result<()> {
         if ours::document(document, &[]) {
             return Ok(());
@@ -132,7 +132,7 @@ impl Documents {
                 DocumentRead::Foreign(_) => true,
                 DocumentRead::Absent | DocumentRead::Damaged(..) => false,
             },
-            // A link is no file, and is replaced without being followed.
+            // A link is replaced or removed itself, without being followed.
             Err(error) if error.kind() == ErrorKind::Refused => false,
             Err(error) => return Err(error),
         };
@@ -150,7 +150,7 @@ impl Documents {
         ))
     }
 
-    /// Whether the file of a document, if there is one, is ours: a deletion of the job removes it.
+    /// True if a deletion of the job may remove the document: it is ours or absent.
     pub(crate) fn is_ours(&self, operation: &'static str, document: &Document) -> Result<bool> {
         match self.check_ours(operation, document, &document.path()) {
             Ok(()) => Ok(true),
@@ -166,7 +166,8 @@ impl Documents {
             .is_ok()
     }
 
-    /// The lock that all writers of a document hold: its job's, that of its repository's own documents, or the registry's.
+    /// Takes the lock that all writers of a document hold: the state lock of its job, the lock of the repository's own
+    /// documents, or the lock of the registry.
     pub(crate) fn lock_documents(
         &self,
         document: &Document,
@@ -211,8 +212,8 @@ impl Documents {
         .with_hint("another writer was there in between: read it again and decide"))
     }
 
-    /// Moves a damaged document to quarantine. Only for a writer that holds the lock. Where it can't be moved it
-    /// stays, with a warning: it is skipped the next time as well. So does one of another program.
+    /// Moves a damaged document to quarantine. The caller holds the document's lock. If the move fails, the document stays
+    /// and a warning is logged; later reads skip it again. A file of another program always stays.
     pub(super) fn set_aside(&self, path: &Path, error: &StorageError, bytes: &[u8]) {
         tracing::warn!(
             error = error as &dyn std::error::Error,
@@ -237,7 +238,7 @@ impl Documents {
         }
     }
 
-    /// Writes a document whole.
+    /// Writes a document under a new revision, whole or not at all.
     pub(crate) fn write_document(
         &self,
         operation: &'static str,

@@ -61,7 +61,7 @@ impl Place {
         self.dir.path().join("root")
     }
 
-    /// A store of its own, as another process would have it.
+    /// A second store with no shared state, like that of another process.
     fn store(&self, change: impl FnOnce(FileOptions) -> FileOptions) -> Documents {
         let clock: Arc<dyn Clock> = Arc::clone(&self.hand) as _;
         let options = change(FileOptions::new(self.root()).clock(clock));
@@ -83,7 +83,7 @@ impl Place {
         self.root().join(document.path())
     }
 
-    /// All that is there, with the bytes of files.
+    /// All paths below the root, with the bytes of files.
     fn everything(&self) -> BTreeSet<(PathBuf, Vec<u8>)> {
         let mut all = BTreeSet::new();
         let mut folders = vec![self.root()];

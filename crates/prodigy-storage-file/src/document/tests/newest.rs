@@ -1,4 +1,4 @@
-//! The newest of a series, on a real file system: what other programs do to the folder is seen by the next call.
+//! Tests of the newest checkpoint of a series, on a real file system: each call sees the changes of other programs.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn newest(store: &Documents) -> Option<Document> {
     found.map(|entry| entry.document)
 }
 
-/// Another program's way: a temporary file, then its name.
+/// Writes a file as another program does: under a temporary name, then renamed.
 fn drop_in(place: &Place, document: &Document) {
     let made = place.root().join("made-elsewhere");
     fs::write(&made, "{}").unwrap();
@@ -43,7 +43,7 @@ fn every_change_of_another_program_is_seen_by_the_next_call() {
                 assert_eq!(newest(&store), Some(map(n - 1)));
             }
             1 => {
-                // It replaces the one before, at its path.
+                // The new file replaces the one before at the same path.
                 let moved = map(1_000 + n);
                 fs::rename(place.path(&map(n)), place.path(&moved)).unwrap();
                 assert_eq!(newest(&store), Some(moved.clone()));
@@ -143,7 +143,7 @@ fn what_takes_the_place_of_the_folder_is_told() {
     );
 }
 
-/// Stamps close together, of this project and of others, and texts that are not stamps.
+/// Stamps close together, of this store and of other programs, and texts that are not stamps.
 fn texts() -> impl Strategy<Value = String> {
     let time = (0..40i64).prop_map(|n| Timestamp::from_nanos(1_763_192_166_000_000_000 + n * 250_000_000));
     prop_oneof![

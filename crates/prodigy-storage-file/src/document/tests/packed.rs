@@ -1,4 +1,4 @@
-//! Superseded checkpoints in compressed form.
+//! Tests of the compressed form of superseded checkpoints.
 
 use prodigy_storage_backend::PageOptions;
 
@@ -22,7 +22,7 @@ fn large(number: usize) -> String {
     format!("{{\"n\":{number},\"data\":\"{}\"}}", "abc".repeat(1000))
 }
 
-/// Three checkpoints of map and one of another phase.
+/// Adds three checkpoints of the map phase and one of another phase.
 fn fill(place: &Place, store: &Documents) -> Vec<Document> {
     let plan = "plan".parse().unwrap();
     let phases = [Phase::Map, plan, Phase::Map, Phase::Map];
@@ -137,7 +137,7 @@ fn every_changed_byte_of_a_compressed_checkpoint_is_damage() {
             bytes[at] ^= bit;
             std::fs::write(&packed, bytes).unwrap();
             match store.get(&added[0], never()) {
-                // A bit of the frame's header that no reader needs.
+                // A bit in the frame's header that decoders ignore.
                 Ok(found) => assert_eq!(found.unwrap().body(), large(0).as_bytes(), "byte {at}"),
                 Err(error) => {
                     let expected = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::TooLarge);
@@ -161,7 +161,7 @@ fn a_compressed_checkpoint_over_the_limit_is_too_large_and_read_in_bounded_memor
     let place = Place::new();
     let store = compressing(&place);
     let added = fill(&place, &store);
-    // Zeros compress to nothing: a hostile file of a few kilobytes.
+    // Zeros compress to a hostile file of a few kilobytes.
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b' '), 1 << 28), 3).unwrap();
     std::fs::write(place.root().join(added[0].packed_path()), bomb).unwrap();
     let limited = place.store(|options| options.max_document_size(2 << 20));

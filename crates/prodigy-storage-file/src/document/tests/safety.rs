@@ -1,4 +1,4 @@
-//! Links, modes, refusals and waiting.
+//! Tests of links, file modes, refusals and waiting.
 
 use super::*;
 use crate::root::LockedFile;
@@ -19,7 +19,7 @@ fn a_planted_link_is_not_followed() {
         ErrorKind::Refused
     );
     let job_scope = DocumentScope::Job(job());
-    // It is listed: a reader who goes by the listing must not take it for absent.
+    // It is listed, so that a reader of the listing does not take it for absent.
     let listed = store
         .list(&job_scope, &Default::default(), never())
         .unwrap()
@@ -32,7 +32,7 @@ fn a_planted_link_is_not_followed() {
             .is_file()
     );
 
-    // The folder of the documents, and the lock.
+    // The folder of the documents, and the folder of the lock.
     let other = JobAddress::new(job().repo, JobId::new("other").unwrap());
     let folder = place
         .path(&Document::Setup(other.clone()))
