@@ -29,7 +29,7 @@ pub(crate) fn instance() -> Option<String> {
     let pid = std::process::id();
     let of_this = || Some(format!("{}/{}", space()?, started(pid)?));
     let (of, known) = OWN.get_or_init(|| (pid, of_this()));
-    // After a fork, the stored value is that of the parent.
+    // After a fork, the stored value describes the parent.
     if *of == pid { known.clone() } else { of_this() }
 }
 

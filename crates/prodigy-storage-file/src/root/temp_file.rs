@@ -8,7 +8,7 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use super::Root;
 use crate::fs::{FsFile, OpenMode, TEMP_PREFIX};
 
-/// What a new file does to an existing file of the same name.
+/// The effect of a new file on an existing file of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replace {
     /// The new file replaces it.
