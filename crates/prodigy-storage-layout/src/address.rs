@@ -1,4 +1,4 @@
-//! Where the things of a job belong.
+//! The address of a job.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{JobId, LockName, RepoName};
 
-/// A job, in the repository that it belongs to.
+/// A job within its repository.
 ///
 /// ```
 /// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
@@ -23,7 +23,7 @@ use crate::name::{JobId, LockName, RepoName};
 pub struct JobAddress {
     /// The repository's namespace.
     pub repo: RepoName,
-    /// The job's id, unique within it.
+    /// The job's id, which is unique within the repository.
     pub job: JobId,
 }
 
@@ -34,7 +34,7 @@ impl JobAddress {
         Self { repo, job }
     }
 
-    /// Whether a named lock belongs to the job: its name is, or begins with, the repository and the job.
+    /// True if a named lock belongs to the job: the first two parts of its name are the repository and the job.
     ///
     /// ```
     /// use prodigy_storage_layout::{JobAddress, JobId, LockName, RepoName};

@@ -1,10 +1,10 @@
-//! Which registered name a repository has: evidence in, decision out.
+//! Decides from evidence which registered name a repository has.
 //!
-//! The table that this is, row by row, is in `docs/explanation/identity.md`.
+//! `docs/explanation/identity.md` has the table of these decisions, with a row for each case.
 
 use crate::evidence::{Evidence, Relation};
 
-/// The relation of an entry's name to the repository that was found.
+/// The relation of the name of a registry entry to the repository that was found.
 ///
 /// ```
 /// use prodigy_storage_layout::{Decision, Evidence, NameRole, decide};
@@ -20,16 +20,16 @@ pub enum NameRole {
     Suggested,
     /// The suggested name with a short hash of the path.
     Distinct,
-    /// Any other.
+    /// Any other name.
     Other,
 }
 
-/// The present target of an entry's recorded path.
+/// The result of reading the recorded path of a registry entry again.
 ///
 /// ```
 /// use prodigy_storage_layout::Present;
 ///
-/// // A recorded path where nothing is any more, and one that can't be read.
+/// // A recorded path that leads nowhere any more, and a recorded path that can't be read.
 /// let (gone, unknown) = (Present::Nothing, Present::Unreadable);
 /// assert_ne!(gone, unknown);
 /// ```
@@ -40,11 +40,11 @@ pub enum Present {
     Nothing,
     /// A repository, or a plain folder that is its own identity.
     Found(Evidence),
-    /// Nobody can say: it can't be read. The entry then keeps its name.
+    /// The path can't be read, so it is unknown. The entry then keeps its name.
     Unreadable,
 }
 
-/// An entry of the registry that may concern the repository that was found.
+/// A registry entry that may belong to the repository that was found.
 ///
 /// ```
 /// use prodigy_storage_layout::{Evidence, Known, NameRole, Present};
@@ -59,13 +59,13 @@ pub enum Present {
     reason = "a registry makes it, and has to fill in each field"
 )]
 pub struct Known {
-    /// The relation of its name to the repository.
+    /// The relation of the entry's name to the repository.
     pub role: NameRole,
     /// The recorded evidence.
     pub recorded: Evidence,
-    /// The present target of its path.
+    /// The result of reading the recorded path again.
     pub present: Present,
-    /// A live process works on a job under this name. Used only for a [`Relation::Replaced`] of the same
+    /// True if a live process works on a job under this name. It is only used for [`Relation::Replaced`] with the same
     /// origin.
     pub active: bool,
 }
@@ -87,33 +87,34 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a registry has to handle each")]
 pub enum Decision {
-    /// The repository of this entry.
+    /// The repository is the one of this entry.
     Same {
         /// The entry.
         index: usize,
         /// The evidence that the entry should record from now on, if it differs.
         record: Option<Evidence>,
     },
-    /// A fresh clone of the project of this entry: it continues under the name, and a person should be informed.
+    /// The repository is a fresh clone of the project of this entry. It continues under the name, and the user should be
+    /// informed.
     FreshClone {
         /// The entry.
         index: usize,
         /// The evidence that the entry should record from now on.
         record: Evidence,
     },
-    /// No entry is this repository's: it gets the name of this role, which no entry has. Never [`NameRole::Other`].
+    /// No entry belongs to the repository. It gets the name of this role, which no entry has. Never [`NameRole::Other`].
     Register(NameRole),
-    /// It may or may not be the repository of this entry. A person has to decide.
+    /// The repository may or may not be the one of this entry. The user has to decide.
     Conflict {
         /// The entry.
         index: usize,
     },
-    /// It is a new repository, and other repositories have both names. A person has to choose one.
+    /// The repository is new, and other repositories have both possible names. The user has to choose a name.
     NoName,
 }
 
 impl Known {
-    /// True if its path still leads to its own directory, or if nobody can say.
+    /// True if the recorded path still leads to the entry's own directory, or if the path can't be read.
     #[must_use]
     pub fn is_home(&self) -> bool {
         match &self.present {
@@ -126,8 +127,8 @@ impl Known {
         }
     }
 
-    /// Its path leads to the directory that was found: device and inode of two directories that exist at one time
-    /// are never the same.
+    /// True if the recorded path leads to the directory that was found: two directories that exist at the same time never
+    /// have the same device and inode.
     fn leads_to(&self, found: &Evidence) -> bool {
         match &self.present {
             Present::Found(present) => {
@@ -140,7 +141,7 @@ impl Known {
     }
 }
 
-/// Decides which name the repository has that was found. The first row of the table that applies counts.
+/// Decides which name the repository that was found has. The first matching row of the table counts.
 #[must_use]
 pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
     let relations: Vec<Relation> = known.iter().map(|known| known.recorded.relation(found)).collect();
@@ -156,7 +157,7 @@ pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
     {
         return same(index, known, found.clone(), found);
     }
-    // The same directory at another path. Mounted twice, it keeps the path that was recorded.
+    // The same directory at another path. If it is mounted twice, the entry keeps the recorded path.
     let mounted = having(Relation::Elsewhere)
         .chain(having(Relation::PerhapsElsewhere))
         .find(|(_, known)| known.leads_to(found));
@@ -190,7 +191,7 @@ pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
     if let Some((index, _)) = unclear {
         return Decision::Conflict { index };
     }
-    // No entry is this repository's: it gets a name that belongs to no other one.
+    // No entry belongs to this repository: it gets a name that no other repository has.
     for role in [NameRole::Suggested, NameRole::Distinct] {
         let holder = known.iter().position(|known| known.role == role);
         let Some(index) = holder else {
@@ -205,7 +206,7 @@ pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
     Decision::NoName
 }
 
-/// The entry is the repository's, and should record this; a birth time that can't be read now was read before.
+/// The decision for an entry of the same repository. Facts that can't be read now are kept as recorded.
 fn same(index: usize, known: &Known, mut record: Evidence, found: &Evidence) -> Decision {
     record.born = found.born.or(known.recorded.born);
     record.file_id = found.file_id.or(known.recorded.file_id);

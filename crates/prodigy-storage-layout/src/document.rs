@@ -1,4 +1,4 @@
-//! The documents: what is stored whole and replaced whole.
+//! The addresses of documents.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::name::{CheckpointKey, DocumentKind, DocumentName, RepoName};
 use crate::phase::{Phase, PhaseName};
 use crate::stamp::Stamp;
 
-/// The owner of a document of the caller's own.
+/// The owner of a caller-defined document.
 ///
 /// ```
 /// use prodigy_storage_layout::{DocumentOwner, JobAddress, JobId, RepoName, documents_folder};
@@ -28,7 +28,7 @@ pub enum DocumentOwner {
 }
 
 impl DocumentOwner {
-    /// The job; a repository's document belongs to none.
+    /// The job; `None` if the owner is a repository.
     #[must_use]
     pub fn job(&self) -> Option<&JobAddress> {
         match self {
@@ -37,7 +37,7 @@ impl DocumentOwner {
         }
     }
 
-    /// The repository, also that of a job.
+    /// The repository: the owner itself, or that of the job.
     #[must_use]
     pub fn repo(&self) -> &RepoName {
         match self {
@@ -77,22 +77,22 @@ pub enum Document {
     Map(JobAddress, Stamp),
     /// A reduce checkpoint (version 1) of a job.
     Reduce(JobAddress, Stamp),
-    /// A checkpoint of a job, of a phase of the caller's own.
+    /// A checkpoint of a job in a caller-defined phase.
     OwnPhase(JobAddress, PhaseName, Stamp),
     /// The orphaned worktrees of a job.
     Orphans(JobAddress),
     /// The mark that a job is finished.
     Finished(JobAddress),
-    /// The fencing marks of a job. The store keeps them itself.
+    /// The fencing marks of a job. Only the store writes them.
     Fencing(JobAddress),
     /// The registry entry of a name: the repository that owns it.
     Repository(RepoName),
-    /// A document of the caller's own, of a job or of a repository.
+    /// A caller-defined document of a job or of a repository.
     Own(DocumentOwner, DocumentKind, DocumentName),
 }
 
 impl Document {
-    /// A checkpoint of a phase. There is one setup checkpoint a job, so that the stamp plays no part in it.
+    /// A checkpoint of a phase. A job has only one setup checkpoint, so the stamp is ignored for it.
     #[must_use]
     pub fn checkpoint(job: &JobAddress, phase: Phase, stamp: Stamp) -> Self {
         match phase {
@@ -103,7 +103,7 @@ impl Document {
         }
     }
 
-    /// The job that it belongs to; a registry entry and a repository's own document belong to none.
+    /// The job of the document; `None` for a registry entry and for a repository's document.
     #[must_use]
     pub fn job(&self) -> Option<&JobAddress> {
         match self {
@@ -119,7 +119,7 @@ impl Document {
         }
     }
 
-    /// The repository that it belongs to.
+    /// The repository of the document.
     #[must_use]
     pub fn repo(&self) -> &RepoName {
         match self {
@@ -135,7 +135,7 @@ impl Document {
         }
     }
 
-    /// The name of a document of the caller's own.
+    /// The name of a caller-defined document; `None` for any other.
     #[must_use]
     pub fn name(&self) -> Option<&DocumentName> {
         match self {
@@ -144,7 +144,7 @@ impl Document {
         }
     }
 
-    /// The timestamp in its name, where it has one.
+    /// The timestamp in the document's name, if it has one.
     #[must_use]
     pub fn stamp(&self) -> Option<&Stamp> {
         match self {
@@ -153,7 +153,7 @@ impl Document {
         }
     }
 
-    /// The phase whose checkpoint it is; `None` where it is no checkpoint.
+    /// The phase of a checkpoint; `None` for any other document.
     #[must_use]
     pub fn phase(&self) -> Option<Phase> {
         match self {
@@ -190,12 +190,12 @@ pub enum DocumentScope {
     Orphans(RepoName),
     /// The registry entries of all repositories.
     Repositories,
-    /// The caller's own documents of a job or a repository: those of one kind, or of every kind.
+    /// The caller-defined documents of a job or a repository, of one kind or of every kind.
     Own(DocumentOwner, Option<DocumentKind>),
 }
 
 impl DocumentScope {
-    /// Whether a listing of this scope holds the document.
+    /// True if a listing of this scope contains the document.
     #[must_use]
     pub fn contains(&self, document: &Document) -> bool {
         match self {

@@ -31,11 +31,10 @@ const JSON: &str = ".json";
 const LOCK: &str = ".lock";
 const ZST: &str = ".zst";
 
-/// Everything in a storage root that has a place of its own.
+/// A file or folder with a fixed path in a storage root.
 ///
-/// [`Entry::path`] and [`Entry::parse`] are inverse: what one gives, the other reads as the same entry, and a
-/// path that is not exactly the one that an entry has (another spelling, a temporary file, a quarantined one)
-/// is no entry.
+/// [`Entry::path`] and [`Entry::parse`] are inverse: parsing the path of an entry gives the same entry. Any other path, such
+/// as another spelling, a temporary file or a file in quarantine, is not an entry.
 ///
 /// ```
 /// use std::path::Path;
@@ -54,22 +53,22 @@ pub enum Entry {
     Segment(JobAddress, SegmentName, SegmentForm),
     /// `dlq/{repo}/{job}/items.json`.
     Queue(JobAddress),
-    /// `dlq/{repo}/{job}/items.journal`: the changes of stored items since `items.json` was written as a whole.
+    /// `dlq/{repo}/{job}/items.journal`: the changes of stored items since `items.json` was last rewritten.
     QueueJournal(JobAddress),
     /// `dlq/{repo}/{job}/items.lock`.
     QueueLock(JobAddress),
-    /// A checkpoint, a mark, a record of orphans, a registry entry, or a document of the caller's own.
+    /// A document: a checkpoint, a mark, a list of orphans, a registry entry, or a caller-defined document.
     Document(Document),
-    /// A checkpoint that a later one superseded, compressed: its name, and `.zst` behind it.
+    /// A superseded checkpoint in compressed form: its name with `.zst` appended.
     Compressed(Document),
     /// `worktrees/{repo}/session-{id}`: a folder that git fills.
     Worktree(RepoName, SessionId),
-    /// `locks/{n}/a/b.lock`, where n is the number of the name's parts, so that no lock file is at a path where
-    /// another lock needs a folder.
+    /// `locks/{n}/a/b.lock`, where n is the number of parts of the name. So no lock file has a path at which another lock
+    /// needs a folder.
     Lock(LockName),
     /// `locks/state/{repo}/{job}.lock`: guards a job's documents.
     StateLock(JobAddress),
-    /// `locks/documents/{repo}.lock`: guards the caller's own documents of a repository.
+    /// `locks/documents/{repo}.lock`: guards the caller-defined documents of a repository.
     DocumentsLock(RepoName),
     /// `locks/registry.lock`: guards the registry of repositories.
     RegistryLock,
@@ -82,7 +81,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Its path, relative to the root. It never leaves the root: every component is a plain name.
+    /// The path of the entry, relative to the root. It never leads out of the root: every component is a plain name.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
@@ -111,7 +110,7 @@ impl Entry {
         }
     }
 
-    /// The entry at a path relative to the root; `None` if the path has the form of no entry.
+    /// Parses a path relative to the root. `None` if it is not the path of an entry.
     #[must_use]
     pub fn parse(path: &Path) -> Option<Self> {
         let parts = path
@@ -165,7 +164,7 @@ impl Entry {
             }
             _ => return None,
         };
-        // Components pass over doubled and trailing slashes, and `.`: those are other spellings.
+        // `components` ignores doubled and trailing slashes and `.`, so other spellings are refused here.
         (entry.path().as_os_str() == path.as_os_str()).then_some(entry)
     }
 }
@@ -180,7 +179,7 @@ fn own_document(owner: DocumentOwner, kind: &str, file: &str) -> Option<Document
 }
 
 impl Document {
-    /// Its path, relative to the root, as [`Entry::path`] gives it.
+    /// The path of the document, relative to the root: the same as from [`Entry::path`].
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
@@ -200,13 +199,13 @@ impl Document {
         }
     }
 
-    /// Whether it may be stored in compressed form: it is a checkpoint under a name that only this project gives.
+    /// True if the document may be stored in compressed form: it is a checkpoint with a canonical stamp in its name.
     #[must_use]
     pub fn may_be_packed(&self) -> bool {
         self.stamp().is_some_and(Stamp::is_canonical)
     }
 
-    /// The path of its compressed form.
+    /// The path of the document's compressed form.
     #[must_use]
     pub fn packed_path(&self) -> PathBuf {
         let mut path = self.path();
@@ -214,8 +213,8 @@ impl Document {
         path
     }
 
-    /// Parses a file name in the folder of a job's checkpoints, as [`in_checkpoints`](Self::in_checkpoints), or that of a
-    /// compressed form.
+    /// Parses a file name in the folder of a job's checkpoints, like [`in_checkpoints`](Self::in_checkpoints), and also the
+    /// name of a compressed form.
     #[must_use]
     pub fn in_checkpoints_or_packed(job: &JobAddress, file: &str) -> Option<Self> {
         match file.strip_suffix(ZST) {
@@ -224,8 +223,8 @@ impl Document {
         }
     }
 
-    /// Parses a file name in the folder of a job's checkpoints
-    /// ([`checkpoints_folder`](crate::checkpoints_folder)). [`Entry::parse`] gives the same for the whole path.
+    /// Parses a file name in the folder of a job's checkpoints ([`checkpoints_folder`](crate::checkpoints_folder)).
+    /// [`Entry::parse`] returns the same for the whole path.
     #[must_use]
     pub fn in_checkpoints(job: &JobAddress, file: &str) -> Option<Self> {
         match file {
@@ -239,7 +238,7 @@ impl Document {
     }
 }
 
-/// Shows its path.
+/// Shows the path of the document.
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)
@@ -247,8 +246,8 @@ impl fmt::Display for Document {
 }
 
 impl Phase {
-    /// The phase whose checkpoints are named as this file, and the part of the name that holds the stamp. The setup
-    /// checkpoint has none.
+    /// Parses the file name of a checkpoint: its phase, and the text of its stamp. `None` for the setup checkpoint, which has
+    /// no stamp.
     #[must_use]
     pub fn in_file(file: &str) -> Option<(Self, &str)> {
         let text = file.strip_suffix(JSON)?;
@@ -258,7 +257,7 @@ impl Phase {
         if let Some(stamp) = text.strip_prefix(REDUCE) {
             return Some((Self::Reduce, stamp));
         }
-        // The first one: a key behind the stamp may contain it, and the name of a phase does not.
+        // Split at the first occurrence: a key after the stamp may contain this text, the name of a phase can't.
         let (name, stamp) = text.split_once(CHECKPOINT)?;
         Some((Self::Own(PhaseName::new(name).ok()?), stamp))
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::time::Timestamp;
 
-/// Known facts about a repository's common git directory, or about a plain folder. A registry stores them and
-/// compares them with later ones.
+/// Facts about a repository's common git directory, or about a plain folder. A registry stores them, and compares them with
+/// the facts that are found later.
 ///
 /// ```
 /// use prodigy_storage_layout::{Evidence, Relation};
@@ -22,16 +22,16 @@ use crate::time::Timestamp;
 pub struct Evidence {
     /// The canonical path.
     pub path: PathBuf,
-    /// The device and the inode number on it, where the platform has them.
+    /// The device and inode numbers, if the platform has them.
     pub file_id: Option<(u64, u64)>,
-    /// When the directory was created. A new directory that gets the inode number of a deleted one has another
-    /// birth time. Some file systems keep none.
+    /// The creation time of the directory, if the file system stores it. A new directory that gets the inode number of a
+    /// deleted one has another creation time.
     pub born: Option<Timestamp>,
     /// The address of the remote `origin`, without credentials.
     pub origin: Option<String>,
 }
 
-/// How recorded evidence relates to a directory that was found.
+/// The relation of recorded evidence to a directory that was found.
 ///
 /// ```
 /// use prodigy_storage_layout::{Evidence, Relation, Timestamp};
@@ -47,29 +47,30 @@ pub struct Evidence {
     reason = "the table of decisions has a row for each"
 )]
 pub enum Relation {
-    /// Same path, inode and birth time, on whatever device: the same directory.
+    /// The path, inode and creation time are the same, on whatever device: the same directory.
     Same,
-    /// Same path and inode; the birth time, or the inode, is not known on one side: taken for the same directory.
+    /// The path is the same, and so are the inode and creation time as far as both sides know them. At least one of these is
+    /// unknown on one side. Counts as the same directory.
     Incomplete,
-    /// Same device, inode and birth time at another path: the same directory, moved or mounted twice.
+    /// The device, inode and creation time are the same, the path differs: the same directory, moved or mounted twice.
     Elsewhere,
-    /// Same device and inode at another path; the birth time is not known on one side: either the same directory,
-    /// moved or mounted twice, or another one that was given the inode number of a deleted one.
+    /// The device and inode are the same, the path differs, and the creation time is unknown on one side. This is either the
+    /// same directory, moved or mounted twice, or a new directory with the inode number of a deleted one.
     PerhapsElsewhere,
-    /// Same path, another directory.
+    /// The path is the same, but the directory is another one.
     Replaced {
-        /// Both have the same remote `origin`.
+        /// True if both have the same remote `origin`.
         same_origin: bool,
     },
-    /// Same device and inode, another birth time: another directory, which was given the inode number of a deleted
-    /// one.
+    /// The device and inode are the same, but the path and the creation time differ: a new directory with the inode number of
+    /// a deleted one.
     Reused,
-    /// Nothing says that the two belong together.
+    /// No fact connects the two.
     Unrelated,
 }
 
 impl Evidence {
-    /// How this recorded evidence relates to what was found.
+    /// The relation of this recorded evidence to the evidence that was found.
     #[must_use]
     pub fn relation(&self, found: &Self) -> Relation {
         let device = known_equal(self.file_id.map(|id| id.0), found.file_id.map(|id| id.0));
@@ -97,7 +98,7 @@ impl Evidence {
     }
 }
 
-/// `None` where one side is not known.
+/// Compares two facts. `None` if either is unknown.
 fn known_equal<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
     Some(one? == other?)
 }

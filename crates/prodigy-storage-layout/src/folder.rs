@@ -20,10 +20,10 @@ pub const ORPHANED: &str = "orphaned_worktrees";
 pub const LOCKS: &str = "locks";
 /// The folder of the tombstones of jobs that are being deleted.
 pub const DELETIONS: &str = "deletions";
-/// The folder that damaged data is moved to.
+/// The folder of damaged data that repairs moved away.
 pub const QUARANTINE: &str = "quarantine";
 
-/// The folder of the caller's own documents, below the state of a repository or of a job.
+/// The folder of the caller-defined documents, below the state of a repository or of a job.
 pub(crate) const DOCUMENTS: &str = "documents";
 
 /// `events/{repo}`: one folder per job.
@@ -68,7 +68,7 @@ pub fn checkpoints_folder(job: &JobAddress) -> PathBuf {
     jobs_folder(&job.repo).join(job.job.as_str())
 }
 
-/// `documents` below the state of a repository or of a job: one folder per kind of the caller's own documents.
+/// `documents`, below the state of a repository or of a job: one folder per kind of caller-defined documents.
 #[must_use]
 pub fn documents_folder(owner: &DocumentOwner) -> PathBuf {
     let state = match owner {
@@ -84,7 +84,7 @@ pub fn orphans_folder(repo: &RepoName) -> PathBuf {
     Path::new(ORPHANED).join(repo.as_str())
 }
 
-/// `worktrees/{repo}`: a folder a session.
+/// `worktrees/{repo}`: one folder per session.
 #[must_use]
 pub fn worktrees_folder(repo: &RepoName) -> PathBuf {
     Path::new(WORKTREES).join(repo.as_str())
@@ -96,13 +96,13 @@ pub fn tombstones_folder(repo: &RepoName) -> PathBuf {
     Path::new(DELETIONS).join(repo.as_str())
 }
 
-/// `locks`: every lock file but the queues'.
+/// `locks`: all lock files except those of queues.
 #[must_use]
 pub fn locks_folder() -> PathBuf {
     PathBuf::from(LOCKS)
 }
 
-/// `quarantine`: what was damaged and had to go from its place.
+/// `quarantine`: damaged data that repairs moved away.
 #[must_use]
 pub fn quarantine_folder() -> PathBuf {
     PathBuf::from(QUARANTINE)

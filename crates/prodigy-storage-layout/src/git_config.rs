@@ -1,7 +1,7 @@
-//! Git's configuration format, as far as identity needs it.
+//! Parses the parts of git's configuration format that identity needs.
 //!
-//! Sections, subsections, quotes, escapes, comments and continued lines are read as git reads them. `include` and
-//! `includeIf` are not followed, and a line that git would refuse is skipped.
+//! Sections, subsections, quotes, escapes, comments and continued lines are read like git reads them. `include` and
+//! `includeIf` are not followed. A line that git would refuse is skipped.
 
 /// A setting: `key = value` below `[section "subsection"]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The next byte; the end of a line is `\n`, also where the file has `\r\n`.
+    /// The next byte. A line end `\r\n` in the file is returned as `\n`.
     fn peek(&self) -> Option<u8> {
         match self.content.get(self.at)? {
             b'\r' if self.content.get(self.at + 1) == Some(&b'\n') => Some(b'\n'),
@@ -145,7 +145,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A value without its quotes, escapes, outer blanks and comment.
+    /// Parses a value. Quotes, escapes, a comment, and the spaces around the value are removed.
     fn value(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         let (mut quoted, mut kept) = (false, 0);

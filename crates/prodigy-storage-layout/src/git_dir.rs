@@ -1,4 +1,4 @@
-//! Git's folders, recognised as git does it, by reading files only.
+//! Recognises git directories by the same rules as git, only by reading files.
 #![expect(
     clippy::disallowed_methods,
     reason = "the identity of a repository is read from its folder"
@@ -13,23 +13,23 @@ use crate::git_config::settings;
 use crate::identity::IdentityError;
 use crate::origin::without_credentials;
 
-/// More than any path that a `.git` or `commondir` file can name.
+/// The number of bytes read of a `.git` or `commondir` file: more than the longest path in one.
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
-/// More than any hand-written `config`.
+/// The number of bytes read of a `config` file: more than any hand-written one has.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// The kind of `.git` in a folder.
+/// The kind of `.git` that a folder has.
 pub(crate) enum DotGit {
-    /// Nothing that git takes for a repository.
+    /// Absent, or not a repository for git.
     None,
-    /// A git directory, or a link to one; canonical.
+    /// A git directory, or a link to one. The path is canonical.
     Folder(PathBuf),
-    /// A file that names a git directory; canonical.
+    /// A file that names a git directory. The path is that of the directory, and canonical.
     File(PathBuf),
 }
 
 impl DotGit {
-    /// Looks at `.git` in a canonical folder.
+    /// Examines `.git` in a canonical folder.
     pub(crate) fn of(folder: &Path) -> Result<Self, IdentityError> {
         let dot_git = folder.join(".git");
         let broken = |problem| IdentityError::BrokenGitFile {
@@ -45,7 +45,7 @@ impl DotGit {
             Err(error) => return Err(IdentityError::io(&dot_git, error)),
         };
         if meta.is_dir() {
-            // Git skips a `.git` folder that is no repository, and looks further up.
+            // Git skips a `.git` folder that is not a repository, and searches further up.
             return if is_git_dir(&dot_git)? {
                 Ok(Self::Folder(canonical(&dot_git)?))
             } else {
@@ -78,8 +78,8 @@ impl DotGit {
     }
 }
 
-/// Whether a folder is a git directory: `objects` and `refs`, its own or those of the directory that its
-/// `commondir` names, and a `HEAD` that reads as one. A folder that can't be searched is an error, not "no".
+/// True if a folder is a git directory: it has a valid `HEAD`, and it, or the directory that its `commondir` names, has
+/// `objects` and `refs`. A folder that can't be searched is an error.
 pub(crate) fn is_git_dir(folder: &Path) -> Result<bool, IdentityError> {
     let head = folder.join("HEAD");
     let meta = match fs::symlink_metadata(&head) {
@@ -104,8 +104,8 @@ pub(crate) fn is_git_dir(folder: &Path) -> Result<bool, IdentityError> {
     })
 }
 
-/// The directory that a repository's worktrees have in common, canonical: what `commondir` names, else the
-/// git directory itself.
+/// The canonical path of the common directory of a repository's worktrees: the one that `commondir` names, or the git
+/// directory itself if there is no `commondir`.
 pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, IdentityError> {
     let file = git_dir.join("commondir");
     let Some(content) = read(&file, MAX_POINTER_BYTES)? else {
@@ -123,15 +123,15 @@ pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, IdentityError> {
 /// The settings of a repository that its identity needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CoreConfig {
-    /// `core.bare`, where it is set.
+    /// `core.bare`, if it is set.
     pub(crate) bare: Option<bool>,
-    /// `core.worktree`, where it is set.
+    /// `core.worktree`, if it is set.
     pub(crate) worktree: Option<PathBuf>,
 }
 
 impl CoreConfig {
-    /// Reads `config` in the common directory, then `config.worktree`, which git keeps `core.worktree` and
-    /// `core.bare` in once a repository has settings by worktree.
+    /// Reads `config` in the common directory, then `config.worktree`: git moves `core.worktree` and `core.bare` there when
+    /// a repository gets settings per worktree.
     pub(crate) fn of(common_dir: &Path) -> Result<Self, IdentityError> {
         let mut config = Self::default();
         for name in ["config", "config.worktree"] {
@@ -145,7 +145,7 @@ impl CoreConfig {
     fn read(&mut self, content: &[u8]) {
         for setting in settings(content) {
             if setting.is("core", None, "bare") {
-                // A key without a value is true.
+                // A key without a value means true.
                 let value = setting.value.as_deref().unwrap_or(b"true");
                 self.bare = Some(
                     [&b"true"[..], b"yes", b"on", b"1"]
@@ -159,8 +159,8 @@ impl CoreConfig {
     }
 }
 
-/// The address of the remote `origin` in a common directory's `config`, without credentials: the first one, as git
-/// fetches from it. An empty one takes back those before it.
+/// The address of the remote `origin` in a common directory's `config`, without credentials. Of several addresses the first
+/// one counts, since git fetches from it. An empty address cancels those before it.
 pub(crate) fn origin(common_dir: &Path) -> Result<Option<String>, IdentityError> {
     let content = read(&common_dir.join("config"), MAX_CONFIG_BYTES)?.unwrap_or_default();
     let mut first: Option<Vec<u8>> = None;
@@ -177,8 +177,8 @@ pub(crate) fn origin(common_dir: &Path) -> Result<Option<String>, IdentityError>
     Ok(first.and_then(|address| without_credentials(&address)))
 }
 
-/// At most `most` bytes of a file; `None` if the file is absent. Only regular files are opened: reading a pipe
-/// could wait without end.
+/// Reads at most `most` bytes of a file; `None` if the file is absent. Only regular files are opened, since reading from a
+/// pipe could block forever.
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, IdentityError> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
@@ -211,7 +211,7 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// The path of a pointer file: its content without the line ends at its end.
+/// The path in a `.git` or `commondir` file: the content without the line ends at its end.
 fn path_of_line(content: &[u8]) -> Option<PathBuf> {
     let end = content
         .iter()
@@ -220,7 +220,7 @@ fn path_of_line(content: &[u8]) -> Option<PathBuf> {
     path_of_bytes(content.get(..end)?.to_vec())
 }
 
-/// `None` for nothing, and for bytes that no path holds.
+/// Converts bytes to a path. `None` if they are empty or contain a zero byte.
 fn path_of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
     if bytes.is_empty() || bytes.contains(&0) {
         return None;

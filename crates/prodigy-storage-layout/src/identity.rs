@@ -1,4 +1,4 @@
-//! Which repository a folder belongs to.
+//! Identifies the repository that a folder belongs to.
 #![expect(
     clippy::disallowed_methods,
     reason = "the identity of a repository is read from its folder"
@@ -33,20 +33,20 @@ pub enum IdentityKind {
     BareRepository,
     /// A submodule whose git directory is inside the one of its superproject.
     Submodule,
-    /// No repository: the folder is its own identity.
+    /// A plain folder outside of every repository, which is its own identity.
     Folder,
 }
 
 /// The identity of the repository that a folder belongs to.
 ///
-/// Two folders belong to one repository exactly when their [`common_dir`](Self::common_dir) is the same: every
-/// worktree of a repository, in any folder, has the common git directory that the main one has.
+/// Two folders belong to the same repository exactly if their [`common_dir`](Self::common_dir) is the same: all worktrees of
+/// a repository share one common git directory.
 ///
-/// Git itself is never run, and no environment variable is read here: the caller hands in the folders that end the
-/// search ([`Ceilings`]). A folder outside of every repository is its own identity.
+/// Git is not run, and no environment variable is read: the caller passes the folders that end the search ([`Ceilings`]). A
+/// folder outside of every repository is its own identity.
 ///
-/// A submodule checked out in a linked worktree of its superproject has a git directory of its own, apart from
-/// the one that the main worktree's submodule has; git makes them two repositories, and so does this.
+/// A submodule in a linked worktree of its superproject and the same submodule in the main worktree have separate git
+/// directories. For git they are two repositories, and so they have two identities.
 ///
 /// ```no_run
 /// use prodigy_storage_layout::Identity;
@@ -68,33 +68,33 @@ pub struct Identity {
     /// The canonical root of the worktree that contains the path. `None` for a plain folder, inside a git
     /// directory, and in a bare repository outside of its linked worktrees.
     pub worktree: Option<PathBuf>,
-    /// The name of the folder that names the repository, from wherever in it the identity was asked for:
+    /// The name of the folder that names the repository. It is the same from every folder of the repository:
     ///
     /// - the folder that contains `.git` or another hidden git directory;
     /// - a submodule's folder in its superproject;
-    /// - else the git directory's own name, `.git` at its end taken off.
+    /// - otherwise the git directory's own name without a final `.git`.
     ///
     /// Empty for the root of the file system.
     pub folder_name: OsString,
-    /// Device and inode of `common_dir`, where the platform has them: they stay when a repository is moved
-    /// within one file system.
+    /// Device and inode of `common_dir`, if the platform has them. They stay the same when a repository is moved within one
+    /// file system.
     pub file_id: Option<(u64, u64)>,
-    /// When `common_dir` was created, where the file system keeps it.
+    /// The creation time of `common_dir`, if the file system stores it.
     pub born: Option<Timestamp>,
     /// The address of the remote `origin` in the repository's `config`, without credentials. Files that the
     /// configuration includes are not read, and `insteadOf` is not applied.
     pub origin: Option<String>,
 }
 
-/// Folders that end the search for a repository, as `GIT_CEILING_DIRECTORIES` names them.
+/// Folders that end the search for a repository, like those in `GIT_CEILING_DIRECTORIES`.
 ///
-/// A ceiling and the folders above it are not searched from a folder below it. The folder where the search begins is
-/// always searched.
+/// A search that begins below a ceiling does not search the ceiling or the folders above it. The folder where the search
+/// begins is always searched.
 ///
 /// ```no_run
 /// use prodigy_storage_layout::{Ceilings, Identity};
 ///
-/// // As with GIT_CEILING_DIRECTORIES=/home: a repository in `/home` itself does not count.
+/// // With GIT_CEILING_DIRECTORIES=/home, a repository in `/home` itself does not count.
 /// let ceilings = Ceilings::parse("/home".as_ref());
 /// let identity = Identity::below("/home/me/notes".as_ref(), &ceilings)?;
 /// # let _ = identity;
@@ -104,8 +104,8 @@ pub struct Identity {
 pub struct Ceilings(Vec<PathBuf>);
 
 impl Ceilings {
-    /// Reads the value of `GIT_CEILING_DIRECTORIES`: absolute paths in the form of `PATH`. As in git, links in them
-    /// are resolved up to an empty entry, and not behind it; anything but an absolute path is ignored.
+    /// Parses the value of `GIT_CEILING_DIRECTORIES`: absolute paths in the form of `PATH`. As in git, links are resolved in
+    /// the paths before an empty entry, and not in those after it. Paths that are not absolute are ignored.
     #[must_use]
     pub fn parse(value: &OsStr) -> Self {
         let mut resolve = true;
@@ -134,21 +134,21 @@ impl Ceilings {
 }
 
 impl Identity {
-    /// The identity of the repository that contains a path: a folder, or a file in one. The nearest repository
-    /// counts, looked for up to the root of the file system.
+    /// The identity of the nearest repository that contains a file or folder. The search goes up to the root of the file
+    /// system.
     ///
     /// # Errors
-    /// [`IdentityError`] where the path does not exist, a `.git` file or a `commondir` on the way is broken, or
-    /// something can't be read. A broken one is never skipped in favour of a repository further up; a `.git` folder
-    /// that holds no repository is, as by git.
+    /// [`IdentityError`] if the path does not exist, if a `.git` file or a `commondir` on the path is broken, or if something
+    /// can't be read. A broken file is never skipped in favour of a repository further up. A `.git` folder that is not a
+    /// repository is skipped, as in git.
     pub fn at(path: &Path) -> Result<Self, IdentityError> {
         Self::below(path, &Ceilings::default())
     }
 
-    /// As [`at`](Self::at), but the search ends below a ceiling.
+    /// Like [`at`](Self::at), but the search ends below a ceiling.
     ///
     /// # Errors
-    /// As [`at`](Self::at).
+    /// The same as those of [`at`](Self::at).
     pub fn below(path: &Path, ceilings: &Ceilings) -> Result<Self, IdentityError> {
         let start = fs::canonicalize(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => IdentityError::NotFound {
@@ -183,7 +183,7 @@ impl Identity {
         })
     }
 
-    /// Evidence that distinguishes this repository from another one at the same path, and finds it at another path.
+    /// The evidence that distinguishes this repository from another one at the same path, and recognises it at another path.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
         Evidence {
@@ -194,27 +194,34 @@ impl Identity {
         }
     }
 
-    /// A name for the repository, from its folder's name.
+    /// A name for the repository, derived from its folder's name.
     ///
-    /// A folder name that is a valid [`RepoName`] is taken as it is. Any other is mapped: to normalisation form
-    /// C; each character that no name holds becomes `-`; leading dots and outer spaces go; the first dot of a
-    /// name reserved on Windows becomes `-`; it is cut to fit; what has nothing left is `repository`. Where
-    /// that changed anything, `-` and 8 hex digits of a hash of the folder name's bytes follow, so that two
-    /// folder names don't get one name. A folder without a name (the root) is `repository`.
+    /// A folder name that is a valid [`RepoName`] is used unchanged. Any other name is changed in these steps:
+    ///
+    /// - it is converted to normalisation form C;
+    /// - each character that is not allowed in names becomes `-`;
+    /// - leading dots, and spaces at both ends, are removed;
+    /// - in a name that is reserved on Windows, the first dot becomes `-`;
+    /// - a name that is now empty becomes `repository`;
+    /// - the name is truncated, and `-` and 8 hexadecimal digits of a hash of the folder name's bytes are appended, so that
+    ///   two folder names don't get the same name.
+    ///
+    /// The root of the file system, which has no name, is `repository`.
     #[must_use]
     pub fn suggested_name(&self) -> RepoName {
         suggested::from_folder_name(&self.folder_name)
     }
 
-    /// A name for the repository if another one owns its suggested name: the suggested name, cut to fit,
-    /// then `-` and 8 hex digits of a hash of the common directory's path.
+    /// A name for the repository if another repository owns its suggested name: the suggested name, truncated if necessary,
+    /// then `-` and 8 hexadecimal digits of a hash of the common directory's path.
     #[must_use]
     pub fn distinct_name(&self) -> RepoName {
         suggested::with_hash(self.suggested_name().as_str(), self.common_dir.as_os_str())
     }
 
-    /// A name for the repository where a person has to choose one: the suggested name, cut to fit, then `-` and 8 hex
-    /// digits of a hash of path, device, inode and birth time. Two repositories at one path get two of them.
+    /// A name to propose if the user has to choose one: the suggested name, truncated if necessary, then `-` and 8
+    /// hexadecimal digits of a hash of path, device, inode and creation time. Two repositories that were at the same path one
+    /// after the other get different names.
     #[must_use]
     pub fn proposed_name(&self) -> RepoName {
         let mut hashed = self.common_dir.clone().into_os_string();
@@ -226,7 +233,7 @@ impl Identity {
         suggested::with_hash(self.suggested_name().as_str(), &hashed)
     }
 
-    /// `checkout`: the folder whose `.git` led here.
+    /// The identity of a git directory. `checkout` is the folder whose `.git` led to it.
     fn of_git_dir(git_dir: &Path, checkout: Option<&Path>) -> Result<Self, IdentityError> {
         let common = common_dir(git_dir)?;
         let config = CoreConfig::of(&common)?;
@@ -241,7 +248,7 @@ impl Identity {
         } else {
             IdentityKind::Repository
         };
-        // Where a `.git` file beside a bare repository leads to it, its folder is no worktree.
+        // If a `.git` file leads to a bare repository, the folder of this file is not a worktree.
         let in_worktree = linked || kind != IdentityKind::BareRepository;
         let (file_id, born) = file_id(&common)?;
         Ok(Self {
@@ -256,7 +263,7 @@ impl Identity {
     }
 }
 
-/// True if a git directory is in `modules` of another one, at any depth: a submodule's name may hold slashes.
+/// True if a git directory is in `modules` of another one, at any depth: a submodule's name may contain slashes.
 fn is_submodule(common: &Path) -> Result<bool, IdentityError> {
     for folder in common.ancestors().skip(1) {
         if folder.file_name() == Some(OsStr::new("modules"))
@@ -269,12 +276,13 @@ fn is_submodule(common: &Path) -> Result<bool, IdentityError> {
     Ok(false)
 }
 
-/// Depends on the common directory alone, so that every worktree gives the same name.
+/// The name of the folder that names the repository. It depends only on the common directory, so it is the same from every
+/// worktree.
 fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsString {
     if kind == IdentityKind::Submodule
         && let Some(worktree) = &config.worktree
     {
-        // Git writes it relative to the git directory, and it always ends with the folder's name.
+        // Git writes this path relative to the git directory. It always ends with the name of the submodule's folder.
         let worktree = common.join(worktree);
         let worktree = canonical(&worktree).unwrap_or(worktree);
         if let Some(name) = worktree.file_name() {
@@ -293,7 +301,7 @@ fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsSt
     }
 }
 
-/// Device and inode, and the birth time.
+/// Device and inode, and the creation time.
 type FileId = (Option<(u64, u64)>, Option<Timestamp>);
 
 fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
@@ -302,7 +310,7 @@ fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
     Ok((Some((meta.dev(), meta.ino())), born(folder, &meta)))
 }
 
-/// By `statx`, whatever C library the program is linked with.
+/// The creation time by `statx`, which works with every C library.
 #[cfg(target_os = "linux")]
 fn born(folder: &Path, _: &fs::Metadata) -> Option<Timestamp> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -320,7 +328,7 @@ fn born(_: &Path, meta: &fs::Metadata) -> Option<Timestamp> {
     stamp(i64::try_from(since.as_nanos()).ok()?)
 }
 
-/// File systems that keep no birth time may give 0.
+/// Converts a creation time. File systems that store none may return 0.
 fn stamp(nanos: i64) -> Option<Timestamp> {
     (nanos > 0).then(|| Timestamp::from_nanos(nanos))
 }
@@ -338,13 +346,13 @@ fn stamp(nanos: i64) -> Option<Timestamp> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// There is nothing at the path.
+    /// The path does not exist.
     #[error("no repository to identify: {path:?} does not exist")]
     NotFound {
-        /// The path as it was given.
+        /// The path that the caller gave.
         path: PathBuf,
     },
-    /// A `.git` file that says nothing of use.
+    /// A `.git` file with invalid contents.
     #[error("broken git file {file:?}: {problem}")]
     BrokenGitFile {
         /// The `.git` file.
@@ -352,21 +360,21 @@ pub enum IdentityError {
         /// The problem.
         problem: &'static str,
     },
-    /// A `.git` file that names something that is no git directory.
+    /// A `.git` file whose target is not a git directory.
     #[error("git file {file:?} names {target:?}, which is no git directory")]
     NoGitDir {
         /// The `.git` file.
         file: PathBuf,
-        /// The missing target.
+        /// The target.
         target: PathBuf,
     },
-    /// A `commondir` file that names no folder.
+    /// A `commondir` file that does not name an existing folder.
     #[error("broken worktree: {file:?} names no folder")]
     BrokenCommonDir {
         /// The `commondir` file.
         file: PathBuf,
     },
-    /// Something on the way could not be read.
+    /// A file or folder could not be read.
     #[error("failed to read {path:?} while looking for the repository: {source}")]
     Io {
         /// The file or folder that could not be read.

@@ -1,27 +1,26 @@
 //! Names, typed addresses, paths and repository identity of Prodigy storage.
 //!
-//! A storage root holds what the jobs of many repositories produce. This crate says what its things are called
-//! and where they lie, and nothing else:
+//! A storage root contains the data of the jobs of many repositories. This crate defines the names and the paths of that
+//! data, and nothing else:
 //!
-//! - **names** ([`RepoName`], [`JobId`], [`SessionId`], [`AgentId`], [`LockName`]) are checked once, when they
-//!   are made, and safe as a part of a path from then on;
-//! - **addresses** ([`JobAddress`], [`Document`], [`SegmentName`]) say what a thing is, and a [`DocumentScope`]
-//!   what a listing covers;
-//! - an [`Entry`] is an address with a place: [`Entry::path`] gives its path relative to the root, and
-//!   [`Entry::parse`] reads the path back;
-//! - a [`Timestamp`] sorts as text as it does in time, and a [`Stamp`] is one in a file name, other programs'
-//!   forms included;
-//! - an [`Identity`] names the git repository that a folder belongs to, the same from each of its worktrees.
+//! - **names** ([`RepoName`], [`JobId`], [`SessionId`], [`AgentId`], [`LockName`]) are validated when they are created, and
+//!   are then safe as a part of a path;
+//! - **addresses** ([`JobAddress`], [`Document`], [`SegmentName`]) identify stored data, and a [`DocumentScope`] defines
+//!   which documents a listing covers;
+//! - an [`Entry`] is a file or folder with a fixed path: [`Entry::path`] returns the path relative to the root, and
+//!   [`Entry::parse`] parses a path;
+//! - a [`Timestamp`] has a text form that sorts like the time, and a [`Stamp`] is a timestamp in a file name, in this form
+//!   or in that of another program;
+//! - an [`Identity`] identifies the git repository that a folder belongs to, and is the same from each of its worktrees.
 //!
 //! # Limitations
 //!
 //! - Nothing here touches the file system except [`Identity::at`], which only reads.
-//! - Two names that differ only by case are two names here. On a file system that folds case they share a
-//!   folder: the code that creates folders has to distinguish them.
-//! - Names are checked against one version of Unicode: a character that is newer is refused as unassigned.
-//! - [`Timestamp`]s run from 1970 to 2262.
-//! - An identity describes the files at the time of the call. Whether a registry knows it is for
-//!   [`decide`] to decide from [`Evidence`].
+//! - Two names that differ only in case are different here. On a file system that ignores case they share a folder, so the
+//!   code that creates folders has to tell them apart.
+//! - Names are checked against one version of Unicode: newer characters are refused as unassigned.
+//! - A [`Timestamp`] is between 1970 and 2262.
+//! - An identity describes the files at the time of the call. [`decide`] finds its entry in a registry from [`Evidence`].
 //!
 //! # Example
 //!

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::name_error::{NameError, NameProblem};
 use crate::name_rule::check;
 
-/// Implements the traits that all names share, for a type with an inherent `new`.
+/// Implements the traits of all names, for a type with an inherent `new`.
 macro_rules! checked_text {
     ($name:ident) => {
         impl fmt::Debug for $name {
@@ -48,7 +48,7 @@ macro_rules! checked_text {
             }
         }
 
-        /// A name that breaks a rule is refused, as in `new`.
+        /// Checks the same rules as `new`.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -57,7 +57,7 @@ macro_rules! checked_text {
     };
 }
 
-/// The names whose written form is the text that is kept.
+/// Implements the names that are written exactly as they are stored.
 macro_rules! written_as_kept {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -81,10 +81,10 @@ macro_rules! single_name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks a text and takes it as a name.
+            /// Creates a name from a text.
             ///
             /// # Errors
-            /// [`NameError`] names the rule that the text breaks.
+            /// [`NameError`] with the rule that the text breaks.
             pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
                 let name = name.as_ref();
                 check(name).map_err(|problem| NameError::new($kind, name, problem))?;
@@ -110,7 +110,7 @@ single_name!(
 );
 
 impl RepoName {
-    /// A name that needs no check: a plain word and a number.
+    /// A name made of a word and a number, which is always valid.
     pub(crate) fn numbered(word: &'static str, number: u64) -> Self {
         Self(Arc::from(format!("{word}-{number:016x}")))
     }
@@ -129,28 +129,27 @@ single_name!(
 );
 
 single_name!(
-    /// The name that a caller gives to a checkpoint, to find it by.
+    /// The name under which a caller can find a checkpoint again.
     CheckpointKey,
     "checkpoint key"
 );
 
 single_name!(
-    /// A kind of documents that the caller defines. It names the folder of all documents of that kind.
+    /// A kind of caller-defined documents. It is the name of the folder with all documents of this kind.
     DocumentKind,
     "document kind"
 );
 
 single_name!(
-    /// The name of a document of the caller's own within its kind.
+    /// The name of a caller-defined document within its kind.
     DocumentName,
     "document name"
 );
 
-/// The id of a session: what follows `session-` in the name of its worktree's folder.
+/// The id of a session: the part after `session-` in the name of its worktree's folder.
 ///
-/// It is kept without the prefix: a text with it loses the prefix, once. An id that itself starts with
-/// `session-` is written (by `Display` and serde) with the prefix in front, so that what is written is always
-/// read as the same id.
+/// The id is stored without this prefix. [`new`](Self::new) removes it once if the text has it. An id that itself starts
+/// with `session-` is written (by `Display` and serde) with the prefix added, so it is read back as the same id.
 ///
 /// ```
 /// use prodigy_storage_layout::SessionId;
@@ -164,19 +163,19 @@ single_name!(
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
-    /// The prefix of the id in the name of its folder.
+    /// The text before the id in the name of the session's folder.
     pub const PREFIX: &'static str = "session-";
 
-    /// Checks a text, with or without the prefix, and takes it as an id.
+    /// Creates an id from a text with or without the prefix.
     ///
     /// # Errors
-    /// [`NameError`] names the rule that the text without the prefix breaks.
+    /// [`NameError`] with the rule that the text without the prefix breaks.
     pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
         let name = name.as_ref();
         Self::without_prefix(name.strip_prefix(Self::PREFIX).unwrap_or(name))
     }
 
-    /// Takes an id whose prefix is off already.
+    /// Creates an id from a text whose prefix was already removed.
     pub(crate) fn without_prefix(id: &str) -> Result<Self, NameError> {
         check(id).map_err(|problem| NameError::new("session id", id, problem))?;
         Ok(Self(Arc::from(id)))
@@ -227,13 +226,13 @@ impl Serialize for SessionId {
 pub struct LockName(Arc<str>);
 
 impl LockName {
-    /// The most parts that a lock name has.
+    /// The largest number of parts in a lock name.
     pub const MAX_PARTS: usize = 4;
 
-    /// Checks a text and takes it as a lock's name.
+    /// Creates a lock name from a text.
     ///
     /// # Errors
-    /// [`NameError`] names the rule that one of the parts breaks, or says that they are too many.
+    /// [`NameError`] with the rule that one of the parts breaks, or if there are too many parts.
     pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
         let name = name.as_ref();
         let refused = |problem| NameError::new("lock name", name, problem);
@@ -255,7 +254,7 @@ impl LockName {
         &self.0
     }
 
-    /// Its parts: at least one.
+    /// The parts of the name: at least one.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
@@ -264,7 +263,7 @@ impl LockName {
 checked_text!(LockName);
 written_as_kept!(LockName);
 
-/// The problem of a part of a name, with its offset counted from the start of the whole name.
+/// Converts the problem of a part: offsets are counted from the start of the whole name.
 fn of_part(problem: NameProblem, whole: &str, start: usize) -> NameProblem {
     match problem {
         NameProblem::Empty if !whole.is_empty() => NameProblem::EmptyPart,

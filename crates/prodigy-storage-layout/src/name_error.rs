@@ -1,15 +1,15 @@
-//! Why a text was refused as a name.
+//! The error for a text that is not a valid name.
 
 use std::fmt;
 
 use crate::name_rule::{MAX_NAME_BYTES, is_unprintable};
 
-/// The most characters of a refused name that a message shows.
+/// The largest number of characters of a refused name in a message.
 const SHOWN: usize = 48;
 
-/// A text that can't be a name of its kind.
+/// The error for a text that is not a valid name.
 ///
-/// The message is safe to print on a terminal: what the name holds is escaped and cut short.
+/// The message is safe to print on a terminal: the name in it is escaped and truncated.
 ///
 /// ```
 /// use prodigy_storage_layout::{JobId, NameProblem};
@@ -40,13 +40,13 @@ impl NameError {
         self.kind
     }
 
-    /// The name as the message shows it: quoted, escaped and cut short.
+    /// The name as in the message: quoted, escaped and truncated.
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// The rule that the text breaks. Where it breaks several, the first that was found.
+    /// The rule that the text breaks. If it breaks several rules, the first one found.
     #[must_use]
     pub fn reason(&self) -> NameProblem {
         self.problem
@@ -88,47 +88,47 @@ impl NameError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameProblem {
-    /// It is empty.
+    /// The name is empty.
     Empty,
     /// A part of a lock name is empty.
     EmptyPart,
-    /// It is longer than 128 bytes.
+    /// The name is longer than 128 bytes.
     TooLong {
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// It is `.` or `..`.
+    /// The name is `.` or `..`.
     Dots,
-    /// It starts with a dot.
+    /// The name starts with a dot.
     LeadingDot,
-    /// It holds a slash or a backslash.
+    /// The name contains a slash or a backslash.
     Separator {
         /// The character.
         char: char,
         /// The byte that it starts at.
         at: usize,
     },
-    /// It holds a control, format, private-use or unassigned character, or a line or paragraph separator.
+    /// The name contains a control, format, private-use or unassigned character, or a line or paragraph separator.
     Control {
         /// The character.
         char: char,
         /// The byte that it starts at.
         at: usize,
     },
-    /// It holds white space other than U+0020, or starts or ends with a space.
+    /// The name contains white space other than U+0020, or starts or ends with a space.
     Space {
         /// The character.
         char: char,
         /// The byte that it starts at.
         at: usize,
     },
-    /// It is not in Unicode normalisation form C.
+    /// The name is not in Unicode normalisation form C.
     NotNfc,
-    /// Windows reads it as a device (`CON`, `LPT1.txt`, ...).
+    /// Windows treats the name as a device (`CON`, `LPT1.txt`, ...).
     ReservedOnWindows,
-    /// A lock name of more than 4 parts.
+    /// The lock name has more than 4 parts.
     TooManyParts {
-        /// How many it has.
+        /// The number of its parts.
         parts: usize,
     },
 }
@@ -163,8 +163,8 @@ impl fmt::Display for NameProblem {
     }
 }
 
-/// Quotes a name for a message. `str`'s own escapes leave some invisible characters as they are, so that
-/// everything that is no plain printable character is escaped here.
+/// Quotes a name for a message. Every character that is not plainly printable is escaped: the escapes of `str` leave some
+/// invisible characters unchanged.
 fn show(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars().take(SHOWN) {

@@ -1,15 +1,15 @@
-//! The rules that every name keeps.
+//! The rules for all names.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::is_nfc;
 
 use crate::name_error::NameProblem;
 
-/// The longest name, in bytes. With the longest ending that a path adds it stays below the 255 bytes that
-/// file systems take.
+/// The length of the longest name, in bytes. With the longest suffix that a path adds, it is below the limit of 255 bytes
+/// that file systems have.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
 
-/// Checks one name. The length comes first, so that no check runs over a text of any size.
+/// Checks one name. The length is checked first, so that the other checks never process a very long text.
 pub(crate) fn check(name: &str) -> Result<(), NameProblem> {
     if name.is_empty() {
         return Err(NameProblem::Empty);
@@ -46,12 +46,12 @@ pub(crate) fn check(name: &str) -> Result<(), NameProblem> {
     Ok(())
 }
 
-/// True if a name may hold this character at some position.
+/// True if a name may contain this character.
 pub(crate) fn is_allowed(char: char) -> bool {
     char == ' ' || !(char == '/' || char == '\\' || char.is_whitespace() || is_unprintable(char))
 }
 
-/// Control, format, surrogate, private-use and unassigned characters, and every separator but the space.
+/// True for control, format, surrogate, private-use and unassigned characters, and for separators other than the space.
 pub(crate) fn is_unprintable(char: char) -> bool {
     use GeneralCategory as G;
     if char.is_ascii() {
@@ -69,7 +69,8 @@ pub(crate) fn is_unprintable(char: char) -> bool {
     )
 }
 
-/// Windows reads the part before the first dot, in any case and without spaces at its end, as a device.
+/// True if Windows treats the name as a device. It compares the part before the first dot, ignoring case and spaces at its
+/// end.
 pub(crate) fn is_reserved_on_windows(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
     if ["CON", "PRN", "AUX", "NUL"]

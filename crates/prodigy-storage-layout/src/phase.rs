@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The text behind the name of a phase in the names of its checkpoints.
+/// The text after the name of the phase in the file name of a checkpoint.
 const CHECKPOINT: &str = "-checkpoint";
 /// The names of the phases that every job has.
 const BUILT_IN: [&str; 3] = ["setup", "map", "reduce"];
 
-/// The phase of a job that a checkpoint was saved in. Each phase has a series of checkpoints of its own.
+/// The phase of a job in which a checkpoint was saved. Each phase has its own series of checkpoints.
 ///
 /// ```
 /// use prodigy_storage_layout::Phase;
@@ -23,21 +23,21 @@ const BUILT_IN: [&str; 3] = ["setup", "map", "reduce"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Before the items are known. Its one checkpoint is replaced by the next.
+    /// The phase before the items are known. It has only one checkpoint, which each save replaces.
     Setup,
-    /// While agents work on items.
+    /// The phase in which agents work on items.
     Map,
-    /// While the results of the items are put together.
+    /// The phase in which the results of the items are combined.
     Reduce,
-    /// A phase of the caller's own.
+    /// A caller-defined phase.
     Own(PhaseName),
 }
 
 impl Phase {
-    /// The phases that every job has, in the order that a job goes through them.
+    /// The phases that every job has, in their order.
     pub const ALL: [Self; 3] = [Self::Setup, Self::Map, Self::Reduce];
 
-    /// Its name.
+    /// The name of the phase.
     #[must_use]
     pub fn as_str(&self) -> &str {
         let [setup, map, reduce] = BUILT_IN;
@@ -80,9 +80,9 @@ impl<'de> Deserialize<'de> for Phase {
     }
 }
 
-/// The name of a phase of the caller's own: 1 to 32 of `a`-`z`, `0`-`9`, `-` and `_`, beginning with a letter.
+/// The name of a caller-defined phase: 1 to 32 characters of `a`-`z`, `0`-`9`, `-` and `_`, beginning with a letter.
 ///
-/// It is shorter and plainer than other names, since it is a part of file names beside others.
+/// The rules are stricter than for other names, because the name of a phase is only one part of a file name.
 ///
 /// ```
 /// use prodigy_storage_layout::{Phase, PhaseName};
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Phase {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PhaseName {
-    /// The text, and zeros behind it.
+    /// The text, padded with zeros.
     bytes: [u8; Self::MAX_BYTES],
 }
 
@@ -102,11 +102,11 @@ impl PhaseName {
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 32;
 
-    /// Checks a text and takes it as a name.
+    /// Creates a name from a text.
     ///
     /// # Errors
-    /// [`PhaseError`] for a text of another form, one of the phases that every job has, and one that contains `-checkpoint`,
-    /// which follows the name in file names.
+    /// [`PhaseError`] for a text that breaks the rules, for the name of a phase that every job has, and for a text that
+    /// contains `-checkpoint`, which follows the name in file names.
     pub fn new(name: impl AsRef<str>) -> Result<Self, PhaseError> {
         let name = name.as_ref();
         let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
@@ -143,7 +143,7 @@ impl fmt::Debug for PhaseName {
     }
 }
 
-/// A text that names no phase.
+/// The error for a text that is not the name of a phase.
 ///
 /// ```
 /// use prodigy_storage_layout::Phase;

@@ -1,4 +1,4 @@
-//! The files that hold a job's events.
+//! The files with a job's events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 const PREFIX: &str = "events-";
 
-/// How a segment is stored.
+/// The form of a segment's file.
 ///
 /// ```
 /// use prodigy_storage_layout::SegmentForm;
@@ -18,19 +18,19 @@ const PREFIX: &str = "events-";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SegmentForm {
-    /// Lines as they are: `.jsonl`.
+    /// Plain lines: `.jsonl`.
     Plain,
-    /// Compressed by zstd: `.jsonl.zst`.
+    /// Compressed with zstd: `.jsonl.zst`.
     Zstd,
-    /// Compressed by gzip: `.jsonl.gz`. Read, never written.
+    /// Compressed with gzip: `.jsonl.gz`. This form is read but never written.
     Gzip,
 }
 
 impl SegmentForm {
-    /// All of them.
+    /// All forms.
     pub const ALL: [Self; 3] = [Self::Plain, Self::Zstd, Self::Gzip];
 
-    /// The extension of a file name of this form, with its dot.
+    /// The extension of this form, with its dot.
     #[must_use]
     pub const fn ending(self) -> &'static str {
         match self {
@@ -41,15 +41,16 @@ impl SegmentForm {
     }
 }
 
-/// The name of a segment, whatever form it is stored in.
+/// The name of a segment, the same for all its forms.
 ///
-/// A segment of this project is named by the lower bound of its ids: `events-{lower}`, or
-/// `events-{lower}-{made}` where it was made at another time than its lower bound (a late segment). Both are
-/// canonical stamps. Names of other programs hold one stamp in any form that [`Stamp`] reads; it gives both
-/// times, as the name states them: a lower bound only as far as that program kept to one. A file that such a
-/// program rotated has a second stamp, `events-{begun}.{rotated}`; the first stamp gives its times.
+/// A segment of this store is named by the lower bound of its ids: `events-{lower}`. A late segment, whose creation time is
+/// not its lower bound, is named `events-{lower}-{made}`. Both parts are canonical stamps.
 ///
-/// Names are ordered by lower bound, then by the time that they were made.
+/// The name of another program's segment has one stamp in any form that [`Stamp`] parses. It is used as both times, but as a
+/// lower bound it is only as reliable as that program. A file that such a program rotated has a second stamp,
+/// `events-{begun}.{rotated}`, which is ignored.
+///
+/// Names are ordered by lower bound, then by creation time.
 ///
 /// ```
 /// use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
@@ -65,12 +66,12 @@ pub struct SegmentName {
     made: Timestamp,
     stem: Arc<str>,
     canonical: bool,
-    /// Set in the name of a twin.
+    /// The form of a twin; `None` if this is not a twin.
     twin: Option<SegmentForm>,
 }
 
 impl SegmentName {
-    /// The name of a segment whose ids are not below `lower` and that was made at `made`.
+    /// The name of a segment that was created at `made` and has no ids below `lower`.
     #[must_use]
     pub fn new(lower: Timestamp, made: Timestamp) -> Self {
         let stem = if lower == made {
@@ -87,7 +88,7 @@ impl SegmentName {
         }
     }
 
-    /// Reads the name of a segment's file; `None` for any other file.
+    /// Parses the name of a segment's file. `None` for any other file.
     #[must_use]
     pub fn parse(file_name: &str) -> Option<(Self, SegmentForm)> {
         SegmentForm::ALL.into_iter().find_map(|form| {
@@ -96,16 +97,16 @@ impl SegmentName {
         })
     }
 
-    /// Reads a file name whose ending is off already.
+    /// Parses a file name without its extension.
     #[must_use]
     pub fn from_stem(stem: &str) -> Option<Self> {
         let stamps = stem.strip_prefix(PREFIX)?;
-        // Other programs' stamps may hold a dash, so that the pair of canonical ones is tried first.
+        // The pair of canonical stamps is tried first, because stamps of other programs may contain a dash.
         if let Some((lower, made)) = stamps.split_at_checked(CANONICAL_BYTES)
             && let Some(made) = made.strip_prefix('-')
             && let (Some(lower), Some(made)) = (canonical(lower), canonical(made))
         {
-            // A pair of equal stamps is never made, and would be a second name of one segment.
+            // A pair of equal stamps is never written: it would be a second name for the same segment.
             return (lower != made).then(|| Self {
                 lower,
                 made,
@@ -114,7 +115,7 @@ impl SegmentName {
                 twin: None,
             });
         }
-        // A file that another program rotated has a second stamp, which says when that was.
+        // A file that another program rotated has a second stamp: the time of the rotation.
         let stamp = Stamp::parse(stamps).or_else(|| {
             let (begun, rotated) = stamps.split_once('.')?;
             let begun = Stamp::parse(begun).filter(|stamp| !stamp.is_canonical())?;
@@ -132,8 +133,8 @@ impl SegmentName {
         })
     }
 
-    /// The twin of this segment: the compressed file of this name beside a plain one with other events, as a segment of its
-    /// own. A name is used once, except in stores of the first on-disk format.
+    /// The twin of this segment: a compressed file with the same name as a plain file, but with other events. It is treated as
+    /// a separate segment. Twins exist only in stores of the first on-disk format, which could use a name twice.
     #[must_use]
     pub fn twin(&self, form: SegmentForm) -> Self {
         Self {
@@ -142,13 +143,13 @@ impl SegmentName {
         }
     }
 
-    /// The only form that a twin is read from; `None` for any other segment.
+    /// The form that a twin is read from; `None` for a segment that is not a twin.
     #[must_use]
     pub fn twin_form(&self) -> Option<SegmentForm> {
         self.twin
     }
 
-    /// The segment that a twin has its name from; any other segment is itself.
+    /// The segment with the same name that is not a twin.
     #[must_use]
     pub fn base(&self) -> Self {
         Self {
@@ -157,31 +158,31 @@ impl SegmentName {
         }
     }
 
-    /// The lower bound of its ids.
+    /// The lower bound of the segment's ids.
     #[must_use]
     pub fn lower(&self) -> Timestamp {
         self.lower
     }
 
-    /// When it was made, by its maker's clock.
+    /// The creation time of the segment, by the clock of its writer.
     #[must_use]
     pub fn made(&self) -> Timestamp {
         self.made
     }
 
-    /// Whether this project made the name, so that its lower bound can be relied on.
+    /// True if this store made the name, so that its lower bound is reliable.
     #[must_use]
     pub fn is_canonical(&self) -> bool {
         self.canonical
     }
 
-    /// The file name without its ending: `events-...`.
+    /// The file name without its extension: `events-...`.
     #[must_use]
     pub fn stem(&self) -> &str {
         &self.stem
     }
 
-    /// The file name in one form.
+    /// The file name in a form.
     #[must_use]
     pub fn file_name(&self, form: SegmentForm) -> String {
         format!("{}{}", self.stem, form.ending())
@@ -194,7 +195,7 @@ impl fmt::Debug for SegmentName {
     }
 }
 
-/// The file name without its ending.
+/// The file name without its extension.
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.stem)

@@ -1,4 +1,4 @@
-//! Timestamps as they stand in file names.
+//! Timestamps in file names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,42 +10,42 @@ use crate::time::Timestamp;
 
 /// A timestamp in a file name.
 ///
-/// A name that this project makes holds the canonical form, `20251115T073606.123456789Z`. Names that other
-/// programs made are read too, and keep their text, so that the path which a stamp was read from can be made
-/// again:
+/// The store's own names have the canonical form, `20251115T073606.123456789Z`. The forms of other programs are read too, and
+/// keep their text, so that the original path can be rebuilt from the stamp:
 ///
 /// - `20251115_073606`, `20251115-073606`, `20251115T073606Z`, `20251115073606`, `20251115`
 /// - `2025-11-15T07-36-06Z`, `2025-11-15T07:36:06.123+00:00`, `2025-11-15`
-/// - seconds, milliseconds, microseconds or nanoseconds since 1970 as plain digits, distinguished by their number
+/// - seconds, milliseconds, microseconds or nanoseconds since 1970, distinguished by the number of digits
 ///
-/// Without an offset the text is taken as UTC, whatever clock its writer had.
+/// A text without an offset counts as UTC.
 ///
-/// Stamps are ordered by time; of one time, the canonical one comes first, then those with a key, then the others by their text.
+/// Stamps are ordered by time. At the same time, the canonical stamp comes first, then those with a key, then the others by
+/// their text.
 ///
 /// ```
 /// use prodigy_storage_layout::{Stamp, Timestamp};
 ///
 /// let stamp = Stamp::from(Timestamp::from_millis(1_763_192_166_123));
 /// assert_eq!(stamp.to_string(), "20251115T073606.123000000Z");
-/// // Another program's form keeps its text, and has the same time.
+/// // A stamp of another program keeps its text, and has the same time.
 /// let other = Stamp::parse("2025-11-15T07:36:06.123Z").expect("a time");
 /// assert_eq!((other.time(), other.is_canonical()), (stamp.time(), false));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp {
     time: Timestamp,
-    /// The text, where it is not the canonical one.
+    /// The text, if it is not canonical.
     foreign: Option<Arc<str>>,
-    /// The key behind a canonical one.
+    /// The key after a canonical stamp.
     key: Option<CheckpointKey>,
 }
 
 impl Stamp {
-    /// Reads a stamp in its canonical or another program's form; `None` for anything else.
+    /// Parses a stamp in the canonical form or in that of another program. `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let time = Timestamp::parse(text)?;
-        // A leap second is read as the one before it, whose text is another.
+        // A leap second is read as the second before it, which has another canonical text.
         let canonical = Self::is_canonical_form(text) && text.get(13..15) != Some("60");
         Some(Self {
             time,
@@ -54,7 +54,7 @@ impl Stamp {
         })
     }
 
-    /// Reads a stamp that may have a [key](Self::key) behind it: `20251115T073606.123456789Z.nightly`.
+    /// Parses a stamp that may be followed by a [key](Self::key): `20251115T073606.123456789Z.nightly`.
     #[must_use]
     pub fn parse_keyed(text: &str) -> Option<Self> {
         if let Some((stamp, key)) = text.split_at_checked(CANONICAL_BYTES)
@@ -67,40 +67,40 @@ impl Stamp {
         Self::parse(text)
     }
 
-    /// The same stamp with a key behind it, if it is canonical; another program's stamp has none.
+    /// Adds a key to a canonical stamp. A stamp of another program gets no key.
     #[must_use]
     pub fn with_key(mut self, key: Option<CheckpointKey>) -> Self {
         self.key = key.filter(|_| self.is_canonical());
         self
     }
 
-    /// The caller's name of a checkpoint, which its file name holds behind the stamp.
+    /// The caller's key of a checkpoint, which follows the stamp in the file name.
     #[must_use]
     pub fn key(&self) -> Option<&CheckpointKey> {
         self.key.as_ref()
     }
 
-    /// Whether a text is formed as the canonical form is: digits, and letters in its places. Stamps among such texts
-    /// are ordered as the texts are, byte by byte.
+    /// True if a text has the canonical form: digits, with the separators and letters at their positions. Stamps of this form
+    /// sort by time if their texts are compared byte by byte.
     #[must_use]
     pub fn is_canonical_form(text: &str) -> bool {
         let Ok(text) = <&[u8; CANONICAL_BYTES]>::try_from(text.as_bytes()) else {
             return false;
         };
-        // Without a way out in the middle: the compiler looks at many bytes at once.
+        // No early return, so that the compiler can check many bytes at once.
         let digits = text.iter().enumerate().fold(true, |digits, (at, byte)| {
             digits & (byte.is_ascii_digit() | matches!(at, 8 | 15 | 25))
         });
         digits && (text[8], text[15], text[25]) == (b'T', b'.', b'Z')
     }
 
-    /// The time that it states.
+    /// The time of the stamp.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         self.time
     }
 
-    /// Whether its text is the one that this project writes.
+    /// True if the text is in canonical form.
     #[must_use]
     pub fn is_canonical(&self) -> bool {
         self.foreign.is_none()
@@ -139,7 +139,7 @@ impl fmt::Debug for Stamp {
     }
 }
 
-/// A stamp is written as its text.
+/// Writes the text of the stamp.
 impl Serialize for Stamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -1,4 +1,4 @@
-//! Repository names made from folder names.
+//! Repository names that are derived from folder names.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -9,9 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::name::RepoName;
 use crate::name_rule::{MAX_NAME_BYTES, is_allowed, is_reserved_on_windows};
 
-/// The name of a folder without a usable name of its own.
+/// The name for a folder without a usable name.
 const FALLBACK: &str = "repository";
-/// `-` and 8 hex digits.
+/// The length of `-` and 8 hexadecimal digits.
 const HASH_BYTES: usize = 9;
 
 pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
@@ -28,14 +28,14 @@ pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
     let name: String = text.nfc().map(|c| if is_allowed(c) { c } else { '-' }).collect();
     let mut name = name.trim_matches(' ').trim_start_matches(['.', ' ']).to_owned();
     if is_reserved_on_windows(&name) {
-        // The hash that follows takes the name itself out of the reserved ones, but not one with an extension.
+        // The appended hash makes a reserved name valid, but not one with an extension: it only changes the extension.
         name = name.replacen('.', "-", 1);
     }
     with_hash(if name.is_empty() { FALLBACK } else { &name }, folder)
 }
 
-/// The name, cut to fit, with a hash of `hashed` at its end. Names are kept by the registry of a storage, so
-/// the hash (the low 32 bits of XXH3-64) is part of the layout.
+/// The name, truncated if necessary, with a hash of `hashed` appended. Registries store such names, so the hash (the low 32
+/// bits of XXH3-64) is part of the on-disk format.
 pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
     let hash = xxh3_64(hashed.as_encoded_bytes()) & 0xffff_ffff;
     let mut end = MAX_NAME_BYTES - HASH_BYTES;
@@ -46,7 +46,7 @@ pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
     named(&format!("{}-{hash:08x}", name.trim_end_matches(' ')), hashed)
 }
 
-/// Every name that the mapping produces is valid. If one were not, a hash alone would replace it.
+/// Converts a text to a name. The mapping only produces valid names; an invalid one would be replaced by a hash.
 fn named(name: &str, hashed: &OsStr) -> RepoName {
     RepoName::new(name).unwrap_or_else(|_| RepoName::numbered(FALLBACK, xxh3_64(hashed.as_encoded_bytes())))
 }
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// These are stored in registries: another hash or rule would give a repository a second name.
+    /// Registries store these names: another hash or rule would give a repository a second name.
     #[test]
     fn the_mapping_is_frozen() {
         assert_eq!(suggested(""), "repository");

@@ -1,4 +1,4 @@
-//! Points in time, as the storage writes them.
+//! Points in time and their text forms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time_text;
 
-/// A point in time: nanoseconds since the start of 1970 UTC, never before it.
+/// A point in time: nanoseconds since the start of 1970 UTC, never negative.
 ///
-/// Its text (`Display`) is compact, of fixed width, and sorts as the time does: `20251115T073606.123456789Z`.
-/// Serde writes RFC 3339 in UTC with nanoseconds, and reads every form that [`Timestamp::parse`] does.
+/// Its text (`Display`) is compact, has a fixed width, and sorts like the time: `20251115T073606.123456789Z`. Serde writes
+/// RFC 3339 in UTC with nanoseconds, and reads every form that [`Timestamp::parse`] reads.
 ///
 /// ```
 /// use prodigy_storage_layout::Timestamp;
@@ -28,16 +28,16 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The start of 1970 UTC.
     pub const MIN: Self = Self(0);
-    /// The last one that fits: in April 2262.
+    /// The last representable time, in April 2262.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The system clock's time. A clock before 1970 gives [`Timestamp::MIN`].
+    /// The time of the system clock. A time before 1970 becomes [`Timestamp::MIN`].
     #[must_use]
     pub fn now() -> Self {
         Self::from(SystemTime::now())
     }
 
-    /// Nanoseconds since 1970; below 0 counts as 0.
+    /// From nanoseconds since 1970. A negative number becomes [`Timestamp::MIN`].
     #[must_use]
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(if nanos < 0 { 0 } else { nanos })
@@ -49,13 +49,14 @@ impl Timestamp {
         self.0
     }
 
-    /// Milliseconds since 1970; below 0 counts as 0, and past [`Timestamp::MAX`] as that.
+    /// From milliseconds since 1970. A negative number becomes [`Timestamp::MIN`], and one that is too large
+    /// [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self::from_nanos(millis.saturating_mul(1_000_000))
     }
 
-    /// Whole milliseconds since 1970, the rest cut off.
+    /// Milliseconds since 1970, rounded down.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0 / 1_000_000
@@ -67,7 +68,7 @@ impl Timestamp {
         Self(self.0.saturating_add(1))
     }
 
-    /// RFC 3339 in UTC, cut off after the microseconds: `2026-11-24T21:01:58.123456Z`.
+    /// RFC 3339 in UTC, truncated to microseconds: `2026-11-24T21:01:58.123456Z`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         let mut text = Vec::with_capacity(27);
@@ -75,10 +76,10 @@ impl Timestamp {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Appends what [`Timestamp::to_rfc3339`] gives, without allocating where `out` has room for 27 bytes.
+    /// Appends the text of [`Timestamp::to_rfc3339`]. Does not allocate if `out` has room for 27 bytes.
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
         let civil = self.civil();
-        // A timestamp is between 1970 and 2262, so no field is negative.
+        // No field is negative, because a timestamp is between 1970 and 2262.
         let mut put = |value: i32, scale: i32, end: u8| {
             let mut scale = scale;
             while scale > 0 {
@@ -97,9 +98,9 @@ impl Timestamp {
         put(civil.subsec_nanosecond() / 1000, 100_000, b'Z');
     }
 
-    /// Reads a time: the compact form, RFC 3339 with any offset, and the forms that other programs use in
-    /// names (see [`Stamp`](crate::Stamp)). Without an offset it is UTC. `None` for anything else, and for a
-    /// time before 1970 or after 2262.
+    /// Parses a time in the compact form, in RFC 3339 with any offset, or in a form that other programs use in file names
+    /// (see [`Stamp`](crate::Stamp)). A text without an offset is UTC. `None` for any other text, and for a time before 1970
+    /// or after [`Timestamp::MAX`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         time_text::parse(text).map(Self)
@@ -179,7 +180,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A text that is no time.
+/// The error for a text that is not a time.
 ///
 /// ```
 /// use prodigy_storage_layout::Timestamp;
@@ -202,7 +203,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // jiff writes no offset behind a civil time, and all the digits that it is asked for.
+        // jiff writes a civil time without an offset, and with as many digits as requested.
         serializer.collect_str(&format_args!("{:.9}Z", self.civil()))
     }
 }

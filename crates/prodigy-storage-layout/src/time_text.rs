@@ -3,15 +3,14 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
 
-/// The longest text that is read as a time. It bounds the file names that hold one.
+/// The length of the longest text that is parsed as a time. It limits the length of file names with a time.
 const MAX_BYTES: usize = 64;
 
 const SECOND: i64 = 1_000_000_000;
 
-/// Nanoseconds since 1970, or `None` for no time, or for one that does not fit.
+/// Parses a time to nanoseconds since 1970. `None` for a text that is not a time, and for a time out of range.
 ///
-/// Every text that is read holds only digits, `T t Z z _ - : . , +` and the space, so that it is a safe part
-/// of a file name.
+/// Every accepted text consists only of digits, `T t Z z _ - : . , +` and spaces, so it is safe as a part of a file name.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     if text.is_empty() || text.len() > MAX_BYTES {
         return None;
@@ -28,8 +27,8 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     i64::try_from(nanos).ok().filter(|nanos| *nanos >= 0)
 }
 
-/// A text of digits alone. Its length states its unit: from 1973 on, seconds, milliseconds, microseconds
-/// and nanoseconds since 1970 have lengths of their own, apart from a date's 8 and a date with a time's 14.
+/// Parses a text of digits only. Its length determines its meaning: 8 digits are a date, 14 are a date with a time. From 1973
+/// on, seconds, milliseconds, microseconds and nanoseconds since 1970 have other lengths, and all different ones.
 fn plain_digits(text: &str) -> Option<i128> {
     let mut scan = Scan {
         rest: text.as_bytes(),
@@ -76,7 +75,7 @@ fn date(scan: &mut Scan<'_>, dashed: bool) -> Option<Date> {
     .ok()
 }
 
-/// Hours, minutes, seconds (with `:`, `-` or nothing between) and a fraction, cut off after nanoseconds.
+/// Parses hours, minutes, seconds (separated by `:`, `-` or nothing) and a fraction, which is truncated to nanoseconds.
 fn clock(scan: &mut Scan<'_>) -> Option<Time> {
     let hour = scan.number(2)?;
     let between = scan.one_of(b":-");
@@ -103,7 +102,7 @@ fn clock(scan: &mut Scan<'_>) -> Option<Time> {
     .ok()
 }
 
-/// Seconds east of UTC; nothing and `Z` are UTC.
+/// Parses an offset to seconds east of UTC. An empty text and `Z` mean UTC.
 fn offset(scan: &mut Scan<'_>) -> Option<i64> {
     if scan.rest.is_empty() || scan.one_of(b"Zz").is_some() {
         return Some(0);
@@ -131,7 +130,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// A number of exactly `digits` digits.
+    /// Parses a number of exactly `digits` digits.
     fn number(&mut self, digits: usize) -> Option<u32> {
         let (number, rest) = self.rest.split_at_checked(digits)?;
         let mut value = 0u32;
@@ -151,7 +150,7 @@ impl Scan<'_> {
         Some(*first)
     }
 
-    /// The digits of a fraction of a second, in nanoseconds; at least one digit.
+    /// Parses the digits of a fraction of a second, at least one, to nanoseconds.
     fn fraction(&mut self) -> Option<u32> {
         let (mut value, mut unit) = (self.number(1)? * 100_000_000, 10_000_000);
         while let Some(digit) = self.number(1) {

@@ -1,4 +1,4 @@
-//! The folder that every worktree of a repository agrees on.
+//! Finds the main worktree of a repository.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use crate::identity::{Identity, IdentityError, IdentityKind};
 impl Identity {
     /// The main worktree of the repository, the same from each of its worktrees. `None` for a plain folder.
     ///
-    /// The git directory of a bare repository, or one outside of its worktree, does not name a main worktree:
-    /// the folder that holds the git directory is returned instead.
+    /// The git directory of a bare repository, or one outside of its worktree, does not name a main worktree. For these, the
+    /// folder that contains the git directory is returned.
     ///
     /// # Errors
-    /// [`IdentityError`] where the repository's `config` can't be read.
+    /// [`IdentityError`] if the repository's `config` can't be read.
     pub fn main_worktree(&self) -> Result<Option<PathBuf>, IdentityError> {
         if self.kind == IdentityKind::Folder {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The table of `docs/explanation/identity.md`, a test for each row, and what holds for all evidence.
+//! Tests of `decide`: one for each row of the table in `docs/explanation/identity.md`, and properties for all evidence.
 
 use std::path::PathBuf;
 
@@ -58,7 +58,7 @@ fn same_path_inode_and_birth_time_on_any_device_is_the_same_repository() {
         decide(&other_device, &[known(SUGGESTED, &entry, Present::Nothing)]),
         recorded(0, &other_device)
     );
-    // The origin that it has now is recorded.
+    // The new origin is recorded.
     let with_remote = with_origin(entry.clone(), "host:a");
     assert_eq!(
         decide(&with_remote, &[at_home(SUGGESTED, &entry)]),
@@ -70,7 +70,7 @@ fn same_path_inode_and_birth_time_on_any_device_is_the_same_repository() {
 fn same_path_and_inode_with_an_unknown_birth_time_is_the_same_and_completed() {
     let (full, bare) = (evidence("/a", 1, 10, 100), evidence("/a", 1, 10, 0));
     assert_eq!(decide(&full, &[at_home(SUGGESTED, &bare)]), recorded(0, &full));
-    // Recorded facts remain known while they cannot be read.
+    // Recorded facts are kept while they can't be read.
     assert_eq!(decide(&bare, &[at_home(SUGGESTED, &full)]), same(0));
     let nothing = Evidence {
         file_id: None,
@@ -93,7 +93,7 @@ fn the_same_directory_at_another_path_was_moved_and_its_new_path_is_recorded() {
 fn a_directory_that_is_mounted_twice_keeps_the_recorded_path() {
     let (one, two) = (evidence("/one", 1, 10, 100), evidence("/two", 1, 10, 100));
     assert_eq!(decide(&two, &[at_home(SUGGESTED, &one)]), same(0));
-    // Both are there at one time, so that no birth time is needed.
+    // Both exist at the same time, so no creation time is needed.
     let unborn = evidence("/one", 1, 10, 0);
     let completed = known(SUGGESTED, &unborn, Present::Found(one.clone()));
     assert_eq!(decide(&two, &[completed]), recorded(0, &one));
@@ -128,13 +128,13 @@ fn a_fresh_clone_of_the_same_project_continues_unless_a_job_is_active() {
         record: new.clone(),
     };
     assert_eq!(decide(&new, std::slice::from_ref(&entry)), clone);
-    // The inode of the old one was used again.
+    // The inode of the old directory was reused.
     let reused = with_origin(evidence("/a", 1, 10, 200), "host:a");
     assert!(matches!(
         decide(&reused, std::slice::from_ref(&entry)),
         Decision::FreshClone { index: 0, .. }
     ));
-    // Two such entries: nobody knows which.
+    // With two such entries, it is unknown which one it is.
     assert_eq!(
         decide(&new, &[entry.clone(), entry.clone()]),
         Decision::Conflict { index: 0 }
@@ -164,7 +164,7 @@ fn anything_else_at_the_same_path_is_a_conflict() {
             assert_eq!(decide(&new, &[entry]), Decision::Conflict { index: 0 });
         }
     }
-    // Another inode of the same birth time, and the same inode of another one, are another directory.
+    // Another inode, or another creation time, means another directory.
     for new in [
         evidence("/a", 1, 20, 100),
         evidence("/a", 1, 10, 200),
@@ -182,7 +182,7 @@ fn a_reused_inode_number_is_a_different_repository() {
         decide(&new, &[known(OTHER, &deleted, Present::Nothing)]),
         Decision::Register(SUGGESTED)
     );
-    // Of the same folder name, it gets a name of its own.
+    // A repository with the same folder name gets a distinct name.
     assert_eq!(
         decide(&new, &[known(SUGGESTED, &deleted, Present::Nothing)]),
         Decision::Register(DISTINCT)
@@ -210,7 +210,7 @@ fn a_name_whose_repository_is_gone_is_a_conflict() {
         decide(&new, &[there, known(DISTINCT, &old, Present::Nothing)]),
         Decision::Conflict { index: 1 }
     );
-    // Under another name it concerns nobody.
+    // An entry with another name has no effect.
     assert_eq!(
         decide(&new, &[known(OTHER, &old, Present::Nothing)]),
         Decision::Register(SUGGESTED)
@@ -270,7 +270,7 @@ fn any_known() -> impl Strategy<Value = Known> {
 }
 
 proptest! {
-    /// Two repositories never get one name without a proof that they are one, or the same project cloned again.
+    /// Two repositories never get the same name, unless evidence shows that they are the same or a fresh clone.
     #[test]
     fn repositories_are_never_merged_silently(
         found in any_evidence(),
@@ -286,7 +286,7 @@ proptest! {
                 if recorded.path != found.path {
                     prop_assert!(recorded.file_id.is_some() && recorded.file_id == found.file_id);
                 }
-                // The recorded evidence leads back here: either by its path, or as the same directory elsewhere.
+                // The recorded evidence matches the repository: at its path, or as the same directory at another path.
                 if let Some(record) = record {
                     prop_assert!(matches!(
                         record.relation(&found),
@@ -311,7 +311,7 @@ proptest! {
         }
     }
 
-    /// The first row finds evidence that was recorded after a decision, whatever else is registered.
+    /// After a decision, its recorded evidence matches the first row, whatever else is registered.
     #[test]
     fn a_decision_is_stable(found in any_evidence(), mut known in prop::collection::vec(any_known(), 0..5)) {
         let (index, record) = match decide(&found, &known) {

@@ -1,4 +1,4 @@
-//! Identities of repositories that are made by hand, down to what git itself would not make.
+//! Tests of the identities of repositories that are made by hand, including ones that git would not make.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn make_git_dir(folder: &Path) {
     fs::write(folder.join("HEAD"), "ref: refs/heads/main\n").unwrap();
 }
 
-/// A fresh folder; canonical, since a temporary folder may lie behind a link.
+/// A new folder and its canonical path: a temporary folder may be behind a link.
 fn fresh() -> (tempfile::TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let root = fs::canonicalize(temp.path()).unwrap();
@@ -216,7 +216,7 @@ fn links_lead_to_one_identity() {
     assert_eq!(Identity::at(&root.join("linked")).unwrap(), identity);
     assert_eq!(Identity::at(&root.join("src")).unwrap(), identity);
 
-    // `.git` itself as a link.
+    // `.git` itself is a link.
     fs::create_dir(root.join("other")).unwrap();
     symlink(root.join("shop/.git"), root.join("other/.git")).unwrap();
     let other = Identity::at(&root.join("other")).unwrap();
@@ -246,7 +246,7 @@ fn paths_that_are_no_unicode() {
     use std::os::unix::ffi::OsStrExt;
     let (_temp, root) = fresh();
     let odd = root.join(OsStr::from_bytes(b"sh\xffop"));
-    // Some file systems take Unicode only.
+    // Some file systems accept only Unicode names.
     if fs::create_dir(&odd).is_err() {
         return;
     }
@@ -286,7 +286,7 @@ proptest! {
             None => {
                 let (base, hash) = name.as_str().rsplit_once('-').unwrap();
                 prop_assert!(!base.is_empty());
-                // Eight digits: the stand-in for a mapping gone wrong has sixteen.
+                // The hash has eight digits; the replacement for an invalid name would have sixteen.
                 prop_assert!(hash.len() == 8 && hash.bytes().all(|digit| digit.is_ascii_hexdigit()), "{}", name);
             }
         }
@@ -344,7 +344,7 @@ fn the_origin_is_read_from_the_common_directory_without_credentials() {
         None,
         "includes are not followed"
     );
-    // A linked worktree has that of the common directory.
+    // A linked worktree has the origin of the common directory.
     let git_dir = root.join("shop/.git/worktrees/wt");
     make_git_dir(&git_dir);
     fs::write(git_dir.join("commondir"), "../..\n").unwrap();
@@ -370,7 +370,7 @@ fn a_git_directory_that_cannot_be_resolved_is_an_error_and_no_plain_folder() {
     }
 }
 
-/// Set for the run of one test as another user than root.
+/// Set while one test runs again as another user than root.
 #[cfg(target_os = "linux")]
 const AS_OTHER: &str = "LAYOUT_TEST_FOLDER";
 
@@ -397,7 +397,7 @@ fn an_unreadable_git_directory_is_an_error_and_no_plain_folder() {
             let error = Identity::at(&shop).unwrap_err();
             assert!(matches!(error, IdentityError::Io { .. }), "{error}");
         }
-        // Root may read everything: look as somebody else.
+        // Root can read everything, so the test runs as another user.
         Ok(_) => {
             let test = "identity::an_unreadable_git_directory_is_an_error_and_no_plain_folder";
             let run = std::process::Command::new("setpriv")
@@ -437,7 +437,7 @@ fn a_git_entry_that_is_no_folder_and_no_file_is_an_error() {
     ];
     for (what, make) in ways {
         let (_temp, root) = fresh();
-        // Also where a folder above it is a repository: its name would be that of another one.
+        // The search also fails if a folder above is a repository: its name would be that of another repository.
         make_git_dir(&root.join("above/.git"));
         for folder in ["shop", "above/shop"] {
             let shop = root.join(folder);
@@ -468,7 +468,7 @@ fn the_search_ends_below_a_ceiling() {
     for ceiling in ["~/a", "~/a/b", "~/x:~/a/b", ":~/a", "~:~/a"] {
         assert_eq!(kind(ceiling, "a/b/c"), IdentityKind::Folder, "{ceiling}");
     }
-    // The folder itself is searched, whatever the ceiling; and one that is not above it ends nothing.
+    // The first folder is searched whatever the ceiling, and a ceiling that is not above it has no effect.
     for ceiling in [
         "~",
         "/",

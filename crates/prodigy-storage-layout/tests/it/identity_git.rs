@@ -1,4 +1,4 @@
-//! Identities of repositories that git made. Without a `git` these tests have nothing to look at.
+//! Tests of the identities of repositories that git made. Without `git` they do nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ struct Git {
 }
 
 impl Git {
-    /// A fresh folder, where there is a git.
+    /// A new folder; `None` if git is not installed.
     fn fresh() -> Option<Self> {
         if Command::new("git").arg("--version").output().is_err() {
             eprintln!("no git: nothing checked");
@@ -27,7 +27,7 @@ impl Git {
         self.root.join(path)
     }
 
-    /// Runs git there and gives what it printed.
+    /// Runs git in a folder and returns its output.
     fn run(&self, folder: &str, args: &[&str]) -> String {
         let mut command = Command::new("git");
         for (name, _) in std::env::vars_os() {
@@ -103,7 +103,7 @@ fn worktrees_in_any_folder() {
         same_repository(&identity, &main);
         assert_eq!(identity.worktree, Some(git.path(worktree)));
     }
-    // From a worktree's own part of the git directory.
+    // From the worktree's own folder in the git directory.
     same_repository(&git.at("shop/.git/worktrees/one"), &main);
     assert_eq!(git.at("shop/.git/worktrees/one").worktree, None);
 }
@@ -215,7 +215,7 @@ fn submodules_and_their_worktrees() {
     );
     same_repository(&git.at("lib-two"), &module);
 
-    // Settings by worktree move `core.worktree` to another file.
+    // Settings per worktree move `core.worktree` to another file.
     git.run("shop/libs/lib", &["sparse-checkout", "set", "--cone", "src"]);
     same_repository(&git.at("lib-two"), &module);
 }

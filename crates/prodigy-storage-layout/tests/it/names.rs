@@ -29,8 +29,8 @@ fn every_rule_has_its_own_reason() {
     assert_eq!(problem(" a"), NameProblem::Space { char: ' ', at: 0 });
     assert_eq!(problem("a "), NameProblem::Space { char: ' ', at: 1 });
     assert_eq!(problem(" "), NameProblem::Space { char: ' ', at: 0 });
-    // NUL, tab, escape, delete, C1; soft hyphen, zero width, bidi override and isolate, byte order mark, tag;
-    // private use; not assigned.
+    // NUL, tab, escape, delete, C1 control; soft hyphen, zero-width space, bidirectional override and isolate, byte order
+    // mark, tag; private use; unassigned.
     for control in [
         '\0',
         '\t',

@@ -18,7 +18,7 @@ fn own_phase(name: &str) -> Phase {
     Phase::Own(PhaseName::new(name).unwrap())
 }
 
-/// A document of the caller's own.
+/// A caller-defined document.
 fn own(owner: DocumentOwner, kind: &str, name: &str) -> Document {
     Document::Own(
         owner,
@@ -27,7 +27,7 @@ fn own(owner: DocumentOwner, kind: &str, name: &str) -> Document {
     )
 }
 
-/// The layout on disk: each of these paths is part of the format.
+/// Each of these paths is part of the on-disk format.
 #[test]
 fn the_path_of_everything() {
     let (job, repo) = (job(), job().repo);
@@ -308,7 +308,7 @@ fn phases_are_read_and_written() {
     }
 }
 
-/// Paths near the ones that entries have.
+/// Paths that are similar to those of entries.
 fn near_path() -> BoxedStrategy<String> {
     let fragment = prop_oneof![
         strategy::text(),

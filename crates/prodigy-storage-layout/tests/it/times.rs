@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::strategy;
 
-/// 2025-11-15T07:36:06Z
+/// 2025-11-15T07:36:06Z, in seconds since 1970.
 const SECONDS: i64 = 1_763_192_166;
 
 fn at(nanos: i64) -> Timestamp {
@@ -170,7 +170,7 @@ fn segment_names() {
         "events-20251115_073606.jsonl.bz2",
         "events-20251115_073606.jsonl.zst.jsonl",
         ".events-20251115_073606.jsonl",
-        // A second spelling of a short name, and stamps that are not both canonical.
+        // A second spelling of a short name, and pairs of stamps that are not both canonical.
         "events-20251115T073606.000000000Z-20251115T073606.000000000Z.jsonl",
         "events-20251115T073606.000000000Z-20251115_073606.jsonl",
         "events-20251115_073606-20251115T073606.000000000Z.jsonl",
@@ -190,7 +190,7 @@ fn the_canonical_form_is_one_of_digits_and_letters_in_their_places() {
         assert!(!Stamp::is_canonical_form(&good[at + 1..]));
     }
     assert!(!Stamp::is_canonical_form(&format!("{good}0")));
-    // Formed so, and read, but as another second's.
+    // A leap second has the canonical form, but is read as the second before it.
     let leap = Stamp::parse("20161231T235960.000000000Z").unwrap();
     assert!(!leap.is_canonical());
     assert_eq!(leap.to_string(), "20161231T235960.000000000Z");
