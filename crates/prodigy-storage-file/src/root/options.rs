@@ -38,7 +38,8 @@ pub struct FileOptions {
     pub(crate) always_read: u64,
     /// The memory limit of one scan's buffers, in bytes. A larger record still gets a buffer of its own size.
     pub(crate) scan_memory: usize,
-    /// The largest checkpoint or other document that is written or read, in bytes.
+    /// The largest checkpoint or other document that is written, in bytes. A stored document is not read if it is larger than
+    /// this limit and larger than 1 MiB.
     pub max_document_size: u64,
     /// The largest size of a dead-letter queue, in bytes: a push that would exceed it is refused. `None` means no limit.
     pub max_queue_size: Option<u64>,
