@@ -24,7 +24,7 @@ pub(crate) enum DotGit {
     None,
     /// A git directory, or a link to one. The path is canonical.
     Folder(PathBuf),
-    /// A file that names a git directory. The path is that of the directory, and canonical.
+    /// A file that names a git directory, with the canonical path of this directory.
     File(PathBuf),
 }
 
