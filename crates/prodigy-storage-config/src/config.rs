@@ -1,4 +1,4 @@
-//! The configuration as a value.
+//! The types of the configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use prodigy_storage_retry::RetrySettings;
 use crate::kind::BackendKind;
 use crate::postgres::PostgresSettings;
 
-/// Everything that may be set about storage.
+/// The settings of storage.
 ///
-/// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. A value made by hand
-/// goes through [`StorageConfig::resolved`], which expands `~` and checks every value; one that
-/// [`Loader::load`](crate::Loader::load) gives went through it already.
+/// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. For a value made in code, call
+/// [`StorageConfig::resolved`], which expands `~` and checks every value. [`Loader::load`](crate::Loader::load) returns a
+/// value that is already resolved.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,16 +26,16 @@ use crate::postgres::PostgresSettings;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StorageConfig {
-    /// Where data goes. Default: [`BackendKind::File`].
+    /// The backend that stores the data. Default: [`BackendKind::File`].
     pub backend: BackendKind,
-    /// The largest number of backend operations that run at once, and of connections to a database; appends to files do not
-    /// count; at least 1. Default: 10.
+    /// The largest number of backend operations that run at once, and of connections to a database; at least 1. Appends to
+    /// files are not counted. Default: 10.
     pub connection_pool_size: usize,
-    /// The longest that one call may take, waits and retries counted; above zero. Default: 30 seconds.
+    /// The longest duration of one call, including waits and retries; above zero. Default: 30 seconds.
     pub timeout: Duration,
-    /// Whether named locks between processes are taken. Default: true.
+    /// True to take named locks between processes. Default: true.
     pub enable_locking: bool,
-    /// Whether the cache layer is used. Default: false.
+    /// True to cache documents in memory. Default: false.
     pub enable_cache: bool,
     /// The failures that a completed write survives. Default: [`Durability::Strict`].
     pub durability: Durability,
@@ -45,9 +45,9 @@ pub struct StorageConfig {
     pub memory: MemorySettings,
     /// Settings of the PostgreSQL backend.
     pub postgres: PostgresSettings,
-    /// How a failed operation is tried again.
+    /// Settings for retries of failed operations.
     pub retry_policy: RetrySettings,
-    /// How much is cached and for how long.
+    /// Settings of the cache: its size, and how long entries are kept.
     pub cache_config: CacheSettings,
 }
 
@@ -63,29 +63,31 @@ pub struct StorageConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileSettings {
-    /// Root of all data. Default: `~/.prodigy`.
+    /// The root of all data. Default: `~/.prodigy`.
     pub base_dir: PathBuf,
-    /// True if data is stored under [`FileSettings::base_dir`]. False is deprecated and puts it into `.prodigy/` of the
-    /// current worktree; loading then sets `base_dir` to that folder. Default: true.
+    /// True to store data under [`FileSettings::base_dir`]. `false` is deprecated: data is then stored in `.prodigy/` of the
+    /// current worktree, and loading sets `base_dir` to that folder. Default: true.
     pub use_global: bool,
-    /// Whether concurrent writers are held apart by OS file locks. Default: true.
+    /// True to separate concurrent writers with file locks of the operating system. Default: true.
     pub enable_file_locks: bool,
-    /// A log segment with more bytes is rotated; at least 1. Default: 104857600.
+    /// The size in bytes above which a log segment is rotated; at least 1. Default: 104857600.
     pub max_file_size: u64,
-    /// Whether sealed segments are compressed. Default: false.
+    /// True to compress sealed log segments. Default: false.
     pub enable_compression: bool,
-    /// A larger event or item, in bytes, is refused, also by the other backends; at least 1. Default: 64 MiB.
+    /// The largest event or item, in bytes; at least 1. Larger ones are refused. It also applies to the other backends.
+    /// Default: 64 MiB.
     pub max_record_size: u64,
-    /// A larger checkpoint or document, in bytes, is refused, also by the other backends; at least 1. Default: 64 MiB.
+    /// The largest checkpoint or other document, in bytes; at least 1. Larger ones are refused. It also applies to the other
+    /// backends. Default: 64 MiB.
     pub max_document_size: u64,
-    /// A push that would make a queue larger, in bytes, is refused, also by the other backends; at least 1. Default:
-    /// none.
+    /// The largest size of a queue, in bytes; at least 1. A push that would exceed it is refused. It also applies to the other
+    /// backends. Default: none.
     pub max_queue_size: Option<u64>,
-    /// Whether a root that any user may write to is accepted. Default: false.
+    /// True to accept a root that any user may write to. Default: false.
     pub allow_shared_root: bool,
-    /// Whether a network file system is accepted. Default: false.
+    /// True to accept a network file system. Default: false.
     pub allow_network_fs: bool,
-    /// Whether to write as another user than the owner of the root. Default: false.
+    /// True to allow writes by another user than the owner of the root. Default: false.
     pub allow_foreign_owner: bool,
 }
 
@@ -101,11 +103,11 @@ pub struct FileSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemorySettings {
-    /// A write that would need more bytes of memory in total is refused; at least 1. Default: 104857600.
+    /// The limit of memory for all data, in bytes; at least 1. A write that would exceed it is refused. Default: 104857600.
     pub max_memory: u64,
-    /// Whether a snapshot is written on flush and on drop. Default: false.
+    /// True to write a snapshot on flush and on drop. Default: false.
     pub persist_to_disk: bool,
-    /// Where the snapshot goes; needed with [`MemorySettings::persist_to_disk`]. Default: none.
+    /// The path of the snapshot, required with [`MemorySettings::persist_to_disk`]. Default: none.
     pub persistence_path: Option<PathBuf>,
 }
 

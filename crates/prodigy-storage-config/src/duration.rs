@@ -1,4 +1,4 @@
-//! Durations as a person writes them: `30s`, `500ms`, `1h 30m`.
+//! Durations as text: `30s`, `500ms`, `1h 30m`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::text::shown;
 
 /// The longest duration that is accepted: 100 years of 365.25 days, `100y`.
 ///
-/// A timestamp plus this duration is still a timestamp, so no deadline or lease is shortened.
+/// The present time plus this duration is still a valid timestamp, so no deadline or lease is shortened.
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// A text that is not a duration, or a duration above [`MAX_DURATION`].
+/// The error for a text that is not a duration, or for one above [`MAX_DURATION`].
 ///
 /// ```
 /// use prodigy_storage_config::parse_duration;
@@ -26,7 +26,7 @@ pub struct InvalidDuration {
     problem: String,
 }
 
-/// Reads a duration: numbers with units, as `humantime` does, and at most [`MAX_DURATION`].
+/// Parses a duration: numbers with units, in the form that `humantime` parses, and at most [`MAX_DURATION`].
 ///
 /// ```
 /// use prodigy_storage_config::parse_duration;
@@ -36,7 +36,7 @@ pub struct InvalidDuration {
 /// ```
 ///
 /// # Errors
-/// [`InvalidDuration`] with the text and what is wrong with it.
+/// [`InvalidDuration`] with the text and the problem.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = |problem: String| InvalidDuration {
         text: shown(text),
@@ -51,8 +51,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let mut rest = text;
     loop {
         let (piece, after) = rest.split_at(piece_end(rest));
-        // `humantime` panics where the seconds and nanoseconds of several pieces overflow together: each piece is
-        // parsed alone, and the sum is checked here.
+        // `humantime` panics if the sum of several pieces overflows. So each piece is parsed alone, and the sum is checked
+        // here.
         let piece = humantime::parse_duration(piece).map_err(|error| match error {
             humantime::DurationError::NumberOverflow => too_long(),
             error => invalid(format!("not a duration: {error}")),
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Each of these overflows `humantime`'s own sum.
+    /// Each of these overflows the sum in `humantime`.
     const OVERFLOWS: [&str; 3] = [
         "18446744073709551615s 999999999ns 1ns",
         "18446744073709551615s 1000000000ns",

@@ -1,4 +1,4 @@
-//! Where variables are read from.
+//! The sources of environment variables.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one module that reads the environment of the process"
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// A source of environment variables, handed in so that nothing but [`ProcessEnvironment`] touches the real one.
+/// A source of environment variables. Callers pass one in, and only [`ProcessEnvironment`] reads those of the process.
 ///
 /// ```
 /// use std::ffi::OsString;
@@ -32,21 +32,21 @@ use std::path::PathBuf;
 /// # Ok::<(), prodigy_storage_config::ConfigErrors>(())
 /// ```
 pub trait Environment {
-    /// The value of a variable, if it is set. An empty value counts as unset; the caller sees to that.
+    /// The value of a variable, if it is set. It may be empty; the caller treats an empty value as unset.
     fn var(&self, name: &str) -> Option<OsString>;
 
     /// The names of all variables that are set and not empty, in any order.
     fn names(&self) -> Vec<OsString>;
 
-    /// The user's home folder; `HOME` unless the implementation knows better. A relative path is ignored: it
-    /// would mean another folder in each current folder.
+    /// The user's home folder, by default the value of `HOME`. A relative path is ignored, since its meaning would depend on
+    /// the current folder.
     fn home(&self) -> Option<PathBuf> {
         self.var("HOME")
             .map(PathBuf::from)
             .filter(|home| home.is_absolute())
     }
 
-    /// The user who owns the files that this user may have written: the effective user of the process.
+    /// The user that may own the configuration file of a project: by default the effective user of the process.
     fn user(&self) -> u32 {
         rustix::process::geteuid().as_raw()
     }
@@ -82,7 +82,7 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Variables out of a map: for tests and for programs that decide themselves what storage may see.
+/// An environment with the variables of a map, for tests and for programs that choose the variables themselves.
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment};
@@ -99,20 +99,20 @@ pub struct MapEnvironment {
 }
 
 impl MapEnvironment {
-    /// An environment in which nothing is set.
+    /// An environment without variables.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same environment with one more variable.
+    /// Adds a variable.
     #[must_use]
     pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// The same environment of another user.
+    /// Sets the user.
     #[must_use]
     pub fn with_user(mut self, user: u32) -> Self {
         self.user = Some(user);
@@ -148,7 +148,7 @@ impl Environment for MapEnvironment {
     }
 }
 
-/// A reference to an environment is an environment.
+/// Implements [`Environment`] for pointers to environments.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<E: Environment + ?Sized> Environment for $pointer {

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::origin::Origin;
 
-/// One thing that is wrong with a configuration.
+/// An error in a configuration.
 ///
-/// [`Display`](fmt::Display) prints a block of lines: what, where, why, and what to do.
+/// [`Display`](fmt::Display) prints several lines: the problem, its position, the reason, and what to do.
 ///
 /// ```
 /// # #[cfg(feature = "yaml")] {
@@ -59,13 +59,13 @@ impl ConfigError {
         &self.what
     }
 
-    /// Where the thing that is wrong was set.
+    /// The origin of the wrong value.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The configuration file, if one is to blame.
+    /// The configuration file, if the error is in one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.origin.file()
@@ -83,13 +83,13 @@ impl ConfigError {
         self.origin.column()
     }
 
-    /// The key as it was written, from below `storage`: `retry_policy.max_retrys`.
+    /// The path of the key below `storage`, as it was written: `retry_policy.max_retrys`.
     #[must_use]
     pub fn key_path(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Why it is wrong.
+    /// The reason why it is wrong.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.why.as_deref()
@@ -117,7 +117,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Everything that is wrong with a configuration, over all its sources: at least one error.
+/// All errors in all sources of a configuration: at least one.
 ///
 /// ```
 /// # #[cfg(feature = "toml")] {
@@ -139,7 +139,7 @@ impl ConfigErrors {
         Self(vec![error])
     }
 
-    /// `Ok` when there is nothing to report.
+    /// `Ok` if there are no errors.
     pub(crate) fn check(errors: Vec<ConfigError>) -> Result<(), Self> {
         if errors.is_empty() {
             Ok(())
@@ -148,12 +148,12 @@ impl ConfigErrors {
         }
     }
 
-    /// The errors: source by source, the one that is read first at the front, and by position within a file.
+    /// The errors, in the order in which the sources are read, and by position within a file.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// The number of errors.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {

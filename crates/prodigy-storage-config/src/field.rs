@@ -1,4 +1,4 @@
-//! How one key reads from, and writes into, the configuration.
+//! Reads and writes the value of one key in the configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::raw::{Problem, Raw};
 
 type At<T> = fn(&mut StorageConfig) -> &mut T;
 
-/// The place of a key in [`StorageConfig`], and with it the key's type.
+/// The field of a key in [`StorageConfig`], and its type.
 #[derive(Debug)]
 pub(crate) enum Field {
     Backend(At<BackendKind>),
@@ -27,25 +27,25 @@ pub(crate) enum Field {
     Bytes(At<u64>),
     /// At least 1, or none.
     OptionalBytes(At<Option<u64>>),
-    /// Above zero.
+    /// A duration above zero.
     Period(At<Duration>),
-    /// Zero is fine.
+    /// A duration that may be zero.
     Delay(At<Duration>),
     /// Finite, at least 1.
     Factor(At<f64>),
     Path(At<PathBuf>),
     OptionalPath(At<Option<PathBuf>>),
-    /// Not empty.
+    /// A text that is not empty.
     Name(At<String>),
-    /// A connection string; shown without its password.
+    /// A connection string, which is shown without its password.
     Url(At<Option<String>>),
 }
 
-/// No integer is larger, since TOML knows none that is.
+/// The largest integer that is accepted: TOML has no larger one.
 const MAX_INTEGER: u64 = i64::MAX as u64;
 
 impl Field {
-    /// The values that the key takes, in a few words.
+    /// A short description of the values that the key takes.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Backend(_) => "`file`, `memory` or `postgres`",
@@ -65,7 +65,7 @@ impl Field {
         }
     }
 
-    /// Reads a value as this key's type and, if it is possible, puts it into the configuration.
+    /// Parses a value as this key's type, checks it, and stores it in the configuration.
     pub(crate) fn set(&self, config: &mut StorageConfig, raw: &Raw<'_>) -> Result<(), Problem> {
         let mut next = config.clone();
         match self {
@@ -113,7 +113,7 @@ impl Field {
         Ok(())
     }
 
-    /// Whether the value in the configuration is a possible one.
+    /// Checks the value in the configuration.
     pub(crate) fn check(&self, config: &mut StorageConfig) -> Result<(), Problem> {
         let count = |value: u64| match value {
             0 => Err(Problem::new("it must be at least 1")),
@@ -146,7 +146,7 @@ impl Field {
         }
     }
 
-    /// The path, where the key is one and set.
+    /// The path, if this key is a path and is set.
     pub(crate) fn path_mut<'c>(&self, config: &'c mut StorageConfig) -> Option<&'c mut PathBuf> {
         match self {
             Self::Path(at) => Some(at(config)),
@@ -155,7 +155,7 @@ impl Field {
         }
     }
 
-    /// Takes the value over from another configuration.
+    /// Copies the value from another configuration.
     pub(crate) fn copy(&self, from: &mut StorageConfig, to: &mut StorageConfig) {
         match self {
             Self::Backend(at) => *at(to) = *at(from),
@@ -175,7 +175,7 @@ impl Field {
         }
     }
 
-    /// The value as text. Lossy for a path that is not Unicode, and without a password.
+    /// The value as text, without a password. For a path that is not Unicode, the text is lossy.
     pub(crate) fn text(&self, config: &mut StorageConfig) -> String {
         match self.value(config) {
             Value::Text(value) if matches!(self, Self::Url(_)) => crate::postgres::without_password(&value),
@@ -188,14 +188,14 @@ impl Field {
         }
     }
 
-    /// The value as the formats know it.
+    /// The value in a type that both file formats have.
     pub(crate) fn value(&self, config: &mut StorageConfig) -> Value {
         match self {
             Self::Backend(at) => Value::Text(at(config).to_string()),
             Self::Durability(at) => Value::Text(at(config).to_string()),
             Self::CacheType(at) => Value::Text(
                 match at(config) {
-                    // More kinds may come in that crate before they are known here.
+                    // The other crate may add kinds that are not known here yet.
                     CacheType::Memory | _ => "memory",
                 }
                 .to_owned(),
@@ -217,7 +217,7 @@ impl Field {
     }
 }
 
-/// A value as a file holds it.
+/// A value that can be written to a file.
 #[derive(Debug)]
 pub(crate) enum Value {
     Bool(bool),

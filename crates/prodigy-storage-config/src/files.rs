@@ -1,4 +1,4 @@
-//! Finding and opening configuration files.
+//! Finds and reads configuration files.
 #![expect(clippy::disallowed_methods, reason = "configuration files")]
 
 use std::fs::{self, File};
@@ -16,10 +16,10 @@ use crate::read;
 use crate::text::shown;
 use crate::tree::Parsed;
 
-/// A larger file is no configuration.
+/// The largest configuration file that is read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// The configuration file of a folder, if there is one; more than one is an error.
+/// Finds the configuration file in a folder, if there is one. More than one is an error.
 pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
     let mut found = Vec::new();
     for name in ["config.yml", "config.yaml", "config.toml"] {
@@ -59,7 +59,7 @@ pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<P
     found.pop()
 }
 
-/// Opens a file for reading, without waiting for the other end of a pipe.
+/// Opens a file for reading. Opening a pipe does not block.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     fs::OpenOptions::new()
@@ -68,8 +68,8 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Refuses a project's file that another user may have written: one of another owner, by git's rule of dubious ownership, or one
-/// that everybody may write.
+/// Refuses a project's file that another user may have written: a file of another owner, like git's check for dubious
+/// ownership, or a file that every user may write.
 fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Box<ConfigError>> {
     let trusted = |owner: u32| owner == user || owner == 0;
     // The owner of a symbolic link decides which file is read.
@@ -121,7 +121,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     ConfigError::new(whole(path), "the configuration file can't be read").why(error.to_string())
 }
 
-/// The file or folder that this user may not open on the way to a configuration file.
+/// A file or folder on the path of a configuration file that this user may not open.
 struct Denied {
     at: PathBuf,
     is_file: bool,
@@ -130,7 +130,7 @@ struct Denied {
 }
 
 impl Denied {
-    /// Looks from the top down. The contents of a folder are visible only if the folder can be entered.
+    /// Finds the first one from the top down: below a folder that can't be entered, nothing is visible.
     fn on_the_way_to(path: &Path) -> Option<Self> {
         let mut way: Vec<&Path> = path.ancestors().filter(|at| !at.as_os_str().is_empty()).collect();
         way.reverse();
@@ -168,18 +168,18 @@ impl Denied {
     }
 }
 
-/// How a configuration file came to be read.
+/// The reason why a configuration file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// It was found in the user's own folder.
+    /// The file was found in the user's own folder.
     Home,
-    /// It was found in a project. The file has to belong to this user or to root.
+    /// The file was found in a project. It has to belong to this user or to root.
     Project { user: u32 },
-    /// It was named, by this, and has to exist.
+    /// The file was named by this source, and has to exist.
     Named(&'static str),
 }
 
-/// Reads the settings of a file.
+/// Reads the settings in a file.
 pub(crate) fn load(path: &Path, source: Source) -> Layer {
     match content(path, source) {
         Ok(parsed) => {

@@ -1,4 +1,4 @@
-//! The last checks, over values from different sources, and the expansion of `~`.
+//! The final checks of the merged values, and the expansion of `~`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,14 @@ use crate::origin::Origin;
 use crate::paths;
 
 impl StorageConfig {
-    /// The same configuration made ready for use: `~` expanded, `use_global: false` turned into a folder in the
-    /// project (see [`Loader::project_dir`](crate::Loader::project_dir)), every value and combination checked.
+    /// The configuration ready for use: `~` is expanded, `use_global: false` is replaced with a folder in the project (see
+    /// [`Loader::project_dir`](crate::Loader::project_dir)), and all values and combinations are checked.
     ///
-    /// A `base_dir` that is exactly the default gives way to `PRODIGY_HOME` if that is set; no other
-    /// variable is read, except those of PostgreSQL's passwords. Calling it again changes nothing.
+    /// If `PRODIGY_HOME` is set, it replaces a `base_dir` that is exactly the default. No other variable is read, except
+    /// those of PostgreSQL's passwords. Resolving a resolved configuration changes nothing.
     ///
     /// # Errors
-    /// [`ConfigErrors`] with every value and combination that is not possible. Settings of a backend that is not
-    /// chosen are not checked.
+    /// [`ConfigErrors`] with all invalid values and combinations. Settings of a backend that is not chosen are not checked.
     pub fn resolved(
         &self,
         environment: &impl Environment,
@@ -32,7 +31,7 @@ impl StorageConfig {
         if self.backend == BackendKind::File {
             let home = environment.home();
             let standing = crate::variables::prodigy_home(environment, home.as_deref(), &mut merged.errors);
-            // Any other `base_dir` was set on purpose, or put in place when this was resolved before.
+            // Any other `base_dir` was set on purpose, or by an earlier call of this function.
             if self.file.base_dir == Self::default().file.base_dir {
                 if !self.file.use_global {
                     merged.config.file.base_dir = local_root(project_dir);
@@ -49,13 +48,13 @@ impl StorageConfig {
     }
 }
 
-/// The root of the data without global storage.
+/// The root of the data with `use_global: false`.
 pub(crate) fn local_root(project_dir: Option<&Path>) -> PathBuf {
     project_dir.map_or_else(|| PathBuf::from(".prodigy"), |project| project.join(".prodigy"))
 }
 
 impl Merged {
-    /// Checks every value that counts on its own.
+    /// Checks each value on its own, if it applies to the chosen backend.
     fn check_values(&mut self) {
         let backend = self.config.backend;
         for (spec, (_, origin)) in KEYS.iter().zip(&self.origins) {
@@ -76,7 +75,7 @@ impl Merged {
         }
     }
 
-    /// Replaces `~` in the paths that count.
+    /// Expands `~` in the paths that apply to the chosen backend.
     pub(crate) fn expand(&mut self, home: Option<&Path>) {
         let backend = self.config.backend;
         for (spec, (_, origin)) in KEYS.iter().zip(&self.origins) {
@@ -103,14 +102,14 @@ impl Merged {
         }
     }
 
-    /// Checks values against each other, whichever source each came from.
+    /// Checks combinations of values, which may be from different sources.
     pub(crate) fn check_combinations(&mut self) {
         let suspect = |key: &str| self.suspect.contains(key);
         let retry = &self.config.retry_policy;
         let keys = ["retry_policy.initial_delay", "retry_policy.max_delay"];
         if retry.initial_delay > retry.max_delay && !keys.iter().any(|key| suspect(key)) {
             let [initial, max] = keys.map(|key| self.origin(key));
-            // The later of the two is the one to look at first.
+            // The error points to the value from the later source.
             let (at, key) = if max.0 > initial.0 {
                 (max.1, keys[1])
             } else {
@@ -162,7 +161,7 @@ impl Merged {
         }
     }
 
-    /// Notes a project's local data that global storage leaves alone.
+    /// Adds a notice if the project has local data, which global storage does not use.
     #[expect(clippy::disallowed_methods, reason = "looks for data in the project")]
     pub(crate) fn notice_local_storage(&mut self, project_dir: Option<&Path>) {
         let Some(local) = project_dir.map(|project| project.join(".prodigy")) else {

@@ -17,7 +17,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// By the ending of the name.
+    /// The format by the extension of the name.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "yaml" | "yml" => Some(Self::Yaml),
@@ -26,9 +26,9 @@ impl Format {
         }
     }
 
-    /// Parses text of this format; an error says that this build can't.
+    /// Parses a text in this format. Fails if this build can't parse the format.
     pub(crate) fn parse(self, text: &str) -> Result<Parsed, &'static str> {
-        // A byte order mark is no character of the text, and no column counts it.
+        // A byte order mark is not part of the text, and is not counted in columns.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match self {
             #[cfg(feature = "yaml")]

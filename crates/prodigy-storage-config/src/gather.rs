@@ -1,4 +1,4 @@
-//! One pass over every source.
+//! Reads all sources in one pass.
 #![expect(clippy::disallowed_methods, reason = "finds configuration files")]
 
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
     })
 }
 
-/// The configuration file of a project: that of the current worktree, else that of the main worktree.
+/// The configuration file of a project: in the current worktree, or in the main worktree if the current one has none.
 fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     let folder = project.join(".prodigy");
     if let Err(error) = std::fs::symlink_metadata(&folder)
@@ -85,7 +85,7 @@ fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     if found.is_some() || start.errors.len() > before {
         return found;
     }
-    // A broken `.git` is for commands that need the repository to complain of.
+    // A broken `.git` is ignored here: commands that need the repository report it.
     let main = Identity::at(project).ok()?.main_worktree().ok()??;
     if main == project {
         return None;
@@ -93,7 +93,7 @@ fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     files::discover(&main.join(".prodigy"), &mut start.errors)
 }
 
-/// Leaves out a file that comes again later: the home folder may be the project, a named file the found one.
+/// Removes all but the last occurrence of each file: the home folder may be the project, or a named file may also be found.
 fn last_of_each(sources: Vec<(PathBuf, Source)>) -> Vec<(PathBuf, Source)> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut kept: Vec<(PathBuf, Source)> = Vec::new();

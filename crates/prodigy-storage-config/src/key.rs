@@ -1,9 +1,9 @@
-//! The facts about one key.
+//! The description of one key.
 
 use crate::field::Field;
 use crate::kind::BackendKind;
 
-/// The start of the variable that sets any key: `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
+/// The prefix of the variables for all keys, such as `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
 pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
 
 /// One key of the configuration, as [`KEYS`](crate::KEYS) describes it.
@@ -21,18 +21,18 @@ pub struct KeySpec {
     pub default: &'static str,
     /// The meaning of the key, in one line.
     pub meaning: &'static str,
-    /// Variables that set the key besides [`KeySpec::variable`], the first one first.
+    /// Other variables that set the key, besides [`KeySpec::variable`], in order of precedence.
     pub variables: &'static [VariableSpec],
-    /// Why the key should no longer be set, if so.
+    /// The reason why the key is deprecated, if it is.
     pub deprecated: Option<&'static str>,
-    /// The one backend that the key is for; none when it is for all.
+    /// The backend that uses the key; `None` if all backends do.
     pub backend: Option<BackendKind>,
-    /// The value that weakens durability or locking, if one does.
+    /// The value that weakens durability or locking, if the key has such a value.
     pub(crate) weaker: Option<&'static str>,
     pub(crate) field: Field,
 }
 
-/// A variable of the environment with a name of its own.
+/// An environment variable whose name is not derived from a key.
 ///
 /// ```
 /// let root = prodigy_storage_config::key("backend_config.base_dir").expect("a key");
@@ -101,7 +101,7 @@ impl KeySpec {
         self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
     }
 
-    /// The values that it takes, in a few words: `bool`, `bytes`, `` `file` or `memory` ``.
+    /// A short description of the values that the key takes: `bool`, `bytes`, `` `file` or `memory` ``.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.field.kind()
@@ -116,7 +116,7 @@ impl KeySpec {
         )
     }
 
-    /// The command line flag that sets the key, should a tool offer it: `--base-dir`.
+    /// The name of a command-line flag for the key: `--base-dir`.
     #[must_use]
     pub fn flag(&self) -> String {
         format!("--{}", self.name().replace('_', "-"))

@@ -1,15 +1,15 @@
-//! The one table of keys: parsing, variables, defaults, documentation and origins all come from it.
+//! The table of keys. Parsing, variables, defaults, documentation and origins are all derived from it.
 
 use crate::field::Field;
 use crate::key::{KeySpec, VariableSpec};
 use crate::kind::BackendKind::{File, Memory, Postgres};
 
-/// Replaces `~/.prodigy`.
+/// The variable that replaces `~/.prodigy`.
 pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
-/// Names a configuration file.
+/// The variable that names a configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "PRODIGY_CONFIG";
 
-/// Passes a fencing token on to a process.
+/// The variable that passes a fencing token to a process.
 pub const FENCE_VARIABLE: &str = "PRODIGY_STORAGE_FENCE";
 
 const BASE_PATH: &str = "PRODIGY_STORAGE_BASE_PATH";
@@ -33,7 +33,7 @@ pub(crate) static OTHER_VARIABLES: &[VariableSpec] = &[
     },
 ];
 
-/// Every key, in the order in which it is written and documented.
+/// All keys, in the order in which they are written and documented.
 pub static KEYS: &[KeySpec] = &[
     KeySpec::new(
         "backend",

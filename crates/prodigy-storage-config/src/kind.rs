@@ -1,8 +1,8 @@
-//! The backends by their names.
+//! The kinds of backends and their names.
 
 use std::fmt;
 
-/// Where data goes.
+/// The kind of backend that stores the data.
 ///
 /// ```
 /// use prodigy_storage_config::BackendKind;
@@ -23,13 +23,13 @@ pub enum BackendKind {
 }
 
 impl BackendKind {
-    /// Every backend. A program may have been built without one.
+    /// All kinds. A program may have been built without some of them.
     pub const ALL: &'static [Self] = &[Self::File, Self::Memory, Self::Postgres];
 
-    /// Another word for [`BackendKind::File`], which Prodigy's own documentation uses.
+    /// Another name of [`BackendKind::File`], which Prodigy's own documentation uses.
     pub(crate) const FILE_ALIAS: &'static str = "filesystem";
 
-    /// The word in a configuration file.
+    /// The name in a configuration file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,22 +10,22 @@ use crate::notice::Notice;
 use crate::origin::Origin;
 use crate::raw::{Problem, Raw};
 
-/// The keys that one source sets, and what is wrong with it.
+/// The keys that one source sets, and its errors.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) values: StorageConfig,
-    /// Where each key that is set was set.
+    /// The origin of each key that is set.
     origins: BTreeMap<&'static str, Origin>,
-    /// Keys that the source meant to set and did not: what is said of their value would be a guess.
+    /// Keys that the source tried to set and failed. Further errors about their values would only be guesses.
     pub(crate) suspect: BTreeSet<&'static str>,
     pub(crate) errors: Vec<ConfigError>,
     pub(crate) notices: Vec<Notice>,
-    /// The source is a project's file, which others may have written.
+    /// True if the source is a project's file, which other people may have written.
     pub(crate) of_project: bool,
 }
 
 impl Layer {
-    /// A source of which nothing could be read.
+    /// A source that could not be read at all.
     pub(crate) fn failed(error: ConfigError) -> Self {
         Self {
             errors: vec![error],
@@ -33,7 +33,7 @@ impl Layer {
         }
     }
 
-    /// Notes that the source may set any key that is not known to be set.
+    /// Marks all keys without a value as suspect: the source may set them in a part that could not be read.
     pub(crate) fn suspect_unset(&mut self) {
         let unset = KEYS
             .iter()
@@ -42,7 +42,7 @@ impl Layer {
         self.suspect.extend(unset);
     }
 
-    /// Takes the value, or notes what is wrong with it.
+    /// Stores the value of a key, or adds an error.
     pub(crate) fn set(&mut self, spec: &'static KeySpec, raw: &Raw<'_>, origin: Origin) {
         match spec.field.set(&mut self.values, raw) {
             Ok(()) => {
@@ -52,7 +52,7 @@ impl Layer {
         }
     }
 
-    /// Notes what is wrong with the value of a key.
+    /// Adds an error about the value of a key.
     pub(crate) fn refuse(&mut self, spec: &'static KeySpec, problem: Problem, origin: Origin) {
         self.suspect.insert(spec.path);
         let what = format!("invalid value for `{}`", spec.path);
@@ -73,7 +73,7 @@ impl Layer {
             .filter_map(|spec| self.origins.get(spec.path).map(|origin| (spec, origin)))
     }
 
-    /// Notes the keys that can't be set together in one source.
+    /// Adds errors for keys that can't be set together in one source.
     pub(crate) fn check_clashes(&mut self) {
         let mut errors = Vec::new();
         if let Some(chosen_by) = self.origin("backend") {

@@ -1,19 +1,21 @@
-//! The configuration of Prodigy storage: YAML and TOML files, overrides by the environment, validation, provenance.
+//! The configuration of Prodigy storage: YAML and TOML files, environment variables, validation, and the origin of values.
 //!
 //! # Model
-//! One table, [`KEYS`], says what may be set. Several sources set keys, and the later wins key by key: the defaults,
-//! a file in the home folder, one in the project, one that `PRODIGY_CONFIG` names, one named in code, the environment,
-//! flags. [`Loader::load`] reads them all and gives either a [`Loaded`] configuration, in which every value
-//! knows its [`Origin`], or [`ConfigErrors`] with everything that is wrong in any of them: file, line, column, key, and what
-//! was probably meant. [`reference_markdown`] documents the same table.
+//! One table, [`KEYS`], defines the keys. Several sources set keys. For each key, the last source that sets it wins, in this
+//! order: the defaults, the file in the home folder, the file in the project, the file that `PRODIGY_CONFIG` names, the file
+//! named in code, the environment, flags, and values set in code.
 //!
-//! The environment is handed in as an [`Environment`], so nothing but [`ProcessEnvironment`] touches the real one.
+//! [`Loader::load`] reads all sources. It returns a [`Loaded`] configuration, which has the [`Origin`] of every value, or
+//! [`ConfigErrors`] with all errors in all sources: file, line, column, key, and a suggestion for a misspelt word.
+//! [`reference_markdown`] documents the same table.
+//!
+//! The environment is passed as an [`Environment`]. Only [`ProcessEnvironment`] reads the variables of the process.
 //!
 //! # Limitations
-//! - Positions point at keys, not at values; under a YAML alias or merge key, at the key where it was first written.
-//! - A fault in YAML's syntax hides what comes after it in the same file. TOML is read on past a fault.
+//! - Positions point to keys, not to values. Under a YAML alias or merge key, a position points to where the key was first written.
+//! - After a syntax error, the rest of a YAML file is not read. The rest of a TOML file is.
 //! - A configuration file has at most 1 MiB and 64 levels of nesting.
-//! - Whether a path exists or may be written to is for the backend to find out.
+//! - Paths are not checked for existence or access: the backend does that.
 //!
 //! # Example
 //! ```

@@ -1,4 +1,4 @@
-//! A configuration together with where it came from.
+//! A configuration with the origins of its values.
 
 use std::path::{Path, PathBuf};
 
@@ -24,20 +24,20 @@ use crate::origin::Origin;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The configuration: checked, paths expanded.
+    /// The configuration, checked and with expanded paths.
     pub config: StorageConfig,
     /// Notices for the user.
     pub notices: Vec<Notice>,
-    /// One origin a key, in the order of [`KEYS`].
+    /// The origin of each key, in the order of [`KEYS`].
     pub(crate) origins: Vec<Origin>,
     pub(crate) files: Vec<PathBuf>,
 }
 
 impl Loaded {
-    /// Where the effective value of a key came from; [`Origin::Default`] for a path that is no key.
+    /// The origin of the effective value of a key; [`Origin::Default`] for a path that is not a key.
     ///
-    /// For a `base_dir` that follows from `use_global: false` it is where that was set, and for the default one
-    /// under `PRODIGY_HOME` that variable.
+    /// For a `base_dir` that results from `use_global: false`, it is the origin of `use_global`. For one that results from
+    /// `PRODIGY_HOME`, it is that variable.
     #[must_use]
     pub fn origin(&self, key: &str) -> &Origin {
         KEYS.iter()
@@ -46,7 +46,7 @@ impl Loaded {
             .map_or(&Origin::Default, |(_, origin)| origin)
     }
 
-    /// Every key that counts under the chosen backend, with its value as text and where that came from.
+    /// All keys that apply to the chosen backend, each with its value as text and the origin of the value.
     pub fn effective(&self) -> impl Iterator<Item = (&'static KeySpec, String, &Origin)> {
         let mut config = self.config.clone();
         let backend = config.backend;
@@ -56,7 +56,7 @@ impl Loaded {
             .map(move |(spec, origin)| (spec, spec.field.text(&mut config), origin))
     }
 
-    /// The configuration files that were read, in their order; a later one wins.
+    /// The configuration files that were read, in order. A later file takes precedence.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
     }

@@ -1,4 +1,4 @@
-//! Finding and reading every source.
+//! The loader of the configuration.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use crate::environment::Environment;
 use crate::error::ConfigErrors;
 use crate::loaded::Loaded;
 
-/// Gathers the configuration from all its sources.
+/// Loads the configuration from all its sources.
 ///
-/// The later source wins, key by key: defaults; `config.{yml,yaml,toml}` in `~/.prodigy` (or `PRODIGY_HOME`); the
-/// same in `.prodigy` of the project; the file of `PRODIGY_CONFIG`; the one of [`Loader::file`]; the environment;
-/// [`Loader::flag`]; [`Loader::set`].
+/// For each key, the last source that sets it wins. The order is: the defaults; `config.{yml,yaml,toml}` in `~/.prodigy` (or
+/// `PRODIGY_HOME`); the same file in `.prodigy` of the project; the file that `PRODIGY_CONFIG` names; [`Loader::file`]; the
+/// environment; [`Loader::flag`]; [`Loader::set`].
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment};
@@ -35,7 +35,7 @@ pub struct Loader<E> {
 }
 
 impl<E: Environment> Loader<E> {
-    /// A loader that reads variables, and the home folder, from here.
+    /// A loader that reads variables and the home folder from this environment.
     pub fn new(environment: E) -> Self {
         let home = environment.home();
         Self {
@@ -48,41 +48,41 @@ impl<E: Environment> Loader<E> {
         }
     }
 
-    /// The project: the root of the current worktree, else the current folder. Its `.prodigy/config.*` is read, and
-    /// `use_global: false` puts data there. Without it no project is read.
+    /// Sets the project's folder: the root of the current worktree, or the current folder outside of a worktree. The loader
+    /// reads its `.prodigy/config.*`, and `use_global: false` stores data in its `.prodigy/`. By default no project is read.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self
     }
 
-    /// The home folder, instead of the one in the environment; `None` means that there is no home folder.
+    /// Sets the home folder, instead of the one of the environment; `None` means that there is no home folder.
     pub fn home(mut self, home: Option<PathBuf>) -> Self {
         self.home = home;
         self
     }
 
-    /// A configuration file named outright, in code or by `--config`. It must exist.
+    /// Adds a configuration file that code or `--config` names. It must exist.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// A value from the command line, for the key at this path: `flag("backend_config.base_dir", dir)`.
+    /// Sets the key at this path from the command line: `flag("backend_config.base_dir", dir)`.
     pub fn flag(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.flags.push((key.into(), value.into()));
         self
     }
 
-    /// A value that the program itself decides; it wins over every other source.
+    /// Sets the key at this path from the program. This takes precedence over all other sources.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.code.push((key.into(), value.into()));
         self
     }
 
-    /// Reads every source and puts them together.
+    /// Reads and merges all sources.
     ///
     /// # Errors
-    /// [`ConfigErrors`] with everything that is wrong in any source.
+    /// [`ConfigErrors`] with all errors in all sources.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         crate::gather::gather(self)
     }

@@ -1,4 +1,4 @@
-//! All sources put together, the later over the earlier.
+//! Merges all sources: for each key, the last source that sets it wins.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::origin::Origin;
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) config: StorageConfig,
-    /// One a key, in the order of the table, with the number of its source; 0 is the default.
+    /// The origin of each key, in the order of the table, with the number of its source; 0 is the default.
     pub(crate) origins: Vec<(usize, Origin)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) errors: Vec<ConfigError>,
-    /// Keys of which nothing more should be said.
+    /// Keys for which no further errors should be reported.
     pub(crate) suspect: BTreeSet<&'static str>,
 }
 
@@ -35,7 +35,7 @@ impl Merged {
         }
     }
 
-    /// The layers, the earliest first.
+    /// Merges the layers, the one with the lowest precedence first.
     pub(crate) fn of(layers: Vec<Layer>) -> Self {
         let mut merged = Self::of_code(StorageConfig::default());
         merged.origins = KEYS.iter().map(|_| (0, Origin::Default)).collect();
@@ -61,7 +61,7 @@ impl Merged {
         merged
     }
 
-    /// Notes what the file of a project sets to weaken durability or locking, where that counts.
+    /// Adds a notice for each effective value of a project's file that weakens durability or locking.
     fn notice_weakened(&mut self, of_project: &BTreeSet<usize>) {
         for (spec, (rank, origin)) in KEYS.iter().zip(&self.origins) {
             let value = spec.field.text(&mut self.config);
@@ -80,7 +80,7 @@ impl Merged {
             .map_or((0, &Origin::Default), |(_, (rank, origin))| (*rank, origin))
     }
 
-    /// Sets one key back to its default, and gives where it had been set.
+    /// Resets a key to its default. Returns its former origin.
     fn pass_over(&mut self, path: &str) -> Origin {
         let mut default = StorageConfig::default();
         for (spec, slot) in KEYS.iter().zip(&mut self.origins) {
@@ -112,7 +112,7 @@ impl Merged {
         }
     }
 
-    /// Decides between `base_dir` and `use_global: false`, and puts the root where the winner says.
+    /// Sets the root from `base_dir` or `use_global: false`, whichever has the later source.
     ///
     /// `standing` is the replacement of `~/.prodigy`, with its origin.
     pub(crate) fn place_root(&mut self, standing: Option<(PathBuf, Origin)>, project_dir: Option<&Path>) {
@@ -128,7 +128,7 @@ impl Merged {
             }
             return;
         }
-        // Equal ranks, in one source, are an error that was noted there.
+        // If both are from the same source, an error was already added for it.
         if base_rank > global_rank {
             self.pass_over(USE_GLOBAL);
             self.notices.push(Notice::Overruled {

@@ -7,7 +7,7 @@ use crate::kind::BackendKind;
 use crate::origin::Origin;
 use crate::text::shown;
 
-/// A warning about a valid configuration. [`Display`](fmt::Display) gives one line.
+/// A warning about a valid configuration. [`Display`](fmt::Display) prints one line.
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment, Notice};
@@ -20,28 +20,28 @@ use crate::text::shown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A variable by its deprecated name was read.
+    /// A variable was read by its deprecated name.
     DeprecatedVariable {
         /// The name that was read.
         name: String,
         /// The name to use.
         instead: &'static str,
     },
-    /// A variable by its deprecated name is set, but the new one is set too and wins.
+    /// A variable was ignored, because another one for the same setting is set too.
     ShadowedVariable {
         /// The name that was ignored.
         name: String,
         /// The name that was read.
         by: String,
     },
-    /// `use_global: false`: data is stored in the project, not in one place.
+    /// `use_global: false` is set: data is stored in the project and not shared between worktrees.
     LocalStorage {
-        /// Where `use_global` was set.
+        /// The origin of `use_global`.
         origin: Origin,
         /// The root of the data.
         path: PathBuf,
     },
-    /// A key of one backend was ignored, since another backend is chosen.
+    /// A key of one backend was ignored, because another backend is chosen.
     OtherBackend {
         /// The key.
         key: &'static str,
@@ -52,30 +52,30 @@ pub enum Notice {
         /// Where that was chosen.
         chosen_by: Origin,
     },
-    /// Of `use_global: false` and `base_dir`, the one set by the earlier source was ignored.
+    /// Both `use_global: false` and `base_dir` are set, and the one from the earlier source was ignored.
     Overruled {
         /// The key that was ignored.
         key: &'static str,
         /// Where it was set.
         origin: Origin,
-        /// The key that counts.
+        /// The key that is used.
         by: &'static str,
         /// Where that was set.
         by_origin: Origin,
     },
-    /// A project's `.prodigy/` holds data of local storage, which is neither read nor touched.
+    /// A project's `.prodigy/` contains data of local storage, which is neither read nor changed.
     UnusedLocalStorage {
         /// The folder.
         path: PathBuf,
     },
-    /// A file without `storage` has a top-level key that looks like it.
+    /// A file without the key `storage` has a top-level key with a similar name.
     LooksLikeStorage {
         /// The key as it was written.
         key: String,
         /// Its position.
         origin: Origin,
     },
-    /// A key of `storage` is at the top level of a file, where it sets nothing.
+    /// A key of `storage` is at the top level of a file, where it has no effect.
     AtTopLevel {
         /// The key.
         key: String,

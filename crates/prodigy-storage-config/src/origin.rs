@@ -1,11 +1,11 @@
-//! Where a value came from.
+//! The origins of values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::text::shown;
 
-/// Where an effective value, or an error, came from.
+/// The origin of an effective value or of an error.
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment, Origin};
@@ -18,15 +18,15 @@ use crate::text::shown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Nobody set it.
+    /// No source set the value: it is the default.
     Default,
     /// A configuration file.
     File {
-        /// The file, as it was found or named.
+        /// The path of the file, as it was found or named.
         path: PathBuf,
-        /// The line, from 1; 0 when the file as a whole is meant.
+        /// The line, from 1; 0 if the origin is the file as a whole.
         line: usize,
-        /// The column in characters, from 1; 0 when the file as a whole is meant.
+        /// The column in characters, from 1; 0 if the origin is the file as a whole.
         column: usize,
     },
     /// The environment variable of this name.
@@ -38,7 +38,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The configuration file, if it is one.
+    /// The configuration file, if the origin is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {

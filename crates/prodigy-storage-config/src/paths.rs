@@ -1,4 +1,4 @@
-//! Paths in values: `~` and what a relative one starts at.
+//! Paths in values: the expansion of `~`, and the base of relative paths.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() {
         return Err(Problem::new("the path is empty"));
     }
-    // These characters are useless in a folder's name, and YAML does not preserve all of them.
+    // Folder names do not need these characters, and YAML does not preserve all of them.
     let unfit = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if let Some(c) = path.to_string_lossy().chars().find(unfit) {
         return Err(Problem::new(format!(
@@ -39,7 +39,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Whether a path in a variable may be used: a relative one would depend on the current folder.
+/// Refuses a relative path in a variable, since it would depend on the current folder.
 pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() || path.is_absolute() || needs_home(path) {
         return Ok(());
@@ -51,7 +51,7 @@ pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
     .hint("write an absolute path, or one that starts with `~/`"))
 }
 
-/// The part of a path that a shell, or a program that reads URLs, would replace: `$VAR`, `%VAR%`, `file://`.
+/// The part of a path that a shell or a URL parser would replace: `$VAR`, `%VAR%`, `file://`.
 fn unexpanded(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     if let Some((scheme, _)) = text.split_once(':')
@@ -86,7 +86,7 @@ fn unexpanded(path: &Path) -> Option<String> {
     None
 }
 
-/// The first part of a path, where it starts with `~`.
+/// The first part of a path, if it starts with `~`.
 fn tilde(path: &Path) -> Option<String> {
     match path.components().next() {
         Some(Component::Normal(first)) if first.as_encoded_bytes().starts_with(b"~") => {
@@ -96,12 +96,12 @@ fn tilde(path: &Path) -> Option<String> {
     }
 }
 
-/// Whether the path needs the home folder.
+/// True if the path starts with `~`, so that the home folder is needed.
 pub(crate) fn needs_home(path: &Path) -> bool {
     tilde(path).is_some()
 }
 
-/// The path with `~` replaced; `None` when the home folder is needed and not known.
+/// Expands `~` in a path. `None` if the home folder is needed but not known.
 pub(crate) fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     if !needs_home(path) {
         return Some(path.to_owned());
@@ -117,8 +117,8 @@ pub(crate) fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// The folder that relative paths in a configuration file start at: the main worktree of the project that the file
-/// belongs to, so that all worktrees agree, else the file's folder.
+/// The base of relative paths in a configuration file: the main worktree of the project that contains the file, so that it
+/// is the same for all worktrees. For a file outside of a project, it is the file's folder.
 pub(crate) fn base_of(file: &Path) -> Result<PathBuf, Problem> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -139,7 +139,7 @@ pub(crate) fn base_of(file: &Path) -> Result<PathBuf, Problem> {
         })
 }
 
-/// Whether the path depends on where it starts.
+/// True if the path is relative and does not start with `~`.
 pub(crate) fn is_relative(path: &Path) -> bool {
     !path.is_absolute() && !needs_home(path)
 }

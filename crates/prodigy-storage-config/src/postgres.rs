@@ -9,7 +9,7 @@ use crate::config::StorageConfig;
 use crate::environment::Environment;
 use crate::kind::BackendKind;
 
-/// Replaces a password that is shown.
+/// The text that is shown instead of a password.
 const HIDDEN: &str = "***";
 
 /// Settings of the PostgreSQL backend. `Debug` hides passwords.
@@ -24,13 +24,13 @@ const HIDDEN: &str = "***";
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresSettings {
-    /// The connection string; needed for the backend. Default: none.
+    /// The connection string, required for this backend. Default: none.
     pub url: Option<String>,
-    /// The schema that holds the tables. Default: `prodigy`.
+    /// The schema that contains the tables. Default: `prodigy`.
     pub schema: String,
     /// The name of the program in the server's list of sessions. Default: `prodigy-storage`.
     pub application_name: String,
-    /// The password where [`url`](Self::url) has none: `PGPASSWORD`. No file of ours holds it. Default: none.
+    /// The password if [`url`](Self::url) has none, from `PGPASSWORD`. It can't be set in a configuration file. Default: none.
     pub password: Option<String>,
     /// The file of passwords, in libpq's form: `PGPASSFILE`, or `~/.pgpass`. Default: none.
     pub password_file: Option<PathBuf>,
@@ -75,7 +75,7 @@ impl fmt::Debug for PostgresSettings {
     }
 }
 
-/// A connection string as it may be shown. Where a password may be, more is hidden rather than less.
+/// Hides the password in a connection string. If its position is not certain, more text is hidden.
 pub(crate) fn without_password(url: &str) -> String {
     let mut shown = url.to_owned();
     if let Some((scheme, rest)) = url.split_once("://")
@@ -90,7 +90,7 @@ pub(crate) fn without_password(url: &str) -> String {
     }
 }
 
-/// Takes the password from where PostgreSQL's own clients take it, unless it is set.
+/// Takes the password from the sources of PostgreSQL's own clients, unless it is set.
 pub(crate) fn find_password(
     config: &mut StorageConfig,
     environment: &impl Environment,

@@ -1,4 +1,4 @@
-//! A value as a source gave it, and how it becomes one of ours.
+//! Unparsed values from the sources, and their conversion.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::text::{nearest, shown};
 pub(crate) enum Raw<'a> {
     Null,
     Bool(bool),
-    /// Digits with an optional sign, in decimal; any length.
+    /// Decimal digits with an optional sign, of any length.
     Integer(&'a str),
     /// A number with a fraction or an exponent, or one that is not finite.
     Float(&'a str),
@@ -25,13 +25,13 @@ pub(crate) enum Raw<'a> {
     Map,
     /// A date or a time.
     Date,
-    /// From a flag or the program: its type is not known.
+    /// A value of unknown type, from a flag or from the program.
     Untyped(&'a OsStr),
-    /// From a variable: its type is not known, and a path is absolute.
+    /// A value of unknown type, from a variable. A path must be absolute.
     Variable(&'a OsStr),
 }
 
-/// Why a value can't be taken, and what to write instead.
+/// The reason why a value is refused, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) why: String,
@@ -53,7 +53,7 @@ impl Problem {
 }
 
 impl Raw<'_> {
-    /// The value as a message shows it.
+    /// The value as shown in a message.
     fn shown(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
@@ -76,7 +76,7 @@ impl Raw<'_> {
         }
     }
 
-    /// The text, where the source gave text or can't tell.
+    /// The text, if the value is a text or of unknown type.
     pub(crate) fn text(&self, wanted: &str) -> Result<&str, Problem> {
         match self {
             Self::Text(text) => Ok(text),
@@ -87,7 +87,7 @@ impl Raw<'_> {
         }
     }
 
-    /// A text that no error shows.
+    /// A text that must not be shown in errors.
     pub(crate) fn secret(&self, wanted: &str) -> Result<&str, Problem> {
         self.text(wanted)
             .map_err(|_| Problem::new(format!("{wanted} is expected")).hint("put it between quotes"))
@@ -142,7 +142,7 @@ impl Raw<'_> {
         T::try_from(value).map_err(|_| too_large())
     }
 
-    /// Whether it says that there is no value.
+    /// True if the value means "not set".
     pub(crate) fn is_none(&self) -> bool {
         match self {
             Self::Null => true,
@@ -237,7 +237,7 @@ impl Raw<'_> {
         self.choice(&words)
     }
 
-    /// Parses one of a few words: exact in a file, in any letter case elsewhere.
+    /// Parses one of several words. Letter case matters only in a file.
     pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
         let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
         let mut wanted = String::new();
@@ -269,7 +269,7 @@ impl Raw<'_> {
     }
 }
 
-/// Whether the text is decimal digits, perhaps with a sign.
+/// True if the text consists of decimal digits, perhaps with a sign.
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! From a parsed file to the keys it sets.
+//! Reads the keys that a parsed file sets.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::paths;
 use crate::text::{nearest, nearest_by, shown};
 use crate::tree::{Entry, Kind, Map, Node, Parsed, Position};
 
-/// The one top-level key that is ours.
+/// The only top-level key of the configuration.
 pub(crate) const ROOT: &str = "storage";
 
-/// Keys that Prodigy's own documentation and code put below `storage` or `backend_config`. It names its backend's
-/// settings `backend_config.file.*` or `backend_config.memory.*`.
+/// Keys that Prodigy itself uses below `storage` or `backend_config`. It has its backend's settings in
+/// `backend_config.file.*` or `backend_config.memory.*`.
 const OTHER_PROGRAMS: [&str; 5] = [
     "repository_grouping",
     "base_path",
@@ -26,7 +26,7 @@ const OTHER_PROGRAMS: [&str; 5] = [
     "memory",
 ];
 
-/// Reads the keys below `storage`. Without a file (text from elsewhere) positions still count.
+/// Reads the keys below `storage`. `file` is `None` for a text that is not from a file.
 pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     let mut reader = Reader {
         file,
@@ -52,7 +52,7 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     reader.report_unknown();
     reader.layer.check_clashes();
     if !parsed.faults.is_empty() {
-        // A missing key may be in the part that could not be read.
+        // A missing key may be in the part that could not be parsed.
         reader.layer.suspect_unset();
     }
     reader.layer.sort_errors();
@@ -66,7 +66,7 @@ struct Reader<'f> {
     unknown: Vec<Position>,
 }
 
-/// Unknown keys that are reported one by one. A file with more is another file than was meant.
+/// The largest number of unknown keys that are reported one by one. A file with more is probably the wrong file.
 const MOST_UNKNOWN: usize = 50;
 
 impl Reader<'_> {
@@ -144,7 +144,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The entries of a map, with dotted keys written as sections. A key in both forms is set twice.
+    /// The entries of a map, with dotted keys converted to sections. A key in both forms is a repeated key.
     fn undotted(
         &mut self,
         section: Option<&'static str>,
@@ -207,7 +207,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Skips a key that another program reads from the same file, with a notice.
+    /// True for a key that another program reads from the same file. Adds a notice for it.
     fn of_another_program(&mut self, section: Option<&'static str>, entry: &Entry) -> bool {
         let name = entry.key.text.as_str();
         if section.is_some_and(|section| section != "backend_config") || !OTHER_PROGRAMS.contains(&name) {
@@ -219,7 +219,7 @@ impl Reader<'_> {
         true
     }
 
-    /// The keys of a section; an empty one, all its lines comments perhaps, has none.
+    /// The keys of a section. An empty section, for example with only comments, has no keys.
     fn section<'e>(&mut self, name: &str, entry: &'e Entry) -> Option<&'e Map> {
         match &entry.value.kind {
             Kind::Map(map) => return Some(map),
@@ -250,7 +250,7 @@ impl Reader<'_> {
         self.layer.errors.push(error);
     }
 
-    /// Says how many unknown keys there are beside those that are reported one by one.
+    /// Reports the number of unknown keys beyond those that are reported one by one.
     fn report_unknown(&mut self) {
         if let Some(&first) = self.unknown.first() {
             let count = self.unknown.len();
@@ -281,7 +281,7 @@ impl Reader<'_> {
                 |section| format!("below `{section}`"),
             )
         };
-        // The names of this section come first: of two names that are equally near, they are the likelier ones.
+        // The names of this section come first, since they are preferred among names that are equally similar.
         let here = || {
             let names = KEYS
                 .iter()

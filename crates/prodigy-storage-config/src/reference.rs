@@ -1,4 +1,4 @@
-//! The reference page of the configuration, made from the table of keys.
+//! The reference page of the configuration, generated from the table of keys.
 
 use std::fmt::Write;
 
@@ -113,7 +113,7 @@ pub fn reference_markdown() -> String {
 }
 
 fn keys(page: &mut String, title: &str, section: Option<&str>) {
-    // Writing to a string does not fail.
+    // Writing to a string never fails.
     let _ = write!(
         page,
         "\n## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"

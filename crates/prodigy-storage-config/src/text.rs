@@ -1,9 +1,9 @@
-//! Text of others, made fit to be shown.
+//! Makes texts from users safe to show, and finds similar words.
 
 /// The largest number of characters of a caller's text in a message.
 const SHOWN: usize = 200;
 
-/// The text with control and direction-changing characters escaped, cut when long.
+/// The text with control and direction-changing characters escaped, truncated if it is long.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(SHOWN));
     for (index, c) in text.chars().enumerate() {
@@ -21,19 +21,19 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// The known word nearest to a mistyped one, if one is near enough to be meant.
+/// The known word that is most similar to a misspelt one, if any is similar enough.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_by(typed, known, |word| word)
 }
 
-/// The same for things that have a word each. Of two that are equally near, the first.
+/// Like [`nearest`], for values with one word each. The first of several equally similar ones is returned.
 pub(crate) fn nearest_by<'w, T>(
     typed: &str,
     known: impl IntoIterator<Item = T>,
     word: impl Fn(&T) -> &'w str,
 ) -> Option<T> {
     let typed = typed.to_lowercase().replace('-', "_");
-    // Far longer than any word of ours: no typing error, and the distance is quadratic.
+    // Such a long word is not a misspelling of a key, and computing the distance takes quadratic time.
     if typed.len() > 100 {
         return None;
     }

@@ -1,13 +1,13 @@
-//! A configuration file after its format's parser: values with positions.
+//! A parsed configuration file: values with positions.
 
 use std::rc::Rc;
 
 use crate::raw::Raw;
 
-/// Deeper nesting is refused: no file of ours has more than three levels.
+/// The largest depth of nesting that is accepted; the keys need only three levels.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// A place in a file: line and column from 1, the column in characters.
+/// A position in a file: line and column, both from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     pub(crate) line: usize,
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Integer(String),
     Float(String),
     Text(String),
-    /// Its items, where the format's merge keys need them.
+    /// A list with its items, if the format's merge keys need them.
     List(Vec<Rc<Node>>),
     Map(Map),
     Date,
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Map {
     pub(crate) entries: Vec<Entry>,
-    /// Keys that were set again, with the place of the first.
+    /// Repeated keys, each with the position of its first occurrence.
     pub(crate) repeated: Vec<(Entry, Position)>,
 }
 
@@ -53,10 +53,10 @@ pub(crate) struct Key {
     pub(crate) position: Position,
 }
 
-/// The result of a format's parser: the readable part of the file, and the errors of the rest.
+/// The result of a format's parser: the part of the file that could be parsed, and the errors.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
-    /// `None` when the file holds nothing.
+    /// The root; `None` if the file is empty.
     pub(crate) root: Option<Rc<Node>>,
     pub(crate) faults: Vec<Fault>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Fault {
     pub(crate) position: Position,
     pub(crate) what: String,
     pub(crate) why: Option<String>,
-    /// Where the key was set before, if it is set twice.
+    /// The first position of the key, if it is a repeated key.
     pub(crate) first: Option<Position>,
     pub(crate) hint: Option<String>,
 }
@@ -105,7 +105,7 @@ impl Fault {
 }
 
 impl Map {
-    /// Every entry, also of a key that was set again: what is wrong with its value is still wrong.
+    /// All entries, including repeated keys, so that errors in their values are found too.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Entry> {
         self.entries
             .iter()
@@ -114,7 +114,7 @@ impl Map {
 }
 
 impl Entry {
-    /// The entry with a dotted key written as sections: `a.b: 1` is `a: {b: 1}`. Only where `is_section` knows the first part.
+    /// The entry with a dotted key converted to sections: `a.b: 1` becomes `a: {b: 1}` if `is_section` is true for `a`.
     pub(crate) fn undotted(&self, is_section: impl Fn(&str) -> bool) -> Self {
         match self.key.text.split_once('.') {
             Some((section, rest)) if !rest.is_empty() && is_section(section) => {
@@ -142,7 +142,7 @@ impl Entry {
         }
     }
 
-    /// Takes the keys of another entry of the same name into this one; false unless both are sections.
+    /// Adds the keys of another entry of the same name to this one. Returns false unless both are sections.
     pub(crate) fn merge(&mut self, other: &Self) -> bool {
         let (one, other_map) = match (&self.value.kind, &other.value.kind) {
             (Kind::Map(_), Kind::Null) => return true,
@@ -181,7 +181,7 @@ impl Node {
     }
 }
 
-/// Lines and columns of byte offsets.
+/// Converts byte offsets to lines and columns.
 #[derive(Debug)]
 #[cfg(feature = "toml")]
 pub(crate) struct Lines<'t> {

@@ -16,11 +16,11 @@ use crate::text::{nearest, shown};
 
 const SHORT_PREFIX: &str = "PRODIGY_STORAGE_";
 
-/// Container platforms set variables that begin so for each service that is named `prodigy-storage`.
+/// Prefixes of the variables that container platforms set for a service named `prodigy-storage`.
 const CONTAINER_PREFIXES: [&str; 2] = ["PRODIGY_STORAGE_SERVICE_", "PRODIGY_STORAGE_PORT"];
 
-/// Whether a container platform sets it for a service whose name is `prodigy-storage`, or begins so: `prodigy-storage-db` gives
-/// `PRODIGY_STORAGE_DB_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_5432_TCP`.
+/// True for a variable that container platforms set for a service whose name is or begins with `prodigy-storage`. For
+/// `prodigy-storage-db` they are `PRODIGY_STORAGE_DB_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_5432_TCP`.
 fn is_of_a_service(name: &str) -> bool {
     let is_of_a_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
         let mut words = rest.split('_');
@@ -36,12 +36,12 @@ fn is_of_a_service(name: &str) -> bool {
                 || name.contains("_SERVICE_PORT"))
 }
 
-/// A variable's value, unless it is unset or empty.
+/// The value of a variable; `None` if it is unset or empty.
 fn value(environment: &impl Environment, name: &str) -> Option<OsString> {
     environment.var(name).filter(|value| !value.is_empty())
 }
 
-/// A variable that holds a path, with `~` expanded.
+/// The path in a variable, with `~` expanded.
 fn path(
     environment: &impl Environment,
     name: &str,
@@ -91,7 +91,7 @@ pub(crate) fn config_file(
     path(environment, CONFIG_VARIABLE, home, errors)
 }
 
-/// The variables that set keys.
+/// Reads the variables that set keys.
 pub(crate) fn read(environment: &impl Environment) -> Layer {
     let mut layer = Layer::default();
     for spec in KEYS {
@@ -153,7 +153,7 @@ pub(crate) fn read(environment: &impl Environment) -> Layer {
     layer
 }
 
-/// Notes an unknown name that looks like one of ours.
+/// Adds an error for an unknown variable whose name looks like one of ours.
 fn unknown(layer: &mut Layer, name: &OsStr) {
     let is_unicode = name.to_str().is_some();
     let name = &*name.to_string_lossy();
@@ -175,7 +175,7 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     {
         return;
     }
-    // The nearest by what follows the prefix: the whole key, its last part, or a name of its own.
+    // Compare the text after the prefix with each key, its last part, and its other variables.
     let tail = tail.replace("__", "_");
     let mut words: Vec<(String, Option<&'static KeySpec>, String)> = Vec::new();
     for variable in OTHER_VARIABLES {
@@ -221,7 +221,7 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     layer.errors.push(error);
 }
 
-/// Values for keys by their paths: flags, or the program's own.
+/// Reads values for keys by path, from flags or from the program.
 pub(crate) fn assigned<'a>(
     values: impl Iterator<Item = (&'a str, &'a OsStr)>,
     origin: impl Fn(&str) -> Origin,

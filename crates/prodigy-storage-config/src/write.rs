@@ -1,4 +1,4 @@
-//! The configuration as text.
+//! Reads and writes the configuration as text.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::key::KeySpec;
 use crate::keys::{KEYS, sections};
 use crate::read::ROOT;
 
-/// A configuration that can't be written as text.
+/// The error for a configuration that can't be written as text.
 ///
 /// ```
 /// # #[cfg(feature = "toml")] {
@@ -38,8 +38,8 @@ impl NotWritable {
 }
 
 impl StorageConfig {
-    /// The configuration as a YAML file. Keys of a backend that is not chosen are left out, and so is a `base_dir`
-    /// under `use_global: false`, since it follows from that.
+    /// The configuration as a YAML file. Keys of a backend that is not chosen are left out. With `use_global: false`,
+    /// `base_dir` is left out too, since it results from that.
     ///
     /// # Errors
     /// [`NotWritable`] for a path that is not Unicode.
@@ -48,7 +48,7 @@ impl StorageConfig {
         crate::format::yaml::write(self)
     }
 
-    /// The configuration as a TOML file, with the same keys as [`StorageConfig::to_yaml`] writes.
+    /// The configuration as a TOML file, with the same keys as from [`StorageConfig::to_yaml`].
     ///
     /// # Errors
     /// [`NotWritable`] for a path that is not Unicode.
@@ -57,20 +57,20 @@ impl StorageConfig {
         crate::format::toml::write(self)
     }
 
-    /// Reads the text of a YAML file, and nothing else: neither other sources nor the environment. Paths stay as they
-    /// are written; see [`StorageConfig::resolved`].
+    /// Parses the text of a YAML file. Other sources and the environment are not read. Paths are not expanded; see
+    /// [`StorageConfig::resolved`].
     ///
     /// # Errors
-    /// [`ConfigErrors`] with everything that is wrong.
+    /// [`ConfigErrors`] with all errors.
     #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, ConfigErrors> {
         from_text(Format::Yaml, text)
     }
 
-    /// Reads the text of a TOML file, as [`StorageConfig::from_yaml`] does.
+    /// Parses the text of a TOML file, like [`StorageConfig::from_yaml`].
     ///
     /// # Errors
-    /// [`ConfigErrors`] with everything that is wrong.
+    /// [`ConfigErrors`] with all errors.
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
         from_text(Format::Toml, text)
@@ -98,7 +98,7 @@ fn from_text(format: Format, text: &str) -> Result<StorageConfig, ConfigErrors> 
     Ok(merged.config)
 }
 
-/// The keys to write, in the shape of a file.
+/// The keys to write, in the structure of a file.
 #[derive(Debug)]
 pub(crate) struct Document {
     keys: Vec<(&'static KeySpec, Value)>,

@@ -1,4 +1,4 @@
-//! TOML: read from a table with spans, written by serde.
+//! TOML: parsed from a table with spans, written with serde.
 
 mod places;
 
@@ -12,17 +12,17 @@ use crate::config::StorageConfig;
 use crate::tree::{Entry, Fault, Key, Kind, Lines, Map, Node, Parsed};
 use crate::write::{Document, NotWritable};
 
-/// The configuration as a TOML file.
+/// Writes the configuration as a TOML file.
 pub(crate) fn write(config: &StorageConfig) -> Result<String, NotWritable> {
     let document = Document::new(config)?;
     toml::to_string(&document).map_err(|error| NotWritable::new(error.to_string()))
 }
 
-/// Reads a file.
+/// Parses a TOML file.
 pub(crate) fn parse(text: &str) -> Parsed {
     let lines = Lines::new(text);
     let places = Places::of(text);
-    // Before any table is built: dotted keys nest without a bound of the parser's own.
+    // Check this before the table is built: the parser does not limit the nesting of dotted keys.
     if let Some(offset) = places.too_deep() {
         return Parsed {
             root: None,
@@ -71,7 +71,7 @@ fn map(table: &DeTable<'_>, lines: &Lines<'_>) -> Map {
         })
         .collect();
     entries.sort_by_key(|entry| entry.key.position);
-    // The parser notes repeated keys itself.
+    // The parser itself reports repeated keys.
     Map {
         entries,
         repeated: Vec::new(),

@@ -1,7 +1,7 @@
-//! YAML: read from the events of a parser that gives positions, written by serde.
+//! YAML: parsed from a parser's events with positions, written with serde.
 //!
-//! Plain scalars are resolved by the core rules of YAML 1.2. Aliases share what they refer to, so that no file can
-//! grow when it is read; merge keys (`<<`) are taken over from YAML 1.1, up to a bound.
+//! Plain scalars are resolved by the core schema of YAML 1.2. Aliases share the value that they refer to, so that a small
+//! file can't use much memory. The merge keys (`<<`) of YAML 1.1 are supported, up to a limit.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ use crate::write::{Document, NotWritable};
 /// The largest number of entries that all merge keys of a file may copy.
 const MAX_MERGED: usize = 10_000;
 
-/// The configuration as a YAML file.
+/// Writes the configuration as a YAML file.
 pub(crate) fn write(config: &StorageConfig) -> Result<String, NotWritable> {
     let document = Document::new(config)?;
     serde_yaml::to_string(&document).map_err(|error| NotWritable::new(error.to_string()))
 }
 
-/// Reads a file of one document.
+/// Parses a YAML file with one document.
 pub(crate) fn parse(text: &str) -> Parsed {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
@@ -61,7 +61,7 @@ struct Builder {
     merged: usize,
 }
 
-/// A list or map whose end has not come yet.
+/// A list or map whose end was not reached yet.
 struct Open {
     anchor: usize,
     position: Position,
@@ -78,7 +78,7 @@ enum PendingKey {
     Merge(Position),
 }
 
-/// A map with an index, so that repeated keys are found in one step each.
+/// A map with an index of its keys, so that repeated keys are found in constant time.
 #[derive(Default)]
 struct Building {
     map: Map,
@@ -175,7 +175,7 @@ impl Builder {
         Ok(Some(self.anchored(anchor, Node { position, kind })))
     }
 
-    /// Takes over what the merge keys of a map refer to: its own keys win, then the earlier of the merged maps.
+    /// Adds the entries of the maps that the merge keys refer to. Own keys win, then those of the earlier merged maps.
     fn merge(&mut self, building: Building) -> Map {
         let Building {
             mut map,
@@ -198,7 +198,7 @@ impl Builder {
         map
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to the open list or map, or makes it the root.
     fn node(&mut self, node: Rc<Node>, at: Position, key: Option<KeyText<'_>>) -> Result<(), Fault> {
         let Some(open) = self.open.last_mut() else {
             self.root.get_or_insert(node);
@@ -219,7 +219,7 @@ impl Builder {
                         text: text.into_owned(),
                         position: at,
                     }),
-                    // An alias to a word, or a list or map as a key.
+                    // The key is an alias, a list or a map.
                     None => PendingKey::Key(Key {
                         text: key_of(&node)?,
                         position: at,
@@ -254,7 +254,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Keeps the values before a fault except the last one: the fault may have cut it.
+    /// Stops at a fault. The values before it are kept, except the last one, which the fault may have truncated.
     fn give_up(&mut self, fault: Fault) {
         self.faults.push(fault);
         let mut last = true;
@@ -273,7 +273,7 @@ impl Builder {
     }
 }
 
-/// The text of a scalar that may turn out to be a key.
+/// The text of a scalar that may be a key.
 struct KeyText<'t> {
     text: Cow<'t, str>,
     merge: bool,
@@ -291,7 +291,7 @@ fn key_of(node: &Node) -> Result<String, Fault> {
     }
 }
 
-/// The value of a scalar: by its tag, else as text if it is quoted, else by the core rules.
+/// The value of a scalar: by its tag if it has one, as text if it is quoted, and otherwise by the core schema.
 fn resolve(text: &str, plain: bool, tag: Option<&Tag>, at: Position) -> Result<Kind, Fault> {
     let as_text = || Kind::Text(text.to_owned());
     let by_rules = || core(text);
@@ -332,7 +332,7 @@ fn known_collection(tag: Option<&Tag>, kind: &str, at: Position) -> Result<(), F
     }
 }
 
-/// A plain scalar by the core schema of YAML 1.2.
+/// Resolves a plain scalar by the core schema of YAML 1.2.
 fn core(text: &str) -> Kind {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,

@@ -1,4 +1,4 @@
-//! Files of both formats, each with its effective configuration or its errors as a snapshot.
+//! Snapshot tests of files in both formats: of their effective configurations, or of their errors.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ fn name(file: &Path) -> String {
     file.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Loads a file of the corpus from a folder of its own.
+/// Loads a file of the corpus from a new folder.
 fn load(file: &Path) -> (Fixture, Result<Loaded, ConfigErrors>) {
     let fixture = Fixture::new();
     let copy = fixture.path(&name(file));
@@ -49,7 +49,7 @@ fn good_files_give_their_configuration() {
         let loaded = result.unwrap_or_else(|errors| panic!("{}: {errors}", name(&file)));
         let mut text = String::new();
         for (spec, value, origin) in loaded.effective() {
-            // An unset key has its default, which the test of the table of keys checks.
+            // Defaults are left out: the tests of the table of keys check them.
             let origin = origin.to_string();
             if origin == "default" && value == spec.default {
                 continue;
@@ -80,7 +80,7 @@ fn bad_files_give_all_their_errors() {
 
 #[test]
 fn every_error_comes_in_one_run() {
-    // Repairing any one line of a file leaves exactly the others.
+    // Correcting any one line leaves exactly the errors of the other lines.
     let wrong = [
         ("  timeout: 30", "  timeout: 30s"),
         ("  enable_cashe: true", "  enable_cache: true"),

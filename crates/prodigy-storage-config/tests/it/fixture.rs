@@ -1,4 +1,4 @@
-//! A home and a project in a temporary folder, and an environment that is not the real one.
+//! A home folder and a project in a temporary folder, with an environment for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Writes a file below the folder, with the folders above it.
+    /// Writes a file below the temporary folder. Creates the missing folders above it.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -46,7 +46,7 @@ impl Fixture {
         self.loader().load()
     }
 
-    /// Text without the folder's own path.
+    /// The text without the path of the temporary folder.
     pub fn stripped(&self, text: &str) -> String {
         text.replace(&format!("{}/", self.folder.path().display()), "")
     }

@@ -1,4 +1,4 @@
-//! Files of other people and other programs, places of other folders, and text that nobody should have typed.
+//! Tests of files of other users and programs, of relative paths, and of hostile text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::fixture::Fixture;
 /// A sum that overflows inside `humantime`.
 const OVERFLOW: &str = "18446744073709551615s 999999999ns 1ns";
 
-/// A main worktree at `project`, and a linked one at `linked`, as git lays them out.
+/// Creates a main worktree at `project` and a linked one at `linked`, with the files that git writes.
 fn repository(fixture: &Fixture) {
     fixture.write("project/.git/HEAD", "ref: refs/heads/main\n");
     for folder in ["objects", "refs", "worktrees/linked"] {
@@ -77,7 +77,7 @@ fn a_relative_base_dir_is_the_same_for_every_worktree() {
     };
     assert_eq!(root("project"), real(&fixture.path("project")).join("data"));
     assert_eq!(root("linked"), root("project"));
-    // Without a file of its own, a worktree has that of the main one.
+    // A worktree without a file uses the file of the main worktree.
     fs::remove_dir_all(fixture.path("linked/.prodigy")).unwrap();
     assert_eq!(root("linked"), root("project"));
     // A named file belongs to the project that contains it.
@@ -168,7 +168,7 @@ fn a_projects_file_of_another_user_is_refused_unless_it_is_named() {
     use std::os::unix::fs::MetadataExt;
     let fixture = Fixture::new();
     let path = fixture.write("project/.prodigy/config.yml", "storage:\n  timeout: 9s\n");
-    // As root any owner can be given to the file; as another user, the environment is another user's.
+    // Root changes the owner of the file. Any other user changes the user of the environment instead.
     let is_root = fs::metadata(&path).unwrap().uid() == 0;
     let fixture = if is_root {
         std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
@@ -268,7 +268,7 @@ fn a_projects_file_that_weakens_durability_or_locking_is_noticed() {
         ]
     );
     assert!(fixture.notices()[0].contains("project/.prodigy/config.yml:2:3"));
-    // The user's own file may, and a later source may take it back.
+    // The user's own file may weaken it without a notice, and a later source may strengthen it again.
     let fixture = Fixture::new();
     fixture.write("home/.prodigy/config.yml", text);
     assert!(fixture.notices().is_empty());

@@ -1,9 +1,9 @@
-//! Whatever the text, reading it ends, and says something of use.
+//! Property tests: parsing any text ends, with a result or a useful error.
 
 use prodigy_storage_config::StorageConfig;
 use proptest::prelude::*;
 
-/// Pieces that make text near enough to a configuration to get deep into the parsers.
+/// Texts that are similar to a configuration, so that they reach most code of the parsers.
 fn near_miss() -> impl Strategy<Value = String> {
     let piece = proptest::sample::select(vec![
         "storage",
@@ -75,8 +75,8 @@ proptest! {
     }
 }
 
-/// Reading takes time and memory by the size of the text, not by what it could be made to stand for: what this guards
-/// against would not end within hours, or overflow the stack.
+/// Parsing takes time and memory in proportion to the size of the text. If aliases or nesting were expanded, it would take
+/// hours, or overflow the stack.
 #[test]
 fn bombs_do_not_go_off() {
     let mut bombs = Vec::new();
@@ -112,8 +112,8 @@ fn bombs_do_not_go_off() {
     }
 }
 
-/// A file with very many unknown keys is another file than was meant: it is read in a time that grows with its length, and the
-/// first of its keys stand for all of them.
+/// A file with very many unknown keys is probably the wrong file. It is read in time proportional to its length, and only its
+/// first unknown keys are reported one by one.
 #[test]
 fn very_many_unknown_keys_are_counted_and_the_first_are_named() {
     let keys = |line: fn(usize) -> String| (0..60_000).map(line).collect::<String>();
@@ -131,7 +131,7 @@ fn very_many_unknown_keys_are_counted_and_the_first_are_named() {
         );
         assert!(text.contains("59950 more unknown keys, from here on"), "{text}");
     }
-    // Keys of other programs beside ours.
+    // Top-level keys of other programs are not counted.
     let yaml = keys(|key| format!("key{key}: 1\n")) + "storage:\n  timeout: 7s\n";
     let config = StorageConfig::from_yaml(&yaml).unwrap();
     assert_eq!(config.timeout, std::time::Duration::from_secs(7));

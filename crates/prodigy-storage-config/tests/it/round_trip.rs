@@ -1,4 +1,4 @@
-//! A written configuration reads back as the same.
+//! Tests that a written configuration is the same when it is read again.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn period() -> impl Strategy<Value = Duration> {
     duration().prop_map(|period| period.max(Duration::from_nanos(1)))
 }
 
-/// Paths that look like something else in one of the formats, and any others.
+/// Paths that have another meaning in one of the formats if they are not quoted, and random paths.
 fn path() -> impl Strategy<Value = PathBuf> {
     let odd = proptest::sample::select(vec![
         "~",
@@ -125,7 +125,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 allow_foreign_owner,
             ] = flags;
             FileSettings::default()
-                // Without global storage the root follows from that, and is not written.
+                // With `use_global: false` the root is not written, since it results from that.
                 .base_dir(if use_global {
                     base_dir
                 } else {
@@ -210,7 +210,7 @@ proptest! {
         let project = Some(std::path::Path::new("/project"));
         let resolved = config.resolved(&environment, project).unwrap();
         prop_assert!(!resolved.file.base_dir.starts_with("~") || config.backend != BackendKind::File);
-        // Once resolved, neither the home folder nor the project is needed again.
+        // A resolved configuration needs neither the home folder nor the project.
         prop_assert_eq!(resolved.resolved(&MapEnvironment::new(), None).unwrap(), resolved);
     }
 }
@@ -223,7 +223,7 @@ fn resolving_names_everything_that_is_impossible() {
     config.retry_policy.backoff_multiplier = f64::NAN;
     config.retry_policy.initial_delay = Duration::from_secs(31);
     config.file.base_dir = PathBuf::from("~bob/x");
-    // The backend is not chosen, so what is set for it does not matter.
+    // This backend is not chosen, so its settings are not checked.
     config.memory.max_memory = 0;
     let errors = config.resolved(&MapEnvironment::new(), None).unwrap_err();
     let keys: Vec<_> = errors.iter().filter_map(|error| error.key_path()).collect();

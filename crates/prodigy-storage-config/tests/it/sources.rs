@@ -1,4 +1,4 @@
-//! Files, their order, and what is said when they can't be read.
+//! Tests of the order of files, and of the errors for files that can't be read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ fn the_later_source_wins_key_by_key() {
         .unwrap();
     assert_eq!(loaded.config.timeout, Duration::from_secs(7));
     assert_eq!(*loaded.origin("timeout"), Origin::Code);
-    // A setting of the first source alone still counts.
+    // A setting that only the first source has is still used.
     assert!(loaded.config.enable_cache);
     let files: Vec<_> = loaded
         .files()
@@ -209,7 +209,7 @@ fn what_is_found_but_can_not_be_read_is_an_error() {
         fixture.errors()
     );
 
-    // The home folder is a file: nothing can be in it.
+    // The home folder is a file, so it can't contain a configuration.
     let fixture = Fixture::new();
     fs::write(fixture.path("home/.prodigy"), "").unwrap();
     assert!(fixture.load().is_ok());
@@ -338,7 +338,7 @@ fn a_file_that_two_sources_name_is_read_once() {
     let path = fixture.write("project/.prodigy/config.yaml", "storage:\n  timeuot: 1s\n");
     let fixture = fixture.variable("PRODIGY_CONFIG", &path);
     assert_eq!(fixture.loader().file(&path).load().unwrap_err().len(), 1);
-    // The home folder may itself be the project.
+    // The home folder may also be the project.
     let fixture = Fixture::new();
     fixture.write("home/.prodigy/config.yaml", "storage:\n  timeuot: 1s\n");
     assert_eq!(

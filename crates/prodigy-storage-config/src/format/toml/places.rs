@@ -1,4 +1,4 @@
-//! The position of each key of a TOML file, including repeated ones: the table that the parser builds keeps only one.
+//! The positions of all keys in a TOML file, including repeated keys: the parser's table has only one of these.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use toml_parser::{ErrorSink, Source, Span};
 
 use crate::tree::MAX_DEPTH;
 
-/// A table or value, by its number; the file itself is 0.
+/// The number of a table or value; 0 is the file itself.
 type Place = usize;
 
-/// The keys of a file by the byte offset at which they stand.
+/// The keys of a file by byte offset.
 #[derive(Debug)]
 pub(super) struct Places<'t> {
     source: Source<'t>,
@@ -47,7 +47,7 @@ impl<'t> Places<'t> {
             too_deep: None,
         };
         let tokens = source.lex().into_vec();
-        // The parser that builds the table reports errors.
+        // Errors are ignored here: the parser that builds the table reports them.
         parse_document(
             &tokens,
             &mut RecursionGuard::new(&mut places, MAX_DEPTH as u32),
@@ -56,7 +56,7 @@ impl<'t> Places<'t> {
         places
     }
 
-    /// The position of the first key that is nested too deep.
+    /// The offset of the first key that is nested too deeply.
     pub(super) fn too_deep(&self) -> Option<usize> {
         self.too_deep
     }
@@ -66,7 +66,7 @@ impl<'t> Places<'t> {
         self.keys.get(&offset).map(|(name, _)| name.clone())
     }
 
-    /// The first position of the key at an offset, unless that is this offset.
+    /// The first offset of the key at an offset, if it is a repeated key.
     pub(super) fn first(&self, offset: usize) -> Option<usize> {
         let (_, place) = self.keys.get(&offset)?;
         self.first.get(*place).copied().filter(|first| *first < offset)
@@ -96,7 +96,7 @@ impl EventReceiver for Places<'_> {
     }
 
     fn array_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
-        // Each table of such an array is a place of its own.
+        // Each table in an array of tables is a separate place.
         let place = self.new_place(span.start());
         self.header = Context {
             place,
