@@ -1,4 +1,4 @@
-//! The delays of a policy, as a pure iterator.
+//! The delays of a retry policy, as a pure iterator.
 
 use std::iter::FusedIterator;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::settings::RetrySettings;
 
 const NANOS_PER_SEC: u128 = 1_000_000_000;
 
-/// The delays before the first, second, ... retry: as many as there are retries.
+/// The delays before the first, second, ... retry: one for each retry.
 ///
-/// Without jitter the delays never fall: each is `backoff_multiplier` times the one before, and at most `max_delay`.
-/// With jitter each is drawn from [half of that, all of that]; what was drawn has no influence on the next one. All
-/// arithmetic saturates, whatever the settings: a multiplier that is not a number or below 1 counts as 1, and a
-/// product that no `Duration` can hold is `max_delay`.
+/// Without jitter, each delay is `backoff_multiplier` times the one before, and at most `max_delay`, so delays never
+/// decrease. With jitter, each delay is drawn from the range between half of this value and the whole value; the draws do not
+/// influence each other. All arithmetic saturates, whatever the settings: a multiplier that is below 1 or not a number counts
+/// as 1, and a delay that is too long for a `Duration` is `max_delay`.
 ///
-/// The iterator neither waits nor reads a clock. It is made by [`RetrySettings::delays`].
+/// The iterator neither waits nor reads a clock. [`RetrySettings::delays`] creates it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,19 +34,19 @@ pub struct Delays<J> {
 }
 
 impl RetrySettings {
-    /// The delays of this policy, jitter drawn from this thread's generator.
+    /// The delays of this policy, with jitter from this thread's random generator.
     pub fn delays(&self) -> Delays<fn() -> u32> {
         self.delays_with(draw)
     }
 
-    /// The delays of this policy with a jitter source of the caller's: each call gives a number that is uniform over
-    /// all of `u32`, zero for the shortest delay. It is not called when `jitter` is off.
+    /// The delays of this policy, with jitter from the caller's source. Each call of `jitter` returns a number that is uniform
+    /// over all of `u32`; zero selects the shortest delay. The source is not called if the setting `jitter` is off.
     pub fn delays_with<J: FnMut() -> u32>(&self, jitter: J) -> Delays<J> {
         Delays {
             remaining: self.max_retries,
             next: self.initial_delay.min(self.max_delay),
             max: self.max_delay,
-            // Also catches NaN, for which the comparison is false.
+            // NaN counts as 1 too, because the comparison is false for it.
             multiplier: if self.backoff_multiplier > 1.0 {
                 self.backoff_multiplier
             } else {
@@ -57,7 +57,7 @@ impl RetrySettings {
     }
 }
 
-/// The jitter source unless one is injected.
+/// The default jitter source.
 pub(crate) fn draw() -> u32 {
     fastrand::u32(..)
 }
@@ -83,7 +83,7 @@ impl<J: FnMut() -> u32> Iterator for Delays<J> {
 
 impl<J: FnMut() -> u32> FusedIterator for Delays<J> {}
 
-/// `delay * multiplier`, never below `delay`: past 2^53 ns a float rounds, and that may be downwards.
+/// `delay * multiplier`, but never below `delay`: above 2^53 ns a float is rounded, perhaps downwards.
 fn grown(delay: Duration, multiplier: f64) -> Duration {
     if delay.is_zero() {
         return delay;
@@ -93,11 +93,12 @@ fn grown(delay: Duration, multiplier: f64) -> Duration {
         .max(delay)
 }
 
-/// The point of [half of `full`, `full`] that `draw` names. In integers: a float would overflow near `Duration::MAX`.
+/// Maps `draw` to the range from half of `full` to `full`. Integers are used because a float would overflow near
+/// `Duration::MAX`.
 fn drawn(full: Duration, draw: u32) -> Duration {
     let nanos = full.as_nanos();
     let half = nanos.div_ceil(2);
-    // Below 2^94 * 2^32.
+    // The product is below 2^94 * 2^32, so it fits in `u128`.
     let offset = (nanos - half) * u128::from(draw) / u128::from(u32::MAX);
     let chosen = half + offset;
     let whole = u64::try_from(chosen / NANOS_PER_SEC).unwrap_or(u64::MAX);
@@ -168,7 +169,7 @@ mod tests {
                 prop_assert!(pair[0] <= pair[1]);
                 let expected = pair[0].as_secs_f64() * growth;
                 let capped = expected.min(settings.max_delay.as_secs_f64());
-                // A nanosecond of rounding, or the last bits of a float.
+                // Allow for rounding to nanoseconds, and for the last bits of a float.
                 let slack = 2e-9 + capped * 1e-12;
                 let off = (pair[1].as_secs_f64() - capped).abs();
                 prop_assert!(pair[0].is_zero() || off <= slack, "{:?} grew to {:?}", pair[0], pair[1]);

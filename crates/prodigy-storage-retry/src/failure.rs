@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// The last error of an operation that was given up, and how it came to that.
+/// The last error of an operation that failed, with the number of tries and the reason for giving up.
 ///
-/// Displayed as the error itself, with the number of tries behind it if there was more than one. The
-/// [`source`](Error::source) is the source of the last error, so that no message appears twice.
+/// `Display` shows the error, followed by the number of tries if there was more than one. [`source`](Error::source) is the
+/// source of the last error, so that no message appears twice.
 ///
 /// ```
 /// use prodigy_storage_retry::{Failure, Retry, RetrySettings};
@@ -21,15 +21,15 @@ use std::time::Duration;
 pub struct Failure<E> {
     /// The error of the last try.
     pub error: E,
-    /// How often the operation was tried: at least once.
+    /// The number of tries, at least 1.
     pub tries: u32,
-    /// From the start of the first try to the end of the last, delays counted.
+    /// The time from the start of the first try to the end of the last, including delays.
     pub elapsed: Duration,
-    /// Why there was no further try.
+    /// The reason why there was no further try.
     pub reason: GaveUp,
 }
 
-/// Why an operation was not tried again.
+/// The reason why an operation was not tried again.
 ///
 /// ```
 /// use prodigy_storage_retry::{GaveUp, Retry, RetrySettings};
@@ -43,7 +43,7 @@ pub struct Failure<E> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// The error was none that a further try could mend.
+    /// The error is not transient, so another try would not help.
     Permanent,
     /// The policy's retries were used up.
     Exhausted,

@@ -1,21 +1,21 @@
-//! Retry with exponential backoff and jitter, and a fair semaphore, both bounded by a deadline.
+//! Retry with exponential backoff and jitter, and a fair semaphore, both with a deadline.
 //!
 //! # Model
-//! A [`RetrySettings`] is the policy. [`RetrySettings::delays`] turns it into [`Delays`], a pure iterator that neither
-//! waits nor reads a clock. [`Retry`] applies the policy to an operation: it waits between tries, gives up early
-//! when the next wait would pass the deadline, and keeps the last error with the number of tries in [`Failure`].
-//! Clock, sleeper ([`Time`]) and jitter are injected, so a test of an hour of retries takes no time.
+//! [`RetrySettings`] is the policy. [`RetrySettings::delays`] converts it to [`Delays`], a pure iterator that neither waits
+//! nor reads a clock. [`Retry`] applies the policy to an operation: it waits between tries, gives up early if the next delay
+//! would pass the deadline, and returns the last error with the number of tries as a [`Failure`]. Clock and sleeper ([`Time`])
+//! and jitter are injected, so a test of an hour of retries takes no time.
 //!
-//! A [`Semaphore`] limits how many operations run at once. It serves in order of arrival, and each wait for a permit has
-//! a deadline.
+//! A [`Semaphore`] limits the number of operations that run at once. It serves in order of arrival, and each wait for a permit
+//! has a deadline.
 //!
-//! This crate knows nothing of storage.
+//! This crate does not depend on storage.
 //!
 //! # Limitations
 //! - A wait blocks the calling thread; there is no async runner.
-//! - The deadline bounds the waits. A try that is under way is not cut off: an operation that can hang needs a limit
-//!   of its own, or one try outlives the deadline.
-//! - The runner does not know whether an operation may be repeated. The caller decides, error by error.
+//! - The deadline limits the delays only. A running try is not interrupted: an operation that can block needs its own limit,
+//!   or a single try may pass the deadline.
+//! - The runner does not know whether an operation may be repeated. The caller decides this for each error.
 //!
 //! # Example
 //! ```
@@ -37,7 +37,7 @@
 //! );
 //! assert_eq!(tries.unwrap(), 3);
 //!
-//! // An error that is not transient is final.
+//! // An error that is not transient is not retried.
 //! let failure = retry
 //!     .run(Some(deadline), transient, |_| {}, |_| Err::<(), _>(Error::from(ErrorKind::NotFound)))
 //!     .unwrap_err();

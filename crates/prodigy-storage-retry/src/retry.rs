@@ -1,4 +1,4 @@
-//! The runner: a policy applied to an operation.
+//! The runner, which applies a retry policy to an operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::failure::{Failure, GaveUp};
 use crate::settings::RetrySettings;
 use crate::time::{RealTime, Time};
 
-/// Tries an operation again for as long as its errors are transient, the policy has retries and the deadline time.
+/// Repeats an operation while its errors are transient, the policy has retries left, and the deadline leaves time.
 ///
-/// Cheap to clone, and used by any number of threads at once.
+/// It is cheap to clone, and any number of threads can use it at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Retry {
     jitter: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
 
-/// A failed try, which an observer receives before each delay.
+/// A failed try. An observer receives it before each delay.
 ///
 /// ```
 /// use prodigy_storage_retry::RetryEvent;
@@ -48,17 +48,16 @@ pub struct Retry {
 pub struct RetryEvent<'a, E> {
     /// The error that is about to be retried.
     pub error: &'a E,
-    /// How many tries have failed so far: 1 at the first retry.
+    /// The number of failed tries so far: 1 before the first retry.
     pub tries: u32,
-    /// How long the runner is about to wait.
+    /// The delay that follows.
     pub delay: Duration,
-    /// How long the operation has taken so far, delays counted.
+    /// The time since the start of the first try, including delays.
     pub elapsed: Duration,
 }
 
 impl Retry {
-    /// A runner on the system's clock. Settings out of bounds are saturated, see
-    /// [`Delays`](crate::Delays).
+    /// A runner with the system's clock. Settings out of range are saturated, see [`Delays`](crate::Delays).
     #[must_use]
     pub fn new(settings: RetrySettings) -> Self {
         Self {
@@ -68,14 +67,14 @@ impl Retry {
         }
     }
 
-    /// The same runner on another clock.
+    /// Sets another clock.
     #[must_use]
     pub fn with_time(mut self, time: Arc<dyn Time>) -> Self {
         self.time = time;
         self
     }
 
-    /// The same runner with another jitter source, as [`RetrySettings::delays_with`] takes it.
+    /// Sets another jitter source, as for [`RetrySettings::delays_with`].
     #[must_use]
     pub fn with_jitter(mut self, jitter: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
         self.jitter = Arc::new(jitter);
@@ -88,17 +87,17 @@ impl Retry {
         &self.settings
     }
 
-    /// Runs `operation` until it succeeds or there is a reason to give up.
+    /// Runs `operation` until it succeeds or there is a reason to give up ([`GaveUp`](crate::GaveUp)).
     ///
-    /// The operation is given the number of the try, from 1. It is tried at least once, also past the deadline: an
-    /// operation that takes a deadline of its own says best what it could not do. An error for which `is_transient`
-    /// is false ends the run at once. `on_retry` is called before each delay and never after the last try. No delay
-    /// begins that would not end before the deadline, and none follows the last try.
+    /// The operation receives the number of the try, from 1. It is tried at least once, even after the deadline: an operation
+    /// with its own deadline then returns the most precise error. An error for which `is_transient` is false ends the run at
+    /// once. `on_retry` is called before each delay, and never after the last try. A delay that would not end before the
+    /// deadline is not started.
     ///
-    /// The deadline bounds the delays, not a try that is under way: an operation that can hang needs a limit itself.
+    /// The deadline limits the delays, but does not interrupt a running try: an operation that can block needs its own limit.
     ///
     /// # Errors
-    /// [`Failure`] with the last error, the number of tries and why there was no further one.
+    /// [`Failure`] with the last error, the number of tries, and the reason why there was no further try.
     pub fn run<T, E>(
         &self,
         deadline: Option<Instant>,
@@ -142,7 +141,7 @@ impl Retry {
                 elapsed,
             });
             self.time.sleep(delay);
-            // A sleep may take longer than asked for.
+            // A sleep may take longer than requested.
             if deadline.is_some_and(|deadline| self.time.now() >= deadline) {
                 return give_up(error, GaveUp::Deadline);
             }

@@ -10,8 +10,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// A fixed number of permits, given out in order of arrival.
 ///
-/// A permit that becomes free passes straight to the thread that has waited longest. No newcomer overtakes a waiting
-/// thread, so no thread starves.
+/// A returned permit is given directly to the thread that has waited longest. A new caller never overtakes a waiting thread,
+/// so no thread starves.
 ///
 /// ```
 /// use std::time::Instant;
@@ -26,7 +26,7 @@ use crate::sync::{Condvar, Mutex};
 /// assert!(semaphore.acquire(Some(Instant::now())).is_ok());
 /// # Ok::<(), prodigy_storage_retry::NoPermit>(())
 /// ```
-// Aligned to its own cache lines: every operation changes the semaphore and reads its neighbours in memory.
+// Aligned so that it shares no cache line: every operation changes the semaphore, and reads the data next to it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Semaphore {
@@ -44,7 +44,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Waiter {
-    // Read and written under the mutex of the state only. Atomic, so that it can be shared.
+    // Only accessed under the mutex of the state. It is atomic only to be shareable.
     has_permit: AtomicBool,
     called: Condvar,
 }
@@ -65,7 +65,7 @@ struct Waiter {
 pub struct SemaphoreStats {
     /// Callers that had to wait for a permit.
     pub waits: u64,
-    /// Of these, the callers that got no permit by their deadline.
+    /// Callers that had to wait and got no permit by their deadline.
     pub timeouts: u64,
     /// The sum of all waiting times.
     pub waited: Duration,
@@ -95,14 +95,14 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// How long the caller waited for the permit; `None` if one was free.
+    /// The time that the caller waited for the permit; `None` if a permit was free.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
         self.waited
     }
 }
 
-/// The deadline passed before a permit became free.
+/// The error if the deadline passed before a permit became free.
 ///
 /// ```
 /// use std::time::Instant;
@@ -118,7 +118,7 @@ impl Permit<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoPermit {
-    /// How long the caller waited.
+    /// The time that the caller waited.
     pub waited: Duration,
 }
 
@@ -131,7 +131,7 @@ impl fmt::Display for NoPermit {
 impl std::error::Error for NoPermit {}
 
 impl Semaphore {
-    /// A semaphore with `size` permits. A `size` of 0 counts as 1: otherwise nothing would ever run.
+    /// A semaphore with `size` permits. A `size` of 0 counts as 1, since otherwise no operation could ever run.
     #[must_use]
     pub fn new(size: usize) -> Self {
         let size = size.max(1);
@@ -152,8 +152,7 @@ impl Semaphore {
         self.size
     }
 
-    /// Takes a permit, and waits for one until `deadline` at most. A permit that is free is given even if the deadline
-    /// has passed.
+    /// Takes a permit, and waits for one until `deadline` at most. A free permit is returned even if the deadline has passed.
     ///
     /// # Errors
     /// [`NoPermit`] if the deadline passed first.
@@ -271,7 +270,7 @@ mod tests {
             });
             until(|| semaphore.stats().waiting == 1);
             drop(first);
-            // The permit belongs to the other thread already, whether it has woken up or not.
+            // The permit already belongs to the other thread, even if that thread has not woken up yet.
             let taken = semaphore.acquire(Some(Instant::now())).is_ok();
             tried.store(true, Ordering::SeqCst);
             assert!(!taken);

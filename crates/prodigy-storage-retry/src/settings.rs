@@ -25,13 +25,13 @@ pub struct RetrySettings {
     /// The delay before the first retry. Default: 1 second.
     #[serde(with = "humantime_serde")]
     pub initial_delay: Duration,
-    /// No delay is longer than this, jitter counted. Default: 30 seconds.
+    /// The longest delay, including jitter. Default: 30 seconds.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
-    /// Each delay is this many times the one before. Finite and at least 1. Default: 2.0.
+    /// The factor from each delay to the next. Finite and at least 1. Default: 2.0.
     pub backoff_multiplier: f64,
-    /// Whether each delay is drawn from [half of it, all of it] instead of being the same for everyone who failed
-    /// at the same moment. Default: true.
+    /// True to draw each delay at random between half of it and all of it, so that callers that failed at the same moment do
+    /// not retry at the same moment. Default: true.
     pub jitter: bool,
 }
 
@@ -83,7 +83,7 @@ impl RetrySettings {
         self
     }
 
-    /// Settings under which nothing is retried.
+    /// Settings without retries.
     #[must_use]
     pub fn none() -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! Where the runner takes its time from.
+//! The clock of the runner.
 
 use std::time::{Duration, Instant};
 
-/// A clock that never goes back, and a way to wait on it.
+/// A monotonic clock that can wait.
 ///
-/// Tests give one whose `sleep` moves its own `now` and returns at once.
+/// Tests use a clock whose `sleep` advances `now` and returns at once.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// use parking_lot::Mutex;
 /// use prodigy_storage_retry::{Retry, RetrySettings, Time};
 ///
-/// /// A clock that every sleep moves.
+/// /// A clock that each sleep advances.
 /// struct TestTime(Mutex<Instant>);
 ///
 /// impl Time for TestTime {
@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 /// assert!(failure.elapsed > Duration::from_secs(1)); // and the test took no time
 /// ```
 pub trait Time: Send + Sync {
-    /// This moment.
+    /// The present time.
     fn now(&self) -> Instant;
 
-    /// Returns once `duration` has passed on this clock, or later.
+    /// Blocks until at least `duration` has passed on this clock.
     fn sleep(&self, duration: Duration);
 }
 

@@ -1,4 +1,4 @@
-//! The semaphore under every order of steps that the scheduler of shuttle tries.
+//! Concurrency models of the semaphore: shuttle's scheduler tries many orders of the threads' steps.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -26,7 +26,7 @@ impl Room {
         })
     }
 
-    /// Acquires a permit and gives it back; false if the deadline passed first.
+    /// Acquires a permit and returns it. False if the deadline passed first.
     fn visit(&self, number: usize, deadline: Option<Instant>) -> bool {
         let Ok(permit) = self.semaphore.acquire(deadline) else {
             return false;
@@ -107,7 +107,7 @@ fn the_first_to_come_goes_first_and_no_newcomer_overtakes() {
     check(move || {
         let room = Room::new(1);
         let first = room.semaphore.acquire(None).unwrap();
-        // A visitor that was seen waiting came before every visitor that starts afterwards.
+        // A visitor that is already waiting comes before every visitor that starts later.
         let mut visitors = vec![room.visitor(0, None)];
         let zero_waits = room.waiting() == 1;
         visitors.push(room.visitor(1, None));

@@ -1,4 +1,4 @@
-//! The runner, on a clock that only the tests move.
+//! Tests of the runner, with a clock that only the tests advance.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

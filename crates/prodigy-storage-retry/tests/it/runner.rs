@@ -143,7 +143,7 @@ fn a_delay_that_would_pass_the_deadline_is_not_begun() {
             |number| Err::<(), _>(Fault::Passing(number)),
         )
         .unwrap_err();
-    // The second delay would end at the deadline itself, which leaves no time for a try.
+    // The second delay would end exactly at the deadline, which leaves no time for a try.
     assert_eq!(time.sleeps(), [SECOND]);
     assert_eq!(retries, 1);
     assert_eq!(
@@ -257,7 +257,7 @@ proptest! {
                 if number == succeeds_at { Ok(number) } else { Err(Fault::Passing(number)) }
             },
         );
-        // Only the first try may begin past the deadline.
+        // Only the first try may begin after the deadline.
         prop_assert!(begun.iter().skip(1).all(|moment| *moment < deadline));
         prop_assert_eq!(time.sleeps().len() + 1, begun.len());
         prop_assert_eq!(u32::try_from(begun.len()).unwrap(), retries + 1);

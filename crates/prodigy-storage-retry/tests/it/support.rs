@@ -1,11 +1,11 @@
-//! Time that passes only when a test advances it.
+//! A clock that only tests advance.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prodigy_storage_retry::Time;
 
-/// Sleeping moves this clock and returns at once; every sleep is noted.
+/// A clock that each sleep advances without waiting. It records every sleep.
 #[derive(Debug)]
 pub struct FakeTime {
     start: Instant,
@@ -27,7 +27,7 @@ impl FakeTime {
         })
     }
 
-    /// Every sleep takes this much longer than asked for.
+    /// A clock on which every sleep takes this much longer than requested.
     pub fn oversleeping(by: Duration) -> Arc<Self> {
         let time = Self::new();
         time.state.lock().unwrap().oversleep = by;
