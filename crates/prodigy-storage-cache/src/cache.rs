@@ -1,4 +1,4 @@
-//! The cache that threads share.
+//! The cache that several threads share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use crate::settings::CacheSettings;
 use crate::stats::{CacheEvent, CacheStats};
 use crate::sync::Mutex;
 
-/// An [`LruTtl`] that threads share, with one load for concurrent misses of one key.
+/// An [`LruTtl`] that threads share. Concurrent misses of one key load it only once.
 ///
-/// A value is cloned for each caller, under the cache's lock: let it be an `Arc`, or as cheap to clone as one. Loads
-/// and checks run without that lock.
+/// A value is cloned for each caller, under the cache's lock, so it should be an `Arc`, or similarly cheap to clone. Loads and
+/// checks run without that lock.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -36,7 +36,7 @@ pub struct Cache<K, V> {
 
 struct Inner<K, V> {
     entries: LruTtl<K, Slot<V>>,
-    /// Loads whose result will be stored. A write of a key takes its load out of here.
+    /// Running loads whose result will be stored. A write of a key removes its load from this map.
     loads: HashMap<K, Arc<Load<V>>>,
     counted: CacheStats,
     next_generation: u64,
@@ -45,7 +45,7 @@ struct Inner<K, V> {
 #[derive(Clone)]
 struct Slot<V> {
     value: V,
-    /// Distinguishes an entry from its replacement, which may arrive while the entry is checked.
+    /// Distinguishes an entry from its replacement: an entry may be replaced while it is checked.
     generation: u64,
 }
 
@@ -56,7 +56,7 @@ struct Slot<V> {
 /// use prodigy_storage_cache::{Cache, CacheSettings, Loaded};
 ///
 /// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
-/// // The caller gets the value, and the cache does not keep it.
+/// // The caller gets the value, but the cache does not store it.
 /// cache.get_or_load(&1, None, || Ok::<_, Infallible>(Loaded::pass(10))).unwrap();
 /// assert_eq!(cache.get(&1), None);
 /// ```
@@ -67,7 +67,7 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// A value to keep, with its weight in bytes.
+    /// A value to store, with its weight in bytes.
     pub fn keep(value: V, weight: u64) -> Self {
         Self {
             value,
@@ -75,7 +75,7 @@ impl<V> Loaded<V> {
         }
     }
 
-    /// A value for those who wait for it, not to be kept.
+    /// A value for the waiting callers only, which is not stored.
     pub fn pass(value: V) -> Self {
         Self { value, weight: None }
     }
@@ -90,13 +90,13 @@ enum Next<V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
-    /// An empty cache on the system's monotonic clock.
+    /// An empty cache with the system's monotonic clock.
     #[must_use]
     pub fn new(settings: &CacheSettings) -> Self {
         Self::with_clock(settings, Arc::new(Instant::now))
     }
 
-    /// An empty cache whose entries age on a clock of the caller's. Deadlines are always on the system's clock.
+    /// An empty cache with the caller's clock for the age of entries. Deadlines always use the system's clock.
     #[must_use]
     pub fn with_clock(settings: &CacheSettings, clock: Clock) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// The value of a key if it is there: a hit or a miss.
+    /// The value of a key if it is in the cache. Counts as a hit or a miss.
     pub fn get(&self, key: &K) -> Option<V> {
         let mut inner = self.inner.lock();
         let found = inner.entries.get(key).map(|slot| slot.value.clone());
@@ -120,38 +120,38 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         found
     }
 
-    /// Stores a value. A load of the key that is under way still serves those who wait for it, but its result is not
-    /// stored: it may be older than this value.
+    /// Stores a value. A running load of the key still returns its result to the callers that wait for it, but does not store
+    /// it: the result may be older than this value.
     ///
-    /// False if the value is heavier than the whole cache; then the key has no entry.
+    /// Returns false if the value is heavier than the limit of the whole cache. The key then has no entry.
     pub fn insert(&self, key: K, value: V, weight: u64) -> bool {
         let mut inner = self.inner.lock();
         inner.loads.remove(&key);
         inner.store(key, value, weight)
     }
 
-    /// Forgets a key, and keeps the result of a load that is under way from being stored.
+    /// Removes a key. The result of a running load of the key is not stored.
     pub fn remove(&self, key: &K) {
         let mut inner = self.inner.lock();
         inner.loads.remove(key);
         inner.entries.remove(key);
     }
 
-    /// Forgets every key for which `keep` is false, as [`Cache::remove`] does. `keep` runs under the cache's lock.
+    /// Removes every key for which `keep` is false, like [`Cache::remove`]. `keep` runs under the cache's lock.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let mut inner = self.inner.lock();
         inner.loads.retain(|key, _| keep(key));
         inner.entries.retain(|key, _| keep(key));
     }
 
-    /// Forgets everything, as [`Cache::remove`] does.
+    /// Removes all keys, like [`Cache::remove`].
     pub fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.loads.clear();
         inner.entries.clear();
     }
 
-    /// Counters, and the size now.
+    /// The counters, and the present size.
     pub fn stats(&self) -> CacheStats {
         let inner = self.inner.lock();
         CacheStats {
@@ -163,15 +163,15 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// The value of a key, loaded if it is not there. Of callers that miss a key at the same time one loads it and
-    /// the others wait for the result, until `deadline` at most.
+    /// The value of a key, which is loaded if it is not in the cache. If several callers miss a key at the same time, one of
+    /// them loads it, and the others wait for the result, until `deadline` at most.
     ///
-    /// A failed load is not stored: its caller gets the error, and of those who waited one loads again. The same goes
-    /// for a load that panics. The value may have been loaded before this call began, by another caller; use
-    /// [`Cache::get_or_load_checked`] where that matters.
+    /// If the load fails or panics, nothing is stored: its caller gets the error or the panic, and one of the waiting callers
+    /// loads again. Another caller may have loaded the value before this call began; if that matters, use
+    /// [`Cache::get_or_load_checked`].
     ///
     /// # Errors
-    /// [`LoadError::Failed`] when this caller's load failed, [`LoadError::WaitTimedOut`] when another's took too long.
+    /// [`LoadError::Failed`] if this caller's load failed, [`LoadError::WaitTimedOut`] if another caller's load took too long.
     pub fn get_or_load<E>(
         &self,
         key: &K,
@@ -181,14 +181,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.get_or_load_checked(key, deadline, |_| Ok(true), load)
     }
 
-    /// The same, where `is_current` decides on every value that this caller did not load itself: one found in the
-    /// cache, and one that another caller loaded, since that load may have read before this call began.
+    /// Like [`Cache::get_or_load`], but `is_current` checks every value that this caller did not load itself: a value from the
+    /// cache, and a value from another caller's load, which may have read it before this call began.
     ///
-    /// A value that is not current is dropped and loaded afresh; a caller whose second value is stale too loads for
-    /// itself. So `load` is called at most once and `is_current` at most twice as long as no load is abandoned.
+    /// A value that is not current is dropped and loaded again. If the second value is stale too, the caller loads by itself.
+    /// So `load` is called at most once, and `is_current` at most twice, unless another caller's load fails.
     ///
     /// # Errors
-    /// As [`Cache::get_or_load`]; an error of `is_current` is the caller's own, and the entry stays.
+    /// Like [`Cache::get_or_load`]. An error of `is_current` is returned as [`LoadError::Failed`], and the entry stays.
     pub fn get_or_load_checked<E>(
         &self,
         key: &K,
@@ -199,11 +199,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.get_or_load_observed(key, deadline, is_current, load, &|_| {})
     }
 
-    /// The same, and calls `observe` for each counter that this lookup raises. `observe` runs without the cache's lock. A
-    /// panic in it leaves no thread waiting.
+    /// Like [`Cache::get_or_load_checked`], and calls `observe` for each counter that this lookup increments. `observe` runs
+    /// without the cache's lock. If it panics, no thread is left waiting.
     ///
     /// # Errors
-    /// As [`Cache::get_or_load_checked`].
+    /// Like [`Cache::get_or_load_checked`].
     pub fn get_or_load_observed<E>(
         &self,
         key: &K,
@@ -281,7 +281,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// `afresh`: neither an entry nor another's load will do.
+    /// Decides the next step of a lookup. With `afresh`, neither an entry nor another caller's load is used.
     fn next(&self, key: &K, afresh: bool, missed: &mut bool) -> Next<V> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -330,13 +330,14 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         self.entries.insert(key, Slot { value, generation }, weight)
     }
 
-    /// Counts a miss, once a lookup.
+    /// Counts a miss, at most once per lookup.
     fn miss(&mut self, missed: &mut bool) {
         self.counted.misses += u64::from(!*missed);
         *missed = true;
     }
 
-    /// Takes the load of a key out of the register. False if a write did so before, or another load is there by now.
+    /// Removes the load of a key from `loads`. Returns false if a write has already removed it, or if it was replaced by
+    /// another load.
     fn take(&mut self, key: &K, load: &Arc<Load<V>>) -> bool {
         let is_registered = self
             .loads
@@ -349,7 +350,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 }
 
-/// The duty of the caller that loads: in every case it wakes the waiting callers at its end.
+/// Held by the caller that runs a load. However the load ends, dropping this wakes the waiting callers.
 struct Lead<'a, K: Hash + Eq, V: Clone> {
     cache: &'a Cache<K, V>,
     key: &'a K,

@@ -1,10 +1,10 @@
-//! Why a value could not be had.
+//! The error of a lookup.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Why [`Cache::get_or_load`](crate::Cache::get_or_load) gave no value.
+/// The reason why [`Cache::get_or_load`](crate::Cache::get_or_load) returned no value.
 ///
 /// ```
 /// use prodigy_storage_cache::{Cache, CacheSettings, LoadError};
@@ -18,11 +18,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError<E> {
-    /// The caller's own load or check failed. Displayed as that error.
+    /// The caller's own load or check failed. `Display` shows its error.
     Failed(E),
     /// Another caller's load of the same key had not ended by the deadline.
     WaitTimedOut {
-        /// How long this caller waited.
+        /// The time that this caller waited.
         waited: Duration,
     },
 }

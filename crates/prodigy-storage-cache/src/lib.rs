@@ -1,20 +1,20 @@
-//! An LRU cache with a time to live, bounded by entries and by bytes, that loads a missing key once.
+//! An LRU cache with a time to live and limits for entries and bytes, which loads a missing key only once.
 //!
 //! # Model
-//! [`LruTtl`] is the map: least recently used first out, entries bounded in number, weight and age. [`Cache`] shares
-//! one between threads: of callers that miss a key at the same time one loads it and the others wait, each until its
-//! own deadline. A failed load is never stored, and a loader that panics leaves no one waiting. A value that must not
-//! be out of date is checked on every hit ([`Cache::get_or_load_checked`]). [`CacheSettings`] holds the bounds.
+//! [`LruTtl`] is the map. It limits the number, the weight and the age of its entries, and evicts the least recently used
+//! entry first. [`Cache`] shares such a map between threads. If several callers miss a key at the same time, one of them loads
+//! it, and the others wait, each until its own deadline. A failed load is never stored, and a loader that panics leaves no
+//! caller waiting. [`Cache::get_or_load_checked`] checks on every hit that the value is still current. [`CacheSettings`] has
+//! the limits.
 //!
-//! This crate knows nothing of storage.
+//! This crate does not depend on storage.
 //!
 //! # Limitations
-//! - Weights are the caller's word; the overhead of the map, some 100 bytes an entry, is not counted.
-//! - One mutex guards a cache. It is held for lookups and clones of a value, never for a load or a check, so let
-//!   values be `Arc`s.
-//! - After a failed load the waiting callers try one after another, each with its own load, until one succeeds.
-//!   A deadline bounds the wait.
-//! - Expired entries go when they are met; there is no background thread.
+//! - The caller states the weight of each entry. The overhead of the map, about 100 bytes per entry, is not counted.
+//! - One mutex guards a cache. It is held for lookups and for clones of a value, but not for loads and checks, so values
+//!   should be `Arc`s.
+//! - After a failed load, the waiting callers load one after another until one succeeds. A deadline limits the wait.
+//! - An expired entry is only dropped when a lookup or an eviction finds it; there is no background thread.
 //!
 //! # Example
 //! ```

@@ -1,10 +1,10 @@
-//! One load that several callers wait for.
+//! A load for which several callers can wait.
 
 use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, ThreadId, this_thread};
 
-/// A load under way: who runs it, and what came of it.
+/// A load, with the thread that runs it and its result.
 pub(crate) struct Load<V> {
     state: Mutex<State<V>>,
     ended: Condvar,
@@ -14,7 +14,7 @@ pub(crate) struct Load<V> {
 enum State<V> {
     Running,
     Loaded(V),
-    /// Failed or panicked: each waiting caller has to load by itself.
+    /// The load failed or panicked: a waiting caller has to load again.
     Abandoned,
 }
 
@@ -35,7 +35,7 @@ impl<V: Clone> Load<V> {
         }
     }
 
-    /// Whether the calling thread runs this load itself, so that a wait for it would never end.
+    /// True if the calling thread runs this load itself: a wait for it would never end.
     pub(crate) fn is_own(&self) -> bool {
         self.leader == this_thread()
     }
@@ -45,8 +45,8 @@ impl<V: Clone> Load<V> {
         self.ended.notify_all();
     }
 
-    /// Waits for the end of the load, or for `deadline` if that comes first. A load that has ended is taken also
-    /// past the deadline.
+    /// Waits for the end of the load, until `deadline` at most. The result of a load that has ended is returned even after the
+    /// deadline.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Waited<V> {
         let mut state = self.state.lock();
         let mut out_of_time = false;

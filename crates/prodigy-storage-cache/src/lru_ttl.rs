@@ -1,4 +1,4 @@
-//! The cache itself, for one thread.
+//! The cache for a single thread.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use lru::LruCache;
 
 use crate::settings::CacheSettings;
 
-/// Returns the time. It must not go back; if it does, entries only live longer.
+/// A function that returns the present time. The time should not go back; if it does, entries live longer.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::settings::CacheSettings;
 /// ```
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A map that forgets: the least recently used entry when there are too many or they weigh too much, and any entry
-/// that is older than its time to live.
+/// A map that evicts the least recently used entries if there are too many or if they weigh too much, and drops entries that
+/// are older than the time to live.
 ///
-/// The weight of an entry is what the caller says it is, in bytes; the map's own overhead is not counted. An entry
-/// that alone is heavier than `max_bytes` is not kept. An expired entry is dropped when it is asked for, or when its
-/// turn comes as the least recently used; there is no background thread.
+/// The caller states the weight of an entry in bytes; the overhead of the map is not counted. An entry that alone is heavier
+/// than `max_bytes` is not stored. An expired entry is dropped when it is looked up, or when it is evicted as the least
+/// recently used one; there is no background thread.
 ///
 /// ```
 /// use prodigy_storage_cache::{CacheSettings, LruTtl};
@@ -42,7 +42,7 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// assert_eq!(cache.get("b"), None);
 /// ```
 pub struct LruTtl<K, V> {
-    // Unbounded, since it would allocate for its bound at once; the bound is held here.
+    // Unbounded, since a bounded `LruCache` allocates all its memory at once. This type enforces the limits.
     map: LruCache<K, Entry<V>>,
     max_entries: usize,
     max_bytes: u64,
@@ -60,13 +60,13 @@ struct Entry<V> {
 }
 
 impl<K: Hash + Eq, V> LruTtl<K, V> {
-    /// An empty map with these bounds, on the system's monotonic clock. Nothing is allocated ahead.
+    /// An empty map with these limits and the system's monotonic clock. No memory is allocated in advance.
     #[must_use]
     pub fn new(settings: &CacheSettings) -> Self {
         Self::with_clock(settings, Arc::new(Instant::now))
     }
 
-    /// The same on a clock of the caller's.
+    /// Like [`new`](Self::new), with the caller's clock.
     #[must_use]
     pub fn with_clock(settings: &CacheSettings, clock: Clock) -> Self {
         Self {
@@ -105,9 +105,11 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         (!self.is_expired(entry)).then_some(&entry.value)
     }
 
-    /// Stores a value as the most recently used one, in place of an earlier one of its key. Others go until it fits.
+    /// Stores a value as the most recently used one. It replaces an earlier value of its key, and other entries are evicted
+    /// until it fits.
     ///
-    /// False if it is heavier than the whole cache: it is not kept, and an earlier value of the key is gone too.
+    /// Returns false if the value is heavier than the limit of the whole map. It is then not stored, and an earlier value of
+    /// the key is removed too.
     pub fn insert(&mut self, key: K, value: V, weight: u64) -> bool {
         self.remove(&key);
         if weight > self.max_bytes || self.max_entries == 0 {
@@ -137,7 +139,7 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         true
     }
 
-    /// Takes the value of a key out, however old.
+    /// Removes a key and returns its value, even if it has expired.
     pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -158,19 +160,19 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         });
     }
 
-    /// Drops everything.
+    /// Drops all entries.
     pub fn clear(&mut self) {
         self.map.clear();
         self.bytes = 0;
     }
 
-    /// The number of entries, those included that are too old but not yet dropped.
+    /// The number of entries, including expired ones that were not dropped yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Whether there is no entry.
+    /// True if the map has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
@@ -182,13 +184,13 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         self.bytes
     }
 
-    /// How many entries were dropped to make room.
+    /// The number of entries that were evicted to make room.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// How many entries were dropped because of their age.
+    /// The number of entries that were dropped because of their age.
     #[must_use]
     pub fn expired(&self) -> u64 {
         self.expired

@@ -22,16 +22,16 @@ use serde::Serialize;
 pub struct CacheSettings {
     /// The largest number of entries. The least recently used entry is evicted first. At least 1. Default: 1000.
     pub max_entries: usize,
-    /// An entry older than this is not served. Above zero. Default: 1 hour.
+    /// The time to live: an older entry is not returned. Above zero. Default: 1 hour.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
-    /// The size of all entries in bytes, whatever their number. At least 1. Default: 64 MiB.
+    /// The largest total weight of all entries, in bytes. At least 1. Default: 64 MiB.
     pub max_bytes: u64,
-    /// Where entries are kept. Default: memory.
+    /// The place where entries are stored. Default: memory.
     pub cache_type: CacheType,
 }
 
-/// Where a cache keeps its entries.
+/// The place where a cache stores its entries.
 ///
 /// ```
 /// use prodigy_storage_cache::{CacheSettings, CacheType};
@@ -42,7 +42,7 @@ pub struct CacheSettings {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CacheType {
-    /// In the memory of this process; gone when it ends.
+    /// The memory of this process. The entries are lost when it ends.
     #[default]
     Memory,
 }

@@ -1,6 +1,6 @@
 //! Counters of a cache.
 
-/// One step of a counter of [`CacheStats`], reported to the caller whose lookup caused it.
+/// An increment of a counter of [`CacheStats`], reported to the caller whose lookup caused it.
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -18,17 +18,17 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheEvent {
-    /// An entry answered the lookup.
+    /// The lookup was answered from an entry.
     Hit,
-    /// No entry answered the lookup.
+    /// The lookup was not answered from an entry.
     Miss,
-    /// A load that another caller had begun answered the lookup.
+    /// The lookup was answered by a load that another caller had begun.
     Shared,
     /// The check rejected a value.
     Stale,
     /// The load failed or panicked.
     FailedLoad,
-    /// The value that was stored displaced another entry.
+    /// Storing the value evicted another entry.
     Evicted,
 }
 
@@ -49,11 +49,11 @@ pub enum CacheEvent {
 pub struct CacheStats {
     /// Lookups answered from an entry.
     pub hits: u64,
-    /// Lookups not answered from an entry: there was none, or it was too old or stale.
+    /// Lookups not answered from an entry: it was absent, too old or stale.
     pub misses: u64,
-    /// Of the misses, those answered by a load that another caller had begun.
+    /// Misses that were answered by a load that another caller had begun.
     pub shared: u64,
-    /// Values found, or loaded by another caller, that a check rejected as no longer current.
+    /// Values, from an entry or from another caller's load, that a check rejected as no longer current.
     pub stale: u64,
     /// Loads that failed or panicked.
     pub failed_loads: u64,

@@ -1,4 +1,4 @@
-//! The single load in every order of steps that a scheduler comes up with.
+//! Concurrency models of the single load: a scheduler tries many orders of the threads' steps.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -13,7 +13,7 @@ use super::*;
 
 const KEY: u8 = 7;
 
-/// A value's home, and a cache before it.
+/// A stored value with a cache in front of it.
 struct Home {
     cache: Cache<u8, u64>,
     truth: AtomicU64,
@@ -53,7 +53,7 @@ impl Home {
         Loaded::keep(value, 1)
     }
 
-    /// A load that has to be the only one. The first ends so, later ones well.
+    /// Loads the value, and checks that no other load runs. The first load ends as `first` says, later ones succeed.
     fn load(&self, first: End) -> Result<Loaded<u64>, Broken> {
         let is_first = {
             let mut loads = self.loads.lock().unwrap();
@@ -66,7 +66,7 @@ impl Home {
         self.loads.lock().unwrap().running -= 1;
         match first {
             End::Error if is_first => Err(Broken),
-            // Without a message on the way.
+            // `resume_unwind` prints no message.
             End::Panic if is_first => resume_unwind(Box::new(Broken)),
             _ => Ok(loaded),
         }
@@ -250,7 +250,7 @@ fn a_checked_value_is_never_older_than_its_call() {
                 .get_or_load_checked(&KEY, None, is_current, || Ok::<_, Broken>(home.read()));
             assert!(got.unwrap() >= at_least);
         };
-        // Another process's writes: the cache hears nothing of them.
+        // The writes of another process: the cache is not informed of them.
         let writer = spawn(&home, |home| {
             for value in 2..=3 {
                 home.truth.store(value, Ordering::SeqCst);

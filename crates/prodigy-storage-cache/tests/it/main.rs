@@ -1,4 +1,4 @@
-//! The cache, on a clock that only the tests move.
+//! Tests of the cache, with a clock that only the tests advance.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

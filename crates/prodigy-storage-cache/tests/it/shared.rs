@@ -1,4 +1,4 @@
-//! `Cache` as one thread sees it.
+//! Tests of `Cache` with a single thread.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Many threads that miss one key. No test waits for time to pass: each waits until the cache says who waits.
+//! Tests of many threads that miss the same key. No test sleeps: each one waits until the cache's counters show the waiting
+//! callers.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -134,7 +135,7 @@ fn who_waits_waits_until_its_own_deadline() {
     let cache = cache();
     let value = cache.get_or_load(&1, None, || {
         thread::scope(|scope| {
-            // The load does not end before the wait has: only the deadline can end it.
+            // The load ends only after this wait, so only the deadline can end the wait.
             let waiter = scope.spawn(|| {
                 let deadline = Instant::now() + Duration::from_millis(20);
                 cache.get_or_load(&1, Some(deadline), || Ok::<_, Infallible>(Loaded::keep(2, 1)))

@@ -1,4 +1,4 @@
-//! A clock that a test advances, and a short form of the settings.
+//! A clock that a test advances, and a short constructor of the settings.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub fn settings(max_entries: usize, max_bytes: u64, ttl: Duration) -> CacheSetti
         .ttl(ttl)
 }
 
-/// Gives way until it is true; what it waits for is certain to come.
+/// Yields the thread until the condition is true. The condition must become true eventually.
 pub fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         std::thread::yield_now();
