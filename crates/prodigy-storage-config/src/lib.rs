@@ -12,7 +12,8 @@
 //! The environment is passed as an [`Environment`]. Only [`ProcessEnvironment`] reads the variables of the process.
 //!
 //! # Limitations
-//! - Positions point to keys, not to values. Under a YAML alias or merge key, a position points to where the key was first written.
+//! - Positions point to keys, not to values. Under a YAML alias or merge key, a position points to where the key was first
+//!   written.
 //! - After a syntax error, the rest of a YAML file is not read. The rest of a TOML file is.
 //! - A configuration file has at most 1 MiB and 64 levels of nesting.
 //! - Paths are not checked for existence or access: the backend does that.
