@@ -332,7 +332,7 @@ impl Stats {
         self.operations.insert(name, stats);
     }
 
-    /// The operations that were called, by the name that errors have for them: `append events`, `put document`.
+    /// The operations that were called, by name: `append events`, `put document`. An error may name a step of one.
     pub fn operations(&self) -> impl Iterator<Item = (&'static str, &OperationStats)> + '_ {
         self.operations.iter().map(|(name, stats)| (*name, stats))
     }

@@ -77,6 +77,8 @@ pub struct FollowAllLines {
     reported: bool,
     /// When all jobs were looked into.
     looked: Instant,
+    /// Whether a failure concerned all jobs.
+    failed: bool,
     /// The line that is lent.
     line: String,
 }
@@ -105,6 +107,7 @@ impl FollowAllLines {
             current: None,
             reported: true,
             looked: Instant::now(),
+            failed: false,
             line: String::new(),
             options,
         };
@@ -144,8 +147,9 @@ impl FollowAllLines {
                         self.current = None;
                     }
                     Err(error) => {
-                        self.jobs.insert(job.clone(), Followed::after(&error));
+                        let job = job.clone();
                         self.current = None;
+                        self.give_up(job, &error);
                         return Err(error);
                     }
                 }
@@ -154,7 +158,10 @@ impl FollowAllLines {
             } else if looked && gives_up.has_passed() {
                 return Ok(None);
             } else {
-                self.find_due(gives_up)?;
+                if let Err(error) = self.find_due(gives_up) {
+                    self.failed = true;
+                    return Err(error);
+                }
                 looked = true;
             }
         }
@@ -264,10 +271,19 @@ impl FollowAllLines {
                 Ok(())
             }
             Err(error) => {
-                self.jobs.insert(job, Followed::after(&error));
+                self.give_up(job, &error);
                 Err(error)
             }
         }
+    }
+
+    /// Gives a log up after an error. The job may have another log by now, whose reports may have come already: it is due.
+    fn give_up(&mut self, job: JobAddress, error: &StorageError) {
+        let followed = Followed::after(error);
+        if matches!(followed, Followed::To(_)) {
+            self.due.push_back(job.clone());
+        }
+        self.jobs.insert(job, followed);
     }
 
     /// A handle that stops the follow or has it look, from another thread.
@@ -293,7 +309,7 @@ impl fmt::Debug for FollowAllLines {
 ///
 /// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read), and so is a failure that concerns one
 /// job. The other jobs are followed on: report such an item, and take the next one. The job is not followed any more, or, if it was
-/// deleted, from the first event of its next log.
+/// deleted, from the first event of its next log. After a failure that concerns all jobs the follow ends.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -347,7 +363,7 @@ impl<T: DeserializeOwned> Iterator for FollowAll<T> {
             Ok(None) => None,
             Err(error) => {
                 // Without its root there is nothing to follow.
-                self.ended = matches!(error.kind(), ErrorKind::Replaced);
+                self.ended = self.lines.failed || error.kind() == ErrorKind::Replaced;
                 Some(Err(error))
             }
         }

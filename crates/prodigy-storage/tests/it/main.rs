@@ -16,6 +16,7 @@ mod dlq;
 mod documents;
 mod events;
 mod fenced;
+mod follow_all;
 mod full;
 mod handle;
 mod identity;

@@ -1,0 +1,56 @@
+//! Follows of many jobs after errors.
+
+use std::time::Duration;
+
+use prodigy_storage::{ErrorKind, FollowAll, FollowOptions, Job};
+
+use crate::support::{Fixture, file_with, on_each};
+
+fn job(fixture: &Fixture, id: &str) -> Job {
+    fixture.storage.repo("shop").unwrap().job(id).unwrap()
+}
+
+/// A follow of two jobs that has given their first events.
+fn follow(fixture: &Fixture) -> FollowAll<u32> {
+    for id in ["a", "b"] {
+        job(fixture, id).events().append(&0).unwrap();
+    }
+    let options = FollowOptions::new().wait(Duration::ZERO);
+    let mut follow = fixture.storage.follow::<u32>(options).unwrap();
+    assert_eq!(follow.by_ref().map(Result::unwrap).count(), 2);
+    follow
+}
+
+#[test]
+fn after_a_deletion_the_next_log_of_the_job_is_followed_at_once_and_so_are_the_others() {
+    on_each(|fixture| {
+        let mut follow = follow(fixture);
+        job(fixture, "a").finish().unwrap();
+        job(fixture, "a").delete().unwrap();
+        for id in ["a", "b"] {
+            job(fixture, id).events().append(&1).unwrap();
+        }
+        let (mut events, mut errors) = (Vec::new(), Vec::new());
+        for item in follow.by_ref() {
+            match item {
+                Ok((job, event)) => events.push((job.job.to_string(), event.event)),
+                Err(error) => errors.push(error.kind()),
+            }
+        }
+        events.sort();
+        assert_eq!(events, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
+        assert_eq!(errors, [ErrorKind::CursorGap]);
+    });
+}
+
+#[test]
+fn a_follow_of_many_jobs_ends_when_they_cannot_be_listed() {
+    let fixture = file_with(|builder| builder);
+    let mut follow = follow(&fixture);
+    let queues = fixture.folder.path().join("root/dlq");
+    std::fs::create_dir_all(&queues).unwrap();
+    std::fs::write(queues.join("shop"), "this is no folder").unwrap();
+    job(&fixture, "later").events().append(&2).unwrap();
+    assert!(follow.next().unwrap().is_err());
+    assert!(follow.next().is_none());
+}
