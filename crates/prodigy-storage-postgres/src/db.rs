@@ -83,6 +83,10 @@ impl Db {
                 let was_sent = !claim.give_up();
                 task.abort();
                 if was_sent {
+                    // It may be answered at this moment.
+                    if let Ok(result) = receiver.try_recv() {
+                        return result;
+                    }
                     return Err(unknown(
                         operation,
                         &target.to_string(),

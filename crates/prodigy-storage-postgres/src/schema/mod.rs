@@ -63,13 +63,17 @@ pub(crate) async fn migrate(session: &mut Session, prefix: &str) -> Result<Schem
     // The lock is named after the schema. A session that waited for it looks again.
     let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(prefix.to_owned());
     let exists = Sql::new(EXISTS).arg(format!("{prefix}store"));
-    let answers = session.begin(Durability::Strict, vec![lock, exists]).await?;
+    let quoted = prefix.trim_end_matches('.');
+    let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.to_owned());
+    let answers = session
+        .begin(Durability::Strict, vec![lock, exists, schema])
+        .await?;
     let mut statements = Vec::new();
     if first(rows(&answers, 1), 0)? != Some(true) {
-        statements.push(Sql::new(format!(
-            "create schema if not exists {}",
-            prefix.trim_end_matches('.')
-        )));
+        // A role that may not create schemas can be given one.
+        if first(rows(&answers, 2), 0)? != Some(true) {
+            statements.push(Sql::new(format!("create schema {quoted}")));
+        }
         statements.push(Sql::new(
             "create table @.store (version bigint not null, id uuid not null)",
         ));

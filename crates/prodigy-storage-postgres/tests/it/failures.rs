@@ -81,8 +81,8 @@ fn number_in(found: &prodigy_storage_backend::StoredDocument) -> u64 {
 }
 
 /// Works while the server is harmed, and compares what is stored with what was acknowledged.
-fn survives(mut server: Server, rounds: usize, mut harm: impl FnMut(&mut Server)) {
-    let options = PostgresOptions::new(server.url());
+fn survives(url: String, rounds: usize, mut harm: impl FnMut()) {
+    let options = PostgresOptions::new(url);
     let backends: Vec<_> = (0..2)
         .map(|_| PostgresBackend::open(options.clone(), soon()).unwrap())
         .collect();
@@ -96,7 +96,7 @@ fn survives(mut server: Server, rounds: usize, mut harm: impl FnMut(&mut Server)
             .collect();
         let counting = scope.spawn(|| count_always(&backends[0], &ends));
         for _ in 0..rounds {
-            harm(&mut server);
+            harm();
             let before = acknowledged.load(Ordering::SeqCst);
             let began = Instant::now();
             while acknowledged.load(Ordering::SeqCst) < before + 20 {
@@ -137,19 +137,37 @@ fn survives(mut server: Server, rounds: usize, mut harm: impl FnMut(&mut Server)
 
 #[test]
 fn a_server_that_is_killed_loses_and_doubles_nothing() {
-    if let Some(server) = Server::start() {
-        survives(server, 20, Server::kill_and_restart);
-    }
+    let Some(mut server) = Server::start() else { return };
+    survives(server.url(), 20, || server.kill_and_restart());
 }
 
 #[test]
 fn terminated_sessions_lose_and_double_nothing() {
     let Some(server) = Server::start() else { return };
-    survives(server, 100, |server| {
+    survives(server.url(), 100, || {
         server.psql(
             "select pg_terminate_backend(pid) from pg_stat_activity \
              where application_name = 'prodigy-storage' and random() < 0.7",
         );
+    });
+}
+
+#[test]
+fn a_failover_to_a_synchronous_standby_loses_and_doubles_nothing() {
+    let Some(mut primary) = Server::start() else {
+        return;
+    };
+    let standby = primary.standby();
+    let both = primary
+        .url()
+        .replace("/postgres", &format!(",127.0.0.1:{}/postgres", standby.port()));
+    let mut harmed = 0;
+    survives(both, 3, || {
+        harmed += 1;
+        if harmed == 2 {
+            primary.kill();
+            standby.psql("select pg_promote()");
+        }
     });
 }
 

@@ -47,6 +47,15 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some(user.expect("a server needs a user who is not root"))
 }
 
+/// A temporary folder that the server's user may write to.
+fn own_folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    if let Some((user, group)) = unprivileged() {
+        std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+    }
+    folder
+}
+
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     if let Some((user, group)) = unprivileged() {
@@ -68,10 +77,7 @@ impl Server {
             eprintln!("SKIPPED: no PostgreSQL server is installed (apt install postgresql)");
             return None;
         };
-        let folder = TempDir::new().unwrap();
-        if let Some((user, group)) = unprivileged() {
-            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
+        let folder = own_folder();
         let data = folder.path().join("data");
         let made = command(&binaries.join("initdb"))
             .args([
@@ -86,11 +92,11 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        Some(Self::run(binaries, folder))
+    }
+
+    fn run(binaries: PathBuf, folder: TempDir) -> Self {
+        let port = free_port();
         let process = Self::spawn(&binaries, folder.path(), port);
         let server = Self {
             folder,
@@ -99,7 +105,49 @@ impl Server {
             process,
         };
         server.wait_until_ready();
-        Some(server)
+        server
+    }
+
+    /// A copy that follows this server. From now on a commit here waits for it.
+    pub fn standby(&self) -> Self {
+        let folder = own_folder();
+        let copied = command(&self.binaries.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "app"])
+            .args(["-R", "-X", "stream", "-c", "fast", "-D"])
+            .arg(folder.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(
+            copied.status.success(),
+            "{}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        let standby = Self::run(self.binaries.clone(), folder);
+        self.psql("alter system set synchronous_standby_names = '*'");
+        self.psql("select pg_reload_conf()");
+        let began = Instant::now();
+        while self
+            .psql("select count(*) from pg_stat_replication where sync_state = 'sync'")
+            .trim()
+            != "1"
+        {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the standby does not follow"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        standby
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the server and all its processes at once.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     fn spawn(binaries: &Path, folder: &Path, port: u16) -> Child {
@@ -148,8 +196,7 @@ impl Server {
 
     /// Kills the server and all its processes at once, and starts it again.
     pub fn kill_and_restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.kill();
         let began = Instant::now();
         loop {
             self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
@@ -273,6 +320,9 @@ fn free_port() -> u16 {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !matches!(self.process.try_wait(), Ok(None)) {
+            return;
+        }
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         let _ = self.process.wait();
