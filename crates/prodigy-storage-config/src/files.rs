@@ -216,7 +216,11 @@ fn content(path: &Path, source: Source) -> Result<Parsed, Box<ConfigError>> {
     })?;
     let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
     if metadata.is_dir() {
-        return Err(ConfigError::new(whole(path), "a folder is no configuration file").into());
+        return Err(ConfigError::new(
+            whole(path),
+            "the path leads to a folder, not to a configuration file",
+        )
+        .into());
     }
     if !metadata.is_file() {
         return Err(
@@ -260,7 +264,9 @@ fn content(path: &Path, source: Source) -> Result<Parsed, Box<ConfigError>> {
             },
             "the file is not UTF-8 text",
         )
-        .why(format!("the byte at offset {at} belongs to no character"))
+        .why(format!(
+            "the byte at offset {at} is not part of a valid character"
+        ))
         .hint("save the file as UTF-8")
     })?;
     format.parse(text).map_err(|why| {

@@ -142,7 +142,7 @@ impl Merged {
                 "`backend_config.persist_to_disk` needs `backend_config.persistence_path`",
             )
             .key(key)
-            .why("it is not said where the snapshot goes")
+            .why("the path of the snapshot is missing")
             .hint("add `persistence_path`, or set `persist_to_disk: false`");
             self.errors.push(error);
         }
@@ -155,7 +155,7 @@ impl Merged {
                 "`backend: postgres` needs `backend_config.url`",
             )
             .key("backend_config.url")
-            .why("it is not said where the database is")
+            .why("the address of the database is missing")
             .hint("set `url` or PRODIGY_STORAGE_URL to postgresql://USER@HOST/DATABASE");
             self.errors.push(error);
         }

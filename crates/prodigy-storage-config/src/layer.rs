@@ -82,7 +82,7 @@ impl Layer {
                 let Some(of) = spec.backend.filter(|of| *of != chosen) else {
                     continue;
                 };
-                let what = format!("`{}` does not go with `backend: {chosen}`", spec.path);
+                let what = format!("`{}` can't be combined with `backend: {chosen}`", spec.path);
                 errors.push(
                     ConfigError::new(origin.clone(), what)
                         .key(spec.path)
@@ -100,7 +100,7 @@ impl Layer {
             errors.push(
                 ConfigError::new(
                     base_dir.clone(),
-                    "`backend_config.base_dir` does not go with `backend_config.use_global: false`",
+                    "`backend_config.base_dir` can't be combined with `backend_config.use_global: false`",
                 )
                 .key("backend_config.base_dir")
                 .why(format!(

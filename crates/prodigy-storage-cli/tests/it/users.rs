@@ -162,7 +162,11 @@ fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
         if mode == 0o755 {
             usage.code(0);
         } else {
-            let usage = usage.code(1).says(folder.to_str().unwrap()).says("of user 0").err;
+            let usage = usage
+                .code(1)
+                .says(folder.to_str().unwrap())
+                .says("belongs to user 0")
+                .err;
             assert!(usage.contains("not counted"), "{usage}");
         }
         chown(&folder, Some(4242), Some(4242)).unwrap();

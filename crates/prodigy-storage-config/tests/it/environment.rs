@@ -227,7 +227,7 @@ fn the_environment_is_one_source() {
         .variable("PRODIGY_STORAGE_BASE_PATH", "/srv");
     let errors = fixture.errors();
     assert!(
-        errors.contains("`backend_config.base_dir` does not go with `backend: memory`"),
+        errors.contains("`backend_config.base_dir` can't be combined with `backend: memory`"),
         "{errors}"
     );
 }

@@ -172,7 +172,10 @@ fn a_named_file_must_be_there_and_be_a_file() {
     fixture.write("huge.toml", &"#\n".repeat(600_000));
     for (name, what) in [
         ("missing.yaml", "the configuration file does not exist"),
-        ("folder.yaml", "a folder is no configuration file"),
+        (
+            "folder.yaml",
+            "the path leads to a folder, not to a configuration file",
+        ),
         ("settings.json", "the configuration file's format is not known"),
         ("huge.toml", "the configuration file is too large"),
     ] {
@@ -193,7 +196,9 @@ fn what_is_found_but_can_not_be_read_is_an_error() {
     let fixture = Fixture::new();
     fs::create_dir_all(fixture.path("home/.prodigy/config.yaml")).unwrap();
     assert!(
-        fixture.errors().starts_with("a folder is no configuration file"),
+        fixture
+            .errors()
+            .starts_with("the path leads to a folder, not to a configuration file"),
         "{}",
         fixture.errors()
     );

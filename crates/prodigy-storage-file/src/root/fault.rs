@@ -69,9 +69,11 @@ pub(super) fn fault(
             false => "check owner and permissions of the folder, or set another `base_dir`",
         }),
         K::NotFound => make(ErrorKind::NotFound, "there is no such file or folder".into()),
-        K::TimedOut | K::StaleNetworkFileHandle | K::Interrupted | K::WouldBlock => {
-            make(ErrorKind::Io, "the operating system gave up for now".into()).transient()
-        }
+        K::TimedOut | K::StaleNetworkFileHandle | K::Interrupted | K::WouldBlock => make(
+            ErrorKind::Io,
+            "the operating system reports a failure that may pass".into(),
+        )
+        .transient(),
         _ if raw == Some(rustix::io::Errno::LOOP.raw_os_error())
             || raw == Some(rustix::io::Errno::XDEV.raw_os_error()) =>
         {
@@ -96,7 +98,7 @@ pub(super) fn fault(
                 .with_hint("raise `ulimit -n`, or look for what keeps files open")
         }
         _ if raw == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
-            make(ErrorKind::Io, "the kernel has no lock left to give".into()).transient()
+            make(ErrorKind::Io, "the kernel has no lock left".into()).transient()
         }
         K::Unsupported => make(ErrorKind::Unsupported, "the file system does not offer it".into())
             .with_hint("if it can't lock files, set `enable_file_locks: false`, for one writer at a time"),
@@ -127,7 +129,7 @@ fn owner(root: &Root, path: &Path) -> String {
     let kind = if folder { "folder" } else { "file" };
     let me = root.fs.user().map(|me| format!(", this is user {me}"));
     format!(
-        ": the {kind} {} is of user {uid} with mode {mode:04o}{}",
+        ": the {kind} {} belongs to user {uid} and has mode {mode:04o}{}",
         path.display(),
         me.unwrap_or_default()
     )

@@ -58,7 +58,7 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             "it is not a format file",
         )
         .with_hint(format!(
-            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` mends it where that is plain"
+            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` repairs it if the damage is plain"
         ))
         .with_source(error)
     })?;
@@ -103,7 +103,7 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             at.display(),
             "the name of the store does not fit its checksum",
         )
-        .with_hint("`prodigy-storage doctor --repair` mends it"));
+        .with_hint("`prodigy-storage doctor --repair` repairs it"));
     }
     Ok(Some(Format {
         file,

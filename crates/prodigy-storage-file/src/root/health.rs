@@ -93,7 +93,7 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     let check = Check::new(
         "owner",
         Severity::Warning,
-        format!("{at} is of user {owner}, this is user {me}"),
+        format!("{at} belongs to user {owner}, and this is user {me}"),
     );
     Some(check.with_hint(if me == 0 {
         "what is written here is given to that user"
