@@ -45,22 +45,22 @@ pub enum Notice {
     OtherBackend {
         /// The key.
         key: &'static str,
-        /// Where it was set.
+        /// The origin of its value.
         origin: Origin,
         /// The backend that is chosen.
         chosen: BackendKind,
-        /// Where that was chosen.
+        /// The origin of this choice.
         chosen_by: Origin,
     },
     /// Both `use_global: false` and `base_dir` are set, and the one from the earlier source was ignored.
     Overruled {
         /// The key that was ignored.
         key: &'static str,
-        /// Where it was set.
+        /// The origin of its value.
         origin: Origin,
         /// The key that is used.
         by: &'static str,
-        /// Where that was set.
+        /// The origin of the value of this key.
         by_origin: Origin,
     },
     /// A project's `.prodigy/` contains data of local storage, which is neither read nor changed.
@@ -72,30 +72,30 @@ pub enum Notice {
     LooksLikeStorage {
         /// The key as it was written.
         key: String,
-        /// Its position.
+        /// The position of the key.
         origin: Origin,
     },
     /// A key of `storage` is at the top level of a file, where it has no effect.
     AtTopLevel {
         /// The key.
         key: String,
-        /// Its position.
+        /// The position of the key.
         origin: Origin,
     },
     /// A key that another program reads from the same file was ignored.
     OtherProgram {
         /// The key.
         key: String,
-        /// Its position.
+        /// The position of the key.
         origin: Origin,
     },
     /// A project's file weakens durability or locking.
     WeakenedByProject {
         /// The key.
         key: &'static str,
-        /// Its value.
+        /// The value of the key.
         value: String,
-        /// Where it was set.
+        /// The origin of its value.
         origin: Origin,
     },
     /// The project's folder can't be entered, so its configuration was not read.

@@ -26,7 +26,7 @@ struct Loads {
     running: usize,
 }
 
-/// How a load ends.
+/// The end of a load.
 #[derive(Clone, Copy)]
 enum End {
     Value,

@@ -34,7 +34,7 @@ pub const UNLOCKED_MODE: u32 = 0o700;
 /// The first characters of a temporary file's name. No document and no segment has a name that begins with a dot.
 pub(crate) const TEMP_PREFIX: &str = ".tmp-";
 
-/// How to open a file.
+/// The mode of opening a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// An existing file, for reading.
@@ -265,7 +265,7 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     /// Like [`try_lock`](Self::try_lock), for a shared lock: any number of holders may have one at the same time.
     fn try_lock_shared(&self) -> io::Result<bool>;
 
-    /// Sets the mtime. A simulated folder need not keep it.
+    /// Sets the mtime. A simulated folder may ignore this.
     fn set_modified(&self, time: Timestamp) -> io::Result<()> {
         let _ = time;
         Ok(())
@@ -302,7 +302,7 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// Sets the permission bits, whatever the umask.
     fn set_mode(&self, mode: u32) -> io::Result<()>;
 
-    /// Sets the mtime. A simulated file need not keep it.
+    /// Sets the mtime. A simulated file may ignore this.
     fn set_modified(&self, time: Timestamp) -> io::Result<()> {
         let _ = time;
         Ok(())

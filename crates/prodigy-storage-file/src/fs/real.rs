@@ -457,7 +457,7 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
     }
 }
 
-/// The times of a file that was modified at `time`.
+/// The timestamps that set a file's mtime to `time`.
 fn modified(time: Timestamp) -> rustix::fs::Timestamps {
     let nanos = time.as_nanos();
     let at = rustix::fs::Timespec {

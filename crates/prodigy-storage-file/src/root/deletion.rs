@@ -26,7 +26,7 @@ impl Root {
         }
     }
 
-    /// Whether the tombstone belongs to a restore that has not ended: all that is there of the job came from its archive.
+    /// True if the tombstone belongs to a restore that has not ended. All present files of the job then come from the archive.
     pub(crate) fn is_restored(&self, job: &JobAddress) -> bool {
         let path = Entry::Tombstone(job.clone()).path();
         let read = self

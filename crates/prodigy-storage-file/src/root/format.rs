@@ -21,7 +21,7 @@ struct FormatFile {
     /// The name of the store. A copy of the store keeps it; each new store gets a random one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
-    /// The archive that is being restored into the root: it can't be opened before that has ended.
+    /// The archive of a restore into this root that has not ended. The root can't be opened until it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restoring: Option<String>,
 }
@@ -161,7 +161,7 @@ pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> 
     Ok(text)
 }
 
-/// The text of `format.json` or of a tombstone while an archive is being restored.
+/// The text of `format.json`, or of a tombstone, during a restore.
 #[cfg(feature = "backup")]
 pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
     let format = FormatFile {
@@ -175,7 +175,7 @@ pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
     })
 }
 
-/// The archive whose restore into the root was begun and has not ended.
+/// The archive of a restore into the root that has begun and not ended.
 #[cfg(feature = "backup")]
 pub(crate) fn unfinished_restore(root: &Root) -> Result<Option<String>> {
     let path = Entry::Format.path();

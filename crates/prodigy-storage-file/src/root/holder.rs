@@ -20,7 +20,7 @@ pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
 /// The process that holds a lock file now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// Nobody.
+    /// No process holds the lock.
     Nobody,
     /// The process that signed the file.
     Signer,

@@ -42,7 +42,7 @@ struct LockFile {
     identity: (u64, u64),
     /// The monotonic time at which it was opened.
     opened: Duration,
-    /// Its mtime after this process signed it.
+    /// The mtime of the file after this process signed it.
     signed: Option<Timestamp>,
 }
 

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Clock, ErrorKind, Result, StorageError, SystemCloc
 
 use crate::fs::canonical;
 
-/// How to open a [`FileBackend`](crate::FileBackend).
+/// Options for opening a [`FileBackend`](crate::FileBackend).
 ///
 /// ```
 /// use prodigy_storage_file::FileOptions;
