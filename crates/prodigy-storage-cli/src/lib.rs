@@ -66,6 +66,7 @@ mod progress;
 mod repo;
 #[cfg(feature = "postgres")]
 mod schema;
+mod shell;
 mod signals;
 mod status;
 mod terminal;

@@ -1,10 +1,15 @@
 //! `doctor`.
 
+mod advice;
+mod groups;
+
 use std::time::Duration;
 
-use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome, FindingSeverity};
-use prodigy_storage::{JobId, Result as Stored, escape};
+use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome};
+use prodigy_storage::{Check, JobId, Result as Stored, Severity, escape};
 
+use self::advice::Advice;
+use self::groups::{Groups, place, word};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -45,17 +50,31 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         Access::Read
     };
     let doctor = app.doctor(access)?;
-    let mut told = Ok(());
+    let advice = Advice::new(app, arguments);
+    let (mut told, mut groups) = (Ok(()), Groups::default());
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
-        if told.is_ok() {
-            told = tell(app, &finding);
+        let command = advice.command(&finding);
+        if app.json() || app.global.verbose {
+            if told.is_ok() {
+                told = tell(app, &finding, command.as_deref());
+            }
+        } else {
+            groups.add(finding, command);
         }
     });
     told?;
     let summary = looked?;
+    groups.print(app)?;
+    let checks = match arguments.repo.is_none() && arguments.job.is_none() {
+        true => checks(app),
+        false => Vec::new(),
+    };
     if app.json() {
-        app.json_line(&serde_json::json!({"summary": summary}))?;
+        app.json_line(&serde_json::json!({"summary": summary, "checks": checks}))?;
     } else {
+        for check in &checks {
+            tell_check(app, check)?;
+        }
         app.line(closing(&summary))?;
     }
     Ok(match &summary {
@@ -64,6 +83,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         summary if summary.unread > 0 => Exit::Skipped,
         _ => Exit::Done,
     })
+}
+
+/// The checks of `health` that did not end well. Storage that can't be opened has none: the findings say why.
+fn checks(app: &mut App<'_>) -> Vec<Check> {
+    let health = app
+        .open_quietly(Access::Read)
+        .and_then(|storage| Ok(storage.health()?));
+    let checks = health.map(|health| health.checks).unwrap_or_default().into_iter();
+    checks.filter(|check| check.severity > Severity::Ok).collect()
 }
 
 fn look(
@@ -79,21 +107,17 @@ fn look(
     }
 }
 
-fn tell(app: &mut App<'_>, finding: &Finding) -> Result<()> {
+/// Prints one finding.
+fn tell(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
     if app.json() {
-        return app.json_line(finding);
+        let mut json = serde_json::to_value(finding).unwrap_or_default();
+        if let Some(json) = json.as_object_mut() {
+            json.insert("command".to_owned(), command.into());
+        }
+        return app.json_line(&json);
     }
-    let word = match finding.severity {
-        FindingSeverity::Damage => "damage",
-        FindingSeverity::Warning => "warning",
-        _ => "note",
-    };
-    let place = escape(&finding.place);
-    let at = match finding.len {
-        0 => String::new(),
-        len => format!(" at offset {}, {len} bytes", finding.offset),
-    };
-    app.line(format!("{word:<8} {place}{at}: {}", escape(&finding.why)))?;
+    let word = word(finding.severity);
+    app.line(format!("{word:<8} {}: {}", place(finding), escape(&finding.why)))?;
     app.line(format!("         lost: {}", escape(&finding.lost)))?;
     match &finding.outcome {
         FindingOutcome::Repaired { kept: Some(kept) } => app.line(format!(
@@ -102,8 +126,31 @@ fn tell(app: &mut App<'_>, finding: &Finding) -> Result<()> {
         )),
         FindingOutcome::Repaired { kept: None } => app.line("         repaired"),
         FindingOutcome::Left { why } => app.line(format!("         left: {}", escape(why))),
-        _ => app.line(format!("         to do: {}", escape(&finding.advice))),
+        _ => tell_remedy(app, command, &finding.advice),
     }
+}
+
+/// Prints the exact command, or else the advice.
+fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
+    match command {
+        Some(command) => app.line(format!("         run: {}", escape(command))),
+        None => app.line(format!("         to do: {}", escape(advice))),
+    }
+}
+
+fn tell_check(app: &mut App<'_>, check: &Check) -> Result<()> {
+    let word = match check.severity {
+        Severity::Failure => "failure",
+        _ => "warning",
+    };
+    app.line(format!("{word:<8} {}: {}", check.name, escape(&check.found)))?;
+    let Some(hint) = &check.hint else {
+        return Ok(());
+    };
+    let command = hint
+        .strip_prefix("run `")
+        .and_then(|command| command.strip_suffix('`'));
+    tell_remedy(app, command, hint)
 }
 
 fn closing(summary: &DoctorSummary) -> String {

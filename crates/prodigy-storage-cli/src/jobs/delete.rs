@@ -32,10 +32,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         Access::Read
     };
     let jobs = open_all(app, &arguments.repo, &arguments.jobs, access)?;
+    // Deletions that a process began and could not end: readers find nothing of these jobs.
+    let mut ended = Vec::new();
     for opened in &jobs {
         let parts = Parts::of(&opened.job)?;
         if parts.is_nothing() {
-            opened.must_be_known()?;
+            match arguments.yes && opened.job.delete()? {
+                true => ended.push(opened.job.address().clone()),
+                false => opened.must_be_known()?,
+            }
         }
         if app.json() {
             if !arguments.yes {
@@ -61,7 +66,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     }
     for opened in jobs {
         let address = opened.job.address();
-        let deleted = opened.job.delete()?;
+        let deleted = opened.job.delete()? || ended.contains(address);
         if app.json() {
             app.json_line(&json!({"repo": address.repo, "job": address.job, "deleted": deleted}))?;
         } else {

@@ -1,7 +1,5 @@
 //! The facts that the status shows.
 
-use std::borrow::Cow;
-
 use prodigy_storage::{
     Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Severity, Storage, escape,
 };
@@ -13,6 +11,7 @@ use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
 use crate::jobs::{RepoCounts, each_row};
 use crate::output::{Table, counted};
+use crate::shell::as_word;
 use crate::signals::Stop;
 use crate::time::{age, passed};
 use crate::top::Top;
@@ -240,26 +239,5 @@ fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()
     match all.saturating_sub(SHOWN) {
         0 => Ok(()),
         more => app.cut_line(&format!("{indent}and {more} more: `{command}`")),
-    }
-}
-
-/// A name as one word of a shell, whatever its characters.
-fn as_word(name: &str) -> Cow<'_, str> {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
-    match name.chars().all(is_plain) {
-        true => Cow::Borrowed(name),
-        false => Cow::Owned(format!("'{}'", name.replace('\'', r"'\''"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_word_of_a_shell() {
-        assert_eq!(as_word("mapreduce-7.a_b"), "mapreduce-7.a_b");
-        assert_eq!(as_word("a;b"), "'a;b'");
-        assert_eq!(as_word("it's"), r"'it'\''s'");
     }
 }

@@ -49,11 +49,17 @@ fn damage_is_told_with_its_place_and_left_as_it_is() {
     let bench = Bench::new();
     let (file, second) = damaged(&bench);
     let before = std::fs::read(&file).unwrap();
-    let run = bench.run(&["doctor"]).code(5);
-    let place = format!("damage   {} at offset {second}, ", file.display());
-    assert!(run.out.contains(&place), "{}", run.out);
-    for word in ["lost: the events", "to do: ", "1 found, 1 left"] {
-        assert!(run.out.contains(word), "no {word:?} in {}", run.out);
+    let place = format!("{} at offset {second}, ", file.display());
+    for arguments in [&["doctor"][..], &["doctor", "--verbose"]] {
+        let run = bench.run(arguments).code(5);
+        assert!(run.out.contains(&place), "{}", run.out);
+        for word in [
+            "lost: the events",
+            "run: prodigy-storage doctor --repair\n",
+            "1 found, 1 left",
+        ] {
+            assert!(run.out.contains(word), "no {word:?} in {}", run.out);
+        }
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
     // Data of another job or repository is not checked.

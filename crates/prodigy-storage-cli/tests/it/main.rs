@@ -30,6 +30,8 @@ mod lock;
 mod memory;
 mod output;
 mod places;
+#[cfg(unix)]
+mod planted;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod search;

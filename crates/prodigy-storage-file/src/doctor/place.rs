@@ -91,7 +91,9 @@ impl Examination<'_> {
             return;
         };
         match found.kind {
-            FileKind::Folder if found.mode & 0o077 != 0 => self.group(Group::FolderMode, path),
+            FileKind::Folder if self.is_open_to_others && found.mode & 0o077 != 0 => {
+                self.group(Group::FolderMode, path);
+            }
             FileKind::File => {
                 self.summary.files += 1;
                 if found.mode != FILE_MODE {

@@ -34,6 +34,8 @@ pub(super) struct Examination<'a> {
     pub(super) summary: DoctorSummary,
     /// Registry entries that were read: identity and name.
     pub(super) registry: Vec<(Evidence, RepoName)>,
+    /// Whether other users may go through the root to what is in it.
+    pub(super) is_open_to_others: bool,
     /// Files that are reported once for all of their kind.
     pub(super) groups: Groups,
 }
@@ -53,6 +55,8 @@ impl<'a> Examination<'a> {
             found,
             summary: DoctorSummary::default(),
             registry: Vec::new(),
+            is_open_to_others: (parts.root.fs.metadata(Path::new("")))
+                .is_ok_and(|root| root.mode & 0o011 != 0),
             groups: Groups::default(),
         }
     }
@@ -66,7 +70,9 @@ impl<'a> Examination<'a> {
                 (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS) => {
                     self.folder(path, 1);
                 }
-                (FileKind::Folder, WORKTREES | QUARANTINE) => self.mode(path),
+                (FileKind::Folder, QUARANTINE) => self.mode(path),
+                // Sessions make it for what they check out there.
+                (FileKind::Folder, WORKTREES) => {}
                 _ if path == Entry::Format.path() => {}
                 _ if self.scope.is_all() => self.other(path, &entry),
                 _ => {}
@@ -207,7 +213,7 @@ impl<'a> Examination<'a> {
                         format!("a deletion of the job {job} was begun, and its process died"),
                     )
                     .advice(
-                        "delete the job again (`Job::delete`), or write to it: either removes the rest first",
+                        "delete the job again (`prodigy-storage job delete`), or write to it: either removes the rest first",
                     );
                 self.tell(finding);
             }

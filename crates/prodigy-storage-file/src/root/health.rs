@@ -44,7 +44,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                         Severity::Warning,
                         format!("others may write to {at}: mode {:04o}", found.mode),
                     )
-                    .with_hint("run `chmod go-w` on it"),
+                    .with_hint(format!("run `chmod go-w {at}`")),
                 );
             }
             checks.extend(writable(root));

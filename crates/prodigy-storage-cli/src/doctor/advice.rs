@@ -1,0 +1,66 @@
+//! The commands that fix what the doctor finds.
+
+use std::path::{Path, PathBuf};
+
+use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
+
+use super::DoctorArgs;
+use crate::app::{Access, App};
+use crate::shell::{as_word, tool};
+
+/// Knows how the tool was called, so that its commands reach the same store.
+pub(super) struct Advice {
+    tool: String,
+    repair: String,
+    root: Option<PathBuf>,
+}
+
+impl Advice {
+    pub(super) fn new(app: &mut App<'_>, arguments: &DoctorArgs) -> Self {
+        let tool = tool(&app.global);
+        let mut repair = format!("{tool} doctor --repair");
+        for (flag, value) in [("--repo", &arguments.repo), ("--job", &arguments.job)] {
+            if let Some(value) = value {
+                repair.push_str(&format!(" {flag} {}", as_word(value)));
+            }
+        }
+        let storage = app.open_quietly(Access::Read).ok();
+        let root = storage.and_then(|storage| storage.capabilities().root);
+        Self { tool, repair, root }
+    }
+
+    /// The command that fixes a finding, if one does.
+    pub(super) fn command(&self, finding: &Finding) -> Option<String> {
+        let place = as_word(&finding.place);
+        let path = Path::new(&finding.place);
+        match finding.kind {
+            FindingKind::DamagedEvents
+            | FindingKind::DamagedArchive
+            | FindingKind::DamagedItems
+            | FindingKind::DamagedDocument
+            | FindingKind::DamagedFormat
+            | FindingKind::LockBehindMark
+            | FindingKind::Temporary
+            | FindingKind::TwoForms => Some(self.repair.clone()),
+            FindingKind::DamagedLock if finding.severity > FindingSeverity::Note => Some(self.repair.clone()),
+            FindingKind::Registry if finding.severity == FindingSeverity::Damage => Some(self.repair.clone()),
+            FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
+            FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
+            FindingKind::Link => Some(format!("rm {place}")),
+            FindingKind::Stray => {
+                let quarantine = self.root.as_ref()?.join("quarantine");
+                let quarantine = as_word(quarantine.to_str()?).into_owned();
+                Some(format!(
+                    "mkdir -p -m 0700 {quarantine} && mv {place} {quarantine}/"
+                ))
+            }
+            FindingKind::UnfinishedDeletion => {
+                let job = path.file_stem()?.to_str()?;
+                let repo = path.parent()?.file_name()?.to_str()?;
+                let (job, repo) = (as_word(job), as_word(repo));
+                Some(format!("{} job delete {job} --repo {repo} --yes", self.tool))
+            }
+            _ => None,
+        }
+    }
+}

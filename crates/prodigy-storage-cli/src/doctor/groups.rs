@@ -1,0 +1,153 @@
+//! Findings of one kind, printed together.
+
+use std::collections::BTreeMap;
+
+use prodigy_storage::doctor::{Finding, FindingKind, FindingOutcome, FindingSeverity};
+use prodigy_storage::escape;
+
+use super::tell_remedy;
+use crate::app::App;
+use crate::errors::Result;
+
+/// The findings of one kind that have one remedy.
+struct Group {
+    first: Finding,
+    count: u64,
+    repaired: u64,
+    /// The copy of the bytes of the first one that was repaired.
+    kept: Option<String>,
+    /// Why the first one that was not repaired was left.
+    left: Option<String>,
+    command: Option<String>,
+}
+
+/// The findings of an examination, by kind. What it holds depends on the kinds, not on the findings.
+#[derive(Default)]
+pub(super) struct Groups(BTreeMap<(std::cmp::Reverse<FindingSeverity>, String, String), Group>);
+
+impl Groups {
+    pub(super) fn add(&mut self, finding: Finding, command: Option<String>) {
+        let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
+        let key = (std::cmp::Reverse(finding.severity), title(finding.kind), remedy);
+        let group = self.0.entry(key).or_insert_with(|| Group {
+            first: finding.clone(),
+            count: 0,
+            repaired: 0,
+            kept: None,
+            left: None,
+            command,
+        });
+        group.count += finding.count;
+        match finding.outcome {
+            FindingOutcome::Repaired { kept } => {
+                group.repaired += 1;
+                group.kept = group.kept.take().or(kept);
+            }
+            FindingOutcome::Left { why } => drop(group.left.get_or_insert(why)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn print(&self, app: &mut App<'_>) -> Result<()> {
+        for ((_, title, _), group) in &self.0 {
+            group.print(app, title)?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn print(&self, app: &mut App<'_>, title: &str) -> Result<()> {
+        let first = &self.first;
+        let times = match self.count {
+            1 => String::new(),
+            count => format!(" ({count}; the first)"),
+        };
+        app.line(format!(
+            "{:<8} {title}{times}: {}: {}",
+            word(first.severity),
+            place(first),
+            escape(&first.why)
+        ))?;
+        app.line(format!("         why it matters: {}", matters(first.kind)))?;
+        if first.lost != "nothing" {
+            app.line(format!("         lost: {}", escape(&first.lost)))?;
+        }
+        if self.repaired > 0 {
+            let kept = self
+                .kept
+                .as_ref()
+                .map(|kept| format!("; the bytes are kept in {}", escape(kept)));
+            app.line(format!(
+                "         repaired: {}{}",
+                self.repaired,
+                kept.unwrap_or_default()
+            ))?;
+        }
+        match &self.left {
+            Some(why) => app.line(format!("         left: {}", escape(why))),
+            None if self.repaired > 0 => Ok(()),
+            None => tell_remedy(app, self.command.as_deref(), &first.advice),
+        }
+    }
+}
+
+/// The word for a severity.
+pub(super) fn word(severity: FindingSeverity) -> &'static str {
+    match severity {
+        FindingSeverity::Damage => "damage",
+        FindingSeverity::Warning => "warning",
+        _ => "note",
+    }
+}
+
+/// The file of a finding, and where in it.
+pub(super) fn place(finding: &Finding) -> String {
+    let place = escape(&finding.place);
+    match finding.len {
+        0 => place.into_owned(),
+        len => format!("{place} at offset {}, {len} bytes", finding.offset),
+    }
+}
+
+/// The kind in words, as `--json` has it.
+fn title(kind: FindingKind) -> String {
+    let name = serde_json::to_value(kind).unwrap_or_default();
+    name.as_str().unwrap_or("finding").replace('_', " ")
+}
+
+/// Why a person should care about findings of a kind.
+fn matters(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::DamagedEvents | FindingKind::DamagedArchive => {
+            "readers skip these events and end with code 5; the other events are read"
+        }
+        FindingKind::DamagedItems => "these dead letters can be neither seen nor run again",
+        FindingKind::DamagedDocument => "a resume falls back to the state before it, or fails",
+        FindingKind::Registry => {
+            "the repository may not be found from its folder, or gets the data of another one"
+        }
+        FindingKind::DamagedLock => "the last holder is not known; locks work, and no token is given twice",
+        FindingKind::LockBehindMark => {
+            "who takes this lock next is refused as if another process had overtaken it"
+        }
+        FindingKind::DamagedFormat => "nothing can open this root",
+        FindingKind::DamagedSnapshot => "the store begins empty, or can't be opened",
+        FindingKind::Unverified => "damage in this data can't be noticed",
+        FindingKind::TornEnd => {
+            "no acknowledged data is lost: the write was cut short before it was acknowledged"
+        }
+        FindingKind::Temporary => "it takes space, and nothing else",
+        FindingKind::TwoForms => "it takes space twice; readers count each event once",
+        FindingKind::OverLimit => "readers skip it, and say so",
+        FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
+        FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
+        FindingKind::Mode => "other users of this machine may read or change it",
+        FindingKind::Stray => "it takes space, and nothing reads it",
+        FindingKind::Foreign => "it belongs to another program, which may still need it",
+        FindingKind::Link => "nothing follows it: data behind it is not seen",
+        FindingKind::NewerFormat => "this version can't read it",
+        FindingKind::Unreadable => "every read of it fails",
+        _ => "it is not as it was written",
+    }
+}
