@@ -20,7 +20,7 @@ pub(crate) struct CatArgs {
     #[command(flatten)]
     range: RangeArgs,
     /// Only the last N events of what is stored. The rest is not read.
-    #[arg(long, value_name = "N", conflicts_with_all = ["since", "until", "filter", "has", "correlation_id", "agent"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["since", "until", "filter", "worktree", "has", "correlation_id", "agent"])]
     last: Option<usize>,
 }
 

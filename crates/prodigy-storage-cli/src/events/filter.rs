@@ -45,6 +45,9 @@ pub(crate) struct FilterArgs {
     /// regular expression. Several have to hold at once.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = filter)]
     filter: Vec<EventFilter>,
+    /// Only events of this worktree, which is the field `worktree` of the payload.
+    #[arg(long, value_name = "NAME")]
+    worktree: Option<String>,
     /// Only events with this field, whatever its value. Several have to be there at once.
     #[arg(long, value_name = "FIELD")]
     has: Vec<String>,
@@ -62,9 +65,14 @@ impl FilterArgs {
         let has = self.has.iter().map(EventFilter::exists);
         let correlation_id = self.correlation_id.iter().map(EventFilter::correlation_id);
         let agent = self.agent.iter().map(EventFilter::agent);
+        let worktree = self
+            .worktree
+            .iter()
+            .map(|name| EventFilter::equals("worktree", name));
         self.filter
             .iter()
             .cloned()
+            .chain(worktree)
             .chain(has)
             .chain(correlation_id)
             .chain(agent)

@@ -6,6 +6,7 @@ mod cat;
 mod end;
 mod filter;
 mod follow;
+mod rates;
 mod search;
 mod shown;
 mod stats;
@@ -34,7 +35,7 @@ pub(crate) enum EventsCommand {
     /// Print the events whose payload matches a regular expression.
     #[command(after_help = search::HELP)]
     Search(search::SearchArgs),
-    /// Count by reading all of it, or the part that is asked for.
+    /// Count by reading all of it, or the part that is asked for: events by kind and worktree, and their rate over time.
     Stats(stats::StatsArgs),
 }
 

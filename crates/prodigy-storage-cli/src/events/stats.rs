@@ -1,10 +1,11 @@
 //! `events stats`.
 
 use prodigy_storage::{EventCounts, LogSummary, ScanItem, Timestamp, escape};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ahead;
 use super::cat::RangeArgs;
+use super::rates::Rates;
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -22,13 +23,13 @@ pub(crate) struct StatsArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &StatsArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let events = opened.job.events();
-    let (mut any, mut counts) = (false, EventCounts::default());
+    let (mut any, mut counts, mut rates) = (false, EventCounts::default(), Rates::default());
     let mut lines = events.read_lines(arguments.range.options())?;
     while let Some(item) = lines.next()? {
         any = true;
         counts.add(&item);
         match item {
-            ScanItem::Record(_) => {}
+            ScanItem::Record(record) => rates.add(&record),
             ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
             ScanItem::TooLarge(record) => app.too_large(&record),
         }
@@ -37,14 +38,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatsArgs) -> Result<Exit> {
         opened.must_be_known()?;
     }
     ahead::warn(app, counts.newest);
-    print(&counts, app, &events.summary()?)?;
+    print(&counts, &rates, app, &events.summary()?)?;
     Ok(Exit::Done)
 }
 
-fn print(counts: &EventCounts, app: &mut App<'_>, log: &LogSummary) -> Result<()> {
+fn print(counts: &EventCounts, rates: &Rates, app: &mut App<'_>, log: &LogSummary) -> Result<()> {
     let time = |time: Option<Timestamp>| time.map(Timestamp::to_rfc3339);
     if app.json() {
-        return app.json_line(&json!({
+        let mut json = json!({
             "events": counts.events,
             "unverified": counts.unverified,
             "damaged": counts.damaged,
@@ -57,7 +58,11 @@ fn print(counts: &EventCounts, app: &mut App<'_>, log: &LogSummary) -> Result<()
             "compressed": log.compressed,
             "bytes": log.bytes,
             "uncompressed_bytes": counts.line_bytes,
-        }));
+        });
+        if let (Value::Object(json), Value::Object(rates)) = (&mut json, rates.json()) {
+            json.extend(rates);
+        }
+        return app.json_line(&json);
     }
     let none = || "-".to_owned();
     app.line(format!("events      {}", counts.events))?;
@@ -71,5 +76,6 @@ fn print(counts: &EventCounts, app: &mut App<'_>, log: &LogSummary) -> Result<()
         log.segments, log.sealed, log.compressed
     ))?;
     app.line(format!("stored      {}", bytes(log.bytes)))?;
-    app.line(format!("as lines    {}", bytes(counts.line_bytes)))
+    app.line(format!("as lines    {}", bytes(counts.line_bytes)))?;
+    rates.print(app)
 }

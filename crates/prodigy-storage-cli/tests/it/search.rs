@@ -199,3 +199,46 @@ fn on_a_terminal_an_event_is_one_line_that_fits() {
         assert!(shown.trim_end().ends_with("x\u{2026}"), "{shown:?}");
     }
 }
+
+#[test]
+fn stats_count_kinds_and_worktrees_and_a_worktree_selects_events() {
+    let bench = Bench::new();
+    bench.append(concat!(
+        "{\"event_type\":\"agent_started\",\"worktree\":\"wt-1\"}\n",
+        "{\"event_type\":\"agent_started\",\"worktree\":\"wt-2\"}\n",
+        "{\"AgentFailed\":{\"worktree\":\"wt-2\"}}\n",
+        "\"no object\"\n",
+    ));
+    let job = ["--repo", "shop", "--job", "job"];
+    let stats = |more: &[&str]| {
+        bench
+            .run(&[&["events", "stats"], &job[..], more].concat())
+            .code(0)
+    };
+    let json = stats(&["--json"]).json();
+    assert_eq!(
+        json["kinds"],
+        serde_json::json!({"agent_started": 2, "AgentFailed": 1})
+    );
+    assert_eq!(json["worktrees"], serde_json::json!({"wt-1": 1, "wt-2": 2}));
+    let spans = json["per_span"].as_array().unwrap();
+    assert_eq!(spans.iter().map(|count| count.as_u64().unwrap()).sum::<u64>(), 4);
+    let text = stats(&[]).out;
+    for wanted in [["kinds", "2", "agent_started"], ["worktrees", "2", "wt-2"]] {
+        let mut lines = text.lines();
+        assert!(
+            lines.any(|line| line.split_whitespace().eq(wanted)),
+            "no {wanted:?} in {text}"
+        );
+    }
+    let one = stats(&["--worktree", "wt-1", "--json"]).json();
+    assert_eq!(one["events"], 1);
+    let cat = [&["events", "cat", "--payload", "--worktree", "wt-2"][..], &job].concat();
+    assert!(
+        bench
+            .run(&cat)
+            .code(0)
+            .out
+            .starts_with("{\"event_type\":\"agent_started\",\"worktree\":\"wt-2\"}")
+    );
+}
