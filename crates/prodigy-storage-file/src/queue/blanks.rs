@@ -1,27 +1,29 @@
 //! Blanks behind the end of both files, so that a sync does not have to record a new length.
 //!
-//! A write that fits goes over blanks. One that does not fit writes more blanks behind itself. A small queue has none. Blanks are
-//! tabs: JSON allows them behind the closing bracket and between the records of a journal, and no text in JSON has one.
+//! A write that fits overwrites blanks. A longer write adds new blanks behind itself. A small queue has no blanks. A
+//! blank is a tab: JSON allows it behind the closing bracket and between the records of a journal, and no JSON string
+//! contains one.
 //!
-//! **A loss of power** may keep any sectors of a write that was not synced. Where such a write went over blanks, the lost
-//! sectors are blank. No later damage makes a whole sector blank, so such a sector distinguishes a lost write from damage.
+//! **After a power loss** any sectors of an unsynced write may be missing. If that write went over blanks, a missing
+//! sector consists of blanks. Damage never makes a whole sector blank, so such a sector distinguishes a lost write from
+//! damage.
 
 use std::io;
 
 use super::files::OpenFile;
 use crate::fs::FsFile;
 
-/// A blank.
+/// The byte of a blank.
 pub(super) const BLANK: u8 = b'\t';
-/// The unit that a disk writes whole or not at all.
+/// The number of bytes that a disk writes wholly or not at all.
 const SECTOR: u64 = 512;
-/// The largest number of blanks that one write leaves behind itself.
+/// The largest number of blanks behind one write.
 pub(super) const MOST: usize = 256 << 10;
-/// Fewer blanks are not worth a longer file.
+/// A smaller number of blanks is not worth a longer file.
 const LEAST: u64 = 4 << 10;
-/// The share of the queue that is blank, at most.
+/// Blanks take at most one part in this number of the queue's length.
 const SHARE: u64 = 8;
-/// Bytes read at once.
+/// The number of bytes read at once.
 const CHUNK: usize = 16 << 10;
 
 /// The number of blanks behind a write to a queue of this length.
@@ -33,8 +35,8 @@ fn behind(queue: u64) -> usize {
     usize::try_from(blanks).unwrap_or(MOST).min(MOST)
 }
 
-/// Writes bytes at `end` in a file of `len` bytes: over its blanks, or with new blanks behind them. Returns the new
-/// length. `queue`: bytes of the whole queue.
+/// Writes `bytes` at `end` in a file of `len` bytes: over its blanks, or with new blanks behind them. Returns the new
+/// length. `queue` is the length of the whole queue.
 pub(super) fn write(open: &OpenFile, bytes: &[u8], end: u64, len: u64, queue: u64) -> io::Result<u64> {
     let file = &open.file;
     let after = end + bytes.len() as u64;
@@ -49,7 +51,7 @@ pub(super) fn write(open: &OpenFile, bytes: &[u8], end: u64, len: u64, queue: u6
     if file.write_all_at(&longer, end).is_ok() {
         return Ok(after + blanks as u64);
     }
-    // A full disk may have room for these bytes alone.
+    // A full disk may have room for the bytes without new blanks.
     file.write_all_at(bytes, end)?;
     Ok(file.metadata()?.len)
 }
@@ -83,7 +85,7 @@ pub(super) fn has_blank_sector(bytes: &[u8], offset: u64) -> bool {
         .any(|sector| sector.iter().all(|byte| *byte == BLANK))
 }
 
-/// The same for bytes of a file.
+/// Like [`has_blank_sector`], for a range of a file.
 pub(super) fn has_blank_sector_in(file: &dyn FsFile, start: u64, end: u64) -> io::Result<bool> {
     let mut buffer = vec![0; CHUNK];
     let mut at = start.next_multiple_of(SECTOR);

@@ -1,11 +1,11 @@
-//! The bytes of a file that are in memory.
+//! A part of a file in memory.
 
 use std::io;
 use std::ops::Range;
 
 use crate::fs::FsFile;
 
-/// Bytes of a file, from one place on. What is read next goes where others were, so that nothing is cleared for it.
+/// A part of a file in memory. New bytes overwrite old ones, so that the memory need not be cleared first.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     room: Vec<u8>,
@@ -17,7 +17,7 @@ impl Buffer {
         self.room.get(..self.len).unwrap_or_default()
     }
 
-    /// Some of them; none where the range goes beyond.
+    /// The bytes of the range; empty if the range exceeds the buffer.
     pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
         self.bytes().get(range).unwrap_or_default()
     }
@@ -34,14 +34,14 @@ impl Buffer {
         self.len = self.len.min(len);
     }
 
-    /// Gives up the first bytes; those behind them move to the front.
+    /// Drops the first bytes, and moves the others to the front.
     pub(super) fn pass(&mut self, count: usize) {
         let count = count.min(self.len);
         self.room.copy_within(count..self.len, 0);
         self.len -= count;
     }
 
-    /// Reads as many bytes more, as far as the file goes; `offset` is where they stand in it.
+    /// Reads up to `more` bytes at `offset` of the file, and appends them. Returns their number.
     pub(super) fn read(&mut self, file: &dyn FsFile, offset: u64, more: usize) -> io::Result<usize> {
         let end = self.len + more;
         if self.room.len() < end {

@@ -1,4 +1,4 @@
-//! Compaction: a new file of items has all that the journal says, and another journal begins.
+//! Compaction: a new file of items includes all changes of the journal, and a new journal begins.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,23 +19,24 @@ use super::{CLOSING, Queues, SEPARATOR};
 use crate::fs::FsFile;
 use crate::root::{Quarantine, Replace, TempFile, count};
 
-/// Bytes written at once.
+/// The number of bytes written at once.
 const CHUNK: usize = 256 << 10;
-/// Bytes that go to one file of the quarantine, at most.
+/// The largest file that is written to the quarantine, in bytes.
 const PIECE: u64 = 64 << 20;
-/// Fewer dead bytes are left where they are.
+/// Fewer dead bytes than this are not worth a compaction.
 const FEW: u64 = 64 << 10;
-/// A file of items up to this length is made to show exactly the items that are pending when a process has done with it.
+/// The largest file of items that is compacted when a process closes the store, so that it then shows exactly the
+/// pending items.
 const SMALL: u64 = 1 << 20;
 
-/// The treatment of an item that the index knows and that can't be read.
+/// The way in which a compaction handles an item that the index has but that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// Nothing is changed, and the compaction fails.
+    /// The compaction fails without a change.
     Kept,
-    /// Its bytes go to the quarantine.
+    /// The item's bytes are copied to the quarantine.
     Quarantined,
-    /// Its bytes are in the quarantine already, and those of all damage too.
+    /// The item is dropped: its bytes, like all damage, are already in the quarantine.
     Dropped,
 }
 
@@ -47,7 +48,7 @@ struct Output<'t, 'r> {
 }
 
 impl Output<'_, '_> {
-    /// Writes the separator before the next line; returns where that line begins.
+    /// Writes the separator before the next line, and returns the offset of that line.
     fn separate(&mut self) -> u64 {
         self.buffer
             .extend_from_slice(if self.any { SEPARATOR } else { b"\n" });
@@ -108,8 +109,8 @@ impl Queues {
         Ok(Compaction::new(before, after))
     }
 
-    /// Makes small queues that this process worked on show exactly their items. A queue that another process holds right now
-    /// is left to it.
+    /// Compacts small queues that this process worked on, so that their files show exactly their items. A queue whose
+    /// lock another process holds is skipped.
     pub(crate) fn tidy(&self, deadline: Deadline) -> Result<()> {
         if self.root.options.read_only {
             return Ok(());
@@ -117,16 +118,16 @@ impl Queues {
         self.tidy_each(self.untidy(), deadline)
     }
 
-    /// The same for the queues that this process worked on alone, when it closes the store.
+    /// Like [`tidy`](Self::tidy), only for the queues that this process has open, when it closes the store.
     pub(crate) fn close(&self, deadline: Deadline) {
         if !self.root.options.read_only && !std::thread::panicking() {
-            // Best effort: nothing depends on it.
+            // Best effort: the store is correct without it.
             let _ = self.tidy_each(self.worked_on(), deadline);
         }
     }
 
-    /// Makes small queues that a process left behind when it died show exactly their items. A queue that another process holds
-    /// right now is left to it.
+    /// Compacts small queues that a process left behind when it died. A queue whose lock another process holds is
+    /// skipped.
     pub(crate) fn open(&self, deadline: Deadline) {
         const OPERATION: &str = "compact queue";
         if self.root.options.read_only {
@@ -141,12 +142,12 @@ impl Queues {
             }
             let at_once = Deadline::after(Duration::ZERO);
             let tidied = Turn::begin_within(self, OPERATION, &job, "queue", at_once, deadline);
-            // Best effort: nothing depends on it.
+            // Best effort: the store is correct without it.
             let _ = tidied.and_then(|turn| turn.end_tidy());
         }
     }
 
-    /// Whether a small queue has a journal that says anything: a process that ends in order leaves none.
+    /// True if a small queue has a journal with a record. A process that ends in order leaves none.
     fn is_left_behind(&self, job: &JobAddress) -> bool {
         let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map(|found| found.len);
         let journal = len(Entry::QueueJournal(job.clone())).unwrap_or_default();
@@ -160,7 +161,7 @@ impl Queues {
                 continue;
             };
             deadline.check(OPERATION, &path.display(), "its turn")?;
-            // Best effort: nothing depends on it.
+            // Best effort: the store is correct without it.
             let turn = Turn::begin(self, OPERATION, &job, "queue", deadline);
             let tidied = turn.and_then(|turn| turn.end_tidy());
             if let Err(error) = tidied {
@@ -172,7 +173,7 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// Makes a small queue show exactly its items, after a process that could not any more. Nothing depends on it.
+    /// Compacts a small queue, so that its file shows exactly its items. The queue is correct without it.
     pub(super) fn tidy(&mut self) {
         if !self.is_small() || self.files.rough || self.files.spoilt || !self.is_worth_it() {
             return;
@@ -182,7 +183,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends a turn with [`tidy`](Self::tidy), without blanks in a small queue.
+    /// Ends a turn with [`tidy`](Self::tidy), and cuts the blanks of a small queue.
     fn end_tidy(mut self) -> Result<()> {
         self.tidy();
         if self.is_small() {
@@ -191,7 +192,7 @@ impl Turn<'_> {
         self.end(Durability::Strict)
     }
 
-    /// The same as [`tidy`](Self::tidy) at the first turn of a process: another one may have died.
+    /// Calls [`tidy`](Self::tidy) at the first turn of a process, since another process may have died before it could.
     pub(super) fn tidy_if_new(&mut self) {
         if self.is_new {
             self.tidy();
@@ -205,7 +206,7 @@ impl Turn<'_> {
             .is_some_and(|items| items.bytes() < SMALL)
     }
 
-    /// Cuts the blanks at the end of both files.
+    /// Cuts off the blanks at the end of both files.
     fn cut_blanks(&mut self) -> Result<()> {
         let (root, operation, path) = (&self.queues.root, self.operation, &self.items_path);
         self.files
@@ -213,14 +214,14 @@ impl Turn<'_> {
             .map_err(|error| root.write_fault(operation, path, error))
     }
 
-    /// Whether the file of items shows something else than the items as they are, or is damaged.
+    /// True if the file of items differs from the present items, or is damaged.
     pub(super) fn is_worth_it(&self) -> bool {
         let header = |journal: &JournalFile| journal.end <= HEADER_AT_MOST;
         let is_bare = self.files.journal.as_ref().is_none_or(header);
         self.exists() && (self.files.rough || self.files.spoilt || !is_bare)
     }
 
-    /// Compacts if dead bytes outweigh the living ones. What was written in this turn stays written if that fails.
+    /// Compacts if dead bytes outweigh the living ones. If that fails, the writes of this turn are kept.
     pub(super) fn compact_if_due(&mut self) {
         let dead = self.files.dead_bytes();
         if dead <= FEW.max(self.files.index.living_bytes()) || dead < self.files.retry_at || !self.exists() {
@@ -232,10 +233,10 @@ impl Turn<'_> {
         }
     }
 
-    /// Replaces both files: the new array has all items as they are, the new journal is empty.
+    /// Replaces both files: the new array has the present items, the new journal is empty.
     ///
-    /// The new file gets its name, durably, before the new journal does. In between, and after a crash there, the old journal
-    /// says nothing that the new file does not: each line that was changed states the last number.
+    /// The new array gets its name, durably, before the new journal does. In between, and after a crash there, the old
+    /// journal adds nothing to the new array, since each line that a record changed states its last change.
     pub(super) fn compact(&mut self, unreadable: Unreadable) -> Result<()> {
         let Some(items) = &self.files.items else {
             return Ok(());
@@ -276,7 +277,7 @@ impl Turn<'_> {
                     .check(operation, &self.items_path.display(), "the queue to be compacted")?;
             }
             if self.is_as_written(at) {
-                // Neighbours are copied at once.
+                // Neighbouring lines are copied together.
                 let first = self.files.index.location(at);
                 let start = out.separate();
                 let mut copied = |at: u32, location: Location| {
@@ -349,7 +350,7 @@ impl Turn<'_> {
         out.flush().map_err(write)?;
         let mut header = Vec::new();
         encode_header(&mut header, counter);
-        // From here on the files are others.
+        // From here on both files are new.
         self.put_in_place(&mut temp, &header)?;
         drop(temp);
         new.loaded();
@@ -394,7 +395,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Whether the line of an item in the file of items says what the item is now.
+    /// True if the item has not changed since its line in the file of items was written.
     fn is_as_written(&self, at: u32) -> bool {
         let index = &self.files.index;
         ![Flags::STIRRED, Flags::UNBORN, Flags::ROUGH]
@@ -409,7 +410,7 @@ impl Turn<'_> {
         let folder = self.items_path.parent().unwrap_or(Path::new("")).to_owned();
         let mut journal = TempFile::create(root, self.operation, &folder)?;
         journal.append(header).map_err(|error| journal.fault(error))?;
-        // The old files are synced even so: a failure may leave them in use.
+        // The old files are synced anyway: after a failure they may stay in use.
         let items = self.files.items.as_ref().map(|items| &items.open);
         let old = self.files.journal.as_ref().map(|journal| &journal.open);
         let syncers = items
@@ -424,11 +425,11 @@ impl Turn<'_> {
         root.sync_folder(&folder)
     }
 
-    /// Copies an item that is larger than this process reads, with its birth added to it. Returns its length.
+    /// Copies an item that is larger than this process reads, and adds its birth. Returns the new length.
     fn copy_large(&self, out: &mut Output<'_, '_>, at: u32) -> Result<u64> {
         let from = self.files.index.location(at);
         let (open, _) = self.file(from.in_journal);
-        // A process with a larger limit wrote such a record, and has to compact it.
+        // Only a process with a larger limit can have written such a record, and only such a process can compact it.
         let (Some(open), false, true) = (open, from.in_journal, self.files.index.is(at, Flags::UNBORN))
         else {
             let why = format!(
@@ -450,7 +451,7 @@ impl Turn<'_> {
         let mut end = vec![0; line::TRAILER.min(usize::try_from(from.len).unwrap_or(line::TRAILER))];
         let rest = from.offset + from.len - end.len() as u64;
         open.file.read_full_at(&mut end, rest).map_err(fault)?;
-        // A line with a checksum gets another one.
+        // A line with a checksum gets a new one.
         let is_sealed = end.starts_with(b",\"crc\":\"");
         let body = from.len - if is_sealed { line::TRAILER as u64 } else { 1 };
         let (mut sum, mut done) = (0, 0);
@@ -496,7 +497,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The error for an item whose bytes can't be read any more.
+    /// The error of an item whose bytes can't be read.
     pub(super) fn unreadable(&self, at: u32) -> StorageError {
         let location = self.files.index.location(at);
         let (_, path) = self.file(location.in_journal);
@@ -509,7 +510,7 @@ impl Turn<'_> {
         .with_hint("look at the disk, and run the doctor: it moves what is damaged to the quarantine")
     }
 
-    /// Copies what is damaged in both files to the quarantine.
+    /// Copies the damaged bytes of both files to the quarantine.
     fn keep_damage(&self) -> Result<()> {
         let root = &self.queues.root;
         let limit = root.options.largest_read();
@@ -552,7 +553,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// In pieces: neighbouring damage is one, however much it is.
+    /// Copies a range of damaged bytes to the quarantine, in pieces of bounded length.
     fn keep_bytes(&self, file: &dyn FsFile, path: &Path, mut start: u64, end: u64) -> Result<()> {
         while start < end {
             let piece = (end - start).min(PIECE);
@@ -570,10 +571,10 @@ impl Turn<'_> {
     }
 }
 
-/// More than the first line of a journal takes.
+/// An upper bound of the length of a journal's first line.
 const HEADER_AT_MOST: u64 = 80;
 
-/// Whether bytes are an item that an index takes up.
+/// True if an index accepts these bytes as an item.
 pub(super) fn is_item(bytes: &[u8], checksum: ItemChecksum) -> bool {
     line::outline(bytes, checksum, |_| 0).is_some() && line::id(bytes).is_some()
 }

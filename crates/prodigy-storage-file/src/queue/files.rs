@@ -1,4 +1,4 @@
-//! The two files of a queue, as a process knows them.
+//! The two open files of a queue, and what this process knows of them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ use super::intake::{Change, Highest};
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
-/// Makes what was written to a file survive power loss, once for all threads that wait for it.
+/// Syncs a file once for all threads that wait for it.
 #[derive(Debug)]
 pub(super) struct Syncer {
     pub(super) path: PathBuf,
     file: Arc<dyn FsFile>,
-    /// The end of what is written.
+    /// The end of the written items or records.
     written: AtomicU64,
-    /// Up to where everything survives power loss, as far as this process knows.
+    /// The offset up to which all bytes survive power loss, as far as this process knows.
     synced: Mutex<u64>,
     failed: AtomicBool,
 }
 
 impl Syncer {
-    /// Notes that items or records are written up to `end`. What is behind that does not count.
+    /// Notes that items or records are written up to `end`. Blanks behind it do not count.
     pub(super) fn wrote(&self, end: u64) {
         self.written.store(end, Ordering::Release);
     }
 
-    /// Notes that bytes from `from` on were changed.
+    /// Notes that bytes from offset `from` on were changed, and have to be synced again.
     pub(super) fn changed(&self, from: u64) {
         let mut synced = self.synced.lock();
         *synced = (*synced).min(from);
     }
 
-    /// Whether a sync failed: the state of the file is not known any more.
+    /// True if a sync failed: the state of the file is unknown.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Syncs what is written by now.
+    /// Syncs all bytes that were written before this call.
     pub(super) fn sync(&self, root: &Root) -> io::Result<()> {
         let wanted = self.written.load(Ordering::Acquire);
         let mut synced = self.synced.lock();
@@ -51,7 +51,7 @@ impl Syncer {
             return Ok(());
         }
         if self.has_failed() {
-            // A second sync would succeed, and mean nothing.
+            // A second sync would succeed without storing the lost bytes.
             return Err(io::Error::other("an earlier sync of this file failed"));
         }
         let written = self.written.load(Ordering::Acquire);
@@ -72,14 +72,14 @@ impl Syncer {
 /// An open file.
 #[derive(Clone, Debug)]
 pub(super) struct OpenFile {
-    /// Kept open, so that no other file can have its identity.
+    /// Kept open, so that the system can't give its identity to another file.
     pub(super) file: Arc<dyn FsFile>,
     pub(super) identity: (u64, u64),
     pub(super) syncer: Arc<Syncer>,
 }
 
 impl OpenFile {
-    /// Opens a file of which `synced` bytes are known to survive power loss.
+    /// Opens a file whose first `synced` bytes are known to survive power loss.
     pub(super) fn open(root: &Root, path: &Path, synced: u64) -> io::Result<Self> {
         let file: Arc<dyn FsFile> = root.fs.open(path, OpenMode::Write)?.into();
         let found = file.metadata()?;
@@ -98,16 +98,16 @@ impl OpenFile {
     }
 }
 
-/// The last bytes that are known of a file, with the checksum of its last line. If others are there, a backup was copied into
-/// the file: it has the same identity, and perhaps the same length.
+/// The last known bytes of a file, with the checksum of its last line. If the file has other bytes there, a backup was
+/// copied into it: the file keeps its identity, and perhaps its length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seam([u8; SEAM]);
 
-/// `","crc":"xxxxxxxx"}` ends a line.
+/// The length of `","crc":"xxxxxxxx"}`, which ends a line.
 const SEAM: usize = 16;
 
 impl Seam {
-    /// The last of these bytes.
+    /// The seam that ends these bytes.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let mut seam = [0; SEAM];
         for (to, from) in seam.iter_mut().rev().zip(bytes.iter().rev()) {
@@ -116,7 +116,8 @@ impl Seam {
         Self(seam)
     }
 
-    /// Those before `end` in a file. What is behind it goes to `next`; gives how many bytes that are.
+    /// Reads the seam before `end`, and the bytes behind `end` into `next`. Returns the seam and the number of bytes in
+    /// `next`.
     pub(super) fn read(file: &dyn FsFile, end: u64, next: &mut [u8]) -> io::Result<(Self, usize)> {
         let mut bytes = [0; SEAM + CLOSING.len()];
         let before = usize::try_from(end).unwrap_or(SEAM).min(SEAM);
@@ -134,22 +135,22 @@ impl Seam {
 #[derive(Debug)]
 pub(super) struct ItemsFile {
     pub(super) open: OpenFile,
-    /// Where the next item goes: behind the last one.
+    /// The end of the last item, where the next push is written.
     pub(super) end: u64,
-    /// The bytes before that.
+    /// The bytes before `end`.
     pub(super) seam: Seam,
-    /// The whole length, with the blanks behind the closing bracket.
+    /// The length of the file, with the blanks behind the closing bracket.
     pub(super) len: u64,
-    /// Whether anything is before the end.
+    /// True if the array has an element.
     pub(super) any: bool,
-    /// Whether a new item can be written behind the last one; else the queue has to be compacted first.
+    /// True if a new item can be written behind the last one. Otherwise the queue has to be compacted first.
     pub(super) plain: bool,
-    /// Whether our closing bracket and nothing but blanks are behind the end.
+    /// True if only our closing bracket and blanks are behind `end`.
     pub(super) ends_blank: bool,
 }
 
 impl ItemsFile {
-    /// Bytes without the blanks at the end.
+    /// The length of the file without the blanks at its end.
     pub(super) fn bytes(&self) -> u64 {
         match self.ends_blank {
             true => self.end + CLOSING.len() as u64,
@@ -157,14 +158,14 @@ impl ItemsFile {
         }
     }
 
-    /// The bytes before the end, and whether our closing bracket is behind it.
+    /// Reads the bytes before `end`. True if our closing bracket is behind it.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut closing = [0; CLOSING.len()];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut closing)?;
         Ok((seam, behind == CLOSING.len() && closing == CLOSING))
     }
 
-    /// Whether nothing but blanks is behind our closing bracket.
+    /// True if only blanks are behind our closing bracket.
     pub(super) fn has_only_blanks(&self) -> io::Result<bool> {
         let end = blanks::end_of_text(&*self.open.file, self.len)?;
         Ok(end == self.end + CLOSING.len() as u64)
@@ -175,18 +176,18 @@ impl ItemsFile {
 #[derive(Debug)]
 pub(super) struct JournalFile {
     pub(super) open: OpenFile,
-    /// Where the next record goes.
+    /// The end of the last record, where the next record is written.
     pub(super) end: u64,
-    /// The bytes before that.
+    /// The bytes before `end`.
     pub(super) seam: Seam,
-    /// The whole length, with the blanks behind the last record.
+    /// The length of the file, with the blanks behind the last record.
     pub(super) len: u64,
-    /// Whether the line before that has no line end.
+    /// True if the last line has no line end.
     pub(super) is_open: bool,
 }
 
 impl JournalFile {
-    /// The bytes before the end, and whether no record begins there.
+    /// Reads the bytes before `end`. True if no record begins there.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut next = [0];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut next)?;
@@ -194,36 +195,36 @@ impl JournalFile {
     }
 }
 
-/// A queue, as it was when its lock was last held.
+/// The state of a queue when this process last held its lock.
 #[derive(Debug, Default)]
 pub(super) struct QueueFiles {
     pub(super) items: Option<ItemsFile>,
     pub(super) journal: Option<JournalFile>,
     pub(super) index: Index,
-    /// The last number that was given.
+    /// The last number of the counter that was used.
     pub(super) counter: u64,
-    /// The greatest change that is part of the file of items: a record that is not greater is there already.
+    /// The greatest change that is part of the array. Records up to this number are already applied.
     pub(super) folded: u64,
-    /// Whether an item has no birth that a record could name: the queue is compacted before one changes.
+    /// True if an item has no birth that a record could name. The queue is compacted before such an item changes.
     pub(super) rough: bool,
-    /// Elements of another program in the array: they are kept as they are.
+    /// Byte ranges of another program's elements in the array, which are kept as they are.
     pub(super) others: Vec<(u64, u64)>,
-    /// Whether a part of a file is damaged.
+    /// True if a part of a file is damaged.
     pub(super) spoilt: bool,
-    /// Whether the names of both files survive power loss.
+    /// True if the names of both files survive power loss.
     pub(super) linked: Arc<AtomicBool>,
-    /// The dead bytes at which a compaction is tried again after one that failed.
+    /// The number of dead bytes at which a compaction is tried again after a failed one.
     pub(super) retry_at: u64,
 }
 
 impl QueueFiles {
-    /// Bytes of both files, without the blanks at their ends.
+    /// The length of both files without the blanks at their ends.
     pub(super) fn bytes(&self) -> u64 {
         let items = self.items.as_ref().map_or(0, ItemsFile::bytes);
         items + self.journal.as_ref().map_or(0, |journal| journal.end)
     }
 
-    /// Bytes that a compaction would free, about.
+    /// An estimate of the bytes that a compaction would free.
     pub(super) fn dead_bytes(&self) -> u64 {
         const FRAME: u64 = 64;
         let between = super::SEPARATOR.len() as u64 * self.index.len() as u64;
@@ -250,19 +251,19 @@ impl QueueFiles {
         Ok(())
     }
 
-    /// Notes the numbers of items.
+    /// Raises the counters to the numbers of items that were read.
     pub(super) fn note(&mut self, highest: Highest) {
         self.counter = self.counter.max(highest.number);
         self.folded = self.folded.max(highest.change);
     }
 
-    /// Makes a change, unless the array has it already.
+    /// Applies a change to the index, unless the array already includes it.
     pub(super) fn apply(&mut self, change: &Change) {
         let number = change.apply(&mut self.index, self.folded);
         self.counter = self.counter.max(number);
     }
 
-    /// Whether a sync of any of the files has failed.
+    /// True if a sync of one of the files failed.
     pub(super) fn has_failed(&self) -> bool {
         let items = self.items.as_ref().map(|items| &items.open);
         let journal = self.journal.as_ref().map(|journal| &journal.open);

@@ -1,7 +1,7 @@
-//! The index that a process keeps of a queue: which items there are, where their bytes are, and which one is next.
+//! The index of a queue in a process: which items exist, where their bytes are, and which one is next.
 //!
-//! An item takes 28 bytes, 8 at most in the table of ids, and an entry in an ordered set only if it has a place of its own:
-//! one that was never taken is where its birth says. A lease or a delay takes more, while it is there.
+//! An item takes 28 bytes, and at most 8 in the table of ids. An item that was taken before also has an entry in an
+//! ordered set; the place of any other item is its birth. A lease or a delay takes more memory while it lasts.
 
 mod holds;
 mod order;
@@ -21,40 +21,42 @@ pub(super) use slot::{Flags, Location, NewItem, Stand};
 use slot::{Hold, Slot, U48};
 use table::short;
 
-/// Leases and delays that are sorted out at once while an index loads.
+/// The number of leases and delays that a loading index gathers before it sorts them out.
 const LATE: usize = 16 << 10;
 
 /// The items of a queue, in the order of their births.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     slots: Vec<Slot>,
-    /// Slots by the hash of their id: open addressing, a power of two long. 0 is free; else a slot's number + 1.
+    /// A hash table from ids to slots, with open addressing; its length is a power of two. 0 is a free entry, any other
+    /// value is the slot's number + 1.
     table: Vec<u32>,
     in_table: usize,
-    /// The first slot that may be ready and has its birth as its place.
+    /// The first slot that may be ready with its birth as its place.
     first: usize,
-    /// The slots that are ready and have another place.
+    /// The slots that are ready and whose place is not their birth, by place.
     moved: BTreeMap<u64, u32>,
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
     tokens: HashMap<u64, u32, foldhash::fast::RandomState>,
-    /// The holds that last, by their end.
+    /// Leases and delays that have not ended, by their end.
     waiting: BTreeSet<(Duration, u32)>,
-    /// Slots with a lease that goes by the wall clock.
+    /// Slots with a lease that ends by the wall clock.
     by_wall: BTreeSet<u32>,
-    /// The boot in which `waiting` counts.
+    /// The boot to which the times in `waiting` refer.
     boot: Option<BootId>,
     living: usize,
     living_bytes: u64,
-    /// Whether the order and the tokens are left for [`loaded`](Self::loaded).
+    /// True while the order and the tokens are not kept, until [`loaded`](Self::loaded).
     loading: bool,
-    /// Leases and delays in the order in which they were read while it loads: of one item the last one counts, if none of
-    /// its later changes ended it.
+    /// Leases and delays of a loading index, in the order in which they were read. Of one item's entries only the last
+    /// one counts, and only if no later change ended it.
     late: Vec<(u32, Hold)>,
 }
 
 impl Index {
-    /// An index that takes up many items and changes first: all but [`push`](Self::push), [`find`](Self::find),
-    /// [`remove`](Self::remove), [`rewrite`](Self::rewrite) and [`stand`](Self::stand) needs [`loaded`](Self::loaded) first.
+    /// An index for reading a whole queue. Until [`loaded`](Self::loaded) is called, only [`push`](Self::push),
+    /// [`find`](Self::find), [`remove`](Self::remove), [`rewrite`](Self::rewrite) and [`stand`](Self::stand) may be
+    /// used.
     pub(super) fn load() -> Self {
         Self {
             loading: true,
@@ -62,7 +64,7 @@ impl Index {
         }
     }
 
-    /// Makes the order in which items are taken.
+    /// Ends loading: builds the order in which items are taken, and the tokens.
     pub(super) fn loaded(&mut self) {
         if !std::mem::take(&mut self.loading) {
             return;
@@ -85,7 +87,7 @@ impl Index {
         self.living
     }
 
-    /// Bytes that the items take where their present contents are.
+    /// The total length of the present contents of all items.
     pub(super) fn living_bytes(&self) -> u64 {
         self.living_bytes
     }
@@ -130,7 +132,7 @@ impl Index {
         }
     }
 
-    /// Every item, in the order of births.
+    /// All items, in the order of births.
     pub(super) fn living(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots
             .iter()
@@ -144,9 +146,9 @@ impl Index {
         self.slots.last().map_or(0, |slot| slot.birth.get())
     }
 
-    /// The item of this birth, also if it went.
+    /// The item of this birth, which may have been removed.
     pub(super) fn find(&self, birth: u64) -> Option<u32> {
-        // Most births follow each other.
+        // Most births are consecutive.
         let first = self.slots.first()?.birth.get();
         let guess = usize::try_from(birth.checked_sub(first)?).ok()?;
         if self
@@ -160,7 +162,7 @@ impl Index {
         found.ok().map(|at| at as u32)
     }
 
-    /// An item for another index, where its bytes are at `location`.
+    /// An item for another index, with its bytes at `location`.
     pub(super) fn moved_to(&self, at: u32, location: Location) -> (NewItem, Option<Stand>) {
         let slot = self.slot(at);
         let new = NewItem {
@@ -182,7 +184,7 @@ impl Index {
         (new, stand)
     }
 
-    /// Takes up an item. Births ascend.
+    /// Adds an item. Births ascend.
     pub(super) fn push(&mut self, item: &NewItem) -> Option<u32> {
         let at = u32::try_from(self.slots.len()).ok().filter(|at| *at < u32::MAX)?;
         let flags = Flags::default()
@@ -203,7 +205,7 @@ impl Index {
         Some(at)
     }
 
-    /// Takes up all items of another index, behind its own. Only before [`loaded`](Self::loaded), of both. False if there is no room.
+    /// Adds all items of another index behind its own items. Both have to be loading. False if there is no room.
     pub(super) fn append(&mut self, mut other: Self) -> bool {
         let first = self.slots.len();
         let Some(first) = u32::try_from(first)
@@ -236,9 +238,9 @@ impl Index {
         self.slots = order.iter().map(|at| self.slot(*at)).collect();
     }
 
-    /// Gives births to the items whose lines state none: if all of them are before the others, they count from 1, as every
-    /// reader counts them. Returns the last such birth, and whether there is any item without a birth of its own. Only
-    /// before [`loaded`](Self::loaded).
+    /// Gives births to items whose lines state none. If all of them precede the other items, they count from 1, as
+    /// every reader counts them. Returns the last of these births, and whether any item has no birth of its own. Only a
+    /// loading index does this.
     pub(super) fn bear_the_first(&mut self) -> (u64, bool) {
         if !self.loading {
             return (0, false);
@@ -263,7 +265,7 @@ impl Index {
             }
         }
         self.sort();
-        // One birth is one item's.
+        // Two items never share a birth.
         let again: Vec<u32> = (1u32..)
             .zip(self.slots.windows(2))
             .filter(|(_, pair)| matches!(pair, [one, two] if one.birth == two.birth && is_born(two)))
@@ -276,8 +278,8 @@ impl Index {
         (last, count > 0 || !again.is_empty())
     }
 
-    /// Gives the other items without one the next births of the counter, and returns the last number. Only before
-    /// [`loaded`](Self::loaded).
+    /// Gives the next numbers of the counter to the items that still have no birth. Returns the last number. Only a
+    /// loading index does this.
     pub(super) fn bear_the_rest(&mut self, mut counter: u64) -> u64 {
         if self.loading {
             let count = self.slots.iter().take_while(|slot| slot.birth.get() == 0).count();
@@ -300,7 +302,7 @@ impl Index {
         });
     }
 
-    /// An item went.
+    /// Removes an item.
     pub(super) fn remove(&mut self, at: u32) {
         self.unlist(at);
         self.let_go(at);
@@ -312,7 +314,7 @@ impl Index {
         }
     }
 
-    /// An item has other contents.
+    /// Gives an item new contents.
     pub(super) fn rewrite(&mut self, at: u32, location: Location, parked: bool, odd: bool, large: bool) {
         self.unlist(at);
         let before = u64::from(self.slot(at).len);
@@ -336,8 +338,7 @@ impl Index {
         self.list(at);
     }
 
-    /// Gives an item another place, and another lease or delay. `text`: where that is stated. `hold`: the lease or the delay: the hash of its token, 0 for
-    /// a delay, and when it ends.
+    /// Gives an item a new place, lease and delay.
     pub(super) fn stand(&mut self, at: u32, stand: &Stand) {
         self.unlist(at);
         self.let_go(at);

@@ -1,4 +1,4 @@
-//! Reading the files of a queue into an index: what an item and a record say of it, and a second thread for long files.
+//! Adds items and records of a queue's files to an index, with a second thread for long files.
 
 use std::io;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::fs::FsFile;
 
 /// A shorter file is read by one thread.
 const LONG: u64 = 8 << 20;
-/// Bytes among which the beginning of an item is looked for, in the middle of a file.
+/// The number of bytes in the middle of a file that are searched for the beginning of an item.
 const WINDOW: usize = 1 << 20;
-/// Bytes of a part of a journal, which one of two threads reads.
+/// The length of the part of a journal that a thread reads at once.
 const PART: u64 = 256 << 10;
-/// Records of a part, about, and the parts that may wait for the other thread.
+/// The expected number of records in a part, and the number of parts that may wait for the other thread.
 const BATCH: usize = 2_048;
 const BATCHES: usize = 4;
 
-/// A part of the file of items.
+/// A piece of the file of items.
 pub(super) enum Found {
-    /// An item, and what its line says of its place and its lease.
+    /// An item, with the fields of its line that the index keeps.
     Item(NewItem, Outline),
-    /// An element of another program.
+    /// The byte range of another program's element.
     Other(u64, u64),
-    /// Bytes that are no item.
+    /// Bytes that are not an item.
     Damage { start: u64, end: u64, why: &'static str },
 }
 
-/// Reads the facts of a fragment.
+/// Reads the fields of a fragment that the index keeps.
 pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> io::Result<Found> {
     let (start, len, outline, hash, large, rough) = match fragment {
         Fragment::Item {
@@ -83,12 +83,12 @@ pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> i
     Ok(Found::Item(new, outline))
 }
 
-/// The greatest numbers of items that were read.
+/// The greatest numbers of the items that were read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Highest {
-    /// Of all kinds.
+    /// The greatest number of any kind.
     pub(super) number: u64,
-    /// Of changes that are part of a line.
+    /// The greatest change that is part of a line.
     pub(super) change: u64,
 }
 
@@ -101,7 +101,7 @@ impl Highest {
     }
 }
 
-/// Adds an item to an index. False if it has no room.
+/// Adds an item to an index. False if the index is full.
 pub(super) fn add(index: &mut Index, highest: &mut Highest, new: &NewItem, outline: &Outline) -> bool {
     let Some(at) = index.push(new) else {
         return false;
@@ -124,7 +124,7 @@ pub(super) fn add(index: &mut Index, highest: &mut Highest, new: &NewItem, outli
     true
 }
 
-/// The items of the second half of a file: all of them are whole, and their births ascend.
+/// The items of the second half of a file: all of them are whole, in ascending order of birth.
 pub(super) struct Half {
     pub(super) index: Index,
     pub(super) highest: Highest,
@@ -133,7 +133,7 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// Where the second half of a long file may begin.
+    /// The offset at which the second half of a long file may begin.
     pub(super) fn begin(file: &dyn FsFile, len: u64) -> io::Result<Option<u64>> {
         if len < LONG {
             return Ok(None);
@@ -146,7 +146,7 @@ impl Half {
         Ok(found.map(|at| middle + at as u64))
     }
 
-    /// Reads it. `None` if it is not as pushes write it: the first thread reads it then.
+    /// Reads the second half. `None` if it is not as pushes write it; the first thread then reads it.
     pub(super) fn read(
         queues: &Queues,
         file: Arc<dyn FsFile>,
@@ -177,7 +177,7 @@ impl Half {
     }
 }
 
-/// A part of the journal.
+/// A piece of the journal, reduced to what the index keeps.
 #[derive(Debug)]
 pub(super) enum Noted {
     Header { version: u64, counter: u64 },
@@ -195,18 +195,18 @@ pub(super) struct Change {
 
 #[derive(Debug)]
 enum What {
-    /// It can't be read.
+    /// The record can't be read.
     Nothing,
     Remove,
     Change {
-        /// Where the contents are, and whether the item is parked, odd or large.
+        /// The location of the new contents, and whether the item is parked, odd or large.
         contents: Option<(Location, [bool; 3])>,
         stand: Option<Stand>,
     },
 }
 
 impl Change {
-    /// The change that a record states.
+    /// The change in a record.
     pub(super) fn of(queues: &Queues, record: &Record<'_>, location: Location, large: bool) -> Self {
         let what = match record.standing.claim() {
             _ if record.verb == Verb::Remove => What::Remove,
@@ -236,7 +236,7 @@ impl Change {
         }
     }
 
-    /// Makes it, unless the array has it already. Returns its number.
+    /// Applies the change, unless the array already includes it. Returns the number of the change.
     pub(super) fn apply(&self, index: &mut Index, folded: u64) -> u64 {
         let Some(at) = index.find(self.birth) else {
             return self.number;
@@ -260,7 +260,7 @@ impl Change {
     }
 }
 
-/// Reads the facts of a piece of the journal.
+/// Reduces a piece of the journal to what the index keeps.
 pub(super) fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> Noted {
     match piece {
         Piece::Line { start, range } => noted_line(queues, scanner.bytes(range), start),
@@ -272,7 +272,7 @@ pub(super) fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> 
     }
 }
 
-/// Reads the facts of a line whose checksum matches.
+/// Reads a line whose checksum matches.
 fn noted_line(queues: &Queues, bytes: &[u8], start: u64) -> Noted {
     let end = start + bytes.len() as u64;
     match parse(bytes) {
@@ -292,11 +292,11 @@ fn located(start: u64, end: u64) -> Location {
     }
 }
 
-/// Why a journal was not read to its end.
+/// The reason why a journal was not read to its end.
 #[derive(Debug)]
 pub(super) enum Stopped {
     Read(io::Error),
-    /// The error of the function that takes its parts.
+    /// The error of the function that received the pieces.
     Taken(StorageError),
 }
 
@@ -312,7 +312,8 @@ impl From<StorageError> for Stopped {
     }
 }
 
-/// Reads a journal to its end, and gives each part of it to `take`. A second thread helps with a long one. Returns the scanner at the end.
+/// Reads a journal to its end, and passes each piece to `take`. A second thread helps with a long journal. Returns the
+/// scanner at the end.
 pub(super) fn read_journal(
     queues: &Queues,
     mut scanner: JournalScanner,
@@ -328,8 +329,8 @@ pub(super) fn read_journal(
     Ok(scanner)
 }
 
-/// Reads the whole parts of a long journal, up to a line that is not as we write it. Returns where it begins, or where the
-/// last part ends. The caller's thread reads one part of three, since it takes what all of them say.
+/// Reads the whole parts of a long journal, up to a line that is not in our form. Returns the offset of that line, or
+/// of the end of the last part. The caller's thread reads only one part of three, because it also applies all pieces.
 fn read_parts(
     queues: &Queues,
     scanner: &JournalScanner,
@@ -349,7 +350,7 @@ fn read_parts(
                     Ok(())
                 });
                 let is_whole = read.as_ref().is_ok_and(|read| read.is_whole);
-                // Nobody takes them any more after an error.
+                // After an error the receiver is gone.
                 if sender.send((batch, read)).is_err() || !is_whole {
                     return;
                 }
@@ -373,27 +374,27 @@ fn read_parts(
                 break;
             }
         }
-        // A thread that waits for room ends.
+        // Without a receiver, a thread that waits for room in the channel ends.
         drop(receiver);
         Ok(end)
     })
 }
 
-/// The end of what was read of a part.
+/// The place where the reading of a part ended.
 struct PartEnd {
-    /// Where the next line begins.
+    /// The offset of the next line.
     end: u64,
-    /// False if that line is not as we write it.
+    /// False if that line is not in our form.
     is_whole: bool,
 }
 
-/// Reads parts of a journal: the lines that begin in a part belong to it.
+/// Reads parts of a journal. A line belongs to the part in which it begins.
 struct Parts<'q> {
     queues: &'q Queues,
     file: Arc<dyn FsFile>,
-    /// Where the first part begins.
+    /// The offset of the first part.
     from: u64,
-    /// Bytes of the longest line that is read here.
+    /// The length of the longest line that is read here.
     limit: usize,
     buffer: Vec<u8>,
 }
@@ -405,7 +406,7 @@ impl<'q> Parts<'q> {
             file: scanner.file(),
             from: scanner.end(),
             limit: scanner.limit(),
-            // One byte before the part, and the rest of its last line.
+            // Room for one byte before the part, and for the end of its last line.
             buffer: vec![0; (1 + PART + PART / 4) as usize],
         }
     }
@@ -422,7 +423,7 @@ impl<'q> Parts<'q> {
         let border = usize::try_from(start + PART - base).unwrap_or(usize::MAX);
         let begin = match part {
             0 => Some(0),
-            // The part before has the line without an end here, and stops at it.
+            // If no line ends here, the line belongs to the part before, which stops at it.
             _ => memchr::memchr(b'\n', bytes).map(|end| end + 1),
         };
         let (mut at, mut is_whole) = (begin.unwrap_or_default(), begin.is_some());

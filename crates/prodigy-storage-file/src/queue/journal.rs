@@ -1,4 +1,4 @@
-//! From the bytes of a queue's journal to its lines and damage, in bounded memory.
+//! Separates the lines of a queue's journal from damage, in bounded memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,33 +14,33 @@ use super::line::{ROOM, TRAILER};
 use super::record::HEAD;
 use crate::fs::FsFile;
 
-/// Bytes read at once.
+/// The number of bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// The same for the first bytes behind what is known: most often a few records.
+/// The number of bytes in the first read, which usually finds only a few records.
 const FIRST_CHUNK: usize = 8 << 10;
-/// How many places in one damaged line are tried as the beginning of a record.
+/// The largest number of places in one damaged line that are tried as the beginning of a record.
 const TRIES: usize = 64;
-/// The end of every line of ours.
+/// The last bytes of every line of ours.
 const CLOSED: &[u8] = b"\"}";
 
 /// A piece of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// A line whose checksum holds: its bytes are [`JournalScanner::bytes`] of the range until the next step.
+    /// A line whose checksum matches. [`JournalScanner::bytes`] returns its bytes until the next step.
     Line { start: u64, range: Range<usize> },
-    /// Bytes that are no line of a journal.
+    /// Bytes that are not a line of a journal.
     Damage {
         start: u64,
         end: u64,
-        /// A power failure left the bytes empty: the write that they belong to was never synced, and never acknowledged
-        /// unless it was relaxed.
+        /// True if a power failure left the bytes blank. Their write was never synced, so it was acknowledged only if
+        /// it was relaxed.
         hole: bool,
     },
-    /// A line that is larger than the limit and whose checksum holds, and its first bytes.
+    /// A line that is larger than the limit and whose checksum matches, with its first bytes.
     TooLarge { start: u64, end: u64, head: Vec<u8> },
 }
 
-/// Reads a journal from one offset to its end.
+/// Reads a journal from an offset to its end.
 #[derive(Debug)]
 pub(super) struct JournalScanner {
     file: Arc<dyn FsFile>,
@@ -49,30 +49,30 @@ pub(super) struct JournalScanner {
     base: u64,
     at: usize,
     len: u64,
-    /// Bytes of the longest line that is held.
+    /// The length of the longest line that is held in memory.
     limit: usize,
-    /// Up to where damage was read twice: a writer may have changed it between two reads.
+    /// The offset up to which damage was read twice, since a writer may have changed the file between two reads.
     twice: u64,
-    /// The pieces of the last damaged line.
+    /// The pieces of the last damaged line that are not returned yet.
     ahead: VecDeque<Piece>,
     /// Pieces that were read ahead, in order.
     seen: VecDeque<Piece>,
-    /// Whether it ends where blanks begin.
+    /// True if reading ends where blanks begin.
     stops_at_blanks: bool,
-    /// Whether blanks are before the next line: only a write of which a power failure took the beginning leaves them there.
+    /// True if blanks are before the next line. Only a write whose beginning a power failure took leaves them there.
     is_behind_blanks: bool,
-    /// Bytes that are read next.
+    /// The number of bytes in the next read.
     chunk: usize,
-    /// Where the last whole line ends, its line end included.
+    /// The end of the last whole line, with its line end.
     end: u64,
-    /// Whether a line end is missing behind the last line, and nothing else.
+    /// True if only the line end is missing behind the last line.
     open: bool,
     /// The start of a line whose end is missing.
     tail: Option<u64>,
 }
 
 impl JournalScanner {
-    /// From the end of a line, or from the beginning.
+    /// Reads from offset `from`, which is 0 or the end of a line.
     pub(super) fn new(file: Arc<dyn FsFile>, limit: u64, from: u64) -> io::Result<Self> {
         let len = file.metadata()?.len;
         Ok(Self {
@@ -94,7 +94,7 @@ impl JournalScanner {
         })
     }
 
-    /// The same, which ends where blanks begin.
+    /// Makes the scanner stop where blanks begin.
     pub(super) fn up_to_blanks(self) -> Self {
         Self {
             stops_at_blanks: true,
@@ -112,43 +112,43 @@ impl JournalScanner {
         Arc::clone(&self.file)
     }
 
-    /// Bytes of the longest line that is held.
+    /// The length of the longest line that is held in memory.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Continues at the beginning of a line: what is before it was read, and is whole.
+    /// Continues at the beginning of a line. The caller has read everything before it, and found it whole.
     pub(super) fn pass_to(&mut self, offset: u64) {
         self.go_to(offset);
         self.end = offset;
     }
 
-    /// Where the next record goes.
+    /// The end of the last record, where the next record is written.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether the line before that has no line end.
+    /// True if the last line has no line end.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// The start of a write that was cut short, or is under way.
+    /// The start of a write that was cut short or is not finished.
     pub(super) fn tail(&self) -> Option<u64> {
         self.tail
     }
 
-    /// Bytes that are not read yet.
+    /// The number of bytes that are not read yet.
     pub(super) fn left(&self) -> u64 {
         self.len.saturating_sub(self.end)
     }
 
-    /// The length that is read to.
+    /// The length up to which the file is read.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The next piece. Holes behind the last record are the tail.
+    /// The next piece. Holes behind the last record are part of the tail.
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
         if let Some(piece) = self.seen.pop_front() {
             return Ok(Some(piece));
@@ -224,7 +224,7 @@ impl JournalScanner {
         }
     }
 
-    /// Reads the rest behind the last line end.
+    /// Reads the bytes behind the last line end.
     fn last(&mut self) -> io::Result<Option<Piece>> {
         let range = self.at..self.buffer.len();
         let line = self.buffer.get(range.clone());
@@ -238,7 +238,7 @@ impl JournalScanner {
             return Ok(Some(Piece::Line { start, range }));
         }
         let pieces = self.split(range.clone(), true);
-        // The rest behind the last whole record is the tail.
+        // The bytes behind the last whole record are the tail.
         self.tail = Some(match pieces.last() {
             Some(Piece::Line { range, .. }) => self.base + range.end as u64,
             Some(Piece::Damage { end, .. } | Piece::TooLarge { end, .. }) => *end,
@@ -251,12 +251,12 @@ impl JournalScanner {
         Ok(self.ahead.pop_front())
     }
 
-    /// Finds the records in a damaged line: line ends may be lost, and one record of several may be damaged. Of the last
-    /// line of the file, what is behind its last record is left out.
+    /// Finds the records in a damaged line: line ends may be lost, and one record of several may be damaged. In the
+    /// last line of the file, the bytes behind its last record are left out.
     fn split(&self, line: Range<usize>, is_last: bool) -> Vec<Piece> {
         let text = self.buffer.get(line.clone());
         let starts: Vec<usize> = memchr::memmem::find_iter(text, HEAD).take(TRIES).collect();
-        // Where a record may end: before the beginning of another one, or with the line.
+        // A record may end before the beginning of another one, or with the line.
         let ends: Vec<usize> = starts
             .iter()
             .copied()
@@ -300,7 +300,7 @@ impl JournalScanner {
         pieces
     }
 
-    /// Reads a line that is longer than the limit in pieces.
+    /// Reads a line that is longer than the limit, in pieces.
     fn large(&mut self) -> io::Result<Option<Piece>> {
         let start = self.base + self.at as u64;
         let (mut line, mut bytes, mut offset) = (StreamedLine::default(), vec![0; CHUNK], start);
@@ -354,7 +354,7 @@ impl JournalScanner {
         (self.base, self.at) = (offset, 0);
     }
 
-    /// Reads on, behind what is read already.
+    /// Reads more bytes behind those in the buffer.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.pass(self.at);
         self.base += self.at as u64;
@@ -367,13 +367,13 @@ impl JournalScanner {
         self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
-            // It was cut since.
+            // The file was cut meanwhile.
             self.len = self.base + self.buffer.len() as u64;
         }
         Ok(read > 0)
     }
 
-    /// False if what begins here has to be read once more: a writer may have changed it under way.
+    /// Returns false if the bytes from here on have to be read again, since a writer may have changed them meanwhile.
     fn is_read_twice(&mut self) -> io::Result<bool> {
         let start = self.base + self.at as u64;
         if self.twice > start {
@@ -395,7 +395,7 @@ mod tests {
     use crate::queue::record::{JournalLine, Verb, encode, encode_header, parse};
     use crate::queue::standing::Standing;
 
-    /// A journal with the changes 2 to 5, and where its lines begin.
+    /// A journal with the changes 2 to 5, and the starts of its lines.
     fn journal() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         encode_header(&mut bytes, 1);
@@ -519,7 +519,7 @@ mod tests {
             assert_eq!(found.damage.len(), 1);
             assert!(found.damage[0].2, "{:?}", found.damage);
         }
-        // At the end it is a tail, as any write that was cut.
+        // At the end of the file a hole is a tail, like any write that was cut short.
         let mut bytes = whole.clone();
         bytes[starts[3]..].fill(0);
         let found = read(&bytes, 1 << 20);

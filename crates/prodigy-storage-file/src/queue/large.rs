@@ -1,4 +1,4 @@
-//! Items that are larger than the limit, read in pieces.
+//! Reads items that are larger than the limit, in pieces.
 
 use prodigy_storage_backend::StreamedLine;
 use prodigy_storage_backend::record::Checksum;
@@ -6,30 +6,31 @@ use prodigy_storage_backend::record::Checksum;
 use super::line::{self, ItemChecksum};
 use super::scan::trimmed;
 
-/// The end of a large object.
+/// The result of reading a large object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is whole: its length in bytes, and its checksum's verdict.
+    /// A whole item: its length in bytes, and the state of its checksum.
     Item(u64, ItemChecksum),
-    /// It is no item: the number of damaged bytes.
+    /// No item: the number of damaged bytes.
     Damage(u64),
 }
 
-/// An object that is read in pieces and not kept.
+/// A large object that is checked in pieces and not kept in memory.
 #[derive(Debug, Default)]
 pub(super) struct LargeObject {
     seen: StreamedLine,
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// Where it ended without a checksum, if it did. Damage may have put an end there: the line of an item of ours says so.
+    /// The length at which the object ended without a checksum. Damage may have put that end there; the line of an item
+    /// of ours shows it.
     without_checksum: Option<u64>,
-    /// Where its first line ends.
+    /// The length of the first line.
     first_line: Option<u64>,
 }
 
 impl LargeObject {
-    /// Takes the next bytes, up to the end of the object or of its line. `None` if more has to come.
+    /// Adds the next bytes, up to the end of the object or of its line. `None` if more bytes are needed.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Option<End> {
         let mut pushed = 0;
         for (at, &byte) in bytes.iter().enumerate() {
@@ -49,7 +50,7 @@ impl LargeObject {
                 b'"' => {
                     self.in_string = !self.in_string;
                     if !self.in_string && self.depth == 0 {
-                        // A bare text, which another program wrote.
+                        // A bare string, which another program wrote.
                         self.seen.push(bytes.get(pushed..=at).unwrap_or_default());
                         pushed = at + 1;
                         self.without_checksum = Some(self.seen.check(|end| end).1);
@@ -74,7 +75,7 @@ impl LargeObject {
         None
     }
 
-    /// The end of the object if the file ends here. Damage goes to the end of its first line.
+    /// The result if the file ends here. Damage extends to the end of the first line.
     pub(super) fn finish(&self) -> End {
         match self.without_checksum {
             Some(len) => End::Item(len, ItemChecksum::Missing),
@@ -82,18 +83,18 @@ impl LargeObject {
         }
     }
 
-    /// Whether nothing that was read of it ends: neither the object nor a line.
+    /// True if neither the object nor a line of it has ended yet.
     pub(super) fn is_open(&self) -> bool {
         self.without_checksum.is_none() && self.first_line.is_none()
     }
 
-    /// Its first bytes.
+    /// The first bytes of the object.
     pub(super) fn head(&self) -> &[u8] {
         self.seen.head()
     }
 
-    /// An object that continues behind a line end is another program's: ours have a line and a checksum each, and no text
-    /// has a line end in it.
+    /// Handles a line end. An object that continues behind it belongs to another program: each item of ours has its own
+    /// line and checksum, and no JSON string contains a line end.
     fn line_end(&self) -> Option<End> {
         let (crc, len) = self.seen.check(trimmed);
         let framed = || {

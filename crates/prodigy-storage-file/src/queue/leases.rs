@@ -1,10 +1,10 @@
-//! The leases that this process took and did not settle.
+//! The leases that this process took and has not settled.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Whether a process holds leases: they would be lost with the root.
+/// Counts the leases of this process, which would be lost with the root.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<Taken>);
 
@@ -16,7 +16,7 @@ struct Taken {
 }
 
 impl Leases {
-    /// Counts leases that were handed out and end at a monotonic time.
+    /// Adds leases that end at a monotonic time.
     pub(crate) fn taken(&self, count: usize, until: Duration) {
         if count > 0 {
             let mut taken = self.0.lock();
@@ -25,7 +25,7 @@ impl Leases {
         }
     }
 
-    /// Counts leases that were settled.
+    /// Subtracts leases that were settled.
     pub(crate) fn settled(&self, count: usize) {
         let mut taken = self.0.lock();
         taken.count = taken.count.saturating_sub(count);
@@ -34,7 +34,7 @@ impl Leases {
         }
     }
 
-    /// Whether a lease lasts at a monotonic time.
+    /// True if a lease lasts at a monotonic time.
     pub(crate) fn last_at(&self, now: Duration) -> bool {
         let taken = self.0.lock();
         taken.count > 0 && taken.until > now

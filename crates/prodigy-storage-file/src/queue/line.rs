@@ -1,4 +1,4 @@
-//! The form of an item in the file.
+//! The format of an item in the file.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,45 +16,45 @@ use crate::fs::FsFile;
 
 use super::standing::{Claim, End, Standing, StandingText, lease_at_the_end, number, uptime};
 
-/// The beginning of a line of ours: reading continues there after damage.
+/// The beginning of a line of ours, at which reading continues after damage.
 pub(super) const HEAD: &[u8] = b"{\"item_id\":\"";
-/// Bytes of `,"crc":"xxxxxxxx"}`.
+/// The length of `,"crc":"xxxxxxxx"}`.
 pub(super) const TRAILER: usize = 18;
 const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
 const BIRTH: &str = ",\"queue_birth\":";
 const CHANGE: &str = ",\"queue_change\":";
 const REVISION: &str = ",\"queue_revision\":";
-/// More than the fields of the queue take.
+/// An upper bound of the length of the queue's own fields.
 const FIELDS_LEN: usize = 768;
-/// More than a line has beyond its item.
+/// An upper bound of the bytes that a line adds to its item.
 pub(super) const ROOM: usize = FIELDS_LEN + TRAILER;
-/// In an item of ours that is not eligible. One within its data says nothing.
+/// Every parked item of ours contains this text. An item with this text inside its data may not be parked.
 const PARKED: &[u8] = b"\"reprocess_eligible\":false";
 
 /// The state of an item's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemChecksum {
-    /// It matches.
+    /// The checksum matches.
     Valid,
-    /// It matches, but the bytes around it are damaged.
+    /// The checksum matches, but the bytes around it are damaged.
     BadFrame,
     /// The item has no checksum: another program wrote it.
     Missing,
 }
 
-/// The numbers of an item.
+/// The numbers of the counter that an item states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
-    /// The one under which it was first put; 0 in a line that another program or an earlier version wrote.
+    /// The number of the first push; 0 in a line of another program or of an earlier version.
     pub(super) birth: u64,
-    /// The last change that is part of the line, if any was made: what a compaction found.
+    /// The last change that a compaction made part of the line; 0 without one.
     pub(super) change: u64,
-    /// The change that gave it its contents.
+    /// The change that wrote the present contents.
     pub(super) revision: u64,
 }
 
 impl Numbers {
-    /// Those of a new item.
+    /// The numbers of a new item.
     pub(super) fn new(birth: u64) -> Self {
         Self {
             birth,
@@ -64,7 +64,7 @@ impl Numbers {
     }
 }
 
-/// Appends the line of an item, without comma and line end. `body` is an object.
+/// Appends the line of an item, without comma and line end. `body` is a JSON object.
 pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, numbers: Numbers, standing: &Standing) {
     let start = out.len();
     let json = body.get();
@@ -80,7 +80,7 @@ pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, numbers: Numbers, stand
     record::add_checksum(out, start);
 }
 
-/// The field of a birth, with the comma before it.
+/// The field for a birth, with the comma before it.
 pub(super) fn birth_field(birth: u64) -> String {
     format!("{BIRTH}{birth}")
 }
@@ -94,16 +94,16 @@ pub(super) fn encode_new(out: &mut Vec<u8>, body: &RawValue, birth: u64) {
     encode(out, body, Numbers::new(birth), &standing);
 }
 
-/// Whether a line carries its own checksum in a frame that is damaged.
+/// True if a line contains its own checksum in a damaged frame.
 pub(super) fn is_framed(line: &[u8]) -> bool {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
         return false;
     };
-    // The eight digits, and most of the frame: else no sum is worth the time.
+    // A checksum is computed only if most of the frame is intact, to save time.
     is_like_a_frame(trailer) && is_frame(record::checksum(body), trailer)
 }
 
-/// Whether these last bytes of a line are its checksum in a frame that is damaged.
+/// True if these last bytes of a line are the checksum `sum` in a damaged frame.
 pub(super) fn is_frame(sum: u32, trailer: &[u8]) -> bool {
     is_like_a_frame(trailer) && trailer.get(8..16) == Some(&record::hex8(sum))
 }
@@ -129,14 +129,14 @@ pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
     foreign_id(line)
 }
 
-/// The id that an item begins with, from its first bytes.
+/// The id at the beginning of an item, from the item's first bytes.
 pub(super) fn head_id(head: &[u8]) -> Option<String> {
     let text = head.get(HEAD.len() - 1..).filter(|_| head.starts_with(HEAD))?;
     let mut texts = serde_json::Deserializer::from_slice(text).into_iter();
     texts.next()?.ok()
 }
 
-/// The id of an item that another program wrote; `None` where it is there twice, and nobody knows which counts.
+/// The id of an item that another program wrote; `None` if it states `item_id` twice, since either may be meant.
 pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Id<'a> {
@@ -158,8 +158,8 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// A quote behind a comma is not inside a text, and only the fields of the queue can end an item in these names at
-    /// its top level, so the split is never wrong.
+    /// Splits a line. A quote behind a comma is never inside a JSON string, and only the queue's own fields can end an
+    /// item with these names at its top level, so the split is always right.
     fn of(line: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
         let window = text.len().saturating_sub(FIELDS_LEN);
@@ -173,7 +173,7 @@ impl<'a> Parts<'a> {
                 standing,
             });
         }
-        // A line of an earlier version has a lease, or nothing.
+        // A line of an earlier version has a lease or none of the queue's fields.
         let end = if text.ends_with('"') { window } else { text.len() };
         let mut start = end;
         while !text.is_char_boundary(start) {
@@ -212,20 +212,20 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The facts of an item that an index keeps.
+/// The fields of an item that an index keeps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outline {
     pub(super) numbers: Numbers,
     pub(super) place: u64,
-    /// The lease or the delay: the hash of its token, 0 for a delay, and when it ends.
+    /// The hash of the lease's token, or 0 for a delay, and the end of the lease or delay.
     pub(super) hold: Option<(u64, End)>,
-    /// Whether it is not eligible.
+    /// True if the item is not eligible.
     pub(super) parked: bool,
-    /// Whether its facts can't be read.
+    /// True if the item's fields can't be read.
     pub(super) odd: bool,
 }
 
-/// Reads the numbers and the standing of an item without its contents. `None` for bytes that are not an item.
+/// Reads the numbers and the standing of an item, but not its contents. `None` if the bytes are not an item.
 pub(super) fn outline(line: &[u8], checksum: ItemChecksum, hash: impl Fn(&str) -> u64) -> Option<Outline> {
     let hold = |claim: Option<Claim<'_>>| claim.map(|claim| (claim.token.map_or(0, &hash), claim.end));
     if checksum == ItemChecksum::Missing {
@@ -281,7 +281,7 @@ pub(super) fn large_numbers(file: &dyn FsFile, bytes: Range<u64>) -> io::Result<
     Ok(numbers_at_the_end(&end).unwrap_or_default())
 }
 
-/// The numbers in the last bytes of a line.
+/// The numbers at the end of a line, from its last bytes.
 fn numbers_at_the_end(end: &[u8]) -> Option<Numbers> {
     let is_sealed =
         end.len() >= TRAILER && is_like_a_frame(end.get(end.len() - TRAILER..).unwrap_or_default());
@@ -294,7 +294,7 @@ fn numbers_at_the_end(end: &[u8]) -> Option<Numbers> {
     Parts::fields(fields).map(|(numbers, _)| numbers)
 }
 
-/// The numbers of an item that nothing happened to: its line ends in its birth.
+/// The numbers of an item that never changed: its line ends in its birth.
 fn birth_alone(body: &[u8]) -> Option<Numbers> {
     let digits = body.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (rest, digits) = body.split_at_checked(body.len() - digits)?;
@@ -303,8 +303,8 @@ fn birth_alone(body: &[u8]) -> Option<Numbers> {
     (birth > 0).then(|| Numbers::new(birth))
 }
 
-/// Whether an item of ours is not eligible, and whether its facts can't be read; found out only where its text leaves it
-/// open.
+/// Returns whether an item of ours is parked, and whether its fields can't be read. The item is parsed only if its text
+/// contains [`PARKED`].
 pub(super) fn eligibility(text: &[u8]) -> (bool, bool) {
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PARKED));
     if FINDER.find(text).is_none() {
@@ -316,7 +316,7 @@ pub(super) fn eligibility(text: &[u8]) -> (bool, bool) {
     }
 }
 
-/// An item as a line holds it.
+/// A stored item with its numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) entry: QueueEntry,
@@ -346,7 +346,7 @@ impl Stored {
     }
 }
 
-/// Reads an item. `None` for bytes that are not an item, or are not all of it.
+/// Reads an item. `None` if the bytes are not a whole item.
 pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<Stored> {
     if checksum == ItemChecksum::Missing {
         return foreign(line);
@@ -362,8 +362,8 @@ pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<Stored> {
     Some(Stored::new(id, body, parts.numbers, standing, verified))
 }
 
-/// Reads an item of another program: its fields in any order, over several lines, perhaps with fields of the queue and a
-/// checksum that lost their places.
+/// Reads an item of another program. Its fields may have any order and fill several lines, and it may contain the
+/// queue's own fields and a checksum at other places.
 fn foreign(line: &[u8]) -> Option<Stored> {
     let fields: Vec<(String, &RawValue)> = serde_json::from_slice::<Pairs<'_>>(line).ok()?.0;
     let value = |name: &str| {

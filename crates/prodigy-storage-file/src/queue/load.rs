@@ -1,4 +1,4 @@
-//! Reading the files of a queue into the index of a process: all of them, or the bytes that were added since.
+//! Reads the files of a queue into the index of a process: whole files, or only the bytes that were added since.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::turn::{STRIDE, Turn, close, too_many};
 use crate::fs::{Metadata, OpenMode};
 use crate::root::{Quarantine, Root, TempFile};
 
-/// How far a file of items was read.
+/// The part of a file of items that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     All,
-    /// Up to its second half.
+    /// Up to the beginning of its second half.
     Half,
-    /// Up to something that is no push of ours.
+    /// Up to bytes that are not a push of ours.
     Foreign,
 }
 
 impl Turn<'_> {
-    /// Reads what was added since the last turn of this process.
+    /// Reads the bytes that were added since this process's last turn.
     pub(super) fn catch_up(&mut self) -> Result<()> {
         let found_items = self.look(false)?;
         let found_journal = self.look(true)?;
@@ -42,7 +42,7 @@ impl Turn<'_> {
             (None, None) => true,
             _ => false,
         };
-        // A journal that was made since says nothing about what is known already.
+        // A journal that was created since has no records of changes that this index already has.
         let is_new_journal = journal.is_none() && found_journal.is_some();
         if files.has_failed()
             || !is_same(items, found_items)
@@ -72,13 +72,13 @@ impl Turn<'_> {
                 len: 0,
                 is_open: false,
             });
-            // Its writer may have been a relaxed one.
+            // The writer that created the file may have been relaxed, and so may not have synced the folder.
             self.files.linked = Arc::default();
         }
         if !self.read_items(found_items.map_or(0, |found| found.len))?
             || !self.read_journal(found_journal.map_or(0, |found| found.len))?
         {
-            // Another program wrote there, or a backup was copied into a file: all is read again.
+            // Another program wrote to a file, or a backup was copied into it: everything is read again.
             self.files = QueueFiles::default();
             return self.catch_up();
         }
@@ -96,10 +96,11 @@ impl Turn<'_> {
             .map_err(|error| self.queues.root.write_fault(self.operation, path, error))
     }
 
-    /// The metadata of a file, which gets its own bytes if it has a second name.
+    /// The metadata of a file. A file with a second hard link is replaced by a copy first.
     fn look(&self, in_journal: bool) -> Result<Option<Metadata>> {
         let (open, path) = self.file(in_journal);
-        // The lock file in the same folder was looked up without links.
+        // The open file still has this path, and the lock file in the same folder was already resolved without symbolic
+        // links.
         if let Some(open) = open
             && let Ok(found) = self.queues.root.fs.metadata_by_path(path)
             && found.identity == open.identity
@@ -124,8 +125,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads what was added to the file of items, and mends its end. False if what was known is not there, or not all that was
-    /// added is a push of ours.
+    /// Reads what was added to the file of items, and completes its end. False if the known bytes have changed, or the
+    /// added bytes are not all pushes of ours.
     fn read_items(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.items_path.clone());
         let root = &queues.root;
@@ -134,7 +135,7 @@ impl Turn<'_> {
         let Some(items) = &mut files.items else {
             return Ok(true);
         };
-        // A push goes over the closing bracket, and over blanks where there are enough of them.
+        // A push overwrites the closing bracket, and blanks where there are enough of them.
         let is_as_long = items.ends_blank && len == items.len;
         let is_first = items.end == 0;
         if !is_first {
@@ -211,7 +212,7 @@ impl Turn<'_> {
         Ok(true)
     }
 
-    /// Adds what the scanner finds to the index, up to an item that ends at `until`, or to the end.
+    /// Adds the scanner's fragments to the index, up to an item that ends at `until` or to the end of the file.
     fn read_fragments(&mut self, scanner: &mut Scanner, is_first: bool, until: Option<u64>) -> Result<Read> {
         let (queues, operation, path) = (self.queues, self.operation, &self.items_path);
         let fault = |error| queues.root.write_fault(operation, path, error);
@@ -261,10 +262,11 @@ impl Turn<'_> {
         let Some(items) = &mut self.files.items else {
             return Ok(());
         };
-        // It may be in memory only: a loss of power that took it, and not what mends it, would leave a hole.
+        // The last items may be in memory only. If a power failure lost them but kept the new end, the file would have
+        // a hole.
         items.open.file.sync().map_err(fault)?;
         if let Some(tail) = tail {
-            // It was never acknowledged.
+            // The torn tail was never acknowledged.
             let bytes = items.open.file.read_to_end(tail, u64::MAX).map_err(fault)?;
             Quarantine::of(root).keep(path, tail, bytes.trim_ascii_end())?;
         }
@@ -278,7 +280,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Reads what was added to the journal, and cuts what a dead writer left of a record. False if what was known is not there.
+    /// Reads what was added to the journal, and cuts off a torn tail. False if the known bytes have changed.
     fn read_journal(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.journal_path.clone());
         let fault = |error| queues.root.write_fault(operation, &path, error);
@@ -349,7 +351,7 @@ impl Turn<'_> {
         Ok(true)
     }
 
-    /// Of items with one id the one with the higher birth counts. Only damage leaves two of ours.
+    /// Removes the older of two items with one id. Two items of ours have one id only after damage.
     fn drop_twins(&mut self) -> Result<()> {
         for (older, newer) in self.files.index.twins() {
             let is_ours =
@@ -362,7 +364,7 @@ impl Turn<'_> {
     }
 }
 
-/// Refuses a journal of a later version.
+/// Refuses a journal that a later version wrote.
 pub(super) fn check_version(root: &Root, operation: &'static str, path: &Path, version: u64) -> Result<()> {
     if version <= VERSION {
         return Ok(());

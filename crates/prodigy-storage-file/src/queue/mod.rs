@@ -1,30 +1,33 @@
 //! The queue of a job: `dlq/{repo}/{job}/items.json` and `items.journal`.
 //!
-//! The items are a JSON array with an item a line, each closed by its checksum. A new item is written over the closing
-//! bracket and the blanks behind it, in one write. What happens to a stored item is a record at the end of the journal: one write, whatever the number
-//! of items. A compaction replaces both files. All writers hold `items.lock`; readers hold
-//! nothing and change nothing.
+//! The items are a JSON array with one item per line; each line ends in its checksum. A push overwrites the closing
+//! bracket and the blanks behind it, in one write. A change of stored items appends records to the journal, also in one
+//! write, whatever the number of items. A compaction replaces both files. All writers hold `items.lock`. Readers take
+//! no lock and write nothing.
 //!
-//! **One counter.** Each new item and each record takes the next number: an item's first one is its birth. A record applies to
-//! the item of its birth, unless the item's line says that it is part of it.
+//! **One counter.** Each new item and each record takes the next number of the counter. The first number of an item is
+//! its birth. A record names the birth of the item that it changes. It is skipped if the item's line states that the
+//! change is already part of it.
 //!
-//! **Crashes.** A push or a record that was cut short is cut off by the next writer. A compaction gives the new array its
-//! name, durably, before the new journal: in between the records of the old one are part of every line that they name, so
-//! they say nothing new, and the counter continues.
+//! **Crashes.** The next writer cuts off a push or a record that was cut short. A compaction gives the new array its
+//! name, durably, before the new journal. In between, the changes of the old journal are already part of every line
+//! that they name, so applying them again changes nothing, and the counter continues.
 //!
-//! **Readers** open the journal first, then the array, and look again which journal is there: if it is the same, the
-//! journal has every change of the items up to the length that the array had. Of an array that a compaction wrote meanwhile, all changes
-//! in the older journal are part.
+//! **Readers** open the journal first, then the array, and then check that the journal is still the same file. If it
+//! is, it has every change of the items up to the length that the array had. If a compaction wrote the array meanwhile,
+//! all changes of the older journal are part of that array.
 //!
-//! - `scan` separates items from damage, in bounded memory, for files of any writer; `buffer` holds the bytes; `large` checks an
-//!   item that is larger than a reader may hold; `journal` does the same for the journal;
+//! - `scan` separates items from damage, in bounded memory, for files of any writer; `buffer` holds the bytes; `large`
+//!   checks an item that is larger than a reader may hold; `journal` reads the journal in the same way;
 //! - `owner` decides whether a file is ours; `blanks` keeps room behind the end of both files, so that a sync is short;
-//! - `line` and `record` are the forms of an item and of a change, `standing` what both say of leases, delays and places;
-//! - `index` is what a process keeps of a queue, `files` its open files, `turn` a writer that holds the lock,
-//!   `load` how it catches up, `intake` how an item and a record get into the index, by two threads where the files are long;
-//! - `put`, `take`, `settle`, `compact` and `read` are the calls, `view` the array with the journal over it;
-//! - `copy` writes a queue as it is now, for a backup;
-//! - `survey` is what a doctor sees of a queue, and does to it.
+//! - `line` and `record` are the formats of an item and of a change, `standing` the fields for leases, delays and
+//!   places that both share;
+//! - `index` is the index of a queue in a process, `files` its open files, `turn` a writer that holds the lock, `load`
+//!   reads new bytes into the index, `intake` adds items and records to it, with a second thread for long files;
+//! - `put`, `take`, `settle`, `compact` and `read` are the calls; `view` is the array with the changes of the journal
+//!   applied;
+//! - `copy` writes the present queue for a backup;
+//! - `survey` is the doctor's examination and repair of a queue.
 
 mod blanks;
 mod buffer;

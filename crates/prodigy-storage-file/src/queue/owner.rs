@@ -1,9 +1,9 @@
-//! Whose a queue's file is.
+//! Decides who owns the file of a queue: this project or another program.
 //!
-//! Another program may keep a file of its own at the path of a queue. Only a file of ours can be damaged, repaired or
-//! moved. A file is ours if a journal of ours is beside it, if a checksum of ours is anywhere in it, or if its bytes may be
-//! what is left of a write of ours. A power loss leaves an empty file, zeros, a beginning with zeros behind it, or a beginning
-//! that ends in its first item: a whole item of ours has its checksum.
+//! Another program may keep its own file at the path of a queue. The doctor repairs or moves only files of ours. A file
+//! is ours in three cases: a journal of ours is beside it, it contains a checksum of ours, or its bytes may be left of
+//! our write after a power loss. A power loss leaves an empty file, zeros, a beginning followed by zeros, or a
+//! beginning that ends within its first item: a whole item of ours has its checksum.
 
 use std::io;
 
@@ -11,24 +11,24 @@ use super::line;
 use super::scan::{Value, value};
 use crate::fs::FsFile;
 
-/// The bytes before the checksum that closes each item of ours.
+/// The bytes before the checksum of each item of ours.
 const CHECKSUM: &[u8] = b",\"crc\":\"";
-/// The first bytes of a queue of ours are the opening bracket and the beginning of an item, or an empty array.
+/// The beginning of a queue of ours: this, followed by the beginning of an item; or `EMPTY`.
 const OPENING: &[u8] = b"[\n";
 const EMPTY: &[u8] = b"[\n]\n";
-/// As many first bytes of a queue as decide about its owner.
+/// The number of first bytes that decide about the owner.
 const BEGINNING: usize = OPENING.len() + line::HEAD.len();
-/// A value that has not ended within this number of bytes is long.
+/// A value that does not end within this number of bytes counts as long.
 const LONG: usize = 1 << 20;
-/// Bytes read at once.
+/// The number of bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// True if bytes of a queue carry the checksum that closes each item of ours.
+/// True if the bytes contain a checksum of an item of ours.
 pub(super) fn has_checksum(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, CHECKSUM).is_some()
 }
 
-/// True if the file of a queue is ours. The file is read up to the first mark of ours.
+/// True if the file of a queue is ours. It is read only up to our first checksum.
 pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
     let mut beginning = [0; BEGINNING];
     let read = file.read_full_at(&mut beginning, 0)?;
@@ -41,20 +41,20 @@ pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
         if has_checksum(bytes) {
             return Ok(true);
         }
-        // The line end of an empty array may be behind the first byte of a push into it.
+        // A push into an empty array that was cut short may leave the array's line end behind the push's first byte.
         let first = if offset == 0 { EMPTY.len() } else { 0 };
         has_zeros |= bytes.contains(&0);
         has_whole_line |= bytes.get(first..).is_some_and(|rest| rest.contains(&b'\n'));
         if read < CHUNK {
             return Ok(begins && (has_zeros || !has_whole_line));
         }
-        // A mark may cross the border of two pieces.
+        // A checksum may cross the border of two pieces.
         offset += (CHUNK - CHECKSUM.len()) as u64;
     }
 }
 
-/// True if a file that is not ours begins with a long value that is no array. None of it is an item, so nobody has to hold it in
-/// memory to find its end.
+/// True if a file that is not ours begins with a long value that is no array. Such a value contains no item, so it need
+/// not be held in memory to find its end.
 pub(super) fn is_no_array(file: &dyn FsFile) -> io::Result<bool> {
     let mut bytes = vec![0; CHUNK];
     let mut read = file.read_full_at(&mut bytes, 0)?;
@@ -73,8 +73,8 @@ pub(super) fn is_no_array(file: &dyn FsFile) -> io::Result<bool> {
     Ok(read == LONG && matches!(value(text), Value::Open) && !is_ours(file)?)
 }
 
-/// True if each of the first bytes of a file is one that a write of ours puts there, or zero. A power loss leaves a zero
-/// where a byte was not stored yet.
+/// True if each of the first bytes of a file is the byte that a write of ours puts there, or zero. A power loss leaves
+/// a zero for a byte that was not stored.
 fn begins_as_ours(bytes: &[u8]) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| {
         let item = OPENING.iter().chain(line::HEAD).nth(at);
@@ -106,7 +106,7 @@ mod tests {
             assert!(ours(stored), "{len}");
             assert!(ours([stored, &vec![0; lost.len()]].concat()), "{len}");
             assert!(ours([&vec![0; stored.len()], lost].concat()), "{len}");
-            // The first push into an empty array.
+            // The first push into an empty array, cut short.
             let pushed = &WHOLE.as_bytes()[OPENING.len()..];
             let push = [&pushed[..len.min(pushed.len())], &[0; 9]].concat();
             let mut file = EMPTY.to_vec();
@@ -154,7 +154,7 @@ mod tests {
             items.replace('\n', "")
         )));
         assert!(is_no_array(&format!("\"{}\"", "x".repeat(2 * LONG))));
-        // A short one, an array, items on lines, and a file of ours.
+        // A short value, an array, items on lines, and a file of ours.
         assert!(!is_no_array(&format!("{{\"items\":[{item}]}}")));
         assert!(!is_no_array(&format!(" [{items}]")));
         assert!(!is_no_array(&items));

@@ -1,4 +1,4 @@
-//! Putting items.
+//! Pushes items into a queue.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,17 +21,17 @@ use super::turn::Turn;
 use super::{Gate, Queues};
 
 const OPERATION: &str = "queue put";
-/// The name of the field that an item has once.
+/// The field name that an item contains exactly once.
 static ITEM_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"item_id\""));
 /// The names of the fields that only the queue writes.
 static RESERVED_NAMES: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
     let names = RESERVED.iter().map(|name| format!("\"{name}\""));
     names.map(|name| Finder::new(&name).into_owned()).collect()
 });
-/// More than a line or a record has beyond the contents of an item.
+/// An upper bound of the bytes that a line or a record adds to the contents of an item.
 const FRAME: u64 = 128;
 
-/// The items of a batch under one key, in their order.
+/// The items of a batch with one key, in their order.
 struct Pushed<'a> {
     id: &'a ItemId,
     bodies: Vec<Cow<'a, RawValue>>,
@@ -41,13 +41,13 @@ struct Pushed<'a> {
 #[derive(Default)]
 struct Plan<'a> {
     new: Vec<(&'a ItemId, Box<RawValue>)>,
-    /// The new contents of stored items, by their births.
+    /// The new contents of stored items, with the births of these items.
     merged: Vec<(u64, Box<RawValue>)>,
     report: PutReport,
 }
 
 impl Plan<'_> {
-    /// Bytes that it takes, about.
+    /// An estimate of the bytes that the changes take.
     fn bytes(&self) -> u64 {
         let bodies = self
             .new
@@ -110,7 +110,8 @@ impl Queues {
             let mut stored = None;
             for at in turn.with_id(id)? {
                 if turn.files.index.is(at, Flags::LARGE) {
-                    // A push can't be merged into an item that is not read, and no second item gets its id.
+                    // A push can't be merged into an item that is too large to read, and no second item may have its
+                    // id.
                     return Err(self.over_limit(OPERATION, id));
                 }
                 stored = turn
@@ -149,7 +150,7 @@ impl Queues {
         Ok(plan)
     }
 
-    /// Refuses what would make the queue grow over its cap.
+    /// Refuses a batch that would make the queue larger than its maximum size.
     fn has_room(&self, turn: &mut Turn<'_>, job: &JobAddress, plan: &Plan<'_>) -> Result<()> {
         let (Some(cap), added) = (self.root.options.max_queue_size, plan.bytes()) else {
             return Ok(());
@@ -158,7 +159,7 @@ impl Queues {
         if added == 0 || !is_over(turn) {
             return Ok(());
         }
-        // Not for a few bytes at each push.
+        // A compaction at each push would cost too much if it freed only a few bytes.
         if turn.files.dead_bytes() > cap / 8 {
             turn.compact(Unreadable::Kept)?;
         }
@@ -174,7 +175,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Checks the whole batch, and puts together what has the same key.
+    /// Checks the whole batch, and groups the items by key.
     fn by_key<'a>(&self, items: &'a [QueueItem]) -> Result<Vec<Pushed<'a>>> {
         let mut batch: Vec<Pushed<'a>> = Vec::with_capacity(items.len());
         let mut places: HashMap<&str, usize> = HashMap::with_capacity(items.len());
@@ -195,7 +196,7 @@ impl Queues {
         Ok(batch)
     }
 
-    /// The body as a line may hold it: on one line, the id first, without fields of the queue.
+    /// The body in the form of a line: without line breaks, the id first, without the queue's own fields.
     fn checked<'a>(&self, item: &'a QueueItem) -> Result<Cow<'a, RawValue>> {
         let json = item.body.get().as_bytes();
         let is_normal = memchr::memchr2(b'\n', b'\r', json).is_none()
@@ -230,7 +231,7 @@ impl Queues {
         .with_hint("keep large data in a file of its own and push its path, or raise `max_record_size`"))
     }
 
-    /// The error of a change of an item that is larger than this process reads.
+    /// The error of changing an item that is larger than this process reads.
     pub(super) fn over_limit(&self, operation: &'static str, id: &ItemId) -> StorageError {
         let limit = self.root.options.max_record_size;
         StorageError::new(

@@ -1,4 +1,4 @@
-//! The queues of a root, as this process knows them.
+//! The queues of a root that this process knows.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -16,7 +16,7 @@ use super::owner;
 use crate::fs::{FileKind, Metadata, OpenMode};
 use crate::root::{Replace, Root, TempFile};
 
-/// Queues that are kept open at once.
+/// The largest number of queues that are kept open at once.
 const OPEN: usize = 64;
 
 /// The queues of a root.
@@ -24,14 +24,14 @@ const OPEN: usize = 64;
 pub(crate) struct Queues {
     pub(super) root: Arc<Root>,
     pub(crate) leases: Leases,
-    /// The queues that this process knows: checked against the files, under the lock, before every use.
+    /// The open queues of this process. Each is checked against its files, under the lock, before every use.
     open: Mutex<HashMap<PathBuf, QueueFiles>>,
-    /// Queues of which a file could not be synced.
+    /// Queues with a file whose sync failed.
     distrusted: Mutex<HashSet<PathBuf>>,
     hasher: foldhash::quality::RandomState,
-    /// Whether the queues of all jobs were looked through.
+    /// True once all queues were searched for leftovers of a process that died.
     has_walked: AtomicBool,
-    /// Bits of a hash that are left out: tests make all ids collide.
+    /// Bits of a hash that are cleared, so that tests can make all ids collide.
     #[cfg(test)]
     pub(super) ignored_bits: std::sync::atomic::AtomicU64,
 }
@@ -58,17 +58,18 @@ impl Queues {
         hash
     }
 
-    /// The hash of a token: never 0.
+    /// The hash of a token, which is never 0.
     pub(super) fn token_hash(&self, token: &str) -> u64 {
         self.hasher.hash_one(token) | 1
     }
 
-    /// The state of a queue, if this process knows it. It is given away: [`keep`](Self::keep) brings it back.
+    /// Removes and returns the state of a queue, if this process knows it. The caller returns it with
+    /// [`keep`](Self::keep).
     pub(super) fn known(&self, path: &Path) -> Option<QueueFiles> {
         self.open.lock().remove(path)
     }
 
-    /// Remembers a queue; only after everything went well.
+    /// Stores the state of a queue. Only a call that succeeded may store it.
     pub(super) fn keep(&self, path: &Path, files: QueueFiles) {
         let mut all = self.open.lock();
         if all.len() >= OPEN
@@ -79,8 +80,8 @@ impl Queues {
         all.insert(path.to_owned(), files);
     }
 
-    /// Forgets a queue of which a file could not be synced. What is read of it now may be in memory only, and no sync would
-    /// say so: its next turn writes all of it again.
+    /// Forgets a queue with a file whose sync failed. Its bytes may be in memory only, and a later sync would not
+    /// report that, so the next turn writes the whole queue again.
     pub(super) fn distrust(&self, path: &Path) {
         self.distrusted.lock().insert(path.to_owned());
         self.open.lock().remove(path);
@@ -90,13 +91,13 @@ impl Queues {
         self.distrusted.lock().contains(path)
     }
 
-    /// The queue was written again.
+    /// Notes that a distrusted queue was written again.
     pub(super) fn trust(&self, path: &Path) {
         self.distrusted.lock().remove(path);
     }
 
-    /// Replaces a file that has a second name, which may be outside of the root, by a copy: the file is written
-    /// in place.
+    /// Replaces a file that has a second hard link by a copy. Queues are written in place, and the second name may be
+    /// outside of the root.
     pub(super) fn unshare(
         &self,
         operation: &'static str,
@@ -126,13 +127,13 @@ impl Queues {
         self.root.fs.metadata(path).map_err(fault)
     }
 
-    /// The queues that this process worked on.
+    /// The paths of the queues that this process has open.
     pub(super) fn worked_on(&self) -> Vec<PathBuf> {
         self.open.lock().keys().cloned().collect()
     }
 
-    /// The small queues that may show something else than their items: those that this process worked on, and at the first
-    /// call all of which a process that died may have left some.
+    /// The queues whose array may differ from their pending items: those that this process has open and, at the first
+    /// call, all queues with a journal, since a process that died may have left one.
     pub(super) fn untidy(&self) -> Vec<PathBuf> {
         let mut found = self.worked_on();
         if !self.has_walked.swap(true, Ordering::AcqRel) {
@@ -155,7 +156,7 @@ impl Queues {
             .collect()
     }
 
-    /// The jobs that may have a queue: best effort.
+    /// The jobs that may have a queue. Folders that can't be listed are left out.
     pub(super) fn jobs(&self) -> Vec<JobAddress> {
         let folders = |folder: PathBuf| {
             let names = self.root.fs.list(&folder).unwrap_or_default();
@@ -174,7 +175,7 @@ impl Queues {
         jobs
     }
 
-    /// Whether a queue, if there is one, is ours. The caller holds its lock.
+    /// True if the queue is ours or does not exist. The caller holds its lock.
     pub(crate) fn is_ours(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         let (items, journal) = (
             Entry::Queue(job.clone()).path(),
@@ -192,7 +193,7 @@ impl Queues {
         }
     }
 
-    /// How full the queues are, if there is a cap.
+    /// The health check of the queues' sizes, if a maximum size is set.
     pub(crate) fn health(&self) -> Option<Check> {
         let cap = self.root.options.max_queue_size?;
         let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map_or(0, |found| found.len);

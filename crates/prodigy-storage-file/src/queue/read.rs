@@ -1,4 +1,4 @@
-//! Reading a queue: no lock is taken and nothing is written.
+//! Reads a queue without a lock, and writes nothing.
 
 use std::io;
 use std::path::Path;
@@ -35,13 +35,13 @@ impl Queues {
         let (mut found, mut damage, mut large) = (None, None, None);
         while let Some(step) = walk.next() {
             match step? {
-                // After damage in the journal there may be a later item of this id.
+                // After damage in the journal, a later item of this id may follow.
                 QueueStep::Entry(entry) if !walk.view.as_ref().is_some_and(|view| view.spoilt) => {
                     return Ok(Some(entry));
                 }
                 QueueStep::Entry(entry) => found = Some(entry),
                 QueueStep::Damage(spot) => damage = damage.or(Some(spot)),
-                // An item that does not state its id may be it.
+                // An item whose id is unknown may be the one.
                 QueueStep::TooLarge(item) if item.id.as_deref().is_none_or(|found| found == id.as_str()) => {
                     large = large.or(Some(item));
                 }
@@ -84,8 +84,8 @@ impl Queues {
         })
     }
 
-    /// Refuses to change another program's file that holds anything else than items. The queue has no journal: only we
-    /// keep one, so a queue beside its journal is ours.
+    /// Refuses to change another program's file unless it holds only items. Only queues without a journal are checked:
+    /// a queue with a journal is ours.
     pub(super) fn check_queue(
         &self,
         operation: &'static str,
@@ -107,7 +107,7 @@ impl Queues {
             is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
         }
         let array = scanner.array();
-        // Without an item it is empty, whatever of its brackets is there.
+        // A file without an item is empty, whichever of its brackets it has.
         let is_empty = !array.any && array.tail.is_none();
         if is_read && (is_empty || array.is_whole()) {
             return Ok(());
@@ -187,9 +187,9 @@ impl Queues {
         Ok(summary)
     }
 
-    /// Notes the items of another program, which no operation on the queue reads: a file each, below the queue's folder
-    /// or, by its earlier layout, below the repository's state; and one file for all, or an index, in the queue's folder.
-    /// False if nothing is in that folder.
+    /// Counts the items of another program, which no operation on the queue reads. They are single files below the
+    /// queue's folder or, in an earlier layout, below the repository's state; or one file for all, or an index, in the
+    /// queue's folder. Returns false if that folder is empty.
     pub(super) fn skip_dead_letters(
         &self,
         operation: &'static str,
@@ -217,7 +217,7 @@ impl Queues {
         // The same files beside the queue.
         let items = items_in(&folder.join("items"))?;
         let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
-        // An index lists the items, and says something alone where none is there.
+        // An index lists the items, so it is counted only if no item exists.
         let index = u64::from(items == 0 && has("index.json"));
         let count = items + index + u64::from(has("dlq-items.json"));
         self.root.foreign.skip(ForeignKind::DeadLetters, &folder, count);
@@ -237,7 +237,7 @@ fn is_json(entry: &&DirEntry) -> bool {
     entry.kind == FileKind::File && entry.name.ends_with(".json")
 }
 
-/// Whether an item is among those selected. One whose facts can't be read is.
+/// True if an item is selected. An item whose fields can't be read is selected.
 fn is_selected(select: &Select, entry: &QueueEntry) -> bool {
     select.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
         && select.until.is_none_or(|mark| entry.place <= mark)
@@ -245,14 +245,14 @@ fn is_selected(select: &Select, entry: &QueueEntry) -> bool {
             || facts(&entry.body).map_or(true, |facts| suits(select, &facts)))
 }
 
-/// Walks through the queue that was there when it began, also where it is replaced under way.
+/// Walks through the queue as it was when the walk began, even if its files are replaced meanwhile.
 struct Walk {
     /// `None` after a failure.
     view: Option<View>,
     operation: &'static str,
     /// The paths of the items and of the journal.
     places: [String; 2],
-    /// Bytes of the largest item that is read.
+    /// The length of the largest item that is read.
     largest: u64,
     limit: u64,
     select: Select,
@@ -298,7 +298,7 @@ impl Walk {
         })
     }
 
-    /// The next step that is selected.
+    /// The next selected step.
     fn find(&mut self) -> io::Result<Option<QueueStep>> {
         loop {
             let Some(view) = &mut self.view else {
@@ -316,7 +316,7 @@ impl Walk {
             else {
                 return Ok(self.step(seen));
             };
-            // The facts of an item that is not asked for are not worth a copy.
+            // An item with another id than those asked for is not worth a copy.
             if let Some(ids) = &self.select.ids
                 && let Some(id) = line::id(view.bytes(range.clone()))
                 && !ids.iter().any(|wanted| wanted.as_str() == id)
@@ -354,7 +354,7 @@ impl Iterator for Walk {
             Err(error) => {
                 self.view = None;
                 let place = self.place(false);
-                let why = "the operating system refuses to read on";
+                let why = "the operating system failed to read the next bytes";
                 Some(Err(
                     StorageError::new(ErrorKind::Io, self.operation, place, why).with_source(error)
                 ))

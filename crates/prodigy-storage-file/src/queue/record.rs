@@ -1,4 +1,4 @@
-//! The form of a change in the journal.
+//! The format of a change in the journal.
 
 use prodigy_storage_backend::record;
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::line::TRAILER;
 use super::standing::{Standing, StandingText, number, quoted};
 
-/// The beginning of every record: reading continues there after damage.
+/// The beginning of every record, at which reading continues after damage.
 pub(super) const HEAD: &[u8] = b"{\"change\":";
 /// The beginning of a journal.
 const HEADER: &str = "{\"journal\":";
@@ -20,23 +20,23 @@ pub(super) const VERSION: u64 = 1;
 /// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// It was taken.
+    /// The item was taken.
     Lease,
-    /// Its lease lasts longer.
+    /// The item's lease lasts longer.
     Extend,
-    /// Its lease ended, and its place may be another one.
+    /// The item's lease ended, and its place may have changed.
     Release,
-    /// It went.
+    /// The item was removed.
     Remove,
-    /// A push was merged into it.
+    /// A push was merged into the item.
     Merge,
-    /// It failed again.
+    /// The item failed again.
     Fail,
-    /// A person has to look at it.
+    /// The item was set aside for a person.
     Park,
-    /// It is eligible again.
+    /// The item is eligible again.
     Unpark,
-    /// It got other contents.
+    /// The item got new contents.
     Edit,
 }
 
@@ -67,12 +67,12 @@ impl Verb {
             .map(|(verb, _)| *verb)
     }
 
-    /// Whether a record of it states place, lease and delay.
+    /// True if a record of this kind states place, lease and delay.
     pub(super) fn has_standing(self) -> bool {
         !matches!(self, Self::Remove | Self::Merge)
     }
 
-    /// Whether a record of it holds the contents.
+    /// True if a record of this kind holds the contents of the item.
     pub(super) fn has_item(self) -> bool {
         matches!(
             self,
@@ -89,7 +89,7 @@ pub(super) fn encode_header(out: &mut Vec<u8>, counter: u64) {
     out.push(b'\n');
 }
 
-/// Appends a record with its line end. Where the verb needs them: `standing`, and the contents as `item`.
+/// Appends a record with its line end. `standing` and `item`, the contents, are written only if the verb needs them.
 pub(super) fn encode(
     out: &mut Vec<u8>,
     change: u64,
@@ -112,33 +112,33 @@ pub(super) fn encode(
     out.push(b'\n');
 }
 
-/// A line of a journal whose checksum holds.
+/// A line of a journal whose checksum matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalLine<'a> {
-    /// The first one.
+    /// The first line.
     Header { version: u64, counter: u64 },
     /// A change.
     Record(Record<'a>),
 }
 
-/// A change, as it is in the bytes.
+/// A change, as borrowed text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) change: u64,
     pub(super) birth: u64,
     pub(super) verb: Verb,
     pub(super) standing: StandingText<'a>,
-    /// The contents; empty for a change that leaves them.
+    /// The contents of the item; empty if the change leaves them as they are.
     pub(super) item: &'a str,
 }
 
-/// Reads a line, without its line end. `None` if it has another form.
+/// Parses a line without its line end. `None` if it is malformed.
 pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
     let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
     if let Some(rest) = text.strip_prefix(HEADER) {
         let (version, rest) = number(rest)?;
         let (counter, rest) = number(rest.strip_prefix(COUNTER)?)?;
-        // A later version may say more.
+        // A later version may have more fields.
         return (rest.is_empty() || version > VERSION).then_some(JournalLine::Header { version, counter });
     }
     let (record, rest) = parse_head(text)?;
@@ -152,7 +152,7 @@ pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
     is_whole.then_some(JournalLine::Record(Record { item, ..record }))
 }
 
-/// Reads a record without its contents from the beginning of its text; returns what follows.
+/// Parses a record up to its contents from the beginning of `text`, and returns the text behind it.
 fn parse_head(text: &str) -> Option<(Record<'_>, &str)> {
     let (change, rest) = number(text.as_bytes().strip_prefix(HEAD).and(text.get(HEAD.len()..))?)?;
     let (birth, rest) = number(rest.strip_prefix(BIRTH)?)?;
@@ -173,11 +173,11 @@ fn parse_head(text: &str) -> Option<(Record<'_>, &str)> {
     Some((record, rest))
 }
 
-/// Reads the beginning of a record that is too large for memory, and the beginning of its contents.
+/// Parses the beginning of a record that is too large for memory, with the beginning of its contents.
 pub(super) fn parse_large(head: &[u8]) -> Option<Record<'_>> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // It is cut anywhere.
+        // The text is cut at an arbitrary byte.
         Err(error) => std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
     };
     let (record, rest) = parse_head(text)?;
@@ -234,7 +234,7 @@ mod tests {
                 if verb.has_standing() {
                     assert_eq!(found.standing.read(24).unwrap(), standing, "{name}");
                 }
-                // A part of it says the same where it is whole.
+                // The beginning of the line yields the same record.
                 if verb.has_item() {
                     let large = parse_large(&line[..line.len() - 30]).unwrap();
                     assert_eq!((large.change, large.birth, large.verb), (24, 17, verb));

@@ -1,4 +1,4 @@
-//! Turns the bytes of a queue's file into items and damage.
+//! Separates the items of a queue's file from damage.
 
 mod array;
 mod damage;
@@ -19,28 +19,29 @@ use crate::fs::FsFile;
 pub(super) use array::ArrayState;
 pub(crate) use damage::LOST_WRITE;
 
-/// Bytes read at once.
+/// The number of bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// The same for the first bytes behind what is known: most often one item.
+/// The number of bytes in the first read, which usually finds only one item.
 const FIRST_CHUNK: usize = 8 << 10;
-/// The largest number of bytes that are parsed without success. Behind them an item is found only if it has a line of
-/// its own and its checksum matches. Each brace that is never closed costs a pass over the bytes behind it.
+/// The largest number of bytes that are parsed without success. After that, an item is found only if it has its own line
+/// and its checksum matches. Without this limit, each brace that is never closed would cost a pass over all bytes behind
+/// it.
 const IN_VAIN: usize = 256 << 20;
 
 /// A piece of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fragment {
-    /// An item: its bytes are [`Scanner::bytes`] of the range until the next step.
+    /// An item. [`Scanner::bytes`] returns its bytes until the next step.
     Item {
         start: u64,
         range: Range<usize>,
         checksum: ItemChecksum,
     },
-    /// Bytes that are no item.
+    /// Bytes that are not an item.
     Damage { start: u64, end: u64, why: &'static str },
-    /// An element of the array that is JSON and not an item, and carries no checksum of ours: another program's.
+    /// An element of the array that is JSON, is not an item, and has no checksum of ours: another program's.
     Foreign { start: u64, end: u64 },
-    /// An item that is larger than the limit, what its checksum says, and its first bytes.
+    /// An item that is larger than the limit: its range, the state of its checksum, and its first bytes.
     TooLarge {
         start: u64,
         end: u64,
@@ -49,7 +50,7 @@ pub(super) enum Fragment {
     },
 }
 
-/// Reads a file from one offset to the length that it had at the beginning: what is pushed since is not read.
+/// Reads a file from an offset to its end.
 #[derive(Debug)]
 pub(super) struct Scanner {
     file: Arc<dyn FsFile>,
@@ -57,25 +58,25 @@ pub(super) struct Scanner {
     /// The offset of the buffer in the file.
     base: u64,
     at: usize,
-    /// How far the file goes.
+    /// The length up to which the file is read.
     len: u64,
-    /// Whether it is read no further than it went at the beginning, whatever is added meanwhile.
+    /// True if only the bytes that existed at the beginning are read.
     is_bounded: bool,
-    /// Whether it ends where blanks are behind the closing bracket.
+    /// True if reading ends at blanks behind the closing bracket.
     stops_at_blanks: bool,
-    /// Bytes that are read next.
+    /// The number of bytes in the next read.
     chunk: usize,
-    /// Bytes of the longest item that is held.
+    /// The length of the longest item that is held in memory.
     limit: usize,
-    /// The next line end in the buffer, if one was found from `at` on.
+    /// The next line end in the buffer from `at` on, if one was found.
     line_end: Option<usize>,
-    /// Whether only white space with a line end is before the next byte.
+    /// True if only white space with a line end is before the next byte.
     fresh: bool,
-    /// Up to where damage was read twice: a writer may have changed it between two reads.
+    /// The offset up to which damage was read twice, since a writer may have changed the file between two reads.
     twice: u64,
-    /// Bytes that were parsed without success.
+    /// The number of bytes that were parsed without success.
     in_vain: usize,
-    /// Bytes that were parsed for what begins here.
+    /// The number of bytes that were parsed for the present fragment.
     parsed: usize,
     damage: Option<Fragment>,
     ahead: Option<Fragment>,
@@ -91,12 +92,12 @@ enum Step {
 }
 
 impl Scanner {
-    /// From the beginning of the file.
+    /// Reads from the beginning of the file.
     pub(super) fn new(file: Arc<dyn FsFile>, limit: u64) -> io::Result<Self> {
         Self::resume(file, limit, 0, false)
     }
 
-    /// From the end of a fragment of a file that is plain so far; `any` if there is one before.
+    /// Reads from the end of a fragment, in a file that is plain up to there. `any` is true if a fragment precedes it.
     pub(super) fn resume(file: Arc<dyn FsFile>, limit: u64, from: u64, any: bool) -> io::Result<Self> {
         let len = file.metadata()?.len;
         Ok(Self {
@@ -127,7 +128,7 @@ impl Scanner {
         })
     }
 
-    /// The same, which reads no further than the file goes now, without the blanks at its end: later pushes go over them.
+    /// Makes the scanner stop at the present end of the file, without the blanks there, which later pushes overwrite.
     pub(super) fn bounded(self) -> io::Result<Self> {
         Ok(Self {
             is_bounded: true,
@@ -136,7 +137,7 @@ impl Scanner {
         })
     }
 
-    /// The same, which ends where blanks are behind the closing bracket.
+    /// Makes the scanner stop at blanks behind the closing bracket.
     pub(super) fn up_to_blanks(self) -> Self {
         Self {
             stops_at_blanks: true,
@@ -154,20 +155,20 @@ impl Scanner {
         self.buffer.get(range)
     }
 
-    /// The state of the array; complete when [`next`](Self::next) returned `None`.
+    /// The state of the array; complete after [`next`](Self::next) returned `None`.
     pub(super) fn array(&self) -> ArrayState {
         let mut array = self.array;
-        // Damage at the end may have the closing bracket in it: what came behind it would be no list.
+        // Damage at the end may include the closing bracket. A push behind that would not be in the array.
         array.plain &= array.closed || !array.damaged;
         array
     }
 
-    /// The length that is read to.
+    /// The length up to which the file is read.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The next fragment. Neighbouring damage is one.
+    /// The next fragment. Neighbouring damage is merged into one fragment.
     pub(super) fn next(&mut self) -> io::Result<Option<Fragment>> {
         if let Some(fragment) = self.ahead.take() {
             return Ok(Some(fragment));
@@ -208,8 +209,8 @@ impl Scanner {
         }
     }
 
-    /// The next item, if it is as a push wrote it: right behind an item, a comma and a line end, on a line that
-    /// is in the buffer, under a checksum that matches.
+    /// The next item if it is as a push wrote it: behind an item, a comma and a line end, on a line that is whole in
+    /// the buffer and whose checksum matches.
     fn pushed(&self) -> Option<Range<usize>> {
         if !self.array.is_at(self.base + self.at as u64) {
             return None;
@@ -225,7 +226,7 @@ impl Scanner {
             .then(|| start..start + line.len())
     }
 
-    /// True if only a part of an item that a push wrote may be in the buffer.
+    /// True if the buffer may hold only a part of an item that a push wrote.
     fn is_cut(&self) -> bool {
         let rest = self.buffer.from(self.at);
         let begins = match rest.split_at_checked(SEPARATOR.len()) {
@@ -239,7 +240,7 @@ impl Scanner {
         begins && rest.len() < CHUNK && self.array.is_at(self.base + self.at as u64) && !self.at_end()
     }
 
-    /// Continues behind such an item.
+    /// Continues behind an item that [`pushed`](Self::pushed) found.
     fn take(&mut self, range: Range<usize>) -> Fragment {
         self.at = range.end;
         self.array.end = self.base + range.end as u64;
@@ -309,10 +310,10 @@ impl Scanner {
         }
         let whole = self.at_end();
         if let Some(end) = self.line_end.or_else(|| whole.then_some(self.buffer.len())) {
-            // The common case: one line is one item of ours.
+            // The common case: one line holds one item of ours.
             let end = start + trimmed(self.bytes(start..end)).len();
             let text = self.bytes(start..end);
-            // A longer one may be many items of another program.
+            // A longer line may hold many items of another program.
             let fits = text.len() <= self.limit;
             if fits && record::check_crc(text) == Checksum::Valid {
                 return Ok(self.item(start..end, ItemChecksum::Valid));
@@ -370,7 +371,7 @@ impl Scanner {
         })
     }
 
-    /// Reads what begins with something else than a brace: an element of another program, or damage.
+    /// Reads a fragment that does not begin with a brace: another program's element, or damage.
     fn other(&mut self) -> io::Result<Step> {
         let in_array = self.array.begun && self.array.brackets == 0;
         if in_array && self.in_vain < IN_VAIN {
@@ -441,7 +442,7 @@ impl Scanner {
         self.base + self.buffer.len() as u64 >= self.len
     }
 
-    /// Skips the bytes before.
+    /// Drops the bytes before the present position from the buffer.
     fn pass_by(&mut self) {
         self.buffer.pass(self.at);
         self.base += self.at as u64;
@@ -449,14 +450,14 @@ impl Scanner {
         self.line_end = None;
     }
 
-    /// Reads on from what begins here.
+    /// Reads more bytes of the present fragment.
     fn more(&mut self) -> io::Result<bool> {
         self.pass_by();
         self.fill()
     }
 
-    /// Reads as many bytes again as there are, so that the bytes of an item of any length are read a bounded number
-    /// of times.
+    /// Reads as many bytes as the buffer already has, so that the bytes of an item of any length are parsed a bounded
+    /// number of times.
     fn fill(&mut self) -> io::Result<bool> {
         let old = self.buffer.len();
         let left = self.len.saturating_sub(self.base + old as u64);
@@ -466,7 +467,7 @@ impl Scanner {
         self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
-            // It was cut since.
+            // The file was cut meanwhile.
             self.len = self.base + self.buffer.len() as u64;
         }
         Ok(read > 0)
@@ -480,15 +481,15 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
 }
 
 pub(super) enum Value {
-    /// A whole object, of this number of bytes.
+    /// A whole value, with its length in bytes.
     Whole(usize),
-    /// The beginning of one.
+    /// The beginning of a value.
     Open,
     /// Anything else.
     None,
 }
 
-/// The JSON object that `bytes` begin with.
+/// Parses the JSON value at the beginning of `bytes`.
 pub(super) fn value(bytes: &[u8]) -> Value {
     match serde_json::Deserializer::from_slice(bytes)
         .into_iter::<&RawValue>()

@@ -1,4 +1,4 @@
-//! Changes of stored items.
+//! Settles items: changes that are made to stored items.
 
 use prodigy_storage_backend::dead_letter::changed;
 use prodigy_storage_backend::{
@@ -58,14 +58,14 @@ impl Queues {
         }
         turn.commit(Durability::Strict)?;
         turn.compact_if_due();
-        // A change that was found to be made already may be in memory only.
+        // A change that was already made may be in memory only, so every settlement is strict.
         turn.end(Durability::Strict)?;
         Ok(settled)
     }
 }
 
 impl Turn<'_> {
-    /// The item that a claim is about.
+    /// The item that a claim names.
     fn claimed(&mut self, claim: &Claim) -> Result<Option<u32>> {
         match claim {
             Claim::Lease(token) => {
@@ -102,7 +102,7 @@ impl Turn<'_> {
                 return Ok(Settled::Kept);
             }
             Change::Remove => {
-                // A file of another program may have an id twice.
+                // A file of another program may have two items with one id.
                 let all = match claim {
                     Claim::Item(id) => self.with_id(id)?,
                     Claim::Lease(_) | Claim::Revision(..) => vec![at],
@@ -144,7 +144,7 @@ impl Turn<'_> {
                         self.queues.fits(OPERATION, &entry.id, &body)?;
                         self.change(at, number, Verb::Fail, &released(number), Some(&body));
                     }
-                    // The failure is known; the lease ends even so.
+                    // The failure is already recorded, so only the lease ends.
                     None => self.change(at, number, Verb::Release, &released(number), None),
                 }
             }
@@ -171,7 +171,7 @@ impl Turn<'_> {
         Ok(Settled::Done)
     }
 
-    /// An item whose contents are needed.
+    /// Reads an item whose contents are needed.
     fn entry_of(&self, at: u32, claim: &Claim) -> Result<QueueEntry> {
         if let Some(entry) = self.entry(at)? {
             return Ok(entry);

@@ -1,4 +1,4 @@
-//! The standing of an item in its queue: its place, the lease on it, its delay.
+//! The standing of an item in its queue: its place, its lease and its delay.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ const DELAY: &str = ",\"delay_until\":\"";
 const DELAY_BOOT: &str = "\",\"delay_boot\":\"";
 const DELAY_UPTIME: &str = "\",\"delay_boottime\":\"";
 
-/// Numbers of a counter are below this: an index keeps 6 bytes of each. A million changes a second take 8 years to get there.
+/// The largest number of a counter: an index keeps 6 bytes of each number. A million changes a second reach it after 8
+/// years.
 pub(super) const MOST: u64 = (1 << 48) - 1;
 
-/// Place, lease and delay of an item. A record of the journal that changes one of them states all three.
+/// The place, lease and delay of an item. A journal record that changes one of them states all three.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) place: u64,
@@ -26,7 +27,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Appends the fields, each with a comma before it. A place that is `known` without being stated is left out.
+    /// Appends the fields, each with a comma before it. A place equal to `known` is left out.
     pub(super) fn encode(&self, out: &mut Vec<u8>, known: u64) {
         if self.place != known {
             out.extend_from_slice(format!("{PLACE}{}", self.place).as_bytes());
@@ -52,7 +53,7 @@ pub(super) fn encode_claims(out: &mut Vec<u8>, lease: Option<&Lease>, delay: Opt
     }
 }
 
-/// RFC 3339 with nanoseconds, as serde writes a timestamp.
+/// The time in RFC 3339 with nanoseconds, as serde writes a timestamp.
 pub(super) fn nanos_text(time: Timestamp) -> String {
     let whole = time.to_rfc3339();
     let nanos = time.as_nanos() % 1_000_000_000;
@@ -64,7 +65,7 @@ fn since_text(end: Uptime) -> String {
     format!("{}.{:09}", end.since.as_secs(), end.since.subsec_nanos())
 }
 
-/// Reads the fields that [`Standing::encode`] wrote, as they are in the bytes.
+/// The fields that [`Standing::encode`] wrote, as borrowed text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StandingText<'a> {
     pub(super) place: Option<u64>,
@@ -73,7 +74,7 @@ pub(super) struct StandingText<'a> {
 }
 
 impl<'a> StandingText<'a> {
-    /// Takes the fields from the beginning of `text`, and returns what follows them.
+    /// Parses the fields at the beginning of `text`, and returns the text behind them.
     pub(super) fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (place, text) = match text.strip_prefix(PLACE) {
             Some(rest) => {
@@ -99,7 +100,7 @@ impl<'a> StandingText<'a> {
         Some((Self { place, lease, delay }, text))
     }
 
-    /// The values, where `known` is the place that is not stated. `None` if one of them is not of its form.
+    /// The parsed values; a place that is not stated is `known`. `None` if a field is malformed.
     pub(super) fn read(&self, known: u64) -> Option<Standing> {
         let lease = match self.lease {
             Some(lease) => Some(lease.read()?),
@@ -121,7 +122,7 @@ impl<'a> StandingText<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     At(Uptime),
-    /// A lease of an earlier version, which goes by the wall clock.
+    /// A lease of an earlier version, which ends by the wall clock.
     Wall(Timestamp),
 }
 
@@ -134,7 +135,7 @@ pub(super) struct Claim<'a> {
 }
 
 impl<'a> StandingText<'a> {
-    /// The lease or the delay. `None` if it is not of its form.
+    /// The lease or the delay. `None` if it is malformed.
     pub(super) fn claim(&self) -> Option<Option<Claim<'a>>> {
         let (token, end) = match (&self.lease, &self.delay) {
             (Some(lease), _) => (Some(lease.token), lease.ends()?),
@@ -160,7 +161,7 @@ impl Standing {
     }
 }
 
-/// A number of the counter, and what follows its digits.
+/// A number of the counter, and the text behind its digits.
 pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     let (mut number, mut len) = (0u64, 0);
     for byte in text.bytes() {
@@ -178,12 +179,12 @@ pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     Some((number, text.get(len..)?)).filter(|_| is_plain)
 }
 
-/// Text between quotes, and what follows the quote at its end. We write no text with an escape.
+/// Quoted text, and the text behind its closing quote. We write no text with an escape.
 pub(super) fn quoted(text: &str) -> Option<(&str, &str)> {
     let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     let rest = text.get(end..)?.strip_prefix('"')?;
     let text = text.get(..end)?;
-    // Each byte is compared, without a branch: that is quicker for texts this short.
+    // Every byte is compared without a branch, which is faster for texts this short.
     let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' '));
     is_plain.then_some((text, rest))
 }
@@ -193,15 +194,15 @@ pub(super) fn quoted(text: &str) -> Option<(&str, &str)> {
 pub(super) struct LeaseText<'a> {
     pub(super) token: &'a str,
     until: &'a str,
-    /// The boot and the time since then; absent in format 1.
+    /// The boot, and the time since that boot; absent in format 1.
     end: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> LeaseText<'a> {
-    /// Takes the fields from the beginning of `text`, and returns what follows them.
+    /// Parses the fields at the beginning of `text`, and returns the text behind them.
     pub(super) fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (token, rest) = quoted(text.strip_prefix(TOKEN)?)?;
-        // The quote was taken as the end of the token.
+        // `quoted` consumed the first quote of `UNTIL`.
         let (until, rest) = quoted(rest.strip_prefix(UNTIL.get(1..)?)?)?;
         let Some(boot) = rest.strip_prefix(BOOT.get(1..)?) else {
             let end = None;
@@ -241,7 +242,7 @@ pub(super) struct DelayText<'a> {
 }
 
 impl<'a> DelayText<'a> {
-    /// Parses what follows the first name and its quote.
+    /// Parses the text behind the first name and its quote.
     fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (until, rest) = quoted(text)?;
         let (boot, rest) = quoted(rest.strip_prefix(DELAY_BOOT.get(1..)?)?)?;
@@ -257,7 +258,7 @@ impl<'a> DelayText<'a> {
     }
 }
 
-/// Reads a time since a boot: `123.000000000`.
+/// Reads a time since a boot, such as `123.000000000`.
 pub(super) fn uptime(boot: &str, since: &str) -> Option<Uptime> {
     let (seconds, nanos) = since.split_once('.')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -270,7 +271,7 @@ pub(super) fn uptime(boot: &str, since: &str) -> Option<Uptime> {
     })
 }
 
-/// Where the fields of a lease begin, if `text` ends in them: a line without a birth.
+/// The offset of the lease fields if `text` ends in them, as a line without a birth does.
 pub(super) fn lease_at_the_end(text: &str) -> Option<usize> {
     let at = memchr::memmem::rfind(text.as_bytes(), TOKEN.as_bytes())?;
     let (_, rest) = LeaseText::parse(text.get(at..)?)?;

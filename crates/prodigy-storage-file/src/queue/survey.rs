@@ -1,4 +1,4 @@
-//! The doctor's view of a queue, and its compaction without damage.
+//! The doctor's examination of a queue, and the compaction that leaves out damage.
 
 use std::ops::Range;
 use std::path::Path;
@@ -21,66 +21,66 @@ use crate::fs::FsFile;
 
 const EXAMINE: &str = "examine queue";
 const REPAIR: &str = "repair queue";
-/// The largest number of changes that are checked for gaps: more of them are not worth the memory.
+/// The largest number of changes that are checked for gaps, to limit memory.
 const NUMBERS: u64 = 1 << 27;
 
-/// Bytes that are not what was written.
+/// Damaged bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) why: &'static str,
-    /// Whether nothing that was acknowledged is lost by it.
+    /// True if the damage lost no acknowledged data.
     pub(crate) harmless: bool,
 }
 
-/// The contents of a queue's array.
+/// The result of examining a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// Items that can be read.
+    /// The number of readable items.
     pub(crate) items: u64,
-    /// Those among them that have no checksum.
+    /// The number of readable items without a checksum.
     pub(crate) unverified: u64,
     pub(crate) spots: Vec<Spot>,
-    /// Items that are larger than the limit: no damage.
+    /// Items that are larger than the limit, which is no damage.
     pub(crate) too_large: Vec<TooLarge>,
-    /// Where the end of a write that was cut short begins.
+    /// The start of a write that was cut short.
     pub(crate) torn: Option<u64>,
-    /// Whether the array is closed.
+    /// True if the array is closed.
     pub(crate) closed: bool,
     pub(crate) len: u64,
-    /// The number of elements of another program.
+    /// The number of another program's elements.
     pub(crate) others: u64,
     /// True if the file is ours.
     pub(crate) ours: bool,
     /// The survey of the journal, if it is there.
     pub(crate) journal: Option<JournalSurvey>,
-    /// Whether the array says that a journal has changes, and that journal is missing.
+    /// True if the array states changes of a journal that is missing.
     pub(crate) has_lost_journal: bool,
 }
 
-/// The contents of a journal.
+/// The result of examining a journal.
 #[derive(Debug, Default)]
 pub(crate) struct JournalSurvey {
     pub(crate) spots: Vec<Spot>,
-    /// Where the end of a write that was cut short begins.
+    /// The start of a write that was cut short.
     pub(crate) torn: Option<u64>,
     pub(crate) len: u64,
-    /// Whether the first line is there.
+    /// True if the journal has its first line.
     pub(crate) has_header: bool,
-    /// Numbers of the counter that neither file has, from the first to the last of each gap.
+    /// Ranges of numbers that neither file has: the first and the last number of each gap.
     pub(crate) gaps: Vec<(u64, u64)>,
-    /// Numbers that two changes have.
+    /// The number of changes whose number another change already has.
     pub(crate) doubles: u64,
 }
 
 impl Survey {
-    /// True if the file holds items only.
+    /// True if the file consists of items only.
     pub(crate) fn is_read(&self) -> bool {
         self.others == 0 && self.spots.is_empty() && self.torn.is_none()
     }
 
-    /// Whether a repair changes anything.
+    /// True if a repair would change something.
     pub(crate) fn is_damaged(&self) -> bool {
         let journal = |journal: &JournalSurvey| {
             !journal.spots.is_empty()
@@ -92,12 +92,12 @@ impl Survey {
     }
 }
 
-/// The numbers of a queue.
+/// The numbers that a queue's files contain.
 #[derive(Debug, Default)]
 struct Seen {
     /// The counter at the beginning of the journal.
     from: Option<u64>,
-    /// Of items and records: a bit for each above that.
+    /// One bit for each number above `from`: set if an item or a record has it.
     bits: Vec<u64>,
     births: Vec<u64>,
     changes: Vec<u64>,
@@ -125,14 +125,14 @@ impl Seen {
         }
     }
 
-    /// The gaps, and how many numbers there are twice.
+    /// The gaps, and how many numbers occur twice.
     fn judge(mut self) -> (Vec<(u64, u64)>, u64) {
         let Some(from) = self.from else {
             return (Vec::new(), 0);
         };
         let own: Vec<u64> = self.births.drain(..).chain(self.changes.drain(..)).collect();
         let doubles = own.into_iter().filter(|number| self.mark(*number)).count() as u64;
-        // An item that went has no line after a compaction that a crash cut short.
+        // If a crash cut a compaction short, a removed item has no line, but the journal still names its birth.
         for named in std::mem::take(&mut self.named) {
             self.mark(named);
         }
@@ -155,7 +155,7 @@ impl Seen {
 }
 
 impl Queues {
-    /// Reads both files of a queue; `None` if there is no array. Takes no lock.
+    /// Examines both files of a queue without a lock; `None` if there is no array.
     pub(crate) fn queue_survey_at(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Survey>> {
         let paths = Paths::of(job);
         let Opened { items, journal } = open_both(&self.root, EXAMINE, &paths, deadline)?;
@@ -167,7 +167,7 @@ impl Queues {
 
     fn survey(&self, paths: &Paths, journal: Option<Arc<dyn FsFile>>, scanner: Scanner) -> Result<Survey> {
         let mut seen = Seen::default();
-        // The journal first: a later change of an item that was not there yet says nothing.
+        // The journal is read first: later changes of items that are added meanwhile do not matter.
         let journal = match journal {
             Some(file) => Some(self.survey_journal(&paths.journal, &file, &mut seen)?),
             None => None,
@@ -180,12 +180,12 @@ impl Queues {
             });
         }
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
-        // Only we keep a journal.
+        // Only this project keeps a journal.
         survey.ours |= journal.is_some();
         survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
         survey.journal = journal;
         if let Some(journal) = &mut survey.journal {
-            // A line that can't be read may be the missing one.
+            // If a line can't be read, it may have the missing number, so gaps are not reported.
             (journal.gaps, journal.doubles) = seen.judge();
         }
         Ok(survey)
@@ -306,7 +306,7 @@ impl Queues {
         Ok(survey)
     }
 
-    /// The report of an item that is larger than the limit.
+    /// Describes an item that is larger than the limit.
     fn too_large(&self, path: &Path, bytes: Range<u64>, id: Option<String>, verified: bool) -> TooLarge {
         TooLarge {
             place: self.root.absolute(path).display().to_string(),
@@ -318,8 +318,8 @@ impl Queues {
         }
     }
 
-    /// Compacts a queue without its damage, under its lock. `keep` gets each damaged file and its damage first,
-    /// and has to have copied the damage when it returns. False if nothing is damaged.
+    /// Compacts a queue without its damage, under its lock. Before that, `keep` is called with each damaged file and
+    /// its damage, and has to copy the damage. Returns false if nothing is damaged.
     pub(crate) fn queue_rebuild(
         &self,
         job: &JobAddress,
@@ -357,7 +357,7 @@ impl Queues {
         Ok(true)
     }
 
-    /// A journal without an array: what is left where somebody removed that.
+    /// True if the journal exists but the array does not, because somebody removed the array.
     pub(crate) fn queue_is_bare(&self, job: &JobAddress) -> bool {
         self.root.fs.metadata(&Entry::Queue(job.clone()).path()).is_err()
     }

@@ -1,4 +1,4 @@
-//! Taking items.
+//! Takes items.
 
 use std::time::Duration;
 
@@ -63,11 +63,11 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// The selected items that no one holds, in the order of their places, with their births.
+    /// The selected items that are not held, in the order of their places, with their births.
     fn find(&mut self, select: &Select, limit: usize) -> Result<Vec<(u64, QueueEntry)>> {
         let mut found = Vec::new();
         let mut walk = Walk::default();
-        // The index has the eligible items in their order.
+        // The index has the eligible items in the order of their places.
         let is_walk = select.ids.is_none() && select.eligible == Eligible::Yes;
         let mut others = if is_walk {
             Vec::new()
@@ -103,7 +103,7 @@ impl Turn<'_> {
             };
             let is_wanted = match facts(&entry.body) {
                 Ok(facts) => suits(select, &facts),
-                // An item of another program without the facts is taken only by its name.
+                // An item of another program without readable fields is taken only by its id.
                 Err(_) => {
                     self.files.index.set(at, Flags::ODD, true);
                     select.ids.is_some() && asks_for_no_facts(select)
@@ -116,7 +116,7 @@ impl Turn<'_> {
         Ok(found)
     }
 
-    /// The items that no one holds, by id if ids are named, in the order of their places.
+    /// The items that may be taken, with the named ids if any, in the order of their places.
     fn candidates(&mut self, select: &Select) -> Result<Vec<u32>> {
         let mut found = match &select.ids {
             Some(ids) => {
@@ -139,7 +139,7 @@ impl Turn<'_> {
     }
 }
 
-/// True if a selection asks for nothing that is in the contents of an item alone, apart from its eligibility.
+/// True if a selection needs no field from an item's contents except its eligibility.
 pub(super) fn asks_for_no_facts(select: &Select) -> bool {
     select.signature.is_none()
         && select.error_type.is_none()

@@ -1,12 +1,12 @@
-//! The turn of a writer: it holds the queue's lock, and knows both files as they are.
+//! A writer's turn: it holds the lock of a queue, and its index matches both files.
 //!
-//! A file of items is written to at its end only, a journal too. So a process knows a queue once it has read what was added
-//! since its last turn. What it writes it adds to the index at once.
+//! Writers only append to the array and to the journal. So a process knows a queue once it has read the bytes that were
+//! added since its last turn. A turn adds its own writes to the index at once.
 //!
-//! **Durability.** A strict writer writes under the lock, gives the lock back, syncs, and then acknowledges. Bytes that others
-//! left unsynced are before its own in the same file, and its sync takes them along. Before it writes to one file it syncs
-//! the other, unless it did so since the other was written to last. So a power failure may leave a number out only where
-//! the bytes of its own file are empty, in a relaxed write, or behind everything that was acknowledged.
+//! **Durability.** A strict writer writes under the lock, releases the lock, syncs, and then acknowledges. Its sync
+//! includes bytes that other writers left unsynced before its own in the same file. Before it writes to one file, it
+//! syncs the other one if that has unsynced bytes. So after a power failure the counter can have a gap in three cases
+//! only: the file has blanks at that change, the write was relaxed, or the gap follows all acknowledged changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use super::standing::{MOST, Standing};
 use super::{CLOSING, Queues};
 use crate::root::{LockedFile, Replace, Root, TempFile};
 
-/// Units between two looks at the clock.
+/// The number of steps between two checks of the deadline.
 pub(super) const STRIDE: usize = 256;
 
 /// A queue whose lock is held.
@@ -42,19 +42,19 @@ pub(super) struct Turn<'q> {
     pub(super) journal_path: PathBuf,
     pub(super) deadline: Deadline,
     pub(super) files: QueueFiles,
-    /// Records that are not written yet, behind one another.
+    /// Encoded records that are not written yet.
     pending: Vec<u8>,
-    /// Whether the index says what the files do not: it is forgotten unless all is written.
+    /// True if the index has changes that the files do not have. The index is dropped unless all of them get written.
     pub(super) ahead: bool,
-    /// Whether this process knew nothing of the queue.
+    /// True if this process had no index of the queue before this turn.
     pub(super) is_new: bool,
-    /// Files that are not in use any more, but have to be synced.
+    /// Files that a compaction replaced and that still have to be synced.
     pub(super) replaced: Vec<Arc<super::files::Syncer>>,
     _lock: LockedFile<'q>,
 }
 
 impl<'q> Turn<'q> {
-    /// Takes the lock, and reads what was added since the last turn of this process.
+    /// Takes the lock, and reads the bytes that were added since this process's last turn.
     pub(super) fn begin(
         queues: &'q Queues,
         operation: &'static str,
@@ -65,7 +65,7 @@ impl<'q> Turn<'q> {
         Self::begin_within(queues, operation, job, purpose, deadline, deadline)
     }
 
-    /// The same, which waits for the lock until another deadline.
+    /// Like [`begin`](Self::begin), with a separate deadline for the lock.
     pub(super) fn begin_within(
         queues: &'q Queues,
         operation: &'static str,
@@ -103,7 +103,7 @@ impl<'q> Turn<'q> {
         Ok(turn)
     }
 
-    /// Gives the lock back, and makes what was written survive power loss.
+    /// Releases the lock, then syncs what was written unless `durability` is relaxed.
     pub(super) fn end(mut self, durability: Durability) -> Result<()> {
         let queues = self.queues;
         let root = &queues.root;
@@ -142,12 +142,12 @@ impl<'q> Turn<'q> {
         self.items_path.parent().unwrap_or(Path::new(""))
     }
 
-    /// Whether there is a file of items.
+    /// True if the file of items exists.
     pub(super) fn exists(&self) -> bool {
         self.files.items.is_some()
     }
 
-    /// The file of that name, if it exists, and its path.
+    /// The open journal or file of items, if it exists, and its path.
     pub(super) fn file(&self, in_journal: bool) -> (Option<&OpenFile>, &Path) {
         let (items, journal) = (&self.files.items, &self.files.journal);
         match in_journal {
@@ -156,7 +156,7 @@ impl<'q> Turn<'q> {
         }
     }
 
-    /// Syncs one file before the other one is written to.
+    /// Syncs one file before the other one is written, unless the write is relaxed.
     fn sync_first(&self, in_journal: bool, durability: Durability) -> Result<()> {
         let (Some(open), path) = self.file(in_journal) else {
             return Ok(());
@@ -170,7 +170,7 @@ impl<'q> Turn<'q> {
         })
     }
 
-    /// The bytes at a location, also of a record that is not written yet.
+    /// The bytes at a location, which may be in a record that is not written yet.
     fn bytes_at(&self, location: Location) -> Result<Vec<u8>> {
         let written = match location.in_journal {
             true => self.files.journal.as_ref().map_or(0, |journal| journal.end),
@@ -194,7 +194,7 @@ impl<'q> Turn<'q> {
         Ok(bytes)
     }
 
-    /// An item as it is now; `None` if its bytes can't be read any more, or are too many.
+    /// The present state of an item. `None` if its bytes can't be read or it is larger than the limit.
     pub(super) fn entry(&self, at: u32) -> Result<Option<QueueEntry>> {
         let index = &self.files.index;
         if index.is(at, Flags::LARGE) {
@@ -255,7 +255,7 @@ impl<'q> Turn<'q> {
         })
     }
 
-    /// The items with an id: the latest first. Files of ours have one at most.
+    /// The items with an id, the latest first. Files of ours have at most one.
     pub(super) fn with_id(&mut self, id: &ItemId) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for at in self.files.index.with_hash(self.queues.hash(id.as_str())) {
@@ -278,7 +278,7 @@ impl<'q> Turn<'q> {
         Ok(self.files.counter)
     }
 
-    /// Adds a record of a change to those that are to be written.
+    /// Encodes the record of a change, to be written by [`commit`](Self::commit), and applies it to the index.
     pub(super) fn change(
         &mut self,
         at: u32,
@@ -289,7 +289,7 @@ impl<'q> Turn<'q> {
     ) {
         if self.pending.is_empty() {
             match &self.files.journal {
-                // The journal begins with the number of its first record.
+                // The header of the journal states the number before its first record.
                 None => encode_header(&mut self.pending, number - 1),
                 Some(journal) if journal.is_open => self.pending.push(b'\n'),
                 Some(_) => {}
@@ -314,7 +314,7 @@ impl<'q> Turn<'q> {
         }
     }
 
-    /// Writes the records of this turn.
+    /// Writes the pending records of this turn.
     pub(super) fn commit(&mut self, durability: Durability) -> Result<()> {
         let bytes = std::mem::take(&mut self.pending);
         if bytes.is_empty() {
@@ -357,7 +357,8 @@ impl<'q> Turn<'q> {
                                 fault(error)
                             }
                             Err(again) => {
-                                let why = format!("only in part ({error:#}), and it could not be taken back");
+                                let why =
+                                    format!("only in part ({error:#}), and the part could not be cut off");
                                 unknown(queues, self.operation, &path, &why, again)
                             }
                         });
@@ -376,8 +377,8 @@ impl<'q> Turn<'q> {
         Ok(())
     }
 
-    /// Writes the lines of new items over the closing bracket and the blanks behind it: one write, however long the queue is. `lines`: each with what
-    /// separates it from the one before. `items`: their ids' hashes and their births.
+    /// Writes new items over the closing bracket and the blanks behind it, in one write, whatever the length of the
+    /// queue. `new` has each item's body, id and birth.
     pub(super) fn push(&mut self, new: &[(&RawValue, &ItemId, u64)], durability: Durability) -> Result<()> {
         let (queues, path) = (self.queues, self.items_path.clone());
         let root = &queues.root;
@@ -420,7 +421,7 @@ impl<'q> Turn<'q> {
                 }
             }
             Some(items) => {
-                // A closing of another program may be longer, and would stay in part.
+                // Another program's closing may be longer than ours, and a part of it would remain.
                 let closed = if items.ends_blank { Ok(()) } else { close(items) };
                 let written =
                     closed.and_then(|()| blanks::write(&items.open, &bytes, items.end, items.len, queue));
@@ -430,7 +431,8 @@ impl<'q> Turn<'q> {
                         return Err(match close(items) {
                             Ok(()) => fault(error),
                             Err(again) => {
-                                let why = format!("only in part ({error:#}), and it could not be taken back");
+                                let why =
+                                    format!("only in part ({error:#}), and the part could not be cut off");
                                 unknown(queues, self.operation, &path, &why, again)
                             }
                         });
@@ -506,7 +508,7 @@ pub(super) fn contents(bytes: &[u8]) -> Option<QueueEntry> {
     })
 }
 
-/// The standing that a line of one of the files states.
+/// The place, lease and delay that a line of one of the files states.
 pub(super) fn standing_in(bytes: &[u8], in_journal: bool) -> Option<Standing> {
     if !in_journal {
         return read_line(bytes).map(|stored| stored.standing());
@@ -520,8 +522,8 @@ pub(super) fn standing_in(bytes: &[u8], in_journal: bool) -> Option<Standing> {
     }
 }
 
-/// Closes the array behind the last item, and cuts what follows: that first, since half an item behind the bracket would
-/// be damage. The room of the bracket is kept, which a full disk could not give back.
+/// Closes the array behind the last item, and cuts off everything that follows. The cut comes first, since half an item
+/// behind the bracket would be damage. It keeps the room of the bracket, which a full disk might not provide again.
 pub(super) fn close(items: &mut ItemsFile) -> std::io::Result<()> {
     let len = items.end + CLOSING.len() as u64;
     let file = &items.open.file;
@@ -539,12 +541,12 @@ pub(super) fn too_many(root: &Root, operation: &'static str, path: &Path) -> Sto
         ErrorKind::QueueFull,
         operation,
         root.absolute(path).display(),
-        "a queue has no room for more items or changes than it has numbers",
+        "the counter of the queue has reached its largest number, so the queue takes no more items or changes",
     )
     .with_hint("push to the queue of another job")
 }
 
-/// The error of a write whose outcome is not known.
+/// The error of a write with an unknown outcome.
 pub(super) fn unknown(
     queues: &Queues,
     operation: &'static str,
@@ -556,8 +558,8 @@ pub(super) fn unknown(
         ErrorKind::OutcomeUnknown,
         operation,
         queues.root.absolute(path).display(),
-        format!("it was written, but {why}: it may be there, and it may be gone after a loss of power"),
+        format!("the data was written, but {why}: it may be stored, and it may be lost in a power failure"),
     )
-    .with_hint("read the items again, and repeat the call; the file is opened afresh and checked")
+    .with_hint("read the items again, and repeat the call; the file is then opened and checked again")
     .with_source(error)
 }

@@ -1,4 +1,4 @@
-//! A queue as a reader sees it: the array, with the changes of the journal laid over each item. No lock is taken.
+//! A queue as a reader sees it: the array with the changes of the journal applied. A reader takes no lock.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,23 +23,23 @@ use crate::fs::FileRead;
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
-/// Why bytes of a journal are damage.
+/// The reasons why bytes of a journal are damage.
 pub(super) const NO_RECORD: &str = "it is no record of a change, or its checksum does not hold";
 pub(super) const HOLE: &str =
-    "a power failure left it empty: it belongs to a change that was not acknowledged yet, or was relaxed";
+    "a power failure left these bytes blank: they belong to a change that was relaxed or not acknowledged";
 
-/// The changes of one item.
+/// The last changes of one item.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changed {
     last: u64,
     is_gone: bool,
-    /// The last record with its standing, and the last one with its contents: offset and length. The length is 0 if there is
-    /// none.
+    /// The last record with the item's standing, and the last one with its contents, each as offset and length. A
+    /// length of 0 means that no such record exists.
     standing: (u64, u32),
     item: (u64, u32),
 }
 
-/// Bytes of one of the files.
+/// A range of bytes in one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) in_journal: bool,
@@ -47,7 +47,7 @@ pub(super) struct Spot {
     pub(super) why: &'static str,
 }
 
-/// One step.
+/// One result of a walk through a queue.
 #[derive(Debug)]
 pub(super) enum Seen {
     Item {
@@ -56,7 +56,7 @@ pub(super) enum Seen {
         checksum: ItemChecksum,
     },
     Damage(Spot),
-    /// The place of an item that is larger than the limit, its id, and whether its checksum holds.
+    /// An item that is larger than the limit: its bytes, its id, and whether its checksum matches.
     TooLarge {
         in_journal: bool,
         bytes: Range<u64>,
@@ -65,27 +65,27 @@ pub(super) enum Seen {
     },
 }
 
-/// Walks through the items that were there when it began, also where the files are replaced under way.
+/// Walks through the items that existed when the walk began, even if the files are replaced meanwhile.
 #[derive(Debug)]
 pub(super) struct View {
     items: Option<Scanner>,
     journal: Option<Arc<dyn FsFile>>,
     changes: HashMap<u64, Changed, foldhash::fast::RandomState>,
-    /// Damage in the journal.
+    /// Damaged ranges of the journal.
     spots: std::vec::IntoIter<Spot>,
     pub(super) spoilt: bool,
     counter: u64,
-    /// Bytes of both files.
+    /// The length of both files.
     pub(super) bytes: u64,
-    /// The birth of the last item.
+    /// The birth of the last item that was read.
     last: u64,
-    /// Whether the file of items is ours: checked at the first bytes that are not an item.
+    /// Whether the file of items is ours; `None` until the first bytes that are not an item.
     ours: Option<bool>,
     path: PathBuf,
     root: Arc<Root>,
 }
 
-/// The paths of a queue.
+/// The paths of a queue's two files.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     pub(super) items: PathBuf,
@@ -107,7 +107,7 @@ pub(super) struct Opened {
     pub(super) journal: Option<Arc<dyn FsFile>>,
 }
 
-/// Opens the two files of a queue such that the journal has every change of the items.
+/// Opens the two files of a queue so that the journal has every change of the items.
 pub(super) fn open_both(
     root: &Root,
     operation: &'static str,
@@ -123,7 +123,7 @@ pub(super) fn open_both(
         let journal = open(&paths.journal)?;
         let fault = |error| root.read_fault(operation, &paths.items, error);
         let items = match open(&paths.items)? {
-            // Its length is taken now: each of these items has its changes in the journal that is there now.
+            // The length is fixed now: the open journal has the changes of every item up to it.
             Some(file) => Some(
                 Scanner::new(file, root.options.largest_read())
                     .and_then(Scanner::bounded)
@@ -144,12 +144,16 @@ pub(super) fn open_both(
         if known == now {
             return Ok(Opened { items, journal });
         }
-        deadline.check(operation, &paths.items.display(), "a queue that stays")?;
+        deadline.check(
+            operation,
+            &paths.items.display(),
+            "a queue that no other process replaces",
+        )?;
     }
 }
 
 impl View {
-    /// Opens a queue. `None` if it does not exist.
+    /// Opens a queue for reading. `None` if it does not exist.
     pub(super) fn open(
         root: &Arc<Root>,
         operation: &'static str,
@@ -163,7 +167,7 @@ impl View {
         let mut view = Self {
             bytes: items.as_ref().map_or(0, Scanner::len),
             items,
-            // Only we keep a journal.
+            // Only this project keeps a journal.
             ours: journal.is_some().then_some(true),
             journal,
             changes: HashMap::default(),
@@ -180,7 +184,7 @@ impl View {
         Ok(Some(view))
     }
 
-    /// Skips a file of another program that is one long value.
+    /// Skips another program's file that is one long value.
     fn pass_over_no_array(&mut self) -> io::Result<()> {
         if let (None, Some(items)) = (self.ours, &self.items)
             && owner::is_no_array(items.file())?
@@ -243,12 +247,12 @@ impl View {
         Ok(())
     }
 
-    /// Whether the file is another program's, and bytes of it are no items.
+    /// True if the file belongs to another program and not all of it is items.
     pub(super) fn has_others(&self) -> bool {
         self.ours == Some(false)
     }
 
-    /// Whether the file of items is ours: checked once.
+    /// True if the file of items is ours. It is checked once.
     pub(super) fn is_ours(&mut self) -> io::Result<bool> {
         let ours = match (self.ours, &self.items) {
             (Some(ours), _) => ours,
@@ -259,7 +263,7 @@ impl View {
         Ok(ours)
     }
 
-    /// True if bytes that are not an item are another program's data. They are counted then.
+    /// True if bytes that are not an item belong to another program; they are then counted.
     fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
         let ours = self.is_ours()?;
         if !ours {
@@ -273,12 +277,12 @@ impl View {
         foreign.skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
     }
 
-    /// The last change, if all items were read.
+    /// The last change; complete after all items were read.
     pub(super) fn mark(&self) -> QueueMark {
         QueueMark(self.counter)
     }
 
-    /// The next item that is there still, or what can't be read.
+    /// The next item that was not removed, or the next bytes that can't be read.
     pub(super) fn next(&mut self) -> io::Result<Option<Seen>> {
         if let Some(spot) = self.spots.next() {
             return Ok(Some(Seen::Damage(spot)));
@@ -303,7 +307,7 @@ impl View {
                     head,
                 } => (start, end, 0..0, checksum, Some(line::head_id(&head))),
                 Fragment::Foreign { start, end } => {
-                    // Elements of another program in a file of ours are counted, too.
+                    // Another program's elements in a file of ours are counted too.
                     self.is_ours()?;
                     self.note_foreign(start, end);
                     continue;
@@ -326,7 +330,7 @@ impl View {
                 Some(_) => line::large_numbers(items.file(), start..end)?,
             };
             let birth = match numbers.birth {
-                // Without births an array counts from 1.
+                // Items without births count from 1.
                 0 => self.last + 1,
                 birth => birth,
             };
@@ -371,7 +375,8 @@ impl View {
         self.items.as_ref().map_or(&[], |items| items.bytes(range))
     }
 
-    /// The last item as it is now; what can't be read of it otherwise. `limit`: bytes of the largest item that is read.
+    /// The present state of the last item, or the reason why it can't be read. `limit` is the length of the largest
+    /// item that is read.
     pub(super) fn entry(
         &self,
         start: u64,
@@ -452,7 +457,7 @@ impl View {
         Ok(Ok(entry))
     }
 
-    /// As [`entry`](Self::entry) without a limit, with the birth of the item, and whether the journal changed it.
+    /// Like [`entry`](Self::entry) without a limit, with the birth of the item, and whether the journal changes it.
     #[cfg(feature = "backup")]
     pub(super) fn current(
         &self,
@@ -478,7 +483,7 @@ impl View {
         Some(FileRead::new(self.items.as_ref()?.file(), offset))
     }
 
-    /// The state of the last item, and whether it is eligible; `None` if its facts can't be read.
+    /// The present state of the last item, and whether it is eligible; `None` if its fields can't be read.
     pub(super) fn state(
         &self,
         range: Range<usize>,

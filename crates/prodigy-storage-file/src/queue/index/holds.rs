@@ -1,4 +1,4 @@
-//! Leases and delays: which of them last, and the items that their ends set free.
+//! Leases and delays: which of them last, and which items become ready when one ends.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::Index;
 use super::slot::{Flags, Hold};
 
 impl Index {
-    /// Sorts out the leases and delays that were read so far.
+    /// Keeps the last lease or delay of each item that was read so far.
     pub(super) fn take_late(&mut self) {
         let mut late = std::mem::take(&mut self.late);
         let slots = &self.slots;
@@ -24,7 +24,7 @@ impl Index {
         self.late = late;
     }
 
-    /// Makes a lease known by its token, and a lease or delay by its end.
+    /// Registers a lease under its token, and a lease or delay under its end.
     pub(super) fn hold_on(&mut self, at: u32, hold: Hold) {
         if hold.token != 0 {
             self.tokens.insert(hold.token, at);
@@ -32,7 +32,7 @@ impl Index {
         match hold.end {
             End::At(end) => {
                 let boot = *self.boot.get_or_insert(end.boot);
-                // A lease of another boot has ended, which the next look finds.
+                // A lease of another boot has ended; the next `wake` finds it.
                 let since = if boot == end.boot {
                     end.since
                 } else {
@@ -65,11 +65,11 @@ impl Index {
         }
     }
 
-    /// Finds the leases and delays that have ended. A lease stays known by its token.
+    /// Finds the leases and delays that have ended. An ended lease is still found by its token.
     pub(in crate::queue) fn wake(&mut self, clock: &dyn Clock) {
         let now = clock.uptime();
         if self.boot != Some(now.boot) {
-            // Which of them last is decided again.
+            // After a new boot it is decided again which of them last.
             self.boot = Some(now.boot);
             let all = self.holds.iter();
             self.waiting = all
@@ -111,7 +111,7 @@ impl Index {
         self.set(at, Flags::WAITS, false);
     }
 
-    /// Whether a lease or a delay held an item at the last [`wake`](Self::wake).
+    /// True if a lease or a delay held the item at the last [`wake`](Self::wake).
     pub(in crate::queue) fn waits(&self, at: u32) -> bool {
         self.is(at, Flags::WAITS)
     }
@@ -120,13 +120,13 @@ impl Index {
         self.holds.get(&at).copied()
     }
 
-    /// The item that a token took and no one else since.
+    /// The item that was last taken under this token.
     pub(in crate::queue) fn with_token(&self, token: u64) -> Option<u32> {
         self.tokens.get(&token).copied()
     }
 }
 
-/// A lease of an earlier version that ends at this time.
+/// A lease of an earlier version, with an end by the wall clock.
 pub(in crate::queue) fn wall_lease(until: Timestamp) -> Lease {
     Lease {
         token: LeaseToken::from(String::new()),

@@ -1,16 +1,16 @@
-//! The order in which items are taken: by their places, which are their births until one is taken.
+//! The order in which items are taken: by place. The place of an item is its birth until it is taken.
 
 use std::ops::Bound;
 
 use super::Index;
 use super::slot::{Flags, Slot};
 
-/// How far a walk through the items that are ready came.
+/// The position of a walk through the ready items.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::queue) struct Walk {
-    /// The next slot among those in the places of their births.
+    /// The next slot among the items whose place is their birth.
     next: usize,
-    /// The last place among the others.
+    /// The place of the last item among the others.
     place: u64,
 }
 
@@ -21,7 +21,7 @@ impl Index {
         bits & never == 0
     }
 
-    /// Takes an item out of the order in which items are taken.
+    /// Removes an item from the order.
     pub(super) fn unlist(&mut self, at: u32) {
         if self.loading {
             return;
@@ -32,7 +32,7 @@ impl Index {
         }
     }
 
-    /// Puts an item into the order, if it is ready.
+    /// Adds an item to the order, if it is ready.
     pub(super) fn list(&mut self, at: u32) {
         let slot = self.slot(at);
         if self.loading || !Self::is_ready(slot) {
@@ -45,10 +45,10 @@ impl Index {
         }
     }
 
-    /// The next item that is ready, behind the last one that `walk` gave.
+    /// The next ready item after the last one that `walk` returned.
     pub(in crate::queue) fn next_ready(&mut self, walk: &mut Walk) -> Option<u32> {
         let unmoved = |slot: &Slot| Self::is_ready(*slot) && slot.place == slot.birth;
-        // Slots before the first one are not read again.
+        // No slot before `first` is ready with its birth as its place: `list` lowers `first` for such a slot.
         while self.slots.get(self.first).is_some_and(|slot| !unmoved(slot)) {
             self.first += 1;
         }

@@ -1,8 +1,8 @@
-//! An item in the index, and the facts that change it.
+//! An item in the index, and the changes of it.
 
 use super::super::standing::End;
 
-/// A number of 48 bits.
+/// A number of 48 bits, in six bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct U48([u16; 3]);
 
@@ -17,38 +17,38 @@ impl U48 {
     }
 }
 
-/// Where bytes are.
+/// A range of bytes in one of the two files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Location {
-    /// In the journal; else in the file of items.
+    /// True for the journal, false for the file of items.
     pub(in crate::queue) in_journal: bool,
     pub(in crate::queue) offset: u64,
     pub(in crate::queue) len: u64,
 }
 
-/// Facts of an item, a bit each.
+/// The flags of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Flags(pub(super) u16);
 
 impl Flags {
-    /// It went, or another item of its id took its place.
+    /// The item was removed, or another item of its id replaced it.
     pub(in crate::queue) const DEAD: Self = Self(1);
     pub(super) const IN_JOURNAL: Self = Self(1 << 1);
-    /// It is not eligible.
+    /// The item is parked.
     pub(in crate::queue) const PARKED: Self = Self(1 << 2);
-    /// Its facts can't be read: it is taken only by its id.
+    /// The item's fields can't be read, so it is taken only by its id.
     pub(in crate::queue) const ODD: Self = Self(1 << 3);
-    /// Its line does not state its birth.
+    /// The item's line does not state its birth.
     pub(in crate::queue) const UNBORN: Self = Self(1 << 4);
-    /// It is larger than this process reads.
+    /// The item is larger than this process reads.
     pub(in crate::queue) const LARGE: Self = Self(1 << 5);
-    /// Its contents were changed since it was taken.
+    /// The item's contents were changed since it was taken.
     pub(in crate::queue) const CHANGED: Self = Self(1 << 6);
-    /// A lease or a delay holds it.
+    /// A lease or a delay holds the item.
     pub(super) const WAITS: Self = Self(1 << 7);
-    /// It is not as its line in the file of items says.
+    /// The item has changed since its line in the file of items was written.
     pub(in crate::queue) const STIRRED: Self = Self(1 << 8);
-    /// The line in the file of items has not the form that we write.
+    /// The line in the file of items does not have the form that we write.
     pub(in crate::queue) const ROUGH: Self = Self(1 << 9);
 
     pub(super) fn has(self, flag: Self) -> bool {
@@ -73,14 +73,14 @@ pub(super) struct Slot {
 /// The lease or the delay of an item.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) struct Hold {
-    /// The hash of its token; 0 for a delay.
+    /// The hash of the lease's token; 0 for a delay.
     pub(super) token: u64,
     pub(super) end: End,
-    /// Where its text is.
+    /// The bytes that state the lease or the delay.
     pub(in crate::queue) text: Location,
 }
 
-/// A new item, as the index takes it up.
+/// A new item for the index.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) struct NewItem {
     pub(in crate::queue) birth: u64,
@@ -96,10 +96,10 @@ pub(in crate::queue) struct NewItem {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) struct Stand {
     pub(in crate::queue) place: u64,
-    /// The hash of the token of its lease, 0 for a delay, and when that ends.
+    /// The hash of the lease's token, or 0 for a delay, and the end of the lease or delay.
     pub(in crate::queue) hold: Option<(u64, End)>,
-    /// Where that is stated.
+    /// The bytes that state the place and the claim.
     pub(in crate::queue) text: Location,
-    /// Whether it was taken just now.
+    /// True if this change is a take.
     pub(in crate::queue) taken: bool,
 }

@@ -1,4 +1,4 @@
-//! The table of ids, by their hashes.
+//! The hash table of ids.
 
 use super::Index;
 use super::slot::Flags;
@@ -24,7 +24,7 @@ impl Index {
         found
     }
 
-    /// The pairs of items whose ids may be the same, the older one first.
+    /// The pairs of items whose ids may be equal, the older item first.
     pub(in crate::queue) fn twins(&mut self) -> Vec<(u32, u32)> {
         self.fill_table();
         let mut hashes: Vec<(u32, u32)> = Vec::new();
@@ -48,7 +48,7 @@ impl Index {
         hashes
     }
 
-    /// Puts the slots that are not in the table yet into it. It is made when an id is first looked for.
+    /// Adds the missing slots to the table. It is built when an id is first searched.
     pub(super) fn fill_table(&mut self) {
         let needed = (self.slots.len() + self.slots.len() / 3 + 8).next_power_of_two();
         if self.table.len() < needed {
@@ -73,7 +73,7 @@ impl Index {
     }
 }
 
-/// The part of a hash that a slot keeps.
+/// The part of a hash that a slot stores.
 pub(super) fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }

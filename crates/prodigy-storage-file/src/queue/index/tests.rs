@@ -84,7 +84,11 @@ fn items_are_taken_in_the_order_of_their_places_and_come_back_when_a_lease_ends(
     clock.turn(1);
     index.wake(&clock);
     assert_eq!(ready(&mut index), [3, 5, 9, 2, 1], "by its place");
-    assert_eq!(index.with_token(77), Some(at), "its token counts still");
+    assert_eq!(
+        index.with_token(77),
+        Some(at),
+        "the item is still found by its token"
+    );
     let (third, fifth) = (index.find(3).unwrap(), index.find(5).unwrap());
     index.set(third, Flags::PARKED, true);
     index.remove(fifth);

@@ -1,5 +1,5 @@
-//! Bytes that are no item, or more than a scanner holds. They are read twice, since a writer may have changed them meanwhile;
-//! the scanner then continues at the next record.
+//! Handles bytes that are not an item, and items that are larger than a scanner holds. Damage is read twice, since a
+//! writer may have changed the bytes meanwhile. The scanner then continues at the next record.
 
 use std::io;
 
@@ -11,14 +11,13 @@ use super::super::line::{HEAD, ItemChecksum};
 use super::array::ArrayState;
 use super::{CHUNK, Fragment, IN_VAIN, Scanner, Step, Value, trimmed, value};
 
-/// Why bytes between two items are damage that cost nothing.
-pub(crate) const LOST_WRITE: &str =
-    "a power failure left a part of it blank: it belongs to a push that was not acknowledged, or was relaxed";
-/// How many places in one line are tried as the next record after damage.
+/// The reason of damage between two items that lost no acknowledged data.
+pub(crate) const LOST_WRITE: &str = "a power failure left a part of these bytes blank: they belong to a push that was relaxed or not acknowledged";
+/// The largest number of places in one line that are tried as the next record after damage.
 const TRIES: usize = 64;
 
 impl Scanner {
-    /// The damage behind the last item. If a power failure may have left it of the last write, it is the tail.
+    /// The damage behind the last item. If it may be the rest of the last write after a power failure, it is the tail.
     pub(super) fn last_damage(&mut self) -> io::Result<Option<Fragment>> {
         let Some(Fragment::Damage { start, end, why }) = self.damage.take() else {
             return Ok(None);
@@ -33,16 +32,16 @@ impl Scanner {
         Ok(Some(Fragment::Damage { start, end, why }))
     }
 
-    /// True if the damage up to `end` is what a power failure left of a write over blanks: a sector is blank, or the closing
-    /// bracket of the items before is still there.
+    /// True if the damage up to `end` is the rest of a write over blanks after a power failure: a sector is blank, or
+    /// the closing bracket of the items before is still there.
     pub(super) fn is_lost_write(&self, end: u64) -> io::Result<bool> {
         let sound = &self.sound;
         let was_closed = sound.closed && sound.begun && sound.plain && !sound.damaged;
         Ok(was_closed || blanks::has_blank_sector_in(&*self.file, sound.end, end)?)
     }
 
-    /// Reads an object that is longer than the limit. It is read in pieces, to the end of the object or, of
-    /// an object of ours, of the line.
+    /// Reads an object that is longer than the limit, in pieces. It ends with the object or, for an object of ours,
+    /// with its line.
     pub(super) fn large(&mut self) -> io::Result<Step> {
         let start = self.base + self.at as u64;
         let (mut object, mut bytes, mut offset) = (LargeObject::default(), vec![0; CHUNK], start);
@@ -78,7 +77,7 @@ impl Scanner {
                 }))
             }
             End::Damage(_) if !self.is_read_twice()? => Ok(Step::More),
-            // The rest of a push that was cut, or a push under way.
+            // The beginning of a push that was cut short or is not finished.
             End::Damage(_) if ended && self.fresh && object.is_open() && object.head().starts_with(HEAD) => {
                 self.go_to(self.len);
                 self.array.tail = Some(start);
@@ -98,7 +97,7 @@ impl Scanner {
         }
     }
 
-    /// False if what begins here has to be read once more: a writer may have changed it under way.
+    /// Returns false if the bytes from here on have to be read again, since a writer may have changed them meanwhile.
     pub(super) fn is_read_twice(&mut self) -> io::Result<bool> {
         let start = self.base + self.at as u64;
         if self.twice > start {
@@ -113,8 +112,8 @@ impl Scanner {
         Ok(false)
     }
 
-    /// Damage from here to `end`; without one, to the next record of ours in the line, or to the line's end. A line
-    /// that does not end is a tail, if a push of ours may have left it.
+    /// Reports damage from here to `end`. Without an `end` the damage extends to our next record in the line, or to the
+    /// end of the line. A line without an end is a tail, if a push of ours may have left it.
     pub(super) fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
         let start = self.base + self.at as u64;
         if !self.is_read_twice()? {
@@ -136,7 +135,8 @@ impl Scanner {
                     }
                 };
                 let until = line_end.unwrap_or(self.buffer.len());
-                // If the first push into an empty array was cut short, its beginning is before the line end that was there.
+                // If the first push into an empty array was cut short, its beginning precedes the line end that was
+                // already there.
                 let stub = self.at_end() && self.buffer.from(self.at).trim_ascii_end() == b"{";
                 match self.next_record(until) {
                     Some(record) => record,
@@ -158,16 +158,15 @@ impl Scanner {
         }))
     }
 
-    /// True if the bytes from here to the end of the file may be the rest of a push that was cut: the beginning of a
-    /// line of ours, or nothing yet at its place, also right behind a bracket that was repaired except for its line
-    /// end.
+    /// True if the bytes from here to the end of the file may be the rest of a push that was cut short: the beginning
+    /// of a line of ours, or zeros. They may also follow a bracket that was repaired without its line end.
     pub(super) fn is_torn(&self) -> bool {
         let line = self.buffer.from(self.at).trim_ascii_end();
         line.iter().all(|byte| *byte == 0)
             || self.fresh && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
     }
 
-    /// The next record before `until` whose checksum holds.
+    /// The next record before `until` whose checksum matches.
     pub(super) fn next_record(&mut self, until: usize) -> Option<usize> {
         let from = self.at + 1;
         let rest = self.buffer.bytes().get(from..until)?;

@@ -11,7 +11,7 @@ use super::support::{Faulty, NEVER, Place, id, item, item_of, value};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECTOR: usize = 512;
 
-/// An item of some length.
+/// An item whose data has `len` bytes.
 fn long(name: &str, len: usize) -> QueueItem {
     let data = "x".repeat(len);
     item_of(&format!(r#"{{"item_id":"{name}","item_data":"{data}"}}"#))
@@ -41,8 +41,8 @@ fn text_len(bytes: &[u8]) -> usize {
         .map_or(0, |at| at + 1)
 }
 
-/// The states that a loss of power may leave of one write: each sector is the old one or the new one. All of them where
-/// the write has few sectors, and else a sample.
+/// The states that a power loss may leave of one write: each sector is old or new. Returns every state of a write with
+/// few sectors, and a sample of the states of a longer one.
 fn torn(before: &[u8], after: &[u8]) -> Vec<Vec<u8>> {
     assert_eq!(before.len(), after.len(), "the file did not grow");
     let changed = |sector: &usize| {
@@ -96,7 +96,11 @@ fn a_push_goes_over_blanks_in_one_write_and_the_file_is_json_before_and_after_it
         let [read, written, writes, syncs] = faults.work();
         assert_eq!((read, writes, syncs), (19, 1, 1));
         assert!(written < 400, "{written}");
-        assert_eq!(place.bytes().len(), len, "the sync has no length to record");
+        assert_eq!(
+            place.bytes().len(),
+            len,
+            "the file did not grow, so the sync has no length to record"
+        );
         let ids: Vec<_> = place.array().iter().map(|item| item["item_id"].clone()).collect();
         assert_eq!(ids.last().unwrap(), name);
         assert_eq!(place.ids(&place.store()).last().unwrap(), name);
@@ -116,13 +120,17 @@ fn records_go_over_blanks_in_one_write() {
     assert!(place.journal().ends_with(b"\t\t"));
     place.ack(&store, &[token]).unwrap();
     take(&store);
-    assert_eq!(place.journal().len(), len, "the sync has no length to record");
+    assert_eq!(
+        place.journal().len(),
+        len,
+        "the file did not grow, so the sync has no length to record"
+    );
     let records: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&place.journal())
         .into_iter()
         .map(Result::unwrap)
         .collect();
     assert_eq!(records.len(), 5, "the header, three leases and a removal");
-    // Another process continues behind the last record.
+    // Another process appends behind the last record.
     let other = place.store();
     assert_eq!(place.ids(&other).len(), 2);
     place.put(&other, &["z"]).unwrap();
@@ -180,7 +188,7 @@ fn whatever_sectors_of_a_push_a_power_failure_takes_nothing_else_is_lost_and_non
             let store = place.store();
             let (ids, damage) = seen(&place, &store);
             assert_eq!(ids[..3], ["large", "a", "b"], "{number}");
-            // Half a batch may be before an item that is whole.
+            // A whole item may follow half a batch.
             assert!(
                 damage == 0 || lens.len() > 1 && ids.len() > 3,
                 "{number}: {damage} of {ids:?}"
@@ -242,7 +250,7 @@ fn whatever_sectors_of_records_a_power_failure_takes_the_others_count_and_none_i
         };
         let before = leased(&store);
         assert_eq!(before[..2], ["large", "n00"], "{number}");
-        // A lease that is there holds, and the others are free.
+        // A stored lease is still valid, and the other items can be taken.
         let taken = store
             .queue_take(&place.job, &Select::eligible(), 100, MINUTE, None, NEVER)
             .unwrap();
@@ -322,8 +330,11 @@ fn closing_a_small_queue_and_compacting_any_leaves_no_blanks() {
     store.tidy(NEVER).unwrap();
     let bytes = place.bytes();
     assert!(bytes.ends_with(b"\"}\n]\n"), "a small queue");
-    assert!(!place.journal_path().exists(), "nothing happened to an item");
-    // The queue continues from there.
+    assert!(
+        !place.journal_path().exists(),
+        "no item has changed, so there is no journal"
+    );
+    // The queue accepts pushes after that.
     place.put(&store, &["c"]).unwrap();
     place.put(&place.store(), &["d"]).unwrap();
     assert_eq!(place.ids(&store), ["large", "a", "b", "c", "d"]);
@@ -331,7 +342,7 @@ fn closing_a_small_queue_and_compacting_any_leaves_no_blanks() {
     put(&place, &store, &[long("huge", 2 << 20)]);
     place.put(&store, &["e"]).unwrap();
     store.tidy(NEVER).unwrap();
-    assert!(place.bytes().ends_with(b"\t\t"), "a large queue keeps them");
+    assert!(place.bytes().ends_with(b"\t\t"), "a large queue keeps its blanks");
     place.compact(&store);
     assert!(place.bytes().ends_with(b"\"}\n]\n"));
     store
@@ -394,12 +405,12 @@ fn a_full_disk_that_has_room_for_an_item_takes_it_without_blanks() {
 fn what_another_program_writes_behind_blanks_is_kept_in_the_quarantine() {
     let (place, store) = blank();
     let mut bytes = place.bytes();
-    bytes.extend_from_slice(b"a note of somebody\n");
+    bytes.extend_from_slice(b"a note by another program\n");
     place.write(&bytes);
     place.put(&store, &["c"]).unwrap();
     assert_eq!(place.ids(&place.store()), ["large", "a", "b", "c"]);
     assert_eq!(place.array().len(), 4);
-    assert_eq!(place.quarantined(), [b"a note of somebody".to_vec()]);
+    assert_eq!(place.quarantined(), [b"a note by another program".to_vec()]);
 }
 
 #[test]

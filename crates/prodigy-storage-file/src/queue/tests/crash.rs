@@ -1,6 +1,6 @@
 use super::support::{NEVER, Place, id, value};
 
-/// The file before and after a push of `ids`, and where the write began.
+/// The file before and after a push of `ids`, and the offset of the write.
 fn push(first: &[&str], ids: &[&str]) -> (Vec<u8>, Vec<u8>, usize) {
     let place = Place::new();
     let store = place.store();
@@ -17,9 +17,9 @@ fn push(first: &[&str], ids: &[&str]) -> (Vec<u8>, Vec<u8>, usize) {
 
 fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
     let (before, after, at) = push(first, pushed);
-    assert_eq!(before[..at], after[..at], "a push leaves what is stored alone");
+    assert_eq!(before[..at], after[..at], "a push does not change stored bytes");
     for cut in at..=after.len() {
-        // The write stopped here.
+        // The write was cut short here.
         let mut state = after[..cut].to_vec();
         state.extend_from_slice(before.get(cut..).unwrap_or_default());
         let place = Place::holding(&state);
@@ -31,7 +31,11 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
 
         place.put(&store, &["next"]).unwrap();
         let then = place.ids(&store);
-        assert_eq!(then[..seen.len()], seen[..], "cut at {cut}: what was read stays");
+        assert_eq!(
+            then[..seen.len()],
+            seen[..],
+            "cut at {cut}: the items read before are still first"
+        );
         assert_eq!(then[seen.len()..], ["next"], "cut at {cut}");
         assert_eq!(place.array().len(), then.len(), "cut at {cut}");
         assert_eq!(
@@ -43,7 +47,7 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
                 .as_str(),
             "next"
         );
-        // The cut bytes are kept, and were at the end of the file.
+        // The cut bytes are kept in the quarantine.
         for bytes in place.quarantined() {
             assert!(
                 state.trim_ascii_end().ends_with(&bytes) && bytes.starts_with(b"{"),
@@ -73,7 +77,7 @@ fn a_file_cut_anywhere_keeps_its_whole_items() {
         let place = Place::holding(&whole[..cut]);
         let store = place.store();
         let seen = place.ids(&store);
-        // Every item whose line is there; nested objects end so, too.
+        // The items whose whole line is in the file. Nested objects end in the same bytes.
         let least = ["a", "b", "c"].iter().filter(|name| {
             let start = memchr::memmem::find(&whole, format!("{{\"item_id\":\"{name}").as_bytes()).unwrap();
             let line = memchr::memchr(b'\n', &whole[start..]).unwrap() + start;

@@ -31,7 +31,7 @@ fn a_full_disk_leaves_the_queue_as_it_was_and_the_handle_goes_on() {
             let error = place.put(&store, &["b", "c"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
             assert_eq!(place.bytes(), before);
-            // Records, too.
+            // Appending records fails too.
             faults.room.store(room, Ordering::Relaxed);
             let error = take(1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
@@ -67,11 +67,11 @@ fn a_failed_sync_is_an_unknown_outcome_and_the_next_call_opens_afresh() {
     assert!(error.to_string().contains("the sync failed"), "{error}");
     faults.work();
     assert_eq!(place.put(&store, &["c"]).unwrap().added, 1);
-    assert!(faults.work()[0] > 100, "it was read afresh");
-    // The bytes that were read may have been in memory only: another sync would not say so.
+    assert!(faults.work()[0] > 100, "the queue was read again");
+    // The bytes that were read may have been in memory only, and another sync would not report that.
     let rewrites = &store.root.counters.queue_rewrites;
-    assert_eq!(rewrites.load(Ordering::Relaxed), 1, "and written again");
-    // The same push again is merged: it was stored after all.
+    assert_eq!(rewrites.load(Ordering::Relaxed), 1, "the queue was written again");
+    // The repeated push is merged, since the first one was stored.
     assert_eq!(place.put(&store, &["b"]).unwrap().merged, 1);
     assert_eq!(place.ids(&store), ["a", "b", "c"]);
     assert_eq!(rewrites.load(Ordering::Relaxed), 1, "once");
@@ -97,7 +97,7 @@ fn a_file_whose_sync_failed_is_not_synced_again() {
     assert_eq!(
         faults.work()[3],
         0,
-        "the second one would succeed, and mean nothing"
+        "a second sync would succeed without storing the lost bytes"
     );
 }
 
@@ -124,7 +124,7 @@ fn a_full_disk_stops_no_settlement_that_has_room_for_its_record() {
         .map(|entry| entry.lease.unwrap().token)
         .collect();
     let array = place.bytes();
-    // Each is due for a compaction from some point on, and there is room for none.
+    // A compaction becomes due after some of these settlements, but the disk has no room for it.
     for (done, some) in tokens.chunks(50).enumerate() {
         faults.room.store(8_000, Ordering::Relaxed);
         assert_eq!(place.ack(&store, some).unwrap().settled.len(), some.len());
@@ -156,11 +156,11 @@ fn a_failed_sync_of_a_record_is_an_unknown_outcome_and_the_next_call_opens_afres
     let error = place.ack(&store, std::slice::from_ref(&token)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     faults.work();
-    // It was stored after all.
+    // The removal was stored in spite of the error.
     assert_eq!(place.ack(&store, &[token]).unwrap().unknown.len(), 1);
     let [read, _, _, syncs] = faults.work();
-    assert!(read > 300, "it was read afresh");
-    assert!(syncs > 0, "what was found is synced before it is reported");
+    assert!(read > 300, "the queue was read again");
+    assert!(syncs > 0, "the found change is synced before it is reported");
     assert_eq!(place.ids(&store), ["b"]);
 }
 
@@ -197,7 +197,7 @@ fn a_held_lock_is_waited_for_until_the_deadline() {
         )
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
-    // Readers do not mind.
+    // Readers are not affected.
     assert_eq!(place.ids(&store), ["a"]);
     drop(held);
     place.put(&store, &["b"]).unwrap();

@@ -279,7 +279,7 @@ fn a_long_value_of_another_program_is_skipped_as_a_whole_and_never_written_to() 
     let text = format!("{{\"items\":[{}{{}}]}}", item.repeat(100_000));
     let place = Place::holding(&text);
     let store = place.store();
-    // Under the limit, it would be read as one item.
+    // The file is shorter than the limit, so it would be read as one item.
     assert!(text.len() < 64 << 20);
     assert!(place.entries(&store).is_empty());
     let error = place.put(&store, &["c"]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Long files are read by two threads, with the same result as by one.
+//! Two threads read long files with the same result as one thread.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn items(range: std::ops::Range<usize>) -> Vec<QueueItem> {
     range.map(item).collect()
 }
 
-/// A queue whose files are both long. Of its items some are leased in the array and some in the journal, and some are gone.
+/// A queue with two long files. Some items are leased in the array, some in the journal, and some were removed.
 fn long() -> (Place, Vec<LeaseToken>) {
     let place = Place::new();
     let store = place.store();
@@ -42,7 +42,7 @@ fn long() -> (Place, Vec<LeaseToken>) {
     put(0..COUNT);
     let early = take(vec![7, COUNT - 7]);
     place.compact(&store);
-    // Each is merged, so the journal has all of them again.
+    // Each push is merged, so the journal states all items again.
     assert_eq!(put(10..COUNT).merged, COUNT - 10);
     let gone = take(vec![11, COUNT - 11]);
     assert_eq!(place.ack(&store, &gone).unwrap().settled.len(), 2);
@@ -88,7 +88,7 @@ fn two_threads_read_long_files_into_the_index_that_one_would_make() {
     let free = |name: &String| !held.contains(name) && !gone.contains(name);
     let expected: Vec<String> = (0..COUNT).map(name).filter(free).collect();
     assert_eq!(taken, expected, "in their order");
-    // An item that was merged while it was leased is kept.
+    // An acknowledged item is kept if a push was merged into it during the lease.
     let settled = place.ack(&place.store(), &tokens).unwrap();
     assert_eq!((settled.settled.len(), settled.kept.len()), (3, 1));
 }
@@ -118,7 +118,7 @@ fn damage_in_either_half_of_a_long_file_costs_only_itself() {
         let fresh = place.store();
         let turn = Turn::begin(&fresh, "test", &place.job, "a test", NEVER).unwrap();
         let lost = COUNT - turn.files.index.len();
-        // At its end an item is whole even so.
+        // An item at the end of the range may still be whole.
         assert!(lost == 1 || at == from - 3 && lost == 0, "byte {at}: {lost}");
     }
 }

@@ -1,4 +1,4 @@
-//! The journal beside the array: what a crash, another process, a second name or damage makes of it.
+//! The journal beside the array, after a crash, a write of another process, damage, or with a second hard link.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn records(place: &Place) -> Vec<Value> {
         .collect()
 }
 
-/// A queue of six items to which everything happened, and the ids that are left.
+/// A queue of six items with every kind of change, and the ids that remain.
 fn lively() -> (Place, Vec<&'static str>) {
     let place = Place::new();
     let store = place.store();
@@ -78,11 +78,11 @@ fn a_compaction_changes_nothing_that_is_read_and_empties_the_journal() {
         assert_eq!(seen(&place, store), before);
         assert_eq!(place.ids(store), ids);
     }
-    assert_eq!(records(&place).len(), 1, "the first line alone");
+    assert_eq!(records(&place).len(), 1, "the journal has only its first line");
     assert_eq!(records(&place)[0]["counter"], 16);
     assert_eq!(place.array().len(), 5);
     assert_eq!(place.array()[1]["queue_change"], 16);
-    // Another one changes nothing at all.
+    // A second compaction changes nothing.
     let files = [place.bytes(), place.journal()];
     place.compact(&store);
     assert_eq!([place.bytes(), place.journal()], files);
@@ -126,7 +126,7 @@ fn a_crash_between_the_two_files_of_a_compaction_makes_no_change_twice_and_none_
     let before = seen(&place, &store);
     let journal = place.journal();
     place.compact(&store);
-    // The new array with the old journal.
+    // The state between the two renames: the new array with the old journal.
     std::fs::write(place.journal_path(), &journal).unwrap();
     let store = place.store();
     assert_eq!(seen(&place, &store), before);
@@ -153,7 +153,7 @@ fn a_removed_id_that_is_pushed_again_is_another_item() {
         assert_eq!(
             place.ack(store, &tokens).unwrap().unknown.len(),
             1,
-            "the token was of the first one"
+            "the token belongs to the first lease"
         );
     }
     let births: Vec<Value> = place
@@ -187,12 +187,12 @@ fn a_queue_of_an_earlier_version_is_taken_over_at_its_first_change() {
             .collect()
     };
     assert_eq!(marks(&store), [1, 2, 3]);
-    // A push leaves it as it is.
+    // A push does not rewrite it.
     place.put(&store, &["d"]).unwrap();
     assert!(place.bytes().starts_with(old.strip_suffix(b"\n]\n").unwrap()));
     assert_eq!(place.array()[3]["queue_birth"], 4);
     assert!(place.array()[0].get("queue_birth").is_none());
-    // A change that was decided before counts still.
+    // A change that refers to the earlier revision is still accepted.
     let other = place.store();
     let edit = Settlement::new(
         Claim::Revision(id("b"), prodigy_storage_backend::QueueMark(2)),
@@ -359,7 +359,7 @@ fn a_damaged_record_is_reported_by_readers_and_goes_to_the_quarantine_with_the_n
     assert_eq!(damage.len(), 1);
     assert_eq!(damage[0].offset, start as u64);
     assert!(damage[0].place.ends_with("items.journal"));
-    // The item was removed by it: it is there again, and taken still.
+    // The lost record had removed the item, which is back now, still leased.
     assert!(
         place
             .store()
@@ -387,7 +387,11 @@ fn an_array_without_its_file_leaves_numbers_that_no_record_means() {
     for store in [&store, &place.store()] {
         assert_eq!(place.ids(store), ["a", "b"]);
     }
-    assert_eq!(place.array()[0]["queue_birth"], 17, "behind the last change");
+    assert_eq!(
+        place.array()[0]["queue_birth"],
+        17,
+        "the birth is greater than the last change"
+    );
 }
 
 #[test]
@@ -401,14 +405,14 @@ fn a_process_shows_exactly_the_items_in_a_small_array_when_it_has_done_with_it()
             .collect()
     };
     assert_eq!(names(&place).len(), 6);
-    // A process that worked on the queue, and another one after a process that died.
+    // A process that worked on the queue, and another process that opens it after a death.
     let store = place.store();
     place.store().tidy(NEVER).unwrap();
     assert_eq!(names(&place), ids);
     place.remove(&store, &[id("b")]).unwrap();
     store.tidy(NEVER).unwrap();
     assert_eq!(names(&place), ids[1..]);
-    // The first change of another one, after a process was killed.
+    // The first change by another process after a process was killed.
     place.remove(&store, &[id("c")]).unwrap();
     place.remove(&place.store(), &[id("x")]).unwrap();
     assert_eq!(names(&place), ids[2..]);
@@ -443,7 +447,7 @@ fn a_cap_refuses_a_push_and_no_settlement() {
     let tokens = take(&place, &store, pushed);
     assert_eq!(tokens.len(), pushed);
     assert_eq!(place.ack(&store, &tokens).unwrap().settled.len(), pushed);
-    // Room is made where it is needed.
+    // A push compacts the queue if it needs the room.
     place.put(&store, &["again"]).unwrap();
     assert!(size(&place) <= 4_000);
 }

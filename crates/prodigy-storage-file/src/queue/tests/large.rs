@@ -1,4 +1,5 @@
-//! Items over a reader's limit: no damage, reported, and left byte for byte by whatever is done to other items.
+//! Items over a reader's limit: they are reported, count as no damage, and changes of other items leave them byte for
+//! byte as they are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ fn sized(id: &str, len: usize) -> QueueItem {
     ))
 }
 
-/// A queue of three items of which the second is over the limit.
+/// A queue of three items whose second one is over the limit.
 fn three() -> Place {
     let place = Place::new();
     let items = [item("a"), sized("large", LARGE), item("c")];
@@ -40,7 +41,7 @@ fn three() -> Place {
     place
 }
 
-/// The line of the large item, without what separates it from others.
+/// The line of the large item without its separator.
 fn large_line(place: &Place) -> Vec<u8> {
     let bytes = place.bytes();
     let mut lines = bytes.split(|byte| *byte == b'\n');
@@ -48,7 +49,7 @@ fn large_line(place: &Place) -> Vec<u8> {
     line.strip_suffix(b",").unwrap_or(line).to_vec()
 }
 
-/// The ids of the items that are given, and the items that are too large.
+/// The ids of the readable items, and the items that are too large.
 fn read(place: &Place, store: &Queues) -> (Vec<String>, Vec<TooLarge>) {
     let (mut ids, mut large) = (Vec::new(), Vec::new());
     for step in place.steps(store) {
@@ -105,7 +106,7 @@ fn whatever_is_done_to_other_items_one_over_the_limit_stays_byte_for_byte() {
         .filter_map(|entry| entry.lease.clone())
         .map(|lease| lease.token)
         .collect();
-    assert_eq!(tokens.len(), 2, "what is not read is not taken");
+    assert_eq!(tokens.len(), 2, "the item over the limit is not taken");
     assert_eq!(large_line(&place), line, "after a take");
     place.nack(&store, &tokens[..1]).unwrap();
     assert_eq!(large_line(&place), line, "after a return");
@@ -113,7 +114,11 @@ fn whatever_is_done_to_other_items_one_over_the_limit_stays_byte_for_byte() {
     assert_eq!((report.merged, report.added), (1, 1));
     assert_eq!(large_line(&place), line, "after a merge");
     let settled = place.ack(&store, &tokens[1..]).unwrap();
-    assert_eq!(settled.kept.len(), 1, "it was pushed meanwhile");
+    assert_eq!(
+        settled.kept.len(),
+        1,
+        "the item was pushed again during its lease"
+    );
     place.remove(&store, &[id("c")]).unwrap();
     assert_eq!(large_line(&place), line, "after an acknowledgement");
     place.remove(&store, &[id("a")]).unwrap();
@@ -135,7 +140,7 @@ fn an_id_that_is_stored_over_the_limit_is_not_stored_again() {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert_eq!(place.bytes(), before);
     }
-    // It can be removed by its id, which is all that has to be known for that.
+    // It can be removed by its id, which needs no contents.
     let removed = place.remove(&store, &[id("large")]).unwrap();
     assert_eq!(removed.settled, [id("large")]);
     assert_eq!(place.ids(&place.store()), ["a", "c"]);
@@ -208,7 +213,7 @@ fn items_of_another_program_are_too_large_each_by_its_own_size() {
     assert_eq!(ids.len(), 201);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].len, found[0].verified), (large.len() as u64, false));
-    // Whether it is another one is not known.
+    // The item over the limit may have this id.
     let error = store.queue_get(&place.job, &id("none"), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     place.remove(&store, &[id("s7")]).unwrap();
@@ -216,7 +221,7 @@ fn items_of_another_program_are_too_large_each_by_its_own_size() {
     let kept = large.trim_end_matches('}');
     assert!(
         memchr::memmem::find(&place.bytes(), kept.as_bytes()).is_some(),
-        "it is copied as it is, and gets its birth"
+        "the item is copied byte for byte, and its birth is added"
     );
     assert_eq!(place.array().len(), 201);
     assert_eq!(place.array()[199]["queue_birth"], 201);
@@ -224,7 +229,7 @@ fn items_of_another_program_are_too_large_each_by_its_own_size() {
     assert_eq!(place.remove(&again, &[id("s8")]).unwrap().settled.len(), 1);
     assert!(
         !place.journal().is_empty(),
-        "it has a birth, so nothing is written anew"
+        "the item has a birth, so its line is copied unchanged"
     );
 }
 
@@ -261,7 +266,7 @@ proptest! {
         place.compact(&store);
         let mut expected = before;
         expected.remove(gone);
-        prop_assert!(place.array() == expected, "the others stay as they are");
+        prop_assert!(place.array() == expected, "the other items are unchanged");
     }
 }
 

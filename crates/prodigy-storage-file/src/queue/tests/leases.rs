@@ -83,7 +83,7 @@ fn given_back_is_pending_at_once() {
         .unwrap();
     assert_eq!(settled.settled, [token(&taken[0]), token(&taken[1])]);
     assert_eq!(settled.unknown, [unknown]);
-    assert_eq!(place.bytes(), before, "as if it had never been taken");
+    assert_eq!(place.bytes(), before, "the file is the same as before the take");
     assert_eq!(place.ack(&store, &[token(&taken[0])]).unwrap().settled, []);
     assert_eq!(names(&take(&place, &store, 9)), ["a", "b"]);
 }
@@ -231,13 +231,13 @@ fn steps_of_the_wall_clock_neither_end_a_lease_nor_make_it_last_longer() {
         place.clock.turn(59);
         assert!(
             take(&place, &place.store(), 9).is_empty(),
-            "a step of {step} s ended it"
+            "a clock step of {step} s ended the lease"
         );
         place.clock.turn(1);
         assert_eq!(
             names(&take(&place, &place.store(), 9)),
             ["a"],
-            "a step of {step} s"
+            "a clock step of {step} s"
         );
     }
 }
@@ -256,7 +256,11 @@ fn a_lease_of_another_boot_has_ended() {
     let second = take(&place, &place.store(), 9);
     assert_eq!(names(&second), ["a"]);
     let settled = place.ack(&store, &[token(&first[0])]).unwrap();
-    assert_eq!(settled.unknown, [token(&first[0])], "its worker is gone");
+    assert_eq!(
+        settled.unknown,
+        [token(&first[0])],
+        "the lease of the dead worker has ended"
+    );
 }
 
 #[test]

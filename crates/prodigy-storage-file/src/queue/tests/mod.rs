@@ -1,4 +1,4 @@
-//! The promises of the queue of the file backend, sentence by sentence.
+//! Tests of the file backend's queue, a test for each promise.
 
 mod blanks;
 mod crash;

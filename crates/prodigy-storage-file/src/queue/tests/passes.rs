@@ -1,4 +1,4 @@
-//! Items that are as we push them are read a shorter way, with the same results and decisions.
+//! Items in the form in which we push them are read in a faster way, with the same results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn lease(token: &str, until: i64) -> Lease {
     }
 }
 
-/// The bytes that may be between two separators.
+/// The bytes between two separators.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let long = prop_oneof![9 => 0..300usize, 1 => 200_000..300_000usize];
     let ours = (0..9usize, long, any::<bool>()).prop_map(|(name, len, leased)| {
@@ -56,7 +56,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A fragment by its contents.
+/// A fragment, described by its contents.
 type Content = (Option<ItemChecksum>, Vec<u8>);
 
 fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
@@ -71,7 +71,7 @@ fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
             (Some(*checksum), line.to_vec())
         }
         Fragment::Damage { start, end, .. } => {
-            // It may go over a separator.
+            // Damage may extend over a separator.
             let text = bytes[*start as usize..*end as usize].to_vec();
             let parts: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
             let parts: Vec<&[u8]> = parts.into_iter().map(<[u8]>::trim_ascii).collect();
@@ -90,7 +90,7 @@ fn scanner(folder: &Path, bytes: &[u8]) -> Scanner {
     Scanner::new(Arc::from(file), LIMIT).unwrap()
 }
 
-/// One by one.
+/// Reads the fragments one by one.
 fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     let mut scanner = scanner(folder, bytes);
     let mut all = Vec::new();
@@ -100,7 +100,7 @@ fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     (all, scanner)
 }
 
-/// The first difference.
+/// Describes the first difference.
 fn shown(some: &[Content], others: &[Content]) -> String {
     let at = some.iter().zip(others).take_while(|(a, b)| a == b).count();
     let text = |found: &[Content]| {
@@ -127,7 +127,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let bytes = file(&pieces, b",\n", end.as_bytes());
         let (plain, stepped_to) = stepped(folder.path(), &bytes);
-        // A blank is behind the comma, so no item is as we push it.
+        // A blank follows each comma, so no item is in the form in which we push it.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
         prop_assert!(plain == general, "{}", shown(&plain, &general));
@@ -177,13 +177,13 @@ proptest! {
         prodigy_storage_backend::record::add_checksum(&mut line, 0);
         let entry = line::read(&line, ItemChecksum::Valid);
         let told = entry.map(|entry| facts(&entry.entry.body).map_err(|error| error.to_string()));
-        // Bytes that can't be read have no facts.
+        // Bytes that can't be read yield an error.
         let told = told.unwrap_or_else(|| Err(facts_of_line(b"").unwrap_err().to_string()));
         prop_assert_eq!(facts_of_line(&line).map_err(|error| error.to_string()), told);
     }
 }
 
-/// A queue of this number of items, as a handle knows it; and the bytes of its file.
+/// A queue of this number of items that a handle has open, and the bytes of its file.
 fn queue(items: usize) -> (Place, Vec<String>) {
     let place = Place::new();
     let names: Vec<String> = (0..items).map(|n| format!("n{n:05}")).collect();
@@ -211,7 +211,7 @@ fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue
             let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, None, NEVER);
             taken.unwrap()
         };
-        // It begins the journal, and leaves blanks behind it.
+        // The first take creates the journal, and leaves blanks behind it.
         let first = [tokens(take(2)), tokens(take(1))].concat();
         let before = place.bytes();
         faults.work();
@@ -235,7 +235,7 @@ fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue
         count("push of known items");
         place.remove(&store, &[id(&names[700])]).unwrap();
         count("removal");
-        assert_eq!(place.bytes(), before, "the array stays as it is");
+        assert_eq!(place.bytes(), before, "the array is unchanged");
         let mut left = place.ids(&store);
         assert_eq!(left.pop().as_deref(), Some("last"));
         assert_eq!(left.len(), items - 11);
@@ -273,7 +273,7 @@ fn emptying_a_queue_writes_a_bounded_multiple_of_its_size() {
         }
         assert_eq!(done, names.len() + 1);
         let [_, written, ..] = faults.work();
-        // Records of items this short are half of it, and most of them go over blanks that were written before.
+        // For items this short, the records are half of the bytes, and most of them overwrite existing blanks.
         assert!(written <= 4 * len, "{written} of {len}");
     }
 }
@@ -346,7 +346,7 @@ fn ids_are_known_after_a_change_and_those_of_removed_items_are_not() {
     faults.work();
     let report = place.put(&store, &[&names[3], &names[4]]).unwrap();
     assert_eq!((report.added, report.merged), (2, 0));
-    assert!(faults.work()[0] < 2_000, "the file was not read to know it");
+    assert!(faults.work()[0] < 2_000, "the file was not read for that");
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
             );
             assert!(scanner.array().plain, "{to}");
         }
-        // Nothing but the filler before the cut.
+        // Only the filler precedes the cut.
         let bytes = [b"[\n", &filler[..], b",\n", cut].concat();
         let (_, scanner) = stepped(folder.path(), &bytes);
         assert_eq!(scanner.array().tail, Some(to as u64 + 2));
@@ -409,5 +409,9 @@ fn an_item_whose_bytes_are_spoilt_since_they_were_indexed_is_not_given_out() {
             NEVER,
         )
         .unwrap();
-    assert_eq!(taken[0].id.as_str(), "n00000", "by a process that can read it");
+    assert_eq!(
+        taken[0].id.as_str(),
+        "n00000",
+        "a process with a larger limit can take the item"
+    );
 }

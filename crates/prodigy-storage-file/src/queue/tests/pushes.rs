@@ -53,11 +53,11 @@ fn items_come_back_as_they_were_put() {
             .map(|found| found.id),
         None
     );
-    // It is known by this very text.
+    // The repeated push has the same text.
     let again = store
         .queue_put(&place.job, &[pushed], Durability::Strict, None, NEVER)
         .unwrap();
-    assert_eq!(again, PutReport::new(0, 0, 1), "the same push counts once");
+    assert_eq!(again, PutReport::new(0, 0, 1), "the same push is stored once");
 }
 
 #[test]
@@ -75,11 +75,15 @@ fn a_push_costs_the_same_however_long_the_queue_is() {
     let batch = faults.work();
     assert_eq!(batch[2..], [1, 1], "a batch is one write and one sync");
     place.put(&store, &["grow"]).unwrap();
-    assert_eq!(faults.work()[2..], [1, 1], "so is a push that leaves blanks");
+    assert_eq!(
+        faults.work()[2..],
+        [1, 1],
+        "a push that leaves blanks is one write and one sync"
+    );
     place.put(&store, &["s0002"]).unwrap();
     let [read, written, writes, syncs] = faults.work();
     assert_eq!([read, writes, syncs], [small[0], small[2], small[3]]);
-    assert!(written < small[1] + 10, "only its number is longer");
+    assert!(written < small[1] + 10, "only the number of the item is longer");
     assert_eq!(small[2..], [1, 1], "one write, one sync");
     assert_eq!(
         small[0], 19,
@@ -92,7 +96,7 @@ fn a_push_costs_the_same_however_long_the_queue_is() {
 fn a_relaxed_push_is_not_synced() {
     let place = Place::new();
     let (store, faults) = Faulty::store(&place);
-    // Only the new file fails, which must not be half there.
+    // Only a new file is synced, so that a crash leaves no part of it.
     for (name, expected) in [("a", 1), ("b", 0)] {
         store
             .queue_put(&place.job, &[item(name)], Durability::Relaxed, None, NEVER)
@@ -136,7 +140,7 @@ fn a_known_id_is_merged_and_keeps_place_and_lease() {
         ),
         (&2.into(), &2.into(), &"T".into())
     );
-    // The neighbours' lines are the same bytes.
+    // The lines of the neighbours are unchanged.
     let after = String::from_utf8(place.bytes()).unwrap();
     let line = |text: &str, at: usize| text.lines().nth(at).unwrap().trim_end_matches(',').to_owned();
     assert_eq!(
@@ -194,7 +198,7 @@ fn too_large_an_item_stores_nothing_of_its_batch() {
         .queue_put(&place.job, &[item("b"), large], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    // A history that grows past it, too.
+    // A history may not grow past the limit either.
     let failure = format!(
         r#"{{"item_id":"a","item_data":1,"failure_history":[{{"stack_trace":"{}"}}]}}"#,
         "s".repeat(200)

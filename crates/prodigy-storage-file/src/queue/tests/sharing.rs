@@ -11,14 +11,18 @@ fn two_handles_see_each_other_s_pushes() {
     let (one, two) = (place.store(), place.store());
     place.put(&one, &["a"]).unwrap();
     place.put(&two, &["b"]).unwrap();
-    // Known to the first from what was added since.
+    // The first handle reads what the other one added.
     assert_eq!(place.put(&one, &["b", "c"]).unwrap(), PutReport::new(1, 1, 0));
-    // The file was replaced under the second.
+    // The first handle added an item, and created the journal.
     assert_eq!(place.put(&two, &["c", "d"]).unwrap(), PutReport::new(1, 1, 0));
     place.remove(&two, &[id("a")]).unwrap();
     assert_eq!(place.put(&one, &["a"]).unwrap(), PutReport::new(1, 0, 0));
     assert_eq!(place.ids(&one), ["b", "c", "d", "a"]);
-    assert_eq!(place.array().len(), 5, "a removed item has its line still");
+    assert_eq!(
+        place.array().len(),
+        5,
+        "the line of a removed item is still in the array"
+    );
     place.compact(&two);
     assert_eq!(place.array().len(), 4);
 }
@@ -33,7 +37,7 @@ fn catching_up_reads_only_what_was_added() {
         .unwrap();
     let two = place.store();
     let [len, blanks] = [place.bytes().len() as u64, 64 << 10];
-    // The first push makes the file longer by blanks, the second one goes over them.
+    // The first push adds blanks to the file, the second one overwrites them.
     for (name, most) in [("x", 3 * blanks), ("y", 10_000)] {
         place.put(&two, &[name]).unwrap();
         faults.work();
@@ -100,14 +104,14 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
                         let settled = place.ack(store, &tokens).unwrap();
                         assert!(settled.unknown.is_empty());
                         let ids = found.iter().map(|entry| entry.id.to_string());
-                        // Only the shared one is pushed while it is taken.
+                        // Only the item `shared` is pushed during its lease.
                         assert!(settled.kept.len() <= 1);
                         taken.lock().extend(ids.filter(|id| id != "shared"));
                     }
                 });
             }
         }
-        // Readers beside them see whole items only.
+        // Concurrent readers see whole items only.
         let place = &place;
         scope.spawn(move || {
             let store = place.store();

@@ -21,7 +21,7 @@ use crate::queue::standing::encode_claims;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
-/// A clock that is turned by hand.
+/// A clock that a test sets.
 #[derive(Debug)]
 pub(in crate::queue) struct Hand {
     wall: AtomicI64,
@@ -39,18 +39,18 @@ impl Hand {
         }
     }
 
-    /// Time passes.
+    /// Advances both clocks.
     pub(in crate::queue) fn turn(&self, seconds: u32) {
         self.set_by(i64::from(seconds));
         self.uptime.fetch_add(u64::from(seconds), Ordering::Relaxed);
     }
 
-    /// Somebody sets the wall clock.
+    /// Moves the wall clock only.
     pub(in crate::queue) fn set_by(&self, seconds: i64) {
         self.wall.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
     }
 
-    /// The machine is started again.
+    /// Simulates a restart of the machine.
     pub(in crate::queue) fn reboot(&self) {
         self.boots.fetch_add(1, Ordering::Relaxed);
         self.uptime.store(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Place {
         }
     }
 
-    /// One whose file holds this.
+    /// A queue whose file has these bytes.
     pub(super) fn holding(bytes: impl AsRef<[u8]>) -> Self {
         let place = Self::new();
         std::fs::create_dir_all(place.path().parent().unwrap()).unwrap();
@@ -101,7 +101,7 @@ impl Place {
         FileOptions::new(self.folder.path()).clock(self.clock.clone())
     }
 
-    /// As another process would open it.
+    /// A store as another process would open it.
     pub(super) fn store(&self) -> Queues {
         Faulty::open(self, true).0
     }
@@ -114,14 +114,14 @@ impl Place {
         std::fs::read(self.path()).unwrap()
     }
 
-    /// How many dead letters of another program a store skipped.
+    /// The number of another program's dead letters that a store skipped.
     pub(super) fn skipped(&self, store: &Queues) -> u64 {
         let mut stats = Stats::default();
         store.root.foreign.add_to(&mut stats);
         stats.get(ForeignKind::DeadLetters.counter())
     }
 
-    /// The file as `jq` sees it.
+    /// The array as a JSON parser sees it.
     pub(super) fn array(&self) -> Vec<Value> {
         let bytes = self.bytes();
         serde_json::from_slice(&bytes)
@@ -142,7 +142,7 @@ impl Place {
         store.queue_put(&self.job, &items, Durability::Strict, None, NEVER)
     }
 
-    /// Settles items by token, and gives those that were settled and those that were not.
+    /// Settles items by token. Returns the settled tokens and the others.
     fn settle<K: Clone>(
         &self,
         store: &Queues,
@@ -223,7 +223,7 @@ impl Place {
     }
 }
 
-/// The keys that were settled, and those that were not.
+/// The keys that were settled, and the others.
 #[derive(Debug)]
 pub(super) struct Outcome<K> {
     pub(super) settled: Vec<K>,
@@ -247,7 +247,7 @@ pub(super) fn item(id: &str) -> QueueItem {
 }
 
 pub(super) fn item_of(json: &str) -> QueueItem {
-    // Each push is one of its own.
+    // Each push gets its own time, so it counts as a new failure.
     static TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
     let time = Timestamp::from_millis(TIME.fetch_add(1, Ordering::Relaxed)).to_rfc3339();
     let mut fields = json.trim_end().strip_suffix('}').unwrap().to_owned();
@@ -263,8 +263,8 @@ pub(super) fn value(entry: &QueueEntry) -> Value {
     serde_json::from_str(entry.body.get()).unwrap()
 }
 
-/// A file system that counts, and fails on request. A quick one leaves syncs out: it is for tests of the view of a
-/// process, and those make thousands.
+/// A file system that counts its calls, and fails on request. A quick one skips syncs, for tests that make thousands of
+/// calls.
 #[derive(Debug)]
 pub(super) struct Faulty {
     real: RealFs,
@@ -274,11 +274,12 @@ pub(super) struct Faulty {
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Bytes that still can be written, less one; 0 is no limit.
+    /// The number of bytes that can still be written, plus 1; 0 is no limit.
     pub(super) room: AtomicU64,
-    /// Syncs that fail from now on.
+    /// The number of next syncs that fail.
     pub(super) syncs: AtomicU64,
-    /// The place of a byte that reads as another one, 0 for none, and how often it is still read as it is.
+    /// The offset of a byte that is read with another value, or 0 for none, and the number of reads that still return
+    /// the right value.
     pub(super) spoilt: AtomicU64,
     pub(super) sound: AtomicU64,
     pub(super) written: AtomicU64,
@@ -288,7 +289,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Bytes read and written, writes and syncs since the last call.
+    /// The bytes read and written, the writes and the syncs since the last call.
     pub(super) fn work(&self) -> [u64; 4] {
         [&self.read, &self.written, &self.writes, &self.synced]
             .map(|counter| counter.swap(0, Ordering::Relaxed))
@@ -317,7 +318,7 @@ impl Faulty {
 impl FileSystem for Faulty {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
         let file = self.real.open(path, mode)?;
-        // Locks and marks are not what fails here.
+        // Calls on lock files and marks do not fail here.
         let counts = path.starts_with("dlq") && path.extension().is_none_or(|end| end != "lock");
         if !counts && !self.quick {
             return Ok(file);
